@@ -1,0 +1,106 @@
+"""Disturbing one thing that a run reads off data, to see what depends on it: a number that leaves torch, a selection, the random draws.
+
+The recorder numbers both kinds as they come up; a `Nudge` names one of them. Only for runs on real values.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+_WHOLE = ("__int__", "__index__")
+_WHOLE_TENSOR = ("nonzero", "argwhere", "where")
+_BY_INDEX = ("__getitem__", "__setitem__", "masked_select")
+
+
+@dataclass(frozen=True, slots=True)
+class Nudge:
+    """`number`: which value leaving torch, or which selection (`selection`). `amount` is added to the numbers; 0: they change places;
+    None: they stay near.
+    """
+
+    number: int
+    amount: int | None = None
+    selection: bool = False
+
+
+def disturbed(tensor: torch.Tensor, name: str, nudge: Nudge) -> torch.Tensor:
+    """The tensor with other numbers of the same kind, for an escape called `name`."""
+    with torch.no_grad():
+        if tensor.dtype is torch.bool:
+            made = ~tensor
+        elif nudge.amount == 0 and tensor.dim():
+            made = tensor.flip(0).clone()
+        elif nudge.amount is not None:
+            made = tensor + nudge.amount
+        elif name in _WHOLE or not (tensor.is_floating_point() or tensor.is_complex()):
+            made = tensor + 1
+        elif tensor.numel() == 1:
+            made = tensor * 1.25 + 0.125
+        else:  # no affine change: a normalisation or a nearest neighbour would not notice
+            noise = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+            made = tensor + (noise * (tensor.double().abs().mean() + 0.1)).to(tensor)
+    return made.requires_grad_(tensor.requires_grad)
+
+
+def selects(name: str, args: tuple[Any, ...]) -> bool:
+    """Whether data decides how much the call reads or writes: a mask as an index, `nonzero`."""
+    return _mask(name, args) is not None
+
+
+def selects_nothing(name: str, args: tuple[Any, ...]) -> bool:
+    """Whether it comes out empty."""
+    mask = _mask(name, args)
+    return mask is not None and not bool((mask != 0).any())
+
+
+def mask_shape(name: str, args: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape of what selects."""
+    mask = _mask(name, args)
+    return tuple(mask.shape) if mask is not None else ()
+
+
+def selecting_all(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same call with a mask that is true everywhere."""
+    if name in _WHOLE_TENSOR:
+        return (torch.ones_like(args[0]), *args[1:])
+    return (args[0], _filled(args[1]), *args[2:])
+
+
+def _mask(name: str, args: tuple[Any, ...]) -> torch.Tensor | None:
+    if name in _WHOLE_TENSOR:
+        return args[0] if name != "where" or len(args) == 1 else None
+    if name not in _BY_INDEX or len(args) < 2:
+        return None
+    parts = args[1] if isinstance(args[1], tuple) else (args[1],)
+    return next((part for part in parts if _is_mask(part)), None)
+
+
+def _filled(part: Any) -> Any:
+    if isinstance(part, tuple):
+        return tuple(_filled(inner) for inner in part)
+    return torch.ones_like(part) if _is_mask(part) else part
+
+
+def _is_mask(part: Any) -> bool:
+    return isinstance(part, torch.Tensor) and part.dtype in (torch.bool, torch.uint8)
+
+
+def reseed(seed: int) -> None:
+    """Other random numbers from Python's, NumPy's and torch's own generators."""
+    random.seed(seed)
+    torch.manual_seed(seed)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(seed)
+
+
+def drawn_so_far() -> tuple[Any, ...]:
+    """The states of Python's and NumPy's generators: they differ once a number was drawn."""
+    numpy = sys.modules.get("numpy")
+    state = numpy.random.get_state() if numpy is not None else None
+    return random.getstate(), None if state is None else (state[1].tobytes(), *state[2:])

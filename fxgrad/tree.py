@@ -1,0 +1,110 @@
+"""Structures of tensors: finding every tensor in an input or output, and rebuilding the same structure around new tensors.
+
+Goes through torch's pytree registry (tuples, lists, dicts, named tuples, `ModelOutput`, caches), then dataclasses and plain objects with
+attributes. Shared by the tracer and the regenerated module's calling convention, so that both see the same tensors in the same order.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+
+_MAX_DEPTH = 6  # objects within objects; a batch holds stores that hold mappings
+_LEAVES = (torch.Tensor, str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, type)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Leaf:
+    """A leaf of a structure: the n-th tensor (`index`), or a Python constant."""
+
+    index: int | None
+    constant: Any = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Branch:
+    """A pytree node: its spec and children."""
+
+    spec: Any
+    children: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Attributes:
+    """A plain object: a template without its tensors, and the attributes that hold tensors."""
+
+    template: Any
+    names: tuple[str, ...]
+    children: tuple[Any, ...]
+
+
+Structure = Leaf | Branch | Attributes
+
+
+def flatten(tree: Any, kinds: tuple[type, ...] = (torch.Tensor,)) -> tuple[list[Any], Structure]:
+    """The leaves of the types `kinds` in `tree`, in order, and the structure to put others in their place."""
+    leaves: list[Any] = []
+    return leaves, _flatten(tree, leaves, kinds, 0, set())
+
+
+def _flatten(item: Any, leaves: list[Any], kinds: tuple[type, ...], depth: int, above: set[int]) -> Structure:
+    if isinstance(item, kinds):
+        leaves.append(item)
+        return Leaf(len(leaves) - 1)
+    if isinstance(item, _LEAVES) or depth > _MAX_DEPTH or id(item) in above:
+        return Leaf(None, item)
+    if pytree.tree_is_leaf(item):
+        names = _attributes(item)
+        if not names:
+            return Leaf(None, item)
+        before = len(leaves)
+        inner = tuple(_flatten(_get(item, n), leaves, kinds, depth + 1, above | {id(item)}) for n in names)
+        if len(leaves) == before:
+            return Leaf(None, item)
+        return Attributes(item, names, inner)
+    children, spec = pytree.tree_flatten(item, is_leaf=lambda x: x is not item)
+    return Branch(spec, tuple(_flatten(child, leaves, kinds, depth, above) for child in children))
+
+
+def _attributes(item: Any) -> tuple[str, ...]:
+    if isinstance(item, torch.nn.Module) or callable(item):
+        return ()
+    if dataclasses.is_dataclass(item):
+        return tuple(f.name for f in dataclasses.fields(item) if hasattr(item, f.name))
+    attributes = getattr(item, "__dict__", None)
+    if not isinstance(attributes, dict) or type(item).__module__.startswith(("torch.distributions", "builtins")):
+        return tuple(attributes) if isinstance(attributes, dict) else ()
+    return tuple(attributes)
+
+
+def _get(item: Any, name: str) -> Any:
+    attributes = getattr(item, "__dict__", {})
+    return attributes[name] if name in attributes else getattr(item, name)
+
+
+def unflatten(structure: Structure, leaves: Any) -> Any:
+    """The structure rebuilt around `leaves`."""
+    if isinstance(structure, Leaf):
+        return structure.constant if structure.index is None else leaves[structure.index]
+    if isinstance(structure, Branch):
+        return pytree.tree_unflatten([unflatten(c, leaves) for c in structure.children], structure.spec)
+    made = copy.copy(structure.template)
+    for name, child in zip(structure.names, structure.children, strict=True):
+        value = unflatten(child, leaves)
+        attributes = getattr(made, "__dict__", None)
+        if isinstance(attributes, dict) and name in attributes:
+            attributes[name] = value
+        else:
+            object.__setattr__(made, name, value)
+    return made
+
+
+def constants(structure: Structure) -> list[Any]:
+    """The Python constants of a structure, in order: what a regenerated module was specialised to."""
+    if isinstance(structure, Leaf):
+        return [structure.constant] if structure.index is None else []
+    return [c for child in structure.children for c in constants(child)]

@@ -1,0 +1,217 @@
+"""The regenerated graph module as its user meets it: called, trained, saved, copied and misused like the model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from fxgrad.errors import InputError, TraceError
+from fxgrad.regenerate import regenerate
+from fxgrad.trace import program, run
+
+
+def graph(model: Any, inputs: Any, values: str = "real") -> torch.fx.GraphModule:
+    result = run(program(model, inputs, None), values=values)
+    assert result.error is None, result.error
+    return regenerate(result)
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.register_buffer("shift", torch.ones(4))
+        self.register_buffer("local", torch.ones(4), persistent=False)
+
+    def forward(self, x: torch.Tensor, scale: float = 2.0, *, bias: torch.Tensor | None = None) -> torch.Tensor:
+        y = self.layer(x) * scale + self.shift + self.local
+        return y if bias is None else y + bias
+
+
+X, B = torch.randn(2, 4), torch.randn(4)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m: m(X, 3.0, bias=B),
+        lambda m: m(x=X, scale=3.0, bias=B),
+        lambda m: m(bias=B, scale=3.0, x=X),
+        lambda m: m(X, bias=B, scale=3.0),
+    ],
+)
+def test_called_by_position_and_by_name(call: Callable[[Any], torch.Tensor]) -> None:
+    model = Scaled()
+    module = graph(model, {"x": X, "scale": 3.0, "bias": B})
+    assert torch.equal(call(module), call(model))
+
+
+def test_defaults_are_the_models() -> None:
+    model = Scaled()
+    assert torch.equal(graph(model, (X,))(X), model(X))
+
+
+def test_state_dict_is_the_models() -> None:
+    model = Scaled()
+    module = graph(model, (X,))
+    assert list(module.state_dict()) == list(model.state_dict()) == ["shift", "layer.weight", "layer.bias"]
+    assert module.load_state_dict(Scaled().state_dict()) == ([], [])
+
+
+def test_parameters_are_the_models_own() -> None:
+    model = Scaled()
+    module = graph(model, (X,))
+    with torch.no_grad():
+        model.layer.weight.zero_()
+    assert module(X)[0].tolist() == (model.layer.bias * 2 + 2).tolist()
+
+
+def test_training_flag_is_the_models() -> None:
+    assert [graph(model, (X,)).training for model in (Scaled(), Scaled().eval())] == [True, False]
+
+
+def test_a_deep_copy_has_parameters_of_its_own() -> None:
+    module = graph(Scaled(), (X,))
+    twin = copy.deepcopy(module)
+    twin(X).sum().backward()
+    assert (twin.layer.weight.grad is None, module.layer.weight.grad is None) == (False, True)
+    assert torch.equal(twin(X), module(X))
+
+
+def test_an_interpreter_runs_it() -> None:
+    module = graph(Scaled(), (X,))
+    assert torch.equal(torch.fx.Interpreter(module).run(X), module(X))
+
+
+def test_it_is_traced_again() -> None:
+    module = graph(Scaled(), (X,))
+    assert torch.equal(graph(module, (X,))(X), module(X))
+
+
+def test_the_graph_is_well_formed() -> None:
+    module = graph(Scaled(), (X,))
+    module.graph.lint()
+    assert [node.op for node in module.graph.nodes].count("placeholder") == 1
+
+
+# ------------------------------------------------------------------ calls that do not fit
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (lambda m: m(X, 3.0), "does not match"),
+        (lambda m: m(X, bias=B), "does not match"),
+        (lambda m: m(), "signature"),
+        (lambda m: m(X, wrong=1), "signature"),
+    ],
+)
+def test_another_call_than_the_traced_one_is_refused(call: Callable[[Any], Any], reason: str) -> None:
+    module = graph(Scaled(), (X,))
+    with pytest.raises(InputError, match=reason):
+        call(module)
+
+
+def test_two_tensors_for_one_are_refused() -> None:
+    module = graph(nn.Bilinear(4, 4, 2), (X, X))
+    with pytest.raises(InputError, match="same tensor twice"):
+        module(X, X.clone())
+
+
+def test_a_forward_that_raised_has_no_graph() -> None:
+    result = run(program(nn.Linear(3, 3), (X,), None), values="real")
+    with pytest.raises(TraceError, match="no graph"):
+        regenerate(result)
+
+
+def test_data_that_fake_values_do_not_have_is_no_graph() -> None:
+    class Model(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + torch.Tensor([1.0])
+
+    result = run(program(Model(4, 4), (X,), None), values="fake")
+    with pytest.raises(TraceError, match="Python data"):
+        regenerate(result)
+
+
+# ------------------------------------------------------------------ state and modes
+
+
+class Running(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x) * (1 + self.mean)
+        self.mean = self.mean * 0.9 + y.detach().mean(0)
+        return y
+
+
+def test_rebound_buffers_accumulate_as_in_the_model() -> None:
+    model = Running()
+    module = graph(copy.deepcopy(model), (X,))
+    for _ in range(3):
+        want, got = model(X), module(X)
+    assert torch.equal(got, want)
+    assert torch.equal(module.mean, model.mean)
+
+
+class Failing(torch.autograd.Function):
+    """Fails when told to, so that a graph that ran once raises the next time."""
+
+    on = False
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        if Failing.on:
+            raise ValueError("asked to fail")
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad
+
+
+class Modes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.inference_mode():
+                y = self.layer(x)
+            z = Failing.apply(y.clone())
+        return self.layer(x) + z.float()
+
+
+def test_modes_are_left_when_the_graph_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = graph(Modes(), (X,))
+    monkeypatch.setattr(Failing, "on", True)
+    with pytest.raises(ValueError, match="asked to fail"):
+        module(X)
+    assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")) == (True, False, False)
+
+
+def test_the_callers_mode_is_the_graphs() -> None:
+    module = graph(Scaled(), (X,))
+    with torch.no_grad():
+        assert not module(X).requires_grad
+
+
+def test_a_fresh_constant_for_every_call() -> None:
+    class Model(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            total = torch.Tensor([0.0])
+            total += 1
+            return super().forward(x) * total
+
+    module = graph(Model(4, 4), (X,))
+    assert torch.equal(module(X), module(X))

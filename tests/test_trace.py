@@ -1,0 +1,269 @@
+"""One run: what it refuses, what it notes beside the graph, and that it is the same on one step or ten thousand."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from fxgrad.errors import InputError, TraceError
+from fxgrad.facts import observe
+from fxgrad.recorder import NeedsValue
+from fxgrad.records import Inputs
+from fxgrad.regenerate import regenerate
+from fxgrad.sites import site_of
+from fxgrad.trace import Run, program, run
+
+X = torch.randn(2, 4)
+
+
+def forward_of(function: Callable[..., Any]) -> nn.Module:
+    """A model with one layer, `self.layer`, and this forward."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+            self.other = nn.Linear(4, 4)
+
+        forward = function
+
+    return Model()
+
+
+def traced(function: Callable[..., Any], values: str = "real", **options: Any) -> Run:
+    return run(program(forward_of(function), (X,), None), values=values, **options)
+
+
+# ------------------------------------------------------------------ arguments
+
+
+@pytest.mark.parametrize("inputs", [(X,), [X], {"x": X}, Inputs((X,)), Inputs((), {"x": X}), X])
+def test_inputs_in_every_shape(inputs: Any) -> None:
+    target = program(forward_of(lambda self, x: self.layer(x)), inputs, None)
+    assert run(target, values="real").gradients == {
+        "layer.weight": "some",
+        "layer.bias": "some",
+        "other.weight": "none",
+        "other.bias": "none",
+    }
+
+
+@pytest.mark.parametrize(("model", "inputs"), [(nn.Linear(4, 4), 3), ("a model", (X,))])
+def test_what_is_no_program_is_refused(model: Any, inputs: Any) -> None:
+    with pytest.raises(InputError):
+        program(model, inputs, None)
+
+
+@pytest.mark.parametrize("values", ["real", "fake"])
+def test_lazy_parameters_are_refused(values: str) -> None:
+    with pytest.raises(InputError, match="call the model once"):
+        run(program(nn.Sequential(nn.LazyLinear(4)), (X,), None), values=values)
+
+
+def test_a_lazy_module_that_was_called_is_ordinary() -> None:
+    model = nn.Sequential(nn.LazyLinear(4))
+    model(X)
+    assert run(program(model, (X,), None), values="fake").gradients == {"0.weight": "some", "0.bias": "some"}
+
+
+# ------------------------------------------------------------------ values
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda self, x: self.layer(x) * x.sum().item(),
+        lambda self, x: self.layer(x) * float(x.sum()),
+        lambda self, x: self.layer(x) + torch.tensor(x.tolist()),
+        lambda self, x: self.layer(x) + torch.from_numpy(x.numpy()),
+        lambda self, x: self.layer(x[x > 0][:4]),
+        lambda self, x: self.layer(x)[x.nonzero()[0]],
+        lambda self, x: checkpoint(lambda y: self.layer(y) * y.max().item(), x, use_reentrant=False),
+        lambda self, x: self.layer(x).repeat(int(x.abs().max()), 1),
+    ],
+)
+def test_a_number_that_fake_values_do_not_have_is_asked_for_at_its_line(function: Callable[..., Any]) -> None:
+    with pytest.raises(NeedsValue) as caught:
+        traced(function, "fake")
+    assert site_of(caught.value.spots[0]).line == function.__code__.co_firstlineno
+
+
+def test_user_code_cannot_swallow_the_request() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        try:
+            return self.layer(x) * x.nonzero().shape[0]
+        except Exception:
+            return self.other(x)
+
+    with pytest.raises(NeedsValue):
+        traced(forward, "fake")
+
+
+@torch.library.custom_op("fxgrad_test::picky", mutates_args=())
+def picky(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+
+
+@picky.register_fake
+def _picky_fake(x: torch.Tensor) -> torch.Tensor:
+    raise RuntimeError("only bfloat16 is supported")
+
+
+picky.register_autograd(lambda ctx, grad: grad * 2)
+
+
+def test_a_faulty_fake_kernel_asks_for_values(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(NeedsValue, match="picky"), caplog.at_level(logging.DEBUG):
+        traced(lambda self, x: picky(self.layer(x)), "fake")
+    assert traced(lambda self, x: picky(self.layer(x)), "real").gradients["layer.weight"] == "some"
+
+
+def test_without_data_a_kernel_error_is_the_programs() -> None:
+    with torch.device("meta"):
+        model, x = nn.Linear(3, 3), torch.empty(2, 4)
+    result = run(program(model, (x,), None), values="fake")
+    assert result.error is not None
+    assert result.error.phase == "forward"
+
+
+def test_a_question_of_torch_nn_is_no_question_of_the_program() -> None:
+    layer = nn.TransformerEncoderLayer(4, 1, 8, batch_first=True)
+    model = nn.Sequential(nn.TransformerEncoder(layer, 1))
+    mask = nn.Transformer.generate_square_subsequent_mask(3)
+    result = run(program(lambda x: model[0](x, mask=mask), (torch.randn(2, 3, 4),), None), values="fake")
+    assert (result.error, result.recorder.decisions) == (None, [])
+
+
+def test_a_history_from_before_the_run_asks_for_values() -> None:
+    weight = nn.Parameter(torch.randn(4, 4))
+    made = weight * 2
+    with pytest.raises(NeedsValue):
+        run(program(lambda x: F.linear(x, made).sum() + weight.sum(), (X,), None), values="fake")
+
+
+def test_a_branch_that_is_captured_whole_is_refused() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return torch.cond(x.sum() > 0, lambda y: self.layer(y), lambda y: self.other(y), (x,))
+
+    with pytest.raises(TraceError, match="torch.cond"):
+        traced(forward)
+
+
+# ------------------------------------------------------------------ branches
+
+
+def test_a_branch_on_data_is_noted_with_its_outcome() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) if x.abs().sum() > 0 else self.other(x)
+
+    decisions = traced(forward).recorder.decisions
+    assert [(d.outcome, d.known) for d in decisions] == [(True, True)]
+
+
+@pytest.mark.parametrize("values", ["real", "fake"])
+def test_a_forced_branch_is_taken(values: str) -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) if x.abs().sum() > 0 else self.other(x)
+
+    verdicts = [traced(forward, values, forced=(way,)).gradients for way in (True, False)]
+    assert [v["layer.weight"] for v in verdicts] == ["some", "none"]
+    assert [v["other.weight"] for v in verdicts] == ["none", "some"]
+
+
+def test_a_branch_on_a_size_is_no_decision() -> None:
+    result = traced(lambda self, x: self.layer(x) if x.shape[0] > 1 else self.other(x))
+    assert result.recorder.decisions == []
+
+
+# ------------------------------------------------------------------ what a run notes
+
+
+def test_hidden_reads_of_a_checkpoint() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return checkpoint(lambda y: self.layer(y), x, use_reentrant=False)
+
+    facts = observe(traced(forward))
+    node = next(node for node in facts.nodes if node.kind == "checkpoint")
+    weight = next(p for p in facts.parameters if p.name == "layer.weight")
+    assert set(weight.values) <= set(node.reads)
+
+
+def test_frozen_python_values_are_listed() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) * len(x) + x.tolist()[0][0]
+
+    assert [what for what, _ in traced(forward).recorder.frozen] == ["len() of a tensor", "the value of .tolist()"]
+
+
+def test_modules_called_are_known_inside_quiet_regions_too() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return checkpoint(lambda y: self.layer(y), x, use_reentrant=False)
+
+    called = {p.name: p.module_called for p in observe(traced(forward)).parameters}
+    assert called == {"layer.weight": True, "layer.bias": True, "other.weight": False, "other.bias": False}
+
+
+def test_a_replaced_weight_opens_the_layer() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        swapped = torch.func.functional_call(self.layer, {"weight": self.other.weight * 2}, (x,))
+        return swapped + self.layer(x)
+
+    kinds = [step.target for step in traced(forward).recorder.steps if step.target in ("Linear", "torch._C._nn.linear")]
+    assert kinds == ["torch._C._nn.linear", "Linear"]
+
+
+def test_a_write_makes_views_and_bases_new_values() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x)
+        view = y[0]
+        view.mul_(2)
+        return y.sum() + view.sum()
+
+    facts = observe(traced(forward))
+    write = next(node for node in facts.nodes if node.target == "Tensor.mul_")
+    sums = [node for node in facts.nodes if node.target == "Tensor.sum"]
+    assert {value for node in sums[:2] for value in node.reads} <= set(write.makes)
+
+
+def test_calls_of_a_fake_kernel_are_not_the_programs() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) + torch.Tensor([1.0])
+
+    targets = [[step.target for step in traced(forward, values).recorder.steps] for values in ("real", "fake")]
+    assert targets[0] == targets[1]
+
+
+# ------------------------------------------------------------------ scale
+
+
+@pytest.mark.parametrize("values", ["real", "fake"])
+def test_ten_thousand_steps_do_not_recurse(values: str) -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x)
+        for _ in range(10_000 if values == "real" else 2_000):
+            y = y.sin()
+        return y
+
+    result = traced(forward, values)
+    facts = observe(result)
+    module = regenerate(result)
+    assert (result.gradients["layer.weight"] != "none", facts.error) == (True, None)
+    module(X).sum().backward()
+
+
+def test_a_loop_of_writes_through_views_keeps_no_dead_views() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x).repeat(50, 1)
+        for i in range(100):
+            y[i].mul_(2)
+        return y
+
+    steps = [step for step in traced(forward).recorder.steps if step.target == "Tensor.mul_"]
+    assert max(len(step.makes) for step in steps) == 2

@@ -1,0 +1,295 @@
+"""A run leaves the user's world as it was: tensors, modules, Python state, random numbers, torch's modes, patched classes.
+
+Each test takes a picture of everything before a run and compares it after: after success, after an error in forward and in backward,
+and after Ctrl-C inside forward.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import warnings
+from collections import OrderedDict, deque
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fxgrad import intercept, regions
+from fxgrad.trace import Run, program, run
+
+HISTORY: list[Any] = []
+STEPS = 0
+STATE: dict[str, Any] = {"steps": 0}
+
+
+class Plain:
+    """An object of the user's that is no module."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seen: list[Any] = []
+
+
+class Slotted:
+    """One without a `__dict__`."""
+
+    __slots__ = ("last",)
+
+    def __init__(self) -> None:
+        self.last: Any = None
+
+
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad * 2
+
+
+class Failing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        raise ValueError("backward fails")
+
+
+class Busy(nn.Module):
+    """Changes everything a forward can change, then ends as `end` says."""
+
+    calls = 0
+    shared: list[Any] = []
+
+    def __init__(self, end: str) -> None:
+        super().__init__()
+        self.end = end
+        self.layer = nn.Linear(4, 4)
+        self.norm = nn.BatchNorm1d(4)
+        self.drop = nn.Dropout(0.5)
+        self.register_buffer("mean", torch.zeros(4))
+        self.scale = torch.ones(4)
+        self.log: list[Any] = []
+        self.end_note = "deleted by the forward"
+        self.cache: dict[str, Any] = {"old": 1}
+        self.order = OrderedDict(a=1, b=2)
+        self.queue = deque([1, 2], maxlen=2)
+        self.names = {"a"}
+        self.array = np.zeros(3)
+        self.plain = Plain()
+        self.slotted = Slotted()
+        self.generator = torch.Generator().manual_seed(7)
+        self.layer.weight.register_hook(lambda grad: grad * 2)
+        self.layer.register_forward_hook(lambda module, args, out: out + 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        global STEPS
+        STEPS += 1
+        STATE["steps"] += 1
+        HISTORY.append(x)
+        type(self).calls += 1
+        self.shared.append(1)
+        self._python(x)
+        torch.rand(2), np.random.rand(2), random.random(), torch.rand(2, generator=self.generator)
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_dtype(torch.float32)
+        x.mul_(2)
+        with torch.no_grad():
+            self.layer.weight.add_(1)
+            self.scale.mul_(3)
+        self.mean = self.mean + x.mean(0).detach()
+        y = self.drop(self.norm(self.layer(x))) * self.scale
+        return self._ended(Doubled.apply(y))
+
+    def _python(self, x: torch.Tensor) -> None:
+        self.log.append(x)
+        self.cache["new"] = x
+        self.cache["old"] = 2
+        self.order.move_to_end("a")
+        self.queue.append(3)
+        self.names.add("b")
+        self.array += 1
+        self.plain.count += 1
+        self.plain.seen.append(x)
+        self.slotted.last = x
+        self.added = x
+        del self.end_note
+
+    def _ended(self, y: torch.Tensor) -> torch.Tensor:
+        if self.end == "forward":
+            torch.set_grad_enabled(False)
+            torch.set_default_dtype(torch.float64)
+            torch.autocast("cpu", dtype=torch.bfloat16).__enter__()
+            raise ValueError("forward fails")
+        if self.end == "interrupt":
+            torch.set_grad_enabled(False)
+            raise KeyboardInterrupt
+        return Failing.apply(y) if self.end == "backward" else y
+
+
+def _patched_classes() -> dict[str, Any]:
+    """What the interceptions replace while a run lasts."""
+    functorch = sys.modules["torch._functorch.apis"], sys.modules["torch._functorch.eager_transforms"]
+    return {
+        "Module.__call__": nn.Module.__call__,
+        "Module": dict(vars(nn.Module)),
+        "Linear": dict(vars(nn.Linear)),
+        "Busy": {name: value for name, value in vars(Busy).items() if name != "calls"},
+        "apply": vars(torch.autograd.Function)["apply"],
+        "Parameter": vars(nn.Parameter).get("__new__"),
+        "Variable": vars(type(torch.autograd.Variable)).get("__call__"),
+        "from_numpy": torch.from_numpy,
+        "manual_seed": torch.manual_seed,
+        "autocast": (torch.autocast.__enter__, torch.autocast.__exit__),
+        "inference": (torch.inference_mode.__enter__, torch.inference_mode.__exit__),
+        "hooks": dict(vars(torch.utils.hooks.BackwardHook)),
+        "script": torch._C.ScriptFunction.__call__,
+        "checkpoint": dict(vars(torch.utils.checkpoint.checkpoint.__wrapped__)),
+        "transforms": (functorch[0].vmap_impl, functorch[1].grad_impl),
+    }
+
+
+def _modes() -> dict[str, Any]:
+    return {
+        "grad": torch.is_grad_enabled(),
+        "inference": torch.is_inference_mode_enabled(),
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "autocast": (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"), torch.is_autocast_cache_enabled()),
+        "anomaly": torch.is_anomaly_enabled(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "function modes": torch._C._len_torch_function_stack(),
+        "dispatch modes": torch._C._len_torch_dispatch_stack(),
+        "recursion limit": sys.getrecursionlimit(),
+        "path": list(sys.path),
+        "streams": (sys.stdout, sys.stderr),
+        "warnings": list(warnings.filters),
+        "threads": threading.active_count(),
+    }
+
+
+def _random_numbers() -> dict[str, Any]:
+    return {"torch": torch.get_rng_state().tolist(), "numpy": repr(np.random.get_state()), "python": random.getstate()}
+
+
+def _tensor(tensor: torch.Tensor) -> tuple[Any, ...]:
+    grad = tensor.grad if tensor.is_leaf else None
+    hooks = list((tensor._backward_hooks or {}).values()) if tensor.requires_grad else []
+    return id(tensor), tensor.tolist(), tensor._version, tensor.requires_grad, id(grad), None if grad is None else grad.tolist(), hooks
+
+
+def _held(value: Any) -> Any:
+    """Identity of what a container holds, in its order."""
+    if isinstance(value, dict):
+        return [(key, id(item)) for key, item in value.items()]
+    return [id(item) for item in value] if isinstance(value, list | deque) else value
+
+
+def _picture(model: Busy, x: torch.Tensor, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    return {
+        "tensors": {name: _tensor(t) for name, t in (*model.named_parameters(), *model.named_buffers(), ("scale", model.scale), ("x", x))},
+        "attributes": {path: _held(vars(module)) for path, module in model.named_modules()},
+        "registries": {path: (_held(m._parameters), _held(m._buffers), _held(m._forward_hooks)) for path, m in model.named_modules()},
+        "containers": [_held(c) for c in (model.log, model.cache, model.order, model.queue, HISTORY, STATE, Busy.shared)],
+        "sets": set(model.names),
+        "array": model.array.tolist(),
+        "plain": (model.plain.count, list(model.plain.seen), model.slotted.last),
+        "globals": (STEPS, STATE["steps"], Busy.calls),
+        "generator": model.generator.get_state().tolist(),
+        "optimizer": [(key, _held(state)) for key, state in optimizer.state.items()],
+        "steps": [state["step"].tolist() for state in optimizer.state.values()],
+        "groups": [_held(group) for group in optimizer.param_groups],
+        "modes": _modes(),
+        "random": _random_numbers(),
+        "patched": _patched_classes(),
+    }
+
+
+def _trained(end: str) -> tuple[Busy, torch.Tensor, torch.optim.Optimizer]:
+    """A model in the middle of training: gradients are there, the optimizer has a state."""
+    model = Busy(end)
+    optimizer = torch.optim.Adam(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    return model, torch.randn(3, 4), optimizer
+
+
+def _run(model: Busy, x: torch.Tensor, optimizer: torch.optim.Optimizer, values: str) -> Run:
+    return run(program(model, (x,), lambda out: out.sum(), optimizer), values=values, watch_saves=True)
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+
+
+@pytest.mark.parametrize("values", ["real", "fake"])
+@pytest.mark.parametrize(("end", "phase"), [("", None), ("forward", "forward"), ("backward", "backward")])
+def test_a_run_changes_nothing(end: str, phase: str | None, values: str) -> None:
+    model, x, optimizer = _trained(end)
+    before = _picture(model, x, optimizer)
+    result = _run(model, x, optimizer, values)
+    after = _picture(model, x, optimizer)
+    assert (result.error.phase if result.error else None) == phase
+    assert _differences(before, after) == {}
+
+
+@pytest.mark.parametrize("values", ["real", "fake"])
+def test_an_interrupted_run_changes_nothing(values: str) -> None:
+    model, x, optimizer = _trained("interrupt")
+    before = _picture(model, x, optimizer)
+    with pytest.raises(KeyboardInterrupt):
+        _run(model, x, optimizer, values)
+    assert _differences(before, _picture(model, x, optimizer)) == {}
+
+
+def test_the_model_still_trains_after_a_run() -> None:
+    model, x, optimizer = _trained("")
+    _run(model, x, optimizer, "real")
+    model.zero_grad()
+    model(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_the_picture_sees_a_forward_without_a_recorder() -> None:
+    model, x, optimizer = _trained("")
+    before = _picture(model, x, optimizer)
+    model(x)
+    changed = set(_differences(before, _picture(model, x, optimizer)))
+    HISTORY.clear()
+    assert changed == {"tensors", "attributes", "registries", "containers", "sets", "array", "plain", "globals", "generator", "random"}
+
+
+def test_other_threads_are_not_recorded() -> None:
+    class Threaded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            worker = threading.Thread(target=lambda: torch.ones(2).add(1))
+            worker.start()
+            worker.join()
+            return self.layer(x)
+
+    result = run(program(Threaded(), (torch.ones(1, 2),), None), values="real")
+    assert [step.target for step in result.recorder.steps if step.kind == "op"] == ["Tensor.sum"]
+
+
+def test_every_interception_is_put_back() -> None:
+    model, x, optimizer = _trained("")
+    recorder = _run(model, x, optimizer, "real").recorder
+    parts = (intercept._module_calls(recorder), intercept._interceptions(recorder), regions.interceptions(recorder))
+    patched = [(holder, name) for part in parts for holder, name, _ in part]
+    before = [vars(holder).get(name) for holder, name in patched]
+    _run(model, x, optimizer, "fake")
+    assert [vars(holder).get(name) for holder, name in patched] == before
+    assert len(patched) > 15
