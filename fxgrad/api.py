@@ -1,0 +1,92 @@
+"""The Python API: `analyze`, `assert_gradients_flow`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from fxgrad.check import diagnose, source_files
+from fxgrad.intent import hear, intent_for
+from fxgrad.records import Finding, Options
+from fxgrad.report import Report
+from fxgrad.sites import caller_file
+from fxgrad.trace import program
+
+
+def analyze(
+    model: Any,
+    inputs: Any,
+    *,
+    loss: Callable[[Any], Any] | None = None,
+    optimizer: Any = None,
+    expect: Iterable[str] | None = None,
+    options: Options | None = None,
+) -> Report:
+    """Which parameters get no gradient from `loss(model(*inputs))`, and which line is to blame.
+
+    Args:
+        model: an `nn.Module`, a `torch.fx.GraphModule`, or a callable over tensors that closes over modules.
+        inputs: positional inputs as a tuple, keyword inputs as a dict, or both as `Inputs`; real, fake or meta tensors, any pytree.
+        loss: from the model's output to a scalar tensor; None: the output's `.loss` or `["loss"]`, the output itself if it is
+            a scalar, else the sum of its floating outputs.
+        optimizer: its parameter groups are compared with the model's parameters.
+        expect: names or glob patterns of the parameters that must train; None: all that require grad.
+        options: see `Options`.
+
+    Returns:
+        The report. The model, its gradients, buffers and the random state are as before.
+
+    Raises:
+        InputError: the inputs do not fit the model.
+        TraceError: the program needs a value that the inputs do not have, or cannot be recorded.
+    """
+    target = program(model, inputs, loss, optimizer)
+    caller = caller_file()
+    intent = intent_for(source_files(target, caller))
+    wanted = expect if expect is not None else (intent.expect or None)
+    diagnosis = diagnose(target, expect=wanted, options=options or Options(), caller=caller)
+    heard = hear(diagnosis.findings, intent, diagnosis.files)
+    run = diagnosis.run
+    return Report(
+        verdicts=diagnosis.verdicts,
+        findings=tuple(f for f in heard.findings if _is_listed(f)),
+        notes=tuple(f for f in heard.findings if not _is_listed(f)),
+        parameters=diagnosis.facts.parameters,
+        loss_used=run.loss_used,
+        values=diagnosis.values,
+        model=type(target.model).__name__
+        if target.model is target.root
+        else getattr(target.model, "__name__", type(target.model).__name__),
+        nodes=len(run.recorder.steps),
+        paths=diagnosis.paths,
+        paths_cut_off=diagnosis.paths_cut_off,
+        decisions=diagnosis.facts.decisions,
+        error=diagnosis.facts.error,
+    )
+
+
+def _is_listed(finding: Finding) -> bool:
+    """Notes about what the user did on purpose are listed; a cut that starves nothing wanted is shown only on request."""
+    return finding.severity != "note" or finding.code in LISTED_NOTES
+
+
+LISTED_NOTES = ("FXG001", "FXG102", "FXG303")
+
+
+def assert_gradients_flow(
+    model: Any,
+    inputs: Any,
+    *,
+    loss: Callable[[Any], Any] | None = None,
+    optimizer: Any = None,
+    expect: Iterable[str] | None = None,
+    options: Options | None = None,
+) -> None:
+    """For test suites: `analyze`, and raise with the report as text if it is not ok.
+
+    Raises:
+        AssertionError: a parameter that should train gets no gradient.
+    """
+    report = analyze(model, inputs, loss=loss, optimizer=optimizer, expect=expect, options=options)
+    if not report.ok:
+        raise AssertionError(str(report))

@@ -1,0 +1,52 @@
+"""The line that builds one module of an `nn.Sequential`: its own argument, since no user line calls it.
+
+Made from the live container and the source text: a `Sequential(...)` whose arguments build modules of the same classes in the same order;
+else the only call in the files that builds such a module in place (`ReLU(inplace=True)`). Not handled: modules built by other libraries.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from torch import nn
+
+from fxgrad.records import Context, Facts, NodeFact, Site
+from fxgrad.source.parsing import Source, load, nodes, site_of
+
+
+def building_site(facts: Facts, context: Context, node: NodeFact) -> Site | None:
+    """Where the module of a step is built, if it stands in a Sequential."""
+    path = next((call.path for call in facts.calls if set(call.values) & set(node.makes) and call.type == node.target), None)
+    if path is None:
+        return None
+    modules = dict(context.model.named_modules())
+    outer, _, name = path.rpartition(".")
+    container, module = modules.get(outer), modules.get(path)
+    if not isinstance(container, nn.Sequential) or module is None:
+        return None
+    kinds = [type(m).__name__ for m in container]
+    index = list(container._modules).index(name)
+    sources = [load(file) for file in context.files]
+    for source in sources:
+        for call in _sequentials(source):
+            if [_built(argument) for argument in call.args] == kinds:
+                return site_of(source, call.args[index])
+    found = [(source, call) for source in sources for call in nodes(source, ast.Call) if _built(call) == kinds[index] and _is_inplace(call)]
+    return site_of(*found[0]) if len(found) == 1 else None
+
+
+def _sequentials(source: Source) -> Iterator[ast.Call]:
+    return (call for call in nodes(source, ast.Call) if _built(call) == "Sequential")
+
+
+def _built(expression: ast.expr) -> str:
+    """The last name of the callable: `ReLU` of `nn.ReLU(inplace=True)`."""
+    if not isinstance(expression, ast.Call):
+        return ""
+    function = expression.func
+    return function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+
+
+def _is_inplace(call: ast.Call) -> bool:
+    return any(k.arg == "inplace" for k in call.keywords) or any(isinstance(a, ast.Constant) and a.value is True for a in call.args)

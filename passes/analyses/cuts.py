@@ -1,0 +1,295 @@
+"""The frontier: for every parameter without a gradient, the cheapest way its data goes to the loss, and the cuts on that way.
+
+Definitions:
+ 1. Data flows source -> target wherever a step read one and made the other (`NodeFact.flows`), differentiable or not.
+ 2. A flow is a *cut* if a gradient would have to come back over it and does not: it is not open (autograd recorded nothing), and either
+    its source requires grad, or its own operation would stop a gradient even if the source did (it leaves torch, it makes integers of
+    floats, it is a detach, it runs without grad mode).
+ 3. A path's cost is the sum of its cuts' costs. The cheapest path's cuts are *sufficient* (mending them all leaves an open path) and
+    *minimal* (each of them alone still closes that path).
+Costs rank what a person would mend first: a detach or a no_grad before an argmax, anything seen before anything assumed.
+Computed once for all parameters by Dijkstra's algorithm backwards from the loss: linear in the graph but for the heap.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from fxgrad.passes.analyses.functions import direct_forward
+from fxgrad.passes.analyses.regions import inside_call
+from fxgrad.passes.analyses.stored import storages, stores
+from fxgrad.records import Facts, Flow, NodeFact, ParameterFact, Value
+from fxgrad.source import line_text
+
+DETACHES = frozenset(
+    (
+        "Tensor.detach",
+        "Tensor.detach_",
+        "Tensor.data",
+        "torch.detach",
+        "torch.detach_",
+        "torch._ops.aten.detach.default",
+        "torch._ops.aten.detach_.default",
+    )
+)
+GRAD = "torch.autograd.grad"  # its results have a history only with create_graph=True
+COPIES = frozenset(
+    ("torch.tensor", "torch.as_tensor", "torch.asarray", "Tensor.new_tensor", "torch.scalar_tensor", "torch.sparse_coo_tensor")
+)
+CASTS = frozenset(
+    [
+        "Tensor.to",
+        "Tensor.long",
+        "Tensor.int",
+        "Tensor.short",
+        "Tensor.byte",
+        "Tensor.char",
+        "Tensor.bool",
+        "Tensor.type",
+        "Tensor.type_as",
+        "torch.Tensor.to",
+    ]
+)
+_STEP = 1e-6  # of two ways equally cut, the shorter
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A flow over which no gradient comes back; `code` is the rule it belongs to."""
+
+    node: str
+    flow: Flow
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a parameter's data reaches the loss: the nodes from the parameter onwards, and the cuts among them."""
+
+    nodes: tuple[str, ...]
+    cuts: tuple[Cut, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """`ways` by parameter name; a parameter whose data never reaches the loss has none."""
+
+    ways: dict[str, Way]
+
+
+def analyse(facts: Facts, starved: Iterable[ParameterFact], *, skip: frozenset[str] = frozenset()) -> Frontier:
+    """The cheapest way to the loss for each parameter of `starved`. `skip`: node names whose flows are not to be used."""
+    if facts.loss is None:
+        return Frontier({})
+    distance, following = _distances(facts, skip)
+    ways = {}
+    for parameter in starved:
+        start = min(parameter.values, key=lambda v: distance.get(v, float("inf")), default=None)
+        if start is None or start not in distance:
+            continue
+        ways[parameter.name] = _way(facts, start, following)
+    return Frontier(ways)
+
+
+def _distances(facts: Facts, skip: frozenset[str]) -> tuple[dict[int, float], dict[int, tuple[NodeFact, Flow, str | None]]]:
+    arriving: dict[int, list[tuple[NodeFact, Flow]]] = {}
+    for node in facts.nodes:
+        if node.name in skip:
+            continue
+        passing = {flow.source for flow in node.flows if flow.open}
+        for flow in node.flows:
+            if not flow.open and flow.source in passing and _independent(node, facts.values[flow.target]):
+                continue
+            arriving.setdefault(flow.target, []).append((node, flow))
+    assert facts.loss is not None
+    owned = storages(facts)
+    distance: dict[int, float] = {}
+    following: dict[int, tuple[NodeFact, Flow, str | None]] = {}
+    heap: list[tuple[float, int]] = [(0.0, facts.loss)]
+    best = {facts.loss: 0.0}
+    while heap:
+        cost, value = heapq.heappop(heap)
+        if value in distance:
+            continue
+        distance[value] = cost
+        for node, flow in arriving.get(value, ()):
+            price, code = _price(facts, node, flow, owned)
+            total = cost + price + _STEP
+            if total < best.get(flow.source, float("inf")):
+                best[flow.source] = total
+                following[flow.source] = (node, flow, code)
+                heapq.heappush(heap, (total, flow.source))
+    return distance, following
+
+
+def _independent(node: NodeFact, target: Value) -> bool:
+    """Of several results, whether this one owes nothing to a source whose gradient comes back from another: attention weights know no
+    output projection, of two broadcast tensors each is itself. Not so for integers (the indices of `max`) and after a user's own code."""
+    if node.kind == "function" or target.is_leaf and target.grad is not None:
+        return False
+    if target.grad is not None:
+        return True
+    return node.kind in ("op", "module") and not node.writes and target.dtype.is_floating_point
+
+
+def _way(facts: Facts, start: int, following: dict[int, tuple[NodeFact, Flow, str | None]]) -> Way:
+    nodes: list[NodeFact] = []
+    cuts: list[tuple[int, Cut]] = []
+    value = start
+    while value in following and value != facts.loss:
+        node, flow, code = following[value]
+        nodes.append(node)
+        if code == "FXG104" and inside_call(facts, node):
+            code = "FXG105"  # no region of the user's: `Normal(...).sample()` itself records nothing
+        if code is not None:
+            cuts.append((len(nodes) - 1, Cut(node.name, flow, code)))
+        value = flow.target
+    return Way(tuple(node.name for node in nodes), tuple(_merged(facts, nodes, cuts)))
+
+
+# What leaves the numbers as they are: a detach with only these before the way out of torch belongs to that way out.
+_MOVES = frozenset(
+    [
+        "cpu",
+        "cuda",
+        "to",
+        "clone",
+        "float",
+        "double",
+        "half",
+        "type",
+        "contiguous",
+        "squeeze",
+        "unsqueeze",
+        "view",
+        "reshape",
+        "flatten",
+        "permute",
+        "transpose",
+        "t",
+        "unbind",
+        "__getitem__",
+        "detach",
+        "data",
+        "numpy",
+        "movedim",
+        "ravel",
+    ]
+)
+
+
+def _merged(facts: Facts, nodes: list[NodeFact], cuts: list[tuple[int, Cut]]) -> Iterable[Cut]:
+    """The cuts a person would count: a detach on the way out of torch or into a new leaf is part of that cut (torch itself asks for it
+    there), and so is the way back in."""
+    for i, (place, cut) in enumerate(cuts):
+        before = cuts[i - 1][1].code if i > 0 else ""
+        if cut.code == "FXG103" and i + 1 < len(cuts) and cuts[i + 1][1].code in ("FXG107", "FXG108", "FXG111"):
+            between = nodes[place + 1 : cuts[i + 1][0]]
+            if all(node.target.rpartition(".")[2] in _MOVES for node in between):
+                continue
+        if i > 0 and (cut.flow.weak or facts.values[cut.flow.source].device == "python"):
+            continue
+        if before == cut.code and cut.code in ("FXG104", "FXG112"):
+            continue  # one region, left and entered by several values
+        yield cut
+
+
+PRICES = {
+    "FXG101": 1.0,
+    "FXG102": 1.0,
+    "FXG103": 1.0,
+    "FXG104": 1.0,
+    "FXG105": 2.0,
+    "FXG106": 1.6,
+    "FXG107": 1.3,
+    "FXG108": 1.1,
+    "FXG111": 1.1,
+    "FXG112": 1.0,
+    "FXG113": 1.0,
+    "FXG114": 1.0,
+}
+
+
+def _price(facts: Facts, node: NodeFact, flow: Flow, owned: frozenset[int]) -> tuple[float, str | None]:
+    """Definition 2: what mending this flow would cost, and whose finding it is."""
+    if flow.open:
+        return 0.0, None
+    if flow.weak:
+        return 3.0, "FXG107"
+    source, target = facts.values[flow.source], facts.values[flow.target]
+    if _freezes(node):
+        code = "FXG102"
+    else:
+        code = "FXG111" if stores(facts, node, target, owned) else classify(node, source, target)
+    if not source.requires_grad and not _stops_anyway(node, source, target, code):
+        return 0.0, None
+    return PRICES.get(code, 2.0), code
+
+
+def _freezes(node: NodeFact) -> bool:
+    """`p.requires_grad_(False)` and `p.requires_grad = False` while the model runs; a property set to a tensor reads that tensor too."""
+    return node.target == "Tensor.requires_grad_" or (node.target == "Tensor.__set__" and len(set(node.reads)) == 1)
+
+
+def _stops_anyway(node: NodeFact, source: Value, target: Value, code: str) -> bool:
+    """Whether the operation would stop a gradient although its source carries none now."""
+    if node.kind == "escape":
+        return _floating(source)
+    if node.target in DETACHES or node.kind == "leaf" or node.target in COPIES or node.target == "Tensor.__set__":
+        return source.dtype.is_floating_point
+    return bool(_floating(source) and not _floating(target))
+
+
+def _floating(value: Value) -> bool:
+    return value.dtype.is_floating_point or value.dtype.is_complex
+
+
+def classify(node: NodeFact, source: Value, target: Value) -> str:
+    """The rule that a cut belongs to, from what the step is and what autograd made of it."""
+    if direct_forward(node) is not None:
+        return "FXG112"
+    if node.kind == "escape":
+        return "FXG108" if constructor(node) else "FXG107"
+    if node.kind == "entry":
+        return "FXG107"
+    if node.kind == "leaf":
+        return "FXG108"
+    if node.target in DETACHES or node.target == GRAD:
+        return "FXG103"
+    if not node.grad_enabled or node.inference:
+        return "FXG104"
+    if node.target in COPIES:
+        return "FXG108"
+    if node.kind == "checkpoint":
+        return "FXG114"
+    if node.kind == "function":
+        return "FXG112"
+    if _is_custom_op(node.target):
+        return "FXG113"
+    # A float written into a tensor of integers is cast by the write.
+    if _floating(source) and target.dtype in INTEGERS and (node.target in CASTS or target.storage in node.writes):
+        return "FXG106"
+    return "FXG105"
+
+
+_CONSTRUCTOR = re.compile(r"(?:\w+\s*\.\s*)*(\w*Tensor)\s*\(")
+
+
+def constructor(node: NodeFact) -> str:
+    """The old constructor (`torch.Tensor([...])`, `torch.FloatTensor(...)`) that read the number at an escape; "" if it was none."""
+    if node.site is None or node.target not in ("Tensor.__float__", "Tensor.__int__", "Tensor.__index__"):
+        return ""
+    match = _CONSTRUCTOR.match(line_text(node.site.file, node.site.line)[max(node.site.column - 1, 0) :])
+    return match.group(1) if match else ""
+
+
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+
+
+def _is_custom_op(target: str) -> bool:
+    return target.startswith("torch._ops.") and not target.startswith(("torch._ops.aten", "torch._ops.prims"))

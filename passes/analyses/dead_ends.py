@@ -1,0 +1,140 @@
+"""Dead ends: where the data of a parameter that never reaches the loss was last seen.
+
+Five kinds:
+ 1. *never called*: no step read the parameter, and neither its module nor anything in it ran. `part` is the outermost such module.
+ 2. *not read*: its module ran without reading it. `part` is the parameter's name.
+ 3. *unread*: something was computed from it and nothing reads that. The place is the outermost call that returned the dead value.
+ 4. *missed*: what reads it ends in the loss function, or as a number in a forward that computes the loss: the `return` left it out.
+ 5. *lost*: the same, but a statement threw it away: `loss + aux` on a line of its own, `loss = ...` over it.
+
+Only steps that autograd records are followed, so that an accuracy or a log line computed from a dead value does not count as its end;
+where none was recorded, all are.
+Two passes over the nodes for all parameters together. Not handled: values kept in an attribute and read by nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from fxgrad.passes.analyses.scopes import dropped_in, return_around, thrown_away
+from fxgrad.records import Call, Facts, NodeFact, ParameterFact, Site
+
+Kind = Literal["never called", "not read", "unread", "missed", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadEnd:
+    """`part`: the module (or parameter) that is dead, by name; `node`: the last step the data reached (None if none read it)."""
+
+    kind: Kind
+    site: Site | None
+    node: str | None
+    part: str
+
+
+def analyse(facts: Facts, parameters: Iterable[ParameterFact]) -> Mapping[str, DeadEnd]:
+    """Where the data of each parameter ends, by the parameter's name."""
+    parameters = tuple(parameters)
+    if not parameters:
+        return {}
+    last, outermost = _ends(facts, recorded_only=True)
+    alive = _alive(facts)
+    used = {flow.source for node in facts.nodes for flow in node.flows}
+    places: dict[tuple[int, int | None], DeadEnd] = {}
+    unrecorded: tuple[dict[int, int], dict[int, tuple[int, int, int]]] | None = None  # asked for seldom
+    found: dict[str, DeadEnd] = {}
+    for parameter in parameters:
+        if not any(v in last or v in used for v in parameter.values):  # none, or only its shape was asked for
+            found[parameter.name] = _unread_parameter(parameter, alive)
+            continue
+        steps, results = last, outermost
+        if not any(v in last for v in parameter.values):
+            steps, results = unrecorded = unrecorded or _ends(facts, recorded_only=False)
+        index = max(steps.get(v, -1) for v in parameter.values)
+        calls = [results[v] for v in parameter.values if v in results]
+        call = min(calls)[2] if calls else None
+        if (index, call) not in places:
+            places[index, call] = _place(facts, index, facts.calls[call] if call is not None else None)
+        found[parameter.name] = places[index, call]
+    return found
+
+
+def _alive(facts: Facts) -> frozenset[str]:
+    """The qualified names of modules that ran, or in which something ran or was read."""
+    paths = [call.path for call in facts.calls]
+    paths += [name.rpartition(".")[0] for p in facts.parameters if p.module_called or p.values for name in p.names]
+    alive = {""}
+    for path in dict.fromkeys(paths):
+        while path not in alive:
+            alive.add(path)
+            path = path.rpartition(".")[0]
+    return frozenset(alive)
+
+
+def _unread_parameter(parameter: ParameterFact, alive: frozenset[str]) -> DeadEnd:
+    if parameter.module in alive:
+        return DeadEnd("not read", None, None, parameter.name)
+    words = parameter.module.split(".")
+    prefixes = (".".join(words[: i + 1]) for i in range(len(words)))
+    return DeadEnd("never called", None, None, next(p for p in prefixes if p not in alive))
+
+
+def _ends(facts: Facts, *, recorded_only: bool) -> tuple[dict[int, int], dict[int, tuple[int, int, int]]]:
+    """By value: the index of the last node its data reaches, and (depth, -age, number) of the outermost call that returned such data."""
+    outermost: dict[int, tuple[int, int, int]] = {}
+    for number, call in enumerate(facts.calls):
+        if call.site is None or not call.path:
+            continue
+        for value in call.values:
+            key = (call.depth, -number, number)
+            outermost[value] = min(outermost.get(value, key), key)
+    last: dict[int, int] = {}
+    for index in range(len(facts.nodes) - 1, -1, -1):
+        for flow in facts.nodes[index].flows:
+            # A step that records nothing is no use of a value that could train; of one that could not, it is.
+            if flow.weak or (recorded_only and not flow.open and facts.values[flow.source].requires_grad):
+                continue
+            last[flow.source] = max(last.get(flow.source, -1), index, last.get(flow.target, -1))
+            further = outermost.get(flow.target)
+            if further is not None:
+                outermost[flow.source] = min(outermost.get(flow.source, further), further)
+    return last, outermost
+
+
+def _place(facts: Facts, index: int, call: Call | None) -> DeadEnd:
+    """Where the data that last reached node `index` was lost."""
+    node = facts.nodes[index] if index >= 0 else None
+    if node is None or not node.stack:
+        return DeadEnd("unread", call.site if call else None, node.name if node else None, call.path if call else "")
+    start = 0
+    if call is not None and set(call.values).intersection(node.makes):
+        start = max(0, len(node.stack) - len(call.stack))  # that call returned it: seen, not read off the text
+    frame = dropped_in(node.stack, start)
+    if node.phase == "loss":
+        lost = thrown_away(node.stack[frame]) if frame < len(node.stack) else None
+        return DeadEnd("lost" if lost else "missed", lost or _returned(facts, node, frame), node.name, "")
+    if frame < len(node.stack) and start == 0 and _is_term(facts, node):
+        lost = thrown_away(node.stack[frame])
+        left = lost or return_around(node.stack[frame])
+        if left is not None:
+            return DeadEnd("lost" if lost else "missed", left, node.name, "")
+    site = node.stack[min(frame, len(node.stack) - 1)]
+    return DeadEnd("unread", site, node.name, call.path if call is not None else node.module)
+
+
+def _returned(facts: Facts, node: NodeFact, frame: int) -> Site | None:
+    """The statement by which the function of the loss that had the value was left."""
+    site = node.stack[min(frame, len(node.stack) - 1)]
+    return facts.returns.get(f"{site.file}:{site.function}") or return_around(site) or node.site
+
+
+def _is_term(facts: Facts, node: NodeFact) -> bool:
+    """Whether the step made single numbers in a forward that computes the loss itself: terms of that loss."""
+    assert facts.loss is not None
+    loss = facts.values[facts.loss].node
+    if any(n.name == loss and n.phase == "loss" for n in facts.nodes):
+        return False
+    made = [facts.values[v] for v in node.makes]
+    return bool(made) and all(v.shape == () and v.requires_grad for v in made)

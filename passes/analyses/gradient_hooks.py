@@ -1,0 +1,77 @@
+"""Hooks that may have taken a gradient away: the tensor hooks of parameters and activations, and the backward hooks of modules.
+
+From the live objects and the recorded `register_hook` calls; a hook is never called here. Whether it was the hook follows from where the
+gradient got lost: at the very value it was registered on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fxgrad.passes.analyses.lost import Loss
+from fxgrad.records import Context, Facts, ParameterFact, Site
+from fxgrad.sites import is_user_code, site_of
+from fxgrad.source import return_sites
+
+
+def hook_site(facts: Facts, context: Context, parameter: ParameterFact, loss: Loss | None) -> Site | None:
+    """The line of the hook that stands where the gradient of `parameter` got lost."""
+    if loss is None or loss.flow is None or loss.flow.source in parameter.values:
+        found = _of_parameter(context, parameter)
+        if found is not None:
+            return found
+    if loss is None or loss.flow is None:
+        return None
+    edge = facts.values[loss.flow.source].grad
+    for node in facts.nodes:
+        if word_of(node.target) == "register_hook" and any(facts.values[v].grad == edge for v in node.reads):
+            return node.site
+    if loss.node.target in ("backward hook", "BackwardHookFunction"):
+        return _of_module(context, loss.node.module)
+    return None
+
+
+def word_of(target: str) -> str:
+    """The last word of a target."""
+    return target.rpartition(".")[2]
+
+
+def _of_parameter(context: Context, parameter: ParameterFact) -> Site | None:
+    named = dict(context.model.named_parameters(remove_duplicate=False))
+    for name in parameter.names:
+        tensor = named.get(name)
+        for kind in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+            for hook in (getattr(tensor, kind, None) or {}).values():
+                site = _function_site(hook)
+                if site is not None:
+                    return site
+    return None
+
+
+def _of_module(context: Context, path: str) -> Site | None:
+    module = dict(context.model.named_modules()).get(path)
+    for kind in ("_backward_hooks", "_backward_pre_hooks"):
+        for hook in (getattr(module, kind, None) or {}).values():
+            site = _function_site(hook)
+            if site is not None:
+                return site
+    return None
+
+
+def _function_site(hook: Any) -> Site | None:
+    """The last thing the hook returns; its first line where it returns nothing."""
+    code = next((c for c in _codes(hook)), None)
+    if code is None or not is_user_code(code.co_filename):
+        return None
+    first = site_of((code, 0))
+    returned = return_sites(first.file, code.co_firstlineno)
+    return returned[-1] if returned else Site(first.file, code.co_firstlineno, function=code.co_qualname)
+
+
+def _codes(hook: Any) -> Iterator[Any]:
+    """The code behind a function, a bound method, a partial or an object that is called."""
+    for item in (hook, getattr(hook, "__func__", None), getattr(hook, "func", None), getattr(type(hook), "__call__", None)):  # noqa: B004  its code is wanted, not whether it has one
+        code = getattr(item, "__code__", None)
+        if code is not None:
+            yield code

@@ -1,0 +1,165 @@
+"""Writes that autograd does not know of: what backward saved is changed unseen, or a value changes and the graph does not.
+
+From facts, and from those of a second run that watched saved tensors. Definitions:
+ 1. A write is *hidden* if it goes through an alias without a history: `.data` (its own version counter), `.detach()` (the same counter,
+    no graph), memory that NumPy shares, `t.data = new`; or if it changes an intermediate value under `no_grad`.
+ 2. It *falsifies* a gradient if a step had saved the memory for backward, torch's version counter did not move, and the elements are
+    others now. A fused optimizer's step counts: it moves no counter.
+ 3. It is *missed* by the graph if a gradient comes back, past it, to the value it changed: the gradient is that of another function.
+    Overwriting a leaf with something that does not depend on it (a lazy initialisation, a projection under `no_grad`) misses nothing.
+Not handled: writes from C++ or Triton code that bump no version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from fxgrad.passes.analyses.overwrites import needed
+from fxgrad.records import Facts, NodeFact, Site
+
+How = Literal["data", "detach", "numpy", "no_grad", "fused", "set"]
+
+_ALIASES: dict[str, How] = {
+    "Tensor.data": "data",
+    "Tensor.detach": "detach",
+    "torch.detach": "detach",
+    "Tensor.numpy": "numpy",
+    "Tensor.__array__": "numpy",
+}
+_OVERWRITES = frozenset(
+    ["copy_", "fill_", "zero_", "normal_", "uniform_", "trunc_normal_", "bernoulli_", "random_", "log_normal_", "exponential_"]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenWrite:
+    """`saver`: the step whose saved tensor was falsified (None: the graph only misses the write); `parameter`: its name, if it is one."""
+
+    node: NodeFact
+    how: How
+    saver: NodeFact | None
+    parameter: str | None
+
+
+def has_hidden_writes(facts: Facts) -> bool:
+    """Whether watching saved tensors could show something."""
+    makers = _makers(facts)
+    return any(_how(facts, node, makers) is not None or _hands_out(node) for node in facts.nodes)
+
+
+def hidden_writes(facts: Facts, hazards: Facts | None) -> Iterator[HiddenWrite]:
+    """Every hidden write that makes a gradient wrong, each line once."""
+    facts = hazards if hazards is not None else facts
+    makers = _makers(facts)
+    by_name = {node.name: node for node in facts.nodes}
+    seen: set[Site | str] = set()
+    for saved in facts.saved:
+        writer, saver = by_name.get(saved.overwriter), by_name.get(saved.saver)
+        if saved.counted or writer is None or saver is None or (writer.site or writer.name) in seen or not needed(facts, saver):
+            continue
+        seen.add(writer.site or writer.name)
+        yield HiddenWrite(writer, _how(facts, writer, makers) or "data", saver, _parameter(facts, writer))
+    for node in facts.nodes:
+        how = _how(facts, node, makers)
+        if how is None or (node.site or node.name) in seen or not _is_missed(facts, node, how):
+            continue
+        seen.add(node.site or node.name)
+        yield HiddenWrite(node, how, None, _parameter(facts, node))
+
+
+def _makers(facts: Facts) -> dict[int, NodeFact]:
+    return {value: node for node in facts.nodes for value in node.makes}
+
+
+def _hands_out(node: NodeFact) -> bool:
+    return _ALIASES.get(node.target) == "numpy" or node.target == "torch.from_numpy"
+
+
+def _how(facts: Facts, node: NodeFact, makers: Mapping[int, NodeFact]) -> How | None:
+    """Definition 1."""
+    if "._fused_" in node.target:
+        return "fused"
+    if node.kind in ("escape", "entry"):
+        return "numpy" if node.writes else None
+    if not node.writes:
+        return None
+    if node.target == "Tensor.__set__":
+        return "set" if _replaces_data(facts, node) else None
+    for value in _written(facts, node):
+        how = _alias(facts, value, makers)
+        if how is not None:
+            return how
+        if not node.grad_enabled and facts.values[value].requires_grad and not facts.values[value].is_leaf:
+            return "no_grad"
+    return None
+
+
+def _written(facts: Facts, node: NodeFact) -> tuple[int, ...]:
+    """The arguments that were written: the first of a method, any that has the memory of a function (`out=`, a list)."""
+    name = node.target.rpartition(".")[2]
+    found = tuple(v for v in node.reads if facts.values[v].storage in node.writes)
+    return found[:1] if name.endswith("_") and not name.startswith("_foreach_") else found
+
+
+def _replaces_data(facts: Facts, node: NodeFact) -> bool:
+    """Whether `t.x = ...` put other memory under `t`: `.data`, not `.grad` or `.requires_grad`."""
+    return bool(node.reads) and facts.values[node.reads[0]].storage not in node.writes
+
+
+def _alias(facts: Facts, value: int, makers: Mapping[int, NodeFact]) -> How | None:
+    """How a value without a history came to share memory: back through its views and earlier writes."""
+    seen: set[int] = set()
+    while value not in seen and not facts.values[value].requires_grad:
+        seen.add(value)
+        node = makers.get(value)
+        if node is None or node.kind != "op":
+            return None
+        if node.target in _ALIASES:
+            return _ALIASES[node.target]
+        same = facts.values[value].storage
+        before = [v for v in node.reads if facts.values[v].storage == same and not facts.values[v].requires_grad and v not in seen]
+        if not before:
+            return None
+        value = before[0]
+    return None
+
+
+def _is_missed(facts: Facts, node: NodeFact, how: How) -> bool:
+    """Definition 3."""
+    if how == "fused" or (_parameter(facts, node) is not None and _starts_anew(facts, node)):
+        return False
+    after = False
+    for other in facts.nodes:
+        if other.name == node.name:
+            after = True
+        elif after and any(v in facts.live for v in other.makes):
+            read = [facts.values[v] for v in other.reads if v in facts.live]
+            if any(value.storage in node.writes and value.requires_grad for value in read):
+                return True
+    return False
+
+
+def _starts_anew(facts: Facts, node: NodeFact) -> bool:
+    """Whether the whole of a parameter is overwritten with what does not depend on it: its gradient there is exact."""
+    if node.target == "Tensor.__set__":
+        sources = node.reads[1:]
+    elif node.target.rpartition(".")[2] in _OVERWRITES:
+        sources = tuple(v for v in node.reads[1:] if facts.values[v].storage not in node.writes)
+    else:
+        return False
+    old = {facts.values[v].storage for v in node.reads[:1]} | set(node.writes)
+    reached = set(sources)
+    for other in reversed(facts.nodes):
+        if reached.intersection(other.makes):
+            reached.update(other.reads)
+    return not any(facts.values[v].storage in old for v in reached - set(node.makes) if node.target != "Tensor.__set__" or v not in sources)
+
+
+def _parameter(facts: Facts, node: NodeFact) -> str | None:
+    storages = {*node.writes, *(facts.values[v].storage for v in node.reads[:1])}
+    for parameter in facts.parameters:
+        if parameter.requires_grad and any(facts.values[v].storage in storages for v in parameter.values):
+            return parameter.name
+    return None

@@ -1,0 +1,74 @@
+"""What takes a parameter's place: a value stored into it (`p.data = t`, `p.copy_(t)`), a new `nn.Parameter`, None.
+
+Which attribute a new `nn.Parameter` is given to is read from the text. Not handled: a new Parameter that travels through a variable first.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+from fxgrad.records import Context, Facts, NodeFact, Site, Value
+from fxgrad.source.bindings import bindings
+from fxgrad.source.names import fits, is_literal, is_unknown, path_of
+from fxgrad.source.parsing import load
+
+
+def stores(facts: Facts, node: NodeFact, target: Value, owned: frozenset[int]) -> bool:
+    """Whether `target`, made by `node`, is a parameter with the numbers of something computed. `owned`: the `storages`."""
+    if node.target == "Tensor.__set__":
+        return True
+    if node.kind == "leaf":
+        return node.target == "torch.nn.Parameter" and replaced(facts, node) is not None
+    return target.is_leaf and target.storage in node.writes and target.storage in owned
+
+
+def storages(facts: Facts) -> frozenset[int]:
+    """The storages of the model's parameters."""
+    return frozenset(facts.values[v].storage for p in facts.parameters for v in p.values)
+
+
+def replaced(facts: Facts, node: NodeFact) -> str | None:
+    """The registered parameter whose place the new one takes; "" where only the run knows which; None if it takes none."""
+    path = _attribute(node.site) if node.site is not None else None
+    if path is None:
+        return None
+    names = [n for p in facts.parameters for n in p.names]
+    if path == "*":
+        return "" if names else None
+    prefix = f"{node.module}." if node.module else ""
+    own = [n for n in names if n == prefix + path] or [n for n in names if n.startswith(prefix) and n.endswith(f".{path}")]
+    return own[0] if own else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _attribute(site: Site) -> str | None:
+    """The attribute path that the statement around `site` binds (`fc.weight` of `self.fc.weight = ...`); "*" for one with a computed
+    name; None if it binds none."""
+    for binding in bindings(load(site.file)):
+        first, last = binding.first, binding.last
+        if binding.kind != "assign" or binding.item or not first.lineno <= site.line <= (last.end_lineno or last.lineno):
+            continue
+        words = [w for w in path_of(binding.base).words if not is_unknown(w)]
+        return "*" if "*" in binding.name else ".".join([*words, binding.name])
+    return None
+
+
+def emptied(context: Context) -> Iterator[tuple[Site, str]]:
+    """Statements that set a parameter's slot to None from outside its class, with the parameter's name."""
+    empty = {
+        f"{path}.{name}" if path else name
+        for path, module in context.model.named_modules()
+        for name, parameter in module._parameters.items()
+        if parameter is None
+    }
+    for file in context.files:
+        source = load(file)
+        for binding in bindings(source):
+            words = path_of(binding.base).words
+            if binding.kind != "assign" or not is_literal(binding.value, None) or not words:
+                continue
+            for name in sorted(empty):
+                parts = name.split(".")
+                if fits(binding.name, parts[-1]) and len(parts) > 1 and fits(words[-1], parts[-2]):
+                    yield binding.site(source), name

@@ -1,0 +1,237 @@
+"""Zero by construction: why a step that loses a gradient loses it for any data, as far as that can be shown.
+
+From the losing step (`lost.analyse`) of a parameter whose gradient stayed zero when parameters and inputs were drawn again. Definitions:
+ 1. A step *is zero* if its autograd node's formula is zeros wherever it is defined (`ZERO_NODES`), or it multiplies by a Python 0.
+ 2. A value is *fixed* if it comes from no input and no trained parameter: from constants made in the program (certain), or from a buffer
+    or another attribute (which something may change between steps, so a finding that rests on one is no error).
+ 3. A step *selects* if it is linear in what it passes on (a product, `where`, a mask, an index). It loses for good what a fixed operand
+    selects away. What a value decides about itself (a ReLU that is off, a saturated sigmoid, the loser of a maximum) is no evidence,
+    but a ReLU or clamp that stays off for every draw of the weights is worth a warning.
+Not handled: zeros of a matrix product (a recurrence starts from a zero state), fake tensors (there only definition 1 is known).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fxgrad.passes.analyses.fixed_operands import attributes_behind, named, word
+from fxgrad.passes.analyses.lost import Loss
+from fxgrad.records import Context, Facts, NodeFact, Value
+
+# torch's autograd nodes that hand back zeros: rounding, sampling, and the overwriting of a value. Each was run (torch 2.13).
+ZERO_NODES = frozenset(
+    f"{name}Backward"
+    for name in (
+        *("Round", "Floor", "Ceil", "Trunc", "Sign", "Sgn", "Angle", "Copysign"),
+        *("Normal", "Bernoulli", "Poisson", "Uniform", "Random", "Exponential", "Geometric", "Cauchy", "LogNormal"),
+        *("Fill", "Zero"),
+    )
+)
+# Of these only where it is known that a gradient was lost: the filling value, the magnitude and a complex angle do get one.
+_SOMETIMES = frozenset(["FillBackward", "CopysignBackward", "AngleBackward"])
+_MODES = frozenset(["DivBackward2", "DivBackward3"])  # division with a rounding mode; without one these pass gradients on
+_OVERWRITING = frozenset(
+    ["fill", "zero", "uniform", "random", "exponential", "geometric", "cauchy", "log_normal", "normal", "bernoulli", "setitem", "copy"]
+)
+_PRODUCTS = frozenset(["mul", "rmul", "imul", "multiply", "addcmul", "prod", "dot", "outer", "inner"])
+_SUMS = frozenset(["add", "sub", "rsub", "radd", "rsub", "addmm", "addmv", "addbmm", "baddbmm", "subtract", "addcdiv", "addcmul"])
+_SELECTIONS = frozenset(
+    [
+        *("where", "masked_fill", "masked_scatter", "masked_select", "index_fill", "index_copy", "index_put", "setitem", "scatter"),
+        *("tril", "triu", "getitem", "narrow", "select", "index_select"),
+    ]
+)
+_SATURATING = frozenset(["relu", "relu6", "clamp", "clip", "clamp_min", "clamp_max", "hardtanh", "hardsigmoid", "threshold"])
+_JOINS = frozenset(["cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "column_stack", "pad"])
+_CUTTING = frozenset(["getitem", "narrow", "select", "split", "chunk", "unbind", "slice", "index_select", "unsqueeze"])
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """`text` says what `node` does to the gradient; `certain`: nothing between two steps can change it; `term`: it weighs a loss term."""
+
+    node: NodeFact
+    text: str
+    advice: str
+    certain: bool = True
+    term: bool = False
+
+
+_SOFTEN = "use a differentiable stand-in: straight-through (`x + (x.round() - x).detach()`), a soft version, a reparametrised sample"
+_KEEP = "write the new value into another tensor, or take these parameters out of training"
+_WEIGH = "give it a weight other than 0, or drop it and its parameters"
+_SELECT = "check the mask or the indices, or take these parameters out of training"
+_SINGLE = "use a sigmoid (`BCEWithLogitsLoss`) for a single output, or give it more than one element"
+_CANCEL = "drop the parameter (`bias=False`): no data can teach it anything"
+_RANGE = "check the sign and the bounds: no weights lead out of the flat part"
+
+
+def by_construction(facts: Facts, loss: Loss, context: Context) -> Reason | None:
+    """Why the gradient is zero for any data; None if it is not known to be."""
+    node, flow = loss.node, loss.flow
+    if flow is None:
+        return Reason(node, "lets its contributions cancel", _CANCEL, certain=False)
+    source, name = facts.values[flow.source], word(node)
+    if math.prod(source.shape) == 0:
+        emptied = _emptied(facts, flow.source)
+        return Reason(emptied, "is empty", _SELECT, certain=False) if emptied is not None else None
+    if is_zero_step(facts, node):
+        overwrites = name in _OVERWRITING and bool(node.writes)
+        return Reason(node, "overwrites the value", _KEEP) if overwrites else Reason(node, "has a zero derivative everywhere", _SOFTEN)
+    weighed = _number(node, name)
+    if weighed is not None:
+        return Reason(node, weighed, _WEIGH, term=name in _PRODUCTS and _is_term(facts, flow.source, flow.target))
+    single = _single(facts, node, source, context)
+    if single is not None:
+        return Reason(node, single, _SINGLE)
+    if name.lower() in _SATURATING and len(set(node.reads) - set(node.makes)) == 1:
+        return Reason(node, "is saturated, whatever the weights are", _RANGE, certain=False)
+    return _selected_away(facts, loss, context)
+
+
+def _emptied(facts: Facts, value: int) -> NodeFact | None:
+    """The step that first made it empty, if it cuts by fixed positions: what a mask selects is another matter in every batch."""
+    makers = {v: n for n in facts.nodes for v in n.makes}
+    node = makers.get(value)
+    while node is not None:
+        before = [v for v in node.reads if v in makers and math.prod(facts.values[v].shape) == 0 and v not in node.makes]
+        if not before:
+            break
+        node = makers[before[0]]
+    if node is None or word(node) not in _CUTTING:
+        return None
+    fixed = all(attributes_behind(facts, v, makers) is not None for v in node.reads if not facts.values[v].dtype.is_floating_point)
+    return node if fixed else None
+
+
+def is_zero_step(facts: Facts, node: NodeFact) -> bool:
+    """Definition 1, of the autograd node alone."""
+    functions = {facts.values[v].function for v in node.makes}
+    return any(is_zero_node(f) or f in _MODES for f in functions)
+
+
+def is_zero_node(function: str, sometimes: bool = True) -> bool:
+    """Whether torch's autograd node of that name hands back zeros: always, or (`sometimes`) for one of its inputs.
+
+    Torch numbers its own (`RoundBackward0`); a user's Function called Round has a backward of its own.
+    """
+    name = function.rstrip("0123456789")
+    return name != function and name in ZERO_NODES and (sometimes or name not in _SOMETIMES)
+
+
+def _numbers(node: NodeFact) -> list[float]:
+    return [c for c in node.constants if isinstance(c, int | float)]
+
+
+def _number(node: NodeFact, name: str) -> str | None:
+    """A Python number that weighs the value with zero. That the step did lose the gradient is known."""
+    numbers = _numbers(node)
+    if name in _PRODUCTS and 0 in numbers:
+        return "multiplies by 0"
+    if name in ("div", "truediv", "divide") and any(math.isinf(n) for n in numbers):
+        return "divides by infinity"
+    if name == "pow" and 0 in numbers:
+        return "raises to the power 0"
+    if name == "lerp" and (0 in numbers or 1 in numbers):
+        return "gives it the weight 0"
+    if name in _SUMS and 0 in numbers:
+        return "adds it with the weight 0"
+    if name in ("clamp", "clip", "hardtanh") and any(numbers.count(n) > 1 for n in numbers):
+        return "clamps to a single value"
+    if "dropout" in name.lower():
+        return "drops everything"
+    return None
+
+
+def _single(facts: Facts, node: NodeFact, source: Value, context: Context) -> str | None:
+    """Something relative to its only element: a softmax over one, a norm over one, one class."""
+    name, shape = word(node).lower().replace("_", ""), source.shape
+    if name in ("softmax", "logsoftmax", "gumbelsoftmax", "softmin", "sparsemax"):
+        dims = [*(int(n) for n in _numbers(node)), *_module_dims(facts, node, context)]
+        return "normalises over a single element" if any(_size(shape, d) == 1 for d in dims) else None
+    if name in ("crossentropy", "crossentropyloss"):
+        classes = _size(shape, 1 if len(shape) > 1 else 0)
+        return "chooses from a single class, with certainty" if classes == 1 else None
+    if name in ("layernorm", "nativelayernorm", "var", "std"):
+        return "normalises over a single element" if _size(shape, -1) == 1 else None
+    if name == "scaleddotproductattention":
+        keys = [facts.values[v].shape for v in node.reads[1:2]]
+        return "attends to a single key" if keys and _size(keys[0], -2) == 1 else None
+    return None
+
+
+def _size(shape: tuple[int, ...], dim: int) -> int | None:
+    return shape[dim] if -len(shape) <= dim < len(shape) else None
+
+
+def _module_dims(facts: Facts, node: NodeFact, context: Context) -> Iterator[int]:
+    """The `dim` of a softmax module."""
+    for call in facts.calls:
+        if node.kind == "module" and set(call.values) & set(node.makes):
+            dim = getattr(dict(context.model.named_modules()).get(call.path), "dim", None)
+            if isinstance(dim, int):
+                yield dim
+
+
+def _is_term(facts: Facts, source: int, target: int) -> bool:
+    """Whether a computed scalar only goes on as a scalar: a term of the loss."""
+    if facts.values[source].shape != () or facts.values[source].is_leaf:
+        return False
+    reached = {target}
+    for node in facts.nodes:
+        for flow in node.flows:
+            if flow.open and flow.source in reached and flow.target in facts.live:
+                reached.add(flow.target)
+    return all(math.prod(facts.values[v].shape) <= 16 and len(facts.values[v].shape) <= 1 for v in reached)
+
+
+# -------------------------------------------------------------------------------------------------------------- fixed operands
+
+
+def _selected_away(facts: Facts, loss: Loss, context: Context) -> Reason | None:
+    """Definition 3: by this step, or where the step only joins, by every step that takes the joined value apart."""
+    assert loss.flow is not None
+    name = word(loss.node)
+    if name in _PRODUCTS | _SELECTIONS:
+        return _by_operand(facts, loss.node, loss.flow.source, loss.flow.target, context)
+    if name not in _JOINS:
+        return None
+    takers = [
+        (node, flow)
+        for node in facts.nodes
+        for flow in node.flows
+        if flow.open and flow.source == loss.flow.target and flow.target in facts.live
+    ]
+    if any(facts.values[flow.target].delivered in ("zero", "none") for _, flow in takers):
+        return None  # that part was taken, and its gradient was lost further on
+    reasons = [_by_operand(facts, node, flow.source, flow.target, context, joined=True) for node, flow in takers]
+    if not reasons or any(reason is None for reason in reasons):
+        return None
+    return reasons[-1]
+
+
+def _by_operand(facts: Facts, node: NodeFact, source: int, target: int, context: Context, *, joined: bool = False) -> Reason | None:
+    name = word(node)
+    others = [v for v in node.reads if v != source and v not in node.makes and not facts.values[v].requires_grad]
+    if any(v != source and facts.values[v].requires_grad and name in _PRODUCTS for v in node.reads):
+        return None  # a trained factor
+    if name in _SELECTIONS:
+        others = [v for v in others if not facts.values[v].dtype.is_floating_point]
+    elif not others and not joined:
+        return None
+    makers = {v: n for n in facts.nodes for v in n.makes}
+    attributes: list[str] = []
+    for value in others:
+        found = attributes_behind(facts, value, makers)
+        if found is None:
+            return None
+        attributes += found
+    if name not in _PRODUCTS:
+        if joined and name in _CUTTING:
+            return Reason(node, "cuts off what was joined before", _SELECT, certain=not attributes)
+        mask = f": {named(facts, node, attributes, others, makers)} never selects it" if others else ""
+        return Reason(node, f"keeps nothing of it{mask}", _SELECT, certain=not attributes)
+    text = f"multiplies by {named(facts, node, attributes, others, makers)}, which is zero wherever a gradient arrives"
+    return Reason(node, text, _WEIGH, certain=not attributes, term=_is_term(facts, source, target))

@@ -1,0 +1,168 @@
+"""A parameter has no path to the loss at all: nothing computed from it takes part.
+
+What it finds
+    A trainable parameter whose data never reaches the loss. It says which: its module is never called; its module runs without reading
+    it; something was computed from it and nothing uses the result; a loss function (or a forward that computes the loss) went on to
+    return a value without it, or threw it away on the line named.
+
+Why it matters
+    Its `.grad` stays None, the optimizer skips it, and it keeps its random start while the loss goes down. DistributedDataParallel
+    raises on it in the second step unless `find_unused_parameters=True`.
+
+Example
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Linear(4, 8)
+            self.gate = nn.Linear(4, 8)  # FXG101: never called
+
+        def forward(self, x):
+            return self.body(x)
+
+Instead
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Linear(4, 8)
+            self.gate = nn.Linear(4, 8)
+
+        def forward(self, x):
+            return self.body(x) * torch.sigmoid(self.gate(x))
+
+When the fix is safe
+    Never applied: whether to use the parameter or to remove it is the author's decision, and removing one changes the `state_dict`.
+
+Not handled
+    A module that other inputs would call (an expert without tokens, a head of another task): the verdict is that of the given inputs, name
+    what must train with `expect`. A result kept in an attribute for later is judged by this one step. Left out of an optimizer that was
+    passed along, an unused parameter is only a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from fxgrad.passes.analyses.causes import Causes, severity, starved, subject, unconnected
+from fxgrad.passes.analyses.dead_ends import DeadEnd
+from fxgrad.records import Context, Facts, Finding, Fix, ParameterFact, Site, Step
+from fxgrad.source import attribute_site, attribute_sites, container_sites
+from fxgrad.source.objects import origin
+
+CODE = "FXG101"
+NAME = "unused-parameter"
+SEVERITY = "error"
+
+_CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+_SHOWN = 3  # modules named in a message; the finding lists every parameter
+
+
+def check(facts: Facts, context: Context) -> Iterator[Finding]:
+    """One finding per dead end: parameters that die on the same line belong together."""
+    causes: Causes = context.causes
+    if unconnected(facts, causes):
+        return  # FXG116: no parameter is unused where the loss uses none
+    groups: dict[tuple[str, str, int], tuple[Site | None, list[tuple[ParameterFact, DeadEnd]]]] = {}
+    definitions = _Definitions(context)
+    for parameter in causes.starved:
+        end = causes.ends.get(parameter.name)
+        if end is None:
+            continue
+        site = definitions.site(end.part) if end.node is None else end.site
+        key = (end.kind, site.file, site.line) if site is not None else (end.kind, end.part, 0)
+        groups.setdefault(key, (site, []))[1].append((parameter, end))
+    for site, members in groups.values():
+        names = tuple(dict.fromkeys(n for parameter, _ in members for n in parameter.names))
+        end = members[0][1]
+        yield Finding(
+            CODE,
+            NAME,
+            severity(context, names),
+            message(members, names),
+            site,
+            names,
+            (Step("loss"), Step("no path"), *([Step(end.part, site, True)] if end.node and end.part else ()), Step(names[0])),
+            Fix(ADVICE[end.kind]),
+        )
+
+
+ADVICE = {
+    "never called": "call it in forward, or remove it",
+    "not read": "use it in forward, or remove it",
+    "unread": "use the result on the way to the loss, or drop the computation and its parameters",
+    "lost": "keep the result: `loss = loss + aux` or `loss += aux` instead of an expression on its own or a second `loss = ...`",
+    "missed": "add what was left out to the value returned here, or drop the computation and its parameters",
+}
+
+
+def message(members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...]) -> str:
+    """What happened to the data, in one sentence."""
+    kind = members[0][1].kind
+    if kind == "unread":
+        return f"nothing on the way to the loss uses what {subject(names)} computed: {starved(names)}"
+    if kind == "missed":
+        return f"the value returned here leaves out what {subject(names)} computed: {starved(names)}"
+    if kind == "lost":
+        return f"the result is thrown away or written over here, and with it what {subject(names)} computed: {starved(names)}"
+    parts = tuple(dict.fromkeys(end.part for _, end in members))
+    listed = ", ".join(f"`{part}`" for part in parts[:_SHOWN]) + (f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else "")
+    what = "called" if kind == "never called" else "used in forward"
+    return f"{listed} {'is' if len(parts) == 1 else 'are'} never {what}: {starved(names)}"
+
+
+class _Definitions:
+    """The lines that build modules and parameters, each class's attribute looked up once: a network repeats its layers."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.parts: dict[str, Site | None] = {}
+        self.built: dict[tuple[type, str], Site | None] = {}
+        self.fills: dict[tuple[type, str], tuple[Site, ...]] = {}
+
+    def site(self, part: str) -> Site | None:
+        """The line that builds the module or parameter called `part`, or fills the container it is an item of.
+
+        Inside an installed package nothing can be mended: there the user's own line that builds the outermost such module is named.
+        """
+        if part not in self.parts:
+            self.parts[part] = self._site(part.split("."))
+        return self.parts[part]
+
+    def _site(self, words: list[str]) -> Site | None:
+        site: Site | None = None
+        owner: object = self.context.model
+        for i, word in enumerate(words):
+            item = getattr(owner, word, None)
+            found = self._built(owner, word)
+            if isinstance(item, _CONTAINERS) and i + 1 < len(words):
+                found = self._filled(owner, word, words[i + 1], item) or found
+            if found is not None and (site is None or origin(site.file) == "installed" or origin(found.file) != "installed"):
+                site = found
+            owner = item
+        return site
+
+    def _built(self, owner: object, attribute: str) -> Site | None:
+        key = (type(owner), attribute)
+        if key not in self.built:
+            numbered = isinstance(owner, (*_CONTAINERS, nn.Sequential))  # other files may number anything
+            own = attribute_site(owner, attribute)
+            self.built[key] = own if own is not None or numbered else attribute_site(owner, attribute, self.context.files)
+        return self.built[key]
+
+    def _filled(self, owner: object, attribute: str, item: str, container: nn.Module) -> Site | None:
+        """Of the lines that fill a container the one for this item, as far as numbers tell: first and last are sure, loops between."""
+        key = (type(owner), attribute)
+        if key not in self.fills:
+            made = attribute_sites(owner, attribute)
+            found = container_sites(owner, attribute, () if made else self.context.files)
+            self.fills[key] = tuple(site for site in found if site not in made) or found
+        fills = self.fills[key]
+        if not fills or not item.isdigit():
+            return fills[0] if fills else None
+        number, count = int(item), len(list(container.children()) or list(container.parameters(recurse=False)))
+        if number == count - 1:
+            number = len(fills) - 1
+        elif len(fills) > 1:
+            number = min(number, len(fills) - 2)
+        return fills[min(number, len(fills) - 1)]

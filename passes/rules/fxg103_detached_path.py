@@ -1,0 +1,64 @@
+"""Every path from a parameter to the loss is cut by `detach`, `.data` or `detach_`.
+
+What it finds
+    A trainable parameter whose every way to the loss goes through `detach()`, `detach_()`, `torch.detach`, `.data`, or a call that hands
+    out detached tensors (`state_dict()`, `torch.autograd.grad` without `create_graph=True`). One finding per line that cuts,
+    with all parameters it starves; of several cuts behind one
+    another, each has a finding, for all must be mended.
+
+Why it matters
+    Detaching is silent: the forward values are right, the loss goes down by what still trains, and the parameters behind the cut keep
+    their random start.
+
+Example
+    def forward(self, x):
+        h = self.encoder(x).detach()  # FXG103: the encoder never trains
+        return self.head(h)
+
+Instead
+    def forward(self, x):
+        h = self.encoder(x)
+        return self.head(h)
+
+When the fix is safe
+    Never applied by itself: a detach may be meant (a target, a stop-gradient, truncated backpropagation). One that starves nothing that
+    should train is never reported; say what should with `expect`, or leave the rest out of the optimizer.
+
+Not handled
+    A detach on one of several ways: gradients flow over the others, so nothing is starved, though part of the gradient is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fxgrad.passes.analyses.causes import cut_groups, finding, said, starved, subject
+from fxgrad.passes.analyses.cuts import GRAD
+from fxgrad.records import Context, Facts, Finding
+
+CODE = "FXG103"
+NAME = "detached-path"
+SEVERITY = "error"
+
+
+def check(facts: Facts, context: Context) -> Iterator[Finding]:
+    """One finding per line that cuts."""
+    for group in cut_groups(context, facts, CODE):
+        node, parameters, _ = group
+        what = node.target.rpartition(".")[2]
+        written = said(node)
+        hidden = what not in written  # the detach is inside a call of torch's: `state_dict()`
+        cut = f"{written} hands out detached tensors and so" if hidden else f"`{what}`"
+        advice = f"drop the `{what}` if these parameters should train; if the cut is meant, leave them out of `expect`"
+        if hidden:
+            advice = "take the tensors from named_parameters(), which keep their history"
+        if node.target == GRAD:
+            cut, advice = f"{written} without create_graph=True", "pass create_graph=True where the gradient is part of the loss"
+        yield finding(
+            context,
+            facts,
+            (CODE, NAME),
+            group,
+            f"{cut} cuts {subject(parameters)} off from the loss: {starved(parameters)}",
+            advice,
+        )

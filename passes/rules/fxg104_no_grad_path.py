@@ -1,0 +1,78 @@
+"""Every path from a parameter to the loss runs through code that records nothing: `no_grad`, `inference_mode`, `set_grad_enabled(False)`.
+
+What it finds
+    A trainable parameter that reaches the loss only through steps that ran with gradients off: inside `with torch.no_grad()`, in a function
+    decorated with it, under `set_grad_enabled(False)` (also one that was called before the step and never undone), in `inference_mode`.
+    The line named is the one that switched gradients off. Also a tensor made in inference mode that a later step must save for backward.
+
+Why it matters
+    Autograd records nothing there: the parameters keep `.grad = None` without a word, or, where nothing else has a history, `backward()`
+    raises "element 0 of tensors does not require grad". An inference tensor that backward must save raises at once.
+
+Example
+    def forward(self, x):
+        with torch.no_grad():  # FXG104: the backbone never trains
+            h = self.backbone(x)
+        return self.head(h)
+
+Instead
+    def forward(self, x):
+        h = self.backbone(x)
+        return self.head(h)
+
+When the fix is safe
+    Never applied by itself: a region may be meant (a frozen backbone, a target network). If it is, set `requires_grad_(False)` on the
+    parameters inside, leave them out of the optimizer, or name what must train with `expect`; then nothing is reported.
+
+Not handled
+    Which of several `set_grad_enabled(False)` ran before the step: the first in the user's files is named. Regions inside a compiled or
+    scripted function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fxgrad.passes.analyses.causes import cut_groups, path, severity, starved, subject
+from fxgrad.passes.analyses.cuts import Way
+from fxgrad.passes.analyses.raising import inference_site
+from fxgrad.passes.analyses.regions import region_of
+from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, Site, Step
+
+CODE = "FXG104"
+NAME = "no-grad-path"
+SEVERITY = "error"
+
+
+def check(facts: Facts, context: Context) -> Iterator[Finding]:
+    """One finding per line that switches gradients off."""
+    regions: dict[tuple[str, int] | str, tuple[Site | None, NodeFact, dict[str, None], Way]] = {}
+    for node, parameters, way in cut_groups(context, facts, CODE):
+        site = region_of(facts, node, context.files) or node.site
+        key = (site.file, site.line) if site is not None else node.name
+        regions.setdefault(key, (site, node, {}, way))[2].update(dict.fromkeys(parameters))
+    for site, node, found, way in regions.values():
+        names = tuple(found)
+        mode = "inference_mode" if node.inference else "no_grad"
+        yield Finding(
+            CODE,
+            NAME,
+            severity(context, names),
+            f"gradients are off ({mode}) on every way from {subject(names)} to the loss: {starved(names)}",
+            site,
+            names,
+            path(facts, way, names[0]),
+            Fix(f"leave the {mode} region before these parameters are used, or freeze them if they are not meant to train"),
+        )
+    raised = inference_site(facts)
+    if raised is not None and facts.error is not None:
+        yield Finding(
+            CODE,
+            NAME,
+            "error",
+            "a tensor made in inference_mode is used where backward must save it, which torch refuses",
+            region_of(facts, raised, context.files) or raised.site or facts.error.site,
+            (),
+            (Step("loss"), Step(raised.target.rpartition(".")[2], raised.site, True)),
+            Fix("use torch.no_grad() instead of inference_mode, or clone the result outside of it"),
+        )

@@ -1,0 +1,68 @@
+"""Every path from a parameter to the loss goes through an operation without a derivative: argmax, a comparison, an index.
+
+What it finds
+    A trainable parameter whose every way to the loss goes through a step for which autograd records nothing: `argmax`, the indices of
+    `topk`, `sort` or `max`, a comparison, a boolean mask or the condition of `where`, `multinomial`, a distribution's `sample`,
+    `bucketize`, `one_hot`. Also an operation that is recorded but has no derivative, so that `backward()` raises (`//` on floating tensors).
+
+Why it matters
+    What comes out is a count, an index or a truth value: moving the parameter a little changes nothing. Torch says nothing about it; the
+    parameters before the step keep `.grad = None`.
+
+Example
+    choice = self.router(x).argmax(-1)  # FXG105: the router never trains
+    y = self.experts[choice]
+
+Instead
+    weight = torch.softmax(self.router(x), -1)
+    y = weight @ self.experts
+
+When the fix is safe
+    Never applied: the differentiable version computes something else. Candidates are the values in place of the indices, softmax or
+    sigmoid in place of the choice, a straight-through estimator `hard + soft - soft.detach()`, the log-probability of a sample (REINFORCE).
+
+Not handled
+    What happens inside `torch.vmap` and `torch.func` transforms, which are one step: the call is named, not the line inside. Operations that
+    are recorded with a gradient of zeros (`round`, `sign`, `floor`): that is FXG401. Casts to integers: FXG106.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fxgrad.passes.analyses.causes import cut_groups, finding, said, starved, subject
+from fxgrad.passes.analyses.raising import missing_formula
+from fxgrad.records import Context, Facts, Finding, Fix, Step
+
+CODE = "FXG105"
+NAME = "non-differentiable-op"
+SEVERITY = "error"
+
+
+def check(facts: Facts, context: Context) -> Iterator[Finding]:
+    """One finding per line that cuts."""
+    for group in cut_groups(context, facts, CODE):
+        node, parameters, _ = group
+        yield finding(
+            context,
+            facts,
+            (CODE, NAME),
+            group,
+            f"{said(node)} has no derivative with respect to what {subject(parameters)} computed: {starved(parameters)}"
+            if node.kind == "op"
+            else f"no gradient of {subject(parameters)} comes back through {said(node)}: {starved(parameters)}",
+            "use differentiable values (softmax, the gathered scores, rsample(), a straight-through estimator) in place of indices, masks, samples",
+        )
+    found = missing_formula(facts)
+    if found is not None and not found[1]:
+        node, _ = found
+        yield Finding(
+            CODE,
+            NAME,
+            "error",
+            f"{said(node)} has no derivative in torch: backward raises",
+            node.site,
+            (),
+            (Step("loss"), Step(node.target.rpartition(".")[2], node.site, True)),
+            Fix("use a differentiable operation, or detach the operand if its gradient is not wanted"),
+        )

@@ -1,0 +1,69 @@
+"""The value leaves torch (`.numpy()`, `.item()`, `.tolist()`, `float(t)`) on the only way from a parameter to the loss.
+
+What it finds
+    A trainable parameter whose data reaches the loss only through a Python number or a NumPy array: `.item()`, `.tolist()`, `.numpy()`,
+    `np.asarray(t)` and any NumPy function of a tensor, `float(t)`, `int(t)`, `math.exp(t)`. Named is the line where the value leaves; the
+    way back in (`torch.from_numpy`, `torch.tensor(number)`, a product with the number) belongs to the same finding. That the number
+    matters is not guessed: the program is run again with another number there, and its loss changes.
+
+Why it matters
+    Autograd records torch's operations and no others. The forward values are right, so nothing looks wrong; the parameters before the
+    detour keep their random start.
+
+Example
+    def forward(self, x):
+        alpha = torch.sigmoid(self.gate).item()  # FXG107: the gate never trains
+        return alpha * self.body(x) + (1 - alpha) * x
+
+Instead
+    def forward(self, x):
+        alpha = torch.sigmoid(self.gate)
+        return alpha * self.body(x) + (1 - alpha) * x
+
+When the fix is safe
+    Never applied by itself: the code in between is not torch's and may have no torch equivalent. Dropping `.item()` from a number that
+    torch code goes on with changes no value; a number kept for logging between steps should stay a number, for a tensor keeps its graph.
+
+Not handled
+    Data that leaves through files, through C extensions or through a tensor's memory address. On fake tensors there is no number to
+    leave: such a program is run on its real values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fxgrad.passes.analyses.causes import cut_groups, finding, starved, subject
+from fxgrad.records import Context, Facts, Finding, NodeFact
+
+CODE = "FXG107"
+NAME = "left-torch"
+SEVERITY = "error"
+
+
+def check(facts: Facts, context: Context) -> Iterator[Finding]:
+    """One finding per line at which a value leaves."""
+    for group in cut_groups(context, facts, CODE):
+        node, parameters, _ = group
+        what, advice = _way_out(node)
+        message = f"{what}, and the loss goes on from there: {starved(parameters)} ({subject(parameters)})"
+        yield finding(context, facts, (CODE, NAME), group, message, advice)
+
+
+def _way_out(node: NodeFact) -> tuple[str, str]:
+    name = node.target.rpartition(".")[2]
+    if node.kind != "escape":
+        return "a tensor is made here of numbers that left torch", "stay in torch all the way"
+    if name == "__array__":
+        return "NumPy takes the value out of torch", "use the torch function of the same name on the tensor itself"
+    if name in ("__float__", "__complex__"):
+        return "the value is read as a Python float", "go on with the tensor itself, and with torch.exp and its kind instead of math's"
+    if name in ("__int__", "__index__"):
+        advice = "integers carry no gradient: select with differentiable weights, or train what selects with a loss of its own"
+        return "the value is read as a Python int", advice
+    if name == "item":
+        advice = "drop the `.item()`: torch computes with a one-element tensor as with a number"
+        return "`.item()` makes a Python number of the value", advice
+    if name == "tolist":
+        return "`.tolist()` makes Python numbers of the values", "keep the tensor, and use torch.stack for a list of tensors"
+    return f"`.{name.strip('_')}()` takes the value out of torch", "stay in torch: it has most of NumPy's functions under the same names"

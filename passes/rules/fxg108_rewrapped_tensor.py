@@ -1,0 +1,47 @@
+"""A new leaf is made from a computed tensor: `torch.tensor(t)`, `torch.Tensor([a, b])`, `Variable(t.data)`, `nn.Parameter(t)`.
+
+What it finds
+    A trainable parameter whose every way to the loss goes through a constructor that copies numbers without their history: `torch.tensor`
+    and `as_tensor` of a list of tensors, `t.new_tensor(u)`, the old constructors `torch.Tensor([...])` and `torch.FloatTensor([...])`,
+    `Variable(...)`, `nn.Parameter(...)`. A `.data` or `detach()` right before belongs to the same finding.
+
+Why it matters
+    The new tensor has the right numbers, and with `requires_grad=True` even backward() runs: it just ends there.
+
+Example
+    def loss(losses):
+        return torch.tensor(losses, requires_grad=True).sum()  # FXG108: no gradient gets past here
+
+Instead
+    def loss(losses):
+        return torch.stack(losses).sum()
+
+When the fix is safe
+    Never applied by itself. Using the tensor itself, or torch.stack for several scalars, gives the same values; where a copy was meant to
+    be a leaf of its own (to read the gradient of an activation), call `retain_grad()` on the activation instead.
+
+Not handled
+    A new leaf on one of several ways: nothing is starved then, though part of the gradient is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fxgrad.passes.analyses.causes import cut_groups, finding, starved, subject
+from fxgrad.passes.analyses.cuts import constructor
+from fxgrad.records import Context, Facts, Finding
+
+CODE = "FXG108"
+NAME = "rewrapped-tensor"
+SEVERITY = "error"
+
+
+def check(facts: Facts, context: Context) -> Iterator[Finding]:
+    """One finding per line that makes a new leaf."""
+    for group in cut_groups(context, facts, CODE):
+        node, parameters, _ = group
+        what = constructor(node) or node.target.rpartition(".")[2]
+        message = f"`{what}` copies the numbers of a computed tensor without their history: {starved(parameters)} ({subject(parameters)})"
+        advice = "use the tensor itself (torch.stack or torch.cat for several) instead of wrapping it anew"
+        yield finding(context, facts, (CODE, NAME), group, message, advice)

@@ -1,0 +1,139 @@
+"""A plain tensor takes part in the computation like a weight, and `parameters()` does not list it.
+
+What it finds
+    A tensor kept on a module, alone or in a list or dict, that is no registered Parameter and
+    - requires grad and gets a gradient (an error): `torch.randn(4, requires_grad=True)`, `nn.Parameter(...) * 0.1`, a plain list of
+      Parameters, a buffer that requires grad; or
+    - is drawn at random where it is built and is the operand of a matrix product, a convolution or an embedding on a way to the loss (a
+      warning). A mask, a positional table, a constant, an index, random frequencies under sine and cosine are none of these.
+    Also an `nn.Parameter(...)` made anew in every forward (a warning).
+
+Why it matters
+    `model.parameters()` does not list it: no optimizer changes it, `model.to(device)` leaves it behind, the state dict forgets it.
+
+Example
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 8)) * 0.1  # FXG109: a product is no Parameter
+
+Instead
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 8) * 0.1)
+
+When the fix is safe
+    Putting the whole expression inside nn.Parameter changes no value. What must not train belongs in `register_buffer`. The optimizer
+    must be built after.
+
+Not handled
+    Weights drawn by a function of another file, and tensors reached only through globals of other modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fxgrad.passes.analyses.made import made_in_forward
+from fxgrad.passes.analyses.origins import (
+    by_line,
+    holders,
+    in_layer,
+    is_optimized,
+    is_state,
+    looks_like_weight,
+    qualified,
+)
+from fxgrad.records import Context, External, Facts, Finding, Fix, Severity, Site, Step
+from fxgrad.source import attribute_site
+
+CODE = "FXG109"
+NAME = "unregistered-tensor"
+SEVERITY = "error"
+
+
+def check(facts: Facts, context: Context) -> Iterator[Finding]:
+    """One finding per attribute, and one per line that makes a Parameter during the forward."""
+    levels: dict[int, Severity] = {}
+    for external in facts.externals:
+        if external.owner is None or not external.floating or in_layer(external) or is_optimized(context, external):
+            continue
+        level = _level(facts, context, external)
+        if level is not None:
+            levels[external.value] = level
+    for site, members in by_line(context, (e for e in facts.externals if e.value in levels)):
+        yield _finding("error" if any(levels[e.value] == "error" for e in members) else "warning", site, members)
+    yield from _buffers(facts, context)
+    for made in made_in_forward(facts, directly=True):
+        yield Finding(
+            CODE,
+            NAME,
+            "warning",
+            "a Parameter is made anew in every forward: no optimizer holds it, and nothing it learns would last",
+            made.site,
+            (),
+            (Step("loss"), Step("Parameter", made.site, True)),
+            Fix("make it once, in __init__, as an attribute of the module"),
+        )
+
+
+def _buffers(facts: Facts, context: Context) -> Iterator[Finding]:
+    """Registered buffers that require grad: an optimizer is given parameters(), and that lists no buffers."""
+    buffers = dict(context.model.named_buffers(remove_duplicate=False))
+    held = {id(p) for group in getattr(context.optimizer, "param_groups", None) or () for p in group.get("params", ())}
+    for node in facts.nodes:
+        if node.kind != "attribute" or node.target not in buffers or id(buffers[node.target]) in held:
+            continue
+        tensor = buffers[node.target]
+        if tensor.requires_grad and tensor.is_leaf and any(v in facts.live for v in node.makes):
+            owner, _, name = node.target.rpartition(".")
+            yield Finding(
+                CODE,
+                NAME,
+                "error",
+                f"`{node.target}` gets a gradient, but is a buffer: parameters() does not list it, so no optimizer sees it",
+                attribute_site(context.model.get_submodule(owner), name, context.files),
+                (node.target,),
+                (Step("loss"), Step(node.target)),
+                Fix("make it an nn.Parameter; a buffer is for what must not train"),
+            )
+
+
+def _level(facts: Facts, context: Context, external: External) -> Severity | None:
+    """An error where it requires grad and reaches the loss; a warning where it only looks like a weight."""
+    if external.requires_grad:
+        if not external.is_leaf and (is_state(context, external) or _is_spent(facts)):
+            return None
+        return "error" if external.value in facts.live else None
+    return "warning" if looks_like_weight(facts, context, external) else None
+
+
+def _is_spent(facts: Facts) -> bool:
+    """Whether backward failed on a graph from before the run: that is FXG201's."""
+    return facts.error is not None and "graph a second time" in facts.error.message
+
+
+def _finding(level: Severity, site: Site | None, members: list[External]) -> Finding:
+    first = members[0]
+    names = tuple(dict.fromkeys(qualified(e) for e in members))
+    if not first.requires_grad:
+        why = "is drawn at random and used like a weight, but is no Parameter: it never changes"
+    elif first.is_parameter:
+        why = "holds Parameters where nn.Module does not look: parameters() does not list them, so no optimizer sees them"
+    elif first.is_leaf:
+        why = "gets a gradient, but is a plain tensor: parameters() does not list it, so no optimizer sees it"
+    else:
+        why = "was computed from a Parameter: the result is a plain tensor that parameters() does not list, and no leaf, so it has no .grad"
+    return Finding(
+        CODE,
+        NAME,
+        level,
+        f"{holders(members)} {why}",
+        site,
+        names,
+        (Step("loss"), Step(names[0])),
+        Fix(
+            "make an nn.ParameterList or nn.ParameterDict of them"
+            if "[" in first.path
+            else "put the whole expression inside nn.Parameter(...), or register it with register_buffer if it must not train"
+        ),
+    )

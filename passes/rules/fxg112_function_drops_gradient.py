@@ -1,0 +1,171 @@
+"""A custom `autograd.Function` hands on no gradient for an input that needs one: it returns None or zeros, or is bypassed.
+
+What it finds
+    - A backward that returns None, or only zeros, for an input that a trainable parameter needs: proven by the gradients that backward
+      was given and handed on. Named is the `return`, or the `def backward` without one.
+    - A wrong number of gradients, or one of a wrong shape, which torch refuses.
+    - `SomeFunction.forward(...)` called instead of `apply`, tensors given to apply in a list or past its arguments, an output marked as
+      non-differentiable, and the old style of Function that torch no longer runs.
+
+Why it matters
+    torch takes the Function's word for its gradient: None means "needs none", and everything behind it silently gets nothing.
+
+Example
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        return grad @ weight, None  # FXG112: the weight never trains
+
+Instead
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        return grad @ weight, grad.t() @ x
+
+When the fix is safe
+    Never applied by itself: the formula is the author's. torch.autograd.gradcheck on double inputs tells whether it is right. None for a
+    number, an index or a frozen weight is right and never reported.
+
+Not handled
+    A wrong formula: a gradient that is neither None nor zero is taken as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+
+from fxgrad.passes.analyses import lost
+from fxgrad.passes.analyses.causes import Causes, cut_groups, finding, plural, severity
+from fxgrad.passes.analyses.functions import (
+    direct_forward,
+    dropping_site,
+    function_of,
+    has_backward,
+    marked_site,
+    raising_backward,
+    short_name,
+)
+from fxgrad.passes.analyses.operators import operator
+from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, ParameterFact, Site, Step
+
+CODE = "FXG112"
+NAME = "function-drops-gradient"
+SEVERITY = "error"
+
+
+def check(facts: Facts, context: Context) -> Iterator[Finding]:
+    """Functions whose backward loses the gradient, proven by the gradients that backward handed on."""
+    yield from _dropped(context)
+    yield from _refused(facts)
+    for group in cut_groups(context, facts, CODE):
+        node, parameters, _ = group
+        bypassed = direct_forward(node)
+        cls = function_of(node)
+        marked = marked_site(cls) if cls is not None else None
+        if bypassed is not None:
+            message = f"the Function's forward is called directly, so its backward is never recorded: {plural(parameters)} get no gradient"
+            advice = "call the Function through its apply"
+        elif marked is not None:
+            message = f"`{short_name(node)}` marks its output as non-differentiable: {plural(parameters)} get no gradient"
+            advice = "leave mark_non_differentiable to integer outputs, or return the differentiable value as well"
+        else:
+            message = f"`{short_name(node)}.apply` records no way back to {plural(parameters)}"
+            advice = "give apply every tensor as an argument of its own (not in a list or an attribute), and return floating tensors"
+        made = finding(context, facts, (CODE, NAME), group, message, advice)
+        yield dataclasses.replace(made, site=bypassed or marked or made.site)
+
+
+def _dropped(context: Context) -> Iterator[Finding]:
+    watched = context.watched
+    if watched is None:
+        return
+    groups: dict[tuple[Site | None, str], tuple[NodeFact, list[str]]] = {}
+    for parameter in watched.parameters:
+        if not parameter.requires_grad or _explained(context, parameter):
+            continue
+        loss = lost.analyse(watched, parameter)
+        if loss is None or operator(loss.node) is not None or (function_of(loss.node) is None and loss.left != "none"):
+            continue  # operators, and zeros of torch's own operations, are other rules'
+        cls = function_of(loss.node)
+        site = (dropping_site(cls) if cls is not None else None) or loss.node.site
+        groups.setdefault((site, parameter.gradient), (loss.node, []))[1].extend(parameter.names)
+    for (site, left), (node, names) in groups.items():
+        zeros = left == "zero"
+        yield Finding(
+            CODE,
+            NAME,
+            severity(context, tuple(names)),
+            f"the backward of `{short_name(node)}` returns {'only zeros' if zeros else 'None'} where {plural(tuple(names))} "
+            f"need{'s' if len(names) == 1 else ''} a gradient",
+            site,
+            tuple(names),
+            (Step("loss"), Step(short_name(node), node.site, True), Step(names[0])),
+            Fix("return the gradient of that input from backward"),
+        )
+
+
+def _explained(context: Context, parameter: ParameterFact) -> bool:
+    """Whether it has its gradient, or a cut that says why not."""
+    causes: Causes = context.causes
+    if parameter.gradient == "zero":
+        return context.verdicts.get(parameter.name) != "zero"
+    way = causes.frontier.ways.get(parameter.name)
+    return parameter.gradient != "none" or (way is not None and bool(way.cuts))
+
+
+_COUNT = re.compile(r"expected (\d+), got (\d+)")
+_SHAPE = re.compile(r"at index (\d+) - got (\[[\d, ]*\]) but expected shape compatible with (\[[\d, ]*\])")
+
+
+def _refused(facts: Facts) -> Iterator[Finding]:
+    """What torch's own checks of a Function say."""
+    error = facts.error
+    if error is None:
+        return
+    if "Legacy autograd function" in error.message:
+        yield Finding(
+            CODE,
+            NAME,
+            "error",
+            "the Function is written the old way (an instance is called, forward is no static method), which torch refuses",
+            error.site,
+            fix=Fix("make forward and backward static methods that take `ctx` first, and call the class's apply"),
+        )
+        return
+    if "implement either the backward or vjp" in error.message:
+        for node in facts.nodes:
+            cls = function_of(node)
+            if cls is not None and not has_backward(cls):
+                message = f"`{cls.__name__}` has no backward, so no gradient comes back through it: torch refuses"
+                steps = (Step("loss"), Step(cls.__name__, node.site, True))
+                advice = "write its backward, or use torch's own operations in a plain function: those need none"
+                yield Finding(CODE, NAME, "error", message, node.site, (), steps, Fix(advice))
+                return
+    if any(t in error.message for t in ("modified by an inplace operation", "graph a second time")):
+        return  # what it saved was overwritten or freed by others: FXG201
+    raising = raising_backward(error.site) if error.phase == "backward" else None
+    if raising is not None:
+        message = f"`{raising}.backward` raises {error.type}: {error.message.splitlines()[0] if error.message else ''}"
+        yield Finding(
+            CODE, NAME, "error", message, error.site, (), (Step("loss"), Step(raising, error.site, True)), Fix("mend the backward")
+        )
+        return
+    if not any(t in error.message for t in ("incorrect number of gradients", "returned an invalid gradient", "not enough gradients")):
+        return
+    for node in facts.nodes:
+        cls = function_of(node)
+        if cls is None or f"{cls.__name__}Backward" not in error.message:
+            continue
+        count, shape = _COUNT.search(error.message), _SHAPE.search(error.message)
+        what = f"`{cls.__name__}.backward`: {error.message.splitlines()[0]}"
+        advice = "return exactly one value per argument of forward: the gradient, or None for what needs none"
+        if count is not None:
+            what = f"`{cls.__name__}.backward` returns {count[2]} value{'s' if count[2] != '1' else ''} for {count[1]} arguments of forward"
+        elif shape is not None:
+            what = f"`{cls.__name__}.backward` returns a gradient of shape {shape[2]} for argument {shape[1]}, whose shape is {shape[3]}"
+            advice = "return a gradient of the argument's own shape: sum over the dimensions it was broadcast along"
+        steps = (Step("loss"), Step(cls.__name__, node.site, True))
+        yield Finding(CODE, NAME, "error", what, dropping_site(cls) or node.site, (), steps, Fix(advice))
+        return

@@ -1,0 +1,114 @@
+"""A branch on the values of a tensor decides whether a parameter gets a gradient.
+
+What it finds
+    - A condition on data (`if t.any()`, `t.item() > p`, `float(t) < p`, `max(a, b)` of tensors, a `while` on a norm) one of whose outcomes
+      leaves parameters without a gradient. Both outcomes are run, nested ones too; the finding says which one starves which parameters and
+      which one the example inputs take. Where they take the one that starves, it is an error; where the other, a warning; on fake values,
+      which decide nothing, an error and the verdict `branch`.
+    - The same without a condition: an expert chosen by `.item()` as an index, a NumPy condition, a loop over what a mask selects, a draw
+      of Python's or NumPy's random numbers. The number, the selection or the seed is changed, and other parameters train.
+    - A parameter that only a condition reads (`if self.gate > 0.5`): a branch passes no gradient back.
+
+Why it matters
+    In some steps the parameters train and in some they do not; under DistributedDataParallel the step hangs or raises.
+
+Example
+    h = self.stem(x)
+    if h.norm().item() > 10:  # FXG115: `extra` trains only on such inputs
+        h = h + self.extra(h)
+
+Instead
+    h = self.stem(x)
+    gate = torch.sigmoid(h.norm() - 10)
+    h = h + gate * self.extra(h)
+
+When the fix is safe
+    Never applied by itself: skipping may be meant (LayerDrop, early exit). Then say `find_unused_parameters=True` to
+    DistributedDataParallel, and ignore the line.
+
+Not handled
+    A path on which the program raises, or nothing trains, counts as a guard. More outcomes than `max_paths`, or than 16 turns of one
+    line, are not run, and the report says so. Draws from a generator that the program keeps itself show only through what it compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fxgrad.passes.analyses.causes import Causes, severity, starved, subject, wanted
+from fxgrad.records import Branch, Context, Facts, Finding, Fix, Severity, Site, Step
+
+CODE = "FXG115"
+NAME = "branch-skips-parameter"
+SEVERITY = "error"
+
+
+def check(facts: Facts, context: Context) -> Iterator[Finding]:
+    """One finding per condition that starves parameters, one per condition that parameters feed and nothing else."""
+    groups: dict[Site | None, list[Branch]] = {}
+    for branch in context.branches:
+        groups.setdefault(branch.decision.site, []).append(branch)
+    for site, members in groups.items():
+        yield from _starving(facts, context, site, members)
+    yield from _tested(facts, context)
+
+
+def _starving(facts: Facts, context: Context, site: Site | None, members: list[Branch]) -> Iterator[Finding]:
+    order = [name for name, _ in context.model.named_parameters(remove_duplicate=False)]
+    here = frozenset().union(*(b.starved_here - b.starved for b in members)) & wanted(context)
+    there = frozenset().union(*(b.starved - b.starved_here for b in members)) & wanted(context)
+    if not here and not there:
+        return
+    names = tuple(n for n in order if n in (here or there))
+    known = all(b.decision.known for b in members)
+    taken = members[0].decision.outcome
+    level: Severity = "error" if here or not known else "warning"
+    outcome = taken if here else not taken
+    source = _hidden_source(facts, members[0])
+    if source:
+        message = f"{source} decides what runs: as it is now, {starved(names)} ({subject(names)})"
+        label = "branch"
+    elif not known:
+        message = f"this condition depends on data: where it is {outcome}, {starved(names)} ({subject(names)})"
+        label = f"branch ({outcome})"
+    else:
+        which = "as it is for the example inputs" if here else f"it is {taken} for the example inputs"
+        message = f"this condition depends on data: where it is {outcome} ({which}), {starved(names)} ({subject(names)})"
+        label = f"branch ({outcome})"
+    yield Finding(CODE, NAME, level, message, site, names, (Step("loss"), Step(label, site, True), Step(names[0])), Fix(ADVICE))
+
+
+def _hidden_source(facts: Facts, branch: Branch) -> str:
+    """What decides, where it is no condition on a tensor: a number that left torch, the size of a selection, a random draw."""
+    if branch.decision.node == "random":
+        return "a random draw"
+    node = next((n for n in facts.nodes if n.name == branch.decision.node), None)
+    if node is None:
+        return ""
+    if node.kind == "escape":
+        return "a number read off a tensor"
+    return "" if any(d.node == node.name for d in facts.decisions) else "what a mask selects"
+
+
+def _tested(facts: Facts, context: Context) -> Iterator[Finding]:
+    """Parameters whose data only ever decides: a branch passes no gradient back to what it tests."""
+    causes: Causes = context.causes
+    groups: dict[Site | None, list[str]] = {}
+    for parameter in facts.parameters:
+        if parameter.name in causes.tested:
+            groups.setdefault(causes.tested[parameter.name], []).extend(parameter.names)
+    for site, found in groups.items():
+        names = tuple(found)
+        yield Finding(
+            CODE,
+            NAME,
+            severity(context, names),
+            f"nothing but this condition uses what {subject(names)} computed, and a branch passes no gradient back: {starved(names)}",
+            site,
+            names,
+            (Step("loss"), Step("branch", site, True), Step(names[0])),
+            Fix("weigh both outcomes with the value itself (a sigmoid gate, torch.where on differentiable results)"),
+        )
+
+
+ADVICE = "compute both outcomes and select with torch.where, or accept it: under DistributedDataParallel set find_unused_parameters=True"

@@ -1,0 +1,168 @@
+"""An in-place operation overwrites a tensor that backward needs, or backward meets a graph that was already freed.
+
+What it finds
+    A tensor that an operation saved for its backward (its input, its output, a weight) and that a later step changes in place: by an
+    in-place method or operator, `x[...] = ...`, an `inplace=True` module, `out=`, a `_foreach_` call, through a view of it, or by
+    updating a buffer. Torch compares version counters and refuses in backward, naming neither line; both are named here. Also a
+    tensor kept from an earlier step with its graph, and an inner `backward()` that frees what the loss needs ("backward through the
+    graph a second time").
+
+Why it matters
+    Backward raises, often far from the line that must change.
+
+Example
+    h = torch.sigmoid(self.fc(x))
+    h += x
+
+Instead
+    h = torch.sigmoid(self.fc(x))
+    h = h + x
+
+When the fix is safe
+    Writing out of place is safe where nobody else relies on the changed tensor: views of it, a buffer, the caller's variable. Of a
+    buffer that is updated in forward, use a copy (`self.codes.clone()`) or update it after backward.
+
+Not handled
+    Writes inside a checkpointed function, and saves that the user's own saved-tensor hooks replace. Where several writes follow one
+    save, the first is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fxgrad.passes.analyses.building_lines import building_site
+from fxgrad.passes.analyses.freed import Kept, computed_once, kept, spender
+from fxgrad.passes.analyses.overwrites import Overwrite, Save, overwrites
+from fxgrad.passes.analyses.wording import expression, line_of, shape, source_of, text_of
+from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, Raised, Site, Step
+
+CODE = "FXG201"
+NAME = "overwritten-saved-tensor"
+SEVERITY = "error"
+
+LISTED = 4  # saves named in one message
+
+
+def check(facts: Facts, context: Context) -> Iterator[Finding]:
+    """One finding per overwriting line, naming both lines; else the tensor or the call that brought an old graph in."""
+    error = facts.error
+    if error is None:
+        return
+    if "backward through the graph a second time" in error.message:
+        yield _second_time(facts, context, error)
+        return
+    if "modified by an inplace operation" not in error.message:
+        return
+    found = overwrites(context.hazards) if context.hazards is not None else ()
+    for overwrite in found:
+        if not overwrite.parameters:
+            assert context.hazards is not None
+            yield _overwritten(overwrite, building_site(context.hazards, context, overwrite.writer))
+    if not found:
+        yield _unseen(facts, context, error)
+
+
+def _overwritten(overwrite: Overwrite, built: Site | None) -> Finding:
+    """`built`: the line that builds the writing module, where no line of the user's calls it by itself."""
+    writer, saves = overwrite.writer, overwrite.saves
+    write = text_of(built) or expression(writer)
+    site = built or writer.site
+    if len(saves) == 1:
+        saved = saves[0].saved
+        message = (
+            f"`{write}` overwrites the {shape(saved.shape)} tensor that {_saver(saves[0], site)} saved for backward "
+            f"(saved at version {saved.saved_version}, now {saved.found_version})"
+        )
+    else:
+        named = "; ".join(
+            f"{shape(s.saved.shape)} by {_saver(s, site)}, version {s.saved.saved_version} then, {s.saved.found_version} now"
+            for s in saves[:LISTED]
+        )
+        more = f"; and {len(saves) - LISTED} more" if len(saves) > LISTED else ""
+        message = f"`{write}` overwrites {len(saves)} tensors saved for backward: {named}{more}"
+    stations = tuple(Step(save.saver.target.rpartition(".")[2], save.saver.site) for save in saves[:LISTED])
+    return _finding(message, site, _advice(writer), (*stations, Step(write, site, True)))
+
+
+def _saver(save: Save, seen_from: Site | None) -> str:
+    node = save.saver
+    kind = f" [{node.target}]" if node.kind == "module" else ""
+    return f"`{expression(node)}`{kind}{line_of(node.site, seen_from)}"
+
+
+def _advice(writer: NodeFact) -> str:
+    text = source_of(writer.site)
+    target, operator, value = _augmented(text)
+    if operator:
+        return f"write out of place: `{target} = {target} {operator} {value}`"
+    if writer.kind == "module":
+        return "build this module with inplace=False"
+    if "inplace=True" in text.replace(" ", ""):
+        return "drop `inplace=True`"
+    if not writer.grad_enabled:
+        return "update after backward, or let the step before use a copy (`.clone()`)"
+    return "write out of place: make a new tensor instead of changing this one"
+
+
+def _augmented(text: str) -> tuple[str, str, str]:
+    """`a`, `+`, `b` of `a += b`."""
+    for operator in ("**", "//", "+", "-", "*", "/", "@"):
+        target, found, value = text.partition(f" {operator}= ")
+        if found and target.replace(".", "").isidentifier():
+            return target, operator, value
+    return "", "", ""
+
+
+def _second_time(facts: Facts, context: Context, error: Raised) -> Finding:
+    old = kept(facts)
+    if old is not None:
+        return _kept(context, old, "that step's backward has freed it")
+    call = spender(facts)
+    if call is not None:
+        again = f"a second backward{line_of(error.site, call.site)}" if error.phase != "backward" else "the loss"
+        return _finding(
+            f"`{expression(call)}` frees a graph that {again} needs again",
+            call.site,
+            "detach what the two losses share, add them and call backward once, or keep the graph with retain_graph=True",
+        )
+    return _finding(
+        "backward goes a second time through a graph that it has freed",
+        error.site,
+        "compute the loss anew for every backward, or keep the graph with retain_graph=True",
+    )
+
+
+def _unseen(facts: Facts, context: Context, error: Raised) -> Finding:
+    """No write of this run explains it: the saved tensor is older than the run, or torch's own words must do."""
+    old = kept(facts)
+    if old is not None:
+        return _kept(context, old, "what that graph saved (weights, mostly) has changed since")
+    return _finding(
+        f"backward finds a tensor overwritten that it had saved: {error.message.splitlines()[0].partition(': ')[2].partition('. Hint')[0]}",
+        error.site,
+        "look for an in-place operation (`+=`, `x[...] =`, a method ending in `_`) between forward and backward, and write out of place",
+    )
+
+
+def _kept(context: Context, old: Kept, then: str) -> Finding:
+    once = computed_once(context, old)
+    if once is not None:
+        return _finding(
+            f"{_held(old.name)} is computed once, in __init__, and its graph serves a single backward: {then}",
+            once,
+            "compute it anew in every forward, from the parameters it comes from",
+        )
+    return _finding(
+        f"{_held(old.name)} still carries the graph of an earlier step, and {then}",
+        old.reader.site,
+        "detach what is kept between steps: `h = h.detach()`",
+    )
+
+
+def _held(name: str) -> str:
+    return f"`{name}`" if name else "a tensor kept from before"
+
+
+def _finding(message: str, site: Site | None, advice: str, stations: tuple[Step, ...] = ()) -> Finding:
+    return Finding(CODE, NAME, "error", message, site, (), (Step("loss"), *stations) if stations else (), Fix(advice))

@@ -1,0 +1,68 @@
+"""A parameter is written between the forward that used it and the backward that needs its old value.
+
+What it finds
+    An optimizer step, a manual update under `no_grad`, a copy into the online network or any other in-place write of a trainable
+    parameter after a step saved it for backward and before backward runs through that step.
+
+Why it matters
+    Backward raises "modified by an inplace operation" with a shape that looks like `AsStridedBackward0`, and names no line. It is how
+    most GAN and actor-critic loops break that ran before torch 1.5.
+
+Example
+    score = self.critic(state)
+    critic_loss.backward(retain_graph=True)
+    self.critic_optimizer.step()
+    (-score.mean()).backward()
+
+Instead
+    critic_loss.backward(retain_graph=True)
+    self.critic_optimizer.step()
+    (-self.critic(state).mean()).backward()
+
+When the fix is safe
+    Running forward again after the step changes what the second loss is measured on (the new weights); calling every backward before
+    any step does not, but each backward then adds to the gradients of all parameters it reaches.
+
+Not handled
+    Writes that torch's version counter does not see (`.data`, fused optimizers): those are FXG203.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fxgrad.passes.analyses.overwrites import Overwrite, overwrites
+from fxgrad.passes.analyses.wording import expression, line_of, listed
+from fxgrad.records import Context, Facts, Finding, Fix, Step
+
+CODE = "FXG205"
+NAME = "step-before-backward"
+SEVERITY = "error"
+
+SHOWN = 4  # saving steps in the path
+
+
+def check(facts: Facts, context: Context) -> Iterator[Finding]:
+    """One finding per line that writes parameters too early."""
+    error = facts.error
+    if error is None or "modified by an inplace operation" not in error.message or context.hazards is None:
+        return
+    yield from (_finding(overwrite) for overwrite in overwrites(context.hazards) if overwrite.parameters)
+
+
+def _finding(overwrite: Overwrite) -> Finding:
+    writer = overwrite.writer
+    users = dict.fromkeys(f"`{expression(s.saver)}`{line_of(s.saver.site, writer.site)}" for s in overwrite.saves)
+    first = next(iter(users)) + (f" and {len(users) - 1} more" if len(users) > 1 else "")
+    stations = (Step(expression(s.saver), s.saver.site) for s in overwrite.saves[:SHOWN])
+    return Finding(
+        CODE,
+        NAME,
+        "error",
+        f"`{expression(writer)}` changes {listed(overwrite.parameters)} after {first} used the old values "
+        "and before backward runs through it",
+        writer.site,
+        overwrite.parameters,
+        (Step("loss"), *stations, Step(expression(writer), writer.site, True)),
+        Fix("call every backward that needs the old weights before the step, or run forward again after it"),
+    )

@@ -1,0 +1,77 @@
+"""The optimizer holds tensors that the model has given up.
+
+What it finds
+    Parameters that were replaced after the optimizer was built: a new head or a resized embedding, weights tied later, `deepcopy`,
+    `load_state_dict(assign=True)`, `to_empty` after the meta device, `weight_norm`. The optimizer keeps the old objects.
+    Moving or casting (`.to()`, `.cuda()`, `.half()`) keeps the Parameter objects and is no such case, whatever is often said.
+
+Why it matters
+    Steps change tensors that nobody reads. The new parameters get gradients that nobody uses, and stay as they are.
+
+Example
+    optimizer = torch.optim.Adam(model.parameters())
+    model.fc = nn.Linear(512, 10)
+
+Instead
+    model.fc = nn.Linear(512, 10)
+    optimizer = torch.optim.Adam(model.parameters())
+
+When the fix is safe
+    Building the optimizer last is safe in a fresh run. On resuming, load the optimizer's state after that: it is matched by position.
+
+Not handled
+    Tensors that another living module registers count as that module's. Old tensors that something else still uses in the run
+    through a Parameter of the same shape are passed over, and so are those of a part that was taken out and not replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fxgrad.passes.analyses.optimizer_lines import construction_site, replacing_site
+from fxgrad.passes.analyses.optimizers import Held, compare
+from fxgrad.passes.analyses.wording import listed
+from fxgrad.records import Context, Facts, Finding, Fix, Step
+
+CODE = "FXG302"
+NAME = "optimizer-stale-parameter"
+SEVERITY = "warning"
+
+
+def check(facts: Facts, context: Context) -> Iterator[Finding]:
+    """One finding for all stale tensors; its place is the statement that replaced them, else the one that built the optimizer."""
+    held = compare(facts, context)
+    if held is None or not held.stale:
+        return
+    names = held.missing or _tied(context, held)
+    if not names:  # a part of the model was taken out: stepping it is vain and harmless
+        return
+    built = construction_site(context, held.first)
+    replaced = replacing_site(context, built, names)
+    stations = [Step("optimizer", built)] if built is not None else []
+    if replaced is not None:
+        stations.append(Step("replaced", replaced, True))
+    count = len(held.stale)
+    missing = f", and not {listed(held.missing)} in {'its' if count == 1 else 'their'} place" if held.missing else ""
+    yield Finding(
+        CODE,
+        NAME,
+        "error" if held.missing else "warning",
+        f"the optimizer holds {count} tensor{'s' if count > 1 else ''} ({', '.join(held.stale[:4])}{', ...' if count > 4 else ''}) "
+        f"that the model no longer has{missing}",
+        replaced or built,
+        held.missing,
+        tuple(stations),
+        Fix("build the optimizer after parameters are replaced, tied, copied or materialised"),
+    )
+
+
+def _tied(context: Context, held: Held) -> tuple[str, ...]:
+    """The later names of tied parameters that have a stale tensor's shape."""
+    seen: set[int] = set()
+    names = []
+    for name, parameter in context.model.named_parameters(remove_duplicate=False):
+        if id(parameter) in seen and tuple(parameter.shape) in held.stale_shapes:
+            names.append(name)
+        seen.add(id(parameter))
+    return tuple(names)

@@ -1,0 +1,56 @@
+"""The optimizer holds parameters that get no gradient.
+
+What it finds
+    Parameters in an optimizer's groups that require grad and that backward leaves without one. A note: what cuts them has a finding
+    of its own.
+
+Why it matters
+    A step passes over them, weight decay and momentum included, so they stay as they are while a count of trained parameters includes
+    them. A frozen parameter (`requires_grad=False`) in a group is harmless and is not listed.
+
+Example
+    optimizer = torch.optim.Adam(model.parameters())
+    loss = model.head(model.encoder(x).detach()).mean()
+
+Instead
+    optimizer = torch.optim.Adam(model.head.parameters())
+    loss = model.head(model.encoder(x).detach()).mean()
+
+When the fix is safe
+    Leaving them out changes nothing in training, but the positions in the optimizer's state dict move.
+
+Not handled
+    Parameters that get a gradient only in other steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fxgrad.passes.analyses.optimizer_lines import construction_site
+from fxgrad.passes.analyses.optimizers import idle
+from fxgrad.passes.analyses.wording import listed
+from fxgrad.records import Context, Facts, Finding, Fix
+
+CODE = "FXG303"
+NAME = "optimizer-idle-parameter"
+SEVERITY = "note"
+
+
+def check(facts: Facts, context: Context) -> Iterator[Finding]:
+    """One note for all of them."""
+    found = idle(context)
+    if found is None or not found[1]:
+        return
+    optimizer, names = found
+    yield Finding(
+        CODE,
+        NAME,
+        "note",
+        f"the optimizer holds {listed(names)} without a gradient: its steps pass over {'it' if len(names) == 1 else 'them'}, "
+        "weight decay included",
+        construction_site(context, optimizer),
+        names,
+        (),
+        Fix("mend what cuts the gradient, or leave them out of the optimizer"),
+    )

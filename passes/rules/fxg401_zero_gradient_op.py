@@ -1,0 +1,123 @@
+"""A gradient arrives and is zero whatever the data: round, floor, sign, `x * 0`, a mask of zeros, contributions that cancel.
+
+What it finds
+    Parameters whose gradient is a tensor of zeros and stays so when inputs and weights are drawn again, with the step that turns it to
+    zeros: rounding and sign, sampling without reparametrisation (`torch.normal`, `torch.bernoulli`), a factor or a loss weight of 0, a
+    mask that is constant and zero, a softmax or a cross entropy over a single element, a value overwritten or cut off before the loss,
+    hooks, and contributions that cancel (the last bias of a critic). Zero for now is no finding: a ReLU that is off, a saturated
+    sigmoid, LoRA's B, a gate that starts at zero, a padding row.
+
+Why it matters
+    Nothing raises and `.grad` is there, so checks for None pass. The optimizer steps, with weight decay only.
+
+Example
+    quantised = torch.round(h * 16) / 16
+
+Instead
+    quantised = h + (torch.round(h * 16) / 16 - h).detach()
+
+When the fix is safe
+    A straight-through or soft version changes the gradient from nothing to an estimate: whether it is a good one is the user's
+    judgement. A zero weight that a schedule raises later needs no fix.
+
+Not handled
+    Zeros of a matrix product. On fake tensors only operations with a zero derivative and factors written as 0 are known. What rests on a
+    buffer, or on a loss weight, is a warning: something may change it between steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from fxgrad.passes.analyses import lost
+from fxgrad.passes.analyses.gradient_hooks import hook_site
+from fxgrad.passes.analyses.structure import structural_zeros
+from fxgrad.passes.analyses.wording import expression, listed, text_of
+from fxgrad.passes.analyses.zeros import by_construction
+from fxgrad.records import Context, Facts, Finding, Fix, ParameterFact, Severity, Site, Step
+
+CODE = "FXG401"
+NAME = "zero-gradient-op"
+SEVERITY = "error"
+
+
+@dataclass(slots=True)
+class _Group:
+    """What one line does, and to which parameters."""
+
+    what: str
+    advice: str
+    certain: bool
+    term: bool
+    site: Site | None
+    names: list[str] = field(default_factory=list)
+
+
+def check(facts: Facts, context: Context) -> Iterator[Finding]:
+    """One finding per line that turns gradients to zero."""
+    watched = context.watched
+    if watched is None:
+        return
+    groups: dict[tuple[str, Site | None], _Group] = {}
+    for parameter in watched.parameters:
+        if not parameter.requires_grad or parameter.gradient != "zero" or context.verdicts.get(parameter.name) != "zero":
+            continue
+        made = _cause(watched, context, parameter)
+        if made is not None:
+            groups.setdefault((made.what, made.site), made).names.extend(parameter.names)
+    yield from (_finding(group, context) for group in groups.values())
+
+
+def _cause(watched: Facts, context: Context, parameter: ParameterFact) -> _Group | None:
+    loss = _structural(watched, parameter) or lost.analyse(watched, parameter)
+    reason = by_construction(watched, loss, context) if loss is not None else None
+    if reason is None or (reason.node.site is None and loss is None):
+        site = hook_site(watched, context, parameter, loss)
+        if site is None:
+            return None
+        advice = "let the hook pass on what should train, or freeze these parameters"
+        return _Group(f"the hook `{text_of(site) or site.function}` hands on zeros", advice, True, False, site)
+    return _Group(f"`{expression(reason.node)}` {reason.text}", reason.advice, reason.certain, reason.term, reason.node.site)
+
+
+def _structural(watched: Facts, parameter: ParameterFact) -> lost.Loss | None:
+    """On fake tensors no gradient has a value: the step that is dead by its structure."""
+    if any(value.delivered == "zero" for value in watched.values):
+        return None
+    name = structural_zeros(watched).get(parameter.name)
+    node = next((n for n in watched.nodes if n.name == name), None)
+    flow = next((f for f in node.flows if f.open), None) if node is not None else None
+    return lost.Loss(node, flow, "zero") if node is not None and flow is not None else None
+
+
+def _finding(group: _Group, context: Context) -> Finding:
+    names = tuple(group.names)
+    path = (Step("loss"), Step(text_of(group.site) or "step", group.site, True), Step(names[0]))
+    if group.term:
+        return Finding(
+            "FXG101",
+            "unused-parameter",
+            _severity(context, names, certain=context.explicit),
+            f"{group.what}: {listed(names)} {'takes' if len(names) == 1 else 'take'} no part in the loss through any other term",
+            group.site,
+            names,
+            path,
+            Fix(group.advice),
+        )
+    return Finding(
+        CODE,
+        NAME,
+        _severity(context, names, certain=group.certain),
+        f"{group.what}: the gradient of {listed(names)} is always zero",
+        group.site,
+        names,
+        path,
+        Fix(group.advice),
+    )
+
+
+def _severity(context: Context, names: tuple[str, ...], *, certain: bool) -> Severity:
+    if not context.expected.intersection(names):
+        return "note"
+    return "error" if certain else "warning"

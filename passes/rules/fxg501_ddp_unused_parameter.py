@@ -1,0 +1,105 @@
+"""A parameter takes no part in backward, on this path or on a branch: DistributedDataParallel raises or hangs on it.
+
+What it finds
+    Parameters that require grad and that backward does not reach. DistributedDataParallel waits for the gradient of every such parameter
+    before it averages: the next iteration raises "Expected to have finished reduction in the prior iteration". Where a branch on data
+    decides, the processes may disagree: those that have all gradients wait for the others until the timeout. A note in a single process,
+    a warning where the program is distributed, an error where DistributedDataParallel has raised.
+
+Why it matters
+    The program trains on one device and dies, or stands still, on several.
+
+Example
+    class Net(nn.Module):
+        def forward(self, x):
+            h = self.body(x)
+            if h.mean() > 0:
+                h = self.refine(h)
+            return self.head(h)
+
+Instead
+    class Net(nn.Module):
+        def forward(self, x):
+            h = self.body(x)
+            return self.head(torch.where(h.mean() > 0, self.refine(h), h))
+
+When the fix is safe
+    Never applied. `find_unused_parameters=True` lets a step pass without them and costs a walk over the graph in every iteration; it does
+    not help where an output of the model does not reach the loss.
+
+Not handled
+    Parameters used twice through reentrant checkpoints ("marked ready twice"), and modules that are not wrapped although their parent is
+    judged: the rule speaks of the whole model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch.distributed
+
+from fxgrad.passes.analyses.wording import listed
+from fxgrad.records import Branch, Context, Facts, Finding, Fix, ParameterFact, Severity, Site, Step
+
+CODE = "FXG501"
+NAME = "ddp-unused-parameter"
+SEVERITY = "note"
+
+RAISED = "finished reduction in the prior iteration"
+
+
+def check(facts: Facts, context: Context) -> Iterator[Finding]:
+    """One finding for what no path reaches, one per condition that decides."""
+    broken = facts.error is not None and RAISED in facts.error.message
+    if facts.error is not None and not broken:
+        return
+    level = "error" if broken else _level(context)
+    unused = [p for p in facts.parameters if is_unused(facts, p)]
+    if unused and (facts.loss_requires_grad or broken):
+        names = tuple(name for p in unused for name in p.names)
+        yield Finding(
+            CODE,
+            NAME,
+            level,
+            f"backward does not reach {listed(names)}: DistributedDataParallel raises in the next iteration",
+            facts.error.site if facts.error is not None else None,
+            names,
+            (),
+            Fix("let them take part in every step, freeze or remove them; find_unused_parameters=True if the forward may leave them out"),
+        )
+    groups: dict[Site | None, list[Branch]] = {}
+    for branch in context.branches:
+        groups.setdefault(branch.decision.site, []).append(branch)
+    for site, members in groups.items():
+        yield from _decided(facts, site, members, level)
+
+
+def is_unused(facts: Facts, parameter: ParameterFact) -> bool:
+    """Whether backward never arrives at the parameter: one whose gradient is lost or zero on the way still counts as ready."""
+    return parameter.requires_grad and parameter.gradient == "none" and not any(value in facts.live for value in parameter.values)
+
+
+def _decided(facts: Facts, site: Site | None, members: list[Branch], level: Severity) -> Iterator[Finding]:
+    sometimes = frozenset().union(*(branch.starved ^ branch.starved_here for branch in members))
+    names = tuple(name for p in facts.parameters if p.requires_grad for name in p.names if name in sometimes)
+    if not names:
+        return
+    # The outcome that leaves parameters out: the one turned to, unless it is the one taken.
+    taken = members[0].decision.outcome
+    without = taken if members[0].starved_here - members[0].starved else not taken
+    yield Finding(
+        CODE,
+        NAME,
+        level,
+        f"each process decides this by its own data, and {without} leaves out {listed(names)}: DistributedDataParallel raises or hangs",
+        site,
+        names,
+        (Step("loss"), Step(f"branch ({without})", site, True), Step(names[0])),
+        Fix("compute both outcomes and select with torch.where, decide alike on every process, or set find_unused_parameters=True"),
+    )
+
+
+def _level(context: Context) -> Severity:
+    wrapped = any(type(module).__name__ == "DistributedDataParallel" for module in context.model.modules())
+    running = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return "warning" if wrapped or running else "note"

@@ -1,0 +1,991 @@
+"""Cases of FXG101 unused-parameter."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+def guilty_layer_never_called() -> dict[str, Any]:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1 = nn.Linear(4, 8)
+            self.fc2 = nn.Linear(8, 8)  # FXG101
+            self.out = nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(torch.relu(self.fc1(x)))
+
+    return dict(model=Net(), inputs=(torch.randn(3, 4),), loss=lambda o: o.pow(2).mean())
+
+
+def guilty_whole_branch_never_called() -> dict[str, Any]:
+    class AuxHead(nn.Module):
+        def __init__(self, d: int) -> None:
+            super().__init__()
+            self.norm = nn.LayerNorm(d)
+            self.proj = nn.Linear(d, d)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.proj(self.norm(x))
+
+    class Block(nn.Module):
+        def __init__(self, d: int) -> None:
+            super().__init__()
+            self.body = nn.Linear(d, d)
+            self.aux = AuxHead(d)  # FXG101
+
+        def forward(self, x: torch.Tensor, with_aux: bool = False) -> torch.Tensor:
+            x = x + torch.relu(self.body(x))
+            if with_aux:
+                x = x + self.aux(x)
+            return x
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList([Block(4) for _ in range(3)])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for block in self.blocks:
+                x = block(x)
+            return x
+
+    return dict(model=Net(), inputs=(torch.randn(3, 4),), loss=lambda o: o.pow(2).mean())
+
+
+def guilty_heads_of_other_tasks() -> dict[str, Any]:
+    class MultiTask(nn.Module):
+        def __init__(self, tasks: tuple[str, ...]) -> None:
+            super().__init__()
+            self.trunk = nn.Sequential(nn.Linear(4, 6), nn.ReLU())
+            self.heads = nn.ModuleDict({task: nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2)) for task in tasks})  # FXG101
+
+        def forward(self, x: torch.Tensor, task: str) -> torch.Tensor:
+            return self.heads[task](self.trunk(x))
+
+    return dict(model=MultiTask(("seg", "depth", "normal")), inputs=(torch.randn(3, 4), "depth"), loss=lambda o: o.pow(2).mean())
+
+
+def guilty_loop_stops_early() -> dict[str, Any]:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList()
+            for _ in range(4):
+                self.layers.append(nn.Linear(5, 5))  # FXG101
+            self.norm = nn.LayerNorm(5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for layer in self.layers[:-1]:
+                x = x + torch.tanh(layer(x))
+            return self.norm(x)
+
+    return dict(model=nn.Sequential(nn.Linear(3, 5), Encoder()), inputs=(torch.randn(2, 3),), loss=lambda o: o.std())
+
+
+def guilty_parameter_never_read() -> dict[str, Any]:
+    class Attention(nn.Module):
+        def __init__(self, d: int) -> None:
+            super().__init__()
+            self.q, self.k, self.v = nn.Linear(d, d), nn.Linear(d, d), nn.Linear(d, d)
+            self.temperature = nn.Parameter(torch.ones(1))  # FXG101
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            weight = torch.softmax(self.q(x) @ self.k(x).transpose(1, 2) / x.shape[-1] ** 0.5, -1)
+            return weight @ self.v(x)
+
+    return dict(model=nn.Sequential(Attention(4), nn.Linear(4, 1)), inputs=(torch.randn(2, 3, 4),), loss=lambda o: o.sum())
+
+
+def guilty_bias_left_out() -> dict[str, Any]:
+    class Cosine(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Linear(4, 8)
+            self.classes = nn.Linear(8, 3)  # FXG101
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.linear(F.normalize(self.embed(x)), F.normalize(self.classes.weight))
+
+    target = torch.tensor([0, 1, 2])
+    return dict(model=Cosine(), inputs=(torch.randn(3, 4),), loss=lambda o: F.cross_entropy(o, target))
+
+
+def guilty_result_thrown_away() -> dict[str, Any]:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 4, 3, padding=1)
+            self.refine = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+            self.out = nn.Conv2d(4, 1, 1)
+
+        def forward(self, img: torch.Tensor) -> torch.Tensor:
+            x = self.stem(img)
+            self.refine(x)  # FXG101
+            return self.out(x)
+
+    return dict(model=Net(), inputs=(torch.randn(2, 3, 6, 6),), loss=lambda o: o.abs().mean())
+
+
+def guilty_overwritten_result() -> dict[str, Any]:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(4, 4)
+            self.second = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = torch.relu(self.first(x))  # FXG101
+            h = torch.relu(self.second(x))
+            return h
+
+    return dict(model=Net(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
+def guilty_unpacked_and_forgotten() -> dict[str, Any]:
+    class Layer(nn.Module):
+        def __init__(self, d: int) -> None:
+            super().__init__()
+            self.attend = nn.MultiheadAttention(d, 2, batch_first=True)
+            self.feed = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, d))
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            y, weight = self.attend(x, x, x, average_attn_weights=False)
+            return x + self.feed(y), weight
+
+    class Student(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([Layer(4) for _ in range(2)])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            maps = []
+            for layer in self.layers:
+                x, weight = layer(x)  # FXG101
+                maps.append(weight)
+            return torch.stack(maps)
+
+    torch.manual_seed(0)
+    target = torch.rand(2, 2, 2, 3, 3)
+    return dict(model=Student(), inputs=(torch.randn(2, 3, 4),), loss=lambda maps: F.mse_loss(maps, target))
+
+
+def guilty_auxiliary_loss_dropped_in_forward() -> dict[str, Any]:
+    class Router(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.experts = nn.Parameter(torch.randn(3, 4, 4))
+            self.gate = nn.Linear(4, 3)
+            self.balance = nn.Linear(4, 3)
+
+        def balance_loss(self, x: torch.Tensor) -> torch.Tensor:
+            share = torch.softmax(self.balance(x), -1).mean(0)
+            return (share * share).sum()
+
+        def forward(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            weight = torch.softmax(self.gate(x), -1)
+            y = torch.einsum("be,edf,bd->bf", weight, self.experts, x)
+            aux = 0.01 * self.balance_loss(x)  # or FXG101
+            loss = F.mse_loss(y, target)
+            self.logged = {"aux": aux.item()}
+            return loss  # FXG101
+
+    return dict(model=Router(), inputs=(torch.randn(5, 4), torch.randn(5, 4)))
+
+
+def guilty_loss_function_returns_one_term() -> dict[str, Any]:
+    class Vae(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encode = nn.Linear(6, 4)
+            self.quality = nn.Linear(6, 1)
+            self.decode = nn.Linear(2, 6)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            mean, _ = self.encode(x).chunk(2, -1)
+            return self.decode(mean), self.quality(x)
+
+    def rank_term(quality: torch.Tensor) -> torch.Tensor:
+        return F.softplus(-quality).mean()
+
+    def criterion(output: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor, weight: float) -> torch.Tensor:
+        recon, quality = output
+        loss = F.mse_loss(recon, x)
+        rank = rank_term(quality)
+        total = loss + weight * rank
+        print_to_log(total)
+        return loss  # FXG101
+
+    def print_to_log(total: torch.Tensor) -> None:
+        float(total.detach())
+
+    x = torch.randn(5, 6)
+    return dict(model=Vae(), inputs=(x,), loss=lambda out: criterion(out, x, 0.5))
+
+
+def guilty_loss_class_sums_some_terms() -> dict[str, Any]:
+    class Detector(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Linear(6, 8)
+            self.cls, self.box, self.mask = nn.Linear(8, 3), nn.Linear(8, 4), nn.Linear(8, 5)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            h = F.relu(self.body(x))
+            return {"cls": self.cls(h), "box": self.box(h), "mask": self.mask(h)}
+
+    class Criterion(nn.Module):
+        def __init__(self, weights: dict[str, float]) -> None:
+            super().__init__()
+            self.weights = weights
+
+        def terms(self, out: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            return {name: value.pow(2).mean() for name, value in out.items()}
+
+        def forward(self, out: dict[str, torch.Tensor]) -> torch.Tensor:
+            terms = self.terms(out)
+            return sum(weight * terms[name] for name, weight in self.weights.items())  # FXG101
+
+    return dict(model=Detector(), inputs=(torch.randn(2, 6),), loss=Criterion({"cls": 1.0, "box": 5.0}))
+
+
+def guilty_output_the_loss_never_reads() -> dict[str, Any]:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 2), nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            h = self.body(x).relu()
+            first = self.a(h)
+            second = self.b(h)  # FXG101
+            return first, second
+
+    return dict(model=Two(), inputs=(torch.randn(2, 3),), loss=functools.partial(lambda k, out: out[k].sum(), 0))
+
+
+def guilty_parameter_list_half_used() -> dict[str, Any]:
+    class Scales(nn.Module):
+        def __init__(self, depth: int) -> None:
+            super().__init__()
+            self.scales = nn.ParameterList([nn.Parameter(torch.ones(3)) for _ in range(depth)])  # FXG101
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for i in range(0, len(self.scales), 2):
+                x = x * self.scales[i]
+            return x
+
+    return dict(model=Scales(4), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_base_class_head() -> dict[str, Any]:
+    class Backbone(nn.Module):
+        def __init__(self, classes: int = 10) -> None:
+            super().__init__()
+            self.features = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            self.fc = nn.Linear(4, classes)  # FXG101
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.features(x))
+
+    class Embedder(Backbone):
+        def __init__(self) -> None:
+            super().__init__(100)
+            self.project = nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.normalize(self.project(self.features(x)))
+
+    return dict(model=Embedder(), inputs=(torch.randn(2, 1, 5, 5),), loss=lambda o: o[:, 0].sum())
+
+
+def guilty_named_by_number() -> dict[str, Any]:
+    class Pyramid(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for i in range(3):
+                self.add_module(f"level{i}", nn.Conv1d(2, 2, 1))  # FXG101
+            self.smooth = nn.Conv1d(2, 2, 3, padding=1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for i in range(2):
+                x = getattr(self, f"level{i}")(x)
+            return self.smooth(x)
+
+    return dict(model=Pyramid(), inputs=(torch.randn(1, 2, 5),), loss=lambda o: o.pow(2).sum())
+
+
+def guilty_library_model_with_a_pooler() -> dict[str, Any]:
+    from transformers import BertConfig, BertModel
+
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            config = BertConfig(
+                vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, max_position_embeddings=16
+            )
+            self.bert = BertModel(config)
+            self.tag = nn.Linear(8, 3)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.tag(self.bert(ids).last_hidden_state)  # FXG101
+
+    return dict(model=Tagger(), inputs=(torch.randint(0, 20, (2, 5)),), loss=lambda o: o.pow(2).mean())
+
+
+def guilty_part_of_a_library_model() -> dict[str, Any]:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    class Features(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            config = T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0)
+            self.t5 = T5ForConditionalGeneration(config)  # FXG101
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.head(self.t5.encoder(ids).last_hidden_state.mean(1))
+
+    return dict(model=Features(), inputs=(torch.randint(0, 20, (2, 5)),), loss=lambda o: o.pow(2).mean())
+
+
+def guilty_recurrent_state_not_used() -> dict[str, Any]:
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.emb = nn.Embedding(9, 4)
+            self.lstm = nn.LSTM(4, 6, batch_first=True)
+            self.summary = nn.Linear(6, 6)
+            self.vocab = nn.Linear(6, 9)
+
+        def read(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            out, (h, _) = self.lstm(self.emb(ids))
+            return out, torch.tanh(self.summary(h[-1]))
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            states, summary = self.read(ids)  # FXG101
+            return self.vocab(states)
+
+    target = torch.randint(0, 9, (2, 4))
+    return dict(model=Reader(), inputs=(target,), loss=lambda o: F.cross_entropy(o.transpose(1, 2), target))
+
+
+def guilty_only_the_last_of_many() -> dict[str, Any]:
+    class SideOutputs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stages = nn.ModuleList([nn.Conv2d(2, 2, 3, padding=1) for _ in range(3)])
+            self.sides = nn.ModuleList([nn.Conv2d(2, 1, 1) for _ in range(3)])
+
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            outs = []
+            for stage, side in zip(self.stages, self.sides, strict=True):
+                x = F.relu(stage(x))
+                outs.append(side(x))  # FXG101
+            return outs
+
+    return dict(model=SideOutputs(), inputs=(torch.randn(1, 2, 4, 4),), loss=lambda outs: outs[-1].mean())
+
+
+def quiet_every_head_through_a_loop() -> dict[str, Any]:
+    class MultiTask(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk = nn.Linear(4, 6)
+            self.heads = nn.ModuleDict({name: nn.Linear(6, 1) for name in ("a", "b", "c")})
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            h = torch.relu(self.trunk(x))
+            return {name: head(h) for name, head in self.heads.items()}
+
+    return dict(model=MultiTask(), inputs=(torch.randn(3, 4),), loss=lambda out: sum(v.pow(2).mean() for v in out.values()))
+
+
+def quiet_one_of_two_calls_dropped() -> dict[str, Any]:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.encoder(x + 1)  # a warm-up call
+            return self.head(torch.tanh(self.encoder(x)))
+
+    return dict(model=Shared(), inputs=(torch.randn(3, 4),), loss=lambda o: o.pow(2).mean())
+
+
+def quiet_parameter_used_by_the_loss_alone() -> dict[str, Any]:
+    class Centers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Linear(4, 2)
+            self.centers = nn.Parameter(torch.randn(3, 2))
+            self.log_sigma = nn.Parameter(torch.zeros(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.embed(x)
+
+    class CenterLoss:
+        def __init__(self, model: Centers, labels: torch.Tensor) -> None:
+            self.model, self.labels = model, labels
+
+        def __call__(self, z: torch.Tensor) -> torch.Tensor:
+            distance = (z - self.model.centers[self.labels]).pow(2).sum(-1)
+            return (distance * torch.exp(-self.model.log_sigma) + self.model.log_sigma).mean()
+
+    model = Centers()
+    return dict(model=model, inputs=(torch.randn(3, 4),), loss=CenterLoss(model, torch.tensor([0, 1, 2])))
+
+
+def quiet_tied_layer_never_called() -> dict[str, Any]:
+    class Lm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.emb = nn.Embedding(7, 4)
+            self.mix = nn.GRU(4, 4, batch_first=True)
+            self.lm_head = nn.Linear(4, 7, bias=False)
+            self.lm_head.weight = self.emb.weight
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return F.linear(self.mix(self.emb(ids))[0], self.emb.weight)
+
+    ids = torch.randint(0, 7, (2, 4))
+    return dict(model=Lm(), inputs=(ids,), loss=lambda o: F.cross_entropy(o.transpose(1, 2), ids))
+
+
+def quiet_auxiliary_loss_kept_on_the_module() -> dict[str, Any]:
+    class Gate(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.score = nn.Linear(4, 3)
+            self.noise = nn.Linear(4, 3)
+            self.aux: torch.Tensor | None = None
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.aux = F.softplus(self.noise(x)).mean()
+            return torch.softmax(self.score(x), -1)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.value = Gate(), nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (self.gate(x) * self.value(x)).sum(-1)
+
+    model = Net()
+    return dict(model=model, inputs=(torch.randn(5, 4),), loss=lambda o: o.pow(2).mean() + 0.1 * model.gate.aux)
+
+
+def quiet_module_inside_a_checkpoint() -> dict[str, Any]:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pre, self.block, self.post = nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 4), nn.GELU()), nn.Linear(4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.pre(x)
+            return self.post(checkpoint(lambda t: t + self.block(t), h, use_reentrant=False))
+
+    return dict(model=Net(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def quiet_functional_call_of_a_template() -> dict[str, Any]:
+    class Maml(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.learner = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
+            self.log_lr = nn.Parameter(torch.tensor(-3.0))
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            weights = dict(self.learner.named_parameters())
+            inner = F.mse_loss(torch.func.functional_call(self.learner, weights, (x,)), y)
+            grads = torch.autograd.grad(inner, list(weights.values()), create_graph=True)
+            fast = {k: w - self.log_lr.exp() * g for (k, w), g in zip(weights.items(), grads, strict=True)}
+            return F.mse_loss(torch.func.functional_call(self.learner, fast, (x,)), y)
+
+    return dict(model=Maml(), inputs=(torch.randn(4, 3), torch.randn(4, 1)))
+
+
+def quiet_parametrized_and_hooked() -> dict[str, Any]:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.utils.parametrizations.weight_norm(nn.Conv1d(2, 3, 3, padding=1))
+            self.adapter = nn.Linear(5, 5)
+            self.conv.register_forward_hook(lambda module, args, out: out + self.adapter(out))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(x)
+
+    return dict(model=Net(), inputs=(torch.randn(2, 2, 5),), loss=lambda o: o.pow(2).mean())
+
+
+def quiet_left_out_of_optimizer_and_loss() -> dict[str, Any]:
+    class Agent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.actor, self.critic = nn.Linear(4, 2), nn.Linear(4, 1)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.actor(x), self.critic(x)
+
+    model = Agent()
+    return dict(
+        model=model,
+        inputs=(torch.randn(3, 4),),
+        loss=lambda out: -torch.log_softmax(out[0], -1)[:, 0].mean(),
+        optimizer=torch.optim.Adam(model.actor.parameters()),
+    )
+
+
+def quiet_expect_names_the_part_that_trains() -> dict[str, Any]:
+    class Pretrain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.classifier, self.decoder = nn.Linear(4, 3), nn.Linear(3, 2), nn.Linear(3, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.decoder(torch.relu(self.encoder(x)))
+
+    x = torch.randn(6, 4)
+    return dict(model=Pretrain(), inputs=(x,), loss=lambda o: F.mse_loss(o, x), expect=["encoder.*", "decoder.*"])
+
+
+def quiet_frozen_teacher_never_called() -> dict[str, Any]:
+    class Distill(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.student = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+            self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.student(x)
+
+    return dict(model=Distill(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
+def quiet_dict_output_with_statistics() -> dict[str, Any]:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.gate = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x: torch.Tensor) -> dict[str, Any]:
+            gate = torch.sigmoid(self.gate(x))
+            y = self.fc(x) * gate
+            return {"loss": y.pow(2).mean(), "open": gate.mean(), "hidden": [y, gate]}
+
+    return dict(model=Net(), inputs=(torch.randn(2, 3),), loss=lambda out: out["loss"])
+
+
+def guilty_mask_embedding() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enc = nn.Linear(3, 4)
+            self.mask_embed = nn.Parameter(torch.randn(4))  # FXG101
+
+        def _mask(self, h, mask):
+            if mask is not None:
+                h = torch.where(mask[..., None], self.mask_embed, h)
+            return h
+
+        def forward(self, x, mask=None):
+            return self._mask(self.enc(x), mask)
+
+    return dict(model=N(), inputs=(torch.randn(2, 5, 3),), loss=lambda o: o.mean())
+
+
+def guilty_children_cut() -> dict[str, Any]:
+    class Res(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(3, 3)
+            self.b = nn.Linear(3, 3)
+            self.fc = nn.Linear(3, 10)  # or FXG101
+
+        def forward(self, x):
+            return self.fc(self.b(self.a(x)))
+
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = Res()  # FXG101
+            self.features = nn.Sequential(*list(self.net.children())[:-1])
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.head(self.features(x))
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.mean())
+
+
+def guilty_setattr() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self, names):
+            super().__init__()
+            for n in names:
+                setattr(self, n, nn.Linear(3, 3))  # FXG101
+
+        def forward(self, x):
+            return self.a(x)
+
+    return dict(model=N(["a", "b"]), inputs=(torch.randn(2, 3),), loss=lambda o: o.mean())
+
+
+def guilty_kept_in_a_cache() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.proj = nn.Linear(3, 3), nn.Linear(3, 3)
+            self.cache = {}
+
+        def forward(self, x):
+            h = self.body(x)
+            self.cache["proj"] = self.proj(h)  # FXG101
+            return h
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.mean())
+
+
+def guilty_dataclass_field() -> dict[str, Any]:
+    @dataclass
+    class Out:
+        logits: torch.Tensor
+        aux: torch.Tensor
+
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 2), nn.Linear(3, 2)
+
+        def forward(self, x):
+            h = self.body(x)
+            return Out(logits=self.a(h), aux=self.b(h))  # FXG101
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.logits.sum())
+
+
+def guilty_first_of_the_losses() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 2), nn.Linear(3, 2)
+
+        def forward(self, x):
+            h = self.body(x)
+            return self.a(h), self.b(h)
+
+    def crit(o):
+        losses = []
+        for v in o:
+            losses.append(v.pow(2).mean())
+        return losses[0]  # FXG101
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=crit)
+
+
+def guilty_dict_of_losses() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 2), nn.Linear(3, 2)
+            self.criterion = Crit()
+
+        def forward(self, x):
+            h = self.body(x)
+            return self.criterion(self.a(h), self.b(h))  # or FXG101
+
+    class Crit(nn.Module):
+        def forward(self, a, b):
+            losses = {"ce": a.pow(2).mean(), "aux": b.abs().mean()}
+            return losses  # or FXG101
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda d: d["ce"])  # FXG101
+
+
+def guilty_sum_thrown_away() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 2), nn.Linear(3, 2)
+
+        def forward(self, x):
+            h = self.body(x)
+            return self.a(h), self.b(h)
+
+    def crit(o):
+        loss = o[0].pow(2).mean()
+        aux = o[1].abs().mean()
+        loss + 0.1 * aux  # FXG101
+        return loss
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=crit)
+
+
+def guilty_add_without_underscore() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 2), nn.Linear(3, 2)
+
+        def forward(self, x):
+            h = self.body(x)
+            y = self.a(h)
+            y.add(self.b(h))  # FXG101
+            return y
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_equals_plus() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 2), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.a(x), self.b(x)
+
+    def crit(o):
+        loss = o[0].pow(2).mean()
+        loss = +o[1].abs().mean()  # FXG101
+        return loss
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=crit)
+
+
+def guilty_loss_overwritten_in_loop() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.heads = nn.ModuleList([nn.Linear(3, 2) for _ in range(3)])
+
+        def forward(self, x):
+            return [h(x) for h in self.heads]
+
+    def crit(o):
+        loss = 0.0
+        for v in o:
+            loss = v.pow(2).mean()  # FXG101
+        return loss
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=crit)
+
+
+def guilty_scale_not_applied() -> dict[str, Any]:
+    class Clip(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 2), nn.Linear(3, 2)
+            self.logit_scale = nn.Parameter(torch.ones([]))
+
+        def forward(self, x, y):
+            scale = self.logit_scale.exp()  # FXG101
+            self.logged = scale.item()
+            return self.a(x) @ self.b(y).T
+
+    t = torch.arange(2)
+    return dict(model=Clip(), inputs=(torch.randn(2, 3), torch.randn(2, 3)), loss=lambda o: F.cross_entropy(o, t))
+
+
+def guilty_eval_only() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.main = nn.Linear(3, 2)
+            self.aux = nn.Linear(3, 2)  # FXG101
+
+        def forward(self, x):
+            if self.training:
+                return self.main(x) + self.aux(x)
+            return self.main(x)
+
+    return dict(model=N().eval(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_parameter_dict() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.ParameterDict({"a": nn.Parameter(torch.ones(3)), "b": nn.Parameter(torch.ones(3))})  # FXG101
+
+        def forward(self, x):
+            return x * self.w["a"]
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_only_shape_read() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+            self.dummy = nn.Parameter(torch.zeros(1, 2))  # FXG101
+
+        def forward(self, x):
+            return self.fc(x).view(-1, self.dummy.shape[1]).to(self.dummy.device, self.dummy.dtype)
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_decoder_without_context() -> dict[str, Any]:
+    class Dec(nn.Module):
+        def __init__(self, d):
+            super().__init__()
+            self.self_attn = nn.MultiheadAttention(d, 1, batch_first=True)
+            self.cross_attn = nn.MultiheadAttention(d, 1, batch_first=True)  # FXG101
+            self.norm = nn.LayerNorm(d)
+
+        def forward(self, x, memory=None):
+            x = x + self.self_attn(x, x, x)[0]
+            if memory is not None:
+                x = x + self.cross_attn(x, memory, memory)[0]
+            return self.norm(x)
+
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(Dec(4) for _ in range(2))
+            self.out = nn.Linear(4, 1)
+
+        def forward(self, x, memory):
+            for layer in self.layers:
+                x = layer(x)
+            return self.out(x)
+
+    return dict(model=N(), inputs=(torch.randn(2, 3, 4), torch.randn(2, 3, 4)), loss=lambda o: o.sum())
+
+
+def guilty_register_parameter() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 3))
+            self.register_parameter("bias", nn.Parameter(torch.zeros(3)))  # FXG101
+
+        def forward(self, x):
+            return F.linear(x, self.weight)
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_hook_replaces_output() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+            self.a.register_forward_hook(lambda m, i, o: i[0] * 2)
+
+        def forward(self, x):
+            return self.b(self.a(x))  # FXG101
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_no_grad_and_dead() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.key = nn.Linear(3, 3), nn.Linear(3, 3)
+            self.register_buffer("queue", torch.zeros(2, 3))
+
+        def forward(self, x):
+            with torch.no_grad():
+                self.queue.copy_(self.key(x))  # FXG101
+            return self.a(x)
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_early_return() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enc = nn.Linear(3, 3)
+            self.dec = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))  # FXG101
+
+        def encode(self, x):
+            return self.enc(x)
+
+        def forward(self, x, only_encode=True):
+            z = self.encode(x)
+            if only_encode:
+                return z
+            return self.dec(z)
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def quiet_moe_with_all_experts() -> dict[str, Any]:
+    class Moe(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate = nn.Linear(3, 2)
+            self.experts = nn.ModuleList([nn.Linear(3, 3) for _ in range(2)])
+
+        def forward(self, x):
+            w = self.gate(x).softmax(-1)
+            out = torch.zeros_like(x)
+            for i, e in enumerate(self.experts):
+                out = out + w[:, i : i + 1] * e(x)
+            return out
+
+    return dict(model=Moe(), inputs=(torch.randn(8, 3),), loss=lambda o: o.pow(2).sum())
+
+
+def quiet_losses_gathered_in_a_registry() -> dict[str, Any]:
+    losses = []
+
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.probe = nn.Linear(3, 3), nn.Linear(3, 1)
+
+        def forward(self, x):
+            y = self.fc(x).tanh()
+            losses.append(self.probe(y).pow(2).mean())
+            return y
+
+    def crit(o):
+        total = o.pow(2).mean() + sum(losses)
+        losses.clear()
+        return total
+
+    return dict(model=nn.Sequential(Layer(), Layer()), inputs=(torch.randn(2, 3),), loss=crit)
+
+
+def quiet_expand_and_ignore() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.out = nn.LSTM(3, 4, num_layers=2, bidirectional=True, batch_first=True), nn.Linear(8, 1)
+
+        def forward(self, x):
+            y, (h, c) = self.lstm(x)
+            return self.out(torch.cat([h[-1], h[-2]], -1))
+
+    return dict(model=N(), inputs=(torch.randn(2, 5, 3),), loss=lambda o: o.pow(2).sum())
+
+
+def quiet_attention_weights_unused() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.att = nn.MultiheadAttention(4, 2, batch_first=True)
+
+        def forward(self, x):
+            y, w = self.att(x, x, x)
+            return y
+
+    return dict(model=N(), inputs=(torch.randn(2, 3, 4),), loss=lambda o: o.pow(2).sum())

@@ -1,0 +1,762 @@
+"""Cases of FXG103 detached-path."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+def guilty_features_detached_in_a_helper() -> dict[str, Any]:
+    def normalize(features: torch.Tensor) -> torch.Tensor:
+        features = features.clone().detach()  # FXG103
+        return features / features.norm(dim=-1, keepdim=True)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4))
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(normalize(self.encoder(x)))
+
+    return dict(model=Net(), inputs=(torch.randn(3, 4),), loss=lambda o: o.pow(2).mean())
+
+
+def guilty_data_of_an_activation() -> dict[str, Any]:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 3)
+            self.fc = nn.Linear(2 * 4 * 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = F.relu(self.conv(x))
+            y = y.data.view(y.size(0), -1)  # FXG103
+            return self.fc(y)
+
+    return dict(model=Net(), inputs=(torch.randn(2, 1, 6, 6),), loss=lambda o: o.sum())
+
+
+def guilty_weight_read_through_data() -> dict[str, Any]:
+    class Masked(nn.Linear):
+        def __init__(self, i: int, o: int) -> None:
+            super().__init__(i, o)
+            self.register_buffer("mask", (torch.arange(o)[:, None] >= torch.arange(i)).float())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.linear(x, self.weight.data * self.mask, self.bias)  # FXG103
+
+    return dict(model=nn.Sequential(Masked(4, 4), nn.Tanh(), Masked(4, 2)), inputs=(torch.randn(3, 4),), loss=lambda o: o.pow(2).mean())
+
+
+def guilty_state_detached_at_every_step() -> dict[str, Any]:
+    class Cell(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = nn.GRUCell(3, 5)
+            self.out = nn.Linear(5, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = x.new_zeros(x.shape[0], 5)
+            for t in range(x.shape[1]):
+                h = self.cell(x[:, t], h)
+                h.detach_()  # FXG103
+            return self.out(h)
+
+    return dict(model=Cell(), inputs=(torch.randn(2, 4, 3),), loss=lambda o: o.mean())
+
+
+def guilty_prediction_detached_in_the_loss() -> dict[str, Any]:
+    class TdLoss(nn.Module):
+        def __init__(self, reward: torch.Tensor, action: torch.Tensor) -> None:
+            super().__init__()
+            self.reward, self.action = reward, action
+
+        def forward(self, out: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+            q, value = out
+            chosen = q.gather(1, self.action[:, None]).squeeze(1)
+            return F.smooth_l1_loss(chosen.detach(), self.reward + 0.9 * value.squeeze(-1))  # FXG103
+
+    class Agent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q, self.v = nn.Linear(4, 3), nn.Linear(4, 1)
+
+        def forward(self, s: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.q(s), self.v(s)
+
+    return dict(model=Agent(), inputs=(torch.randn(5, 4),), loss=TdLoss(torch.randn(5), torch.randint(0, 3, (5,))))
+
+
+def guilty_straight_through_without_the_soft_term() -> dict[str, Any]:
+    class Binary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.score = nn.Linear(4, 4)
+            self.value = nn.Linear(4, 4)
+
+        def gate(self, x: torch.Tensor) -> torch.Tensor:
+            soft = torch.sigmoid(self.score(x))
+            hard = (soft > 0.5).float()
+            return (hard - soft).detach()  # FXG103
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.gate(x) * self.value(x)
+
+    return dict(model=Binary(), inputs=(torch.randn(3, 4),), loss=lambda o: o.pow(2).mean())
+
+
+def guilty_list_of_detached_features() -> dict[str, Any]:
+    class Pyramid(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.levels = nn.ModuleList([nn.Sequential(nn.Linear(4, 4), nn.GELU()) for _ in range(12)])
+            self.mix = nn.Linear(4 * 12, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            features = []
+            for level in self.levels:
+                x = level(x)
+                features.append(x)
+            return self.mix(torch.cat([f.detach() for f in features], -1))  # FXG103
+
+    return dict(model=Pyramid(), inputs=(torch.randn(3, 4),), loss=lambda o: o.pow(2).mean())
+
+
+def guilty_features_taken_by_a_hook() -> dict[str, Any]:
+    class Extractor(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6))
+            self.found: dict[str, torch.Tensor] = {}
+            self.net[1].register_forward_hook(self.keep("relu"))
+            self.head = nn.Linear(6, 1)
+
+        def keep(self, name: str) -> Any:
+            def hook(module: nn.Module, args: Any, output: torch.Tensor) -> None:
+                self.found[name] = output.detach()  # FXG103
+
+            return hook
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.net[:2](x)
+            return self.head(self.found["relu"])
+
+    model = Extractor()
+    model.net[2].requires_grad_(False)
+    return dict(model=model, inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
+def guilty_weights_from_a_state_dict() -> dict[str, Any]:
+    class Perturbed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            weights = {k: v * 1.01 for k, v in self.net.state_dict().items()}  # FXG103
+            return torch.func.functional_call(self.net, weights, (x,)) * self.scale
+
+    return dict(model=Perturbed(), inputs=(torch.randn(2, 3),), loss=lambda o: o.pow(2).mean())
+
+
+def guilty_two_cuts_one_behind_the_other() -> dict[str, Any]:
+    @dataclass
+    class State:
+        latent: torch.Tensor
+        belief: torch.Tensor
+
+    class World(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encode, self.transition, self.decode = nn.Linear(4, 3), nn.Linear(3, 3), nn.Linear(3, 4)
+
+        def observe(self, x: torch.Tensor) -> State:
+            latent = self.encode(x)
+            return State(latent, latent.detach())  # FXG103
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            state = self.observe(x)
+            nxt = self.transition(state.belief)
+            return self.decode(torch.detach(nxt))  # FXG103
+
+    return dict(model=World(), inputs=(torch.randn(5, 4),), loss=lambda o: o.pow(2).mean())
+
+
+def guilty_whole_loss_detached() -> dict[str, Any]:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    target = torch.randn(2, 1)
+
+    def loss(out: torch.Tensor) -> torch.Tensor:
+        value = F.mse_loss(out, target)
+        return value.detach()  # FXG103
+
+    return dict(model=model, inputs=(torch.randn(2, 3),), loss=loss)
+
+
+def guilty_both_sides_stopped() -> dict[str, Any]:
+    class SimSiam(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.projector, self.predictor = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def embed(self, x: torch.Tensor) -> torch.Tensor:
+            return self.projector(F.relu(self.encoder(x))).detach()  # FXG103
+
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            za, zb = self.embed(a), self.embed(b)
+            return -(F.cosine_similarity(self.predictor(za), zb) + F.cosine_similarity(self.predictor(zb), za)).mean()
+
+    return dict(model=SimSiam(), inputs=(torch.randn(5, 4), torch.randn(5, 4)))
+
+
+def guilty_lambda_inside_a_module_list() -> dict[str, Any]:
+    class Lambda(nn.Module):
+        def __init__(self, function: Any) -> None:
+            super().__init__()
+            self.function = function
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.function(x)
+
+    model = nn.Sequential(
+        nn.Linear(4, 4),
+        Lambda(lambda t: t.detach() * 2),  # FXG103
+        nn.Linear(4, 1),
+    )
+    return dict(model=model, inputs=(torch.randn(2, 4),), loss=lambda o: o.sum())
+
+
+def quiet_vector_quantizer() -> dict[str, Any]:
+    class Vq(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encode, self.decode = nn.Linear(6, 4), nn.Linear(4, 6)
+            self.codes = nn.Embedding(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            z = self.encode(x)
+            q = self.codes(torch.cdist(z, self.codes.weight).argmin(-1))
+            loss = F.mse_loss(q, z.detach()) + 0.25 * F.mse_loss(z, q.detach())
+            return F.mse_loss(self.decode(z + (q - z).detach()), x) + loss
+
+    return dict(model=Vq(), inputs=(torch.randn(9, 6),))
+
+
+def quiet_siamese_stop_gradient() -> dict[str, Any]:
+    class SimSiam(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.predictor = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 4)), nn.Linear(4, 4)
+
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            za, zb = self.encoder(a), self.encoder(b)
+            return -(F.cosine_similarity(self.predictor(za), zb.detach()) + F.cosine_similarity(self.predictor(zb), za.detach())).mean()
+
+    return dict(model=SimSiam(), inputs=(torch.randn(5, 4), torch.randn(5, 4)))
+
+
+def quiet_actor_critic() -> dict[str, Any]:
+    class Policy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.pi, self.v = nn.Linear(4, 8), nn.Linear(8, 2), nn.Linear(8, 1)
+
+        def forward(self, s: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            h = torch.tanh(self.body(s))
+            return torch.log_softmax(self.pi(h), -1), self.v(h).squeeze(-1)
+
+    returns, action = torch.randn(6), torch.randint(0, 2, (6,))
+
+    def loss(out: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        logp, value = out
+        advantage = returns - value.detach()
+        return -(logp.gather(1, action[:, None]).squeeze(1) * advantage).mean() + 0.5 * F.mse_loss(value, returns)
+
+    return dict(model=Policy(), inputs=(torch.randn(6, 4),), loss=loss)
+
+
+def quiet_truncated_backpropagation() -> dict[str, Any]:
+    class Rnn(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.out = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            state, total = None, x.new_zeros(())
+            for chunk in x.split(3, 1):
+                y, state = self.rnn(chunk, state)
+                state = tuple(s.detach() for s in state)
+                total = total + F.mse_loss(self.out(y), chunk)
+            return total
+
+    return dict(model=Rnn(), inputs=(torch.randn(2, 9, 3),))
+
+
+def quiet_discriminator_step() -> dict[str, Any]:
+    class Gan(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.generator, self.discriminator = nn.Linear(2, 4), nn.Sequential(nn.Linear(4, 6), nn.LeakyReLU(0.2), nn.Linear(6, 1))
+
+        def forward(self, z: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            fake = self.generator(z)
+            return self.discriminator(fake.detach()), self.discriminator(real)
+
+    model = Gan()
+    return dict(
+        model=model,
+        inputs=(torch.randn(5, 2), torch.randn(5, 4)),
+        loss=lambda out: F.softplus(out[0]).mean() + F.softplus(-out[1]).mean(),
+        optimizer=torch.optim.Adam(model.discriminator.parameters(), 2e-4),
+    )
+
+
+def quiet_target_network_outside_the_optimizer() -> dict[str, Any]:
+    class Dqn(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+            self.target = copy.deepcopy(self.q)
+
+        def forward(self, s: torch.Tensor, s2: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+            goal = r + 0.9 * self.target(s2).max(1).values
+            return F.mse_loss(self.q(s)[:, 0], goal.detach())
+
+    model = Dqn()
+    return dict(
+        model=model, inputs=(torch.randn(6, 4), torch.randn(6, 4), torch.randn(6)), optimizer=torch.optim.SGD(model.q.parameters(), 0.1)
+    )
+
+
+def quiet_target_network_that_averages_the_online_one() -> dict[str, Any]:
+    class Byol(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.online, self.predict = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.target = copy.deepcopy(self.online)
+
+        @torch.no_grad()
+        def average(self) -> None:
+            for slow, fast in zip(self.target.parameters(), self.online.parameters(), strict=True):
+                slow.mul_(0.99).add_(fast, alpha=0.01)
+
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            self.average()
+            goal = self.target(b).detach()
+            return F.mse_loss(self.predict(self.online(a)), goal)
+
+    return dict(model=Byol(), inputs=(torch.randn(5, 4), torch.randn(5, 4)))
+
+
+def quiet_gumbel_and_metrics() -> dict[str, Any]:
+    class Chooser(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.logits, self.items = nn.Linear(4, 3), nn.Parameter(torch.randn(3, 2))
+            self.register_buffer("mean", torch.zeros(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = self.logits(x)
+            self.mean.mul_(0.9).add_(logits.mean(0).detach(), alpha=0.1)
+            soft = torch.softmax(logits, -1)
+            hard = F.one_hot(soft.argmax(-1), 3).to(soft.dtype)
+            choice = hard - soft.detach() + soft
+            self.accuracy = (logits.detach().argmax(-1) == 0).float().mean()
+            return choice @ self.items
+
+    return dict(model=Chooser(), inputs=(torch.randn(5, 4),), loss=lambda o: o.pow(2).mean())
+
+
+def quiet_input_detached() -> dict[str, Any]:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(x.detach() / x.data.abs().max())
+
+    return dict(model=Net(), inputs=(torch.randn(3, 4, requires_grad=True),), loss=lambda o: o.sum())
+
+
+def guilty_detach_under_partial() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 1)
+            self.post = functools.partial(torch.detach)
+
+        def forward(self, x):
+            return self.b(self.post(self.a(x)))  # FXG103
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_property_weight() -> dict[str, Any]:
+    class W(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.raw = nn.Parameter(torch.randn(3, 3))
+
+        @property
+        def weight(self):
+            return F.softplus(self.raw).detach()  # FXG103
+
+        def forward(self, x):
+            return F.linear(x, self.weight)
+
+    return dict(model=nn.Sequential(W(), nn.Linear(3, 1)), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_dict_comp() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enc = nn.ModuleDict({k: nn.Linear(3, 3) for k in "ab"})
+            self.head = nn.Linear(3, 1)
+
+        def forward(self, x):
+            z = {k: m(x).detach() for k, m in self.enc.items()}  # FXG103
+            return self.head(sum(z.values()))
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_named_parameters_data() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+            self.lr = nn.Parameter(torch.tensor(0.1))
+
+        def forward(self, x):
+            w = {n: p.data * self.lr for n, p in self.net.named_parameters()}  # FXG103
+            return torch.func.functional_call(self.net, w, (x,))
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_detach_then_requires_grad() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enc, self.dec = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            z = self.enc(x)
+            z = z.detach().requires_grad_(True)  # FXG103
+            return self.dec(z)
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_nested_containers() -> dict[str, Any]:
+    class Block(nn.Module):
+        def __init__(self, d, stop):
+            super().__init__()
+            self.f, self.stop = nn.Linear(d, d), stop
+
+        def forward(self, x):
+            y = self.f(x)
+            if self.stop:
+                y = y.detach()  # FXG103
+            return y
+
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stages = nn.ModuleList([nn.ModuleList([Block(3, i == 1 and j == 1) for j in range(2)]) for i in range(3)])
+
+        def forward(self, x):
+            for s in self.stages:
+                for b in s:
+                    x = b(x)
+            return x
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_residual_detached_branch() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.a(x) + self.b(x).detach()  # FXG103
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_teacher_forcing_feedback() -> dict[str, Any]:
+    class Seq(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.start = nn.Parameter(torch.randn(3))
+            self.cell, self.out = nn.GRUCell(3, 3), nn.Linear(3, 3)
+
+        def forward(self, h):
+            y, outs = self.start.expand(h.shape[0], -1), []
+            for _ in range(3):
+                h = self.cell(y.detach(), h)  # FXG103
+                y = self.out(h)
+                outs.append(y)
+            return torch.stack(outs)
+
+    return dict(model=Seq(), inputs=(torch.randn(2, 3),), loss=lambda o: o.pow(2).sum())
+
+
+def guilty_detach_in_a_base_class() -> dict[str, Any]:
+    class Base(nn.Module):
+        def features(self, x):
+            return self.extract(x).flatten(1).detach()  # FXG103
+
+        def forward(self, x):
+            return self.head(self.features(x))
+
+    class Net(Base):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 2, 3), nn.Linear(8, 2)
+
+        def extract(self, x):
+            return self.conv(x).relu()
+
+    return dict(model=Net(), inputs=(torch.randn(2, 1, 4, 4),), loss=lambda o: o.sum())
+
+
+def guilty_two_on_one_line() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(6, 1)
+
+        def forward(self, x):
+            return self.c(torch.cat([self.a(x).detach(), self.b(x).detach()], 1))  # FXG103
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_no_grad_and_detach_inside() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.c = nn.Linear(3, 3), nn.Linear(3, 1)
+
+        def forward(self, x):
+            with torch.no_grad():  # FXG104
+                h = self.a(x).detach()  # or FXG103
+            return self.c(h)
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def quiet_detach_input_of_head_with_aux() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 1), nn.Linear(3, 1)
+
+        def forward(self, x):
+            h = self.body(x)
+            return self.a(h), self.b(h.detach())
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: sum(t.pow(2).sum() for t in o))
+
+
+def quiet_grad_scaling() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.a = nn.Linear(3, 3), nn.Linear(3, 1)
+
+        def forward(self, x):
+            h = self.body(x)
+            h = h * 0.1 + h.detach() * 0.9
+            return self.a(h)
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def quiet_weight_standardize() -> dict[str, Any]:
+    class C(nn.Conv1d):
+        def forward(self, x):
+            w = self.weight
+            w = (w - w.mean()) / (w.detach().std() + 1e-5)
+            return F.conv1d(x, w, self.bias)
+
+    return dict(model=nn.Sequential(C(2, 3, 3), nn.ReLU(), C(3, 1, 1)), inputs=(torch.randn(2, 2, 6),), loss=lambda o: o.pow(2).sum())
+
+
+def quiet_spectral_norm() -> dict[str, Any]:
+    from torch.nn.utils.parametrizations import spectral_norm
+
+    return dict(
+        model=nn.Sequential(spectral_norm(nn.Linear(3, 4)), nn.LeakyReLU(), spectral_norm(nn.Linear(4, 1))),
+        inputs=(torch.randn(2, 3),),
+        loss=lambda o: o.pow(2).sum(),
+    )
+
+
+def quiet_old_spectral_norm() -> dict[str, Any]:
+    from torch.nn.utils import spectral_norm, weight_norm
+
+    return dict(
+        model=nn.Sequential(spectral_norm(nn.Linear(3, 4)), nn.LeakyReLU(), weight_norm(nn.Linear(4, 1))),
+        inputs=(torch.randn(2, 3),),
+        loss=lambda o: o.pow(2).sum(),
+    )
+
+
+def quiet_kl_to_detached_self() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f = nn.Linear(3, 4)
+
+        def forward(self, x):
+            logits = self.f(x)
+            p = logits.softmax(-1).detach()
+            return F.kl_div(F.log_softmax(self.f(x + 0.1), -1), p, reduction="batchmean") + F.cross_entropy(logits, p.argmax(-1))
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),))
+
+
+def quiet_memory_bank() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f = nn.Linear(3, 4)
+            self.bank = [torch.randn(4) for _ in range(5)]
+
+        def forward(self, x):
+            z = F.normalize(self.f(x), dim=1)
+            neg = torch.stack(self.bank)
+            for r in z.detach():
+                self.bank.pop(0)
+                self.bank.append(r)
+            return z @ neg.T
+
+    t = torch.tensor([0, 1])
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: F.cross_entropy(o, t))
+
+
+def quiet_ema_normalizer() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f = nn.Linear(3, 4)
+            self.register_buffer("m", torch.ones(()))
+
+        def forward(self, x):
+            z = self.f(x)
+            self.m = 0.9 * self.m + 0.1 * z.abs().mean().detach()
+            return z / self.m
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.pow(2).sum())
+
+
+def quiet_deepcopy_target_not_in_optimizer_no_grad() -> dict[str, Any]:
+    class A(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q = nn.Linear(3, 2)
+            self.t = copy.deepcopy(self.q)
+
+        def forward(self, s, s2):
+            with torch.no_grad():
+                y = self.t(s2).max(1)[0]
+            return F.mse_loss(self.q(s).gather(1, torch.zeros(4, 1, dtype=torch.long)).squeeze(), y)
+
+    m = A()
+    return dict(model=m, inputs=(torch.randn(4, 3), torch.randn(4, 3)), optimizer=torch.optim.Adam(m.q.parameters()))
+
+
+def guilty_inside_checkpoint() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 1)
+
+        def block(self, h):
+            g = torch.sigmoid(self.b(h)).detach()  # FXG103
+            return h * g
+
+        def forward(self, x):
+            return self.c(checkpoint(self.block, self.a(x), use_reentrant=False))
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_inside_checkpoint_module() -> dict[str, Any]:
+    class B(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.b, self.g = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, h):
+            with torch.no_grad():  # FXG104
+                g = torch.sigmoid(self.g(h))
+            return self.b(h) * g
+
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = nn.ModuleList([B(), B()])
+            self.a = nn.Linear(3, 3)
+
+        def forward(self, x):
+            x = self.a(x)
+            for b in self.blocks:
+                x = checkpoint(b, x, use_reentrant=False)
+            return x
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_unused_inside_checkpoint() -> dict[str, Any]:
+    class B(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.b, self.g = nn.Linear(3, 3), nn.Linear(3, 3)  # or FXG101
+            self.h = nn.Linear(3, 3)  # FXG101
+
+        def forward(self, h):
+            self.g(h)  # FXG101
+            return self.b(h)
+
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = B()
+            self.a = nn.Linear(3, 3)
+
+        def forward(self, x):
+            return checkpoint(self.block, self.a(x), use_reentrant=False)
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_autograd_grad_without_create_graph() -> dict[str, Any]:
+    class N(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(3, 4), nn.Softplus(), nn.Linear(4, 1))
+            self.s = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            x = x.requires_grad_()
+            e = self.net(x).sum()
+            return torch.autograd.grad(e, x)[0] * self.s  # FXG103
+
+    return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.pow(2).sum())

@@ -1,0 +1,328 @@
+"""FXG203: writes that autograd does not know of, and writes that are none of its business."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def guilty_activation_scaled_after_it_was_saved():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up, self.down = nn.Linear(4, 8), nn.Linear(8, 4)
+
+        @staticmethod
+        def damp(h):
+            h.data.mul_(0.5)  # FXG203
+            return h
+
+        def forward(self, x):
+            h = torch.tanh(self.up(x))
+            return self.down(self.damp(h))
+
+    return dict(model=Gated(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def guilty_weight_masked_in_forward():
+    class SparseLinear(nn.Linear):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.register_buffer("mask", (torch.rand(5, 4) > 0.5).float())
+
+        def forward(self, x):
+            self.weight.data.mul_(self.mask)  # FXG203
+            return super().forward(x)
+
+    return dict(model=nn.Sequential(SparseLinear(4, 5), nn.ReLU(), nn.Linear(5, 1)), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
+def guilty_weight_data_replaced_by_masked_one():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv1d(2, 3, 3)
+            self.register_buffer("mask", torch.tensor([1.0, 1.0, 0.0]))
+
+        def forward(self, x):
+            self.conv.weight.data = self.conv.weight.data * self.mask  # FXG203
+            return self.conv(x)
+
+    return dict(model=Masked(), inputs=(torch.randn(1, 2, 6),), loss=lambda o: o.square().sum())
+
+
+def guilty_softmax_edited_through_numpy():
+    class Sparse(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q = nn.Linear(4, 4)
+
+        def forward(self, x):
+            weights = (self.q(x) @ x.T).softmax(-1)
+            table = weights.detach().numpy()  # or FXG203
+            table[table < 0.3] = 0.0  # FXG203
+            return weights @ x
+
+    return dict(model=Sparse(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().sum())
+
+
+def guilty_numpy_helper_clips_in_place():
+    def clip(array):
+        np.clip(array, -0.1, 0.1, out=array)  # or FXG203
+
+    class Clipped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.out = nn.Linear(4, 4), nn.Linear(4, 1)
+
+        def forward(self, x):
+            h = self.fc(x)
+            clip(h.data.numpy())  # FXG203
+            return self.out(h)
+
+    return dict(model=Clipped(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
+def guilty_manual_sgd_through_data_before_backward():
+    class Agent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 1)
+
+        def learn(self, loss):
+            grads = torch.autograd.grad(loss, list(self.parameters()), retain_graph=True)
+            for p, g in zip(self.parameters(), grads, strict=True):
+                p.data.sub_(0.1 * g)  # FXG203
+
+        def forward(self, x):
+            y = self.second(self.first(x).tanh())
+            self.learn(y.square().mean())
+            return y.mean()
+
+    return dict(model=Agent(), inputs=(torch.randn(4, 3),), loss=lambda o: o)
+
+
+def guilty_average_swapped_in_before_backward():
+    class Averaged(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.conv = nn.Conv1d(2, 2, 1), nn.Conv1d(2, 2, 3)
+            self.average = copy.deepcopy(self.conv).requires_grad_(False)
+            with torch.no_grad():
+                self.average.weight.add_(1.0)
+
+        def swap(self):
+            for p, a in zip(self.conv.parameters(), self.average.parameters(), strict=True):
+                p.data, a.data = a.data, p.data  # FXG203
+
+        def forward(self, x):
+            y = self.conv(self.stem(x))
+            self.swap()
+            return y
+
+    return dict(model=Averaged(), inputs=(torch.randn(1, 2, 6),), loss=lambda o: o.square().sum(), expect=["stem.*", "conv.*"])
+
+
+def guilty_detached_alias_masked():
+    class Dropper(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.out = nn.Linear(4, 4), nn.Linear(4, 1)
+
+        def forward(self, x):
+            h = self.fc(x)
+            h.detach()[:, 0] = 0  # FXG203
+            return self.out(h)
+
+    return dict(model=Dropper(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
+def guilty_activation_clamped_under_no_grad():
+    class Quantised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.out = nn.Linear(4, 4), nn.Linear(4, 1)
+
+        def forward(self, x):
+            h = self.fc(x)
+            with torch.no_grad():
+                h.clamp_(0, 1)  # FXG203
+            return self.out(h)
+
+    return dict(model=Quantised(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
+def guilty_fused_step_between_forward_and_backward():
+    class Gan(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.g, self.d = nn.Linear(2, 3), nn.Linear(3, 1)
+            self.opt_d = torch.optim.SGD(self.d.parameters(), 0.5, fused=True)
+
+        def forward(self, z):
+            score = self.d(torch.tanh(self.g(z)))
+            score.square().mean().backward(retain_graph=True)
+            self.opt_d.step()  # FXG203
+            return -score.mean()
+
+    return dict(model=Gan(), inputs=(torch.randn(4, 2),), loss=lambda o: o)
+
+
+def quiet_target_average_through_data():
+    class Momentum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.online = nn.Linear(4, 4)
+            self.target = copy.deepcopy(self.online)
+            for p in self.target.parameters():
+                p.requires_grad = False
+            self.predictor = nn.Linear(4, 4)
+
+        def forward(self, x):
+            loss = F.mse_loss(self.predictor(self.online(x)), self.target(x))
+            for t, o in zip(self.target.parameters(), self.online.parameters(), strict=True):
+                t.data = t.data * 0.99 + o.data * 0.01
+                t.data.mul_(0.99).add_(o.data, alpha=0.01)
+            return loss
+
+    return dict(model=Momentum(), inputs=(torch.randn(3, 4),), loss=lambda o: o, expect=["online.*", "predictor.*"])
+
+
+def quiet_initialisation_through_data():
+    class Init(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 2)
+            self.fc.weight.data.normal_(0, 0.02)
+            self.fc.bias.data.zero_()
+            self.apply(self.reset)
+
+        @staticmethod
+        def reset(module):
+            if isinstance(module, nn.Linear):
+                module.weight.data[0] = 0.1
+
+        def forward(self, x):
+            return self.fc(x)
+
+    return dict(model=Init(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
+def quiet_data_dependent_start_of_a_scale():
+    class ActNorm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.loc, self.scale = nn.Parameter(torch.zeros(4)), nn.Parameter(torch.ones(4))
+            self.register_buffer("started", torch.tensor(0))
+
+        def forward(self, x):
+            if self.started == 0:
+                self.loc.data.copy_(-x.mean(0))
+                self.scale.data.copy_(1 / (x.std(0) + 1e-6))
+                self.started.fill_(1)
+            return self.scale * (x + self.loc)
+
+    return dict(model=nn.Sequential(nn.Linear(4, 4), ActNorm()), inputs=(torch.randn(5, 4),), loss=lambda o: o.pow(4).sum())
+
+
+def quiet_weights_clipped_after_the_step():
+    class Critic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 1)
+
+        def clip(self):
+            for p in self.parameters():
+                p.data.clamp_(-0.01, 0.01)
+
+        def forward(self, x):
+            return self.fc(x)
+
+    model = Critic()
+    optimizer = torch.optim.RMSprop(model.parameters(), 1e-3)
+    model(torch.randn(3, 4)).mean().backward()
+    optimizer.step()
+    model.clip()
+    model.zero_grad()
+    return dict(model=model, inputs=(torch.randn(3, 4),), loss=lambda o: o.mean(), optimizer=optimizer)
+
+
+def quiet_numpy_only_reads():
+    class Logged(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.history = nn.Linear(4, 4), []
+
+        def forward(self, x):
+            h = torch.sigmoid(self.fc(x))
+            self.history.append(float(np.sort(h.detach().numpy(), axis=0).mean()))
+            return h
+
+    return dict(model=Logged(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
+def quiet_numpy_copy_is_written():
+    class Visual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x):
+            h = torch.sigmoid(self.fc(x))
+            picture = h.detach().numpy().copy()
+            picture[0] = 0
+            self.picture = picture
+            return h
+
+    return dict(model=Visual(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
+def quiet_buffer_written_through_data():
+    class Whiten(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            self.register_buffer("mean", torch.zeros(4))
+
+        def forward(self, x):
+            h = self.fc(x)
+            self.mean.data.mul_(0.9).add_(0.1 * h.detach().mean(0))
+            return (h - self.mean.clone()).square()
+
+    return dict(model=Whiten(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
+def quiet_data_written_where_nothing_was_saved():
+    class Monitor(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x):
+            h = self.fc(x)
+            y = h * 2
+            h.data.zero_()
+            return y
+
+    return dict(model=Monitor(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
+def quiet_gradients_clipped_through_data():
+    class Inner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 1)
+
+        def forward(self, x):
+            self.fc(x).mean().backward()
+            for p in self.parameters():
+                p.grad.data.clamp_(-1, 1)
+                p.grad = None
+            x.requires_grad = False
+            return self.fc(x)
+
+    return dict(model=Inner(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())

@@ -1,0 +1,567 @@
+"""FXG401: gradients that are zero whatever the data, and gradients that are zero for now."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def guilty_activations_rounded_without_straight_through():
+    class Quantised(nn.Module):
+        def __init__(self, bits):
+            super().__init__()
+            self.enc, self.dec, self.levels = nn.Linear(4, 4), nn.Linear(4, 4), 2**bits
+
+        def quantise(self, h):
+            return torch.round(h.sigmoid() * self.levels) / self.levels  # FXG401
+
+        def forward(self, x):
+            return self.dec(self.quantise(self.enc(x)))
+
+    return dict(model=Quantised(3), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
+
+
+def guilty_sign_of_scores_in_a_loss_class():
+    class Agreement(nn.Module):
+        def __init__(self, target):
+            super().__init__()
+            self.register_buffer("target", target)
+
+        def vote(self, scores):
+            return scores.sign()  # FXG401
+
+        def forward(self, out):
+            return F.mse_loss(out["value"], self.target) + (self.vote(out["score"]) - self.target.sign()).abs().mean()
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Linear(4, 4)
+            self.heads = nn.ModuleDict({"value": nn.Linear(4, 2), "score": nn.Linear(4, 2)})
+
+        def forward(self, x):
+            h = self.body(x).tanh()
+            return {name: head(h) for name, head in self.heads.items()}
+
+    return dict(model=Net(), inputs=(torch.randn(6, 4),), loss=Agreement(torch.randn(6, 2)))
+
+
+def guilty_floor_by_rounding_mode():
+    class Bins(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.width = nn.Parameter(torch.tensor(0.37))
+            self.out = nn.Linear(1, 1)
+
+        def forward(self, x):
+            return self.out(torch.div(x, self.width, rounding_mode="floor"))  # FXG401
+
+    return dict(model=Bins(), inputs=(torch.randn(8, 1),), loss=lambda o: o.square().mean())
+
+
+def guilty_length_counted_with_ceil():
+    class Halting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.halt = nn.Linear(4, 1), nn.Linear(4, 1)
+
+        def ponder_cost(self, x):
+            return sum(torch.ceil(self.halt(x).exp()) for _ in range(2)).mean()  # FXG401
+
+        def forward(self, x):
+            return self.fc(x).square().mean() + 0.01 * self.ponder_cost(x)
+
+    return dict(model=Halting(), inputs=(torch.randn(6, 4),), loss=lambda o: o)
+
+
+def guilty_branch_left_multiplied_by_zero():
+    class Debugged(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.main, self.side = nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 4))
+
+        def forward(self, x):
+            return self.main(x) + self.side(x) * 0.0  # FXG401
+
+    return dict(model=Debugged(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def guilty_mask_buffer_is_all_zero():
+    class Causal(nn.Module):
+        def __init__(self, n):
+            super().__init__()
+            self.fc, self.mix = nn.Linear(4, 4), nn.Parameter(torch.randn(n, n))
+            self.register_buffer("mask", torch.tril(torch.ones(n, n), diagonal=-n))
+
+        def forward(self, x):
+            return self.fc(x) + (self.mix * self.mask) @ x  # FXG401
+
+    return dict(model=Causal(3), inputs=(torch.randn(2, 3, 4),), loss=lambda o: o.pow(2).mean())
+
+
+def guilty_mask_of_positions_compared_wrongly():
+    class Windowed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.local = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def window(self, n):
+            position = torch.arange(n)
+            return (position[:, None] - position[None, :]).abs() > n
+
+        def forward(self, x):
+            local = self.local(x)
+            return self.fc(x) + torch.where(self.window(x.shape[1])[:, :1], local, torch.zeros_like(local))  # FXG401
+
+    return dict(model=Windowed(), inputs=(torch.randn(2, 3, 4),), loss=lambda o: o.square().sum())
+
+
+def guilty_mask_compared_with_itself():
+    class Pairs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.score = nn.Linear(4, 3), nn.Linear(4, 1)
+
+        def forward(self, x, group):
+            different = (group != group).float()
+            return self.fc(x).sum() + (self.score(x).squeeze(-1) * different).sum()  # FXG401
+
+    return dict(model=Pairs(), inputs=(torch.randn(5, 4), torch.tensor([0, 0, 1, 1, 2])), loss=lambda o: o)
+
+
+def guilty_hook_drops_the_gradient_of_a_weight():
+    def freeze_rows(gradient):
+        keep = torch.zeros(len(gradient), 1)
+        return gradient * keep  # FXG401
+
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.out = nn.Embedding(6, 4), nn.Linear(4, 2)
+            self.table.weight.register_hook(freeze_rows)  # or FXG401
+
+        def forward(self, ids):
+            return self.out(self.table(ids))
+
+    return dict(model=Table(), inputs=(torch.randint(0, 6, (3, 4)),), loss=lambda o: o.square().mean())
+
+
+def guilty_hook_on_an_activation():
+    class Reversal(nn.Module):
+        def __init__(self, strength=0.0):
+            super().__init__()
+            self.enc, self.head, self.strength = nn.Linear(4, 4), nn.Linear(4, 2), strength
+
+        def forward(self, x):
+            h = self.enc(x).relu()
+            h.register_hook(lambda g: -self.strength * g)  # FXG401
+            return self.head(h)
+
+    return dict(model=Reversal(), inputs=(torch.randn(6, 4),), loss=lambda o: o.square().mean())
+
+
+def guilty_module_hook_zeroes_upstream():
+    def stop(module, into, out):
+        return tuple(g * 0 if g is not None else None for g in into)  # FXG401
+
+    class Stacked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lower, self.upper = nn.Linear(4, 4), nn.Linear(4, 2)
+            self.upper.register_full_backward_hook(stop)  # or FXG401
+
+        def forward(self, x):
+            return self.upper(self.lower(x).tanh())  # or FXG401
+
+    return dict(model=Stacked(), inputs=(torch.randn(6, 4),), loss=lambda o: o.square().mean())
+
+
+def guilty_softmax_over_the_single_class():
+    class Binary(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 1)
+
+        def forward(self, x):
+            return F.softmax(self.fc(x), dim=1)  # FXG401
+
+    return dict(model=Binary(), inputs=(torch.randn(6, 4),), loss=lambda o: (o - torch.rand(6, 1)).square().mean())
+
+
+def guilty_cross_entropy_of_one_class():
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+    criterion = nn.CrossEntropyLoss()
+
+    def loss(out):
+        return criterion(out, torch.zeros(6, dtype=torch.long))  # FXG401
+
+    return dict(model=model, inputs=(torch.randn(6, 4),), loss=loss)
+
+
+def guilty_attention_over_one_key():
+    class Pool(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.query, self.key, self.value = (nn.Linear(4, 4) for _ in range(3))
+            self.softmax = nn.Softmax(dim=-1)
+
+        def forward(self, x):
+            pooled = x.mean(1, keepdim=True)
+            weights = self.softmax(self.query(x) @ self.key(pooled).transpose(-1, -2))  # FXG401
+            return weights @ self.value(pooled)
+
+    return dict(model=Pool(), inputs=(torch.randn(2, 5, 4),), loss=lambda o: o.square().mean())
+
+
+def guilty_sampled_without_reparametrisation():
+    class Policy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mean, self.keep, self.out = nn.Linear(4, 3), nn.Linear(4, 3), nn.Linear(3, 1)
+
+        def forward(self, x):
+            noisy = torch.normal(self.mean(x), 0.5)  # FXG401
+            kept = torch.bernoulli(self.keep(x).sigmoid())  # FXG401
+            return self.out(noisy * (1 + kept))
+
+    return dict(model=Policy(), inputs=(torch.randn(6, 4),), loss=lambda o: o.square().mean())
+
+
+def guilty_dropout_of_everything():
+    class Noisy(nn.Module):
+        def __init__(self, keep=0.0):
+            super().__init__()
+            self.fc, self.side, self.drop = nn.Linear(4, 2), nn.Linear(4, 2), nn.Dropout(1 - keep)
+
+        def forward(self, x):
+            return self.fc(x) + self.drop(self.side(x))  # FXG401
+
+    return dict(model=Noisy(), inputs=(torch.randn(6, 4),), loss=lambda o: o.square().mean())
+
+
+def guilty_bias_cancels_in_a_ranking_loss():
+    class Ranker(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.score = nn.Linear(4, 1)
+
+        def forward(self, better, worse):
+            return self.score(better), self.score(worse)
+
+    def loss(pair):
+        return F.softplus(pair[1] - pair[0]).mean()  # FXG401
+
+    return dict(model=Ranker(), inputs=(torch.randn(5, 4), torch.randn(5, 4)), loss=loss)
+
+
+def guilty_value_overwritten_after_it_was_computed():
+    class Slots(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.slot = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            out = self.fc(x)
+            extra = self.slot(x)
+            extra.zero_()  # FXG401
+            return out + extra
+
+    return dict(model=Slots(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
+
+
+def guilty_part_cut_off_after_the_concatenation():
+    class Fusion(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.image, self.text, self.out = nn.Linear(4, 3), nn.Linear(4, 3), nn.Linear(3, 1)
+
+        def forward(self, x):
+            both = torch.cat([self.image(x), self.text(x)], dim=-1)  # or FXG401
+            return self.out(both[:, :3])  # FXG401
+
+    return dict(model=Fusion(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
+
+
+def guilty_empty_slice_of_auxiliary_outputs():
+    class Deep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.aux = nn.Linear(4, 2), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.fc(x), self.aux(x)[len(x) :]  # FXG401
+
+    return dict(model=Deep(), inputs=(torch.randn(5, 4),), loss=lambda o: o[0].square().mean() + o[1].square().sum())
+
+
+def guilty_mixture_weight_of_zero():
+    class Mixture(nn.Module):
+        def __init__(self, blend=0.0):
+            super().__init__()
+            self.student, self.extra, self.blend = nn.Linear(4, 2), nn.Linear(4, 2), blend
+
+        def forward(self, x):
+            return torch.lerp(self.student(x), self.extra(x), self.blend)  # FXG401
+
+    return dict(model=Mixture(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_straight_through_round():
+    class Quantised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enc, self.dec = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            h = self.enc(x)
+            return self.dec(h + (h.round() - h).detach())
+
+    return dict(model=Quantised(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_units_dead_by_their_bias():
+    class Dead(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.side, self.out = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+            nn.init.constant_(self.side.bias, -1000.0)
+
+        def forward(self, x):
+            return self.out(self.fc(x) + torch.relu(self.side(x)))
+
+    return dict(model=Dead(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_saturated_sigmoid_gate():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.gate = nn.Linear(4, 4), nn.Linear(4, 4)
+            nn.init.constant_(self.gate.bias, 500.0)
+
+        def forward(self, x):
+            return self.fc(x) * torch.sigmoid(self.gate(x))
+
+    return dict(model=Gated(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_lora_starts_at_zero():
+    class Lora(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.base = nn.Linear(4, 4).requires_grad_(False)
+            self.a, self.b = nn.Linear(4, 2, bias=False), nn.Linear(2, 4, bias=False)
+            nn.init.zeros_(self.b.weight)
+
+        def forward(self, x):
+            return self.base(x) + self.b(self.a(x))
+
+    return dict(model=Lora(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean(), expect=["a.*", "b.*"])
+
+
+def quiet_rezero_gate():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f, self.alpha = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4)), nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            return x + self.alpha * self.f(x)
+
+    return dict(model=nn.Sequential(Block(), Block()), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_zero_initialised_last_layer_used_twice():
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(4))
+            self.up, self.down = nn.Linear(4, 4), nn.Linear(4, 4)
+            nn.init.zeros_(self.down.weight)
+            nn.init.zeros_(self.down.bias)
+
+        def forward(self, x):
+            for _ in range(2):
+                x = x + self.scale * self.down(self.up(x).tanh())
+            return x
+
+    return dict(model=Residual(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_recurrence_from_a_zero_state():
+    class OneStep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.x, self.h, self.out = nn.Linear(4, 4), nn.Parameter(torch.randn(4, 4)), nn.Linear(4, 1)
+
+        def forward(self, x):
+            state = torch.zeros(len(x), 4)
+            return self.out(torch.tanh(self.x(x) + state @ self.h))
+
+    return dict(model=OneStep(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_task_without_samples_in_this_batch():
+    class MultiTask(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 1), nn.Linear(4, 1)
+
+        def forward(self, x, task):
+            return self.a(x).square() * (task == 0)[:, None] + self.b(x).square() * (task == 1)[:, None]
+
+    return dict(model=MultiTask(), inputs=(torch.randn(4, 4), torch.zeros(4, dtype=torch.long)), loss=lambda o: o.mean())
+
+
+def quiet_padding_row():
+    class Bag(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.emb, self.out = nn.Embedding(7, 4, padding_idx=0), nn.Linear(4, 2)
+
+        def forward(self, ids):
+            return self.out(self.emb(ids).mean(1))
+
+    return dict(model=Bag(), inputs=(torch.tensor([[1, 2, 0], [3, 0, 0]]),), loss=lambda o: o.square().mean())
+
+
+def quiet_hook_scales_and_clips():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            self.fc.weight.register_hook(lambda g: 0.1 * g)
+            self.fc.bias.register_hook(lambda g: g.clamp(-1, 1))
+
+        def forward(self, x):
+            h = self.fc(x)
+            h.register_hook(lambda g: g / g.norm())
+            return h
+
+    return dict(model=Scaled(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_partial_masks_and_dropout():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.v = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.register_buffer("mask", torch.tril(torch.ones(3, 3)))
+
+        def forward(self, x):
+            weights = (self.q(x) @ x.transpose(-1, -2)).masked_fill(self.mask == 0, float("-inf")).softmax(-1)
+            return F.dropout(weights, 0.1) @ self.v(x)
+
+    return dict(model=Masked(), inputs=(torch.randn(2, 3, 4),), loss=lambda o: o.square().mean())
+
+
+def guilty_loss_weight_tensor_with_a_zero():
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 1), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.a(x), self.b(x)
+
+    weights = torch.tensor([1.0, 0.0])
+
+    def loss(outs):
+        return sum(weights[i] * out.square().mean() for i, out in enumerate(outs))  # FXG101
+
+    return dict(model=Heads(), inputs=(torch.randn(4, 4),), loss=loss)
+
+
+def guilty_hinge_with_its_sign_turned():
+    class Margin(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.energy = nn.Linear(4, 3), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.body(x).square().mean() + F.relu(-1 - self.energy(x).square()).mean()  # FXG401
+
+    return dict(model=Margin(), inputs=(torch.randn(4, 4),), loss=lambda o: o)
+
+
+def guilty_quantiser_in_a_nested_module_list():
+    class Fake(nn.Module):
+        def __init__(self, inner, scale):
+            super().__init__()
+            self.inner, self.scale = inner, scale
+
+        def forward(self, x):
+            return self.inner(torch.clamp((x / self.scale).round(), -8, 7) * self.scale)  # FXG401
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(4, 4), *(Fake(nn.Linear(4, 4), 0.1) for _ in range(2))])
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    return dict(model=Net(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_class_absent_from_the_targets_of_this_batch():
+    class Experts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.experts = nn.ModuleList(nn.Linear(4, 1) for _ in range(3))
+
+        def forward(self, x):
+            return torch.cat([expert(x) for expert in self.experts], -1)
+
+    target = torch.tensor([0, 0, 1, 1])
+
+    def loss(out):
+        return sum((out[:, k].square() * (target == k)).sum() for k in range(3)) / len(target)
+
+    return dict(model=Experts(), inputs=(torch.randn(4, 4),), loss=loss)
+
+
+def quiet_unused_logits_and_frozen_statistics():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.norm, self.head = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 6)
+
+        def forward(self, x):
+            return self.head(self.norm(self.fc(x)).relu())[:, :3]
+
+    model = Net().eval()
+    return dict(model=model, inputs=(torch.randn(5, 4),), loss=lambda o: F.cross_entropy(o, torch.tensor([0, 1, 2, 0, 1])))
+
+
+def quiet_expert_that_got_no_token():
+    class Moe(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.experts = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+
+        def forward(self, x, route):
+            out = torch.zeros_like(x)
+            for k, expert in enumerate(self.experts):
+                index = (route == k).nonzero().squeeze(-1)
+                out = out.index_add(0, index, expert(x[index]))
+            return out
+
+    return dict(model=Moe(), inputs=(torch.randn(5, 4), torch.tensor([0, 1, 1, 0, 0])), loss=lambda o: o.square().mean())
+
+
+def quiet_loss_on_masked_tokens_only():
+    class Lm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.emb, self.out, self.aux = nn.Embedding(9, 4), nn.Linear(4, 9), nn.Linear(4, 1)
+
+        def forward(self, ids):
+            h = self.emb(ids)
+            return self.out(h), self.aux(h)[ids == 8].square().sum()
+
+    ids = torch.randint(0, 8, (2, 5))
+    return dict(model=Lm(), inputs=(ids,), loss=lambda o: F.cross_entropy(o[0].transpose(1, 2), ids) + o[1])
