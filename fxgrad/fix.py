@@ -1,0 +1,271 @@
+"""`fix`: the model again as a graph, with the in-place writes that break its gradients rewritten out of place, and proven equal.
+
+Records the program on real tensors, regenerates it, rewrites it (`fxgrad.passes.rewrites`) and verifies the result; a module that fails
+the verification is never returned. A graph stands for one path and one mode: a program that branches on data is refused here.
+"""
+
+from __future__ import annotations
+
+import copy as copying
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.fx
+
+from fxgrad.codegen import CallingCodeGen
+from fxgrad.errors import FixError, TraceError
+from fxgrad.passes.rewrites.out_of_place import Rewriting, rewrite
+from fxgrad.passes.rewrites.walk import Form
+from fxgrad.recorder import NeedsValue
+from fxgrad.records import Edit, Frozen, Options, Site
+from fxgrad.regenerate import describe_frozen, regenerate
+from fxgrad.sites import site_of
+from fxgrad.trace import Program, Run, program, run
+from fxgrad.verify import Verification, saved_copies, seeded, verify
+
+# What autograd says when it refuses an in-place write, or finds one done.
+OVERWRITTEN = "modified by an inplace operation"
+_VIEWS = (
+    "is a view and is being modified inplace",
+    "is a view and its base or another view of its base has been modified inplace",
+    "don't support automatic differentiation",
+)
+_LEAVES = ("leaf Variable that requires grad",)
+_MOST_LEAVES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A write (or a saving) that was rewritten: the graph node it was, its operator, the form it has now, where and why."""
+
+    node: str
+    operator: str
+    form: Form
+    site: Site | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotRewritten:
+    """A write that was to be rewritten and stays as it is; it breaks no gradient, or there would be no result."""
+
+    node: str
+    operator: str
+    site: Site | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FixResult:
+    """The outcome of `fix`.
+
+    `module` is called exactly as the model and shares its parameters. `frozen`: Python values that the graph holds fixed.
+    """
+
+    module: torch.fx.GraphModule
+    applied: tuple[Rewritten, ...]
+    refused: tuple[NotRewritten, ...]
+    verification: Verification
+    source_edits: tuple[Edit, ...] = ()
+    frozen: tuple[Frozen, ...] = ()
+
+
+def fix(
+    model: Any,
+    inputs: Any,
+    *,
+    loss: Callable[[Any], Any] | None = None,
+    options: Options | None = None,
+    copy: bool = False,
+) -> FixResult:
+    """The model as a verified GraphModule whose backward runs and gives the right gradients.
+
+    Args:
+        model, inputs, loss: as for `fxgrad.analyze`; the inputs must be real tensors.
+        options: `rewrite="needed"` rewrites what breaks backward or falsifies a gradient, `"all"` every in-place write.
+        copy: give the module parameters of its own instead of the model's.
+
+    Returns:
+        The result. The model, its gradients, buffers and the random state are as before.
+
+    Raises:
+        FixError: no such module can be given; the reason names the line that stands in the way.
+        InputError: the inputs do not fit the model.
+    """
+    options = options or Options()
+    target = program(model, inputs, loss)
+    eager, allow, oracle = _recorded(target)
+    _refuse_decisions(eager)
+    try:
+        graph_module = regenerate(eager)
+    except TraceError as error:
+        raise FixError(error.reason, site=error.site, hint=error.hint) from error
+    sites = {step.node.name: site_of(step.spots[0]) for step in eager.recorder.steps if step.spots}
+    made = _rewritten(graph_module, target, options, allow)
+    verification = _verification(made, target, eager, oracle)
+    if not verification.passed:
+        made = _rewritten(graph_module, target, options, allow, careful=True)
+        verification = _verification(made, target, eager, oracle)
+    if not verification.passed:
+        raise _unverified(made, verification, eager, sites)
+    module = copying.deepcopy(made.graph_module) if copy else made.graph_module
+    return FixResult(module, *_described(made, sites, options), verification, frozen=_frozen(eager))
+
+
+def _rewritten(graph_module: torch.fx.GraphModule, target: Program, options: Options, allow: bool, *, careful: bool = False) -> Rewriting:
+    codegen = graph_module.graph._codegen
+    assert isinstance(codegen, CallingCodeGen)
+    tensors = codegen.convention.inputs(target.inputs.args, dict(target.inputs.kwargs))
+    try:
+        with seeded():
+            return rewrite(graph_module, tensors, mode=options.rewrite, allow=allow, careful=careful)
+    except RuntimeError as error:
+        if not allow and any(text in str(error) for text in (*_LEAVES, *_VIEWS)):
+            return _rewritten(graph_module, target, options, True, careful=careful)
+        raise FixError(f"the recorded graph does not run: {_first_line(str(error))}", hint=_HINT) from error
+
+
+def _verification(made: Rewriting, target: Program, eager: Run, oracle: str) -> Verification:
+    return verify(made.graph_module, target, eager, reference=made.reference, oracle=oracle, gradients=not made.exposed)
+
+
+def _unverified(made: Rewriting, verification: Verification, eager: Run, sites: Mapping[str, Site | None]) -> FixError:
+    """Why there is no module that equals the model."""
+    for step in eager.recorder.steps:
+        if step.target in _SHARED_WITH_NUMPY:
+            return FixError(
+                "no graph repeats the program: memory that NumPy shares is written behind torch's back",
+                site=sites.get(step.node.name),
+                hint="write the tensor with torch, or copy it before it leaves: `.numpy().copy()`",
+            )
+    hint = "change the line itself: give the result a new name instead of writing in place"
+    needed = {s.overwriter for s in (*made.hazards, *made.found)}
+    for refusal in sorted(made.refused, key=lambda r: r.node not in needed):
+        reason = f"`{refusal.target}` cannot be rewritten: {refusal.reason}"
+        return FixError(reason, site=sites.get(refusal.node), hint=hint)
+    reason = "no rewritten module equals the model: " + "; ".join(verification.differences[:3])
+    return FixError(reason, site=_first_site(made, sites), hint=hint)
+
+
+def _first_site(made: Rewriting, sites: Mapping[str, Site | None]) -> Site | None:
+    nodes = [*(s.overwriter for s in (*made.hazards, *made.found) if s.overwriter), *(a.node for a in made.applied)]
+    return next((site for n in nodes if (site := sites.get(n)) is not None), None)
+
+
+# ---------------------------------------------------------------------------------------------------------------- recording
+
+
+def _recorded(target: Program) -> tuple[Run, bool, str]:
+    """A run with an output and, as far as autograd can give them, gradients; whether writes had to be allowed; and what to call it."""
+    eager = _run(target, None)
+    if eager.error is None:
+        return eager, False, "eager"
+    allowed: frozenset[str] | None = None
+    if eager.error.phase != "backward":
+        eager, allowed = _run_allowing(target, eager)
+    error = eager.error
+    if error is not None and error.phase == "backward" and _NO_GRADIENT in error.message:
+        return eager, allowed is not None, "eager, which has no gradients"
+    if error is not None:
+        if error.phase != "backward" or not any(text in error.message for text in (OVERWRITTEN, *_VIEWS)):
+            raise FixError(f"{error.phase} raises {error.type}: {_first_line(error.message)}", site=error.site, hint=_HINT)
+        with saved_copies():
+            eager = _run(target, allowed)
+        if eager.error is not None:
+            raise FixError(f"backward raises {eager.error.type}: {_first_line(eager.error.message)}", site=eager.error.site, hint=_HINT)
+        return eager, allowed is not None, "eager, with a copy of everything saved for backward"
+    return eager, True, "eager, with the writes that autograd refuses"
+
+
+_NO_GRADIENT = "does not require grad and does not have a grad_fn"
+_SHARED_WITH_NUMPY = ("Tensor.numpy", "Tensor.__array__", "torch.from_numpy")
+_HINT = "no rewriting of in-place writes mends this"
+
+
+def _first_line(message: str) -> str:
+    return message.splitlines()[0] if message else ""
+
+
+def _run(target: Program, allow: frozenset[str] | None) -> Run:
+    try:
+        with seeded():
+            return run(target, values="real", allow=allow)
+    except NeedsValue as need:
+        raise FixError(
+            "a fix is verified on real tensors, and the model or its inputs have no data",
+            site=site_of(need.spots[0]) if need.spots else None,
+            hint="pass a model and inputs that are neither fake nor on the meta device",
+        ) from need
+    except TraceError as error:
+        raise FixError(error.reason, site=error.site, hint=error.hint) from error
+
+
+def _run_allowing(target: Program, first: Run) -> tuple[Run, frozenset[str]]:
+    """The program once more, and again for each leaf it writes, with the writes that autograd refuses."""
+    eager, allowed = first, frozenset[str]()
+    for _ in range(_MOST_LEAVES):
+        error = eager.error
+        if error is None or error.phase == "backward":
+            break
+        if error.phase == "forward" and any(text in error.message for text in _LEAVES):
+            leaf = _written_leaf(eager)
+            if leaf is None or leaf in allowed:
+                break
+            allowed |= {leaf}
+        elif eager is not first or not any(text in error.message for text in _VIEWS):
+            break
+        eager = _run(target, allowed)
+    return eager, allowed
+
+
+def _written_leaf(eager: Run) -> str | None:
+    """The input or attribute whose memory the step that raised was to write."""
+    step = eager.recorder.current
+    if step is None:
+        return None
+    values = {v.id: v for v in eager.recorder.values}
+    written = {values[r].storage for r in step.reads[:1]}
+    for earlier in eager.recorder.steps:
+        if earlier.kind in ("input", "attribute") and any(values[m].storage in written for m in earlier.makes):
+            return earlier.target
+    return None
+
+
+def _refuse_decisions(eager: Run) -> None:
+    for decision in eager.recorder.decisions:
+        raise FixError(
+            "the program takes a branch on the value of a tensor: a graph would hold only one of its paths",
+            site=site_of(decision.spots[0]) if decision.spots else None,
+            hint="change the line itself, or decide with torch.where",
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------- the account
+
+
+def _described(
+    made: Rewriting, sites: Mapping[str, Site | None], options: Options
+) -> tuple[tuple[Rewritten, ...], tuple[NotRewritten, ...]]:
+    other = "every write was asked for" if options.rewrite == "all" else "autograd does not allow it in place"
+    applied = tuple(Rewritten(a.node, a.target, a.form, sites.get(a.node), _why(a.node, made, sites) or other) for a in made.applied)
+    return applied, tuple(NotRewritten(r.node, r.target, sites.get(r.node), r.reason) for r in made.refused)
+
+
+def _why(node: str, made: Rewriting, sites: Mapping[str, Site | None]) -> str:
+    for save in made.found:
+        place = f" ({site})" if (site := sites.get(save.saver)) is not None else ""
+        if save.overwriter == node:
+            return f"it overwrites what `{save.saver}`{place} saved for backward"
+        if save.saver == node:
+            writer = f" ({site})" if save.overwriter and (site := sites.get(save.overwriter)) is not None else ""
+            return f"`{save.overwriter}`{writer} overwrites what it saves for backward"
+    return ""
+
+
+def _frozen(eager: Run) -> tuple[Frozen, ...]:
+    return tuple(Frozen(what, site_of(spots[0]) if spots else None) for what, spots in describe_frozen(eager))
+
+
+__all__ = ["FixResult", "NotRewritten", "Rewritten", "fix"]

@@ -1,0 +1,326 @@
+"""Functional twins: what computes, without writing, the value that an in-place node leaves in the tensors it writes.
+
+`twin_of` reads torch's own registry: an in-place operator has a twin if the operator of the same name without the underscore takes the
+same arguments (`add_` and `add`). `inplace=True`, `out=`, `operator.iadd`, `x[i] = v` and `torch._foreach_*_` are ways to say the same.
+A trial runs the twin on fake tensors and accepts it only if dtype and layout come out as the in-place form leaves them and autograd
+knows its derivative. Not handled, and then None: random fills (a twin may draw other numbers), anything without a registered twin.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import torch.fx
+from torch import nn
+
+from fxgrad.lenient import Geometry
+from fxgrad.passes.analyses.aliases import Aliases, NodeAliases
+from fxgrad.passes.rewrites import setitem
+from fxgrad.passes.rewrites.ops import FakeOps, Ops
+from fxgrad.passes.rewrites.regions import dense
+
+Resolve = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """`build(ops, targets' values, resolve)` gives the new value of each target, None if this form has no twin after all.
+
+    `casts`: the dtype that each value must be brought back to: an in-place op keeps its target's, whatever its operands promote to.
+    """
+
+    targets: tuple[torch.fx.Node, ...]
+    build: Callable[[Ops, Sequence[Any], Resolve], Sequence[Any] | None]
+    casts: tuple[torch.dtype | None, ...] = ()
+
+    def values(self, ops: Ops, values: Sequence[Any], resolve: Resolve) -> Sequence[Any]:
+        """The new values, in the targets' dtypes."""
+        made = self.build(ops, values, resolve)
+        assert made is not None, "twin_of tried it"
+        return [v if c is None else ops.method("to", v, c) for v, c in zip(made, self.casts, strict=True)]
+
+
+@cache
+def functional_name(name: str) -> str | None:
+    """The operator that `name` (`add_`) is the in-place form of, if the registry has one with the same arguments."""
+    if not name.endswith("_") or name.endswith("__"):
+        return None
+    inplace, functional = getattr(torch.ops.aten, name, None), getattr(torch.ops.aten, name[:-1], None)
+    if inplace is None or functional is None:
+        return None
+    plain = {_signature(getattr(functional, o)) for o in functional.overloads()}
+    return name[:-1] if any(_signature(getattr(inplace, o)) in plain for o in inplace.overloads()) else None
+
+
+def _signature(overload: Any) -> tuple[Any, ...]:
+    schema = overload._schema
+    if any(a.is_out for a in schema.arguments):
+        return (overload,)
+    return tuple((a.name, str(a.type)) for a in schema.arguments)
+
+
+def written_targets(node: torch.fx.Node, owner: torch.fx.GraphModule) -> tuple[torch.fx.Node, ...] | None:
+    """The argument nodes that an in-place node writes, by the conventions of its kind; None: not known."""
+    out = node.kwargs.get("out")
+    if out is not None:
+        found = (out,) if isinstance(out, torch.fx.Node) else tuple(out) if isinstance(out, Sequence) else ()
+        return found if all(isinstance(n, torch.fx.Node) for n in found) else None  # type: ignore[return-value]  # fx arguments are Any to torch; the walk has checked them
+    name = target_name(node)
+    if name.startswith("_foreach_") and name.endswith("_") and node.args and isinstance(node.args[0], list | tuple):
+        return tuple(n for n in node.args[0] if isinstance(n, torch.fx.Node))
+    known = (
+        (node.op == "call_method" and name.endswith("_"))
+        or node.target is operator.setitem
+        or (node.op == "call_function" and (inplace_operator(node.target) is not None or functional_name(name) or has_flag(node)))
+        or (node.op == "call_module" and inplace_module(node, owner) is not None)
+    )
+    first = node.args[0] if node.args else node.kwargs.get("input", node.kwargs.get("self"))
+    return (first,) if known and isinstance(first, torch.fx.Node) else None
+
+
+def copies(node: torch.fx.Node) -> bool:
+    """Whether the functional form copies its target and changes a part, where the in-place form only touches that part."""
+    return target_name(node).startswith(("setitem", "index_", "scatter", "masked_scatter", "put_", "fill_diagonal"))
+
+
+def target_name(node: torch.fx.Node) -> str:
+    """The operator's name without its package and overload."""
+    if node.op in ("call_method", "call_module"):
+        return str(node.target)
+    packet = getattr(node.target, "overloadpacket", node.target)
+    return str(getattr(packet, "__name__", ""))
+
+
+def twin_of(node: torch.fx.Node, owner: torch.fx.GraphModule, aliases: Aliases) -> Twin | None:
+    """The functional twin of an in-place node; None if there is none or what it does is not known."""
+    note = aliases.nodes[node.name]
+    targets = written_targets(node, owner)
+    if not targets or note.random:
+        return None
+    build = _build(node, owner, aliases, note)
+    if build is None:
+        return None
+    casts = _trial(targets, build, owner, aliases)
+    return Twin(targets, build, casts) if casts is not None else None
+
+
+def _build(
+    node: torch.fx.Node, owner: torch.fx.GraphModule, aliases: Aliases, note: NodeAliases
+) -> Callable[[Ops, Sequence[Any], Resolve], Sequence[Any] | None] | None:
+    name = target_name(node)
+    if node.kwargs.get("out") is not None:
+        return _without_out(node)  # type: ignore[no-any-return]  # fx arguments are Any to torch; the walk has checked them
+    if node.target is operator.setitem:
+        target, index, value = node.args
+        assert isinstance(target, torch.fx.Node)
+        return lambda ops, values, resolve: _one(setitem.assign(ops, values[0], target, index, value, aliases, resolve))
+    if name == "copy_" and node.op == "call_method":
+        return _copy(node, aliases, note)  # type: ignore[no-any-return]  # fx arguments are Any to torch; the walk has checked them
+    if name.startswith("_foreach_"):
+        return _foreach(node, name)  # type: ignore[no-any-return]  # fx arguments are Any to torch; the walk has checked them
+    if node.op == "call_module":
+        return _module(node, owner)  # type: ignore[no-any-return]  # fx arguments are Any to torch; the walk has checked them
+    if has_flag(node):
+        return _flag_off(node)  # type: ignore[no-any-return]  # fx arguments are Any to torch; the walk has checked them
+    functional = inplace_operator(node.target) if node.op == "call_function" else None
+    if functional is not None:
+        return lambda ops, values, resolve: (ops.function(functional, values[0], *resolve(node.args[1:]), **resolve(node.kwargs)),)
+    return _named(node, name)  # type: ignore[no-any-return]  # fx arguments are Any to torch; the walk has checked them
+
+
+def _one(value: Any) -> Sequence[Any] | None:
+    return None if value is None else (value,)
+
+
+def _named(node: torch.fx.Node, name: str) -> Any:
+    """`x.add_(y)`, `torch.relu_(x)`, `torch.ops.aten.add_.Tensor(x, y)`."""
+    plain = functional_name(name)
+    if plain is None:
+        return None
+    if node.op == "call_method" and hasattr(torch.Tensor, plain):
+        return lambda ops, values, resolve: (ops.method(plain, values[0], *resolve(node.args[1:]), **resolve(node.kwargs)),)
+    target: Any = getattr(torch.ops.aten, plain)
+    if node.op == "call_function" and not isinstance(node.target, torch._ops.OpOverload):
+        target = getattr(_module_of(node.target), plain, target)
+    overload = getattr(node.target, "_overloadname", None)
+    if overload in target.overloads() if hasattr(target, "overloads") else False:
+        target = getattr(target, str(overload))
+    return lambda ops, values, resolve: (ops.function(target, values[0], *resolve(node.args[1:]), **resolve(node.kwargs)),)
+
+
+def _module_of(function: Any) -> Any:
+    name = getattr(function, "__module__", None)
+    return importlib.import_module(name) if name and name.startswith("torch.") else torch
+
+
+def _copy(node: torch.fx.Node, aliases: Aliases, note: NodeAliases) -> Any:
+    """`t.copy_(s)`: a fresh copy of `s`, unless autograd must still see that `t` gets a gradient of zeros."""
+    target, source = node.args[:2]
+    assert isinstance(target, torch.fx.Node)
+    if not isinstance(source, torch.fx.Node) or target.name in note.needs_grad:
+        return None
+    rank, source_rank = aliases.rank(target), aliases.rank(source)
+
+    def build(ops: Ops, values: Sequence[Any], resolve: Resolve) -> Sequence[Any]:
+        value = resolve(source)
+        if source_rank > rank:
+            value = ops.function(operator.getitem, value, (0,) * (source_rank - rank))
+        return (ops.method("to", ops.method("expand_as", value, values[0]), values[0], copy=True),)
+
+    return build
+
+
+def _foreach(node: torch.fx.Node, name: str) -> Any:
+    functional = getattr(torch, name[:-1], None)
+    if functional is None or not node.args:
+        return None
+
+    def build(ops: Ops, values: Sequence[Any], resolve: Resolve) -> Sequence[Any]:
+        made = ops.function(functional, list(values), *resolve(node.args[1:]), **resolve(node.kwargs))
+        return [ops.function(operator.getitem, made, i) for i in range(len(values))]
+
+    return build
+
+
+def _without_out(node: torch.fx.Node) -> Any:
+    several = not isinstance(node.kwargs["out"], torch.fx.Node)
+
+    def build(ops: Ops, values: Sequence[Any], resolve: Resolve) -> Sequence[Any]:
+        kwargs = {k: resolve(v) for k, v in node.kwargs.items() if k != "out"}
+        if node.op == "call_method":
+            made = ops.method(str(node.target), *resolve(node.args), **kwargs)
+        else:
+            assert callable(node.target)
+            made = ops.function(node.target, *resolve(node.args), **kwargs)
+        return [ops.function(operator.getitem, made, i) for i in range(len(values))] if several else (made,)
+
+    return build
+
+
+# -------------------------------------------------------------------------------------------------------------- flags
+
+
+def inplace_operator(target: Any) -> Callable[..., Any] | None:
+    """`operator.add` for `operator.iadd`, and so on."""
+    name = getattr(target, "__name__", "")
+    if getattr(target, "__module__", "") != "_operator" or not name.startswith("i") or getattr(operator, name, None) is not target:
+        return None
+    if name in ("index", "indexOf", "inv", "invert", "is_", "is_not", "itemgetter"):
+        return None
+    plain = getattr(operator, f"__{name[1:].strip('_')}__", None)
+    return plain if callable(plain) else None
+
+
+def has_flag(node: torch.fx.Node) -> bool:
+    """Whether a function is called with `inplace=True`."""
+    bound = _bound(node)
+    return bound is not None and bound.arguments.get("inplace") is True
+
+
+def _bound(node: torch.fx.Node) -> inspect.BoundArguments | None:
+    if node.op != "call_function" or not callable(node.target):
+        return None
+    try:
+        signature = inspect.signature(node.target)
+        return signature.bind(*node.args, **node.kwargs) if "inplace" in signature.parameters else None
+    except (TypeError, ValueError):  # a built-in without a signature
+        return None
+
+
+def _flag_off(node: torch.fx.Node) -> Any:
+    bound = _bound(node)
+    assert bound is not None
+    first = next(iter(bound.arguments))
+    target = node.target
+    assert callable(target)
+
+    def build(ops: Ops, values: Sequence[Any], resolve: Resolve) -> Sequence[Any]:
+        rest = {k: resolve(v) for k, v in bound.arguments.items() if k not in (first, "inplace")}
+        return (ops.function(target, values[0], **rest),)
+
+    return build
+
+
+def inplace_module(node: torch.fx.Node, owner: torch.fx.GraphModule) -> nn.Module | None:
+    """The called module if it, or one inside it, has `inplace=True` and it holds no tensors of its own."""
+    module = owner.get_submodule(str(node.target))
+    if not any(getattr(m, "inplace", False) is True for m in module.modules()):
+        return None
+    held = next(module.parameters(), None) is not None or next(module.buffers(), None) is not None
+    return None if held else module
+
+
+def _module(node: torch.fx.Node, owner: torch.fx.GraphModule) -> Any:
+    module = inplace_module(node, owner)
+    if module is None:
+        return None
+    plain = copy.deepcopy(module)
+    for inner in plain.modules():
+        if getattr(inner, "inplace", False) is True:
+            inner.inplace = False  # type: ignore[assignment]
+    path = f"{node.target}_out_of_place"
+    return lambda ops, values, resolve: (ops.module(path, plain, values[0], *resolve(node.args[1:]), **resolve(node.kwargs)),)
+
+
+# -------------------------------------------------------------------------------------------------------------- trial
+
+
+def _trial(
+    targets: Sequence[torch.fx.Node], build: Any, owner: torch.fx.GraphModule, aliases: Aliases
+) -> tuple[torch.dtype | None, ...] | None:
+    """The casts the twin needs to leave what the in-place form leaves, tried on fake tensors that require grad; None: it does not fit."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.enable_grad():
+            stand = _Stand(owner, aliases)
+            values = [stand.of(t) for t in targets]
+            made = build(FakeOps(), values, stand.resolve)
+            if made is None or not all(_alike(new, old) for new, old in zip(made, values, strict=True)):
+                return None
+            return tuple(None if new.dtype == old.dtype else old.dtype for new, old in zip(made, values, strict=True))
+    except Exception:  # whatever an operator says of arguments it does not take: no twin
+        return None
+
+
+def _alike(new: torch.Tensor, old: torch.Tensor) -> bool:
+    known = new.grad_fn is None or "NotImplemented" not in new.grad_fn.name()
+    # A tensor with gaps loses its strides in any form, a clone included.
+    return known and new.shape == old.shape and (new.stride() == old.stride() or not dense(Geometry.of(old)))
+
+
+class _Stand:
+    """Fake tensors for the nodes of the old graph."""
+
+    def __init__(self, owner: torch.fx.GraphModule, aliases: Aliases) -> None:
+        self.owner = owner
+        self.aliases = aliases
+
+    def resolve(self, item: Any) -> Any:
+        return torch.fx.node.map_arg(item, self.of)
+
+    def of(self, node: torch.fx.Node) -> Any:
+        note = self.aliases.nodes[node.name]
+        made = [self._tensor(place) for place in note.places]
+        if note.single:
+            return made[0]
+        if note.number is not None:
+            return note.number
+        if node.op == "get_attr":
+            return operator.attrgetter(str(node.target))(self.owner)
+        if made:
+            return tuple(made)
+        raise LookupError(node.name)
+
+    def _tensor(self, place: Any) -> torch.Tensor:
+        geometry = place.geometry
+        made = torch.empty_strided(geometry.shape, geometry.stride, dtype=place.dtype, device=place.device)
+        return made.requires_grad_() if place.dtype.is_floating_point or place.dtype.is_complex else made

@@ -1,0 +1,144 @@
+"""View ops backwards: given a view's new content, what its source becomes.
+
+`put_back` is the inverse of one view edge of a graph, by the op that made the view: scatters for selections and for parts of a split, the
+inverse permutation or a reshape for views that cover their source. Not handled, and then None: overlapping views
+(`expand`, `unfold`), views of another dtype, anything unknown; the caller clones the source and writes the clone.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.fx
+
+from fxgrad.lenient import Geometry
+from fxgrad.passes.analyses.aliases import Aliases
+from fxgrad.passes.rewrites import setitem
+from fxgrad.passes.rewrites.ops import Ops
+
+Resolve = Callable[[Any], Any]
+CUTS = frozenset(("detach", "detach_", "data"))
+_SAME_ORDER = frozenset(
+    [
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "squeeze",
+        "unsqueeze",
+        "view_as",
+        "reshape_as",
+        "ravel",
+        "contiguous",
+        "atleast_1d",
+        "atleast_2d",
+        "atleast_3d",
+        "alias",
+    ]
+)
+_SWAPS = frozenset(["transpose", "swapaxes", "swapdims"])
+_LAST_TWO = frozenset(["t", "T", "mT", "adjoint"])
+
+
+def name_of(node: torch.fx.Node) -> str:
+    """The name of the view op of a node, a property's too."""
+    if node.target is getattr:
+        return str(node.args[1])
+    if node.op == "call_method":
+        return str(node.target)
+    packet = getattr(node.target, "overloadpacket", node.target)
+    return str(getattr(packet, "__name__", ""))
+
+
+def covers(node: torch.fx.Node) -> bool:
+    """Whether the view holds every element of its source."""
+    name = name_of(node)
+    return name in _SAME_ORDER or name in _SWAPS or name in _LAST_TWO or name in ("permute", "movedim", "moveaxis")
+
+
+def put_back(ops: Ops, node: torch.fx.Node, source: torch.fx.Node, value: Any, old: Any, aliases: Aliases, resolve: Resolve) -> Any:
+    """`source` after its view `node` became `value`; `old` is the value of `source` before. None: this view has no inverse here."""
+    here, there = aliases.place(node), aliases.place(source)
+    if here is None or there is None or here.dtype != there.dtype:
+        return None
+    args = node.args[1:]
+    if node.op == "call_module":
+        return _covering(ops, value, old, here.geometry, there.geometry)
+    name = name_of(node)
+    if name in _SAME_ORDER:
+        return _covering(ops, value, old, here.geometry, there.geometry)
+    if node.target is operator.getitem:
+        path = setitem.steps(setitem.elements(node.args[1]), len(there.geometry.shape), aliases.is_number)
+        if path is None:
+            return None
+        return setitem.scatter(ops, old, value, tuple((kind, resolve(rest)) for kind, rest in path))
+    if node.kwargs:
+        return None
+    if name in _SWAPS:
+        return ops.method("transpose", value, *resolve(args))
+    if name in _LAST_TWO:
+        return ops.method("transpose", value, -2, -1) if len(here.geometry.shape) == 2 or name == "mT" else None
+    if name == "permute":
+        order = args[0] if len(args) == 1 and isinstance(args[0], list | tuple) else args
+        return _unpermuted(ops, value, order)
+    if name in ("movedim", "moveaxis") and len(args) == 2:
+        return ops.method("movedim", value, args[1], args[0])
+    return _selection(ops, name, args, value, old, resolve)
+
+
+def _selection(ops: Ops, name: str, args: Sequence[Any], value: Any, old: Any, resolve: Resolve) -> Any:
+    if name == "select" and len(args) == 2:
+        return ops.function(torch.select_scatter, old, value, *resolve(args))
+    if name == "narrow" and len(args) == 3 and isinstance(args[1], int) and args[1] >= 0:
+        length = resolve(args[2])
+        end = args[1] + length if isinstance(length, int) else ops.function(operator.add, length, args[1])
+        return ops.function(torch.slice_scatter, old, value, resolve(args[0]), args[1], end, 1)
+    if name == "diagonal":
+        return ops.function(torch.diagonal_scatter, old, value, *resolve(args))
+    if name == "as_strided" and len(args) == 3:
+        return ops.function(torch.as_strided_scatter, old, value, *resolve(args))
+    return None
+
+
+def _covering(ops: Ops, value: Any, old: Any, here: Geometry, there: Geometry) -> Any:
+    if here == there:
+        return value
+    source = torch.empty_strided(there.shape, there.stride, device="meta")
+    try:
+        same = source.view(here.shape).stride() == here.stride or source.numel() == 0
+    except RuntimeError:
+        return None
+    return ops.method("reshape", value, ops.function(getattr, old, "shape")) if same else None
+
+
+def _unpermuted(ops: Ops, value: Any, order: Sequence[Any]) -> Any:
+    if not all(isinstance(d, int) for d in order):
+        return None
+    dims = [d % len(order) for d in order]
+    return ops.method("permute", value, [dims.index(d) for d in range(len(dims))])
+
+
+def part(ops: Ops, split: torch.fx.Node, index: int, source: Any, resolve: Resolve) -> setitem.Step | None:
+    """The step from a `split`, `chunk` or `unbind` node's source to part `index` of it; None for other calls."""
+    name = name_of(split)
+    position = 1 if name == "unbind" else 2
+    dim = resolve(split.kwargs.get("dim", split.args[position] if len(split.args) > position else 0))
+    if name == "unbind":
+        return "select", (dim, index)
+    if name not in ("split", "chunk", "split_with_sizes") or len(split.args) < 2:
+        return None
+    size = resolve(split.args[1])
+    if isinstance(size, list | tuple):
+        if not all(isinstance(n, int) for n in size):
+            return None
+        return "slice", (dim, sum(size[:index]), sum(size[: index + 1]), 1)
+    if name == "chunk":  # as many as needed of the size that the first has
+        if not isinstance(size, int):
+            return None
+        rest = ops.function(operator.add, ops.method("size", source, dim), size - 1)
+        size = ops.function(operator.floordiv, rest, size)
+    start, end = (ops.function(operator.mul, size, i) if isinstance(size, torch.fx.Node) else size * i for i in (index, index + 1))
+    return "slice", (dim, start, end, 1)
