@@ -1,0 +1,34 @@
+"""fxgrad: which parameters get no gradient, which line of your code is to blame, and what repairs it.
+
+A torch.fx compiler pass that traces a model and its loss, follows every parameter to the loss with autograd itself as the oracle, and
+names the cut: rule, file, line, column.
+"""
+
+from __future__ import annotations
+
+from fxgrad.api import analyze, assert_gradients_flow
+from fxgrad.errors import FixError, FxgradError, InputError, LoadError, TraceError
+from fxgrad.fix import FixResult, fix
+from fxgrad.records import Finding, Fix, Inputs, Options, Site, Step
+from fxgrad.report import Report
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Finding",
+    "Fix",
+    "FixError",
+    "FixResult",
+    "FxgradError",
+    "InputError",
+    "Inputs",
+    "LoadError",
+    "Options",
+    "Report",
+    "Site",
+    "Step",
+    "TraceError",
+    "analyze",
+    "assert_gradients_flow",
+    "fix",
+]

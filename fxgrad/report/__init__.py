@@ -1,0 +1,7 @@
+"""The report of an analysis and its formats: `record` holds it, one module a format writes it."""
+
+from __future__ import annotations
+
+from fxgrad.report.record import FORMATS, Report
+
+__all__ = ["FORMATS", "Report"]

@@ -1,0 +1,144 @@
+"""The report as JSON, schema version 1; `report.schema.json` beside this file is the same as a JSON Schema (2020-12).
+
+Made from a `Report` alone. The version is raised when a key changes its meaning or goes away, not when one is added.
+
+    schema_version  1
+    tool            {"name": "fxgrad", "version": the installed version or null}
+    model           the model's name
+    ok              whether there is no finding at error level
+    summary         counts: parameters, and each severity and verdict that occurs
+    verdicts        {parameter name: "flows" | "zero" | "none" | "branch" | "blocked"}
+    findings        errors, then warnings: code, name, severity, message, site, parameters, path, fix, fingerprint
+    notes           findings at note level
+    deselected      how many findings and notes `select` and `ignore` left out
+    parameters      per parameter: name, names (ties), shape, requires_grad, module, module_type, module_called, gradient
+    loss, values    how the loss was found; "fake" or "real"
+    assumptions     what was assumed because it was not given
+    nodes, paths, paths_cut_off   steps recorded, branch outcomes explored, whether there were more
+    decisions       data-dependent branches taken: site, node, outcome, known
+    error           what the program raised (phase, type, message, site, stack), or null
+
+A site has `file` (absolute), `line`, `column`, `end_line`, `end_column` and `function`; lines and columns count from 1,
+0 is unknown. A fingerprint stays the same when lines move: see `fxgrad.report.fingerprint`. Not handled: reading a
+report back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from fxgrad.records import Decision, Finding, Fix, ParameterFact, Raised, Site
+from fxgrad.report.fingerprint import fingerprints
+
+if TYPE_CHECKING:
+    from fxgrad.report.record import Report
+
+NAME = "json"
+SCHEMA_VERSION = 1
+
+
+def render(report: Report, *, verbose: bool = False) -> str:
+    """Indented JSON; `verbose` changes nothing, everything is always in it."""
+    return json.dumps(to_dict(report), indent=2, ensure_ascii=False)
+
+
+def to_dict(report: Report) -> dict[str, Any]:
+    """The report as dicts, lists, strings, numbers and None."""
+    marks = fingerprints([*report.findings, *report.notes])
+    count = len(report.findings)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tool": {"name": "fxgrad", "version": tool_version()},
+        "model": report.model,
+        "ok": report.ok,
+        "summary": _summary(report),
+        "verdicts": dict(report.verdicts),
+        "findings": [_finding(f, mark) for f, mark in zip(report.findings, marks[:count], strict=True)],
+        "notes": [_finding(f, mark) for f, mark in zip(report.notes, marks[count:], strict=True)],
+        "deselected": report.deselected,
+        "parameters": [_parameter(fact) for fact in report.parameters],
+        "loss": report.loss_used,
+        "values": report.values,
+        "assumptions": list(report.assumptions),
+        "nodes": report.nodes,
+        "paths": report.paths,
+        "paths_cut_off": report.paths_cut_off,
+        "decisions": [_decision(decision) for decision in report.decisions],
+        "error": _raised(report.error) if report.error else None,
+    }
+
+
+def tool_version() -> str | None:
+    """The version of the installed fxgrad; None where it runs from a checkout that is not installed."""
+    try:
+        return version("fxgrad")
+    except PackageNotFoundError:
+        return None
+
+
+def _summary(report: Report) -> dict[str, Any]:
+    severities = Counter(finding.severity for finding in [*report.findings, *report.notes])
+    return {
+        "parameters": len(report.verdicts),
+        "severities": dict(sorted(severities.items())),
+        "verdicts": dict(sorted(Counter(report.verdicts.values()).items())),
+    }
+
+
+def _finding(finding: Finding, mark: str) -> dict[str, Any]:
+    return {
+        "code": finding.code,
+        "name": finding.name,
+        "severity": finding.severity,
+        "message": finding.message,
+        "site": _site(finding.site),
+        "parameters": list(finding.parameters),
+        "path": [{"label": step.label, "site": _site(step.site), "cut": step.cut} for step in finding.path],
+        "fix": _fix(finding.fix) if finding.fix else None,
+        "fingerprint": mark,
+    }
+
+
+def _fix(fix: Fix) -> dict[str, Any]:
+    edits = [{"site": _site(edit.site), "old": edit.old, "new": edit.new} for edit in fix.edits]
+    return {"advice": fix.advice, "safety": fix.safety, "edits": edits}
+
+
+def _site(site: Site | None) -> dict[str, Any] | None:
+    return None if site is None else dataclasses.asdict(site)
+
+
+def _parameter(fact: ParameterFact) -> dict[str, Any]:
+    return {
+        "name": fact.name,
+        "names": list(fact.names),
+        "shape": list(fact.shape),
+        "requires_grad": fact.requires_grad,
+        "module": fact.module,
+        "module_type": fact.module_type,
+        "module_called": fact.module_called,
+        "gradient": fact.gradient,
+    }
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    return {
+        "site": _site(decision.site),
+        "node": decision.node,
+        "outcome": decision.outcome,
+        "known": decision.known,
+    }
+
+
+def _raised(error: Raised) -> dict[str, Any]:
+    return {
+        "phase": error.phase,
+        "type": error.type,
+        "message": error.message,
+        "site": _site(error.site),
+        "stack": [_site(site) for site in error.stack],
+    }

@@ -1,0 +1,412 @@
+"""The command line: what goes to stdout and stderr, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fxgrad
+from fxgrad import cli
+from fxgrad.errors import FxgradError, TraceError
+from fxgrad.passes import RULES
+from fxgrad.records import Finding, Inputs, Options, Raised, Site
+from fxgrad.report import FORMATS, Report
+
+MODEL = """\
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 8)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        h = self.a(x).detach()
+        return self.head(h)
+"""
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line beside `model.py`: its exit status, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.py").write_text(MODEL)
+
+    def run_line(*argv: str) -> tuple[int, str, str]:
+        status = cli.main(argv)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run_line
+
+
+class Analysis:
+    """Stands for `fxgrad.api.analyze`: keeps what it was called with and gives a report, or raises."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.raises: BaseException | None = None
+        self.model: Any = None
+        self.inputs: Any = None
+        self.options: dict[str, Any] = {}
+
+    def __call__(self, model: Any, inputs: Any, **options: Any) -> Report:
+        self.model, self.inputs, self.options = model, inputs, options
+        if self.raises is not None:
+            raise self.raises
+        return self.report
+
+
+def finding(code: str, severity: Any = "error") -> Finding:
+    return Finding(code, "bad-pattern", severity, f"message of {code}", Site("model.py", 12, 13, 12, 31), ("a.weight",))
+
+
+@pytest.fixture
+def analysis(monkeypatch: pytest.MonkeyPatch) -> Analysis:
+    report = Report({"a.weight": "none", "head.weight": "flows"}, (finding("FXG103"),), notes=(finding("FXG102", "note"),), model="Net")
+    stub = Analysis(report)
+    monkeypatch.setattr("fxgrad.api.analyze", stub)
+    return stub
+
+
+def one_error_line(result: tuple[int, str, str]) -> str:
+    status, out, err = result
+    assert (status, out) == (2, "")
+    assert err.startswith("fxgrad: error: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    return err.removeprefix("fxgrad: error: ").rstrip("\n")
+
+
+# ------------------------------------------------------------------------------------------------------------ end to end
+
+
+def test_a_guilty_model_is_reported_with_its_line(run: Run) -> None:
+    status, out, err = run("report", "model.py", "--input", "x=2x4")
+    assert status == 1
+    assert "model.py:12:13: FXG103 detached-path [error]" in out
+    assert "            ^^^^^^^^^^^^^^^^^^" in out
+    assert err == ""
+
+
+def test_a_healthy_model_exits_with_0(run: Run) -> None:
+    Path("model.py").write_text(MODEL.replace(".detach()", ""))
+    status, out, _ = run("report", "model.py")
+    assert status == 0
+    assert "all get a gradient" in out
+
+
+def test_inferred_inputs_are_said(run: Run) -> None:
+    _, out, _ = run("report", "model.py")
+    assert "assumed: no name was given: the model is `Net()` in model.py\n" in out
+    assert "assumed: --input x=2x4:float32 (`linear` takes 4 features)\n" in out
+
+
+def test_what_the_model_prints_is_not_in_the_report(run: Run) -> None:
+    Path("model.py").write_text("print('loading')\n" + MODEL.replace("h = ", "print('forward'); h = "))
+    _, out, err = run("report", "model.py", "--format", "json")
+    assert json.loads(out)["model"] == "Net"
+    assert "loading" in err
+    assert "forward" in err
+
+
+@pytest.mark.parametrize("format", [module.NAME for module in FORMATS])
+def test_every_format(run: Run, format: str) -> None:
+    status, out, _ = run("report", "model.py", "--format", format)
+    assert status == 1
+    assert out.endswith("\n")
+
+
+def test_a_part_of_the_output_as_loss(run: Run) -> None:
+    Path("model.py").write_text(MODEL.replace("return self.head(h)", "return {'out': self.head(h), 'fine': self.head(self.a(x))}"))
+    assert run("report", "model.py", "--loss", '["out"]')[0] == 1
+    assert run("report", "model.py", "--loss", '["fine"]')[0] == 0
+
+
+# ------------------------------------------------------------------------------------------------------------ what is passed on
+
+
+def test_the_file_and_the_options_reach_the_analysis(run: Run, analysis: Analysis) -> None:
+    Path("model.py").write_text(
+        MODEL + "\n\nnet = Net()\nexample_inputs = (torch.ones(5, 4),)\nexpect = ['head.*']\n"
+        "def loss(output): return output.sum()\noptimizer = torch.optim.SGD(net.parameters(), 0.1)\n"
+    )
+    run("report", "model.py:net", "--max-paths", "3", "--values", "fake")
+    assert type(analysis.model).__name__ == "Net"
+    assert analysis.inputs.args[0].shape == (5, 4)
+    assert analysis.options["loss"].__name__ == "loss"
+    assert type(analysis.options["optimizer"]).__name__ == "SGD"
+    assert analysis.options["expect"] == ("head.*",)
+    assert analysis.options["options"] == Options(max_paths=3, values="fake")
+
+
+def test_written_inputs_win_over_those_of_the_file(run: Run, analysis: Analysis) -> None:
+    Path("model.py").write_text(MODEL + "\n\nexample_inputs = (torch.ones(5, 4),)\n")
+    run("report", "model.py", "--input", "x=7x4")
+    assert isinstance(analysis.inputs, Inputs)
+    assert analysis.inputs.kwargs["x"].shape == (7, 4)
+
+
+def test_inputs_that_were_not_written_are_inferred(run: Run, analysis: Analysis) -> None:
+    Path("model.py").write_text(MODEL.replace("forward(self, x)", "forward(self, x, t)"))
+    _, out, _ = run("report", "model.py", "--input", "x=2x4")
+    assert analysis.inputs.args[0].shape == (2, 4)
+    assert len(analysis.inputs.args) == 2
+    assert "assumed: --input t=" in out
+    assert "--input x=" not in out
+
+
+def test_expect_and_loss_win_over_those_of_the_file(run: Run, analysis: Analysis) -> None:
+    Path("model.py").write_text(MODEL + "\n\nexpect = ['head.*']\ndef loss(output): return output.sum()\ndef other(output): return 1\n")
+    run("report", "model.py", "--expect", "a.*", "--expect", "b", "--loss", "model.py:other")
+    assert analysis.options["expect"] == ["a.*", "b"]
+    assert analysis.options["loss"].__name__ == "other"
+
+
+# ------------------------------------------------------------------------------------------------------------ the exit status
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        ((), 1),
+        (("--exit-zero",), 0),
+        (("--ignore", "FXG1"), 0),
+        (("--ignore", "FXG2,FXG3"), 1),
+        (("--select", "FXG2"), 0),
+        (("--select", "fxg103, FXG2"), 1),
+        (("--select", "FXG103", "--ignore", "FXG1"), 1),
+    ],
+)
+def test_exit_status_after_selection(run: Run, analysis: Analysis, arguments: tuple[str, ...], status: int) -> None:
+    assert run("report", "model.py", *arguments)[0] == status
+
+
+def test_a_warning_is_no_error(run: Run, analysis: Analysis) -> None:
+    analysis.report = Report({"a.weight": "none"}, (finding("FXG103", "warning"),))
+    assert run("report", "model.py")[0] == 0
+
+
+def test_an_error_of_the_program_that_nothing_explains_is_not_clean(run: Run, analysis: Analysis) -> None:
+    error = Raised("backward", "RuntimeError", "something", Site(os.path.abspath("model.py"), 12, 13))
+    analysis.report = Report({"a.weight": "blocked"}, (), error=error)
+    status, out, err = run("report", "model.py")
+    assert status == 2
+    assert "No finding explains the error." in out
+    assert err.startswith("fxgrad: error: the backward pass raises RuntimeError at model.py:12:13: something (")
+
+
+def test_an_explained_error_that_is_ignored_is_clean(run: Run, analysis: Analysis) -> None:
+    error = Raised("backward", "RuntimeError", "something", None)
+    analysis.report = Report({"a.weight": "blocked"}, (finding("FXG201"),), error=error)
+    assert run("report", "model.py")[0] == 1
+    assert run("report", "model.py", "--ignore", "FXG201")[0] == 0
+
+
+def test_verbose_shows_the_notes(run: Run, analysis: Analysis) -> None:
+    assert "FXG102" not in run("report", "model.py")[1].replace("FXG102 model.py", "")
+    assert "FXG102 bad-pattern [note]" in run("report", "model.py", "-v")[1]
+
+
+# ------------------------------------------------------------------------------------------------------------ files
+
+
+def test_output_goes_to_a_file(run: Run, analysis: Analysis) -> None:
+    status, out, err = run("report", "model.py", "-o", "report.json", "--format", "json")
+    assert (status, out, err) == (1, "", "fxgrad: report.json written\n")
+    assert json.loads(Path("report.json").read_text())["schema_version"] == 1
+
+
+def test_output_that_cannot_be_written(run: Run, analysis: Analysis) -> None:
+    assert one_error_line(run("report", "model.py", "-o", "no/such/file")).startswith("no/such/file cannot be written: No such file")
+
+
+def test_a_baseline_lets_known_findings_pass(run: Run, analysis: Analysis) -> None:
+    assert run("report", "model.py", "--baseline", "known.json", "--update-baseline")[0] == 0
+    assert run("report", "model.py", "--baseline", "known.json")[0] == 0
+    analysis.report = Report(analysis.report.verdicts, (finding("FXG103"), finding("FXG104")))
+    assert run("report", "model.py", "--baseline", "known.json")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--baseline", "missing.json"), "the baseline missing.json cannot be read"),
+        (("--baseline", "model.py"), "model.py is no fxgrad baseline"),
+        (("--update-baseline",), "--update-baseline needs a file (add --baseline FILE)"),
+    ],
+)
+def test_a_baseline_that_cannot_be_used(run: Run, analysis: Analysis, arguments: tuple[str, ...], reason: str) -> None:
+    assert one_error_line(run("report", "model.py", *arguments)).startswith(reason)
+
+
+# ------------------------------------------------------------------------------------------------------------ errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ((), "the following arguments are required: COMMAND (see `fxgrad --help`)"),
+        (("fly",), "argument COMMAND: invalid choice: 'fly'"),
+        (("report",), "the following arguments are required: MODEL (see `fxgrad report --help`)"),
+        (("report", "model.py", "--fast"), "unrecognized arguments: --fast"),
+        (("report", "model.py", "--format", "pdf"), "argument --format: invalid choice: 'pdf'"),
+        (("report", "model.py", "--max-paths", "0"), "argument --max-paths: 0 is less than 1"),
+        (("report", "model.py", "--max-paths", "many"), "argument --max-paths: invalid _positive value: 'many'"),
+        (("report", "model.py", "--values", "dry"), "argument --values: invalid choice: 'dry'"),
+        (("report", "nowhere.py"), "there is no file nowhere.py (MODEL is path/to/file.py"),
+        (("report", "model.py:Nett"), "model.py has no `Nett` (did you mean `Net`?)"),
+        (("report", "model.py", "--input", "x=2x"), "cannot read the input 'x=2x' (write it like x=2x3x224x224:float32"),
+        (
+            ("report", "model.py", "--input", "y=2x4"),
+            "the inputs do not fit the model: got an unexpected keyword argument 'y' (forward takes x)",
+        ),
+        (("report", "model.py", "--loss", "total"), "no loss can be made from 'total'"),
+        (("report", "model.py", "--select", "XYZ"), "there is no rule XYZ (`fxgrad rules` lists them)"),
+        (("report", "model.py", "--ignore", "FXG1,FXG9"), "there is no rule FXG9"),
+        (("explain", "FXG999"), "there is no rule FXG999"),
+        (("explain", "detatched-path"), "there is no rule detatched-path (did you mean detached-path?)"),
+    ],
+)
+def test_an_error_is_one_line(run: Run, arguments: tuple[str, ...], line: str) -> None:
+    assert one_error_line(run(*arguments)).startswith(line)
+
+
+def test_an_error_has_its_place(run: Run) -> None:
+    Path("model.py").write_text("x = 1\nx.y\n")
+    got = one_error_line(run("report", "model.py"))
+    assert got.startswith("model.py:2:1: running model.py raises AttributeError: 'int' object has no attribute 'y' (")
+
+
+def test_wrong_inputs_are_an_error_at_their_line(run: Run) -> None:
+    got = one_error_line(run("report", "model.py", "--input", "x=2x5"))
+    assert got.startswith("model.py:12:13: ")
+    assert "mat1 and mat2 shapes cannot be multiplied (2x5 and 4x8)" in got
+
+
+def test_a_pickle_needs_trust(run: Run) -> None:
+    Path("net.pth").write_bytes(b"")
+    assert one_error_line(run("report", "net.pth")) == (
+        "net.pth is a pickle, and loading one runs the code in it (pass --trust-pickle if you trust its origin)"
+    )
+
+
+@pytest.mark.parametrize("error", [FxgradError("reason\nin two lines", hint="hint"), TraceError("reason in two lines", hint="hint")])
+def test_a_reason_of_several_lines_becomes_one(run: Run, analysis: Analysis, error: FxgradError) -> None:
+    analysis.raises = error
+    assert one_error_line(run("report", "model.py")) == "reason in two lines (hint)"
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), RecursionError("too\ndeep"), SystemExit(3)])
+def test_an_unforeseen_error_is_one_line_too(run: Run, analysis: Analysis, error: BaseException) -> None:
+    analysis.raises = error
+    got = one_error_line(run("report", "model.py"))
+    assert got.startswith(type(error).__name__)
+    assert "--traceback" in got
+
+
+def test_traceback_shows_the_users_line(run: Run) -> None:
+    Path("model.py").write_text("def f():\n    return 1 / 0\n\n\nf()\n")
+    status, out, err = run("report", "model.py", "--traceback")
+    assert (status, out) == (2, "")
+    assert "    return 1 / 0" in err
+    assert err.splitlines()[-1].startswith("fxgrad: error: model.py:2:12: running model.py raises ZeroDivisionError")
+
+
+def test_an_interrupt_ends_quietly(run: Run, analysis: Analysis) -> None:
+    analysis.raises = KeyboardInterrupt()
+    assert run("report", "model.py") == (130, "", "fxgrad: interrupted\n")
+
+
+def test_the_system_is_as_before(run: Run, analysis: Analysis) -> None:
+    before = (sys.path[:], sys.argv[:], sys.stdout)
+    run("report", "model.py")
+    assert (sys.path, sys.argv, sys.stdout) == before
+
+
+# ------------------------------------------------------------------------------------------------------------ rules and help
+
+
+def test_rules_lists_every_rule(run: Run) -> None:
+    status, out, err = run("rules")
+    assert (status, err) == (0, "")
+    for rule in RULES:
+        assert any(line.split()[:3] == [rule.CODE, rule.NAME, rule.SEVERITY] for line in out.splitlines())
+
+
+@pytest.mark.parametrize("name", ["FXG103", "fxg103", "detached-path"])
+def test_explain_prints_the_documentation(run: Run, name: str) -> None:
+    status, out, err = run("explain", name)
+    assert (status, err) == (0, "")
+    assert out.startswith("FXG103 detached-path (error)\n\n")
+    for heading in ("What it finds", "Why it matters", "Example", "Instead", "When the fix is safe", "Not handled"):
+        assert f"\n{heading}\n" in out
+
+
+def test_version(run: Run) -> None:
+    status, out, _ = run("--version")
+    assert status == 0
+    assert out.startswith(f"fxgrad {fxgrad.__version__} (torch ")
+
+
+@pytest.mark.parametrize(
+    "command", [(), *((command.name,) for command in cli.COMMANDS)], ids=lambda command: command[0] if command else "fxgrad"
+)
+def test_help_has_examples(run: Run, command: tuple[str, ...]) -> None:
+    status, out, err = run(*command, "--help")
+    assert (status, err) == (0, "")
+    assert "example" in out
+    assert f"  fxgrad {' '.join(command)}" in out
+
+
+def test_help_of_report_explains_every_exit_status(run: Run) -> None:
+    assert "0 no error-level finding, 1 there are some, 2 could not run" in run("report", "--help")[1]
+
+
+# ------------------------------------------------------------------------------------------------------------ as a process
+
+
+def process(code: str, tmp_path: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run Python code with fxgrad importable."""
+    root = Path(fxgrad.__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(root), **options.pop("environment", {})}
+    return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+
+
+# The reader closes its end before anything is written: the first write already fails.
+CLOSED = """
+import os, sys
+read, write = os.pipe()
+os.close(read)
+os.dup2(write, 1)
+sys.argv = ["fxgrad", "rules"]
+import fxgrad.__main__ as main
+main.entry()
+"""
+
+
+def test_a_closed_pipe_leaves_no_traceback(tmp_path: Path) -> None:
+    done = process(CLOSED, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+RUN_AS_MODULE = "import runpy, sys; sys.argv = ['fxgrad', 'report', 'model.py']; runpy.run_module('fxgrad', run_name='__main__')"
+
+
+def test_python_m_fxgrad_on_a_terminal_that_knows_ascii_only(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(MODEL.replace("h = ", "größe = ").replace("head(h)", "head(größe)"))
+    done = process(RUN_AS_MODULE, tmp_path, environment={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "gr\\xf6\\xdfe = self.a(x).detach()" in done.stdout

@@ -1,0 +1,639 @@
+"""Inputs as a command line writes them, and inputs guessed for models that came without."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from fxgrad.errors import InputError
+from fxgrad.infer import Spec, build, infer_inputs, inputs_from_specs, missing_inputs, parse
+from fxgrad.records import Inputs
+
+# ------------------------------------------------------------------------------------------------------------ the text
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("x=2x3x224x224:float32", Spec("x", (2, 3, 224, 224))),
+        ("ids=2x16:int64[0,1000)", Spec("ids", (2, 16), torch.int64, 0, 1000)),
+        ("2x3", Spec(None, (2, 3))),
+        ("5", Spec(None, (5,))),
+        ("t=:float32", Spec("t", ())),
+        (":int64[3,4)", Spec(None, (), torch.int64, 3, 4)),
+        ("x=2x3:bf16", Spec("x", (2, 3), torch.bfloat16)),
+        ("x=2x3:bool", Spec("x", (2, 3), torch.bool)),
+        ("x=2x3:complex64", Spec("x", (2, 3), torch.complex64)),
+        ("x=2:int32[0,9]", Spec("x", (2,), torch.int32, 0, 10)),
+        ("x=2:float32[-1.5,1e2)", Spec("x", (2,), torch.float32, -1.5, 100.0)),
+        (" x = 2x3 : float64 ", Spec("x", (2, 3), torch.float64)),
+        ("x=2X3", Spec("x", (2, 3))),
+        ("x=0x3", Spec("x", (0, 3))),
+        ("größe=2", Spec("größe", (2,))),
+    ],
+)
+def test_parse(text: str, want: Spec) -> None:
+    assert parse(text) == want
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "cannot read the input ''"),
+        ("x=", "cannot read the input 'x='"),
+        ("x", "cannot read the input 'x'"),
+        ("x=2x", "cannot read the input 'x=2x'"),
+        ("x=2x-1", "cannot read the input 'x=2x-1'"),
+        ("x=2x3:int64[0,5", "cannot read the input 'x=2x3:int64[0,5'"),
+        ("=2x3", "cannot read the input '=2x3'"),
+        ("x=2:float31", "'float31' in the input 'x=2:float31' is no torch dtype"),
+        ("x=2:nn", "'nn' in the input 'x=2:nn' is no torch dtype"),
+        ("x=2:int64[5,5)", "the range of the input 'x=2:int64[5,5)' is empty"),
+        ("x=2:int64[5,1)", "the range of the input 'x=2:int64[5,1)' is empty"),
+        ("x=2:int64[0,1.5)", "the range of the input 'x=2:int64[0,1.5)' must be integers"),
+        ("x=2:bool[0,1)", "the input 'x=2:bool[0,1)' is bool, which takes no range"),
+    ],
+)
+def test_what_cannot_be_read_is_shown_with_an_example(text: str, reason: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse(text)
+    assert caught.value.reason == reason
+    assert "x=2x3x224x224:float32" in caught.value.hint
+
+
+@given(
+    st.none() | st.sampled_from(["x", "input_ids"]),
+    st.lists(st.integers(0, 300), max_size=4).map(tuple),
+    st.sampled_from([torch.float32, torch.int64, torch.bool, torch.float16]),
+    st.none() | st.tuples(st.integers(-9, 9), st.integers(1, 9)),
+)
+def test_a_spec_reads_back_what_it_writes(
+    name: str | None, shape: tuple[int, ...], dtype: torch.dtype, bounds: tuple[int, int] | None
+) -> None:
+    low, high = (None, None) if bounds is None or dtype is torch.bool else (float(bounds[0]), float(bounds[0] + bounds[1]))
+    spec = Spec(name, shape, dtype, low, high)
+    assert parse(str(spec)) == spec
+
+
+# ------------------------------------------------------------------------------------------------------------ the tensors
+
+
+def made(text: str) -> torch.Tensor:
+    return build(parse(text), torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64", "int64", "uint8", "bool", "complex64", "complex128"])
+def test_build_has_shape_and_dtype(dtype: str) -> None:
+    got = made(f"2x3:{dtype}")
+    assert (got.shape, got.dtype, got.device.type) == ((2, 3), getattr(torch, dtype), "cpu")
+
+
+def test_a_scalar_has_no_dimensions() -> None:
+    assert made("t=:float32").dim() == 0
+
+
+def test_integers_cover_their_range() -> None:
+    assert set(made("500:int64[3,6)").tolist()) == {3, 4, 5}
+    assert set(made("500:int64[3,6]").tolist()) == {3, 4, 5, 6}
+    assert set(made("500:int64").tolist()) == {0, 1}
+
+
+def test_floats_stay_in_their_range() -> None:
+    got = made("500:float32[2,3)")
+    assert 2 <= got.min() < 2.1
+    assert 2.9 < got.max() < 3
+
+
+def test_floats_without_a_range_are_normal() -> None:
+    got = made("2000:float32")
+    assert abs(got.mean().item()) < 0.1
+    assert abs(got.std().item() - 1) < 0.1
+
+
+def test_the_same_text_makes_the_same_tensor_and_leaves_the_random_state() -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = inputs_from_specs(["2x3", "n=2:int64[0,9)"])
+    torch.manual_seed(2)
+    second = inputs_from_specs(["2x3", "n=2:int64[0,9)"])
+    torch.manual_seed(1)
+    assert torch.equal(first.args[0], second.args[0])
+    assert torch.equal(first.kwargs["n"], second.kwargs["n"])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_default_device_and_dtype_of_the_users_does_not_matter() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            got = made("2x3:float32")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert (got.device.type, got.dtype) == ("cpu", torch.float32)
+
+
+def test_a_tensor_that_cannot_be_made_is_an_input_error() -> None:
+    with pytest.raises(InputError, match="cannot be made"):
+        made("999999999x999999999x999999999")
+
+
+def test_specs_without_a_name_go_by_position() -> None:
+    got = inputs_from_specs(["2", "mask=3:bool", "4"])
+    assert [len(tensor) for tensor in got.args] == [2, 4]
+    assert list(got.kwargs) == ["mask"]
+
+
+def test_a_name_given_twice_is_refused() -> None:
+    with pytest.raises(InputError, match="two inputs are named 'x'"):
+        inputs_from_specs(["x=2", "x=3"])
+
+
+# ------------------------------------------------------------------------------------------------------------ guessing
+
+
+class Body(nn.Module):
+    """A model made of one forward and the layers it is given."""
+
+    def __init__(self, **layers: nn.Module) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+
+class Image(Body):
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.net(x)
+
+
+class Flattened(nn.Module):
+    def __init__(self, conv: nn.Module, features: int) -> None:
+        super().__init__()
+        self.conv = conv
+        self.fc = nn.Linear(features, 3)
+
+    def forward(self, picture: torch.Tensor) -> Any:
+        return self.fc(self.conv(picture).flatten(1))
+
+
+class Fixed(nn.Module):
+    """A transformer whose positions are as long as they are."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(65, 8)
+        self.positions = nn.Parameter(torch.zeros(1, length, 8))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.embed(x) + self.positions
+
+
+class Positions(nn.Module):
+    """Its second embedding has fewer rows than the usual length: only real indices show that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tok, self.pos = nn.Embedding(12, 6), nn.Embedding(8, 6)
+
+    def forward(self, ids: torch.Tensor) -> Any:
+        return self.tok(ids) + self.pos(torch.arange(ids.shape[1]))
+
+
+class Diffusion(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.embed = nn.Conv2d(3, 8, 3, padding=1), nn.Embedding(50, 8)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> Any:
+        return self.conv(x) + self.embed(t)[:, :, None, None]
+
+
+class OwnLoss(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(20, 5)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+        return F.cross_entropy(self.net(x), y)
+
+
+class Siamese(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(20, 5)
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor, similar: torch.Tensor) -> Any:
+        return F.binary_cross_entropy_with_logits((self.net(a) - self.net(b)).norm(dim=1), similar)
+
+
+class Agent(nn.Module):
+    """Five inputs, two of which fit only what was computed from the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q = nn.Linear(4, 3)
+
+    def forward(self, s: torch.Tensor, act: torch.Tensor, r: torch.Tensor, s2: torch.Tensor, done: torch.Tensor) -> Any:
+        chosen = self.q(s).gather(1, act[:, None]).squeeze(1)
+        return F.mse_loss(chosen, r + (1 - done) * self.q(s2).max(1).values)
+
+
+class Graph(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(9, 4)
+
+    def forward(self, x: torch.Tensor, edge_index: torch.Tensor) -> Any:
+        h = self.net(x)
+        source, target = edge_index
+        return torch.zeros_like(h).index_add(0, target, h[source])
+
+
+class Asks(nn.Module):
+    """Branches on values, leaves torch for NumPy, and counts to where no fake tensor can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(20, 5)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = self.net(x)
+        while x.sum() > 0:
+            x = x - 1
+        x = x + torch.from_numpy(x.detach().numpy() * 2)
+        return x[x > x.mean().item()].sum()
+
+
+class Functional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(7, 3))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return x @ self.w
+
+
+class Numbers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(20, 20)
+
+    def forward(self, x: torch.Tensor, steps: int, *, scale: float, flag: bool) -> Any:
+        for _ in range(steps):
+            x = self.net(x)
+        return x * scale
+
+
+class Wrapped(Body):
+    def forward(self, *inputs: torch.Tensor, **options: Any) -> Any:
+        return self.net(*inputs)
+
+
+class Optional_(Body):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> Any:
+        return self.net(x if mask is None else x * mask)
+
+
+def conv(channels: int, *more: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(channels, 8, 3, 2), nn.ReLU(), *more)
+
+
+CASES: list[tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = [
+    (lambda: nn.Linear(7, 2), ((2, 7),)),
+    (lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 2)), ((2, 784),)),
+    (lambda: nn.Sequential(nn.BatchNorm1d(7), nn.Linear(7, 2)), ((2, 7),)),
+    (lambda: nn.Sequential(nn.LayerNorm(7), nn.Linear(7, 2)), ((2, 7),)),
+    (Functional, ((2, 7),)),
+    (lambda: Image(net=conv(3)), ((2, 3, 64, 64),)),
+    (lambda: Image(net=conv(1)), ((2, 1, 28, 28),)),
+    (lambda: Image(net=nn.Sequential(nn.BatchNorm2d(5), nn.Conv2d(5, 2, 3))), ((2, 5, 64, 64),)),
+    (lambda: Image(net=nn.Conv1d(4, 2, 3)), ((2, 4, 64),)),
+    (lambda: Image(net=nn.Conv3d(2, 2, 3)), ((2, 2, 16, 16, 16),)),
+    (lambda: Flattened(conv(3), 8 * 31 * 31), ((2, 3, 64, 64),)),
+    (lambda: Flattened(conv(1), 8 * 13 * 13), ((2, 1, 28, 28),)),
+    (lambda: Flattened(nn.Conv2d(3, 4, 5), 4 * 44 * 44), ((2, 3, 48, 48),)),  # 48 is no usual size
+    (lambda: nn.LSTM(5, 6, batch_first=True), ((2, 16, 5),)),
+    (lambda: nn.GRU(5, 6), ((2, 16, 5),)),
+    (lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), ((2, 16, 8),)),
+    (lambda: nn.Transformer(8, 2, 1, 1, 16, batch_first=True), ((2, 16, 8), (2, 16, 8))),
+    (lambda: nn.Embedding(9, 3), ((2, 16),)),
+    (lambda: Fixed(50), ((2, 50),)),
+    (Positions, ((2, 8),)),
+    (Diffusion, ((2, 3, 64, 64), (2,))),
+    (OwnLoss, ((2, 20), (2,))),
+    (Siamese, ((2, 20), (2, 20), (2,))),
+    (Agent, ((2, 4), (2,), (2,), (2, 4), (2,))),
+    (Graph, ((2, 9), (2, 8))),
+    (Asks, ((2, 20),)),
+    (lambda: Wrapped(net=nn.Linear(7, 2)), ((2, 7),)),
+    (lambda: Optional_(net=nn.Linear(7, 2)), ((2, 7),)),
+    (lambda: nn.DataParallel(nn.Linear(7, 2)), ((2, 7),)),
+    (lambda: nn.Identity(), ((2, 16),)),
+]
+
+
+def names(cases: list[Any]) -> list[str]:
+    return [f"{position}-{type(make()).__name__}" for position, (make, _) in enumerate(cases)]
+
+
+@pytest.mark.parametrize(("make", "shapes"), CASES, ids=names(CASES))
+def test_guessed_inputs_have_the_shapes_and_run(make: Callable[[], nn.Module], shapes: tuple[tuple[int, ...], ...]) -> None:
+    model = make()
+    inputs, assumptions = infer_inputs(model)
+    assert tuple(tuple(tensor.shape) for tensor in inputs.args) == shapes
+    assert len(assumptions) >= len(shapes)
+    model(*inputs.args, **inputs.kwargs)
+
+
+def test_indices_stay_below_what_they_index() -> None:
+    inputs, assumptions = infer_inputs(Positions())
+    assert inputs.args[0].dtype == torch.int64
+    assert inputs.args[0].max() < 12
+    assert assumptions == ("--input ids=2x8:int64[0,12) (`embedding` has 12 rows)",)
+
+
+def test_labels_stay_below_the_number_of_classes() -> None:
+    _, assumptions = infer_inputs(OwnLoss())
+    assert assumptions[1] == "--input y=2:int64[0,5) (by the name `y`)"
+
+
+def test_what_was_assumed_can_be_pasted_back() -> None:
+    inputs, assumptions = infer_inputs(Diffusion())
+    texts = [line.removeprefix("--input ").partition(" ")[0] for line in assumptions]
+    again = inputs_from_specs(texts)
+    assert {name: (value.shape, value.dtype) for name, value in again.kwargs.items()} == {
+        "x": (inputs.args[0].shape, inputs.args[0].dtype),
+        "t": (inputs.args[1].shape, inputs.args[1].dtype),
+    }
+
+
+def test_python_numbers_are_given_where_they_are_annotated() -> None:
+    inputs, assumptions = infer_inputs(Numbers())
+    assert (inputs.args[1], inputs.kwargs) == (1, {"scale": 0.5, "flag": False})
+    assert assumptions[1:] == (
+        "steps=1 (`steps` is annotated int)",
+        "scale=0.5 (`scale` is annotated float)",
+        "flag=False (`flag` is annotated bool)",
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_floats_come_in_the_precision_of_the_model(dtype: torch.dtype) -> None:
+    inputs, _ = infer_inputs(nn.Linear(7, 2).to(dtype))
+    assert inputs.args[0].dtype == dtype
+
+
+def test_a_model_on_the_meta_device_gets_meta_inputs() -> None:
+    inputs, _ = infer_inputs(nn.Linear(7, 2, device="meta"))
+    assert inputs.args[0].device.type == "meta"
+
+
+def test_a_function_over_tensors() -> None:
+    layer = nn.Linear(7, 2)
+
+    def step(x: torch.Tensor, *, y: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(layer(x), y)
+
+    inputs, _ = infer_inputs(step)
+    assert (inputs.args[0].shape, inputs.kwargs["y"].shape) == ((2, 7), (2,))
+
+
+def test_given_inputs_are_kept_and_the_rest_is_guessed() -> None:
+    x = torch.randn(6, 4)
+    inputs, assumptions = infer_inputs(Agent(), Inputs((x,), {"done": torch.zeros(6)}))
+    assert inputs.args[0] is x
+    assert inputs.args[1].shape == (2,) or inputs.args[1].shape == (6,)
+    assert [line.partition("=")[0] for line in assumptions] == ["--input act", "--input r", "--input s2"]
+
+
+def test_missing_inputs() -> None:
+    assert missing_inputs(Agent(), Inputs((torch.ones(1),), {"done": torch.ones(1)})) == ("act", "r", "s2")
+    assert missing_inputs(Optional_(net=nn.Identity()), Inputs((1,))) == ()
+
+
+def test_an_input_that_the_model_does_not_take_is_refused() -> None:
+    with pytest.raises(InputError, match=r"the inputs do not fit the model: .*unexpected keyword argument 'z' \(forward takes x, t\)"):
+        missing_inputs(Diffusion(), Inputs((), {"z": 1}))
+
+
+# ------------------------------------------------------------------------------------------------------------ untouched
+
+
+class Remembers(nn.Module):
+    """Changes everything a forward can change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn, self.conv = nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)
+        self.register_buffer("count", torch.zeros(()))
+        self.plain = torch.zeros(3)
+        self.calls = 0
+        self.seen: list[Any] = []
+
+    def forward(self, x: torch.Tensor) -> Any:
+        self.calls += 1
+        self.plain += 1
+        self.count += 1
+        self.seen.append(x)
+        self.last = x
+        with torch.no_grad():
+            self.conv.weight.mul_(2)
+        random.random()
+        return F.dropout(self.conv(self.bn(x)))
+
+
+def test_the_model_is_untouched() -> None:
+    model = Remembers()
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    versions = {name: tensor._version for name, tensor in model.state_dict(keep_vars=True).items()}
+    own, python, torch_state = model.plain.clone(), random.getstate(), torch.get_rng_state()
+    infer_inputs(model)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert {name: tensor._version for name, tensor in model.state_dict(keep_vars=True).items()} == versions
+    assert torch.equal(model.plain, own)
+    assert (model.calls, model.seen, hasattr(model, "last")) == (0, [], False)
+    assert random.getstate() == python
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_model_that_asks_for_values_is_untouched_by_the_real_tries() -> None:
+    class Asking(Remembers):
+        def forward(self, x: torch.Tensor) -> Any:
+            x = super().forward(x)
+            return x[x > 0]
+
+    model = Asking()
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    infer_inputs(model)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert torch.equal(model.plain, torch.zeros(3))
+    assert model.calls == 0
+
+
+def test_given_inputs_are_untouched() -> None:
+    class Writes(nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+            return x.add_(1) + y
+
+    x = torch.zeros(2, 5)
+    infer_inputs(Writes(), Inputs((x,)))
+    assert torch.equal(x, torch.zeros(2, 5))
+
+
+def test_what_a_forward_prints_is_not_heard(capfd: pytest.CaptureFixture[str]) -> None:
+    class Loud(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(7, 2)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            print("forward")
+            return self.net(x)
+
+    infer_inputs(Loud())
+    assert capfd.readouterr() == ("", "")
+
+
+# ------------------------------------------------------------------------------------------------------------ not guessed
+
+
+class Batch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(3, 2)
+
+    def forward(self, batch: Any) -> Any:
+        return self.net(batch["x"])
+
+
+class Listed(Batch):
+    def forward(self, xs: list[torch.Tensor]) -> Any:
+        return sum(self.net(x) for x in xs)
+
+
+class Impossible(Batch):
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> Any:
+        if second.shape != (3, 1, 4, 1, 5):
+            raise ValueError("second must be 3x1x4x1x5")
+        return self.net(first)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason", "hint"),
+    [
+        (Batch(), "no guess for the input `batch` of Batch.forward ran; ", "or define `example_inputs`"),
+        (Listed(), "the input `xs` of Listed.forward cannot be guessed: it is no tensor", "define `example_inputs`"),
+        (Impossible(), "no guess for the input `second` of Impossible.forward ran; ", "as in --input second=2x3"),
+        (nn.LazyLinear(3), "inputs cannot be guessed for lazy modules", "write them with --input"),
+    ],
+)
+def test_an_input_that_cannot_be_guessed_is_named(model: nn.Module, reason: str, hint: str) -> None:
+    with pytest.raises(InputError) as caught:
+        infer_inputs(model)
+    assert caught.value.reason.startswith(reason)
+    assert hint in caught.value.hint
+
+
+def test_the_error_of_the_last_guess_gives_its_line() -> None:
+    with pytest.raises(InputError, match="second must be 3x1x4x1x5") as caught:
+        infer_inputs(Impossible())
+    assert caught.value.site is not None
+    assert caught.value.site.function == "Impossible.forward"
+
+
+def test_a_model_that_is_broken_itself_still_gets_inputs() -> None:
+    class Misspelt(Batch):
+        def forward(self, x: torch.Tensor) -> Any:
+            x = self.net(x)
+            return self.nett(x)
+
+    inputs, assumptions = infer_inputs(Misspelt())
+    assert inputs.args[0].shape == (2, 3)
+    assert "where the program raises AttributeError" in assumptions[1]
+
+
+def test_a_model_that_breaks_autograd_still_gets_inputs() -> None:
+    class OnLeaf(Batch):
+        def forward(self, x: torch.Tensor) -> Any:
+            self.net.bias.add_(1)
+            return self.net(x)
+
+    inputs, assumptions = infer_inputs(OnLeaf())
+    assert "where the program raises RuntimeError" in assumptions[-1]
+    assert len(inputs.args) == 1
+
+
+def test_an_endless_loop_on_values_ends() -> None:
+    class Endless(Batch):
+        def forward(self, x: torch.Tensor) -> Any:
+            while (x == x).all() or (x != x).all() or True:
+                x = self.net(x).sum().expand(2, 3).clone()
+                x.tolist()
+            return x
+
+    with pytest.raises(InputError, match="keeps asking for values"):
+        infer_inputs(Endless())
+
+
+# ------------------------------------------------------------------------------------------------------------ transformers
+
+
+def pretrained(name: str) -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    text = {**sizes, "vocab_size": 40}
+    vision = {**sizes, "image_size": 30, "patch_size": 6}
+    t5 = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2, "vocab_size": 40, "decoder_start_token_id": 0}
+    makers: dict[str, Callable[[], Any]] = {
+        "mlm": lambda: transformers.BertForMaskedLM(transformers.BertConfig(**text)),
+        "classes": lambda: transformers.BertForSequenceClassification(transformers.BertConfig(**text, num_labels=3)),
+        "answers": lambda: transformers.BertForQuestionAnswering(transformers.BertConfig(**text)),
+        "pretraining": lambda: transformers.BertForPreTraining(transformers.BertConfig(**text)),
+        "causal": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**text, num_key_value_heads=2)),
+        "seq2seq": lambda: transformers.T5ForConditionalGeneration(transformers.T5Config(**t5)),
+        "image": lambda: transformers.ViTForImageClassification(transformers.ViTConfig(**vision, num_labels=4)),
+        "clip": lambda: transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=vision)),
+    }
+    model: nn.Module = makers[name]()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        ("mlm", {"input_ids", "labels"}),
+        ("classes", {"input_ids", "labels"}),
+        ("answers", {"input_ids", "start_positions", "end_positions"}),
+        ("pretraining", {"input_ids", "labels", "next_sentence_label"}),
+        ("causal", {"input_ids", "labels"}),
+        ("seq2seq", {"input_ids", "labels"}),
+        ("image", {"pixel_values", "labels"}),
+        ("clip", {"input_ids", "pixel_values", "return_loss"}),
+    ],
+)
+def test_a_transformers_model_gets_inputs_that_give_it_a_loss(name: str, inputs: set[str]) -> None:
+    model = pretrained(name)
+    got, _ = infer_inputs(model)
+    assert (got.args, set(got.kwargs)) == ((), inputs)
+    assert model(**got.kwargs).loss.dim() == 0
+
+
+def test_a_transformers_model_without_a_head_gets_no_labels() -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=40)
+    got, _ = infer_inputs(transformers.BertModel(config))
+    assert set(got.kwargs) == {"input_ids"}
+
+
+def test_the_image_size_is_the_configured_one() -> None:
+    got, assumptions = infer_inputs(pretrained("image"))
+    assert got.kwargs["pixel_values"].shape == (2, 3, 30, 30)
+    assert "by `config.image_size`" in assumptions[0]
