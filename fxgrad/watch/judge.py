@@ -1,0 +1,237 @@
+"""The report on a watched program: verdicts from the gradients it really had, findings from the same rules that judge a model.
+
+What should train is what an optimizer holds and could train; where no optimizer was seen, every parameter that requires grad. A parameter
+that no optimizer holds (a target network, an average, a loss network) is never accused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from fxgrad.api import LISTED_NOTES
+from fxgrad.check import unexplained
+from fxgrad.intent import hear, intent_for
+from fxgrad.passes import RULES
+from fxgrad.passes.analyses import causes, cuts
+from fxgrad.passes.analyses.causes import Causes
+from fxgrad.records import Context, Facts, Finding, Fix, ParameterFact, Saved, Site, Verdict
+from fxgrad.report import Report
+from fxgrad.sites import site_of
+from fxgrad.source import files_of
+from fxgrad.watch import dying, order
+from fxgrad.watch.events import Events
+from fxgrad.watch.facts import Watched, observe
+from fxgrad.watch.names import Names
+from fxgrad.watch.notes import Backward
+from fxgrad.watch.observer import Observer
+from fxgrad.watch.roots import tree
+from fxgrad.watch.stale import overwritten
+
+SHOWN = 3  # backward calls named in the head of the report
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """All that a watch has gathered. `optimizers`: those that take part, each with whether it has stepped; `files`: the user's own."""
+
+    observer: Observer
+    events: Events
+    names: Names
+    given: tuple[nn.Module, ...]
+    optimizers: tuple[tuple[torch.optim.Optimizer, bool], ...]
+    files: tuple[str, ...]
+    title: str
+    mark: int = 0  # the first note of the step that was watched closely
+    assumptions: tuple[str, ...] = ()
+
+
+def judge(seen: Seen, error: BaseException | None = None) -> Report:
+    """The report on what was seen, and on the error that ended it."""
+    observer = seen.observer
+    if error is not None:
+        dying.number_as_loss(error, observer)
+    record = dying.raised(error, observer) if error is not None else None
+    root = _root(seen)
+    saved = _saved(observer)
+    watched = observe(observer, seen.events, root, record, saved, seen.mark)
+    facts = watched.facts
+    verdicts = _verdicts(watched)
+    context = _context(seen, root, watched, verdicts, saved)
+    found = [finding for rule in RULES for finding in rule.check(facts, context) if finding.code != "FXG203" or order.harms(finding, facts)]
+    found = [_placed(finding, watched, context.causes) for finding in found]
+    found += order.check(facts, observer, watched.cleared)
+    kept = order.kept(facts, observer)
+    if kept is not None:
+        found = [*(finding for finding in found if finding.code != "FXG201"), kept]
+    if error is not None:
+        found += dying.explained(error, facts, observer.ledger)
+    if record is not None and not any(finding.severity == "error" for finding in found):
+        found.append(unexplained(facts))
+    heard = hear(found, intent_for(context.files), context.files)
+    return Report(
+        verdicts=verdicts,
+        findings=tuple(f for f in heard.findings if f.severity != "note" or f.code in LISTED_NOTES),
+        notes=tuple(f for f in heard.findings if f.severity == "note" and f.code not in LISTED_NOTES),
+        parameters=facts.parameters,
+        loss_used=_losses(observer.backwards),
+        values="real",
+        assumptions=_assumptions(seen, error),
+        model=seen.title,
+        nodes=len(facts.nodes),
+        decisions=facts.decisions,
+        error=record,
+    )
+
+
+def _root(seen: Seen) -> nn.Module:
+    held = [p for optimizer, _ in seen.optimizers for group in optimizer.param_groups for p in group["params"]]
+    reached = [t for slot in seen.observer.ledger.tensors.living() if slot.after and (t := slot()) is not None]
+    used = {id(t) for t in reached} | {id(t) for t in held if _is_read(seen.observer, t)}
+    return tree(seen.names, given=seen.given, called=seen.events.outermost.values(), held=held, reached=reached, used=used)
+
+
+def _is_read(observer: Observer, tensor: torch.Tensor) -> bool:
+    slot = observer.ledger.tensors.get(tensor)
+    return slot is not None and any(slot.value in note.reads and note.makes for note in observer.ledger.notes)
+
+
+def _saved(observer: Observer) -> tuple[Saved, ...]:
+    last = observer.backwards[-1] if observer.backwards else None
+    stale = overwritten(observer.ledger, last.started) if last is not None and last.failed else ()
+    return (*stale, *observer.saved)
+
+
+def _verdicts(watched: Watched) -> dict[str, Verdict]:
+    known: dict[str, Verdict] = {"some": "flows", "zero": "zero", "none": "none", "unknown": "blocked"}
+    found = {name: known[p.gradient] if p.requires_grad else "none" for p in watched.facts.parameters for name in p.names}
+    return {name: "none" if name in watched.cleared else verdict for name, verdict in found.items()}
+
+
+def _causes(watched: Watched) -> Causes:
+    """Ways to the loss that was meant for each parameter: a generator's is not the discriminator's. Where it has none there, to any."""
+    found = causes.analyse(watched.facts)
+    ways = dict(found.frontier.ways)
+    for facts in {id(f): f for f in watched.aims.values()}.values():
+        mine = [p for p in found.starved if watched.aims.get(watched.edges.get(p.name, 0)) is facts]
+        ways.update(cuts.analyse(facts, mine).ways)
+    return replace(found, frontier=replace(found.frontier, ways=ways))
+
+
+def _context(seen: Seen, root: nn.Module, watched: Watched, verdicts: Mapping[str, Verdict], saved: Sequence[Saved]) -> Context:
+    facts = watched.facts
+    lost = any(p.requires_grad and (p.gradient == "zero" or (p.gradient == "none" and _is_live(facts, p))) for p in facts.parameters)
+    return Context(
+        model=root,
+        loss=None,
+        optimizer=_together(seen, root) if seen.optimizers else None,
+        expected=_expected(seen, root, facts),
+        explicit=False,
+        files=tuple(dict.fromkeys([*seen.files, *files_of(root)])),
+        verdicts={**verdicts, **dict.fromkeys(watched.accidental, "flows")},
+        causes=_causes(watched),
+        watched=watched.delivered if lost else None,
+        hazards=facts if saved else None,
+    )
+
+
+def _is_live(facts: Facts, parameter: ParameterFact) -> bool:
+    return any(value in facts.live for value in parameter.values)
+
+
+def _together(seen: Seen, root: nn.Module) -> Any:
+    """The optimizers as one, for the rules that compare parameter groups with the model.
+
+    Of models that are not reported on only what nothing uses any more is left in: it may have been this one's.
+    """
+    # Rules look the class's name up in the source to find the line that builds it.
+    made = type(type(seen.optimizers[0][0]).__name__, (), {})()
+    own = {id(p) for p in root.parameters()}
+    made.param_groups = []
+    for optimizer, _ in seen.optimizers:
+        for group in optimizer.param_groups:
+            kept = [p for p in group["params"] if id(p) in own or not _is_read(seen.observer, p)]
+            if kept or not group["params"]:
+                made.param_groups.append({**group, "params": kept})
+    return made
+
+
+def _expected(seen: Seen, root: nn.Module, facts: Facts) -> frozenset[str]:
+    """What should train, by name: held by an optimizer that steps; and what lies beside such parameters and gets a gradient."""
+    named = dict(root.named_parameters(remove_duplicate=False))
+    if not seen.optimizers:
+        return frozenset(name for name, parameter in named.items() if parameter.requires_grad)
+    any_stepped = any(stepped for _, stepped in seen.optimizers)
+    judged = {
+        id(p)
+        for optimizer, stepped in seen.optimizers
+        if stepped or not any_stepped
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    held = {id(p) for optimizer, _ in seen.optimizers for group in optimizer.param_groups for p in group["params"]}
+    trainable = {name for p in facts.parameters if p.requires_grad for name in p.names}
+    trained_models = {name.partition(".")[0] for name, parameter in named.items() if id(parameter) in judged}
+    flowing = {name for p in facts.parameters if p.gradient == "some" for name in p.names}
+    beside = {
+        name
+        for name, parameter in named.items()
+        if id(parameter) not in held and name in flowing and (seen.given or name.partition(".")[0] in trained_models)
+    }
+    return frozenset({name for name in trainable if id(named[name]) in judged} | beside)
+
+
+def _placed(finding: Finding, watched: Watched, found: Causes) -> Finding:
+    """What a watch knows better than the text of a program does."""
+    if finding.code == "FXG302" and finding.parameters:
+        edge = watched.edges.get(finding.parameters[0])
+        site = next((n.site for n in watched.facts.nodes if n.site and any(watched.facts.values[v].grad == edge for v in n.makes)), None)
+        return replace(finding, site=site or finding.site)  # where the parameter was made that the optimizer does not hold
+    if finding.code == "FXG401" and "cancel" in finding.message:
+        return replace(finding, severity="note")  # true of the last bias of every critic: nothing to mend in a program that trains
+    if finding.code == "FXG116" and finding.site is None and watched.facts.error is not None:
+        return replace(finding, site=watched.facts.error.site)
+    return _at_the_term(finding, watched.facts, found)
+
+
+def _at_the_term(finding: Finding, facts: Facts, found: Causes) -> Finding:
+    """A term left out of the loss, in a function that calls backward itself: it has no `return` to blame, the term stands for itself."""
+    if finding.code != "FXG101" or finding.site is None or f"{finding.site.file}:{finding.site.function}" not in facts.returns:
+        return finding
+    end = next((found.ends[p.name] for p in found.starved if p.name in found.ends and p.name in finding.parameters), None)
+    node = next((n for n in facts.nodes if end is not None and n.name == end.node), None)
+    if end is None or end.kind != "missed" or node is None or node.site is None:
+        return finding
+    site = next((s for s in node.stack if f"{s.file}:{s.function}" in facts.returns), node.site)
+    return replace(
+        finding,
+        site=site,
+        message=finding.message.replace("the value returned here leaves out", "no loss uses this part of"),
+        fix=Fix("add this term to a loss that is differentiated, or drop it and its parameters"),
+    )
+
+
+def _losses(backwards: Sequence[Backward]) -> str:
+    lines: dict[str, None] = {}
+    for backward in backwards:
+        site: Site | None = site_of(backward.spots[0]) if backward.spots else None
+        if site is not None:
+            lines[f"backward at {os.path.basename(site.file)}:{site.line}"] = None
+    shown = list(lines)
+    more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
+    return ", ".join(shown[:SHOWN]) + more if shown else "no backward ran"
+
+
+def _assumptions(seen: Seen, error: BaseException | None) -> tuple[str, ...]:
+    said = seen.assumptions if error is None else ()
+    observer = seen.observer
+    if observer.trouble is not None:
+        said = (*said, f"watching ended early by an error of fxgrad's own: {observer.trouble!r}")
+    if observer.ledger.full:
+        said = (*said, "there were more calls than are kept: gradients are exact, lines may be missing")
+    return said

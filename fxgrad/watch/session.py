@@ -1,0 +1,268 @@
+"""One watch from beginning to end: when it starts to look, when it has seen enough, and the report.
+
+It has seen enough when every optimizer that takes part has stepped `steps` times after a backward (of a GAN's two the second comes later)
+and another step is about to begin: by then the next forward and backward have run, and so has what goes wrong only there (a hidden state
+that was kept, a backward after the step it was meant for). An optimizer that never steps while another does is waited for `PATIENCE` steps
+and then left out of the judgement, which the report says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+from types import CodeType, TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from fxgrad.errors import InputError
+from fxgrad.report import Report
+from fxgrad.watch import dying
+from fxgrad.watch.events import Events
+from fxgrad.watch.judge import Seen, judge
+from fxgrad.watch.names import Names
+from fxgrad.watch.notes import Backward, Taken
+from fxgrad.watch.observer import Observer
+from fxgrad.watch.steps import held_by, note_after, note_begun
+
+PATIENCE = 8
+SCANS = 8  # backward calls at which variables are looked at
+
+
+class Session:
+    """A watch. `done` is called with the report, inside the step that ended it; `raising` with an error of a model or a backward."""
+
+    def __init__(
+        self,
+        given: Sequence[Any] = (),
+        *,
+        steps: int = 1,
+        boundary: CodeType | None = None,
+        files: Sequence[str] = (),
+        title: str = "",
+        done: Callable[[Report], None] = lambda report: None,
+        raising: Callable[[BaseException], None] = lambda error: None,
+    ) -> None:
+        self.given = tuple(item for item in given if isinstance(item, nn.Module))
+        self.chosen = tuple(item for item in given if isinstance(item, Optimizer))
+        self.steps = steps
+        self.files = tuple(files)
+        self.title = title
+        self.report: Report | None = None
+        self._done = done
+        self.observer = Observer(boundary, self._before_backward, self._after_backward)
+        self.observer.on_raise = raising
+        self.events = Events(self.observer, self._before_step, self._after_step)
+        self.events.on_outermost = lambda module: self._scan()
+        self.names = Names()
+        self._stepped: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
+        self._open: list[weakref.ref[Optimizer]] = []  # steps that run now: a wrapper's holds another's
+        self._versions: dict[int, tuple[weakref.ref[torch.Tensor], int]] = {}  # of the leaves that the last backward reached
+        self._by_hand = 0
+        self._mark = 0
+        self._hooks = contextlib.ExitStack()
+        self._patches = contextlib.ExitStack()
+        self.events.optimizers.update(self.chosen)
+
+    # ------------------------------------------------------------------ beginning and end
+
+    def start(self) -> None:
+        """Look from now on."""
+        self._hooks.enter_context(self.events.steps())
+        self._patches.enter_context(self.events.caught())
+        self.observer.__enter__()  # type: ignore[no-untyped-call]
+
+    def stop_looking(self) -> None:
+        """Leave the program to itself. May be called inside a call that is being watched."""
+        self.observer.active = False
+        _remove(self.observer)
+        self._patches.close()
+
+    def close(self) -> None:
+        """Take the last hooks off: outside any optimizer step."""
+        self.stop_looking()
+        self._hooks.close()
+        self.observer.ledger.tensors.clear()
+
+    def finish(self, error: BaseException | None = None) -> Report | None:
+        """The report on what was seen so far; None where there is nothing to report: no step, no backward, no gradient error."""
+        if self.report is not None:
+            return self.report
+        explains = error is not None and dying.is_gradient_error(error)
+        if error is not None and not explains:
+            return None
+        if not explains and not self.observer.backwards and not self.observer.taken:
+            return None
+        if error is not None:
+            self._scan_traceback(error.__traceback__)
+        self.report = self._judged(error)
+        return self.report
+
+    def _judged(self, error: BaseException | None) -> Report:
+        self.stop_looking()
+        with torch._C.DisableTorchFunction():
+            return judge(self._seen(), error)
+
+    def _seen(self) -> Seen:
+        ordered = sorted(self._optimizers(), key=lambda o: -self._stepped.get(o, 0))
+        idle = [type(o).__name__ for o in self._waiting(1)] if any(self._stepped.values()) else []
+        said = tuple(f"{name} has not stepped yet: what it holds is not judged" for name in idle)
+        return Seen(
+            self.observer,
+            self.events,
+            self.names,
+            self.given,
+            tuple((o, self._stepped.get(o, 0) > 0) for o in ordered),
+            self.files,
+            self.title or self._title(),
+            self._mark if self.observer.delivered else 0,
+            said,
+        )
+
+    def _title(self) -> str:
+        return ", ".join(self.names.of_module(module) for module in self.given) or "program"
+
+    # ------------------------------------------------------------------ what happens meanwhile
+
+    def _before_backward(self) -> None:
+        """Updates by hand: with no optimizer a step has ended when the next backward finds what the last one reached rewritten."""
+        written = any((leaf := ref()) is not None and leaf._version != version for ref, version in self._versions.values())
+        if written and not self.events.optimizers:
+            self._by_hand += 1
+            if self._by_hand > self.steps:
+                self._enough()
+
+    def _enough(self) -> None:
+        if not self._mark and self._has_zeros():
+            # Of zeros a second step tells whether they stay, and where on the way they come from.
+            self.steps += 1
+            self._mark = self.observer.ledger.count
+            self.observer.closely = True
+        elif self.report is None:
+            self.report = self._judged(None)
+            self._done(self.report)
+
+    def _has_zeros(self) -> bool:
+        return any((slot.begun or slot.after) == "zero" for slot in self.observer.ledger.tensors.living())
+
+    def _after_backward(self, backward: Backward, reached: list[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
+        note_after(self.observer.ledger, reached)
+        if backward.partial:
+            return
+        self._versions = {id(leaf): (weakref.ref(leaf), leaf._version) for leaf, _ in reached}
+        if len(self.observer.backwards) <= SCANS:
+            self._scan()
+
+    def _before_step(self, optimizer: Optimizer) -> None:
+        observer = self.observer
+        if not self._open and self._seen_enough():
+            self._enough()
+            if self.report is not None:
+                return
+        self._open.append(weakref.ref(optimizer))
+        if len(self._open) > 1 and self._open[0]() is not None and observer.stepping:
+            return
+        self._open = self._open[-1:]
+        self._note_step(optimizer)
+        observer.stepping = True
+
+    def _note_step(self, optimizer: Optimizer) -> None:
+        observer = self.observer
+        with observer.guarded():
+            self._scan()
+            states, leaves, had = note_begun(observer.ledger, optimizer)
+            spots = observer.ledger.spots()
+            observer.taken.append(Taken(observer.ledger.count, spots, states, leaves, observer.cleared, had))
+
+    def look(self, optimizer: Optimizer) -> None:
+        """Take the gradients as they are now for those of a step: a trainer says that one is about to begin."""
+        self.events.optimizers.add(optimizer)
+        self._note_step(optimizer)
+        self._stepped[optimizer] = self._stepped.get(optimizer, 0) + 1
+
+    def _after_step(self, optimizer: Optimizer) -> None:
+        observer = self.observer
+        self._open.pop()
+        if self._open:
+            return
+        observer.stepping = False
+        with observer.guarded():
+            if "some" not in observer.taken[-1].states:  # a step that is given a closure runs its backwards itself
+                note_begun(observer.ledger, optimizer)
+            self._note_writes(optimizer)
+        observer.forget_numbers()
+        if "some" in observer.taken[-1].states or any(not backward.partial for backward in observer.backwards):
+            self._stepped[optimizer] = self._stepped.get(optimizer, 0) + 1
+
+    def _note_writes(self, optimizer: Optimizer) -> None:
+        ledger = self.observer.ledger
+        note = ledger.note("op", f"{type(optimizer).__name__}.step")
+        for parameter in held_by(optimizer):
+            slot = ledger.tensors.get(parameter)
+            if slot is not None and parameter._version != slot.version:
+                ledger.written(note, parameter, slot)
+        if note.makes:
+            ledger.connect(note)
+
+    def _seen_enough(self) -> bool:
+        most = max((self._stepped.get(o, 0) for o in self._optimizers()), default=0)
+        return most >= self.steps + PATIENCE or (most >= self.steps and not self._waiting(self.steps))
+
+    def _optimizers(self) -> tuple[Optimizer, ...]:
+        return self.chosen or tuple(o for o in self.events.optimizers if _could_train(o) or self._stepped.get(o, 0))
+
+    def _waiting(self, steps: int) -> list[Optimizer]:
+        """The optimizers that have not stepped so often and hold what no other that has does: a wrapper shares its parameters."""
+        ready = [o for o in self._optimizers() if self._stepped.get(o, 0) >= steps]
+        covered = {id(p) for o in ready for p in held_by(o)}
+        return [o for o in self._optimizers() if o not in ready and any(p.requires_grad and id(p) not in covered for p in held_by(o))]
+
+    # ------------------------------------------------------------------ names
+
+    def _scan(self) -> None:
+        self.names.scan(sys._getframe(1), self.observer.ledger.boundary)
+
+    def _scan_traceback(self, traceback: TracebackType | None) -> None:
+        while traceback is not None:
+            self.names.scan(traceback.tb_frame, self.observer.ledger.boundary)
+            traceback = traceback.tb_next
+
+
+def flat(given: Sequence[Any]) -> tuple[nn.Module | Optimizer, ...]:
+    """The models and optimizers in the arguments, out of lists and tuples.
+
+    Raises:
+        InputError: one is neither.
+    """
+    found: list[nn.Module | Optimizer] = []
+    for item in given:
+        if isinstance(item, nn.Module | Optimizer):
+            found.append(item)
+        elif isinstance(item, list | tuple):
+            found += flat(item)
+        else:
+            raise InputError(
+                f"watch takes modules and optimizers, not {type(item).__name__}",
+                hint="`with fxgrad.watch(model, optimizer) as watch: step()`; with no arguments it finds them by itself",
+            )
+    return tuple(found)
+
+
+def _could_train(optimizer: Optimizer) -> bool:
+    return any(parameter.requires_grad for parameter in held_by(optimizer))
+
+
+def _remove(observer: Observer) -> None:
+    """Take the mode off torch's stack, wherever in it it is: a `with torch.device(...)` may have been entered above it."""
+    above = []
+    for _ in range(torch._C._len_torch_function_stack()):
+        mode = torch._C._pop_torch_function_stack()
+        if mode is observer:
+            break
+        above.append(mode)
+    for mode in reversed(above):
+        torch._C._push_on_torch_function_stack(mode)

@@ -1,0 +1,43 @@
+"""What `.grad` really was: after every backward, and as every optimizer step began.
+
+Read off the tensors, never computed. A parameter that some step of the watch gives a gradient trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch.optim import Optimizer
+
+from fxgrad.watch.gradients import better, state_of
+from fxgrad.watch.ledger import Ledger
+
+
+def note_after(ledger: Ledger, gradients: Iterable[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
+    """A backward has ended and left these gradients on leaves."""
+    for leaf, gradient in gradients:
+        _, slot, _ = ledger.read(leaf)
+        if slot.after != "some":
+            slot.after = better(slot.after, state_of(gradient))
+
+
+def note_begun(ledger: Ledger, optimizer: Optimizer) -> tuple[frozenset[str], frozenset[int], bool]:
+    """A step begins: the states of what the optimizer holds and could train, the edges of that, and whether a backward reached any."""
+    states, leaves, had = set(), set(), False
+    for parameter in held_by(optimizer):
+        if not parameter.requires_grad:
+            continue
+        _, slot, _ = ledger.read(parameter)
+        state = state_of(parameter.grad)
+        states.add(state)
+        leaves.add(-slot.leaf)
+        had = had or slot.after == "some"
+        slot.begun = better(slot.begun, state)
+    return frozenset(states), frozenset(leaves), had
+
+
+def held_by(optimizer: Optimizer) -> Iterator[torch.Tensor]:
+    """The tensors in the optimizer's groups."""
+    for group in optimizer.param_groups:
+        yield from group["params"]

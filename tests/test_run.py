@@ -1,0 +1,226 @@
+"""`fxgrad run`: ten and one training scripts, each healthy and broken, and that a script runs as under `python`.
+
+`tests/scripts/*.py` are ordinary scripts that take `--broken`. A line that must be named then ends in a comment `# FXG103`.
+"""
+
+from __future__ import annotations
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+
+from fxgrad.errors import LoadError
+from fxgrad.report import Report
+from fxgrad.run import run_script
+
+SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.py"))
+MARK = re.compile(r"# (FXG\d{3})$")
+
+
+def write(folder: Path, text: str, name: str = "script.py") -> str:
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def named(report: Report) -> set[tuple[str, int]]:
+    return {(f.code, f.site.line) for f in report.findings if f.severity == "error" and f.site is not None}
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_healthy_script_is_quiet(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report, status = run_script(str(path))
+    assert report is not None
+    assert [f for f in report.findings if f.severity != "note"] == []
+    assert status == 0
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.filterwarnings("ignore")
+def test_broken_script_is_named(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report, status = run_script(str(path), ["--broken"])
+    capsys.readouterr()
+    want = {(m[1], n) for n, line in enumerate(path.read_text().splitlines(), 1) if (m := MARK.search(line))}
+    assert want, "a script marks the line that must be named"
+    assert report is not None
+    assert named(report) == want, str(report)
+    assert status == 1
+
+
+@pytest.mark.parametrize("name", ["gan", "actor_critic", "supervised", "lora", "mixed_precision", "by_hand"])
+def test_watched_script_prints_the_same_numbers(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = next(str(p) for p in SCRIPTS if p.stem == name)
+    monkeypatch.setattr(sys, "argv", [path])
+    runpy.run_path(path, run_name="__main__")
+    want = capsys.readouterr().out
+    run_script(path, go_on=True)
+    assert capsys.readouterr().out == want
+
+
+# ------------------------------------------------------------------------------------------------ as `python script.py`
+
+PLAIN = """
+import sys
+import helper
+from pathlib import Path
+assert __name__ == "__main__"
+assert sys.modules["__main__"].here == 1 if "here" in globals() else True
+print(sys.argv[1:], Path(sys.argv[0]).name, Path(__file__).is_absolute(), helper.value, Path(sys.path[0]).name == Path(__file__).parent.name)
+class Kept: pass
+import pickle
+print(type(pickle.loads(pickle.dumps(Kept()))) is Kept)
+"""
+
+
+def test_script_sees_what_python_gives_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "helper.py").write_text("value = 7\n")
+    before = (sys.argv[:], sys.path[:], sys.modules["__main__"])
+    run_script(write(tmp_path, PLAIN), ["--lr", "0.1"])
+    assert capsys.readouterr().out == "['--lr', '0.1'] script.py True 7 True\nTrue\n"
+    assert (sys.argv, sys.path, sys.modules["__main__"]) == before
+
+
+STEPS = """
+import torch
+from torch import nn
+model = nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+try:
+    for step in range(5):
+        optimizer.zero_grad()
+        model(torch.randn(4, 3)).sum().backward()
+        optimizer.step()
+        print("step", step)
+finally:
+    print("closing")
+print("end")
+"""
+
+
+def test_script_ends_before_its_second_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report, status = run_script(write(tmp_path, STEPS))
+    assert capsys.readouterr().out == "step 0\nclosing\n"
+    assert report is not None
+    assert dict(report.verdicts) == {"model.weight": "flows", "model.bias": "flows"}
+    assert status == 0
+
+
+def test_more_steps_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_script(write(tmp_path, STEPS), steps=3)
+    assert capsys.readouterr().out == "step 0\nstep 1\nstep 2\nclosing\n"
+
+
+def test_script_goes_on_unwatched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = STEPS.replace('print("step", step)', 'print("step", step, len(torch.overrides._get_current_function_mode_stack()))')
+    shown: list[Report] = []
+    run_script(write(tmp_path, text), go_on=True, show=shown.append)
+    assert capsys.readouterr().out == "step 0 1\n" + "".join(f"step {i} 0\n" for i in range(1, 5)) + "closing\nend\n"
+    assert len(shown) == 1
+
+
+def test_script_that_swallows_the_end_takes_no_further_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    guarded = "        try:\n            optimizer.step()\n        except:\n            print('refused')\n            continue\n"
+    run_script(write(tmp_path, STEPS.replace("        optimizer.step()\n", guarded)))
+    assert capsys.readouterr().out == "step 0\n" + 4 * "refused\n" + "closing\nend\n"
+
+
+def test_torch_is_as_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (nn.Module.__call__, torch.autograd.backward, torch.from_numpy, torch.compile, torch.optim.Optimizer.__init__)
+    run_script(write(tmp_path, STEPS))
+    after = (nn.Module.__call__, torch.autograd.backward, torch.from_numpy, torch.compile, torch.optim.Optimizer.__init__)
+    assert after == before
+    assert not _global_optimizer_pre_hooks
+    assert not _global_optimizer_post_hooks
+
+
+@pytest.mark.parametrize(
+    ("text", "status"), [("import sys; sys.exit(3)", 3), ("x = 1", 2), ("raise SystemExit", 2), ("1 / 0", 1), ("x = (", 1)]
+)
+def test_status_without_training(tmp_path: Path, text: str, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    report, got = run_script(write(tmp_path, text))
+    assert (report, got) == (None, status)
+
+
+def test_missing_script_is_an_error_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match="cannot read"):
+        run_script(str(tmp_path / "none.py"))
+
+
+CRASHES = {
+    "shapes": "import torch\nfrom torch import nn\nmodel = nn.Sequential(nn.Linear(3, 2))\ndef f(x):\n    return model(x)\nf(torch.randn(2, 4))\n",
+    "inplace": (
+        "import torch\nw = torch.randn(3, requires_grad=True)\ndef f(h):\n    h += 1\n    return h\n"
+        "y = f(torch.sigmoid(w))\ny.sum().backward()\n"
+    ),
+    "function": (
+        "import torch\nclass F(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, x):\n        raise ValueError('no')\n"
+        "x = torch.randn(3)\nwith torch.device('cpu'):\n    F.apply(x)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CRASHES)
+def test_traceback_is_pythons_own(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, CRASHES[name])
+    plain = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=120)
+    code = f"import sys; from fxgrad.run import run_script; sys.exit(run_script({path!r})[1])"
+    root = str(Path(__file__).parent.parent)
+    watched = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=root)
+    assert watched.stderr == plain.stderr
+    assert watched.returncode == plain.returncode == 1
+
+
+def test_report_stands_under_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    order: list[str] = []
+    path = write(tmp_path, CRASHES["inplace"])
+    report, _ = run_script(path, show=lambda r: order.append(capsys.readouterr().err))
+    assert "modified by an inplace operation" in order[0]
+    assert report is not None
+    finding = next(f for f in report.findings if f.code == "FXG201")
+    assert finding.site is not None
+    assert finding.site.line == 4
+    assert "torch.sigmoid(w)" in finding.message
+
+
+# ------------------------------------------------------------------------------------------------ what kills scripts
+
+DEATHS = {
+    "leaf": ("m = nn.Linear(3, 2)\nm.weight += 1  # FXG202\n"),
+    "non leaf": ("w = torch.randn(3, requires_grad=True) * 0.1  # FXG302\ntorch.optim.SGD([w], 0.1)\n"),
+    "no grad": ("m = nn.Linear(3, 2)\npred = m(torch.randn(2, 3)).argmax(1).float()  # FXG105\npred.mean().backward()\n"),
+    "number": ("m = nn.Linear(3, 2)\nloss = m(torch.randn(2, 3)).sum().item()  # FXG107\nloss.backward()\n"),
+    "second time": (
+        "m = nn.RNN(3, 4)\nh = None\nfor _ in range(2):\n    out, h = m(torch.randn(5, 2, 3), h)  # FXG201\n    out.sum().backward()\n"
+    ),
+    "no gradient yet": ("w = torch.randn(3, requires_grad=True)\nw.grad.zero_()  # FXG205\n"),
+    "never in the loss": (
+        "w, v = torch.randn(3, requires_grad=True), torch.randn(3, requires_grad=True)\n(w**2).sum().backward()\nv.grad.zero_()  # FXG101\n"
+    ),
+    "no parameters": ("class M(nn.Module):\n    pass\ntorch.optim.SGD(M().parameters(), 0.1)  # FXG301\n"),
+    "vector": ("m = nn.Linear(3, 2)\nm(torch.randn(2, 3)).backward()  # FXG116\n"),
+}
+
+
+@pytest.mark.parametrize("name", DEATHS)
+def test_death_is_explained(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = f"import torch\nfrom torch import nn\n{DEATHS[name]}"
+    report, status = run_script(write(tmp_path, text))
+    capsys.readouterr()
+    want = {(m[1], n) for n, line in enumerate(text.splitlines(), 1) if (m := MARK.search(line))}
+    assert report is not None
+    assert named(report) == want, str(report)
+    assert status == 1
+
+
+def test_error_without_gradients_is_left_to_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report, status = run_script(write(tmp_path, "none = None\nnone.zero_()\n"))
+    assert (report, status) == (None, 1)
+    assert "AttributeError" in capsys.readouterr().err

@@ -1,0 +1,419 @@
+"""`fxgrad.watch`: verdicts are what `.grad` was, over every kind of step; nothing of the program is changed or kept alive."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import importlib.util
+import sys
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from fxgrad.errors import InputError
+from fxgrad.report import Report
+from fxgrad.watch import watch
+
+
+class Two(nn.Module):
+    """Two heads on one trunk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.left, self.right = nn.Linear(3, 4), nn.Linear(4, 1), nn.Linear(4, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        h = self.trunk(x).tanh()
+        return self.left(h), self.right(h)
+
+
+def x() -> torch.Tensor:
+    return torch.randn(5, 3)
+
+
+def report_of(step: Callable[[], Any], *given: Any) -> Report:
+    with watch(*given) as watched:
+        step()
+    assert watched.report is not None
+    return watched.report
+
+
+def lines(report: Report) -> set[tuple[str, str]]:
+    return {(f.code, f.severity) for f in report.findings if f.severity != "note"}
+
+
+def test_several_losses_count_together() -> None:
+    model = Two()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step() -> None:
+        left, right = model(x())
+        left.mean().backward(retain_graph=True)
+        right.mean().backward()
+        optimizer.step()
+
+    assert set(report_of(step, model, optimizer).verdicts.values()) == {"flows"}
+
+
+def test_loss_that_leaves_a_head_out() -> None:
+    model = Two()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step() -> None:
+        left, right = model(x())
+        unused = right.abs().mean()
+        left.mean().backward()
+        optimizer.step()
+        del unused
+
+    report = report_of(step, model, optimizer)
+    assert {n for n, v in report.verdicts.items() if v == "none"} == {"right.weight", "right.bias"}
+    (finding,) = [f for f in report.findings if f.severity == "error"]
+    assert (finding.code, finding.parameters) == ("FXG101", ("right.weight", "right.bias"))
+    assert finding.site is not None
+    assert "right.abs().mean()" in Path(__file__).read_text().splitlines()[finding.site.line - 1]
+
+
+def test_verdict_is_what_grad_was_as_the_step_began() -> None:
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step() -> None:
+        model(x()).sum().backward()
+        optimizer.zero_grad()
+        optimizer.step()
+
+    report = report_of(step, model, optimizer)
+    assert dict(report.verdicts) == {"weight": "none", "bias": "none"}
+    assert lines(report) == {("FXG303", "error")}
+
+
+def test_step_before_its_backward_names_both_lines() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step() -> None:
+        first, second = model(x()).mean(), model(x()).mean()
+        first.backward()
+        optimizer.step()  # the write
+        second.backward()
+
+    with pytest.raises(RuntimeError, match="inplace") as raised, watch(model, optimizer) as watched:
+        step()
+    assert watched.report is not None
+    (finding,) = [f for f in watched.report.findings if f.severity == "error"]
+    assert finding.code == "FXG205"
+    assert finding.site is not None
+    text = Path(__file__).read_text().splitlines()
+    assert text[finding.site.line - 1].endswith("# the write")
+    assert "model(x())" in finding.message
+    assert any("FXG205" in note for note in raised.value.__notes__)
+
+
+def test_step_before_its_backward_that_torch_cannot_see() -> None:
+    model = nn.Linear(3, 1)  # its weight is not needed for its own gradient: torch does not raise
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step() -> None:
+        first, second = model(x()).mean(), model(x()).mean()
+        first.backward()
+        optimizer.step()
+        second.backward()
+
+    assert lines(report_of(step, model, optimizer)) == {("FXG205", "warning")}
+
+
+def test_write_by_hand_between_forward_and_backward() -> None:
+    model = nn.Linear(3, 1)
+
+    def step() -> None:
+        loss = model(x()).mean()
+        with torch.no_grad():
+            model.weight.clamp_(-1, 1)
+        loss.backward()
+
+    assert lines(report_of(step, model)) == {("FXG205", "warning")}
+
+
+def test_clipping_after_the_step_is_harmless() -> None:
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step() -> None:
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(x()).mean().backward()
+            optimizer.step()
+            for parameter in model.parameters():
+                parameter.data.clamp_(-1, 1)
+
+    with watch(model, optimizer, steps=2) as watched:
+        step()
+    assert watched.report is not None
+    assert watched.report.findings == ()
+
+
+def test_target_network_and_average_are_not_accused() -> None:
+    model = nn.Linear(3, 1)
+    target = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step() -> None:
+        with torch.no_grad():
+            goal = target(x())
+        (model(x()) - goal).pow(2).mean().backward()
+        optimizer.step()
+        with torch.no_grad():
+            for slow, fast in zip(target.parameters(), model.parameters(), strict=True):
+                slow.lerp_(fast, 0.1)
+
+    report = report_of(step)
+    assert dict(report.verdicts) == {"model.weight": "flows", "model.bias": "flows", "target.weight": "none", "target.bias": "none"}
+    assert [f for f in report.findings if f.severity != "note"] == []
+
+
+def test_generator_is_judged_by_its_own_loss() -> None:
+    generator, critic = nn.Linear(2, 3), nn.Linear(3, 1)
+    first, second = torch.optim.SGD(critic.parameters(), 0.1), torch.optim.SGD(generator.parameters(), 0.1)
+
+    def step() -> None:
+        fake = generator(torch.randn(4, 2))
+        critic(fake.detach()).mean().backward()  # rightly detached
+        first.step()
+        generator.zero_grad()
+        fake = fake.detach()  # wrongly
+        (-critic(fake).mean()).backward()
+        second.step()
+
+    report = report_of(step)
+    (finding,) = [f for f in report.findings if f.severity == "error"]
+    assert finding.site is not None
+    assert Path(__file__).read_text().splitlines()[finding.site.line - 1].endswith("# wrongly")
+    assert finding.parameters == ("generator.weight", "generator.bias")
+
+
+def test_optimizer_that_waits_its_turn() -> None:
+    critic, actor = nn.Linear(3, 1), nn.Linear(3, 1)
+    often, seldom = torch.optim.SGD(critic.parameters(), 0.1), torch.optim.SGD(actor.parameters(), 0.1)
+
+    def step() -> None:
+        for _ in range(5):
+            often.zero_grad()
+            critic(x()).mean().backward()
+            often.step()
+        actor(x()).mean().backward()
+        seldom.step()
+
+    assert set(report_of(step, [critic, actor], [often, seldom]).verdicts.values()) == {"flows"}
+
+
+def test_closure() -> None:
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3)
+    data = x()
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = model(data).pow(2).mean()
+        loss.backward()
+        return loss
+
+    report = report_of(lambda: optimizer.step(closure), model, optimizer)  # type: ignore[arg-type]
+    assert (set(report.verdicts.values()), report.findings) == ({"flows"}, ())
+
+
+def test_tensor_of_no_module() -> None:
+    latent = torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.Adam([latent], 0.1)
+
+    def step() -> None:
+        (latent - 1).pow(2).sum().backward()
+        optimizer.step()
+
+    assert dict(report_of(step).verdicts) == {"latent": "flows"}
+
+
+def test_zeros_of_a_fresh_adapter_are_no_finding() -> None:
+    down, up = nn.Linear(3, 2, bias=False), nn.Linear(2, 1, bias=False)
+    nn.init.zeros_(up.weight)
+    optimizer = torch.optim.SGD([*down.parameters(), *up.parameters()], 0.1)
+
+    def step() -> None:
+        (up(down(x())) - 1).pow(2).mean().backward()
+        optimizer.step()
+
+    report = report_of(step)
+    assert dict(report.verdicts) == {"down.weight": "zero", "up.weight": "flows"}
+    assert report.findings == ()
+
+
+def test_zeros_that_stay_are_explained_by_a_second_step() -> None:
+    model = Two()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        left, right = model(x())
+        (left.mean() + right.round().mean()).backward()
+        optimizer.step()
+
+    with watch(model, optimizer) as watched:
+        for _ in range(3):
+            step()
+    assert watched.report is not None
+    assert watched.report.verdicts["right.weight"] == "zero"
+    assert ("FXG401", "error") in lines(watched.report)
+
+
+def test_function_that_returns_none() -> None:
+    class Drop(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return a * b
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+            return grad, None
+
+    model = Two()
+
+    def step() -> None:
+        left, right = model(x())
+        Drop.apply(left, right).mean().backward()  # type: ignore[no-untyped-call]
+
+    report = report_of(step, model)
+    assert {n for n, v in report.verdicts.items() if v == "none"} == {"right.weight", "right.bias"}
+    assert lines(report) == {("FXG112", "error")}
+
+
+def test_reentrant_checkpoint_reaches_its_parameters() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    inner, outer = nn.Linear(3, 3), nn.Linear(3, 1)
+
+    def step() -> None:
+        data = x().requires_grad_()
+        outer(checkpoint(inner, data, use_reentrant=True)).mean().backward()
+
+    assert set(report_of(step).verdicts.values()) == {"flows"}
+
+
+# ------------------------------------------------------------------------------------------------ only looking
+
+
+def test_nothing_is_kept_alive() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    seen: list[weakref.ref[torch.Tensor]] = []
+    model[1].register_forward_hook(lambda module, inputs, out: seen.append(weakref.ref(out)))
+    with watch(model):
+        for _ in range(3):
+            model(x()).mean().backward()
+        model(x())
+        gc.collect()
+        assert [ref() is None for ref in seen] == [True] * 4
+
+
+def test_numbers_stay_plain() -> None:
+    with watch():
+        tensor = torch.ones(3, requires_grad=True).sum()
+        assert type(tensor.item()) is float
+        assert type(tensor.detach().shape) is torch.Size
+        assert type(torch.ones(3).shape[0]) is int
+
+
+def test_program_survives_an_error_of_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fxgrad.watch.ledger import Ledger
+
+    def fail(*args: Any) -> Any:
+        raise KeyError("a bug of ours")
+
+    model = nn.Linear(3, 1)
+    with watch(model) as watched:
+        model(x()).mean().backward()
+        monkeypatch.setattr(Ledger, "read", fail)
+        loss = model(x()).mean()
+        loss.backward()
+    assert model.weight.grad is not None
+    assert watched.report is not None
+    assert any("a bug of ours" in said for said in watched.report.assumptions)
+
+
+def test_ends_inside_another_mode() -> None:
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with watch(model, optimizer) as watched:
+        for _ in range(3):
+            with torch.device("cpu"):
+                optimizer.zero_grad()
+                model(torch.randn(4, 3)).mean().backward()
+                optimizer.step()
+                inside = len(torch.overrides._get_current_function_mode_stack())
+        assert watched.report is None or inside == 1
+    assert watched.report is not None
+    assert torch.overrides._get_current_function_mode_stack() == []
+
+
+def test_compiled_code_runs_eagerly_while_it_is_watched() -> None:
+    model = Two()
+    compiled = torch.compile(model)
+    report = report_of(lambda: compiled(x())[0].mean().backward(), compiled)
+    assert {n for n, v in report.verdicts.items() if v == "none"} == {"right.weight", "right.bias"}
+
+
+def test_nothing_to_report() -> None:
+    with watch() as watched:
+        x().sum()
+    assert watched.report is None
+
+
+def test_refuses_what_is_no_model() -> None:
+    with pytest.raises(InputError, match="modules and optimizers"):
+        watch(3)
+
+
+# ------------------------------------------------------------------------------------------------ against the truth
+
+
+@pytest.mark.slow
+def test_every_case_gets_the_verdict_of_a_real_backward() -> None:
+    """Every program of tests/cases, run under a watch: what is said of each parameter is what its `.grad` is."""
+    path = Path(__file__).parent / "test_cases.py"
+    spec = importlib.util.spec_from_file_location("fxgrad_watch_cases", path)
+    assert spec is not None
+    assert spec.loader is not None
+    cases = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = cases
+    spec.loader.exec_module(cases)
+    wrong = {}
+    for parameter in cases.programs():
+        file, name = parameter.values[:2]
+        grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+        try:
+            different = _different(cases, getattr(cases.load(file), name))
+        finally:
+            torch.set_grad_enabled(grad)
+            torch.set_default_dtype(dtype)
+        if different:
+            wrong[f"{file.stem}:{name}"] = different
+    assert wrong == {}
+
+
+def _different(cases: Any, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    want = cases.truth(build)
+    torch.set_grad_enabled(grad)
+    torch.set_default_dtype(dtype)
+    torch.manual_seed(11)
+    case = build()
+    model, inputs, loss = case["model"], case["inputs"], case.get("loss") or (lambda out: out)
+    if want is None or not isinstance(model, nn.Module):
+        return {}
+    with watch(model) as watched:
+        loss(model(*inputs) if isinstance(inputs, tuple) else model(**inputs)).backward()
+    assert watched.report is not None
+    return {n: (watched.report.verdicts.get(n), v) for n, v in want.items() if watched.report.verdicts.get(n) != v}
