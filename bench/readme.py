@@ -1,0 +1,91 @@
+"""Keeps the README true: runs the commands it shows and writes their output below them.
+
+    python bench/readme.py --write     # run every `<!-- run: COMMAND -->` block again
+    python bench/readme.py             # exit 1 if a block differs from what its command prints now
+
+A block is the comment, then a fenced block. `rules` and `beliefs` are made here from the rules' own docstrings and the tests' table.
+Timings and counts that a machine decides do not belong in such a block.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FENCED = re.compile(r"(<!-- run: (?P<command>.+?) -->\n)```(?P<kind>\w*)\n(?P<body>.*?)```\n", re.DOTALL)
+TABLE = re.compile(r"(<!-- table: (?P<name>\w+) -->\n)(?P<body>.*?)(<!-- /table -->)", re.DOTALL)
+
+
+def output(command: str) -> str:
+    """What a command prints, both streams, run in the repository with this interpreter's `fxgrad`."""
+    words = command.replace("fxgrad ", f"{sys.executable} -m fxgrad ", 1) if command.startswith("fxgrad ") else command
+    words = words.replace("python ", f"{sys.executable} ", 1) if words.startswith("python ") else words
+    environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "PYTHONPATH": str(ROOT), "TRANSFORMERS_VERBOSITY": "error"}
+    done = subprocess.run(words, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    text = re.sub(r"\S*/site-packages/", "site-packages/", done.stdout + done.stderr)
+    # Where packages lie is this machine's own affair, and so is the width of a column that shows it.
+    return re.sub(r"-{20,}", "-" * 20, text).rstrip() + "\n"
+
+
+def rules_table() -> str:
+    """One row a rule, from the rules themselves."""
+    sys.path.insert(0, str(ROOT))
+    from fxgrad.passes import RULES
+
+    rows = ["| code | name | level | what it finds |", "|---|---|---|---|"]
+    for rule in RULES:
+        summary = (inspect.getdoc(rule) or "").splitlines()[0]
+        rows.append(f"| {rule.CODE} | {rule.NAME} | {rule.SEVERITY} | {summary} |")
+    return "\n".join(rows) + "\n"
+
+
+def beliefs_table() -> str:
+    """One row a belief, from the table whose every row is a test."""
+    spec = importlib.util.spec_from_file_location("fxgrad_beliefs", ROOT / "tests" / "test_beliefs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    rows = ["| what is said | what torch does |", "|---|---|"]
+    rows += [f"| {belief[0]} | {belief[1]} |" for belief in module.BELIEFS]
+    return "\n".join(rows) + "\n"
+
+
+TABLES = {"rules": rules_table, "beliefs": beliefs_table}
+
+
+def renewed(text: str) -> str:
+    """The document with every block as it should be now."""
+
+    def block(match: re.Match[str]) -> str:
+        return f"{match.group(1)}```{match.group('kind')}\n{output(match.group('command'))}```\n"
+
+    def table(match: re.Match[str]) -> str:
+        return f"{match.group(1)}{TABLES[match.group('name')]()}{match.group(4)}"
+
+    return TABLE.sub(table, FENCED.sub(block, text))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    readme = ROOT / "README.md"
+    old = readme.read_text(encoding="utf-8")
+    new = renewed(old)
+    if arguments.write:
+        readme.write_text(new, encoding="utf-8")
+        return 0
+    return int(old != new)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""The README shows what the program prints: every block is run again and compared."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def renewed(text: str) -> str:
+    spec = importlib.util.spec_from_file_location("fxgrad_readme", ROOT / "bench" / "readme.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    text_now: str = module.renewed(text)
+    return text_now
+
+
+def test_every_block_of_the_readme_is_what_its_command_prints() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "<!-- run: " in text
+    assert renewed(text) == text

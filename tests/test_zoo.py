@@ -1,0 +1,44 @@
+"""Real models against eager: a fixed sample here, every model of the zoo behind the `slow` marker.
+
+python -m tests.zoo.sweep          # the whole table
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.zoo.families import FAMILIES, geometric, module_db, x_transformers
+from tests.zoo.sweep import judge
+
+
+def entries(families: Any, every: int) -> list[Any]:
+    return [pytest.param(name, build, id=name) for family in families for name, build in [*family()][::every]]
+
+
+def check(name: str, build: Callable[[], Any]) -> None:
+    with contextlib.redirect_stderr(io.StringIO()):
+        outcome = judge(name, build, "auto")
+    if not outcome.eager:
+        pytest.skip(f"eager itself does not run it: {outcome.reason}")
+    if outcome.reason.startswith("refused: "):
+        assert "(" in outcome.reason, "a refusal has a hint"
+        return
+    assert outcome.analysed, outcome.reason
+    assert outcome.exact, outcome.reason
+    assert outcome.regenerated, outcome.reason
+
+
+@pytest.mark.parametrize(("name", "build"), entries((module_db, geometric, x_transformers), 12))
+def test_sample(name: str, build: Callable[[], Any]) -> None:
+    check(name, build)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "build"), entries(FAMILIES, 1))
+def test_every_model(name: str, build: Callable[[], Any]) -> None:
+    check(name, build)

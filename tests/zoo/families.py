@@ -1,0 +1,215 @@
+"""Where the zoo's models come from: one generator a package, yielding named builders of `(model, inputs)`.
+
+Everything is built from configuration, shrunken, in training mode; nothing is downloaded. A package that is not installed yields nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+Built = tuple[nn.Module, Any]
+Entry = tuple[str, Callable[[], Built]]
+
+SMALL = {
+    "hidden_size": 32, "d_model": 32, "n_embd": 32, "dim": 32, "embed_dim": 32, "embedding_size": 32, "hidden_dim": 32,
+    "num_hidden_layers": 2, "num_layers": 2, "n_layer": 2, "n_layers": 2, "encoder_layers": 2, "decoder_layers": 2, "num_decoder_layers": 2,
+    "encoder_num_layers": 2, "decoder_num_layers": 2, "num_encoder_layers": 2,
+    "num_attention_heads": 4, "n_head": 4, "n_heads": 4, "num_heads": 4, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+    "encoder_num_attention_heads": 4, "decoder_num_attention_heads": 4, "num_key_value_heads": 2,
+    "intermediate_size": 64, "ffn_dim": 64, "d_ff": 64, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "n_inner": 64, "d_inner": 64,
+    "moe_intermediate_size": 32, "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2,
+    "vocab_size": 128, "max_position_embeddings": 128, "n_positions": 128, "head_dim": 8, "d_kv": 8, "pad_token_id": 0,
+    "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1, "type_vocab_size": 2, "image_size": 32, "patch_size": 8,
+    "num_channels": 3, "num_mel_bins": 16, "max_source_positions": 32, "max_target_positions": 32, "rotary_dim": 4,
+    "projection_dim": 16, "kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8,
+}  # fmt: skip
+
+
+def shrink(config: Any, depth: int = 0) -> Any:
+    """Every size the configuration knows, made small; sub-configurations too."""
+    for name, value in SMALL.items():
+        if isinstance(getattr(config, name, None), int) and not isinstance(getattr(config, name), bool):
+            with contextlib.suppress(Exception):
+                setattr(config, name, value)
+    if depth < 3:
+        for name, value in list(vars(config).items()):
+            if name.endswith("_config") and hasattr(value, "to_dict"):
+                shrink(value, depth + 1)
+    with contextlib.suppress(Exception):
+        config._experts_implementation = "eager"
+    return config
+
+
+def transformers_models() -> Iterator[Entry]:
+    """The base model and, where there is one, a head with a loss, of every configuration in the library's own mappings."""
+    try:
+        transformers = importlib.import_module("transformers")
+        auto = importlib.import_module("transformers.models.auto.modeling_auto")
+        configs = importlib.import_module("transformers.models.auto.configuration_auto").CONFIG_MAPPING
+    except ImportError:
+        return
+    for mapping in ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_MASKED_LM_MAPPING_NAMES", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+                    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES", "MODEL_MAPPING_NAMES"):  # fmt: skip
+        for kind, names in getattr(auto, mapping, {}).items():
+            for name in (names if isinstance(names, tuple | list) else (names,))[:1]:
+                yield f"transformers/{name}", _transformers_builder(transformers, configs, kind, name, mapping)
+
+
+def _transformers_builder(transformers: Any, configs: Any, kind: str, name: str, mapping: str) -> Callable[[], Built]:
+    def build() -> Built:
+        torch.manual_seed(0)
+        config = shrink(configs[kind]())
+        model = getattr(transformers, name)(config).train()
+        return model, _transformers_inputs(model, mapping)
+
+    return build
+
+
+def _transformers_inputs(model: Any, mapping: str) -> dict[str, Any]:
+    parameters = inspect.signature(model.forward).parameters
+    ids = torch.randint(3, 100, (2, 12))
+    inputs: dict[str, Any] = {}
+    main = getattr(model, "main_input_name", "input_ids")
+    config = model.config
+    vision = getattr(config, "vision_config", config)
+    size = getattr(vision, "image_size", 32)
+    size = size if isinstance(size, int) else 32
+    if "pixel_values" in parameters and (main == "pixel_values" or "vision_config" in vars(config)):
+        inputs["pixel_values"] = torch.randn(2, getattr(vision, "num_channels", 3), size, size)
+    if "input_ids" in parameters:
+        inputs["input_ids"] = ids
+    if "input_values" in parameters:
+        inputs["input_values"] = torch.randn(2, 1600)
+    if "input_features" in parameters:
+        inputs["input_features"] = torch.randn(2, getattr(config, "num_mel_bins", 80), 2 * getattr(config, "max_source_positions", 32))
+    if "decoder_input_ids" in parameters and "labels" not in parameters:
+        inputs["decoder_input_ids"] = ids
+    if "labels" in parameters:
+        if "CLASSIFICATION" in mapping:
+            inputs["labels"] = torch.tensor([0, 1])
+        elif "LM" in mapping:
+            inputs["labels"] = ids
+    return inputs
+
+
+def module_db() -> Iterator[Entry]:
+    """torch.nn itself: every ModuleInfo of torch's own test database, its first sample that requires grad."""
+    with contextlib.redirect_stderr(None):
+        try:
+            common = importlib.import_module("torch.testing._internal.common_modules")
+        except ImportError:
+            return
+    for info in common.module_db:
+        for training in (True, False):
+            yield f"module_db/{info.name}/{'train' if training else 'eval'}", _module_info_builder(info, training)
+
+
+def _module_info_builder(info: Any, training: bool) -> Callable[[], Built]:
+    def build() -> Built:
+        torch.manual_seed(0)
+        samples = info.module_inputs_func(info, device="cpu", dtype=torch.float32, requires_grad=True, training=training)
+        sample = next(iter(samples))
+        model = info.module_cls(*sample.constructor_input.args, **sample.constructor_input.kwargs).train(training)
+        from fxgrad import Inputs
+
+        return model, Inputs(tuple(sample.forward_input.args), dict(sample.forward_input.kwargs))
+
+    return build
+
+
+def geometric() -> Iterator[Entry]:
+    """PyTorch Geometric: convolutions that take (in, out) channels and a graph, and the ready-made models."""
+    try:
+        pyg = importlib.import_module("torch_geometric.nn")
+    except ImportError:
+        return
+    edge = torch.tensor([[0, 1, 1, 2, 3, 0], [1, 0, 2, 1, 0, 3]])
+    for name in sorted(dir(pyg.conv)):
+        cls = getattr(pyg.conv, name)
+        if inspect.isclass(cls) and name.endswith("Conv"):
+            yield f"pyg/{name}", _conv_builder(cls, edge)
+    for name in ("GCN", "GraphSAGE", "GIN", "GAT", "PNA", "EdgeCNN", "MLP", "DeepGraphInfomax", "LightGCN"):
+        cls = getattr(pyg, name, None)
+        if cls is not None:
+            yield f"pyg/{name}", _pyg_model_builder(name, cls, edge)
+
+
+def _conv_builder(cls: Any, edge: torch.Tensor) -> Callable[[], Built]:
+    def build() -> Built:
+        torch.manual_seed(0)
+        required = [p for p in inspect.signature(cls).parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+        given: dict[str, Any] = {}
+        for parameter in required:
+            given[parameter.name] = {"nn": nn.Linear(8, 8), "K": 2, "dim": 1, "kernel_size": 2, "num_relations": 3}.get(parameter.name, 8)
+        return cls(**given), (torch.randn(4, 8), edge)
+
+    return build
+
+
+def _pyg_model_builder(name: str, cls: Any, edge: torch.Tensor) -> Callable[[], Built]:
+    def build() -> Built:
+        torch.manual_seed(0)
+        if name == "MLP":
+            return cls([8, 16, 4]), (torch.randn(4, 8),)
+        extra = {"aggregators": ["mean", "max"], "scalers": ["identity"], "deg": torch.tensor([0, 2, 2])} if name == "PNA" else {}
+        return cls(8, 16, 2, 4, **extra), (torch.randn(4, 8), edge)
+
+    return build
+
+
+def vit_pytorch() -> Iterator[Entry]:
+    """vit-pytorch: the image transformers that share ViT's arguments."""
+    try:
+        package = importlib.import_module("vit_pytorch")
+    except ImportError:
+        return
+    common = {"image_size": 32, "patch_size": 8, "num_classes": 5, "dim": 32, "depth": 2, "heads": 2, "mlp_dim": 64}
+    for module, name, more in (
+        ("vit", "ViT", {}), ("simple_vit", "SimpleViT", {}), ("vit_for_small_dataset", "ViT", {}), ("deepvit", "DeepViT", {}),
+        ("parallel_vit", "ViT", {}), ("learnable_memory_vit", "ViT", {}), ("vit_with_patch_merger", "ViT", {}),
+        ("simple_vit_with_register_tokens", "SimpleViT", {}), ("simple_vit_with_qk_norm", "SimpleViT", {}), ("look_vit", "LookViT", {}),
+        ("normalized_vit", "nViT", {}), ("cait", "CaiT", {"cls_depth": 1}),
+    ):  # fmt: skip
+        yield f"vit_pytorch/{module}.{name}", _vit_builder(package.__name__, module, name, {**common, **more})
+
+
+def _vit_builder(package: str, module: str, name: str, arguments: dict[str, Any]) -> Callable[[], Built]:
+    def build() -> Built:
+        torch.manual_seed(0)
+        cls = getattr(importlib.import_module(f"{package}.{module}"), name)
+        known = inspect.signature(cls).parameters
+        return cls(**{k: v for k, v in arguments.items() if k in known}).train(), (torch.randn(2, 3, 32, 32),)
+
+    return build
+
+
+def x_transformers() -> Iterator[Entry]:
+    """x-transformers: one decoder under many of its switches."""
+    try:
+        package = importlib.import_module("x_transformers")
+    except ImportError:
+        return
+    for switch in ("", "rotary_pos_emb", "alibi_pos_bias", "rel_pos_bias", "use_rmsnorm", "ff_glu", "sandwich_norm", "resi_dual",
+                   "attn_qk_norm", "attn_talking_heads", "macaron", "gate_residual", "shift_tokens", "attn_num_mem_kv", "scale_residual"):  # fmt: skip
+        yield f"x_transformers/{switch or 'plain'}", _x_builder(package, switch)
+
+
+def _x_builder(package: Any, switch: str) -> Callable[[], Built]:
+    def build() -> Built:
+        torch.manual_seed(0)
+        options = {switch: {"shift_tokens": 1, "attn_num_mem_kv": 4}.get(switch, True)} if switch else {}
+        decoder = package.Decoder(dim=32, depth=2, heads=2, attn_dim_head=16, **options)
+        model = package.TransformerWrapper(num_tokens=64, max_seq_len=32, attn_layers=decoder)
+        return model, (torch.randint(0, 64, (2, 16)),)
+
+    return build
+
+
+FAMILIES: tuple[Callable[[], Iterator[Entry]], ...] = (module_db, geometric, vit_pytorch, x_transformers, transformers_models)
