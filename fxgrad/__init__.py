@@ -11,6 +11,7 @@ from fxgrad.errors import FixError, FxgradError, InputError, LoadError, TraceErr
 from fxgrad.fix import FixResult, fix
 from fxgrad.records import Finding, Fix, Inputs, Options, Site, Step
 from fxgrad.report import Report
+from fxgrad.watch import Watch, watch
 
 __version__ = "0.1.0"
 
@@ -28,7 +29,9 @@ __all__ = [
     "Site",
     "Step",
     "TraceError",
+    "Watch",
     "analyze",
     "assert_gradients_flow",
     "fix",
+    "watch",
 ]

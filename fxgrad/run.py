@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fxgrad.errors import LoadError
 from fxgrad.report import Report
 from fxgrad.sites import is_user_code
-from fxgrad.watch.session import Session
+from fxgrad.watching.session import Session
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _DISPATCH = ("handle_torch_function", "__torch_function__")

@@ -42,6 +42,7 @@ LAYERS = {
     "integrations": 9,
     "mend.worker": 9,
     "watch": 8,
+    "watching": 8,
     "mend": 8,
     "lenient": 2,
     "facts": 3,

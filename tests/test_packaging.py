@@ -120,7 +120,7 @@ def test_command_is_the_entry_of_the_cli(wheel: Path) -> None:
 
 IMPORT = """
 import json, sys
-import tabulate, torch
+import torch
 before = set(sys.modules)
 import fxgrad
 print(json.dumps([fxgrad.__file__, sorted(set(sys.modules) - before)]))
@@ -147,7 +147,7 @@ def fresh_import(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return site, loaded
 
 
-def test_import_loads_no_package_but_torch_and_tabulate(fresh_import: tuple[Path, list[str]]) -> None:
+def test_import_loads_no_package_but_torch(fresh_import: tuple[Path, list[str]]) -> None:
     _, loaded = fresh_import
     packages = {name.split(".")[0] for name in loaded} - sys.stdlib_module_names
     # `sysconfig` loads its platform's data under a name that is not in the interpreter's own list.

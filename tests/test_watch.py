@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import importlib
 import importlib.util
 import sys
 import weakref
@@ -15,9 +16,10 @@ import pytest
 import torch
 from torch import nn
 
+import fxgrad
+from fxgrad import watch
 from fxgrad.errors import InputError
 from fxgrad.report import Report
-from fxgrad.watch import watch
 
 
 class Two(nn.Module):
@@ -327,7 +329,7 @@ def test_numbers_stay_plain() -> None:
 
 
 def test_program_survives_an_error_of_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fxgrad.watch.ledger import Ledger
+    from fxgrad.watching.ledger import Ledger
 
     def fail(*args: Any) -> Any:
         raise KeyError("a bug of ours")
@@ -363,6 +365,16 @@ def test_compiled_code_runs_eagerly_while_it_is_watched() -> None:
     compiled = torch.compile(model)
     report = report_of(lambda: compiled(x())[0].mean().backward(), compiled)
     assert {n for n, v in report.verdicts.items() if v == "none"} == {"right.weight", "right.bias"}
+
+
+def test_name_stays_a_function_whatever_is_imported() -> None:
+    importlib.import_module("fxgrad.watch")
+    importlib.import_module("fxgrad.watching.session")
+    model = nn.Linear(3, 1)
+    with fxgrad.watch(model, torch.optim.SGD(model.parameters(), 0.1)) as watched:
+        model(x()).mean().backward()
+    assert isinstance(watched, fxgrad.Watch)
+    assert watched.report is not None
 
 
 def test_nothing_to_report() -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from fxgrad.errors import FxgradError
 from fxgrad.report import Report
-from fxgrad.watch.session import Session
+from fxgrad.watching.session import Session
 
 
 class GradientsMissing(FxgradError):

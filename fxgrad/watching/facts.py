@@ -17,12 +17,12 @@ from torch import nn
 from fxgrad.passes.analyses.zeros import is_zero_node
 from fxgrad.records import Call, Decision, Facts, Flow, NodeFact, Raised, Saved, Site, Value
 from fxgrad.sites import site_of, sites_of
-from fxgrad.watch.edges import Key
-from fxgrad.watch.events import Events
-from fxgrad.watch.ledger import Ledger
-from fxgrad.watch.notes import RANK, Backward, Note, Taken
-from fxgrad.watch.observer import Observer
-from fxgrad.watch.parameters import externals, parameters
+from fxgrad.watching.edges import Key
+from fxgrad.watching.events import Events
+from fxgrad.watching.ledger import Ledger
+from fxgrad.watching.notes import RANK, Backward, Note, Taken
+from fxgrad.watching.observer import Observer
+from fxgrad.watching.parameters import externals, parameters
 
 _STATES: dict[int, Any] = {rank: state for state, rank in RANK.items()}
 _PRODUCTS = frozenset(("mul", "mul_", "multiply", "multiply_", "__mul__", "__rmul__", "__imul__"))

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from fxgrad.records import External, ParameterFact, Raised, Value
-from fxgrad.watch.events import Events
-from fxgrad.watch.ledger import Ledger
+from fxgrad.watching.events import Events
+from fxgrad.watching.ledger import Ledger
 from fxgrad.world import Reach
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from fxgrad.records import Saved
-from fxgrad.watch.edges import number_of
-from fxgrad.watch.ledger import Ledger
+from fxgrad.watching.edges import number_of
+from fxgrad.watching.ledger import Ledger
 
 _EXPECTED = re.compile(r"expected version (\d+)")
 _CHANGED = "modified by an inplace operation"

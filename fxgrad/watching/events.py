@@ -24,10 +24,10 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from fxgrad.sites import user_spots
-from fxgrad.watch import backwards
-from fxgrad.watch.ledger import tensors_in
-from fxgrad.watch.notes import Called
-from fxgrad.watch.observer import Observer
+from fxgrad.watching import backwards
+from fxgrad.watching.ledger import tensors_in
+from fxgrad.watching.notes import Called
+from fxgrad.watching.observer import Observer
 
 _TRANSFORMS = (
     ("torch._functorch.apis", "vmap_impl"),

@@ -24,14 +24,14 @@ from fxgrad.records import Context, Facts, Finding, Fix, ParameterFact, Saved, S
 from fxgrad.report import Report
 from fxgrad.sites import site_of
 from fxgrad.source import files_of
-from fxgrad.watch import dying, order
-from fxgrad.watch.events import Events
-from fxgrad.watch.facts import Watched, observe
-from fxgrad.watch.names import Names
-from fxgrad.watch.notes import Backward
-from fxgrad.watch.observer import Observer
-from fxgrad.watch.roots import tree
-from fxgrad.watch.stale import overwritten
+from fxgrad.watching import dying, order
+from fxgrad.watching.events import Events
+from fxgrad.watching.facts import Watched, observe
+from fxgrad.watching.names import Names
+from fxgrad.watching.notes import Backward
+from fxgrad.watching.observer import Observer
+from fxgrad.watching.roots import tree
+from fxgrad.watching.stale import overwritten
 
 SHOWN = 3  # backward calls named in the head of the report
 

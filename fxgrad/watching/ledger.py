@@ -19,9 +19,9 @@ from torch import nn
 from fxgrad.observations import version_of
 from fxgrad.records import Flow, Value
 from fxgrad.sites import Spot, user_spots
-from fxgrad.watch.edges import Edges, Key, number_of
-from fxgrad.watch.notes import Note
-from fxgrad.watch.tensors import Slot, Tensors
+from fxgrad.watching.edges import Edges, Key, number_of
+from fxgrad.watching.notes import Note
+from fxgrad.watching.tensors import Slot, Tensors
 
 LIMIT = 300_000  # notes; one step of a 70-billion-parameter model makes ten thousand
 PAIRS = 4096  # flows of one call that are written out; a `_foreach_` call of more is paired by position

@@ -16,9 +16,9 @@ import torch
 from fxgrad.passes.analyses.wording import source_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Phase, Raised, Site
 from fxgrad.sites import is_user_code, site_of, traceback_sites
-from fxgrad.watch.ledger import Ledger
-from fxgrad.watch.notes import Backward
-from fxgrad.watch.observer import Observer
+from fxgrad.watching.ledger import Ledger
+from fxgrad.watching.notes import Backward
+from fxgrad.watching.observer import Observer
 
 _PHRASES = (
     "modified by an inplace operation",

@@ -21,13 +21,13 @@ from torch.optim import Optimizer
 
 from fxgrad.errors import InputError
 from fxgrad.report import Report
-from fxgrad.watch import dying
-from fxgrad.watch.events import Events
-from fxgrad.watch.judge import Seen, judge
-from fxgrad.watch.names import Names
-from fxgrad.watch.notes import Backward, Taken
-from fxgrad.watch.observer import Observer
-from fxgrad.watch.steps import held_by, note_after, note_begun
+from fxgrad.watching import dying
+from fxgrad.watching.events import Events
+from fxgrad.watching.judge import Seen, judge
+from fxgrad.watching.names import Names
+from fxgrad.watching.notes import Backward, Taken
+from fxgrad.watching.observer import Observer
+from fxgrad.watching.steps import held_by, note_after, note_begun
 
 PATIENCE = 8
 SCANS = 8  # backward calls at which variables are looked at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from fxgrad.watch.notes import RANK
+from fxgrad.watching.notes import RANK
 
 
 def state_of(gradient: torch.Tensor | None) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
-from fxgrad.watch.names import Names, unwrapped
+from fxgrad.watching.names import Names, unwrapped
 
 
 def tree(

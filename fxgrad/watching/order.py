@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from fxgrad.passes.analyses.wording import line_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
 from fxgrad.sites import site_of
-from fxgrad.watch.notes import Backward, Taken
-from fxgrad.watch.observer import Observer
+from fxgrad.watching.notes import Backward, Taken
+from fxgrad.watching.observer import Observer
 
 EARLY = ("FXG205", "step-before-backward")
 IDLE = ("FXG303", "optimizer-idle-parameter")

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fxgrad.watch.edges import Behind, is_custom, number_of
-from fxgrad.watch.gradients import better, state_of
-from fxgrad.watch.ledger import grad_fn, tensors_in
-from fxgrad.watch.notes import Backward
-from fxgrad.watch.stale import hidden
+from fxgrad.watching.edges import Behind, is_custom, number_of
+from fxgrad.watching.gradients import better, state_of
+from fxgrad.watching.ledger import grad_fn, tensors_in
+from fxgrad.watching.notes import Backward
+from fxgrad.watching.stale import hidden
 
 if TYPE_CHECKING:
-    from fxgrad.watch.observer import Observer
+    from fxgrad.watching.observer import Observer
 
 Gradient = tuple[torch.Tensor, torch.Tensor | None]
 

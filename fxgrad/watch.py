@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from fxgrad.report import Report
-from fxgrad.watch.session import Session, flat
+from fxgrad.watching.session import Session, flat
 
 __all__ = ["Watch", "watch"]
 

@@ -21,11 +21,11 @@ from torch.overrides import TorchFunctionMode
 from fxgrad.calls import DECISIONS, ESCAPES, QUERIES, SIZES, target_name
 from fxgrad.records import Flow, Saved
 from fxgrad.sites import Spot
-from fxgrad.watch import backwards
-from fxgrad.watch.edges import Key
-from fxgrad.watch.ledger import Ledger, tensors_in
-from fxgrad.watch.notes import Backward, Decided, Note, Taken
-from fxgrad.watch.tensors import Slot
+from fxgrad.watching import backwards
+from fxgrad.watching.edges import Key
+from fxgrad.watching.ledger import Ledger, tensors_in
+from fxgrad.watching.notes import Backward, Decided, Note, Taken
+from fxgrad.watching.tensors import Slot
 
 Read = tuple[torch.Tensor, Slot, int]
 Gradient = tuple[torch.Tensor, torch.Tensor | None]

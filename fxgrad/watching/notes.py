@@ -1,7 +1,7 @@
 """Raw notes of a program that is being watched: what each call read, made and wrote, which backwards ran, which optimizers stepped.
 
 Filled while the user's own program runs on the user's own tensors, so nothing here holds a tensor: values are numbers, autograd's edges are
-numbers, and modules get their names when the report is made. `fxgrad.watch.facts` turns notes into records.
+numbers, and modules get their names when the report is made. `fxgrad.watching.facts` turns notes into records.
 """
 
 from __future__ import annotations
