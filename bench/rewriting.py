@@ -19,8 +19,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
 
 from models import MODELS
 
-from fxgrad.benchmark import Benchmark, benchmark
-from fxgrad.fix import fix
+from fxgrad import Benchmark, benchmark, fix
 
 
 def measured(name: str, scale: int, device: str, runs: int, seconds: float) -> Benchmark:

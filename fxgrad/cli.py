@@ -26,12 +26,12 @@ from tabulate import tabulate
 
 import fxgrad
 from fxgrad import api
-from fxgrad.commands import fix, run
+from fxgrad.commands import bench, fix, run
 from fxgrad.errors import FxgradError, InputError
-from fxgrad.infer import infer_inputs, inputs_from_specs, missing_inputs
-from fxgrad.load import Loaded, loading
+from fxgrad.infer import given_inputs
+from fxgrad.load import loading
 from fxgrad.passes import RULES
-from fxgrad.records import Inputs, Options
+from fxgrad.records import Options
 from fxgrad.report import FORMATS, Report
 from fxgrad.report.baseline import apply_baseline, write_baseline
 from fxgrad.report.excerpt import place
@@ -184,6 +184,11 @@ def _fix_arguments(command: argparse.ArgumentParser) -> None:
     fix.add(command)
 
 
+def _bench_arguments(command: argparse.ArgumentParser) -> None:
+    _model_arguments(command)
+    bench.add(command)
+
+
 def _explain_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("code", metavar="CODE", help="a rule's code or name: FXG103, detached-path")
 
@@ -217,18 +222,10 @@ def _analysed(arguments: argparse.Namespace) -> Report:
     options = Options(values=arguments.values, max_paths=arguments.max_paths)
     with contextlib.redirect_stdout(sys.stderr), loading(arguments.model, trust_pickle=arguments.trust_pickle) as loaded:
         loss = loaded.loss_named(arguments.loss) if arguments.loss else loaded.loss
-        inputs, assumptions = _inputs(loaded, arguments.input)
+        inputs, assumptions = given_inputs(loaded.model, loaded.inputs, arguments.input)
         expect = arguments.expect or loaded.expect
         report = api.analyze(loaded.model, inputs, loss=loss, optimizer=loaded.optimizer, expect=expect, options=options)
     return replace(report, assumptions=(*loaded.notes, *assumptions, *report.assumptions))
-
-
-def _inputs(loaded: Loaded, specs: Sequence[str]) -> tuple[Inputs, tuple[str, ...]]:
-    """The inputs that were written, else those of the file, else inferred ones; and what had to be assumed."""
-    if not specs:
-        return (loaded.inputs, ()) if loaded.inputs is not None else infer_inputs(loaded.model)
-    given = inputs_from_specs(specs)
-    return infer_inputs(loaded.model, given) if missing_inputs(loaded.model, given) else (given, ())
 
 
 def _codes(text: str) -> tuple[str, ...]:
@@ -278,6 +275,7 @@ def _explain(arguments: argparse.Namespace) -> int:
 COMMANDS: tuple[Command, ...] = (
     Command("report", "report which parameters of a model get no gradient, and why", _REPORT_EXAMPLES, _report_arguments, _report),
     Command("fix", "repair the source of a model, shown as a diff or written", fix.EXAMPLES, _fix_arguments, fix.run),
+    Command("bench", "time a model beside its repaired forms and torch's own means", bench.EXAMPLES, _bench_arguments, bench.run),
     Command("run", "run a training script and report on its first optimizer steps", run.EXAMPLES, run.add, run.run),
     Command("rules", "list the rules", "example:\n  fxgrad rules\n", _no_arguments, _rules),
     Command("explain", "print the documentation of a rule", "example:\n  fxgrad explain FXG103\n", _explain_arguments, _explain),

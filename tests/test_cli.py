@@ -410,3 +410,44 @@ def test_python_m_fxgrad_on_a_terminal_that_knows_ascii_only(tmp_path: Path) -> 
     done = process(RUN_AS_MODULE, tmp_path, environment={"PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stderr) == (1, "")
     assert "gr\\xf6\\xdfe = self.a(x).detach()" in done.stdout
+
+
+# ---------------------------------------------------------------------------------------------------------------- bench
+
+
+BREAKING = MODEL.replace("h = self.a(x).detach()\n", "h = self.a(x).sigmoid()\n        h += 1\n")
+
+
+def test_bench_prints_a_table(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(BREAKING)
+    status, out, err = run("bench", "model.py", "--input", "x=3x4", "--runs", "1")
+    assert (status, err) == (0, "fxgrad: assumed: no name was given: the model is `Net()` in model.py\n")
+    assert [line.split("  ")[0] for line in out.splitlines()[2:7]] == [
+        "original", "fixed (needed)", "fixed (all)", "allow_mutation_on_saved_tensors", "functionalize (make_fx)",
+    ]  # fmt: skip
+    assert "inputs 3x4:float32" in out
+
+
+def test_bench_as_json(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(BREAKING)
+    status, out, _ = run("bench", "model.py:Net", "--input", "x=3x4", "--runs", "1", "--device", "cpu", "--format", "json")
+    assert (status, json.loads(out)["device"]) == (0, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("model", "argv", "said"),
+    [
+        (MODEL.replace("return", "if h.sum() > 0:\n            return h\n        return"), (), "takes a branch on the value of a tensor"),
+        (MODEL + "        return self.head(h)\n\nexample_inputs = (torch.ones(3, 4, device='meta'),)\n", (), "has no data"),
+        (MODEL, ("--device", "cuda"), "no CUDA device is at hand"),
+        (MODEL, ("--runs", "0"), "0 runs measure nothing"),
+    ],
+    ids=["refused", "no data", "no gpu", "no runs"],
+)
+def test_bench_that_cannot_run_is_one_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, argv: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (tmp_path / "model.py").write_text(model)
+    status, out, err = run("bench", "model.py", *argv)
+    assert (status, out, err.count("\n"), said in err) == (2, "", 1, True)

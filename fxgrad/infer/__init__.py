@@ -8,7 +8,7 @@ tensors or numbers; those go in the file's `example_inputs`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,11 +25,23 @@ from fxgrad.records import Inputs, Site
 from fxgrad.report.excerpt import place
 from fxgrad.sites import traceback_sites
 
-__all__ = ["Spec", "build", "infer_inputs", "inputs_from_specs", "missing_inputs", "parse"]
+__all__ = ["Spec", "build", "given_inputs", "infer_inputs", "inputs_from_specs", "missing_inputs", "parse"]
 
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 TRIES = 64  # for each input
 _PRETRAINED_TRIES = 16  # for each set of inputs
+
+
+def given_inputs(model: Any, own: Inputs | None, specs: Sequence[str]) -> tuple[Inputs, tuple[str, ...]]:
+    """The inputs that the command line writes as `specs`, else the file's `own`, else inferred ones; and what had to be assumed.
+
+    Raises:
+        InputError: a spec cannot be read, or an input cannot be guessed.
+    """
+    if not specs:
+        return (own, ()) if own is not None else infer_inputs(model)
+    written = inputs_from_specs(specs)
+    return infer_inputs(model, written) if missing_inputs(model, written) else (written, ())
 
 
 def infer_inputs(model: Any, given: Inputs | None = None) -> tuple[Inputs, tuple[str, ...]]:

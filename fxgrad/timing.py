@@ -3,7 +3,8 @@
 The rows run interleaved, so that a machine that slows down slows all of them, on private copies of the model's tensors. Times are
 medians with the middle half of the runs as spread; on a GPU they come from CUDA events, after a warm-up and synchronised. Peak memory
 is what one forward and backward allocates at most beyond what was there before it: by CUDA's own count on a GPU, by the storages that
-operators return on a CPU (a kernel's scratch memory is not seen). Not handled: several devices in one model.
+operators return on a CPU (a kernel's scratch memory is not seen). Exported as `fxgrad.benchmark` and `fxgrad.Benchmark`, on first use:
+it loads make_fx. Not handled: several devices in one model; a loss that holds tensors of another device than the one asked for.
 """
 
 from __future__ import annotations
@@ -16,26 +17,31 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.fx
+from tabulate import tabulate
 from torch import nn
 from torch.func import functional_call, functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fxgrad import tree
-from fxgrad.errors import FxgradError
+from fxgrad.errors import FxgradError, InputError
 from fxgrad.fix import fix
 from fxgrad.lenient import storage_key, tensors_of
 from fxgrad.records import Inputs, Options
 from fxgrad.regenerate import regenerate
+from fxgrad.standins import is_fake
 from fxgrad.trace import Program, Run, _compute_loss, program, run
 from fxgrad.verify import input_tensors, private_data, with_inputs
 from fxgrad.world import preserve
 
 WARM_UP = 3
+HEADERS = ("form", "forward ms", "forward+backward ms", "ratio", "peak MiB", "ratio", "nodes")
+ORIGINAL, ALLOWED = "original", "allow_mutation_on_saved_tensors"
 Context = Callable[[], contextlib.AbstractContextManager[Any]]
 
 
@@ -78,32 +84,40 @@ class Benchmark:
         """Plain data for JSON."""
         return asdict(self)
 
+    @property
+    def base(self) -> Row:
+        """What ratios are of: the original, or, where it does not run, the original with its writes allowed; the first row at worst."""
+        return next((row for row in self.rows if row.name in (ORIGINAL, ALLOWED) and not row.failure), self.rows[0])
+
     def __str__(self) -> str:
-        return self.markdown()
+        return f"{tabulate(self._cells(), headers=HEADERS, disable_numparse=True)}\n\n{self.where()}"
 
     def markdown(self) -> str:
-        """The table, and a line that says where it was measured."""
-        lines = [
-            "| form | forward ms | forward+backward ms | of original | peak MiB | of original | nodes |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        first = self.rows[0]
-        for row in self.rows:
-            if row.failure:
-                lines.append(f"| {row.name} | {row.failure} | | | | | {row.nodes or ''} |")
-                continue
-            cells = (
+        """The same table as markdown."""
+        return f"{tabulate(self._cells(), headers=HEADERS, tablefmt='github', disable_numparse=True)}\n\n{self.where()}"
+
+    def where(self) -> str:
+        """Where it was measured, in a sentence."""
+        cpu = f"; a CPU run, {self.threads} threads: not what a GPU shows" if self.device == "cpu" else ""
+        inputs = ", ".join(self.sizes) or "none"
+        place = f"{self.device} ({self.device_name}), {self.dtype}, inputs {inputs}, {self.parameters:,} parameters"
+        ratios = f"Medians (middle half); ratios are of `{self.base.name}`."
+        return f"{place}; {self.versions}; {self.runs} interleaved runs{cpu}. {ratios}"
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        base = self.base
+        return [
+            (
+                row.name,
                 _time(row.forward, row.forward_spread),
-                _time(row.step, row.step_spread),
-                _ratio(row.step, first.step),
+                row.failure or _time(row.step, row.step_spread),
+                _ratio(row.step, base.step),
                 "" if row.memory is None else f"{row.memory / 2**20:.2f}",
-                _ratio(row.memory, first.memory),
+                _ratio(row.memory, base.memory),
                 "" if row.nodes is None else str(row.nodes),
             )
-            lines.append(f"| {row.name} | {' | '.join(cells)} |")
-        cpu = f"; a CPU run, {self.threads} threads: not what a GPU shows" if self.device == "cpu" else ""
-        where = f"{self.device} ({self.device_name}), {self.dtype}, inputs {', '.join(self.sizes)}, {self.parameters:,} parameters"
-        return "\n".join([*lines, "", f"{where}; {self.versions}; {self.runs} interleaved runs{cpu}."])
+            for row in self.rows
+        ]
 
 
 def benchmark(
@@ -116,30 +130,57 @@ def benchmark(
     runs: int = 30,
     seconds: float = 20.0,
 ) -> Benchmark:
-    """Time a model against its rewritten forms and what torch offers instead.
+    """Time a model against its rewritten forms and what torch offers instead. The model, its gradients and the random state stay as they are.
 
     Args:
         model, inputs, loss: as for `fxgrad.fix`.
-        fixed_module: what `fix` returned for them; None, or another `device`: it is made here.
+        fixed_module: `fix(...).module` for them; None, or with another `device` than the model's: it is made here.
         device: where to run; None: where the model is. Elsewhere a copy of the model is moved there.
         runs: timed runs per row; fewer, but at least five, where they would take longer than `seconds` in all.
 
     Raises:
-        InputError: the inputs do not fit the model.
+        InputError: the inputs do not fit the model or have no data, or there is no such device.
+        FixError: there is no `fixed_module`, and none can be made.
     """
+    if fixed_module is not None and not callable(fixed_module):
+        raise InputError(f"the fixed module is a {type(fixed_module).__name__}", hint="pass `fixed.module` of what fxgrad.fix returned")
+    if runs < 1:
+        raise InputError(f"{runs} runs measure nothing", hint="ask for at least one")
     target = program(model, inputs, loss)
-    place = torch.device(device) if device is not None else _device(target)
+    _refuse_without_data(target)
+    place = _place(device, _device(target))
     if place.type != _device(target).type:
         target, fixed_module = _moved(target, place), None
-    rows = [_Form(name, *made) for name, made in _forms(target, fixed_module).items()]
+    if fixed_module is None:
+        fixed_module = fix(target.model, target.inputs, loss=target.loss).module
     with (
-        preserve(target.model, target.root, target.loss, *target.inputs.args, dict(target.inputs.kwargs)) as reach,
+        preserve(target.model, target.root, target.loss, fixed_module, *target.inputs.args, dict(target.inputs.kwargs)) as reach,
         private_data(reach.tensors.values(), None),
         torch.enable_grad(),
     ):
+        rows = [_Form(name, *made) for name, made in _forms(target, fixed_module).items()]
         done = _time_all(rows, target, place, runs, seconds)
         measured = tuple(_row(form, target, place) for form in rows)
     return Benchmark(measured, place.type, _device_name(place), *_described(target), _versions(place), torch.get_num_threads(), done)
+
+
+def _refuse_without_data(target: Program) -> None:
+    given = {f"input {i}": t for i, t in enumerate(input_tensors(target))}
+    for name, tensor in (*given.items(), *target.root.named_parameters(), *target.root.named_buffers()):
+        if tensor.is_meta or is_fake(tensor):
+            raise InputError(f"`{name}` has no data: what does not compute takes no time", hint="pass a model and inputs with data")
+
+
+def _place(device: str | torch.device | None, own: torch.device) -> torch.device:
+    if device is None:
+        return own
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"there is no device `{device}`", hint="cpu or cuda") from error
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("no CUDA device is at hand", hint="run it on a machine with a GPU and a CUDA build of torch, or on device cpu")
+    return place
 
 
 @dataclass(slots=True, eq=False)
@@ -158,18 +199,19 @@ class _Form:
 Made = tuple[Callable[..., Any] | None, Context, int | None, str]
 
 
-def _forms(target: Program, fixed: torch.fx.GraphModule | None) -> dict[str, Made]:
-    made: dict[str, Made] = {"original": (target.call, contextlib.nullcontext, _recorded_nodes(target), "")}
-    made["fixed (needed)"] = (fixed, contextlib.nullcontext, len(fixed.graph.nodes), "") if fixed is not None else _fixed(target, "needed")
-    made["fixed (all)"] = _fixed(target, "all")
-    made["allow_mutation_on_saved_tensors"] = (target.call, torch.autograd.graph.allow_mutation_on_saved_tensors, None, "")
-    made["functionalize (make_fx)"] = _functionalized(target)
-    return made
+def _forms(target: Program, fixed: torch.fx.GraphModule) -> dict[str, Made]:
+    return {
+        ORIGINAL: (target.call, contextlib.nullcontext, _recorded_nodes(target), ""),
+        "fixed (needed)": (fixed, contextlib.nullcontext, len(fixed.graph.nodes), ""),
+        "fixed (all)": _fixed_wholly(target),
+        ALLOWED: (target.call, torch.autograd.graph.allow_mutation_on_saved_tensors, None, ""),
+        "functionalize (make_fx)": _functionalized(target),
+    }
 
 
-def _fixed(target: Program, mode: Any) -> Made:
+def _fixed_wholly(target: Program) -> Made:
     try:
-        module = fix(target.model, target.inputs, loss=target.loss, options=Options(rewrite=mode)).module
+        module = fix(target.model, target.inputs, loss=target.loss, options=Options(rewrite="all")).module
     except FxgradError as error:
         return None, contextlib.nullcontext, None, error.reason
     return module, contextlib.nullcontext, len(module.graph.nodes), ""
@@ -211,8 +253,7 @@ def _moved(target: Program, place: torch.device) -> Program:
 def _step(form: _Form, target: Program, place: torch.device) -> tuple[float, float]:
     """Milliseconds of forward, and of forward, loss and backward."""
     assert form.call is not None
-    for parameter in target.root.parameters():
-        parameter.grad = None
+    _forget_gradients(form, target)
     copies = [t.detach().clone().requires_grad_(t.requires_grad) for t in input_tensors(target)]
     args, kwargs = with_inputs(target, copies)
     clock = _Clock(place)
@@ -225,6 +266,12 @@ def _step(form: _Form, target: Program, place: torch.device) -> tuple[float, flo
         end = clock.mark()
     clock.wait()
     return clock.between(start, middle), clock.between(start, end)
+
+
+def _forget_gradients(form: _Form, target: Program) -> None:
+    for module in (target.root, form.call):
+        for parameter in module.parameters() if isinstance(module, nn.Module) else ():
+            parameter.grad = None
 
 
 class _Clock:
@@ -294,8 +341,7 @@ def _quartiles(times: Sequence[float]) -> tuple[float, float]:
 
 def _peak(form: _Form, target: Program, place: torch.device) -> int:
     if place.type == "cuda":
-        for parameter in target.root.parameters():
-            parameter.grad = None
+        _forget_gradients(form, target)
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -347,7 +393,12 @@ def _device(target: Program) -> torch.device:
 
 
 def _device_name(place: torch.device) -> str:
-    return str(torch.cuda.get_device_name(place)) if place.type == "cuda" else platform.processor() or platform.machine()
+    if place.type == "cuda":
+        return str(torch.cuda.get_device_name(place))
+    cpus = Path("/proc/cpuinfo")
+    lines = cpus.read_text(errors="replace").splitlines() if cpus.is_file() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 def _versions(place: torch.device) -> str:
