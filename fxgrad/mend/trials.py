@@ -27,7 +27,7 @@ _PROJECT = ("pyproject.toml", "setup.py", "setup.cfg", ".git")
 
 
 class Server:
-    """A context manager around the process that forks one child for each trial; may be shared by several `Trials`."""
+    """A context manager around the process that runs each trial in a child of its own; may be shared by several `Trials`."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -46,8 +46,11 @@ class Server:
         self._process.wait()
         self._process = None
 
-    def ask(self, name: str, limit: int) -> None:
-        """Have the job in that file done within so many seconds.
+    def ask(self, name: str, limit: int, *, fork: bool = True) -> str:
+        """Have the job in that file done within so many seconds, in a fork of the server or in a new interpreter.
+
+        Returns:
+            How the child ended: "" if it did by itself, else the name of the signal, or "time" if it ran out of that.
 
         Raises:
             FixError: the process does not start.
@@ -57,10 +60,11 @@ class Server:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(f"{name}\t{limit}\n")
+            self._process.stdin.write(f"{name}\t{limit}\t{'fork' if fork else 'spawn'}\n")
             self._process.stdin.flush()
-            if self._process.stdout.readline():
-                return
+            answer = self._process.stdout.readline()
+            if answer:
+                return answer.rstrip("\n").partition("\t")[2]
         raise FixError("the process that tries edits does not start", hint=f"run `{sys.executable} -m fxgrad.mend.worker` to see why")
 
 
@@ -72,7 +76,8 @@ def _started() -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+        # One hash seed for all: what the user's program does in the order of a set, it does in every trial alike.
+        env={"PYTHONHASHSEED": "0", **os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
     )
 
 
@@ -112,13 +117,22 @@ class Trials:
         )
         name = root + ".job"
         Path(name).write_bytes(pickle.dumps(job))
-        self.server.ask(name, self.limit)
-        try:
-            trial: Trial = pickle.loads(Path(name + ".out").read_bytes())
-        except FileNotFoundError:
-            trial = Trial(error=f"the program crashed, or took more than {self.limit} s")
+        trial = self._outcome(name)
         shutil.rmtree(root, ignore_errors=True)
         return trial
+
+    def _outcome(self, name: str) -> Trial:
+        """The outcome of a job. A child that ends without one is no verdict on the edit: a fork can lose a lock that a library held, and a
+        machine short of memory kills at random. So it is tried once more, in an interpreter that shares nothing with the first."""
+        ended = ""
+        for fork in (True, False):
+            ended = self.server.ask(name, self.limit, fork=fork)
+            with contextlib.suppress(FileNotFoundError):
+                trial: Trial = pickle.loads(Path(name + ".out").read_bytes())
+                return trial
+        return Trial(
+            error=f"the program took more than {self.limit} s" if ended == "time" else f"the program crashed ({ended or 'it left'})"
+        )
 
 
 def mirror(texts: Mapping[str, bytes], root: str) -> dict[str, str]:

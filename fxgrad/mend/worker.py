@@ -1,8 +1,8 @@
 """A fresh process for each trial: loads the program with edited files in place of the user's, analyses it, compares its numbers.
 
-`python -m fxgrad.mend.worker` reads names of job files from standard input, one a line, runs each job in a forked child (in a new
-interpreter where the system cannot fork) and answers with the name of the outcome's file. Writes nothing but that file, and the reference's
-numbers where asked to. Not handled: programs that fork or open devices at import.
+`python -m fxgrad.mend.worker` reads names of job files from standard input, one a line with a limit in seconds and `fork` or `spawn`, runs
+each job in a forked child (in a new interpreter where that is asked for, or the system cannot fork) and answers with the name and how
+the child ended. Writes nothing but the outcome's file, and the reference's numbers where asked to. Not handled: programs that fork or open devices at import.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import importlib.abc
 import importlib.util
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -54,16 +55,15 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     for line in sys.stdin:
-        name, _, limit = line.strip().partition("\t")
-        (_forked if hasattr(os, "fork") else _spawned)(name, int(limit))
-        answers.write(name + "\n")
+        name, limit, how = line.strip().split("\t")
+        ended = (_forked if how == "fork" and hasattr(os, "fork") else _spawned)(name, int(limit))
+        answers.write(f"{name}\t{ended}\n")
 
 
-def _forked(name: str, limit: int) -> None:
+def _forked(name: str, limit: int) -> str:
     child = os.fork()
     if child:
-        os.waitpid(child, 0)
-        return
+        return _ended(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     try:
         signal.alarm(limit)
         os.dup2(1, 2)  # what the user's program writes belongs to none of this
@@ -72,9 +72,22 @@ def _forked(name: str, limit: int) -> None:
         os._exit(0)
 
 
-def _spawned(name: str, limit: int) -> None:
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        subprocess.run([sys.executable, "-m", "fxgrad.mend.worker", name], timeout=limit, check=False, stdin=subprocess.DEVNULL)
+def _spawned(name: str, limit: int) -> str:
+    command = [sys.executable, "-m", "fxgrad.mend.worker", name]
+    try:
+        done = subprocess.run(command, timeout=limit, check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        return "time"
+    return _ended(done.returncode)
+
+
+def _ended(status: int) -> str:
+    """How a child ended, in a word: "" by itself, "time" by its alarm, else the name of the signal."""
+    if status >= 0:
+        return ""
+    with contextlib.suppress(ValueError, AttributeError):
+        return "time" if -status == signal.SIGALRM else signal.Signals(-status).name
+    return f"signal {-status}"
 
 
 def run_job(name: str) -> None:
@@ -171,10 +184,13 @@ def _with_copies(item: Any, copies: dict[str, str]) -> Any:
         return {key: _with_copies(value, copies) for key, value in item.items()}
     if isinstance(item, list | tuple):
         return [_with_copies(part, copies) for part in item]
-    if isinstance(item, str) and ".py" in item:
-        end = item.index(".py") + 3
-        real = os.path.realpath(item[:end])
-        return next((copy + item[end:] for file, copy in copies.items() if os.path.realpath(file) == real), item)
+    if not isinstance(item, str):
+        return item
+    for found in re.finditer(r"\.py(?=:|$)", item):  # not in `~/.pyenv/…`
+        real = os.path.realpath(item[: found.end()])
+        for file, copy in copies.items():
+            if os.path.realpath(file) == real:
+                return copy + item[found.end() :]
     return item
 
 
