@@ -1,6 +1,6 @@
 """Benchmark of rewritten models: original, fixed, and torch's alternatives, on six models that write in place.
 
-    python bench/rewriting.py [--device cuda|cpu] [--scale N] [--runs N] [--only WORD] [--json FILE] [--markdown FILE]
+    python bench/rewriting.py [--device cuda|cpu] [--scale N] [--runs N] [--threads N] [--only WORD] [--json FILE] [--markdown FILE]
 
 Prints one table per model, with device, dtype, sizes and versions. `--scale 4` and more is meant for a GPU.
 """
@@ -8,6 +8,7 @@ Prints one table per model, with device, dtype, sizes and versions. `--scale 4` 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import sys
 from pathlib import Path
@@ -36,13 +37,15 @@ def main() -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cuda", "cpu"])
     parser.add_argument("--scale", type=int, default=1)
     parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="on a CPU that others use too, 1 is steadiest")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--only", default="")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     results = {}
-    sections = [f"# Rewriting, measured\n\nCommand: `python {' '.join(sys.argv)}`."]
+    sections = [f"# Rewriting, measured\n\n{datetime.date.today()}. Command: `python {' '.join(sys.argv)}`."]
     for name in MODELS:
         if options.only.lower() in name.lower():
             results[name] = measured(name, options.scale, options.device, options.runs, options.seconds)

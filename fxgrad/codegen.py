@@ -44,6 +44,7 @@ class CallingConvention:
         self.order = tuple(order)  # of each placeholder: the number of its tensor among those of a call
         self.repeats = tuple(repeats)  # pairs of numbers that were one tensor in the traced call
         self.buffers = tuple(buffers)  # rebound by the forward; their new values are the last results of the graph
+        self.tensors = _tensors_alone(signature, inputs) if not repeats else None
 
     def __deepcopy__(self, memo: Any) -> CallingConvention:
         return self
@@ -54,6 +55,8 @@ class CallingConvention:
         Raises:
             InputError: the call does not have the structure of the one that was traced.
         """
+        if self.tensors == len(args) and not kwargs and all(isinstance(a, torch.Tensor) for a in args):
+            return [args[i] for i in self.order]  # nothing to bind or flatten: a small model would feel it
         leaves, structure = tree.flatten(bound_inputs(self.signature, args, kwargs))
         if len(leaves) <= max(self.order, default=-1) or not _alike(structure, self.input_structure):
             raise InputError(
@@ -75,6 +78,16 @@ class CallingConvention:
                 path, _, attribute = name.rpartition(".")
                 setattr(module.get_submodule(path), attribute, value)
         return tree.unflatten(self.output_structure, results[:count])
+
+
+def _tensors_alone(signature: inspect.Signature, structure: tree.Structure) -> int | None:
+    """The number of parameters, if every one is a tensor of its own that may be passed by position; else None."""
+    kinds = {p.kind for p in signature.parameters.values()}
+    if not kinds <= {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD} or not isinstance(structure, tree.Branch):
+        return None
+    values = [pair.children[1] for pair in structure.children]
+    alone = all(isinstance(v, tree.Leaf) and v.index == n for n, v in enumerate(values)) and len(values) == len(signature.parameters)
+    return len(values) if alone else None
 
 
 def bound_inputs(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -1,7 +1,8 @@
 """`benchmark`: a model, its rewritten forms and torch's own alternatives side by side: time, peak memory, node count.
 
 The rows run interleaved, so that a machine that slows down slows all of them, on private copies of the model's tensors. Times are
-medians with the middle half of the runs as spread; on a GPU they come from CUDA events, after a warm-up and synchronised. Peak memory
+medians with the middle half of the runs as spread, after a warm-up: on a GPU by CUDA events, synchronised; on a CPU with one thread the
+processor time of this process, which other processes on the machine do not lengthen; else time on the wall. Peak memory
 is what one forward and backward allocates at most beyond what was there before it: by CUDA's own count on a GPU, by the storages that
 operators return on a CPU (a kernel's scratch memory is not seen). Exported as `fxgrad.benchmark` and `fxgrad.Benchmark`, on first use:
 it loads make_fx. Not handled: several devices in one model; a loss that holds tensors of another device than the one asked for.
@@ -64,7 +65,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """All rows, and what they were measured on. `sizes`: shape and dtype of each input. `runs`: timed runs per row."""
+    """All rows, and what they were measured on. `sizes`: shape and dtype of each input. `runs`: timed runs per row. `clock`: what times are of."""
 
     rows: tuple[Row, ...]
     device: str
@@ -75,6 +76,7 @@ class Benchmark:
     versions: str
     threads: int
     runs: int
+    clock: str
 
     def row(self, name: str) -> Row:
         """The row of that name."""
@@ -102,7 +104,7 @@ class Benchmark:
         inputs = ", ".join(self.sizes) or "none"
         place = f"{self.device} ({self.device_name}), {self.dtype}, inputs {inputs}, {self.parameters:,} parameters"
         ratios = f"Medians (middle half); ratios are of `{self.base.name}`."
-        return f"{place}; {self.versions}; {self.runs} interleaved runs{cpu}. {ratios}"
+        return f"{place}; {self.versions}; {self.runs} interleaved runs, {self.clock}{cpu}. {ratios}"
 
     def _cells(self) -> list[tuple[str, ...]]:
         base = self.base
@@ -161,7 +163,9 @@ def benchmark(
         rows = [_Form(name, *made) for name, made in _forms(target, fixed_module).items()]
         done = _time_all(rows, target, place, runs, seconds)
         measured = tuple(_row(form, target, place) for form in rows)
-    return Benchmark(measured, place.type, _device_name(place), *_described(target), _versions(place), torch.get_num_threads(), done)
+    return Benchmark(
+        measured, place.type, _device_name(place), *_described(target), _versions(place), torch.get_num_threads(), done, _Clock(place).name
+    )
 
 
 def _refuse_without_data(target: Program) -> None:
@@ -275,10 +279,13 @@ def _forget_gradients(form: _Form, target: Program) -> None:
 
 
 class _Clock:
-    """CUDA events on a GPU, the process's clock elsewhere."""
+    """CUDA events on a GPU; processor time with one thread; else time on the wall."""
 
     def __init__(self, place: torch.device) -> None:
         self.cuda = place.type == "cuda"
+        alone = torch.get_num_threads() == 1
+        self.now = time.process_time if alone else time.perf_counter
+        self.name = "CUDA events" if self.cuda else "processor time" if alone else "wall time"
         self.wait()
 
     def wait(self) -> None:
@@ -287,7 +294,7 @@ class _Clock:
 
     def mark(self) -> Any:
         if not self.cuda:
-            return time.perf_counter()
+            return self.now()
         event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch leaves its constructor unannotated
         event.record()
         return event

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +19,7 @@ import fxgrad
 from fxgrad.errors import FixError, InputError
 from fxgrad.timing import StorageCount
 
+ROOT = Path(__file__).resolve().parent.parent
 FORMS = ("original", "fixed (needed)", "fixed (all)", "allow_mutation_on_saved_tensors", "functionalize (make_fx)")
 
 
@@ -110,6 +115,37 @@ def test_the_result_of_fix_in_place_of_its_module_is_an_error() -> None:
 def test_zero_runs_are_an_error() -> None:
     with pytest.raises(InputError, match="0 runs"):
         fxgrad.benchmark(Net(breaking=False), None, (torch.ones(3, 4),), runs=0)
+
+
+def _models() -> dict[str, Any]:
+    spec = importlib.util.spec_from_file_location("fxgrad_bench_models", ROOT / "bench" / "models.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    models: dict[str, Any] = module.MODELS
+    return models
+
+
+MODELS = _models()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_repair_where_needed_takes_no_more_memory(name: str) -> None:
+    model, inputs, loss = MODELS[name](1)
+    fixed = fxgrad.fix(model, inputs, loss=loss).module
+
+    def peak(call: nn.Module, context: Any) -> int:
+        model.zero_grad()
+        with StorageCount() as count, context:
+            loss(call(*inputs)).backward()
+        return count.peak
+
+    try:
+        base = peak(model, contextlib.nullcontext())
+    except RuntimeError:
+        base = peak(model, torch.autograd.graph.allow_mutation_on_saved_tensors())
+    assert peak(fixed, contextlib.nullcontext()) <= 1.02 * base
 
 
 def test_storage_count_sees_what_is_alive_at_once() -> None:

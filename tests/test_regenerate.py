@@ -51,6 +51,23 @@ def test_called_by_position_and_by_name(call: Callable[[Any], torch.Tensor]) -> 
     assert torch.equal(call(module), call(model))
 
 
+def test_tensors_by_position_or_by_name_or_too_few() -> None:
+    module = graph(lambda a, b: a - b, (X, X + 1))
+    for out in (module(X, X + 1), module(b=X + 1, a=X), module(X, b=X + 1)):
+        assert torch.equal(out, X - (X + 1))
+    with pytest.raises(InputError):
+        module(X)
+    with pytest.raises(InputError):
+        module(X, 2.0)
+
+
+def test_one_tensor_passed_twice_is_not_two() -> None:
+    module = graph(lambda a, b: a - b, (X, X))
+    assert torch.equal(module(X, X), X - X)
+    with pytest.raises(InputError, match="same tensor twice"):
+        module(X, X + 1)
+
+
 def test_defaults_are_the_models() -> None:
     model = Scaled()
     assert torch.equal(graph(model, (X,))(X), model(X))
