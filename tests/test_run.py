@@ -1,10 +1,11 @@
-"""`fxgrad run`: ten and one training scripts, each healthy and broken, and that a script runs as under `python`.
+"""`fxgrad run`: eighteen training scripts, each healthy and broken, and that a script runs as under `python`.
 
 `tests/scripts/*.py` are ordinary scripts that take `--broken`. A line that must be named then ends in a comment `# FXG103`.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import subprocess
@@ -205,6 +206,20 @@ DEATHS = {
         "w, v = torch.randn(3, requires_grad=True), torch.randn(3, requires_grad=True)\n(w**2).sum().backward()\nv.grad.zero_()  # FXG101\n"
     ),
     "no parameters": ("class M(nn.Module):\n    pass\ntorch.optim.SGD(M().parameters(), 0.1)  # FXG301\n"),
+    "in a container": (
+        "m = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))\nm[1](torch.randn(2, 3)).sum().backward()\nm[0].weight.grad.norm()  # FXG101\n"
+    ),
+    "integers": ("p = nn.Parameter(torch.tensor([1, 2, 3]))  # FXG106\n"),
+    "inference": (
+        "m = nn.Linear(3, 1)\nwith torch.inference_mode():  # FXG104\n    x = torch.randn(2, 3)\nloss = m(x).sum()\nloss.backward()\n"
+    ),
+    "numpy": ("m = nn.Linear(3, 2)\ny = m(torch.randn(2, 3))\nprint(y.numpy())  # FXG107\n"),
+    "overwritten": ("w = torch.randn(3, requires_grad=True)\ny = w.exp()\ny += 1  # FXG201\ny.sum().backward()\n"),
+    "step too early": (
+        "G, D = nn.Linear(2, 3), nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))\nopt = torch.optim.Adam(D.parameters())\n"
+        "fake = G(torch.randn(4, 2))\nloss = -D(fake).mean()\nD(fake.detach()).mean().backward()\nopt.step()  # FXG205\nloss.backward()\n"
+    ),
+    "expanded": ("b = nn.Parameter(torch.zeros(1, 3))\nx = b.expand(2, 3)\nx += 1  # FXG202\n"),
     "vector": ("m = nn.Linear(3, 2)\nm(torch.randn(2, 3)).backward()  # FXG116\n"),
 }
 
@@ -218,6 +233,61 @@ def test_death_is_explained(tmp_path: Path, name: str, capsys: pytest.CaptureFix
     assert report is not None
     assert named(report) == want, str(report)
     assert status == 1
+
+
+def test_other_error_after_a_step_leaves_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = STEPS.replace('print("step", step)', "raise KeyError('lr')")
+    report, status = run_script(write(tmp_path, text))
+    assert "KeyError: 'lr'" in capsys.readouterr().err
+    assert report is not None
+    assert dict(report.verdicts) == {"model.weight": "flows", "model.bias": "flows"}
+    assert status == 1
+
+
+def test_other_error_within_the_first_step_is_not_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = STEPS.replace("optimizer.step()", "raise KeyError('lr')")
+    assert run_script(write(tmp_path, text)) == (None, 1)
+    assert "KeyError" in capsys.readouterr().err
+
+
+def test_compiled_code_is_said_to_run_eagerly() -> None:
+    report, _ = run_script(str(Path(__file__).parent / "scripts" / "compiled.py"))
+    assert report is not None
+    assert any("eagerly" in said for said in report.assumptions)
+
+
+def test_module_of_a_container_is_named_by_its_own_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        "import torch\nfrom torch import nn\nm = nn.Sequential(\n    nn.Linear(3, 3),\n    nn.Sigmoid(),\n    nn.ReLU(inplace=True),\n)\n"
+    )
+    report, _ = run_script(write(tmp_path, text + "m(torch.randn(2, 3)).sum().backward()\n"))
+    capsys.readouterr()
+    assert report is not None
+    assert named(report) == {("FXG201", 6)}
+    assert "`nn.Sigmoid()` (line 5)" in report.findings[0].message
+
+
+def fxgrad_run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    root = str(Path(__file__).parent.parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    command = [sys.executable, "-m", "fxgrad", "run", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd, env=environment)
+
+
+def test_command_with_workers_that_load_data(tmp_path: Path) -> None:
+    script = str(Path(__file__).parent / "scripts" / "image_classifier.py")
+    done = fxgrad_run(script, "--workers", "2", "--amp", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "all get a gradient, no findings" in done.stdout
+    assert done.stderr == ""
+
+
+def test_command_ends_with_the_scripts_own_status(tmp_path: Path) -> None:
+    path = write(tmp_path, STEPS + "import sys\nsys.exit(7)\n")
+    done = fxgrad_run("--continue", path, cwd=tmp_path)
+    assert done.returncode == 7
+    assert "all get a gradient" in done.stdout
+    assert done.stdout.endswith("end\n")
 
 
 def test_error_without_gradients_is_left_to_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,5 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
         show=lambda found: print(found.render(arguments.format, verbose=arguments.verbose), flush=True),
     )
     if report is None:
-        print("fxgrad: no training step was seen: no backward ran before the script ended", file=sys.stderr)
+        said = "no training step had ended when the script did"
+        print(f"fxgrad: {said}{', and its error is none of gradients' if status == 1 else ''}: nothing to report", file=sys.stderr)
     return status

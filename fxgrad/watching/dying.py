@@ -56,7 +56,8 @@ _PHRASES = (
 )
 _OF_NONE = re.compile(r"'NoneType' object (?:has no attribute|is not|does not)|unsupported operand type.*'NoneType'")
 _NO_BACKWARD = re.compile(r"'([\w.]+)' object has no attribute 'backward'")
-_GRADIENT = re.compile(r"([A-Za-z_][\w.\[\]']*)\.grad\b")
+_GRADIENT = re.compile(r"([A-Za-z_][\w.\[\]'\"-]*)\.grad\b")
+_WORD = re.compile(r"(\w+)|\[([^\]]*)\]")
 
 
 def is_gradient_error(error: BaseException) -> bool:
@@ -110,6 +111,13 @@ def explained(error: BaseException, facts: Facts, ledger: Ledger) -> Iterator[Fi
             "the optimizer is given no parameters: the module has none, or a generator (`model.parameters()`) was used up before",
             site,
             "register layers as attributes or in nn.ModuleList, and call `model.parameters()` anew for every use",
+        )
+    elif "can require gradients" in text:
+        yield _finding(
+            ("FXG106", "integer-cast"),
+            "a tensor of integers is asked for a gradient: it has no direction to go in",
+            site,
+            "make it of floats: `torch.tensor([1.0, 2.0])`, or `dtype=torch.float32`",
         )
     elif "numpy() on Tensor that requires grad" in text:
         yield _finding(
@@ -208,14 +216,19 @@ def _grad_of(tensor: torch.Tensor) -> torch.Tensor | None:
 
 
 def _look_up(expression: str, namespace: dict[str, Any]) -> Any:
-    """A dotted name, by attributes alone: nothing of the user's is run."""
-    first, *rest = expression.split(".")
-    found = namespace.get(first)
-    for word in rest:
+    """A dotted name with constant subscripts, by attributes and plain containers alone: nothing of the user's is run."""
+    first, *rest = _WORD.findall(expression) or [("", "")]
+    found: Any = namespace.get(first[0])
+    for name, index in rest:
+        key = index.strip("'\"")
         if isinstance(found, torch.nn.Module):
-            found = {**found._modules, **found._parameters, **found._buffers, **vars(found)}.get(word)
+            found = {**found._modules, **found._parameters, **found._buffers, **vars(found)}.get(name or key)
+        elif name:
+            found = getattr(found, "__dict__", {}).get(name)
+        elif type(found) in (list, tuple) and key.lstrip("-").isdigit() and -len(found) <= int(key) < len(found):
+            found = found[int(key)]
         else:
-            found = getattr(found, "__dict__", {}).get(word)
+            found = found.get(key) if type(found) is dict else None
     return found
 
 

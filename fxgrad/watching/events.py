@@ -43,6 +43,7 @@ class Events:
         self.observer = observer
         self.calls: list[Called] = []
         self.called: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self.compiles = False  # the program calls torch.compile
         self.outermost: dict[int, nn.Module] = {}  # modules with parameters that were called from outside any module
         self.optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self.on_outermost: Callable[[nn.Module], None] = lambda module: None
@@ -228,6 +229,7 @@ class Events:
         @functools.wraps(original)
         def compile(*args: Any, **kwargs: Any) -> Any:
             compiled = original(*args, **kwargs)
+            self.compiles = True
             if self.looking() and "torch._dynamo" in sys.modules:
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             return compiled

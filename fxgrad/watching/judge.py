@@ -92,13 +92,31 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
 def _root(seen: Seen) -> nn.Module:
     held = [p for optimizer, _ in seen.optimizers for group in optimizer.param_groups for p in group["params"]]
     reached = [t for slot in seen.observer.ledger.tensors.living() if slot.after and (t := slot()) is not None]
-    used = {id(t) for t in reached} | {id(t) for t in held if _is_read(seen.observer, t)}
+    read = _read(seen.observer)
+    used = {id(t) for t in reached} | {id(t) for t in held if _is_in(seen.observer, t, read)}
     return tree(seen.names, given=seen.given, called=seen.events.outermost.values(), held=held, reached=reached, used=used)
 
 
-def _is_read(observer: Observer, tensor: torch.Tensor) -> bool:
+def _read(observer: Observer) -> frozenset[int]:
+    """Values that a step computed something from, and the leaf edges of such values: an update makes a parameter a new value."""
+    found: set[int] = set()
+    ledger = observer.ledger
+    for note in ledger.notes:
+        if not note.makes:
+            continue
+        for number in note.reads:
+            value = ledger.values[number]
+            if value is None:
+                continue
+            found.add(number)
+            if value.grad is not None and value.grad < 0 and value.storage not in note.writes:
+                found.add(value.grad)
+    return frozenset(found)
+
+
+def _is_in(observer: Observer, tensor: torch.Tensor, read: frozenset[int]) -> bool:
     slot = observer.ledger.tensors.get(tensor)
-    return slot is not None and any(slot.value in note.reads and note.makes for note in observer.ledger.notes)
+    return slot is not None and (slot.value in read or -slot.leaf in read)
 
 
 def _saved(observer: Observer) -> tuple[Saved, ...]:
@@ -151,11 +169,11 @@ def _together(seen: Seen, root: nn.Module) -> Any:
     """
     # Rules look the class's name up in the source to find the line that builds it.
     made = type(type(seen.optimizers[0][0]).__name__, (), {})()
-    own = {id(p) for p in root.parameters()}
+    own, read = {id(p) for p in root.parameters()}, _read(seen.observer)
     made.param_groups = []
     for optimizer, _ in seen.optimizers:
         for group in optimizer.param_groups:
-            kept = [p for p in group["params"] if id(p) in own or not _is_read(seen.observer, p)]
+            kept = [p for p in group["params"] if id(p) in own or not _is_in(seen.observer, p, read)]
             if kept or not group["params"]:
                 made.param_groups.append({**group, "params": kept})
     return made
@@ -230,6 +248,8 @@ def _losses(backwards: Sequence[Backward]) -> str:
 def _assumptions(seen: Seen, error: BaseException | None) -> tuple[str, ...]:
     said = seen.assumptions if error is None else ()
     observer = seen.observer
+    if seen.events.compiles:
+        said = (*said, "the compiled code ran eagerly while it was watched: gradients are those of the Python code")
     if observer.trouble is not None:
         said = (*said, f"watching ended early by an error of fxgrad's own: {observer.trouble!r}")
     if observer.ledger.full:

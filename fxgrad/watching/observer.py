@@ -11,6 +11,7 @@ is one note), during backward, in other threads and processes, and an optimizer'
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
@@ -91,6 +92,7 @@ class Observer(TorchFunctionMode):
         self.before_backward = before_backward
         self.on_backward = on_backward
         self._numbers: dict[int, tuple[float, int]] = {}
+        self._arrays: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._escapes: list[int] = []
         self._handlers: dict[Any, tuple[Handler | None, str]] = {}
 
@@ -184,6 +186,7 @@ class Observer(TorchFunctionMode):
     def forget_numbers(self) -> None:
         """A step has ended: what left torch in it is not what the next one is made of."""
         self._numbers.clear()
+        self._arrays.clear()
         self._escapes.clear()
 
     def value_of_number(self, number: object) -> int | None:
@@ -196,10 +199,13 @@ class Observer(TorchFunctionMode):
         return self._escapes[-1] if self._escapes else None
 
     def _known_numbers(self, args: Any) -> tuple[int, ...]:
-        if not self._numbers:
-            return ()
-        found = (self._numbers.get(id(number)) for number in _floats(args))
-        return tuple(known[1] for known in found if known is not None)
+        found = [known[1] for number in _floats(args) if (known := self._numbers.get(id(number))) is not None]
+        for array in (a for a in args if self._arrays and _is_array(a)):
+            while array is not None and (id(array) not in self._arrays or self._arrays[id(array)][0]() is not array):
+                array = getattr(array, "base", None)  # a view of an array is made of what it views
+            if array is not None:
+                found.append(self._arrays[id(array)][1])
+        return tuple(found)
 
     def _note_hidden(self, *items: Any) -> None:
         with self.guarded():
@@ -259,10 +265,16 @@ class Observer(TorchFunctionMode):
             self._escapes = [*self._escapes[1 - RECENT :], value]
             for number in _floats(out):
                 self._numbers[id(number)] = (number, value)  # kept alive: the id is only good as long
+            if _is_array(out):
+                self._arrays[id(out)] = weakref.ref(out), value
         return out
 
     def _grad(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         return backwards.grad(self, func, args, kwargs)
+
+
+def _is_array(item: object) -> bool:
+    return type(item).__module__ == "numpy" and hasattr(item, "base")
 
 
 def _floats(item: Any) -> Iterator[float]:

@@ -89,12 +89,16 @@ class Session:
         self.observer.ledger.tensors.clear()
 
     def finish(self, error: BaseException | None = None) -> Report | None:
-        """The report on what was seen so far; None where there is nothing to report: no step, no backward, no gradient error."""
+        """The report on what was seen so far; None where there is nothing to report: no step, no backward, or an error that has nothing
+        to do with gradients before the first step had ended."""
         if self.report is not None:
             return self.report
         explains = error is not None and dying.is_gradient_error(error)
         if error is not None and not explains:
-            return None
+            if not any(self._stepped.values()):
+                return None  # in the middle of a first step nothing can be said of what it would have left without a gradient
+            self._scan_traceback(error.__traceback__)
+            error = None
         if not explains and not self.observer.backwards and not self.observer.taken:
             return None
         if error is not None:

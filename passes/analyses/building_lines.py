@@ -18,12 +18,14 @@ from fxgrad.source.parsing import Source, load, nodes, site_of
 def building_site(facts: Facts, context: Context, node: NodeFact) -> Site | None:
     """Where the module of a step is built, if it stands in a Sequential."""
     path = next((call.path for call in facts.calls if set(call.values) & set(node.makes) and call.type == node.target), None)
-    if path is None:
+    if node.kind == "op":
+        path = node.module  # watched: the operation that the module ran, under the line that called the container
+    if not path:
         return None
     modules = dict(context.model.named_modules())
     outer, _, name = path.rpartition(".")
     container, module = modules.get(outer), modules.get(path)
-    if not isinstance(container, nn.Sequential) or module is None:
+    if not isinstance(container, nn.Sequential) or module is None or not type(module).__module__.startswith("torch.nn."):
         return None
     kinds = [type(m).__name__ for m in container]
     index = list(container._modules).index(name)

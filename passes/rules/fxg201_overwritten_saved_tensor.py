@@ -58,20 +58,23 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     for overwrite in found:
         if not overwrite.parameters:
             assert context.hazards is not None
-            yield _overwritten(overwrite, building_site(context.hazards, context, overwrite.writer))
+            facts_then, saver = context.hazards, overwrite.saves[0].saver
+            # Of a watched operation inside a Sequential the line of the user's is the call of the whole: the module's own says more.
+            made = building_site(facts_then, context, saver) if saver.kind == "op" and len(overwrite.saves) == 1 else None
+            yield _overwritten(overwrite, building_site(facts_then, context, overwrite.writer), made)
     if not found:
         yield _unseen(facts, context, error)
 
 
-def _overwritten(overwrite: Overwrite, built: Site | None) -> Finding:
-    """`built`: the line that builds the writing module, where no line of the user's calls it by itself."""
+def _overwritten(overwrite: Overwrite, built: Site | None, saver_built: Site | None) -> Finding:
+    """`built`, `saver_built`: the lines that build the modules, where no line of the user's calls them by themselves."""
     writer, saves = overwrite.writer, overwrite.saves
     write = text_of(built) or expression(writer)
     site = built or writer.site
     if len(saves) == 1:
         saved = saves[0].saved
         message = (
-            f"`{write}` overwrites the {shape(saved.shape)} tensor that {_saver(saves[0], site)} saved for backward "
+            f"`{write}` overwrites the {shape(saved.shape)} tensor that {_saver(saves[0], site, saver_built)} saved for backward "
             f"(saved at version {saved.saved_version}, now {saved.found_version})"
         )
     else:
@@ -82,11 +85,14 @@ def _overwritten(overwrite: Overwrite, built: Site | None) -> Finding:
         more = f"; and {len(saves) - LISTED} more" if len(saves) > LISTED else ""
         message = f"`{write}` overwrites {len(saves)} tensors saved for backward: {named}{more}"
     stations = tuple(Step(save.saver.target.rpartition(".")[2], save.saver.site) for save in saves[:LISTED])
-    return _finding(message, site, _advice(writer), (*stations, Step(write, site, True)))
+    advice = "build this module with inplace=False" if built is not None else _advice(writer)
+    return _finding(message, site, advice, (*stations, Step(write, site, True)))
 
 
-def _saver(save: Save, seen_from: Site | None) -> str:
+def _saver(save: Save, seen_from: Site | None, built: Site | None = None) -> str:
     node = save.saver
+    if text_of(built):
+        return f"`{text_of(built)}`{line_of(built, seen_from)}"
     kind = f" [{node.target}]" if node.kind == "module" else ""
     return f"`{expression(node)}`{kind}{line_of(node.site, seen_from)}"
 
