@@ -27,6 +27,7 @@ from tabulate import tabulate
 import fxgrad
 from fxgrad import api
 from fxgrad.commands import bench, fix, run
+from fxgrad.commands.codes import codes
 from fxgrad.errors import FxgradError, InputError
 from fxgrad.infer import given_inputs
 from fxgrad.load import loading
@@ -201,7 +202,7 @@ def _no_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    select, ignore = _codes(arguments.select), _codes(arguments.ignore)
+    select, ignore = codes(arguments.select), codes(arguments.ignore)
     if arguments.update_baseline and not arguments.baseline:
         raise InputError("--update-baseline needs a file", hint="add --baseline FILE")
     found = _analysed(arguments)
@@ -226,14 +227,6 @@ def _analysed(arguments: argparse.Namespace) -> Report:
         expect = arguments.expect or loaded.expect
         report = api.analyze(loaded.model, inputs, loss=loss, optimizer=loaded.optimizer, expect=expect, options=options)
     return replace(report, assumptions=(*loaded.notes, *assumptions, *report.assumptions))
-
-
-def _codes(text: str) -> tuple[str, ...]:
-    codes = tuple(part.strip().upper() for part in text.split(",") if part.strip())
-    for code in codes:
-        if not any(rule.CODE.startswith(code) for rule in RULES):
-            raise InputError(f"there is no rule {code}", hint="`fxgrad rules` lists them")
-    return codes
 
 
 def _write(text: str, output: str | None) -> None:

@@ -16,6 +16,7 @@ import torch.fx
 
 from fxgrad.codegen import CallingCodeGen
 from fxgrad.errors import FixError, TraceError
+from fxgrad.passes.rewrites.ops import sibling
 from fxgrad.passes.rewrites.out_of_place import Rewriting, rewrite
 from fxgrad.passes.rewrites.walk import Form
 from fxgrad.recorder import NeedsValue
@@ -103,6 +104,9 @@ def fix(
     except TraceError as error:
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
     sites = {step.node.name: site_of(step.spots[0]) for step in eager.recorder.steps if step.spots}
+    for node in graph_module.graph.nodes:
+        if node.name in sites:
+            node.meta["site"] = sites[node.name]
     made = _rewritten(graph_module, target, options, allow)
     verification = _verification(made, target, eager, oracle)
     if not verification.passed:
@@ -110,8 +114,19 @@ def fix(
         verification = _verification(made, target, eager, oracle)
     if not verification.passed:
         raise _unverified(made, verification, eager, sites)
-    module = copying.deepcopy(made.graph_module) if copy else made.graph_module
+    module = _own(made.graph_module) if copy else made.graph_module
     return FixResult(module, *_described(made, sites, options), verification, frozen=_frozen(eager))
+
+
+def _own(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """A copy with tensors of its own. `GraphModule.__deepcopy__` takes along only what the graph uses, and forgets which buffers are saved."""
+    made = sibling(module)
+    memo: dict[int, object] = {}  # one for all: what was tied stays tied
+    for name, value in vars(module).items():
+        if name in ("_parameters", "_buffers", "_modules") or (isinstance(value, torch.Tensor) and value.is_leaf):
+            made.__dict__[name] = copying.deepcopy(value, memo)
+    made.graph = copying.deepcopy(module.graph)
+    return made
 
 
 def _rewritten(graph_module: torch.fx.GraphModule, target: Program, options: Options, allow: bool, *, careful: bool = False) -> Rewriting:

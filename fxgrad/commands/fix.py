@@ -1,11 +1,19 @@
-"""`fxgrad fix MODEL`: repair the user's own source, shown as a diff or written."""
+"""`fxgrad fix MODEL`: repair the user's own source, shown as a diff or written; or the graph, exported as a package of its own."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+from typing import Literal
 
+from fxgrad.api import analyze
+from fxgrad.commands.codes import codes
+from fxgrad.fix import fix
+from fxgrad.infer import given_inputs
+from fxgrad.load import loading
 from fxgrad.mend import MendResult, Subject, mend
+from fxgrad.mend.export import check_folder, export_module
 from fxgrad.records import Finding, Options
 from fxgrad.report.excerpt import place
 
@@ -13,6 +21,8 @@ EXAMPLES = """examples:
   fxgrad fix model.py                       print what would be changed; exit 1 if there is a diff
   fxgrad fix model.py | git apply           the same as --write, through git
   fxgrad fix model.py --write               change the files
+  fxgrad fix model.py --module fixed        write the regenerated module as the package `fixed`, which runs without fxgrad
+  fxgrad fix model.py --all                 every in-place operation out of place, also those that break nothing
   fxgrad fix model.py --unsafe-fixes        also what changes numbers or intent: drop a detach, register a layer
 """
 
@@ -22,16 +32,23 @@ def add(command: argparse.ArgumentParser) -> None:
     how = command.add_mutually_exclusive_group()
     how.add_argument("--diff", action="store_true", help="print a unified diff and change nothing (the default); exit 1 if there is one")
     how.add_argument("--write", action="store_true", help="write the mended files")
+    how.add_argument("--module", metavar="DIR", help="leave the files, and write the model as a mended graph into a folder of its own")
+    everything = "every in-place operation out of place, not only what breaks backward; `x[i] = v` stays in source and goes in a graph"
+    command.add_argument("--all", action="store_true", help=everything)
     command.add_argument("--unsafe-fixes", action="store_true", help="also fixes that change numbers or intent")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Mend. The diff goes to stdout, what was mended and what was not to stderr."""
+    select, ignore = codes(arguments.select), codes(arguments.ignore)
+    if arguments.module is not None:
+        return _export(arguments, select, ignore)
     subject = Subject.of(
         arguments.model, inputs=arguments.input, loss=arguments.loss, expect=arguments.expect, trust_pickle=arguments.trust_pickle
     )
-    options = Options(values=arguments.values, max_paths=arguments.max_paths, unsafe=arguments.unsafe_fixes)
-    result = mend(subject, options=options)
+    rewrite: Literal["needed", "all"] = "all" if arguments.all else "needed"
+    options = Options(values=arguments.values, max_paths=arguments.max_paths, unsafe=arguments.unsafe_fixes, rewrite=rewrite)
+    result = mend(subject, options=options, select=select, ignore=ignore)
     _tell(result)
     left = any(finding.severity == "error" for finding in result.remaining)
     if arguments.write:
@@ -41,6 +58,36 @@ def run(arguments: argparse.Namespace) -> int:
     text = result.diff()
     print(text, end="")
     return int(bool(text) or left)
+
+
+def _export(arguments: argparse.Namespace, select: tuple[str, ...], ignore: tuple[str, ...]) -> int:
+    """The model as a verified graph, in a folder. Errors that rewriting cannot mend stay in it, and count for the exit status."""
+    check_folder(arguments.module)
+    options = Options(rewrite="all" if arguments.all else "needed", max_paths=arguments.max_paths)
+    with contextlib.redirect_stdout(sys.stderr), loading(arguments.model, trust_pickle=arguments.trust_pickle) as loaded:
+        loss = loaded.loss_named(arguments.loss) if arguments.loss else loaded.loss
+        inputs, assumptions = given_inputs(loaded.model, loaded.inputs, arguments.input)
+        result = fix(loaded.model, inputs, loss=loss, options=options)
+        files = export_module(result.module, arguments.module)
+        expect = arguments.expect or loaded.expect
+        report = analyze(result.module, inputs, loss=loss, expect=expect, options=Options(max_paths=arguments.max_paths))
+    for note in (*loaded.notes, *assumptions):
+        _say(f"assumed: {note}")
+    for done in result.applied:
+        _say(f"{place(done.site) + ': ' if done.site else ''}`{done.operator}` out of place ({done.form}): {done.reason}")
+    for left in result.refused:
+        _say(f"{place(left.site) + ': ' if left.site else ''}`{left.operator}` stays in place: {left.reason}")
+    checked = result.verification
+    largest = max([checked.outputs, *checked.gradients.values()])
+    _say(f"outputs and {len(checked.gradients)} gradients equal {checked.oracle}: largest difference {largest:.2g}")
+    for value in result.frozen:
+        _say(f"{place(value.site) + ': ' if value.site else ''}the graph holds {value.what} fixed")
+    remaining = report.selected(select, ignore).findings
+    for finding in remaining:
+        _say(f"not mended: {finding.code} {finding.message}")
+    for file in files:
+        _say(f"wrote {file}")
+    return int(any(finding.severity == "error" for finding in remaining))
 
 
 def _tell(result: MendResult) -> None:

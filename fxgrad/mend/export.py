@@ -8,7 +8,8 @@ graphs that hold Python objects of the program; they are refused with the object
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -30,21 +31,6 @@ def container(parts):
         setattr(module, name, part)
     return module'''
 
-_GUARD = '''
-
-def restores_grad_mode(forward):
-    """Gradients are switched by calls below: an error in between leaves the caller's mode as it was."""
-
-    @functools.wraps(forward)
-    def guarded(*args, **kwargs):
-        before = torch.is_grad_enabled()
-        try:
-            return forward(*args, **kwargs)
-        finally:
-            torch.set_grad_enabled(before)
-
-    return guarded'''
-
 
 def export_module(module: torch.fx.GraphModule, directory: str | Path, *, sites: Mapping[str, Site] | None = None) -> tuple[Path, ...]:
     """Write the package and return its files. `sites`: the user's line of each graph node, by node name (default: the
@@ -56,13 +42,13 @@ def export_module(module: torch.fx.GraphModule, directory: str | Path, *, sites:
         FixError: something in the graph cannot be written down, or the folder exists and holds something else.
     """
     folder = Path(directory)
-    _check_folder(folder)
+    check_folder(folder)
     name = identifier(type(module).__name__)
     text, stored = module_source(module, name, sites or {})
     values = {**module.state_dict(), **_unsaved(module)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        torch.save({key: value.detach().clone() for key, value in values.items()}, folder / "state.pt")
+        torch.save({key: value.detach().cpu().clone() for key, value in values.items()}, folder / "state.pt")
         files = [folder / "state.pt"]
         if stored:
             torch.save(stored, folder / "layers.pt")
@@ -80,18 +66,16 @@ def module_source(module: torch.fx.GraphModule, name: str, sites: Mapping[str, S
     constructor = constructor_lines(module, stored)
     forward = forward_lines(module, sites, definitions)
     unlisted = tuple(plain_tensors(module))
-    switches = any("_set_grad_enabled" in line for line in forward)
     imports = {"from pathlib import Path": None, "import torch": None, "from torch import nn": None, **definitions.imports}
-    if switches:
-        imports = {"import functools": None, **imports}
+    copied = bool(definitions.texts)  # whose annotations may name what is not here
     made = [
-        f'"""{name} as a graph, written by fxgrad: in-place writes that broke its gradients are out of place. Needs only torch."""',
+        f'"""{name} as a graph, written by fxgrad: in-place writes that broke its gradients are out of place. Needs {_needs(imports)}."""',
         "",
-        *sorted(imports, key=lambda line: (line.startswith("from torch"), line.split()[1])),
+        *(["from __future__ import annotations", ""] if copied else []),
+        *_sorted(imports),
         "",
         "FOLDER = Path(__file__).parent",
         *([_CONTAINER] if any("container({" in line for line in constructor) else []),
-        *([_GUARD] if switches else []),
         *(f"\n\n{text}" for text in definitions.texts.values()),
         f"\n\nclass {name}(nn.Module):",
         "    def __init__(self):",
@@ -99,7 +83,6 @@ def module_source(module: torch.fx.GraphModule, name: str, sites: Mapping[str, S
         *(['        stored = torch.load(FOLDER / "layers.pt", weights_only=False)'] if stored else []),
         *(f"        {line}" for line in constructor),
         "",
-        *(["    @restores_grad_mode"] if switches else []),
         *forward,
         "",
         "",
@@ -118,6 +101,19 @@ def module_source(module: torch.fx.GraphModule, name: str, sites: Mapping[str, S
     return "\n".join(made), stored
 
 
+def _needs(imports: Iterable[str]) -> str:
+    """`only torch`, `torch and transformers`."""
+    roots = {line.split()[1].partition(".")[0] for line in imports} - set(sys.stdlib_module_names) - {"torch"}
+    return " and ".join(["torch", *sorted(roots)]) if roots else "only torch"
+
+
+def _sorted(imports: Iterable[str]) -> list[str]:
+    """The standard library's, then the rest."""
+    standard = [line for line in imports if line.split()[1].partition(".")[0] in sys.stdlib_module_names]
+    others = [line for line in imports if line not in standard]
+    return [*sorted(standard), "", *sorted(others, key=lambda line: (line.startswith("from"), line))]
+
+
 def _unsaved(module: nn.Module) -> dict[str, torch.Tensor]:
     """Buffers that the state dict leaves out, and tensors that are no buffers."""
     saved = module.state_dict()
@@ -125,7 +121,13 @@ def _unsaved(module: nn.Module) -> dict[str, torch.Tensor]:
     return {**buffers, **plain_tensors(module)}
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(directory: str | Path) -> None:
+    """Refuse a folder that holds anything but an earlier export.
+
+    Raises:
+        FixError: it does.
+    """
+    folder = Path(directory)
     if folder.exists() and not folder.is_dir():
         raise FixError(f"{folder} is a file", hint="give a folder that does not exist yet")
     if folder.is_dir() and any(os.scandir(folder)) and not (folder / "state.pt").exists():

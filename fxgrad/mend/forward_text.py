@@ -10,6 +10,7 @@ import inspect
 import os
 import re
 import types
+from collections import namedtuple
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -41,11 +42,19 @@ def forward_lines(module: torch.fx.GraphModule, sites: Mapping[str, Site], defin
     body = _statements(module, definitions)
     lines = [f"    def forward({', '.join(['self', *_parameters(convention, definitions)])}):"]
     lines += [f"        {line}" for line in _inputs(module, convention, definitions)]
+    indent = " " * 8
     for node in module.graph.nodes:
-        if node.name in body:
+        if node.target is torch._C._set_grad_enabled:
+            # The graph switches by calls. As blocks they end also when something raises, and in the caller's mode.
+            opens = not node.args[0] and len(indent) == 8
+            lines += [f"{indent}with torch.no_grad():"] if opens else []
+            indent = " " * (8 if node.args[0] else 12)
+        elif node.name in body:
             site = sites.get(node.name) or node.meta.get("site")
-            lines += [f"        {line}" for line in _comment(site, lines)]
-            lines.append(f"        {body[node.name]}")
+            lines += [f"{indent}{line}" for line in _comment(site, lines)]
+            lines.append(f"{indent}{body[node.name]}")
+    if lines[-1].endswith("with torch.no_grad():"):
+        lines.append(f"{indent}pass")
     return [*lines, *(f"        {line}" for line in _outputs(module, convention, definitions))]
 
 
@@ -95,8 +104,8 @@ def _renamed(line: str, name: str, said: str) -> str:
 
 
 def _tidy(name: str, line: str) -> str:
-    """Switches of a mode return nothing worth a name."""
-    return line.removeprefix(f"{name} = ") if name.startswith(("_set_grad_enabled", "setattr", "setitem")) else line
+    """What is called for its effect needs no name."""
+    return line.removeprefix(f"{name} = ") if name.startswith(("setattr", "setitem")) else line
 
 
 def _check_attributes(module: torch.fx.GraphModule) -> None:
@@ -174,7 +183,7 @@ def _walk(structure: tree.Structure, place: str, places: dict[int, str], constan
 
 def _keys(branch: tree.Branch) -> list[str]:
     """How each child is reached: `[0]`, `['ids']`, `.x`."""
-    kind, context = branch.spec.type, branch.spec.context
+    kind, context = _kind(branch), branch.spec.context
     if kind in (list, tuple):
         return [f"[{index}]" for index in range(len(branch.children))]
     fields = getattr(kind, "_fields", None)
@@ -186,6 +195,11 @@ def _keys(branch: tree.Branch) -> list[str]:
     if keys is None or len(keys) != len(branch.children):
         raise FixError(f"an input of type {getattr(kind, '__name__', kind)} has no text", hint=_HINT)
     return [f"[{key!r}]" for key in keys]
+
+
+def _kind(branch: tree.Branch) -> Any:
+    """The type of a pytree node; torch files every named tuple under one."""
+    return branch.spec.context if branch.spec.type is namedtuple else branch.spec.type
 
 
 # ------------------------------------------------------------------------------------------------------------------- the output
@@ -209,7 +223,7 @@ def _built(structure: tree.Structure, results: list[str], definitions: Definitio
     if isinstance(structure, tree.Attributes):
         return _object(structure, results, definitions)
     parts = [_built(child, results, definitions) for child in structure.children]
-    kind = structure.spec.type
+    kind = _kind(structure)
     if kind is tuple:
         return f"({parts[0]},)" if len(parts) == 1 else f"({', '.join(parts)})"
     if kind is list:

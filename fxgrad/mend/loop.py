@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fxgrad.errors import FixError
@@ -21,9 +21,10 @@ from fxgrad.mend.proposal import Proposal
 from fxgrad.mend.proposals import proposals
 from fxgrad.mend.sheet import Sheet, apply, libcst, read, sheet
 from fxgrad.mend.trials import Server, Trials
-from fxgrad.mend.trouble import Trouble
+from fxgrad.mend.trouble import EVERY, Trouble
 from fxgrad.mend.unsafe import unsafe_proposals
 from fxgrad.records import Edit, Finding, Options, Safety, Site
+from fxgrad.report.record import is_selected
 from fxgrad.source.objects import origin
 
 _ROUNDS = 200
@@ -88,9 +89,21 @@ class MendResult:
         return patch.write(self.files)
 
 
-def mend(model: str | Subject, *, options: Options | None = None, limit: int = 600, server: Server | None = None) -> MendResult:
-    """Mend the source of a program. `options.unsafe` allows fixes that change numbers or intent; `limit`: seconds for one trial; `server`:
-    the process for trials, where several programs are mended one after the other.
+def mend(
+    model: str | Subject,
+    *,
+    options: Options | None = None,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    limit: int = 600,
+    server: Server | None = None,
+) -> MendResult:
+    """Mend the source of a program.
+
+    `options.unsafe` allows fixes that change numbers or intent; `options.rewrite="all"` mends every in-place operation of the user's forward,
+    also those that break nothing (item assignments stay as they are). `select`, `ignore`: prefixes of codes, as `Report.selected` takes
+    them; other findings are neither mended nor counted. `limit`: seconds for one trial; `server`: the process for trials, where several
+    programs are mended one after the other.
 
     Raises:
         FixError: LibCST is missing, or the program cannot be analysed.
@@ -100,7 +113,8 @@ def mend(model: str | Subject, *, options: Options | None = None, limit: int = 6
     options = options or Options()
     with contextlib.ExitStack() as stack:
         running = server or stack.enter_context(Server())
-        return _Session(stack.enter_context(Trials(subject, options, running, limit=limit)), options).run()
+        trials = stack.enter_context(Trials(subject, options, running, limit=limit))
+        return _Session(trials, options, tuple(select), tuple(ignore)).run()
 
 
 @dataclass(slots=True, eq=False)
@@ -109,6 +123,8 @@ class _Session:
 
     trials: Trials
     options: Options
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
     files: dict[str, Mended] = field(default_factory=dict)
     repairs: list[Repair] = field(default_factory=list)
     refused: dict[tuple[str, ...], Refusal] = field(default_factory=dict)
@@ -126,13 +142,14 @@ class _Session:
                 break
             state = self._attempt(state, trouble)
         changed = tuple(file for file in self.files.values() if file.text != file.stored.text)
-        gone = Counter(map(self._key_in_original, first.troubles)) - Counter(map(self._key, state.troubles))
+        wanted = tuple(trouble for trouble in first.troubles if self._is_selected(trouble.finding))
+        gone = Counter(map(self._key_in_original, wanted)) - Counter(map(self._key, state.troubles))
         return MendResult(
             files=changed,
             repairs=tuple(self.repairs),
             refused=tuple(self.refused.values()),
-            fixed=tuple(_taken(first.troubles, gone, self._key_in_original)),
-            remaining=tuple(finding for finding in state.findings if finding.severity != "note"),
+            fixed=tuple(_taken(wanted, gone, self._key_in_original)),
+            remaining=tuple(finding for finding in state.findings if self._is_selected(finding)),
             before=first.verdicts,
             after=state.verdicts,
         )
@@ -141,9 +158,13 @@ class _Session:
 
     def _open(self, state: Trial) -> Iterator[Trouble]:
         """Troubles not yet refused: writes in the order of the text, then the rest."""
-        listed = [t for t in state.troubles if t.finding.severity != "note"]
+        listed = [t for t in state.troubles if self._is_selected(t.finding)]
         order = sorted(listed, key=lambda t: (not t.is_write, _place(t.site)))
         return (trouble for trouble in order if self._key(trouble) not in self.refused)
+
+    def _is_selected(self, finding: Finding) -> bool:
+        """Whether it is to be mended, and counts: no note, and of a code that was asked for."""
+        return finding.severity != "note" and (finding.code == EVERY or is_selected(finding.code, self.select, self.ignore))
 
     def _attempt(self, state: Trial, trouble: Trouble) -> Trial:
         """The state after the first proposal that helps; the same state, and a refusal, where none does."""
@@ -164,7 +185,7 @@ class _Session:
 
     def _may_be_safe(self, trouble: Trouble) -> bool:
         """A proof needs numbers to compare with, and a finding whose remedy changes none that was right."""
-        return not self.unproved and trouble.is_write and trouble.finding.severity == "error"
+        return not self.unproved and trouble.is_write and (trouble.finding.severity == "error" or trouble.finding.code == EVERY)
 
     def _tried(self, state: Trial, trouble: Trouble, proposal: Proposal, safety: Safety) -> tuple[Trial | None, str]:
         """The trial of a proposal that helps, or None and what speaks against it."""

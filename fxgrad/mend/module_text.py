@@ -6,6 +6,8 @@ another is stored whole and loaded from the file beside. Not handled: hooks on l
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 from typing import Any
 
 import torch
@@ -143,14 +145,23 @@ def layer_call(layer: nn.Module) -> str | None:
     kind = type(layer)
     if getattr(nn, kind.__name__, None) is not kind:
         return None
-    arguments = layer.extra_repr()
-    try:
-        made = eval(f"nn.{kind.__name__}({arguments})", {"nn": nn, "torch": torch})
-    except Exception:
-        return None
-    if not _same(layer, made):
-        return None
-    return f"nn.{kind.__name__}({arguments})"
+    for arguments in (layer.extra_repr(), _settings(layer)):
+        call = f"nn.{kind.__name__}({arguments})"
+        # A guess: what the constructor makes of it is up to that. On the meta device it draws no random numbers.
+        with contextlib.suppress(Exception), torch.device("meta"):
+            if _same(layer, eval(call, {"nn": nn, "torch": torch})):
+                return call
+    return None
+
+
+def _settings(layer: nn.Module) -> str:
+    """The constructor's arguments as the layer's attributes of the same names have them, defaults left out."""
+    found = []
+    for name, parameter in inspect.signature(type(layer)).parameters.items():
+        value = vars(layer).get(name)
+        if isinstance(value, int | float | str | bool) and value != parameter.default:
+            found.append(f"{name}={value!r}")
+    return ", ".join(found)
 
 
 def _same(one: nn.Module, other: nn.Module) -> bool:

@@ -12,10 +12,13 @@ from typing import Any, Literal
 
 from fxgrad.facts import observe
 from fxgrad.records import Facts, Finding, NodeFact, Site
-from fxgrad.trace import Program, run
+from fxgrad.source.objects import origin
+from fxgrad.trace import Program, Run, run
 
 # Findings about a write: those that an edit of the writing line can mend.
 WRITES = frozenset({"FXG201", "FXG202", "FXG203", "FXG204", "FXG205"})
+EVERY = "all"  # stands where a code does, of a write that breaks nothing and is to go all the same
+_KEPT = frozenset({"Tensor.__setitem__", "Tensor.requires_grad_", "Tensor.detach_", "Tensor.retain_grad", "Tensor.zero_grad"})
 _NO_OUT = "functions with out=... arguments don't support automatic differentiation"
 
 Built = Callable[[Any], tuple[Site, ...]]  # where a module was built, innermost frame first
@@ -62,10 +65,34 @@ def troubles(findings: Iterable[Finding], program: Program, values: str, built: 
     if not any(map(_may_write, findings)):
         return tuple(Trouble(finding) for finding in findings)
     watched = run(program, values=values, backward=False, watch_saves=True)
-    facts = observe(watched)
-    modules = dict(program.root.named_modules())
-    owners = {n.name: modules.get(str(n.target)) for n in watched.recorder.graph.nodes if n.op == "call_module"}
+    facts, owners = observe(watched), _owners(program, watched)
     return tuple(_described(finding, facts, owners, built) for finding in findings)
+
+
+def _owners(program: Program, watched: Run) -> dict[str, Any]:
+    """The module that each call of one calls, by node name."""
+    modules = dict(program.root.named_modules())
+    return {n.name: modules.get(str(n.target)) for n in watched.recorder.graph.nodes if n.op == "call_module"}
+
+
+def every_write(found: Iterable[Trouble], program: Program, values: str, built: Built) -> tuple[Trouble, ...]:
+    """The in-place operations of the user's forward that no trouble in `found` is about, one for each place.
+
+    Item assignments are left out: Python has no out-of-place way to write them.
+    """
+    watched = run(program, values=values, backward=False)
+    facts, owners = observe(watched), _owners(program, watched)
+    made: dict[Site, Trouble] = {}
+    known = {trouble.site for trouble in found}
+    for node in facts.nodes:
+        site, owner = node.site, owners.get(node.name)
+        if not node.writes or site is None or site in known or site in made or origin(site.file) != "user" or node.phase != "forward":
+            continue
+        if node.target in _KEPT or (owner is not None and not getattr(owner, "inplace", False)):
+            continue
+        finding = Finding(EVERY, "in-place-write", "warning", f"`{node.target}` writes in place", site, (), (), None)
+        made[site] = Trouble(finding, stack=node.stack, operation=node.target, built=built(owner) if owner is not None else ())
+    return tuple(made.values())
 
 
 def _may_write(finding: Finding) -> bool:

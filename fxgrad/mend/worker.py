@@ -29,7 +29,7 @@ import torch
 from fxgrad.api import analyze
 from fxgrad.mend.job import Job, Trial
 from fxgrad.mend.measure import Numbers, Step, as_double, difference, forward_only, measure, seed
-from fxgrad.mend.trouble import troubles
+from fxgrad.mend.trouble import every_write, troubles
 from fxgrad.records import Site
 from fxgrad.sites import sites_of, user_spots
 from fxgrad.trace import program
@@ -141,6 +141,8 @@ def _analysed(job: Job, threads: int) -> Trial:
         target = program(step.model, step.inputs, step.loss, step.optimizer)
         findings = (*report.findings, *report.notes)
         found = troubles(findings, target, report.values, _built_at)
+        if job.options.rewrite == "all":
+            found += every_write(found, target, report.values, _built_at)
         trial = Trial(verdicts=dict(report.verdicts), troubles=found, files=_files(target))
         if not job.prove or not _is_measurable(step):
             return replace(trial, unproved="the model is too large, or has no values, to be run for a proof")

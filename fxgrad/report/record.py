@@ -74,8 +74,8 @@ class Report:
         ignore=["FXG1"]` keeps FXG103. Verdicts stay as they are.
         """
         chosen, refused = tuple(select), tuple(ignore)
-        findings = tuple(f for f in self.findings if _is_selected(f.code, chosen, refused))
-        notes = tuple(f for f in self.notes if _is_selected(f.code, chosen, refused))
+        findings = tuple(f for f in self.findings if is_selected(f.code, chosen, refused))
+        notes = tuple(f for f in self.notes if is_selected(f.code, chosen, refused))
         left_out = len(self.findings) + len(self.notes) - len(findings) - len(notes)
         return replace(self, findings=findings, notes=notes, deselected=self.deselected + left_out)
 
@@ -106,7 +106,8 @@ def _order(finding: Finding) -> tuple[Any, ...]:
     return _SEVERITIES.index(finding.severity), finding.code, site is None, place, finding.parameters
 
 
-def _is_selected(code: str, select: tuple[str, ...], ignore: tuple[str, ...]) -> bool:
+def is_selected(code: str, select: tuple[str, ...], ignore: tuple[str, ...]) -> bool:
+    """Whether the longer of two prefixes that fit a code is in `select` (none given: all fit)."""
     for_it = max((len(prefix) for prefix in select if code.startswith(prefix)), default=-1 if select else 0)
     against = max((len(prefix) for prefix in ignore if code.startswith(prefix)), default=-1)
     return for_it > against

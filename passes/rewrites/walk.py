@@ -95,10 +95,20 @@ class Walk:
 
     def run(self) -> torch.fx.Graph:
         for node in self.old.nodes:
+            last = next(reversed(self.graph.nodes), None)
             self._visit(node)
+            self._place(node, last)
         self._sweep()
         self.graph.set_codegen(self.old._codegen)
         return self.graph
+
+    def _place(self, node: torch.fx.Node, last: torch.fx.Node | None) -> None:
+        """What was made for a node stands for the same line of the user's (`meta["site"]`, where whoever made the graph noted it)."""
+        site = node.meta.get("site")
+        for made in reversed(self.graph.nodes) if site is not None else ():
+            if made is last:
+                break
+            made.meta.setdefault("site", site)
 
     # ------------------------------------------------------------------ values
 
