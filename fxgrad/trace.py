@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType
@@ -231,6 +232,7 @@ def _kept_gradients(root: nn.Module) -> Iterator[None]:
 
 def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradients: bool) -> None:
     recorder, target = result.recorder, result.program
+    hooks = _saved_tensors_hooks()
     try:
         with torch._C.DisableTorchFunction():
             _bind_parameters(recorder)
@@ -249,11 +251,11 @@ def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradie
                 with torch._C.DisableTorchFunction():
                     _watch_gradients(result)
             _backward(result, loss)
-    except NeedsValue:
-        raise
-    except (KeyboardInterrupt, SystemExit, TraceError):
+    except (NeedsValue, KeyboardInterrupt, SystemExit, TraceError) as error:
+        _leave_contexts(error, hooks)
         raise
     except Exception as error:
+        _leave_contexts(error, hooks)
         _check_needs_value(error, recorder)
         _refuse_captured_whole(error)
         result.exception = error
@@ -261,6 +263,20 @@ def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradie
     finally:
         result.returns.update(_returns(recorder))
         recorder.frames.clear()
+
+
+def _saved_tensors_hooks() -> Any:
+    return torch._C._autograd._top_saved_tensors_default_hooks(True)
+
+
+def _leave_contexts(error: BaseException, hooks: Any) -> None:
+    """End what the frames of an error still hold open, where that is hooks on saved tensors: a checkpoint of torch 2.11 keeps its own in a
+    suspended generator for as long as somebody holds the error, and all that autograd saves until then would go through them.
+    """
+    cause: BaseException | None = error
+    while cause is not None and _saved_tensors_hooks() != hooks:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
 
 
 def _returns(recorder: Recorder) -> dict[str, Site]:
@@ -453,11 +469,11 @@ def _history_spots(recorder: Recorder) -> tuple[Any, ...]:
 
 def _spots(error: BaseException) -> tuple[Any, ...]:
     spots = []
-    traceback = error.__traceback__
-    while traceback is not None:
-        if is_user_code(traceback.tb_frame.f_code.co_filename):
-            spots.append((traceback.tb_frame.f_code, traceback.tb_lasti))
-        traceback = traceback.tb_next
+    entry = error.__traceback__
+    while entry is not None:
+        if is_user_code(entry.tb_frame.f_code.co_filename):
+            spots.append((entry.tb_frame.f_code, entry.tb_lasti))
+        entry = entry.tb_next
     return tuple(reversed(spots))
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import warnings
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 from torch import nn
 
 from fxgrad import intercept, regions
+from fxgrad.recorder import NeedsValue
 from fxgrad.trace import Run, program, run
 
 HISTORY: list[Any] = []
@@ -266,6 +268,29 @@ def test_the_picture_sees_a_forward_without_a_recorder() -> None:
     changed = set(_differences(before, _picture(model, x, optimizer)))
     HISTORY.clear()
     assert changed == {"tensors", "attributes", "registries", "containers", "sets", "array", "plain", "globals", "generator", "random"}
+
+
+@pytest.mark.parametrize("values", ["fake", "real"])
+def test_an_error_leaves_no_hooks_on_what_autograd_saves(values: str) -> None:
+    """As torch 2.11's checkpoint does, which suspends a generator inside its hooks and never resumes it after an error."""
+
+    def hooked() -> Iterator[None]:
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):
+            yield
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        region = hooked()
+        next(region)
+        return (x * x.sum().item()).view(7)  # asks for a value; given one, the view fails
+
+    top = torch._C._autograd._top_saved_tensors_default_hooks
+    if values == "fake":
+        with pytest.raises(NeedsValue) as caught:
+            run(program(forward, (torch.ones(2, requires_grad=True),), None), values="fake")
+        assert caught.value.__traceback__ is not None
+    else:
+        assert run(program(forward, (torch.ones(2, requires_grad=True),), None), values="real").exception is not None
+    assert top(True) is None
 
 
 def test_other_threads_are_not_recorded() -> None:
