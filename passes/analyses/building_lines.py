@@ -18,8 +18,8 @@ from fxgrad.source.parsing import Source, load, nodes, site_of
 def building_site(facts: Facts, context: Context, node: NodeFact) -> Site | None:
     """Where the module of a step is built, if it stands in a Sequential."""
     path = next((call.path for call in facts.calls if set(call.values) & set(node.makes) and call.type == node.target), None)
-    if node.kind == "op":
-        path = node.module  # watched: the operation that the module ran, under the line that called the container
+    if node.kind == "op" and any(call.path == node.module and call.site == node.site for call in facts.calls):
+        path = node.module  # watched: the operation that the module ran, on the line that called the container (not in a hook's)
     if not path:
         return None
     modules = dict(context.model.named_modules())
