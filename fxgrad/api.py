@@ -41,10 +41,10 @@ def analyze(
         TraceError: the program needs a value that the inputs do not have, or cannot be recorded.
     """
     target = program(model, inputs, loss, optimizer)
-    caller = caller_file()
-    intent = intent_for(source_files(target, caller))
+    files = source_files(target, caller_file())
+    intent = intent_for(files)
     wanted = expect if expect is not None else (intent.expect or None)
-    diagnosis = diagnose(target, expect=wanted, options=options or Options(), caller=caller)
+    diagnosis = diagnose(target, expect=wanted, options=options or Options(), files=files)
     heard = hear(diagnosis.findings, intent, diagnosis.files)
     run = diagnosis.run
     return Report(

@@ -18,12 +18,13 @@ from fxgrad.facts import observe
 from fxgrad.hidden import reveal
 from fxgrad.leaks import confirm_leaks
 from fxgrad.passes import RULES
-from fxgrad.passes.analyses import causes
+from fxgrad.passes.analyses import causes, optimizers
 from fxgrad.passes.analyses.hidden_writes import has_hidden_writes
 from fxgrad.recorder import NeedsValue
 from fxgrad.records import Context, Facts, Finding, Fix, Options, ParameterFact, Verdict
 from fxgrad.sites import site_of
 from fxgrad.source import files_of
+from fxgrad.switches import settled_heap
 from fxgrad.trace import Program, Run, run
 
 # Above this many elements (parameters and inputs) one real step costs more than a fake one, and a copy of the model is felt.
@@ -44,23 +45,25 @@ class Diagnosis:
     files: tuple[str, ...]
 
 
-def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options, caller: str | None) -> Diagnosis:
-    """Analyse one program.
+def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options, files: tuple[str, ...]) -> Diagnosis:
+    """Analyse one program; `files` are its `source_files`.
 
     Raises:
         InputError: the inputs do not fit, or `expect` names no parameter.
         TraceError: a value is needed and there is none.
     """
     expected, explicit = _expected(program, expect)
-    main, values = _run(program, options)
-    _refuse_misfit(main)
-    program, main = _opened(program, main, values)
-    explored = explore(program, main, values=values, limit=options.max_paths)
-    main = explored.main
-    explored = reveal(program, explored, observe(main), values, options.max_paths)
-    facts = confirm_leaks(program, explored, confirm_zeros(program, main, observe(main), values), values)
+    with settled_heap():
+        main, values = _run(program, options)
+        _refuse_misfit(main)
+        program, main = _opened(program, main, values)
+        explored = explore(program, main, values=values, limit=options.max_paths)
+        main = explored.main
+        seen = observe(main)
+        explored = reveal(program, explored, seen, values, options.max_paths)
+        facts = confirm_leaks(program, explored, confirm_zeros(program, main, seen, values), values)
+        watched, hazards = _watched(program, main, facts, values), _hazards(program, main, facts, values)
     verdicts = _verdicts(facts, explored.undecided)
-    files = source_files(program, caller)
     context = Context(
         model=program.root,
         loss=program.loss,
@@ -74,10 +77,11 @@ def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options
             frozenset(n for n, v in verdicts.items() if v == "branch"),
             frozenset(main.recorder.decisions[i].node for i in explored.deciding),
         ),
-        watched=_watched(program, main, facts, values),
-        hazards=_hazards(program, main, facts, values),
+        watched=watched,
+        hazards=hazards,
         branches=explored.branches,
     )
+    context = replace(context, held=optimizers.compare(facts, context))
     found = [finding for rule in RULES for finding in rule.check(facts, context)]
     if facts.error is not None and not any(f.severity == "error" for f in found):
         found.append(unexplained(facts))

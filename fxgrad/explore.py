@@ -172,6 +172,8 @@ def confirm_zeros(program: Program, main: Run, facts: Facts, values: str, *, uns
         parameters = tuple(replace(p, gradient="zero") if p.name in dead else p for p in facts.parameters)
         return replace(facts, parameters=parameters) if dead else facts
     zeros = {p.name for p in facts.parameters if p.gradient == "zero"}
+    if not zeros:
+        return facts
     for seed, how in UNSETTLED_DRAWS if unsettle else SECOND_DRAWS:
         if not zeros:
             break

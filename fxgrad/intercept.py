@@ -27,7 +27,6 @@ from fxgrad.observations import Slot
 from fxgrad.recorder import Recorder
 from fxgrad.records import NodeKind
 from fxgrad.regions import opaque, passes
-from fxgrad.sites import user_spots
 
 
 @contextlib.contextmanager
@@ -136,14 +135,17 @@ def _script_module_call(recorder: Recorder, module: Any, path: str | None, origi
 
 
 def _inlined_call(recorder: Recorder, module: nn.Module, path: str | None, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    spots = recorder.spots_from(sys._getframe(1))
     recorder.path_stack.append(path if path is not None else recorder.path_stack[-1])
+    recorder.anchors.append((sys._getframe(), spots))
     try:
         out = original(module, *args, **kwargs)
         regions.legacy_hooks(recorder, module, out)
     finally:
         recorder.path_stack.pop()
+        recorder.anchors.pop()
     if path != "":
-        _note_call(recorder, module, path or "", out, user_spots(sys._getframe(1), recorder.boundary))
+        _note_call(recorder, module, path or "", out, spots)
     return out
 
 
@@ -255,7 +257,7 @@ def _new_variable(recorder: Recorder) -> Callable[..., Any]:
 def _new_leaf(recorder: Recorder, slot: Slot, made: torch.Tensor, target: str) -> torch.Tensor:
     if made is slot.tensor:
         return made
-    spots = user_spots(sys._getframe(1), recorder.boundary)
+    spots = recorder.spots_from(sys._getframe(1))
     with torch._C.DisableTorchFunction():
         node = _leaf_node(recorder, slot, made)
         step = recorder.add_step(node, "leaf", target, spots)
@@ -307,6 +309,6 @@ def _from_numpy(recorder: Recorder) -> Callable[..., Any]:
         if passes(recorder):
             return made
         with torch._C.DisableTorchFunction():
-            return recorder.entered(made, "torch.from_numpy", user_spots(sys._getframe(1), recorder.boundary))
+            return recorder.entered(made, "torch.from_numpy", recorder.spots_from(sys._getframe(1)))
 
     return from_numpy

@@ -16,7 +16,7 @@ import operator
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from types import CodeType, FunctionType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ from fxgrad.codegen import Closure
 from fxgrad.nudges import Nudge, mask_shape, selecting_all, selects, selects_nothing
 from fxgrad.observations import NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step, copied, version_of
 from fxgrad.records import Phase
-from fxgrad.sites import Spot, site_of, user_frames, user_spots
+from fxgrad.sites import Anchor, Spot, site_of, user_frames, user_spots
 from fxgrad.standins import StandIns, is_fake
 from fxgrad.symbols import Origin, SymbolicFloat, SymbolicInt
 from fxgrad.world import Reach
@@ -77,6 +77,7 @@ class Recorder(TorchFunctionMode):
         self.frozen: list[tuple[str, tuple[Spot, ...]]] = []
         self.externals: dict[int, tuple[torch.Tensor, int]] = {}
         self.path_stack: list[str] = [""]
+        self.anchors: list[Anchor] = []  # one per inlined module call
         self.hidden: list[dict[int, tuple[torch.Tensor, Slot]]] = []
         self.current: Step | None = None
         self.frames: dict[int, Any] = {}
@@ -104,7 +105,11 @@ class Recorder(TorchFunctionMode):
             # Kept for its last instruction: a frame that has returned still knows by which statement.
             for user in user_frames(frame, self.boundary):
                 self.frames[id(user)] = user
-        return user_spots(frame, self.boundary)
+        return self.spots_from(frame)
+
+    def spots_from(self, frame: FrameType) -> tuple[Spot, ...]:
+        """The user's frames from `frame` outwards. Of the deep stack of a big model only what is inside the current module is walked."""
+        return user_spots(frame, self.boundary, self.anchors[-1] if self.anchors else None)
 
     def add_step(self, node: torch.fx.Node, kind: str, target: str, spots: tuple[Spot, ...]) -> Step:
         """Start the observation of a node."""
@@ -463,7 +468,12 @@ class Recorder(TorchFunctionMode):
         if name == "__set__":
             return self.graph.call_function(setattr, (args[0], func.__self__.__name__, args[1]))
         op, target = calls.graph_target(func, name)
-        return self.graph.create_node(op, target, args, kwargs)
+        node = self.graph.create_node(op, target)  # the arguments after: given here, torch walks them twice, once for a warning
+        if args:
+            node.args = args
+        if kwargs:
+            node.kwargs = kwargs
+        return node
 
     def finish(self, step: Step, slots: Sequence[Slot], out: Any, *, keep: bool) -> None:
         """Bind what a node returned and wrote; drop the node where it did neither."""

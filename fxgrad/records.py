@@ -291,3 +291,4 @@ class Context:
     watched: Facts | None = None  # a second run with backward watched, where a gradient was lost on an open way
     hazards: Facts | None = None  # a second run with saved tensors watched, where something was overwritten
     branches: tuple[Branch, ...] = ()  # the other outcomes of data-dependent decisions
+    held: Any = None  # fxgrad.passes.analyses.optimizers.Held of the optimizers given; None where none was

@@ -23,7 +23,6 @@ from fxgrad import codegen
 from fxgrad.observations import Slot, Step
 from fxgrad.recorder import Recorder
 from fxgrad.records import NodeKind
-from fxgrad.sites import user_spots
 
 Hidden = dict[int, tuple[torch.Tensor, Slot]]
 
@@ -43,7 +42,7 @@ def opaque(
     kwargs: Any,
 ) -> tuple[Any, Step, Hidden]:
     """Run a region as one node: arguments swapped, nothing inside recorded, its hidden reads and writes noted."""
-    spots = user_spots(sys._getframe(2), recorder.boundary)
+    spots = recorder.spots_from(sys._getframe(2))
     with torch._C.DisableTorchFunction():
         (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = recorder.converted(args, kwargs)
         node = make_node(node_args, node_kwargs)
@@ -82,7 +81,7 @@ def _enter(recorder: Recorder, original: Callable[..., Any], node: Callable[[Rec
         if not passes(recorder) and not torch._jit_internal.is_scripting():
             made = node(recorder, self)
             recorder.entered_regions.setdefault(id(self), []).append(made)
-            recorder.add_step(made, "region", type(self).__name__, user_spots(sys._getframe(1), recorder.boundary))
+            recorder.add_step(made, "region", type(self).__name__, recorder.spots_from(sys._getframe(1)))
         return out
 
     return __enter__

@@ -27,6 +27,7 @@ _PASSES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 _STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 
 Spot = tuple[CodeType, int]  # a code object and the instruction it stands at
+Anchor = tuple[FrameType, tuple[Spot, ...]]  # a frame that waits for those inside it, and the user frames outside it
 
 
 @functools.cache
@@ -53,11 +54,14 @@ def _is_user(code: CodeType) -> bool:
     return known[0]
 
 
-def user_spots(frame: FrameType | None, boundary: CodeType | None = None) -> tuple[Spot, ...]:
-    """The user frames from `frame` outwards, innermost first, up to the frame that runs `boundary`."""
-    spots = []
+def user_spots(frame: FrameType | None, boundary: CodeType | None = None, anchor: Anchor | None = None) -> tuple[Spot, ...]:
+    """The user frames from `frame` outwards, innermost first, up to the frame that runs `boundary`; what lies outside `anchor` is known."""
+    spots: list[Spot] = []
     known = _user_codes
+    anchored = anchor[0] if anchor is not None else None
     while frame is not None:
+        if frame is anchored and anchor is not None:
+            return (*spots, *anchor[1])
         code = frame.f_code
         if code is boundary:
             break

@@ -6,6 +6,7 @@ Noted when a run begins and put back when it ends, however it ends. Device setti
 from __future__ import annotations
 
 import contextlib
+import gc
 import random
 import sys
 import warnings
@@ -103,3 +104,19 @@ def _interpreter_state() -> Iterator[None]:
         sys.setrecursionlimit(limit)
         sys.path[:] = path
         sys.stdout, sys.stderr = streams
+
+
+@contextlib.contextmanager
+def settled_heap() -> Iterator[None]:
+    """The objects there are now stay out of garbage collection: a run makes enough new ones to set off passes over all that was imported.
+
+    A user who has frozen objects (`gc.freeze`) keeps them so, and then nothing is done here.
+    """
+    if gc.get_freeze_count():
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -26,6 +26,7 @@ _FOLDERS = (os.path.dirname(torch.__file__), _PACKAGE, os.path.join(_PACKAGE, "p
 _LEFT_OUT = tuple(os.path.join(os.path.realpath(folder), "") for folder in _FOLDERS)
 _STANDARD = os.path.join(os.path.realpath(sysconfig.get_path("stdlib")), "")
 _NOTEBOOK_CELLS = ("<ipython-input", "<python-input")
+_ATOMS = frozenset((bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Tensor, torch.nn.Parameter))
 _LARGEST_CONTAINER = 10_000  # a longer list holds data, not layers
 
 Origin = Literal["user", "installed", "none"]
@@ -57,7 +58,7 @@ def files_of(*objects: object) -> tuple[str, ...]:
     pending = list(reversed(objects))
     while pending:
         item = pending.pop()
-        if id(item) in seen:
+        if type(item) in _ATOMS or id(item) in seen:
             continue
         seen[id(item)] = item
         found.update(dict.fromkeys(_files(item)))

@@ -18,7 +18,7 @@ from fxgrad.api import LISTED_NOTES
 from fxgrad.check import unexplained
 from fxgrad.intent import hear, intent_for
 from fxgrad.passes import RULES
-from fxgrad.passes.analyses import causes, cuts
+from fxgrad.passes.analyses import causes, cuts, optimizers
 from fxgrad.passes.analyses.causes import Causes
 from fxgrad.records import Context, Facts, Finding, Fix, ParameterFact, Saved, Site, Verdict
 from fxgrad.report import Report
@@ -144,7 +144,7 @@ def _causes(watched: Watched) -> Causes:
 def _context(seen: Seen, root: nn.Module, watched: Watched, verdicts: Mapping[str, Verdict], saved: Sequence[Saved]) -> Context:
     facts = watched.facts
     lost = any(p.requires_grad and (p.gradient == "zero" or (p.gradient == "none" and _is_live(facts, p))) for p in facts.parameters)
-    return Context(
+    context = Context(
         model=root,
         loss=None,
         optimizer=_together(seen, root) if seen.optimizers else None,
@@ -156,6 +156,7 @@ def _context(seen: Seen, root: nn.Module, watched: Watched, verdicts: Mapping[st
         watched=watched.delivered if lost else None,
         hazards=facts if saved else None,
     )
+    return replace(context, held=optimizers.compare(facts, context))
 
 
 def _is_live(facts: Facts, parameter: ParameterFact) -> bool:

@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses.optimizer_lines import construction_site
-from fxgrad.passes.analyses.optimizers import Held, compare
+from fxgrad.passes.analyses.optimizers import Held
 from fxgrad.passes.analyses.wording import listed
 from fxgrad.records import Context, Facts, Finding, Fix
 
@@ -42,7 +42,7 @@ SEVERITY = "warning"
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding for all that are missing; where stale tensors stand in their place, that is FXG302's."""
-    held = compare(facts, context)
+    held: Held | None = context.held
     if held is None or not held.missing or held.stale:
         return
     certain = bool(held.empty) or held.twin or (context.explicit and bool(context.expected.intersection(held.missing)))

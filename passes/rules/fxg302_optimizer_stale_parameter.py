@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses.optimizer_lines import construction_site, replacing_site
-from fxgrad.passes.analyses.optimizers import Held, compare
+from fxgrad.passes.analyses.optimizers import Held
 from fxgrad.passes.analyses.wording import listed
 from fxgrad.records import Context, Facts, Finding, Fix, Step
 
@@ -40,7 +40,7 @@ SEVERITY = "warning"
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding for all stale tensors; its place is the statement that replaced them, else the one that built the optimizer."""
-    held = compare(facts, context)
+    held: Held | None = context.held
     if held is None or not held.stale:
         return
     names = held.missing or _tied(context, held)
