@@ -31,7 +31,7 @@ def batches() -> Any:
 
 
 def lightning_parts() -> tuple[Any, Any]:
-    lightning = pytest.importorskip("lightning.pytorch", reason="Lightning is not installed")
+    lightning = pytest.importorskip("pytorch_lightning", reason="Lightning is not installed")
     from fxgrad.integrations.lightning import GradientFlow
 
     return lightning, GradientFlow
