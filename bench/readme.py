@@ -29,7 +29,7 @@ def output(command: str) -> str:
     words = words.replace("python ", f"{sys.executable} ", 1) if words.startswith("python ") else words
     environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "PYTHONPATH": str(ROOT), "TRANSFORMERS_VERBOSITY": "error"}
     done = subprocess.run(words, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    text = re.sub(r"\S*/site-packages/", "site-packages/", done.stdout + done.stderr)
+    text = re.sub(r"[^\s(]*/site-packages/", "site-packages/", done.stdout + done.stderr)
     # Where packages lie is this machine's own affair, and so is the width of a column that shows it.
     return re.sub(r"-{20,}", "-" * 20, text).rstrip() + "\n"
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.fx.graph
 import torch.fx.node
+from torch._subclasses.fake_tensor import FakeTensor
 
 from fxgrad.errors import TraceError
 from fxgrad.records import Site
@@ -122,8 +123,13 @@ def named(function: Any, name: str) -> Callable[..., Any]:
     return call
 
 
+_FAKE_TOLIST = FakeTensor.tolist.__code__  # reads item by item
+
+
 def spoken(name: str) -> str:
     """How a person would write the call that reads a value."""
+    if name == "item" and any(frame.f_code is _FAKE_TOLIST for frame, _ in traceback.walk_stack(None)):
+        name = "tolist"
     known = {"__float__": "float()", "__int__": "int()", "__index__": "an index", "__array__": "NumPy", "__bool__": "a condition"}
     return known.get(name) or (f"`.{name}()`" if name in ("item", "tolist", "numpy") else f"`{name.strip('_')}`")
 
@@ -204,6 +210,27 @@ def run_backward(
     )
 
 
+_TORCHS_OWN = ("aten", "prims", "prim", "_C")
+_AUTOGRAD_KEYS = ("Autograd", "AutogradCPU", "AutogradCUDA", "AutogradOther", "CompositeImplicitAutograd")
+
+
+def custom_operator(target: str) -> str | None:
+    """`space::name` of the custom operator that a step calls, by the step's target; None for anything else, torch's own included."""
+    head, _, path = target.partition("torch._ops.")
+    space, _, name = path.partition(".")
+    if head or not name or space in _TORCHS_OWN:
+        return None
+    return f"{space}::{name.removesuffix('.default')}"
+
+
+def has_formula(operator: str) -> bool:
+    """Whether the dispatcher has an autograd kernel for it. Without one torch runs the plain kernel and warns in backward."""
+    try:
+        return any(torch._C._dispatch_has_kernel_for_dispatch_key(operator, key) for key in _AUTOGRAD_KEYS)
+    except RuntimeError:  # gone since the run: nothing is known
+        return True
+
+
 def numel(tensor: torch.Tensor) -> int:
     """`Tensor.numel` as a graph target."""
     return tensor.numel()
@@ -231,4 +258,10 @@ def finish_fake_write(name: str, args: Sequence[Any], versions: Mapping[int, int
         )
 
 
-_LAX = frozenset(["fill_", "zero_", "masked_fill_", "detach_", "requires_grad_", "t_", "transpose_", "squeeze_", "unsqueeze_", "resize_"])
+# Run on an expanded tensor each (torch 2.13): these do not ask whether elements share memory.
+_LAX = frozenset(
+    [
+        *("fill_", "zero_", "masked_fill_", "index_fill_", "index_put_", "tril_", "triu_"),
+        *("detach_", "requires_grad_", "t_", "transpose_", "squeeze_", "unsqueeze_", "resize_"),
+    ]
+)

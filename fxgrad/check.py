@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from fxgrad.errors import InputError, TraceError
-from fxgrad.explore import confirm_zeros, explore, outcomes
+from fxgrad.explore import Explored, confirm_zeros, explore, outcomes, without_gradient
 from fxgrad.facts import observe
 from fxgrad.hidden import reveal
 from fxgrad.leaks import confirm_leaks
@@ -54,10 +54,7 @@ def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options
     """
     expected, explicit = _expected(program, expect)
     with settled_heap():
-        main, values = _run(program, options)
-        _refuse_misfit(main)
-        program, main = _opened(program, main, values)
-        explored = explore(program, main, values=values, limit=options.max_paths)
+        program, explored, values = _explored(program, options)
         main = explored.main
         seen = observe(main)
         explored = reveal(program, explored, seen, values, options.max_paths)
@@ -161,22 +158,39 @@ def _expected(program: Program, expect: Iterable[str] | None) -> tuple[frozenset
     return frozenset(chosen), True
 
 
-def _run(program: Program, options: Options) -> tuple[Run, str]:
-    """One run on the values that the options and the program ask for."""
+def _explored(program: Program, options: Options) -> tuple[Program, Explored, str]:
+    """Every path, on the values that the options and the program ask for; the program with its checkpoints opened where they can be."""
     values = options.values
     if values == "auto":
         values = "real" if _cheap_and_real(program) else "fake"
     try:
-        return run(program, values=values), values
+        return (*_paths(program, values, options.max_paths), values)
     except NeedsValue as need:
-        site = site_of(need.spots[0]) if need.spots else None
         if values == "fake" and options.values == "auto" and _has_data(program):
-            return run(program, values="real"), "real"
+            return (*_paths(program, "real", options.max_paths), "real")
+        site = site_of(need.spots[0]) if need.spots else None
         if _has_data(program):
             raise TraceError(f"{need.what}, and fake tensors have none", site=site, hint='use Options(values="real")') from None
         raise TraceError(
             f"{need.what}, and the model or its inputs have none", site=site, hint="pass real tensors (not fake or meta ones)"
         ) from None
+
+
+def _paths(program: Program, values: str, limit: int) -> tuple[Program, Explored]:
+    main = run(program, values=values)
+    _refuse_misfit(main)
+    program, main = _opened(program, main, values)
+    explored = explore(program, main, values=values, limit=limit)
+    if explored.unseen is not None and _may_hide_the_truth(program, explored.main):
+        raise explored.unseen
+    return program, explored
+
+
+def _may_hide_the_truth(program: Program, main: Run) -> bool:
+    """Whether an outcome that could not be followed may be the one that trains. Where nothing has data, what was seen is all there is."""
+    if main.error is not None and main.error.phase == "forward":
+        return True
+    return _has_data(program) and (main.error is not None or bool(without_gradient(main)))
 
 
 def _tensors(program: Program) -> Iterable[torch.Tensor]:

@@ -29,6 +29,7 @@ _DECIDES = re.compile(r"\b(if|elif|while|assert|max|min|sorted)\b")
 FRUITLESS_PER_LINE = 3  # turns in a row that change no parameter's gradient: a loop that waits, a log line
 _Draw = tuple[int, Literal["", "moved", "drawn"]]
 FEWEST, STEPS, ELEMENTS = 6, 60_000, 400_000_000  # runs at least; steps and parameters' elements to run over in one search
+ROUNDING = 16  # epsilons: a gradient of a loss of about 1 that is smaller, where the first draw gave exact zeros, is rounding
 SECOND_DRAWS: tuple[_Draw, ...] = ((1, ""), (2, ""))  # seeds, and what becomes of constant parameters
 UNSETTLED_DRAWS: tuple[_Draw, ...] = ((1, "moved"), (2, "drawn"), (3, "drawn"))
 
@@ -36,7 +37,8 @@ UNSETTLED_DRAWS: tuple[_Draw, ...] = ((1, "moved"), (2, "drawn"), (3, "drawn"))
 @dataclass(frozen=True, slots=True)
 class Explored:
     """`main`: the run that the inputs take (the first that does not raise, where they decide nothing); `undecided`: parameters whose
-    gradient depends on a decision; `deciding`: the numbers of the decisions of `main` that change the loss."""
+    gradient depends on a decision; `deciding`: the numbers of the decisions of `main` that change the loss; `unseen`: an outcome that
+    could not be followed, because it reads a value and there is none."""
 
     main: Run
     branches: tuple[Branch, ...]
@@ -44,6 +46,7 @@ class Explored:
     paths: int
     cut_off: bool
     deciding: frozenset[int] = frozenset()
+    unseen: NeedsValue | None = None
 
 
 def affordable(main: Run, limit: int) -> int:
@@ -64,7 +67,7 @@ def explore(program: Program, main: Run, *, values: str, limit: int) -> Explored
     queue = deque(_turns(main, 0))
     turns: Counter[object] = Counter()
     fruitless: Counter[object] = Counter()
-    paths, cut_off = 1, False
+    paths, cut_off, unseen = 1, False, None
     tried: list[tuple[_Turn, Run]] = []
     while queue:
         if paths >= limit:
@@ -79,7 +82,8 @@ def explore(program: Program, main: Run, *, values: str, limit: int) -> Explored
             continue
         try:
             other = run(program, values=values, forced=turn.prefix)
-        except NeedsValue:
+        except NeedsValue as need:
+            unseen = unseen or need
             continue
         paths += 1
         turns[line] += 1
@@ -90,7 +94,7 @@ def explore(program: Program, main: Run, *, values: str, limit: int) -> Explored
             continue
         if other.error is None:
             tried.append((turn, other))
-    return _compared(program, values, main, tried, paths, cut_off)
+    return replace(_compared(program, values, main, tried, paths, cut_off), unseen=unseen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +183,19 @@ def confirm_zeros(program: Program, main: Run, facts: Facts, values: str, *, uns
             break
         other = run(program, values="real", forced=outcomes(main), noise=seed, seed=seed, unsettle=how)
         if other.error is None:
-            zeros -= {name for name, gradient in other.gradients.items() if gradient == "some"}
+            zeros -= _above_rounding(other)
     parameters = tuple(replace(p, gradient="some") if p.gradient == "zero" and p.name not in zeros else p for p in facts.parameters)
     return replace(facts, parameters=parameters)
+
+
+def _above_rounding(result: Run) -> set[str]:
+    """Parameters whose gradient is more than what rounding leaves of contributions that cancel: a softmax that is summed up."""
+    found = set()
+    for name, parameter in result.program.root.named_parameters(remove_duplicate=False):
+        if result.gradients.get(name) != "some":
+            continue
+        made = result.recorder.standins.get(parameter)
+        grad = made.grad if made is not None else None
+        if grad is None or grad.layout is not torch.strided or float(grad.abs().max()) > ROUNDING * torch.finfo(grad.dtype).eps:
+            found.add(name)
+    return found

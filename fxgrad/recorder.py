@@ -394,6 +394,15 @@ class Recorder(TorchFunctionMode):
             self.refuse_valueless(error, name)
             raise
 
+    def _refuse_unformulated(self, target: str, slots: Sequence[Slot]) -> None:
+        """Raise NeedsValue for a custom operator without an autograd formula where its real kernel can run: torch then records what that
+        kernel happens to do, which a fake kernel does not tell."""
+        if self.standins.fake is None or not self.standins.all_have_data or not any(slot.tensor.requires_grad for slot in slots):
+            return
+        operator = calls.custom_operator(target)
+        if operator is not None and torch.is_grad_enabled() and not calls.has_formula(operator):
+            raise NeedsValue(f"`{operator}` has no autograd formula, so its kernel decides what is recorded", self.spots())
+
     def _in_leaf_module(self) -> bool:
         return self.current is not None and self.current.kind == "module"
 
@@ -427,6 +436,7 @@ class Recorder(TorchFunctionMode):
         step.constants = tuple(a for a in (*args, *kwargs.values()) if isinstance(a, int | float) and not isinstance(a, bool))
         step.reads = [slot.value for slot in slots] + pseudo
         self.current = step
+        self._refuse_unformulated(step.target, slots)
         if selects(name, sub_args):
             if self.nudge is not None and self.nudge.selection:
                 sub_args = self._nudged_selection(name, sub_args)

@@ -94,9 +94,10 @@ def severity(context: Context, parameters: tuple[str, ...]) -> Severity:
 def wanted(context: Context) -> frozenset[str]:
     """What should train: what the user named, else what requires grad and is in the optimizer, where one was given that fits the model.
 
-    A parameter that no step would change and that gets no gradient (a target network, the generator in the discriminator's step) is
-    left alone on purpose; so is one that the program sets to an average of others. An optimizer with an empty group or with tensors that
-    the model no longer has says nothing about intent.
+    A module that no step would change and that gets no gradient (a target network, the generator in the discriminator's step) is
+    left alone on purpose; so is one that the program sets to an average of others. A single parameter that is missing among its module's
+    (a bias that a filter forgot) is not. An optimizer with an empty group or with tensors that the model no longer has says nothing
+    about intent.
     """
     if context.explicit:
         return context.expected
@@ -113,7 +114,8 @@ def _optimized(context: Context) -> frozenset[str]:
     names = {name: id(p) for name, p in context.model.named_parameters(remove_duplicate=False)}
     if not all(held) or not everything <= set(names.values()):
         return context.expected
-    return context.expected & {name for name, number in names.items() if number in everything}
+    modules = {name.rpartition(".")[0] for name, number in names.items() if number in everything}
+    return context.expected & {name for name in names if name.rpartition(".")[0] in modules}
 
 
 def path(facts: Facts, way: Way, parameter: str) -> tuple[Step, ...]:

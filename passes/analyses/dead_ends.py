@@ -3,7 +3,8 @@
 Five kinds:
  1. *never called*: no step read the parameter, and neither its module nor anything in it ran. `part` is the outermost such module.
  2. *not read*: its module ran without reading it. `part` is the parameter's name.
- 3. *unread*: something was computed from it and nothing reads that. The place is the outermost call that returned the dead value.
+ 3. *unread*: something was computed from it and nothing reads that. The place is the outermost call that returned the dead value;
+    where an installed package lost it, of its calls the outermost that returned nothing else (the pooler, not the network around it).
  4. *missed*: what reads it ends in the loss function, or as a number in a forward that computes the loss: the `return` left it out.
  5. *lost*: the same, but a statement threw it away: `loss + aux` on a line of its own, `loss = ...` over it.
 
@@ -15,11 +16,12 @@ Two passes over the nodes for all parameters together. Not handled: values kept 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fxgrad.passes.analyses.scopes import dropped_in, return_around, thrown_away
 from fxgrad.records import Call, Facts, NodeFact, ParameterFact, Site
+from fxgrad.source.objects import origin
 
 Kind = Literal["never called", "not read", "unread", "missed", "lost"]
 
@@ -41,6 +43,7 @@ def analyse(facts: Facts, parameters: Iterable[ParameterFact]) -> Mapping[str, D
         return {}
     last, outermost = _ends(facts, recorded_only=True)
     alive = _alive(facts)
+    reaching = _reaching(facts)
     used = {flow.source for node in facts.nodes for flow in node.flows}
     places: dict[tuple[int, int | None], DeadEnd] = {}
     unrecorded: tuple[dict[int, int], dict[int, tuple[int, int, int]]] | None = None  # asked for seldom
@@ -57,7 +60,7 @@ def analyse(facts: Facts, parameters: Iterable[ParameterFact]) -> Mapping[str, D
         call = min(calls)[2] if calls else None
         if (index, call) not in places:
             places[index, call] = _place(facts, index, facts.calls[call] if call is not None else None)
-        found[parameter.name] = places[index, call]
+        found[parameter.name] = _inside_a_package(facts, places[index, call], parameter, reaching)
     return found
 
 
@@ -101,6 +104,23 @@ def _ends(facts: Facts, *, recorded_only: bool) -> tuple[dict[int, int], dict[in
             if further is not None:
                 outermost[flow.source] = min(outermost.get(flow.source, further), further)
     return last, outermost
+
+
+def _reaching(facts: Facts) -> set[int]:
+    """The values whose data gets to the loss."""
+    found = {facts.loss}
+    for node in reversed(facts.nodes):
+        found.update(flow.source for flow in node.flows if flow.target in found)
+    return {value for value in found if value is not None}
+
+
+def _inside_a_package(facts: Facts, end: DeadEnd, parameter: ParameterFact, reaching: set[int]) -> DeadEnd:
+    """Where an installed package lost the value, the outermost call around the parameter that returned nothing which gets to the loss."""
+    if end.kind != "unread" or end.site is None or origin(end.site.file) != "installed":
+        return end
+    around = [c for c in facts.calls if c.path and c.site and f"{parameter.module}.".startswith(f"{c.path}.")]
+    dead = min((c for c in around if not reaching.intersection(c.values)), key=lambda c: c.depth, default=None)
+    return replace(end, site=dead.site, part=dead.path) if dead is not None else end
 
 
 def _place(facts: Facts, index: int, call: Call | None) -> DeadEnd:

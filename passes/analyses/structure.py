@@ -1,14 +1,14 @@
 """Zeros that the structure alone decides: parameters whose every open way to the loss goes through a step with a zero derivative.
 
 For runs on fake tensors, whose gradients have no values. A flow is *dead* if its step's autograd node has a zero derivative everywhere
-(`fxgrad.passes.analyses.zeros`) or multiplies by the Python number 0. What cancels only by its numbers is not seen here.
+(`fxgrad.passes.analyses.zeros`), multiplies by the Python number 0 or normalises over one element. What cancels only by its numbers is not seen here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fxgrad.passes.analyses.zeros import is_zero_node
+from fxgrad.passes.analyses.zeros import is_zero_node, single_element
 from fxgrad.records import Facts, NodeFact
 
 
@@ -39,7 +39,7 @@ def _walk(facts: Facts) -> tuple[set[int], dict[int, str]]:
     behind: list[int] = []
     while pending:
         for node, source in arriving.get(pending.pop(), ()):
-            if _is_dead(facts, node):
+            if _is_dead(facts, node, source):
                 edge.setdefault(source, node.name)
                 behind.append(source)
             elif source not in alive:
@@ -54,7 +54,9 @@ def _walk(facts: Facts) -> tuple[set[int], dict[int, str]]:
     return alive, edge
 
 
-def _is_dead(facts: Facts, node: NodeFact) -> bool:
+def _is_dead(facts: Facts, node: NodeFact, source: int) -> bool:
+    if single_element(facts, node, facts.values[source]) is not None:
+        return True
     if any(is_zero_node(facts.values[v].function, sometimes=False) for v in node.makes):
         return True
     return "mul" in node.target.rpartition(".")[2] and any(c == 0 for c in node.constants if isinstance(c, int | float))

@@ -44,6 +44,7 @@ _SELECTIONS = frozenset(
     ]
 )
 _SATURATING = frozenset(["relu", "relu6", "clamp", "clip", "clamp_min", "clamp_max", "hardtanh", "hardsigmoid", "threshold"])
+_NORMALISING = frozenset(["softmax", "softmin", "layernorm", "batchnorm", "batchnorm1d", "batchnorm2d", "groupnorm", "instancenorm"])
 _JOINS = frozenset(["cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "column_stack", "pad"])
 _CUTTING = frozenset(["getitem", "narrow", "select", "split", "chunk", "unbind", "slice", "index_select", "unsqueeze"])
 
@@ -65,6 +66,7 @@ _WEIGH = "give it a weight other than 0, or drop it and its parameters"
 _SELECT = "check the mask or the indices, or take these parameters out of training"
 _SINGLE = "use a sigmoid (`BCEWithLogitsLoss`) for a single output, or give it more than one element"
 _CANCEL = "drop the parameter (`bias=False`): no data can teach it anything"
+_EVEN = "weigh the elements differently (a target, a mask), or leave the normalisation out"
 _RANGE = "check the sign and the bounds: no weights lead out of the flat part"
 
 
@@ -83,9 +85,11 @@ def by_construction(facts: Facts, loss: Loss, context: Context) -> Reason | None
     weighed = _number(node, name)
     if weighed is not None:
         return Reason(node, weighed, _WEIGH, term=name in _PRODUCTS and _is_term(facts, flow.source, flow.target))
-    single = _single(facts, node, source, context)
+    single = single_element(facts, node, source, tuple(_module_dims(facts, node, context)))
     if single is not None:
         return Reason(node, single, _SINGLE)
+    if name.lower().replace("_", "") in _NORMALISING:
+        return Reason(node, "has a constant sum, and what follows weighs all of it evenly", _EVEN, certain=False)
     if name.lower() in _SATURATING and len(set(node.reads) - set(node.makes)) == 1:
         return Reason(node, "is saturated, whatever the weights are", _RANGE, certain=False)
     return _selected_away(facts, loss, context)
@@ -145,11 +149,11 @@ def _number(node: NodeFact, name: str) -> str | None:
     return None
 
 
-def _single(facts: Facts, node: NodeFact, source: Value, context: Context) -> str | None:
-    """Something relative to its only element: a softmax over one, a norm over one, one class."""
+def single_element(facts: Facts, node: NodeFact, source: Value, module_dims: tuple[int, ...] = ()) -> str | None:
+    """Something relative to its only element: a softmax over one (`module_dims`: of a softmax module), a norm over one, one class."""
     name, shape = word(node).lower().replace("_", ""), source.shape
     if name in ("softmax", "logsoftmax", "gumbelsoftmax", "softmin", "sparsemax"):
-        dims = [*(int(n) for n in _numbers(node)), *_module_dims(facts, node, context)]
+        dims = [*(int(n) for n in _numbers(node)), *module_dims]
         return "normalises over a single element" if any(_size(shape, d) == 1 for d in dims) else None
     if name in ("crossentropy", "crossentropyloss"):
         classes = _size(shape, 1 if len(shape) > 1 else 0)

@@ -42,7 +42,7 @@ REFUSALS = {
     "a leaf Variable that requires grad": "{leaf}",
     "returns multiple views": "one of several views that {maker} returned together",
     "created inside a custom Function": "a view that {maker}, a custom autograd.Function, returned",
-    "created in no_grad mode": "a view that {maker} made under no_grad",
+    "view was created in no_grad mode": "a view that {maker} made under no_grad",
     "view was created in inference mode": "a view that {maker} made in inference mode",
     "more than one element of the written-to tensor": "a tensor whose elements share memory (made by {maker})",
     "some elements of the input tensor and the written-to tensor refer": "memory that it reads at the same time",

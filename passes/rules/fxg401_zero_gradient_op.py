@@ -51,6 +51,7 @@ class _Group:
     certain: bool
     term: bool
     site: Site | None
+    proven: bool = True
     names: list[str] = field(default_factory=list)
 
 
@@ -75,10 +76,18 @@ def _cause(watched: Facts, context: Context, parameter: ParameterFact) -> _Group
     if reason is None or (reason.node.site is None and loss is None):
         site = hook_site(watched, context, parameter, loss)
         if site is None:
-            return None
+            return _unproven(loss)
         advice = "let the hook pass on what should train, or freeze these parameters"
         return _Group(f"the hook `{text_of(site) or site.function}` hands on zeros", advice, True, False, site)
     return _Group(f"`{expression(reason.node)}` {reason.text}", reason.advice, reason.certain, reason.term, reason.node.site)
+
+
+def _unproven(loss: lost.Loss | None) -> _Group | None:
+    """The step that handed on zeros, where nothing shows that it always does: its line is told, and no more."""
+    if loss is None or loss.node.site is None:
+        return None
+    what = f"`{expression(loss.node)}` hands on only zeros for these inputs"
+    return _Group(what, "try other inputs; if it stays so, look at what this line weighs or selects", False, False, loss.node.site, False)
 
 
 def _structural(watched: Facts, parameter: ParameterFact) -> lost.Loss | None:
@@ -108,8 +117,8 @@ def _finding(group: _Group, context: Context) -> Finding:
     return Finding(
         CODE,
         NAME,
-        _severity(context, names, certain=group.certain),
-        f"{group.what}: the gradient of {listed(names)} is always zero",
+        _severity(context, names, certain=group.certain) if group.proven else "note",
+        f"{group.what}: the gradient of {listed(names)} is {'always ' if group.proven else ''}zero",
         group.site,
         names,
         path,

@@ -565,3 +565,19 @@ def quiet_loss_on_masked_tokens_only():
 
     ids = torch.randint(0, 8, (2, 5))
     return dict(model=Lm(), inputs=(ids,), loss=lambda o: F.cross_entropy(o[0].transpose(1, 2), ids) + o[1])
+
+
+def guilty_probabilities_summed():
+    """Whatever the scores are, their softmax sums to one: from other weights only rounding is left over."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.score = nn.Linear(3, 4)
+            nn.init.zeros_(self.score.weight)
+            nn.init.zeros_(self.score.bias)
+
+        def forward(self, x):
+            return self.score(x).softmax(-1)  # FXG401
+
+    return dict(model=Net(), inputs=(torch.randn(4, 3),), loss=lambda o: o.sum())

@@ -1,0 +1,76 @@
+"""What the marks of `tests/cases` cannot say: which rule keeps silent, where a finding stands in an installed package, how loud it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import fxgrad
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(3)
+
+
+def test_a_saved_inference_tensor_is_no_write() -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Linear(3, 3), nn.Linear(3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.inference_mode():
+                features = self.body(x)
+            return self.head(features)
+
+    report = fxgrad.analyze(Frozen(), (torch.randn(2, 3),), loss=lambda out: out.sum())
+    assert [f.code for f in report.findings] == ["FXG104"]
+
+
+def test_in_an_installed_package_the_call_of_the_unread_module_is_named() -> None:
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    report = fxgrad.analyze(BertModel(config), {"input_ids": torch.tensor([[2, 5, 7]])}, loss=lambda out: out.last_hidden_state.sum())
+    (finding,) = [f for f in report.findings if f.code == "FXG101"]
+    assert set(finding.parameters) == {"pooler.dense.weight", "pooler.dense.bias"}
+    assert finding.site is not None
+    text = Path(finding.site.file).read_text().splitlines()[finding.site.line - 1]
+    assert text[finding.site.column - 1 : finding.site.end_column - 1] == "self.pooler(sequence_output)"
+
+
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(3, 3), nn.Linear(3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(self.body(x), self.head.weight)
+
+
+def test_what_a_filter_forgot_should_train_all_the_same() -> None:
+    """The bias is used nowhere and in no group; its module's weight is: nobody left that module alone on purpose."""
+    model = TwoHeads()
+    optimizer = torch.optim.SGD([p for name, p in model.named_parameters() if name != "head.bias"], lr=0.1)
+    report = fxgrad.analyze(model, (torch.randn(2, 3),), loss=lambda out: out.sum(), optimizer=optimizer)
+    assert [(f.code, f.severity, f.parameters) for f in report.findings] == [("FXG101", "error", ("head.bias",))]
+
+
+def test_a_module_left_out_of_the_optimizer_is_left_alone() -> None:
+    class Spare(TwoHeads):
+        def __init__(self) -> None:
+            super().__init__()
+            self.spare = nn.Linear(3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.body(x))
+
+    model = Spare()
+    optimizer = torch.optim.SGD([*model.body.parameters(), *model.head.parameters()], lr=0.1)
+    report = fxgrad.analyze(model, (torch.randn(2, 3),), loss=lambda out: out.sum(), optimizer=optimizer)
+    assert not [f for f in report.findings if f.severity == "error"]
+    assert report.verdicts["spare.weight"] == "none"
