@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from fxgrad.api import analyze, assert_gradients_flow
 from fxgrad.errors import FixError, FxgradError, InputError, LoadError, TraceError
-from fxgrad.fix import FixResult, fix
+from fxgrad.fix import FixResult
 from fxgrad.records import Finding, Fix, Inputs, Options, Site, Step
+from fxgrad.repair import fix
 from fxgrad.report import Report
 from fxgrad.watch import Watch, watch
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy as copying
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 import torch.fx
@@ -58,19 +58,55 @@ class NotRewritten:
     reason: str
 
 
+class Source(Protocol):
+    """What `FixResult.source_edits` and its kind ask; `fxgrad.mend.untried` is it."""
+
+    def edits(self) -> tuple[Edit, ...]:
+        """Edits of the files as they lie on disk."""
+
+    def diff(self, root: str | None = None) -> str:
+        """The same as a unified diff."""
+
+    def write(self) -> tuple[str, ...]:
+        """Apply them; the names of the files."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FixResult:
     """The outcome of `fix`.
 
-    `module` is called exactly as the model and shares its parameters. `frozen`: Python values that the graph holds fixed.
+    `module` is called exactly as the model and shares its parameters. `frozen`: Python values that the graph holds fixed. `source`: the
+    files behind the model; None where they are not known.
     """
 
     module: torch.fx.GraphModule
     applied: tuple[Rewritten, ...]
     refused: tuple[NotRewritten, ...]
     verification: Verification
-    source_edits: tuple[Edit, ...] = ()
     frozen: tuple[Frozen, ...] = ()
+    source: Source | None = field(default=None, repr=False)
+
+    @property
+    def source_edits(self) -> tuple[Edit, ...]:
+        """The same fixes as text edits to the user's files, the likeliest for each write; found when first read, and not tried: `fxgrad fix`
+        tries each one in a fresh process.
+
+        Raises:
+            FixError: LibCST is not installed.
+        """
+        return self.source.edits() if self.source is not None else ()
+
+    def source_diff(self, root: str | None = None) -> str:
+        """The source edits as a unified diff with file names relative to `root` (None: the working directory)."""
+        return self.source.diff(root) if self.source is not None else ""
+
+    def write_source(self) -> tuple[str, ...]:
+        """Apply the source edits to the files, each replaced in one step, and return their names.
+
+        Raises:
+            FixError: LibCST is not installed, or a file changed since the edits were found.
+        """
+        return self.source.write() if self.source is not None else ()
 
 
 def fix(
@@ -80,6 +116,7 @@ def fix(
     loss: Callable[[Any], Any] | None = None,
     options: Options | None = None,
     copy: bool = False,
+    source: Source | None = None,
 ) -> FixResult:
     """The model as a verified GraphModule whose backward runs and gives the right gradients.
 
@@ -87,6 +124,7 @@ def fix(
         model, inputs, loss: as for `fxgrad.analyze`; the inputs must be real tensors.
         options: `rewrite="needed"` rewrites what breaks backward or falsifies a gradient, `"all"` every in-place write.
         copy: give the module parameters of its own instead of the model's.
+        source: handed on to the result.
 
     Returns:
         The result. The model, its gradients, buffers and the random state are as before.
@@ -115,7 +153,7 @@ def fix(
     if not verification.passed:
         raise _unverified(made, verification, eager, sites)
     module = _own(made.graph_module) if copy else made.graph_module
-    return FixResult(module, *_described(made, sites, options), verification, frozen=_frozen(eager))
+    return FixResult(module, *_described(made, sites, options), verification, frozen=_frozen(eager), source=source)
 
 
 def _own(module: torch.fx.GraphModule) -> torch.fx.GraphModule:

@@ -60,6 +60,7 @@ LAYERS = {
     "timing": 6,
     "verify": 6,
     "report": 7,
+    "repair": 8,
     "": 8,
     "api": 8,
     "infer": 8,

@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 import torch
 
+import fxgrad
 from fxgrad.mend import MendResult, mend
+from fxgrad.mend.sheet import apply
 from fxgrad.mend.trials import Server
 
 HEAD = """\
@@ -528,3 +530,58 @@ def test_idiom(idiom: Idiom, tmp_path: Path, server: Server) -> None:
     assert got.keys() == want.keys()
     for name, tensor in want.items():
         torch.testing.assert_close(got[name], tensor, rtol=1e-10, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_there_are_forty_and_more() -> None:
+    assert len({idiom.name for idiom in IDIOMS}) == len(IDIOMS) >= 40
+
+
+@pytest.mark.parametrize("idiom", [idiom for idiom in IDIOMS if idiom.name != "expanded"], ids=lambda idiom: idiom.name)
+def test_source_edits_of_a_live_model(idiom: Idiom, tmp_path: Path) -> None:
+    """`FixResult.source_edits`, which no fresh process has tried: written to the files they mend the program all the same."""
+    file = idiom.write(tmp_path)
+    before = {path: path.read_text() for path in tmp_path.rglob("*.py")}
+    live = load(file, "live")
+    result = fxgrad.fix(live.Net(), live.example_inputs())
+    edits = result.source_edits
+    assert {path: path.read_text() for path in before} == before
+    written = result.write_source()
+    assert set(written) == {edit.site.file for edit in edits}
+    for path, text in before.items():
+        assert path.read_text() == apply(text, str(path), edits)
+    got, want = stepped(load(file, "mended")), stepped(load(file, "right"), idiom.truth)
+    assert got.keys() == want.keys()
+    for name, tensor in want.items():
+        torch.testing.assert_close(got[name], tensor, rtol=1e-10, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_source_edits_cost_nothing_until_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unwanted(*_: Any, **__: Any) -> None:
+        raise LookupError("analysed")
+
+    monkeypatch.setattr("fxgrad.mend.untried.analyze", unwanted)
+    live = load(IDIOMS[0].write(tmp_path), "live")
+    result = fxgrad.fix(live.Net(), live.example_inputs())
+    with pytest.raises(LookupError, match="analysed"):
+        _ = result.source_edits
+
+
+def test_without_libcst_the_graph_is_mended_and_the_source_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = load(IDIOMS[0].write(tmp_path), "live")
+    monkeypatch.setitem(sys.modules, "libcst", None)
+    result = fxgrad.fix(live.Net(), live.example_inputs())
+    assert result.applied
+    with pytest.raises(fxgrad.FixError, match="needs LibCST") as caught:
+        _ = result.source_edits
+    assert caught.value.hint == "pip install 'fxgrad[fix]'"
+
+
+def test_source_edits_of_every_write(tmp_path: Path) -> None:
+    file = Idiom("", "z = y * 2\nz += 1\nz[0] = 0\nreturn self.out(z)", "", "").write(tmp_path)
+    live = load(file, "live")
+    result = fxgrad.fix(live.Net(), live.example_inputs(), options=fxgrad.Options(rewrite="all"))
+    assert [line for line in result.source_diff(str(tmp_path)).splitlines() if line[0] in "-+"][2:] == [
+        "-        z += 1",
+        "+        z = z + 1",
+    ]
+    assert fxgrad.fix(live.Net(), live.example_inputs()).source_edits == ()

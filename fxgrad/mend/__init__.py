@@ -5,6 +5,5 @@ from __future__ import annotations
 from fxgrad.mend.job import Subject
 from fxgrad.mend.loop import MendResult, Refusal, Repair, mend
 from fxgrad.mend.patch import Mended
-from fxgrad.mend.untried import source_edits
 
-__all__ = ["MendResult", "Mended", "Refusal", "Repair", "Subject", "mend", "source_edits"]
+__all__ = ["MendResult", "Mended", "Refusal", "Repair", "Subject", "mend"]

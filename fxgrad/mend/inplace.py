@@ -51,11 +51,17 @@ _DUNDERS = {
 
 def at_write(page: Sheet, trouble: Trouble) -> Iterator[Proposal]:
     """Edits of the writing expression itself, then clones put before it."""
+    made = list(_at_write(page, trouble))
+    # Out of place the wider operand would decide the result's type.
+    yield from sorted(made, key=lambda item: item.how.endswith("out of place")) if trouble.narrow else made
+
+
+def _at_write(page: Sheet, trouble: Trouble) -> Iterator[Proposal]:
     cst = libcst()
     site = trouble.site
     for node in page.nodes_at(site) if site is not None else ():
         if isinstance(node, cst.AugAssign):
-            yield from _augmented(page, node)
+            yield from _augmented(page, node, trouble.part)
         elif isinstance(node, cst.Call):
             yield from _call(page, node, trouble)
         elif isinstance(node, cst.Subscript):
@@ -69,7 +75,7 @@ def _call(page: Sheet, call: cst.Call, trouble: Trouble) -> Iterator[Proposal]:
         yield from _without_out(page, call, out)
         return
     if is_method_call(page, call, trouble.operation):
-        yield from _method(page, call)
+        yield from _method(page, call, trouble.part)
         return
     if not call.args:
         return
@@ -99,16 +105,16 @@ def is_method_call(page: Sheet, call: cst.Call, operation: str = "") -> bool:
 # ---------------------------------------------------------------------------------------------------------- augmented assignments
 
 
-def _augmented(page: Sheet, node: cst.AugAssign) -> Iterator[Proposal]:
+def _augmented(page: Sheet, node: cst.AugAssign, part: bool) -> Iterator[Proposal]:
     cst = libcst()
     direct = _spelled_out(page, node)
     first = [direct] if direct is not None else []
     clones = list(clone_first(page, node, node.target))
-    yield from _parts_last(page, node.target, first, clones) if isinstance(node.target, cst.Subscript) else (*first, *clones)
+    yield from _parts_last(page, node.target, first, clones) if part and isinstance(node.target, cst.Subscript) else (*first, *clones)
 
 
 def _parts_last(page: Sheet, written: cst.BaseExpression, direct: list[Proposal], clones: list[Proposal]) -> Iterator[Proposal]:
-    """`x[i] += v` is likelier a part of a tensor than an item of a list, and then `x[i] = x[i] + v` would write there again."""
+    """Where `x[i] += v` is a part of a tensor, not an item of a list: then `x[i] = x[i] + v` would write there again."""
     if page.source(written).endswith(("']", '"]')):
         yield from (*direct, *clones)
         return
@@ -154,7 +160,7 @@ def _needs_parentheses(operator: str, value: cst.BaseExpression) -> bool:
 # ------------------------------------------------------------------------------------------------------------------ method calls
 
 
-def _method(page: Sheet, call: cst.Call) -> Iterator[Proposal]:
+def _method(page: Sheet, call: cst.Call, part: bool) -> Iterator[Proposal]:
     """`y.mul_(2).add_(1)` from the flagged call outwards; what it is called on is rebound."""
     cst = libcst()
     calls = _chain(page, call)
@@ -177,7 +183,7 @@ def _method(page: Sheet, call: cst.Call) -> Iterator[Proposal]:
         direct += _rebound(page, calls[-1], text, edits, how)
     elif text is not None and len(calls) == 1:
         direct += _refilled(page, call, text)
-    yield from _parts_last(page, base, direct, clones) if isinstance(base, cst.Subscript) else (*direct, *clones)
+    yield from _parts_last(page, base, direct, clones) if part and isinstance(base, cst.Subscript) else (*direct, *clones)
 
 
 def _chain(page: Sheet, call: cst.Call) -> list[Any]:

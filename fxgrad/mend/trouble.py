@@ -30,7 +30,9 @@ class Trouble:
 
     `stack`: user frames of the write, innermost first. `operation`: what wrote (`Tensor.add_`, `torch.relu_`, `ReLU` for a module).
     `built`: user frames that built the writing module, innermost first. `saver`: what had saved the old value, `saved` whether that
-    was what it read or what it made, `saves` how many such there are. `hidden`: the write goes through `.data`. `refused`: torch refused the write, forward stops there.
+    was what it read or what it made, `saves` how many such there are. `hidden`: the write goes through `.data`. `refused`: torch refused
+    the write, forward stops there. `part`: the write's own line takes a part of a tensor, `x[i]`; where it does not, a subscript there is an
+    item of a list or a dict. `narrow`: an operand is of another type than the tensor that is written, which decides the result's type only in place.
     """
 
     finding: Finding
@@ -42,6 +44,8 @@ class Trouble:
     saves: int = 1
     hidden: bool = False
     refused: bool = False
+    part: bool = True
+    narrow: bool = False
 
     @property
     def site(self) -> Site | None:
@@ -91,7 +95,9 @@ def every_write(found: Iterable[Trouble], program: Program, values: str, built: 
         if node.target in _KEPT or (owner is not None and not getattr(owner, "inplace", False)):
             continue
         finding = Finding(EVERY, "in-place-write", "warning", f"`{node.target}` writes in place", site, (), (), None)
-        made[site] = Trouble(finding, stack=node.stack, operation=node.target, built=built(owner) if owner is not None else ())
+        made[site] = Trouble(
+            finding, stack=node.stack, operation=node.target, built=built(owner) if owner is not None else (), part=_takes_part(node, facts)
+        )
     return tuple(made.values())
 
 
@@ -108,8 +114,21 @@ def _described(finding: Finding, facts: Facts, owners: dict[str, Any], built: Bu
         return Trouble(finding)
     writer, trouble = found
     owner = owners.get(writer.name)
-    trouble = replace(trouble, stack=writer.stack, operation=writer.target)
+    trouble = replace(
+        trouble, stack=writer.stack, operation=writer.target, part=_takes_part(writer, facts), narrow=_is_narrow(writer, facts)
+    )
     return replace(trouble, built=built(owner)) if owner is not None else trouble
+
+
+def _takes_part(writer: NodeFact, facts: Facts) -> bool:
+    site = writer.site
+    lines = {(n.site.file, n.site.line) for n in facts.nodes if n.site is not None and "getitem" in n.target}
+    return site is not None and (site.file, site.line) in lines
+
+
+def _is_narrow(writer: NodeFact, facts: Facts) -> bool:
+    read = [facts.values[value] for value in writer.reads]
+    return len({value.dtype for value in read if value.shape and value.dtype.is_floating_point}) > 1
 
 
 def _is_about(finding: Finding, node: NodeFact, owner: Any, built: Built) -> bool:

@@ -1,34 +1,67 @@
 """The source edits of a program that lives in this process: the likeliest one for each write, in texts that nobody has run yet.
 
 For `FixResult.source_edits`: a live model cannot be built anew, so nothing here is tried in a fresh process as `fxgrad.mend.mend` does. Where
-a module was built is looked up in the text. Not handled: unsafe fixes, and findings that only a trial could tell apart.
+a module was built is looked up in the text. Not handled: unsafe fixes, findings that only a trial could tell apart, and models whose files
+were edited since they were imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any
 
+from fxgrad.api import analyze
 from fxgrad.errors import FixError
+from fxgrad.mend import patch
 from fxgrad.mend.patch import Mended
+from fxgrad.mend.proposal import Proposal
 from fxgrad.mend.proposals import proposals
 from fxgrad.mend.sheet import Sheet, apply, libcst, read, sheet
-from fxgrad.mend.trouble import Trouble, troubles
-from fxgrad.records import Edit, Finding, Site
+from fxgrad.mend.trouble import Trouble, every_write, troubles
+from fxgrad.records import Edit, Finding, Options, Site
 from fxgrad.source import attribute_site, files_of
 from fxgrad.source.objects import origin
-from fxgrad.trace import Program
+from fxgrad.trace import Program, program
 
 
-def source_edits(findings: Iterable[Finding], program: Program, *, values: str = "real") -> tuple[Edit, ...]:
-    """Edits of the files as they lie on disk, for the error-level findings that are about a write.
+class LiveSource:
+    """The source behind a live model, mended when first asked for: then the model is analysed as it is at that time."""
+
+    def __init__(self, model: Any, inputs: Any, loss: Callable[[Any], Any] | None, options: Options) -> None:
+        self._given = (model, inputs, loss)
+        self._options = options
+
+    @cached_property
+    def files(self) -> tuple[Mended, ...]:
+        """The files with their edits.
+
+        Raises:
+            FixError: LibCST is not installed.
+        """
+        libcst()
+        model, inputs, loss = self._given
+        report = analyze(model, inputs, loss=loss, options=self._options)
+        return mended(report.findings, program(model, inputs, loss), values=report.values, everything=self._options.rewrite == "all")
+
+    def edits(self) -> tuple[Edit, ...]:
+        """The change as edits of the files as they lie on disk."""
+        return tuple(edit for file in self.files for edit in file.edits())
+
+    def diff(self, root: str | None = None) -> str:
+        """The change as a unified diff."""
+        return patch.diff(self.files, root)
+
+    def write(self) -> tuple[str, ...]:
+        """Write the files and return their names."""
+        return patch.write(self.files)
+
+
+def mended(findings: Iterable[Finding], target: Program, *, values: str = "real", everything: bool = False) -> tuple[Mended, ...]:
+    """The user's files with an edit for each error-level finding that is about a write; with `everything` for each write.
 
     `findings` are those of `fxgrad.analyze` on the program, `values` what it ran on. What no edit can be proposed for is left out.
-
-    Raises:
-        FixError: LibCST is not installed.
     """
-    libcst()
     files: dict[str, Mended] = {}
 
     def page(file: str) -> Sheet:
@@ -38,16 +71,30 @@ def source_edits(findings: Iterable[Finding], program: Program, *, values: str =
             files[file] = Mended.unchanged(read(file))
         return sheet(file, files[file].text)
 
+    def built(module: Any) -> tuple[Site, ...]:
+        return _built(target, module)
+
     wanted = [finding for finding in findings if finding.severity == "error"]
-    found = [t for t in troubles(wanted, program, values, lambda module: _built(program, module)) if t.is_write]
+    found = [t for t in troubles(wanted, target, values, built) if t.is_write]
+    found += every_write(found, target, values, built) if everything else ()
     # From the end of the text backwards, so that the places of those before it stay true.
     for trouble in sorted(found, key=_place, reverse=True):
-        first = next(iter(proposals(page, trouble)), None)
-        for file in dict.fromkeys(edit.site.file for edit in first.edits) if first is not None else ():
-            assert first is not None
-            text = apply(page(file).text, file, first.edits)
+        texts = next(filter(None, (_applied(page, proposal) for proposal in proposals(page, trouble))), {})
+        for file, text in texts.items():
             files[file] = files[file].changed(text, trouble.finding.code, "safe")
-    return tuple(edit for file in files.values() for edit in file.edits())
+    return tuple(file for file in files.values() if file.text != file.stored.text)
+
+
+def _applied(page: Callable[[str], Sheet], proposal: Proposal) -> dict[str, str]:
+    """The new text of each file; none where the edits cannot be made or are no Python."""
+    texts = {}
+    try:
+        for file in dict.fromkeys(edit.site.file for edit in proposal.edits):
+            texts[file] = apply(page(file).text, file, proposal.edits)
+            compile(texts[file], file, "exec", dont_inherit=True)
+    except (FixError, SyntaxError):
+        return {}
+    return texts
 
 
 def _place(trouble: Trouble) -> tuple[str, int, int]:
@@ -55,14 +102,14 @@ def _place(trouble: Trouble) -> tuple[str, int, int]:
     return (site.file, site.line, site.column) if site is not None else ("", 0, 0)
 
 
-def _built(program: Program, module: Any) -> tuple[Site, ...]:
+def _built(target: Program, module: Any) -> tuple[Site, ...]:
     """The calls with an `inplace` in the statement that assigns the module to its attribute."""
     cst = libcst()
-    path = next((name for name, item in program.root.named_modules() if item is module), "")
+    path = next((name for name, item in target.root.named_modules() if item is module), "")
     holder, _, attribute = path.rpartition(".")
     while holder and attribute.isdigit():  # an item of a Sequential: the statement assigns the whole
         holder, _, attribute = holder.rpartition(".")
-    site = attribute_site(program.root.get_submodule(holder), attribute, files_of(program.model, program.root))
+    site = attribute_site(target.root.get_submodule(holder), attribute, files_of(target.model, target.root))
     if site is None or origin(site.file) != "user":
         return ()
     try:
