@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fxgrad.check import diagnose, source_files
+from fxgrad.errors import InputError
 from fxgrad.intent import hear, intent_for
+from fxgrad.passes.analyses.optimizers import optimizers_in
 from fxgrad.records import Finding, Options
 from fxgrad.report import Report
 from fxgrad.sites import caller_file
-from fxgrad.trace import program
+from fxgrad.trace import placement, program
 
 
 def analyze(
@@ -26,7 +28,8 @@ def analyze(
 
     Args:
         model: an `nn.Module`, a `torch.fx.GraphModule`, or a callable over tensors that closes over modules.
-        inputs: positional inputs as a tuple, keyword inputs as a dict, or both as `Inputs`; real, fake or meta tensors, any pytree.
+        inputs: positional inputs as a tuple, keyword inputs as a dict, or both as `Inputs`; real, fake or meta tensors, any pytree. Meta
+            tensors beside others are taken to be on the others' device (and a meta model on that of its inputs).
         loss: from the model's output to a scalar tensor; None: the output's `.loss` or `["loss"]`, the output itself if it is
             a scalar, else the sum of its floating outputs.
         optimizer: its parameter groups are compared with the model's parameters.
@@ -37,16 +40,21 @@ def analyze(
         The report. The model, its gradients, buffers and the random state are as before.
 
     Raises:
-        InputError: the inputs do not fit the model.
+        InputError: the inputs do not fit the model, `expect` names no parameter, or `optimizer` is none.
         TraceError: the program needs a value that the inputs do not have, or cannot be recorded.
     """
     target = program(model, inputs, loss, optimizer)
+    if optimizer is not None and not any(optimizers_in(optimizer)):
+        raise InputError(
+            f"optimizer={optimizer!r:.60} holds no parameter groups", hint="pass a torch.optim.Optimizer, or a list or dict of them"
+        )
     files = source_files(target, caller_file())
     intent = intent_for(files)
     wanted = expect if expect is not None else (intent.expect or None)
     diagnosis = diagnose(target, expect=wanted, options=options or Options(), files=files)
     heard = hear(diagnosis.findings, intent, diagnosis.files)
     run = diagnosis.run
+    place = placement(target)
     return Report(
         verdicts=diagnosis.verdicts,
         findings=tuple(f for f in heard.findings if _is_listed(f)),
@@ -62,6 +70,7 @@ def analyze(
         paths_cut_off=diagnosis.paths_cut_off,
         decisions=diagnosis.facts.decisions,
         error=diagnosis.facts.error,
+        assumptions=(f"tensors on the meta device are taken to be on {place}",) if place is not None and diagnosis.values == "fake" else (),
     )
 
 

@@ -10,8 +10,6 @@ import fnmatch
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-import torch
-
 from fxgrad.errors import InputError, TraceError
 from fxgrad.explore import Explored, confirm_zeros, explore, outcomes, without_gradient
 from fxgrad.facts import observe
@@ -25,7 +23,7 @@ from fxgrad.records import Context, Facts, Finding, Fix, Options, ParameterFact,
 from fxgrad.sites import site_of
 from fxgrad.source import files_of
 from fxgrad.switches import settled_heap
-from fxgrad.trace import Program, Run, run
+from fxgrad.trace import Program, Run, run, tensors_of_program
 
 # Above this many elements (parameters and inputs) one real step costs more than a fake one, and a copy of the model is felt.
 REAL_ELEMENTS = 50_000_000
@@ -193,24 +191,15 @@ def _may_hide_the_truth(program: Program, main: Run) -> bool:
     return _has_data(program) and (main.error is not None or bool(without_gradient(main)))
 
 
-def _tensors(program: Program) -> Iterable[torch.Tensor]:
-    from fxgrad import tree
-
-    yield from program.root.parameters()
-    yield from program.root.buffers()
-    leaves, _ = tree.flatten((program.inputs.args, dict(program.inputs.kwargs)))
-    yield from leaves
-
-
 def _has_data(program: Program) -> bool:
     from torch._subclasses.fake_tensor import FakeTensor
 
-    return not any(t.device.type == "meta" or isinstance(t, FakeTensor) for t in _tensors(program))
+    return not any(t.device.type == "meta" or isinstance(t, FakeTensor) for t in tensors_of_program(program))
 
 
 def _cheap_and_real(program: Program) -> bool:
     total = 0
-    for tensor in _tensors(program):
+    for tensor in tensors_of_program(program):
         if tensor.device.type != "cpu":
             return False
         total += tensor.numel()

@@ -23,7 +23,8 @@ from fxgrad.recorder import NeedsValue
 from fxgrad.records import Edit, Frozen, Options, Site
 from fxgrad.regenerate import describe_frozen, regenerate
 from fxgrad.sites import site_of
-from fxgrad.trace import Program, Run, program, run
+from fxgrad.standins import is_fake
+from fxgrad.trace import Program, Run, program, run, tensors_of_program
 from fxgrad.verify import Verification, saved_copies, seeded, verify
 
 # What autograd says when it refuses an in-place write, or finds one done.
@@ -135,6 +136,7 @@ def fix(
     """
     options = options or Options()
     target = program(model, inputs, loss)
+    _refuse_without_data(target)
     eager, allow, oracle = _recorded(target)
     _refuse_decisions(eager)
     try:
@@ -241,16 +243,21 @@ def _first_line(message: str) -> str:
     return message.splitlines()[0] if message else ""
 
 
+def _refuse_without_data(target: Program) -> None:
+    if any(tensor.device.type == "meta" or is_fake(tensor) for tensor in tensors_of_program(target)):
+        raise FixError(_NO_DATA, hint=_GIVE_DATA)
+
+
+_NO_DATA = "a fix is verified on real tensors, and the model or its inputs have no data"
+_GIVE_DATA = "pass a model and inputs that are neither fake nor on the meta device"
+
+
 def _run(target: Program, allow: frozenset[str] | None) -> Run:
     try:
         with seeded():
             return run(target, values="real", allow=allow)
     except NeedsValue as need:
-        raise FixError(
-            "a fix is verified on real tensors, and the model or its inputs have no data",
-            site=site_of(need.spots[0]) if need.spots else None,
-            hint="pass a model and inputs that are neither fake nor on the meta device",
-        ) from need
+        raise FixError(_NO_DATA, site=site_of(need.spots[0]) if need.spots else None, hint=_GIVE_DATA) from need
     except TraceError as error:
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
 

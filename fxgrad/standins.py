@@ -77,10 +77,18 @@ class StandIns:
     would have it. A buffer or another tensor is data of the program (a mask, a filter kernel) and stays; a constant
     one (a zero-initialised gate, a mask of ones) is constant by construction and stays, unless `unsettle`
     and it requires grad: "moved" (disturbed as well) or "drawn" (every trained parameter is drawn anew).
+    `place`: the device on which fake stand-ins of meta tensors are; None: the meta device.
     """
 
-    def __init__(self, fake: Any | None, noise: int | None = None, unsettle: Literal["", "moved", "drawn"] = "") -> None:
+    def __init__(
+        self,
+        fake: Any | None,
+        noise: int | None = None,
+        unsettle: Literal["", "moved", "drawn"] = "",
+        place: torch.device | None = None,
+    ) -> None:
         self.fake = fake
+        self.place = place
         self.unsettle = unsettle
         self.noise = None if noise is None else torch.Generator().manual_seed(noise)
         self.inputs: frozenset[int] = frozenset()
@@ -140,8 +148,18 @@ class StandIns:
 
     def _fake(self, original: torch.Tensor) -> torch.Tensor:
         assert self.fake is not None
+        if self.place is not None and original.device.type == "meta":
+            return self._placed(original, self.place)
         fake: torch.Tensor = self.fake.from_tensor(original, static_shapes=True)
         return fake
+
+    def _placed(self, original: torch.Tensor, place: torch.device) -> torch.Tensor:
+        with self.fake or contextlib.nullcontext():
+            data = torch.empty_strided(original.size(), original.stride(), dtype=original.dtype, device=place)
+            if isinstance(original, nn.Parameter):
+                made: torch.Tensor = _parameter_like(original, data)
+                return made
+            return data.requires_grad_(original.requires_grad)
 
     def _real(self, original: torch.Tensor) -> torch.Tensor:
         if original.grad_fn is not None:

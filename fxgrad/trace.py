@@ -110,6 +110,22 @@ def program(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimize
     return Program(model, _closure_root(model), model, _signature(model), given, loss, optimizer)
 
 
+def tensors_of_program(target: Program) -> Iterator[torch.Tensor]:
+    """Parameters, buffers and the tensors of the inputs."""
+    yield from target.root.parameters()
+    yield from target.root.buffers()
+    yield from tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))[0]
+
+
+def placement(target: Program) -> torch.device | None:
+    """The device that meta tensors are taken to be on, where other tensors of the program are on one: who mixes them means shapes, for
+    a call of the model would only say that the devices differ. None: no meta tensor, or nothing else.
+    """
+    devices = dict.fromkeys(tensor.device for tensor in tensors_of_program(target))
+    others = [device for device in devices if device.type != "meta"]
+    return others[0] if others and len(others) < len(devices) else None
+
+
 def _refuse_uninitialised(model: nn.Module) -> None:
     """A lazy module's parameters have no shape until its first call, which would change the user's model."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
@@ -180,7 +196,7 @@ def run(
     roots = (target.model, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs), target.optimizer)
     with _LOCK, preserve(*roots) as reach, _kept_gradients(target.root):
         fake = FakeMode() if values == "fake" else None
-        recorder = Recorder(target.root, reach, StandIns(fake, noise, unsettle), _program_code(), forced)
+        recorder = Recorder(target.root, reach, StandIns(fake, noise, unsettle, placement(target)), _program_code(), forced)
         recorder.nudge = nudge
         recorder.open_checkpoints = target.open_checkpoints
         recorder.allow = allow

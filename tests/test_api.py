@@ -1,0 +1,96 @@
+"""The Python API as it is called: what it takes, and what it says of arguments that make no sense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import fxgrad
+
+
+class Cut(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 4), nn.Linear(4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.body(x.to(self.body.weight.device))
+        return self.head(h.detach() + torch.ones(4))
+
+
+VERDICTS = {"body.weight": "none", "body.bias": "none", "head.weight": "flows", "head.bias": "flows"}
+
+
+def meta(build: Any) -> Any:
+    with torch.device("meta"):
+        return build()
+
+
+def fake(build: Any) -> Any:
+    with FakeTensorMode():
+        return build()
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        (torch.ones(2, 4),),
+        [torch.ones(2, 4)],
+        {"x": torch.ones(2, 4)},
+        fxgrad.Inputs((torch.ones(2, 4),), {}),
+        fxgrad.Inputs((), {"x": torch.ones(2, 4)}),
+        torch.ones(2, 4),
+        (fake(lambda: torch.ones(2, 4)),),
+    ],
+)
+def test_inputs_in_every_form(inputs: Any) -> None:
+    assert fxgrad.analyze(Cut(), inputs).verdicts == VERDICTS
+
+
+def test_meta_inputs_are_shapes_for_a_model_that_has_data() -> None:
+    report = fxgrad.analyze(Cut(), (torch.empty(2, 4, device="meta"),))
+    assert report.verdicts == VERDICTS
+    assert report.assumptions == ("tensors on the meta device are taken to be on cpu",)
+
+
+def test_a_meta_model_stands_where_its_inputs_are() -> None:
+    report = fxgrad.analyze(meta(Cut), (torch.ones(2, 4),))
+    assert report.verdicts == VERDICTS
+    assert report.assumptions == ("tensors on the meta device are taken to be on cpu",)
+
+
+def test_all_meta_stays_meta() -> None:
+    model = meta(lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1)))
+    report = fxgrad.analyze(model, (torch.empty(2, 4, device="meta"),))
+    assert set(report.verdicts.values()) == {"flows"}
+    assert report.assumptions == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"inputs": 3}, "inputs must be a tuple"),
+        ({"inputs": ()}, "missing a required argument: 'x'"),
+        ({"inputs": (torch.ones(2, 5),)}, "mat1 and mat2 shapes"),
+        ({"expect": ["nothing.*"]}, "matches no parameter"),
+        ({"optimizer": 3}, "holds no parameter groups"),
+        ({"model": 3}, "not int"),
+        ({"model": nn.LazyLinear(2)}, "has no shape yet"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_an_input_error(arguments: dict[str, Any], said: str) -> None:
+    given = {"model": Cut(), "inputs": (torch.ones(2, 4),), **arguments}
+    with pytest.raises(fxgrad.InputError, match=said) as caught:
+        fxgrad.analyze(given.pop("model"), given.pop("inputs"), **given)
+    assert str(caught.value)
+
+
+@pytest.mark.parametrize("form", [meta, fake])
+def test_a_fix_needs_data(form: Any) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True))
+    with pytest.raises(fxgrad.FixError, match="verified on real tensors"):
+        fxgrad.fix(model, (form(lambda: torch.ones(2, 4)),))
