@@ -236,7 +236,7 @@ class _Session:
         try:
             self._page(finding.site.file)
         except FixError as error:
-            return Refusal(finding, error.reason, unsafe)
+            return Refusal(finding, "; ".join(filter(None, (error.reason, error.hint))), unsafe)
         if trouble.is_write and self.untrue and not unsafe:
             return Refusal(finding, f"no out-of-place edit is right: {self.untrue}")
         if unsafe:
