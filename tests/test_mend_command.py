@@ -49,6 +49,10 @@ model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 10))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 model[1] = nn.Linear(4, 2)  # the new head
 example_inputs = (torch.ones(3, 4),)
+
+
+def loss(out):
+    return out.square().mean()
 """
 
 # Changes numbers or intent: the program, the lines that change, and what is said of it.
