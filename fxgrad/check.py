@@ -161,10 +161,15 @@ def _explored(program: Program, options: Options) -> tuple[Program, Explored, st
     values = options.values
     if values == "auto":
         values = "real" if _cheap_and_real(program) else "fake"
+    at_will = values == "fake" and options.values == "auto" and _has_data(program)
     try:
-        return (*_paths(program, values, options.max_paths), values)
+        opened, explored = _paths(program, values, options.max_paths)
+        error = explored.main.error
+        if error is not None and error.phase != "backward" and at_will:  # the program's error, or that of a stand-in: real values tell
+            return (*_paths(program, "real", options.max_paths), "real")
+        return opened, explored, values
     except NeedsValue as need:
-        if values == "fake" and options.values == "auto" and _has_data(program):
+        if at_will:
             return (*_paths(program, "real", options.max_paths), "real")
         site = site_of(need.spots[0]) if need.spots else None
         if _has_data(program):

@@ -1,7 +1,7 @@
 """Decisions that no comparison shows: an expert chosen by index, a NumPy condition, a loop over what a mask selects, a random draw.
 
 Where parameters get no gradient, what the program reads off data is disturbed, one thing at a time: numbers that leave torch, selections
-that came out empty, the random generators. If then a parameter trains that did not, its gradient depends on that, and the condition's line
+that came out empty, the random generators, at last all weights and inputs. If then a parameter trains that did not, its gradient depends on that, and the condition's line
 is the last one that both runs have in common; where they run the same lines, it is the line that reads the number.
 Not handled: values on fake tensors, draws from a generator of the program's own, more than `LINES` lines.
 """
@@ -30,6 +30,12 @@ PER_LINE = 4  # values read on one line: a loop reads many
 AMOUNTS = (1, -1, 1000, -1000, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7)  # added to numbers
 FIRST = 6  # of these always; the rest where the first show something
 SEEDS = (1, 2, 3)
+# Last, other weights and inputs altogether: counts of tokens per expert cannot be changed one by one, they must add up.
+REDRAWN: tuple[dict[str, Any], ...] = (
+    {"noise": 1, "seed": 1},
+    {"noise": 2, "seed": 2, "unsettle": "drawn"},
+    {"noise": 3, "seed": 3, "unsettle": "drawn"},
+)
 RANDOM = "random"  # the node of a decision that a random draw takes
 
 
@@ -148,6 +154,9 @@ def _series(main: Run, values: str) -> Iterator[_Series]:
         empty = [(i, step) for i, step in enumerate(recorder.selections) if _came_out_empty(main, step)]
         for index, step in _by_line([step for _, step in empty]):
             yield _Series(({"nudge": Nudge(empty[index][0], selection=True)},), 1, step.node.name, _site(step), selection=True)
+        read = [step for step in recorder.steps if step.kind == "escape"] + recorder.selections
+        if read:
+            yield _Series(REDRAWN, len(REDRAWN), read[0].node.name, None)
     if main.drew:
         yield _Series(tuple({"seed": seed} for seed in SEEDS), len(SEEDS), RANDOM, None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import linecache
 import random
 from collections.abc import Callable
@@ -121,6 +122,24 @@ def test_an_outcome_that_reads_a_value_asks_for_real_ones() -> None:
         fxgrad.analyze(model, (torch.randn(2, 3),), options=Options(values="fake"))
     report = fxgrad.analyze(model, (torch.randn(2, 3),))
     assert {m: verdict(report, m) for m in ("net", "extra")} == {"net": "flows", "extra": "none"}
+
+
+def test_an_error_of_the_stand_ins_is_not_the_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module copied in forward and moved to another device: torch swaps tensors there, which fake ones do not allow."""
+
+    class Stacked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleList(nn.Linear(3, 1) for _ in range(2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            base = copy.deepcopy(self.parts[0]).to("meta")
+            weights = {name: torch.stack([part.get_parameter(name) for part in self.parts]) for name in ("weight", "bias")}
+            return torch.vmap(lambda one: torch.func.functional_call(base, one, (x,)))(weights)
+
+    monkeypatch.setattr("fxgrad.check.REAL_ELEMENTS", 0)
+    report = fxgrad.analyze(Stacked(), (torch.randn(2, 3),), loss=lambda out: out.square().sum())
+    assert set(report.verdicts.values()) == {"flows"}
 
 
 # ---------------------------------------------------------------------------------------------------------------- many outcomes

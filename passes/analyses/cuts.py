@@ -38,9 +38,7 @@ DETACHES = frozenset(
     )
 )
 GRAD = "torch.autograd.grad"  # its results have a history only with create_graph=True
-COPIES = frozenset(
-    ("torch.tensor", "torch.as_tensor", "torch.asarray", "Tensor.new_tensor", "torch.scalar_tensor", "torch.sparse_coo_tensor")
-)
+COPIES = frozenset(("torch.tensor", "torch.as_tensor", "torch.asarray", "Tensor.new_tensor", "torch.scalar_tensor"))
 CASTS = frozenset(
     [
         "Tensor.to",

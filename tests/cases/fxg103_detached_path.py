@@ -236,6 +236,21 @@ def guilty_lambda_inside_a_module_list() -> dict[str, Any]:
     return dict(model=model, inputs=(torch.randn(2, 4),), loss=lambda o: o.sum())
 
 
+def guilty_edge_weights_of_a_sparse_matrix() -> dict[str, Any]:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.edge, self.lift = nn.Linear(2, 1), nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor, ends: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+            weights = self.edge(features).squeeze(-1).detach()  # FXG103
+            adjacency = torch.sparse_coo_tensor(ends, weights, (5, 5))
+            return torch.sparse.mm(adjacency, self.lift(x))
+
+    ends = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]])
+    return dict(model=Net(), inputs=(torch.randn(5, 3), ends, torch.randn(4, 2)), loss=lambda o: o.pow(2).mean())
+
+
 def quiet_vector_quantizer() -> dict[str, Any]:
     class Vq(nn.Module):
         def __init__(self) -> None:

@@ -278,6 +278,47 @@ def guilty_condition_in_a_variable() -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------------------------- healthy
 
 
+def guilty_experts_by_counts_that_must_add_up() -> dict[str, Any]:
+    """No single count can be changed: the split would not fit. Other weights send the tokens elsewhere."""
+
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.route = nn.Linear(4, 4)
+            self.experts = nn.ModuleList(nn.Linear(4, 4) for _ in range(4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            weight, chosen = self.route(x).softmax(-1).max(-1)
+            order = chosen.argsort()
+            counts = torch.bincount(chosen, minlength=4).tolist()  # or FXG115
+            parts = x[order].split(counts)
+            out = torch.cat([expert(part) for expert, part in zip(self.experts, parts, strict=True) if len(part)])  # FXG115
+            return out * weight[order, None]
+
+    return dict(model=Experts(), inputs=(torch.randn(2, 4),), loss=lambda out: out.square().mean())
+
+
+def guilty_experts_by_counts_in_numpy() -> dict[str, Any]:
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.route = nn.Linear(4, 4)
+            self.experts = nn.ModuleList(nn.Linear(4, 4) for _ in range(4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            weight, chosen = self.route(x).softmax(-1).topk(1)
+            order = chosen.view(-1).argsort()
+            outs, start = [], 0
+            for number, count in enumerate(chosen.view(-1).bincount(minlength=4).numpy()):
+                if count == 0:  # FXG115
+                    continue
+                outs.append(self.experts[number](x[order[start : start + count]]))
+                start += count
+            return torch.cat(outs) * weight[order]
+
+    return dict(model=Experts(), inputs=(torch.randn(2, 4),), loss=lambda out: out.square().mean())
+
+
 def quiet_guard_that_raises() -> dict[str, Any]:
     class Checked(nn.Module):
         def __init__(self) -> None:
