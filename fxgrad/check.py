@@ -16,7 +16,7 @@ from fxgrad.facts import observe
 from fxgrad.hidden import reveal
 from fxgrad.leaks import confirm_leaks
 from fxgrad.passes import RULES
-from fxgrad.passes.analyses import causes, optimizers
+from fxgrad.passes.analyses import causes, copies, optimizers
 from fxgrad.passes.analyses.hidden_writes import has_hidden_writes
 from fxgrad.recorder import NeedsValue
 from fxgrad.records import Context, Facts, Finding, Fix, Options, ParameterFact, Verdict
@@ -76,7 +76,7 @@ def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options
         hazards=hazards,
         branches=explored.branches,
     )
-    context = replace(context, held=optimizers.compare(facts, context))
+    context = replace(context, held=optimizers.compare(facts, context), copies=copies.analyse(context))
     found = [finding for rule in RULES for finding in rule.check(facts, context)]
     if facts.error is not None and not any(f.severity == "error" for f in found):
         found.append(unexplained(facts))

@@ -292,3 +292,4 @@ class Context:
     hazards: Facts | None = None  # a second run with saved tensors watched, where something was overwritten
     branches: tuple[Branch, ...] = ()  # the other outcomes of data-dependent decisions
     held: Any = None  # fxgrad.passes.analyses.optimizers.Held of the optimizers given; None where none was
+    copies: frozenset[str] = frozenset()  # starved parameters of networks that are kept as copies of others

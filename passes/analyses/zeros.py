@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from fxgrad.passes.analyses.fixed_operands import attributes_behind, named, word
 from fxgrad.passes.analyses.lost import Loss
-from fxgrad.records import Context, Facts, NodeFact, Value
+from fxgrad.records import Context, Facts, Flow, NodeFact, Value
 
 # torch's autograd nodes that hand back zeros: rounding, sampling, and the overwriting of a value. Each was run (torch 2.13).
 ZERO_NODES = frozenset(
@@ -202,18 +202,35 @@ def _selected_away(facts: Facts, loss: Loss, context: Context) -> Reason | None:
         return _by_operand(facts, loss.node, loss.flow.source, loss.flow.target, context)
     if name not in _JOINS:
         return None
-    takers = [
-        (node, flow)
-        for node in facts.nodes
-        for flow in node.flows
-        if flow.open and flow.source == loss.flow.target and flow.target in facts.live
-    ]
-    if any(facts.values[flow.target].delivered in ("zero", "none") for _, flow in takers):
-        return None  # that part was taken, and its gradient was lost further on
+    takers = _takers(facts, loss.flow.target)
+    if takers is None or any(facts.values[flow.target].delivered in ("zero", "none") for _, flow in takers):
+        return None  # no step takes it apart, or that part was taken, and its gradient was lost further on
     reasons = [_by_operand(facts, node, flow.source, flow.target, context, joined=True) for node, flow in takers]
     if not reasons or any(reason is None for reason in reasons):
         return None
     return reasons[-1]
+
+
+def _takers(facts: Facts, joined: int) -> list[tuple[NodeFact, Flow]] | None:
+    """The steps that take the joined value apart, also after others have worked on it; None if some way to the loss never does."""
+    leaving: dict[int, list[tuple[NodeFact, Flow]]] = {}
+    for node in facts.nodes:
+        for flow in node.flows:
+            if flow.open and flow.target in facts.live:
+                leaving.setdefault(flow.source, []).append((node, flow))
+    found: list[tuple[NodeFact, Flow]] = []
+    pending, seen = [joined], {joined}
+    while pending:
+        value = pending.pop()
+        if value == facts.loss:
+            return None
+        for node, flow in leaving.get(value, ()):
+            if word(node) in _CUTTING | _SELECTIONS | _PRODUCTS:
+                found.append((node, flow))
+            elif flow.target not in seen:
+                seen.add(flow.target)
+                pending.append(flow.target)
+    return found
 
 
 def _by_operand(facts: Facts, node: NodeFact, source: int, target: int, context: Context, *, joined: bool = False) -> Reason | None:

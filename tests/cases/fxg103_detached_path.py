@@ -251,6 +251,43 @@ def guilty_edge_weights_of_a_sparse_matrix() -> dict[str, Any]:
     return dict(model=Net(), inputs=(torch.randn(5, 3), ends, torch.randn(4, 2)), loss=lambda o: o.pow(2).mean())
 
 
+def guilty_clones_of_one_layer() -> dict[str, Any]:
+    """A stack of clones is no target network: nothing keeps one of them as a copy of another."""
+
+    class Stack(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layer = nn.Linear(4, 4)
+            self.layers = nn.ModuleList([copy.deepcopy(layer) for _ in range(3)])
+            self.head = nn.Linear(4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for layer in self.layers:
+                x = torch.tanh(layer(x))
+            return self.head(x.detach())  # FXG103
+
+    return dict(model=Stack(), inputs=(torch.randn(2, 4),), loss=lambda o: o.sum())
+
+
+def quiet_teacher_averaged_after_the_step() -> dict[str, Any]:
+    class Distilled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.student = nn.Linear(4, 3)
+            self.teacher = copy.deepcopy(self.student)
+            self.predictor = nn.Linear(3, 3)
+
+        def after_step(self) -> None:
+            with torch.no_grad():
+                for average, current in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+                    average.mul_(0.99).add_(current, alpha=0.01)
+
+        def forward(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+            return -F.cosine_similarity(self.predictor(self.student(one)), self.teacher(other).detach()).mean()
+
+    return dict(model=Distilled(), inputs=(torch.randn(4, 4), torch.randn(4, 4)))
+
+
 def quiet_vector_quantizer() -> dict[str, Any]:
     class Vq(nn.Module):
         def __init__(self) -> None:

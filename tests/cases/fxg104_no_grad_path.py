@@ -209,6 +209,26 @@ def guilty_sampling_of_a_library() -> dict[str, Any]:
     return dict(model=Reward(), inputs=(torch.randint(1, 11, (2, 3)),))
 
 
+def quiet_value_network_synchronised_now_and_then() -> dict[str, Any]:
+    class Values(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.online, self.old = nn.Linear(3, 2), nn.Linear(3, 2)
+
+        def synchronise(self) -> None:
+            self.old.load_state_dict(self.online.state_dict())
+
+        def forward(self, x: torch.Tensor, action: torch.Tensor, reward: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+            value = self.online(x).gather(1, action[:, None])[:, 0]
+            with torch.no_grad():
+                target = reward + 0.9 * self.old(after).max(1)[0]
+            return (value - target).square().mean()
+
+    model = Values()
+    model.synchronise()
+    return dict(model=model, inputs=(torch.randn(4, 3), torch.tensor([0, 1, 1, 0]), torch.randn(4), torch.randn(4, 3)))
+
+
 def quiet_frozen_teacher() -> dict[str, Any]:
     class Distill(nn.Module):
         def __init__(self) -> None:

@@ -581,3 +581,20 @@ def guilty_probabilities_summed():
             return self.score(x).softmax(-1)  # FXG401
 
     return dict(model=Net(), inputs=(torch.randn(4, 3),), loss=lambda o: o.sum())
+
+
+def guilty_second_stream_cut_off_after_the_attention():
+    """The last block's queries of the second stream: their rows of the attention are sliced away, some steps after the join."""
+
+    class Joint(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.key = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x, context):
+            queries = torch.cat([self.first(x), self.second(context)], 1)
+            keys = self.key(torch.cat([x, context], 1))
+            mixed = (queries @ keys.transpose(1, 2)).softmax(-1) @ keys
+            return mixed[:, : x.shape[1]]  # FXG401
+
+    return dict(model=Joint(), inputs=(torch.randn(2, 3, 4), torch.randn(2, 2, 4)), loss=lambda o: o.pow(2).mean())
