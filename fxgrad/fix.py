@@ -1,13 +1,14 @@
 """`fix`: the model again as a graph, with the in-place writes that break its gradients rewritten out of place, and proven equal.
 
 Records the program on real tensors, regenerates it, rewrites it (`fxgrad.passes.rewrites`) and verifies the result; a module that fails
-the verification is never returned. A graph stands for one path and one mode: a program that branches on data is refused here.
+the verification is never returned. A graph stands for one path and one mode: a program whose branches on data
+matter (`fxgrad.decisions`) is refused here.
 """
 
 from __future__ import annotations
 
 import copy as copying
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,7 +16,9 @@ import torch
 import torch.fx
 
 from fxgrad.codegen import CallingCodeGen
+from fxgrad.decisions import decided
 from fxgrad.errors import FixError, TraceError
+from fxgrad.observations import RawDecision
 from fxgrad.passes.rewrites.ops import sibling
 from fxgrad.passes.rewrites.out_of_place import Rewriting, rewrite
 from fxgrad.passes.rewrites.walk import Form
@@ -138,7 +141,7 @@ def fix(
     target = program(model, inputs, loss)
     _refuse_without_data(target)
     eager, allow, oracle = _recorded(target)
-    _refuse_decisions(eager)
+    checks = _refuse_decisions(eager, target)
     try:
         graph_module = regenerate(eager)
     except TraceError as error:
@@ -155,7 +158,7 @@ def fix(
     if not verification.passed:
         raise _unverified(made, verification, eager, sites)
     module = _own(made.graph_module) if copy else made.graph_module
-    return FixResult(module, *_described(made, sites, options), verification, frozen=_frozen(eager), source=source)
+    return FixResult(module, *_described(made, sites, options), verification, frozen=_frozen(eager, checks), source=source)
 
 
 def _own(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
@@ -252,10 +255,10 @@ _NO_DATA = "a fix is verified on real tensors, and the model or its inputs have 
 _GIVE_DATA = "pass a model and inputs that are neither fake nor on the meta device"
 
 
-def _run(target: Program, allow: frozenset[str] | None) -> Run:
+def _run(target: Program, allow: frozenset[str] | None, forced: Sequence[bool] = ()) -> Run:
     try:
         with seeded():
-            return run(target, values="real", allow=allow)
+            return run(target, values="real", allow=allow, forced=forced)
     except NeedsValue as need:
         raise FixError(_NO_DATA, site=site_of(need.spots[0]) if need.spots else None, hint=_GIVE_DATA) from need
     except TraceError as error:
@@ -293,13 +296,16 @@ def _written_leaf(eager: Run) -> str | None:
     return None
 
 
-def _refuse_decisions(eager: Run) -> None:
-    for decision in eager.recorder.decisions:
+def _refuse_decisions(eager: Run, target: Program) -> tuple[RawDecision, ...]:
+    """The checks of the program that its graph does without."""
+    found = decided(eager, lambda outcomes: _run(target, eager.recorder.allow, forced=outcomes))
+    if found.deciding is not None:
         raise FixError(
             "the program takes a branch on the value of a tensor: a graph would hold only one of its paths",
-            site=site_of(decision.spots[0]) if decision.spots else None,
+            site=site_of(found.deciding.spots[0]) if found.deciding.spots else None,
             hint="change the line itself, or decide with torch.where",
         )
+    return found.checks
 
 
 # ---------------------------------------------------------------------------------------------------------------- the account
@@ -324,8 +330,9 @@ def _why(node: str, made: Rewriting, sites: Mapping[str, Site | None]) -> str:
     return ""
 
 
-def _frozen(eager: Run) -> tuple[Frozen, ...]:
-    return tuple(Frozen(what, site_of(spots[0]) if spots else None) for what, spots in describe_frozen(eager))
+def _frozen(eager: Run, checks: Sequence[RawDecision]) -> tuple[Frozen, ...]:
+    spots = [*describe_frozen(eager), *(("a check that raises for other values", check.spots) for check in checks)]
+    return tuple(Frozen(what, site_of(place[0]) if place else None) for what, place in spots)
 
 
 __all__ = ["FixResult", "NotRewritten", "Rewritten", "fix"]

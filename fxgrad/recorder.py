@@ -71,6 +71,7 @@ class Recorder(TorchFunctionMode):
         self.shared: list[Shared] | None = None  # memory that NumPy and torch share, where it is watched
         self.allow: frozenset[str] | None = None  # writes that autograd refuses are carried out; the leaves these name enter as copies
         self.open_checkpoints = False  # see `fxgrad.trace.Program`
+        self.raised: set[torch.fx.Node] = set()  # calls that raised: where the program went on, it went on without them
         self.nudge: Nudge | None = None  # what is handed to the program disturbed
         self.nudged_shape: tuple[int, ...] | None = None
         self.selections: list[Step] = []  # steps whose result's size depends on data
@@ -447,7 +448,11 @@ class Recorder(TorchFunctionMode):
                 run_backward(*sub_args, **sub_kwargs)
             slots = slots + [slot for _, slot in hidden.values() if slot not in slots]
         else:
-            out = self._run(func, name, sub_args, sub_kwargs)
+            try:
+                out = self._run(func, name, sub_args, sub_kwargs)
+            except Exception:
+                self.raised.add(node)
+                raise
             if self.standins.fake is not None:
                 calls.finish_fake_write(name, sub_args, {id(slot.tensor): slot.version for slot in slots})
         self.finish(step, slots, out, keep=name in EFFECTS or name == "__set__")

@@ -32,7 +32,8 @@ def regenerate(run: Run) -> torch.fx.GraphModule:
     graph = torch.fx.Graph()
     copied: dict[torch.fx.Node, torch.fx.Node] = {}
     for node in run.recorder.graph.nodes:
-        copied[node] = graph.node_copy(node, copied.__getitem__)
+        if node not in run.recorder.raised:
+            copied[node] = graph.node_copy(node, copied.__getitem__)
         if node is run.forward_last:
             break
     graph.output([copied[node] for node in (*run.output_nodes, *run.rebound.values())])

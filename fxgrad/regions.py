@@ -49,8 +49,12 @@ def opaque(
         step = recorder.add_step(node, kind, target, spots)
         step.reads = [slot.value for slot in slots] + pseudo
         recorder.current = step
-    with recorder.region() as hidden:
-        out = run(*sub_args, **sub_kwargs)
+    try:
+        with recorder.region() as hidden:
+            out = run(*sub_args, **sub_kwargs)
+    except Exception:
+        recorder.raised.add(node)
+        raise
     with torch._C.DisableTorchFunction():
         given = {id(slot) for slot in slots}
         found = list({id(slot): slot for _, slot in hidden.values() if id(slot) not in given}.values())

@@ -51,6 +51,7 @@ LAYERS = {
     "passes.rewrites": 5,
     "passes.rules": 5,
     "check": 6,
+    "decisions": 6,
     "divergence": 6,
     "explore": 6,
     "intent": 6,

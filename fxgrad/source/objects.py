@@ -15,7 +15,7 @@ import sysconfig
 import types
 from collections.abc import Iterable, Iterator
 from pathlib import PurePath
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -121,15 +121,21 @@ def _parts(item: object) -> Iterable[object]:
             return (item.__func__, item.__self__)
         case functools.partial():
             return (item.func, *item.args, *item.keywords.values())
-        case dict() if len(item) <= _LARGEST_CONTAINER:
-            return tuple(item.values())
-        case list() | tuple() | set() | frozenset() if len(item) <= _LARGEST_CONTAINER:
-            return tuple(item)
+        case dict() if dict.__len__(item) <= _LARGEST_CONTAINER:
+            return tuple(dict.values(item))
+        case list() | tuple() | set() | frozenset() if len(held := _elements(item)) <= _LARGEST_CONTAINER:
+            return held
         case type() | types.ModuleType() | torch.Tensor() | None:
             return ()
     if type(item).__module__ == "builtins" or origin(class_file(type(item))) != "user":
         return ()
     return (type(item), *getattr(item, "__dict__", {}).values())
+
+
+def _elements(item: object) -> tuple[object, ...]:
+    """What a container holds. A subclass may count and iterate in another way, or not at all: the kind it derives from is asked."""
+    kind: Any = next(base for base in (list, tuple, set, frozenset) if isinstance(item, base))
+    return tuple(kind.__iter__(item))
 
 
 def _is_filled(cell: types.CellType) -> bool:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from tests.zoo import diffusion, others, vision
+
 Built = tuple[nn.Module, Any]
 Entry = tuple[str, Callable[[], Built]]
 
@@ -50,6 +52,7 @@ def shrink(config: Any, depth: int = 0) -> Any:
 def transformers_models() -> Iterator[Entry]:
     """The base model and, where there is one, a head with a loss, of every configuration in the library's own mappings."""
     try:
+        vision.torchvision_models()  # transformers imports it where it is installed
         transformers = importlib.import_module("transformers")
         auto = importlib.import_module("transformers.models.auto.modeling_auto")
         configs = importlib.import_module("transformers.models.auto.configuration_auto").CONFIG_MAPPING
@@ -167,6 +170,7 @@ def _pyg_model_builder(name: str, cls: Any, edge: torch.Tensor) -> Callable[[], 
 def vit_pytorch() -> Iterator[Entry]:
     """vit-pytorch: the image transformers that share ViT's arguments."""
     try:
+        vision.torchvision_models()
         package = importlib.import_module("vit_pytorch")
     except ImportError:
         return
@@ -212,4 +216,7 @@ def _x_builder(package: Any, switch: str) -> Callable[[], Built]:
     return build
 
 
-FAMILIES: tuple[Callable[[], Iterator[Entry]], ...] = (module_db, geometric, vit_pytorch, x_transformers, transformers_models)
+FAMILIES: tuple[Callable[[], Iterator[Entry]], ...] = (
+    module_db, geometric, vit_pytorch, x_transformers, vision.monai, diffusion.diffusers, vision.torchvision, vision.timm, vision.segmentation,
+    *others.FAMILIES, transformers_models,
+)  # fmt: skip

@@ -1,49 +1,32 @@
-"""The sweep: each model of the zoo traced, regenerated and judged, and every answer compared with eager.
+"""The sweep: each model of the zoo traced, regenerated, rewritten and judged, and every answer compared with eager.
 
-    python -m tests.zoo.sweep [FAMILY ...] [--limit N] [--every K] [--values real|fake|auto] [--markdown FILE]
+    python -m tests.zoo.sweep [FAMILY ...] [--every K] [--offset N] [--only TEXT] [--values real|fake|auto] [--no-rewrite] [--again]
+    python -m tests.zoo.sweep --table      # the table of what was measured so far, written into tests/zoo/README.md
 
-Per model: does eager itself run (forward, loss, backward); is it analysed; do all verdicts equal eager's; does the regenerated module return
-bit-equal outputs and gradients at the same seed. Failures are listed with their reason.
+Models are judged one after the other in a process of their own (`tests.zoo.worker`): one that crashes or takes too long is a line of the
+result and not its end. Results are JSON lines in `tests/zoo/results.jsonl`; what is in there is not run again without `--again` (all that is
+selected) or `--failed` (only what eager runs and was not as it should be, or was refused).
 """
 
 from __future__ import annotations
 
 import argparse
-import collections
 import contextlib
-import copy
-import io
+import json
+import os
 import signal
+import subprocess
 import sys
-import time
-import warnings
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from tests.zoo.judge import Outcome, given, judge, loss_of
+from tests.zoo.table import good, load, write
 
-import fxgrad
-from fxgrad import tree
-from fxgrad.regenerate import regenerate
-from fxgrad.trace import program, run
-from tests.zoo.families import FAMILIES
-
-SECONDS = 60
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One model. `eager` False: it does not run here at all. The rest are True, False, or None where not reached."""
-
-    name: str
-    eager: bool
-    analysed: bool | None = None
-    exact: bool | None = None
-    regenerated: bool | None = None
-    reason: str = ""
-    seconds: float = 0.0
+HERE = Path(__file__).resolve().parent
+SECONDS = 120
 
 
 class OutOfTime(Exception):
@@ -64,127 +47,107 @@ def limited(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def given(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(inputs, fxgrad.Inputs):
-        return inputs.args, dict(inputs.kwargs)
-    return (inputs, {}) if isinstance(inputs, tuple) else ((), dict(inputs))
+class Worker:
+    """The other process, started again when it has died. `errors` holds what it wrote to stderr."""
+
+    def __init__(self) -> None:
+        self.errors = tempfile.TemporaryFile("a+")  # noqa: SIM115  lives as long as the worker
+        self.process: subprocess.Popen[str] | None = None
+
+    def ask(self, order: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The worker's answers to one order, up to the last; fewer where it died."""
+        if self.process is None or self.process.poll() is not None:
+            command = [sys.executable, "-W", "ignore", "-m", "tests.zoo.worker"]
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=HERE.parent.parent
+            )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.errors.truncate(0)
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            answer = json.loads(line)
+            yield answer
+            if "done" in answer or "names" in answer:
+                return
+        self.process.wait()
+
+    def last_words(self) -> str:
+        """The innermost frames of the process that ended."""
+        self.errors.seek(0)
+        lines = [line.strip() for line in self.errors if line.lstrip().startswith("File ")]
+        return " <- ".join(line.split("site-packages/")[-1].replace('File "', "").replace('"', "") for line in lines[:4])
+
+    def judge(self, family: str, name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+        order = {"family": family, "name": name, "values": arguments.values, "rewrite": arguments.rewrite, "seconds": arguments.seconds}
+        outcome: dict[str, Any] = {"name": name}
+        stage = "start"
+        for answer in self.ask(order):
+            outcome = answer["outcome"]
+            if "done" in answer:
+                return outcome
+            stage = answer["stage"]
+        assert self.process is not None
+        status = self.process.returncode
+        what = f"over {arguments.seconds} s" if status == 1 else f"the process ended with {status}"
+        outcome.setdefault("reasons", {})[stage] = f"{what}: {self.last_words()}"
+        outcome.setdefault("seconds", {})[stage] = arguments.seconds
+        return outcome
+
+    def close(self) -> None:
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
+            self.process.wait()
 
 
-def loss_of(output: Any) -> torch.Tensor:
-    """The loss that fxgrad takes when none is given."""
-    for candidate in (getattr(output, "loss", None), output.get("loss") if isinstance(output, dict) else None, output):
-        if isinstance(candidate, torch.Tensor) and candidate.numel() == 1:
-            return candidate
-    floating = [t for t in tree.flatten(output)[0] if t.is_floating_point()]
-    total = floating[0].sum()
-    for tensor in floating[1:]:
-        total = total + tensor.sum()
-    return total
-
-
-def step(call: Any, parameters: dict[str, torch.Tensor], inputs: Any) -> tuple[list[torch.Tensor], dict[str, torch.Tensor | None]]:
-    """Outputs and gradients of one step at a fixed seed; gradients are taken off the parameters again."""
-    args, kwargs = copy.deepcopy(given(inputs))
-    torch.manual_seed(3)
-    output = call(*args, **kwargs)
-    loss_of(output).backward()
-    gradients = {n: p.grad for n, p in parameters.items()}
-    for parameter in parameters.values():
-        parameter.grad = None
-    return [t.detach() for t in tree.flatten(output)[0]], gradients
-
-
-def judge(name: str, build: Any, values: str) -> Outcome:
-    start = time.perf_counter()
-    try:
-        model, inputs = build()
-        reference = copy.deepcopy(model)
-        outputs, gradients = step(reference, dict(reference.named_parameters()), inputs)
-    except Exception as error:
-        return Outcome(name, False, reason=f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}")
-    try:
-        torch.manual_seed(3)
-        report = fxgrad.analyze(model, inputs, options=fxgrad.Options(values=values))  # type: ignore[arg-type]  # argparse gives a str
-    except fxgrad.FxgradError as error:
-        return Outcome(name, True, False, reason=f"refused: {error}", seconds=time.perf_counter() - start)
-    except Exception as error:
-        return Outcome(
-            name, True, False, reason=f"analyze: {type(error).__name__}: {str(error)[:160]}", seconds=time.perf_counter() - start
-        )
-    wrong = [n for n, g in gradients.items() if (report.verdicts[n] == "none") != (g is None) or report.verdicts[n] == "blocked"]
-    exact, reason = not wrong, f"verdicts: {[(n, report.verdicts[n]) for n in wrong[:3]]} {report.error or ''}" if wrong else ""
-    regenerated, why = same(model, inputs, outputs, gradients)
-    return Outcome(name, True, True, exact, regenerated, reason or why, time.perf_counter() - start)
-
-
-def same(model: Any, inputs: Any, outputs: list[torch.Tensor], gradients: dict[str, torch.Tensor | None]) -> tuple[bool, str]:
-    """Whether the regenerated module gives bit-equal outputs and gradients."""
-    try:
-        torch.manual_seed(3)
-        traced = regenerate(run(program(model, inputs, None), values="real"))
-        got, found = step(traced, dict(traced.named_parameters()), inputs)
-    except Exception as error:
-        return False, f"regenerate: {type(error).__name__}: {str(error)[:160]}"
-    if len(got) != len(outputs) or not all(equal(a, b) for a, b in zip(got, outputs, strict=True)):
-        return False, "regenerate: outputs differ"
-    for name, gradient in gradients.items():
-        other = found.get(name)
-        if (gradient is None) != (other is None) or (gradient is not None and other is not None and not equal(gradient, other)):
-            return False, f"regenerate: the gradient of {name} differs"
-    return True, ""
-
-
-def equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    if one.layout is not torch.strided:
-        one, other = one.to_dense(), other.to_dense()
-    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one.nan_to_num(), other.nan_to_num())
-
-
-def table(outcomes: list[Outcome]) -> str:
-    families: dict[str, list[Outcome]] = collections.defaultdict(list)
-    for outcome in outcomes:
-        families[outcome.name.split("/")[0]].append(outcome)
-    rows = ["| family | run in eager | analysed | verdicts exact | regenerated bit-equal |", "|---|---|---|---|---|"]
-    for family, members in families.items():
-        runs = [o for o in members if o.eager]
-        done = [o for o in runs if o.analysed]
-        rows.append(
-            f"| {family} | {len(runs)} of {len(members)} | {len(done)} | {sum(bool(o.exact) for o in done)} | {sum(bool(o.regenerated) for o in done)} |"
-        )
-    return "\n".join(rows)
+def selected(names: list[str], arguments: argparse.Namespace, known: dict[str, dict[str, Any]]) -> list[str]:
+    chosen = [n for n in names if arguments.only in n][arguments.offset :: arguments.every][: arguments.limit]
+    if arguments.again:
+        return chosen
+    if arguments.failed:
+        return [n for n in chosen if known.get(n, {}).get("eager") and known[n]["reasons"]]
+    return [n for n in chosen if n not in known]
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("families", nargs="*")
-    parser.add_argument("--limit", type=int, default=10**9)
+    parser = argparse.ArgumentParser(prog="python -m tests.zoo.sweep")
+    parser.add_argument("families", nargs="*", help="default: all of them")
     parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--values", default="auto")
-    parser.add_argument("--only", default="")
-    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--offset", type=int, default=0)
+    parser.add_argument("--limit", type=int, default=10**9)
+    parser.add_argument("--only", default="", help="names that contain this")
+    parser.add_argument("--values", default="auto", choices=("auto", "real", "fake"))
+    parser.add_argument("--no-rewrite", dest="rewrite", action="store_false")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="for one stage of one model")
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--failed", action="store_true")
+    parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
+    parser.add_argument("--table", action="store_true", help="run nothing; write the table of the results")
     arguments = parser.parse_args(argv)
-    warnings.simplefilter("ignore")
-    outcomes = []
-    for family in FAMILIES:
-        if arguments.families and family.__name__ not in arguments.families:
-            continue
-        entries = [e for e in family() if arguments.only in e[0]][:: arguments.every][: arguments.limit]
-        for name, build in entries:
-            try:
-                with limited(SECONDS), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-                    outcome = judge(name, build, arguments.values)
-            except OutOfTime:
-                outcome = Outcome(name, True, False, reason=f"over {SECONDS} s")
-            outcomes.append(outcome)
-            if outcome.eager and not (outcome.analysed and outcome.exact and outcome.regenerated):
-                print(f"{outcome.name}: {outcome.reason}", flush=True)
-            elif not outcome.eager:
-                print(f"  ({outcome.name} not run: {outcome.reason})", flush=True)
-    print(table(outcomes))
-    if arguments.markdown:
-        arguments.markdown.write_text(table(outcomes) + "\n")
+    if not arguments.table:
+        _sweep(arguments)
+    write(load(arguments.results), HERE / "README.md")
     return 0
 
 
+def _sweep(arguments: argparse.Namespace) -> None:
+    worker = Worker()
+    known = load(arguments.results)
+    with arguments.results.open("a") as results:
+        for family in arguments.families or next(worker.ask({"list": ""}))["names"]:
+            names = next(worker.ask({"list": family}))["names"]
+            for name in selected(names, arguments, known):
+                outcome = {**worker.judge(family, name, arguments), "family": family}
+                results.write(json.dumps(outcome) + "\n")
+                results.flush()
+                if not good(outcome):
+                    print(f"{name}: {outcome.get('reasons')}", flush=True)
+    worker.close()
+
+
+__all__ = ["Outcome", "given", "judge", "limited", "loss_of", "main"]
+
 if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     sys.exit(main())

@@ -1,0 +1,183 @@
+"""Shapes of programs on which a model of some package once failed: each small, with the same cause, and judged against eager."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import fxgrad
+from tests.zoo.judge import judge
+
+X = torch.linspace(-1, 1, 12).reshape(3, 4)
+
+
+def assert_good(build: Callable[[], tuple[nn.Module, Any]]) -> None:
+    """Analysed, exact, regenerated bit-equal, rewritten in both modes."""
+    outcome = judge("program", build, "auto", rewrite=True)
+    assert outcome.reasons == {}
+    assert (outcome.eager, outcome.analysed, outcome.exact, outcome.regenerated) == (True, True, True, True)
+    assert (outcome.needed, outcome.all) == ("equal", "equal")
+
+
+class Uncounted(tuple):  # type: ignore[type-arg]  # its elements do not matter
+    """A tuple that refuses to be counted, as e3nn's representations do."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+class HoldsUncounted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.parts = nn.Linear(4, 4), Uncounted((1, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)
+
+
+def test_container_with_methods_of_its_own() -> None:
+    assert_good(lambda: (HoldsUncounted(), (X,)))
+
+
+class TriesArguments(nn.Module):
+    """Calls each layer with an argument that only some of them know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 4), nn.LeakyReLU()])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            try:
+                x = layer(x, lengths=None)
+            except TypeError:
+                x = layer(x)
+        return x
+
+
+class TriesAnOperator(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x).t()
+        try:
+            return y.view(-1)
+        except RuntimeError:
+            return y.reshape(-1)
+
+
+@pytest.mark.parametrize("model", [TriesArguments, TriesAnOperator])
+def test_call_that_raises_and_is_done_in_another_way(model: type[nn.Module]) -> None:
+    assert_good(lambda: (model(), (X,)))
+
+
+class Warns(nn.Module):
+    """A branch on data that computes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if (x > 100).any():
+            warnings.warn("large input", stacklevel=2)
+        return self.layer(x).relu_()
+
+
+class SkipsMask(nn.Module):
+    """A branch on a mask of ones that the forward itself made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        if mask is None:
+            mask = torch.ones(x.shape[0], dtype=torch.bool)
+            mask[0] = True
+        y = self.layer(x)
+        return y if mask.all() else y * mask[:, None]
+
+
+class Checks(nn.Module):
+    """A branch on data that raises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.isnan().any():
+            raise ValueError("not a number")
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("model", [Warns, SkipsMask, Checks])
+def test_branch_on_data_that_a_graph_can_do_without(model: type[nn.Module]) -> None:
+    assert_good(lambda: (model(), (X,)))
+
+
+def test_a_check_that_the_graph_does_without_is_listed() -> None:
+    frozen = fxgrad.fix(Checks(), (X,)).frozen
+    assert [(f.what, f.site.line - Checks.forward.__code__.co_firstlineno) for f in frozen if f.site] == [
+        ("a check that raises for other values", 1)
+    ]
+
+
+class Gates(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.other = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.register_buffer("first", torch.tensor(True))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.sum() > 100:
+            return self.other(x)
+        return self.layer(x)
+
+
+class BranchesOnBuffer(Gates):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) if self.first else self.other(x)
+
+
+class BranchesOnChance(Gates):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) if torch.rand(()) < 2 else self.other(x)
+
+
+class BranchesOnWrittenMask(Gates):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mask = torch.ones(3, dtype=torch.bool)
+        mask[x[:, 0] > 100] = False
+        return self.layer(x) if mask.all() else self.other(x)
+
+
+class ScalesByOutcome(Gates):
+    """The same operators on both sides, and another constant."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scale = 2.0 if x.sum() > 100 else 3.0
+        return self.layer(x) * scale
+
+
+class FailsInOperator(Gates):
+    """The other side raises because of these inputs, not by itself."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.sum() > 100:
+            x = x.reshape(5, 5)
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("model", [Gates, BranchesOnBuffer, BranchesOnChance, BranchesOnWrittenMask, ScalesByOutcome, FailsInOperator])
+def test_branch_on_data_that_matters_is_refused(model: type[nn.Module]) -> None:
+    with pytest.raises(fxgrad.FixError, match="branch on the value of a tensor"):
+        fxgrad.fix(model(), (X,))
