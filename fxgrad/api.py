@@ -71,6 +71,7 @@ def analyze(
         decisions=diagnosis.facts.decisions,
         error=diagnosis.facts.error,
         assumptions=(f"tensors on the meta device are taken to be on {place}",) if place is not None and diagnosis.values == "fake" else (),
+        suppressed=heard.suppressed,
     )
 
 

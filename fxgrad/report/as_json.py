@@ -10,7 +10,8 @@ Made from a `Report` alone. The version is raised when a key changes its meaning
     verdicts        {parameter name: "flows" | "zero" | "none" | "branch" | "blocked"}
     findings        errors, then warnings: code, name, severity, message, site, parameters, path, fix, fingerprint
     notes           findings at note level
-    deselected      how many findings and notes `select` and `ignore` left out
+    deselected      how many findings and notes `select`, `ignore` and a baseline left out
+    suppressed      findings that a comment, the project's settings or a baseline silences
     parameters      per parameter: name, names (ties), shape, requires_grad, module, module_type, module_called, gradient
     loss, values    how the loss was found; "fake" or "real"
     assumptions     what was assumed because it was not given
@@ -48,8 +49,8 @@ def render(report: Report, *, verbose: bool = False) -> str:
 
 def to_dict(report: Report) -> dict[str, Any]:
     """The report as dicts, lists, strings, numbers and None."""
-    marks = fingerprints([*report.findings, *report.notes])
-    count = len(report.findings)
+    marks = fingerprints([*report.findings, *report.notes, *report.suppressed])
+    count, end = len(report.findings), len(report.findings) + len(report.notes)
     return {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "fxgrad", "version": tool_version()},
@@ -58,7 +59,8 @@ def to_dict(report: Report) -> dict[str, Any]:
         "summary": _summary(report),
         "verdicts": dict(report.verdicts),
         "findings": [_finding(f, mark) for f, mark in zip(report.findings, marks[:count], strict=True)],
-        "notes": [_finding(f, mark) for f, mark in zip(report.notes, marks[count:], strict=True)],
+        "notes": [_finding(f, mark) for f, mark in zip(report.notes, marks[count:end], strict=True)],
+        "suppressed": [_finding(f, mark) for f, mark in zip(report.suppressed, marks[end:], strict=True)],
         "deselected": report.deselected,
         "parameters": [_parameter(fact) for fact in report.parameters],
         "loss": report.loss_used,

@@ -46,4 +46,5 @@ def apply_baseline(path: Path, report: Report) -> Report:
         raise InputError(f"{path} is no fxgrad baseline", hint="write it with --update-baseline") from None
     marks = fingerprints(report.findings)
     left = tuple(f for mark, f in zip(marks, report.findings, strict=True) if mark not in known)
-    return replace(report, findings=left, deselected=report.deselected + len(report.findings) - len(left))
+    silenced = tuple(f for mark, f in zip(marks, report.findings, strict=True) if mark in known)
+    return replace(report, findings=left, deselected=report.deselected + len(silenced), suppressed=(*report.suppressed, *silenced))

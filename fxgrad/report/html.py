@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html import escape
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from fxgrad.records import Finding, Step
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 NAME = "html"
 
+_RUN = 8  # so many layers side by side without a fault are one line
 _RANK = {"blocked": 0, "none": 1, "zero": 2, "branch": 3, "frozen": 4, "flows": 5}
 
 
@@ -43,7 +45,7 @@ def render(report: Report, *, verbose: bool = False) -> str:
         '<meta name=viewport content="width=device-width, initial-scale=1">',
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
         f"<header><h1>{escape(report.model)}</h1><p class=headline>{escape(headline)}</p>",
-        f"<p class=muted>{escape(loss)}on {escape(report.values)} values, {report.nodes} steps</p>",
+        f"<p class=muted>{_prose(loss)}on {escape(report.values)} values, {report.nodes} steps</p>",
         '<input id=filter type=search placeholder="filter: name, verdict or code ( / )" aria-label="filter parameters and findings">',
         f"<p class=legend>{''.join(_badge(v, v) for v in _RANK)}</p></header>",
         "<main><section aria-label=findings><h2>Findings</h2>",
@@ -81,14 +83,23 @@ def _children(module: _Module, prefix: str, causes: dict[str, tuple[str, str]]) 
         cause = f'<a class=code href="#{anchor}">{code}</a>' if code else ""
         search = escape(f"{full} {verdict} {code}".lower(), quote=True)
         rows.append(f'<div class=p data-s="{search}"><span class="v {verdict}">{verdict}</span> {escape(name)} {cause}</div>')
-    for name, inner in module.modules.items():
-        counts = _counts(inner)
-        worst = min(counts, key=lambda v: _RANK.get(v, 9))
-        badges = "".join(_badge(v, str(n)) for v, n in sorted(counts.items(), key=lambda i: _RANK.get(i[0], 9)))
-        rows.append(
-            f'<details class="m {worst}"><summary>{escape(name)} {badges}</summary>{_children(inner, f"{prefix}{name}.", causes)}</details>'
-        )
+    folded = [(name, inner, _module_row(name, inner, prefix, causes)) for name, inner in module.modules.items()]
+    for fine, group in groupby(folded, key=lambda item: item[0].isdigit() and set(_counts(item[1])) <= {"flows", "frozen"}):
+        items = list(group)
+        inside = "".join(row for _, _, row in items)
+        if fine and len(items) >= _RUN:
+            counts = _counts(_Module(modules={name: inner for name, inner, _ in items}))
+            badges = "".join(_badge(v, str(n)) for v, n in sorted(counts.items()))
+            inside = f'<details class="m flows"><summary>{items[0][0]} to {items[-1][0]} {badges}</summary>{inside}</details>'
+        rows.append(inside)
     return "".join(rows)
+
+
+def _module_row(name: str, inner: _Module, prefix: str, causes: dict[str, tuple[str, str]]) -> str:
+    counts = _counts(inner)
+    worst = min(counts, key=lambda v: _RANK.get(v, 9))
+    badges = "".join(_badge(v, str(n)) for v, n in sorted(counts.items(), key=lambda i: _RANK.get(i[0], 9)))
+    return f'<details class="m {worst}"><summary>{escape(name)} {badges}</summary>{_children(inner, f"{prefix}{name}.", causes)}</details>'
 
 
 def _badge(verdict: str, text: str) -> str:

@@ -40,6 +40,7 @@ class Report:
         decisions: the data-dependent branches taken, in order.
         error: what the program raised; None if it ran through backward.
         deselected: findings and notes that `selected` left out.
+        suppressed: findings that a comment, the project's settings or a baseline silences.
     """
 
     verdicts: Mapping[str, str]
@@ -56,6 +57,7 @@ class Report:
     decisions: tuple[Decision, ...] = ()
     error: Raised | None = None
     deselected: int = 0
+    suppressed: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verdicts", dict(self.verdicts))

@@ -2,8 +2,8 @@
 
 Made from a `Report`, the rules in `fxgrad.passes.RULES` and the source lines as they are now. Files below the current
 directory are named relative to `%SRCROOT%`, others absolutely. Specification: OASIS SARIF 2.1.0 (the section numbers
-below are its own). Not handled: `suppressions` (a report knows only what was found), embedded file contents, and
-invocations.
+below are its own). What the user has silenced is a result with `suppressions`, `inSource` by a comment, else `external`. Not handled:
+embedded file contents.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from fxgrad.passes import RULES
 from fxgrad.records import Edit, Finding, Fix, Raised, Site
 from fxgrad.report.as_json import tool_version
 from fxgrad.report.fingerprint import fingerprints
-from fxgrad.report.names import shown
+from fxgrad.report.names import shown as names_shown
 from fxgrad.report.table import raised
+from fxgrad.source import suppressions
 
 if TYPE_CHECKING:
     from fxgrad.report.record import Report
@@ -34,7 +35,8 @@ _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sa
 
 def render(report: Report, *, verbose: bool = False) -> str:
     """A SARIF log with one run; the notes are results in it when verbose."""
-    findings = (*report.findings, *(report.notes if verbose else ()))
+    shown = (*report.findings, *(report.notes if verbose else ()))
+    findings = (*shown, *report.suppressed)
     rules = _rules(findings)
     index = {rule["id"]: position for position, rule in enumerate(rules)}
     marks = fingerprints(findings)
@@ -44,6 +46,8 @@ def render(report: Report, *, verbose: bool = False) -> str:
         "columnKind": "unicodeCodePoints",
         "results": [_result(report, f, index[f.code], mark) for f, mark in zip(findings, marks, strict=True)],
     }
+    for result, finding in zip(run["results"][len(shown) :], report.suppressed, strict=True):
+        result["suppressions"] = [{"kind": "inSource" if _is_commented(finding) else "external", "status": "accepted"}]
     if report.error is not None and report.ok:
         run["invocations"] = [_failed(report.error)]
     return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, ensure_ascii=False)
@@ -93,10 +97,16 @@ def _result(report: Report, finding: Finding, index: int, mark: str) -> dict[str
     return result
 
 
+def _is_commented(finding: Finding) -> bool:
+    """Whether a comment on its own lines silences it."""
+    site = finding.site
+    return site is not None and not suppressions(site.file).keys().isdisjoint(range(site.line, max(site.end_line, site.line) + 1))
+
+
 def _text(report: Report, finding: Finding) -> str:
     parts = [finding.message]
     if finding.parameters:
-        parts.append(f"Parameters: {shown(finding.parameters, report.verdicts, limit=_NAMES)}.")
+        parts.append(f"Parameters: {names_shown(finding.parameters, report.verdicts, limit=_NAMES)}.")
     if finding.fix is not None:
         parts.append(f"Help: {finding.fix.advice}.")
     return "\n".join(parts)

@@ -86,6 +86,7 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         nodes=len(facts.nodes),
         decisions=facts.decisions,
         error=record,
+        suppressed=heard.suppressed,
     )
 
 
