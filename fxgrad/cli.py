@@ -2,8 +2,7 @@
 
 Exit status: 0 clean, 1 findings at error level, 2 could not run. Data goes to stdout, talk to stderr, what the user's
 own program prints too; an error is one line, what, where and how to mend it, with the traceback only on `--traceback`.
-A subcommand is one entry of `COMMANDS`. Not handled: colour, and output of C code in the user's program, which goes
-where it likes.
+A subcommand is one entry of `COMMANDS`. Not handled: output of C code in the user's program, which goes where it likes.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import argparse
 import contextlib
 import difflib
 import inspect
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -26,8 +24,9 @@ from tabulate import tabulate
 
 import fxgrad
 from fxgrad import api
-from fxgrad.commands import bench, fix, run
+from fxgrad.commands import bench, completion, fix, run
 from fxgrad.commands.codes import codes
+from fxgrad.commands.output import say, write
 from fxgrad.errors import FxgradError, InputError
 from fxgrad.infer import given_inputs
 from fxgrad.load import loading
@@ -114,15 +113,6 @@ def _one_line(error: FxgradError) -> str:
     return " ".join(f"{where}{error.reason}{hint}".split())
 
 
-def _print(text: str) -> None:
-    """To stdout; a reader that has gone (`| head`) is no error."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        with contextlib.suppress(OSError, ValueError):  # else the interpreter flushes it again at exit, and complains
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 # ---------------------------------------------------------------------------------------------------------------- arguments
 
 
@@ -194,6 +184,10 @@ def _explain_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("code", metavar="CODE", help="a rule's code or name: FXG103, detached-path")
 
 
+def _completion(arguments: argparse.Namespace) -> int:
+    return completion.run(arguments.shell, _parser())
+
+
 def _no_arguments(command: argparse.ArgumentParser) -> None:
     del command
 
@@ -211,7 +205,7 @@ def _report(arguments: argparse.Namespace) -> int:
         if arguments.update_baseline:
             write_baseline(Path(arguments.baseline), report)
         report = apply_baseline(Path(arguments.baseline), report)
-    _write(report.render(arguments.format, verbose=arguments.verbose), arguments.output)
+    write(report.render(arguments.format, verbose=arguments.verbose), arguments.output, coloured=arguments.format == "table")
     if found.ok and found.error is not None:
         print(f"fxgrad: error: {raised(found.error)} (no finding explains it: the program itself may be at fault)", file=sys.stderr)
         return 2
@@ -229,24 +223,13 @@ def _analysed(arguments: argparse.Namespace) -> Report:
     return replace(report, assumptions=(*loaded.notes, *assumptions, *report.assumptions))
 
 
-def _write(text: str, output: str | None) -> None:
-    if output is None:
-        _print(text)
-        return
-    try:
-        Path(output).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{output} cannot be written: {error.strerror}", hint="give -o a path in a folder that exists") from error
-    print(f"fxgrad: {output} written", file=sys.stderr)
-
-
 # ---------------------------------------------------------------------------------------------------------------- rules
 
 
 def _rules(arguments: argparse.Namespace) -> int:
     del arguments
     rows = [(rule.CODE, rule.NAME, rule.SEVERITY, _summary(rule)) for rule in RULES]
-    _print(tabulate(rows, headers=("code", "name", "level", "finds"), maxcolwidths=[None, None, None, 80]))
+    say(tabulate(rows, headers=("code", "name", "level", "finds"), maxcolwidths=[None, None, None, 80]))
     return 0
 
 
@@ -258,7 +241,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     wanted = arguments.code.strip()
     for rule in RULES:
         if wanted.lower() in (rule.CODE.lower(), rule.NAME):
-            _print(f"{rule.CODE} {rule.NAME} ({rule.SEVERITY})\n\n{inspect.getdoc(rule)}")
+            say(f"{rule.CODE} {rule.NAME} ({rule.SEVERITY})\n\n{inspect.getdoc(rule)}")
             return 0
     known = {word.lower(): word for rule in RULES for word in (rule.CODE, rule.NAME)}
     close = [known[word] for word in difflib.get_close_matches(wanted.lower(), known, 1)]
@@ -272,4 +255,5 @@ COMMANDS: tuple[Command, ...] = (
     Command("run", "run a training script and report on its first optimizer steps", run.EXAMPLES, run.add, run.run),
     Command("rules", "list the rules", "example:\n  fxgrad rules\n", _no_arguments, _rules),
     Command("explain", "print the documentation of a rule", "example:\n  fxgrad explain FXG103\n", _explain_arguments, _explain),
+    Command("completion", "print a script that completes fxgrad's words in a shell", completion.EXAMPLES, completion.add, _completion),
 )

@@ -35,6 +35,7 @@ def run_script(
     steps: int = 1,
     go_on: bool = False,
     show: Callable[[Report], None] = lambda report: None,
+    choose: Callable[[Report], Report] = lambda report: report,
 ) -> tuple[Report | None, int]:
     """Run a script and report on its first steps.
 
@@ -43,6 +44,7 @@ def run_script(
         argv: its arguments, without its name.
         steps: optimizer steps to watch.
         go_on: let the script run on, unwatched, when they have been seen; else it ends there.
+        choose: from the report to the one that is shown and decides the exit code: without what is known or not asked for.
         show: called with the report as soon as there is one: before the script goes on, or after its traceback.
 
     Returns:
@@ -56,8 +58,8 @@ def run_script(
     shown: list[Report] = []
 
     def done(report: Report) -> None:
-        shown.append(report)
-        show(report)
+        shown.append(choose(report))
+        show(shown[0])
         if not go_on:
             session.events.when_over = _end
             raise Enough
@@ -73,7 +75,9 @@ def run_script(
         report = session.finish(None if isinstance(error, Enough | SystemExit | KeyboardInterrupt) else error)
         session.close()
     if report is not None and not shown:
-        show(report)
+        shown.append(choose(report))
+        show(shown[0])
+    report = shown[0] if shown else None
     return report, status or (2 if report is None else 0 if report.ok else 1)
 
 

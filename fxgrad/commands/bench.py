@@ -7,6 +7,7 @@ import contextlib
 import json
 import sys
 
+from fxgrad.commands.output import say
 from fxgrad.infer import given_inputs
 from fxgrad.load import loading
 
@@ -37,5 +38,5 @@ def run(arguments: argparse.Namespace) -> int:
         found = benchmark(loaded.model, None, inputs, loss=loss, device=arguments.device, runs=arguments.runs, seconds=arguments.seconds)
     for note in (*loaded.notes, *assumptions):
         print(f"fxgrad: assumed: {note}", file=sys.stderr)
-    print(json.dumps(found.to_dict(), indent=2) if arguments.format == "json" else found)
+    say(json.dumps(found.to_dict(), indent=2) if arguments.format == "json" else str(found))
     return 0

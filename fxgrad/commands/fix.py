@@ -9,6 +9,7 @@ from typing import Literal
 
 from fxgrad.api import analyze
 from fxgrad.commands.codes import codes
+from fxgrad.commands.output import say
 from fxgrad.fix import fix
 from fxgrad.infer import given_inputs
 from fxgrad.load import loading
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             _say(f"wrote {file}")
         return int(left)
     text = result.diff()
-    print(text, end="")
+    say(text, coloured=True, end="")
     return int(bool(text) or left)
 
 
