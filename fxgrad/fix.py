@@ -8,6 +8,7 @@ matter (`fxgrad.decisions`) is refused here.
 from __future__ import annotations
 
 import copy as copying
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -186,7 +187,9 @@ def _rewritten(graph_module: torch.fx.GraphModule, target: Program, options: Opt
 
 
 def _verification(made: Rewriting, target: Program, eager: Run, oracle: str) -> Verification:
-    return verify(made.graph_module, target, eager, reference=made.reference, oracle=oracle, gradients=not made.exposed)
+    # Eager's own gradients are no measure where a write that autograd does not know of falsifies them.
+    falsified = bool(made.exposed) or any(not save.counted and save.overwriter is not None for save in made.found)
+    return verify(made.graph_module, target, eager, reference=made.reference, oracle=oracle, gradients=not falsified)
 
 
 def _unverified(made: Rewriting, verification: Verification, eager: Run, sites: Mapping[str, Site | None]) -> FixError:
@@ -228,11 +231,11 @@ def _recorded(target: Program) -> tuple[Run, bool, str]:
         return eager, allowed is not None, "eager, which has no gradients"
     if error is not None:
         if error.phase != "backward" or not any(text in error.message for text in (OVERWRITTEN, *_VIEWS)):
-            raise FixError(f"{error.phase} raises {error.type}: {_first_line(error.message)}", site=error.site, hint=_HINT)
+            raise FixError(f"{error.phase} raises {error.type}: {_first_line(error.message)}", site=_blamed(eager), hint=_HINT)
         with saved_copies():
             eager = _run(target, allowed)
         if eager.error is not None:
-            raise FixError(f"backward raises {eager.error.type}: {_first_line(eager.error.message)}", site=eager.error.site, hint=_HINT)
+            raise FixError(f"backward raises {eager.error.type}: {_first_line(eager.error.message)}", site=_blamed(eager), hint=_HINT)
         return eager, allowed is not None, "eager, with a copy of everything saved for backward"
     return eager, True, "eager, with the writes that autograd refuses"
 
@@ -240,6 +243,16 @@ def _recorded(target: Program) -> tuple[Run, bool, str]:
 _NO_GRADIENT = "does not require grad and does not have a grad_fn"
 _SHARED_WITH_NUMPY = ("Tensor.numpy", "Tensor.__array__", "torch.from_numpy")
 _HINT = "no rewriting of in-place writes mends this"
+
+
+def _blamed(eager: Run) -> Site | None:
+    """Where the error came from; for an operator without a derivative the last call of it."""
+    assert eager.error is not None
+    named = re.search(r"derivative for (\w+) is not implemented", eager.error.message)
+    if eager.error.site is not None or named is None:
+        return eager.error.site
+    calls = [s for s in eager.recorder.steps if s.spots and s.target.rpartition(".")[2] == named[1]]
+    return site_of(calls[-1].spots[0]) if calls else None
 
 
 def _first_line(message: str) -> str:

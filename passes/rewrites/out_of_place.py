@@ -16,6 +16,7 @@ import torch
 import torch.fx
 from torch.fx.passes.infra.pass_base import PassResult
 
+from fxgrad.errors import InputError
 from fxgrad.passes.analyses.aliases import Aliases, Save, observe
 from fxgrad.passes.rewrites import data_writes, plans
 from fxgrad.passes.rewrites.ops import sibling
@@ -43,9 +44,9 @@ class Rewriting:
 
 
 class OutOfPlace:
-    """The rewrite as a pass. `inputs`: example tensors, one per placeholder; None: fake ones from `node.meta["val"]`."""
+    """The rewrite as a pass. `inputs`: examples, one per placeholder, tensors or not; None: fake ones from `node.meta["val"]`."""
 
-    def __init__(self, inputs: Sequence[torch.Tensor] | None = None, *, mode: Mode = "needed") -> None:
+    def __init__(self, inputs: Sequence[Any] | None = None, *, mode: Mode = "needed") -> None:
         self.inputs = inputs
         self.mode = mode
 
@@ -58,7 +59,7 @@ class OutOfPlace:
 def _from_meta(graph_module: torch.fx.GraphModule) -> tuple[Sequence[torch.Tensor], Any]:
     found = [n.meta.get("val", n.meta.get("example_value")) for n in graph_module.graph.nodes if n.op == "placeholder"]
     if not all(isinstance(v, torch.Tensor) for v in found):
-        raise ValueError("OutOfPlace needs example inputs: pass them, or set node.meta['val'] of every placeholder")
+        raise InputError("OutOfPlace needs example inputs", hint="pass them, or set node.meta['val'] of every placeholder")
     return found, next((m for v in found if (m := getattr(v, "fake_mode", None)) is not None), None)
 
 
@@ -112,7 +113,7 @@ def _checked(
     for _ in range(_ROUNDS):
         try:
             after = observe(made.graph_module, inputs, fake=fake)
-        except RuntimeError:
+        except Exception:  # whatever it raises, the new graph does not run: only copies are left
             if plan.careful:
                 return made
             plan = replace(plan, careful=True)

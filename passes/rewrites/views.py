@@ -128,9 +128,11 @@ def part(ops: Ops, split: torch.fx.Node, index: int, source: Any, resolve: Resol
     dim = resolve(split.kwargs.get("dim", split.args[position] if len(split.args) > position else 0))
     if name == "unbind":
         return "select", (dim, index)
-    if name not in ("split", "chunk", "split_with_sizes") or len(split.args) < 2:
+    if name not in ("split", "chunk", "split_with_sizes", "tensor_split") or len(split.args) < 2:
         return None
     size = resolve(split.args[1])
+    if name == "tensor_split":
+        return _tensor_split(ops, size, dim, index, source)
     if isinstance(size, list | tuple):
         if not all(isinstance(n, int) for n in size):
             return None
@@ -142,3 +144,19 @@ def part(ops: Ops, split: torch.fx.Node, index: int, source: Any, resolve: Resol
         size = ops.function(operator.floordiv, rest, size)
     start, end = (ops.function(operator.mul, size, i) if isinstance(size, torch.fx.Node) else size * i for i in (index, index + 1))
     return "slice", (dim, start, end, 1)
+
+
+def _tensor_split(ops: Ops, sections: Any, dim: Any, index: int, source: Any) -> setitem.Step | None:
+    """Part `index` of `tensor_split`: into equal parts of which the first are longer by one, or at the places given."""
+    if isinstance(sections, list | tuple) and all(isinstance(n, int) for n in sections):
+        bounds = [None, *sections, None]
+        return "slice", (dim, bounds[index], bounds[index + 1], 1)
+    if not isinstance(sections, int):
+        return None
+    size = ops.method("size", source, dim)
+    length, longer = ops.function(operator.floordiv, size, sections), ops.function(operator.mod, size, sections)
+
+    def bound(i: int) -> Any:
+        return ops.function(operator.add, ops.function(operator.mul, length, i), ops.function(min, longer, i))
+
+    return "slice", (dim, bound(index), bound(index + 1), 1)

@@ -3,7 +3,8 @@
 Alias-aware: after a write every later use of the written tensor, of its bases and of its views gets the new value. A view is made again
 from its source's new value when it is next used, in the grad mode it was first made in. A write takes, in this order, the first form
 that is right where it stands (`Form`). What no form fits stays as it is and is refused with a reason. Storages that the caller can see
-are never moved: their writes stay visible, in order. Not handled: `resize_` and `set_` on aliased tensors, inference mode.
+are never moved: their writes stay visible, in order. Not handled: `resize_` and `set_` on aliased tensors, inference mode; `as_strided`
+of a part that was written (it reads the old layout): then the result fails its verification.
 """
 
 from __future__ import annotations
@@ -152,7 +153,9 @@ class Walk:
                 target = twins.target_name(node).removesuffix("_")
             made = self.graph.create_node(recipe.op, target, args, kwargs)
             self.ops.made.append(made)
-        self._bind(node, made)
+            self._bind(node, made)
+            if self._frozen_shape(node, note):
+                self.now[node] = self.ops.function(replaced_value, made.all_input_nodes[0], made)
 
     def _bind(self, node: torch.fx.Node, made: torch.fx.Node) -> None:
         """`made` is what `node`'s tensor object is from now on."""
@@ -241,7 +244,9 @@ class Walk:
         if self._is_view(node) and node.users:
             self.ops.made.append(made)
         sources = tuple(dict.fromkeys(self._object(self.forest.by_name[v]) for v in note.views))
-        self.forest.enter(node, sources)
+        # Nothing else sees the memory: the tensor is what it is, and no view to be made again.
+        own = self._frozen_shape(node, note) and not self._lives_beside(sources[0], note)
+        self.forest.enter(node, () if own else sources)
         for source in sources:
             self._current(source)
         self._bind(node, made)
@@ -284,9 +289,30 @@ class Walk:
         plain = twins.functional_name(twins.target_name(node))
         if node.op != "call_method" or plain is None or plain in ("resize", "set", "resize_as") or not note.views:
             raise _Refusal("it changes the tensor itself, not its content")
+        target = self._object(node.all_input_nodes[0])
+        frozen = self._frozen_shape(node, note)
+        if frozen and self._written_beside(target, note):
+            raise _Refusal("autograd does not see it, and memory it shares is written later")
+        old = self._current(target)
         made = self.ops.method(plain, *self.resolve(node.args), **self.resolve(node.kwargs))
         self._enter(node, note, made)
-        self.applied.append(Applied(node.name, twins.target_name(node), "view"))
+        if frozen:
+            self._rebind(node, self.ops.function(replaced_value, old, self.ops.method("clone", made)))
+        self.applied.append(Applied(node.name, twins.target_name(node), "replaced" if frozen else "view"))
+
+    def _frozen_shape(self, node: torch.fx.Node, note: NodeAliases) -> bool:
+        """Whether a tensor that requires grad gets another shape under `no_grad`: eager lets the gradient pass as it is."""
+        return note.metadata and not note.grad and self._needs_grad(self.forest.canonical(node.all_input_nodes[0]))
+
+    def _written_beside(self, target: torch.fx.Node, note: NodeAliases) -> bool:
+        """Whether other results in the memory of `target` live on and that memory is written again."""
+        storages = {p.storage for p in self.aliases.nodes[target.name].places}
+        written = any(n.index > note.index and storages & set(n.writes) for n in self.aliases.nodes.values())
+        return written and self._lives_beside(target, note)
+
+    def _lives_beside(self, target: torch.fx.Node, note: NodeAliases) -> bool:
+        storages = {p.storage for p in self.aliases.nodes[target.name].places}
+        return any(n is not target and self.forest.last_use.get(n, -1) > note.index for s in storages for n in self.forest.by_storage[s])
 
     def _write(self, node: torch.fx.Node, note: NodeAliases, storages: Sequence[int]) -> None:
         targets = twins.written_targets(node, self.owner)
@@ -322,6 +348,8 @@ class Walk:
         if scatters and not (frozen and not self.plan.functional) and self._scatter(write, chain, frozen):
             return
         if note.grad and any(not self.aliases.nodes[n.name].single for n in chain):
+            if write.twin is not None and not divided and self._scatter(write, chain, frozen):
+                return
             raise _Refusal("it writes one of several views made by one call")
         self._clone(node, note, (write.target,), (chain[-1],))
 
