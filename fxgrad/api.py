@@ -8,6 +8,7 @@ from typing import Any
 from fxgrad.check import diagnose, source_files
 from fxgrad.errors import InputError
 from fxgrad.intent import hear, intent_for
+from fxgrad.lazy import shaped
 from fxgrad.passes.analyses.optimizers import optimizers_in
 from fxgrad.records import Finding, Options
 from fxgrad.report import Report
@@ -43,6 +44,7 @@ def analyze(
         InputError: the inputs do not fit the model, `expect` names no parameter, or `optimizer` is none.
         TraceError: the program needs a value that the inputs do not have, or cannot be recorded.
     """
+    model, optimizer, called = shaped(model, inputs, optimizer)
     target = program(model, inputs, loss, optimizer)
     if optimizer is not None and not any(optimizers_in(optimizer)):
         raise InputError(
@@ -70,7 +72,10 @@ def analyze(
         paths_cut_off=diagnosis.paths_cut_off,
         decisions=diagnosis.facts.decisions,
         error=diagnosis.facts.error,
-        assumptions=(f"tensors on the meta device are taken to be on {place}",) if place is not None and diagnosis.values == "fake" else (),
+        assumptions=(
+            *((f"tensors on the meta device are taken to be on {place}",) if place is not None and diagnosis.values == "fake" else ()),
+            *(("lazy modules got their parameters from one call of a copy",) if called else ()),
+        ),
         suppressed=heard.suppressed,
     )
 

@@ -84,19 +84,7 @@ def program(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimize
     Raises:
         InputError: `model` is not callable, or `inputs` is neither tuple, dict nor `Inputs`.
     """
-    if isinstance(inputs, Inputs):
-        given = inputs
-    elif isinstance(inputs, tuple | list):
-        given = Inputs(tuple(inputs))
-    elif isinstance(inputs, Mapping):
-        given = Inputs((), dict(inputs))
-    elif isinstance(inputs, torch.Tensor):
-        given = Inputs((inputs,))
-    else:
-        raise InputError(
-            f"inputs must be a tuple, a dict or fxgrad.Inputs, not {type(inputs).__name__}",
-            hint="write `(x,)` for one positional input",
-        )
+    given = inputs_of(inputs)
     if hasattr(model, "_orig_mod") and isinstance(model, nn.Module):
         model = model._orig_mod  # torch.compile's wrapper: the eager module is what trains
     if isinstance(model, nn.Module):
@@ -108,6 +96,26 @@ def program(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimize
             hint="pass the module itself, not its state dict or its output",
         )
     return Program(model, _closure_root(model), model, _signature(model), given, loss, optimizer)
+
+
+def inputs_of(inputs: Any) -> Inputs:
+    """What a user passes as inputs, by position and by name.
+
+    Raises:
+        InputError: it is neither tuple, dict nor `Inputs`.
+    """
+    if isinstance(inputs, Inputs):
+        return inputs
+    if isinstance(inputs, tuple | list):
+        return Inputs(tuple(inputs))
+    if isinstance(inputs, Mapping):
+        return Inputs((), dict(inputs))
+    if isinstance(inputs, torch.Tensor):
+        return Inputs((inputs,))
+    raise InputError(
+        f"inputs must be a tuple, a dict or fxgrad.Inputs, not {type(inputs).__name__}",
+        hint="write `(x,)` for one positional input",
+    )
 
 
 def tensors_of_program(target: Program) -> Iterator[torch.Tensor]:

@@ -79,7 +79,7 @@ def test_all_meta_stays_meta() -> None:
         ({"expect": ["nothing.*"]}, "matches no parameter"),
         ({"optimizer": 3}, "holds no parameter groups"),
         ({"model": 3}, "not int"),
-        ({"model": nn.LazyLinear(2)}, "has no shape yet"),
+        ({"model": nn.LazyLinear(2), "inputs": (torch.ones(()),)}, "has no shape yet"),
     ],
 )
 def test_arguments_that_make_no_sense_are_an_input_error(arguments: dict[str, Any], said: str) -> None:

@@ -55,6 +55,7 @@ LAYERS = {
     "divergence": 6,
     "explore": 6,
     "intent": 6,
+    "lazy": 6,
     "hidden": 6,
     "leaks": 6,
     "fix": 6,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 import fxgrad
 from tests.zoo.judge import judge
@@ -181,3 +182,33 @@ class FailsInOperator(Gates):
 def test_branch_on_data_that_matters_is_refused(model: type[nn.Module]) -> None:
     with pytest.raises(fxgrad.FixError, match="branch on the value of a tensor"):
         fxgrad.fix(model(), (X,))
+
+
+class Lazy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d())
+        self.unused = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+def test_lazy_modules_are_analysed_and_stay_lazy() -> None:
+    torch.manual_seed(5)
+    model = Lazy()
+    before = torch.get_rng_state()
+    report = fxgrad.analyze(model, (X,), loss=lambda out: out.square().mean())
+    assert {n for n, v in report.verdicts.items() if v == "none"} == {"unused.weight", "unused.bias"}
+    assert report.verdicts["layers.0.weight"] in ("flows", "zero")
+    assert report.assumptions == ("lazy modules got their parameters from one call of a copy",)
+    assert is_lazy(model.layers[0].weight)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_optimizer_of_a_lazy_model_holds_what_the_model_holds() -> None:
+    model = Lazy()
+    optimizer = torch.optim.SGD(model.unused.parameters(), lr=0.1)
+    optimizer.add_param_group({"params": list(model.layers.parameters())})
+    codes = {f.code for f in fxgrad.analyze(model, (X,), optimizer=optimizer).findings}
+    assert codes == {"FXG101", "FXG303"}

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy
 import torch
+from torch.nn.parameter import is_lazy
 
 import fxgrad
 from fxgrad import tree
@@ -134,8 +135,16 @@ def _another(model: Any, build: Callable[[], Any]) -> Any:
     """The model again, as it is before its first step."""
     try:
         return copy.deepcopy(model)
-    except RuntimeError:  # a tensor with a history cannot be copied (`weight_norm` of old); builders seed
+    except (RuntimeError, ValueError):  # a tensor with a history (`weight_norm` of old), a lazy buffer; builders seed
         return build()[0]
+
+
+def _called(model: Any, inputs: Any) -> None:
+    """A graph shares the parameters of the model, and a lazy module has none before it is called."""
+    if any(is_lazy(t) for t in (*model.parameters(), *model.buffers())):
+        seed()
+        args, kwargs = copy.deepcopy(given(inputs))
+        model(*args, **kwargs)
 
 
 def _said(error: BaseException) -> str:
@@ -167,6 +176,7 @@ def true(verdict: str, gradient: torch.Tensor | None) -> bool:
 def _regenerate(outcome: Outcome, model: Any, inputs: Any, want: Step, steady: bool) -> None:
     """Whether the regenerated module gives bit-equal outputs and gradients."""
     outcome.regenerated = False
+    _called(model, inputs)
     seed()
     traced = regenerate(run(program(model, inputs, None), values="real"))
     got = step(traced, named(traced), inputs)
@@ -193,6 +203,7 @@ def _rewrite(outcome: Outcome, model: Any, build: Callable[[], Any], inputs: Any
 
 
 def _rewritten(model: Any, inputs: Any, want: Step, mode: Literal["needed", "all"]) -> str:
+    _called(model, inputs)
     fixed = fxgrad.fix(model, inputs, options=fxgrad.Options(rewrite=mode))
     return different(want, step(fixed.module, named(fixed.module), inputs), exact=False)
 

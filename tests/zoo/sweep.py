@@ -11,6 +11,7 @@ selected) or `--failed` (only what eager runs and was not as it should be, or wa
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import json
 import os
@@ -74,9 +75,10 @@ class Worker:
         self.process.wait()
 
     def last_words(self) -> str:
-        """The innermost frames of the process that ended."""
+        """The innermost frames of the main thread, which is written last, of the process that ended."""
         self.errors.seek(0)
-        lines = [line.strip() for line in self.errors if line.lstrip().startswith("File ")]
+        stack = self.errors.read().rpartition("Thread 0x")[2]
+        lines = [line.strip() for line in stack.splitlines() if line.lstrip().startswith("File ")]
         return " <- ".join(line.split("site-packages/")[-1].replace('File "', "").replace('"', "") for line in lines[:4])
 
     def judge(self, family: str, name: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -125,10 +127,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
     parser.add_argument("--table", action="store_true", help="run nothing; write the table of the results")
     arguments = parser.parse_args(argv)
-    if not arguments.table:
+    if arguments.table:
+        write(load(arguments.results), _listed(), HERE / "README.md")
+    else:
         _sweep(arguments)
-    write(load(arguments.results), HERE / "README.md")
     return 0
+
+
+def _listed() -> collections.Counter[str]:
+    """How many models each family has here."""
+    worker = Worker()
+    families = next(worker.ask({"list": ""}))["names"]
+    names = {name for family in families for name in next(worker.ask({"list": family}))["names"]}
+    worker.close()
+    return collections.Counter(name.split("/")[0] for name in names)
 
 
 def _sweep(arguments: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import platform
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +31,33 @@ def good(outcome: dict[str, Any]) -> bool:
     return right and all(outcome.get(mode, "") in ("equal", "refused") for mode in REWRITES)
 
 
-def table(outcomes: dict[str, dict[str, Any]]) -> str:
+def table(outcomes: dict[str, dict[str, Any]], listed: Mapping[str, int]) -> str:
+    """`listed`: how many models each family has here; fewer than these may have been run."""
     families: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
     for outcome in outcomes.values():
         families[outcome["name"].split("/")[0]].append(outcome)
     rows = [
-        "| family | models | run in eager | analysed | refused, with the line | verdicts exact | regenerated bit-equal "
+        "| family | models tried | run in eager | analysed | refused, with the line | verdicts exact | regenerated bit-equal "
         "| rewritten, needed: equal / refused | rewritten, all: equal / refused |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    rows += [_row(family, families[family]) for family in sorted(families)]
-    rows.append(_row("**all**", list(outcomes.values())))
+    rows += [_row(family, families[family], listed.get(family, 0)) for family in sorted(families)]
+    rows.append(_row("**all**", list(outcomes.values()), sum(listed.values())))
     return "\n".join(rows)
 
 
-def _row(family: str, members: list[dict[str, Any]]) -> str:
+def _row(family: str, members: list[dict[str, Any]], listed: int) -> str:
     runs = [o for o in members if o.get("eager")]
     done = [o for o in runs if o.get("analysed")]
     named = sum("analyse" in o.get("sites", {}) for o in runs if not o.get("analysed"))
-    cells = [family, len(members), len(runs), len(done), named, sum(bool(o.get("exact")) for o in done)]
+    cells: list[Any] = [
+        family,
+        f"{len(members)} of {max(listed, len(members))}",
+        len(runs),
+        len(done),
+        named,
+        sum(bool(o.get("exact")) for o in done),
+    ]
     cells.append(sum(bool(o.get("regenerated")) for o in runs))
     for mode in REWRITES:
         found = collections.Counter(o.get(mode, "") for o in runs)
@@ -72,6 +81,7 @@ def causes(outcomes: dict[str, dict[str, Any]]) -> str:
 
 def _cause(reason: str) -> str:
     """A reason without what is the model's own: the place, names, numbers."""
+    reason = re.sub(r"^(over \d+ s|the process ended with -?\d+): .*", r"\1", reason)
     text = re.sub(r"\S+\.py:\d+(:\d+)?:?(\d+)?", "", reason.split(" (", 1)[0])
     text = re.sub(r"\d+", "N", re.sub(r"\[\('.*?'\)\]|the gradient of \S+", "...", text))
     return " ".join(text.replace("|", "\\|").split())[:160]
@@ -79,7 +89,9 @@ def _cause(reason: str) -> str:
 
 def versions(outcomes: dict[str, dict[str, Any]]) -> str:
     known = {"torch": "torch", "transformers": "transformers", "pyg": "torch-geometric", "diffusers": "diffusers", "monai": "monai",
-             "timm": "timm", "torchvision": "torchvision", "vit_pytorch": "vit-pytorch", "x_transformers": "x-transformers"}  # fmt: skip
+             "timm": "timm", "torchvision": "torchvision", "vit_pytorch": "vit-pytorch", "x_transformers": "x-transformers",
+             "e3nn": "e3nn", "gpytorch": "gpytorch", "neuralop": "neuraloperator", "speechbrain": "speechbrain", "kornia": "kornia",
+             "pyro": "pyro-ppl", "stable_baselines3": "stable-baselines3", "vector_quantize": "vector-quantize-pytorch"}  # fmt: skip
     families = {name.split("/")[0] for name in outcomes}
     found = []
     for family, package in known.items():
@@ -91,11 +103,11 @@ def versions(outcomes: dict[str, dict[str, Any]]) -> str:
     return f"Python {platform.python_version()}, {', '.join(found)}; one core of {platform.machine()}"
 
 
-def write(outcomes: dict[str, dict[str, Any]], readme: Path) -> None:
+def write(outcomes: dict[str, dict[str, Any]], listed: Mapping[str, int], readme: Path) -> None:
     """The table into the file, between its marks."""
     text = readme.read_text() if readme.exists() else f"{START}\n{END}\n"
     head, rest = text.split(START, 1)
     tail = rest.split(END, 1)[1]
     today = datetime.date.today().isoformat()
-    body = f"\n{today}, {versions(outcomes)}\n\n{table(outcomes)}\n\nWhat was not as it should be, or was refused:\n\n{causes(outcomes)}\n"
+    body = f"\n{today}, {versions(outcomes)}\n\n{table(outcomes, listed)}\n\nWhat was not as it should be, or was refused:\n\n{causes(outcomes)}\n"
     readme.write_text(head + START + body + END + tail)

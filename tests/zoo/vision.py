@@ -89,7 +89,7 @@ def torchvision() -> Iterator[Entry]:
         yield f"torchvision/{name}", _video(models, name)
     yield "torchvision/raft_small", lambda: (models.get_model("raft_small", weights=None), (*images(128, 1), *images(128, 1)))
     for name in ("fasterrcnn_mobilenet_v3_large_320_fpn", "fcos_resnet50_fpn", "retinanet_resnet50_fpn", "ssdlite320_mobilenet_v3_large",
-                 "ssd300_vgg16", "maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn"):  # fmt: skip
+                 "ssd300_vgg16"):  # fmt: skip
         yield f"torchvision/{name}", _detector(models, name)
 
 
