@@ -16,6 +16,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,14 +25,27 @@ TABLE = re.compile(r"(<!-- table: (?P<name>\w+) -->\n)(?P<body>.*?)(<!-- /table 
 
 
 def output(command: str) -> str:
-    """What a command prints, both streams, run in the repository with this interpreter's `fxgrad`."""
-    words = command.replace("fxgrad ", f"{sys.executable} -m fxgrad ", 1) if command.startswith("fxgrad ") else command
+    """What a command prints, both streams, run in the repository with this interpreter's `fxgrad`; what it writes goes to `$DIR`."""
+    words = re.sub(r"(^|&& )fxgrad ", rf"\1{sys.executable} -m fxgrad ", command)
     words = words.replace("python ", f"{sys.executable} ", 1) if words.startswith("python ") else words
-    environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "PYTHONPATH": str(ROOT), "TRANSFORMERS_VERBOSITY": "error"}
-    done = subprocess.run(words, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    text = re.sub(r"[^\s(]*/site-packages/", "site-packages/", done.stdout + done.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        text = _printed(words, folder).replace(f"{folder}/", "")
+    text = re.sub(r"[^\s(]*/site-packages/", "site-packages/", text)
     # Where packages lie is this machine's own affair, and so is the width of a column that shows it.
     return re.sub(r"-{20,}", "-" * 20, text).rstrip() + "\n"
+
+
+def _printed(words: str, folder: str) -> str:
+    environment = {
+        **os.environ,
+        "DIR": folder,
+        "COLUMNS": "120",
+        "NO_COLOR": "1",
+        "PYTHONPATH": str(ROOT),
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+    done = subprocess.run(words, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    return done.stdout + done.stderr
 
 
 def rules_table() -> str:

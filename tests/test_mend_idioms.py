@@ -448,6 +448,194 @@ IDIOMS = (
         "h = torch.exp(x @ self.fc.weight.half().to(x.dtype)).half()\nz = h.float() * h.sigmoid().float()\nreturn self.out((h.sigmoid() + y).half().to(y.dtype)) + z",
     ),
     Idiom(
+        "named_in_a_condition",
+        "if (y := y.add_(1)).dim() == 2:\n    y = y * 2\nreturn self.out(y)",
+        "-if (y := y.add_(1)).dim() == 2:\n+if (y := y.add(1)).dim() == 2:",
+        "return self.out((y + 1) * 2)",
+    ),
+    Idiom(
+        "chained_assignment",
+        "a = b = y.add_(1)\nreturn self.out(a) * b * y",
+        "-a = b = y.add_(1)\n+a = b = y = y.add(1)",
+        "return self.out(y + 1) * (y + 1) * (y + 1)",
+    ),
+    Idiom(
+        "one_of_several_targets",
+        "a, b = y.add_(1), x\nreturn self.out(a) * b * y",
+        "-a, b = y.add_(1), x\n+a, b = (y := y.add(1)), x",
+        "return self.out(y + 1) * x * (y + 1)",
+    ),
+    Idiom(
+        "swapped",
+        "a, b = y, x\na, b = b, a.add_(1)\nreturn self.out(b) * a * y",
+        "-y = torch.exp(self.fc(x))\n+y = torch.exp(self.fc(x)).clone()",
+        "return self.out(y + 1) * x * (y + 1)",
+    ),
+    Idiom(
+        "one_arm_of_a_conditional",
+        "y.add_(1) if self.training else None\nreturn self.out(y)",
+        "-y.add_(1) if self.training else None\n+(y := y.add(1)) if self.training else None",
+        "return self.out(y + 1 if self.training else y)",
+    ),
+    Idiom(
+        "either_arm_of_a_conditional",
+        "z = y.add_(1) if self.training else y.mul_(2)\nreturn self.out(z) * y",
+        "+y = y.clone()",
+        "z = y + 1 if self.training else y * 2\nreturn self.out(z) * z",
+    ),
+    Idiom(
+        "short_circuit",
+        "self.training and y.add_(1)\nreturn self.out(y)",
+        "-self.training and y.add_(1)\n+self.training and (y := y.add(1))",
+        "return self.out(y + 1 if self.training else y)",
+    ),
+    Idiom(
+        "match_statement",
+        "match y.dim():\n    case 2:\n        y += 1\n    case _:\n        y -= 1\nreturn self.out(y)",
+        "-        y += 1\n+        y = y + 1",
+        "return self.out(y + 1)",
+    ),
+    Idiom(
+        "bound_by_a_match",
+        "match {'h': y}:\n    case {'h': h}:\n        h += 1\nreturn self.out(y)",
+        "-y = torch.exp(self.fc(x))\n+y = torch.exp(self.fc(x)).clone()",
+        "return self.out(y + 1)",
+    ),
+    Idiom(
+        "inside_an_f_string",
+        "said = f'{y.add_(1).shape}'\nreturn self.out(y)",
+        "-said = f'{y.add_(1).shape}'\n+said = f'{(y := y.add(1)).shape}'",
+        "return self.out(y + 1)",
+    ),
+    Idiom(
+        "one_line_with",
+        "with torch.enable_grad(): y += 1\nreturn self.out(y)",
+        "-with torch.enable_grad(): y += 1\n+with torch.enable_grad(): y = y + 1",
+        "return self.out(y + 1)",
+    ),
+    Idiom(
+        "items_of_a_loop",
+        "ys = [y, torch.sigmoid(y)]\nfor t in ys:\n    t += 1\nreturn self.out(ys[0]) * ys[1]",
+        "-y = torch.exp(self.fc(x))\n-ys = [y, torch.sigmoid(y)]\n+y = torch.exp(self.fc(x)).clone()\n+ys = [y, torch.sigmoid(y).clone()]",
+        "return self.out(y + 1) * (torch.sigmoid(y) + 1)",
+    ),
+    Idiom(
+        "comprehension_for_its_effect",
+        "ys = [y, torch.sigmoid(y)]\n[t.add_(1) for t in ys]\nreturn self.out(ys[0]) * ys[1]",
+        "-y = torch.exp(self.fc(x))\n-ys = [y, torch.sigmoid(y)]\n+y = torch.exp(self.fc(x)).clone()\n+ys = [y, torch.sigmoid(y).clone()]",
+        "return self.out(y + 1) * (torch.sigmoid(y) + 1)",
+    ),
+    Idiom(
+        "global_in_a_helper",
+        "global G\nG = y\nbump()\nreturn self.out(G)",
+        "-    G.add_(1)\n+    global G\n+    G = G.add(1)",
+        "return self.out(y + 1)",
+        above="G = None\n\ndef bump():\n    G.add_(1)",
+    ),
+    Idiom(
+        "nonlocal_name",
+        "def bump():\n    nonlocal y\n    y += 1\nbump()\nreturn self.out(y)",
+        "-    y += 1\n+    y = y + 1",
+        "return self.out(y + 1)",
+    ),
+    Idiom(
+        "property_with_a_setter",
+        "self.h = y\nself.h += 1\nreturn self.out(self.h)",
+        "-self.h += 1\n+self.h = self.h + 1",
+        "return self.out(y + 1)",
+        base="Base",
+        above="""
+        class Base(nn.Module):
+            @property
+            def h(self):
+                return self._h
+
+            @h.setter
+            def h(self, value):
+                self._h = value
+        """,
+    ),
+    Idiom(
+        "property_without_a_setter",
+        "self._h = y\nself.h.add_(1)\nreturn self.out(self.h)",
+        "-y = torch.exp(self.fc(x))\n+y = torch.exp(self.fc(x)).clone()",
+        "return self.out(y + 1)",
+        base="Base",
+        above="""
+        class Base(nn.Module):
+            @property
+            def h(self):
+                return self._h
+        """,
+    ),
+    Idiom(
+        "starred_target",
+        "a, *rest = y, x, x\na += 1\nreturn self.out(a) * rest[0]",
+        "-a += 1\n+a = a + 1",
+        "return self.out(y + 1) * x",
+    ),
+    Idiom(
+        "starred_argument",
+        "z = torch.add(*[y.mul_(2), x])\nreturn self.out(z) * y",
+        "-z = torch.add(*[y.mul_(2), x])\n+z = torch.add(*[(y := y.mul(2)), x])",
+        "return self.out(y * 2 + x) * (y * 2)",
+    ),
+    Idiom(
+        "keywords_from_a_dict",
+        "y.add_(**{'other': x})\nreturn self.out(y)",
+        "-y.add_(**{'other': x})\n+y = y.add(**{'other': x})",
+        "return self.out(y + x)",
+    ),
+    Idiom(
+        "coroutine",
+        "import asyncio\nasync def go(t):\n    t += 1\n    return t\nreturn self.out(asyncio.run(go(y)))",
+        "-    t += 1\n+    t = t + 1",
+        "return self.out(y + 1)",
+    ),
+    Idiom(
+        "generator",
+        "def parts():\n    yield y.add_(1)\n(z,) = parts()\nreturn self.out(z) * y",
+        "-    yield y.add_(1)\n+    nonlocal y\n+    yield (y := y.add(1))",
+        "return self.out(y + 1) * (y + 1)",
+    ),
+    Idiom(
+        "annotated_assignment",
+        "z: torch.Tensor = y.add_(1)\nreturn self.out(z) * y",
+        "-z: torch.Tensor = y.add_(1)\n+z: torch.Tensor = (y := y.add(1))",
+        "return self.out(y + 1) * (y + 1)",
+    ),
+    Idiom(
+        "method_called_through_its_class",
+        "torch.Tensor.add_(y, 1)\nreturn self.out(y)",
+        "-torch.Tensor.add_(y, 1)\n+y = torch.Tensor.add(y, 1)",
+        "return self.out(y + 1)",
+    ),
+    Idiom(
+        "method_by_its_name",
+        "getattr(y, 'add_')(1)\nreturn self.out(y)",
+        "-y = torch.exp(self.fc(x))\n+y = torch.exp(self.fc(x)).clone()",
+        "return self.out(y + 1)",
+    ),
+    Idiom(
+        "deleted_afterwards",
+        "z = y\ny += 1\ndel y\nreturn self.out(z)",
+        "-y = torch.exp(self.fc(x))\n+y = torch.exp(self.fc(x)).clone()",
+        "return self.out(y + 1)",
+    ),
+    Idiom(
+        "finally_",
+        "try:\n    y += 1\nfinally:\n    y = y * 2\nreturn self.out(y)",
+        "-    y += 1\n+    y = y + 1",
+        "return self.out((y + 1) * 2)",
+    ),
+    Idiom(
+        "attribute_of_a_namespace",
+        "self.state.h = y\nself.state.h.mul_(2)\nreturn self.out(self.state.h)",
+        "-self.state.h.mul_(2)\n+self.state.h = self.state.h.mul(2)",
+        "return self.out(y * 2)",
+        init="import types\nself.state = types.SimpleNamespace()",
+    ),
+    Idiom(
         "decorated_method",
         "return self.out(self.shifted(y))",
         "-t += 1  # ← in place\n+t = t + 1  # ← in place",
@@ -536,7 +724,17 @@ def test_there_are_forty_and_more() -> None:
     assert len({idiom.name for idiom in IDIOMS}) == len(IDIOMS) >= 40
 
 
-@pytest.mark.parametrize("idiom", [idiom for idiom in IDIOMS if idiom.name != "expanded"], ids=lambda idiom: idiom.name)
+# Of a live model: torch does not run the first at all, and of the others only the first of two savers is known.
+LEFT_OUT = ("expanded", "comprehension", "items_of_a_loop", "comprehension_for_its_effect")
+
+
+@pytest.mark.parametrize("idiom", [idiom for idiom in IDIOMS if idiom.name in LEFT_OUT[1:]], ids=lambda idiom: idiom.name)
+def test_what_one_look_cannot_mend_is_left_out(idiom: Idiom, tmp_path: Path) -> None:
+    live = load(idiom.write(tmp_path), "live")
+    assert fxgrad.fix(live.Net(), live.example_inputs()).source_edits == ()
+
+
+@pytest.mark.parametrize("idiom", [idiom for idiom in IDIOMS if idiom.name not in LEFT_OUT], ids=lambda idiom: idiom.name)
 def test_source_edits_of_a_live_model(idiom: Idiom, tmp_path: Path) -> None:
     """`FixResult.source_edits`, which no fresh process has tried: written to the files they mend the program all the same."""
     file = idiom.write(tmp_path)

@@ -332,6 +332,8 @@ def _rebound(page: Sheet, outer: cst.BaseExpression, text: str | None, edits: tu
             yield from (both, plain) if read_later(page, parent, text) else (plain, both)
         else:
             yield plain
+    elif isinstance(parent, cst.NamedExpr) and page.source(parent.target) == text:
+        yield plain
     else:
         named = [*_walrus(page, outer, text, edits, how), *_hoisted(page, outer, text, edits, how)]
         yield from (*named, plain) if read_later(page, outer, text) else (plain, *named)

@@ -2,11 +2,12 @@
 
 For `FixResult.source_edits`: a live model cannot be built anew, so nothing here is tried in a fresh process as `fxgrad.mend.mend` does. Where
 a module was built is looked up in the text. Not handled: unsafe fixes, findings that only a trial could tell apart, and models whose files
-were edited since they were imported.
+were edited since they were imported. A write under a name that a loop or a comprehension binds to several tensors in turn is left out.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
@@ -79,10 +80,53 @@ def mended(findings: Iterable[Finding], target: Program, *, values: str = "real"
     found += every_write(found, target, values, built) if everything else ()
     # From the end of the text backwards, so that the places of those before it stay true.
     for trouble in sorted(found, key=_place, reverse=True):
-        texts = next(filter(None, (_applied(page, proposal) for proposal in proposals(page, trouble))), {})
+        offered = list(proposals(page, trouble))
+        if _has_other_names(page, trouble):
+            if trouble.saves > 1:
+                continue  # each saved tensor needs a clone of its own, and only the first is known here
+            offered.sort(
+                key=lambda item: not item.how.endswith(("where it is saved", "clones what was saved"))
+            )  # right whoever reads the tensor later
+        texts = next(filter(None, (_applied(page, proposal) for proposal in offered)), {})
         for file, text in texts.items():
             files[file] = files[file].changed(text, trouble.finding.code, "safe")
     return tuple(file for file in files.values() if file.text != file.stored.text)
+
+
+def _has_other_names(pages: Callable[[str], Sheet], trouble: Trouble) -> bool:
+    """Whether the text around a write has the tensor under names that `may_be_shared` does not follow, by way of a loop, a comprehension, a
+    pattern, a tuple, a generator or a property."""
+    cst = libcst()
+    try:
+        page = pages(trouble.site.file) if trouble.site is not None else None
+    except FixError:
+        return False
+    node = next(iter(page.nodes_at(trouble.site)), None) if page is not None and trouble.site is not None else None
+    function = page.nearest(node, cst.FunctionDef) if page is not None and node is not None else None
+    if page is None or node is None or function is None:
+        return False
+    written: Any = node
+    if isinstance(node, cst.AugAssign):
+        written = node.target
+    elif isinstance(node, cst.Call):
+        written = node.func.value if isinstance(node.func, cst.Attribute) else node.args[0].value if node.args else node
+    words = re.findall(r"\w+", page.source(written)) or [""]
+    start, end = page.span(function)
+    for item in page.ranges:
+        if isinstance(item, cst.FunctionDef) and item.decorators and item.name.value in words:
+            return True  # a property, perhaps
+        if not start <= page.span(item)[0] < end:
+            continue
+        bound: Any = None
+        if isinstance(item, cst.For | cst.CompFor):
+            bound = item.target
+        elif isinstance(item, cst.MatchCase):
+            bound = item.pattern
+        elif isinstance(item, cst.Assign) and isinstance(item.value, cst.Tuple):
+            bound = item
+        if isinstance(item, cst.Yield) or (bound is not None and words[0] in re.findall(r"\w+", page.source(bound))):
+            return True
+    return False
 
 
 def _applied(page: Callable[[str], Sheet], proposal: Proposal) -> dict[str, str]:
