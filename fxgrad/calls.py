@@ -256,6 +256,39 @@ def finish_fake_write(name: str, args: Sequence[Any], versions: Mapping[int, int
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
             "Please clone() the tensor before performing the operation."
         )
+    elif isinstance(args[0], torch.Tensor) and name not in _LAX and any(_overlaps_in_part(args[0], other) for other in args[1:]):
+        raise RuntimeError(
+            "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. "
+            "Please clone() the tensor before performing the operation."
+        )
+
+
+def _is_dense(tensor: torch.Tensor) -> bool:
+    """Whether its elements fill one span of memory, in whatever order."""
+    step = 1
+    for stride, size in sorted((stride, size) for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size != 1):
+        if stride != step:
+            return False
+        step *= size
+    return True
+
+
+def _overlaps_in_part(written: torch.Tensor, read: Any) -> bool:
+    """What torch's kernels refuse (`get_overlap_status`, ATen/MemoryOverlap.cpp): both dense, of one memory, and not the same span of it."""
+    if not isinstance(read, torch.Tensor) or read is written or 0 in (written.numel(), read.numel()):
+        return False
+    if written.layout is not torch.strided or read.layout is not torch.strided:
+        return False
+    if written.untyped_storage()._cdata != read.untyped_storage()._cdata:
+        return False
+    if not all(_is_dense(t) for t in (written, read)):
+        return False
+    (start, end), (begin, stop) = (
+        (t.storage_offset() * t.element_size(), (t.storage_offset() + t.numel()) * t.element_size()) for t in (written, read)
+    )
+    if (start, end) == (begin, stop):
+        return written.stride() != read.stride()
+    return start < stop and begin < end
 
 
 # Run on an expanded tensor each (torch 2.13): these do not ask whether elements share memory.

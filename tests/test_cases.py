@@ -117,3 +117,12 @@ def check(path: Path, name: str, first: int, last: int) -> None:
     rule = path.stem[:6].upper()
     lines = {line for line, codes in (*required.items(), *allowed.items()) if rule in codes}
     assert not [f for f in found if f.code == rule and f.site is not None and f.site.line not in lines], shown
+
+
+@pytest.mark.parametrize("path", sorted(CASES.glob("fxg*.py")), ids=lambda path: path.stem[:6])
+def test_each_rule_has_programs_of_both_kinds(path: Path) -> None:
+    """At least three guilty ones of different shape and five quiet look-alikes."""
+    names = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+    assert len(names) == len(set(names)), "a program hides another of its name"
+    assert sum(name.startswith("guilty_") for name in names) >= 3
+    assert sum(name.startswith("quiet_") for name in names) >= 5

@@ -39,9 +39,11 @@ SEVERITY = "error"
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per line that makes a new leaf."""
+    read = {value for parameter in facts.parameters for value in parameter.values}
     for group in cut_groups(context, facts, CODE):
-        node, parameters, _ = group
+        node, parameters, way = group
         what = constructor(node) or node.target.rpartition(".")[2]
-        message = f"`{what}` copies the numbers of a computed tensor without their history: {starved(parameters)} ({subject(parameters)})"
+        of = "a parameter" if any(c.node == node.name and c.flow.source in read for c in way.cuts) else "a computed tensor"
+        message = f"`{what}` copies the numbers of {of} without their history: {starved(parameters)} ({subject(parameters)})"
         advice = "use the tensor itself (torch.stack or torch.cat for several) instead of wrapping it anew"
         yield finding(context, facts, (CODE, NAME), group, message, advice)
