@@ -240,6 +240,23 @@ def test_tensor_of_no_module() -> None:
     assert dict(report_of(step).verdicts) == {"latent": "flows"}
 
 
+def test_copies_of_parameters_in_a_functional_call() -> None:
+    model, head = nn.Linear(3, 2), nn.Linear(2, 1)
+    optimizer = torch.optim.SGD([*model.parameters(), *head.parameters()], 0.1)
+
+    def step() -> None:
+        copies = {name: value.detach() for name, value in model.named_parameters()}  # the cut
+        out = torch.func.vmap(lambda row: torch.func.functional_call(model, copies, (row,)))(x())
+        head(out).mean().backward()
+        optimizer.step()
+
+    report = report_of(step)
+    (finding,) = [f for f in report.findings if f.severity == "error"]
+    assert (finding.code, set(finding.parameters)) == ("FXG103", {"model.weight", "model.bias"})
+    assert finding.site is not None
+    assert Path(__file__).read_text().splitlines()[finding.site.line - 1].endswith("# the cut")
+
+
 def test_zeros_of_a_fresh_adapter_are_no_finding() -> None:
     down, up = nn.Linear(3, 2, bias=False), nn.Linear(2, 1, bias=False)
     nn.init.zeros_(up.weight)

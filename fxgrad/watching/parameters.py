@@ -57,18 +57,21 @@ def _used(ledger: Ledger, values: Sequence[Value]) -> dict[int, list[int]]:
     """
     found: dict[int, list[int]] = {}
     others: dict[int, list[int]] = {}
+    copied: dict[int, list[int]] = {}
     for note in ledger.notes:
         for read in note.reads:
             edge = values[read].grad
             if edge is None or edge >= 0 or values[read].storage in note.writes:
                 continue
             if note.target in _NO_USE and note.module is None:
+                copied.setdefault(edge, []).append(read)
                 continue
             differentiable = any(flow.open and flow.source == read for flow in note.flows)
             table = found if note.module is not None or differentiable else others
             if read not in table.setdefault(edge, []):
                 table[edge].append(read)
-    return {**others, **found}
+    # Where nothing else reads a parameter, its copy is how it is used: `{k: v.detach() for k, v in parameters}` for a functional call.
+    return {**copied, **others, **found}
 
 
 def externals(ledger: Ledger, root: nn.Module, paths: dict[int, str]) -> Iterable[External]:
