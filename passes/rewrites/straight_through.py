@@ -22,3 +22,21 @@ def replaced_value(tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     with torch.enable_grad():
         made: torch.Tensor = _Replaced.apply(tensor, value.detach())  # type: ignore[no-untyped-call]
     return made
+
+
+class _Copied(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return grads[0], None
+
+
+def replaced_copy(tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """As `replaced_value`, in memory of its own, which may be written in place. `value` may have another shape: autograd then does
+    with the gradient what it does after a metadata write under `no_grad`."""
+    with torch.enable_grad():
+        made: torch.Tensor = _Copied.apply(tensor, value.detach())  # type: ignore[no-untyped-call]
+    return made

@@ -23,7 +23,7 @@ from fxgrad.passes.analyses.aliases import Aliases, NodeAliases
 from fxgrad.passes.rewrites import setitem, twins, views
 from fxgrad.passes.rewrites.ops import GraphOps
 from fxgrad.passes.rewrites.regions import Forest
-from fxgrad.passes.rewrites.straight_through import replaced_value
+from fxgrad.passes.rewrites.straight_through import replaced_copy, replaced_value
 
 # functional: the twin's result replaces the tensor. scatter: it is put back into the tensor's base. replaced: as these, with the old
 # gradient (a write under no_grad). clone: the write stays in place, on a fresh copy. copy back: the twin's result is copied into a tensor
@@ -297,7 +297,7 @@ class Walk:
         made = self.ops.method(plain, *self.resolve(node.args), **self.resolve(node.kwargs))
         self._enter(node, note, made)
         if frozen:
-            self._rebind(node, self.ops.function(replaced_value, old, self.ops.method("clone", made)))
+            self._rebind(node, self.ops.function(replaced_copy, old, made))
         self.applied.append(Applied(node.name, twins.target_name(node), "replaced" if frozen else "view"))
 
     def _frozen_shape(self, node: torch.fx.Node, note: NodeAliases) -> bool:
