@@ -52,7 +52,7 @@ CHOSEN = (
 )  # fmt: skip
 REAL_STEP, FAKE_STEP, AUTO, FAKE, EXPORT = "one real step", "one fake step", "analyze, auto", "analyze, fake", "torch.export, non-strict"
 REPEAT = 5
-ENOUGH = 6.0  # seconds: no further repetition of a cell that took so long
+ENOUGH = 2.0  # seconds: no further repetition of a cell that took so long
 
 
 # ---------------------------------------------------------------------------------------------------------------- the tools

@@ -16,7 +16,7 @@ from typing import Any
 from fxgrad.divergence import parting
 from fxgrad.explore import Explored, affordable, without_gradient
 from fxgrad.facts import observe
-from fxgrad.leaks import reached_by
+from fxgrad.leaks import reaching_loss
 from fxgrad.nudges import Nudge
 from fxgrad.observations import Step
 from fxgrad.passes.analyses.causes import is_starved
@@ -77,7 +77,8 @@ def reveal(program: Program, explored: Explored, facts: Facts, values: str, limi
 def _unexplained(facts: Facts, explored: Explored) -> set[str]:
     """Parameters without a gradient whose data was not seen to reach the loss: where it was, what cuts the way is the cause."""
     found = (p for p in facts.parameters if p.requires_grad and is_starved(facts, p) and not explored.undecided.intersection(p.names))
-    return {p.name for p in found if facts.loss not in reached_by(facts, p.values)}
+    reaching = reaching_loss(facts)
+    return {p.name for p in found if reaching.isdisjoint(p.values)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,15 +45,10 @@ def confirm_leaks(program: Program, explored: Explored, facts: Facts, values: st
 
 def _suspects(facts: Facts, escapes: list[NodeFact]) -> list[int]:
     """The escapes that data of a parameter reaches which has no way to the loss that was seen."""
-    found: set[int] = set()
-    for parameter in facts.parameters:
-        if not parameter.requires_grad or not is_starved(facts, parameter):
-            continue
-        reached = reached_by(facts, parameter.values)
-        if facts.loss in reached:
-            continue
-        found.update(i for i, node in enumerate(escapes) if reached.intersection(node.reads))
-    return sorted(found)
+    starved = (p for p in facts.parameters if p.requires_grad and is_starved(facts, p))
+    reaching = reaching_loss(facts)
+    reached = reached_by(facts, [v for p in starved if reaching.isdisjoint(p.values) for v in p.values])
+    return [i for i, node in enumerate(escapes) if reached.intersection(node.reads)]
 
 
 def reached_by(facts: Facts, start: Iterable[int]) -> set[int]:
@@ -64,6 +59,16 @@ def reached_by(facts: Facts, start: Iterable[int]) -> set[int]:
             if not flow.weak and flow.source in reached:
                 reached.add(flow.target)
     return reached
+
+
+def reaching_loss(facts: Facts) -> set[int]:
+    """Every value whose data was seen to go into the loss."""
+    found = {facts.loss} if facts.loss is not None else set()
+    for node in reversed(facts.nodes):
+        for flow in reversed(node.flows):
+            if not flow.weak and flow.target in found:
+                found.add(flow.source)
+    return found
 
 
 def _decides(explored: Explored, escape: NodeFact) -> bool:

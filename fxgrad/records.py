@@ -243,6 +243,7 @@ class Facts:
     error: Raised | None
     returns: Mapping[str, Site]  # per function frame key `file:function`, the return statement it left by
     live_edges: frozenset[int] = frozenset()
+    memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # see passes/analyses/once.py
 
 
 @dataclass(frozen=True, slots=True)

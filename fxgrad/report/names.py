@@ -7,6 +7,7 @@ are shown one by one.
 
 from __future__ import annotations
 
+import bisect
 import fnmatch
 import itertools
 import re
@@ -78,11 +79,12 @@ def _has_glob(name: str) -> bool:
 def _merged(groups: list[Group], everything: tuple[str, ...], size: int) -> list[Group]:
     """The groups with those merged that differ only in `size` indices, as long as the glob for them matches nothing else."""
     merged: dict[str, Group] = {}  # by name: the group it ended in
+    ordered = sorted(everything)
     for pattern, members in _proposals(groups, size):
         names = tuple(name for group in members for name in group.names)
         if any(name in merged for name in names):
             continue
-        if set(names) == set(_matching(pattern, everything)):
+        if set(names) == set(_matching(pattern, ordered)):
             merged.update(dict.fromkeys(names, Group(pattern, names)))
     kept = [group for group in groups if group.names[0] not in merged]
     return [*kept, *dict.fromkeys(merged.values())]
@@ -128,6 +130,9 @@ def _templates(pattern: str, size: int) -> Iterable[tuple[tuple[str, ...], str]]
         yield tuple("*" if place in places else part for place, part in enumerate(parts)), parts[places[-1]]
 
 
-def _matching(pattern: str, names: tuple[str, ...]) -> Iterable[str]:
+def _matching(pattern: str, ordered: Sequence[str]) -> Iterable[str]:
+    """What a glob matches of names in alphabetical order: only those that begin as it does are looked at."""
+    start = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    first, last = bisect.bisect_left(ordered, start), bisect.bisect_right(ordered, start, key=lambda name: name[: len(start)])
     matches = re.compile(fnmatch.translate(pattern)).match
-    return (name for name in names if matches(name))
+    return (name for name in ordered[first:last] if matches(name))

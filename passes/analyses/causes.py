@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fxgrad.passes.analyses import averages, cuts, dead_ends
 from fxgrad.passes.analyses.cuts import Cut, Frontier, Way
 from fxgrad.passes.analyses.dead_ends import DeadEnd
+from fxgrad.passes.analyses.once import by_name, once
 from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, ParameterFact, Severity, Site, Step
 from fxgrad.source import line_text
 
@@ -70,7 +71,7 @@ def unconnected(facts: Facts, causes: Causes) -> bool:
 def cut_groups(context: Context, facts: Facts, code: str) -> Iterator[tuple[NodeFact, tuple[str, ...], Way]]:
     """The cuts of one rule, grouped by the line they stand on: the step, the parameters it starves, one way as an example."""
     causes: Causes = context.causes
-    by_name = {node.name: node for node in facts.nodes}
+    nodes = once(facts, by_name)
     groups: dict[tuple[str, int], tuple[NodeFact, dict[str, None], Way]] = {}
     for parameter in causes.starved:
         way = causes.frontier.ways.get(parameter.name)
@@ -79,7 +80,7 @@ def cut_groups(context: Context, facts: Facts, code: str) -> Iterator[tuple[Node
         for cut in way.cuts:
             if cut.code != code:
                 continue
-            node = by_name[cut.node]
+            node = nodes[cut.node]
             place = (node.site.file, node.site.line) if node.site is not None else (node.name, 0)
             groups.setdefault(place, (node, {}, way))[1].update(dict.fromkeys(parameter.names))
     for node, names, way in groups.values():
@@ -120,14 +121,14 @@ def _optimized(context: Context) -> frozenset[str]:
 
 def path(facts: Facts, way: Way, parameter: str) -> tuple[Step, ...]:
     """The stations from the loss to the parameter, shortened in the middle, the cuts always kept."""
-    by_name = {node.name: node for node in facts.nodes}
+    nodes = once(facts, by_name)
     cut_nodes = {cut.node for cut in way.cuts}
     called: dict[int, str] = {}
     for call in facts.calls:  # a module's own call comes before the calls around it
         called.update((value, call.path) for value in call.values if value not in called)
     stations = [Step("loss")]
     for name in reversed(way.nodes):
-        node = by_name[name]
+        node = nodes[name]
         paths = [called[v] for v in node.makes if v in called] if node.kind == "module" else []
         stations.append(Step(paths[0] if paths else label(node), node.site, name in cut_nodes))
     stations.append(Step(parameter))

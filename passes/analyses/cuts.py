@@ -14,9 +14,10 @@ Computed once for all parameters by Dijkstra's algorithm backwards from the loss
 from __future__ import annotations
 
 import heapq
+import itertools
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 
@@ -65,12 +66,21 @@ class Cut:
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How a parameter's data reaches the loss: the nodes from the parameter onwards, and the cuts among them."""
+Following = Mapping[int, tuple[NodeFact, Flow, "str | None"]]  # by value: the flow to take towards the loss, and its rule if it is a cut
 
-    nodes: tuple[str, ...]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Way:
+    """How a parameter's data reaches the loss: where it starts, and the cuts on it."""
+
+    start: int
     cuts: tuple[Cut, ...]
+    following: Following = field(repr=False)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of the nodes from the parameter onwards: only on request, thousands of parameters share a long way."""
+        return tuple(node.name for node, _, _ in _along(self.start, self.following))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +95,14 @@ def analyse(facts: Facts, starved: Iterable[ParameterFact], *, skip: frozenset[s
     if facts.loss is None:
         return Frontier({})
     distance, following = _distances(facts, skip)
+    following.pop(facts.loss, None)
+    next_cut: dict[int, int | None] = {}
     ways = {}
     for parameter in starved:
         start = min(parameter.values, key=lambda v: distance.get(v, float("inf")), default=None)
         if start is None or start not in distance:
             continue
-        ways[parameter.name] = _way(facts, start, following)
+        ways[parameter.name] = _way(facts, start, following, next_cut)
     return Frontier(ways)
 
 
@@ -135,19 +147,36 @@ def _independent(node: NodeFact, target: Value) -> bool:
     return node.kind in ("op", "module") and not node.writes and target.dtype.is_floating_point
 
 
-def _way(facts: Facts, start: int, following: dict[int, tuple[NodeFact, Flow, str | None]]) -> Way:
-    nodes: list[NodeFact] = []
-    cuts: list[tuple[int, Cut]] = []
+def _along(start: int, following: Following) -> Iterator[tuple[NodeFact, Flow, str | None]]:
+    """The flows from a value to the loss."""
     value = start
-    while value in following and value != facts.loss:
+    while value in following:
+        yield following[value]
+        value = following[value][1].target
+
+
+def _way(facts: Facts, start: int, following: Following, next_cut: dict[int, int | None]) -> Way:
+    cuts: list[Cut] = []
+    value = _next_cut(start, following, next_cut)
+    while value is not None:
         node, flow, code = following[value]
-        nodes.append(node)
+        assert code is not None
         if code == "FXG104" and inside_call(facts, node):
             code = "FXG105"  # no region of the user's: `Normal(...).sample()` itself records nothing
-        if code is not None:
-            cuts.append((len(nodes) - 1, Cut(node.name, flow, code)))
-        value = flow.target
-    return Way(tuple(node.name for node in nodes), tuple(_merged(facts, nodes, cuts)))
+        cuts.append(Cut(node.name, flow, code))
+        value = _next_cut(flow.target, following, next_cut)
+    return Way(start, tuple(_merged(facts, cuts, following)), following)
+
+
+def _next_cut(start: int, following: Following, known: dict[int, int | None]) -> int | None:
+    """The first value from `start` onwards that goes over a cut. `known` keeps every answer: the ways of all parameters run together."""
+    passed, value = [], start
+    while value not in known and value in following and following[value][2] is None:
+        passed.append(value)
+        value = following[value][1].target
+    found = known.get(value, value if value in following else None)
+    known.update(dict.fromkeys(passed, found))
+    return found
 
 
 # What leaves the numbers as they are: a detach with only these before the way out of torch belongs to that way out.
@@ -181,14 +210,15 @@ _MOVES = frozenset(
 )
 
 
-def _merged(facts: Facts, nodes: list[NodeFact], cuts: list[tuple[int, Cut]]) -> Iterable[Cut]:
+def _merged(facts: Facts, cuts: list[Cut], following: Following) -> Iterable[Cut]:
     """The cuts a person would count: a detach on the way out of torch or into a new leaf is part of that cut (torch itself asks for it
     there), and so is the way back in."""
-    for i, (place, cut) in enumerate(cuts):
-        before = cuts[i - 1][1].code if i > 0 else ""
-        if cut.code == "FXG103" and i + 1 < len(cuts) and cuts[i + 1][1].code in ("FXG107", "FXG108", "FXG111"):
-            between = nodes[place + 1 : cuts[i + 1][0]]
-            if all(node.target.rpartition(".")[2] in _MOVES for node in between):
+    for i, cut in enumerate(cuts):
+        before = cuts[i - 1].code if i > 0 else ""
+        if cut.code == "FXG103" and i + 1 < len(cuts) and cuts[i + 1].code in ("FXG107", "FXG108", "FXG111"):
+            onwards = _along(cut.flow.target, following)
+            between = itertools.takewhile(lambda step: step[1] is not cuts[i + 1].flow, onwards)  # noqa: B023  used up within the turn
+            if all(node.target.rpartition(".")[2] in _MOVES for node, _, _ in between):
                 continue
         if i > 0 and (cut.flow.weak or facts.values[cut.flow.source].device == "python"):
             continue

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from fxgrad.passes.analyses.lost import Loss
-from fxgrad.records import Context, Facts, ParameterFact, Site
+from fxgrad.passes.analyses.once import once
+from fxgrad.records import Context, Facts, NodeFact, ParameterFact, Site
 from fxgrad.sites import is_user_code, site_of
 from fxgrad.source import return_sites
 
@@ -24,12 +25,16 @@ def hook_site(facts: Facts, context: Context, parameter: ParameterFact, loss: Lo
     if loss is None or loss.flow is None:
         return None
     edge = facts.values[loss.flow.source].grad
-    for node in facts.nodes:
-        if word_of(node.target) == "register_hook" and any(facts.values[v].grad == edge for v in node.reads):
+    for node in once(facts, _registrations):
+        if any(facts.values[v].grad == edge for v in node.reads):
             return node.site
     if loss.node.target in ("backward hook", "BackwardHookFunction"):
         return _of_module(context, loss.node.module)
     return None
+
+
+def _registrations(facts: Facts) -> list[NodeFact]:
+    return [node for node in facts.nodes if word_of(node.target) == "register_hook"]
 
 
 def word_of(target: str) -> str:
@@ -38,9 +43,11 @@ def word_of(target: str) -> str:
 
 
 def _of_parameter(context: Context, parameter: ParameterFact) -> Site | None:
-    named = dict(context.model.named_parameters(remove_duplicate=False))
     for name in parameter.names:
-        tensor = named.get(name)
+        try:
+            tensor = context.model.get_parameter(name)
+        except AttributeError:  # taken away since
+            continue
         for kind in ("_backward_hooks", "_post_accumulate_grad_hooks"):
             for hook in (getattr(tensor, kind, None) or {}).values():
                 site = _function_site(hook)

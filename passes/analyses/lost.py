@@ -6,8 +6,11 @@ From a run in which every autograd node's incoming gradient was noted (`Value.de
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fxgrad.passes.analyses.once import leaving, once
 from fxgrad.records import Facts, Flow, NodeFact, ParameterFact
 
 _RANK = {"none": 0, "zero": 1, "some": 2, "": 2}
@@ -26,30 +29,24 @@ class Loss:
 
 def analyse(facts: Facts, parameter: ParameterFact) -> Loss | None:
     """The losing step of one parameter; None if its own hook takes the gradient, or nothing was lost."""
-    leaving: dict[int, list[tuple[NodeFact, Flow]]] = {}
-    for node in facts.nodes:
-        for flow in node.flows:
-            if flow.open:
-                leaving.setdefault(flow.source, []).append((node, flow))
     start = [v for v in parameter.values if v in facts.live]
     if not start:
         return None
-    mine = _RANK.get(parameter.gradient, 0)
-    found = _nearest_to_loss(facts, start, leaving, mine)
+    found = _nearest_to_loss(facts, start, once(facts, leaving), _RANK.get(parameter.gradient, 0))
     if found is not None:
         return found
-    return _merge(facts, start, leaving, parameter.gradient)
+    return _merge(facts, start, once(facts, leaving), parameter.gradient)
 
 
-def _nearest_to_loss(facts: Facts, start: list[int], leaving: dict[int, list[tuple[NodeFact, Flow]]], mine: int) -> Loss | None:
+def _nearest_to_loss(facts: Facts, start: list[int], ways: Mapping[int, list[tuple[NodeFact, Flow]]], mine: int) -> Loss | None:
     """Walk from the parameter towards the loss while values are given no more than the parameter; the first better one is the loser."""
     seen = set(start)
-    queue = list(start)
+    queue = deque(start)
     came: dict[int, tuple[int, str]] = {}
     losses: list[Loss] = []
     while queue:
-        value = queue.pop(0)
-        for node, flow in leaving.get(value, ()):
+        value = queue.popleft()
+        for node, flow in ways.get(value, ()):
             if flow.target not in facts.live:
                 continue
             given = _RANK[facts.values[flow.target].delivered]
@@ -77,9 +74,9 @@ def _way(value: int, came: dict[int, tuple[int, str]]) -> tuple[str, ...]:
     return tuple(reversed(names))
 
 
-def _merge(facts: Facts, start: list[int], leaving: dict[int, list[tuple[NodeFact, Flow]]], left: str) -> Loss | None:
+def _merge(facts: Facts, start: list[int], ways: Mapping[int, list[tuple[NodeFact, Flow]]], left: str) -> Loss | None:
     """The first step at which the ways that leave the parameter meet again."""
-    firsts = [flow.target for value in start for _, flow in leaving.get(value, ()) if flow.target in facts.live]
+    firsts = [flow.target for value in start for _, flow in ways.get(value, ()) if flow.target in facts.live]
     if len(firsts) < 2:
         return None
     reached: dict[int, int] = {value: 1 << i for i, value in enumerate(dict.fromkeys(firsts))}

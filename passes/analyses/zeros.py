@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from fxgrad.passes.analyses.fixed_operands import attributes_behind, named, word
 from fxgrad.passes.analyses.lost import Loss
+from fxgrad.passes.analyses.once import makers, once
 from fxgrad.records import Context, Facts, Flow, NodeFact, Value
 
 # torch's autograd nodes that hand back zeros: rounding, sampling, and the overwriting of a value. Each was run (torch 2.13).
@@ -97,16 +98,16 @@ def by_construction(facts: Facts, loss: Loss, context: Context) -> Reason | None
 
 def _emptied(facts: Facts, value: int) -> NodeFact | None:
     """The step that first made it empty, if it cuts by fixed positions: what a mask selects is another matter in every batch."""
-    makers = {v: n for n in facts.nodes for v in n.makes}
-    node = makers.get(value)
+    made_by = once(facts, makers)
+    node = made_by.get(value)
     while node is not None:
-        before = [v for v in node.reads if v in makers and math.prod(facts.values[v].shape) == 0 and v not in node.makes]
+        before = [v for v in node.reads if v in made_by and math.prod(facts.values[v].shape) == 0 and v not in node.makes]
         if not before:
             break
-        node = makers[before[0]]
+        node = made_by[before[0]]
     if node is None or word(node) not in _CUTTING:
         return None
-    fixed = all(attributes_behind(facts, v, makers) is not None for v in node.reads if not facts.values[v].dtype.is_floating_point)
+    fixed = all(attributes_behind(facts, v, made_by) is not None for v in node.reads if not facts.values[v].dtype.is_floating_point)
     return node if fixed else None
 
 
@@ -242,17 +243,17 @@ def _by_operand(facts: Facts, node: NodeFact, source: int, target: int, context:
         others = [v for v in others if not facts.values[v].dtype.is_floating_point]
     elif not others and not joined:
         return None
-    makers = {v: n for n in facts.nodes for v in n.makes}
+    made_by = once(facts, makers)
     attributes: list[str] = []
     for value in others:
-        found = attributes_behind(facts, value, makers)
+        found = attributes_behind(facts, value, made_by)
         if found is None:
             return None
         attributes += found
     if name not in _PRODUCTS:
         if joined and name in _CUTTING:
             return Reason(node, "cuts off what was joined before", _SELECT, certain=not attributes)
-        mask = f": {named(facts, node, attributes, others, makers)} never selects it" if others else ""
+        mask = f": {named(facts, node, attributes, others, made_by)} never selects it" if others else ""
         return Reason(node, f"keeps nothing of it{mask}", _SELECT, certain=not attributes)
-    text = f"multiplies by {named(facts, node, attributes, others, makers)}, which is zero wherever a gradient arrives"
+    text = f"multiplies by {named(facts, node, attributes, others, made_by)}, which is zero wherever a gradient arrives"
     return Reason(node, text, _WEIGH, certain=not attributes, term=_is_term(facts, source, target))

@@ -27,11 +27,12 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from fxgrad.passes.analyses import lost
 from fxgrad.passes.analyses.gradient_hooks import hook_site
+from fxgrad.passes.analyses.once import by_name, once
 from fxgrad.passes.analyses.structure import structural_zeros
 from fxgrad.passes.analyses.wording import expression, listed, text_of
 from fxgrad.passes.analyses.zeros import by_construction
@@ -92,12 +93,14 @@ def _unproven(loss: lost.Loss | None) -> _Group | None:
 
 def _structural(watched: Facts, parameter: ParameterFact) -> lost.Loss | None:
     """On fake tensors no gradient has a value: the step that is dead by its structure."""
-    if any(value.delivered == "zero" for value in watched.values):
-        return None
-    name = structural_zeros(watched).get(parameter.name)
-    node = next((n for n in watched.nodes if n.name == name), None)
+    node = once(watched, by_name).get(once(watched, _dead).get(parameter.name, ""))
     flow = next((f for f in node.flows if f.open), None) if node is not None else None
     return lost.Loss(node, flow, "zero") if node is not None and flow is not None else None
+
+
+def _dead(watched: Facts) -> Mapping[str, str]:
+    """`structural_zeros`, where no gradient has a value."""
+    return {} if any(value.delivered == "zero" for value in watched.values) else structural_zeros(watched)
 
 
 def _finding(group: _Group, context: Context) -> Finding:
