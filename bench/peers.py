@@ -3,7 +3,7 @@
     python bench/peers.py [--models NAME ...] [--tools NAME ...] [--seconds N] [--json FILE] [--markdown FILE]
 
 A cell is one tool on one model, in a process of its own forked from one where everything is imported and every tool has run once on a toy:
-imports are nobody's cost. Per cell: one call to warm caches, then the median of up to five calls of CPU time (`time.process_time`) and wall
+imports are nobody's cost. Per cell: one call to warm caches, then the median of up to three calls of CPU time (`time.process_time`) and wall
 time, and by how much the peak of the resident memory rose above where the process began. Threads: 1, else CPU time counts threads that
 wait. Ratios are to one plain eager step (forward, loss, backward) of the same model in the same run: they compare across machines, seconds
 do not. A tool that raises, or runs out of its time, did not capture the model; the cell says which.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import gc
 import io
 import json
 import os
@@ -51,8 +52,8 @@ CHOSEN = (
     "vit_pytorch/simple_vit.SimpleViT", "vit_pytorch/deepvit.DeepViT", "vit_pytorch/cait.CaiT",
 )  # fmt: skip
 REAL_STEP, FAKE_STEP, AUTO, FAKE, EXPORT = "one real step", "one fake step", "analyze, auto", "analyze, fake", "torch.export, non-strict"
-REPEAT = 5
-ENOUGH = 2.0  # seconds: no further repetition of a cell that took so long
+REPEAT = 3
+ENOUGH = 1.0  # seconds: no further repetition of a cell that took so long
 
 
 # ---------------------------------------------------------------------------------------------------------------- the tools
@@ -211,8 +212,10 @@ def forked(call: Callable[[], Any], seconds: float) -> dict[str, Any]:
         os.close(reading)
 
 
-def measure(wanted: tuple[str, ...], chosen: list[str] | None, seconds: float) -> dict[str, dict[str, dict[str, Any]]]:
-    """Per model and tool a cell. A model that eager cannot run is left out."""
+def measure(
+    wanted: tuple[str, ...], chosen: list[str] | None, seconds: float, save: Callable[[dict[str, Any]], None]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Per model and tool a cell, saved after each model. A model that eager cannot run is left out."""
     toy = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
     for call in tools(toy, (torch.randn(2, 4),)).values():
         call()
@@ -226,6 +229,8 @@ def measure(wanted: tuple[str, ...], chosen: list[str] | None, seconds: float) -
             print(f"{name}: not built: {type(error).__name__}: {error}", file=sys.stderr)
             continue
         row = {}
+        gc.collect()
+        gc.freeze()  # else the first collection in each child copies every page that the parent's imports fill
         for tool, call in tools(model, inputs).items():
             if chosen is None or tool in (REAL_STEP, FAKE_STEP) or tool in chosen:
                 row[tool] = forked(call, seconds)
@@ -233,6 +238,7 @@ def measure(wanted: tuple[str, ...], chosen: list[str] | None, seconds: float) -
                 break
         if "error" not in row[REAL_STEP]:
             results[name] = row
+            save(results)
         print(name, {t: round(c["cpu"], 3) if "cpu" in c else c["error"] for t, c in row.items()}, file=sys.stderr, flush=True)
     return results
 
@@ -322,19 +328,22 @@ def main() -> int:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    found = {
+    found: dict[str, Any] = {
         "command": "`python bench/peers.py`",
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "machine": processor(),
         "torch": torch.__version__,
         "transformers": version("transformers"),
         "python": platform.python_version(),
-        "results": measure(tuple(arguments.models), arguments.tools, arguments.seconds),
     }
+
+    def save(results: dict[str, Any]) -> None:
+        if arguments.json:
+            arguments.json.write_text(json.dumps({**found, "results": results}, indent=1) + "\n", encoding="utf-8")
+
+    found["results"] = measure(tuple(arguments.models), arguments.tools, arguments.seconds, save)
     text = summary(found)
     print(text)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if arguments.markdown:
         arguments.markdown.write_text(
             f"# Speed beside the peers\n\n{text}\n## Each model\n\nCPU time, in real steps.\n\n{each(found)}", encoding="utf-8"

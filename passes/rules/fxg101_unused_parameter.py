@@ -119,6 +119,7 @@ class _Definitions:
         self.parts: dict[str, Site | None] = {}
         self.built: dict[tuple[type, str], Site | None] = {}
         self.fills: dict[tuple[type, str], tuple[Site, ...]] = {}
+        self.counts: dict[int, int] = {}  # by the id of a container, which the model holds
 
     def site(self, part: str) -> Site | None:
         """The line that builds the module or parameter called `part`, or fills the container it is an item of.
@@ -160,8 +161,10 @@ class _Definitions:
         fills = self.fills[key]
         if not fills or not item.isdigit():
             return fills[0] if fills else None
-        number, count = int(item), len(list(container.children()) or list(container.parameters(recurse=False)))
-        if number == count - 1:
+        if id(container) not in self.counts:
+            self.counts[id(container)] = len(list(container.children()) or list(container.parameters(recurse=False)))
+        number = int(item)
+        if number == self.counts[id(container)] - 1:
             number = len(fills) - 1
         elif len(fills) > 1:
             number = min(number, len(fills) - 2)
