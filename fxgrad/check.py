@@ -18,6 +18,7 @@ from fxgrad.leaks import confirm_leaks
 from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, copies, optimizers
 from fxgrad.passes.analyses.hidden_writes import has_hidden_writes
+from fxgrad.progress import tell
 from fxgrad.recorder import NeedsValue
 from fxgrad.records import Context, Facts, Finding, Fix, Options, ParameterFact, Verdict
 from fxgrad.sites import site_of
@@ -58,6 +59,7 @@ def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options
         explored = reveal(program, explored, seen, values, options.max_paths)
         facts = confirm_leaks(program, explored, confirm_zeros(program, main, seen, values), values)
         watched, hazards = _watched(program, main, facts, values), _hazards(program, main, facts, values)
+    tell("rules")
     verdicts = _verdicts(facts, explored.undecided)
     context = Context(
         model=program.root,

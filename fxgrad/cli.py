@@ -27,6 +27,7 @@ from fxgrad import api
 from fxgrad.commands import bench, completion, fix, run
 from fxgrad.commands.codes import codes
 from fxgrad.commands.output import say, write
+from fxgrad.commands.progress import showing
 from fxgrad.errors import FxgradError, InputError
 from fxgrad.infer import given_inputs
 from fxgrad.load import loading
@@ -219,7 +220,8 @@ def _analysed(arguments: argparse.Namespace) -> Report:
         loss = loaded.loss_named(arguments.loss) if arguments.loss else loaded.loss
         inputs, assumptions = given_inputs(loaded.model, loaded.inputs, arguments.input)
         expect = arguments.expect or loaded.expect
-        report = api.analyze(loaded.model, inputs, loss=loss, optimizer=loaded.optimizer, expect=expect, options=options)
+        with showing(sys.stderr):
+            report = api.analyze(loaded.model, inputs, loss=loss, optimizer=loaded.optimizer, expect=expect, options=options)
     return replace(report, assumptions=(*loaded.notes, *assumptions, *report.assumptions))
 
 

@@ -29,6 +29,7 @@ from fxgrad.calls import CALLS_BACK, DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES
 from fxgrad.codegen import Closure
 from fxgrad.nudges import Nudge, mask_shape, selecting_all, selects, selects_nothing
 from fxgrad.observations import NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step, copied, version_of
+from fxgrad.progress import EVERY, begin_run
 from fxgrad.records import Phase
 from fxgrad.sites import Anchor, Spot, site_of, user_frames, user_spots
 from fxgrad.standins import StandIns, is_fake
@@ -58,6 +59,7 @@ class Recorder(TorchFunctionMode):
         self.graph = torch.fx.Graph()
         self.quiet = 0
         self.phase: Phase = "forward"
+        self.progress = begin_run()
         self.attributes: dict[str, Any] = {}
         self.seen = Observations()
         self.values: list[RawValue] = self.seen.values
@@ -117,6 +119,8 @@ class Recorder(TorchFunctionMode):
         grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
         step = Step(node, kind, target, spots, self.path_stack[-1], self.phase, grad, inference)
         self.steps.append(step)
+        if self.progress is not None and len(self.steps) % EVERY == 0:
+            self.progress.at(self.phase, len(self.steps))
         return step
 
     # ------------------------------------------------------------------ tensors

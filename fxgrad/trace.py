@@ -414,6 +414,8 @@ def _finish_loss(result: Run, loss: Any) -> None:
 
 def _backward(result: Run, loss: Any) -> None:
     recorder = result.recorder
+    if recorder.progress is not None:
+        recorder.progress.at("backward", len(recorder.steps))
     if result.loss is None:
         raise TypeError(f"the loss is a {type(loss).__name__}, not a tensor: it has no backward")
     with recorder.region():

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
     "records": 0,
     "errors": 1,
+    "progress": 1,
     "source": 1,
     "version": 1,
     "calls": 2,

@@ -10,6 +10,7 @@ from typing import Literal
 from fxgrad.api import analyze
 from fxgrad.commands.codes import codes
 from fxgrad.commands.output import say
+from fxgrad.commands.progress import showing
 from fxgrad.fix import fix
 from fxgrad.infer import given_inputs
 from fxgrad.load import loading
@@ -49,7 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     rewrite: Literal["needed", "all"] = "all" if arguments.all else "needed"
     options = Options(values=arguments.values, max_paths=arguments.max_paths, unsafe=arguments.unsafe_fixes, rewrite=rewrite)
-    result = mend(subject, options=options, select=select, ignore=ignore)
+    with showing(sys.stderr):
+        result = mend(subject, options=options, select=select, ignore=ignore)
     _tell(result)
     left = any(finding.severity == "error" for finding in result.remaining)
     if arguments.write:
@@ -68,7 +70,8 @@ def _export(arguments: argparse.Namespace, select: tuple[str, ...], ignore: tupl
     with contextlib.redirect_stdout(sys.stderr), loading(arguments.model, trust_pickle=arguments.trust_pickle) as loaded:
         loss = loaded.loss_named(arguments.loss) if arguments.loss else loaded.loss
         inputs, assumptions = given_inputs(loaded.model, loaded.inputs, arguments.input)
-        result = fix(loaded.model, inputs, loss=loss, options=options)
+        with showing(sys.stderr):
+            result = fix(loaded.model, inputs, loss=loss, options=options)
         files = export_module(result.module, arguments.module)
         expect = arguments.expect or loaded.expect
         report = analyze(result.module, inputs, loss=loss, expect=expect, options=Options(max_paths=arguments.max_paths))

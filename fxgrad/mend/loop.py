@@ -23,6 +23,7 @@ from fxgrad.mend.sheet import Sheet, apply, libcst, read, sheet
 from fxgrad.mend.trials import Server, Trials
 from fxgrad.mend.trouble import EVERY, Trouble
 from fxgrad.mend.unsafe import unsafe_proposals
+from fxgrad.progress import tell
 from fxgrad.records import Edit, Finding, Options, Safety, Site
 from fxgrad.report.record import is_selected
 from fxgrad.source.objects import origin
@@ -197,6 +198,7 @@ class _Session:
                 compile(texts[file], file, "exec", dont_inherit=True)
         except (FixError, SyntaxError) as error:
             return None, str(error)
+        tell(f"trying: {proposal.how}")
         trial = self.trials.run({file: self._file(file).stored.encoded(text) for file, text in texts.items()}, prove=not self.unproved)
         reason = self._against(state, trial, trouble, proposal, texts, safety)
         return (None, reason) if reason else (trial, "")
