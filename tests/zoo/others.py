@@ -62,7 +62,7 @@ def attention() -> Iterator[Entry]:
                                 (torch.randn(2, 8, 8, 3),)),
         "PerceiverIO": lambda p: (p.PerceiverIO(dim=32, queries_dim=16, logits_dim=4, **perceiver), {"data": rows, "queries": torch.randn(5, 16)}),
         "PerceiverLM": lambda p: (p.PerceiverLM(num_tokens=32, dim=16, max_seq_len=16, **perceiver),
-                                  {"x": tokens, "queries": torch.randn(5, 16)}),
+                                  (tokens,)),
     }, "perceiver")  # fmt: skip
     yield from _entries("performer_pytorch", {
         "Performer": lambda p: (p.Performer(dim=32, depth=2, heads=2, dim_head=16), (rows,)),
