@@ -73,7 +73,13 @@ def beliefs_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-TABLES = {"rules": rules_table, "beliefs": beliefs_table}
+def peers_table() -> str:
+    """The summary of the committed result of `python bench/peers.py`: timings are a machine's own, so they are not taken again here."""
+    text = (ROOT / "bench" / "results" / "peers.md").read_text(encoding="utf-8")
+    return text.partition("\n\n")[2].partition("\n## ")[0].rstrip() + "\n"
+
+
+TABLES = {"peers": peers_table, "rules": rules_table, "beliefs": beliefs_table}
 
 
 def renewed(text: str) -> str:
