@@ -1,7 +1,8 @@
 """Every format, whole: `tests/golden/report.*` are what one report looks like in each. SARIF and JSON follow their schemas.
 
-After a change that is meant: `FXGRAD_WRITE_GOLDEN=1 python -m pytest tests/test_golden.py`, and read the difference. The SARIF schema is the
-part of OASIS SARIF 2.1.0 that fxgrad writes, made from the specification (`tests/sarif-2.1.0.subset.schema.json`).
+After a change that is meant: `FXGRAD_WRITE_GOLDEN=1 python -m pytest tests/test_golden.py`, and read the difference. The SARIF schema
+(`tests/sarif-2.1.0.schema.json`) is that of OASIS SARIF 2.1.0 as the npm package @microsoft/sarif-multitool-linux 5.7.0 carries it,
+Copyright (c) Microsoft Corporation, under the MIT licence.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from fxgrad.records import Decision, Edit, Finding, Fix, ParameterFact, Raised, 
 from fxgrad.report import FORMATS, Report, as_json
 
 FOLDER = Path(__file__).parent / "golden"
-SARIF = json.loads((Path(__file__).parent / "sarif-2.1.0.subset.schema.json").read_text())
+SARIF = json.loads((Path(__file__).parent / "sarif-2.1.0.schema.json").read_text())
 SUFFIX = {"table": "txt", "json": "json", "sarif": "sarif", "html": "html", "github": "github.txt", "mermaid": "mmd"}
 
 
@@ -112,7 +113,7 @@ def test_every_format_is_here() -> None:
 def test_sarif_follows_its_schema(make: Any) -> None:
     for verbose in (False, True):
         log = json.loads(make().render("sarif", verbose=verbose))
-        jsonschema.validate(log, SARIF, jsonschema.Draft7Validator, format_checker=jsonschema.FormatChecker())
+        jsonschema.validate(log, SARIF, jsonschema.Draft202012Validator, format_checker=jsonschema.FormatChecker())
 
 
 def test_sarif_has_all_that_viewers_ask_for() -> None:
@@ -140,7 +141,7 @@ def test_sarif_schema_refuses(path: tuple[Any, ...], value: object) -> None:
         place = place[key]
     place[path[-1]] = value
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(log, SARIF, jsonschema.Draft7Validator)
+        jsonschema.validate(log, SARIF, jsonschema.Draft202012Validator)
 
 
 @pytest.mark.parametrize("make", [report, blocked], ids=["report", "blocked"])
