@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
-import gc
 import io
 import json
 import os
@@ -229,8 +228,6 @@ def measure(
             print(f"{name}: not built: {type(error).__name__}: {error}", file=sys.stderr)
             continue
         row = {}
-        gc.collect()
-        gc.freeze()  # else the first collection in each child copies every page that the parent's imports fill
         for tool, call in tools(model, inputs).items():
             if chosen is None or tool in (REAL_STEP, FAKE_STEP) or tool in chosen:
                 row[tool] = forked(call, seconds)
