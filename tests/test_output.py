@@ -139,11 +139,15 @@ def test_a_run_knows_its_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[
 # ---------------------------------------------------------------------------------------------------------------- words
 
 
-def completed(*words: str) -> list[str]:
-    """What bash offers for the last word."""
+def completed(folder: Path, *words: str) -> list[str]:
+    """What bash offers for the last word, in a folder with these files."""
+    (folder / "folder").mkdir()
+    (folder / "README.md").touch()
     script = completion.script("bash", _parser())
     asked = f"{script}\nCOMP_WORDS=({' '.join(repr(word) for word in words)}); COMP_CWORD={len(words) - 1}; _fxgrad\n"
-    done = subprocess.run(["bash", "-c", asked + 'printf "%s\\n" "${COMPREPLY[@]}"'], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    done = subprocess.run(
+        ["bash", "-c", asked + 'printf "%s\\n" "${COMPREPLY[@]}"'], capture_output=True, text=True, timeout=60, cwd=folder
+    )
     assert done.stderr == ""
     return done.stdout.split()
 
@@ -155,12 +159,12 @@ def completed(*words: str) -> list[str]:
         (("fxgrad", "re"), ["report"]),
         (("fxgrad", "report", "--for"), ["--format"]),
         (("fxgrad", "report", "--format", "s"), ["sarif"]),
-        (("fxgrad", "completion", "f"), ["fish", "fxgrad"]),
+        (("fxgrad", "completion", "f"), ["fish", "folder"]),
         (("fxgrad", "report", "READ"), ["README.md"]),
     ],
 )
-def test_bash_completes(words: tuple[str, ...], want: list[str]) -> None:
-    assert completed(*words) == want
+def test_bash_completes(words: tuple[str, ...], want: list[str], tmp_path: Path) -> None:
+    assert completed(tmp_path, *words) == want
 
 
 @pytest.mark.parametrize("shell", completion.SHELLS)

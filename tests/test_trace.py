@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -267,3 +269,22 @@ def test_a_loop_of_writes_through_views_keeps_no_dead_views() -> None:
 
     steps = [step for step in traced(forward).recorder.steps if step.target == "Tensor.mul_"]
     assert max(len(step.makes) for step in steps) == 2
+
+
+def test_a_very_long_chain_is_given_back_without_a_crash() -> None:
+    """In a process of its own: freed from its beginning such a chain overflows the C stack."""
+    program_text = """
+import gc, torch
+from fxgrad.trace import program, run
+def chain(x):
+    for _ in range(60_000):
+        x = x.sin()
+    return x
+result = run(program(chain, (torch.ones(2, requires_grad=True),), None), values="real")
+assert result.error is None and len(result.recorder.steps) > 60_000
+del result
+gc.collect()
+print("given back")
+"""
+    done = subprocess.run([sys.executable, "-c", program_text], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "given back\n"), done.stderr[-500:]
