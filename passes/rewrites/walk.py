@@ -96,7 +96,7 @@ class Walk:
 
     def run(self) -> torch.fx.Graph:
         for node in self.old.nodes:
-            last = next(reversed(self.graph.nodes), None)
+            last = next(iter(reversed(self.graph.nodes)), None)  # in torch 2.11 `reversed` of nodes is no iterator
             self._visit(node)
             self._place(node, last)
         self._sweep()
