@@ -20,7 +20,7 @@ import torch.autograd.forward_ad
 from torch import nn
 from torch.autograd.variable import VariableMeta
 
-from fxgrad import leaves, lenient, regions, transforms
+from fxgrad import leaves, lenient, regions, transforms, tree
 from fxgrad.calls import new_leaf, new_leaf_view
 from fxgrad.codegen import call_object, function_apply
 from fxgrad.observations import Slot
@@ -150,23 +150,9 @@ def _inlined_call(recorder: Recorder, module: nn.Module, path: str | None, origi
 
 
 def _note_call(recorder: Recorder, module: nn.Module, path: str, out: Any, spots: Any) -> None:
-    slots = [recorder.slots.get(id(t)) for t in _tensors(out)]
+    slots = [recorder.slots.get(id(t)) for t in tree.tensors_in(out)]
     values = tuple(slot.value for slot in slots if slot is not None)
     recorder.note_call(path, type(module).__name__, spots, values)
-
-
-def _tensors(out: Any) -> Iterator[torch.Tensor]:
-    if isinstance(out, torch.Tensor):
-        yield out
-    elif isinstance(out, tuple | list):
-        for item in out:
-            yield from _tensors(item)
-    elif isinstance(out, dict):
-        for item in out.values():
-            yield from _tensors(item)
-    elif hasattr(out, "__dataclass_fields__"):
-        for name in out.__dataclass_fields__:
-            yield from _tensors(getattr(out, name, None))
 
 
 # ---------------------------------------------------------------------------------------------------------------- functions

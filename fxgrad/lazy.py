@@ -27,7 +27,7 @@ def shaped(model: Any, inputs: Any, optimizer: Any) -> tuple[Any, Any, bool]:
         lazy: Any = UninitializedBuffer
         blank = {id(b): lazy(b.requires_grad, b.device, b.dtype) for b in model.buffers() if is_lazy(b)}
         made, held, args, kwargs = copy.deepcopy((model, optimizer, given.args, dict(given.kwargs)), blank)
-        with preserve(), torch.no_grad():
+        with preserve(model, given.args, dict(given.kwargs)), torch.no_grad():  # what the copy's forward touches beside itself
             made(*args, **kwargs)
     except Exception:  # whatever stands in the way is met again, and told, when the model itself is recorded
         return model, optimizer, False

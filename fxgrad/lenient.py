@@ -8,11 +8,13 @@ Not handled: leaves that require grad (`Leaves` says how they enter) and views m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from fxgrad.tree import tensors_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,12 @@ def storage_key(tensor: torch.Tensor) -> int | None:
 
 def call(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """`func(*args, **kwargs)`; what it returns may be written in place."""
-    if kwargs.get("out") is not None and torch.is_grad_enabled() and any(t.requires_grad for t in tensors_of((args, kwargs))):
+    if kwargs.get("out") is not None and torch.is_grad_enabled() and any(t.requires_grad for t in tensors_in((args, kwargs))):
         return _out(func, args, kwargs)
     out = func(*args, **kwargs)
     if not torch.is_grad_enabled() or not isinstance(out, tuple | list):
         return out
-    sources = {storage_key(t): t for t in reversed(list(tensors_of((args, kwargs))))}
+    sources = {storage_key(t): t for t in reversed(list(tensors_in((args, kwargs))))}
     sources.pop(None, None)
     made = [_single(item, sources) for item in out]
     if all(a is b for a, b in zip(made, out, strict=True)):
@@ -54,8 +56,8 @@ def call(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) 
 
 def own_memory(out: Any, args: Sequence[Any]) -> Any:
     """What a custom Function returned, without sharing memory with what it was given (an argument itself stays what it is)."""
-    given = {storage_key(t) for t in tensors_of(args)} - {None}
-    same = {id(t) for t in tensors_of(args)}
+    given = {storage_key(t) for t in tensors_in(args)} - {None}
+    same = {id(t) for t in tensors_in(args)}
 
     def own(item: Any) -> Any:
         if isinstance(item, torch.Tensor) and storage_key(item) in given and id(item) not in same and item.requires_grad:
@@ -63,20 +65,6 @@ def own_memory(out: Any, args: Sequence[Any]) -> Any:
         return item
 
     return type(out)(own(item) for item in out) if type(out) in (tuple, list) else own(out)
-
-
-def tensors_of(item: Any) -> Iterator[torch.Tensor]:
-    """The tensors in nested lists, tuples, dicts and slices."""
-    if isinstance(item, torch.Tensor):
-        yield item
-    elif isinstance(item, tuple | list):
-        for inner in item:
-            yield from tensors_of(inner)
-    elif isinstance(item, dict):
-        for inner in item.values():
-            yield from tensors_of(inner)
-    elif isinstance(item, slice):
-        yield from tensors_of((item.start, item.stop, item.step))
 
 
 def _out(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

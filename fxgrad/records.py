@@ -242,7 +242,6 @@ class Facts:
     loss_requires_grad: bool
     error: Raised | None
     returns: Mapping[str, Site]  # per function frame key `file:function`, the return statement it left by
-    live_edges: frozenset[int] = frozenset()
     memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # see passes/analyses/once.py
 
 
@@ -252,19 +251,6 @@ class Frozen:
 
     what: str
     site: Site | None
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """The recorded program. `graph_module` is called as the model is; `sites` and `modules` are keyed by node name."""
-
-    graph_module: torch.fx.GraphModule | None
-    sites: Mapping[str, Site]
-    modules: Mapping[str, str]
-    values: Literal["fake", "real"]
-    decisions: tuple[Decision, ...]
-    frozen: tuple[Frozen, ...]
-    loss_used: str  # how the loss was found, as the report says it
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,9 +102,6 @@ class SymbolicFloat(float):
         return float(self)
 
 
-Symbol = SymbolicInt | SymbolicFloat
-
-
 def make(value: Any, origin: Origin) -> Any:
     """`value` as a symbol, if it is an int or a float (a bool is never one)."""
     if isinstance(value, bool):

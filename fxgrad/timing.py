@@ -32,11 +32,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fxgrad import tree
 from fxgrad.errors import FxgradError, InputError
 from fxgrad.fix import fix
-from fxgrad.lenient import storage_key, tensors_of
+from fxgrad.lenient import storage_key
 from fxgrad.records import Inputs, Options
 from fxgrad.regenerate import regenerate
 from fxgrad.standins import is_fake
 from fxgrad.trace import Program, Run, _compute_loss, program, run
+from fxgrad.tree import tensors_in
 from fxgrad.verify import input_tensors, private_data, with_inputs
 from fxgrad.world import preserve
 
@@ -370,9 +371,9 @@ class StorageCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         self._alive: dict[int, Any] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {storage_key(t) for t in tensors_of((args, kwargs or {}))}
+        given = {storage_key(t) for t in tensors_in((args, kwargs or {}))}
         out = func(*args, **(kwargs or {}))
-        for tensor in tensors_of(out):
+        for tensor in tensors_in(out):
             key = storage_key(tensor)
             if key is not None and key not in given and key not in self._alive:
                 self._count(tensor.untyped_storage(), key)

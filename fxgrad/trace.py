@@ -48,7 +48,6 @@ class Run:
     gradients: dict[str, str] = field(default_factory=dict)
     returns: dict[str, Site] = field(default_factory=dict)
     output: Any = None
-    forward_end: int = 0
     forward_last: torch.fx.Node | None = None
     input_structure: tree.Structure | None = None
     input_order: tuple[int, ...] = ()
@@ -355,7 +354,6 @@ def _bind_output(result: Run) -> None:
     leaves, structure = tree.flatten(result.output)
     result.output_nodes = tuple(recorder.slot_of(t).node for t in leaves)
     result.output_structure = structure
-    result.forward_end = len(recorder.steps)
     result.rebound = _rebound_buffers(recorder)
     result.forward_last = next(iter(reversed(recorder.graph.nodes)), None)
 

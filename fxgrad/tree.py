@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -108,3 +109,20 @@ def constants(structure: Structure) -> list[Any]:
     if isinstance(structure, Leaf):
         return [structure.constant] if structure.index is None else []
     return [c for child in structure.children for c in constants(child)]
+
+
+def tensors_in(item: Any) -> Iterator[torch.Tensor]:
+    """The tensors in an argument or a result: in tuples, lists, dictionaries, slices and dataclasses."""
+    if isinstance(item, torch.Tensor):
+        yield item
+    elif isinstance(item, tuple | list):
+        for inner in item:
+            yield from tensors_in(inner)
+    elif isinstance(item, dict):
+        for inner in item.values():
+            yield from tensors_in(inner)
+    elif isinstance(item, slice):
+        yield from tensors_in((item.start, item.stop, item.step))
+    elif hasattr(item, "__dataclass_fields__"):
+        for name in item.__dataclass_fields__:
+            yield from tensors_in(getattr(item, name, None))

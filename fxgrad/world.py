@@ -41,7 +41,6 @@ class Reach:
         self.modules: list[torch.nn.Module] = []
         self.where: dict[int, tuple[Any, str]] = {}  # tensor id -> (the object that holds it, attribute or key)
         self.parents: dict[int, tuple[Any, str]] = {}  # any object's id -> the same, so that a path can be climbed
-        self.truncated = False
         self._acts: list[Act] = []
         self._dicts: list[tuple[dict[Any, Any], list[tuple[Any, Any]]]] = []  # the bulk of all objects: no act each
         self._seen: dict[int, Any] = {}
@@ -55,7 +54,6 @@ class Reach:
             if id(item) in self._seen or isinstance(item, _ATOMS):
                 continue
             if len(self._seen) >= LIMIT:
-                self.truncated = True
                 return
             self._seen[id(item)] = item
             self.parents[id(item)] = (holder, key)

@@ -94,3 +94,24 @@ def test_a_fix_needs_data(form: Any) -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True))
     with pytest.raises(fxgrad.FixError, match="verified on real tensors"):
         fxgrad.fix(model, (form(lambda: torch.ones(2, 4)),))
+
+
+CALLS: list[int] = []
+
+
+class Lazy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.LazyLinear(3), nn.Linear(3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        CALLS.append(1)
+        return self.head(self.body(torch.dropout(x, 0.5, True)))
+
+
+def test_the_call_that_gives_a_lazy_model_its_shapes_leaves_no_trace() -> None:
+    model, before = Lazy(), torch.get_rng_state()
+    assert set(fxgrad.analyze(model, (torch.ones(2, 4),)).verdicts.values()) == {"flows"}
+    assert CALLS == []
+    assert torch.equal(before, torch.get_rng_state())
+    assert model.body.has_uninitialized_params()

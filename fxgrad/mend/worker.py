@@ -161,13 +161,11 @@ def load_step(
     model: str, inputs: Sequence[str] = (), loss: str | None = None, expect: Sequence[str] | None = None, trust_pickle: bool = False
 ) -> Iterator[Step]:
     """The step that the command line names: MODEL, `--input`, `--loss`, `--expect`; inputs that are neither given nor in the file inferred."""
-    from fxgrad.infer import infer_inputs, inputs_from_specs, missing_inputs
+    from fxgrad.infer import given_inputs
     from fxgrad.load import loading
 
     with loading(model, trust_pickle=trust_pickle) as loaded:
-        found = inputs_from_specs(inputs) if inputs else loaded.inputs
-        if found is None or (inputs and missing_inputs(loaded.model, found)):
-            found, _ = infer_inputs(loaded.model, found) if found is not None else infer_inputs(loaded.model)
+        found, _ = given_inputs(loaded.model, loaded.inputs, inputs)
         function = loaded.loss_named(loss) if loss else loaded.loss
         yield Step(loaded.model, found, function, loaded.optimizer, tuple(expect) if expect else loaded.expect)
 

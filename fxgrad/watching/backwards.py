@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fxgrad.tree import tensors_in
 from fxgrad.watching.edges import Behind, is_custom, number_of
 from fxgrad.watching.gradients import better, state_of
-from fxgrad.watching.ledger import grad_fn, tensors_in
+from fxgrad.watching.ledger import grad_fn
 from fxgrad.watching.notes import Backward
 from fxgrad.watching.stale import hidden
 

@@ -24,8 +24,8 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from fxgrad.sites import user_spots
+from fxgrad.tree import tensors_in
 from fxgrad.watching import backwards
-from fxgrad.watching.ledger import tensors_in
 from fxgrad.watching.notes import Called
 from fxgrad.watching.observer import Observer
 

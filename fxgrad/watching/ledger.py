@@ -9,7 +9,7 @@ no noted call (NumPy, C++ extensions).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from types import CodeType
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import nn
 from fxgrad.observations import version_of
 from fxgrad.records import Flow, Value
 from fxgrad.sites import Spot, user_spots
+from fxgrad.tree import tensors_in
 from fxgrad.watching.edges import Edges, Key, number_of
 from fxgrad.watching.notes import Note
 from fxgrad.watching.tensors import Slot, Tensors
@@ -258,18 +259,3 @@ def grad_fn(tensor: torch.Tensor) -> Any:
         return tensor.grad_fn
     except RuntimeError:
         return None
-
-
-def tensors_in(item: Any) -> Iterator[torch.Tensor]:
-    """The tensors in an argument or a result: in tuples, lists, dictionaries and dataclasses."""
-    if isinstance(item, torch.Tensor):
-        yield item
-    elif isinstance(item, tuple | list):
-        for inner in item:
-            yield from tensors_in(inner)
-    elif isinstance(item, dict):
-        for inner in item.values():
-            yield from tensors_in(inner)
-    elif hasattr(item, "__dataclass_fields__"):
-        for name in item.__dataclass_fields__:
-            yield from tensors_in(getattr(item, name, None))

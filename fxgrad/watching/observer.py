@@ -22,9 +22,10 @@ from torch.overrides import TorchFunctionMode
 from fxgrad.calls import DECISIONS, ESCAPES, QUERIES, SIZES, target_name
 from fxgrad.records import Flow, Saved
 from fxgrad.sites import Spot
+from fxgrad.tree import tensors_in
 from fxgrad.watching import backwards
 from fxgrad.watching.edges import Key
-from fxgrad.watching.ledger import Ledger, tensors_in
+from fxgrad.watching.ledger import Ledger
 from fxgrad.watching.notes import Backward, Decided, Note, Taken
 from fxgrad.watching.tensors import Slot
 

@@ -27,8 +27,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fxgrad import lenient
 from fxgrad.codegen import _Swap as Swap
-from fxgrad.lenient import Geometry, storage_key, tensors_of
+from fxgrad.lenient import Geometry, storage_key
 from fxgrad.standins import StandIns
+from fxgrad.tree import tensors_in
 from fxgrad.world import preserve
 
 _RESHAPED_MEMORY = ("set_", "resize_", "resize_as_")
@@ -164,7 +165,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch.fx.In
             if argument.alias_info is None or not argument.alias_info.is_write:
                 continue
             value = args[i] if i < len(args) else kwargs.get(argument.name)
-            for tensor in tensors_of(value):
+            for tensor in tensors_in(value):
                 key = storage_key(tensor)
                 if key is not None:
                     self.written[key] = self.written.get(key, True) and metadata
@@ -214,9 +215,9 @@ class _Observer(torch.fx.Interpreter):
         grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
         given = {a.name: self.env[a] for a in n.all_input_nodes}
         if self.allow:
-            for tensor in tensors_of(list(given.values())):
+            for tensor in tensors_in(list(given.values())):
                 refresh(tensor)
-        needs_grad = tuple(name for name, value in given.items() if any(t.requires_grad for t in tensors_of(value)))
+        needs_grad = tuple(name for name, value in given.items() if any(t.requires_grad for t in tensors_in(value)))
         first = len(self.saves)
         self.watch.clear()
         copied: tuple[str, ...] = ()
@@ -246,15 +247,15 @@ class _Observer(torch.fx.Interpreter):
         made = lenient.own_memory(out, tuple(given.values()))
         if made is out:
             return out, ()
-        shared = {storage_key(t) for t in tensors_of(out)}
-        return made, tuple(name for name, value in given.items() if any(storage_key(t) in shared for t in tensors_of(value)))
+        shared = {storage_key(t) for t in tensors_in(out)}
+        return made, tuple(name for name, value in given.items() if any(storage_key(t) in shared for t in tensors_in(value)))
 
     # ------------------------------------------------------------------ saves
 
     def _packer(self, n: torch.fx.Node, given: Mapping[str, Any]) -> Callable[[torch.Tensor], Any]:
         def pack(tensor: torch.Tensor) -> Any:
             storage = self.number(tensor)
-            arguments = tuple(a for a, v in given.items() if storage >= 0 and any(self.number(t) == storage for t in tensors_of(v)))
+            arguments = tuple(a for a, v in given.items() if storage >= 0 and any(self.number(t) == storage for t in tensors_in(v)))
             geometry = Geometry.of(tensor) if storage >= 0 else Geometry((), (), 0)
             self.saves.append(_RawSave(n.name, len(self.nodes), storage, tensor, geometry, version(tensor), arguments))
             return len(self.saves) - 1
@@ -267,7 +268,7 @@ class _Observer(torch.fx.Interpreter):
 
     def read_backward(self) -> None:
         """Which saves a backward from the outputs reads; all of them where none can be run."""
-        outputs = [t for t in tensors_of(self.env_outputs()) if t.requires_grad]
+        outputs = [t for t in tensors_in(self.env_outputs()) if t.requires_grad]
         try:
             if outputs:
                 torch.autograd.backward(outputs, [torch.ones_like(t) for t in outputs])
@@ -293,7 +294,7 @@ class _Observer(torch.fx.Interpreter):
         needs_grad: tuple[str, ...],
     ) -> NodeAliases:
         known = set(self.numbers)
-        results = list(tensors_of(out))
+        results = list(tensors_in(out))
         single = isinstance(out, torch.Tensor)
         written = {self.numbers[k]: meta for k, meta in self.watch.written.items() if k in known}
         metadata = bool(written) and all(written.values())
@@ -336,7 +337,7 @@ class _Observer(torch.fx.Interpreter):
         mine = {s: False for t in results if (s := self.number(t)) >= 0}
         found = []
         for name, value in given.items():
-            shared = [s for t in tensors_of(value) if (s := self.number(t)) in mine]
+            shared = [s for t in tensors_in(value) if (s := self.number(t)) in mine]
             if shared:
                 found.append(name)
                 mine.update(dict.fromkeys(shared, True))
