@@ -15,7 +15,6 @@ import contextlib
 import operator
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FrameType, FunctionType
 from typing import Any
@@ -96,10 +95,15 @@ class Recorder(TorchFunctionMode):
         self._reads: list[Slot] = []
         self._pseudo: list[int] = []
         self._object_names: dict[int, str] = {}
+        self.saved: list[torch.Tensor] = []  # what autograd keeps for backward, by the numbers it was given instead
         self._keep: list[Any] = []
-        weakref.finalize(self, _let_go, self.seen, self._keep).atexit = False
         if standins.fake is not None:
             standins.fake.listener = self
+
+    def __del__(self) -> None:
+        # The garbage collector calls this before it takes any part of the run apart, whoever refers to whom.
+        if hasattr(self, "_keep"):
+            _let_go(self.seen, self.saved, self._keep)
 
     # ------------------------------------------------------------------ frames and steps
 
@@ -588,13 +592,14 @@ def _named_tensors(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 __all__ = ["NeedsValue", "RawCall", "RawDecision", "RawValue", "Recorder", "Slot", "Step", "run_backward"]
 
 
-def _let_go(seen: Observations, keep: list[Any]) -> None:
+def _let_go(seen: Observations, saved: list[torch.Tensor], keep: list[Any]) -> None:
     """Give back what a run holds of autograd's graph, the loss's end first, as the recorder goes.
 
     torch frees a chain of nodes that Python has looked at by recursion: one of 50,000 freed from its beginning, as the garbage collector
     may, overflows the C stack (torch 2.13, plain tensors too). From its end each node finds the one before it still held.
     """
     keep.clear()
+    saved.clear()
     seen._siblings.clear()
     slots = list(seen.slots.values())
     seen.slots.clear()

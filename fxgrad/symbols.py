@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -25,17 +26,40 @@ class Owner(Protocol):
     def decide(self, outcome: bool, symbol: Any) -> bool: ...
 
 
-class Origin:
-    """Where a symbol comes from: made into a node at its first use, so that sizes nobody needs leave no trace in the graph."""
+class _Nobody:
+    """The owner of symbols whose run is gone: they are plain numbers."""
 
-    __slots__ = ("args", "data", "owner", "resolved", "target")
+    active = False
+
+    def symbol_node(self, target: Any, args: tuple[Any, ...]) -> torch.fx.Node:
+        raise AssertionError("the run of this number is over")
+
+    def decide(self, outcome: bool, symbol: Any) -> bool:
+        raise AssertionError("the run of this number is over")
+
+
+_NOBODY = _Nobody()
+
+
+class Origin:
+    """Where a symbol comes from: made into a node at its first use, so that sizes nobody needs leave no trace in the graph.
+
+    Does not keep its run alive: a symbol may end up anywhere, in a cache of some library for one.
+    """
+
+    __slots__ = ("_owner", "args", "data", "resolved", "target")
 
     def __init__(self, owner: Owner, target: Callable[..., Any] | str | None, args: tuple[Any, ...], *, data: bool) -> None:
-        self.owner = owner
+        self._owner = weakref.ref(owner)
         self.target = target
         self.args = args
         self.data = data
         self.resolved: torch.fx.Node | None = None
+
+    @property
+    def owner(self) -> Owner:
+        """The recorder of its run."""
+        return self._owner() or _NOBODY
 
     def node(self) -> torch.fx.Node:
         """The number's node. Iterative: a loop that adds sizes up makes a chain as long as it runs."""

@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import threading
 import traceback
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType
@@ -34,7 +35,7 @@ from fxgrad.world import preserve
 _LOCK = threading.RLock()  # the interceptions patch classes that all threads share
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Run:
     """What one run left behind. `gradients`: per parameter name "none", "zero", "some" or "unknown" (backward did not run)."""
 
@@ -216,6 +217,8 @@ def run(
                 _run_program(result, backward=backward, watch_saves=watch_saves, watch_gradients=watch_gradients)
             finally:
                 recorder.active = False
+                if fake is not None:
+                    fake.listener = None  # tensors know their mode, and autograd's own references to tensors no collector sees
         result.drew = drawn_so_far() != drawn
         return result
 
@@ -270,10 +273,8 @@ def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradie
             _finish_loss(result, loss)
         if backward:
             recorder.phase = "backward"
-            if watch_gradients:
-                with torch._C.DisableTorchFunction():
-                    _watch_gradients(result)
-            _backward(result, loss)
+            with _watching_gradients(result) if watch_gradients else contextlib.nullcontext():
+                _backward(result, loss)
     except (NeedsValue, KeyboardInterrupt, SystemExit, TraceError) as error:
         _leave_contexts(error, hooks)
         raise
@@ -427,26 +428,36 @@ def _backward(result: Run, loss: Any) -> None:
                 result.gradients[name] = _gradient(recorder, original)
 
 
-def _watch_gradients(result: Run) -> None:
+@contextlib.contextmanager
+def _watching_gradients(result: Run) -> Iterator[None]:
     """Note what every autograd node is given in backward: per edge "none", "zero" or "some"."""
-    functions = {id(raw.fn): raw.fn for raw in result.recorder.values if raw.fn is not None}
+    delivered, fake = result.delivered, result.recorder.standins.fake is not None
 
-    def watch(function: Any) -> None:
+    def watch(function: Any) -> Any:
+        key = id(function)
+
         def before(grads: Any) -> None:
             with torch._C.DisableTorchFunction(), torch.no_grad():
                 for number, grad in enumerate(grads):
                     if grad is None:
                         state = "none"
-                    elif result.recorder.standins.fake is not None or grad.layout is not torch.strided:
+                    elif fake or grad.layout is not torch.strided:
                         state = "some"
                     else:
                         state = "some" if bool((grad != 0).any()) else "zero"
-                    result.delivered[id(function), number] = state
+                    delivered[key, number] = state
 
-        function.register_prehook(before)
+        return function.register_prehook(before)
 
-    for function in functions.values():
-        watch(function)
+    with torch._C.DisableTorchFunction():
+        functions = {id(raw.fn): raw.fn for raw in result.recorder.values if raw.fn is not None}
+        handles = [watch(function) for function in functions.values()]
+    try:
+        yield
+    finally:
+        with torch._C.DisableTorchFunction():
+            for handle in handles:
+                handle.remove()
 
 
 def _gradient(recorder: Recorder, parameter: torch.Tensor) -> str:
@@ -516,16 +527,23 @@ def _raised(error: Exception, recorder: Recorder) -> Raised:
 def _watching(result: Run) -> Iterator[None]:
     """Note every tensor saved for backward, with its version at that moment and the step that saved it."""
     recorder = result.recorder
+    # Autograd keeps what it was given, and the hooks, until backward reads it, where no garbage collector sees it: a tensor that was given
+    # to its own node would never be freed. It gets numbers, and the table of tensors goes with the recorder.
+    reference, table = weakref.ref(result), recorder.saved
 
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        with torch._C.DisableTorchFunction():
-            step = recorder.current or (recorder.steps[-1] if recorder.steps else None)
-            copy = copied(tensor, recorder.standins.fake is not None)
-            result.saves.append(RawSave(step, tensor, tensor._version, len(recorder.steps), copy))
-        return tensor
+    def pack(tensor: torch.Tensor) -> int:
+        run = reference()
+        if run is not None:
+            with torch._C.DisableTorchFunction():
+                recorder = run.recorder
+                step = recorder.current or (recorder.steps[-1] if recorder.steps else None)
+                copy = copied(tensor, recorder.standins.fake is not None)
+                run.saves.append(RawSave(step, tensor, tensor._version, len(recorder.steps), copy))
+        table.append(tensor)
+        return len(table) - 1
 
     recorder.shared = []
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(pack, table.__getitem__):
         yield
     with torch._C.DisableTorchFunction():
         written = {storage for step in recorder.steps for storage in step.writes}

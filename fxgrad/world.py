@@ -3,34 +3,32 @@
 A forward stores tensors on modules, appends to lists, fills dictionaries, draws random numbers. `preserve(roots)` walks from the model,
 the loss and the inputs over modules, containers, plain objects, closures and bound methods, notes what each holds (`fxgrad.undo`), and
 restores it on the way out, with the global switches (`fxgrad.switches`), also after an error or Ctrl-C. Tensors are never copied here: the
-run works on stand-ins. Of module-level globals those are followed that the functions and methods within reach name themselves: modules,
-tensors and containers of them, and in the user's own files every container and every name that a function assigns. Not handled: other
-state in globals, iterators, files, and state in C extensions.
+run works on stand-ins. What functions and classes reach by name is told by `fxgrad.scopes`, what they memoise by `fxgrad.memo`. Not
+handled: iterators, files, NumPy arrays over 64 MiB, and state in C extensions.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import sys
 import types
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from fxgrad.sites import is_user_code
+from fxgrad.errors import InputError
+from fxgrad.memo import Memoised, of_libraries, undo_memo
+from fxgrad.scopes import Scopes, is_own
 from fxgrad.switches import kept_switches
-from fxgrad.undo import Act, items, refill, slots, undo, undo_class, undo_globals, undo_slots
+from fxgrad.undo import Act, items, refill, slots, undo, undo_slots
 
-LIMIT = 200_000  # objects; a configuration tree is thousands, a data set kept on a model is cut off here
+LIMIT = 2_000_000  # objects, some 10 s and 1 GB; a model of 20,000 layers has 150,000, a data set kept on a model may have any number
 
 _ATOMS = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, types.ModuleType, type)
 _EXACT_ATOMS = frozenset(_ATOMS)
 _OPAQUE_PACKAGES = ("torch._C", "builtins", "threading", "logging", "_thread", "weakref", "re", "io", "_io", "multiprocessing")
-_LIBRARIES = ("torch", "builtins", "transformers", "collections", "abc", "typing")
-_CONTAINERS = (list, dict, set, deque)
 
 
 class Reach:
@@ -44,17 +42,17 @@ class Reach:
         self._acts: list[Act] = []
         self._dicts: list[tuple[dict[Any, Any], list[tuple[Any, Any]]]] = []  # the bulk of all objects: no act each
         self._seen: dict[int, Any] = {}
-        self._scopes: dict[type, list[tuple[str, Any]]] = {}
+        self._scopes = Scopes()
 
     def walk(self, *roots: Any) -> None:
-        """Note everything within reach of `roots`, breadth first."""
+        """Note everything within reach of `roots`, breadth first. Raises `InputError` past `LIMIT` objects: no part is left out."""
         queue: deque[tuple[Any, Any, str]] = deque((root, None, "") for root in roots)
         while queue:
             item, holder, key = queue.popleft()
             if id(item) in self._seen or isinstance(item, _ATOMS):
                 continue
             if len(self._seen) >= LIMIT:
-                return
+                raise _too_many(holder, key, self.parents)
             self._seen[id(item)] = item
             self.parents[id(item)] = (holder, key)
             if isinstance(item, torch.Tensor):
@@ -73,13 +71,15 @@ class Reach:
         if act is not None:
             self._acts.append(act)
         if isinstance(item, list | deque | set | tuple | frozenset):
-            yield from ((v, holder, f"{key}[{i}]") for i, v in enumerate(item) if type(v) not in _EXACT_ATOMS)
+            yield from ((v, holder, f"{key}[{i}]") for i, v in enumerate(item) if not _is_plain(v))
         elif isinstance(item, functools.partial):
             yield from ((v, holder, key) for v in (item.func, item.args, item.keywords))
         elif isinstance(item, types.MethodType):
             yield from ((v, holder, key) for v in (item.__self__, item.__func__))
         elif isinstance(item, types.FunctionType):
-            yield from self._function(item, holder, key)
+            yield from ((v, item if name else holder, name or key) for name, v in self._scopes.around(item))
+        elif isinstance(item, Memoised):
+            yield self._scopes.memoised(item), holder, key
         elif act is None and not type(item).__module__.startswith(_OPAQUE_PACKAGES):
             yield from self._attributes(item)
 
@@ -95,13 +95,6 @@ class Reach:
         if type(item) not in (dict, OrderedDict):
             yield from self._attributes(item)
 
-    def _function(self, item: types.FunctionType, holder: Any, key: str) -> Iterator[tuple[Any, Any, str]]:
-        for name, cell in zip(item.__code__.co_freevars, item.__closure__ or (), strict=True):
-            with contextlib.suppress(ValueError):  # an empty cell
-                yield cell.cell_contents, item, name
-        yield from ((v, holder, key) for v in item.__defaults__ or ())
-        yield from ((v, item, name) for name, v in self._scope_of(item))
-
     def _attributes(self, item: Any) -> Iterator[tuple[Any, Any, str]]:
         attributes = getattr(item, "__dict__", None)
         if isinstance(attributes, dict):
@@ -113,84 +106,41 @@ class Reach:
                     self._dicts.append((value, []))
                 elif type(value) not in _EXACT_ATOMS:
                     yield value, item, name
-        if _is_own(type(item).__module__) and (filled := slots(item)):
+        if is_own(type(item).__module__) and (filled := slots(item)):
             self._acts.append(undo_slots(item, filled))
             yield from ((value, item, name) for name, value in filled.items())
-        yield from ((value, item, name) for name, value in self._class_scope(type(item)))
+        yield from ((value, item, name) for name, value in self._scopes.of_class(type(item)))
 
-    def _class_scope(self, cls: type) -> list[tuple[str, Any]]:
-        """What the methods of a class and of its bases reach around `self`: class attributes, globals, variables around it."""
-        known = self._scopes.get(cls)
-        if known is None:
-            known = self._scopes[cls] = []
-            for base in cls.__mro__:
-                if base.__module__.startswith(_LIBRARIES):
-                    continue
-                if _is_own(base.__module__):
-                    self._acts.append(undo_class(base))
-                    known += [(n, v) for n, v in vars(base).items() if isinstance(v, _CONTAINERS) or _holds_tensors(v)]
-                for function in _functions(vars(base).values()):
-                    known += [*self._scope_of(function), *_cells(function)]
-        return known
-
-    def _scope_of(self, function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-        """The globals that a function names and that may change: where it is the user's own, containers of anything."""
-        own = _is_own(function.__module__)
-        if own and (act := undo_globals(function)) is not None:
-            self._acts.append(act)
-        for name in _names(function.__code__):
-            value = function.__globals__.get(name)
-            if _holds_tensors(value) or (own and isinstance(value, _CONTAINERS)):
-                yield name, value
+    def note_memoised(self) -> None:
+        """Note what the memoised functions of libraries keep, wherever they are called from."""
+        for function in of_libraries():
+            if id(function) not in self._seen and (act := undo_memo(function, own=is_own(function.__module__))) is not None:
+                self._acts.append(act)
 
     def restore(self) -> None:
         """Put every noted object back. Containers are changed in place, so that the user's references stay good."""
         for item, held in self._dicts:
             refill(item, held)
-        for act in self._acts:
+        for act in (*self._acts, *self._scopes.acts):
             act()
 
 
-def _functions(values: Iterable[Any]) -> Iterator[types.FunctionType]:
-    for value in values:
-        if isinstance(value, staticmethod | classmethod):
-            value = value.__func__
-        if isinstance(value, property):
-            yield from _functions((value.fget, value.fset))
-        if isinstance(value, types.FunctionType):
-            yield value
+def _is_plain(value: Any) -> bool:
+    """Whether a value cannot change and holds nothing that can: a row of a table kept on a model, among others."""
+    return type(value) in _EXACT_ATOMS or (type(value) is tuple and all(type(v) in _EXACT_ATOMS for v in value))
 
 
-@functools.cache
-def _is_own(module: str | None) -> bool:
-    """Whether a module is the user's own: no library installed beside torch."""
-    loaded = sys.modules.get(module or "")
-    file = getattr(loaded, "__file__", None)
-    if file is None:
-        return getattr(loaded, "__spec__", None) is None  # typed in or made by `exec`; what is built in has a spec
-    return is_user_code(file) and "site-packages" not in file and "dist-packages" not in file
-
-
-def _cells(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        with contextlib.suppress(ValueError):  # an empty cell
-            if _holds_tensors(cell.cell_contents):
-                yield name, cell.cell_contents
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
-
-
-def _holds_tensors(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return any(isinstance(v, torch.Tensor | torch.nn.Module) for v in value)
-    if isinstance(value, dict):
-        return any(isinstance(v, torch.Tensor | torch.nn.Module) for v in value.values())
-    return isinstance(value, torch.Tensor | torch.nn.Module)
+def _too_many(holder: Any, key: str, parents: dict[int, tuple[Any, str]]) -> InputError:
+    names = []
+    while holder is not None:
+        names.append(key.partition("[")[0])
+        holder, key = parents[id(holder)]
+    path = ".".join(name for name in reversed(names) if name)
+    return InputError(
+        f"more than {LIMIT:,} Python objects are within reach of the model, many of them through `{path}`: "
+        "they could not all be put back as they were after the run",
+        hint="keep a data set outside of the model, the loss and the globals that their functions name",
+    )
 
 
 @contextlib.contextmanager
@@ -199,6 +149,7 @@ def preserve(*roots: Any) -> Iterator[Reach]:
     reach = Reach()
     with kept_switches():
         reach.walk(*roots)
+        reach.note_memoised()
         try:
             yield reach
         finally:

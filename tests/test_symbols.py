@@ -84,8 +84,16 @@ def test_round_to_digits_and_modular_power() -> None:
     assert pow(owner.symbol(7), 2, 5) == 4
 
 
+def test_a_symbol_does_not_keep_its_run_and_is_a_plain_number_after_it() -> None:
+    symbol = Owner().symbol(4, data=True)
+    assert type(symbol + 1) is int
+    assert symbol > 3
+    assert symbol
+
+
 def test_type_of_results() -> None:
-    symbol = Owner().symbol(4)
+    owner = Owner()
+    symbol = owner.symbol(4)
     assert [type(x) for x in (symbol + 1, symbol / 3, symbol // 3, math.ceil(symbol / 3), symbol == 4)] == [
         SymbolicInt,
         SymbolicFloat,

@@ -19,7 +19,8 @@ import pytest
 import torch
 from torch import nn
 
-from fxgrad import intercept, regions
+import fxgrad
+from fxgrad import intercept, regions, world
 from fxgrad.recorder import NeedsValue
 from fxgrad.trace import Run, program, run
 
@@ -318,3 +319,32 @@ def test_every_interception_is_put_back() -> None:
     _run(model, x, optimizer, "fake")
     assert [vars(holder).get(name) for holder, name in patched] == before
     assert len(patched) > 15
+
+
+class HoldsTable(nn.Module):
+    """A layer beside a table of Python objects, into whose last row the forward writes."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.table = [{"row": (i, i + 1)} for i in range(rows)]
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.table[-1]["row"] = x
+        return self.layer(x)
+
+
+def test_a_large_table_on_the_model_is_put_back_to_its_last_row() -> None:
+    model = HoldsTable(250_000)
+    assert fxgrad.analyze(model, (torch.ones(1, 2),)).ok
+    assert model.table[-1] == {"row": (249_999, 250_000)}
+
+
+def test_more_than_can_be_put_back_is_refused_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "LIMIT", 1000)
+    model = nn.Sequential(HoldsTable(2000))
+    with pytest.raises(fxgrad.InputError, match="more than 1,000 Python objects .* `0.table`.*keep a data set outside"):
+        fxgrad.analyze(model, (torch.ones(1, 2),))
+    assert model[0].table[-1] == {"row": (1999, 2000)}
+    monkeypatch.undo()
+    assert fxgrad.analyze(model, (torch.ones(1, 2),)).ok

@@ -6,11 +6,13 @@ parameter count as used decides whether it is told to be unused: see `_used`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
 
+from fxgrad.errors import InputError
 from fxgrad.records import External, ParameterFact, Raised, Value
 from fxgrad.watching.events import Events
 from fxgrad.watching.ledger import Ledger
@@ -85,7 +87,8 @@ def externals(ledger: Ledger, root: nn.Module, paths: dict[int, str]) -> Iterabl
     if not found:
         return
     reach = Reach()
-    reach.walk(root)
+    with contextlib.suppress(InputError):  # too much to restore, but nothing is restored here: what was found is enough to name places
+        reach.walk(root)
     for value, tensor in found:
         owner, path = _owner(reach, tensor, paths)
         if owner is None:

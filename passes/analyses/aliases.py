@@ -138,13 +138,16 @@ def observe(graph_module: torch.fx.GraphModule, inputs: Sequence[torch.Tensor], 
             with fake or nullcontext():
                 made = {id(t): standins.make(t) for t in reach.tensors.values()}
                 observer = _Observer(graph_module, made, allow=allow)
-                with Swap(made), observer.watch:
-                    observer.run(*[made.get(id(t), t) for t in inputs], enable_io_processing=False)
-                    observer.read_backward()
+                try:
+                    with Swap(made), observer.watch:
+                        observer.run(*[made.get(id(t), t) for t in inputs], enable_io_processing=False)
+                        observer.read_backward()
+                    return observer.aliases()
+                finally:
+                    observer.let_go()
         finally:
             for parameter, grad in kept:
                 parameter.grad = grad
-    return observer.aliases()
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch.fx.Interpreter is untyped here
@@ -280,6 +283,11 @@ class _Observer(torch.fx.Interpreter):
         """The values that the output node returns."""
         output = next(n for n in reversed(self.module.graph.nodes) if n.op == "output")  # type: ignore[arg-type,union-attr]
         return torch.fx.node.map_arg(output.args[0], lambda n: self.env[n])
+
+    def let_go(self) -> None:
+        """Forget the tensors: what backward did not read keeps its hooks, and they this, where no garbage collector sees it."""
+        self.env.clear()
+        self.saves.clear()
 
     # ------------------------------------------------------------------ notes
 

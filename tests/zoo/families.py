@@ -14,92 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from tests.zoo import diffusion, others, vision
+from tests.zoo import configured, diffusion, others, vision
 
 Built = tuple[nn.Module, Any]
 Entry = tuple[str, Callable[[], Built]]
-
-SMALL = {
-    "hidden_size": 32, "d_model": 32, "n_embd": 32, "dim": 32, "embed_dim": 32, "embedding_size": 32, "hidden_dim": 32,
-    "num_hidden_layers": 2, "num_layers": 2, "n_layer": 2, "n_layers": 2, "encoder_layers": 2, "decoder_layers": 2, "num_decoder_layers": 2,
-    "encoder_num_layers": 2, "decoder_num_layers": 2, "num_encoder_layers": 2,
-    "num_attention_heads": 4, "n_head": 4, "n_heads": 4, "num_heads": 4, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
-    "encoder_num_attention_heads": 4, "decoder_num_attention_heads": 4, "num_key_value_heads": 2,
-    "intermediate_size": 64, "ffn_dim": 64, "d_ff": 64, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "n_inner": 64, "d_inner": 64,
-    "moe_intermediate_size": 32, "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2,
-    "vocab_size": 128, "max_position_embeddings": 128, "n_positions": 128, "head_dim": 8, "d_kv": 8, "pad_token_id": 0,
-    "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1, "type_vocab_size": 2, "image_size": 32, "patch_size": 8,
-    "num_channels": 3, "num_mel_bins": 16, "max_source_positions": 32, "max_target_positions": 32, "rotary_dim": 4,
-    "projection_dim": 16, "kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8,
-}  # fmt: skip
-
-
-def shrink(config: Any, depth: int = 0) -> Any:
-    """Every size the configuration knows, made small; sub-configurations too."""
-    for name, value in SMALL.items():
-        if isinstance(getattr(config, name, None), int) and not isinstance(getattr(config, name), bool):
-            with contextlib.suppress(Exception):
-                setattr(config, name, value)
-    if depth < 3:
-        for name, value in list(vars(config).items()):
-            if name.endswith("_config") and hasattr(value, "to_dict"):
-                shrink(value, depth + 1)
-    with contextlib.suppress(Exception):
-        config._experts_implementation = "eager"
-    return config
-
-
-def transformers_models() -> Iterator[Entry]:
-    """The base model and, where there is one, a head with a loss, of every configuration in the library's own mappings."""
-    try:
-        vision.torchvision_models()  # transformers imports it where it is installed
-        transformers = importlib.import_module("transformers")
-        auto = importlib.import_module("transformers.models.auto.modeling_auto")
-        configs = importlib.import_module("transformers.models.auto.configuration_auto").CONFIG_MAPPING
-    except ImportError:
-        return
-    for mapping in ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_MASKED_LM_MAPPING_NAMES", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
-                    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES", "MODEL_MAPPING_NAMES"):  # fmt: skip
-        for kind, names in getattr(auto, mapping, {}).items():
-            for name in (names if isinstance(names, tuple | list) else (names,))[:1]:
-                yield f"transformers/{name}", _transformers_builder(transformers, configs, kind, name, mapping)
-
-
-def _transformers_builder(transformers: Any, configs: Any, kind: str, name: str, mapping: str) -> Callable[[], Built]:
-    def build() -> Built:
-        torch.manual_seed(0)
-        config = shrink(configs[kind]())
-        model = getattr(transformers, name)(config).train()
-        return model, _transformers_inputs(model, mapping)
-
-    return build
-
-
-def _transformers_inputs(model: Any, mapping: str) -> dict[str, Any]:
-    parameters = inspect.signature(model.forward).parameters
-    ids = torch.randint(3, 100, (2, 12))
-    inputs: dict[str, Any] = {}
-    main = getattr(model, "main_input_name", "input_ids")
-    config = model.config
-    vision = getattr(config, "vision_config", config)
-    size = getattr(vision, "image_size", 32)
-    size = size if isinstance(size, int) else 32
-    if "pixel_values" in parameters and (main == "pixel_values" or "vision_config" in vars(config)):
-        inputs["pixel_values"] = torch.randn(2, getattr(vision, "num_channels", 3), size, size)
-    if "input_ids" in parameters:
-        inputs["input_ids"] = ids
-    if "input_values" in parameters:
-        inputs["input_values"] = torch.randn(2, 1600)
-    if "input_features" in parameters:
-        inputs["input_features"] = torch.randn(2, getattr(config, "num_mel_bins", 80), 2 * getattr(config, "max_source_positions", 32))
-    if "decoder_input_ids" in parameters and "labels" not in parameters:
-        inputs["decoder_input_ids"] = ids
-    if "labels" in parameters:
-        if "CLASSIFICATION" in mapping:
-            inputs["labels"] = torch.tensor([0, 1])
-        elif "LM" in mapping:
-            inputs["labels"] = ids
-    return inputs
 
 
 def module_db() -> Iterator[Entry]:
@@ -218,5 +136,5 @@ def _x_builder(package: Any, switch: str) -> Callable[[], Built]:
 
 FAMILIES: tuple[Callable[[], Iterator[Entry]], ...] = (
     module_db, geometric, vit_pytorch, x_transformers, vision.monai, diffusion.diffusers, vision.torchvision, vision.timm, vision.segmentation,
-    *others.FAMILIES, transformers_models,
+    *others.FAMILIES, configured.transformers_models,
 )  # fmt: skip

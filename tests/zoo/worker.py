@@ -2,15 +2,18 @@
 
 Reads JSON lines from stdin, `{"list": FAMILY}` or `{"family", "name", "values", "rewrite", "seconds"}`, and writes JSON lines to what was
 its stdout: `{"names": [...]}`, or one `{"stage", "outcome"}` as each stage of a model begins and `{"done", "outcome"}` at the end. A stage
-that takes longer than `seconds` ends the process with the stack on stderr.
+that takes longer than `seconds` ends the process with the stack on stderr. Memory is limited (`MEMORY`): a model that is too large for the
+machine is an error of its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import faulthandler
+import gc
 import json
 import os
+import resource
 import sys
 import warnings
 from collections.abc import Callable
@@ -24,6 +27,8 @@ import torch
 from tests.zoo.families import FAMILIES
 from tests.zoo.judge import Outcome, judge
 
+MEMORY = 9 * 2**30  # bytes of address space
+
 
 @cache
 def entries(family: str) -> dict[str, Callable[[], Any]]:
@@ -34,6 +39,7 @@ def main() -> int:
     out = os.fdopen(os.dup(1), "w")
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 1)  # models print
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
 
@@ -51,6 +57,7 @@ def main() -> int:
             faulthandler.dump_traceback_later(seconds, exit=True)
             say({"stage": stage, "outcome": dataclasses.asdict(outcome)})
 
+        gc.collect()  # errors hold frames, and frames models
         outcome = judge(order["name"], entries(order["family"])[order["name"]], order["values"], rewrite=order["rewrite"], note=note)
         faulthandler.cancel_dump_traceback_later()
         say({"done": True, "outcome": dataclasses.asdict(outcome)})

@@ -1,0 +1,120 @@
+"""What was analysed can be freed: after a run no tensor of it is alive, whatever autograd, symbols or caches would still refer to.
+
+Autograd's references to Python objects are hidden from the garbage collector: one cycle through them is memory lost for good.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+import fxgrad
+from fxgrad import Options
+
+
+@functools.cache
+def scale(n: int) -> float:
+    return 1.0 / n
+
+
+class Double(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        ctx.kept = x
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+        return g * 2
+
+
+class Program(nn.Module):
+    """A layer, then what `body` makes of its output."""
+
+    def __init__(self, body: Callable[[Any, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.layer, self.other = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.body = body
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(self, self.layer(x))
+
+
+def overwritten(self: Any, y: torch.Tensor) -> torch.Tensor:
+    y = y.relu()
+    y += 1
+    return y.sigmoid().mul_(2)
+
+
+def hooked(self: Any, y: torch.Tensor) -> torch.Tensor:
+    y.register_hook(lambda g: g * 2)  # one that closed over `y` would be lost in eager torch too
+    return y.exp()
+
+
+BODIES: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
+    "plain": lambda self, y: y.tanh(),
+    "unread": lambda self, y: self.other(y).exp().new_zeros(2) + y.sum(),
+    "detached": lambda self, y: self.other(y.exp().detach()),
+    "overwritten": overwritten,
+    "sizes": lambda self, y: y.view(y.shape[0] * 2, -1) * scale(y.shape[0] * y.shape[1]),
+    "branch": lambda self, y: self.other(y) if y.sum() > 0 else y.exp(),
+    "number": lambda self, y: y * y.mean().item(),
+    "function": lambda self, y: Double.apply(y).exp(),  # type: ignore[no-untyped-call]  # torch's
+    "checkpoint": lambda self, y: checkpoint(self.other, y, use_reentrant=False),
+    "hooked": hooked,
+    "nested": lambda self, y: torch.autograd.grad(y.exp().sum(), self.layer.weight, create_graph=True)[0].sum() + y.sum(),
+    "replaced": lambda self, y: torch.func.functional_call(self.other, {"weight": y.mean(0).expand(4, 4)}, (y,)),
+    "no loss": lambda self, y: y.detach().exp(),
+}
+
+
+def alive() -> int:
+    gc.collect()
+    return sum(isinstance(item, torch.Tensor) for item in gc.get_objects())
+
+
+def analyse(values: Any) -> Callable[[nn.Module, Any], None]:
+    return lambda model, inputs: fxgrad.analyze(model, inputs, options=Options(values=values)) and None
+
+
+def rewrite(mode: Any) -> Callable[[nn.Module, Any], None]:
+    return lambda model, inputs: fxgrad.fix(model, inputs, options=Options(rewrite=mode)) and None
+
+
+def measure(model: nn.Module, inputs: Any) -> None:
+    fxgrad.benchmark(model, fxgrad.fix(model, inputs).module, inputs)
+
+
+USES = {"real": analyse("real"), "fake": analyse("fake"), "needed": rewrite("needed"), "all": rewrite("all")}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("body", BODIES)
+def test_no_tensor_outlives_the_run(body: str, use: str) -> None:
+    model, inputs = Program(BODIES[body]), (torch.randn(3, 4),)
+
+    def once() -> None:
+        with contextlib.suppress(fxgrad.FxgradError):
+            USES[use](model, inputs)
+
+    once()  # what torch makes once
+    before = alive()
+    once()
+    assert alive() == before
+
+
+def test_benchmark_keeps_nothing() -> None:
+    model, inputs = Program(BODIES["plain"]), (torch.randn(3, 4),)
+    measure(model, inputs)
+    before = alive()
+    measure(model, inputs)
+    assert alive() == before
