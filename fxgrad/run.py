@@ -36,6 +36,7 @@ def run_script(
     go_on: bool = False,
     show: Callable[[Report], None] = lambda report: None,
     choose: Callable[[Report], Report] = lambda report: report,
+    judging: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> tuple[Report | None, int]:
     """Run a script and report on its first steps.
 
@@ -45,6 +46,7 @@ def run_script(
         steps: optimizer steps to watch.
         go_on: let the script run on, unwatched, when they have been seen; else it ends there.
         choose: from the report to the one that is shown and decides the exit code: without what is known or not asked for.
+        judging: entered while the report is made, which takes its time after a large model's step.
         show: called with the report as soon as there is one: before the script goes on, or after its traceback.
 
     Returns:
@@ -64,7 +66,14 @@ def run_script(
             session.events.when_over = _end
             raise Enough
 
-    session = Session(steps=steps, boundary=_execute.__code__, files=(os.path.abspath(path),), title=os.path.basename(path), done=done)
+    session = Session(
+        steps=steps,
+        boundary=_execute.__code__,
+        files=(os.path.abspath(path),),
+        title=os.path.basename(path),
+        done=done,
+        judging=judging,
+    )
     status = 0
     with _as_script(path, argv) as module:
         error = code_of_script if isinstance(code_of_script, SyntaxError) else _watched(code_of_script, module, session)

@@ -33,6 +33,7 @@ from fxgrad import tree
 from fxgrad.errors import FxgradError, InputError
 from fxgrad.fix import fix
 from fxgrad.lenient import storage_key
+from fxgrad.progress import tell
 from fxgrad.records import Inputs, Options
 from fxgrad.regenerate import regenerate
 from fxgrad.standins import is_fake
@@ -307,12 +308,14 @@ class _Clock:
 def _time_all(rows: Sequence[_Form], target: Program, place: torch.device, runs: int, seconds: float) -> int:
     """Time every row `runs` times, in turns; returns how often it was."""
     for form in rows:
+        tell(f"warming up: {form.name}")
         _try(form, lambda form=form: [_step(form, target, place) for _ in range(WARM_UP)])  # type: ignore[misc]
         form.forward, form.step = [], []
     begin = time.perf_counter()
     for number in range(runs):
         if number >= 5 and time.perf_counter() - begin > seconds:
             return number
+        tell(f"run {number + 1} of {runs} of each form")
         for form in rows:
             if form.failure or form.call is None:
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,41 @@ def test_the_command_line_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert main(["report", str(file)]) == 0
     assert "path 1: forward, " in stream.getvalue()
     assert "path 1" not in capsys.readouterr().out
+
+
+def test_the_bench_command_says_which_run_it_is_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "model.py"
+    file.write_text("import torch\nmodel = torch.nn.Linear(2, 2)\nexample_inputs = (torch.ones(1, 2),)\n")
+    heard: list[str] = []
+
+    def hearing(stream: object) -> AbstractContextManager[None]:
+        return progress.heard_by(lambda phase, path, nodes: heard.append(phase))
+
+    monkeypatch.setattr("fxgrad.commands.bench.showing", hearing)
+    assert main(["bench", str(file), "--runs", "2"]) == 0
+    capsys.readouterr()
+    assert [phase for phase in heard if phase.startswith("run ")] == ["run 1 of 2 of each form", "run 2 of 2 of each form"]
+    assert "warming up: original" in heard
+
+
+def test_the_run_command_shows_that_the_report_is_being_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "train.py"
+    file.write_text(
+        "import torch\nmodel = torch.nn.Linear(2, 2)\noptimizer = torch.optim.SGD(model.parameters(), 0.1)\n"
+        "for _ in range(3):\n    model(torch.ones(1, 2)).sum().backward()\n    optimizer.step()\n    optimizer.zero_grad()\n"
+    )
+    entered: list[str] = []
+
+    @contextmanager
+    def noted(stream: object) -> Iterator[None]:
+        entered.append("made")
+        yield
+
+    monkeypatch.setattr("fxgrad.commands.run.showing", noted)
+    assert main(["run", str(file)]) == 0
+    capsys.readouterr()
+    assert entered == ["made"]

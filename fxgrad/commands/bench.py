@@ -8,6 +8,7 @@ import json
 import sys
 
 from fxgrad.commands.output import say
+from fxgrad.commands.progress import showing
 from fxgrad.infer import given_inputs
 from fxgrad.load import loading
 
@@ -32,7 +33,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure. The table goes to stdout, what had to be assumed to stderr."""
     from fxgrad.timing import benchmark  # here: it takes as long to import as all the rest of the command line
 
-    with contextlib.redirect_stdout(sys.stderr), loading(arguments.model, trust_pickle=arguments.trust_pickle) as loaded:
+    with (
+        contextlib.redirect_stdout(sys.stderr),
+        showing(sys.stderr),
+        loading(arguments.model, trust_pickle=arguments.trust_pickle) as loaded,
+    ):
         loss = loaded.loss_named(arguments.loss) if arguments.loss else loaded.loss
         inputs, assumptions = given_inputs(loaded.model, loaded.inputs, arguments.input)
         found = benchmark(loaded.model, None, inputs, loss=loss, device=arguments.device, runs=arguments.runs, seconds=arguments.seconds)

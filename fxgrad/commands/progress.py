@@ -91,7 +91,7 @@ def showing(stream: TextIO, clock: Callable[[], float] = time.monotonic, line: C
         if not shown:
             shown.append(line(stream))
         counted = f", {nodes:,} nodes" if nodes else ""
-        shown[0].show(f"{f'path {path}: ' if path else ''}{phase}{counted} ({now - begun:.0f} s)")
+        shown[0].show(f"{f'path {path}: ' if path and nodes else ''}{phase}{counted} ({now - begun:.0f} s)")
 
     try:
         with heard_by(listen):

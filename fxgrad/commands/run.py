@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fxgrad.commands.codes import codes
 from fxgrad.commands.output import write
+from fxgrad.commands.progress import showing
 from fxgrad.errors import InputError
 from fxgrad.report import FORMATS, Report
 from fxgrad.report.baseline import apply_baseline, write_baseline
@@ -67,7 +68,13 @@ def run(arguments: argparse.Namespace) -> int:
     data_to_stdout = not is_table and arguments.output is None
     with contextlib.redirect_stdout(sys.stderr) if data_to_stdout else contextlib.nullcontext():
         report, status = run_script(
-            arguments.script, arguments.arguments, steps=arguments.steps, go_on=arguments.go_on, show=show, choose=choose
+            arguments.script,
+            arguments.arguments,
+            steps=arguments.steps,
+            go_on=arguments.go_on,
+            show=show,
+            choose=choose,
+            judging=lambda: showing(sys.stderr),
         )
     if report is None:
         said = "no training step had ended when the script did"

@@ -46,6 +46,7 @@ class Session:
         title: str = "",
         done: Callable[[Report], None] = lambda report: None,
         raising: Callable[[BaseException], None] = lambda error: None,
+        judging: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self.given = tuple(item for item in given if isinstance(item, nn.Module))
         self.chosen = tuple(item for item in given if isinstance(item, Optimizer))
@@ -54,6 +55,7 @@ class Session:
         self.title = title
         self.report: Report | None = None
         self._done = done
+        self._judging = judging
         self.observer = Observer(boundary, self._before_backward, self._after_backward)
         self.observer.on_raise = raising
         self.events = Events(self.observer, self._before_step, self._after_step)
@@ -108,7 +110,7 @@ class Session:
 
     def _judged(self, error: BaseException | None) -> Report:
         self.stop_looking()
-        with torch._C.DisableTorchFunction():
+        with torch._C.DisableTorchFunction(), self._judging():
             return judge(self._seen(), error)
 
     def _seen(self) -> Seen:
