@@ -237,8 +237,8 @@ def _refuse_misfit(result: Run) -> None:
     error = result.error
     if error is None or error.phase == "backward":
         return
-    if isinstance(result.exception, InputError):
-        raise result.exception
+    if result.refusal is not None:
+        raise result.refusal
     text = error.message
     if error.phase == "forward" and any(word in text for word in MISFITS):
         raise InputError(

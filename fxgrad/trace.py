@@ -45,7 +45,7 @@ class Run:
     loss_used: str = ""
     loss_requires_grad: bool = False
     error: Raised | None = None
-    exception: BaseException | None = None
+    refusal: InputError | None = None
     gradients: dict[str, str] = field(default_factory=dict)
     returns: dict[str, Site] = field(default_factory=dict)
     output: Any = None
@@ -282,7 +282,7 @@ def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradie
         _leave_contexts(error, hooks)
         _check_needs_value(error, recorder)
         _refuse_captured_whole(error)
-        result.exception = error
+        result.refusal = error if isinstance(error, InputError) else None  # others' frames hold the loss, and with it all of the graph
         result.error = _raised(error, recorder)
     finally:
         result.returns.update(_returns(recorder))
