@@ -1,15 +1,16 @@
 """`fix`: the model again as a graph, with the in-place writes that break its gradients rewritten out of place, and proven equal.
 
 Records the program on real tensors, regenerates it, rewrites it (`fxgrad.passes.rewrites`) and verifies the result; a module that fails
-the verification is never returned. A graph stands for one path and one mode: a program whose branches on data
-matter (`fxgrad.decisions`) is refused here.
+the verification is never returned. A graph stands for one path and one mode: a program whose branches on data matter (`fxgrad.decisions`)
+is recorded as `torch.export` would run it, where it has a way without them for that, and else refused here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy as copying
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ import torch
 import torch.fx
 
 from fxgrad.codegen import CallingCodeGen
-from fxgrad.decisions import decided
+from fxgrad.decisions import Decided, decided
 from fxgrad.errors import FixError, TraceError
 from fxgrad.observations import RawDecision
 from fxgrad.passes.rewrites.ops import sibling
@@ -142,12 +143,13 @@ def fix(
     target = program(model, inputs, loss)
     _refuse_without_data(target)
     eager, allow, oracle = _recorded(target)
-    checks = _refuse_decisions(eager, target)
+    standing = _standing_for(target, eager, allow)
+    recorded, allow = standing.run, standing.allow
     try:
-        graph_module = regenerate(eager)
+        graph_module = regenerate(recorded)
     except TraceError as error:
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
-    sites = {step.node.name: site_of(step.spots[0]) for step in eager.recorder.steps if step.spots}
+    sites = {step.node.name: site_of(step.spots[0]) for step in recorded.recorder.steps if step.spots}
     for node in graph_module.graph.nodes:
         if node.name in sites:
             node.meta["site"] = sites[node.name]
@@ -157,9 +159,9 @@ def fix(
         made = _rewritten(graph_module, target, options, allow, careful=True)
         verification = _verification(made, target, eager, oracle)
     if not verification.passed:
-        raise _unverified(made, verification, eager, sites)
+        raise standing.refusal or _unverified(made, verification, recorded, sites)
     module = _own(made.graph_module) if copy else made.graph_module
-    return FixResult(module, *_described(made, sites, options), verification, frozen=_frozen(eager, checks), source=source)
+    return FixResult(module, *_described(made, sites, options), verification, frozen=standing.frozen, source=source)
 
 
 def _own(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
@@ -309,16 +311,59 @@ def _written_leaf(eager: Run) -> str | None:
     return None
 
 
-def _refuse_decisions(eager: Run, target: Program) -> tuple[RawDecision, ...]:
-    """The checks of the program that its graph does without."""
-    found = decided(eager, lambda outcomes: _run(target, eager.recorder.allow, forced=outcomes))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Standing:
+    """The run whose graph stands for the program whatever the values; whether its writes had to be allowed; what it holds fixed; and what
+    to say where it turns out not to equal the program: None where it is the program's own run."""
+
+    run: Run
+    allow: bool
+    frozen: tuple[Frozen, ...]
+    refusal: FixError | None = None
+
+
+def _standing_for(target: Program, eager: Run, allow: bool) -> _Standing:
+    """The eager run; or, where a branch on data keeps its graph from standing for the program, one under `torch.compiler.is_exporting()`,
+    if the program then does without the branch."""
+    found = _decided(eager, target)
+    if found.deciding is None:
+        return _Standing(eager, allow, _frozen(eager, found.checks))
+    spots = found.deciding.spots
+    site = site_of(spots[0]) if spots else None
+    refusal = FixError(
+        "the program takes a branch on the value of a tensor: a graph would hold only one of its paths",
+        site=site,
+        hint="change the line itself, or decide with torch.where",
+    )
+    try:
+        with _exporting():
+            exported, allow, _ = _recorded(target)
+            found = _decided(exported, target)
+    except FixError:
+        raise refusal from None
     if found.deciding is not None:
-        raise FixError(
-            "the program takes a branch on the value of a tensor: a graph would hold only one of its paths",
-            site=site_of(found.deciding.spots[0]) if found.deciding.spots else None,
-            hint="change the line itself, or decide with torch.where",
-        )
-    return found.checks
+        raise refusal
+    said = Frozen("a branch on data, which the program itself does without under `torch.compiler.is_exporting()`: recorded so", site)
+    return _Standing(exported, allow, (said, *_frozen(exported, found.checks)), refusal)
+
+
+def _decided(eager: Run, target: Program) -> Decided:
+    return decided(eager, lambda outcomes: _run(target, eager.recorder.allow, forced=outcomes))
+
+
+@contextlib.contextmanager
+def _exporting() -> Iterator[None]:
+    """`torch.compiler.is_compiling()` and `is_exporting()` are true, as while `torch.export` runs a program: it takes the way that fits all
+    values, where it has one."""
+    flags = ("_is_compiling_flag", "_is_exporting_flag")
+    before = [getattr(torch.compiler, flag) for flag in flags]
+    try:
+        for flag in flags:
+            setattr(torch.compiler, flag, True)
+        yield
+    finally:
+        for flag, value in zip(flags, before, strict=True):
+            setattr(torch.compiler, flag, value)
 
 
 # ---------------------------------------------------------------------------------------------------------------- the account

@@ -132,6 +132,72 @@ def test_a_check_that_the_graph_does_without_is_listed() -> None:
     ]
 
 
+class Shortcut(nn.Module):
+    """A mask is skipped where it masks nothing, but not while the program is exported: what transformers does with `attention_mask`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x).exp()
+        y += 1
+        if not torch.compiler.is_exporting() and mask.all():
+            return y
+        return y * self.weight(mask)
+
+    def weight(self, mask: torch.Tensor) -> torch.Tensor:
+        return mask[:, None].to(torch.float32)
+
+
+class LiesWhenExported(Shortcut):
+    def weight(self, mask: torch.Tensor) -> torch.Tensor:
+        return 2 * super().weight(mask)
+
+
+class BranchesWhenExported(Shortcut):
+    def weight(self, mask: torch.Tensor) -> torch.Tensor:
+        return super().weight(mask) if mask.any() else torch.zeros(3, 1)
+
+
+MASKS = (torch.tensor([True, True, True]), torch.tensor([True, False, True]))
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_a_branch_that_the_program_does_without_when_exported(mask: torch.Tensor) -> None:
+    model = Shortcut()
+    fixed = fxgrad.fix(model, (X, mask))
+    assert "is_exporting" in fixed.frozen[0].what
+    assert fixed.frozen[0].site is not None
+    assert fixed.frozen[0].site.line == Shortcut.forward.__code__.co_firstlineno + 3
+    assert len(fixed.applied) == 1
+    assert not torch.compiler.is_exporting()
+    assert not torch.compiler.is_compiling()
+    out_of_place = BranchFree(model)
+    for other in MASKS:  # whatever the values
+        assert torch.equal(fixed.module(X, other), out_of_place(X, other))
+
+
+class BranchFree(nn.Module):
+    def __init__(self, model: Shortcut) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return (self.model.layer(x).exp() + 1) * self.model.weight(mask)
+
+
+@pytest.mark.parametrize(
+    ("model", "mask"), [(LiesWhenExported, MASKS[0]), (BranchesWhenExported, MASKS[0]), (BranchesWhenExported, MASKS[1])]
+)
+def test_a_way_for_export_that_is_another_or_branches_is_refused(model: type[Shortcut], mask: torch.Tensor) -> None:
+    with pytest.raises(fxgrad.FxgradError, match="takes a branch on the value of a tensor") as raised:
+        fxgrad.fix(model(), (X, mask))
+    assert raised.value.site is not None
+    assert raised.value.site.line == Shortcut.forward.__code__.co_firstlineno + 3
+    assert not torch.compiler.is_exporting()
+
+
 class Gates(nn.Module):
     def __init__(self) -> None:
         super().__init__()
