@@ -2,7 +2,7 @@
 
 Prints per model: parameters, graph nodes, seconds to import, build and analyse (wall and CPU), peak memory of the process, findings.
 
-    python bench/large_models.py [--models llama-8b llama-70b mamba-7b] [--tokens 2048]
+    python bench/large_models.py [--models llama-8b llama-70b deepseek-671b] [--tokens 2048]
 """
 
 from __future__ import annotations
@@ -53,6 +53,22 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
             "vocab_size": 128256,
         },
     ),
+    "mixtral-8x7b": ("MixtralForCausalLM", "MixtralConfig", {}),
+    "qwen3-235b": (
+        "Qwen3MoeForCausalLM",
+        "Qwen3MoeConfig",
+        {
+            "hidden_size": 4096,
+            "num_hidden_layers": 94,
+            "num_attention_heads": 64,
+            "num_key_value_heads": 4,
+            "num_experts": 128,
+            "num_experts_per_tok": 8,
+            "moe_intermediate_size": 1536,
+            "head_dim": 128,
+        },
+    ),
+    "deepseek-671b": ("DeepseekV3ForCausalLM", "DeepseekV3Config", {}),
     "gpt2-xl": ("GPT2LMHeadModel", "GPT2Config", {"n_embd": 1600, "n_layer": 48, "n_head": 25}),
 }
 HEADERS = ["model", "parameters / 10^9", "nodes", "import s", "build s", "analyse s", "analyse CPU s", "peak GB", "ok", "findings"]

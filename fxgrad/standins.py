@@ -47,6 +47,11 @@ class Listener(Protocol):
 _DISPATCH: Callable[..., Any] = inspect.unwrap(FakeTensorMode.__torch_dispatch__)
 
 
+# torch's fake kernel of the experts' matrix product (2.11 to 2.13) knows one dtype; the kernels take these too.
+_GROUPED_MM: Any = getattr(torch.ops.aten._grouped_mm, "default", None) if hasattr(torch.ops.aten, "_grouped_mm") else None
+_GROUPED_MM_TAKES = (torch.float32, torch.float16)
+
+
 class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
     """torch's fake tensors; what torch calls and enters to make a fake result happens behind the back of `listener`."""
 
@@ -55,6 +60,9 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         self.listener: Listener | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is _GROUPED_MM and args[0].dtype in _GROUPED_MM_TAKES:
+            low = (argument.to(torch.bfloat16) for argument in args[:2])
+            return func(*low, *args[2:], **(kwargs or {})).to(args[0].dtype)
         listener = self.listener
         if listener is None:
             return _DISPATCH(self, func, types, args, kwargs)

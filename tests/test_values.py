@@ -47,3 +47,34 @@ def test_fake_and_real_values_agree(path: Path, name: str, first: int, last: int
         n: (fake[n], v) for n, v in real.items() if fake[n] != v and "branch" not in (fake[n], v) and (fake[n], v) != ("flows", "zero")
     }
     assert not differ
+
+
+class Experts(torch.nn.Module):
+    """A matrix product per group of rows: torch's own fake kernel of it takes bfloat16 alone, its kernels take more."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.gate = torch.nn.Linear(16, 16, dtype=dtype)
+        self.weight = torch.nn.Parameter(torch.ones(2, 16, 8, dtype=dtype))
+        self.unused = torch.nn.Parameter(torch.ones(8, dtype=dtype))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ends = torch.tensor([4, 8], dtype=torch.int32, device=x.device)
+        return torch._grouped_mm(self.gate(x), self.weight, offs=ends).float().square()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_products_of_groups_run_on_fake_values(dtype: torch.dtype) -> None:
+    model, inputs = Experts(dtype), (torch.ones(8, 16, dtype=dtype),)
+    expected = {"gate.weight": "flows", "gate.bias": "flows", "weight": "flows", "unused": "none"}
+    for options in (FAKE, REAL):
+        assert dict(fxgrad.analyze(model, inputs, options=options).verdicts) == expected
+    meta = fxgrad.analyze(Experts(dtype).to("meta"), (torch.ones(8, 16, dtype=dtype, device="meta"),))
+    assert dict(meta.verdicts) == expected
+
+
+def test_a_product_of_groups_that_torch_refuses_flows_on_no_values() -> None:
+    model, inputs = Experts(torch.float64), (torch.ones(8, 16, dtype=torch.float64),)
+    assert set(fxgrad.analyze(model, inputs, options=REAL).verdicts.values()) == {"blocked"}
+    with pytest.raises(fxgrad.TraceError, match="_grouped_mm"):
+        fxgrad.analyze(model, inputs, options=FAKE)

@@ -290,7 +290,7 @@ def test_an_error_leaves_no_hooks_on_what_autograd_saves(values: str) -> None:
             run(program(forward, (torch.ones(2, requires_grad=True),), None), values="fake")
         assert caught.value.__traceback__ is not None
     else:
-        assert run(program(forward, (torch.ones(2, requires_grad=True),), None), values="real").exception is not None
+        assert run(program(forward, (torch.ones(2, requires_grad=True),), None), values="real").error is not None
     assert top(True) is None
 
 
