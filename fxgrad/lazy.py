@@ -6,6 +6,7 @@ lazy. Not handled: inputs without data, and models that cannot be copied; those 
 
 from __future__ import annotations
 
+import contextvars
 import copy
 from typing import Any
 
@@ -28,7 +29,7 @@ def shaped(model: Any, inputs: Any, optimizer: Any) -> tuple[Any, Any, bool]:
         blank = {id(b): lazy(b.requires_grad, b.device, b.dtype) for b in model.buffers() if is_lazy(b)}
         made, held, args, kwargs = copy.deepcopy((model, optimizer, given.args, dict(given.kwargs)), blank)
         with preserve(model, given.args, dict(given.kwargs)), torch.no_grad():  # what the copy's forward touches beside itself
-            made(*args, **kwargs)
+            contextvars.copy_context().run(made, *args, **kwargs)
     except Exception:  # whatever stands in the way is met again, and told, when the model itself is recorded
         return model, optimizer, False
     return made, held, True

@@ -14,9 +14,7 @@ import sys
 import weakref
 from typing import Any
 
-import torch
-
-from fxgrad.symbols import SymbolicFloat, SymbolicInt
+from fxgrad.namespaces import of_a_run
 from fxgrad.undo import Act
 
 Memoised: Any = type(functools.lru_cache(lambda: None))  # its class has no public name
@@ -43,7 +41,7 @@ def undo_memo(function: Any, *, own: bool = True) -> Act | None:
             # Of a bounded cache the results are seen only from the function, of an unbounded one only in the dictionary.
             known = set(map(id, seen))
             found = [*(v for v in gc.get_referents(function) if id(v) not in known), *added, *(entries[key] for key in added)]
-            if not any(value is None or _of_a_run(value) for value in found):
+            if not any(value is None or of_a_run(value) for value in found):
                 return
         for key in added:
             entries.pop(key, None)
@@ -54,17 +52,6 @@ def undo_memo(function: Any, *, own: bool = True) -> Act | None:
 def _entries(function: Any) -> dict[Any, Any] | None:
     attributes = vars(function)
     return next((held for held in gc.get_referents(function) if type(held) is dict and held is not attributes), None)
-
-
-def _of_a_run(value: Any, depth: int = 3) -> bool:
-    """Whether a value is or holds a tensor, a module or a symbolic number."""
-    if isinstance(value, torch.Tensor | torch.nn.Module | SymbolicInt | SymbolicFloat):
-        return True
-    if depth and isinstance(value, list | tuple | set | frozenset):
-        return any(_of_a_run(v, depth - 1) for v in value)
-    if depth and isinstance(value, dict):
-        return any(_of_a_run(v, depth - 1) for v in value.values())
-    return False
 
 
 def of_libraries() -> list[Any]:

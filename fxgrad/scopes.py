@@ -1,15 +1,15 @@
 """What functions and classes reach beside their arguments: globals by name, variables around them, class attributes, memoised results.
 
 A forward that calls a helper runs the helper's code: the globals that it assigns and the containers that it fills are within reach too. Of
-the user's own files every function, class and object is followed that a name leads to; of a library, the functions that a model's methods
-name themselves, and of their globals what holds tensors or is empty, as a cache is before its first use.
+the user's own files every function, class and object is followed that a name leads to, through modules and imports inside functions too; of
+an installed package, the functions that the user's functions and a model's methods name themselves, and of their globals what holds tensors
+or is empty, as a cache is before its first use. Not followed: names that are put together at run time (`getattr(module, text)`).
 """
 
 from __future__ import annotations
 
-import contextlib
+import dis
 import functools
-import random
 import sys
 import types
 from collections import deque
@@ -19,76 +19,108 @@ from typing import Any
 import torch
 
 from fxgrad.memo import Memoised, undo_memo
-from fxgrad.sites import is_user_code
-from fxgrad.undo import Act, undo_class, undo_globals
+from fxgrad.namespaces import Namespaces, of_a_run, undo_held
+from fxgrad.sites import ByCode, is_user_code
+from fxgrad.undo import MISSING, Act, items, made_by_user, refill, undo_class, undoer
 
 # Too large to be gone through at every run, and without state of their own that a forward leaves behind, memoised results aside.
 _LIBRARIES = frozenset(("torch", "builtins", "transformers", "numpy", *sys.stdlib_module_names))
 _CONTAINERS = (list, dict, set, deque)
-_GENERATORS = (torch.Generator, random.Random)
 _FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial, Memoised)
+_PLAIN = frozenset((str, bytes, int, float, complex, bool, type(None), types.BuiltinFunctionType, torch.dtype, torch.device))
 
 Named = tuple[str, Any]
 
 
 class Scopes:
-    """The scopes met in one walk. `acts` put back what is not a container: assigned globals, class attributes, memoised results."""
+    """The scopes met in one walk. `restore` puts back what is not a container: assigned globals, class attributes, cells, memoised
+    results."""
 
     def __init__(self) -> None:
-        self.acts: list[Act] = []
+        self._acts: list[Act] = []
+        self._namespaces = Namespaces()
+        self._cells: dict[int, tuple[types.CellType, Any]] = {}
         self._classes: dict[type, list[Named]] = {}
+
+    def restore(self) -> Iterator[Act]:
+        """The acts that put all back."""
+        yield self._namespaces.restore
+        for cell, held in self._cells.values():
+            yield functools.partial(_fill, cell, held)
+        yield from self._acts
 
     def around(self, function: types.FunctionType) -> Iterator[Named]:
         """What a function names, the variables around it, its defaults and attributes; into other functions it goes from an own one."""
         own = is_own(function.__module__)
         yield from (("", value) for value in function.__defaults__ or ())
         yield from (("", value) for value in (function.__kwdefaults__ or {}).values())
-        if own and vars(function):
-            yield "", vars(function)
-        for name, value in _variables(function):
+        yield "", vars(function)
+        for name, value in self._variables(function):
             if isinstance(value, types.ModuleType):
-                yield from self._of_module(value, _names(function.__code__), follow=own)
+                yield from self._of_module(value, _names(function.__code__)[0], follow=own)
             else:
                 yield name, value
         yield from self._named(function, own=own, follow=own)
 
+    def _variables(self, function: types.FunctionType) -> Iterator[Named]:
+        """The variables around a function that have a value; `nonlocal` may give them another."""
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            value = _content(cell)
+            self._cells.setdefault(id(cell), (cell, value))
+            if value is not MISSING:
+                yield name, value
+
     def _named(self, function: types.FunctionType, *, own: bool, follow: bool) -> Iterator[Named]:
-        if own and (act := undo_globals(function)) is not None:
-            self.acts.append(act)
         scope = function.__globals__
-        names = _names(function.__code__)
+        self._namespaces.note(scope, own=own)
+        names, imported = _names(function.__code__)
         for name in names:
             value = scope.get(name)
             if isinstance(value, types.ModuleType):
                 yield from self._of_module(value, names, follow=follow)
             else:
                 yield from self._worth(name, value, own=own, follow=follow)
+        if follow:
+            for level, name in imported:
+                for loaded in _loaded(scope, level, name):
+                    yield from self._of_module(loaded, names, follow=follow)
 
-    def _of_module(self, module: types.ModuleType, names: tuple[str, ...], *, follow: bool) -> Iterator[Named]:
-        """What the attributes that a function names mean in a module of the user's."""
-        if is_own(module.__name__):
-            members = vars(module)
-            for name in names:
-                if name in members:
-                    yield from self._worth(name, members[name], own=True, follow=follow)
+    def _of_module(self, module: types.ModuleType, names: tuple[str, ...], *, follow: bool, way: tuple[Any, ...] = ()) -> Iterator[Named]:
+        """What the attributes that a function names mean in a module of the user's, or of a package beside torch that is not too large."""
+        own = is_own(module.__name__)
+        if not own and (not follow or _of_a_library(module.__name__)):
+            return
+        scope = vars(module)
+        self._namespaces.note(scope, own=own)
+        for name in names:
+            value = scope.get(name)
+            if not isinstance(value, types.ModuleType):
+                yield from self._worth(name, value, own=own, follow=follow)
+            elif value not in way:  # a package's module, or what else it imports
+                yield from self._of_module(value, names, follow=follow, way=(*way, module))
 
     def _worth(self, name: str, value: Any, *, own: bool, follow: bool) -> Iterator[Named]:
         """A global that may change, or that leads to one."""
-        if holds_tensors(value) or (isinstance(value, _CONTAINERS) and (own or not value)):
-            yield name, value
-        elif isinstance(value, type):
+        if type(value) in _PLAIN:
+            return
+        if isinstance(value, type):
             if own and is_own(value.__module__):
                 yield from self.of_class(value)
+            elif not _of_a_library(value.__module__) and value not in self._classes:
+                self._classes[value] = []
+                self._acts.append(undo_class(value, of_a_run))
         elif isinstance(value, _FUNCTIONS):
             if follow and not _of_a_library(getattr(value, "__module__", None)):
                 yield name, value
-        elif own and (is_own(type(value).__module__) or isinstance(value, _GENERATORS) or type(value).__module__ == "numpy"):
+        elif own or holds_tensors(value) or (isinstance(value, _CONTAINERS) and not value):
             yield name, value
+        elif isinstance(value, _CONTAINERS):
+            self._acts.append(_undo_of_library(value))
 
     def memoised(self, function: Any) -> Any:
         """Note the entries of a memoised function; gives the function behind it."""
         if (act := undo_memo(function)) is not None:
-            self.acts.append(act)
+            self._acts.append(act)
         return function.__wrapped__
 
     def of_class(self, cls: type) -> list[Named]:
@@ -97,24 +129,39 @@ class Scopes:
         if known is None:
             known = self._classes[cls] = []
             for base in cls.__mro__:
-                if _of_a_library(base.__module__):
+                if _of_a_library(base.__module__) and not (base.__module__ == "builtins" and made_by_user(base)):
                     continue
-                own = is_own(base.__module__)
+                own = is_own(base.__module__) or base.__module__ == "builtins"
                 if own:
-                    self.acts.append(undo_class(base))
-                    known += [(n, v) for n, v in vars(base).items() if isinstance(v, _CONTAINERS) or holds_tensors(v)]
-                for value in vars(base).values():
-                    for function in _behind(value):
-                        if own or isinstance(function, Memoised):
-                            known.append(("", function))
-                        else:
-                            known += self._named(function, own=False, follow=True)
-                            known += [(n, v) for n, v in _variables(function) if holds_tensors(v)]
+                    self._acts.append(undo_class(base))
+                for name, value in list(vars(base).items()):
+                    self._of_attribute(known, name, value, own=own)
         return known
+
+    def _of_attribute(self, known: list[Named], name: str, value: Any, *, own: bool) -> None:
+        functions = list(_behind(value))
+        for function in functions:
+            if own or isinstance(function, Memoised):
+                known.append(("", function))
+            else:
+                known += self._named(function, own=False, follow=True)
+                known += [(n, v) for n, v in self._variables(function) if holds_tensors(v)]
+        if own and not functions and not name.startswith("__"):
+            known += self._worth(name, value, own=True, follow=True)
+
+
+def _undo_of_library(container: Any) -> Act:
+    if isinstance(container, dict):
+        held = items(container)
+        return undo_held(container, lambda: refill(container, held))
+    note = undoer(type(container))
+    act = note(container) if note is not None else None
+    return undo_held(container, act) if act is not None else lambda: None
 
 
 def _of_a_library(module: str | None) -> bool:
-    return (module or "").partition(".")[0] in _LIBRARIES and module != "__main__"
+    package = (module or "").partition(".")[0]
+    return package in _LIBRARIES and package != "__main__" and not is_own(package)  # a file of the user's may be called `code.py`
 
 
 def _behind(value: Any) -> Iterator[Any]:
@@ -130,34 +177,84 @@ def _behind(value: Any) -> Iterator[Any]:
         yield value
 
 
-@functools.cache
+_own: dict[str, bool] = {}
+
+
 def is_own(module: str | None) -> bool:
     """Whether a module is the user's own: no library installed beside torch."""
-    loaded = sys.modules.get(module or "")
+    known = _own.get(module or "")
+    return known if known is not None else _is_own(module or "")
+
+
+def _is_own(module: str) -> bool:
+    loaded = sys.modules.get(module)
+    if loaded is None:
+        return True  # typed in or made by `exec`; asked again, for a module of that name may come
     file = getattr(loaded, "__file__", None)
     if file is None:
-        return getattr(loaded, "__spec__", None) is None  # typed in or made by `exec`; what is built in has a spec
-    return is_user_code(file) and "site-packages" not in file and "dist-packages" not in file
+        found = getattr(loaded, "__spec__", None) is None  # what is built in has a spec
+    else:
+        found = is_user_code(file) and "site-packages" not in file and "dist-packages" not in file
+    _own[module] = found
+    return found
 
 
-def _variables(function: types.FunctionType) -> Iterator[Named]:
-    """The variables around a function that have a value."""
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        with contextlib.suppress(ValueError):  # an empty cell
-            yield name, cell.cell_contents
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # empty
+        return MISSING
 
 
-# By id, with the code kept alive: the hash of a code object goes through all its constants, at every look-up.
-_known_names: dict[int, tuple[tuple[str, ...], types.CodeType]] = {}
+def _fill(cell: types.CellType, held: Any) -> None:
+    if _content(cell) is held:
+        return
+    if held is MISSING:
+        del cell.cell_contents
+    else:
+        cell.cell_contents = held
 
 
-def _names(code: types.CodeType) -> tuple[str, ...]:
-    """The globals and attributes that a code object and the functions inside it name."""
+Imported = tuple[tuple[int, str], ...]  # how many packages up, and the name after `from` or `import`
+_known_names = ByCode()
+
+
+def _names(code: types.CodeType) -> tuple[tuple[str, ...], Imported]:
+    """The globals and attributes that a code object and the functions inside it name, and the modules that they import."""
     known = _known_names.get(id(code))
-    if known is None:
-        inner = (name for constant in code.co_consts if isinstance(constant, types.CodeType) for name in _names(constant))
-        known = _known_names[id(code)] = (tuple(dict.fromkeys((*code.co_names, *inner))), code)
-    return known[0]
+    if known is not None:
+        found: tuple[tuple[str, ...], Imported] = known[0]
+        return found
+    inner = [_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    names = dict.fromkeys((*code.co_names, *(name for names, _ in inner for name in names)))
+    imported = dict.fromkeys((*_imports(code), *(one for _, several in inner for one in several)))
+    found = _known_names.note(code, (tuple(names), tuple(imported)))
+    return found
+
+
+_IMPORT = dis.opmap["IMPORT_NAME"]
+
+
+def _imports(code: types.CodeType) -> Iterator[tuple[int, str]]:
+    if _IMPORT not in code.co_code[::2]:
+        return
+    numbers: list[Any] = []  # the level is the last number loaded before
+    for step in dis.get_instructions(code):
+        if step.opname.startswith("LOAD_") and type(step.argval) is int:
+            numbers.append(step.argval)
+        elif step.opcode == _IMPORT:
+            yield (numbers[-1] if numbers else 0), step.argval
+
+
+def _loaded(scope: dict[str, Any], level: int, name: str) -> Iterator[types.ModuleType]:
+    """The modules that an import inside a function means, as far as they are loaded."""
+    package = (scope.get("__package__") or "") if level else ""
+    if level > 1:
+        package = package.rsplit(".", level - 1)[0]
+    full = f"{package}.{name}".strip(".")
+    for loaded in (sys.modules.get(full), sys.modules.get(full.partition(".")[0])):
+        if isinstance(loaded, types.ModuleType):
+            yield loaded
 
 
 def holds_tensors(value: Any) -> bool:

@@ -10,6 +10,7 @@ import dis
 import functools
 import os
 import sys
+import weakref
 from collections.abc import Iterator
 from types import CodeType, FrameType, TracebackType
 from typing import Any
@@ -30,7 +31,7 @@ Spot = tuple[CodeType, int]  # a code object and the instruction it stands at
 Anchor = tuple[FrameType, tuple[Spot, ...]]  # a frame that waits for those inside it, and the user frames outside it
 
 
-@functools.cache
+@functools.lru_cache(4096)  # each generated graph has a file name of its own
 def is_user_code(filename: str) -> bool:
     """Whether a line of this file may be blamed: not torch's, fxgrad's, the standard library's, nor generated text."""
     if filename.startswith("<"):
@@ -43,15 +44,23 @@ def is_user_code(filename: str) -> bool:
     return not path.startswith(_STDLIB) or "site-packages" in path
 
 
-# By id, with the code kept alive: the hash of a code object goes through all its constants, at every look-up.
-_user_codes: dict[int, tuple[bool, CodeType]] = {}
+class ByCode(dict[int, tuple[Any, Any]]):
+    """What is known of code objects, by their ids: the hash of one goes through all its constants, at every look-up. An entry goes with
+    its code object: each cell of a notebook and each generated graph makes new ones."""
+
+    def note(self, code: CodeType, known: Any) -> Any:
+        """Remember it; gives it back."""
+        key = id(code)
+        self[key] = (known, weakref.ref(code, lambda _: self.pop(key, None)))
+        return known
+
+
+_user_codes = ByCode()
 
 
 def _is_user(code: CodeType) -> bool:
     known = _user_codes.get(id(code))
-    if known is None:
-        known = _user_codes[id(code)] = (is_user_code(code.co_filename), code)
-    return known[0]
+    return bool(_user_codes.note(code, is_user_code(code.co_filename)) if known is None else known[0])
 
 
 def user_spots(frame: FrameType | None, boundary: CodeType | None = None, anchor: Anchor | None = None) -> tuple[Spot, ...]:

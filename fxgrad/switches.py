@@ -1,16 +1,18 @@
-"""The global state of torch and Python that a model may touch: modes, defaults, random numbers, interpreter settings.
+"""The global state of torch and Python that a model may touch: modes, defaults, flags, random numbers, environment, interpreter settings.
 
-Noted when a run begins and put back when it ends, however it ends. Device settings (cuDNN flags, thread counts) are left alone.
+Noted when a run begins and put back when it ends, however it ends. Not handled: what has no way to be asked for (`set_flush_denormal`),
+`sys.modules`, locales, limits and signal handlers other than Ctrl-C's.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import random
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ _AUTOCAST_DEVICES = ("cpu", "cuda")
 @contextlib.contextmanager
 def kept_switches() -> Iterator[None]:
     """All of this module, around a block."""
-    with _random_state(), _torch_state(), _autocast_state(), _interpreter_state():
+    with _random_state(), kept_modes(), _torch_state(), _autocast_state(), _flags(), _interpreter_state():
         yield
 
 
@@ -95,15 +97,134 @@ def _autocast_depth() -> int:
 
 
 @contextlib.contextmanager
+def kept_modes() -> Iterator[None]:
+    """What the block enters and does not leave is left for it: function and dispatch modes, hooks on saved tensors."""
+    functions, depth, hooks = _top_mode(), torch._C._len_torch_dispatch_stack(), _top_hooks()
+    try:
+        yield
+    finally:
+        while _top_mode() is not functions and _top_mode() is not None:
+            torch._C._pop_torch_function_stack()
+        while torch._C._len_torch_dispatch_stack() > depth:
+            torch._C._pop_torch_dispatch_stack()
+        while _top_hooks() not in (hooks, None):
+            torch._C._autograd._pop_saved_tensors_default_hooks()
+
+
+def _top_mode() -> Any:
+    """The innermost function mode. A default device is one too, always the outermost, and put back otherwise."""
+    depth = torch._C._len_torch_function_stack()
+    mode = torch._C._get_function_stack_at(depth - 1) if depth else None
+    return None if mode is None or mode is _default_device() else mode
+
+
+def _top_hooks() -> Any:
+    return torch._C._autograd._top_saved_tensors_default_hooks(True)
+
+
+_C: Any = torch._C  # torch annotates few of its switches
+_FLAGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.is_warn_always_enabled, torch.set_warn_always),
+    (_C._is_multithreading_enabled, _C._set_multithreading_enabled),
+    (_C._get_mkldnn_enabled, _C._set_mkldnn_enabled),
+    (_C._get_cudnn_enabled, _C._set_cudnn_enabled),
+    (_C._get_cudnn_benchmark, _C._set_cudnn_benchmark),
+    (_C._get_cudnn_deterministic, _C._set_cudnn_deterministic),
+    (_C._get_flash_sdp_enabled, _C._set_sdp_use_flash),
+    (_C._get_mem_efficient_sdp_enabled, _C._set_sdp_use_mem_efficient),
+    (_C._get_math_sdp_enabled, _C._set_sdp_use_math),
+    (_C._get_deterministic_fill_uninitialized_memory, _C._set_deterministic_fill_uninitialized_memory),
+    (_C._get_float32_matmul_precision, _C._set_float32_matmul_precision),
+)
+
+
+@contextlib.contextmanager
+def _flags() -> Iterator[None]:
+    before = [_asked(get) for get, _ in _FLAGS]
+    printing: dict[str, Any] = vars(torch._tensor_str.PRINT_OPTS)
+    printed = dict(printing)
+    try:
+        yield
+    finally:
+        printing.update(printed)
+        for (get, put), held in zip(_FLAGS, before, strict=True):
+            if held is not None and _asked(get) != held:
+                put(held)
+
+
+def _asked(get: Callable[[], Any]) -> Any:
+    try:
+        return get()
+    except RuntimeError:  # the old name of a flag whose new one the user has set
+        return None
+
+
+@contextlib.contextmanager
 def _interpreter_state() -> Iterator[None]:
-    limit, path, streams = sys.getrecursionlimit(), list(sys.path), (sys.stdout, sys.stderr)
+    limit, lists, streams = sys.getrecursionlimit(), (list(sys.path), list(sys.argv)), (sys.stdout, sys.stderr)
+    seen, hooks = (sys.gettrace(), sys.getprofile()), (sys.excepthook, sys.displayhook)
+    collected, thresholds, interval = gc.isenabled(), gc.get_threshold(), sys.getswitchinterval()
+    environment, place, decimals = _environment().copy(), _place(), _decimals()
     try:
         with warnings.catch_warnings():
             yield
     finally:
         sys.setrecursionlimit(limit)
-        sys.path[:] = path
+        sys.path[:], sys.argv[:] = lists
         sys.stdout, sys.stderr = streams
+        sys.excepthook, sys.displayhook = hooks
+        if (sys.gettrace(), sys.getprofile()) != seen:
+            sys.settrace(seen[0])
+            sys.setprofile(seen[1])
+        if gc.isenabled() is not collected:
+            (gc.enable if collected else gc.disable)()
+        if gc.get_threshold() != thresholds:
+            gc.set_threshold(*thresholds)
+        if sys.getswitchinterval() != interval:
+            sys.setswitchinterval(interval)
+        if _environment() != environment:
+            _put_environment(environment)
+        if place is not None and _place() != place:
+            os.chdir(place)
+        if decimals != _decimals():
+            _put_decimals(decimals)
+
+
+def _environment() -> dict[Any, Any]:
+    """What `os.environ` keeps, encoded as the system has it; to decode all of it takes longer than to note the rest of this module."""
+    found: dict[Any, Any] | None = getattr(os.environ, "_data", None)
+    return found if found is not None else dict(os.environ)
+
+
+def _put_environment(before: dict[Any, Any]) -> None:
+    now = _environment()
+    decode: Callable[[Any], str] = getattr(os.environ, "decodekey", str)
+    for key in [*before, *(key for key in now if key not in before)]:
+        if key not in before:
+            del os.environ[decode(key)]
+        elif now.get(key) != before[key]:
+            os.environ[decode(key)] = decode(before[key])
+
+
+def _place() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it was deleted
+        return None
+
+
+_DECIMALS = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
+
+
+def _decimals() -> dict[str, Any]:
+    decimal = sys.modules.get("decimal")
+    return {} if decimal is None else {name: getattr(decimal.getcontext(), name) for name in _DECIMALS}
+
+
+def _put_decimals(before: dict[str, Any]) -> None:
+    for name, value in before.items():
+        setattr(sys.modules["decimal"].getcontext(), name, value)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ it loads make_fx. Not handled: several devices in one model; a loss that holds t
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import copy
 import platform
 import statistics
@@ -159,15 +160,24 @@ def benchmark(
         fixed_module = fix(target.model, target.inputs, loss=target.loss).module
     with (
         preserve(target.model, target.root, target.loss, fixed_module, *target.inputs.args, dict(target.inputs.kwargs)) as reach,
+        reach.ctrl_c.waits(),
         private_data(reach.tensors.values(), None),
         torch.enable_grad(),
     ):
-        rows = [_Form(name, *made) for name, made in _forms(target, fixed_module).items()]
-        done = _time_all(rows, target, place, runs, seconds)
-        measured = tuple(_row(form, target, place) for form in rows)
+        reach.ctrl_c.open = True
+        try:
+            measured, done = contextvars.copy_context().run(_measured, target, fixed_module, place, runs, seconds)
+        finally:
+            reach.ctrl_c.open = False
     return Benchmark(
         measured, place.type, _device_name(place), *_described(target), _versions(place), torch.get_num_threads(), done, _Clock(place).name
     )
+
+
+def _measured(target: Program, fixed: torch.fx.GraphModule, place: torch.device, runs: int, seconds: float) -> tuple[tuple[Row, ...], int]:
+    forms = [_Form(name, *made) for name, made in _forms(target, fixed).items()]
+    done = _time_all(forms, target, place, runs, seconds)
+    return tuple(_row(form, target, place) for form in forms), done
 
 
 def _refuse_without_data(target: Program) -> None:

@@ -7,6 +7,8 @@ Which values to run on is the caller's choice; a program that needs a number fak
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import functools
 import inspect
 import threading
 import traceback
@@ -30,6 +32,7 @@ from fxgrad.recorder import NeedsValue, Recorder, Slot, run_backward
 from fxgrad.records import Inputs, Phase, Raised, Site
 from fxgrad.sites import is_user_code, site_of, traceback_sites
 from fxgrad.standins import FakeMode, StandIns, unlogged
+from fxgrad.switches import kept_modes
 from fxgrad.world import preserve
 
 _LOCK = threading.RLock()  # the interceptions patch classes that all threads share
@@ -202,7 +205,7 @@ def run(
         TraceError: a tensor has no stand-in.
     """
     roots = (target.model, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs), target.optimizer)
-    with _LOCK, preserve(*roots) as reach, _kept_gradients(target.root):
+    with _LOCK, preserve(*roots) as reach, reach.ctrl_c.waits(), _kept_gradients(target.root):
         fake = FakeMode() if values == "fake" else None
         recorder = Recorder(target.root, reach, StandIns(fake, noise, unsettle, placement(target)), _program_code(), forced)
         recorder.nudge = nudge
@@ -212,10 +215,14 @@ def run(
         if seed is not None:
             reseed(seed)
         drawn = drawn_so_far()
-        with fake or contextlib.nullcontext(), unlogged(), _eager_compile(), intercepted(recorder), recorder:
+        with fake or contextlib.nullcontext(), unlogged(), _eager_compile(), intercepted(recorder), recorder, kept_modes():
+            # In a context of its own: what the program sets in context variables goes with it.
+            call = functools.partial(_run_program, result, backward=backward, watch_saves=watch_saves, watch_gradients=watch_gradients)
+            reach.ctrl_c.open = True
             try:
-                _run_program(result, backward=backward, watch_saves=watch_saves, watch_gradients=watch_gradients)
+                contextvars.copy_context().run(call)
             finally:
+                reach.ctrl_c.open = False
                 recorder.active = False
                 if fake is not None:
                     fake.listener = None  # tensors know their mode, and autograd's own references to tensors no collector sees

@@ -1,18 +1,30 @@
 """Shallow copies of mutable Python objects, and how each is put back in place: the user's references stay good.
 
-`undo(item)` gives the act that puts one object back, None where there is nothing to put back. Handled: dictionaries and `__dict__`s, lists,
-deques, sets, slots, classes, module globals, NumPy arrays, random generators of torch, NumPy and Python. What they hold is not copied, and
-iterators, files and objects of C extensions are left alone.
+`undoer(cls)` gives the function that notes an object of a class and returns the act that puts it back; None where there is nothing to put
+back. Handled: lists, deques, sets, weak containers, byte and number arrays, texts in memory, loggers, queues, slots, classes, NumPy arrays,
+random generators of torch, NumPy and Python. What they hold is not copied. All is read and written past methods of the user's. Not
+handled: generators and most iterators (see `twin`), files, objects of C extensions.
 """
 
 from __future__ import annotations
 
-import dis
+import array
+import ast
+import contextlib
+import copy
+import functools
+import io
+import itertools
+import logging
+import queue
 import random
+import re
 import sys
+import threading
 import types
+import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -20,34 +32,31 @@ import torch
 LARGEST_ARRAY = 64 * 2**20  # bytes; a data set in NumPy is not copied for a step
 
 Act = Callable[[], None]
-_MISSING = object()
+Note = Callable[[Any], Act | None]
+MISSING = object()
+WEAK = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet)
 _OWN_NAMES = frozenset(("__dict__", "__weakref__", "__doc__", "__slots__", "__module__", "_abc_impl", "__abstractmethods__"))
+_HEAP_TYPE = 1 << 9  # of a class made by a `class` statement: Py_TPFLAGS_HEAPTYPE
 
 
-def undo(item: Any) -> Act | None:
-    """The act that gives a container, an array or a random generator back what it holds now."""
-    if isinstance(item, dict):
-        held = items(item)
-        return lambda: refill(item, held)
-    if isinstance(item, list):
-        values = item.copy()
-        return lambda: _refill(item, values, lambda: item.__setitem__(slice(None), values))
-    if isinstance(item, deque):
-        return _undo_collection(item, item.copy(), item.extend)
-    if isinstance(item, set):
-        return _undo_collection(item, item.copy(), item.update)
-    if isinstance(item, torch.Generator):
-        state = item.get_state()
-        return lambda: _set_state(item, state)
-    if isinstance(item, random.Random):
-        numbers = item.getstate()
-        return lambda: item.setstate(numbers)
-    return _undo_numpy(item) if type(item).__module__.startswith("numpy") else None
+def undoer(cls: type) -> Note | None:
+    """What notes the objects of a class."""
+    for kind, note in _NOTES:
+        if issubclass(cls, kind):
+            return note
+    return _undo_numpy if cls.__module__.partition(".")[0] == "numpy" else None
 
 
 def items(item: dict[Any, Any]) -> list[tuple[Any, Any]]:
     """What a dictionary holds, in its order, past methods of the user's."""
     return list(OrderedDict.items(item) if isinstance(item, OrderedDict) else dict.items(item))
+
+
+def elements(item: Any) -> Iterator[Any]:
+    """What a list, tuple, deque or set holds, past methods of the user's."""
+    kind: Any = next(kind for kind in (list, tuple, deque, set, frozenset) if isinstance(item, kind))
+    found: Iterator[Any] = kind.__iter__(item)
+    return found
 
 
 def refill(item: dict[Any, Any], held: list[tuple[Any, Any]]) -> None:
@@ -62,120 +71,243 @@ def refill(item: dict[Any, Any], held: list[tuple[Any, Any]]) -> None:
         kind.update(item, held)
 
 
-def _undo_collection(item: Any, held: Any, fill: Callable[[Any], None]) -> Act:
+def attributes(item: Any) -> dict[str, Any] | None:
+    """The `__dict__` of an object, without asking a `__getattr__` of the user's."""
+    try:
+        found = object.__getattribute__(item, "__dict__")
+    except AttributeError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+# ---------------------------------------------------------------------------------------------------------------- containers
+
+
+def _undo_list(item: list[Any]) -> Act:
+    held = list.copy(item)
+    return lambda: _refill(list.__iter__(item), held, lambda: list.__setitem__(item, slice(None), held))
+
+
+def _undo_deque(item: deque[Any]) -> Act:
+    held = list(deque.__iter__(item))
+
     def put() -> None:
-        item.clear()
-        fill(held)
+        deque.clear(item)
+        deque.extend(item, held)
 
-    return lambda: _refill(item, held, put)
+    return lambda: _refill(deque.__iter__(item), held, put)
 
 
-def _refill(item: Iterable[Any], held: Iterable[Any], put: Act) -> None:
-    """Compared by identity: tensors have no truth value to compare by."""
-    if [id(x) for x in item] != [id(x) for x in held]:
+def _undo_set(item: set[Any]) -> Act:
+    held = list(set.__iter__(item))
+
+    def put() -> None:
+        set.clear(item)
+        set.update(item, held)
+
+    return lambda: _refill(set.__iter__(item), held, put)
+
+
+def _refill(now: Iterable[Any], held: Iterable[Any], put: Act) -> None:
+    if not _same(now, held):
         put()
 
 
-def _set_state(generator: torch.Generator, state: torch.Tensor) -> None:
-    generator.set_state(state)
+def _undo_weak(item: Any) -> Act:
+    """A weak dictionary or set: what it holds stays alive as long as the act."""
+    alive = list(item) if isinstance(item, weakref.WeakSet) else list(item.items())
+    if isinstance(item.data, set):
+        return functools.partial(_call, _undo_set(item.data), alive)
+    held = items(item.data)
+    return functools.partial(_call, lambda: refill(item.data, held), alive)
+
+
+def _call(act: Act, _alive: list[Any]) -> None:
+    act()
+
+
+def _undo_buffer(item: Any) -> Act:
+    held = item[:]
+
+    def act() -> None:
+        if item != held:
+            item[:] = held
+
+    return act
+
+
+def _undo_text(item: Any) -> Act | None:
+    if item.closed:
+        return None
+    held, place = item.getvalue(), item.tell()
+
+    def act() -> None:
+        if not item.closed and (item.getvalue() != held or item.tell() != place):
+            item.seek(0)
+            item.truncate()
+            item.write(held)
+            item.seek(place)
+
+    return act
+
+
+def _undo_logger(item: logging.Logger) -> Act:
+    """What a program sets on a logger; not what its handlers have written."""
+    level, disabled, propagate = item.level, item.disabled, item.propagate
+    lists = [_undo_list(item.handlers), _undo_list(item.filters)]
+
+    def act() -> None:
+        if item.level != level:
+            item.setLevel(level)
+        item.disabled, item.propagate = disabled, propagate
+        for put in lists:
+            put()
+
+    return act
+
+
+def _undo_queue(item: queue.Queue[Any]) -> Act | None:
+    """What was put is taken out again; what is gone comes back only where no other thread can have taken it."""
+    waiting: Any = item.queue  # a list in the queues that sort or end with the last
+    held, unfinished = list(waiting), item.unfinished_tasks
+
+    def act() -> None:
+        now = list(waiting)
+        if threading.active_count() == 1:
+            gone = 0
+        else:
+            gone = next(k for k in range(len(held) + 1) if _same(now[: len(held) - k], held[k:]))
+        if _same(now, held[gone:]):
+            return
+        item.unfinished_tasks = max(unfinished - gone, 0)
+        waiting.clear()
+        waiting.extend(held[gone:])
+
+    return act
+
+
+def _same(now: Iterable[Any], held: Iterable[Any]) -> bool:
+    """Compared by identity: tensors have no truth value to compare by."""
+    return [id(x) for x in now] == [id(x) for x in held]
+
+
+# ---------------------------------------------------------------------------------------------------------------- numbers
+
+
+def _undo_generator(item: Any) -> Act:
+    state = item.get_state()
+    return lambda: item.set_state(state)
+
+
+def _undo_random(item: random.Random) -> Act:
+    numbers = item.getstate()
+    return lambda: item.setstate(numbers)
 
 
 def _undo_numpy(item: Any) -> Act | None:
     numpy = sys.modules["numpy"]
-    if isinstance(item, numpy.ndarray) and item.nbytes <= LARGEST_ARRAY and item.flags.writeable and not item.dtype.hasobject:
+    if isinstance(item, numpy.ndarray) and item.nbytes <= LARGEST_ARRAY and item.flags.writeable:
         held = item.copy()
         return lambda: numpy.copyto(item, held)
-    if isinstance(item, numpy.random.Generator):
-        state = item.bit_generator.state
-        return lambda: setattr(item.bit_generator, "state", state)
+    if isinstance(item, numpy.random.Generator | numpy.random.BitGenerator):
+        bits = getattr(item, "bit_generator", item)
+        state = bits.state
+        return lambda: setattr(bits, "state", state)
     if isinstance(item, numpy.random.RandomState):
         numbers = item.get_state()
         return lambda: item.set_state(numbers)
     return None
 
 
-def slots(item: Any) -> dict[str, Any]:
-    """The filled slots of an object that has some."""
-    found = {}
-    for cls in type(item).__mro__:
-        for name, member in vars(cls).items():
-            if isinstance(member, types.MemberDescriptorType) and hasattr(item, name):
-                found[name] = getattr(item, name)
+_NOTES: tuple[tuple[Any, Note], ...] = (
+    (list, _undo_list),
+    (deque, _undo_deque),
+    (set, _undo_set),
+    (WEAK, _undo_weak),
+    ((bytearray, array.array), _undo_buffer),
+    (torch.Generator, _undo_generator),
+    (random.Random, _undo_random),
+    ((io.StringIO, io.BytesIO), _undo_text),
+    (logging.Logger, _undo_logger),
+    (queue.Queue, _undo_queue),
+)
+
+_ITERATED: tuple[Any, ...] = ([], (), "", b"", range(0), {}, {}.values(), {}.items(), set())
+_COPIED = tuple(type(iter(held)) for held in _ITERATED)
+_COUNT = re.compile(r"count\((.+?)(?:, (.+))?\)")
+
+
+def twin(item: Any) -> Any:
+    """Another iterator over what is left, for a run to advance: counters and the iterators of containers. None: it has none."""
+    if isinstance(item, itertools.count):
+        told = _COUNT.fullmatch(repr(item))
+        with contextlib.suppress(ValueError, SyntaxError):  # a count of other things than numbers
+            return itertools.count(*(ast.literal_eval(part) for part in told.groups() if part)) if told else None
+        return None
+    return copy.copy(item) if isinstance(item, _COPIED) else None
+
+
+# ---------------------------------------------------------------------------------------------------------------- slots and classes
+
+
+def members(cls: type) -> list[tuple[str, Any]]:
+    """The slots that a class and its bases declare."""
+    return [
+        (name, member)
+        for base in cls.__mro__
+        if base.__flags__ & _HEAP_TYPE and "__slots__" in vars(base)
+        for name, member in vars(base).items()
+        if isinstance(member, types.MemberDescriptorType)
+    ]
+
+
+def slots(item: Any, declared: list[tuple[str, Any]]) -> list[tuple[Any, Any]]:
+    """Each declared slot and what an object has in it."""
+    found = []
+    for _, member in declared:
+        try:
+            found.append((member, member.__get__(item)))
+        except AttributeError:
+            found.append((member, MISSING))
     return found
 
 
-def undo_slots(item: Any, held: dict[str, Any]) -> Act:
+def undo_slots(item: Any, held: list[tuple[Any, Any]]) -> Act:
     """The act that fills the slots of an object again."""
-    names = [name for cls in type(item).__mro__ for name, m in vars(cls).items() if isinstance(m, types.MemberDescriptorType)]
 
     def act() -> None:
-        for name in names:
-            _rebind(getattr(item, name, _MISSING), held.get(name, _MISSING), name, _Setter(item))
+        for member, before in held:
+            try:
+                now = member.__get__(item)
+            except AttributeError:
+                now = MISSING
+            if now is before:
+                continue
+            if before is MISSING:
+                member.__delete__(item)
+            else:
+                member.__set__(item, before)
 
     return act
 
 
-def undo_class(cls: type) -> Act:
-    """The act that gives a class its attributes back."""
+def undo_class(cls: type, wanted: Callable[[Any], bool] | None = None) -> Act:
+    """The act that gives a class its attributes back; with `wanted` only those that now have such a value."""
     held = {name: value for name, value in vars(cls).items() if name not in _OWN_NAMES}
 
     def act() -> None:
         for name in {*held, *vars(cls)} - _OWN_NAMES:
-            _rebind(vars(cls).get(name, _MISSING), held.get(name, _MISSING), name, _Setter(cls))
-
-    return act
-
-
-def undo_globals(function: types.FunctionType) -> Act | None:
-    """The act that gives the module the globals back that this function assigns; None if it assigns none."""
-    names = _assigned_globals(function.__code__)
-    if not names:
-        return None
-    scope = function.__globals__
-    held = {name: scope.get(name, _MISSING) for name in names}
-
-    def act() -> None:
-        for name, value in held.items():
-            if value is _MISSING:
-                scope.pop(name, None)
+            now, before = vars(cls).get(name, MISSING), held.get(name, MISSING)
+            if now is before or (wanted is not None and not wanted(now)):
+                continue
+            if before is MISSING:
+                type.__delattr__(cls, name)
             else:
-                scope[name] = value
+                type.__setattr__(cls, name, before)
 
     return act
 
 
-class _Setter:
-    """Sets and deletes attributes, past a `__setattr__` of the user's."""
-
-    def __init__(self, item: Any) -> None:
-        self.item = item
-        self.kind: Any = type if isinstance(item, type) else object
-
-    def set(self, name: str, value: Any) -> None:
-        self.kind.__setattr__(self.item, name, value)
-
-    def delete(self, name: str) -> None:
-        self.kind.__delattr__(self.item, name)
-
-
-def _rebind(now: Any, before: Any, name: str, setter: _Setter) -> None:
-    if now is before:
-        return
-    if before is _MISSING:
-        setter.delete(name)
-    else:
-        setter.set(name, before)
-
-
-_assigned: dict[int, tuple[tuple[str, ...], types.CodeType]] = {}
-
-
-def _assigned_globals(code: types.CodeType) -> tuple[str, ...]:
-    known = _assigned.get(id(code))
-    if known is None:
-        names = [i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")]
-        for constant in code.co_consts:
-            if isinstance(constant, types.CodeType):
-                names += _assigned_globals(constant)
-        known = _assigned[id(code)] = (tuple(dict.fromkeys(names)), code)
-    return known[0]
+def made_by_user(cls: type) -> bool:
+    """Whether a class of module `builtins` is none of Python's: one made by `exec` in a namespace without a name."""
+    return bool(cls.__flags__ & _HEAP_TYPE)

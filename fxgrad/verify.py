@@ -10,6 +10,7 @@ The user's tensors, gradients, buffers and random state are as before when it re
 from __future__ import annotations
 
 import contextlib
+import contextvars
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -164,23 +165,31 @@ def step(module: torch.fx.GraphModule, target: Program, *, dtype: torch.dtype | 
     made = Step()
     originals = input_tensors(target)
     with preserve(module, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs)) as reach:  # noqa: SIM117  the inner ones read what the outer one has found
-        with private_data(reach.tensors.values(), dtype), _default_dtype(dtype), torch.enable_grad():
+        with reach.ctrl_c.waits(), private_data(reach.tensors.values(), dtype), _default_dtype(dtype), torch.enable_grad():
             standins = StandIns(None)
             copies = [standins.make(t) for t in originals]
-            args, kwargs = with_inputs(target, copies)
             torch.manual_seed(SEED)
-            with saved_copies() if keep_saved else contextlib.nullcontext():
-                # `forward`, not a call: when a GraphModule's call raises it prints the generated code
-                out = _call_leniently(module, args, kwargs) if keep_saved else module.forward(*args, **kwargs)
-                leaves, _ = tree.flatten(out)
-                made.outputs = [t.detach().clone() for t in leaves]
-                made.requires_grad = tuple(t.requires_grad for t in leaves)
-                made.type = type(out).__name__
-                loss = _compute_loss(Run(None, target, output=out))  # type: ignore[arg-type]
-                if isinstance(loss, torch.Tensor) and loss.requires_grad:
-                    loss.backward()  # type: ignore[no-untyped-call]
+            reach.ctrl_c.open = True
+            try:
+                contextvars.copy_context().run(_carry_out, made, module, target, copies, keep_saved)
+            finally:
+                reach.ctrl_c.open = False
             _note_state(made, module, copies)
     return made
+
+
+def _carry_out(made: Step, module: torch.fx.GraphModule, target: Program, copies: Sequence[torch.Tensor], keep_saved: bool) -> None:
+    args, kwargs = with_inputs(target, copies)
+    with saved_copies() if keep_saved else contextlib.nullcontext():
+        # `forward`, not a call: when a GraphModule's call raises it prints the generated code
+        out = _call_leniently(module, args, kwargs) if keep_saved else module.forward(*args, **kwargs)
+        leaves, _ = tree.flatten(out)
+        made.outputs = [t.detach().clone() for t in leaves]
+        made.requires_grad = tuple(t.requires_grad for t in leaves)
+        made.type = type(out).__name__
+        loss = _compute_loss(Run(None, target, output=out))  # type: ignore[arg-type]
+        if isinstance(loss, torch.Tensor) and loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
 
 
 def _note_state(made: Step, module: torch.fx.GraphModule, copies: Sequence[torch.Tensor]) -> None:
@@ -260,6 +269,8 @@ def private_data(tensors: Any, dtype: torch.dtype | None) -> Iterator[None]:
 def _restorer(tensor: torch.Tensor) -> Callable[[], None]:
     data, leaf, requires_grad = tensor.data, tensor.is_leaf, tensor.requires_grad
     grad = tensor.grad if leaf else None
+    version = None if tensor.is_inference() else tensor._version
+    hooks = [(name, held, dict(held or {})) for name in _HOOKS for held in (getattr(tensor, name),)] if leaf else []
 
     def restore() -> None:
         if leaf and not tensor.is_leaf:
@@ -270,8 +281,20 @@ def _restorer(tensor: torch.Tensor) -> Callable[[], None]:
         if leaf:
             tensor.requires_grad_(requires_grad)
             tensor.grad = grad
+        for name, held, before in hooks:
+            now = getattr(tensor, name)
+            if now is not None and dict(now) != before:
+                now.clear()
+                now.update(before)
+            if now is not held:
+                setattr(tensor, name, held)
+        if version is not None and tensor._version != version:  # a graph of the user's that waits for its backward compares it
+            torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))
 
     return restore
+
+
+_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 # ---------------------------------------------------------------------------------------------------------------- comparison
