@@ -4,8 +4,9 @@ A recorded graph holds one outcome of every branch. That is no loss where the br
  1. was decided by constants alone (`torch.ones(n).all()`): a call of the same structure decides it in the same way;
  2. records the same graph when it is turned (a warning, a log line);
  3. is a check: turned, the program raises at once. The graph does not check, which its account says.
-Made from a finished run on real values and, for 2 and 3, further runs with one decision turned. Not handled: what the other outcome does to
-Python objects; a graph does not leave that anyway.
+A loop over what data selects (`for i in mask.nonzero()`) is a branch too: where another selection makes other calls, it matters. Made from a
+finished run on real values and further runs with one decision turned, or one selection widened. Not handled: what the other outcome does to
+Python objects, which a graph does not leave anyway; loops over numbers (`range(int(mask.sum()))`), which the graph lists as frozen.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 import torch.fx
 
+from fxgrad.nudges import Nudge
 from fxgrad.observations import RawDecision, Step
 from fxgrad.trace import Run
 
@@ -28,16 +30,17 @@ _COMPUTED = ("op", "entry", "leaf", "escape")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decided:
-    """`deciding`: the first decision that keeps the graph from standing for the program, if one does; `checks`: those that only raise."""
+    """`deciding`: the first decision, or the first selection that is looped over, that keeps the graph from standing for the program, if one
+    does; `checks`: the decisions that only raise."""
 
-    deciding: RawDecision | None = None
+    deciding: RawDecision | Step | None = None
     checks: tuple[RawDecision, ...] = ()
 
 
-def decided(eager: Run, turned: Callable[[tuple[bool, ...]], Run]) -> Decided:
-    """What the decisions of a run mean for its graph. `turned` runs the program with these outcomes for its first decisions."""
+def decided(eager: Run, turned: Callable[[tuple[bool, ...], Nudge | None], Run]) -> Decided:
+    """What the decisions of a run mean for its graph. `turned` runs the program with these outcomes for its first decisions, and disturbed."""
     decisions = eager.recorder.decisions
-    if not decisions:
+    if not decisions and not eager.recorder.selections:
         return Decided()
     changing = values_that_change(eager)
     taken = tuple(d.outcome for d in decisions)
@@ -46,12 +49,37 @@ def decided(eager: Run, turned: Callable[[tuple[bool, ...]], Run]) -> Decided:
         return Decided(decisions[open_ones[0]])
     checks = []
     for index in open_ones:
-        other = turned((*taken[:index], not taken[index]))
+        other = turned((*taken[:index], not taken[index]), None)
         if _raises_at_once(eager, other):
             checks.append(decisions[index])
         elif not same_graph(eager, other):
             return Decided(decisions[index])
-    return Decided(None, tuple(checks))
+    looping = _looped_over(eager, changing, lambda nudge: turned(taken, nudge))
+    return Decided(looping, tuple(checks))
+
+
+def _looped_over(eager: Run, changing: set[int], widened: Callable[[Nudge], Run]) -> Step | None:
+    """The first selection by data without which the program makes other calls; one of each line is tried."""
+    lines: set[Any] = set()
+    expected = _calls(eager)
+    for number, step in enumerate(eager.recorder.selections):
+        line = step.spots[0] if step.spots else None
+        if line in lines or changing.isdisjoint(step.reads):
+            continue
+        lines.add(line)
+        if len(lines) > MOST_TURNS:
+            return None
+        other = widened(Nudge(number, selection=True))
+        found = _calls(other)
+        returned = other.output_structure is not None  # else it stopped at a size that does not fit: what came before is compared
+        if found != (expected if returned else expected[: len(found)]):
+            return step
+    return None
+
+
+def _calls(run: Run) -> list[tuple[str, Any]]:
+    """What a run calls, in order: a loop of more rounds calls more."""
+    return [(node.op, node.target) for node in _forward(run)]
 
 
 def _raises_at_once(eager: Run, other: Run) -> bool:

@@ -20,6 +20,7 @@ import torch.fx
 from fxgrad.codegen import CallingCodeGen
 from fxgrad.decisions import Decided, decided
 from fxgrad.errors import FixError, TraceError
+from fxgrad.nudges import Nudge
 from fxgrad.observations import RawDecision
 from fxgrad.passes.rewrites.ops import sibling
 from fxgrad.passes.rewrites.out_of_place import Rewriting, rewrite
@@ -270,10 +271,10 @@ _NO_DATA = "a fix is verified on real tensors, and the model or its inputs have 
 _GIVE_DATA = "pass a model and inputs that are neither fake nor on the meta device"
 
 
-def _run(target: Program, allow: frozenset[str] | None, forced: Sequence[bool] = ()) -> Run:
+def _run(target: Program, allow: frozenset[str] | None, forced: Sequence[bool] = (), nudge: Nudge | None = None) -> Run:
     try:
         with seeded():
-            return run(target, values="real", allow=allow, forced=forced)
+            return run(target, values="real", allow=allow, forced=forced, nudge=nudge)
     except NeedsValue as need:
         raise FixError(_NO_DATA, site=site_of(need.spots[0]) if need.spots else None, hint=_GIVE_DATA) from need
     except TraceError as error:
@@ -330,11 +331,7 @@ def _standing_for(target: Program, eager: Run, allow: bool) -> _Standing:
         return _Standing(eager, allow, _frozen(eager, found.checks))
     spots = found.deciding.spots
     site = site_of(spots[0]) if spots else None
-    refusal = FixError(
-        "the program takes a branch on the value of a tensor: a graph would hold only one of its paths",
-        site=site,
-        hint="change the line itself, or decide with torch.where",
-    )
+    refusal = _refused_branch(site) if isinstance(found.deciding, RawDecision) else _refused_loop(site)
     try:
         with _exporting():
             exported, allow, _ = _recorded(target)
@@ -347,8 +344,18 @@ def _standing_for(target: Program, eager: Run, allow: bool) -> _Standing:
     return _Standing(exported, allow, (said, *_frozen(exported, found.checks)), refusal)
 
 
+def _refused_branch(site: Site | None) -> FixError:
+    reason = "the program takes a branch on the value of a tensor: a graph would hold only one of its paths"
+    return FixError(reason, site=site, hint="change the line itself, or decide with torch.where")
+
+
+def _refused_loop(site: Site | None) -> FixError:
+    reason = "the program goes round a loop as often as data selects here: a graph would hold only so many rounds"
+    return FixError(reason, site=site, hint="loop over everything, and mask out what is not selected")
+
+
 def _decided(eager: Run, target: Program) -> Decided:
-    return decided(eager, lambda outcomes: _run(target, eager.recorder.allow, forced=outcomes))
+    return decided(eager, lambda outcomes, nudge: _run(target, eager.recorder.allow, forced=outcomes, nudge=nudge))
 
 
 @contextlib.contextmanager

@@ -65,9 +65,9 @@ def mask_shape(name: str, args: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def selecting_all(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The same call with a mask that is true everywhere."""
+    """The same call with a mask that is true everywhere; one that is, all but its last element."""
     if name in _WHOLE_TENSOR:
-        return (torch.ones_like(args[0]), *args[1:])
+        return (_other_mask(args[0]), *args[1:])
     return (args[0], _filled(args[1]), *args[2:])
 
 
@@ -83,7 +83,14 @@ def _mask(name: str, args: tuple[Any, ...]) -> torch.Tensor | None:
 def _filled(part: Any) -> Any:
     if isinstance(part, tuple):
         return tuple(_filled(inner) for inner in part)
-    return torch.ones_like(part) if _is_mask(part) else part
+    return _other_mask(part) if _is_mask(part) else part
+
+
+def _other_mask(mask: torch.Tensor) -> torch.Tensor:
+    made = torch.ones_like(mask)
+    if mask.numel() > 1 and bool((mask != 0).all()):
+        made.view(-1)[-1] = 0
+    return made
 
 
 def _is_mask(part: Any) -> bool:

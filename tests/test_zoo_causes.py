@@ -132,6 +132,57 @@ def test_a_check_that_the_graph_does_without_is_listed() -> None:
     ]
 
 
+class Rounds(nn.Module):
+    """As many rounds as a mask selects: a mixture of experts that goes through those that were hit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def rounds(self, y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        for i in mask.nonzero():
+            y = y + i.sum() * self.layer.bias
+        return y
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self.rounds(self.layer(x), mask)
+
+
+class RoundsBySize(Rounds):
+    def rounds(self, y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        for _ in range(y[mask].shape[0]):
+            y = y + self.layer.bias
+        return y
+
+
+class NoRounds(Rounds):
+    """What is selected is only computed with, and its number only divided by."""
+
+    def rounds(self, y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        chosen = y[mask]
+        return chosen.sum() / chosen.shape[0] + torch.stack([row for row in chosen.sum(0)]).sum()
+
+
+SELECTIONS = [torch.tensor([True, False, True]), torch.tensor([True, True, True])]
+
+
+@pytest.mark.parametrize("mask", SELECTIONS)
+@pytest.mark.parametrize("model", [Rounds, RoundsBySize])
+def test_a_loop_over_what_data_selects_is_refused(model: type[Rounds], mask: torch.Tensor) -> None:
+    with pytest.raises(fxgrad.FxgradError, match="as often as data selects here") as raised:
+        fxgrad.fix(model(), (X, mask))
+    assert raised.value.site is not None
+    assert raised.value.site.line == model.rounds.__code__.co_firstlineno + 1
+
+
+@pytest.mark.parametrize("mask", SELECTIONS)
+def test_computing_with_a_selection_is_no_loop(mask: torch.Tensor) -> None:
+    model = NoRounds()
+    fixed = fxgrad.fix(model, (X, mask))
+    for other in SELECTIONS:
+        assert torch.equal(fixed.module(X, other), model(X, other))
+
+
 class Shortcut(nn.Module):
     """A mask is skipped where it masks nothing, but not while the program is exported: what transformers does with `attention_mask`."""
 

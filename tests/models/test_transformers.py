@@ -111,7 +111,7 @@ MODELS: dict[str, tuple[Callable[[], torch.nn.Module], dict[str, Any], int, bool
         ),
         TEXT,
         0,
-        False,
+        True,
     ),
     "mamba": (
         _build("MambaForCausalLM", "MambaConfig", vocab_size=99, hidden_size=32, num_hidden_layers=2, state_size=4),
@@ -190,7 +190,10 @@ def test_a_faulty_fake_kernel_asks_for_values(caplog: pytest.LogCaptureFixture) 
     from fxgrad.recorder import NeedsValue
     from fxgrad.trace import program, run
 
-    build, inputs, _, _ = MODELS["mixtral-grouped"]
+    def experts(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return torch._grouped_mm(x, weight, offs=torch.tensor([2, 4], dtype=torch.int32))  # in a dtype that its fake kernel does not take
+
+    inputs = (torch.ones(4, 8, dtype=torch.float64), torch.ones(2, 8, 8, dtype=torch.float64))
     with pytest.raises(NeedsValue, match="grouped_mm"):
-        run(program(build(), inputs, None), values="fake")
+        run(program(experts, inputs, None), values="fake")
     assert caplog.records == []
