@@ -50,7 +50,7 @@ MAMBA = {
 }  # fmt: skip
 ABSENT = {
     "vocab_size": 128, "pad_token_id": 0, "decoder_start_token_id": 1, "num_key_value_heads": 2, "dropout": 0.0, "default_language": "en_XX",
-    "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1,
+    "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "prediction_length": 4,
 }  # fmt: skip
 LEVELS = (
     {**DEPTHS, **WIDTHS, **HEADS, **PICTURES},
@@ -62,7 +62,7 @@ LEVELS = (
     {**DEPTHS, **EXPERTS, "num_hidden_layers": 6},
 )  # fmt: skip
 OFFLINE = ("states", "actions", "rewards", "returns_to_go", "timesteps")  # what a model of decisions learns from
-LARGEST = 20_000_000  # parameters; the last levels leave the widths as they are published
+LARGEST = 45_000_000  # parameters; the last levels leave the widths as they are published
 _MAPPINGS = (
     "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_MASKED_LM_MAPPING_NAMES", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
     "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES", "MODEL_MAPPING_NAMES",
@@ -90,6 +90,8 @@ def _builder(transformers: Any, configs: Any, kind: str, name: str, mapping: str
         for level in range(len(LEVELS)):
             try:
                 config = shrink(configs[kind](), level)
+                if mapping != _MAPPINGS[-1]:  # heads go through the experts one by one, base models compute them together
+                    _one_by_one(config)
                 cls = getattr(transformers, name)
                 if _parameters(cls, config) > LARGEST:
                     raise ValueError(f"more than {LARGEST:,} parameters")
@@ -101,6 +103,12 @@ def _builder(transformers: Any, configs: Any, kind: str, name: str, mapping: str
         raise first
 
     return build
+
+
+def _one_by_one(config: Any) -> None:
+    for part in (config, *(value for value in vars(config).values() if hasattr(value, "to_dict"))):
+        with contextlib.suppress(Exception):
+            part._experts_implementation = "eager"
 
 
 def _model(cls: Any, config: Any) -> Any:
@@ -162,8 +170,6 @@ def shrink(config: Any, level: int = 0, depth: int = 0) -> Any:
         for value in list(vars(config).values()):
             if hasattr(value, "to_dict"):
                 shrink(value, level, depth + 1)
-    with contextlib.suppress(Exception):
-        config._experts_implementation = "eager"
     return config
 
 
@@ -243,6 +249,7 @@ def _variants() -> tuple[Vary, ...]:
         lambda inputs, model, error: _features(inputs, model, last=False),
         lambda inputs, model, error: _features(inputs, model, last=True),
         lambda inputs, model, error: _pictures(inputs, 64),
+        _frames,
         lambda inputs, model, error: _pictures(inputs, 224),
         _asked_for,
         lambda inputs, model, error: _asked_for(_without_pictures(inputs) or {}, model, error),
@@ -299,6 +306,14 @@ def _pictures(inputs: dict[str, Any], size: int) -> dict[str, Any] | None:
     if "pixel_values" not in inputs:
         return None
     return {**inputs, "pixel_values": torch.randn(2, inputs["pixel_values"].shape[1], size, size)}
+
+
+def _frames(inputs: dict[str, Any], model: Any, error: Exception | None) -> dict[str, Any] | None:
+    """A film instead of a picture."""
+    if "pixel_values" not in inputs or "unpack" not in str(error):
+        return None
+    count = next((n for name in ("num_frames", "frames_per_clip") if isinstance(n := _read(model.config, name), int)), 4)
+    return {**inputs, "pixel_values": torch.randn(2, count, *inputs["pixel_values"].shape[1:])}
 
 
 def _without_pictures(inputs: dict[str, Any]) -> dict[str, Any] | None:

@@ -27,7 +27,7 @@ import torch
 from tests.zoo.families import FAMILIES
 from tests.zoo.judge import Outcome, judge
 
-MEMORY = 9 * 2**30  # bytes of address space
+MEMORY = 14 * 2**30  # bytes of address space
 
 
 @cache
