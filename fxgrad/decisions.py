@@ -50,7 +50,7 @@ def decided(eager: Run, turned: Callable[[tuple[bool, ...], Nudge | None], Run])
     checks = []
     for index in open_ones:
         other = turned((*taken[:index], not taken[index]), None)
-        if _raises_at_once(eager, other):
+        if _raises_at_once(eager, other, decisions[index]):
             checks.append(decisions[index])
         elif not same_graph(eager, other):
             return Decided(decisions[index])
@@ -82,11 +82,20 @@ def _calls(run: Run) -> list[tuple[str, Any]]:
     return [(node.op, node.target) for node in _forward(run)]
 
 
-def _raises_at_once(eager: Run, other: Run) -> bool:
-    """Whether the program raises by itself, not in an operator, and has recorded nothing that the first run has not."""
+def _raises_at_once(eager: Run, other: Run, decision: RawDecision) -> bool:
+    """Whether the program raises by itself, not in an operator, and has recorded nothing that the first run has not: or only what a
+    `raise` or `assert` of the deciding function puts into its message."""
     if other.error is None or other.error.phase != "forward" or other.recorder.current is not None:
         return False
-    return _same_nodes(eager, _forward(eager)[: len(_forward(other))], other, _forward(other))
+    first, second = _forward(eager), _forward(other)
+    same = _Same(eager, first, other, second)
+    shared = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if not same.node(a, b)), min(len(first), len(second)))
+    told = set(second[shared:])
+    if not told:
+        return True
+    deciding = decision.spots[0][0] if decision.spots else None
+    steps = [step for step in other.recorder.steps if step.node in told]
+    return other.raised_in is deciding is not None and all(step.spots and step.spots[0][0] is deciding for step in steps)
 
 
 def values_that_change(run: Run) -> set[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import dis
 import functools
 import inspect
 import threading
@@ -49,6 +50,7 @@ class Run:
     loss_requires_grad: bool = False
     error: Raised | None = None
     refusal: InputError | None = None
+    raised_in: CodeType | None = None  # whose `raise` or `assert` ended the run, where one did
     gradients: dict[str, str] = field(default_factory=dict)
     returns: dict[str, Site] = field(default_factory=dict)
     output: Any = None
@@ -291,6 +293,7 @@ def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradie
         _refuse_captured_whole(error)
         result.refusal = error if isinstance(error, InputError) else None  # others' frames hold the loss, and with it all of the graph
         result.error = _raised(error, recorder)
+        result.raised_in = _raising_code(error)
     finally:
         result.returns.update(_returns(recorder))
         recorder.frames.clear()
@@ -528,6 +531,19 @@ def _raised(error: Exception, recorder: Recorder) -> Raised:
     phase: Phase = recorder.phase
     node = current.node.name if current is not None else None
     return Raised(phase, type(error).__name__, str(error), site, stack, node)
+
+
+_RAISE = dis.opmap["RAISE_VARARGS"]
+
+
+def _raising_code(error: BaseException) -> CodeType | None:
+    innermost = error.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    if innermost is None:
+        return None
+    code = innermost.tb_frame.f_code
+    return code if code.co_code[innermost.tb_lasti] == _RAISE else None
 
 
 @contextlib.contextmanager

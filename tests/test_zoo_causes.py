@@ -120,7 +120,29 @@ class Checks(nn.Module):
         return self.layer(x)
 
 
-@pytest.mark.parametrize("model", [Warns, SkipsMask, Checks])
+class ChecksAndTells(Checks):
+    """One whose message reads the data again."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert x.max() <= 5, f"expected at most 5, got {x.max()}"
+        return self.layer(x)
+
+
+class Recovers(Checks):
+    """It takes another way, which ends in an error that nobody raised on purpose."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.max() > 5:
+            return [self.layer(x)][int(x.max())]
+        return self.layer(x)
+
+
+def test_an_error_on_the_other_way_is_no_check() -> None:
+    with pytest.raises(fxgrad.FxgradError, match="takes a branch on the value of a tensor"):
+        fxgrad.fix(Recovers(), (X,))
+
+
+@pytest.mark.parametrize("model", [Warns, SkipsMask, Checks, ChecksAndTells])
 def test_branch_on_data_that_a_graph_can_do_without(model: type[nn.Module]) -> None:
     assert_good(lambda: (model(), (X,)))
 
