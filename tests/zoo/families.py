@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tests.zoo import configured, diffusion, others, vision
+from tests.zoo import configured, diffusion, graphs, others, vision
 
 Built = tuple[nn.Module, Any]
 Entry = tuple[str, Callable[[], Built]]
@@ -41,46 +41,6 @@ def _module_info_builder(info: Any, training: bool) -> Callable[[], Built]:
         from fxgrad import Inputs
 
         return model, Inputs(tuple(sample.forward_input.args), dict(sample.forward_input.kwargs))
-
-    return build
-
-
-def geometric() -> Iterator[Entry]:
-    """PyTorch Geometric: convolutions that take (in, out) channels and a graph, and the ready-made models."""
-    try:
-        pyg = importlib.import_module("torch_geometric.nn")
-    except ImportError:
-        return
-    edge = torch.tensor([[0, 1, 1, 2, 3, 0], [1, 0, 2, 1, 0, 3]])
-    for name in sorted(dir(pyg.conv)):
-        cls = getattr(pyg.conv, name)
-        if inspect.isclass(cls) and name.endswith("Conv"):
-            yield f"pyg/{name}", _conv_builder(cls, edge)
-    for name in ("GCN", "GraphSAGE", "GIN", "GAT", "PNA", "EdgeCNN", "MLP", "DeepGraphInfomax", "LightGCN"):
-        cls = getattr(pyg, name, None)
-        if cls is not None:
-            yield f"pyg/{name}", _pyg_model_builder(name, cls, edge)
-
-
-def _conv_builder(cls: Any, edge: torch.Tensor) -> Callable[[], Built]:
-    def build() -> Built:
-        torch.manual_seed(0)
-        required = [p for p in inspect.signature(cls).parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-        given: dict[str, Any] = {}
-        for parameter in required:
-            given[parameter.name] = {"nn": nn.Linear(8, 8), "K": 2, "dim": 1, "kernel_size": 2, "num_relations": 3}.get(parameter.name, 8)
-        return cls(**given), (torch.randn(4, 8), edge)
-
-    return build
-
-
-def _pyg_model_builder(name: str, cls: Any, edge: torch.Tensor) -> Callable[[], Built]:
-    def build() -> Built:
-        torch.manual_seed(0)
-        if name == "MLP":
-            return cls([8, 16, 4]), (torch.randn(4, 8),)
-        extra = {"aggregators": ["mean", "max"], "scalers": ["identity"], "deg": torch.tensor([0, 2, 2])} if name == "PNA" else {}
-        return cls(8, 16, 2, 4, **extra), (torch.randn(4, 8), edge)
 
     return build
 
@@ -135,6 +95,6 @@ def _x_builder(package: Any, switch: str) -> Callable[[], Built]:
 
 
 FAMILIES: tuple[Callable[[], Iterator[Entry]], ...] = (
-    module_db, geometric, vit_pytorch, x_transformers, vision.monai, diffusion.diffusers, vision.torchvision, vision.timm, vision.segmentation,
+    module_db, graphs.geometric, vit_pytorch, x_transformers, vision.monai, diffusion.diffusers, vision.torchvision, vision.timm, vision.segmentation,
     *others.FAMILIES, configured.transformers_models,
 )  # fmt: skip

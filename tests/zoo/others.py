@@ -17,7 +17,7 @@ from tests.zoo.vision import have, images, seeded, torchvision_models
 Entry = tuple[str, Callable[[], Any]]
 
 
-def _module(name: str) -> Any:
+def module(name: str) -> Any:
     torchvision_models()  # several import it
     if name.startswith("speechbrain"):
         with _without_torchaudio():
@@ -38,11 +38,11 @@ def _without_torchaudio() -> Iterator[None]:
         del sys.modules["torchaudio"]  # others ask whether it is there
 
 
-def _entries(package: str, table: dict[str, Callable[[Any], Any]], prefix: str) -> Iterator[Entry]:
+def entries(package: str, table: dict[str, Callable[[Any], Any]], prefix: str) -> Iterator[Entry]:
     """`table`: by name, from the imported package to model and inputs."""
     if have(package.split(".")[0]):
         for name, build in table.items():
-            yield f"{prefix}/{name}", seeded(lambda build=build: build(_module(package)))  # type: ignore[misc]  # mypy does not type defaults of lambdas
+            yield f"{prefix}/{name}", seeded(lambda build=build: build(module(package)))  # type: ignore[misc]  # mypy does not type defaults of lambdas
 
 
 def attention() -> Iterator[Entry]:
@@ -57,27 +57,27 @@ def attention() -> Iterator[Entry]:
         "cross_dim_head": 8,
         "latent_dim_head": 8,
     }
-    yield from _entries("perceiver_pytorch", {
+    yield from entries("perceiver_pytorch", {
         "Perceiver": lambda p: (p.Perceiver(input_channels=3, input_axis=2, num_freq_bands=2, max_freq=4.0, num_classes=5, **perceiver),
                                 (torch.randn(2, 8, 8, 3),)),
         "PerceiverIO": lambda p: (p.PerceiverIO(dim=32, queries_dim=16, logits_dim=4, **perceiver), {"data": rows, "queries": torch.randn(5, 16)}),
         "PerceiverLM": lambda p: (p.PerceiverLM(num_tokens=32, dim=16, max_seq_len=16, **perceiver),
                                   (tokens,)),
     }, "perceiver")  # fmt: skip
-    yield from _entries("performer_pytorch", {
+    yield from entries("performer_pytorch", {
         "Performer": lambda p: (p.Performer(dim=32, depth=2, heads=2, dim_head=16), (rows,)),
         "Performer, causal": lambda p: (p.PerformerLM(num_tokens=32, max_seq_len=16, dim=32, depth=2, heads=2, dim_head=16), (tokens,)),
         "Performer, reversible": lambda p: (p.PerformerLM(num_tokens=32, max_seq_len=16, dim=32, depth=2, heads=2, dim_head=16, reversible=True), (tokens,)),
     }, "performer")  # fmt: skip
-    yield from _entries("local_attention", {
+    yield from entries("local_attention", {
         "LocalTransformer": lambda p: (p.transformer.LocalTransformer(num_tokens=32, dim=32, depth=2, max_seq_len=16, heads=2, dim_head=16,
                                        local_attn_window_size=8, causal=True), (tokens,)),
         "LocalMHA": lambda p: (p.LocalMHA(dim=32, window_size=8, heads=2, dim_head=16), (rows,)),
     }, "local_attention")  # fmt: skip
-    yield from _entries("rotary_embedding_torch", {
+    yield from entries("rotary_embedding_torch", {
         "RotaryEmbedding": lambda p: (_Rotary(p.RotaryEmbedding(dim=8, learned_freq=True)), (torch.randn(2, 2, 6, 16),)),
     }, "rotary")  # fmt: skip
-    yield from _entries("egnn_pytorch", {
+    yield from entries("egnn_pytorch", {
         "EGNN": lambda p: (p.EGNN(dim=16, norm_coors=True), (torch.randn(1, 8, 16), torch.randn(1, 8, 3))),
         "EGNN, nearest": lambda p: (p.EGNN(dim=16, num_nearest_neighbors=3, edge_dim=4), (torch.randn(1, 8, 16), torch.randn(1, 8, 3), torch.randn(1, 8, 8, 4))),
         "EGNN_Network": lambda p: (p.EGNN_Network(num_tokens=16, num_positions=16, dim=16, depth=2, num_nearest_neighbors=3),
@@ -88,11 +88,11 @@ def attention() -> Iterator[Entry]:
     clip = {"dim_text": 32, "dim_image": 32, "dim_latent": 32, "num_text_tokens": 64, "text_enc_depth": 1, "text_seq_len": 16, "text_heads": 2,
             "visual_enc_depth": 1, "visual_image_size": 32, "visual_patch_size": 16, "visual_heads": 2}  # fmt: skip
     pair = {"text": torch.randint(1, 64, (2, 16)), "image": torch.randn(2, 3, 32, 32), "return_loss": True}
-    yield from _entries("x_clip", {
+    yield from entries("x_clip", {
         "CLIP": lambda p: (p.CLIP(**clip, visual_patch_dropout=0.5), pair),
         "CLIP, filip": lambda p: (p.CLIP(**clip, use_all_token_embeds=True, decoupled_contrastive_learning=True), pair),
     }, "x_clip")  # fmt: skip
-    yield from _entries("vector_quantize_pytorch", {
+    yield from entries("vector_quantize_pytorch", {
         "VectorQuantize": lambda p: (p.VectorQuantize(dim=32, codebook_size=16), (rows,)),
         "VectorQuantize, learnable": lambda p: (p.VectorQuantize(dim=32, codebook_size=16, learnable_codebook=True, ema_update=False, codebook_dim=8), (rows,)),
         "VectorQuantize, kmeans": lambda p: (p.VectorQuantize(dim=32, codebook_size=8, kmeans_init=True, threshold_ema_dead_code=2), (rows,)),
@@ -106,13 +106,13 @@ def attention() -> Iterator[Entry]:
         "LatentQuantize": lambda p: (p.LatentQuantize(levels=[4, 4], dim=16), (torch.randn(2, 16, 4, 4),)),
         "RandomProjectionQuantizer": lambda p: (nn.Sequential(nn.Linear(32, 32), p.GroupedResidualVQ(dim=32, num_quantizers=2, groups=2, codebook_size=8)), (rows,)),
     }, "vector_quantize")  # fmt: skip
-    yield from _entries("denoising_diffusion_pytorch", {
+    yield from entries("denoising_diffusion_pytorch", {
         "Unet": lambda p: (p.Unet(8, dim_mults=(1, 2)), (*images(16), torch.tensor([3, 5]))),
         "GaussianDiffusion": lambda p: (p.GaussianDiffusion(p.Unet(8, dim_mults=(1, 2)), image_size=16, timesteps=10), (torch.rand(2, 3, 16, 16),)),
         "Unet1D": lambda p: (p.Unet1D(8, dim_mults=(1, 2), channels=4), (torch.randn(2, 4, 16), torch.tensor([3, 5]))),
         "GaussianDiffusion1D": lambda p: (p.GaussianDiffusion1D(p.Unet1D(8, dim_mults=(1, 2), channels=4), seq_length=16, timesteps=10),
                                           (torch.rand(2, 4, 16),)),
-        "ElucidatedDiffusion": lambda p: (_module("denoising_diffusion_pytorch.elucidated_diffusion").ElucidatedDiffusion(
+        "ElucidatedDiffusion": lambda p: (module("denoising_diffusion_pytorch.elucidated_diffusion").ElucidatedDiffusion(
             p.Unet(8, dim_mults=(1, 2), learned_sinusoidal_cond=True), image_size=16), (torch.rand(2, 3, 16, 16),)),
     }, "denoising_diffusion")  # fmt: skip
 
@@ -129,18 +129,18 @@ class _Rotary(nn.Module):
 
 def science() -> Iterator[Entry]:
     """Equivariant networks, neural operators, Kolmogorov-Arnold networks, Gaussian processes, probabilistic programs."""
-    yield from _entries("e3nn.o3", {
+    yield from entries("e3nn.o3", {
         "Linear": lambda p: (p.Linear("4x0e+2x1o", "3x0e+2x1o"), (torch.randn(5, 10),)),
         "FullyConnectedTensorProduct": lambda p: (p.FullyConnectedTensorProduct("4x0e+2x1o", "1x0e+1x1o", "4x0e+2x1o"),
                                                   (torch.randn(5, 10), torch.randn(5, 4))),
         "FullTensorProduct": lambda p: (_Second(p.Linear("2x0e+1x1o", "2x0e+1x1o"), p.FullTensorProduct("2x0e+1x1o", "1x1o")),
                                         (torch.randn(5, 5), torch.randn(5, 3))),
-        "Gate": lambda p: (nn.Sequential(p.Linear("4x0e+2x1o", "6x0e+2x1o"), _module("e3nn.nn").Gate("4x0e", [torch.tanh], "2x0e", [torch.sigmoid], "2x1o")),
+        "Gate": lambda p: (nn.Sequential(p.Linear("4x0e+2x1o", "6x0e+2x1o"), module("e3nn.nn").Gate("4x0e", [torch.tanh], "2x0e", [torch.sigmoid], "2x1o")),
                            (torch.randn(5, 10),)),
-        "FullyConnectedNet": lambda p: (_module("e3nn.nn").FullyConnectedNet([4, 16, 8], torch.relu), (torch.randn(5, 4),)),
-        "BatchNorm": lambda p: (_module("e3nn.nn").BatchNorm("4x0e+2x1o"), (torch.randn(5, 10),)),
+        "FullyConnectedNet": lambda p: (module("e3nn.nn").FullyConnectedNet([4, 16, 8], torch.relu), (torch.randn(5, 4),)),
+        "BatchNorm": lambda p: (module("e3nn.nn").BatchNorm("4x0e+2x1o"), (torch.randn(5, 10),)),
     }, "e3nn")  # fmt: skip
-    yield from _entries("neuralop.models", {
+    yield from entries("neuralop.models", {
         "FNO": lambda p: (p.FNO(n_modes=(4, 4), in_channels=1, out_channels=1, hidden_channels=8), (torch.randn(2, 1, 16, 16),)),
         "TFNO": lambda p: (p.TFNO(n_modes=(4, 4), in_channels=1, out_channels=1, hidden_channels=8, factorization="tucker", rank=0.5), (torch.randn(2, 1, 16, 16),)),
         "FNO, 1d": lambda p: (p.FNO(n_modes=(4,), in_channels=1, out_channels=1, hidden_channels=8), (torch.randn(2, 1, 16),)),
@@ -149,22 +149,22 @@ def science() -> Iterator[Entry]:
         "UQNO": lambda p: (p.FNO(n_modes=(4, 4), in_channels=1, out_channels=1, hidden_channels=8, factorization="cp", implementation="reconstructed"),
                            (torch.randn(2, 1, 16, 16),)),
     }, "neuralop")  # fmt: skip
-    yield from _entries("kan", {
+    yield from entries("kan", {
         "KAN": lambda p: (p.KAN(width=[2, 3, 1], grid=3, k=3, seed=0, auto_save=False, save_act=False), (torch.rand(8, 2),)),
     }, "kan")  # fmt: skip
-    yield from _entries("gpytorch", {
+    yield from entries("gpytorch", {
         "ExactGP": _exact_gp,
         "ApproximateGP": _approximate_gp,
         "RBFKernel": lambda p: (_Kernel(p.kernels.ScaleKernel(p.kernels.RBFKernel(ard_num_dims=3))), (torch.randn(6, 3),)),
         "MaternKernel": lambda p: (_Kernel(p.kernels.ScaleKernel(p.kernels.MaternKernel())), (torch.randn(6, 3),)),
         "SpectralMixtureKernel": lambda p: (_Kernel(p.kernels.SpectralMixtureKernel(num_mixtures=2, ard_num_dims=3)), (torch.randn(6, 3),)),
     }, "gpytorch")  # fmt: skip
-    yield from _entries("pyro.nn", {
+    yield from entries("pyro.nn", {
         "AutoRegressiveNN": lambda p: (p.AutoRegressiveNN(6, [8, 8]), (torch.randn(4, 6),)),
         "ConditionalAutoRegressiveNN": lambda p: (p.ConditionalAutoRegressiveNN(6, 2, [8]), (torch.randn(4, 6), torch.randn(4, 2))),
         "DenseNN": lambda p: (p.DenseNN(6, [8], [2, 2]), (torch.randn(4, 6),)),
     }, "pyro")  # fmt: skip
-    yield from _entries("pyro.distributions.transforms", {
+    yield from entries("pyro.distributions.transforms", {
         name: lambda p, make=make: (_Flow(make(p)), (torch.randn(4, 6),)) for name, make in {
             "affine_coupling": lambda p: p.affine_coupling(6, [8]), "planar": lambda p: p.planar(6), "radial": lambda p: p.radial(6),
             "spline_coupling": lambda p: p.spline_coupling(6, 3, [8]), "householder": lambda p: p.householder(6),
@@ -172,7 +172,7 @@ def science() -> Iterator[Entry]:
             "neural_autoregressive": lambda p: p.neural_autoregressive(6, [8]), "polynomial": lambda p: p.polynomial(6, [8]),
         }.items()
     }, "pyro")  # fmt: skip
-    yield from _entries("torchdiffeq", {
+    yield from entries("torchdiffeq", {
         "odeint": lambda p: (_Ode(p.odeint), (torch.randn(4, 6),)),
         "odeint, rk4": lambda p: (_Ode(p.odeint, method="rk4"), (torch.randn(4, 6),)),
         "odeint_adjoint": lambda p: (_Ode(p.odeint_adjoint, method="rk4"), (torch.randn(4, 6),)),
@@ -328,7 +328,7 @@ def speech() -> Iterator[Entry]:
         ("dual_path", "SBTransformerBlock", lambda p: (p.SBTransformerBlock(1, 24, 2, 16), (sound,))),
         ("MetricGAN", "EnhancementGenerator", lambda p: (p.EnhancementGenerator(), (torch.rand(2, 10, 257), torch.ones(2)))),
     ):  # fmt: skip
-        yield from _entries(lobes + module, {name: build}, "speechbrain")
+        yield from entries(lobes + module, {name: build}, "speechbrain")
 
 
 def contrastive() -> Iterator[Entry]:
@@ -338,7 +338,7 @@ def contrastive() -> Iterator[Entry]:
         {"context_length": 16, "vocab_size": 64, "width": 32, "heads": 2, "layers": 2},
     )
     pair = (torch.randn(2, 3, 32, 32), torch.randint(1, 64, (2, 16)))
-    yield from _entries("open_clip", {
+    yield from entries("open_clip", {
         "CLIP": lambda p: (p.CLIP(32, vision, text), pair),
         "CLIP, resnet": lambda p: (p.CLIP(32, {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16}, text), pair),
         "CoCa": lambda p: (p.CoCa(32, {"context_length": 16, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1},
@@ -352,13 +352,13 @@ def contrastive() -> Iterator[Entry]:
         name: lambda p, name=name: (getattr(p, name)(32, 16, 8, **({"batch_norm": True} if name == "DINOProjectionHead" else {})), (rows,))
         for name in heads
     }
-    yield from _entries("lightly.models.modules.heads", table, "lightly")
+    yield from entries("lightly.models.modules.heads", table, "lightly")
     losses: dict[str, Callable[[Any], Any]] = {
         name: lambda p, name=name: (_Pair(getattr(p, name)()), (rows, rows + 0.1))
         for name in ("NTXentLoss", "BarlowTwinsLoss", "VICRegLoss", "DCLLoss", "NegativeCosineSimilarity")
     }
-    yield from _entries("lightly.loss", losses, "lightly")
-    yield from _entries("kornia.feature", {
+    yield from entries("lightly.loss", losses, "lightly")
+    yield from entries("kornia.feature", {
         "HardNet": lambda p: (p.HardNet(pretrained=False), (torch.randn(2, 1, 32, 32),)),
         "SOSNet": lambda p: (p.SOSNet(pretrained=False), (torch.randn(2, 1, 32, 32),)),
         "HyNet": lambda p: (p.HyNet(pretrained=False), (torch.randn(2, 1, 32, 32),)),
@@ -367,10 +367,10 @@ def contrastive() -> Iterator[Entry]:
         "DISK": lambda p: (_Features(p.DISK()), (torch.randn(1, 3, 32, 32),)),
         "KeyNet": lambda p: (p.KeyNet(pretrained=False), (torch.randn(1, 1, 32, 32),)),
     }, "kornia")  # fmt: skip
-    yield from _entries("kornia.models", {
-        "VisionTransformer": lambda p: (_module("kornia.models.vit").VisionTransformer(image_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2), images(32)),
-        "MobileViT": lambda p: (_module("kornia.models.vit_mobile").MobileViT(mode="xxs"), images(256, 1)),
-        "TinyViT": lambda p: (_module("kornia.models.tiny_vit").TinyViT.from_config("5m", img_size=64), images(64)),
+    yield from entries("kornia.models", {
+        "VisionTransformer": lambda p: (module("kornia.models.vit").VisionTransformer(image_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2), images(32)),
+        "MobileViT": lambda p: (module("kornia.models.vit_mobile").MobileViT(mode="xxs"), images(256, 1)),
+        "TinyViT": lambda p: (module("kornia.models.tiny_vit").TinyViT.from_config("5m", img_size=64), images(64)),
     }, "kornia")  # fmt: skip
 
 
