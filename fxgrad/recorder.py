@@ -16,7 +16,7 @@ import operator
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from types import CodeType, FrameType, FunctionType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ from fxgrad.nudges import Nudge, mask_shape, selecting_all, selects, selects_not
 from fxgrad.observations import NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step, copied, version_of
 from fxgrad.progress import EVERY, begin_run
 from fxgrad.records import Phase
+from fxgrad.scopes import FUNCTIONS, held_tensors
 from fxgrad.sites import Anchor, Spot, site_of, user_frames, user_spots
 from fxgrad.standins import StandIns, is_fake
 from fxgrad.symbols import Origin, SymbolicFloat, SymbolicInt
@@ -286,7 +287,7 @@ class Recorder(TorchFunctionMode):
             return slice(start[0], stop[0], step[0]), slice(start[1], stop[1], step[1])
         if isinstance(item, range):
             return item, tuple(item)
-        if isinstance(item, FunctionType):
+        if isinstance(item, FUNCTIONS):
             return item, self._function(item)
         return item, self.object_node(item)
 
@@ -311,9 +312,9 @@ class Recorder(TorchFunctionMode):
             self._keep.append(item)
         return self._insert_attribute(name)
 
-    def _function(self, function: FunctionType) -> torch.fx.Node:
-        """A function handed to torch (a tensor hook): the tensors of this run that it closes over become arguments."""
-        held = {id(t): t for cell in function.__closure__ or () for t in _cell_tensors(cell) if id(t) in self.slots}
+    def _function(self, function: Callable[..., Any]) -> torch.fx.Node:
+        """A function handed to torch (a tensor hook) or to an `autograd.Function`: the tensors of this run that it holds become arguments."""
+        held = {id(t): t for t in held_tensors(function) if id(t) in self.slots}
         inner = {key: (t, self.slots[key]) for key, t in held.items() if self.slots[key].node.op != "get_attr"}
         if not inner:
             return self.object_node(function)
@@ -569,19 +570,6 @@ def _parts(out: Any) -> Iterator[tuple[Callable[..., Any], Any, Any]]:
         yield from ((operator.getitem, key, item) for key, item in out.items())
     elif hasattr(out, "__dataclass_fields__"):
         yield from ((getattr, key, getattr(out, key, None)) for key in out.__dataclass_fields__)
-
-
-def _cell_tensors(cell: Any) -> Iterator[torch.Tensor]:
-    try:
-        content = cell.cell_contents
-    except ValueError:  # not filled yet
-        return
-    if isinstance(content, torch.Tensor):
-        yield content
-    elif isinstance(content, tuple | list):
-        yield from (item for item in content if isinstance(item, torch.Tensor))
-    elif isinstance(content, dict):
-        yield from (item for item in content.values() if isinstance(item, torch.Tensor))
 
 
 def _named_tensors(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

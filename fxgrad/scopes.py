@@ -26,7 +26,7 @@ from fxgrad.undo import MISSING, Act, items, made_by_user, refill, undo_class, u
 # Too large to be gone through at every run, and without state of their own that a forward leaves behind, memoised results aside.
 _LIBRARIES = frozenset(("torch", "builtins", "transformers", "numpy", *sys.stdlib_module_names))
 _CONTAINERS = (list, dict, set, deque)
-_FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial, Memoised)
+FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial, Memoised)
 _PLAIN = frozenset((str, bytes, int, float, complex, bool, type(None), types.BuiltinFunctionType, torch.dtype, torch.device))
 
 Named = tuple[str, Any]
@@ -109,7 +109,7 @@ class Scopes:
             elif not _of_a_library(value.__module__) and value not in self._classes:
                 self._classes[value] = []
                 self._acts.append(undo_class(value, of_a_run))
-        elif isinstance(value, _FUNCTIONS):
+        elif isinstance(value, FUNCTIONS):
             if follow and not _of_a_library(getattr(value, "__module__", None)):
                 yield name, value
         elif own or holds_tensors(value) or (isinstance(value, _CONTAINERS) and not value):
@@ -255,6 +255,31 @@ def _loaded(scope: dict[str, Any], level: int, name: str) -> Iterator[types.Modu
     for loaded in (sys.modules.get(full), sys.modules.get(full.partition(".")[0])):
         if isinstance(loaded, types.ModuleType):
             yield loaded
+
+
+def held_tensors(function: Any) -> Iterator[torch.Tensor]:
+    """The tensors that a function takes along: in the variables around it, its defaults, what it is bound to or was partially given.
+
+    Containers and functions among these are gone into, other objects and modules are not.
+    """
+    waiting, seen = deque([function]), set()
+    while waiting:
+        item = waiting.popleft()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, torch.Tensor):
+            yield item
+        elif isinstance(item, types.FunctionType):
+            waiting += (*map(_content, item.__closure__ or ()), *(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values())
+        elif isinstance(item, types.MethodType):
+            waiting += (item.__func__, *getattr(item.__self__, "__dict__", {}).values())
+        elif isinstance(item, functools.partial):
+            waiting += (item.func, *item.args, *item.keywords.values())
+        elif isinstance(item, list | tuple):
+            waiting += item
+        elif isinstance(item, dict):
+            waiting += item.values()
 
 
 def holds_tensors(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -351,3 +352,52 @@ def test_the_optimizer_of_a_lazy_model_holds_what_the_model_holds() -> None:
     optimizer.add_param_group({"params": list(model.layers.parameters())})
     codes = {f.code for f in fxgrad.analyze(model, (X,), optimizer=optimizer).findings}
     assert codes == {"FXG101", "FXG303"}
+
+
+class Quadrature(torch.autograd.Function):
+    """The mean of a function's values; its backward differentiates the function with regard to the tensors it is told of."""
+
+    @staticmethod
+    def forward(ctx: Any, f: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, *phi: torch.Tensor) -> torch.Tensor:
+        ctx.f = f
+        ctx.save_for_backward(x, *phi)
+        return f(x) / 2
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]  # one gradient, one result
+        x, *phi = ctx.saved_tensors
+        with torch.enable_grad():
+            y = ctx.f(x) / 2
+        return None, None, *torch.autograd.grad(y, phi, grad)
+
+
+class Scaled:
+    """A method bound to what holds a tensor of the run."""
+
+    def __init__(self, scale: torch.Tensor) -> None:
+        self.scale = scale
+
+    def f(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.scale.exp()
+
+
+def scaled(scale: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return x * scale.exp()
+
+
+@pytest.mark.parametrize(
+    "take",
+    [lambda s: Scaled(s).f, lambda s: functools.partial(scaled, s), lambda s: (lambda held: lambda x: held[0](x))([Scaled(s).f]), lambda s: lambda x, inner=s: x * inner.exp()],
+    ids=["method", "partial", "variable", "default"],
+)  # fmt: skip
+def test_function_handed_on_together_with_what_it_holds(take: Callable[[torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]) -> None:
+    class Integrates(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scale = self.layer(x)
+            return Quadrature.apply(take(scale), x, scale)
+
+    assert_good(lambda: (Integrates(), (X,)))
