@@ -46,6 +46,8 @@ EFFECTS = _words(
 CAPTURED_WHOLE = _words("cond while_loop scan associative_scan map_impl")
 # Calls back into Python code of the program: the recorder must stay on, quietly, to swap tensors there.
 CALLS_BACK = frozenset(["backward"])
+# Where `autograd.Function.apply` ends, by name at every call: a program may have taken `F.apply` itself long ago (`f = F.apply`).
+FUNCTION_BASE: Any = torch.autograd.Function.__mro__[1]
 
 # The kinds of error by which torch says that a fake tensor has no value.
 VALUE_ERRORS = (

@@ -21,7 +21,7 @@ from torch import nn
 from torch.autograd.variable import VariableMeta
 
 from fxgrad import leaves, lenient, regions, transforms, tree
-from fxgrad.calls import new_leaf, new_leaf_view
+from fxgrad.calls import FUNCTION_BASE, new_leaf, new_leaf_view
 from fxgrad.codegen import call_object, function_apply
 from fxgrad.observations import Slot
 from fxgrad.recorder import Recorder
@@ -40,7 +40,7 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
 
 
 def _interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
-    yield torch.autograd.Function, "apply", classmethod(_apply(recorder))
+    yield FUNCTION_BASE, "apply", classmethod(_apply(recorder))
     yield nn.Parameter, "__new__", staticmethod(_new_parameter(recorder))
     yield VariableMeta, "__call__", _new_variable(recorder)
     yield torch, "from_numpy", _from_numpy(recorder)
@@ -159,19 +159,18 @@ def _note_call(recorder: Recorder, module: nn.Module, path: str, out: Any, spots
 
 
 def _apply(recorder: Recorder) -> Callable[..., Any]:
-    original = torch.autograd.Function.__dict__["apply"].__func__
-
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        if passes(recorder) or torch._C._are_functorch_transforms_active():
-            if recorder.active and recorder.quiet and threading.get_ident() == recorder.thread:
+        original = super(FUNCTION_BASE, cls).apply
+        if passes(recorder):
+            if recorder.active and threading.get_ident() == recorder.thread:
                 args, kwargs = recorder.swap(args), recorder.swap(kwargs)
-            return original(cls, *args, **kwargs)
+            return original(*args, **kwargs)
 
         def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
             return recorder.graph.call_function(function_apply(cls), node_args, node_kwargs)
 
         def run(*sub_args: Any, **sub_kwargs: Any) -> Any:
-            made = original(cls, *sub_args, **sub_kwargs)
+            made = original(*sub_args, **sub_kwargs)
             return made if recorder.allow is None else lenient.own_memory(made, sub_args)
 
         kind: NodeKind = "checkpoint" if cls.__name__ == "CheckpointFunction" else "function"

@@ -13,8 +13,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.fx
 
 from fxgrad.tree import tensors_in
+
+
+class Interpreter(torch.fx.Interpreter):
+    """Runs a graph as its generated code does: every call gets lists and dictionaries of its own, which it may write into."""
+
+    def fetch_args_kwargs_from_env(self, n: torch.fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, kwargs = super().fetch_args_kwargs_from_env(n)
+        return tuple(_own(item) for item in args), {name: _own(item) for name, item in kwargs.items()}
+
+
+def _own(item: Any) -> Any:
+    if type(item) is tuple:
+        return tuple(_own(x) for x in item)
+    if isinstance(item, torch.fx.immutable_collections.immutable_list):
+        return [_own(x) for x in item]
+    if isinstance(item, torch.fx.immutable_collections.immutable_dict):
+        return {key: _own(x) for key, x in item.items()}
+    return item
 
 
 @dataclass(frozen=True, slots=True)

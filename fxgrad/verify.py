@@ -210,7 +210,7 @@ def _call_leniently(module: torch.fx.GraphModule, args: Any, kwargs: Any) -> Any
     return codegen.convention.output(results, module)
 
 
-class _Lenient(torch.fx.Interpreter):
+class _Lenient(lenient.Interpreter):
     """Runs a graph with the writes that autograd refuses."""
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:

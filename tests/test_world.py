@@ -146,7 +146,7 @@ def _patched_classes() -> dict[str, Any]:
         "Module": dict(vars(nn.Module)),
         "Linear": dict(vars(nn.Linear)),
         "Busy": {name: value for name, value in vars(Busy).items() if name != "calls"},
-        "apply": vars(torch.autograd.Function)["apply"],
+        "apply": (vars(torch.autograd.Function)["apply"], dict(vars(torch.autograd.Function.__mro__[1]))),
         "Parameter": vars(nn.Parameter).get("__new__"),
         "Variable": vars(type(torch.autograd.Variable)).get("__call__"),
         "from_numpy": torch.from_numpy,

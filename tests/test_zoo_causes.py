@@ -401,3 +401,71 @@ def test_function_handed_on_together_with_what_it_holds(take: Callable[[torch.Te
             return Quadrature.apply(take(scale), x, scale)
 
     assert_good(lambda: (Integrates(), (X,)))
+
+
+class StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # one gradient, one result
+        return grad
+
+
+straight_through = StraightThrough.apply
+
+
+class Rounds(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return straight_through(self.layer(x))
+
+
+def test_custom_function_under_a_name_of_its_own() -> None:
+    assert_good(lambda: (Rounds(), (X,)))
+    report = fxgrad.analyze(Rounds(), (X,))
+    assert dict(report.verdicts) == {"layer.weight": "flows", "layer.bias": "flows"}
+    assert not report.findings
+    assert "StraightThrough_apply" in fxgrad.fix(Rounds(), (X,)).module.code
+
+
+class WritesIntoArguments(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
+        options["seen"] = options.get("seen", 0) + 1
+        options["kept"].append(1)
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]  # one gradient a result
+        return grad * 2, None
+
+
+class HandsOnOptions(Rounds):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return WritesIntoArguments.apply(self.layer(x), {"kept": []}).relu_()
+
+
+def test_custom_function_that_writes_into_a_dictionary_it_is_given() -> None:
+    assert_good(lambda: (HandsOnOptions(), (X,)))
+
+
+class OfModuleRegression(nn.Module):
+    """Its module's name begins as that of a module of the standard library whose objects are not looked into."""
+
+    __module__ = "regression"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.layer = nn.Parameter(torch.ones(4)), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.layer(x) * self.scale).relu_()
+
+
+def test_model_of_a_module_named_much_like_another() -> None:
+    assert_good(lambda: (OfModuleRegression(), (X,)))

@@ -24,6 +24,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from fxgrad import tree
+from fxgrad.calls import FUNCTION_BASE
 from fxgrad.records import Inputs, Site
 from fxgrad.sites import site_of, user_spots
 from fxgrad.trace import program
@@ -319,15 +320,13 @@ def _oracle(hidden: tuple[Site, ...], views: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def _cloned_functions() -> Iterator[None]:
     """`autograd.Function.apply` gives clones of what it returns as views."""
-    original = torch.autograd.Function.__dict__["apply"]
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        made = original.__func__(cls, *args, **kwargs)
-        leaves, structure = tree.flatten(made)
+        leaves, structure = tree.flatten(super(FUNCTION_BASE, cls).apply(*args, **kwargs))
         return tree.unflatten(structure, [leaf.clone() if leaf._base is not None else leaf for leaf in leaves])
 
-    torch.autograd.Function.apply = classmethod(apply)  # type: ignore[method-assign, assignment]
+    FUNCTION_BASE.apply = classmethod(apply)
     try:
         yield
     finally:
-        torch.autograd.Function.apply = original  # type: ignore[method-assign]
+        del FUNCTION_BASE.apply

@@ -111,7 +111,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
 def _has_attributes(value: Any) -> bool:
     if isinstance(value, nn.Module | torch.Tensor) or not hasattr(value, "__dict__"):
         return False
-    return not type(value).__module__.startswith(("torch", "numpy", "builtins", "collections", "fxgrad."))
+    return type(value).__module__.partition(".")[0] not in ("torch", "numpy", "builtins", "collections", "fxgrad")
 
 
 def _small(name: str) -> str:

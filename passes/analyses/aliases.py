@@ -189,7 +189,7 @@ class _RawSave:
     used: bool = False
 
 
-class _Observer(torch.fx.Interpreter):
+class _Observer(lenient.Interpreter):
     """Runs the graph and takes notes; `made` maps the ids of the originals to their stand-ins."""
 
     def __init__(self, graph_module: torch.fx.GraphModule, made: Mapping[int, torch.Tensor], *, allow: bool) -> None:
