@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tests.zoo import configured, densities, diffusion, graphs, others, sequences, vision
+from tests.zoo import configured, densities, diffusion, fields, graphs, others, sequences, vision
 
 Built = tuple[nn.Module, Any]
 Entry = tuple[str, Callable[[], Built]]
@@ -96,5 +96,5 @@ def _x_builder(package: Any, switch: str) -> Callable[[], Built]:
 
 FAMILIES: tuple[Callable[[], Iterator[Entry]], ...] = (
     module_db, graphs.geometric, vit_pytorch, x_transformers, vision.monai, diffusion.diffusers, vision.torchvision, vision.timm, vision.segmentation,
-    *others.FAMILIES, *densities.FAMILIES, *sequences.FAMILIES, configured.transformers_models,
+    *others.FAMILIES, *densities.FAMILIES, *sequences.FAMILIES, *fields.FAMILIES, configured.transformers_models,
 )  # fmt: skip

@@ -91,7 +91,13 @@ def versions(outcomes: dict[str, dict[str, Any]]) -> str:
     known = {"torch": "torch", "transformers": "transformers", "pyg": "torch-geometric", "diffusers": "diffusers", "monai": "monai",
              "timm": "timm", "torchvision": "torchvision", "vit_pytorch": "vit-pytorch", "x_transformers": "x-transformers",
              "e3nn": "e3nn", "gpytorch": "gpytorch", "neuralop": "neuraloperator", "speechbrain": "speechbrain", "kornia": "kornia",
-             "pyro": "pyro-ppl", "stable_baselines3": "stable-baselines3", "vector_quantize": "vector-quantize-pytorch"}  # fmt: skip
+             "pyro": "pyro-ppl", "stable_baselines3": "stable-baselines3", "vector_quantize": "vector-quantize-pytorch",
+             "smp": "segmentation-models-pytorch", "zuko": "zuko", "nflows": "nflows", "normflows": "normflows", "piq": "piq", "lpips": "lpips",
+             "metric_learning": "pytorch-metric-learning", "peft": "peft", "linformer": "linformer", "reformer": "reformer-pytorch",
+             "mambapy": "mambapy", "xlstm": "xlstm", "titans": "titans-pytorch", "snntorch": "snntorch", "spikingjelly": "spikingjelly",
+             "entmax": "entmax", "tabnet": "pytorch-tabnet", "torchrl": "torchrl", "se3_transformer": "se3-transformer-pytorch",
+             "torchsde": "torchsde", "torchcde": "torchcde", "torchdyn": "torchdyn", "ultralytics": "ultralytics", "asteroid": "asteroid",
+             "demucs": "demucs", "facenet": "facenet-pytorch", "rtdl": "rtdl-revisiting-models", "tabm": "tabm"}  # fmt: skip
     families = {name.split("/")[0] for name in outcomes}
     found = []
     for family, package in known.items():
