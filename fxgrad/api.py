@@ -13,6 +13,7 @@ from fxgrad.passes.analyses.optimizers import optimizers_in
 from fxgrad.records import Finding, Options
 from fxgrad.report import Report
 from fxgrad.sites import caller_file
+from fxgrad.switches import settled_heap
 from fxgrad.trace import placement, program
 
 
@@ -44,6 +45,14 @@ def analyze(
         InputError: the inputs do not fit the model, `expect` names no parameter, or `optimizer` is none.
         TraceError: the program needs a value that the inputs do not have, or cannot be recorded.
     """
+    with settled_heap():
+        return _analyze(model, inputs, loss, optimizer, expect, options or Options())
+
+
+def _analyze(
+    model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimizer: Any, expect: Iterable[str] | None, options: Options
+) -> Report:
+    """All that a run made is dropped as this returns."""
     model, optimizer, called = shaped(model, inputs, optimizer)
     target = program(model, inputs, loss, optimizer)
     if optimizer is not None and not any(optimizers_in(optimizer)):
@@ -53,7 +62,7 @@ def analyze(
     files = source_files(target, caller_file())
     intent = intent_for(files)
     wanted = expect if expect is not None else (intent.expect or None)
-    diagnosis = diagnose(target, expect=wanted, options=options or Options(), files=files)
+    diagnosis = diagnose(target, expect=wanted, options=options, files=files)
     heard = hear(diagnosis.findings, intent, diagnosis.files)
     run = diagnosis.run
     place = placement(target)

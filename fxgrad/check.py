@@ -23,7 +23,6 @@ from fxgrad.recorder import NeedsValue
 from fxgrad.records import Context, Facts, Finding, Fix, Options, ParameterFact, Verdict
 from fxgrad.sites import site_of
 from fxgrad.source import files_of
-from fxgrad.switches import settled_heap
 from fxgrad.trace import Program, Run, run, tensors_of_program
 
 # Above this many elements (parameters and inputs) one real step costs more than a fake one, and a copy of the model is felt.
@@ -52,13 +51,12 @@ def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options
         TraceError: a value is needed and there is none.
     """
     expected, explicit = _expected(program, expect)
-    with settled_heap():
-        program, explored, values = _explored(program, options)
-        main = explored.main
-        seen = observe(main)
-        explored = reveal(program, explored, seen, values, options.max_paths)
-        facts = confirm_leaks(program, explored, confirm_zeros(program, main, seen, values), values)
-        watched, hazards = _watched(program, main, facts, values), _hazards(program, main, facts, values)
+    program, explored, values = _explored(program, options)
+    main = explored.main
+    seen = observe(main)
+    explored = reveal(program, explored, seen, values, options.max_paths)
+    facts = confirm_leaks(program, explored, confirm_zeros(program, main, seen, values), values)
+    watched, hazards = _watched(program, main, facts, values), _hazards(program, main, facts, values)
     tell("rules")
     verdicts = _verdicts(facts, explored.undecided)
     context = Context(

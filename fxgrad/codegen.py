@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import linecache
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -217,9 +219,14 @@ class Closure:
         return bound
 
 
-@functools.cache
+_applies: weakref.WeakValueDictionary[type, Callable[..., Any]] = weakref.WeakValueDictionary()
+
+
 def function_apply(cls: type[torch.autograd.Function]) -> Callable[..., Any]:
-    """`cls.apply` as a graph target with a name of its own."""
+    """`cls.apply` as a graph target with a name of its own, the same one as long as a graph has it."""
+    known = _applies.get(cls)
+    if known is not None:
+        return known
 
     def apply(*args: Any, **kwargs: Any) -> Any:
         return cls.apply(*args, **kwargs)  # type: ignore[no-untyped-call]
@@ -227,6 +234,7 @@ def function_apply(cls: type[torch.autograd.Function]) -> Callable[..., Any]:
     apply.__name__ = apply.__qualname__ = f"{cls.__name__}_apply"
     apply.__module__ = "fxgrad.codegen"
     apply.function = cls  # type: ignore[attr-defined]
+    _applies[cls] = apply
     return apply
 
 
@@ -299,7 +307,7 @@ def graph_module(
     """The graph as a module with `model`'s state-dict keys and the user's own tensors."""
     leaves = {str(node.target) for node in graph.nodes if node.op == "call_module"}
     root = skeleton(model, leaves)
-    module = torch.fx.GraphModule(nn.Module(), torch.fx.Graph(), class_name=name)
+    module = empty_module(name)
     module.training = model.training
     module._parameters.update(root._parameters)
     module._buffers.update(root._buffers)
@@ -316,5 +324,35 @@ def graph_module(
             module.__dict__[attribute] = value
     guarded = any(node.target in _MODE_SWITCHES for node in graph.nodes if node.op == "call_function")
     graph.set_codegen(CallingCodeGen(convention, guarded=guarded))
-    module.graph = graph
+    set_graph(module, graph)
     return module
+
+
+def empty_module(name: str) -> torch.fx.GraphModule:
+    """A graph module without a graph, of a class called `name`."""
+    module = torch.fx.GraphModule(nn.Module(), torch.fx.Graph(), class_name=name)
+    _text_goes_with(module)
+    return module
+
+
+def set_graph(module: torch.fx.GraphModule, graph: torch.fx.Graph) -> None:
+    """`module.graph = graph`."""
+    module.graph = graph
+    _text_goes_with(module)
+
+
+_texts: dict[int, weakref.ref[Any]] = {}
+
+
+def _text_goes_with(module: torch.fx.GraphModule) -> None:
+    """torch keeps the text of every graph module's code for tracebacks, for good: here until the code is gone."""
+    code = inspect.unwrap(type(module).forward).__code__
+    key, name = id(code), code.co_filename
+
+    def forget(_: Any) -> None:
+        _texts.pop(key, None)
+        kept = getattr(getattr(torch.fx.graph_module, "_loader", None), "eval_cache", {})
+        for texts in (kept, linecache.cache):
+            texts.pop(name, None)
+
+    _texts[key] = weakref.ref(code, forget)

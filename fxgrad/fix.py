@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 import torch.fx
 
-from fxgrad.codegen import CallingCodeGen
+from fxgrad.codegen import CallingCodeGen, set_graph
 from fxgrad.decisions import Decided, decided
 from fxgrad.errors import FixError, TraceError
 from fxgrad.nudges import Nudge
@@ -172,7 +172,7 @@ def _own(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
     for name, value in vars(module).items():
         if name in ("_parameters", "_buffers", "_modules") or (isinstance(value, torch.Tensor) and value.is_leaf):
             made.__dict__[name] = copying.deepcopy(value, memo)
-    made.graph = copying.deepcopy(module.graph)
+    set_graph(made, copying.deepcopy(module.graph))
     return made
 
 

@@ -104,23 +104,21 @@ def _character(filename: str, line: int, byte: int) -> int:
     return len(text.encode()[:byte].decode(errors="replace")) + 1
 
 
-_positions: dict[int, tuple[Any, CodeType]] = {}
-_sites: dict[tuple[int, int], Site] = {}
+_sites = ByCode()  # the positions of a code object, and its sites by instruction
 
 
 def site_of(spot: Spot) -> Site:
     """The Site of one instruction."""
     code, lasti = spot
-    site = _sites.get((id(code), lasti))
+    known = _sites.get(id(code))
+    positions, sites = known[0] if known is not None else _sites.note(code, (tuple(code.co_positions()), {}))
+    site: Site | None = sites.get(lasti)
     if site is None:
-        site = _sites[id(code), lasti] = _site(code, lasti)
+        site = sites[lasti] = _site(code, lasti, positions)
     return site
 
 
-def _site(code: CodeType, lasti: int) -> Site:
-    if id(code) not in _positions:
-        _positions[id(code)] = (tuple(code.co_positions()), code)
-    positions = _positions[id(code)][0]
+def _site(code: CodeType, lasti: int, positions: tuple[Any, ...]) -> Site:
     index = max(lasti, 0) // 2
     if dis.opname[code.co_code[2 * index]] == "BEFORE_WITH":
         index -= 1  # Python before 3.13 gives `__enter__` the whole `with` block: the expression before it is what is entered

@@ -11,6 +11,7 @@ import gc
 import os
 import random
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -227,17 +228,33 @@ def _put_decimals(before: dict[str, Any]) -> None:
         setattr(sys.modules["decimal"].getcontext(), name, value)
 
 
+LOOK_AGAIN = 20.0  # processor seconds; to go through all objects takes some tenths of one
+_since = 0.0
+
+
 @contextlib.contextmanager
 def settled_heap() -> Iterator[None]:
     """The objects there are now stay out of garbage collection: a run makes enough new ones to set off passes over all that was imported.
 
+    What the block leaves as garbage, and all of fx's graphs refer to themselves, is freed at its end, before the others are back: afterwards
+    they all count as old. Python goes through the old ones by how often it has been through the young ones, and forgets that as objects are
+    settled: in a process that does little else they would never be gone through, and so it is done here now and then.
     A user who has frozen objects (`gc.freeze`) keeps them so, and then nothing is done here.
     """
+    global _since
     if gc.get_freeze_count():
         yield
         return
+    begun, collected = time.process_time(), gc.isenabled()
     gc.freeze()
     try:
         yield
     finally:
+        if collected:
+            gc.collect()
+            gc.collect()  # what only autograd's nodes referred to, which the first has freed
         gc.unfreeze()
+        _since += time.process_time() - begun
+        if collected and _since > LOOK_AGAIN:
+            _since = 0.0
+            gc.collect()

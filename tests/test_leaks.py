@@ -8,6 +8,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import inspect
+import linecache
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +20,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import fxgrad
-from fxgrad import Options
+from fxgrad import Options, switches
+from fxgrad.recorder import Recorder
 
 
 @functools.cache
@@ -118,3 +122,93 @@ def test_benchmark_keeps_nothing() -> None:
     before = alive()
     measure(model, inputs)
     assert alive() == before
+
+
+def test_an_analysis_frees_its_runs_as_it_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their graphs refer to themselves, and after a run Python counts all objects as old, which it seldom goes through."""
+    made: list[weakref.ref[Recorder]] = []
+    begun = Recorder.__init__
+
+    def noted(self: Recorder, *args: Any, **kwargs: Any) -> None:
+        made.append(weakref.ref(self))
+        begun(self, *args, **kwargs)
+
+    monkeypatch.setattr(Recorder, "__init__", noted)
+    fxgrad.analyze(Program(BODIES["branch"]), (torch.randn(3, 4),))
+    assert len(made) > 1
+    assert [recorder for ref in made if (recorder := ref()) is not None] == []
+
+
+def test_the_users_garbage_is_looked_for_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cyclic:
+        def __init__(self) -> None:
+            self.me = self
+
+    garbage = Cyclic()
+    gone = weakref.ref(garbage)
+    gc.collect()  # it is old now
+    del garbage
+    model, inputs = Program(BODIES["plain"]), (torch.randn(3, 4),)
+    monkeypatch.setattr(switches, "LOOK_AGAIN", float("inf"))
+    fxgrad.analyze(model, inputs)
+    assert gone() is not None
+    monkeypatch.setattr(switches, "LOOK_AGAIN", 0.0)
+    fxgrad.analyze(model, inputs)
+    assert gone() is None
+
+
+TYPED_IN = """
+import torch
+
+class Own(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+    @staticmethod
+    def backward(ctx, g):
+        return g * 2
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.unused = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+    def forward(self, x):
+        y = Own.apply(self.layer(x)).relu()
+        y += 1
+        return y
+"""
+
+
+def watched(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    with contextlib.suppress(RuntimeError), fxgrad.watch(model):
+        model(*inputs).sum().backward()
+
+
+@pytest.mark.parametrize("use", [*USES, "watch"])
+def test_what_was_typed_in_can_be_freed(use: str) -> None:
+    """Each cell of a notebook makes classes and code objects; what is known of them goes with them."""
+    scope: dict[str, Any] = {}
+    exec(compile(TYPED_IN, "<ipython-input-7>", "exec"), scope)
+    gone = [weakref.ref(item) for item in (scope["Net"], scope["Net"].forward.__code__, scope["Own"])]
+    model, x = scope["Net"](), torch.randn(3, 4)
+    (watched if use == "watch" else USES[use])(model, (x,))
+    del model
+    scope.clear()
+    gc.collect()
+    gc.collect()  # what only autograd's nodes referred to, which the first has freed
+    assert [item for ref in gone if (item := ref()) is not None] == []
+
+
+def test_the_text_of_a_graph_goes_with_it() -> None:
+    model, inputs = Program(BODIES["overwritten"]), (torch.randn(3, 4),)
+
+    def texts() -> set[str]:
+        gc.collect()
+        return {name for name in linecache.cache if name.startswith("<eval_with_key>")}
+
+    before = texts()
+    module = fxgrad.fix(model, inputs).module
+    (kept,) = texts() - before
+    assert inspect.unwrap(type(module).forward).__code__.co_filename == kept
+    del module
+    assert texts() == before

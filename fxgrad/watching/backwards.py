@@ -1,13 +1,15 @@
 """Around a backward: what it is about to reach, read off the graph while that is whole, and what it left.
 
 `around` is entered by every way to a backward (`Tensor.backward`, `autograd.backward`); `grad` runs an `autograd.grad`. Hooks on autograd
-nodes only look: on a custom Function's to see for which inputs it returns nothing, on every node where zeros are to be explained.
+nodes only look: on a custom Function's to see for which inputs it returns nothing, on every node where zeros are to be explained. They do
+not keep the observer: it holds tensors, whose nodes hold their hooks where no garbage collector sees it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import inspect
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -124,10 +126,11 @@ def _ended(observer: Observer, made: Backward, gradients: list[Gradient]) -> Non
 
 def _watch_node(observer: Observer, function: Any) -> None:
     """Note what gradient an autograd node is given, output by output."""
-    number = number_of(function)
+    number, watching = number_of(function), weakref.ref(observer)
 
     def before(gradients: Any) -> None:
-        if observer.active:
+        observer = watching()
+        if observer is not None and observer.active:
             with observer.guarded():
                 for index, gradient in enumerate(gradients):
                     key = (number, index)
@@ -139,10 +142,12 @@ def _watch_node(observer: Observer, function: Any) -> None:
 def _watch_custom(observer: Observer, function: Any) -> None:
     """Note for which of its inputs a custom Function's backward gives nothing."""
     note, given = observer.ledger.edges.maker(function), observer.ledger.edges.inputs_of(function)
+    watching = weakref.ref(observer)
 
     def after(inputs: Any, outputs: Any) -> None:
+        observer = watching()
         for gradient, values in zip(inputs, given, strict=False):
-            if gradient is None and observer.active:
+            if gradient is None and observer is not None and observer.active:
                 observer.dropped.update((note, value) for value in values)
 
     function.register_hook(after)

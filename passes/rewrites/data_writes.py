@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 import torch.fx
 
+from fxgrad.codegen import set_graph
 from fxgrad.passes.analyses.aliases import Aliases
 from fxgrad.passes.rewrites.ops import sibling
 from fxgrad.passes.rewrites.regions import Forest
@@ -36,7 +37,7 @@ def expose(graph_module: torch.fx.GraphModule, aliases: Aliases) -> tuple[torch.
             copied[node] = graph.node_copy(node, copied.__getitem__)
     graph.set_codegen(graph_module.graph._codegen)
     made = sibling(graph_module)
-    made.graph = graph
+    set_graph(made, graph)
     return made, tuple(sorted(wanted))
 
 

@@ -13,6 +13,8 @@ import torch
 import torch.fx
 from torch import nn
 
+from fxgrad.codegen import empty_module
+
 
 class Ops(Protocol):
     """The calls a rewrite may make; values are nodes of the new graph, or fake tensors."""
@@ -77,7 +79,7 @@ class FakeOps:
 
 def sibling(graph_module: torch.fx.GraphModule) -> torch.fx.GraphModule:
     """A GraphModule over the same parameters, buffers, modules and attributes, with an empty graph of its own."""
-    made = torch.fx.GraphModule(nn.Module(), torch.fx.Graph(), class_name=type(graph_module).__name__)
+    made = empty_module(type(graph_module).__name__)
     for name, value in vars(graph_module).items():
         if name in ("_parameters", "_buffers", "_modules", "meta"):
             made.__dict__[name] = dict(value)

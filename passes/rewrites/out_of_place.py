@@ -16,6 +16,7 @@ import torch
 import torch.fx
 from torch.fx.passes.infra.pass_base import PassResult
 
+from fxgrad.codegen import set_graph
 from fxgrad.errors import InputError
 from fxgrad.passes.analyses.aliases import Aliases, Save, observe
 from fxgrad.passes.rewrites import data_writes, plans
@@ -100,7 +101,7 @@ def rewrite(
 def _walked(graph_module: torch.fx.GraphModule, aliases: Aliases, plan: Plan) -> Rewriting:
     made = sibling(graph_module)
     walk = Walk(graph_module, made, aliases, plan)
-    made.graph = walk.run()
+    set_graph(made, walk.run())
     made.graph.lint()
     made.meta["fxgrad.names"] = walk.names
     return Rewriting(made, tuple(walk.applied), tuple(walk.refused))
