@@ -289,7 +289,8 @@ def test_zeros_that_stay_are_explained_by_a_second_step() -> None:
     assert ("FXG401", "error") in lines(watched.report)
 
 
-def test_function_that_returns_none() -> None:
+@pytest.mark.parametrize("bound", ["when called", "before the watch"])
+def test_function_that_returns_none(bound: str) -> None:
     class Drop(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -299,11 +300,12 @@ def test_function_that_returns_none() -> None:
         def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
             return grad, None
 
-    model = Two()
+    model, early = Two(), Drop.apply
 
     def step() -> None:
         left, right = model(x())
-        Drop.apply(left, right).mean().backward()  # type: ignore[no-untyped-call]
+        drop = early if bound == "before the watch" else Drop.apply
+        drop(left, right).mean().backward()  # type: ignore[no-untyped-call]
 
     report = report_of(step, model)
     assert {n for n, v in report.verdicts.items() if v == "none"} == {"right.weight", "right.bias"}

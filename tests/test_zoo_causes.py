@@ -433,6 +433,30 @@ def test_custom_function_under_a_name_of_its_own() -> None:
     assert "StraightThrough_apply" in fxgrad.fix(Rounds(), (X,)).module.code
 
 
+class DropsGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> None:  # type: ignore[override]  # one gradient, one result
+        return None
+
+
+drops_gradient = DropsGradient.apply
+
+
+class Drops(Rounds):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return drops_gradient(self.layer(x)) + x.new_zeros((), requires_grad=True)
+
+
+def test_custom_function_under_a_name_of_its_own_is_what_drops_the_gradient() -> None:
+    report = fxgrad.analyze(Drops(), (X,))
+    assert set(report.verdicts.values()) == {"none"}
+    assert {f.code for f in report.findings} == {"FXG112"}
+
+
 class WritesIntoArguments(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tests.zoo.others import entries, module
+from tests.zoo.others import entries
 
 Entry = tuple[str, Callable[[], Any]]
 
@@ -42,11 +42,6 @@ def linear_attention() -> Iterator[Entry]:
                                          axial_position_shape=(4, 4)), (TOKENS,)),
         "ReformerLM, full": lambda p: (p.ReformerLM(**LM, bucket_size=4, full_attn_thres=16, ff_chunks=2), (TOKENS,)),
     }, "reformer")  # fmt: skip
-    yield from entries("routing_transformer", {
-        "RoutingTransformerLM": lambda p: (First(p.RoutingTransformerLM(**LM, window_size=8), 0, 1), (TOKENS,)),
-        "RoutingTransformerLM, causal": lambda p: (First(p.RoutingTransformerLM(**LM, window_size=8, causal=True, n_local_attn_heads=1), 0, 1), (TOKENS,)),
-        "RoutingTransformerLM, reversible": lambda p: (First(p.RoutingTransformerLM(**LM, window_size=8, reversible=True), 0, 1), (TOKENS,)),
-    }, "routing_transformer")  # fmt: skip
     yield from entries("sinkhorn_transformer", {
         "SinkhornTransformerLM": lambda p: (p.SinkhornTransformerLM(**LM, bucket_size=4), (TOKENS,)),
         "SinkhornTransformerLM, causal": lambda p: (p.SinkhornTransformerLM(**LM, bucket_size=4, causal=True, reversible=True), (TOKENS,)),
@@ -60,10 +55,6 @@ def linear_attention() -> Iterator[Entry]:
         "HTransformer1D": lambda p: (p.HTransformer1D(**LM, block_size=4), (TOKENS,)),
         "HTransformer1D, causal": lambda p: (p.HTransformer1D(**LM, block_size=4, causal=True, reversible=True, shift_tokens=True), (TOKENS,)),
     }, "h_transformer_1d")  # fmt: skip
-    yield from entries("fast_transformer_pytorch", {
-        "FastTransformer": lambda p: (p.FastTransformer(**LM), {"x": TOKENS, "mask": torch.ones(2, 16, dtype=torch.bool)}),
-        "FastTransformer, absolute": lambda p: (p.FastTransformer(**LM, absolute_pos_emb=True), (TOKENS,)),
-    }, "fast_transformer")  # fmt: skip
     yield from entries("axial_attention", {
         "AxialAttention": lambda p: (p.AxialAttention(dim=8, dim_index=1, heads=2, num_dimensions=2), (torch.randn(1, 8, 6, 6),)),
         "AxialImageTransformer": lambda p: (p.AxialImageTransformer(dim=8, depth=2, heads=2, reversible=True, axial_pos_emb_shape=(6, 6)), (torch.randn(1, 8, 6, 6),)),
@@ -91,7 +82,6 @@ def memory() -> Iterator[Entry]:
     }, "mambapy")  # fmt: skip
     yield from entries("minGRU_pytorch", {
         "minGRU": lambda p: (p.minGRU(32, expansion_factor=1.5), (ROWS,)),
-        "minGRULM": lambda p: (module("minGRU_pytorch.minGRULM").minGRULM(num_tokens=32, dim=32, depth=2), {"x": TOKENS, "return_loss": True}),
     }, "minGRU")  # fmt: skip
     yield from entries("gateloop_transformer", {
         "Transformer": lambda p: (p.Transformer(dim=32, num_tokens=32, depth=2, dim_head=16, heads=2, use_gate_looped_attn=False), (TOKENS,)),
@@ -119,10 +109,6 @@ def memory() -> Iterator[Entry]:
         "RecurrentMemoryTransformer": lambda p: (First(p.RecurrentMemoryTransformer(dim=32, num_tokens=32, depth=2, num_memory_tokens=4, seq_len=16, heads=2,
                                                                              dim_head=16)), (TOKENS,)),
     }, "recurrent_memory")  # fmt: skip
-    yield from entries("perceiver_ar_pytorch", {
-        "PerceiverAR": lambda p: (p.PerceiverAR(num_tokens=32, dim=32, depth=2, dim_head=16, heads=2, max_seq_len=16, cross_attn_seq_len=8, cross_attn_dropout=0.5),
-                                  {"x": TOKENS, "labels": torch.randint(0, 32, (2, 8))}),
-    }, "perceiver_ar")  # fmt: skip
     yield from entries("hourglass_transformer_pytorch", {
         "HourglassTransformerLM": lambda p: (p.HourglassTransformerLM(num_tokens=32, dim=32, max_seq_len=16, shorten_factor=2, depth=(1, (1, 1, 1), 1), attn_resampling=True,
                                              updown_sample_type="linear", heads=2, dim_head=16, causal=True), (TOKENS,)),
@@ -148,8 +134,8 @@ def memory() -> Iterator[Entry]:
     yield from entries("x_mlps_pytorch", {
         "ResidualNormedMLP": lambda p: (p.ResidualNormedMLP(dim=32, depth=4), (ROWS,)),
         "nFeedforwards": lambda p: (p.nFeedforwards(32, 2), (ROWS,)),
-        "GroupedMLP": lambda p: (p.GroupedMLP((32, 16, 8), groups=2), (torch.randn(2, 2, 32),)),
-        "Noisable": lambda p: (p.Noisable(p.MLP((32, 16, 8)), noise_scale=0.1), (ROWS,)),
+        "GroupedMLP": lambda p: (p.GroupedMLP(32, 16, 8, groups=2), (torch.randn(2, 2, 32),)),
+        "Noisable": lambda p: (p.Noisable(p.MLP(32, 16, 8), noise_scale=0.1), (ROWS,)),
     }, "x_mlps")  # fmt: skip
     yield from entries(
         "conformer",
