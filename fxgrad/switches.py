@@ -230,6 +230,7 @@ def _put_decimals(before: dict[str, Any]) -> None:
 
 LOOK_AGAIN = 20.0  # processor seconds; to go through all objects takes some tenths of one
 _since = 0.0
+_settled = False
 
 
 @contextlib.contextmanager
@@ -241,15 +242,17 @@ def settled_heap() -> Iterator[None]:
     settled: in a process that does little else they would never be gone through, and so it is done here now and then.
     A user who has frozen objects (`gc.freeze`) keeps them so, and then nothing is done here.
     """
-    global _since
+    global _since, _settled
     if gc.get_freeze_count():
         yield
         return
     begun, collected = time.process_time(), gc.isenabled()
     gc.freeze()
+    _settled = True
     try:
         yield
     finally:
+        _settled = False
         if collected:
             gc.collect()
             gc.collect()  # what only autograd's nodes referred to, which the first has freed
@@ -258,3 +261,16 @@ def settled_heap() -> Iterator[None]:
         if collected and _since > LOOK_AGAIN:
             _since = 0.0
             gc.collect()
+
+
+@contextlib.contextmanager
+def whole_heap() -> Iterator[None]:
+    """The garbage collector sees all objects again, for a block inside one of `settled_heap`."""
+    if not _settled:
+        yield
+        return
+    gc.unfreeze()
+    try:
+        yield
+    finally:
+        gc.freeze()

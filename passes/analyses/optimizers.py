@@ -21,6 +21,7 @@ from torch import nn
 
 from fxgrad.passes.analyses.causes import Causes
 from fxgrad.records import Context, Facts
+from fxgrad.switches import whole_heap
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +139,11 @@ def _among(base: type, keys: Callable[[Any], Iterable[int]], wanted: Container[i
         # By exact type: the heap of a process that has imported a library of models holds a million objects.
         return frozenset(key for item in gc.get_objects() if type(item) in kinds for key in keys(item) if key in wanted)
 
-    if not found():
-        return frozenset()
-    gc.collect()  # one that was replaced lives on in its reference cycles
-    return found()
+    with whole_heap():
+        if not found():
+            return frozenset()
+        gc.collect()  # one that was replaced lives on in its reference cycles
+        return found()
 
 
 def _is_used(facts: Facts, tensor: torch.Tensor) -> bool:
