@@ -222,6 +222,18 @@ class Closure:
 _applies: weakref.WeakValueDictionary[type, Callable[..., Any]] = weakref.WeakValueDictionary()
 
 
+class GeneratorState:
+    """A random generator of the recorded run as it is now; a call makes another that goes on from there."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.device, self.state = generator.device, generator.get_state()
+
+    def __call__(self) -> torch.Generator:
+        generator = torch.Generator(self.device)
+        generator.set_state(self.state)
+        return generator
+
+
 def function_apply(cls: type[torch.autograd.Function]) -> Callable[..., Any]:
     """`cls.apply` as a graph target with a name of its own, the same one as long as a graph has it."""
     known = _applies.get(cls)

@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 
 from fxgrad import calls, lenient, reads, symbols
 from fxgrad.calls import CALLS_BACK, DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES, run_backward
-from fxgrad.codegen import Closure
+from fxgrad.codegen import Closure, GeneratorState, call_object
 from fxgrad.nudges import Nudge, mask_shape, selecting_all, selects, selects_nothing
 from fxgrad.observations import NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step, copied, version_of
 from fxgrad.progress import EVERY, begin_run
@@ -289,6 +289,8 @@ class Recorder(TorchFunctionMode):
             return item, tuple(item)
         if isinstance(item, FUNCTIONS):
             return item, self._function(item)
+        if isinstance(item, torch.Generator) and item is not torch.default_generator and not self.reach.found(item):
+            return item, self._generator(item)
         return item, self.object_node(item)
 
     def _convert_tuple(self, item: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -320,6 +322,11 @@ class Recorder(TorchFunctionMode):
             return self.object_node(function)
         self._reads.extend(slot for _, slot in inner.values())
         return self.bound_closure(Closure(function), inner)
+
+    def _generator(self, generator: torch.Generator) -> torch.fx.Node:
+        """A generator that the program made in this run: the graph makes one that draws the same numbers."""
+        self.frozen.append(("the random numbers of a generator that the forward makes", self.spots()))
+        return self.graph.call_function(call_object, (self.object_node(GeneratorState(generator)),))
 
     def bound_closure(self, closure: Closure, inner: dict[int, tuple[torch.Tensor, Slot]]) -> torch.fx.Node:
         """A closure whose tensors are those of the run that calls it, not those of the recorded run."""

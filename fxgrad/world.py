@@ -170,6 +170,10 @@ class Reach:
             yield from ((value, item, name) for (name, _), (_, value) in zip(declared, filled, strict=True))
         yield from ((value, item, name) for name, value in self._scopes.of_class(type(item)))
 
+    def found(self, item: Any) -> bool:
+        """Whether the walk came by this object: it is from before the run."""
+        return id(item) in self._seen
+
     def note_memoised(self) -> None:
         """Note what the memoised functions of libraries keep, wherever they are called from."""
         for function in of_libraries():

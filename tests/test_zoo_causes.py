@@ -493,3 +493,16 @@ class OfModuleRegression(nn.Module):
 
 def test_model_of_a_module_named_much_like_another() -> None:
     assert_good(lambda: (OfModuleRegression(), (X,)))
+
+
+class DrawsFromItsOwnGenerator(Rounds):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(7)
+        first = torch.randn(x.shape, generator=generator)
+        return (self.layer(x) * first).relu_() + torch.randn(x.shape, generator=generator)
+
+
+def test_generator_that_the_forward_makes() -> None:
+    assert_good(lambda: (DrawsFromItsOwnGenerator(), (X,)))
+    whats = [f.what for f in fxgrad.fix(DrawsFromItsOwnGenerator(), (X,)).frozen]
+    assert whats == ["the random numbers of a generator that the forward makes"] * 2

@@ -393,10 +393,10 @@ class _Levels(nn.Module):
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
-        self.head, self.half = head, nn.Conv2d(8, 8, 3, 2, 1)
+        self.head, self.smaller = head, nn.Conv2d(8, 8, 3, 2, 1)
 
     def forward(self, x: torch.Tensor) -> Any:
-        return self.head([x, self.half(x)])
+        return self.head([x, self.smaller(x)])
 
 
 FAMILIES: tuple[Callable[[], Iterator[Entry]], ...] = (spiking, tables, control, physics, pictures)
