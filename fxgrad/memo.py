@@ -15,6 +15,7 @@ import weakref
 from typing import Any
 
 from fxgrad.namespaces import of_a_run
+from fxgrad.switches import whole_heap
 from fxgrad.undo import Act
 
 Memoised: Any = type(functools.lru_cache(lambda: None))  # its class has no public name
@@ -59,7 +60,8 @@ def of_libraries() -> list[Any]:
     global _loaded
     if _loaded != len(sys.modules):
         _loaded = len(sys.modules)
-        _found[:] = [weakref.ref(f) for f in gc.get_objects() if type(f) is Memoised and not _is_pure(f)]
+        with whole_heap():  # an analysis has frozen what was there before it
+            _found[:] = [weakref.ref(f) for f in gc.get_objects() if type(f) is Memoised and not _is_pure(f)]
     return [function for ref in _found if (function := ref()) is not None]
 
 

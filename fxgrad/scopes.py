@@ -57,7 +57,7 @@ class Scopes:
         yield "", vars(function)
         for name, value in self._variables(function):
             if isinstance(value, types.ModuleType):
-                yield from self._of_module(value, _names(function.__code__)[0], follow=own)
+                yield from self._of_module(value, _names(function.__code__)[0], follow=own, met=set())
             else:
                 yield name, value
         yield from self._named(function, own=own, follow=own)
@@ -74,30 +74,33 @@ class Scopes:
         scope = function.__globals__
         self._namespaces.note(scope, own=own)
         names, imported = _names(function.__code__)
+        met: set[types.ModuleType] = set()
         for name in names:
             value = scope.get(name)
             if isinstance(value, types.ModuleType):
-                yield from self._of_module(value, names, follow=follow)
+                yield from self._of_module(value, names, follow=follow, met=met)
             else:
                 yield from self._worth(name, value, own=own, follow=follow)
         if follow:
             for level, name in imported:
                 for loaded in _loaded(scope, level, name):
-                    yield from self._of_module(loaded, names, follow=follow)
+                    yield from self._of_module(loaded, names, follow=follow, met=met)
 
-    def _of_module(self, module: types.ModuleType, names: tuple[str, ...], *, follow: bool, way: tuple[Any, ...] = ()) -> Iterator[Named]:
-        """What the attributes that a function names mean in a module of the user's, or of a package beside torch that is not too large."""
+    def _of_module(self, module: types.ModuleType, names: tuple[str, ...], *, follow: bool, met: set[types.ModuleType]) -> Iterator[Named]:
+        """What the attributes that a function names mean in a module of the user's, or of a package beside torch that is not too large.
+        `met`: the modules that the function has led to so far; each is gone into once."""
         own = is_own(module.__name__)
-        if not own and (not follow or _of_a_library(module.__name__)):
+        if module in met or (not own and (not follow or _of_a_library(module.__name__))):
             return
+        met.add(module)
         scope = vars(module)
         self._namespaces.note(scope, own=own)
         for name in names:
             value = scope.get(name)
             if not isinstance(value, types.ModuleType):
                 yield from self._worth(name, value, own=own, follow=follow)
-            elif value not in way:  # a package's module, or what else it imports
-                yield from self._of_module(value, names, follow=follow, way=(*way, module))
+            else:  # a package's module, or what else it imports
+                yield from self._of_module(value, names, follow=follow, met=met)
 
     def _worth(self, name: str, value: Any, *, own: bool, follow: bool) -> Iterator[Named]:
         """A global that may change, or that leads to one."""

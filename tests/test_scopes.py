@@ -223,3 +223,42 @@ def test_of_a_library_only_what_kept_tensors_is_taken_out() -> None:
         act()
         assert function.cache_info().currsize == left
     LOG.clear()
+
+
+MANY = 12
+
+
+def test_modules_that_import_each_other_are_gone_into_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of a dozen has the names of all others: as many ways as orders lead through them."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = [f"module_of_the_user_{k}" for k in range(MANY)]
+    for name in names:
+        imports = "".join(f"import {other}\n" for other in names if other != name)
+        (tmp_path / f"{name}.py").write_text(f"{imports}STEPS = []\ndef note(x):\n    STEPS.append(1)\n    return x\n")
+    called = "".join(f"    x = {name}.note(x)\n" for name in names)
+    text = "".join(f"import {name}\n" for name in names) + f"def use(x):\n{called}    return x\n"
+    (tmp_path / "user_of_the_modules.py").write_text(text)
+    user = importlib.import_module("user_of_the_modules")
+    layer = nn.Linear(4, 4)
+    try:
+        assert fxgrad.analyze(lambda x: user.use(layer(x)), (torch.randn(3, 4),)).ok
+        assert [getattr(user, name).STEPS for name in names] == [[]] * MANY
+    finally:
+        for name in (*names, "user_of_the_modules"):
+            del sys.modules[name]
+
+
+def test_a_memoised_mask_of_a_library_that_no_name_leads_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "library_of_masks.py").write_text("import functools, torch\n@functools.cache\ndef mask(n):\n    return torch.ones(n, 1)\n")
+    monkeypatch.syspath_prepend(str(folder))
+    library = importlib.import_module("library_of_masks")
+    layer, word = nn.Linear(4, 4), "ask"
+    try:
+        for values in ("real", "fake"):
+            options = Options(values=values)  # type: ignore[arg-type]  # one of the two
+            assert fxgrad.analyze(lambda x: layer(x) * getattr(library, f"m{word}")(x.shape[0]), (torch.randn(3, 4),), options=options).ok
+            assert library.mask.cache_info().currsize == 0
+    finally:
+        del sys.modules["library_of_masks"]
