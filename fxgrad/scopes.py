@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import os
 import sys
 import types
 from collections import deque
@@ -50,16 +51,19 @@ class Scopes:
         yield from self._acts
 
     def around(self, function: types.FunctionType) -> Iterator[Named]:
-        """What a function names, the variables around it, its defaults and attributes; into other functions it goes from an own one."""
+        """What a function names, the variables around it, its defaults and attributes; into other functions it goes from an own one. Of an
+        installed package's only what may change: one that is built of functions around objects is not gone through."""
         own = is_own(function.__module__)
-        yield from (("", value) for value in function.__defaults__ or ())
-        yield from (("", value) for value in (function.__kwdefaults__ or {}).values())
-        yield "", vars(function)
-        for name, value in self._variables(function):
+        beside = [("", value) for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())]
+        for name, value in (*beside, *self._variables(function)):
             if isinstance(value, types.ModuleType):
                 yield from self._of_module(value, _names(function.__code__)[0], follow=own, met=set())
-            else:
+            elif own or is_own(_module_of(value)):
                 yield name, value
+            else:
+                yield from self._worth(name, value, own=False, follow=False)
+        if own or function.__dict__:
+            yield "", vars(function)
         yield from self._named(function, own=own, follow=own)
 
     def _variables(self, function: types.FunctionType) -> Iterator[Named]:
@@ -120,11 +124,12 @@ class Scopes:
         elif isinstance(value, _CONTAINERS):
             self._acts.append(_undo_of_library(value))
 
-    def memoised(self, function: Any) -> Any:
-        """Note the entries of a memoised function; gives the function behind it."""
-        if (act := undo_memo(function)) is not None:
+    def memoised(self, function: Any) -> tuple[Any, ...]:
+        """Note the entries of a memoised function; gives the function behind it, if that is the user's."""
+        own = is_own(function.__module__)
+        if (act := undo_memo(function, own=own)) is not None:
             self._acts.append(act)
-        return function.__wrapped__
+        return (function.__wrapped__,) if own else ()
 
     def of_class(self, cls: type) -> list[Named]:
         """What the methods of a class and of its bases reach around `self`: class attributes, globals, variables around it."""
@@ -138,19 +143,24 @@ class Scopes:
                 if own:
                     self._acts.append(undo_class(base))
                 for name, value in list(vars(base).items()):
-                    self._of_attribute(known, name, value, own=own)
+                    self._of_attribute(known, name, value, own=own, follow=issubclass(cls, torch.nn.Module))
         return known
 
-    def _of_attribute(self, known: list[Named], name: str, value: Any, *, own: bool) -> None:
+    def _of_attribute(self, known: list[Named], name: str, value: Any, *, own: bool, follow: bool) -> None:
         functions = list(_behind(value))
         for function in functions:
             if own or isinstance(function, Memoised):
                 known.append(("", function))
             else:
-                known += self._named(function, own=False, follow=True)
+                known += self._named(function, own=False, follow=follow)
                 known += [(n, v) for n, v in self._variables(function) if holds_tensors(v)]
         if own and not functions and not name.startswith("__"):
             known += self._worth(name, value, own=True, follow=True)
+
+
+def _module_of(value: Any) -> str:
+    found = getattr(value, "__module__", None) if isinstance(value, FUNCTIONS) else None
+    return found if isinstance(found, str) else type(value).__module__
 
 
 def _undo_of_library(container: Any) -> Act:
@@ -197,9 +207,26 @@ def _is_own(module: str) -> bool:
     if file is None:
         found = getattr(loaded, "__spec__", None) is None  # what is built in has a spec
     else:
-        found = is_user_code(file) and "site-packages" not in file and "dist-packages" not in file
+        found = is_user_code(file) and "site-packages" not in file and "dist-packages" not in file and not _is_installed(module)
     _own[module] = found
     return found
+
+
+def _is_installed(module: str) -> bool:
+    """Whether an installer put the module where it is, as `pip install --target` does in any folder."""
+    top = getattr(sys.modules.get(module.partition(".")[0]), "__file__", None)
+    if top is None:
+        return False
+    folder = os.path.dirname(os.path.abspath(top))
+    return _has_records(os.path.dirname(folder) if os.path.basename(top).startswith("__init__.") else folder)
+
+
+@functools.lru_cache(256)
+def _has_records(folder: str) -> bool:
+    try:
+        return any(name.endswith(".dist-info") for name in os.listdir(folder))
+    except OSError:  # a module inside an archive
+        return False
 
 
 def _content(cell: types.CellType) -> Any:

@@ -99,7 +99,7 @@ class Reach:
         elif isinstance(item, types.FunctionType):
             yield from ((v, item if name else holder, name or key) for name, v in self._scopes.around(item))
         elif isinstance(item, Memoised):
-            yield self._scopes.memoised(item), holder, key
+            yield from ((function, holder, key) for function in self._scopes.memoised(item))
         elif not opaque:
             yield from self._attributes(item)
         else:

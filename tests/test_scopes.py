@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import fxgrad
-from fxgrad import Options, memo
+from fxgrad import Options, memo, scopes
 
 LOG: list[Any] = []
 COUNT = 0
@@ -262,3 +262,19 @@ def test_a_memoised_mask_of_a_library_that_no_name_leads_to(tmp_path: Path, monk
             assert library.mask.cache_info().currsize == 0
     finally:
         del sys.modules["library_of_masks"]
+
+
+def test_what_an_installer_put_somewhere_is_not_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pip install --target folder`: as large as any package, and gone through like one."""
+    for folder, own in (("mine", True), ("theirs", False)):
+        name = f"code_of_{folder}"
+        (tmp_path / folder / name).mkdir(parents=True)
+        (tmp_path / folder / name / "__init__.py").write_text("def use(x):\n    return x\n")
+        if not own:
+            (tmp_path / folder / f"{name}-1.0.dist-info").mkdir()
+        monkeypatch.syspath_prepend(str(tmp_path / folder))
+        importlib.import_module(name)
+        try:
+            assert scopes.is_own(name) is own
+        finally:
+            del sys.modules[name]
