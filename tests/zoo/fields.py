@@ -141,7 +141,7 @@ def tables() -> Iterator[Entry]:
     )
 
 
-def control() -> Iterator[Entry]:
+def agents() -> Iterator[Entry]:
     """torchrl's networks and losses over tensordicts."""
     see, act = torch.randn(4, 6), torch.randn(4, 2)
     yield from entries("torchrl.modules", {
@@ -399,4 +399,4 @@ class _Levels(nn.Module):
         return self.head([x, self.smaller(x)])
 
 
-FAMILIES: tuple[Callable[[], Iterator[Entry]], ...] = (spiking, tables, control, physics, pictures)
+FAMILIES: tuple[Callable[[], Iterator[Entry]], ...] = (spiking, tables, agents, physics, pictures)
