@@ -296,14 +296,30 @@ def skeleton(model: nn.Module, leaves: set[str]) -> nn.Module:
             return made[id(module)]
         copy = made[id(module)] = nn.Module()
         copy.training = module.training
-        copy._parameters.update(module._parameters.items())
-        copy._buffers.update(module._buffers.items())
-        copy._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
         for name, child in module._modules.items():
             copy._modules[name] = build(child, f"{path}.{name}" if path else name) if child is not None else None
+        for name, parameter in module._parameters.items():
+            holder, key = _holder(copy, name)
+            holder._parameters[key] = parameter
+        for name, buffer in module._buffers.items():
+            holder, key = _holder(copy, name)
+            holder._buffers[key] = buffer
+            if name in module._non_persistent_buffers_set:
+                holder._non_persistent_buffers_set.add(key)
         return copy
 
     return build(model, "")
+
+
+def _holder(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """Where a tensor of this name is registered: a name with dots, as tensordict's modules register, leads through modules of its own."""
+    *path, key = name.split(".")
+    for part in path:
+        found = module._modules.get(part)
+        if found is None:
+            found = module._modules[part] = nn.Module()
+        module = found
+    return module, key
 
 
 _MODE_SWITCHES = (

@@ -272,6 +272,24 @@ def test_a_way_for_export_that_is_another_or_branches_is_refused(model: type[Sho
     assert not torch.compiler.is_exporting()
 
 
+class DottedNames(nn.Module):
+    """Its parameters are registered under names with dots, as tensordict's modules register those of a network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parameters["net.0.weight"] = nn.Parameter(torch.ones(4, 4))
+        self._buffers["net.0.scale"] = torch.ones(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x @ self._parameters["net.0.weight"]).exp() * self._buffers["net.0.scale"]
+
+
+def test_names_with_dots() -> None:
+    assert_good(lambda: (nn.Sequential(DottedNames()), (X,)))
+    module = fxgrad.fix(DottedNames(), (X,)).module
+    assert list(module.state_dict()) == list(DottedNames().state_dict())
+
+
 class Gates(nn.Module):
     def __init__(self) -> None:
         super().__init__()
