@@ -39,7 +39,8 @@ sys.path.insert(0, str(ROOT))
 import fxgrad  # noqa: E402  the path above first: the benchmark runs from a checkout
 from fxgrad.trace import program, run  # noqa: E402
 from tests.zoo.configured import transformers_models  # noqa: E402
-from tests.zoo.families import geometric, module_db, vit_pytorch, x_transformers  # noqa: E402
+from tests.zoo.families import module_db, vit_pytorch, x_transformers  # noqa: E402
+from tests.zoo.graphs import geometric  # noqa: E402
 from tests.zoo.sweep import given, loss_of  # noqa: E402
 
 CHOSEN = (

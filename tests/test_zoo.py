@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.zoo.families import FAMILIES, geometric, module_db, x_transformers
+from tests.zoo.families import FAMILIES, module_db, x_transformers
+from tests.zoo.graphs import geometric
 from tests.zoo.judge import judge
 
 
