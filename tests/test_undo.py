@@ -272,7 +272,8 @@ def flags_of_torch(model: Any, x: torch.Tensor) -> None:
     torch.set_printoptions(precision=2)
     torch.set_warn_always(True)
     torch.utils.deterministic.fill_uninitialized_memory = False
-    torch.backends.cudnn.benchmark = torch.backends.cudnn.deterministic = True
+    torch._C._set_cudnn_benchmark(True)  # type: ignore[attr-defined]  # its property refuses once torch's own test utilities are imported
+    torch._C._set_cudnn_deterministic(True)  # type: ignore[attr-defined]  # as above
     torch.backends.cuda.enable_flash_sdp(False)
 
 
@@ -493,6 +494,15 @@ class Slow:
     """An object of the user's whose putting back is interrupted."""
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own handler: what a shell starts in the background ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("place", ["while all is put back", "while torch is intercepted"])
 def test_an_interrupt_waits_until_the_world_is_whole(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
@@ -519,6 +529,7 @@ def test_an_interrupt_waits_until_the_world_is_whole(place: str, monkeypatch: py
     assert (signal.getsignal(signal.SIGINT), (nn.Linear._call_impl, torch.manual_seed)) == (handler, calls)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupt_in_the_forward_comes_at_once() -> None:
     reached: list[int] = []
 
