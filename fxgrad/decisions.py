@@ -59,16 +59,14 @@ def decided(eager: Run, turned: Callable[[tuple[bool, ...], Nudge | None], Run])
 
 
 def _looped_over(eager: Run, changing: set[int], widened: Callable[[Nudge], Run]) -> Step | None:
-    """The first selection by data without which the program makes other calls; one of each line is tried."""
-    lines: set[Any] = set()
+    """The first selection by data without which the program makes other calls; one of each way that leads to a line is tried, in each module."""
+    ways: set[Any] = set()
     expected = _calls(eager)
     for number, step in enumerate(eager.recorder.selections):
-        line = step.spots[0] if step.spots else None
-        if line in lines or changing.isdisjoint(step.reads):
+        way = step.module, step.spots
+        if way in ways or changing.isdisjoint(step.reads):
             continue
-        lines.add(line)
-        if len(lines) > MOST_TURNS:
-            return None
+        ways.add(way)
         other = widened(Nudge(number, selection=True))
         found = _calls(other)
         returned = other.output_structure is not None  # else it stopped at a size that does not fit: what came before is compared

@@ -361,7 +361,7 @@ def _decided(eager: Run, target: Program) -> Decided:
 @contextlib.contextmanager
 def _exporting() -> Iterator[None]:
     """`torch.compiler.is_compiling()` and `is_exporting()` are true, as while `torch.export` runs a program: it takes the way that fits all
-    values, where it has one."""
+    values, where it has one. Other threads see it meanwhile, as they do of `torch.export`."""
     flags = ("_is_compiling_flag", "_is_exporting_flag")
     before = [getattr(torch.compiler, flag) for flag in flags]
     try:

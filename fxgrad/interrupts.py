@@ -30,8 +30,17 @@ class CtrlC:
             self.pending = (number, frame)
 
     @contextlib.contextmanager
+    def comes(self) -> Iterator[None]:
+        """Inside a block in which interrupts wait: here they are handed on at once."""
+        self.open = True
+        try:
+            yield
+        finally:
+            self.open = False
+
+    @contextlib.contextmanager
     def waits(self) -> Iterator[None]:
-        """Interrupts wait for the end of the block, apart from where it sets `open`."""
+        """Interrupts wait for the end of the block, apart from where it lets them come (`comes`)."""
         was, self.open = self.open, False
         try:
             yield

@@ -48,7 +48,7 @@ _DISPATCH: Callable[..., Any] = inspect.unwrap(FakeTensorMode.__torch_dispatch__
 
 
 # torch's fake kernel of the experts' matrix product (2.11 to 2.13) knows one dtype; the kernels take these too.
-_GROUPED_MM: Any = getattr(torch.ops.aten._grouped_mm, "default", None) if hasattr(torch.ops.aten, "_grouped_mm") else None
+_GROUPED_MM: Any = torch.ops.aten._grouped_mm.default
 _GROUPED_MM_TAKES = (torch.float32, torch.float16)
 
 
@@ -60,18 +60,21 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         self.listener: Listener | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is _GROUPED_MM and args[0].dtype in _GROUPED_MM_TAKES:
-            low = (argument.to(torch.bfloat16) for argument in args[:2])
-            return func(*low, *args[2:], **(kwargs or {})).to(args[0].dtype)
         listener = self.listener
         if listener is None:
-            return _DISPATCH(self, func, types, args, kwargs)
+            return self._computed(func, types, args, kwargs)
         listener.quiet += 1
         try:
             with torch._C.DisableTorchFunction():
-                return _DISPATCH(self, func, types, args, kwargs)
+                return self._computed(func, types, args, kwargs)
         finally:
             listener.quiet -= 1
+
+    def _computed(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if func is _GROUPED_MM and args[0].dtype in _GROUPED_MM_TAKES:
+            low = (argument.to(torch.bfloat16) for argument in args[:2])
+            return _DISPATCH(self, func, types, (*low, *args[2:]), kwargs).to(args[0].dtype)
+        return _DISPATCH(self, func, types, args, kwargs)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:

@@ -163,12 +163,9 @@ def benchmark(
         reach.ctrl_c.waits(),
         private_data(reach.tensors.values(), None),
         torch.enable_grad(),
+        reach.ctrl_c.comes(),
     ):
-        reach.ctrl_c.open = True
-        try:
-            measured, done = contextvars.copy_context().run(_measured, target, fixed_module, place, runs, seconds)
-        finally:
-            reach.ctrl_c.open = False
+        measured, done = contextvars.copy_context().run(_measured, target, fixed_module, place, runs, seconds)
     return Benchmark(
         measured, place.type, _device_name(place), *_described(target), _versions(place), torch.get_num_threads(), done, _Clock(place).name
     )

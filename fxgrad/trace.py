@@ -220,11 +220,10 @@ def run(
         with fake or contextlib.nullcontext(), unlogged(), _eager_compile(), intercepted(recorder), recorder, kept_modes():
             # In a context of its own: what the program sets in context variables goes with it.
             call = functools.partial(_run_program, result, backward=backward, watch_saves=watch_saves, watch_gradients=watch_gradients)
-            reach.ctrl_c.open = True
             try:
-                contextvars.copy_context().run(call)
+                with reach.ctrl_c.comes():
+                    contextvars.copy_context().run(call)
             finally:
-                reach.ctrl_c.open = False
                 recorder.active = False
                 if fake is not None:
                     fake.listener = None  # tensors know their mode, and autograd's own references to tensors no collector sees

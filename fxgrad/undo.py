@@ -88,24 +88,22 @@ def _undo_list(item: list[Any]) -> Act:
     return lambda: _refill(list.__iter__(item), held, lambda: list.__setitem__(item, slice(None), held))
 
 
-def _undo_deque(item: deque[Any]) -> Act:
-    held = list(deque.__iter__(item))
+def _emptied_and_filled(kind: Any, fill: Callable[[Any, Any], None]) -> Callable[[Any], Act]:
+    """For a container that can only be put back by filling it again."""
 
-    def put() -> None:
-        deque.clear(item)
-        deque.extend(item, held)
+    def note(item: Any) -> Act:
+        held = list(kind.__iter__(item))
 
-    return lambda: _refill(deque.__iter__(item), held, put)
+        def put() -> None:
+            kind.clear(item)
+            fill(item, held)
+
+        return lambda: _refill(kind.__iter__(item), held, put)
+
+    return note
 
 
-def _undo_set(item: set[Any]) -> Act:
-    held = list(set.__iter__(item))
-
-    def put() -> None:
-        set.clear(item)
-        set.update(item, held)
-
-    return lambda: _refill(set.__iter__(item), held, put)
+_undo_set = _emptied_and_filled(set, set.update)
 
 
 def _refill(now: Iterable[Any], held: Iterable[Any], put: Act) -> None:
@@ -221,7 +219,7 @@ def _undo_numpy(item: Any) -> Act | None:
 
 _NOTES: tuple[tuple[Any, Note], ...] = (
     (list, _undo_list),
-    (deque, _undo_deque),
+    (deque, _emptied_and_filled(deque, deque.extend)),
     (set, _undo_set),
     (WEAK, _undo_weak),
     ((bytearray, array.array), _undo_buffer),

@@ -169,11 +169,8 @@ def step(module: torch.fx.GraphModule, target: Program, *, dtype: torch.dtype | 
             standins = StandIns(None)
             copies = [standins.make(t) for t in originals]
             torch.manual_seed(SEED)
-            reach.ctrl_c.open = True
-            try:
+            with reach.ctrl_c.comes():
                 contextvars.copy_context().run(_carry_out, made, module, target, copies, keep_saved)
-            finally:
-                reach.ctrl_c.open = False
             _note_state(made, module, copies)
     return made
 

@@ -178,6 +178,30 @@ class RoundsBySize(Rounds):
         return y
 
 
+class RoundsAfterMuchElse(Rounds):
+    """What is looped over is the last of many selections, and by a helper that selected for a sum before."""
+
+    def rounds(self, y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        y = y + (y[mask].sum() + y[mask].mean() + y[mask].max() + y[mask].min()) + (y[mask].sum() + y[mask].mean() + y[mask].max())
+        y = y + (y[mask].sum() + y[mask].mean() + y[mask].max() + y[mask].min()) + (y[mask].sum() + y[mask].mean() + y[mask].max())
+        y = y + picked(mask).sum()
+        for i in picked(mask):
+            y = y + i.sum() * self.layer.bias
+        return y
+
+
+def picked(mask: torch.Tensor) -> torch.Tensor:
+    return mask.nonzero()
+
+
+@pytest.mark.parametrize("mask", [torch.tensor([True, False, True]), torch.tensor([True, True, True])])
+def test_every_way_to_a_selection_is_tried(mask: torch.Tensor) -> None:
+    with pytest.raises(fxgrad.FxgradError, match="as often as data selects here") as raised:
+        fxgrad.fix(RoundsAfterMuchElse(), (X, mask))
+    assert raised.value.site is not None
+    assert raised.value.site.line == picked.__code__.co_firstlineno + 1
+
+
 class NoRounds(Rounds):
     """What is selected is only computed with, and its number only divided by."""
 
