@@ -2,10 +2,12 @@
 
 The rows run interleaved, so that a machine that slows down slows all of them, on private copies of the model's tensors. Times are
 medians with the middle half of the runs as spread, after a warm-up: on a GPU by CUDA events, synchronised; on a CPU with one thread the
-processor time of this process, which other processes on the machine do not lengthen; else time on the wall. Peak memory
+processor time of this process, which other processes on the machine do not lengthen; else time on the wall. The original stands in the
+table twice: how far the second row is from the first is what a difference between two rows must exceed to be one. Peak memory
 is what one forward and backward allocates at most beyond what was there before it: by CUDA's own count on a GPU, by the storages that
-operators return on a CPU (a kernel's scratch memory is not seen). Exported as `fxgrad.benchmark` and `fxgrad.Benchmark`, on first use:
-it loads make_fx. Not handled: several devices in one model; a loss that holds tensors of another device than the one asked for.
+operators return on a CPU (a kernel's scratch memory is not seen, compiled code not at all). Kernels are those that CUPTI sees launched in
+one forward and backward, on a GPU alone. Exported as `fxgrad.benchmark` and `fxgrad.Benchmark`, on first use: it loads make_fx.
+Not handled: several devices in one model; a loss that holds tensors of another device than the one asked for.
 """
 
 from __future__ import annotations
@@ -44,14 +46,16 @@ from fxgrad.verify import input_tensors, private_data, with_inputs
 from fxgrad.world import preserve
 
 WARM_UP = 3
-HEADERS = ("form", "forward ms", "forward+backward ms", "ratio", "peak MiB", "ratio", "nodes")
-ORIGINAL, ALLOWED = "original", "allow_mutation_on_saved_tensors"
+HEADERS = ("form", "forward ms", "forward+backward ms", "ratio", "peak MiB", "ratio", "kernels", "nodes")
+ORIGINAL, AGAIN, ALLOWED = "original", "original, again", "allow_mutation_on_saved_tensors"
+COMPILED = ", compiled"
 Context = Callable[[], contextlib.AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One form of the model. Times in milliseconds, each with the first and third quartile; memory in bytes; None: not measured.
+    """One form of the model. Times in milliseconds, each with the first and third quartile; memory in bytes; `kernels`: how many one
+    forward and backward launches. None: not measured.
 
     `failure`: why it does not run; "" if it does.
     """
@@ -64,6 +68,7 @@ class Row:
     memory: int | None = None
     nodes: int | None = None
     failure: str = ""
+    kernels: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,31 +99,45 @@ class Benchmark:
         """What ratios are of: the original, or, where it does not run, the original with its writes allowed; the first row at worst."""
         return next((row for row in self.rows if row.name in (ORIGINAL, ALLOWED) and not row.failure), self.rows[0])
 
+    def base_of(self, row: Row) -> Row:
+        """What the ratios of `row` are of: `base`; for a compiled form the same form compiled, where that runs."""
+        names = (ORIGINAL + COMPILED, ALLOWED + COMPILED)
+        compiled = next((r for r in self.rows if r.name in names and not r.failure), None)
+        return compiled if compiled is not None and row.name.endswith(COMPILED) else self.base
+
     def __str__(self) -> str:
-        return f"{tabulate(self._cells(), headers=HEADERS, disable_numparse=True)}\n\n{self.where()}"
+        return self._table("simple")
 
     def markdown(self) -> str:
         """The same table as markdown."""
-        return f"{tabulate(self._cells(), headers=HEADERS, tablefmt='github', disable_numparse=True)}\n\n{self.where()}"
+        return self._table("github")
+
+    def _table(self, style: str) -> str:
+        shown = [i for i, name in enumerate(HEADERS) if name != "kernels" or any(row.kernels is not None for row in self.rows)]
+        cells = [[row[i] for i in shown] for row in self._cells()]
+        table = tabulate(cells, headers=[HEADERS[i] for i in shown], tablefmt=style, disable_numparse=True)
+        return f"{table}\n\n{self.where()}"
 
     def where(self) -> str:
         """Where it was measured, in a sentence."""
         cpu = f"; a CPU run, {self.threads} threads: not what a GPU shows" if self.device == "cpu" else ""
         inputs = ", ".join(self.sizes) or "none"
         place = f"{self.device} ({self.device_name}), {self.dtype}, inputs {inputs}, {self.parameters:,} parameters"
-        ratios = f"Medians (middle half); ratios are of `{self.base.name}`."
+        compiled = {self.base_of(row).name for row in self.rows} - {self.base.name}
+        more = f", those of compiled forms of `{compiled.pop()}`" if compiled else ""
+        ratios = f"Medians (middle half); ratios are of `{self.base.name}`{more}."
         return f"{place}; {self.versions}; {self.runs} interleaved runs, {self.clock}{cpu}. {ratios}"
 
     def _cells(self) -> list[tuple[str, ...]]:
-        base = self.base
         return [
             (
                 row.name,
                 _time(row.forward, row.forward_spread),
                 row.failure or _time(row.step, row.step_spread),
-                _ratio(row.step, base.step),
+                _ratio(row.step, self.base_of(row).step),
                 "" if row.memory is None else f"{row.memory / 2**20:.2f}",
-                _ratio(row.memory, base.memory),
+                _ratio(row.memory, self.base_of(row).memory),
+                "" if row.kernels is None else str(row.kernels),
                 "" if row.nodes is None else str(row.nodes),
             )
             for row in self.rows
@@ -134,6 +153,8 @@ def benchmark(
     device: str | torch.device | None = None,
     runs: int = 30,
     seconds: float = 20.0,
+    compiled: bool = False,
+    ready: Callable[[], None] | None = None,
 ) -> Benchmark:
     """Time a model against its rewritten forms and what torch offers instead. The model, its gradients and the random state stay as they are.
 
@@ -142,6 +163,8 @@ def benchmark(
         fixed_module: `fix(...).module` for them; None, or with another `device` than the model's: it is made here.
         device: where to run; None: where the model is. Elsewhere a copy of the model is moved there.
         runs: timed runs per row; fewer, but at least five, where they would take longer than `seconds` in all.
+        compiled: each form under `torch.compile` too. What torch keeps of a compilation stays in the process.
+        ready: called when every form has run once and before any is timed, for who wants to wait for a quiet machine.
 
     Raises:
         InputError: the inputs do not fit the model or have no data, or there is no such device.
@@ -165,15 +188,30 @@ def benchmark(
         torch.enable_grad(),
         reach.ctrl_c.comes(),
     ):
-        measured, done = contextvars.copy_context().run(_measured, target, fixed_module, place, runs, seconds)
+        measured, done = contextvars.copy_context().run(_measured, target, fixed_module, place, _How(runs, seconds, compiled, ready))
     return Benchmark(
         measured, place.type, _device_name(place), *_described(target), _versions(place), torch.get_num_threads(), done, _Clock(place).name
     )
 
 
-def _measured(target: Program, fixed: torch.fx.GraphModule, place: torch.device, runs: int, seconds: float) -> tuple[tuple[Row, ...], int]:
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What `benchmark` was asked for: see its arguments."""
+
+    runs: int
+    seconds: float
+    compiled: bool
+    ready: Callable[[], None] | None
+
+
+def _measured(target: Program, fixed: torch.fx.GraphModule, place: torch.device, how: _How) -> tuple[tuple[Row, ...], int]:
     forms = [_Form(name, *made) for name, made in _forms(target, fixed).items()]
-    done = _time_all(forms, target, place, runs, seconds)
+    if how.compiled:
+        forms += [_compiled(form) for form in forms if form.name != AGAIN]
+    _warm_up(forms, target, place)
+    if how.ready is not None:
+        how.ready()
+    done = _time_all(forms, target, place, how)
     return tuple(_row(form, target, place) for form in forms), done
 
 
@@ -215,6 +253,7 @@ Made = tuple[Callable[..., Any] | None, Context, int | None, str]
 def _forms(target: Program, fixed: torch.fx.GraphModule) -> dict[str, Made]:
     return {
         ORIGINAL: (target.call, contextlib.nullcontext, _recorded_nodes(target), ""),
+        AGAIN: (target.call, contextlib.nullcontext, None, ""),
         "fixed (needed)": (fixed, contextlib.nullcontext, len(fixed.graph.nodes), ""),
         "fixed (all)": _fixed_wholly(target),
         ALLOWED: (target.call, torch.autograd.graph.allow_mutation_on_saved_tensors, None, ""),
@@ -251,6 +290,11 @@ def _functionalized(target: Program) -> Made:
     except Exception as error:  # whatever it says of this program: that is the row
         return None, contextlib.nullcontext, None, f"does not trace: {type(error).__name__}"
     return (lambda *a, **k: graph_module(tensors, a, k)), contextlib.nullcontext, len(graph_module.graph.nodes), ""
+
+
+def _compiled(form: _Form) -> _Form:
+    call = torch.compile(form.call) if form.call is not None else None
+    return _Form(form.name + COMPILED, call, form.context, None, form.failure)
 
 
 def _moved(target: Program, place: torch.device) -> Program:
@@ -312,24 +356,27 @@ class _Clock:
         return float(start.elapsed_time(end)) if self.cuda else (end - start) * 1000.0
 
 
-def _time_all(rows: Sequence[_Form], target: Program, place: torch.device, runs: int, seconds: float) -> int:
-    """Time every row `runs` times, in turns; returns how often it was."""
+def _warm_up(rows: Sequence[_Form], target: Program, place: torch.device) -> None:
     for form in rows:
         tell(f"warming up: {form.name}")
         _try(form, lambda form=form: [_step(form, target, place) for _ in range(WARM_UP)])  # type: ignore[misc]
         form.forward, form.step = [], []
+
+
+def _time_all(rows: Sequence[_Form], target: Program, place: torch.device, how: _How) -> int:
+    """Time every row `how.runs` times, in turns; returns how often it was."""
     begin = time.perf_counter()
-    for number in range(runs):
-        if number >= 5 and time.perf_counter() - begin > seconds:
+    for number in range(how.runs):
+        if number >= 5 and time.perf_counter() - begin > how.seconds:
             return number
-        tell(f"run {number + 1} of {runs} of each form")
+        tell(f"run {number + 1} of {how.runs} of each form")
         for form in rows:
             if form.failure or form.call is None:
                 continue
             forward, step = _step(form, target, place)
             form.forward.append(forward)  # type: ignore[union-attr]
             form.step.append(step)  # type: ignore[union-attr]
-    return runs
+    return how.runs
 
 
 def _try(form: _Form, work: Callable[[], Any]) -> None:
@@ -346,18 +393,28 @@ def _row(form: _Form, target: Program, place: torch.device) -> Row:
     if form.failure or form.call is None or not form.step or not form.forward:
         return Row(form.name, nodes=form.nodes, failure=form.failure or "not run")
     forward, step = (sorted(times) for times in (form.forward, form.step))
-    peak = _peak(form, target, place)
-    return Row(form.name, statistics.median(forward), _quartiles(forward), statistics.median(step), _quartiles(step), peak, form.nodes)
+    peak, kernels = _peak(form, target, place), _kernels(form, target, place)
+    medians = statistics.median(forward), _quartiles(forward), statistics.median(step), _quartiles(step)
+    return Row(form.name, *medians, peak, form.nodes, kernels=kernels)
 
 
 def _quartiles(times: Sequence[float]) -> tuple[float, float]:
     return times[len(times) // 4], times[(3 * len(times)) // 4]
 
 
-# ---------------------------------------------------------------------------------------------------------------- memory
+# ---------------------------------------------------------------------------------------------------------------- memory, kernels
 
 
-def _peak(form: _Form, target: Program, place: torch.device) -> int:
+def _kernels(form: _Form, target: Program, place: torch.device) -> int | None:
+    if place.type != "cuda":
+        return None
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        _step(form, target, place)
+    launched = [e.name for e in profile.events() if e.device_type is torch.autograd.DeviceType.CUDA]
+    return sum(not name.startswith(("Memcpy", "Memset")) for name in launched)
+
+
+def _peak(form: _Form, target: Program, place: torch.device) -> int | None:
     if place.type == "cuda":
         _forget_gradients(form, target)
         torch.cuda.synchronize()
@@ -365,6 +422,8 @@ def _peak(form: _Form, target: Program, place: torch.device) -> int:
         before = torch.cuda.memory_allocated()
         _step(form, target, place)
         return int(torch.cuda.max_memory_allocated() - before)
+    if form.name.endswith(COMPILED):
+        return None  # compiled code for a CPU allocates past the dispatcher
     count = StorageCount()
     with count:
         _step(form, target, place)

@@ -26,6 +26,7 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", choices=("cpu", "cuda"), help="where to run (default: where the model is)")
     command.add_argument("--runs", type=int, default=30, metavar="N", help="timed runs of each form (default: 30)")
     command.add_argument("--seconds", type=float, default=20.0, metavar="S", help="stop before N runs after so many seconds (default: 20)")
+    command.add_argument("--compiled", action="store_true", help="each form under torch.compile too")
     command.add_argument("--format", choices=("table", "json"), default="table", help="how the result is written (default: table)")
 
 
@@ -40,7 +41,16 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         loss = loaded.loss_named(arguments.loss) if arguments.loss else loaded.loss
         inputs, assumptions = given_inputs(loaded.model, loaded.inputs, arguments.input)
-        found = benchmark(loaded.model, None, inputs, loss=loss, device=arguments.device, runs=arguments.runs, seconds=arguments.seconds)
+        found = benchmark(
+            loaded.model,
+            None,
+            inputs,
+            loss=loss,
+            device=arguments.device,
+            runs=arguments.runs,
+            seconds=arguments.seconds,
+            compiled=arguments.compiled,
+        )
     for note in (*loaded.notes, *assumptions):
         print(f"fxgrad: assumed: {note}", file=sys.stderr)
     say(json.dumps(found.to_dict(), indent=2) if arguments.format == "json" else str(found))
