@@ -22,9 +22,9 @@ from tabulate import tabulate
 from torch import nn
 
 import fxgrad
-from fxgrad.facts import observe
-from fxgrad.regenerate import regenerate
-from fxgrad.trace import program, run
+from fxgrad.fix_graph.regenerate import regenerate
+from fxgrad.trace.facts import observe
+from fxgrad.trace.run import program, run
 
 STAGES = ("trace", "observe", "regenerate", "analyze", "print")
 FELT = 0.02  # seconds: below, a stage is all constant cost

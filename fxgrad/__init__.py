@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fxgrad.api import analyze, assert_gradients_flow
-from fxgrad.errors import FixError, FxgradError, InputError, LoadError, TraceError
-from fxgrad.fix import FixResult
+from fxgrad.api import fix
+from fxgrad.diagnosis.analyze import analyze, assert_gradients_flow
+from fxgrad.fix_graph.fix import FixResult
 from fxgrad.records import Finding, Fix, Inputs, Options, Site, Step
-from fxgrad.repair import fix
+from fxgrad.records.errors import FixError, FxgradError, InputError, LoadError, TraceError
 from fxgrad.report import Report
-from fxgrad.watch import Watch, watch
+from fxgrad.watching.watch import Watch, watch
 
 if TYPE_CHECKING:
-    from fxgrad.timing import Benchmark, benchmark
+    from fxgrad.fix_graph.benchmark import Benchmark, benchmark
+    from fxgrad.passes.rewrites.out_of_place import OutOfPlace
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ __all__ = [
     "Inputs",
     "LoadError",
     "Options",
+    "OutOfPlace",
     "Report",
     "Site",
     "Step",
@@ -46,9 +48,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What measures is loaded when it is first asked for: it takes as long to import as all the rest."""
+    """What measures and what rewrites graphs by hand is loaded when first asked for: the first takes as long to import as the rest."""
     if name in ("Benchmark", "benchmark"):
-        from fxgrad import timing
+        from fxgrad.fix_graph import benchmark
 
-        return getattr(timing, name)
+        return getattr(benchmark, name)
+    if name == "OutOfPlace":
+        from fxgrad.passes.rewrites.out_of_place import OutOfPlace
+
+        return OutOfPlace
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,116 +1,63 @@
-"""The Python API: `analyze`, `assert_gradients_flow`."""
+"""`fxgrad.fix`: the mended graph of `fxgrad.fix_graph.fix.fix`, with the user's source beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from fxgrad.check import diagnose, source_files
-from fxgrad.errors import InputError
-from fxgrad.intent import hear, intent_for
-from fxgrad.lazy import shaped
-from fxgrad.passes.analyses.optimizers import optimizers_in
-from fxgrad.records import Finding, Options
-from fxgrad.report import Report
-from fxgrad.sites import caller_file
-from fxgrad.switches import settled_heap
-from fxgrad.trace import placement, program
+from fxgrad.fix_graph.fix import FixResult
+from fxgrad.fix_graph.fix import fix as graph_fix
+from fxgrad.records import Edit, Options
+
+if TYPE_CHECKING:
+    from fxgrad.fix_source.live import LiveSource
 
 
-def analyze(
+class _Later:
+    """A `LiveSource` that is made when first asked for: what mends text takes a while to import, and most never ask."""
+
+    def __init__(self, model: Any, inputs: Any, loss: Callable[[Any], Any] | None, options: Options) -> None:
+        self._given = (model, inputs, loss, options)
+
+    @cached_property
+    def _live(self) -> LiveSource:
+        from fxgrad.fix_source.live import LiveSource
+
+        return LiveSource(*self._given)
+
+    def edits(self) -> tuple[Edit, ...]:
+        return self._live.edits()
+
+    def diff(self, root: str | None = None) -> str:
+        return self._live.diff(root)
+
+    def write(self) -> tuple[str, ...]:
+        return self._live.write()
+
+
+def fix(
     model: Any,
     inputs: Any,
     *,
     loss: Callable[[Any], Any] | None = None,
-    optimizer: Any = None,
-    expect: Iterable[str] | None = None,
     options: Options | None = None,
-) -> Report:
-    """Which parameters get no gradient from `loss(model(*inputs))`, and which line is to blame.
+    copy: bool = False,
+) -> FixResult:
+    """The model as a verified GraphModule whose backward runs and gives the right gradients, and the same as edits of its source.
 
     Args:
-        model: an `nn.Module`, a `torch.fx.GraphModule`, or a callable over tensors that closes over modules.
-        inputs: positional inputs as a tuple, keyword inputs as a dict, or both as `Inputs`; real, fake or meta tensors, any pytree. Meta
-            tensors beside others are taken to be on the others' device (and a meta model on that of its inputs).
-        loss: from the model's output to a scalar tensor; None: the output's `.loss` or `["loss"]`, the output itself if it is
-            a scalar, else the sum of its floating outputs.
-        optimizer: its parameter groups are compared with the model's parameters.
-        expect: names or glob patterns of the parameters that must train; None: all that require grad.
-        options: see `Options`.
+        model, inputs, loss: as for `fxgrad.analyze`; the inputs must be real tensors.
+        options: `rewrite="needed"` rewrites what breaks backward or falsifies a gradient, `"all"` every in-place write.
+        copy: give the module parameters of its own instead of the model's.
 
     Returns:
-        The report. The model, its gradients, buffers and the random state are as before.
+        The result. The model, its gradients, buffers and the random state are as before. `source_edits` costs nothing until it is read; for
+        that the result holds on to the model and the inputs.
 
     Raises:
-        InputError: the inputs do not fit the model, `expect` names no parameter, or `optimizer` is none.
-        TraceError: the program needs a value that the inputs do not have, or cannot be recorded.
+        FixError: no such module can be given; the reason names the line that stands in the way.
+        InputError: the inputs do not fit the model.
     """
-    with settled_heap():
-        return _analyze(model, inputs, loss, optimizer, expect, options or Options())
-
-
-def _analyze(
-    model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimizer: Any, expect: Iterable[str] | None, options: Options
-) -> Report:
-    """All that a run made is dropped as this returns."""
-    model, optimizer, called = shaped(model, inputs, optimizer)
-    target = program(model, inputs, loss, optimizer)
-    if optimizer is not None and not any(optimizers_in(optimizer)):
-        raise InputError(
-            f"optimizer={optimizer!r:.60} holds no parameter groups", hint="pass a torch.optim.Optimizer, or a list or dict of them"
-        )
-    files = source_files(target, caller_file())
-    intent = intent_for(files)
-    wanted = expect if expect is not None else (intent.expect or None)
-    diagnosis = diagnose(target, expect=wanted, options=options, files=files)
-    heard = hear(diagnosis.findings, intent, diagnosis.files)
-    run = diagnosis.run
-    place = placement(target)
-    return Report(
-        verdicts=diagnosis.verdicts,
-        findings=tuple(f for f in heard.findings if _is_listed(f)),
-        notes=tuple(f for f in heard.findings if not _is_listed(f)),
-        parameters=diagnosis.facts.parameters,
-        loss_used=run.loss_used,
-        values=diagnosis.values,
-        model=type(target.model).__name__
-        if target.model is target.root
-        else getattr(target.model, "__name__", type(target.model).__name__),
-        nodes=len(run.recorder.steps),
-        paths=diagnosis.paths,
-        paths_cut_off=diagnosis.paths_cut_off,
-        decisions=diagnosis.facts.decisions,
-        error=diagnosis.facts.error,
-        assumptions=(
-            *((f"tensors on the meta device are taken to be on {place}",) if place is not None and diagnosis.values == "fake" else ()),
-            *(("lazy modules got their parameters from one call of a copy",) if called else ()),
-        ),
-        suppressed=heard.suppressed,
-    )
-
-
-def _is_listed(finding: Finding) -> bool:
-    """Notes about what the user did on purpose are listed; a cut that starves nothing wanted is shown only on request."""
-    return finding.severity != "note" or finding.code in LISTED_NOTES
-
-
-LISTED_NOTES = ("FXG001", "FXG102", "FXG303")
-
-
-def assert_gradients_flow(
-    model: Any,
-    inputs: Any,
-    *,
-    loss: Callable[[Any], Any] | None = None,
-    optimizer: Any = None,
-    expect: Iterable[str] | None = None,
-    options: Options | None = None,
-) -> None:
-    """For test suites: `analyze`, and raise with the report as text if it is not ok.
-
-    Raises:
-        AssertionError: a parameter that should train gets no gradient.
-    """
-    report = analyze(model, inputs, loss=loss, optimizer=optimizer, expect=expect, options=options)
-    if not report.ok:
-        raise AssertionError(str(report))
+    options = options or Options()
+    return graph_fix(model, inputs, loss=loss, options=options, copy=copy, source=_Later(model, inputs, loss, options))

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 import fxgrad
-from fxgrad.errors import FixError, InputError
-from fxgrad.timing import StorageCount
+from fxgrad.fix_graph.benchmark import StorageCount
+from fxgrad.records.errors import FixError, InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 FORMS = ("original", "original, again", "fixed (needed)", "fixed (all)", "allow_mutation_on_saved_tensors", "functionalize (make_fx)")
@@ -162,8 +162,8 @@ def test_storage_count_sees_what_is_alive_at_once() -> None:
 
 def test_benchmark_is_the_function_and_loads_nothing_before_its_use() -> None:
     code = (
-        "import sys, fxgrad; assert 'fxgrad.timing' not in sys.modules; "
-        "import fxgrad.timing; from fxgrad import benchmark; "
+        "import sys, fxgrad; assert 'fxgrad.fix_graph.benchmark' not in sys.modules; "
+        "import fxgrad.fix_graph.benchmark; from fxgrad import benchmark; "
         "print(callable(fxgrad.benchmark), fxgrad.benchmark is benchmark, fxgrad.Benchmark.__name__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,9 +14,9 @@ import pytest
 
 import fxgrad
 from fxgrad import cli
-from fxgrad.errors import FxgradError, TraceError
 from fxgrad.passes import RULES
 from fxgrad.records import Finding, Inputs, Options, Raised, Site
+from fxgrad.records.errors import FxgradError, TraceError
 from fxgrad.report import FORMATS, Report
 
 MODEL = """\
@@ -53,7 +53,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 class Analysis:
-    """Stands for `fxgrad.api.analyze`: keeps what it was called with and gives a report, or raises."""
+    """Stands for `fxgrad.diagnosis.analyze.analyze`: keeps what it was called with and gives a report, or raises."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
@@ -77,7 +77,7 @@ def finding(code: str, severity: Any = "error") -> Finding:
 def analysis(monkeypatch: pytest.MonkeyPatch) -> Analysis:
     report = Report({"a.weight": "none", "head.weight": "flows"}, (finding("FXG103"),), notes=(finding("FXG102", "note"),), model="Net")
     stub = Analysis(report)
-    monkeypatch.setattr("fxgrad.api.analyze", stub)
+    monkeypatch.setattr("fxgrad.diagnosis.analyze.analyze", stub)
     return stub
 
 

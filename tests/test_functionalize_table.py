@@ -21,7 +21,7 @@ from torch.func import functional_call, functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import fxgrad
-from fxgrad.fix import fix
+from fxgrad.fix_graph.fix import fix
 from fxgrad.records import Options
 
 RESULTS = Path(__file__).resolve().parent.parent / "bench" / "results" / "out_of_place.md"

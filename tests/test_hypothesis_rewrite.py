@@ -20,10 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fxgrad.errors import FixError
-from fxgrad.fix import fix
+from fxgrad.fix_graph.fix import fix
+from fxgrad.fix_graph.proof import saved_copies
 from fxgrad.records import Options
-from fxgrad.verify import saved_copies
+from fxgrad.records.errors import FixError
 
 Statement = tuple[int, ...]
 MODES = ("needed", "all")

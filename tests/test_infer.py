@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from fxgrad.errors import InputError
-from fxgrad.infer import Spec, build, infer_inputs, inputs_from_specs, missing_inputs, parse
+from fxgrad.program.infer import Spec, build, infer_inputs, inputs_from_specs, missing_inputs, parse
 from fxgrad.records import Inputs
+from fxgrad.records.errors import InputError
 
 # ------------------------------------------------------------------------------------------------------------ the text
 

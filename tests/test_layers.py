@@ -1,4 +1,4 @@
-"""The import direction: no module imports a layer above its own, `passes` has one name, only the top prints or exits.
+"""The house: rooms on floors, lower never imports higher, no circle of files, `passes` has one name, only the top prints or exits.
 
 Read from the source text with `ast`, so imports inside functions and under `TYPE_CHECKING` count too. Imports by a
 computed name are not seen.
@@ -7,79 +7,56 @@ computed name are not seen.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# The longest matching name decides: `passes.rules` places `passes.rules.detached_path` too. "" is fxgrad/__init__.py.
-LAYERS = {
-    "records": 0,
-    "errors": 1,
-    "progress": 1,
-    "source": 1,
-    "version": 1,
-    "calls": 2,
-    "codegen": 2,
-    "intercept": 2,
-    "interrupts": 1,
-    "leaves": 2,
-    "memo": 2,
-    "observations": 2,
-    "reads": 2,
-    "namespaces": 2,
-    "nudges": 2,
-    "recorder": 2,
-    "regenerate": 2,
-    "regions": 2,
-    "scopes": 2,
-    "sites": 2,
-    "standins": 2,
-    "switches": 2,
-    "symbols": 2,
-    "trace": 2,
-    "transforms": 2,
-    "tree": 2,
-    "undo": 2,
-    "world": 2,
-    "integrations": 9,
-    "mend.worker": 9,
-    "watch": 8,
-    "watching": 8,
-    "mend": 8,
-    "lenient": 2,
-    "facts": 3,
-    "passes.analyses": 4,
-    "passes": 5,
-    "passes.rewrites": 5,
-    "passes.rules": 5,
-    "check": 6,
-    "decisions": 6,
-    "divergence": 6,
-    "explore": 6,
-    "intent": 6,
-    "lazy": 6,
-    "hidden": 6,
-    "leaks": 6,
-    "fix": 6,
-    "timing": 6,
-    "verify": 6,
-    "report": 7,
-    "repair": 8,
-    "": 8,
-    "api": 8,
-    "infer": 8,
-    "load": 8,
-    "__main__": 9,
-    "commands": 9,
-    "cli": 9,
-    "pytest_plugin": 9,
-    "run": 9,
-}
-TOP = max(LAYERS.values())
+# From the ground up. Rooms of one floor never import each other. "" is fxgrad/__init__.py.
+FLOORS: tuple[frozenset[str], ...] = (
+    frozenset({"records"}),
+    frozenset({"source", "torch_api"}),
+    frozenset({"world", "report"}),
+    frozenset({"passes", "program"}),
+    frozenset({"trace"}),
+    frozenset({"diagnosis", "fix_graph"}),
+    frozenset({"watching", "fix_source"}),
+    frozenset({"api", "cli", "integrations"}),
+    frozenset({"", "__main__"}),
+    frozenset({"pytest_plugin"}),
+)
+FILES_AT_THE_TOP = frozenset({"__init__.py", "__main__.py", "api.py", "pytest_plugin.py"})
+TOP = frozenset({"cli", "integrations", "__main__", "pytest_plugin"})
+WORKER = "fix_source.trials.worker"  # a process of its own
 EXIT_CALLS = frozenset({"print", "exit", "quit", "sys.exit", "os._exit", "SystemExit"})
+
+# (importer, imported): why it is there. Only ever shorter.
+UPWARD: Mapping[tuple[str, str], str] = {
+    ("cli.main", ""): "for its version",
+    ("fix_source.trials.server", ""): "for the package's folder",
+    ("program.lazy", "trace.run"): "`inputs_of` belongs to program",
+    ("report.sarif", "passes"): "the rules' words belong in the report's data",
+    ("trace.recorder", "fix_graph.convention"): "the forms that graphs call belong to trace.targets",
+    ("trace.regions", "fix_graph.convention"): "the forms that graphs call belong to trace.targets",
+    ("trace.run", "fix_graph.convention"): "the forms that graphs call belong to trace.targets",
+    ("trace.seams", "fix_graph.convention"): "the forms that graphs call belong to trace.targets",
+    ("trace.transforms", "fix_graph.convention"): "the forms that graphs call belong to trace.targets",
+    ("passes.analyses.aliases", "fix_graph.convention"): "its running half belongs to passes.rewrites",
+    ("passes.analyses.aliases", "trace.standins"): "its running half belongs to passes.rewrites",
+    ("passes.rewrites.data_writes", "fix_graph.convention"): "`set_graph` belongs to torch_api",
+    ("passes.rewrites.ops", "fix_graph.convention"): "`empty_module` belongs to torch_api",
+    ("passes.rewrites.out_of_place", "fix_graph.convention"): "`set_graph` belongs to torch_api",
+}
+# Files that import each other, through however many: why. Only ever shorter.
+CIRCLES: Mapping[frozenset[str], str] = {
+    frozenset({"trace.reads", "trace.recorder"}): "a read asks its recorder",
+    frozenset({"trace.backwards", "trace.observer"}): "a backward asks its observer",
+    frozenset(
+        {"report.as_json", "report.github", "report.html", "report.mermaid", "report.report", "report.sarif", "report.table"}
+    ): "a format names the type of the report that calls it",
+}
 
 
 def module_files(root: Path) -> dict[str, Path]:
@@ -94,16 +71,16 @@ def module_files(root: Path) -> dict[str, Path]:
     return files
 
 
-def layer(module: str) -> int | None:
-    """The layer of a module, None if no entry of the table places it."""
-    name = module
-    while name not in LAYERS and "." in name:
-        name = name.rpartition(".")[0]
-    # `passes` places only passes/__init__.py: a module beside it belongs to a folder or gets an entry.
-    return None if name == "passes" != module else LAYERS.get(name)
+def room(module: str) -> str:
+    return module.partition(".")[0]
 
 
-def imported(tree: ast.Module, module: str, is_package: bool, known: frozenset[str]) -> Iterator[tuple[int, str]]:
+def floor(module: str) -> int | None:
+    """The floor of a module's room, None if no floor has that room."""
+    return next((number for number, rooms in enumerate(FLOORS, 1) if room(module) in rooms), None)
+
+
+def imported(tree: ast.Module, module: str, is_package: bool, known: Iterable[str]) -> Iterator[tuple[int, str]]:
     """(line, module of fxgrad) for each import of fxgrad; `from fxgrad.x import y` is `x.y` where that is a module."""
     package = f"fxgrad.{module}".rstrip(".").split(".")
     package = package if is_package else package[:-1]
@@ -123,16 +100,43 @@ def imported(tree: ast.Module, module: str, is_package: bool, known: frozenset[s
                 yield node.lineno, inner if inner in known else base
 
 
-def upward_imports(source: str, module: str, is_package: bool, known: frozenset[str]) -> list[str]:
-    """A line of text for each import of a higher layer."""
-    own = layer(module)
-    assert own is not None, f"{module}: add it to LAYERS in {Path(__file__).name}"
-    found = []
-    for line, target in imported(ast.parse(source), module, is_package, known):
-        above = layer(target)
-        assert above is not None, f"{module} imports {target}: add it to LAYERS in {Path(__file__).name}"
-        if above > own:
-            found.append(f"{module}:{line}: layer {own} imports {target or 'fxgrad'} of layer {above}")
+def imports_of(source: str, module: str, is_package: bool, known: Iterable[str]) -> list[tuple[int, str]]:
+    return list(imported(ast.parse(source), module, is_package, known))
+
+
+def climbs(module: str, target: str) -> bool:
+    """Whether an import leads up, or to another room of the same floor."""
+    own, above = floor(module), floor(target)
+    assert own is not None, f"{module} is in no room of FLOORS"
+    assert above is not None, f"{module} imports {target}, which is in no room of FLOORS"
+    return room(module) != room(target) and above >= own
+
+
+def circles(graph: Mapping[str, Iterable[str]]) -> set[frozenset[str]]:
+    """The sets of modules that all reach each other (Tarjan's algorithm), of two or more."""
+    number: dict[str, int] = {}
+    low: dict[str, int] = {}
+    open_: list[str] = []
+    found: set[frozenset[str]] = set()
+
+    def visit(module: str) -> None:
+        number[module] = low[module] = len(number)
+        open_.append(module)
+        for target in graph.get(module, ()):
+            if target not in number:
+                visit(target)
+                low[module] = min(low[module], low[target])
+            elif target in open_:
+                low[module] = min(low[module], number[target])
+        if low[module] == number[module]:
+            start = open_.index(module)
+            if len(open_) - start > 1:
+                found.add(frozenset(open_[start:]))
+            del open_[start:]
+
+    for module in graph:
+        if module not in number:
+            visit(module)
     return found
 
 
@@ -154,22 +158,36 @@ def exit_calls(source: str) -> list[int]:
 
 
 MODULES = module_files(ROOT)
-NAMES = frozenset(MODULES)
+IMPORTS = {module: imports_of(file.read_text(), module, file.name == "__init__.py", MODULES) for module, file in MODULES.items()}
 SOURCES = [file for folder in ("fxgrad", "passes", "tests", "bench") for file in sorted((ROOT / folder).rglob("*.py"))]
+BELOW_THE_TOP = [module for module in MODULES if room(module) not in TOP and module != WORKER]
 
 
-@pytest.mark.parametrize("module", list(MODULES), ids=lambda name: name or "fxgrad")
-def test_module_is_in_the_table(module: str) -> None:
-    assert layer(module) is not None, f"{MODULES[module]} is in no layer: add it to LAYERS in {Path(__file__).name}"
+def test_every_module_is_in_a_room() -> None:
+    assert [module for module in MODULES if floor(module) is None] == []
+
+
+def test_only_these_files_lie_outside_the_rooms() -> None:
+    assert {file.name for file in (ROOT / "fxgrad").glob("*.py")} <= FILES_AT_THE_TOP
 
 
 @pytest.mark.parametrize("module", list(MODULES), ids=lambda name: name or "fxgrad")
 def test_module_imports_nothing_above_it(module: str) -> None:
-    file = MODULES[module]
-    assert upward_imports(file.read_text(), module, file.name == "__init__.py", NAMES) == []
+    upward = [(line, target) for line, target in IMPORTS[module] if climbs(module, target)]
+    assert [(line, target) for line, target in upward if (module, target) not in UPWARD] == []
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if layer(name) != TOP], ids=lambda name: name or "fxgrad")
+def test_the_list_of_upward_imports_holds_no_more_than_there_are() -> None:
+    there = {(module, target) for module, found in IMPORTS.items() for _, target in found if climbs(module, target)}
+    assert set(UPWARD) - there == set()
+
+
+def test_no_circle_of_files() -> None:
+    graph = {module: [target for _, target in found if target != module] for module, found in IMPORTS.items()}
+    assert circles(graph) == set(CIRCLES)
+
+
+@pytest.mark.parametrize("module", BELOW_THE_TOP, ids=lambda name: name or "fxgrad")
 def test_module_below_the_top_neither_prints_nor_exits(module: str) -> None:
     assert exit_calls(MODULES[module].read_text()) == []
 
@@ -183,34 +201,48 @@ def test_passes_is_never_imported_by_its_folder_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "source", "count"),
+    ("module", "source", "upward"),
     [
-        ("records", "import fxgrad.errors", 1),
-        ("facts", "from fxgrad.trace import record", 0),
-        ("trace", "def f():\n    from fxgrad.facts import Facts", 1),
-        ("trace", "from .facts import Facts", 1),
-        ("trace", "from . import facts, records", 1),
-        ("trace", "import fxgrad", 1),
-        ("trace", "from fxgrad import analyze", 1),
-        ("passes.analyses.cuts", "from fxgrad.passes import rules", 1),
-        ("passes.analyses.cuts", "from ..rules import detached", 1),
-        ("passes.rules.detached", "from fxgrad.passes.analyses.cuts import analyse", 0),
-        ("report.table", "from ..check import check", 0),
-        ("report.table", "from fxgrad.api import analyze", 1),
-        ("cli", "import fxgrad\nfrom fxgrad import load", 0),
+        ("records.errors", "from fxgrad.source.sites import caller_file", True),
+        ("source.sites", "from fxgrad.torch_api import tree", True),
+        ("source.sites", "from fxgrad.source.parsing import parsed", False),
+        ("trace.facts", "def f():\n    from fxgrad.diagnosis.gather import diagnose", True),
+        ("trace.facts", "from ..diagnosis.gather import diagnose", True),
+        ("trace.facts", "from . import run", False),
+        ("trace.facts", "from .. import cli, records", True),
+        ("trace.facts", "import fxgrad", True),
+        ("trace.facts", "from fxgrad import analyze", True),
+        ("passes.rules.detached", "from fxgrad.passes.analyses.cuts import analyse", False),
+        ("passes.rules.detached", "from fxgrad.program import load", True),
+        ("report.table", "from ..records import Finding", False),
+        ("report.table", "from fxgrad.api import analyze", True),
+        ("cli.main", "from fxgrad import watching", False),
     ],
 )
-def test_upward_imports(module: str, source: str, count: int) -> None:
-    known = frozenset({*LAYERS, "passes.analyses.cuts", "passes.rules.detached", "report.table"})
-    assert len(upward_imports(source, module, False, known)) == count
+def test_upward_imports(module: str, source: str, upward: bool) -> None:
+    found = imports_of(source, module, False, {*MODULES, "passes.rules.detached"})
+    assert any(climbs(module, target) for _, target in found) == upward
 
 
-def test_upward_imports_from_a_package_resolve_inside_it() -> None:
-    assert upward_imports("from .rules import x", "passes.analyses", True, NAMES | {"passes.analyses.rules"}) == []
+def test_imports_from_a_package_resolve_inside_it() -> None:
+    got = imports_of("from .rules import x", "passes.analyses", True, {"passes.analyses.rules"})
+    assert got == [(1, "passes.analyses.rules")]
 
 
-def test_a_module_outside_the_table_has_no_layer() -> None:
-    assert [layer("helpers"), layer("passes.helpers")] == [None, None]
+def test_a_module_outside_the_rooms_has_no_floor() -> None:
+    assert floor("helpers") is None
+
+
+@pytest.mark.parametrize(
+    ("graph", "want"),
+    [
+        ({"a": ["b"], "b": ["c"], "c": []}, set()),
+        ({"a": ["b"], "b": ["a"]}, {frozenset("ab")}),
+        ({"a": ["b"], "b": ["c"], "c": ["b", "d"], "d": ["e"], "e": ["d"]}, {frozenset("bc"), frozenset("de")}),
+    ],
+)
+def test_circles(graph: dict[str, list[str]], want: set[frozenset[str]]) -> None:
+    assert circles(graph) == want
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import fxgrad
-from fxgrad import Options, switches
-from fxgrad.recorder import Recorder
+from fxgrad import Options
+from fxgrad.trace.recorder import Recorder
+from fxgrad.world import switches
 
 
 @functools.cache

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from fxgrad.errors import FxgradError, LoadError
-from fxgrad.load import Loaded, load, loading
+from fxgrad.program.load import Loaded, load, loading
 from fxgrad.records import Inputs
+from fxgrad.records.errors import FxgradError, LoadError
 
 Write = Callable[..., str]
 

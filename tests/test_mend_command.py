@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from fxgrad.cli import main
-from fxgrad.mend import mend
-from fxgrad.mend.trials import Server
+from fxgrad.fix_source import mend
+from fxgrad.fix_source.trials.server import Server
 
 HEAD = "import torch\nfrom torch import nn\nfrom torch.utils.checkpoint import checkpoint\n\n\n"
 TAIL = "\n\ndef example_inputs():\n    torch.manual_seed(0)\n    return (torch.randn(3, 4),)\n"
@@ -123,7 +123,7 @@ def server() -> Iterator[Server]:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: Server) -> Run:
     """`fxgrad fix net.py ...`: exit status, stdout and stderr. The process for trials is one for all tests."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fxgrad.commands.fix.mend", functools.partial(mend, server=server))
+    monkeypatch.setattr("fxgrad.cli.fix.mend", functools.partial(mend, server=server))
 
     def run_line(*argv: str) -> tuple[int, str, str]:
         status = main(["fix", "net.py", *argv])
@@ -221,7 +221,7 @@ def test_a_file_that_changes_meanwhile_is_not_written(tmp_path: Path, run: Run, 
         file.write_text(TWO + "# mine\n")
         return result
 
-    monkeypatch.setattr("fxgrad.commands.fix.mend", slowly)
+    monkeypatch.setattr("fxgrad.cli.fix.mend", slowly)
     status, out, err = run("--write")
     assert (status, out) == (2, "")
     assert (

@@ -16,8 +16,8 @@ from torch.nn.utils import parametrizations
 
 import fxgrad
 from fxgrad.cli import main
-from fxgrad.errors import FixError
-from fxgrad.mend.export import export_module
+from fxgrad.fix_graph.export.package import export_module
+from fxgrad.records.errors import FixError
 
 SCALE = 3.0
 

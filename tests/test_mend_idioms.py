@@ -19,9 +19,9 @@ import pytest
 import torch
 
 import fxgrad
-from fxgrad.mend import MendResult, mend
-from fxgrad.mend.sheet import apply
-from fxgrad.mend.trials import Server
+from fxgrad.fix_source import MendResult, mend
+from fxgrad.fix_source.sheet import apply
+from fxgrad.fix_source.trials.server import Server
 
 HEAD = """\
 import torch
@@ -757,7 +757,7 @@ def test_source_edits_cost_nothing_until_they_are_read(tmp_path: Path, monkeypat
     def unwanted(*_: Any, **__: Any) -> None:
         raise LookupError("analysed")
 
-    monkeypatch.setattr("fxgrad.mend.untried.analyze", unwanted)
+    monkeypatch.setattr("fxgrad.fix_source.live.analyze", unwanted)
     live = load(IDIOMS[0].write(tmp_path), "live")
     result = fxgrad.fix(live.Net(), live.example_inputs())
     with pytest.raises(LookupError, match="analysed"):

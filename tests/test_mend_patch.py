@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from fxgrad.errors import FixError
-from fxgrad.mend import patch
-from fxgrad.mend.patch import Mended
-from fxgrad.mend.sheet import apply, read, sheet
+from fxgrad.fix_source import patch
+from fxgrad.fix_source.patch import Mended
+from fxgrad.fix_source.sheet import apply, read, sheet
 from fxgrad.records import Edit, Site
+from fxgrad.records.errors import FixError
 
 
 def mended(file: Path, *pairs: tuple[str, str], code: str = "FXG201") -> Mended:

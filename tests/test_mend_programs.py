@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 import torch
 
-from fxgrad.mend import MendResult, mend
-from fxgrad.mend.trials import Server
+from fxgrad.fix_source import MendResult, mend
+from fxgrad.fix_source.trials.server import Server
 
 CASES = Path(__file__).parent / "cases"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fxgrad.errors import FixError
-from fxgrad.mend import mend
-from fxgrad.mend.trials import Server
+from fxgrad.fix_source import mend
+from fxgrad.fix_source.trials.server import Server
+from fxgrad.records.errors import FixError
 
 NET = """\
 import torch, torch.nn as nn

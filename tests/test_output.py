@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fxgrad.cli import COMMANDS, Command, _parser, main
-from fxgrad.commands import completion
-from fxgrad.commands.output import say, wants_colour
+from fxgrad.cli import COMMANDS, Command, _parser, completion, main
+from fxgrad.cli.output import say, wants_colour
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = Path(__file__).parent / "examples"
@@ -54,7 +53,7 @@ def test_colour_adds_nothing_but_colour(capsys: pytest.CaptureFixture[str], monk
     say(text, coloured=True)
     plain = capsys.readouterr().out
     assert plain == f"{text}\n"
-    monkeypatch.setattr("fxgrad.commands.output.wants_colour", lambda stream: True)
+    monkeypatch.setattr("fxgrad.cli.output.wants_colour", lambda stream: True)
     say(text, coloured=True)
     painted = capsys.readouterr().out
     assert ESCAPE in painted

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 import fxgrad
-from fxgrad import progress
 from fxgrad.cli import main
-from fxgrad.commands import progress as shown
-from fxgrad.commands.progress import _Plain, showing
+from fxgrad.cli import progress_line as shown
+from fxgrad.cli.progress_line import _Plain, showing
+from fxgrad.trace import progress
 
 X = (torch.randn(2, 4),)
 
@@ -168,7 +168,7 @@ def test_the_bench_command_says_which_run_it_is_at(
     def hearing(stream: object) -> AbstractContextManager[None]:
         return progress.heard_by(lambda phase, path, nodes: heard.append(phase))
 
-    monkeypatch.setattr("fxgrad.commands.bench.showing", hearing)
+    monkeypatch.setattr("fxgrad.cli.bench.showing", hearing)
     assert main(["bench", str(file), "--runs", "2"]) == 0
     capsys.readouterr()
     assert [phase for phase in heard if phase.startswith("run ")] == ["run 1 of 2 of each form", "run 2 of 2 of each form"]
@@ -190,7 +190,7 @@ def test_the_run_command_shows_that_the_report_is_being_made(
         entered.append("made")
         yield
 
-    monkeypatch.setattr("fxgrad.commands.run.showing", noted)
+    monkeypatch.setattr("fxgrad.cli.run.showing", noted)
     assert main(["run", str(file)]) == 0
     capsys.readouterr()
     assert entered == ["made"]

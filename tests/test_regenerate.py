@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from fxgrad.errors import InputError, TraceError
-from fxgrad.regenerate import regenerate
-from fxgrad.trace import program, run
+from fxgrad.fix_graph.regenerate import regenerate
+from fxgrad.records.errors import InputError, TraceError
+from fxgrad.trace.run import program, run
 
 
 def graph(model: Any, inputs: Any, values: str = "real") -> torch.fx.GraphModule:

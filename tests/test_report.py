@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fxgrad.errors import FxgradError
 from fxgrad.passes import RULES
 from fxgrad.records import Decision, Edit, Finding, Fix, ParameterFact, Raised, Site, Step
+from fxgrad.records.errors import FxgradError
 from fxgrad.report import FORMATS, Report, as_json
-from fxgrad.report.excerpt import excerpt, place, short_path
 from fxgrad.report.fingerprint import fingerprints
-from fxgrad.report.names import grouped, shown, text
+from fxgrad.report.globs import grouped, shown, text
+from fxgrad.source.excerpt import excerpt, place, short_path
 
 SOURCE = """\
 import torch

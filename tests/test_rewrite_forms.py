@@ -20,10 +20,10 @@ from torch.fx.passes.infra.pass_manager import PassManager
 from torch.fx.passes.shape_prop import ShapeProp
 
 import fxgrad
-from fxgrad.errors import FixError, InputError
+from fxgrad.fix_graph.proof import saved_copies
 from fxgrad.passes.rewrites.out_of_place import OutOfPlace
 from fxgrad.records import Options
-from fxgrad.verify import saved_copies
+from fxgrad.records.errors import FixError, InputError
 
 Tensor = torch.Tensor
 Body = Callable[["Net", Tensor, Tensor], Any]

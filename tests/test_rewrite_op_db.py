@@ -20,9 +20,9 @@ import torch
 from torch.testing._internal.common_methods_invocations import op_db
 
 import fxgrad
-from fxgrad.errors import FixError, InputError
-from fxgrad.fix import fix
+from fxgrad.fix_graph.fix import fix
 from fxgrad.records import Inputs, Options
+from fxgrad.records.errors import FixError, InputError
 
 RESULTS = Path(__file__).resolve().parent.parent / "bench" / "results" / "op_db.md"
 OPS = [op for op in op_db if op.inplace_variant is not None]
@@ -74,7 +74,7 @@ def samples(op: Any, most: int) -> Iterator[Any]:
 
 def eager(model: Model, sample: Any) -> list[torch.Tensor] | None:
     """Outputs, then gradients of the tensors given; None where eager itself raises, with a copy of everything saved."""
-    from fxgrad.verify import saved_copies
+    from fxgrad.fix_graph.proof import saved_copies
 
     torch.manual_seed(1)
     given, arguments, keywords = copied(sample)

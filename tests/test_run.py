@@ -17,9 +17,9 @@ import torch
 from torch import nn
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from fxgrad.errors import LoadError
+from fxgrad.records.errors import LoadError
 from fxgrad.report import Report
-from fxgrad.run import run_script
+from fxgrad.watching.script import run_script
 
 SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.py"))
 MARK = re.compile(r"# (FXG\d{3})$")
@@ -172,7 +172,7 @@ CRASHES = {
 def test_traceback_is_pythons_own(tmp_path: Path, name: str) -> None:
     path = write(tmp_path, CRASHES[name])
     plain = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=120)
-    code = f"import sys; from fxgrad.run import run_script; sys.exit(run_script({path!r})[1])"
+    code = f"import sys; from fxgrad.watching.script import run_script; sys.exit(run_script({path!r})[1])"
     root = str(Path(__file__).parent.parent)
     watched = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=root)
     assert watched.stderr == plain.stderr

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 import fxgrad
-from fxgrad import Options, memo, scopes
+from fxgrad import Options
+from fxgrad.world import memoised, scopes
 
 LOG: list[Any] = []
 COUNT = 0
@@ -217,7 +218,7 @@ def test_of_a_library_only_what_kept_tensors_is_taken_out() -> None:
         LOG.append(n)
 
     for function, left in ((asked, 1), (told, 0), (unbounded, 0)):
-        act = memo.undo_memo(function, own=False)
+        act = memoised.undo_memo(function, own=False)
         assert act is not None
         function(3)
         act()

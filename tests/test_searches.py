@@ -16,8 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 import fxgrad
 from fxgrad import Options
-from fxgrad.explore import outcomes
-from fxgrad.trace import program, run
+from fxgrad.diagnosis.branches import outcomes
+from fxgrad.trace.run import program, run
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +137,7 @@ def test_an_error_of_the_stand_ins_is_not_the_programs(monkeypatch: pytest.Monke
             weights = {name: torch.stack([part.get_parameter(name) for part in self.parts]) for name in ("weight", "bias")}
             return torch.vmap(lambda one: torch.func.functional_call(base, one, (x,)))(weights)
 
-    monkeypatch.setattr("fxgrad.check.REAL_ELEMENTS", 0)
+    monkeypatch.setattr("fxgrad.diagnosis.gather.REAL_ELEMENTS", 0)
     report = fxgrad.analyze(Stacked(), (torch.randn(2, 3),), loss=lambda out: out.square().sum())
     assert set(report.verdicts.values()) == {"flows"}
 

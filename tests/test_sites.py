@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from fxgrad.records import Site
-from fxgrad.sites import site_of
-from fxgrad.trace import program, run
+from fxgrad.source.sites import site_of
+from fxgrad.trace.run import program, run
 
 LINES = Path(__file__).read_text(encoding="utf-8").splitlines()
 X = torch.randn(2, 4)

@@ -14,7 +14,7 @@ import pytest
 import torch.fx
 from hypothesis import given
 
-from fxgrad.symbols import Origin, SymbolicFloat, SymbolicInt, make, plain
+from fxgrad.torch_api.symbols import Origin, SymbolicFloat, SymbolicInt, make, plain
 
 
 class Owner:

@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from fxgrad.errors import InputError, TraceError
-from fxgrad.facts import observe
-from fxgrad.recorder import NeedsValue
+from fxgrad.fix_graph.regenerate import regenerate
 from fxgrad.records import Inputs
-from fxgrad.regenerate import regenerate
-from fxgrad.sites import site_of
-from fxgrad.trace import Run, program, run
+from fxgrad.records.errors import InputError, TraceError
+from fxgrad.source.sites import site_of
+from fxgrad.trace.facts import observe
+from fxgrad.trace.recorder import NeedsValue
+from fxgrad.trace.run import Run, program, run
 
 X = torch.randn(2, 4)
 
@@ -277,7 +277,7 @@ def test_a_very_long_chain_is_given_back_without_a_crash(step: str, error: str |
     the chain's end."""
     program_text = f"""
 import gc, torch
-from fxgrad.trace import program, run
+from fxgrad.trace.run import program, run
 def chain(x):
     for _ in range(60_000):
         {step}

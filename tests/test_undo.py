@@ -35,7 +35,9 @@ import torch
 from torch import nn
 
 import fxgrad
-from fxgrad import Options, regions, world
+from fxgrad import Options
+from fxgrad.trace import regions
+from fxgrad.world import reach
 
 CASES: dict[str, tuple[Callable[[Any, torch.Tensor], Any], Callable[[], Any]]] = {}
 
@@ -517,7 +519,7 @@ def test_an_interrupt_waits_until_the_world_is_whole(place: str, monkeypatch: py
         return call
 
     if place == "while all is put back":
-        monkeypatch.setattr(world.Reach, "restore", interrupted(world.Reach.restore))
+        monkeypatch.setattr(reach.Reach, "restore", interrupted(reach.Reach.restore))
     else:
         monkeypatch.setattr(regions, "interceptions", interrupted(regions.interceptions))
     model = Model(CASES["globals_made_and_filled"][0])

@@ -18,7 +18,7 @@ from torch import nn
 
 import fxgrad
 from fxgrad import watch
-from fxgrad.errors import InputError
+from fxgrad.records.errors import InputError
 from fxgrad.report import Report
 
 
@@ -348,7 +348,7 @@ def test_numbers_stay_plain() -> None:
 
 
 def test_program_survives_an_error_of_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fxgrad.watching.ledger import Ledger
+    from fxgrad.trace.ledger import Ledger
 
     def fail(*args: Any) -> Any:
         raise KeyError("a bug of ours")

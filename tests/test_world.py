@@ -20,9 +20,10 @@ import torch
 from torch import nn
 
 import fxgrad
-from fxgrad import intercept, regions, world
-from fxgrad.recorder import NeedsValue
-from fxgrad.trace import Run, program, run
+from fxgrad.trace import regions, seams
+from fxgrad.trace.recorder import NeedsValue
+from fxgrad.trace.run import Run, program, run
+from fxgrad.world import reach
 
 HISTORY: list[Any] = []
 STEPS = 0
@@ -313,7 +314,7 @@ def test_other_threads_are_not_recorded() -> None:
 def test_every_interception_is_put_back() -> None:
     model, x, optimizer = _trained("")
     recorder = _run(model, x, optimizer, "real").recorder
-    parts = (intercept._module_calls(recorder), intercept._interceptions(recorder), regions.interceptions(recorder))
+    parts = (seams._module_calls(recorder), seams._interceptions(recorder), regions.interceptions(recorder))
     patched = [(holder, name) for part in parts for holder, name, _ in part]
     before = [vars(holder).get(name) for holder, name in patched]
     _run(model, x, optimizer, "fake")
@@ -341,7 +342,7 @@ def test_a_large_table_on_the_model_is_put_back_to_its_last_row() -> None:
 
 
 def test_more_than_can_be_put_back_is_refused_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world, "LIMIT", 1000)
+    monkeypatch.setattr(reach, "LIMIT", 1000)
     model = nn.Sequential(HoldsTable(2000))
     with pytest.raises(fxgrad.InputError, match="more than 1,000 Python objects .* `0.table`.*keep a data set outside"):
         fxgrad.analyze(model, (torch.ones(1, 2),))

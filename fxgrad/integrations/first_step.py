@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from fxgrad.errors import FxgradError
+from fxgrad.records.errors import FxgradError
 from fxgrad.report import Report
 from fxgrad.watching.session import Session
 

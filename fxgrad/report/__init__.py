@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from fxgrad.report.record import FORMATS, Report
+from fxgrad.report.report import FORMATS, Report
 
 __all__ = ["FORMATS", "Report"]

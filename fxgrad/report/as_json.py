@@ -36,7 +36,7 @@ from fxgrad.records import Decision, Finding, Fix, ParameterFact, Raised, Site
 from fxgrad.report.fingerprint import fingerprints
 
 if TYPE_CHECKING:
-    from fxgrad.report.record import Report
+    from fxgrad.report.report import Report
 
 NAME = "json"
 SCHEMA_VERSION = 1

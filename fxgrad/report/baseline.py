@@ -9,10 +9,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from fxgrad.errors import InputError
-from fxgrad.report.excerpt import place
+from fxgrad.records.errors import InputError
 from fxgrad.report.fingerprint import fingerprints
-from fxgrad.report.record import Report
+from fxgrad.report.report import Report
+from fxgrad.source.excerpt import place
 
 
 def write_baseline(path: Path, report: Report) -> None:

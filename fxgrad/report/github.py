@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from fxgrad.records import Finding, Site
-from fxgrad.report.excerpt import short_path
-from fxgrad.report.names import shown
+from fxgrad.report.globs import shown
 from fxgrad.report.table import path, raised
+from fxgrad.source.excerpt import short_path
 
 if TYPE_CHECKING:
-    from fxgrad.report.record import Report
+    from fxgrad.report.report import Report
 
 NAME = "github"
 

@@ -13,10 +13,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from fxgrad.records import Finding, Step
-from fxgrad.report.excerpt import excerpt, place
+from fxgrad.source.excerpt import excerpt, place
 
 if TYPE_CHECKING:
-    from fxgrad.report.record import Report
+    from fxgrad.report.report import Report
 
 NAME = "html"
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fxgrad.report.excerpt import place
-from fxgrad.report.names import shown
+from fxgrad.report.globs import shown
+from fxgrad.source.excerpt import place
 
 if TYPE_CHECKING:
-    from fxgrad.report.record import Report
+    from fxgrad.report.report import Report
 
 NAME = "mermaid"
 _NAMES = 4

@@ -20,12 +20,12 @@ from fxgrad.passes import RULES
 from fxgrad.records import Edit, Finding, Fix, Raised, Site
 from fxgrad.report.as_json import tool_version
 from fxgrad.report.fingerprint import fingerprints
-from fxgrad.report.names import shown as names_shown
+from fxgrad.report.globs import shown as names_shown
 from fxgrad.report.table import raised
 from fxgrad.source import suppressions
 
 if TYPE_CHECKING:
-    from fxgrad.report.record import Report
+    from fxgrad.report.report import Report
 
 NAME = "sarif"
 

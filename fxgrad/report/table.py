@@ -1,7 +1,7 @@
 """The report as plain text: a headline, a table of verdicts, every finding with its source line, and a closing count.
 
 Made from a `Report` alone, source lines from the files as they are now. Names are grouped by exact globs
-(`fxgrad.report.names`) and whatever is shortened says how much was left out. Not handled: colour, and terminal widths
+(`fxgrad.report.globs`) and whatever is shortened says how much was left out. Not handled: colour, and terminal widths
 under 80.
 """
 
@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from fxgrad.records import Finding, Fix, Raised, Step
-from fxgrad.report.excerpt import excerpt, place, short_path
-from fxgrad.report.names import Group, grouped, shown
+from fxgrad.report.globs import Group, grouped, shown
+from fxgrad.source.excerpt import excerpt, place, short_path
 
 if TYPE_CHECKING:
-    from fxgrad.report.record import Report
+    from fxgrad.report.report import Report
 
 NAME = "table"
 

@@ -14,24 +14,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxgrad.api import LISTED_NOTES
-from fxgrad.check import unexplained
-from fxgrad.intent import hear, intent_for
+from fxgrad.diagnosis.analyze import LISTED_NOTES
+from fxgrad.diagnosis.gather import unexplained
 from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, cuts, optimizers
 from fxgrad.passes.analyses.causes import Causes
 from fxgrad.records import Context, Facts, Finding, Fix, ParameterFact, Saved, Site, Verdict
 from fxgrad.report import Report
-from fxgrad.sites import site_of
+from fxgrad.report.intent import hear, intent_for
 from fxgrad.source import files_of
-from fxgrad.watching import dying, order
-from fxgrad.watching.events import Events
-from fxgrad.watching.facts import Watched, observe
-from fxgrad.watching.names import Names
-from fxgrad.watching.notes import Backward
-from fxgrad.watching.observer import Observer
-from fxgrad.watching.roots import tree
-from fxgrad.watching.stale import overwritten
+from fxgrad.source.sites import site_of
+from fxgrad.trace.events import Events
+from fxgrad.trace.notes import Backward
+from fxgrad.trace.observer import Observer
+from fxgrad.trace.stale_tensors import overwritten
+from fxgrad.trace.watched_facts import Watched, observe
+from fxgrad.watching import gradient_errors, step_order
+from fxgrad.watching.models import tree
+from fxgrad.watching.variable_names import Names
 
 SHOWN = 3  # backward calls named in the head of the report
 
@@ -55,22 +55,24 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     """The report on what was seen, and on the error that ended it."""
     observer = seen.observer
     if error is not None:
-        dying.number_as_loss(error, observer)
-    record = dying.raised(error, observer) if error is not None else None
+        gradient_errors.number_as_loss(error, observer)
+    record = gradient_errors.raised(error, observer) if error is not None else None
     root = _root(seen)
     saved = _saved(observer)
     watched = observe(observer, seen.events, root, record, saved, seen.mark)
     facts = watched.facts
     verdicts = _verdicts(watched)
     context = _context(seen, root, watched, verdicts, saved)
-    found = [finding for rule in RULES for finding in rule.check(facts, context) if finding.code != "FXG203" or order.harms(finding, facts)]
+    found = [
+        finding for rule in RULES for finding in rule.check(facts, context) if finding.code != "FXG203" or step_order.harms(finding, facts)
+    ]
     found = [_placed(finding, watched, context.causes) for finding in found]
-    found += order.check(facts, observer, watched.cleared)
-    kept = order.kept(facts, observer)
+    found += step_order.check(facts, observer, watched.cleared)
+    kept = step_order.kept(facts, observer)
     if kept is not None:
         found = [*(finding for finding in found if finding.code != "FXG201"), kept]
     if error is not None:
-        found += dying.explained(error, facts, observer.ledger)
+        found += gradient_errors.explained(error, facts, observer.ledger)
     if record is not None and not any(finding.severity == "error" for finding in found):
         found.append(unexplained(facts))
     heard = hear(found, intent_for(context.files), context.files)

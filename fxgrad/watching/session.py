@@ -19,15 +19,15 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from fxgrad.errors import InputError
+from fxgrad.records.errors import InputError
 from fxgrad.report import Report
-from fxgrad.watching import dying
-from fxgrad.watching.events import Events
+from fxgrad.trace.events import Events
+from fxgrad.trace.notes import Backward, Taken
+from fxgrad.trace.observer import Observer
+from fxgrad.watching import gradient_errors
 from fxgrad.watching.judge import Seen, judge
-from fxgrad.watching.names import Names
-from fxgrad.watching.notes import Backward, Taken
-from fxgrad.watching.observer import Observer
 from fxgrad.watching.steps import held_by, note_after, note_begun
+from fxgrad.watching.variable_names import Names
 
 PATIENCE = 8
 SCANS = 8  # backward calls at which variables are looked at
@@ -95,7 +95,7 @@ class Session:
         to do with gradients before the first step had ended."""
         if self.report is not None:
             return self.report
-        explains = error is not None and dying.is_gradient_error(error)
+        explains = error is not None and gradient_errors.is_gradient_error(error)
         if error is not None and not explains:
             if not any(self._stepped.values()):
                 return None  # in the middle of a first step nothing can be said of what it would have left without a gradient

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch.optim import Optimizer
 
-from fxgrad.watching.gradients import better, state_of
-from fxgrad.watching.ledger import Ledger
+from fxgrad.trace.gradients import better, state_of
+from fxgrad.trace.ledger import Ledger
 
 
 def note_after(ledger: Ledger, gradients: Iterable[tuple[torch.Tensor, torch.Tensor | None]]) -> None:

@@ -25,12 +25,12 @@ import torch
 import torch.fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fxgrad import lenient
-from fxgrad.codegen import _Swap as Swap
-from fxgrad.lenient import Geometry, storage_key
-from fxgrad.standins import StandIns
-from fxgrad.tree import tensors_in
-from fxgrad.world import preserve
+from fxgrad.fix_graph.convention import _Swap as Swap
+from fxgrad.torch_api import allowed_writes
+from fxgrad.torch_api.allowed_writes import Geometry, storage_key
+from fxgrad.torch_api.tree import tensors_in
+from fxgrad.trace.standins import StandIns
+from fxgrad.world.reach import preserve
 
 _RESHAPED_MEMORY = ("set_", "resize_", "resize_as_")
 
@@ -126,7 +126,7 @@ def observe(graph_module: torch.fx.GraphModule, inputs: Sequence[torch.Tensor], 
     """Run the graph on stand-ins of its own tensors and of `inputs` (one per placeholder); nothing of the caller's is changed.
 
     `fake`: a FakeTensorMode to run on fake tensors, None for real ones. `allow`: carry out the writes that autograd refuses
-    (`fxgrad.lenient`).
+    (`fxgrad.torch_api.allowed_writes`).
 
     Raises:
         Exception: whatever the graph itself raises.
@@ -189,7 +189,7 @@ class _RawSave:
     used: bool = False
 
 
-class _Observer(lenient.Interpreter):
+class _Observer(allowed_writes.Interpreter):
     """Runs the graph and takes notes; `made` maps the ids of the originals to their stand-ins."""
 
     def __init__(self, graph_module: torch.fx.GraphModule, made: Mapping[int, torch.Tensor], *, allow: bool) -> None:
@@ -244,10 +244,10 @@ class _Observer(lenient.Interpreter):
 
     def _call(self, func: Callable[..., Any], args: Any, kwargs: Any, *, bound: bool = False) -> Any:
         args = args[1:] if bound else args
-        return lenient.call(func, args, dict(kwargs)) if self.allow else func(*args, **kwargs)
+        return allowed_writes.call(func, args, dict(kwargs)) if self.allow else func(*args, **kwargs)
 
     def _own_memory(self, out: Any, given: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
-        made = lenient.own_memory(out, tuple(given.values()))
+        made = allowed_writes.own_memory(out, tuple(given.values()))
         if made is out:
             return out, ()
         shared = {storage_key(t) for t in tensors_in(out)}

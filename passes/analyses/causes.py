@@ -9,10 +9,10 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from fxgrad.passes.analyses import averages, cuts, dead_ends
+from fxgrad.passes.analyses import cuts, dead_ends, moving_averages
 from fxgrad.passes.analyses.cuts import Cut, Frontier, Way
 from fxgrad.passes.analyses.dead_ends import DeadEnd
-from fxgrad.passes.analyses.once import by_name, once
+from fxgrad.passes.analyses.index import by_name, once
 from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, ParameterFact, Severity, Site, Step
 from fxgrad.source import line_text
 
@@ -39,7 +39,7 @@ def analyse(facts: Facts, undecided: frozenset[str] = frozenset(), deciding: fro
     endless = [p for p in starved if p.name not in frontier.ways] if facts.loss is not None else []
     tested = _tested(facts, endless, deciding)
     ends = dict(dead_ends.analyse(facts, [p for p in endless if p.name not in tested]))
-    return Causes(starved, frontier, ends, averages.analyse(facts, starved), tested)
+    return Causes(starved, frontier, ends, moving_averages.analyse(facts, starved), tested)
 
 
 def _tested(facts: Facts, parameters: list[ParameterFact], deciding: frozenset[str]) -> dict[str, Site | None]:

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 import torch
 
 from fxgrad.passes.analyses.functions import direct_forward
-from fxgrad.passes.analyses.regions import inside_call
-from fxgrad.passes.analyses.stored import storages, stores
+from fxgrad.passes.analyses.no_grad_regions import inside_call
+from fxgrad.passes.analyses.stored_parameters import storages, stores
 from fxgrad.records import Facts, Flow, NodeFact, ParameterFact, Value
 from fxgrad.source import line_text
 

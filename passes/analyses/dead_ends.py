@@ -19,8 +19,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from fxgrad.passes.analyses.scopes import dropped_in, return_around, thrown_away
 from fxgrad.records import Call, Facts, NodeFact, ParameterFact, Site
+from fxgrad.source.handed_on import dropped_in, return_around, thrown_away
 from fxgrad.source.objects import origin
 
 Kind = Literal["never called", "not read", "unread", "missed", "lost"]

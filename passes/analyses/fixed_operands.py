@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fxgrad.passes.analyses.wording import expression, line_of
+from fxgrad.passes.findings import expression, line_of
 from fxgrad.records import Facts, NodeFact
 
 _SHAPES_ONLY = frozenset(

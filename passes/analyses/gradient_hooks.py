@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fxgrad.passes.analyses.lost import Loss
-from fxgrad.passes.analyses.once import once
+from fxgrad.passes.analyses.index import once
+from fxgrad.passes.analyses.lost_gradients import Loss
 from fxgrad.records import Context, Facts, NodeFact, ParameterFact, Site
-from fxgrad.sites import is_user_code, site_of
 from fxgrad.source import return_sites
+from fxgrad.source.sites import is_user_code, site_of
 
 
 def hook_site(facts: Facts, context: Context, parameter: ParameterFact, loss: Loss | None) -> Site | None:

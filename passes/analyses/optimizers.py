@@ -21,7 +21,7 @@ from torch import nn
 
 from fxgrad.passes.analyses.causes import Causes
 from fxgrad.records import Context, Facts
-from fxgrad.switches import whole_heap
+from fxgrad.world.switches import whole_heap
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 import torch.fx
 
-from fxgrad.codegen import set_graph
+from fxgrad.fix_graph.convention import set_graph
 from fxgrad.passes.analyses.aliases import Aliases
+from fxgrad.passes.rewrites.forest import Forest
 from fxgrad.passes.rewrites.ops import sibling
-from fxgrad.passes.rewrites.regions import Forest
 from fxgrad.passes.rewrites.views import name_of
 
 

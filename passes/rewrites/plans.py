@@ -14,7 +14,7 @@ import torch.fx
 
 from fxgrad.passes.analyses.aliases import Aliases, NodeAliases, Save
 from fxgrad.passes.rewrites import twins
-from fxgrad.passes.rewrites.regions import Forest, overlap
+from fxgrad.passes.rewrites.forest import Forest, overlap
 from fxgrad.passes.rewrites.walk import Applied, Plan, Refused
 
 

@@ -21,11 +21,11 @@ import torch
 import torch.fx
 from torch import nn
 
-from fxgrad.lenient import Geometry
 from fxgrad.passes.analyses.aliases import Aliases, NodeAliases
 from fxgrad.passes.rewrites import setitem
+from fxgrad.passes.rewrites.forest import dense
 from fxgrad.passes.rewrites.ops import FakeOps, Ops
-from fxgrad.passes.rewrites.regions import dense
+from fxgrad.torch_api.allowed_writes import Geometry
 
 Resolve = Callable[[Any], Any]
 

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 import torch.fx
 
-from fxgrad.lenient import Geometry
 from fxgrad.passes.analyses.aliases import Aliases
 from fxgrad.passes.rewrites import setitem
 from fxgrad.passes.rewrites.ops import Ops
+from fxgrad.torch_api.allowed_writes import Geometry
 
 Resolve = Callable[[Any], Any]
 CUTS = frozenset(("detach", "detach_", "data"))

@@ -21,8 +21,8 @@ import torch.fx
 
 from fxgrad.passes.analyses.aliases import Aliases, NodeAliases
 from fxgrad.passes.rewrites import setitem, twins, views
+from fxgrad.passes.rewrites.forest import Forest
 from fxgrad.passes.rewrites.ops import GraphOps
-from fxgrad.passes.rewrites.regions import Forest
 from fxgrad.passes.rewrites.straight_through import replaced_copy, replaced_value
 
 # functional: the twin's result replaces the tensor. scatter: it is put back into the tensor's base. replaced: as these, with the old

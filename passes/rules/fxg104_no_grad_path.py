@@ -35,8 +35,8 @@ from collections.abc import Iterator
 
 from fxgrad.passes.analyses.causes import cut_groups, path, severity, starved, subject
 from fxgrad.passes.analyses.cuts import Way
+from fxgrad.passes.analyses.no_grad_regions import region_of
 from fxgrad.passes.analyses.raising import inference_site
-from fxgrad.passes.analyses.regions import region_of
 from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, Site, Step
 
 CODE = "FXG104"

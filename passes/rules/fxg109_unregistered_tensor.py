@@ -33,8 +33,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fxgrad.passes.analyses.made import made_in_forward
-from fxgrad.passes.analyses.origins import (
+from fxgrad.passes.analyses.made_in_forward import made_in_forward
+from fxgrad.passes.analyses.unregistered import (
     by_line,
     holders,
     in_layer,

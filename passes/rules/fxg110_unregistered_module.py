@@ -36,8 +36,8 @@ from collections.abc import Iterator
 from torch import nn
 
 from fxgrad.passes.analyses.causes import plural
-from fxgrad.passes.analyses.made import made_in_forward
-from fxgrad.passes.analyses.origins import by_line, hides_on_purpose, holders, in_layer, is_optimized, is_variable, owner_of, qualified
+from fxgrad.passes.analyses.made_in_forward import made_in_forward
+from fxgrad.passes.analyses.unregistered import by_line, hides_on_purpose, holders, in_layer, is_optimized, is_variable, owner_of, qualified
 from fxgrad.records import Context, External, Facts, Finding, Fix, Site, Step
 
 CODE = "FXG110"

@@ -34,7 +34,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses.causes import cut_groups, finding, said, starved, subject
-from fxgrad.passes.analyses.stored import emptied, replaced, storages
+from fxgrad.passes.analyses.stored_parameters import emptied, replaced, storages
 from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, Site, Step
 
 CODE = "FXG111"

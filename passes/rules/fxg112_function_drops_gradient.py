@@ -36,7 +36,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 
-from fxgrad.passes.analyses import lost
+from fxgrad.passes.analyses import lost_gradients
 from fxgrad.passes.analyses.causes import Causes, cut_groups, finding, plural, severity
 from fxgrad.passes.analyses.functions import (
     direct_forward,
@@ -47,8 +47,8 @@ from fxgrad.passes.analyses.functions import (
     raising_backward,
     short_name,
 )
-from fxgrad.passes.analyses.operators import operator
 from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, ParameterFact, Site, Step
+from fxgrad.torch_api.operators import operator
 
 CODE = "FXG112"
 NAME = "function-drops-gradient"
@@ -85,7 +85,7 @@ def _dropped(context: Context) -> Iterator[Finding]:
     for parameter in watched.parameters:
         if not parameter.requires_grad or _explained(context, parameter):
             continue
-        loss = lost.analyse(watched, parameter)
+        loss = lost_gradients.analyse(watched, parameter)
         if loss is None or operator(loss.node) is not None or (function_of(loss.node) is None and loss.left != "none"):
             continue  # operators, and zeros of torch's own operations, are other rules'
         cls = function_of(loss.node)

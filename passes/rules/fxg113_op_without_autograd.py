@@ -38,11 +38,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fxgrad.passes.analyses import lost
+from fxgrad.passes.analyses import lost_gradients
 from fxgrad.passes.analyses.causes import cut_groups, finding, plural, severity
-from fxgrad.passes.analyses.operators import has_formula, operator
 from fxgrad.passes.analyses.raising import missing_formula
 from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, Severity, Site, Step
+from fxgrad.torch_api.operators import has_formula, operator
 
 CODE = "FXG113"
 NAME = "op-without-autograd"
@@ -96,7 +96,7 @@ def _silent(context: Context) -> Iterator[tuple[NodeFact, tuple[str, ...]]]:
     for parameter in watched.parameters:
         if not parameter.requires_grad or parameter.gradient != "none":
             continue
-        loss = lost.analyse(watched, parameter)
+        loss = lost_gradients.analyse(watched, parameter)
         if loss is not None and loss.left == "none" and operator(loss.node) is not None:
             groups.setdefault(loss.node.site, (loss.node, []))[1].extend(parameter.names)
     yield from ((node, tuple(names)) for node, names in groups.values())

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fxgrad.passes.analyses.wording import expression, line_of, listed, text_of
+from fxgrad.passes.findings import expression, line_of, listed, text_of
 from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, Raised, Step
 
 CODE = "FXG202"

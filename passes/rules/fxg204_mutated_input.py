@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fxgrad.passes.analyses.wording import expression
+from fxgrad.passes.findings import expression
 from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, Step
 
 CODE = "FXG204"

@@ -32,7 +32,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses.overwrites import Overwrite, overwrites
-from fxgrad.passes.analyses.wording import expression, line_of, listed
+from fxgrad.passes.findings import expression, line_of, listed
 from fxgrad.records import Context, Facts, Finding, Fix, Step
 
 CODE = "FXG205"

@@ -32,7 +32,7 @@ from collections.abc import Iterator
 
 from fxgrad.passes.analyses.optimizer_lines import construction_site
 from fxgrad.passes.analyses.optimizers import Held
-from fxgrad.passes.analyses.wording import listed
+from fxgrad.passes.findings import listed
 from fxgrad.records import Context, Facts, Finding, Fix
 
 CODE = "FXG301"

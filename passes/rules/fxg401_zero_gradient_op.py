@@ -30,12 +30,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from fxgrad.passes.analyses import lost
+from fxgrad.passes.analyses import lost_gradients
+from fxgrad.passes.analyses.dead_structure import structural_zeros
 from fxgrad.passes.analyses.gradient_hooks import hook_site
-from fxgrad.passes.analyses.once import by_name, once
-from fxgrad.passes.analyses.structure import structural_zeros
-from fxgrad.passes.analyses.wording import expression, listed, text_of
+from fxgrad.passes.analyses.index import by_name, once
 from fxgrad.passes.analyses.zeros import by_construction
+from fxgrad.passes.findings import expression, listed, text_of
 from fxgrad.records import Context, Facts, Finding, Fix, ParameterFact, Severity, Site, Step
 
 CODE = "FXG401"
@@ -72,7 +72,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 
 
 def _cause(watched: Facts, context: Context, parameter: ParameterFact) -> _Group | None:
-    loss = _structural(watched, parameter) or lost.analyse(watched, parameter)
+    loss = _structural(watched, parameter) or lost_gradients.analyse(watched, parameter)
     reason = by_construction(watched, loss, context) if loss is not None else None
     if reason is None or (reason.node.site is None and loss is None):
         site = hook_site(watched, context, parameter, loss)
@@ -83,7 +83,7 @@ def _cause(watched: Facts, context: Context, parameter: ParameterFact) -> _Group
     return _Group(f"`{expression(reason.node)}` {reason.text}", reason.advice, reason.certain, reason.term, reason.node.site)
 
 
-def _unproven(loss: lost.Loss | None) -> _Group | None:
+def _unproven(loss: lost_gradients.Loss | None) -> _Group | None:
     """The step that handed on zeros, where nothing shows that it always does: its line is told, and no more."""
     if loss is None or loss.node.site is None:
         return None
@@ -91,11 +91,11 @@ def _unproven(loss: lost.Loss | None) -> _Group | None:
     return _Group(what, "try other inputs; if it stays so, look at what this line weighs or selects", False, False, loss.node.site, False)
 
 
-def _structural(watched: Facts, parameter: ParameterFact) -> lost.Loss | None:
+def _structural(watched: Facts, parameter: ParameterFact) -> lost_gradients.Loss | None:
     """On fake tensors no gradient has a value: the step that is dead by its structure."""
     node = once(watched, by_name).get(once(watched, _dead).get(parameter.name, ""))
     flow = next((f for f in node.flows if f.open), None) if node is not None else None
-    return lost.Loss(node, flow, "zero") if node is not None and flow is not None else None
+    return lost_gradients.Loss(node, flow, "zero") if node is not None and flow is not None else None
 
 
 def _dead(watched: Facts) -> Mapping[str, str]:

@@ -38,7 +38,7 @@ from collections.abc import Iterator
 
 import torch.distributed
 
-from fxgrad.passes.analyses.wording import listed
+from fxgrad.passes.findings import listed
 from fxgrad.records import Branch, Context, Facts, Finding, Fix, ParameterFact, Severity, Site, Step
 
 CODE = "FXG501"

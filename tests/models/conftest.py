@@ -17,12 +17,12 @@ import pytest
 import torch
 from torch import nn
 
-from fxgrad import tree
-from fxgrad.errors import TraceError
-from fxgrad.facts import observe
-from fxgrad.recorder import NeedsValue
-from fxgrad.regenerate import regenerate
-from fxgrad.trace import Program, Run, program, run
+from fxgrad.fix_graph.regenerate import regenerate
+from fxgrad.records.errors import TraceError
+from fxgrad.torch_api import tree
+from fxgrad.trace.facts import observe
+from fxgrad.trace.recorder import NeedsValue
+from fxgrad.trace.run import Program, Run, program, run
 
 Loss = Callable[[Any], torch.Tensor]
 

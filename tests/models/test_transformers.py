@@ -187,8 +187,8 @@ def test_bart_as_causal_lm_starves_its_cross_attention(same_as_eager: Callable[.
 
 
 def test_a_faulty_fake_kernel_asks_for_values(caplog: pytest.LogCaptureFixture) -> None:
-    from fxgrad.recorder import NeedsValue
-    from fxgrad.trace import program, run
+    from fxgrad.trace.recorder import NeedsValue
+    from fxgrad.trace.run import program, run
 
     def experts(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return torch._grouped_mm(x, weight, offs=torch.tensor([2, 4], dtype=torch.int32))  # in a dtype that its fake kernel does not take

@@ -18,9 +18,9 @@ import torch
 from torch.nn.parameter import is_lazy
 
 import fxgrad
-from fxgrad import tree
-from fxgrad.regenerate import regenerate
-from fxgrad.trace import program, run
+from fxgrad.fix_graph.regenerate import regenerate
+from fxgrad.torch_api import tree
+from fxgrad.trace.run import program, run
 
 Rewritten = Literal["equal", "refused", "differs", ""]
 STAGES = ("eager", "analyse", "regenerate", "rewrite needed", "rewrite all")

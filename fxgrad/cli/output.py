@@ -1,0 +1,78 @@
+"""How the command line writes: data to stdout, talk to stderr, colour only on a terminal.
+
+Colour needs the `rich` extra, a terminal on stdout and no `NO_COLOR` in the environment (https://no-color.org); without one of these the
+text is written as it is. A reader that has gone (`| head`) is no error. Not handled: colour in what a user's own program prints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from fxgrad.records.errors import InputError
+
+# What of a report's text is painted. Later patterns win where they overlap.
+STYLES = (
+    (r"\A.*", "bold"),
+    (r"(?<=\s)(none|blocked)(?=\s{2,}|$)", "red"),
+    (r"(?<=\s)(zero|branch)(?=\s{2,}|$)", "yellow"),
+    (r"(?<=\s)flows(?=\s|$)", "green"),
+    (r"FXG\d{3}[^\[\n]*(?=\[)", "bold"),
+    (r"\[error\]", "bold red"),
+    (r"\[warning\]", "bold yellow"),
+    (r"\[note\]", "bold blue"),
+    (r"(?<=\| )\s*\^+", "red"),
+    (r"^ *(path|starves|parameters|help|fix \(\w+\)):?", "dim"),
+    (r"^-(?!--).*$", "red"),
+    (r"^\+(?!\+\+).*$", "green"),
+    (r"^@@.*$", "cyan"),
+)
+
+
+def say(text: str, *, coloured: bool = False, end: str = "\n") -> None:
+    """Write data to stdout, painted where `coloured` and the reader is a terminal."""
+    try:
+        if coloured and wants_colour(sys.stdout):
+            _paint(text, end)
+        else:
+            print(text, end=end, flush=True)
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):  # else the interpreter flushes it again at exit, and complains
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def write(text: str, output: str | None, *, coloured: bool = False) -> None:
+    """Write data to the file `output`, to stdout if there is none.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    if output is None:
+        say(text, coloured=coloured)
+        return
+    try:
+        Path(output).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{output} cannot be written: {error.strerror}", hint="give -o a path in a folder that exists") from error
+    print(f"fxgrad: {output} written", file=sys.stderr)
+
+
+def wants_colour(stream: Any) -> bool:
+    """Whether text on this stream is painted."""
+    terminal = getattr(stream, "isatty", lambda: False)()
+    return bool(terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and importlib.util.find_spec("rich"))
+
+
+def _paint(text: str, end: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    painted = Text(text, end=end)
+    for pattern, style in STYLES:
+        painted.highlight_regex(rf"(?m){pattern}", style)
+    # Wrapping is the terminal's: a copied line is the line that was written.
+    Console(file=sys.stdout, force_terminal=True, highlight=False).print(painted, soft_wrap=True)

@@ -1,0 +1,108 @@
+"""The line on stderr that shows how far a long analysis is: `path 3: backward, 12,345 nodes (17 s)`.
+
+Only on a terminal, only after two seconds, and gone when the block ends, however it ends. With rich installed its live line is used, else
+the line is written over with `\\r`. Not handled: what the user's program prints meanwhile, which may stand beside the line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TextIO
+
+from fxgrad.trace.progress import heard_by
+
+PATIENCE = 2.0  # seconds before anything is shown
+PAUSE = 0.2  # seconds between two changes of the line
+
+
+class Line(Protocol):
+    """One line of a terminal that changes."""
+
+    def show(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Plain:
+    """Written over from the left margin."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.width = 0
+
+    def show(self, text: str) -> None:
+        text = text[: shutil.get_terminal_size().columns - 1]
+        self._write("\r" + text.ljust(self.width))
+        self.width = len(text)
+
+    def close(self) -> None:
+        self._write("\r" + " " * self.width + "\r")
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a terminal that has gone away is no reason to stop
+            self.stream.write(text)
+            self.stream.flush()
+
+
+class _Rich:
+    """rich's own, which follows the terminal's width and hides the cursor meanwhile."""
+
+    def __init__(self, live: Any) -> None:
+        self.live = live
+        live.start()
+
+    def show(self, text: str) -> None:
+        self.live.update(text, refresh=True)
+
+    def close(self) -> None:
+        self.live.stop()
+
+
+def _line(stream: TextIO) -> Line:
+    try:
+        from rich.console import Console
+        from rich.live import Live
+    except ImportError:
+        return _Plain(stream)
+    console = Console(file=stream, highlight=False)
+    # No thread of its own, and the user's streams stay where they are: an analysis puts both back as it found them.
+    return _Rich(Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False))
+
+
+@contextlib.contextmanager
+def showing(stream: TextIO, clock: Callable[[], float] = time.monotonic, line: Callable[[TextIO], Line] = _line) -> Iterator[None]:
+    """Show the progress of what runs inside the block on `stream`, if that is a terminal."""
+    if not _is_terminal(stream):
+        yield
+        return
+    begun = clock()
+    due = begun + PATIENCE
+    shown: list[Line] = []
+
+    def listen(phase: str, path: int, nodes: int) -> None:
+        nonlocal due
+        now = clock()
+        if now < due:
+            return
+        due = now + PAUSE
+        if not shown:
+            shown.append(line(stream))
+        counted = f", {nodes:,} nodes" if nodes else ""
+        shown[0].show(f"{f'path {path}: ' if path and nodes else ''}{phase}{counted} ({now - begun:.0f} s)")
+
+    try:
+        with heard_by(listen):
+            yield
+    finally:
+        for used in shown:
+            used.close()
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):  # no stream at all, or a closed one
+        return False

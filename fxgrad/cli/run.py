@@ -1,0 +1,82 @@
+"""`fxgrad run SCRIPT [ARGS ...]`: the user's own training script, unchanged, watched for its first optimizer steps.
+
+A report that is data (JSON, SARIF, ...) has stdout for itself: what the script prints goes to stderr then. With `-o FILE` both stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from pathlib import Path
+
+from fxgrad.cli.codes import codes
+from fxgrad.cli.output import write
+from fxgrad.cli.progress_line import showing
+from fxgrad.records.errors import InputError
+from fxgrad.report import FORMATS, Report
+from fxgrad.report.baseline import apply_baseline, write_baseline
+from fxgrad.watching.script import run_script
+
+EXAMPLES = """examples:
+  fxgrad run train.py --lr 0.1                     stop after the first step and report
+  fxgrad run --steps 3 --continue train.py         report on three steps, then train on
+  fxgrad run --format html -o report.html train.py
+  torchrun --nproc-per-node 2 --no-python fxgrad run train.py
+
+Options of fxgrad stand before the script; what follows it belongs to the script. The exit status is the script's own where it is not 0.
+"""
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """The script, its arguments, how long to watch, and what to do with the report."""
+    option = command.add_argument
+    option("--steps", type=int, default=1, metavar="N", help="optimizer steps to watch (default: 1)")
+    option("--continue", dest="go_on", action="store_true", help="let the script run on when they have been seen")
+    option("--format", choices=[module.NAME for module in FORMATS], default="table", help="how the report is written (default: table)")
+    option("-o", "--output", metavar="FILE", help="write the report there instead of to stdout")
+    option("--select", default="", metavar="CODES", help="only rules whose code begins so, comma separated: FXG1,FXG301")
+    option("--ignore", default="", metavar="CODES", help="not the rules whose code begins so; the longer of two that fit decides")
+    option("--baseline", metavar="FILE", help="leave out the findings that this file holds")
+    option("--update-baseline", action="store_true", help="write the findings of now to the baseline first")
+    option("-v", "--verbose", action="store_true", help="show notes and shorten nothing")
+    option("script", metavar="SCRIPT")
+    option("arguments", nargs=argparse.REMAINDER, metavar="ARGS", help="passed to the script")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run it; the report comes after what the script printed. The exit status is the script's own where it is not 0."""
+    if arguments.steps < 1:
+        raise InputError("--steps must be at least 1")
+    if arguments.update_baseline and not arguments.baseline:
+        raise InputError("--update-baseline needs a file", hint="add --baseline FILE")
+    select, ignore = codes(arguments.select), codes(arguments.ignore)
+    out, is_table = sys.stdout, arguments.format == "table"
+
+    def choose(report: Report) -> Report:
+        chosen = report.selected(select, ignore)
+        if not arguments.baseline:
+            return chosen
+        if arguments.update_baseline:
+            write_baseline(Path(arguments.baseline), chosen)
+        return apply_baseline(Path(arguments.baseline), chosen)
+
+    def show(report: Report) -> None:
+        with contextlib.redirect_stdout(out):
+            write(report.render(arguments.format, verbose=arguments.verbose), arguments.output, coloured=is_table)
+
+    data_to_stdout = not is_table and arguments.output is None
+    with contextlib.redirect_stdout(sys.stderr) if data_to_stdout else contextlib.nullcontext():
+        report, status = run_script(
+            arguments.script,
+            arguments.arguments,
+            steps=arguments.steps,
+            go_on=arguments.go_on,
+            show=show,
+            choose=choose,
+            judging=lambda: showing(sys.stderr),
+        )
+    if report is None:
+        said = "no training step had ended when the script did"
+        print(f"fxgrad: {said}{', and its error is none of gradients' if status == 1 else ''}: nothing to report", file=sys.stderr)
+    return status

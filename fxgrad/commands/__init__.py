@@ -1,1 +1,0 @@
-"""Subcommands that have a module of their own: `EXAMPLES`, `add(parser)` and `run(arguments) -> exit status`; registered in `fxgrad.cli`."""

@@ -1,0 +1,116 @@
+"""The Python API: `analyze`, `assert_gradients_flow`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from fxgrad.diagnosis.gather import diagnose, source_files
+from fxgrad.passes.analyses.optimizers import optimizers_in
+from fxgrad.program.lazy import shaped
+from fxgrad.records import Finding, Options
+from fxgrad.records.errors import InputError
+from fxgrad.report import Report
+from fxgrad.report.intent import hear, intent_for
+from fxgrad.source.sites import caller_file
+from fxgrad.trace.run import placement, program
+from fxgrad.world.switches import settled_heap
+
+
+def analyze(
+    model: Any,
+    inputs: Any,
+    *,
+    loss: Callable[[Any], Any] | None = None,
+    optimizer: Any = None,
+    expect: Iterable[str] | None = None,
+    options: Options | None = None,
+) -> Report:
+    """Which parameters get no gradient from `loss(model(*inputs))`, and which line is to blame.
+
+    Args:
+        model: an `nn.Module`, a `torch.fx.GraphModule`, or a callable over tensors that closes over modules.
+        inputs: positional inputs as a tuple, keyword inputs as a dict, or both as `Inputs`; real, fake or meta tensors, any pytree. Meta
+            tensors beside others are taken to be on the others' device (and a meta model on that of its inputs).
+        loss: from the model's output to a scalar tensor; None: the output's `.loss` or `["loss"]`, the output itself if it is
+            a scalar, else the sum of its floating outputs.
+        optimizer: its parameter groups are compared with the model's parameters.
+        expect: names or glob patterns of the parameters that must train; None: all that require grad.
+        options: see `Options`.
+
+    Returns:
+        The report. The model, its gradients, buffers and the random state are as before.
+
+    Raises:
+        InputError: the inputs do not fit the model, `expect` names no parameter, or `optimizer` is none.
+        TraceError: the program needs a value that the inputs do not have, or cannot be recorded.
+    """
+    with settled_heap():
+        return _analyze(model, inputs, loss, optimizer, expect, options or Options())
+
+
+def _analyze(
+    model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimizer: Any, expect: Iterable[str] | None, options: Options
+) -> Report:
+    """All that a run made is dropped as this returns."""
+    model, optimizer, called = shaped(model, inputs, optimizer)
+    target = program(model, inputs, loss, optimizer)
+    if optimizer is not None and not any(optimizers_in(optimizer)):
+        raise InputError(
+            f"optimizer={optimizer!r:.60} holds no parameter groups", hint="pass a torch.optim.Optimizer, or a list or dict of them"
+        )
+    files = source_files(target, caller_file())
+    intent = intent_for(files)
+    wanted = expect if expect is not None else (intent.expect or None)
+    diagnosis = diagnose(target, expect=wanted, options=options, files=files)
+    heard = hear(diagnosis.findings, intent, diagnosis.files)
+    run = diagnosis.run
+    place = placement(target)
+    return Report(
+        verdicts=diagnosis.verdicts,
+        findings=tuple(f for f in heard.findings if _is_listed(f)),
+        notes=tuple(f for f in heard.findings if not _is_listed(f)),
+        parameters=diagnosis.facts.parameters,
+        loss_used=run.loss_used,
+        values=diagnosis.values,
+        model=type(target.model).__name__
+        if target.model is target.root
+        else getattr(target.model, "__name__", type(target.model).__name__),
+        nodes=len(run.recorder.steps),
+        paths=diagnosis.paths,
+        paths_cut_off=diagnosis.paths_cut_off,
+        decisions=diagnosis.facts.decisions,
+        error=diagnosis.facts.error,
+        assumptions=(
+            *((f"tensors on the meta device are taken to be on {place}",) if place is not None and diagnosis.values == "fake" else ()),
+            *(("lazy modules got their parameters from one call of a copy",) if called else ()),
+        ),
+        suppressed=heard.suppressed,
+    )
+
+
+def _is_listed(finding: Finding) -> bool:
+    """Notes about what the user did on purpose are listed; a cut that starves nothing wanted is shown only on request."""
+    return finding.severity != "note" or finding.code in LISTED_NOTES
+
+
+LISTED_NOTES = ("FXG001", "FXG102", "FXG303")
+
+
+def assert_gradients_flow(
+    model: Any,
+    inputs: Any,
+    *,
+    loss: Callable[[Any], Any] | None = None,
+    optimizer: Any = None,
+    expect: Iterable[str] | None = None,
+    options: Options | None = None,
+) -> None:
+    """For test suites: `analyze`, and raise with the report as text if it is not ok.
+
+    Raises:
+        AssertionError: a parameter that should train gets no gradient.
+    """
+    report = analyze(model, inputs, loss=loss, optimizer=optimizer, expect=expect, options=options)
+    if not report.ok:
+        raise AssertionError(str(report))

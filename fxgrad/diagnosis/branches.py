@@ -1,0 +1,201 @@
+"""Beyond one run: the other outcomes of branches on data, and a second draw of the numbers for gradients that came out zero.
+
+A decision is a Python `bool()` of a tensor, or a comparison of a number read off one. Exploration re-runs the program with one decision
+turned at a time, nested, bounded by a number of paths and by a number of turns per line (a loop decides there again and again). A path
+on which the program raises, or after which nothing gets a gradient, is a guard (`if x.isnan().any(): raise`), not an alternative.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from fxgrad.diagnosis.parting_line import parting
+from fxgrad.passes.analyses.dead_structure import structural_zeros
+from fxgrad.records import Branch, Decision, Facts, Site
+from fxgrad.source import line_text
+from fxgrad.source.sites import Spot, site_of
+from fxgrad.trace.facts import observe
+from fxgrad.trace.recorder import NeedsValue, RawDecision
+from fxgrad.trace.run import Program, Run, run
+
+TURNS_PER_LINE = 16
+_DECIDES = re.compile(r"\b(if|elif|while|assert|max|min|sorted)\b")
+FRUITLESS_PER_LINE = 3  # turns in a row that change no parameter's gradient: a loop that waits, a log line
+_Draw = tuple[int, Literal["", "moved", "drawn"]]
+FEWEST, STEPS, ELEMENTS = 6, 60_000, 400_000_000  # runs at least; steps and parameters' elements to run over in one search
+ROUNDING = 16  # epsilons: a gradient of a loss of about 1 that is smaller, where the first draw gave exact zeros, is rounding
+SECOND_DRAWS: tuple[_Draw, ...] = ((1, ""), (2, ""))  # seeds, and what becomes of constant parameters
+UNSETTLED_DRAWS: tuple[_Draw, ...] = ((1, "moved"), (2, "drawn"), (3, "drawn"))
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """`main`: the run that the inputs take (the first that does not raise, where they decide nothing); `undecided`: parameters whose
+    gradient depends on a decision; `deciding`: the numbers of the decisions of `main` that change the loss; `unseen`: an outcome that
+    could not be followed, because it reads a value and there is none."""
+
+    main: Run
+    branches: tuple[Branch, ...]
+    undecided: frozenset[str]
+    paths: int
+    cut_off: bool
+    deciding: frozenset[int] = frozenset()
+    unseen: NeedsValue | None = None
+
+
+def affordable(main: Run, limit: int) -> int:
+    """How many more runs a search may take: all of `limit` on a small program, a handful where one run is felt."""
+    elements = sum(p.numel() for p in main.program.root.parameters())
+    return max(FEWEST, min(limit, STEPS // max(len(main.recorder.steps), 1), ELEMENTS // max(elements, 1)))
+
+
+def outcomes(result: Run) -> tuple[bool, ...]:
+    """The outcomes that make a second run take the same path."""
+    return tuple(d.outcome for d in result.recorder.decisions)
+
+
+def explore(program: Program, main: Run, *, values: str, limit: int) -> Explored:
+    """Turn every decision of `main`, and those met on the way, once."""
+    if not main.recorder.decisions:
+        return Explored(main, (), frozenset(), 1, False)
+    queue = deque(_turns(main, 0))
+    turns: Counter[object] = Counter()
+    fruitless: Counter[object] = Counter()
+    paths, cut_off, unseen = 1, False, None
+    tried: list[tuple[_Turn, Run]] = []
+    while queue:
+        if paths >= limit:
+            cut_off = True
+            break
+        turn = queue.popleft()
+        line = turn.decision.spots[0] if turn.decision.spots else None
+        if fruitless[line] >= FRUITLESS_PER_LINE:
+            continue
+        if turns[line] >= TURNS_PER_LINE:
+            cut_off = True
+            continue
+        try:
+            other = run(program, values=values, forced=turn.prefix)
+        except NeedsValue as need:
+            unseen = unseen or need
+            continue
+        paths += 1
+        turns[line] += 1
+        fruitless[line] = 0 if without_gradient(other) != turn.before else fruitless[line] + 1
+        queue.extend(_turns(other, len(turn.prefix)))
+        if main.error is not None and main.error.phase == "forward" and not turn.decision.known and other.error is None:
+            main = other
+            continue
+        if other.error is None:
+            tried.append((turn, other))
+    return replace(_compared(program, values, main, tried, paths, cut_off), unseen=unseen)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One decision to turn: `prefix` are the outcomes up to it, `before` the parameters without a gradient where it is not turned."""
+
+    prefix: tuple[bool, ...]
+    decision: RawDecision
+    before: frozenset[str]
+
+
+def _turns(result: Run, start: int) -> Iterator[_Turn]:
+    taken, before = outcomes(result), frozenset(without_gradient(result))
+    for index in range(start, len(taken)):
+        yield _Turn((*taken[:index], not taken[index]), result.recorder.decisions[index], before)
+
+
+def _compared(program: Program, values: str, main: Run, tried: Sequence[tuple[_Turn, Run]], paths: int, cut_off: bool) -> Explored:
+    sites: dict[tuple[Spot, ...], Site | None] = {}
+    here = without_gradient(main)
+    trainable = {n for n, p in main.program.root.named_parameters(remove_duplicate=False) if p.requires_grad}
+    found: list[Branch] = []
+    undecided: set[str] = set()
+    for turn, other in tried:
+        there, raw = without_gradient(other), turn.decision
+        if there == here or there >= trainable or main.error is not None:
+            continue
+        # The inputs decide: what trains on their path trains; what starves there and not elsewhere depends on the branch.
+        undecided |= (here - there) if raw.known else (here ^ there)
+        if raw.spots not in sites:
+            sites[raw.spots] = _condition(program, values, turn)
+        site = sites[raw.spots]
+        changed = turn.before ^ there  # by this decision, not by those turned before it
+        found.append(
+            Branch(
+                Decision(site, raw.node, raw.outcome, raw.known),
+                observe(other),
+                frozenset((there & changed) | (here - changed)),
+                frozenset(here),
+            )
+        )
+    deciding = {
+        len(turn.prefix) - 1 for turn, other in tried if turn.prefix[:-1] == outcomes(main)[: len(turn.prefix) - 1] and differ(main, other)
+    }
+    return Explored(main, tuple(found), frozenset(undecided), paths, cut_off, frozenset(deciding))
+
+
+def _condition(program: Program, values: str, turn: _Turn) -> Site | None:
+    """The condition's place: where the truth value is taken; if it is only stored there, the statement at which the runs then part."""
+    if not turn.decision.spots:
+        return None
+    taken = site_of(turn.decision.spots[0])
+    if _DECIDES.search(line_text(taken.file, taken.line)):
+        return taken
+    return parting(program, values, {"forced": turn.prefix[:-1]}, {"forced": turn.prefix}) or taken
+
+
+def differ(one: Run, other: Run) -> bool:
+    """Whether two runs have different losses; on fake values nothing says that they are the same."""
+    if one.loss is None or other.loss is None or one.recorder.standins.fake is not None:
+        return one.loss is not None and other.loss is not None
+    before, after = one.loss.tensor.detach(), other.loss.tensor.detach()
+    return before.shape != after.shape or not torch.equal(before.nan_to_num(), after.nan_to_num())
+
+
+def without_gradient(result: Run) -> set[str]:
+    trainable = {n for n, p in result.program.root.named_parameters(remove_duplicate=False) if p.requires_grad}
+    return {n for n, gradient in result.gradients.items() if gradient == "none" and n in trainable}
+
+
+def confirm_zeros(program: Program, main: Run, facts: Facts, values: str, *, unsettle: bool = False) -> Facts:
+    """A gradient of zeros is "zero" only if other numbers give zeros too: a ReLU that happens to be off is not by construction.
+
+    With `unsettle` constant parameters are other numbers too: a gate or a last layer that starts at zero holds nothing back for good.
+    Fake gradients have no numbers: there the structure decides, as far as it can.
+    """
+    if values != "real":
+        dead = structural_zeros(facts)
+        parameters = tuple(replace(p, gradient="zero") if p.name in dead else p for p in facts.parameters)
+        return replace(facts, parameters=parameters) if dead else facts
+    zeros = {p.name for p in facts.parameters if p.gradient == "zero"}
+    if not zeros:
+        return facts
+    for seed, how in UNSETTLED_DRAWS if unsettle else SECOND_DRAWS:
+        if not zeros:
+            break
+        other = run(program, values="real", forced=outcomes(main), noise=seed, seed=seed, unsettle=how)
+        if other.error is None:
+            zeros -= _above_rounding(other)
+    parameters = tuple(replace(p, gradient="some") if p.gradient == "zero" and p.name not in zeros else p for p in facts.parameters)
+    return replace(facts, parameters=parameters)
+
+
+def _above_rounding(result: Run) -> set[str]:
+    """Parameters whose gradient is more than what rounding leaves of contributions that cancel: a softmax that is summed up."""
+    found = set()
+    for name, parameter in result.program.root.named_parameters(remove_duplicate=False):
+        if result.gradients.get(name) != "some":
+            continue
+        made = result.recorder.standins.get(parameter)
+        grad = made.grad if made is not None else None
+        if grad is None or grad.layout is not torch.strided or float(grad.abs().max()) > ROUNDING * torch.finfo(grad.dtype).eps:
+            found.add(name)
+    return found

@@ -1,0 +1,265 @@
+"""From a program to a diagnosis: run it, observe, give every parameter its verdict, let every rule speak.
+
+`diagnose` chooses the values (fake or real), explores branches on data, re-runs where an error needs explaining, and returns verdicts
+and findings. Verdicts come from backward itself; rules only explain them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from fxgrad.diagnosis.branches import Explored, confirm_zeros, explore, outcomes, without_gradient
+from fxgrad.diagnosis.escaped_numbers import confirm_leaks
+from fxgrad.diagnosis.hidden_choices import reveal
+from fxgrad.passes import RULES
+from fxgrad.passes.analyses import causes, optimizers, target_networks
+from fxgrad.passes.analyses.hidden_writes import has_hidden_writes
+from fxgrad.records import Context, Facts, Finding, Fix, Options, ParameterFact, Verdict
+from fxgrad.records.errors import InputError, TraceError
+from fxgrad.source import files_of
+from fxgrad.source.sites import site_of
+from fxgrad.trace.facts import observe
+from fxgrad.trace.progress import tell
+from fxgrad.trace.recorder import NeedsValue
+from fxgrad.trace.run import Program, Run, run, tensors_of_program
+
+# Above this many elements (parameters and inputs) one real step costs more than a fake one, and a copy of the model is felt.
+REAL_ELEMENTS = 50_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was found. `run` and `facts` are those of the path that the inputs take; `files` the source files of the program."""
+
+    verdicts: Mapping[str, Verdict]
+    findings: tuple[Finding, ...]
+    facts: Facts
+    run: Run
+    values: str
+    paths: int
+    paths_cut_off: bool
+    files: tuple[str, ...]
+
+
+def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options, files: tuple[str, ...]) -> Diagnosis:
+    """Analyse one program; `files` are its `source_files`.
+
+    Raises:
+        InputError: the inputs do not fit, or `expect` names no parameter.
+        TraceError: a value is needed and there is none.
+    """
+    expected, explicit = _expected(program, expect)
+    program, explored, values = _explored(program, options)
+    main = explored.main
+    seen = observe(main)
+    explored = reveal(program, explored, seen, values, options.max_paths)
+    facts = confirm_leaks(program, explored, confirm_zeros(program, main, seen, values), values)
+    watched, hazards = _watched(program, main, facts, values), _hazards(program, main, facts, values)
+    tell("rules")
+    verdicts = _verdicts(facts, explored.undecided)
+    context = Context(
+        model=program.root,
+        loss=program.loss,
+        optimizer=program.optimizer,
+        expected=expected,
+        explicit=explicit,
+        files=files,
+        verdicts=verdicts,
+        causes=causes.analyse(
+            facts,
+            frozenset(n for n, v in verdicts.items() if v == "branch"),
+            frozenset(main.recorder.decisions[i].node for i in explored.deciding),
+        ),
+        watched=watched,
+        hazards=hazards,
+        branches=explored.branches,
+    )
+    context = replace(context, held=optimizers.compare(facts, context), copies=target_networks.analyse(context))
+    found = [finding for rule in RULES for finding in rule.check(facts, context)]
+    if facts.error is not None and not any(f.severity == "error" for f in found):
+        found.append(unexplained(facts))
+    return Diagnosis(verdicts, tuple(found), facts, main, values, explored.paths, explored.cut_off, files)
+
+
+def unexplained(facts: Facts) -> Finding:
+    """The program raised and no rule knows why: its own words and line, so that the report is never silent about it."""
+    error = facts.error
+    assert error is not None
+    return Finding(
+        "FXG116",
+        "loss-without-grad",
+        "error",
+        f"{error.phase} raises {error.type}: {error.message.splitlines()[0] if error.message else ''}",
+        error.site,
+        (),
+        (),
+        Fix("mend this error first: until the step runs, nothing gets a gradient"),
+    )
+
+
+def _opened(program: Program, main: Run, values: str) -> tuple[Program, Run]:
+    """The program with its checkpoints opened, where that changes no gradient: then lines inside them can be named."""
+    if not any(step.kind == "checkpoint" for step in main.recorder.steps):
+        return program, main
+    opened = replace(program, open_checkpoints=True)
+    try:
+        other = run(opened, values=values)
+    except NeedsValue:
+        return program, main
+    same = other.gradients == main.gradients and (other.error is None) is (main.error is None)
+    return (opened, other) if same else (program, main)
+
+
+def _watched(program: Program, main: Run, facts: Facts, values: str) -> Facts | None:
+    """A second run with backward watched, where a gradient was lost although autograd recorded the way.
+
+    There a gradient is "zero" only if no other weights would make it something.
+    """
+    lost = any(
+        p.requires_grad and (p.gradient == "zero" or (p.gradient == "none" and any(v in facts.live for v in p.values)))
+        for p in facts.parameters
+    )
+    if not lost or facts.error is not None:
+        return None
+    watched = observe(run(program, values=values, forced=outcomes(main), watch_gradients=True))
+    return confirm_zeros(program, main, watched, values, unsettle=True)
+
+
+def _hazards(program: Program, main: Run, facts: Facts, values: str) -> Facts | None:
+    """A second run with saved tensors watched, where one was or may have been overwritten."""
+    broken = facts.error is not None and "modified by an inplace operation" in facts.error.message
+    if not broken and not has_hidden_writes(facts):
+        return None
+    return observe(run(program, values=values, forced=outcomes(main), backward=False, watch_saves=True))
+
+
+def source_files(program: Program, caller: str | None) -> tuple[str, ...]:
+    """The user's files that define the model, the loss and the call of the analysis."""
+    found = files_of(program.model, program.root, *([program.loss] if program.loss is not None else []))
+    return tuple(dict.fromkeys([*found, *([caller] if caller else [])]))
+
+
+def _expected(program: Program, expect: Iterable[str] | None) -> tuple[frozenset[str], bool]:
+    names = [name for name, _ in program.root.named_parameters(remove_duplicate=False)]
+    if expect is None:
+        trainable = {n for n, p in program.root.named_parameters(remove_duplicate=False) if p.requires_grad}
+        return frozenset(trainable), False
+    patterns = [expect] if isinstance(expect, str) else list(expect)
+    chosen = set()
+    for pattern in patterns:
+        matched = [n for n in names if n == pattern or fnmatch.fnmatchcase(n, pattern)]
+        if not matched:
+            raise InputError(f"expect={pattern!r} matches no parameter", hint=f"there are {', '.join(names[:3])}, ...")
+        chosen.update(matched)
+    return frozenset(chosen), True
+
+
+def _explored(program: Program, options: Options) -> tuple[Program, Explored, str]:
+    """Every path, on the values that the options and the program ask for; the program with its checkpoints opened where they can be."""
+    values = options.values
+    if values == "auto":
+        values = "real" if _cheap_and_real(program) else "fake"
+    at_will = values == "fake" and options.values == "auto" and _has_data(program)
+    try:
+        opened, explored = _paths(program, values, options.max_paths)
+        error = explored.main.error
+        if error is not None and error.phase != "backward" and at_will:  # the program's error, or that of a stand-in: real values tell
+            return (*_paths(program, "real", options.max_paths), "real")
+        return opened, explored, values
+    except NeedsValue as need:
+        if at_will:
+            return (*_paths(program, "real", options.max_paths), "real")
+        site = site_of(need.spots[0]) if need.spots else None
+        if _has_data(program):
+            raise TraceError(f"{need.what}, and fake tensors have none", site=site, hint='use Options(values="real")') from None
+        raise TraceError(
+            f"{need.what}, and the model or its inputs have none", site=site, hint="pass real tensors (not fake or meta ones)"
+        ) from None
+
+
+def _paths(program: Program, values: str, limit: int) -> tuple[Program, Explored]:
+    main = run(program, values=values)
+    _refuse_misfit(main)
+    program, main = _opened(program, main, values)
+    explored = explore(program, main, values=values, limit=limit)
+    if explored.unseen is not None and _may_hide_the_truth(program, explored.main):
+        raise explored.unseen
+    return program, explored
+
+
+def _may_hide_the_truth(program: Program, main: Run) -> bool:
+    """Whether an outcome that could not be followed may be the one that trains. Where nothing has data, what was seen is all there is."""
+    if main.error is not None and main.error.phase == "forward":
+        return True
+    return _has_data(program) and (main.error is not None or bool(without_gradient(main)))
+
+
+def _has_data(program: Program) -> bool:
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    return not any(t.device.type == "meta" or isinstance(t, FakeTensor) for t in tensors_of_program(program))
+
+
+def _cheap_and_real(program: Program) -> bool:
+    total = 0
+    for tensor in tensors_of_program(program):
+        if tensor.device.type != "cpu":
+            return False
+        total += tensor.numel()
+    return total <= REAL_ELEMENTS and _has_data(program)
+
+
+def _verdicts(facts: Facts, undecided: frozenset[str]) -> dict[str, Verdict]:
+    verdicts: dict[str, Verdict] = {}
+    for parameter in facts.parameters:
+        verdict = _verdict(facts, parameter)
+        if verdict != "blocked" and undecided.intersection(parameter.names):
+            verdict = "branch"
+        verdicts.update(dict.fromkeys(parameter.names, verdict))
+    return verdicts
+
+
+def _verdict(facts: Facts, parameter: ParameterFact) -> Verdict:
+    if not parameter.requires_grad:
+        return "none"
+    if facts.error is not None:
+        return "blocked"
+    known: dict[str, Verdict] = {"some": "flows", "zero": "zero", "none": "none", "unknown": "blocked"}
+    return known[parameter.gradient]
+
+
+def _refuse_misfit(result: Run) -> None:
+    """An error that has nothing to do with gradients is the inputs' or the model's: say so, do not diagnose it."""
+    error = result.error
+    if error is None or error.phase == "backward":
+        return
+    if result.refusal is not None:
+        raise result.refusal
+    text = error.message
+    if error.phase == "forward" and any(word in text for word in MISFITS):
+        raise InputError(
+            f"the model does not run on these inputs: {error.type}: {text.splitlines()[0] if text else ''}",
+            site=error.site,
+            hint="pass inputs that a plain call of the model accepts",
+        )
+
+
+MISFITS = (
+    "mat1 and mat2 shapes",
+    "size mismatch",
+    "must match the size of tensor",
+    "missing 1 required positional",
+    "required positional arguments",
+    "unexpected keyword argument",
+    "positional arguments but",
+    "Expected tensor for argument",
+    "expected scalar type",
+    "must have the same dtype",
+    "to have the same dtype",
+    "expected input",
+    "index out of range in self",
+    "is invalid for input of size",
+    "Given groups=",
+)

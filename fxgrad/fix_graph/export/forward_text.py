@@ -1,0 +1,243 @@
+"""The forward of a graph module as readable Python: the model's own signature, a line for each step, its source line as a comment.
+
+Made from the graph and its calling convention. Not handled: graphs that refer to Python objects which text cannot name; they are refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import re
+import types
+from collections import namedtuple
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.fx
+from torch.fx.graph import CodeGen
+
+from fxgrad.fix_graph.convention import CallingCodeGen, CallingConvention
+from fxgrad.fix_graph.export.definitions import Definitions, identifier, literal
+from fxgrad.records import Site
+from fxgrad.records.errors import FixError
+from fxgrad.source import line_text
+from fxgrad.torch_api import tree
+
+_HINT = "keep the module in the program that made it"
+_FREED = re.compile(r";\s+(?:\w+ = )+None\s*$")
+
+
+def forward_lines(module: torch.fx.GraphModule, sites: Mapping[str, Site], definitions: Definitions) -> list[str]:
+    """`def forward(...)` and its body, indented by four spaces.
+
+    Raises:
+        FixError: something in the graph, the inputs or the output has no text.
+    """
+    codegen = module.graph._codegen
+    if not isinstance(codegen, CallingCodeGen):
+        raise FixError("only a module that fxgrad made can be exported", hint="use torch.fx.GraphModule.to_folder")
+    convention = codegen.convention
+    body = _statements(module, definitions)
+    lines = [f"    def forward({', '.join(['self', *_parameters(convention, definitions)])}):"]
+    lines += [f"        {line}" for line in _inputs(module, convention, definitions)]
+    indent = " " * 8
+    for node in module.graph.nodes:
+        if node.target is torch._C._set_grad_enabled:
+            # The graph switches by calls. As blocks they end also when something raises, and in the caller's mode.
+            opens = not node.args[0] and len(indent) == 8
+            lines += [f"{indent}with torch.no_grad():"] if opens else []
+            indent = " " * (8 if node.args[0] else 12)
+        elif node.name in body:
+            site = sites.get(node.name) or node.meta.get("site")
+            lines += [f"{indent}{line}" for line in _comment(site, lines)]
+            lines.append(f"{indent}{body[node.name]}")
+    if lines[-1].endswith("with torch.no_grad():"):
+        lines.append(f"{indent}pass")
+    return [*lines, *(f"        {line}" for line in _outputs(module, convention, definitions))]
+
+
+def _statements(module: torch.fx.GraphModule, definitions: Definitions) -> dict[str, str]:
+    """One line of Python per node, by torch.fx's own code generator."""
+    graph = torch.fx.Graph()
+    copied: dict[torch.fx.Node, torch.fx.Node] = {}
+    for node in module.graph.nodes:
+        if node.op != "output":
+            copied[node] = graph.node_copy(node, copied.__getitem__)
+            copied[node].name = node.name
+            copied[node].type = None
+    graph.set_codegen(CodeGen())
+    code = graph.python_code("self")
+    lines = {}
+    for line in code.src.splitlines():
+        match = re.match(r"    (\w+) = ", line)
+        if match is not None:
+            lines[match[1]] = _FREED.sub("", line.strip())
+    placeholders = {node.name for node in module.graph.nodes if node.op == "placeholder"}
+    for name, item in code.globals.items():
+        if re.search(rf"\b{re.escape(name)}\b", code.src) and not inspect.ismodule(item):
+            said = _named(item, definitions)
+            root = said.partition(".")[0]
+            if root in lines and root in definitions.bound:  # a step of the graph has the same name
+                definitions.texts[f"_{root}"] = f"_{root} = {root}"
+                said = f"_{said}"
+            lines = {key: _renamed(line, name, said) for key, line in lines.items()}
+        elif inspect.ismodule(item) and re.search(rf"\b{re.escape(name)}\.", "\n".join(lines.values())):
+            definitions.imports[f"import {item.__name__}" if item.__name__ == name else f"import {item.__name__} as {name}"] = None
+    _check_attributes(module)
+    return {key: _tidy(key, line) for key, line in lines.items() if key not in placeholders}
+
+
+def _named(item: Any, definitions: Definitions) -> str:
+    function = getattr(item, "function", None)
+    if getattr(item, "__name__", "").endswith("_apply") and isinstance(function, type):
+        return f"{definitions.reference(function)}.apply"
+    if isinstance(item, float):
+        return literal(item, definitions)
+    return definitions.reference(item)
+
+
+def _renamed(line: str, name: str, said: str) -> str:
+    head, equals, value = line.partition(" = ")
+    return head + equals + re.sub(rf"(?<![\w.]){re.escape(name)}\b", lambda _: said, value)
+
+
+def _tidy(name: str, line: str) -> str:
+    """What is called for its effect needs no name."""
+    return line.removeprefix(f"{name} = ") if name.startswith(("setattr", "setitem")) else line
+
+
+def _check_attributes(module: torch.fx.GraphModule) -> None:
+    for node in module.graph.nodes:
+        if node.op == "get_attr" and str(node.target).startswith("_object"):
+            held = getattr(module, str(node.target))
+            raise FixError(f"the graph holds a {type(held).__name__} of the program, which no file can hold", hint=_HINT)
+
+
+def _comment(site: Site | None, lines: list[str]) -> Iterator[str]:
+    """`# net.py:12: h = self.fc(x)` where the line is not the one of the comment before."""
+    if site is None:
+        return
+    text = f"# {os.path.basename(site.file)}:{site.line}: {line_text(site.file, site.line).strip()}".rstrip(": ")
+    last = next((line.strip() for line in reversed(lines) if line.strip().startswith("# ")), "")
+    if text != last:
+        yield text
+
+
+# ------------------------------------------------------------------------------------------------------------------- the inputs
+
+
+def _parameters(convention: CallingConvention, definitions: Definitions) -> Iterator[str]:
+    kinds = inspect.Parameter
+    starred = False
+    parameters = list(convention.signature.parameters.values())
+    for index, parameter in enumerate(parameters):
+        if parameter.kind is kinds.KEYWORD_ONLY and not starred:
+            starred = True
+            yield "*"
+        mark = "*" if parameter.kind is kinds.VAR_POSITIONAL else "**" if parameter.kind is kinds.VAR_KEYWORD else ""
+        starred = starred or mark == "*"
+        default = "" if parameter.default is kinds.empty else f"={literal(parameter.default, definitions)}"
+        yield f"{mark}{parameter.name}{default}"
+        following = parameters[index + 1].kind if index + 1 < len(parameters) else None
+        if parameter.kind is kinds.POSITIONAL_ONLY and following is not kinds.POSITIONAL_ONLY:
+            yield "/"
+
+
+def _inputs(module: torch.fx.GraphModule, convention: CallingConvention, definitions: Definitions) -> Iterator[str]:
+    """Each placeholder's value from the arguments; a Python argument that the graph was made for is compared."""
+    places: dict[int, str] = {}
+    constants: list[tuple[str, Any]] = []
+    structure = convention.input_structure
+    assert isinstance(structure, tree.Branch)
+    for pair in structure.children:
+        _walk(pair.children[1], pair.children[0].constant, places, constants)
+    for place, value in constants:
+        if isinstance(value, bool | int | float | str | types.NoneType) and place.isidentifier():
+            yield f"if {place} is not None:" if value is None else f"if {place} != {value!r}:"
+            yield f'    raise ValueError("this module was made for {place}={value!r}")'
+    for name, parameter in convention.signature.parameters.items():
+        if parameter.default is None and any(re.match(rf"{name}\b", place) for place in places.values()):
+            yield f"if {name} is None:"
+            yield f'    raise ValueError("this module was made for calls with {name}")'
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    for node, index in zip(placeholders, convention.order, strict=True):
+        if places[index] != node.name:
+            yield f"{node.name} = {places[index]}"
+
+
+def _walk(structure: tree.Structure, place: str, places: dict[int, str], constants: list[tuple[str, Any]]) -> None:
+    if isinstance(structure, tree.Leaf):
+        if structure.index is not None:
+            places[structure.index] = place
+        else:
+            constants.append((place, structure.constant))
+    elif isinstance(structure, tree.Branch):
+        for key, child in zip(_keys(structure), structure.children, strict=True):
+            _walk(child, f"{place}{key}", places, constants)
+    else:
+        for name, child in zip(structure.names, structure.children, strict=True):
+            _walk(child, f"{place}.{name}", places, constants)
+
+
+def _keys(branch: tree.Branch) -> list[str]:
+    """How each child is reached: `[0]`, `['ids']`, `.x`."""
+    kind, context = _kind(branch), branch.spec.context
+    if kind in (list, tuple):
+        return [f"[{index}]" for index in range(len(branch.children))]
+    fields = getattr(kind, "_fields", None)
+    if fields is not None:
+        return [f".{name}" for name in fields]
+    keys = context if isinstance(context, list) else None
+    if isinstance(context, tuple) and context and isinstance(context[-1], list):
+        keys = context[-1]
+    if keys is None or len(keys) != len(branch.children):
+        raise FixError(f"an input of type {getattr(kind, '__name__', kind)} has no text", hint=_HINT)
+    return [f"[{key!r}]" for key in keys]
+
+
+def _kind(branch: tree.Branch) -> Any:
+    """The type of a pytree node; torch files every named tuple under one."""
+    return branch.spec.context if branch.spec.type is namedtuple else branch.spec.type
+
+
+# ------------------------------------------------------------------------------------------------------------------- the output
+
+
+def _outputs(module: torch.fx.GraphModule, convention: CallingConvention, definitions: Definitions) -> Iterator[str]:
+    output = next(node for node in module.graph.nodes if node.op == "output")
+    results = [node.name if isinstance(node, torch.fx.Node) else literal(node, definitions) for node in output.args[0]]
+    count = len(results) - len(convention.buffers)
+    for name, value in zip(convention.buffers, results[count:], strict=True):
+        path, _, attribute = name.rpartition(".")
+        holder = f'self.get_submodule("{path}")' if path else "self"
+        yield f"{holder}.{attribute} = {value}"
+    yield f"return {_built(convention.output_structure, results, definitions)}"
+
+
+def _built(structure: tree.Structure, results: list[str], definitions: Definitions) -> str:
+    """The expression that puts the results in the output's type."""
+    if isinstance(structure, tree.Leaf):
+        return results[structure.index] if structure.index is not None else literal(structure.constant, definitions)
+    if isinstance(structure, tree.Attributes):
+        return _object(structure, results, definitions)
+    parts = [_built(child, results, definitions) for child in structure.children]
+    kind = _kind(structure)
+    if kind is tuple:
+        return f"({parts[0]},)" if len(parts) == 1 else f"({', '.join(parts)})"
+    if kind is list:
+        return f"[{', '.join(parts)}]"
+    name = "" if kind is dict else definitions.reference(kind)
+    keys = [key.strip("[].").strip("'\"") for key in _keys(structure)]
+    if kind is dict:
+        return "{" + ", ".join(f"{key!r}: {part}" for key, part in zip(keys, parts, strict=True)) + "}"
+    return f"{name}({', '.join(f'{identifier(key)}={part}' for key, part in zip(keys, parts, strict=True))})"
+
+
+def _object(structure: tree.Attributes, results: list[str], definitions: Definitions) -> str:
+    kind = type(structure.template)
+    if not dataclasses.is_dataclass(kind):
+        raise FixError(f"the output is a {kind.__name__}, which no file can build", hint="return tensors, tuples, dicts or dataclasses")
+    parts = [f"{n}={_built(c, results, definitions)}" for n, c in zip(structure.names, structure.children, strict=True)]
+    return f"{definitions.reference(kind)}({', '.join(parts)})"

@@ -1,0 +1,134 @@
+"""`--module DIR`: a regenerated module as a package that imports and runs without fxgrad.
+
+Writes `DIR/__init__.py` (a class with the model's layers and its forward, step by step, the user's line above each), `DIR/state.pt` (its
+values) and, where a layer has no constructor call, `DIR/layers.pt` (those layers, pickled). The state dict has the model's keys. Not handled:
+graphs that hold Python objects of the program; they are refused with the object's name.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+import torch.fx
+from torch import nn
+
+from fxgrad.fix_graph.export.definitions import Definitions, identifier
+from fxgrad.fix_graph.export.forward_text import forward_lines
+from fxgrad.fix_graph.export.layers_text import constructor_lines, plain_tensors
+from fxgrad.records import Site
+from fxgrad.records.errors import FixError
+
+_CONTAINER = '''
+
+def container(parts):
+    """A module that only holds others, parameters and buffers."""
+    module = nn.Module()
+    for name, part in parts.items():
+        setattr(module, name, part)
+    return module'''
+
+
+def export_module(module: torch.fx.GraphModule, directory: str | Path, *, sites: Mapping[str, Site] | None = None) -> tuple[Path, ...]:
+    """Write the package and return its files. `sites`: the user's line of each graph node, by node name (default: the
+    node's `meta["site"]`, where it has one).
+
+    The class is called as the model is; `load()` of the package returns it with the values it had here.
+
+    Raises:
+        FixError: something in the graph cannot be written down, or the folder exists and holds something else.
+    """
+    folder = Path(directory)
+    check_folder(folder)
+    name = identifier(type(module).__name__)
+    text, stored = module_source(module, name, sites or {})
+    values = {**module.state_dict(), **_unsaved(module)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save({key: value.detach().cpu().clone() for key, value in values.items()}, folder / "state.pt")
+        files = [folder / "state.pt"]
+        if stored:
+            torch.save(stored, folder / "layers.pt")
+            files.append(folder / "layers.pt")
+        (folder / "__init__.py").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise FixError(f"cannot write {folder}: {error.strerror}") from error
+    return (folder / "__init__.py", *files)
+
+
+def module_source(module: torch.fx.GraphModule, name: str, sites: Mapping[str, Site]) -> tuple[str, dict[str, nn.Module]]:
+    """The text of the package, and the layers it loads whole."""
+    definitions = Definitions()
+    stored: dict[str, nn.Module] = {}
+    constructor = constructor_lines(module, stored)
+    forward = forward_lines(module, sites, definitions)
+    unlisted = tuple(plain_tensors(module))
+    imports = {"from pathlib import Path": None, "import torch": None, "from torch import nn": None, **definitions.imports}
+    copied = bool(definitions.texts)  # whose annotations may name what is not here
+    made = [
+        f'"""{name} as a graph, written by fxgrad: in-place writes that broke its gradients are out of place. Needs {_needs(imports)}."""',
+        "",
+        *(["from __future__ import annotations", ""] if copied else []),
+        *_sorted(imports),
+        "",
+        "FOLDER = Path(__file__).parent",
+        *([_CONTAINER] if any("container({" in line for line in constructor) else []),
+        *(f"\n\n{text}" for text in definitions.texts.values()),
+        f"\n\nclass {name}(nn.Module):",
+        "    def __init__(self):",
+        "        super().__init__()",
+        *(['        stored = torch.load(FOLDER / "layers.pt", weights_only=False)'] if stored else []),
+        *(f"        {line}" for line in constructor),
+        "",
+        *forward,
+        "",
+        "",
+        "def load():",
+        f'    """{name} with the values it was exported with."""',
+        f"    model = {name}()",
+        '    values = torch.load(FOLDER / "state.pt", weights_only=True)',
+        "    tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}",
+        *([f"    tensors.update((name, vars(model)[name]) for name in {unlisted})"] if unlisted else []),
+        "    with torch.no_grad():",
+        "        for name, value in values.items():",
+        "            tensors[name].copy_(value)",
+        "    return model",
+        "",
+    ]
+    return "\n".join(made), stored
+
+
+def _needs(imports: Iterable[str]) -> str:
+    """`only torch`, `torch and transformers`."""
+    roots = {line.split()[1].partition(".")[0] for line in imports} - set(sys.stdlib_module_names) - {"torch"}
+    return " and ".join(["torch", *sorted(roots)]) if roots else "only torch"
+
+
+def _sorted(imports: Iterable[str]) -> list[str]:
+    """The standard library's, then the rest."""
+    standard = [line for line in imports if line.split()[1].partition(".")[0] in sys.stdlib_module_names]
+    others = [line for line in imports if line not in standard]
+    return [*sorted(standard), "", *sorted(others, key=lambda line: (line.startswith("from"), line))]
+
+
+def _unsaved(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Buffers that the state dict leaves out, and tensors that are no buffers."""
+    saved = module.state_dict()
+    buffers = {name: buffer for name, buffer in module.named_buffers(remove_duplicate=False) if name not in saved}
+    return {**buffers, **plain_tensors(module)}
+
+
+def check_folder(directory: str | Path) -> None:
+    """Refuse a folder that holds anything but an earlier export.
+
+    Raises:
+        FixError: it does.
+    """
+    folder = Path(directory)
+    if folder.exists() and not folder.is_dir():
+        raise FixError(f"{folder} is a file", hint="give a folder that does not exist yet")
+    if folder.is_dir() and any(os.scandir(folder)) and not (folder / "state.pt").exists():
+        raise FixError(f"{folder} holds something else", hint="give a folder that does not exist yet, or is empty")

@@ -1,0 +1,403 @@
+"""`fix`: the model again as a graph, with the in-place writes that break its gradients rewritten out of place, and proven equal.
+
+Records the program on real tensors, regenerates it, rewrites it (`fxgrad.passes.rewrites`) and verifies the result; a module that fails
+the verification is never returned. A graph stands for one path and one mode: a program whose branches on data matter (`fxgrad.fix_graph.one_path`)
+is recorded as `torch.export` would run it, where it has a way without them for that, and else refused here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy as copying
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+import torch.fx
+
+from fxgrad.fix_graph.convention import CallingCodeGen, set_graph
+from fxgrad.fix_graph.one_path import Decided, decided
+from fxgrad.fix_graph.proof import Verification, saved_copies, seeded, verify
+from fxgrad.fix_graph.regenerate import describe_frozen, regenerate
+from fxgrad.passes.rewrites.ops import sibling
+from fxgrad.passes.rewrites.out_of_place import Rewriting, rewrite
+from fxgrad.passes.rewrites.walk import Form
+from fxgrad.records import Edit, Frozen, Options, Site
+from fxgrad.records.errors import FixError, TraceError
+from fxgrad.source.sites import site_of
+from fxgrad.trace.experiment import Nudge
+from fxgrad.trace.observations import RawDecision
+from fxgrad.trace.recorder import NeedsValue
+from fxgrad.trace.run import Program, Run, program, run, tensors_of_program
+from fxgrad.trace.standins import is_fake
+
+# What autograd says when it refuses an in-place write, or finds one done.
+OVERWRITTEN = "modified by an inplace operation"
+_VIEWS = (
+    "is a view and is being modified inplace",
+    "is a view and its base or another view of its base has been modified inplace",
+    "don't support automatic differentiation",
+)
+_LEAVES = ("leaf Variable that requires grad",)
+_MOST_LEAVES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A write (or a saving) that was rewritten: the graph node it was, its operator, the form it has now, where and why."""
+
+    node: str
+    operator: str
+    form: Form
+    site: Site | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotRewritten:
+    """A write that was to be rewritten and stays as it is; it breaks no gradient, or there would be no result."""
+
+    node: str
+    operator: str
+    site: Site | None
+    reason: str
+
+
+class Source(Protocol):
+    """What `FixResult.source_edits` and its kind ask; `fxgrad.fix_source.live` is it."""
+
+    def edits(self) -> tuple[Edit, ...]:
+        """Edits of the files as they lie on disk."""
+
+    def diff(self, root: str | None = None) -> str:
+        """The same as a unified diff."""
+
+    def write(self) -> tuple[str, ...]:
+        """Apply them; the names of the files."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FixResult:
+    """The outcome of `fix`.
+
+    `module` is called exactly as the model and shares its parameters. `frozen`: Python values that the graph holds fixed. `source`: the
+    files behind the model; None where they are not known.
+    """
+
+    module: torch.fx.GraphModule
+    applied: tuple[Rewritten, ...]
+    refused: tuple[NotRewritten, ...]
+    verification: Verification
+    frozen: tuple[Frozen, ...] = ()
+    source: Source | None = field(default=None, repr=False)
+
+    @property
+    def source_edits(self) -> tuple[Edit, ...]:
+        """The same fixes as text edits to the user's files, the likeliest for each write; found when first read, and not tried: `fxgrad fix`
+        tries each one in a fresh process.
+
+        Raises:
+            FixError: LibCST is not installed.
+        """
+        return self.source.edits() if self.source is not None else ()
+
+    def source_diff(self, root: str | None = None) -> str:
+        """The source edits as a unified diff with file names relative to `root` (None: the working directory)."""
+        return self.source.diff(root) if self.source is not None else ""
+
+    def write_source(self) -> tuple[str, ...]:
+        """Apply the source edits to the files, each replaced in one step, and return their names.
+
+        Raises:
+            FixError: LibCST is not installed, or a file changed since the edits were found.
+        """
+        return self.source.write() if self.source is not None else ()
+
+
+def fix(
+    model: Any,
+    inputs: Any,
+    *,
+    loss: Callable[[Any], Any] | None = None,
+    options: Options | None = None,
+    copy: bool = False,
+    source: Source | None = None,
+) -> FixResult:
+    """The model as a verified GraphModule whose backward runs and gives the right gradients.
+
+    Args:
+        model, inputs, loss: as for `fxgrad.analyze`; the inputs must be real tensors.
+        options: `rewrite="needed"` rewrites what breaks backward or falsifies a gradient, `"all"` every in-place write.
+        copy: give the module parameters of its own instead of the model's.
+        source: handed on to the result.
+
+    Returns:
+        The result. The model, its gradients, buffers and the random state are as before.
+
+    Raises:
+        FixError: no such module can be given; the reason names the line that stands in the way.
+        InputError: the inputs do not fit the model.
+    """
+    options = options or Options()
+    target = program(model, inputs, loss)
+    _refuse_without_data(target)
+    eager, allow, oracle = _recorded(target)
+    standing = _standing_for(target, eager, allow)
+    recorded, allow = standing.run, standing.allow
+    try:
+        graph_module = regenerate(recorded)
+    except TraceError as error:
+        raise FixError(error.reason, site=error.site, hint=error.hint) from error
+    sites = {step.node.name: site_of(step.spots[0]) for step in recorded.recorder.steps if step.spots}
+    for node in graph_module.graph.nodes:
+        if node.name in sites:
+            node.meta["site"] = sites[node.name]
+    made = _rewritten(graph_module, target, options, allow)
+    verification = _verification(made, target, eager, oracle)
+    if not verification.passed:
+        made = _rewritten(graph_module, target, options, allow, careful=True)
+        verification = _verification(made, target, eager, oracle)
+    if not verification.passed:
+        raise standing.refusal or _unverified(made, verification, recorded, sites)
+    module = _own(made.graph_module) if copy else made.graph_module
+    return FixResult(module, *_described(made, sites, options), verification, frozen=standing.frozen, source=source)
+
+
+def _own(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """A copy with tensors of its own. `GraphModule.__deepcopy__` takes along only what the graph uses, and forgets which buffers are saved."""
+    made = sibling(module)
+    memo: dict[int, object] = {}  # one for all: what was tied stays tied
+    for name, value in vars(module).items():
+        if name in ("_parameters", "_buffers", "_modules") or (isinstance(value, torch.Tensor) and value.is_leaf):
+            made.__dict__[name] = copying.deepcopy(value, memo)
+    set_graph(made, copying.deepcopy(module.graph))
+    return made
+
+
+def _rewritten(graph_module: torch.fx.GraphModule, target: Program, options: Options, allow: bool, *, careful: bool = False) -> Rewriting:
+    codegen = graph_module.graph._codegen
+    assert isinstance(codegen, CallingCodeGen)
+    tensors = codegen.convention.inputs(target.inputs.args, dict(target.inputs.kwargs))
+    try:
+        with seeded():
+            return rewrite(graph_module, tensors, mode=options.rewrite, allow=allow, careful=careful)
+    except RuntimeError as error:
+        if not allow and any(text in str(error) for text in (*_LEAVES, *_VIEWS)):
+            return _rewritten(graph_module, target, options, True, careful=careful)
+        raise FixError(f"the recorded graph does not run: {_first_line(str(error))}", hint=_HINT) from error
+
+
+def _verification(made: Rewriting, target: Program, eager: Run, oracle: str) -> Verification:
+    # Eager's own gradients are no measure where a write that autograd does not know of falsifies them.
+    falsified = bool(made.exposed) or any(not save.counted and save.overwriter is not None for save in made.found)
+    return verify(made.graph_module, target, eager, reference=made.reference, oracle=oracle, gradients=not falsified)
+
+
+def _unverified(made: Rewriting, verification: Verification, eager: Run, sites: Mapping[str, Site | None]) -> FixError:
+    """Why there is no module that equals the model."""
+    for step in eager.recorder.steps:
+        if step.target in _SHARED_WITH_NUMPY:
+            return FixError(
+                "no graph repeats the program: memory that NumPy shares is written behind torch's back",
+                site=sites.get(step.node.name),
+                hint="write the tensor with torch, or copy it before it leaves: `.numpy().copy()`",
+            )
+    hint = "change the line itself: give the result a new name instead of writing in place"
+    needed = {s.overwriter for s in (*made.hazards, *made.found)}
+    for refusal in sorted(made.refused, key=lambda r: r.node not in needed):
+        reason = f"`{refusal.target}` cannot be rewritten: {refusal.reason}"
+        return FixError(reason, site=sites.get(refusal.node), hint=hint)
+    reason = "no rewritten module equals the model: " + "; ".join(verification.differences[:3])
+    return FixError(reason, site=_first_site(made, sites), hint=hint)
+
+
+def _first_site(made: Rewriting, sites: Mapping[str, Site | None]) -> Site | None:
+    nodes = [*(s.overwriter for s in (*made.hazards, *made.found) if s.overwriter), *(a.node for a in made.applied)]
+    return next((site for n in nodes if (site := sites.get(n)) is not None), None)
+
+
+# ---------------------------------------------------------------------------------------------------------------- recording
+
+
+def _recorded(target: Program) -> tuple[Run, bool, str]:
+    """A run with an output and, as far as autograd can give them, gradients; whether writes had to be allowed; and what to call it."""
+    eager = _run(target, None)
+    if eager.error is None:
+        return eager, False, "eager"
+    allowed: frozenset[str] | None = None
+    if eager.error.phase != "backward":
+        eager, allowed = _run_allowing(target, eager)
+    error = eager.error
+    if error is not None and error.phase == "backward" and _NO_GRADIENT in error.message:
+        return eager, allowed is not None, "eager, which has no gradients"
+    if error is not None:
+        if error.phase != "backward" or not any(text in error.message for text in (OVERWRITTEN, *_VIEWS)):
+            raise FixError(f"{error.phase} raises {error.type}: {_first_line(error.message)}", site=_blamed(eager), hint=_HINT)
+        with saved_copies():
+            eager = _run(target, allowed)
+        if eager.error is not None:
+            raise FixError(f"backward raises {eager.error.type}: {_first_line(eager.error.message)}", site=_blamed(eager), hint=_HINT)
+        return eager, allowed is not None, "eager, with a copy of everything saved for backward"
+    return eager, True, "eager, with the writes that autograd refuses"
+
+
+_NO_GRADIENT = "does not require grad and does not have a grad_fn"
+_SHARED_WITH_NUMPY = ("Tensor.numpy", "Tensor.__array__", "torch.from_numpy")
+_HINT = "no rewriting of in-place writes mends this"
+
+
+def _blamed(eager: Run) -> Site | None:
+    """Where the error came from; for an operator without a derivative the last call of it."""
+    assert eager.error is not None
+    named = re.search(r"derivative for (\w+) is not implemented", eager.error.message)
+    if eager.error.site is not None or named is None:
+        return eager.error.site
+    calls = [s for s in eager.recorder.steps if s.spots and s.target.rpartition(".")[2] == named[1]]
+    return site_of(calls[-1].spots[0]) if calls else None
+
+
+def _first_line(message: str) -> str:
+    return message.splitlines()[0] if message else ""
+
+
+def _refuse_without_data(target: Program) -> None:
+    if any(tensor.device.type == "meta" or is_fake(tensor) for tensor in tensors_of_program(target)):
+        raise FixError(_NO_DATA, hint=_GIVE_DATA)
+
+
+_NO_DATA = "a fix is verified on real tensors, and the model or its inputs have no data"
+_GIVE_DATA = "pass a model and inputs that are neither fake nor on the meta device"
+
+
+def _run(target: Program, allow: frozenset[str] | None, forced: Sequence[bool] = (), nudge: Nudge | None = None) -> Run:
+    try:
+        with seeded():
+            return run(target, values="real", allow=allow, forced=forced, nudge=nudge)
+    except NeedsValue as need:
+        raise FixError(_NO_DATA, site=site_of(need.spots[0]) if need.spots else None, hint=_GIVE_DATA) from need
+    except TraceError as error:
+        raise FixError(error.reason, site=error.site, hint=error.hint) from error
+
+
+def _run_allowing(target: Program, first: Run) -> tuple[Run, frozenset[str]]:
+    """The program once more, and again for each leaf it writes, with the writes that autograd refuses."""
+    eager, allowed = first, frozenset[str]()
+    for _ in range(_MOST_LEAVES):
+        error = eager.error
+        if error is None or error.phase == "backward":
+            break
+        if error.phase == "forward" and any(text in error.message for text in _LEAVES):
+            leaf = _written_leaf(eager)
+            if leaf is None or leaf in allowed:
+                break
+            allowed |= {leaf}
+        elif eager is not first or not any(text in error.message for text in _VIEWS):
+            break
+        eager = _run(target, allowed)
+    return eager, allowed
+
+
+def _written_leaf(eager: Run) -> str | None:
+    """The input or attribute whose memory the step that raised was to write."""
+    step = eager.recorder.current
+    if step is None:
+        return None
+    values = {v.id: v for v in eager.recorder.values}
+    written = {values[r].storage for r in step.reads[:1]}
+    for earlier in eager.recorder.steps:
+        if earlier.kind in ("input", "attribute") and any(values[m].storage in written for m in earlier.makes):
+            return earlier.target
+    return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Standing:
+    """The run whose graph stands for the program whatever the values; whether its writes had to be allowed; what it holds fixed; and what
+    to say where it turns out not to equal the program: None where it is the program's own run."""
+
+    run: Run
+    allow: bool
+    frozen: tuple[Frozen, ...]
+    refusal: FixError | None = None
+
+
+def _standing_for(target: Program, eager: Run, allow: bool) -> _Standing:
+    """The eager run; or, where a branch on data keeps its graph from standing for the program, one under `torch.compiler.is_exporting()`,
+    if the program then does without the branch."""
+    found = _decided(eager, target)
+    if found.deciding is None:
+        return _Standing(eager, allow, _frozen(eager, found.checks))
+    spots = found.deciding.spots
+    site = site_of(spots[0]) if spots else None
+    refusal = _refused_branch(site) if isinstance(found.deciding, RawDecision) else _refused_loop(site)
+    try:
+        with _exporting():
+            exported, allow, _ = _recorded(target)
+            found = _decided(exported, target)
+    except FixError:
+        raise refusal from None
+    if found.deciding is not None:
+        raise refusal
+    said = Frozen("a branch on data, which the program itself does without under `torch.compiler.is_exporting()`: recorded so", site)
+    return _Standing(exported, allow, (said, *_frozen(exported, found.checks)), refusal)
+
+
+def _refused_branch(site: Site | None) -> FixError:
+    reason = "the program takes a branch on the value of a tensor: a graph would hold only one of its paths"
+    return FixError(reason, site=site, hint="change the line itself, or decide with torch.where")
+
+
+def _refused_loop(site: Site | None) -> FixError:
+    reason = "the program goes round a loop as often as data selects here: a graph would hold only so many rounds"
+    return FixError(reason, site=site, hint="loop over everything, and mask out what is not selected")
+
+
+def _decided(eager: Run, target: Program) -> Decided:
+    return decided(eager, lambda outcomes, nudge: _run(target, eager.recorder.allow, forced=outcomes, nudge=nudge))
+
+
+@contextlib.contextmanager
+def _exporting() -> Iterator[None]:
+    """`torch.compiler.is_compiling()` and `is_exporting()` are true, as while `torch.export` runs a program: it takes the way that fits all
+    values, where it has one. Other threads see it meanwhile, as they do of `torch.export`."""
+    flags = ("_is_compiling_flag", "_is_exporting_flag")
+    before = [getattr(torch.compiler, flag) for flag in flags]
+    try:
+        for flag in flags:
+            setattr(torch.compiler, flag, True)
+        yield
+    finally:
+        for flag, value in zip(flags, before, strict=True):
+            setattr(torch.compiler, flag, value)
+
+
+# ---------------------------------------------------------------------------------------------------------------- the account
+
+
+def _described(
+    made: Rewriting, sites: Mapping[str, Site | None], options: Options
+) -> tuple[tuple[Rewritten, ...], tuple[NotRewritten, ...]]:
+    other = "every write was asked for" if options.rewrite == "all" else "autograd does not allow it in place"
+    applied = tuple(Rewritten(a.node, a.target, a.form, sites.get(a.node), _why(a.node, made, sites) or other) for a in made.applied)
+    return applied, tuple(NotRewritten(r.node, r.target, sites.get(r.node), r.reason) for r in made.refused)
+
+
+def _why(node: str, made: Rewriting, sites: Mapping[str, Site | None]) -> str:
+    for save in made.found:
+        place = f" ({site})" if (site := sites.get(save.saver)) is not None else ""
+        if save.overwriter == node:
+            return f"it overwrites what `{save.saver}`{place} saved for backward"
+        if save.saver == node:
+            writer = f" ({site})" if save.overwriter and (site := sites.get(save.overwriter)) is not None else ""
+            return f"`{save.overwriter}`{writer} overwrites what it saves for backward"
+    return ""
+
+
+def _frozen(eager: Run, checks: Sequence[RawDecision]) -> tuple[Frozen, ...]:
+    spots = [*describe_frozen(eager), *(("a check that raises for other values", check.spots) for check in checks)]
+    return tuple(Frozen(what, site_of(place[0]) if place else None) for what, place in spots)
+
+
+__all__ = ["FixResult", "NotRewritten", "Rewritten", "fix"]

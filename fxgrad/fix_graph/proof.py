@@ -1,0 +1,347 @@
+"""Proof that a rewritten module does what the model does: outputs, every gradient, buffers and mutated inputs, on real tensors.
+
+`verify` compares a module with up to two references, each from the same seed:
+ 1. the model itself, run eagerly once (a finished `fxgrad.trace.run.Run`); where its backward raised, run with a copy of everything saved;
+ 2. the graph before it was rewritten, in float64 where it runs so, with a copy of everything saved for backward: the difference that
+    rounding hides in the first comparison shows here.
+The user's tensors, gradients, buffers and random state are as before when it returns. Not handled: models that run on no real tensors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.fx
+
+from fxgrad.fix_graph.convention import CallingCodeGen
+from fxgrad.passes.analyses.aliases import is_custom_function
+from fxgrad.records import Inputs
+from fxgrad.torch_api import allowed_writes, tree
+from fxgrad.trace.run import Program, Run, _compute_loss
+from fxgrad.trace.standins import StandIns
+from fxgrad.world.reach import preserve
+
+SEED = 20240817
+# Elementwise tolerances (relative, absolute) are those of torch.testing.assert_close; float64 compares two graphs of the same operators.
+TOLERANCES = {
+    torch.float64: (1e-7, 1e-9),
+    torch.float32: (1.3e-6, 1e-5),
+    torch.float16: (1e-3, 1e-5),
+    torch.bfloat16: (1.6e-2, 1e-5),
+    torch.complex64: (1.3e-6, 1e-5),
+    torch.complex128: (1e-7, 1e-7),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was compared. The numbers are largest absolute differences: of the outputs, and by name of gradients, of buffers and
+    parameters as the step left them, and of inputs.
+
+    `oracle` says what the module was compared with, `dtype` in which precision the second comparison ran ("" if it did not).
+    `differences` names what was out of tolerance; the module is as good as the model if there is none.
+    """
+
+    oracle: str
+    dtype: str
+    outputs: float
+    gradients: Mapping[str, float] = field(default_factory=dict)
+    buffers: Mapping[str, float] = field(default_factory=dict)
+    inputs: Mapping[str, float] = field(default_factory=dict)
+    differences: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything agreed."""
+        return not self.differences
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """What one step (forward, loss, backward) left: outputs, and by name gradients, buffers and inputs."""
+
+    outputs: list[torch.Tensor] = field(default_factory=list)
+    gradients: dict[str, torch.Tensor | None] = field(default_factory=dict)
+    buffers: dict[str, torch.Tensor] = field(default_factory=dict)
+    inputs: dict[str, torch.Tensor] = field(default_factory=dict)
+    requires_grad: tuple[bool, ...] = ()
+    type: str = ""
+
+
+def verify(
+    module: torch.fx.GraphModule,
+    target: Program,
+    eager: Run,
+    *,
+    reference: torch.fx.GraphModule | None = None,
+    oracle: str = "eager",
+    gradients: bool = True,
+) -> Verification:
+    """Compare `module` with the eager run (its gradients too, if `gradients`), and with the graph `reference` it was made from.
+
+    `eager` was recorded on real values from `seeded()`. `oracle` is what to call it in the result.
+    """
+    want = eager_step(eager, target)
+    try:
+        got = step(module, target)
+    except Exception as error:  # whatever the module raises is the verdict on it
+        text = str(error).splitlines()[0] if str(error) else ""
+        return Verification(oracle, "", float("inf"), differences=(f"it raises {type(error).__name__}: {text}",))
+    found = _compare(want, got, gradients=gradients and eager.error is None, exact=True)
+    dtype, deep = "", None
+    if reference is not None:
+        dtype, deep = _compare_graphs(reference, module, target)
+    differences = (*found.differences, *(deep.differences if deep is not None else ()))
+    compared = found if gradients or deep is None else deep
+    return Verification(oracle, dtype, found.outputs, compared.gradients, found.buffers, found.inputs, differences)
+
+
+def _compare_graphs(reference: torch.fx.GraphModule, module: torch.fx.GraphModule, target: Program) -> tuple[str, Verification | None]:
+    """The module against the graph before it was rewritten, in float64 if both run so, else in the program's own dtypes."""
+    for dtype in (torch.float64, None):
+        try:
+            want = step(reference, target, dtype=dtype, keep_saved=True)
+            got = step(module, target, dtype=dtype)
+        except Exception:  # float32 written into the program meets float64 tensors; the next dtype is the program's own
+            continue
+        return str(dtype or "the program's own").removeprefix("torch."), _compare(want, got, gradients=True, exact=dtype is None)
+    return "", None
+
+
+# ---------------------------------------------------------------------------------------------------------------- steps
+
+
+@contextlib.contextmanager
+def seeded() -> Iterator[None]:
+    """Random numbers from the one seed of a verification; the caller's generators go on as if nothing had drawn."""
+    with preserve():
+        torch.manual_seed(SEED)
+        yield
+
+
+@contextlib.contextmanager
+def saved_copies() -> Iterator[None]:
+    """Everything saved for backward is copied when it is saved: what is overwritten later does no harm."""
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t):
+        yield
+
+
+def eager_step(run: Run, target: Program) -> Step:
+    """What a finished run on real values left."""
+    made = Step(type=type(run.output).__name__)
+    standins, slots = run.recorder.standins, run.recorder.slots
+
+    def now(tensor: torch.Tensor) -> torch.Tensor:
+        slot = slots.get(id(tensor))
+        return slot.tensor if slot is not None else standins.get(tensor) if standins.get(tensor) is not None else tensor  # type: ignore[return-value]
+
+    leaves, _ = tree.flatten(run.output)
+    made.outputs = [now(t).detach() for t in leaves]
+    made.requires_grad = tuple(now(t).requires_grad for t in leaves)
+    for name, parameter in target.root.named_parameters(remove_duplicate=False):
+        stand = standins.get(parameter)
+        made.gradients[name] = stand.grad if stand is not None else None
+        if stand is not None:
+            made.buffers[name] = stand.detach()
+    rebound = {name: slot.tensor for slot in slots.values() for name, node in run.rebound.items() if slot.node is node}
+    for name, buffer in target.root.named_buffers(remove_duplicate=False):
+        made.buffers[name] = rebound.get(name, now(buffer)).detach()
+    for number, tensor in enumerate(input_tensors(target)):
+        stand = standins.get(tensor)
+        if stand is not None:
+            made.inputs[f"input {number}"] = stand.detach()
+            made.gradients[f"input {number}"] = stand.grad if stand.is_leaf and stand.requires_grad else None
+    return made
+
+
+def step(module: torch.fx.GraphModule, target: Program, *, dtype: torch.dtype | None = None, keep_saved: bool = False) -> Step:
+    """One step of a regenerated module on copies of the user's tensors. `keep_saved`: with a copy of everything saved for backward,
+    and with the writes that autograd refuses."""
+    made = Step()
+    originals = input_tensors(target)
+    with preserve(module, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs)) as reach:  # noqa: SIM117  the inner ones read what the outer one has found
+        with reach.ctrl_c.waits(), private_data(reach.tensors.values(), dtype), _default_dtype(dtype), torch.enable_grad():
+            standins = StandIns(None)
+            copies = [standins.make(t) for t in originals]
+            torch.manual_seed(SEED)
+            with reach.ctrl_c.comes():
+                contextvars.copy_context().run(_carry_out, made, module, target, copies, keep_saved)
+            _note_state(made, module, copies)
+    return made
+
+
+def _carry_out(made: Step, module: torch.fx.GraphModule, target: Program, copies: Sequence[torch.Tensor], keep_saved: bool) -> None:
+    args, kwargs = with_inputs(target, copies)
+    with saved_copies() if keep_saved else contextlib.nullcontext():
+        # `forward`, not a call: when a GraphModule's call raises it prints the generated code
+        out = _call_leniently(module, args, kwargs) if keep_saved else module.forward(*args, **kwargs)
+        leaves, _ = tree.flatten(out)
+        made.outputs = [t.detach().clone() for t in leaves]
+        made.requires_grad = tuple(t.requires_grad for t in leaves)
+        made.type = type(out).__name__
+        loss = _compute_loss(Run(None, target, output=out))  # type: ignore[arg-type]
+        if isinstance(loss, torch.Tensor) and loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _note_state(made: Step, module: torch.fx.GraphModule, copies: Sequence[torch.Tensor]) -> None:
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        made.gradients[name] = parameter.grad
+        made.buffers[name] = parameter.detach().clone()
+    for name, buffer in module.named_buffers(remove_duplicate=False):
+        made.buffers[name] = buffer.detach().clone()
+    for number, copy in enumerate(copies):
+        made.inputs[f"input {number}"] = copy.detach()
+        made.gradients[f"input {number}"] = copy.grad if copy.is_leaf and copy.requires_grad else None
+
+
+def _call_leniently(module: torch.fx.GraphModule, args: Any, kwargs: Any) -> Any:
+    codegen = module.graph._codegen
+    assert isinstance(codegen, CallingCodeGen), "the module was regenerated"
+    results = _Lenient(module).run(*codegen.convention.inputs(args, kwargs), enable_io_processing=False)
+    return codegen.convention.output(results, module)
+
+
+class _Lenient(allowed_writes.Interpreter):
+    """Runs a graph with the writes that autograd refuses."""
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        out = allowed_writes.call(target, args, dict(kwargs))
+        return allowed_writes.own_memory(out, args) if is_custom_function(target) else out
+
+    def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
+        return allowed_writes.call(lambda *a, **k: getattr(a[0], target)(*a[1:], **k), args, dict(kwargs))
+
+
+def input_tensors(target: Program) -> list[torch.Tensor]:
+    leaves, _ = tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))
+    return list({id(t): t for t in leaves}.values())
+
+
+def with_inputs(target: Program, copies: Sequence[torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    both: Inputs | tuple[Any, ...] = (target.inputs.args, dict(target.inputs.kwargs))
+    leaves, structure = tree.flatten(both)
+    order = {key: i for i, key in enumerate(dict.fromkeys(id(t) for t in leaves))}
+    args, kwargs = tree.unflatten(structure, [copies[order[id(t)]] for t in leaves])
+    return args, kwargs
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype or before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextlib.contextmanager
+def private_data(tensors: Any, dtype: torch.dtype | None) -> Iterator[None]:
+    """The user's tensors hold private copies of their data (floating ones in `dtype`), and no gradient, while the block runs.
+
+    The objects stay the same: whatever refers to them, a closure, a hook, a leaf module, finds the copies.
+    """
+    tensors = [t for t in tensors if t.layout is torch.strided and not t.is_inference()]
+    copier = StandIns(None)
+    kept: list[Callable[[], None]] = []
+    try:
+        for tensor in tensors:
+            kept.append(_restorer(tensor))
+            data = copier._copy(tensor)
+            tensor.data = data.to(dtype) if dtype is not None and data.is_floating_point() else data
+            if tensor.is_leaf:
+                tensor.grad = None
+        yield
+    finally:
+        for restore in kept:
+            restore()
+
+
+def _restorer(tensor: torch.Tensor) -> Callable[[], None]:
+    data, leaf, requires_grad = tensor.data, tensor.is_leaf, tensor.requires_grad
+    grad = tensor.grad if leaf else None
+    version = None if tensor.is_inference() else tensor._version
+    hooks = [(name, held, dict(held or {})) for name in _HOOKS for held in (getattr(tensor, name),)] if leaf else []
+
+    def restore() -> None:
+        if leaf and not tensor.is_leaf:
+            tensor.detach_()  # a write with a gradient gave it a history
+        if leaf:
+            tensor.grad = None
+        tensor.data = data
+        if leaf:
+            tensor.requires_grad_(requires_grad)
+            tensor.grad = grad
+        for name, held, before in hooks:
+            now = getattr(tensor, name)
+            if now is not None and dict(now) != before:
+                now.clear()
+                now.update(before)
+            if now is not held:
+                setattr(tensor, name, held)
+        if version is not None and tensor._version != version:  # a graph of the user's that waits for its backward compares it
+            torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))
+
+    return restore
+
+
+_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+
+
+# ---------------------------------------------------------------------------------------------------------------- comparison
+
+
+def _compare(want: Step, got: Step, *, gradients: bool, exact: bool) -> Verification:
+    differences: list[str] = []
+    if exact and want.type != got.type:
+        differences.append(f"the output is a {got.type}, not a {want.type}")
+    if len(want.outputs) != len(got.outputs):
+        differences.append(f"{len(got.outputs)} output tensors, not {len(want.outputs)}")
+    if want.requires_grad != got.requires_grad:
+        differences.append("other outputs require grad")
+    pairs = enumerate(zip(want.outputs, got.outputs, strict=False))
+    outputs = max((_difference(f"output {i}", a, b, differences) for i, (a, b) in pairs), default=0.0)
+    found = Verification("", "", outputs)
+    measured: dict[str, dict[str, float]] = {"gradients": {}, "buffers": {}, "inputs": {}}
+    for kind in ("gradients", "buffers", "inputs") if gradients else ("buffers", "inputs"):
+        wanted, gotten = getattr(want, kind), getattr(got, kind)
+        for name, value in wanted.items():
+            what = f"{'gradient of ' if kind == 'gradients' else ''}{name}"
+            if name in gotten and not (value is None and gotten[name] is None):
+                measured[kind][name] = _difference(what, value, gotten[name], differences)
+    return Verification(found.oracle, found.dtype, outputs, differences=tuple(differences), **measured)
+
+
+def _difference(what: str, want: torch.Tensor | None, got: torch.Tensor | None, differences: list[str]) -> float:
+    """The largest absolute difference; what is out of tolerance is added to `differences`."""
+    if want is None or got is None:
+        if want is not got:
+            differences.append(f"{what}: {'there is one' if got is not None else 'there is none'}")
+        return 0.0
+    if want.shape != got.shape or want.dtype != got.dtype or want.layout != got.layout:
+        differences.append(f"{what}: {got.dtype} {tuple(got.shape)}, not {want.dtype} {tuple(want.shape)}")
+        return float("inf")
+    if want.numel() == 0:
+        return 0.0
+    with torch.no_grad():
+        want, got = (t.to_dense() if t.layout is not torch.strided else t for t in (want, got))
+        if not (want.is_floating_point() or want.is_complex()):
+            differing = int((want != got).sum())
+            if differing:
+                differences.append(f"{what}: {differing} elements differ")
+            return float(differing > 0)
+        relative, absolute = TOLERANCES.get(want.dtype, (1e-2, 1e-2))
+        both_nan = want.isnan() & got.isnan()
+        apart = torch.where(both_nan | (want == got), 0.0, (want - got).abs())
+        largest = float(apart.max())
+        # Sums in another order differ by what the largest summand rounds to, not by what is left after cancellation.
+        scale = float(torch.where(want.isfinite(), want.abs(), 0).max())
+        if not largest <= absolute + relative * scale:
+            differences.append(f"{what}: differs by {largest:.3g}")
+        return largest

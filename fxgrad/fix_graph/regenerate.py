@@ -1,0 +1,76 @@
+"""The recorded forward as a `torch.fx.GraphModule`: the model again, as a graph, over the user's own parameters.
+
+Takes the part of the run's graph up to the model's return, gives it the model's calling convention and its output's type. One graph
+stands for one path through the program's branches and for the training mode it ran in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.fx
+
+from fxgrad.fix_graph.convention import CallingConvention, graph_module
+from fxgrad.records.errors import TraceError
+from fxgrad.trace.run import Run
+from fxgrad.trace.standins import is_fake
+
+# Nodes that only read: dropped when nothing uses them.
+_PURE_METHODS = frozenset(("size",))
+
+
+def regenerate(run: Run) -> torch.fx.GraphModule:
+    """The model of a finished run as a GraphModule.
+
+    Raises:
+        TraceError: the run's forward raised, so there is no output to return.
+    """
+    if run.output_structure is None or run.input_structure is None or run.forward_last is None:
+        reason = run.error.message if run.error is not None else "the forward did not finish"
+        raise TraceError(f"no graph: {reason}", site=run.error.site if run.error else None)
+    graph = torch.fx.Graph()
+    copied: dict[torch.fx.Node, torch.fx.Node] = {}
+    for node in run.recorder.graph.nodes:
+        if node not in run.recorder.raised:
+            copied[node] = graph.node_copy(node, copied.__getitem__)
+        if node is run.forward_last:
+            break
+    graph.output([copied[node] for node in (*run.output_nodes, *run.rebound.values())])
+    _drop_unused(graph)
+    _refuse_fake(run, graph)
+    convention = CallingConvention(
+        run.program.signature,
+        run.input_structure,
+        run.output_structure,
+        run.input_order,
+        run.input_repeats,
+        tuple(run.rebound),
+    )
+    model = run.program.model
+    name = type(model).__name__ if isinstance(model, torch.nn.Module) else "GraphModule"
+    return graph_module(run.program.root, graph, run.recorder.attributes, convention, name)
+
+
+def _drop_unused(graph: torch.fx.Graph) -> None:
+    """Reads without a reader. Never `eliminate_dead_code`: it takes in-place calls whose result is unused for dead."""
+    for node in reversed(list(graph.nodes)):
+        pure = node.op == "get_attr" or (node.op == "call_method" and node.target in _PURE_METHODS)
+        if pure and not node.users:
+            graph.erase_node(node)
+
+
+def _refuse_fake(run: Run, graph: torch.fx.Graph) -> None:
+    """A tensor made from Python data in a run on fake values has no data for the graph to keep."""
+    for node in graph.nodes:
+        value = run.recorder.attributes.get(str(node.target)) if node.op == "get_attr" else None
+        if isinstance(value, torch.Tensor) and is_fake(value) and str(node.target).endswith("_"):
+            raise TraceError(
+                "no graph: the forward makes a tensor from Python data, which a run on fake values does not have",
+                hint="record it on real values: Options(values='real')",
+            )
+
+
+def describe_frozen(run: Run) -> tuple[tuple[str, Any], ...]:
+    """What the graph holds fixed: values read off tensors, tensors made from Python data."""
+    return tuple(run.recorder.frozen)

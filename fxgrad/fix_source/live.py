@@ -1,0 +1,166 @@
+"""The source edits of a program that lives in this process: the likeliest one for each write, in texts that nobody has run yet.
+
+For `FixResult.source_edits`: a live model cannot be built anew, so nothing here is tried in a fresh process as `fxgrad.fix_source.mend` does. Where
+a module was built is looked up in the text. Not handled: unsafe fixes, findings that only a trial could tell apart, and models whose files
+were edited since they were imported. A write under a name that a loop or a comprehension binds to several tensors in turn is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Any
+
+from fxgrad.diagnosis.analyze import analyze
+from fxgrad.fix_source import patch
+from fxgrad.fix_source.patch import Mended
+from fxgrad.fix_source.sheet import Sheet, apply, libcst, read, sheet
+from fxgrad.fix_source.trouble import Trouble, every_write, troubles
+from fxgrad.fix_source.ways.every_way import proposals
+from fxgrad.fix_source.ways.proposal import Proposal
+from fxgrad.records import Edit, Finding, Options, Site
+from fxgrad.records.errors import FixError
+from fxgrad.source import attribute_site, files_of
+from fxgrad.source.objects import origin
+from fxgrad.trace.run import Program, program
+
+
+class LiveSource:
+    """The source behind a live model, mended when first asked for: then the model is analysed as it is at that time."""
+
+    def __init__(self, model: Any, inputs: Any, loss: Callable[[Any], Any] | None, options: Options) -> None:
+        self._given = (model, inputs, loss)
+        self._options = options
+
+    @cached_property
+    def files(self) -> tuple[Mended, ...]:
+        """The files with their edits.
+
+        Raises:
+            FixError: LibCST is not installed.
+        """
+        libcst()
+        model, inputs, loss = self._given
+        report = analyze(model, inputs, loss=loss, options=self._options)
+        return mended(report.findings, program(model, inputs, loss), values=report.values, everything=self._options.rewrite == "all")
+
+    def edits(self) -> tuple[Edit, ...]:
+        """The change as edits of the files as they lie on disk."""
+        return tuple(edit for file in self.files for edit in file.edits())
+
+    def diff(self, root: str | None = None) -> str:
+        """The change as a unified diff."""
+        return patch.diff(self.files, root)
+
+    def write(self) -> tuple[str, ...]:
+        """Write the files and return their names."""
+        return patch.write(self.files)
+
+
+def mended(findings: Iterable[Finding], target: Program, *, values: str = "real", everything: bool = False) -> tuple[Mended, ...]:
+    """The user's files with an edit for each error-level finding that is about a write; with `everything` for each write.
+
+    `findings` are those of `fxgrad.analyze` on the program, `values` what it ran on. What no edit can be proposed for is left out.
+    """
+    files: dict[str, Mended] = {}
+
+    def page(file: str) -> Sheet:
+        if origin(file) != "user":
+            raise FixError(f"{file} is not the user's")
+        if file not in files:
+            files[file] = Mended.unchanged(read(file))
+        return sheet(file, files[file].text)
+
+    def built(module: Any) -> tuple[Site, ...]:
+        return _built(target, module)
+
+    wanted = [finding for finding in findings if finding.severity == "error"]
+    found = [t for t in troubles(wanted, target, values, built) if t.is_write]
+    found += every_write(found, target, values, built) if everything else ()
+    # From the end of the text backwards, so that the places of those before it stay true.
+    for trouble in sorted(found, key=_place, reverse=True):
+        offered = list(proposals(page, trouble))
+        if _has_other_names(page, trouble):
+            if trouble.saves > 1:
+                continue  # each saved tensor needs a clone of its own, and only the first is known here
+            offered.sort(
+                key=lambda item: not item.how.endswith(("where it is saved", "clones what was saved"))
+            )  # right whoever reads the tensor later
+        texts = next(filter(None, (_applied(page, proposal) for proposal in offered)), {})
+        for file, text in texts.items():
+            files[file] = files[file].changed(text, trouble.finding.code, "safe")
+    return tuple(file for file in files.values() if file.text != file.stored.text)
+
+
+def _has_other_names(pages: Callable[[str], Sheet], trouble: Trouble) -> bool:
+    """Whether the text around a write has the tensor under names that `may_be_shared` does not follow, by way of a loop, a comprehension, a
+    pattern, a tuple, a generator or a property."""
+    cst = libcst()
+    try:
+        page = pages(trouble.site.file) if trouble.site is not None else None
+    except FixError:
+        return False
+    node = next(iter(page.nodes_at(trouble.site)), None) if page is not None and trouble.site is not None else None
+    function = page.nearest(node, cst.FunctionDef) if page is not None and node is not None else None
+    if page is None or node is None or function is None:
+        return False
+    written: Any = node
+    if isinstance(node, cst.AugAssign):
+        written = node.target
+    elif isinstance(node, cst.Call):
+        written = node.func.value if isinstance(node.func, cst.Attribute) else node.args[0].value if node.args else node
+    words = re.findall(r"\w+", page.source(written)) or [""]
+    start, end = page.span(function)
+    for item in page.ranges:
+        if isinstance(item, cst.FunctionDef) and item.decorators and item.name.value in words:
+            return True  # a property, perhaps
+        if not start <= page.span(item)[0] < end:
+            continue
+        bound: Any = None
+        if isinstance(item, cst.For | cst.CompFor):
+            bound = item.target
+        elif isinstance(item, cst.MatchCase):
+            bound = item.pattern
+        elif isinstance(item, cst.Assign) and isinstance(item.value, cst.Tuple):
+            bound = item
+        if isinstance(item, cst.Yield) or (bound is not None and words[0] in re.findall(r"\w+", page.source(bound))):
+            return True
+    return False
+
+
+def _applied(page: Callable[[str], Sheet], proposal: Proposal) -> dict[str, str]:
+    """The new text of each file; none where the edits cannot be made or are no Python."""
+    texts = {}
+    try:
+        for file in dict.fromkeys(edit.site.file for edit in proposal.edits):
+            texts[file] = apply(page(file).text, file, proposal.edits)
+            compile(texts[file], file, "exec", dont_inherit=True)
+    except (FixError, SyntaxError):
+        return {}
+    return texts
+
+
+def _place(trouble: Trouble) -> tuple[str, int, int]:
+    site = trouble.site
+    return (site.file, site.line, site.column) if site is not None else ("", 0, 0)
+
+
+def _built(target: Program, module: Any) -> tuple[Site, ...]:
+    """The calls with an `inplace` in the statement that assigns the module to its attribute."""
+    cst = libcst()
+    path = next((name for name, item in target.root.named_modules() if item is module), "")
+    holder, _, attribute = path.rpartition(".")
+    while holder and attribute.isdigit():  # an item of a Sequential: the statement assigns the whole
+        holder, _, attribute = holder.rpartition(".")
+    site = attribute_site(target.root.get_submodule(holder), attribute, files_of(target.model, target.root))
+    if site is None or origin(site.file) != "user":
+        return ()
+    try:
+        page = sheet(site.file, read(site.file).text)
+    except FixError:
+        return ()
+    span = page.span_of_site(site) or (page.offset(site.line, 1), page.offset(site.line, 1))
+    calls = (node for node in page.ranges if isinstance(node, cst.Call) and span[0] <= page.span(node)[0] < span[1])
+    kind = type(module).__name__
+    return tuple(page.edit(*page.span(call), "").site for call in calls if page.source(call.func).endswith(kind))

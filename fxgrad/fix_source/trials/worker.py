@@ -1,0 +1,351 @@
+"""A fresh process for each trial: loads the program with edited files in place of the user's, analyses it, compares its numbers.
+
+`python -m fxgrad.fix_source.trials.worker` reads names of job files from standard input, one a line with a limit in seconds and `fork` or `spawn`, runs
+each job in a forked child (in a new interpreter where that is asked for, or the system cannot fork) and answers with the name and how
+the child ended. Writes nothing but the outcome's file, and the reference's numbers where asked to. Not handled: programs that fork or open devices at import.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import importlib.abc
+import importlib.util
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from fxgrad.diagnosis.analyze import analyze
+from fxgrad.fix_source.trials.job import Job, Trial
+from fxgrad.fix_source.trials.numbers import Numbers, Step, as_double, difference, forward_only, measure, seed
+from fxgrad.fix_source.trouble import every_write, troubles
+from fxgrad.records import Site
+from fxgrad.source.sites import sites_of, user_spots
+from fxgrad.trace.run import program
+
+DOUBLE, NATIVE = 1e-9, 1e-4  # relative differences that count as none
+_NATIVE_NAME = "as it is"
+_MODES = (("float64, training mode", True), ("float64, evaluation mode", False))
+_BOTH_MODES = 5_000_000  # elements up to which training and evaluation mode are both compared
+_COMPARED = 50_000_000  # elements beyond which no numbers are compared
+_ONE_THREAD = 1_000_000  # elements up to which one thread is the fastest
+# What every trial comes to import; in the parent it is imported once. None of it starts a thread, which a fork would lose.
+_PRELOADED = ("fxgrad.program.load", "numpy", "torch._dynamo", "torch._subclasses.fake_tensor")
+_built: dict[int, tuple[Any, tuple[Any, ...]]] = {}
+
+
+# ------------------------------------------------------------------------------------------------------------------ the process
+
+
+def serve() -> None:
+    """Answer jobs until standard input ends."""
+    for name in _PRELOADED if hasattr(os, "fork") else ():
+        importlib.import_module(name)
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    for line in sys.stdin:
+        name, limit, how = line.strip().split("\t")
+        ended = (_forked if how == "fork" and hasattr(os, "fork") else _spawned)(name, int(limit))
+        answers.write(f"{name}\t{ended}\n")
+
+
+def _forked(name: str, limit: int) -> str:
+    child = os.fork()
+    if child:
+        return _ended(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    try:
+        signal.alarm(limit)
+        os.dup2(1, 2)  # what the user's program writes belongs to none of this
+        run_job(name)
+    finally:
+        os._exit(0)
+
+
+def _spawned(name: str, limit: int) -> str:
+    command = [sys.executable, "-m", "fxgrad.fix_source.trials.worker", name]
+    try:
+        done = subprocess.run(command, timeout=limit, check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        return "time"
+    return _ended(done.returncode)
+
+
+def _ended(status: int) -> str:
+    """How a child ended, in a word: "" by itself, "time" by its alarm, else the name of the signal."""
+    if status >= 0:
+        return ""
+    with contextlib.suppress(ValueError, AttributeError):
+        return "time" if -status == signal.SIGALRM else signal.Signals(-status).name
+    return f"signal {-status}"
+
+
+def run_job(name: str) -> None:
+    """The job in the file `name`; its outcome goes to `name` + ".out"."""
+    with open(name, "rb") as stream:
+        job: Job = pickle.load(stream)
+    try:
+        trial = _trial(job)
+    except BaseException as error:
+        trial = Trial(error="".join(traceback.format_exception_only(error)).strip())
+    outcome = pickle.dumps(_mapped_back(trial, job.root))
+    with open(name + ".part", "wb") as stream:
+        stream.write(outcome)
+    os.replace(name + ".part", name + ".out")
+
+
+def _mapped_back(item: Any, root: str) -> Any:
+    """The user's own file names again, in sites and in messages."""
+    if isinstance(item, str):
+        return item.replace(root + os.sep, os.sep) if os.name != "nt" else item
+    if is_dataclass(item) and not isinstance(item, type):
+        return replace(item, **{part.name: _mapped_back(getattr(item, part.name), root) for part in fields(item)})
+    if isinstance(item, tuple):
+        return tuple(_mapped_back(part, root) for part in item)
+    if isinstance(item, dict | MappingProxyType):
+        return {key: _mapped_back(value, root) for key, value in item.items()}
+    return item
+
+
+# -------------------------------------------------------------------------------------------------------------------- one trial
+
+
+def _trial(job: Job) -> Trial:
+    sys.path[:] = job.path
+    sys.dont_write_bytecode = True
+    os.chdir(job.folder)
+    copies = {os.path.realpath(file): copy for file, copy in job.texts}
+    sys.meta_path.insert(0, _Redirected(copies))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with _noting_constructors():
+        return _analysed(job, threads)
+
+
+def _analysed(job: Job, threads: int) -> Trial:
+    seed(0)
+    with _loaded(job) as step:
+        if _elements(step) > _ONE_THREAD:
+            torch.set_num_threads(threads)
+        report = analyze(step.model, step.inputs, loss=step.loss, optimizer=step.optimizer, expect=step.expect, options=job.options)
+        target = program(step.model, step.inputs, step.loss, step.optimizer)
+        findings = (*report.findings, *report.notes)
+        found = troubles(findings, target, report.values, _built_at)
+        if job.options.rewrite == "all":
+            found += every_write(found, target, report.values, _built_at)
+        trial = Trial(verdicts=dict(report.verdicts), troubles=found, files=_files(target))
+        if not job.prove or not _is_measurable(step):
+            return replace(trial, unproved="the model is too large, or has no values, to be run for a proof")
+        native = _best(step, trial, None, double=False)
+    return _compared(job, trial, native)
+
+
+def _files(target: Any) -> tuple[str, ...]:
+    from fxgrad.source import files_of
+
+    return files_of(target.model, target.root, *([target.loss] if target.loss is not None else []))
+
+
+@contextlib.contextmanager
+def load_step(
+    model: str, inputs: Sequence[str] = (), loss: str | None = None, expect: Sequence[str] | None = None, trust_pickle: bool = False
+) -> Iterator[Step]:
+    """The step that the command line names: MODEL, `--input`, `--loss`, `--expect`; inputs that are neither given nor in the file inferred."""
+    from fxgrad.program.infer import given_inputs
+    from fxgrad.program.load import loading
+
+    with loading(model, trust_pickle=trust_pickle) as loaded:
+        found, _ = given_inputs(loaded.model, loaded.inputs, inputs)
+        function = loaded.loss_named(loss) if loss else loaded.loss
+        yield Step(loaded.model, found, function, loaded.optimizer, tuple(expect) if expect else loaded.expect)
+
+
+@contextlib.contextmanager
+def _loaded(job: Job) -> Iterator[Step]:
+    module, _, function = job.subject.loader.partition(":")
+    loader = getattr(importlib.import_module(module), function)
+    made = loader(**_with_copies(dict(job.subject.arguments), dict(job.texts)))
+    with made if hasattr(made, "__enter__") else contextlib.nullcontext(made) as found:
+        yield Step(found.model, found.inputs, found.loss, found.optimizer, found.expect)
+
+
+def _with_copies(item: Any, copies: dict[str, str]) -> Any:
+    if isinstance(item, dict):
+        return {key: _with_copies(value, copies) for key, value in item.items()}
+    if isinstance(item, list | tuple):
+        return [_with_copies(part, copies) for part in item]
+    if not isinstance(item, str):
+        return item
+    for found in re.finditer(r"\.py(?=:|$)", item):  # not in `~/.pyenv/…`
+        real = os.path.realpath(item[: found.end()])
+        for file, copy in copies.items():
+            if os.path.realpath(file) == real:
+                return copy + item[found.end() :]
+    return item
+
+
+class _Redirected(importlib.abc.MetaPathFinder):
+    """Imports an edited file's copy wherever any other finder finds the file."""
+
+    def __init__(self, copies: dict[str, str]) -> None:
+        self.copies = copies
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> Any:
+        """What the other finders say, with the copy as origin."""
+        for finder in sys.meta_path:
+            spec = finder.find_spec(name, path, target) if finder is not self else None
+            if spec is None:
+                continue
+            copy = self.copies.get(os.path.realpath(spec.origin)) if spec.origin else None
+            if copy is None:
+                return spec
+            return importlib.util.spec_from_file_location(name, copy, submodule_search_locations=spec.submodule_search_locations)
+        return None
+
+
+# --------------------------------------------------------------------------------------------------------- where modules are built
+
+
+@contextlib.contextmanager
+def _noting_constructors() -> Iterator[None]:
+    """Notes the user's frames around every constructor of torch's that takes `inplace`."""
+    kinds = {base: None for kind in vars(torch.nn).values() if isinstance(kind, type) for base in kind.__mro__}
+    changed: list[tuple[Any, Any]] = []
+    for kind in kinds:
+        constructor = vars(kind).get("__init__")
+        if "inplace" in getattr(constructor, "__code__", _noting.__code__).co_varnames:
+            changed.append((kind, constructor))
+            setattr(kind, "__init__", _noting(constructor))  # noqa: B010 - an assignment would be the same, but mypy forbids it
+    try:
+        yield
+    finally:
+        for kind, original in changed:
+            setattr(kind, "__init__", original)  # noqa: B010
+
+
+def _noting(original: Any) -> Any:
+    @functools.wraps(original)
+    def constructor(self: Any, *args: Any, **kwargs: Any) -> None:
+        if id(self) not in _built:
+            _built[id(self)] = (self, user_spots(sys._getframe(1)))
+        original(self, *args, **kwargs)
+
+    return constructor
+
+
+def _built_at(module: Any) -> tuple[Site, ...]:
+    """The user's frames around a module's constructor; those of a module of the same kind for a copy of one."""
+    if id(module) in _built:
+        return sites_of(_built[id(module)][1])
+    same = (spots for other, spots in _built.values() if type(other) is type(module) and other.inplace)
+    return sites_of(next(same, ()))
+
+
+# --------------------------------------------------------------------------------------------------------------------- the proof
+
+
+def _is_measurable(step: Step) -> bool:
+    """Whether the step has values and is small enough to be run again and again."""
+    return _elements(step) <= _COMPARED and not any(p.device.type == "meta" for p in step.root.parameters())
+
+
+def _elements(step: Step) -> int:
+    return sum(parameter.numel() for parameter in step.root.parameters())
+
+
+def _best(step: Step, trial: Trial, train: bool | None, *, double: bool = True) -> Numbers:
+    """The numbers of plain eager where it is right, else those of the oracle."""
+    hidden = tuple(t.site for t in trial.troubles if t.hidden and t.site is not None)
+    if "blocked" not in trial.verdicts.values() and not hidden:
+        return measure(step, oracle=False, double=double, train=train)
+    views = any(t.refused for t in trial.troubles)
+    return measure(step, oracle=True, double=double, hidden=hidden, views=views, train=train)
+
+
+def _compared(job: Job, trial: Trial, native: Numbers) -> Trial:
+    """The trial with its numbers held against the reference's, or, for the first, saved as the reference."""
+    numbers = {_NATIVE_NAME: native, **_doubles(job, trial)}
+    if job.make_reference:
+        torch.save({name: (n.tensors, n.shared, n.error) for name, n in numbers.items()}, job.reference)
+        return replace(trial, unproved=_unusable(job, numbers, trial), untrue=_untrue(job, numbers, trial))
+    held = []
+    for name, (tensors, shared, error) in torch.load(job.reference, weights_only=True).items():
+        if not error:
+            want = Numbers(tensors, shared)
+            held.append((name, difference(want, numbers[name], tolerance=NATIVE if name == _NATIVE_NAME else DOUBLE)))
+    text = next((f"{text} ({name})" for name, text in held if text), "")
+    return replace(trial, difference=text, proof=", ".join(name for name, _ in held))
+
+
+def _doubles(job: Job, trial: Trial) -> dict[str, Numbers]:
+    made = {}
+    for name, train in _MODES:
+        with _in_double(job) as step:
+            made[name] = _best(step, trial, train)
+            if _elements(step) > _BOTH_MODES:
+                break
+    return made
+
+
+@contextlib.contextmanager
+def _in_double(job: Job) -> Iterator[Step]:
+    """The step loaded again under a float64 default, so that what its file makes is float64 from the start."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        seed(0)
+        with _loaded(job) as step:
+            yield as_double(step)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _unusable(job: Job, numbers: dict[str, Numbers], trial: Trial) -> str:
+    """Why these numbers prove nothing about an edit; "" if they do."""
+    name, train = _MODES[0]
+    first = numbers[name]
+    if not first.error and not bool(torch.isfinite(first.tensors["step 0: loss"])):
+        return "the loss is not finite on these inputs"
+    with _in_double(job) as step:
+        again = _best(step, trial, train)
+    return "the step gives other numbers each time it is run" if difference(first, again, tolerance=DOUBLE) else ""
+
+
+def _untrue(job: Job, numbers: dict[str, Numbers], trial: Trial) -> str:
+    """Why no out-of-place edit can be right, as far as numbers tell.
+
+    Where torch refuses a write through a view, the oracle clones the view: a forward that does write must come to the same.
+    """
+    oracle = numbers[_MODES[0][0]]
+    if oracle.error and numbers[_NATIVE_NAME].error:
+        return oracle.error.partition(": ")[2].splitlines()[0]
+    refused = [t for t in trial.troubles if t.refused]
+    if not refused or oracle.error:
+        return ""
+    with _in_double(job) as step:
+        step.root.train(True)
+        plain = forward_only(step)
+    if "single memory location" in plain.error:
+        return ""  # torch never allows it: nothing else could be meant
+    if plain.error:
+        return plain.error.splitlines()[0]
+    want = Numbers({name: tensor for name, tensor in oracle.tensors.items() if name in plain.tensors})
+    text = difference(want, plain, tolerance=DOUBLE)
+    return f"others read what this write changes: {text}" if text else ""
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        run_job(sys.argv[1])
+    else:
+        serve()

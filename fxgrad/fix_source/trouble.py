@@ -1,0 +1,176 @@
+"""What is to be mended: one finding with all that a run knew about the write behind it.
+
+Made in the fresh process that analyses a program, from its report and one more run in which saved tensors are watched; frozen, without
+tensors, so that it can travel to the process that edits. Not handled: writes inside compiled extensions, which have no line of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from fxgrad.records import Facts, Finding, NodeFact, Site
+from fxgrad.source.objects import origin
+from fxgrad.trace.facts import observe
+from fxgrad.trace.run import Program, Run, run
+
+# Findings about a write: those that an edit of the writing line can mend.
+WRITES = frozenset({"FXG201", "FXG202", "FXG203", "FXG204", "FXG205"})
+EVERY = "all"  # stands where a code does, of a write that breaks nothing and is to go all the same
+_KEPT = frozenset({"Tensor.__setitem__", "Tensor.requires_grad_", "Tensor.detach_", "Tensor.retain_grad", "Tensor.zero_grad"})
+_NO_OUT = "functions with out=... arguments don't support automatic differentiation"
+
+Built = Callable[[Any], tuple[Site, ...]]  # where a module was built, innermost frame first
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One finding. The other fields are empty where it is not about a write.
+
+    `stack`: user frames of the write, innermost first. `operation`: what wrote (`Tensor.add_`, `torch.relu_`, `ReLU` for a module).
+    `built`: user frames that built the writing module, innermost first. `saver`: what had saved the old value, `saved` whether that
+    was what it read or what it made, `saves` how many such there are. `hidden`: the write goes through `.data`. `refused`: torch refused
+    the write, forward stops there. `part`: the write's own line takes a part of a tensor, `x[i]`; where it does not, a subscript there is an
+    item of a list or a dict. `narrow`: an operand is of another type than the tensor that is written, which decides the result's type only in place.
+    """
+
+    finding: Finding
+    stack: tuple[Site, ...] = ()
+    operation: str = ""
+    built: tuple[Site, ...] = ()
+    saver: Site | None = None
+    saved: Literal["", "input", "result"] = ""
+    saves: int = 1
+    hidden: bool = False
+    refused: bool = False
+    part: bool = True
+    narrow: bool = False
+
+    @property
+    def site(self) -> Site | None:
+        """The writing expression; the finding's own place may be where a module was built."""
+        return self.stack[0] if self.stack else self.finding.site
+
+    @property
+    def is_write(self) -> bool:
+        """Whether writing differently can mend it."""
+        return bool(self.operation)
+
+    @property
+    def of_module(self) -> bool:
+        """Whether a module wrote that was built with `inplace=True`."""
+        return self.is_write and "." not in self.operation
+
+
+def troubles(findings: Iterable[Finding], program: Program, values: str, built: Built) -> tuple[Trouble, ...]:
+    """A trouble for each finding, in the order of the findings."""
+    findings = tuple(findings)
+    if not any(map(_may_write, findings)):
+        return tuple(Trouble(finding) for finding in findings)
+    watched = run(program, values=values, backward=False, watch_saves=True)
+    facts, owners = observe(watched), _owners(program, watched)
+    return tuple(_described(finding, facts, owners, built) for finding in findings)
+
+
+def _owners(program: Program, watched: Run) -> dict[str, Any]:
+    """The module that each call of one calls, by node name."""
+    modules = dict(program.root.named_modules())
+    return {n.name: modules.get(str(n.target)) for n in watched.recorder.graph.nodes if n.op == "call_module"}
+
+
+def every_write(found: Iterable[Trouble], program: Program, values: str, built: Built) -> tuple[Trouble, ...]:
+    """The in-place operations of the user's forward that no trouble in `found` is about, one for each place.
+
+    Item assignments are left out: Python has no out-of-place way to write them.
+    """
+    watched = run(program, values=values, backward=False)
+    facts, owners = observe(watched), _owners(program, watched)
+    made: dict[Site, Trouble] = {}
+    known = {trouble.site for trouble in found}
+    for node in facts.nodes:
+        site, owner = node.site, owners.get(node.name)
+        if not node.writes or site is None or site in known or site in made or origin(site.file) != "user" or node.phase != "forward":
+            continue
+        if node.target in _KEPT or (owner is not None and not getattr(owner, "inplace", False)):
+            continue
+        finding = Finding(EVERY, "in-place-write", "warning", f"`{node.target}` writes in place", site, (), (), None)
+        made[site] = Trouble(
+            finding, stack=node.stack, operation=node.target, built=built(owner) if owner is not None else (), part=_takes_part(node, facts)
+        )
+    return tuple(made.values())
+
+
+def _may_write(finding: Finding) -> bool:
+    return finding.code in WRITES or _NO_OUT in finding.message
+
+
+def _described(finding: Finding, facts: Facts, owners: dict[str, Any], built: Built) -> Trouble:
+    if not _may_write(finding):
+        return Trouble(finding)
+    about = {node.name: node for node in facts.nodes if _is_about(finding, node, owners.get(node.name), built)}
+    found = _refused(finding, facts) or _overwriting(finding, facts, about) or _writing(finding, about)
+    if found is None:
+        return Trouble(finding)
+    writer, trouble = found
+    owner = owners.get(writer.name)
+    trouble = replace(
+        trouble, stack=writer.stack, operation=writer.target, part=_takes_part(writer, facts), narrow=_is_narrow(writer, facts)
+    )
+    return replace(trouble, built=built(owner)) if owner is not None else trouble
+
+
+def _takes_part(writer: NodeFact, facts: Facts) -> bool:
+    site = writer.site
+    lines = {(n.site.file, n.site.line) for n in facts.nodes if n.site is not None and "getitem" in n.target}
+    return site is not None and (site.file, site.line) in lines
+
+
+def _is_narrow(writer: NodeFact, facts: Facts) -> bool:
+    read = [facts.values[value] for value in writer.reads]
+    return len({value.dtype for value in read if value.shape and value.dtype.is_floating_point}) > 1
+
+
+def _is_about(finding: Finding, node: NodeFact, owner: Any, built: Built) -> bool:
+    """Whether the finding names this step: by its own line, or by the line that built the module it is a call of."""
+    if node.site == finding.site:
+        return True
+    site = finding.site
+    if owner is None or not node.writes or site is None:
+        return False
+    return any(made.file == site.file and site.line <= made.line <= max(site.line, site.end_line) for made in built(owner))
+
+
+def _refused(finding: Finding, facts: Facts) -> tuple[NodeFact, Trouble] | None:
+    error = facts.error
+    writer = next((node for node in facts.nodes if error is not None and node.name == error.node), None)
+    if error is None or writer is None or error.site != finding.site:
+        return None
+    return writer, Trouble(finding, refused=True)
+
+
+def _overwriting(finding: Finding, facts: Facts, about: Mapping[str, NodeFact]) -> tuple[NodeFact, Trouble] | None:
+    """The write, and the first step that had saved what it overwrites."""
+    by_name = {node.name: node for node in facts.nodes}
+    found = []
+    for saved in facts.saved:
+        writer, saver = about.get(saved.overwriter), by_name.get(saved.saver)
+        if writer is not None and saver is not None:
+            found.append((writer, saver, saved))
+    if not found:
+        return None
+    writer, saver, saved = found[0]
+    kind = _saved(saver, writer, facts)
+    return writer, Trouble(finding, saver=saver.site, saved=kind, saves=len(found), hidden=not saved.counted)
+
+
+def _saved(saver: NodeFact, writer: NodeFact, facts: Facts) -> Literal["input", "result"]:
+    made = {facts.values[value].storage for value in saver.makes}
+    return "result" if made.intersection(writer.writes) else "input"
+
+
+def _writing(finding: Finding, about: Mapping[str, NodeFact]) -> tuple[NodeFact, Trouble] | None:
+    for node in about.values():
+        if node.writes:
+            return node, Trouble(finding, hidden=finding.code == "FXG203")
+    return None

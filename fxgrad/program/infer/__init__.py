@@ -1,0 +1,208 @@
+"""Example inputs for a model that came without any: guessed from its signature and first layers, checked by a run on fake tensors.
+
+`infer_inputs` gives real tensors and one sentence for each thing it assumed; `inputs_from_specs` makes the inputs that
+a command line writes. The model, its buffers and every random state are untouched. Not handled: inputs that are no
+tensors or numbers; those go in the file's `example_inputs`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from fxgrad.program.infer.candidates import Candidate, distinct, from_signature
+from fxgrad.program.infer.pretrained import configured, input_names, is_pretrained
+from fxgrad.program.infer.probe import Arrange, FakeProber, home, real_prober, value_of
+from fxgrad.program.infer.search import Found, GaveUp, confirmed, search
+from fxgrad.program.infer.spec import SEED, Spec, build, inputs_from_specs, parse
+from fxgrad.records import Inputs, Site
+from fxgrad.records.errors import InputError
+from fxgrad.source.excerpt import place
+from fxgrad.source.sites import traceback_sites
+
+__all__ = ["Spec", "build", "given_inputs", "infer_inputs", "inputs_from_specs", "missing_inputs", "parse"]
+
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+TRIES = 64  # for each input
+_PRETRAINED_TRIES = 16  # for each set of inputs
+
+
+def given_inputs(model: Any, own: Inputs | None, specs: Sequence[str]) -> tuple[Inputs, tuple[str, ...]]:
+    """The inputs that the command line writes as `specs`, else the file's `own`, else inferred ones; and what had to be assumed.
+
+    Raises:
+        InputError: a spec cannot be read, or an input cannot be guessed.
+    """
+    if not specs:
+        return (own, ()) if own is not None else infer_inputs(model)
+    written = inputs_from_specs(specs)
+    return infer_inputs(model, written) if missing_inputs(model, written) else (written, ())
+
+
+def infer_inputs(model: Any, given: Inputs | None = None) -> tuple[Inputs, tuple[str, ...]]:
+    """Inputs that the model runs on, with `given` among them, and what was assumed.
+
+    `model` is a module or a callable over tensors. The tensors are on the device and in the precision of the model's
+    first parameter.
+
+    Raises:
+        InputError: an input cannot be guessed; it is named, with the `--input` to write.
+    """
+    while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        model = model.module
+    signature = _signature(model)
+    bound = _bound(signature, given or Inputs())
+    sets, hints = [_required(signature, bound)], {}
+    if is_pretrained(model):
+        accepted = tuple(name for name in signature.parameters if name not in bound)
+        sets, hints = [*input_names(model, accepted), *sets], dict(configured(model))
+    positional = not is_pretrained(model)
+
+    def arrange(named: Mapping[str, Any]) -> Inputs:
+        return _arranged(signature, named, positional=positional)
+
+    failures = []
+    for names in dict.fromkeys(sets):
+        queues = {name: _queue(signature, name, hints) for name in names}
+        outcome = _settled(model, arrange, queues, bound, tries=len(names) * TRIES if positional else _PRETRAINED_TRIES)
+        if isinstance(outcome, Found):
+            return arrange({**bound, **_values(outcome.candidates, model)}), _assumptions(outcome)
+        failures.append(outcome)
+    raise _failure(model, failures[0])
+
+
+def _settled(
+    model: Any, arrange: Arrange, queues: Mapping[str, list[Candidate]], bound: Mapping[str, Any], *, tries: int
+) -> Found | GaveUp:
+    """What the search on fake tensors finds; where values decide, what a search on real ones confirms or finds instead."""
+    unknown = next((name for name, queue in queues.items() if not queue), None)
+    if unknown is not None:
+        return GaveUp(unknown, None, 0)
+    found = search(FakeProber(model, arrange), queues, bound, tries=max(tries, 1))
+    if isinstance(found, GaveUp) or not (found.made_up or found.beyond or _has_indices(found)):
+        return found
+    real = real_prober(model, arrange)
+    if real is None or (not found.beyond and confirmed(real, found, bound)):
+        return found
+    again = search(real, queues, bound, tries=max(tries, 1))
+    return again if isinstance(again, Found) else found
+
+
+def _has_indices(found: Found) -> bool:
+    """Whether an input may index something: a fake run does not see an index out of range."""
+    specs = (candidate.spec for candidate in found.candidates.values())
+    return any(spec is not None and not spec.dtype.is_floating_point for spec in specs)
+
+
+def missing_inputs(model: Any, given: Inputs) -> tuple[str, ...]:
+    """The names of inputs that a call needs and that are not given.
+
+    Raises:
+        InputError: the model takes no such inputs.
+    """
+    signature = _signature(model)
+    return _required(signature, _bound(signature, given))
+
+
+def _signature(model: Any) -> inspect.Signature:
+    while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        model = model.module
+    try:
+        return inspect.signature(model.forward if isinstance(model, nn.Module) else model)
+    except (TypeError, ValueError):
+        return inspect.Signature([inspect.Parameter("input", inspect.Parameter.POSITIONAL_ONLY)])
+
+
+def _bound(signature: inspect.Signature, given: Inputs) -> dict[str, Any]:
+    """The given inputs by name; of `*args` as `args.0`, `args.1`."""
+    try:
+        arguments = signature.bind_partial(*given.args, **dict(given.kwargs)).arguments
+    except TypeError as error:
+        takes = ", ".join(signature.parameters) or "nothing"
+        raise InputError(f"the inputs do not fit the model: {error}", hint=f"forward takes {takes}") from None
+    named: dict[str, Any] = {}
+    for name, value in arguments.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            named.update({f"{name}.{position}": item for position, item in enumerate(value)})
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            named.update(value)
+        else:
+            named[name] = value
+    return named
+
+
+def _required(signature: inspect.Signature, bound: Mapping[str, Any]) -> tuple[str, ...]:
+    """Parameters without a default and without a value; one input for a forward that only takes `*args`."""
+    parameters = signature.parameters.values()
+    names = [p.name for p in parameters if p.default is p.empty and p.kind not in _VARIABLE and p.name not in bound]
+    variable = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
+    if not names and not bound and variable and not any(p.kind not in _VARIABLE for p in parameters):
+        return (f"{variable}.0",)
+    return tuple(names)
+
+
+def _queue(signature: inspect.Signature, name: str, hints: Mapping[str, list[Candidate]]) -> list[Candidate]:
+    parameter = signature.parameters.get(name) or inspect.Parameter(name.partition(".")[0], inspect.Parameter.POSITIONAL_ONLY)
+    return distinct([*hints.get(name, []), *from_signature(parameter)])
+
+
+def _arranged(signature: inspect.Signature, named: Mapping[str, Any], *, positional: bool) -> Inputs:
+    """Named values as a call: by position as long as none is left out, then by keyword."""
+    args: list[Any] = []
+    left = dict(named)
+    for parameter in signature.parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            args += [left.pop(key) for key in list(left) if key.startswith(f"{parameter.name}.")]
+            continue
+        by_place = parameter.kind is inspect.Parameter.POSITIONAL_ONLY
+        if parameter.name not in left or not (by_place or (positional and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)):
+            break
+        args.append(left.pop(parameter.name))
+    return Inputs(tuple(args), left)
+
+
+def _values(candidates: Mapping[str, Candidate], model: Any) -> dict[str, Any]:
+    generator, place = torch.Generator().manual_seed(SEED), home(model)
+    return {name: value_of(candidate, generator, place) for name, candidate in candidates.items()}
+
+
+def _assumptions(found: Found) -> tuple[str, ...]:
+    lines = []
+    for name, candidate in found.candidates.items():
+        spec = candidate.spec and replace(candidate.spec, name=None if "." in name else name)
+        lines.append(f"--input {spec} ({candidate.why})" if spec else f"{name}={candidate.value!r} ({candidate.why})")
+    if found.made_up:
+        lines.append("the inputs were checked with made-up values where the program asks for the value of a tensor")
+    if found.stopped is not None:
+        site = _site(found.stopped)
+        where = place(site) if site else "a step"
+        why = "needs the data itself" if found.beyond else f"raises {type(found.stopped).__name__}"
+        lines.append(f"the inputs were checked as far as {where}, where the program {why}")
+    return tuple(lines)
+
+
+def _failure(model: Any, outcome: GaveUp) -> InputError:
+    name = (outcome.name or "x").partition(".")[0]
+    where = f"{type(model).__name__}.forward" if isinstance(model, nn.Module) else getattr(model, "__name__", "the model")
+    if outcome.error is None:
+        hint = "define `example_inputs` in the model's file"
+        return InputError(f"the input `{name}` of {where} cannot be guessed: it is no tensor", hint=hint)
+    first = next(iter(str(outcome.error).strip().splitlines()), "")
+    reason = f"no guess for the input `{name}` of {where} ran; the last of {outcome.tries} raised {type(outcome.error).__name__}: {first}"
+    hint = f"write it, as in --input {name}=2x3x224x224:float32, or define `example_inputs` in the model's file"
+    error = InputError(reason, site=_site(outcome.error), hint=hint)
+    error.__cause__ = outcome.error
+    return error
+
+
+def _site(error: Exception) -> Site | None:
+    """The innermost line that is not in an installed package, else the innermost that is not in torch."""
+    sites = traceback_sites(error.__traceback__)
+    own = [site for site in sites if "site-packages" not in site.file]
+    return next(iter([*own, *sites]), None)

@@ -1,0 +1,214 @@
+"""Which inputs reach which layer first, while a model runs on fake tensors: the observations that guesses are improved by.
+
+`Provenance` is a TorchFunctionMode that tags every tensor with the inputs it was computed from and notes, per input,
+what the first layer with a size of its own takes (a `Need`), below what an index must stay (a limit), and the inputs
+behind the first call that failed. Where a program asks for the value of a tensor it gets a made-up one. Not handled:
+data that passes through NumPy or Python numbers loses its tags.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+from torch.overrides import TorchFunctionMode
+
+from fxgrad.program.infer.candidates import Need
+from fxgrad.program.infer.layers import features_of, index_limits, needs_of
+
+# What only moves or relabels elements: an index stays the same index through these.
+_PURE = frozenset(
+    # fmt: off
+    {
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "unsqueeze",
+        "squeeze",
+        "transpose",
+        "permute",
+        "t",
+        "contiguous",
+        "to",
+        "long",
+        "int",
+        "clone",
+        "detach",
+        "__getitem__",
+        "pad",
+        "expand",
+        "expand_as",
+        "narrow",
+        "select",
+        "chunk",
+        "split",
+        "unbind",
+        "stack",
+        "cat",
+        "view_as",
+        "movedim",
+        "swapaxes",
+        "repeat",
+        "type",
+        "requires_grad_",
+        "masked_fill",
+    }
+    # fmt: on
+)
+_VALUES = frozenset({"__bool__", "item", "__int__", "__float__", "__index__", "tolist", "numpy", "equal", "allclose"})
+_MADE_UP = 500  # values handed out before a loop on them is taken to be endless
+_TRUE = 50  # first answers of a condition: most loops that run while something holds must end at some point
+
+Tags = Mapping[str, bool]  # input name -> whether only moved since
+
+
+class EndlessLoop(RuntimeError):
+    """A program kept asking for values of tensors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The first call that raised: the inputs behind it, and for a linear layer the features it got and wants."""
+
+    inputs: frozenset[str]
+    features: tuple[int, int] | None
+    likes: tuple[tuple[str, Need], ...]
+
+
+class Provenance(TorchFunctionMode):
+    """The observations of one run. `inputs` are the tensors given, by name; `stand_in` gives what to compute with for a tensor.
+
+    FakeTensorMode alone would run a call on real tensors for real: `self.count += 1` would change the user's tensor.
+    """
+
+    def __init__(self, inputs: Mapping[str, torch.Tensor], stand_in: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self._stand_in = stand_in
+        self.needs: dict[str, Need] = {}
+        self.touched: set[str] = set()  # inputs that anything was computed from, or read off (`x.shape`)
+        self.passed: set[str] = set()  # inputs that the first layer they need to fit has accepted
+        self.limits: dict[str, int] = {}
+        self.failure: Failure | None = None
+        self.made_up = 0
+        self.calls = 0
+        self._shapes = {name: tuple(tensor.shape) for name, tensor in inputs.items()}
+        self._dtypes = {name: tensor.dtype for name, tensor in inputs.items()}
+        self._tags: dict[int, Tags] = {id(tensor): {name: True} for name, tensor in inputs.items()}
+        self._alive: list[Any] = list(inputs.values())  # an id is only good while its tensor lives
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name in _VALUES and args and isinstance(args[0], FakeTensor):
+            return self._value(name, args[0])
+        args, kwargs = pytree.tree_map_only(torch.Tensor, self._stand_in, (tuple(args), dict(kwargs)))
+        tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        tags = self._joined(tensors)
+        if tags:
+            self.touched.update(tags)
+            self._note(name, args, kwargs)
+        try:
+            result = func(*args, **kwargs)
+        except Exception:
+            if self.failure is None:
+                self.failure = Failure(frozenset(tags), features_of(name, args), tuple(self._likes(tensors)))
+            raise
+        self.calls += 1
+        if tags:
+            self.passed.update(tag for tag in tags if tag in self.needs)
+            kept = {key: pure and name in _PURE for key, pure in tags.items()}
+            for leaf in pytree.tree_leaves(result):
+                if isinstance(leaf, torch.Tensor) and not any(leaf is tensor for tensor in tensors):
+                    self._tags[id(leaf)] = kept
+                    self._alive.append(leaf)
+        return result
+
+    def entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """A module was called: recurrent and transformer layers check sizes before they call any function."""
+        sizes = [getattr(module, key, None) for key in ("input_size", "d_model")]
+        size = next((size for size in sizes if isinstance(size, int)), None)
+        if size is None or not isinstance(module, nn.RNNBase | nn.RNNCellBase | nn.Transformer):
+            return
+        for arg in args[: 2 if isinstance(module, nn.Transformer) else 1]:
+            self._need(arg, Need("sequence", size, why=f"`{type(module).__name__}` takes {size} features"))
+
+    def _joined(self, tensors: Sequence[torch.Tensor]) -> Tags:
+        joined: dict[str, bool] = {}
+        for tensor in tensors:
+            for name, pure in self._tags.get(id(tensor), {}).items():
+                joined[name] = joined.get(name, True) and pure
+        return joined
+
+    def _note(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        for position, key, need in needs_of(name, args, kwargs):
+            self._need(args[position] if position < len(args) else kwargs.get(key), need)
+        for index, limit in index_limits(name, args, kwargs):
+            for tag, pure in self._tags.get(id(index), {}).items():
+                # After arithmetic the index is not the input: only the smallest range is sure to stay inside.
+                self.limits[tag] = min(self.limits.get(tag, limit), limit if pure else min(limit, 2))
+
+    def _need(self, tensor: Any, need: Need) -> None:
+        for tag in self._tags.get(id(tensor), {}):
+            # Flattened labels meet flattened scores: their shape says nothing about the input's.
+            if need.kind not in ("target", "like") or tuple(tensor.shape) == self._shapes[tag]:
+                self.needs.setdefault(tag, need)
+
+    def _likes(self, tensors: Sequence[torch.Tensor]) -> Iterator[tuple[str, Need]]:
+        """For an input whose data met another tensor in a failed call: the shape that would have fitted that one."""
+        for tensor, other in itertools.permutations(tensors[:3], 2):
+            sources = self._tags.get(id(tensor), {})
+            source = next(iter(sources), "")
+            if len(sources) != 1 or source in self._tags.get(id(other), {}) or other.shape == tensor.shape:
+                continue
+            if source in self.needs and tensor.shape == self._shapes[source]:  # its first layer decides, not what it meets later
+                continue
+            shape = _fitting(self._shapes[source], tuple(tensor.shape), tuple(other.shape))
+            if shape is not None:
+                yield source, Need("like", shape=shape, dtype=self._dtypes[source], why=f"it meets a tensor of {_by(other)}")
+
+    def _value(self, name: str, tensor: torch.Tensor) -> Any:
+        self.made_up += 1
+        if self.made_up > _MADE_UP:
+            raise EndlessLoop("the program keeps asking for values of tensors")
+        if name in ("__bool__", "equal", "allclose"):
+            return self.made_up <= _TRUE or self.made_up % 2 == 0
+        if name == "tolist":
+            return _ones(tuple(tensor.shape), tensor.dtype)
+        if name == "numpy":
+            with unset_fake_temporarily():
+                return torch.ones(tensor.shape, dtype=tensor.dtype).numpy()
+        one = _ones((), tensor.dtype)
+        return int(one) if name in ("__int__", "__index__") else float(one) if name == "__float__" else one
+
+
+def _fitting(source: tuple[int, ...], tensor: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The input's shape with which `tensor`, computed from it, would have met `other`; None where that cannot be told.
+
+    Either all of the shape, where the input was only changed element by element, or the one size that the two disagree
+    on.
+    """
+    if source == tensor:
+        return other
+    pairs = [(a, b) for a, b in zip(reversed(tensor), reversed(other), strict=False) if a != b and 1 not in (a, b)]
+    if len(pairs) != 1 or source.count(pairs[0][0]) != 1:
+        return None
+    return tuple(pairs[0][1] if size == pairs[0][0] else size for size in source)
+
+
+def _by(tensor: torch.Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "no dimensions"
+
+
+def _ones(shape: tuple[int, ...], dtype: torch.dtype) -> Any:
+    if shape:
+        return [_ones(shape[1:], dtype) for _ in range(shape[0])]
+    return True if dtype is torch.bool else 1.0 if dtype.is_floating_point else 1

@@ -1,0 +1,230 @@
+"""The search for inputs that a model runs on: the likeliest combination first, and what each failed try showed before the next.
+
+A failed try adds what the first layers need to the front of the lists, rules out the candidates behind the failure
+together, and for a flattened image works out the size from two failures. A model that raises for reasons of its own (an
+in-place write on a leaf, a misspelt attribute) raises on right inputs too: those are found by how far it got. Not
+handled: inputs that only make sense together beyond their shapes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+
+from fxgrad.program.infer.candidates import Candidate, Need, distinct, from_need
+from fxgrad.program.infer.probe import Try
+from fxgrad.program.infer.provenance import EndlessLoop
+
+_POSITIONS = 50_000  # combinations looked at for one that was not ruled out
+
+# Of autograd: the shapes were right, or the call would not have come so far.
+_AUTOGRAD = (
+    "leaf variable that requires grad",
+    "modified by an inplace operation",
+    "modified inplace",
+    "does not require grad",
+    "only tensors of floating point",
+    "can't call numpy() on tensor that requires grad",
+    "derivative for",
+    "backward through the graph a second time",
+    "view was created in no_grad",
+    "is a view and",
+    "inference tensor",
+    "cannot assign",  # a tensor in the place of a Parameter
+)
+
+
+class Prober(Protocol):
+    """What runs a try; `given` are the inputs that are not searched for."""
+
+    def run(self, arguments: Mapping[str, Candidate], given: Mapping[str, Any]) -> Try: ...
+
+
+_OF_AN_INPUT = ("'Tensor' object", "'FakeTensor' object", "'int' object", "'float' object", "'bool' object", "'NoneType' object")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The inputs that ran, or with which the model came furthest.
+
+    `made_up`: it asked for values and got made-up ones; `stopped`: what it raised that other inputs would not have
+    changed, or what fake tensors cannot do.
+    """
+
+    candidates: Mapping[str, Candidate]
+    made_up: bool
+    stopped: Exception | None
+    beyond: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """No combination ran: the input behind the last failure (None: unknown), that failure, and how many tries there were."""
+
+    name: str | None
+    error: Exception | None
+    tries: int
+
+
+def search(prober: Prober, queues: Mapping[str, Sequence[Candidate]], given: Mapping[str, Any], *, tries: int) -> Found | GaveUp:
+    """The first combination, one candidate from each queue, that the model runs on; else the furthest where the inputs are not to blame."""
+    state = _Search({name: list(queue) for name, queue in queues.items()})
+    furthest: tuple[Mapping[str, Candidate], Try] | None = None
+    deepest: tuple[Mapping[str, Candidate], Try] | None = None
+    count = 0
+    while count < tries and (combination := state.next()) is not None:
+        count += 1
+        outcome = prober.run(combination, given)
+        if outcome.error is None or _of_autograd(outcome.error):
+            return _found(combination, outcome)
+        if deepest is None or outcome.seen.calls > deepest[1].seen.calls:
+            deepest = (combination, outcome)
+        if (outcome.beyond or _of_the_program(outcome)) and (furthest is None or outcome.seen.calls > furthest[1].seen.calls):
+            furthest = (combination, outcome)
+        if isinstance(outcome.error, EndlessLoop):  # other inputs will not end it, and real ones might hang
+            break
+        state.learn(combination, outcome)
+    if furthest is not None and deepest is not None and furthest[1].seen.calls >= deepest[1].seen.calls:
+        return _found(*furthest)
+    return GaveUp(_blamed(deepest, queues), deepest[1].error if deepest else None, count)
+
+
+def confirmed(prober: Prober, found: Found, given: Mapping[str, Any]) -> bool:
+    """Whether the inputs found by one prober also run under another."""
+    outcome = prober.run(found.candidates, given)
+    return outcome.error is None or _of_autograd(outcome.error)
+
+
+def _found(combination: Mapping[str, Candidate], outcome: Try) -> Found:
+    return Found(_bounded(combination, outcome), outcome.seen.made_up > 0, outcome.error, outcome.beyond)
+
+
+def _of_autograd(error: Exception) -> bool:
+    text = str(error).lower()
+    return any(part in text for part in _AUTOGRAD)
+
+
+def _of_the_program(outcome: Try) -> bool:
+    """An error that no torch function raised and that is not about what the input is."""
+    error = outcome.error
+    if isinstance(error, AttributeError):
+        return not any(part in str(error) for part in _OF_AN_INPUT)
+    return outcome.seen.failure is None and isinstance(error, NameError | NotImplementedError | ImportError | ZeroDivisionError)
+
+
+class _Search:
+    """The queues as they stand, and what has been ruled out."""
+
+    def __init__(self, queues: dict[str, list[Candidate]]) -> None:
+        self._queues = queues
+        self._tried: set[tuple[str, ...]] = set()
+        self._ruled_out: list[frozenset[tuple[str, str]]] = []  # (input, candidate) pairs that fail whatever the other inputs are
+        self._needs: set[tuple[str, Need]] = set()
+        self._sides: dict[str, list[tuple[int, float]]] = {}  # per input: side length, and features got as a length
+
+    def next(self) -> dict[str, Candidate] | None:
+        """The likeliest combination that is left: the one with the smallest sum of positions."""
+        names = list(self._queues)
+        for positions in itertools.islice(_by_sum([len(self._queues[name]) for name in names]), _POSITIONS):
+            chosen = {name: self._queues[name][position] for name, position in zip(names, positions, strict=True)}
+            pairs = {(name, candidate.text()) for name, candidate in chosen.items()}
+            mark = tuple(candidate.text() for candidate in chosen.values())
+            if mark not in self._tried and not any(bad <= pairs for bad in self._ruled_out):
+                self._tried.add(mark)
+                return chosen
+        return None
+
+    def learn(self, tried: Mapping[str, Candidate], outcome: Try) -> None:
+        """Reorder the queues by what the failed try showed."""
+        seen = outcome.seen
+        if not outcome.beyond:
+            behind = self._behind(tried, outcome)
+            self._ruled_out.append(frozenset((name, tried[name].text()) for name in behind))
+            for name, need in seen.failure.likes if seen.failure else ():
+                self._add(name, need)
+            if seen.failure is not None and seen.failure.features is not None:
+                images = [name for name in behind if name in seen.needs and seen.needs[name].kind == "channels"]
+                self._resize(images, tried, seen.failure.features)
+        for name, need in seen.needs.items():
+            self._add(name, need, after=tried[name] if name in seen.passed and name in tried else None)
+
+    def _behind(self, tried: Mapping[str, Candidate], outcome: Try) -> list[str]:
+        """The inputs that the failure came from; of one that no torch function raised, all that were looked at so far.
+
+        Python constants leave no trace, so they may always be behind it. None at all: it fails whatever is given.
+        """
+        failure = outcome.seen.failure
+        if failure is not None and failure.inputs:
+            return [name for name in failure.inputs if name in tried]
+        return [name for name, candidate in tried.items() if candidate.spec is None or name in outcome.seen.touched]
+
+    def _add(self, name: str, need: Need, *, after: Candidate | None = None) -> None:
+        """What the need asks for comes first, but after a candidate that its layer has accepted."""
+        if name in self._queues and (name, need) not in self._needs:
+            self._needs.add((name, need))
+            first = [after] if after is not None else []
+            self._queues[name] = distinct([*first, *from_need(need), *self._queues[name]])
+
+    def _resize(self, images: Sequence[str], tried: Mapping[str, Candidate], features: tuple[int, int]) -> None:
+        """Features of a flattened map grow with the side to the power of its dimensions: two sides give the line to the wanted one."""
+        for name in images:
+            spec = tried[name].spec
+            if spec is None or len(spec.shape) < 3 or len(set(spec.shape[2:])) > 1:
+                continue
+            side, power = spec.shape[-1], 1 / (len(spec.shape) - 2)
+            known = self._sides.setdefault(name, [])
+            known.append((side, features[0] ** power))
+            (side_a, got_a), (side_b, got_b) = known[0], known[-1]
+            if side_a == side_b or got_a == got_b:
+                continue
+            middle = round(side_a + (features[1] ** power - got_a) * (side_b - side_a) / (got_b - got_a))
+            sides = [middle + step for step in (0, 1, -1, 2, -2, 3, -3, 4) if 0 < middle + step <= 4096]
+            why = f"{tried[name].why}, and the flattened map fits the linear layer"
+            resized = [Candidate(replace(spec, shape=(*spec.shape[:2], *(s,) * (len(spec.shape) - 2))), why=why) for s in sides]
+            self._queues[name] = distinct([*resized, *self._queues[name]])
+
+
+def _by_sum(lengths: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """All positions in lists of these lengths, those with the smallest sum first."""
+    if 0 in lengths:
+        return
+    for total in range(sum(lengths) - len(lengths) + 1):
+        yield from _with_sum(lengths, total)
+
+
+def _with_sum(lengths: Sequence[int], total: int) -> Iterator[tuple[int, ...]]:
+    if not lengths:
+        if total == 0:
+            yield ()
+        return
+    for first in range(min(lengths[0] - 1, total) + 1):
+        yield from ((first, *rest) for rest in _with_sum(lengths[1:], total - first))
+
+
+def _bounded(combination: Mapping[str, Candidate], outcome: Try) -> dict[str, Candidate]:
+    """The combination with every integer input kept below what it indexes, and with the layer that a guess turned out to fit."""
+    seen = outcome.seen
+    fitted = {
+        name: replace(candidate, why=seen.needs[name].why) if name in seen.needs and candidate.why.endswith("any") else candidate
+        for name, candidate in combination.items()
+    }
+    return {name: _below(candidate, seen.limits.get(name)) for name, candidate in fitted.items()}
+
+
+def _below(candidate: Candidate, limit: int | None) -> Candidate:
+    spec = candidate.spec
+    if spec is None or limit is None or spec.dtype.is_floating_point or spec.dtype is torch.bool:
+        return candidate
+    high = limit if spec.high is None else min(spec.high, limit)
+    return replace(candidate, spec=replace(spec, low=min(spec.low or 0, high - 1), high=high))
+
+
+def _blamed(deepest: tuple[Mapping[str, Candidate], Try] | None, queues: Mapping[str, Sequence[Candidate]]) -> str | None:
+    seen = deepest[1].seen if deepest else None
+    failed = seen.failure.inputs if seen and seen.failure else ()
+    behind = failed or (seen.touched if seen else ())
+    return next((name for name in queues if name in behind), next(iter(queues), None))

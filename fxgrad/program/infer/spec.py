@@ -1,0 +1,123 @@
+"""One input as the command line writes it: `x=2x3x224x224:float32`, `ids=2x16:int64[0,1000)`, `2x3` by position, `t=:float32` a scalar.
+
+`[name=]SHAPE[:DTYPE][RANGE]`: SHAPE is sizes joined by `x`, nothing for a scalar; DTYPE a torch dtype (default
+float32); RANGE `[low,high)` or `[low,high]`, by default standard normal for floats and {0, 1} for integers. Tensors are
+drawn from a generator of their own with a fixed seed, never from torch's global one. Not handled: inputs that are no
+tensor, and lists or dicts of tensors; a file's `example_inputs` can hold those.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fxgrad.records import Inputs
+from fxgrad.records.errors import InputError
+
+SEED = 0
+_HINT = "write it like x=2x3x224x224:float32 or ids=2x16:int64[0,1000)"
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
+_SPEC = re.compile(
+    r"(?:(?P<name>[^\W\d]\w*)=)?"
+    r"(?P<shape>(?:\d+(?:x\d+)*)?)"
+    r"(?::(?P<dtype>\w+))?"
+    rf"(?:\[(?P<low>{_NUMBER}),(?P<high>{_NUMBER})(?P<close>[)\]]))?",
+    re.IGNORECASE,
+)
+_SHORT = {"fp16": "float16", "fp32": "float32", "fp64": "float64", "bf16": "bfloat16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A tensor to make. `name` None: by position. `low` and `high` None: the default range; `high` itself is not drawn."""
+
+    name: str | None
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        name = f"{self.name}=" if self.name else ""
+        bounds = "" if self.low is None or self.high is None else f"[{self.low:.10g},{self.high:.10g})"
+        return f"{name}{'x'.join(map(str, self.shape))}:{str(self.dtype).removeprefix('torch.')}{bounds}"
+
+
+def parse(text: str) -> Spec:
+    """The Spec that the text writes.
+
+    Raises:
+        InputError: it cannot be read; the reason says which part.
+    """
+    match = _SPEC.fullmatch("".join(text.split()))
+    if match is None or not (match["shape"] or match["dtype"]):
+        raise InputError(f"cannot read the input {text!r}", hint=_HINT)
+    dtype = _dtype(match["dtype"] or "float32", text)
+    shape = tuple(int(size) for size in match["shape"].lower().split("x")) if match["shape"] else ()
+    if match["low"] is None:
+        return Spec(match["name"], shape, dtype)
+    low, high = float(match["low"]), float(match["high"])
+    if match["close"] == "]":
+        high = high + 1 if not dtype.is_floating_point else math.nextafter(high, math.inf)
+    if not low < high:
+        raise InputError(f"the range of the input {text!r} is empty", hint=_HINT)
+    if dtype.is_complex or dtype is torch.bool:
+        raise InputError(f"the input {text!r} is {str(dtype).removeprefix('torch.')}, which takes no range", hint=_HINT)
+    if not dtype.is_floating_point and not (low.is_integer() and high.is_integer()):
+        raise InputError(f"the range of the input {text!r} must be integers", hint=_HINT)
+    return Spec(match["name"], shape, dtype, low, high)
+
+
+def _dtype(name: str, text: str) -> torch.dtype:
+    found = getattr(torch, _SHORT.get(name.lower(), name), None)
+    if not isinstance(found, torch.dtype):
+        raise InputError(f"{name!r} in the input {text!r} is no torch dtype", hint=_HINT)
+    return found
+
+
+def build(spec: Spec, generator: torch.Generator) -> torch.Tensor:
+    """A tensor on the CPU with values from `generator`.
+
+    Raises:
+        InputError: torch cannot make one (out of memory, a dtype without values).
+    """
+    try:
+        return _built(spec, generator)
+    except (RuntimeError, NotImplementedError) as error:
+        reason = next(iter(str(error).splitlines()), "")
+        raise InputError(f"the input {spec} cannot be made: {reason}", hint=_HINT) from error
+
+
+def _built(spec: Spec, generator: torch.Generator) -> torch.Tensor:
+    low, high = spec.low, spec.high
+    if spec.dtype is torch.bool:
+        return torch.randint(0, 2, spec.shape, generator=generator, device="cpu").to(torch.bool)
+    if not (spec.dtype.is_floating_point or spec.dtype.is_complex):
+        bounds = (0, 2) if low is None or high is None else (int(low), int(high))
+        return torch.randint(*bounds, spec.shape, generator=generator, device="cpu").to(spec.dtype)
+    if spec.dtype.is_complex:
+        return torch.randn(spec.shape, generator=generator, dtype=torch.complex64, device="cpu").to(spec.dtype)
+    if low is None or high is None:
+        return torch.randn(spec.shape, generator=generator, dtype=torch.float32, device="cpu").to(spec.dtype)
+    return (torch.rand(spec.shape, generator=generator, dtype=torch.float64, device="cpu") * (high - low) + low).to(spec.dtype)
+
+
+def inputs_from_specs(texts: Sequence[str]) -> Inputs:
+    """The inputs that the texts describe: those without a name by position, in order, the others by keyword.
+
+    Raises:
+        InputError: a text cannot be read, or two have the same name.
+    """
+    specs = [parse(text) for text in texts]
+    names = [spec.name for spec in specs if spec.name is not None]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"two inputs are named {twice!r}", hint="give each input once")
+    generator = torch.Generator().manual_seed(SEED)
+    made: list[tuple[str | None, Any]] = [(spec.name, build(spec, generator)) for spec in specs]
+    return Inputs(tuple(t for name, t in made if name is None), {name: t for name, t in made if name is not None})

@@ -1,0 +1,143 @@
+"""A model, and what stands beside it, from what a command line names.
+
+MODEL is `path/to/file.py`, `path/to/file.py:name`, `package.module:name` or a `.pt2` file; a pickle only where it is
+trusted. `name` is a module, a class or a factory; without it the file's only candidate. What the file defines as
+`example_inputs`, `loss`, `optimizer` and `expect` comes along. Loading runs the file's code. Not handled: notebooks,
+TorchScript, weights without their model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fxgrad.program.load.archives import load_exported, load_pickle
+from fxgrad.program.load.choose import Built, named, only
+from fxgrad.program.load.execute import import_module, run_file, script_state
+from fxgrad.program.load.extras import Extras, extras
+from fxgrad.program.load.losses import loss_from
+from fxgrad.records import Inputs
+from fxgrad.records.errors import LoadError
+
+__all__ = ["Loaded", "load", "loading"]
+
+_FORMS = "MODEL is path/to/file.py, path/to/file.py:name, package.module:name or a .pt2 file"
+_FILE = re.compile(r"(?P<path>.+?\.(?P<suffix>py|pt2|pt|pth|pkl|pickle|ckpt|ipynb|safetensors|onnx))(:(?P<name>.*))?", re.DOTALL)
+_MODULE = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*)(:(?P<name>.*))?")
+_REFUSED = {
+    "ipynb": ("a notebook", "export it to a .py file, or call fxgrad.analyze in it"),
+    "safetensors": ("weights without a model", "give the Python file that builds the model"),
+    "onnx": ("an ONNX graph, which does not train", "give the Python file that builds the model"),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """A model and what was found beside it; None where nothing was.
+
+    `file` is the absolute path it came from (None: a module without a file); `notes` say what was chosen or passed
+    over.
+    """
+
+    model: Any
+    inputs: Inputs | None = None
+    loss: Callable[[Any], Any] | None = None
+    optimizer: Any = None
+    expect: tuple[str, ...] | None = None
+    file: str | None = None
+    notes: tuple[str, ...] = ()
+    module: types.ModuleType | None = None
+
+    def loss_named(self, spec: str) -> Callable[[Any], Any]:
+        """The loss that `--loss SPEC` names; a function of the model's own file is taken from the module already loaded.
+
+        Raises:
+            LoadError: there is no such function, or it needs more than the output.
+        """
+        return loss_from(spec, {self.file: self.module} if self.file and self.module else {})
+
+
+def load(model: str, *, trust_pickle: bool = False) -> Loaded:
+    """What MODEL names; `sys.path`, `sys.argv` and the working directory are as before.
+
+    Raises:
+        LoadError: it cannot be found, read, run or built, or is no model.
+    """
+    with loading(model, trust_pickle=trust_pickle) as loaded:
+        return loaded
+
+
+@contextlib.contextmanager
+def loading(model: str, *, trust_pickle: bool = False) -> Iterator[Loaded]:
+    """`load`, with the file's own `sys.path` kept while the block runs: a forward may import what lies beside it.
+
+    Raises:
+        LoadError: as `load`.
+    """
+    match = _FILE.fullmatch(model)
+    if match is not None:
+        path, name = match["path"], match["name"]
+        _check_path(path, match["suffix"])
+        file = os.path.abspath(path)
+        with script_state(os.path.dirname(os.path.realpath(file)), path):
+            yield _from_python(run_file(file), name, path) if match["suffix"] == "py" else _from_archive(file, trust_pickle)
+        return
+    match = _MODULE.fullmatch(model)
+    if match is None:
+        what = f"{model} is a folder" if os.path.isdir(model) else f"{model!r} names no model"
+        raise LoadError(what, hint=_FORMS)
+    with script_state(os.getcwd(), model):
+        yield _from_python(import_module(match["module"]), match["name"], match["module"])
+
+
+def _check_path(path: str, suffix: str) -> None:
+    if not os.path.exists(path):
+        folder = os.path.dirname(path) or "."
+        where = "" if os.path.isdir(folder) else f"; there is no folder {folder}"
+        raise LoadError(f"there is no file {path}{where}", hint=_FORMS)
+    if os.path.isdir(path):
+        raise LoadError(f"{path} is a folder", hint=_FORMS)
+    if suffix in _REFUSED:
+        what, hint = _REFUSED[suffix]
+        raise LoadError(f"{path} is {what}", hint=hint)
+
+
+def _from_python(module: types.ModuleType, name: str | None, title: str) -> Loaded:
+    if name == "":
+        raise LoadError(f"no name follows the colon of {title}:", hint=_FORMS)
+    built = named(module, name, title) if name else only(module, title)
+    fresh = built.fresh and "optimizer" not in built.extras
+    found = extras({**_file_extras(module, built), **built.extras}, built.model, fresh=fresh)
+    chosen = () if name else (f"no name was given: the model is {built.said} in {title}",)
+    file = os.path.abspath(module.__file__) if module.__file__ else None
+    return _loaded(built.model, found, file, chosen, module)
+
+
+def _file_extras(module: types.ModuleType, built: Built) -> dict[str, Any]:
+    """The module's namespace without what the model itself is called, so that a model named `loss` is not its own loss."""
+    return {key: value for key, value in vars(module).items() if value is not built.model}
+
+
+def _from_archive(file: str, trust_pickle: bool) -> Loaded:
+    if file.endswith(".pt2"):
+        model, inputs = load_exported(file, trust_pickle=trust_pickle)
+        return Loaded(model, inputs=inputs, file=file)
+    return Loaded(load_pickle(file, trust_pickle=trust_pickle), file=file)
+
+
+def _loaded(model: Any, found: Extras, file: str | None, chosen: tuple[str, ...], module: types.ModuleType) -> Loaded:
+    return Loaded(
+        model=model,
+        inputs=found.inputs,
+        loss=found.loss,
+        optimizer=found.optimizer,
+        expect=found.expect,
+        file=file,
+        notes=(*chosen, *found.notes),
+        module=module,
+    )

@@ -1,0 +1,102 @@
+"""Models from files that are not Python: programs saved by `torch.export.save` (.pt2), and pickles where the user trusts them.
+
+Unpickling runs code. Without trust a .pt2 is read with torch's restricted unpickler only, and one that holds arbitrary
+pickled objects is refused. Not handled: state dicts and other weights without a model, TorchScript, AOTInductor
+packages; each is refused with a reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from fxgrad.program.load.execute import failing_as_load_error
+from fxgrad.records import Inputs
+from fxgrad.records.errors import LoadError
+
+# Members that torch.export unpickles without restriction, whatever torch.load is told.
+_PICKLED = ("custom_obj_", "opaque_obj_")
+_FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+
+
+def load_exported(file: str, *, trust_pickle: bool) -> tuple[nn.Module, Inputs | None]:
+    """The module of an exported program, and the example inputs it was exported with if they were saved.
+
+    Raises:
+        LoadError: not such a file, or it holds pickled objects and `trust_pickle` is off.
+    """
+    name = os.path.basename(file)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.namelist()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise LoadError(f"{name} is not a file of torch.export.save: {error}", hint="write it with torch.export.save") from error
+    if not trust_pickle and any(member.rpartition("/")[2].startswith(_PICKLED) for member in members):
+        raise _untrusted(name)
+    with _quiet(), _restricted(not trust_pickle), failing_as_load_error(f"torch.export.load({name!r})"):
+        try:
+            program = torch.export.load(file)
+        except Exception as error:
+            if "weights_only" in str(error).lower() or "Weights only load failed" in str(error):
+                raise _untrusted(name) from error
+            raise
+        return program.module(), _example_inputs(program)
+
+
+def load_pickle(file: str, *, trust_pickle: bool) -> nn.Module:
+    """The module in a file of `torch.save(model, ...)`.
+
+    Raises:
+        LoadError: `trust_pickle` is off, or the file holds something else.
+    """
+    name = os.path.basename(file)
+    if not trust_pickle:
+        raise _untrusted(name)
+    with failing_as_load_error(f"torch.load({name!r})"):
+        value = torch.load(file, map_location="cpu", weights_only=False)
+    if isinstance(value, nn.Module) and not isinstance(value, torch.jit.ScriptModule):
+        return value
+    hint = "write a Python file whose function builds the model and loads these weights, and give that"
+    raise LoadError(f"{name} holds a {type(value).__name__}, not a model", hint=hint)
+
+
+def _untrusted(name: str) -> LoadError:
+    return LoadError(f"{name} is a pickle, and loading one runs the code in it", hint="pass --trust-pickle if you trust its origin")
+
+
+def _example_inputs(program: Any) -> Inputs | None:
+    inputs = program.example_inputs
+    return Inputs(tuple(inputs[0]), dict(inputs[1])) if inputs else None
+
+
+@contextlib.contextmanager
+def _restricted(on: bool) -> Iterator[None]:
+    """torch.export falls back to the full unpickler when the restricted one refuses; this variable takes that away."""
+    before = os.environ.get(_FORCE)
+    if on:
+        os.environ[_FORCE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_FORCE, None)
+        else:
+            os.environ[_FORCE] = before
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.export logs whole tracebacks of what it then raises again."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,154 @@
+"""What the user has said is meant: `# fxgrad: ignore[FXG103]` comments and `[tool.fxgrad]` in `pyproject.toml`.
+
+    [tool.fxgrad]
+    expect = ["head.*"]                       # these must train (default: all that require grad)
+    frozen = ["teacher.*"]                    # these need not: findings do not list them
+    ignore = ["FXG204"]                       # codes or their beginnings
+    per-file-ignores = { "legacy/*" = ["FXG1"] }
+
+The file is looked for upwards from the model's own file. A comment that silences nothing is itself reported, as a note (FXG001).
+Not handled: configuration in other files.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import os
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fxgrad.records import Finding, Fix, Site
+from fxgrad.records.errors import InputError
+from fxgrad.source import suppressions
+
+UNUSED = ("FXG001", "unused-suppression")
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """The `[tool.fxgrad]` table. `root` is the folder that `per_file_ignores` patterns are relative to."""
+
+    expect: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    per_file_ignores: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    root: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Findings left, and those that the user has silenced."""
+
+    findings: tuple[Finding, ...]
+    suppressed: tuple[Finding, ...]
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: str, stamp: float) -> Intent:
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8")).get("tool", {}).get("fxgrad", {})
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}", site=Site(path, 1)) from None
+    known = {"expect", "frozen", "ignore", "per-file-ignores"}
+    unknown = sorted(set(table) - known)
+    if unknown:
+        raise InputError(f"[tool.fxgrad] has no setting {unknown[0]!r}", site=Site(path, 1), hint=f"there are {', '.join(sorted(known))}")
+    per_file = table.get("per-file-ignores", {})
+    if not isinstance(per_file, dict):
+        raise InputError("[tool.fxgrad] per-file-ignores must be a table", site=Site(path, 1))
+    return Intent(
+        _strings(path, table, "expect"),
+        _strings(path, table, "frozen"),
+        _strings(path, table, "ignore"),
+        tuple((pattern, _strings(path, per_file, pattern)) for pattern in per_file),
+        os.path.dirname(path),
+    )
+
+
+def _strings(path: str, table: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = table.get(key, [])
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InputError(f"[tool.fxgrad] {key} must be a list of strings", site=Site(path, 1))
+    return tuple(value)
+
+
+def intent_for(files: Sequence[str]) -> Intent:
+    """The table in the `pyproject.toml` nearest above the first of `files`; an empty one if there is none.
+
+    Raises:
+        InputError: the file or a setting cannot be read.
+    """
+    for file in files[:1]:
+        for folder in Path(os.path.abspath(file)).parents:
+            candidate = folder / "pyproject.toml"
+            if candidate.is_file():
+                return _read(str(candidate), candidate.stat().st_mtime)
+    return Intent()
+
+
+def hear(findings: Iterable[Finding], intent: Intent, files: Sequence[str]) -> Heard:
+    """Sort out what the user has silenced; unused comments in `files` become notes."""
+    kept, silenced = [], []
+    used: set[tuple[str, int]] = set()
+    for finding in findings:
+        if _matches(finding.code, intent.ignore) or _per_file(finding, intent):
+            silenced.append(finding)
+            continue
+        if finding.site is not None and _commented(finding, used):
+            silenced.append(finding)
+            continue
+        rest = tuple(p for p in finding.parameters if not any(fnmatch.fnmatchcase(p, g) for g in intent.frozen))
+        if finding.parameters and not rest:
+            silenced.append(finding)
+            continue
+        kept.append(replace(finding, parameters=rest) if rest != finding.parameters else finding)
+    kept.extend(_unused(files, used))
+    return Heard(tuple(kept), tuple(silenced))
+
+
+def _matches(code: str, patterns: Sequence[str]) -> bool:
+    return any(code.startswith(pattern) for pattern in patterns)
+
+
+def _per_file(finding: Finding, intent: Intent) -> bool:
+    if finding.site is None:
+        return False
+    relative = os.path.relpath(finding.site.file, intent.root) if intent.root else finding.site.file
+    return any(fnmatch.fnmatchcase(relative, pattern) and _matches(finding.code, codes) for pattern, codes in intent.per_file_ignores)
+
+
+def _commented(finding: Finding, used: set[tuple[str, int]]) -> bool:
+    site = finding.site
+    assert site is not None
+    comments = suppressions(site.file)
+    for line in range(site.line, max(site.end_line, site.line) + 1):
+        codes = comments.get(line)
+        if codes is not None and (not codes or _matches(finding.code, tuple(codes))):
+            used.add((site.file, line))
+            return True
+    return False
+
+
+def _unused(files: Sequence[str], used: set[tuple[str, int]]) -> Iterable[Finding]:
+    for file in files:
+        if "site-packages" in file:
+            continue
+        for line, codes in suppressions(file).items():
+            if (file, line) in used:
+                continue
+            which = f"[{', '.join(sorted(codes))}]" if codes else ""
+            yield Finding(
+                *UNUSED,
+                "note",
+                f"`# fxgrad: ignore{which}` silences nothing here",
+                Site(file, line),
+                (),
+                (),
+                Fix("remove the comment"),
+            )

@@ -1,0 +1,128 @@
+"""In-place writes that autograd refuses, carried out all the same: what the program would compute if each were allowed.
+
+`call` runs one torch call and returns results that may be written: an output that is one of several views of its input becomes a
+view of its own, one that a custom Function returned as a view of its input gets its own memory, `out=` with a gradient becomes a copy.
+From such a run come the graph of a program that eager does not run to its end, and the values its repaired form is compared with.
+Not handled: leaves that require grad (`Leaves` says how they enter) and views made under `no_grad` and written outside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.fx
+
+from fxgrad.torch_api.tree import tensors_in
+
+
+class Interpreter(torch.fx.Interpreter):
+    """Runs a graph as its generated code does: every call gets lists and dictionaries of its own, which it may write into."""
+
+    def fetch_args_kwargs_from_env(self, n: torch.fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, kwargs = super().fetch_args_kwargs_from_env(n)
+        return tuple(_own(item) for item in args), {name: _own(item) for name, item in kwargs.items()}
+
+
+def _own(item: Any) -> Any:
+    if type(item) is tuple:
+        return tuple(_own(x) for x in item)
+    if isinstance(item, torch.fx.immutable_collections.immutable_list):
+        return [_own(x) for x in item]
+    if isinstance(item, torch.fx.immutable_collections.immutable_dict):
+        return {key: _own(x) for key, x in item.items()}
+    return item
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Where a strided tensor lies in its storage, in elements."""
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+    @staticmethod
+    def of(tensor: torch.Tensor) -> Geometry:
+        return Geometry(tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset()))
+
+
+def storage_key(tensor: torch.Tensor) -> int | None:
+    """What two tensors have in common that share memory; None for a tensor without a storage (sparse, some wrappers)."""
+    try:
+        key: int = tensor.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):
+        return None
+    return key
+
+
+def call(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """`func(*args, **kwargs)`; what it returns may be written in place."""
+    if kwargs.get("out") is not None and torch.is_grad_enabled() and any(t.requires_grad for t in tensors_in((args, kwargs))):
+        return _out(func, args, kwargs)
+    out = func(*args, **kwargs)
+    if not torch.is_grad_enabled() or not isinstance(out, tuple | list):
+        return out
+    sources = {storage_key(t): t for t in reversed(list(tensors_in((args, kwargs))))}
+    sources.pop(None, None)
+    made = [_single(item, sources) for item in out]
+    if all(a is b for a, b in zip(made, out, strict=True)):
+        return out
+    return made if isinstance(out, list) else tuple(made)
+
+
+def own_memory(out: Any, args: Sequence[Any]) -> Any:
+    """What a custom Function returned, without sharing memory with what it was given (an argument itself stays what it is)."""
+    given = {storage_key(t) for t in tensors_in(args)} - {None}
+    same = {id(t) for t in tensors_in(args)}
+
+    def own(item: Any) -> Any:
+        if isinstance(item, torch.Tensor) and storage_key(item) in given and id(item) not in same and item.requires_grad:
+            return item.clone()
+        return item
+
+    return type(out)(own(item) for item in out) if type(out) in (tuple, list) else own(out)
+
+
+def _out(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    out = kwargs["out"]
+    made = func(*args, **{k: v for k, v in kwargs.items() if k != "out"})
+    pairs = [(out, made)] if isinstance(out, torch.Tensor) else list(zip(out, made, strict=True))
+    for target, value in pairs:
+        if target.shape != value.shape:
+            target.resize_(value.shape)
+        target.copy_(value)
+    return out
+
+
+def _single(item: Any, sources: dict[int | None, torch.Tensor]) -> Any:
+    """A multi-output view as a view of its own."""
+    if not isinstance(item, torch.Tensor) or not item._is_view():
+        return item
+    source = sources.get(storage_key(item))
+    if source is None or source is item or source.dtype != item.dtype:
+        return item
+    method, args = single_view(Geometry.of(source), Geometry.of(item))
+    return getattr(source, method)(*args)
+
+
+def single_view(source: Geometry, view: Geometry) -> tuple[str, tuple[Any, ...]]:
+    """The tensor method and arguments by which one view op makes `view` of `source`: select, narrow, or as_strided for all else."""
+    if source == view:
+        return "__getitem__", (...,)
+    step = view.offset - source.offset
+    for dim, stride in enumerate(source.stride):
+        rest = (source.shape[:dim] + source.shape[dim + 1 :], source.stride[:dim] + source.stride[dim + 1 :])
+        index = step // stride if stride else 0
+        if (view.shape, view.stride) == rest and index * stride == step and 0 <= index < source.shape[dim]:
+            return "select", (dim, index)
+    if view.stride == source.stride:
+        differ = [d for d in range(len(view.shape)) if view.shape[d] != source.shape[d]]
+        if len(differ) == 1 and source.stride[differ[0]]:
+            dim = differ[0]
+            start = step // source.stride[dim]
+            if start * source.stride[dim] == step and 0 <= start <= source.shape[dim] - view.shape[dim]:
+                return "narrow", (dim, start, view.shape[dim])
+    return "as_strided", (view.shape, view.stride, view.offset)

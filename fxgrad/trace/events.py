@@ -1,0 +1,253 @@
+"""What a TorchFunctionMode does not see, caught while a program is watched and put back after.
+
+`nn.Module.__call__` (which module runs), `autograd.Function.apply`, functorch transforms, `autograd.backward`, `nn.Parameter(...)`,
+`Variable(...)`, `torch.from_numpy`, the making of optimizers and their steps, and `torch.compile`, whose code runs eagerly while it is
+watched. Every interception passes straight through where the observer is not looking.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.variable import VariableMeta
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from fxgrad.source.sites import user_spots
+from fxgrad.torch_api.calls import FUNCTION_BASE
+from fxgrad.torch_api.tree import tensors_in
+from fxgrad.trace import backwards
+from fxgrad.trace.notes import Called
+from fxgrad.trace.observer import Observer
+
+_TRANSFORMS = (
+    ("torch._functorch.apis", "vmap_impl"),
+    ("torch._functorch.eager_transforms", "grad_impl"),
+    ("torch._functorch.eager_transforms", "grad_and_value_impl"),
+)
+
+
+class Events:
+    """Which modules ran and which optimizers there are. `before_step` and `after_step` are called around every optimizer step."""
+
+    def __init__(self, observer: Observer, before_step: Callable[[Optimizer], None], after_step: Callable[[Optimizer], None]) -> None:
+        self.observer = observer
+        self.calls: list[Called] = []
+        self.called: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self.compiles = False  # the program calls torch.compile
+        self.outermost: dict[int, nn.Module] = {}  # modules with parameters that were called from outside any module
+        self.optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        self.on_outermost: Callable[[nn.Module], None] = lambda module: None
+        self.when_over: Callable[[], None] | None = None  # called at every optimizer step after the watch has ended
+        self._before_step = before_step
+        self._after_step = after_step
+        self._thread = threading.get_ident()
+        self._process = os.getpid()
+
+    def looking(self) -> bool:
+        """Whether the observer looks at what happens here: not within a note, another thread or a forked process."""
+        observer = self.observer
+        return observer.active and not observer.quiet and threading.get_ident() == self._thread and os.getpid() == self._process
+
+    @contextlib.contextmanager
+    def steps(self) -> Iterator[None]:
+        """The hooks on optimizer steps. Apart from the rest: they cannot be taken off inside a step, where the watch mostly ends."""
+        before = register_optimizer_step_pre_hook(lambda optimizer, args, kwargs: self._stepping(optimizer, self._before_step))
+        after = register_optimizer_step_post_hook(lambda optimizer, args, kwargs: self._stepping(optimizer, self._after_step))
+        try:
+            yield
+        finally:
+            before.remove()
+            after.remove()
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[None]:
+        """All other interceptions on."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_patched(nn.Module, "__call__", self._module_call()))
+            stack.enter_context(_patched(FUNCTION_BASE, "apply", classmethod(self._apply())))
+            # From outside the mode's handler: a watch can only end where the mode is on its stack.
+            stack.enter_context(_patched(torch.Tensor, "backward", self._backward(torch.Tensor.backward)))
+            stack.enter_context(_patched(torch.autograd, "backward", self._backward(torch.autograd.backward)))
+            stack.enter_context(_patched(nn.Parameter, "__new__", staticmethod(self._seen_when_made(nn.Parameter.__new__))))
+            stack.enter_context(_patched(VariableMeta, "__call__", self._seen_when_made(type.__call__)))
+            stack.enter_context(_patched(torch, "from_numpy", self._from_numpy()))
+            stack.enter_context(_patched(torch, "compile", self._compile(stack)))
+            stack.enter_context(_patched(Optimizer, "__init__", self._optimizer_made()))
+            for module, name in _TRANSFORMS:
+                holder = importlib.import_module(module)
+                if hasattr(holder, name):
+                    stack.enter_context(_patched(holder, name, self._region(getattr(holder, name), "transform", name)))
+            if "torch._dynamo" in sys.modules:
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            yield
+
+    # ------------------------------------------------------------------ modules
+
+    def _module_call(self) -> Callable[..., Any]:
+        original = nn.Module.__call__
+
+        def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if not self.looking():
+                if self.observer.quiet and self.observer.active:
+                    self.called.add(module)
+                return original(module, *args, **kwargs)
+            self.called.add(module)
+            stack = self.observer.ledger.stack
+            if not stack and id(module) not in self.outermost and next(module.parameters(), None) is not None:
+                self.outermost[id(module)] = module
+                self.on_outermost(module)
+            stack.append(module)
+            try:
+                out = original(module, *args, **kwargs)
+            except BaseException as error:
+                if len(stack) == 1:
+                    self.observer.on_raise(error)
+                raise
+            finally:
+                stack.pop()
+            self._returned(module, out, len(stack) + 1)
+            return out
+
+        return __call__
+
+    def _returned(self, module: nn.Module, out: Any, depth: int) -> None:
+        ledger = self.observer.ledger
+        if ledger.full or not self.observer.active:
+            return
+        with self.observer.guarded():
+            slots = [ledger.tensors.get(tensor) for tensor in tensors_in(out)]
+            values = tuple(slot.value for slot in slots if slot is not None)
+            if values:
+                self.calls.append(Called(module, user_spots(sys._getframe(1), ledger.boundary), values, depth))
+
+    # ------------------------------------------------------------------ regions
+
+    def _region(self, original: Callable[..., Any], kind: str, target: str, constants: tuple[Any, ...] = ()) -> Callable[..., Any]:
+        """A call that is one note: what it is given, what it reads besides, what it returns."""
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            observer = self.observer
+            if not self.looking() or torch._C._are_functorch_transforms_active():
+                return original(*args, **kwargs)
+            reads = observer.before(args, kwargs)
+            hidden: dict[int, None] = {}
+            observer.hidden.append(hidden)
+            observer.quiet += 1
+            try:
+                out = original(*args, **kwargs)
+            finally:
+                observer.quiet -= 1
+                observer.hidden.pop()
+            note = observer.after(kind, target, reads, out, tuple(hidden))
+            if note is not None:
+                note.constants = constants
+            return out
+
+        return call
+
+    def _apply(self) -> Callable[..., Any]:
+        def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            original = super(FUNCTION_BASE, cls).apply  # type: ignore[misc]  # not the class around it, of which mypy thinks
+            if not self.looking():
+                return original(*args, **kwargs)
+            kind = "checkpoint" if cls.__name__ == "CheckpointFunction" else "function"
+            return self._region(original, kind, cls.__qualname__, (cls,))(*args, **kwargs)
+
+        return apply
+
+    # ------------------------------------------------------------------ backward, optimizers, the rest
+
+    def _backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
+            if not self.looking():
+                backwards.nested(self.observer, tensors)
+                original(tensors, *args, **kwargs)
+                return
+            with backwards.around(self.observer, tensors):
+                original(tensors, *args, **kwargs)
+
+        return backward
+
+    def _stepping(self, optimizer: Optimizer, then: Callable[[Optimizer], None]) -> None:
+        if self.looking():
+            self.optimizers.add(optimizer)
+            then(optimizer)
+        elif self.when_over is not None and not self.observer.active:
+            self.when_over()
+
+    def _optimizer_made(self) -> Callable[..., None]:
+        original = Optimizer.__init__
+
+        @functools.wraps(original)
+        def __init__(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+            original(optimizer, *args, **kwargs)
+            self.optimizers.add(optimizer)
+
+        return __init__
+
+    def _seen_when_made(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`nn.Parameter(t)`, `Variable(t)`: a new leaf, met where it is made and not only where it is used."""
+
+        def make(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            out = original(cls, *args, **kwargs)
+            if self.looking():
+                self.observer.before(out)
+            return out
+
+        return make
+
+    def _from_numpy(self) -> Callable[..., Any]:
+        original = torch.from_numpy
+
+        @functools.wraps(original)
+        def from_numpy(array: Any) -> torch.Tensor:
+            out = original(array)
+            if self.looking():
+                note = self.observer.after("entry", "torch.from_numpy", [], out)
+                if note is not None and out.is_floating_point():
+                    self.observer.from_python(note)
+            return out
+
+        return from_numpy
+
+    def _compile(self, stack: contextlib.ExitStack) -> Callable[..., Any]:
+        original = torch.compile
+
+        @functools.wraps(original)
+        def compile(*args: Any, **kwargs: Any) -> Any:
+            compiled = original(*args, **kwargs)
+            self.compiles = True
+            if self.looking() and "torch._dynamo" in sys.modules:
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            return compiled
+
+        return compile
+
+
+@contextlib.contextmanager
+def _patched(holder: Any, name: str, value: Any) -> Iterator[None]:
+    own = name in vars(holder)
+    original = vars(holder).get(name)
+    setattr(holder, name, value)
+    try:
+        yield
+    finally:
+        if vars(holder).get(name) is not value:
+            pass  # somebody else has put theirs over it; ours passes everything through by now
+        elif own:
+            setattr(holder, name, original)
+        else:
+            delattr(holder, name)

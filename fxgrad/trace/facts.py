@@ -1,0 +1,366 @@
+"""Facts: what autograd did in one run, as frozen records, from the raw observations of the recorder.
+
+Definitions, cited by number below:
+ 1. An *edge* is a pair (autograd node, output number), or a leaf: the thing a gradient is delivered to.
+ 2. A flow source -> target through a step is *open* if walking `next_functions` from target's edge reaches source's edge without
+    passing an edge that an earlier step made.
+ 3. A value is *live* if its edge is reachable from the loss's edge.
+Autograd decides both; no list of differentiable operations is kept here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from fxgrad.records import Call, Decision, External, Facts, Flow, NodeFact, ParameterFact, Saved, Value
+from fxgrad.source.sites import site_of, sites_of
+from fxgrad.trace.recorder import RawValue, Step
+from fxgrad.trace.run import Run
+
+Key = tuple[Any, ...]
+
+
+def observe(run: Run) -> Facts:
+    """The Facts of a finished run."""
+    edges = _Edges(run.recorder.values)
+    live_keys = _reachable(run, edges)
+    values = tuple(_value(raw, edges, run) for raw in run.recorder.values)
+    live = frozenset(raw.id for raw in run.recorder.values if edges.keys[raw.id] in live_keys)
+    nodes = _nodes(run, edges)
+    return Facts(
+        values=values,
+        nodes=nodes,
+        calls=tuple(_call(c) for c in run.recorder.calls),
+        parameters=tuple(_parameters(run)),
+        externals=tuple(_externals(run)),
+        decisions=tuple(Decision(site_of(d.spots[0]) if d.spots else None, d.node, d.outcome, d.known) for d in run.recorder.decisions),
+        saved=tuple(_saved(run)),
+        live=live,
+        loss=run.loss.value if run.loss is not None else None,
+        loss_requires_grad=run.loss_requires_grad,
+        error=run.error,
+        returns=dict(run.returns),
+    )
+
+
+class _Edges:
+    """The edge (definition 1) of every value, as a key; `owners` maps a key to the first value that carried it."""
+
+    def __init__(self, raws: Iterable[RawValue]) -> None:
+        self.keys: list[Key | None] = []
+        self.numbers: dict[Key, int] = {}
+        self.owners: dict[Key, int] = {}
+        self.functions: dict[int, int] = {}  # id(autograd node) -> first value made by it
+        for raw in raws:
+            key = self.key(raw)
+            self.keys.append(key)
+            if key is not None:
+                self.numbers.setdefault(key, len(self.numbers))
+                self.owners.setdefault(key, raw.id)
+                if raw.fn is not None:
+                    self.functions.setdefault(id(raw.fn), raw.id)
+
+    @staticmethod
+    def key(raw: RawValue) -> Key | None:
+        if not raw.requires_grad:
+            return None
+        if raw.fn is not None:
+            return (id(raw.fn), raw.nr)
+        return ("leaf", id(raw.leaf))
+
+
+def _next_keys(function: Any, keep: list[Any]) -> list[tuple[Key, Any]]:
+    """The edges one step further back, each with its autograd node (None for a leaf)."""
+    found: list[tuple[Key, Any]] = []
+    for inner, number in function.next_functions:
+        if inner is None:
+            continue
+        keep.append(inner)  # an id is only good while the object lives
+        variable = getattr(inner, "variable", None)
+        if isinstance(variable, torch.Tensor):
+            found.append((("leaf", id(variable)), None))
+        else:
+            found.append(((id(inner), number), inner))
+    return found
+
+
+def _reachable(run: Run, edges: _Edges) -> set[Key | None]:
+    """Definition 3, iteratively: a chain of ten thousand steps must not recurse."""
+    if run.loss is None:
+        return set()
+    raw = run.recorder.values[run.loss.value]
+    start = edges.keys[raw.id]
+    if start is None:
+        return set()
+    seen: set[Key | None] = {start}
+    functions = {id(raw.fn)}
+    stack = [raw.fn] if raw.fn is not None else []
+    keep: list[Any] = []
+    while stack:
+        for key, inner in _next_keys(stack.pop(), keep):
+            seen.add(key)
+            if inner is not None and id(inner) not in functions:
+                functions.add(id(inner))
+                stack.append(inner)
+    run.recorder._keep.append(keep)
+    return seen
+
+
+def _nodes(run: Run, edges: _Edges) -> tuple[NodeFact, ...]:
+    raws = run.recorder.values
+    nodes = []
+    keep: list[Any] = []
+    for step in run.recorder.steps:
+        nodes.append(
+            NodeFact(
+                name=step.node.name,
+                kind=step.kind,  # type: ignore[arg-type]
+                target=step.target,
+                site=site_of(step.spots[0]) if step.spots else None,
+                stack=sites_of(step.spots),
+                module=step.module,
+                phase=step.phase,
+                grad_enabled=step.grad,
+                inference=step.inference,
+                reads=tuple(dict.fromkeys(step.reads)),
+                makes=tuple(step.makes),
+                flows=tuple(_flows(step, raws, edges, keep)),
+                writes=tuple(step.writes),
+                constants=step.constants,
+            )
+        )
+    run.recorder._keep.append(keep)
+    return tuple(nodes)
+
+
+def _flows(step: Step, raws: list[RawValue], edges: _Edges, keep: list[Any]) -> Iterable[Flow]:
+    """Definition 2 for every pair of a step."""
+    reads = list(dict.fromkeys(step.reads))
+    by_key: dict[Key, list[int]] = {}
+    for read in reads:
+        key = edges.keys[read]
+        if key is not None:
+            by_key.setdefault(key, []).append(read)
+    first = min(step.makes, default=0)
+    for make in step.makes:
+        reached = _walk(raws[make], make, first, by_key, edges, keep) if raws[make].requires_grad else set()
+        for read in reads:
+            if read != make:
+                yield Flow(read, make, read in reached)
+        for extra in reached - set(reads):
+            if extra != make:
+                yield Flow(extra, make, True)
+        for weak in step.weak:
+            yield Flow(weak, make, False, weak=True)
+
+
+def _walk(raw: RawValue, make: int, first: int, by_key: dict[Key, list[int]], edges: _Edges, keep: list[Any]) -> set[int]:
+    """The values whose edges lie behind `raw`'s, no further than one earlier step back."""
+    own = edges.keys[make]
+    reached: set[int] = set()
+    if own in by_key:
+        reached.update(by_key[own])
+        return reached
+    if raw.fn is None:
+        return reached
+    stack, seen = [raw.fn], {id(raw.fn)}
+    while stack:
+        for key, inner in _next_keys(stack.pop(), keep):
+            if key in by_key:
+                reached.update(by_key[key])
+                continue
+            owner = edges.owners.get(key)
+            if owner is not None and owner < first:
+                reached.add(owner)  # reached without being an argument: a second derivative, a closure
+                continue
+            if inner is None or id(inner) in seen:
+                continue
+            made = edges.functions.get(id(inner))
+            if made is not None and made < first:
+                continue
+            seen.add(id(inner))
+            stack.append(inner)
+    return reached
+
+
+def _value(raw: RawValue, edges: _Edges, run: Run) -> Value:
+    key = edges.keys[raw.id]
+    return Value(
+        raw.id,
+        raw.node,
+        raw.shape,
+        raw.dtype,
+        raw.device,
+        raw.storage,
+        raw.requires_grad,
+        raw.is_leaf,
+        edges.numbers[key] if key is not None else None,
+        raw.fn.name() if raw.fn is not None else "",
+        _delivered(raw, run),
+    )
+
+
+def _delivered(raw: RawValue, run: Run) -> Any:
+    if not run.delivered:
+        return ""
+    if raw.fn is not None:
+        return run.delivered.get((id(raw.fn), raw.nr), "none")
+    if raw.leaf is None:
+        return ""
+    grad = raw.leaf.grad
+    if grad is None:
+        return "none"
+    if run.recorder.standins.fake is not None or grad.layout is not torch.strided:
+        return "some"
+    return "some" if bool((grad != 0).any()) else "zero"
+
+
+def _call(raw: Any) -> Call:
+    return Call(raw.path, raw.type, site_of(raw.spots[0]) if raw.spots else None, sites_of(raw.spots), raw.values, raw.depth)
+
+
+def _parameters(run: Run) -> Iterable[ParameterFact]:
+    root, recorder = run.program.root, run.recorder
+    names: dict[int, list[str]] = {}
+    tensors: dict[int, torch.Tensor] = {}
+    for name, parameter in root.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+        tensors[id(parameter)] = parameter
+    read = _attribute_values(run)
+    modules = dict(root.named_modules())
+    for key, aliases in names.items():
+        parameter = tensors[key]  # type: ignore[assignment]  # a parameter seen as a tensor
+        owners = [modules.get(alias.rpartition(".")[0]) for alias in aliases]
+        owner = owners[0]
+        yield ParameterFact(
+            name=aliases[0],
+            names=tuple(aliases),
+            shape=tuple(parameter.shape),
+            requires_grad=parameter.requires_grad,
+            module=aliases[0].rpartition(".")[0],
+            module_type=type(owner).__name__,
+            module_called=any(id(o) in recorder.called for o in owners),
+            values=tuple(read.get(key, ())),
+            gradient=run.gradients.get(aliases[0], "unknown"),  # type: ignore[arg-type]
+        )
+
+
+def _attribute_values(run: Run) -> dict[int, list[int]]:
+    """Per original tensor, the values that stood for it as it entered the graph."""
+    recorder = run.recorder
+    by_name: dict[str, list[int]] = {}
+    for step in recorder.steps:
+        if step.kind in ("attribute", "input"):
+            by_name.setdefault(step.target, []).extend(step.makes)
+    found: dict[int, list[int]] = {}
+    for key, name in recorder.names.items():
+        if name in by_name:
+            found[key] = by_name[name]
+    return found
+
+
+def _externals(run: Run) -> Iterable[External]:
+    recorder = run.recorder
+    for tensor, value in recorder.externals.values():
+        owner, attribute, path = _origin(run, tensor)
+        yield External(
+            value=value,
+            path=path,
+            is_parameter=isinstance(tensor, torch.nn.Parameter),
+            requires_grad=tensor.requires_grad,
+            is_leaf=tensor.is_leaf,
+            floating=tensor.is_floating_point(),
+            owner=owner,
+            attribute=attribute,
+            constant=_is_constant(tensor),
+        )
+
+
+def _is_constant(tensor: torch.Tensor) -> bool:
+    if tensor.device.type == "meta" or tensor.layout is not torch.strided or tensor.numel() == 0:
+        return True
+    with torch.no_grad():
+        return bool((tensor == tensor.flatten()[0]).all())
+
+
+def _origin(run: Run, tensor: torch.Tensor) -> tuple[str | None, str, str]:
+    """The registered module a tensor was reached from, that module's attribute, and the path from there."""
+    recorder = run.recorder
+    parents = recorder.reach.parents
+    steps: list[str] = []
+    item: Any = tensor
+    for _ in range(32):
+        holder, key = parents.get(id(item), (None, ""))
+        if holder is None:
+            return None, "", ".".join(reversed(steps))
+        if key and key not in ("_parameters", "_buffers", "_modules"):
+            steps.append(key)
+        path = recorder.paths.get(id(holder))
+        if path is not None:
+            trail = list(reversed(steps))
+            return path, trail[0].partition("[")[0] if trail else "", ".".join(trail)
+        item = holder
+    return None, "", ""
+
+
+def _saved(run: Run) -> Iterable[Saved]:
+    """Tensors that backward will find overwritten: saved at one version, found at another."""
+    recorder = run.recorder
+    writers = _writers(run)
+    for save in run.saves:
+        saver, version, found = save.saver, save.version, save.tensor._version
+        counted = found != version
+        if saver is None or not (counted or save.changed):
+            continue
+        storage = recorder.storage_number(save.tensor)
+        later = [
+            s for i, s in writers.get(storage, []) if i >= save.index or (i == save.index - 1 and s is not saver) or s.kind in _HANDED_OUT
+        ]
+        if later:
+            yield Saved(saver.node.name, later[0].node.name, tuple(save.tensor.shape), version, found, counted)
+    yield from _replaced_data(run)
+
+
+_HANDED_OUT = ("escape", "entry")  # NumPy got the memory here; when it wrote there, no step says
+
+
+def _writers(run: Run) -> dict[int, list[tuple[int, Step]]]:
+    """The steps that write each storage, in running order, with their number; `t.set_(other)` counts as a write of the old storage."""
+    writers: dict[int, list[tuple[int, Step]]] = {}
+    raws = run.recorder.values
+    for index, step in enumerate(run.recorder.steps):
+        old = [raws[v].storage for v in step.reads[:1]] if step.writes and step.target != "Tensor.__set__" else []
+        unseen = _fused(run, step)
+        for storage in dict.fromkeys((*step.writes, *old, *unseen)):
+            writers.setdefault(storage, []).append((index, step))
+    return writers
+
+
+def _fused(run: Run, step: Step) -> Iterable[int]:
+    """The storages of a fused optimizer's parameters: it writes them and bumps no version."""
+    if "._fused_" not in step.target:
+        return ()
+    return [run.recorder.values[v].storage for v in step.reads if run.recorder.values[v].requires_grad]
+
+
+def _replaced_data(run: Run) -> Iterable[Saved]:
+    """`t.data = new` after a step saved `t` itself: backward finds the new data, at the old version.
+
+    Saved as a view (`weight.t()`) or as the step's own result, the old data is kept and nothing is wrong.
+    """
+    raws, steps = run.recorder.values, run.recorder.steps
+    for index, step in enumerate(steps):
+        old = raws[step.reads[0]] if step.target == "Tensor.__set__" and step.reads else None
+        if old is None or all(raws[v].storage == old.storage for v in step.makes):
+            continue
+        for save in run.saves:
+            same = save.saver is not None and save.index <= index and old.id in save.saver.reads
+            if not same or tuple(save.tensor.shape) != old.shape or run.recorder.storage_number(save.tensor) != old.storage:
+                continue
+            if not save.tensor.is_contiguous() and save.tensor.dim() > 1:
+                continue
+            assert save.saver is not None
+            yield Saved(save.saver.node.name, step.node.name, old.shape, save.version, save.version, False)

@@ -1,0 +1,261 @@
+"""The ledger: values, autograd's edges and notes of a running program, in the order in which things happen.
+
+Every tensor the program names gets a value; an in-place write makes a new value of every living tensor over that storage. The flows of a
+call are asked of autograd as soon as it has run (definition 2 of `fxgrad.trace.facts`), so that no graph needs to be kept. A tensor that no noted
+call made is *adopted* at its first use: autograd says what lies behind it. Not handled: writes that bump no version counter and go through
+no noted call (NumPy, C++ extensions).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from types import CodeType
+from typing import Any
+
+import torch
+from torch import nn
+
+from fxgrad.records import Flow, Value
+from fxgrad.source.sites import Spot, user_spots
+from fxgrad.torch_api.tree import tensors_in
+from fxgrad.trace.edges import Edges, Key, number_of
+from fxgrad.trace.notes import Note
+from fxgrad.trace.observations import version_of
+from fxgrad.trace.slots import Slot, Tensors
+
+LIMIT = 300_000  # notes; one step of a 70-billion-parameter model makes ten thousand
+PAIRS = 4096  # flows of one call that are written out; a `_foreach_` call of more is paired by position
+
+
+class Ledger:
+    """Notes so far. `boundary`: the code whose frame ends a stack; None for the whole stack. `stack`: the modules that run now."""
+
+    def __init__(self, boundary: CodeType | None) -> None:
+        self.boundary = boundary
+        self.tensors = Tensors()
+        self.edges = Edges(self._leaf_key)
+        self.values: list[Value | None] = []
+        self.keys: list[Key | None] = []
+        self.notes: list[Note] = []
+        self.count = 0
+        self.full = False
+        self.stack: list[nn.Module] = []
+        self.losses: set[int] = set()  # values that a backward started from: what they come from is kept
+        self.hidden: dict[int, list[int]] = {}  # by storage, the notes that wrote it past the version counter of another tensor over it
+        self._prune_at = LIMIT // 4
+
+    # ------------------------------------------------------------------ values
+
+    def read(self, tensor: torch.Tensor) -> tuple[torch.Tensor, Slot, int]:
+        """A tensor the program names, its slot and its value now."""
+        slot = self.tensors.get(tensor)
+        if slot is None:
+            slot = self._adopt(tensor)
+        elif version_of(tensor) != slot.version or (slot.edge is None) is tensor.requires_grad:
+            self._renew(tensor, slot)
+        return tensor, slot, slot.value
+
+    def _adopt(self, tensor: torch.Tensor) -> Slot:
+        alias = self.tensors.last_value(tensor)
+        numbers: list[int] = []
+        slot = self.tensors.add(tensor)
+        if tensor.requires_grad and grad_fn(tensor) is not None:
+            note = self.note("op", "torch.unseen")
+        elif alias >= 0 and self.values[alias] is not None:
+            note = self.note("leaf", "alias")
+            note.reads = [alias]
+        elif numbers := self._just_read(tensor):
+            note = self.note("entry", "constructor")
+        else:
+            note = self.note("attribute", "tensor")
+            note.spots, note.module = (), None
+        self.made(note, tensor, slot)
+        self.connect(note)
+        if note.kind == "entry":
+            note.flows = [Flow(number, slot.value, False, weak=True) for number in numbers]
+        if note.target == "torch.unseen" and not note.flows:  # nothing known lies behind it: it is older than the watch
+            note.kind, note.spots = "attribute", ()
+        return slot
+
+    def _just_read(self, tensor: torch.Tensor) -> list[int]:
+        """The numbers that the old constructors (`torch.Tensor([t, u])`) have just read, if they made this tensor."""
+        found: list[int] = []
+        if tensor.is_floating_point() and not tensor.requires_grad and tensor.device.type == "cpu":
+            code = self.spots()[:1]
+            for note in reversed(self.notes):
+                if note.kind != "escape" or not code or not note.spots or note.spots[0][0] is not code[0][0]:
+                    break
+                found.extend(note.makes)
+        return found
+
+    def _renew(self, tensor: torch.Tensor, slot: Slot) -> None:
+        """The tensor changed where nobody looked: an `autograd.Function` gave it a history, an optimizer wrote it."""
+        note = self.note("op", "torch.unseen")
+        note.reads = [slot.value]
+        if version_of(tensor) != slot.version:
+            note.writes = [slot.storage]
+        self.tensors.refresh(slot, tensor)
+        self.made(note, tensor, slot)
+        self.connect(note)
+
+    def _leaf_key(self, tensor: torch.Tensor) -> Key:
+        slot = self.tensors.get(tensor) or self._adopt(tensor)
+        return -slot.leaf, 0
+
+    def made(self, note: Note, tensor: torch.Tensor, slot: Slot | None = None) -> None:
+        """`tensor` is now what `note` makes."""
+        if slot is None:
+            slot = self.tensors.get(tensor)
+            if slot is None:
+                slot = self.tensors.add(tensor)
+            else:
+                self.tensors.refresh(slot, tensor)
+        key, function = self._edge(tensor, slot)
+        number = len(self.values)
+        self.values.append(
+            Value(
+                number,
+                f"n{note.number}",
+                tuple(tensor.shape),
+                tensor.dtype,
+                tensor.device.type,
+                slot.storage,
+                tensor.requires_grad,
+                function is None,
+                key[0] if key is not None else None,
+                function.name() if function is not None else "",
+            )
+        )
+        self.keys.append(key)
+        if key is not None:
+            self.edges.values.setdefault(key, []).append(number)
+        slot.value, slot.edge = number, key
+        note.makes.append(number)
+        note.functions.append(function)
+
+    def number(self, note: Note) -> int:
+        """A value for a Python number that `note` read off data."""
+        value = len(self.values)
+        self.values.append(Value(value, f"n{note.number}", (), torch.float64, "python", -1, False, True, None))
+        self.keys.append(None)
+        note.makes.append(value)
+        note.functions.append(None)
+        return value
+
+    def _edge(self, tensor: torch.Tensor, slot: Slot) -> tuple[Key | None, Any]:
+        if not tensor.requires_grad:
+            return None, None
+        function = grad_fn(tensor)
+        return ((-slot.leaf, 0), None) if function is None else ((number_of(function), tensor.output_nr), function)
+
+    # ------------------------------------------------------------------ notes
+
+    def spots(self) -> tuple[Spot, ...]:
+        """The user's frames at this moment."""
+        return user_spots(sys._getframe(1), self.boundary)
+
+    def note(self, kind: str, target: str) -> Note:
+        """A note of what runs now; it counts once it is connected or kept."""
+        module = self.stack[-1] if self.stack else None
+        self.count += 1
+        return Note(self.count, kind, target, self.spots(), module, torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+
+    def result(self, note: Note, out: Any, reads: Iterable[tuple[torch.Tensor, Slot, int]]) -> bool:
+        """Bind what a call returned and wrote; False if it did neither, and the note is nothing."""
+        changed = [(tensor, slot) for tensor, slot, _ in reads if version_of(tensor) != slot.version]
+        for tensor in tensors_in(out):
+            slot = self.tensors.get(tensor)
+            if slot is None or slot.version != version_of(tensor) or self._edge(tensor, slot)[0] != slot.edge:
+                self.made(note, tensor, slot)
+        for tensor, slot in changed:
+            self.written(note, tensor, slot)
+        if not note.makes:
+            return False
+        self.connect(note)
+        return True
+
+    def written(self, note: Note, tensor: torch.Tensor, slot: Slot) -> None:
+        """After an in-place write every living tensor over the storage is a new value."""
+        if slot.storage not in note.writes:
+            note.writes.append(slot.storage)
+        for other in self.tensors.sharing(tensor):
+            sibling = other()
+            if sibling is None:
+                continue
+            if other.value in note.makes:
+                other.version = version_of(sibling)
+                continue
+            if version_of(sibling) == other.version:
+                self.hidden.setdefault(slot.storage, []).append(note.number)
+            note.reads.append(other.value)
+            self.tensors.refresh(other, sibling)
+            self.made(note, sibling, other)
+
+    def connect(self, note: Note) -> None:
+        """Find the flows of a note and keep it."""
+        note.reads = reads = list(dict.fromkeys(note.reads))
+        by_key: dict[Key, list[int]] = {}
+        for read in reads:
+            key = self.keys[read]
+            if key is not None:
+                by_key.setdefault(key, []).append(read)
+        own, count = {self.keys[make] for make in note.makes}, len(note.makes)
+        every = len(reads) * count <= PAIRS
+        for position, (make, function) in enumerate(zip(note.makes, note.functions, strict=True)):
+            key = self.keys[make]
+            if key in by_key:
+                reached = set(by_key[key])
+            else:
+                reached = self.edges.behind(function, by_key, own, note.number) if function is not None else set()
+            near = reads if every else reads[position::count]
+            note.flows.extend(Flow(read, make, read in reached) for read in near if read != make)
+            note.flows.extend(Flow(read, make, True) for read in reached.difference(near) if read != make)
+        note.functions = []
+        self.keep(note)
+
+    def keep(self, note: Note) -> None:
+        """Enter a note, unless there are too many already: gradients are still watched then."""
+        if self.full:
+            return
+        self.notes.append(note)
+        if len(self.notes) >= self._prune_at:
+            self.prune()
+
+    # ------------------------------------------------------------------ bounds
+
+    def prune(self) -> None:
+        """Drop the notes that nothing alive was computed from: an evaluation, a data set being prepared, a buffer being filled."""
+        needed = {slot.value for slot in self.tensors.living()} | self.losses
+        kept: list[Note] = []
+        for note in reversed(self.notes):
+            if note.makes and needed.isdisjoint(note.makes):
+                continue
+            kept.append(note)
+            # A running mean is made of every batch there was: of what is only written into a buffer, the batch is forgotten.
+            tracked = not note.writes or any(self.keys[v] is not None for v in note.makes)
+            needed.update(note.reads if tracked else note.reads[:1])
+        self.notes = kept[::-1]
+        self._forget({value for note in self.notes for value in (*note.makes, *note.reads)})
+        self.full = len(self.notes) > LIMIT
+        self._prune_at = max(LIMIT // 4, 2 * len(self.notes))
+
+    def _forget(self, alive: set[int]) -> None:
+        for number, value in enumerate(self.values):
+            if value is None or number in alive:
+                continue
+            self.values[number] = None
+            key = self.keys[number]
+            carried = self.edges.values.get(key) if key is not None else None
+            if key is not None and carried is not None and number in carried:
+                carried.remove(number)
+                if not carried:
+                    del self.edges.values[key]
+
+
+def grad_fn(tensor: torch.Tensor) -> Any:
+    """The tensor's autograd node; None for a leaf, and for a view whose base was rewritten in a way autograd refuses."""
+    try:
+        return tensor.grad_fn
+    except RuntimeError:
+        return None

@@ -1,0 +1,90 @@
+"""Raw notes of a program that is being watched: what each call read, made and wrote, which backwards ran, which optimizers stepped.
+
+Filled while the user's own program runs on the user's own tensors, so nothing here holds a tensor: values are numbers, autograd's edges are
+numbers, and modules get their names when the report is made. `fxgrad.trace.watched_facts` turns notes into records.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import nn
+
+from fxgrad.records import Flow
+from fxgrad.source.sites import Spot
+
+State = Literal["none", "zero", "some"]
+RANK = {"none": 0, "zero": 1, "some": 2}
+
+
+@dataclass(slots=True, eq=False)
+class Note:
+    """One call. `module` is the innermost module it ran in; `writes` are storage numbers; `reads` and `makes` are value numbers.
+
+    `functions`: the autograd node of each made value, only until its flows are known.
+    """
+
+    number: int
+    kind: str
+    target: str
+    spots: tuple[Spot, ...]
+    module: nn.Module | None
+    grad: bool
+    inference: bool
+    reads: list[int] = field(default_factory=list)
+    makes: list[int] = field(default_factory=list)
+    functions: list[Any] = field(default_factory=list)
+    writes: list[int] = field(default_factory=list)
+    flows: list[Flow] = field(default_factory=list)
+    constants: tuple[Any, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Called:
+    """One finished call of a module; `depth` counts from 1, the outermost."""
+
+    module: nn.Module
+    spots: tuple[Spot, ...]
+    values: tuple[int, ...]
+    depth: int
+
+
+@dataclass(slots=True, eq=False)
+class Decided:
+    """A branch on data inside a module."""
+
+    spots: tuple[Spot, ...]
+    note: int
+    outcome: bool
+
+
+@dataclass(slots=True, eq=False)
+class Backward:
+    """One backward: the values it started from, and every value whose edge lies behind them.
+
+    `started`: the autograd nodes it began at, kept only where it raised. `partial`: `autograd.grad`, which leaves no `.grad`.
+    """
+
+    note: int
+    spots: tuple[Spot, ...]
+    losses: tuple[int, ...]
+    live: frozenset[int] = frozenset()
+    started: tuple[Any, ...] = ()
+    failed: bool = False
+    partial: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Taken:
+    """One optimizer step. `states`: what the gradients of its trainable parameters were as it began, `leaves` their edges.
+
+    `cleared`: where gradients were dropped or zeroed after the last backward, () if they were not; `had`: a backward had left some.
+    """
+
+    note: int
+    spots: tuple[Spot, ...]
+    states: frozenset[str]
+    leaves: frozenset[int]
+    cleared: tuple[Spot, ...]
+    had: bool

@@ -1,0 +1,261 @@
+"""Raw observations of one run: which tensor object stands for which node, what each step read, made and wrote, and autograd's edges.
+
+`Observations` is filled by the recorder while the program runs, cheaply enough to be taken always; `fxgrad.trace.facts` turns it into records.
+It holds on to every tensor it has seen: an id names a tensor only while the tensor lives. Nothing here decides what a call means.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.fx
+
+from fxgrad.records import Phase
+from fxgrad.source.sites import Spot
+
+
+class NeedsValue(BaseException):
+    """The program asks for a number that a fake tensor does not have. A BaseException: user code must not catch it."""
+
+    def __init__(self, what: str, spots: tuple[Spot, ...]) -> None:
+        self.what = what
+        self.spots = spots
+        super().__init__(what)
+
+
+@dataclass(slots=True, eq=False)
+class RawValue:
+    """One tensor at one moment; `fn` and `nr` are its autograd edge, `leaf` the tensor itself where it is a leaf that requires grad."""
+
+    id: int
+    node: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: str
+    storage: int
+    requires_grad: bool
+    is_leaf: bool
+    fn: Any
+    nr: int
+    leaf: torch.Tensor | None
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """What is known of one tensor object: the node and the value it stands for now."""
+
+    tensor: torch.Tensor
+    node: torch.fx.Node
+    value: int
+    storage: int
+    version: int
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """The raw observation of one node."""
+
+    node: torch.fx.Node
+    kind: str
+    target: str
+    spots: tuple[Spot, ...]
+    module: str
+    phase: Phase
+    grad: bool
+    inference: bool
+    reads: list[int] = field(default_factory=list)
+    makes: list[int] = field(default_factory=list)
+    writes: list[int] = field(default_factory=list)
+    weak: list[int] = field(default_factory=list)
+    constants: tuple[Any, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class RawCall:
+    """One call of a module."""
+
+    path: str
+    type: str
+    spots: tuple[Spot, ...]
+    values: tuple[int, ...]
+    depth: int
+
+
+@dataclass(slots=True, eq=False)
+class RawDecision:
+    """One branch on data."""
+
+    spots: tuple[Spot, ...]
+    node: str
+    outcome: bool
+    known: bool
+    reads: tuple[int, ...]
+
+
+@dataclass(slots=True, eq=False)
+class RawSave:
+    """A tensor saved for backward, by the step that ran then and before step `index`. `copy`: its elements then, where it has any."""
+
+    saver: Step | None
+    tensor: torch.Tensor
+    version: int
+    index: int
+    copy: torch.Tensor | None
+
+    @property
+    def changed(self) -> bool:
+        """Whether its elements are others now; True where that cannot be seen."""
+        return self.copy is None or not same_elements(self.copy, self.tensor)
+
+
+@dataclass(slots=True, eq=False)
+class Shared:
+    """Memory that NumPy was given, or gave, at a step: who writes there, no step sees."""
+
+    step: Step
+    tensor: torch.Tensor
+    copy: torch.Tensor
+
+
+class Observations:
+    """Values, steps and slots of one run. `slots` is keyed by the id of a tensor object, the user's own or its stand-in."""
+
+    def __init__(self) -> None:
+        self.values: list[RawValue] = []
+        self.steps: list[Step] = []
+        self.slots: dict[int, Slot] = {}
+        self._siblings: dict[int, list[Slot]] = {}  # by storage: the slots whose tensors share it
+        self._numbers: dict[int, int] = {}
+        self._devices: dict[torch.device, str] = {}
+
+    def storage_number(self, tensor: torch.Tensor) -> int:
+        """A small number for the tensor's storage; a tensor without one (sparse) gets a number of its own."""
+        try:
+            key: int = tensor.untyped_storage()._cdata
+        except (NotImplementedError, RuntimeError):
+            key = -id(tensor)
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self._numbers)
+        return number
+
+    def new_value(self, tensor: torch.Tensor, node: str, storage: int) -> int:
+        """Observe a tensor as it is now."""
+        requires_grad = tensor.requires_grad
+        fn: Any = None
+        nr = 0
+        leaf: torch.Tensor | None = None
+        if requires_grad:
+            try:
+                fn = tensor.grad_fn
+                nr = tensor.output_nr if fn is not None else 0
+            except RuntimeError:  # a view whose base was rewritten in a way autograd refuses: the edge is gone
+                fn = None
+            if fn is None:
+                leaf = tensor
+        number = len(self.values)
+        device = self._device_name(tensor.device)
+        shape = tuple(tensor.shape)
+        self.values.append(RawValue(number, node, shape, tensor.dtype, device, storage, requires_grad, fn is None, fn, nr, leaf))
+        return number
+
+    def _device_name(self, device: torch.device) -> str:
+        name = self._devices.get(device)
+        if name is None:
+            name = self._devices[device] = str(device)
+        return name
+
+    def pseudo_value(self, node: str) -> int:
+        """A Value for a Python number read off data, so that provenance can be followed through it."""
+        number = len(self.values)
+        self.values.append(RawValue(number, node, (), torch.float64, "python", -1, False, True, None, 0, None))
+        return number
+
+    def bind(self, tensor: torch.Tensor, node: torch.fx.Node, step_name: str) -> Slot:
+        """`tensor` is now what `node` computes."""
+        storage = self.storage_number(tensor)
+        value = self.new_value(tensor, step_name, storage)
+        slot = self.slots.get(id(tensor))
+        if slot is None:
+            slot = self.slots[id(tensor)] = Slot(tensor, node, value, storage, version_of(tensor))
+            self._siblings.setdefault(storage, []).append(slot)
+            return slot
+        slot.node, slot.value, slot.version = node, value, version_of(tensor)
+        self._moved(slot, storage)
+        return slot
+
+    def _moved(self, slot: Slot, storage: int) -> None:
+        if slot.storage != storage:
+            slot.storage = storage
+            self._siblings.setdefault(storage, []).append(slot)
+
+    def sharing(self, storage: int) -> Slot | None:
+        """The latest slot over a storage; None if no step has seen it."""
+        siblings = self._siblings.get(storage)
+        return siblings[-1] if siblings else None
+
+    def drop(self, step: Step) -> None:
+        """Forget a step that turned out to be only a question."""
+        if self.steps[-1] is step:
+            self.steps.pop()
+        else:
+            self.steps.remove(step)
+
+    def note_writes(self, step: Step, written: Sequence[Slot]) -> None:
+        """After an in-place write every tensor of the storage is a new value: the written ones, and every view and base of them."""
+        seen: set[int] = set()
+        for slot in written:
+            storage = self.storage_number(slot.tensor)
+            step.writes.append(storage)
+            for sibling in (slot, *self._living(storage)):
+                if id(sibling) in seen:
+                    continue
+                seen.add(id(sibling))
+                current = self.storage_number(sibling.tensor)
+                if current != storage and sibling is not slot:
+                    continue
+                self._rewritten(step, sibling, current)
+
+    def _rewritten(self, step: Step, slot: Slot, storage: int) -> None:
+        slot.version = version_of(slot.tensor)
+        if slot.value in step.makes:
+            return
+        step.reads.append(slot.value)
+        slot.value = self.new_value(slot.tensor, step.node.name, storage)
+        self._moved(slot, storage)
+        step.makes.append(slot.value)
+
+    def _living(self, storage: int) -> list[Slot]:
+        """The slots of a storage whose tensors the program can still reach: a loop of writes through views must not be quadratic."""
+        siblings = self._siblings.get(storage)
+        if siblings is None:
+            return []
+        # Two references: the slot's and the argument's. A tensor nobody else holds cannot be named by the program again.
+        living = [slot for slot in siblings if sys.getrefcount(slot.tensor) > 2]
+        self._siblings[storage] = living or siblings[-1:]
+        return living
+
+
+def same_elements(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Equal shape and elements, NaN equal to NaN."""
+    with torch.no_grad():
+        return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
+
+
+def copied(tensor: torch.Tensor, fake: bool) -> torch.Tensor | None:
+    """The elements as they are now; None of a fake tensor or one that is not dense."""
+    if fake or tensor.layout is not torch.strided or tensor.device.type == "meta" or tensor.is_quantized:
+        return None
+    return tensor.detach().clone()
+
+
+def version_of(tensor: torch.Tensor) -> int:
+    """The version counter; -1 for an inference tensor, which counts none."""
+    try:
+        return tensor._version
+    except RuntimeError:
+        return -1

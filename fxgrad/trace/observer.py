@@ -1,0 +1,286 @@
+"""The observer: a `TorchFunctionMode` that looks on while the user's own program runs on its own tensors.
+
+Every torch call arrives here, runs unchanged, and leaves a note in the ledger. No tensor is replaced, kept alive or restored:
+`fxgrad.trace.recorder` runs a model on stand-ins to get a graph, this one watches a whole training script for the facts alone. An error of the
+observer's own ends the watching and never the program.
+
+Note [What is not noted]: calls inside a torch call, inside an `autograd.Function`, a reentrant checkpoint or a functorch transform (each
+is one note), during backward, in other threads and processes, and an optimizer's own arithmetic (one note a step).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator
+from types import CodeType
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from fxgrad.records import Flow, Saved
+from fxgrad.source.sites import Spot
+from fxgrad.torch_api.calls import DECISIONS, ESCAPES, QUERIES, SIZES, target_name
+from fxgrad.torch_api.tree import tensors_in
+from fxgrad.trace import backwards
+from fxgrad.trace.edges import Key
+from fxgrad.trace.ledger import Ledger
+from fxgrad.trace.notes import Backward, Decided, Note, Taken
+from fxgrad.trace.slots import Slot
+
+Read = tuple[torch.Tensor, Slot, int]
+Gradient = tuple[torch.Tensor, torch.Tensor | None]
+Handler = Callable[[Any, str, Any, Any], Any]
+
+RECENT = 32  # numbers that left torch lately: what data from Python may be made of
+DECISION_LIMIT = 200
+
+_PASSED = (
+    QUERIES
+    | SIZES
+    | frozenset(
+        [
+            "__deepcopy__",
+            "__reversed__",
+            "__setstate__",
+            "_make_subclass",
+            "_set_grad_enabled",
+            "get_rng_state",
+            "is_grad_enabled",
+            "manual_seed",
+            "pin_memory",
+            "record_stream",
+            "register_hook",
+            "register_post_accumulate_grad_hook",
+            "retain_grad",
+            "seed",
+            "set_default_dtype",
+            "set_rng_state",
+            "share_memory_",
+        ]
+    )
+)
+_GETTERS = frozenset(("data", "T", "mT", "H", "mH", "real", "imag"))
+_ZEROING = frozenset(("zero_", "_foreach_zero_"))
+_FROM_PYTHON = frozenset(("tensor", "as_tensor", "asarray", "scalar_tensor", "new_tensor", "full"))
+
+
+class Observer(TorchFunctionMode):
+    """Notes what the program does from now on. `before_backward` and `on_backward` are called around every backward, the latter
+    with the leaves it reached and their gradients."""
+
+    def __init__(
+        self, boundary: CodeType | None, before_backward: Callable[[], None], on_backward: Callable[[Backward, list[Gradient]], None]
+    ) -> None:
+        super().__init__()
+        self.ledger = Ledger(boundary)
+        self.active = True
+        self.quiet = 0  # depth of what is not looked into
+        self.stepping = False  # an optimizer computes
+        self.trouble: Exception | None = None
+        self.decisions: list[Decided] = []
+        self.backwards: list[Backward] = []
+        self.taken: list[Taken] = []
+        self.dropped: set[tuple[int, int]] = set()  # (note, value): a custom Function gave no gradient for a value it had read
+        self.cleared: tuple[Spot, ...] = ()  # where gradients were dropped or zeroed after the last backward
+        self.hidden: list[dict[int, None]] = []  # what the regions that run now have read without being given it
+        self.closely = False  # note what every autograd node is given
+        self.delivered: dict[Key, str] = {}
+        self.saved: list[Saved] = []  # tensors saved for a backward that were then overwritten unseen
+        self.nested: list[list[torch.Tensor]] = []  # by backward that runs now: leaves that backwards inside it reach
+        self.on_raise: Callable[[BaseException], None] = lambda error: None
+        self.before_backward = before_backward
+        self.on_backward = on_backward
+        self._numbers: dict[int, tuple[float, int]] = {}
+        self._arrays: dict[int, tuple[weakref.ref[Any], int]] = {}
+        self._escapes: list[int] = []
+        self._handlers: dict[Any, tuple[Handler | None, str]] = {}
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Noting: nothing of it is seen by torch's function modes, and an error of it stops the watch, not the program."""
+        try:
+            with torch._C.DisableTorchFunction():
+                yield
+        except Exception as error:
+            self.trouble = error
+            self.active = False
+
+    # ------------------------------------------------------------------ calls
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not self.active:
+            return func(*args, **kwargs)
+        if self.quiet:
+            if self.hidden:
+                self._note_hidden(args, kwargs)
+            return func(*args, **kwargs)
+        try:
+            handler, name = self._handlers[func]
+        except (KeyError, TypeError):
+            handler, name = self._classify(func)
+        if handler is None or torch._C._are_functorch_transforms_active():
+            return func(*args, **kwargs)
+        return handler(func, name, args, kwargs)
+
+    def _classify(self, func: Any) -> tuple[Handler | None, str]:
+        name: str = getattr(func, "__name__", "") or str(func)
+        handler: Handler | None = self._operation
+        if name in ("__get__", "__set__"):
+            attribute = getattr(getattr(func, "__self__", None), "__name__", "")
+            setters: dict[str, Handler] = {"data": self._set_data, "grad": self._set_grad}
+            handler = setters.get(attribute) if name == "__set__" else self._get if attribute in _GETTERS else None
+        elif name in _PASSED:
+            handler = None
+        elif name in DECISIONS:
+            handler = self._decision
+        elif name in ESCAPES:
+            handler = self._escape
+        elif func is torch.autograd.grad:
+            handler = self._grad
+        with contextlib.suppress(TypeError):  # an unhashable callable is classified every time
+            self._handlers[func] = (handler, name)
+        return handler, name
+
+    def _operation(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        if self.stepping and not torch.is_grad_enabled():
+            return func(*args, **kwargs)
+        reads = self.before(args, kwargs)
+        self.quiet += 1
+        try:
+            out = func(*args, **kwargs)
+        finally:
+            self.quiet -= 1
+        if name in _ZEROING and self.backwards:
+            self.cleared = self.ledger.spots()
+        note = self.after("op", target_name(func, name), reads, out, self._known_numbers(args))
+        if note is not None:
+            note.constants = tuple(a for a in args if isinstance(a, int | float) and not isinstance(a, bool))
+            if name in _FROM_PYTHON and not note.reads:
+                self.from_python(note)
+        return out
+
+    def before(self, *items: Any) -> list[Read]:
+        """What a call is about to read."""
+        found: list[Read] = []
+        with self.guarded():
+            found = [self.ledger.read(tensor) for tensor in tensors_in(items)]
+        return found
+
+    def after(self, kind: str, target: str, reads: list[Read], out: Any, numbers: tuple[int, ...] = ()) -> Note | None:
+        """The note of a call that has run; None if it neither made nor wrote anything."""
+        if not self.active:
+            return None
+        with self.guarded():
+            note = self.ledger.note(kind, target)
+            note.reads = [*(value for _, _, value in reads), *numbers]
+            if self.ledger.result(note, out, reads):
+                return note
+        return None
+
+    def from_python(self, note: Note) -> None:
+        """Data came in from Python: the numbers that left torch lately may be in it."""
+        note.flows.extend(Flow(value, make, False, weak=True) for make in note.makes for value in self._escapes)
+
+    def forget_numbers(self) -> None:
+        """A step has ended: what left torch in it is not what the next one is made of."""
+        self._numbers.clear()
+        self._arrays.clear()
+        self._escapes.clear()
+
+    def value_of_number(self, number: object) -> int | None:
+        """The value of a float that was read off a tensor; None for any other object."""
+        known = self._numbers.get(id(number))
+        return known[1] if known is not None and known[0] is number else None
+
+    def last_number(self) -> int | None:
+        """The value of the number that left torch last."""
+        return self._escapes[-1] if self._escapes else None
+
+    def _known_numbers(self, args: Any) -> tuple[int, ...]:
+        found = [known[1] for number in _floats(args) if (known := self._numbers.get(id(number))) is not None]
+        for array in (a for a in args if self._arrays and _is_array(a)):
+            while array is not None and (id(array) not in self._arrays or self._arrays[id(array)][0]() is not array):
+                array = getattr(array, "base", None)  # a view of an array is made of what it views
+            if array is not None:
+                found.append(self._arrays[id(array)][1])
+        return tuple(found)
+
+    def _note_hidden(self, *items: Any) -> None:
+        with self.guarded():
+            for tensor in tensors_in(items):
+                # Only what is from outside the region: known before, or a parameter.
+                if self.ledger.tensors.get(tensor) is not None or isinstance(tensor, torch.nn.Parameter):
+                    _, _, value = self.ledger.read(tensor)
+                    for region in self.hidden:
+                        region.setdefault(value)
+
+    # ------------------------------------------------------------------ properties, branches, numbers
+
+    def _get(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        if self.stepping and not torch.is_grad_enabled():
+            return func(*args, **kwargs)
+        reads = self.before(args)
+        out = func(*args, **kwargs)
+        if isinstance(out, torch.Tensor):
+            self.after("op", f"Tensor.{func.__self__.__name__}", reads, out)
+        return out
+
+    def _set_data(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        reads = self.before(args)
+        out = func(*args, **kwargs)
+        if reads and self.active:
+            with self.guarded():
+                note = self.ledger.note("op", "Tensor.__set__")
+                note.reads = [value for _, _, value in reads]
+                tensor, slot, _ = reads[0]
+                self.ledger.tensors.refresh(slot, tensor)
+                self.ledger.made(note, tensor, slot)
+                note.writes = [slot.storage]
+                self.ledger.connect(note)
+        return out
+
+    def _set_grad(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        if len(args) > 1 and args[1] is None and self.backwards:
+            self.cleared = self.ledger.spots()
+        return func(*args, **kwargs)
+
+    def _decision(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        out = func(*args, **kwargs)
+        if self.ledger.stack and isinstance(out, bool) and len(self.decisions) < DECISION_LIMIT:
+            self.decisions.append(Decided(self.ledger.spots(), self.ledger.count, out))
+        return out
+
+    def _escape(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        reads = self.before(args)
+        out = func(*args, **kwargs)
+        if not reads or not self.active:
+            return out
+        with self.guarded():
+            note = self.ledger.note("escape", f"Tensor.{name}")
+            note.reads = [value for _, _, value in reads]
+            value = self.ledger.number(note)
+            self.ledger.connect(note)
+            self._escapes = [*self._escapes[1 - RECENT :], value]
+            for number in _floats(out):
+                self._numbers[id(number)] = (number, value)  # kept alive: the id is only good as long
+            if _is_array(out):
+                self._arrays[id(out)] = weakref.ref(out), value
+        return out
+
+    def _grad(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        return backwards.grad(self, func, args, kwargs)
+
+
+def _is_array(item: object) -> bool:
+    return type(item).__module__ == "numpy" and hasattr(item, "base")
+
+
+def _floats(item: Any) -> Iterator[float]:
+    if type(item) is float:
+        yield item
+    elif isinstance(item, tuple | list):
+        for inner in item:
+            yield from _floats(inner)

@@ -1,0 +1,120 @@
+"""Parameters of a watched program as facts, and the leaves that take part and that no `parameters()` lists.
+
+A gradient is what `.grad` was as a step of the parameter's optimizer began; where none stepped, what a backward left. Which values of a
+parameter count as used decides whether it is told to be unused: see `_used`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import nn
+
+from fxgrad.records import External, ParameterFact, Raised, Value
+from fxgrad.records.errors import InputError
+from fxgrad.trace.events import Events
+from fxgrad.trace.ledger import Ledger
+from fxgrad.world.reach import Reach
+
+
+def parameters(ledger: Ledger, events: Events, root: nn.Module, values: Sequence[Value], error: Raised | None) -> Iterable[ParameterFact]:
+    """One fact per parameter of `root`, with the gradient it really had."""
+    names: dict[int, tuple[nn.Parameter, list[str]]] = {}
+    for name, parameter in root.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), (parameter, []))[1].append(name)
+    used = _used(ledger, values)
+    modules = dict(root.named_modules())
+    for parameter, aliases in names.values():
+        slot = ledger.tensors.get(parameter)
+        owners = [modules.get(alias.rpartition(".")[0]) for alias in aliases]
+        read = used.get(-slot.leaf, ()) if slot is not None else ()
+        state = "none" if slot is None else slot.begun or slot.after or "none"
+        if state == "none" and slot is not None and slot.after == "some":
+            state = "some"  # backward gave it one; who cleared it is another matter
+        if error is not None and not (slot is not None and slot.begun):
+            state = "unknown"
+        yield ParameterFact(
+            name=aliases[0],
+            names=tuple(aliases),
+            shape=tuple(parameter.shape),
+            # Frozen only for the other network's turn: it could train when its own step began.
+            requires_grad=parameter.requires_grad or bool(slot is not None and slot.begun),
+            module=aliases[0].rpartition(".")[0],
+            module_type=type(owners[0]).__name__,
+            module_called=any(owner in events.called for owner in owners if owner is not None),
+            values=tuple(read),
+            gradient=state,  # type: ignore[arg-type]
+        )
+
+
+_NO_USE = frozenset(("Tensor.data", "Tensor.detach", "Tensor.clone", "Tensor.copy_", "Tensor.__set__"))
+
+
+def _used(ledger: Ledger, values: Sequence[Value]) -> dict[int, list[int]]:
+    """By leaf edge, the values that a module or a step with gradients read; where there is none, those that any step read.
+
+    A copy into an average, an initialisation or an optimizer's update is no use of a parameter.
+    """
+    found: dict[int, list[int]] = {}
+    others: dict[int, list[int]] = {}
+    copied: dict[int, list[int]] = {}
+    for note in ledger.notes:
+        for read in note.reads:
+            edge = values[read].grad
+            if edge is None or edge >= 0 or values[read].storage in note.writes:
+                continue
+            if note.target in _NO_USE and note.module is None:
+                copied.setdefault(edge, []).append(read)
+                continue
+            differentiable = any(flow.open and flow.source == read for flow in note.flows)
+            table = found if note.module is not None or differentiable else others
+            if read not in table.setdefault(edge, []):
+                table[edge].append(read)
+    # Where nothing else reads a parameter, its copy is how it is used: `{k: v.detach() for k, v in parameters}` for a functional call.
+    return {**copied, **others, **found}
+
+
+def externals(ledger: Ledger, root: nn.Module, paths: dict[int, str]) -> Iterable[External]:
+    """Leaves that a gradient reached, that no `parameters()` lists and that a module holds all the same."""
+    known = {id(parameter) for parameter in root.parameters()}
+    found = []
+    for slot in ledger.tensors.living():
+        tensor = slot()
+        if tensor is not None and slot.after in ("zero", "some") and id(tensor) not in known:
+            found.append((slot.value, tensor))
+    if not found:
+        return
+    reach = Reach()
+    with contextlib.suppress(InputError):  # too much to restore, but nothing is restored here: what was found is enough to name places
+        reach.walk(root)
+    for value, tensor in found:
+        owner, path = _owner(reach, tensor, paths)
+        if owner is None:
+            continue
+        attribute = path.partition(".")[0].partition("[")[0]
+        yield External(
+            value, path, isinstance(tensor, nn.Parameter), True, True, tensor.is_floating_point(), owner, attribute, _is_constant(tensor)
+        )
+
+
+def _is_constant(tensor: torch.Tensor) -> bool:
+    with torch.no_grad():
+        return tensor.numel() == 0 or bool((tensor == tensor.flatten()[0]).all())
+
+
+def _owner(reach: Reach, tensor: torch.Tensor, paths: dict[int, str]) -> tuple[str | None, str]:
+    """The registered module a tensor is reached from, and the path from there."""
+    steps: list[str] = []
+    item: object = tensor
+    for _ in range(32):
+        holder, key = reach.parents.get(id(item), (None, ""))
+        if holder is None:
+            return None, ""
+        if key and key not in ("_parameters", "_buffers", "_modules"):
+            steps.append(key)
+        if id(holder) in paths:
+            return paths[id(holder)], ".".join(reversed(steps))
+        item = holder
+    return None, ""

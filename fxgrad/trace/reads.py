@@ -1,0 +1,122 @@
+"""What the program learns of a tensor without a torch operation: properties, sizes, truth values and numbers.
+
+Each function handles one kind of call for the recorder. Sizes and `.item()` become symbols (`fxgrad.torch_api.symbols`) that carry their node; a
+truth value is a decision; a number that leaves torch is an *escape*, the place where provenance must be followed through Python. What
+comes out as a plain Python value is noted as frozen: the graph holds it fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fxgrad.torch_api import calls, symbols
+from fxgrad.torch_api.symbols import Origin
+from fxgrad.trace.experiment import disturbed
+from fxgrad.trace.observations import RawDecision, Slot, Step
+
+if TYPE_CHECKING:
+    from fxgrad.trace.recorder import Recorder
+
+_EXTREME = 1e30  # in place of a float that exploration turns
+
+
+def read_property(recorder: Recorder, func: Any, args: Any) -> Any:
+    """`x.shape`, `x.T`, `x.data`, `x.grad`, `x.dtype`: a node where a tensor comes out."""
+    name = func.__self__.__name__
+    tensor = args[0]
+    slot = recorder.slot_of(tensor)
+    out = func(slot.tensor)
+    if name == "shape":
+        return _symbolic_size(recorder, slot, out)
+    if not isinstance(out, torch.Tensor) or out is slot.tensor:
+        return out
+    node = recorder.graph.call_function(getattr, (slot.node, name))
+    step = recorder.add_step(node, "op", f"Tensor.{name}", recorder.spots())
+    step.reads = [slot.value]
+    recorder.finish(step, [slot], out, keep=False)
+    return out
+
+
+def _symbolic_size(recorder: Recorder, slot: Slot, sizes: Sequence[int]) -> torch.Size:
+    node = slot.node
+    return torch.Size([symbols.make(v, Origin(recorder, "size", (node, i), data=False)) for i, v in enumerate(sizes)])
+
+
+def read_size(recorder: Recorder, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    """`x.size()`, `x.size(0)`, `x.numel()` as symbols; `len(x)`, which Python makes a plain int of."""
+    slot = recorder.slot_of(args[0])
+    rest, named = recorder.swap(tuple(args[1:])), recorder.swap(kwargs)
+    out = func(slot.tensor, *rest, **named)
+    if isinstance(out, torch.Size):
+        return _symbolic_size(recorder, slot, out)
+    if name == "__len__":
+        recorder.frozen.append(("len() of a tensor", recorder.spots()))
+        return out
+    if name == "size":
+        dim = rest[0] if rest else named["dim"]
+        return symbols.make(out, Origin(recorder, "size", (slot.node, dim), data=False))
+    return symbols.make(out, Origin(recorder, calls.numel, (slot.node,), data=False))
+
+
+def decide_on_tensor(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
+    """`bool(t)`, `torch.equal(a, b)`: a branch on data, unknown on fake values."""
+    slots = [recorder.slot_of(a) for a in args if isinstance(a, torch.Tensor)]
+    sub_args, sub_kwargs = recorder.swap(args), recorder.swap(kwargs)
+    outcome: bool | None
+    try:
+        outcome = func(*sub_args, **sub_kwargs)
+    except (RuntimeError, NotImplementedError) as error:
+        if not calls.is_value_error(error):
+            raise
+        outcome = None
+    node = slots[0].node.name if slots else ""
+    return recorder.decided(outcome, node, recorder.spots(), tuple(slot.value for slot in slots))
+
+
+def read_value(recorder: Recorder, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    """`.item()`, `.tolist()`, `.numpy()`, `float(t)`: data leaves torch.
+
+    Raises:
+        NeedsValue: the tensor is fake and has none.
+    """
+    slot = recorder.slot_of(args[0])
+    rest = recorder.swap(tuple(args[1:]))
+    nudge = recorder.nudge
+    touched = nudge is not None and not nudge.selection and nudge.number == len(recorder.escapes)
+    tensor = disturbed(slot.tensor, name, nudge) if nudge is not None and touched else slot.tensor
+    try:
+        out = func(tensor, *rest, **recorder.swap(kwargs))
+    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+        recorder.refuse_valueless(error, name)
+        raise
+    node = recorder.graph.call_method(name, (slot.node, *rest), {})
+    step = recorder.add_step(node, "escape", f"Tensor.{name}", recorder.spots())
+    step.reads = [slot.value]
+    value = recorder.seen.pseudo_value(node.name)
+    step.makes = [value]
+    recorder.escapes.append(value)
+    if name in ("numpy", "__array__"):
+        recorder.note_shared(step, slot.tensor)
+    if name == "item" and isinstance(out, int | float) and not isinstance(out, bool):
+        origin = Origin(recorder, None, (), data=True)
+        origin.resolved = node
+        recorder.symbol_values[id(origin)] = value
+        recorder.origins.append(origin)
+        return symbols.make(out, origin)
+    recorder.frozen.append((f"the value of .{name.strip('_')}()", step.spots))
+    if name == "__float__":
+        return _turned_number(recorder, out, step)
+    return out
+
+
+def _turned_number(recorder: Recorder, out: float, step: Step) -> float:
+    """`float(t)` cannot carry an origin: the number itself is a decision that exploration may replace by either extreme."""
+    index = len(recorder.decisions)
+    recorder.decisions.append(RawDecision(step.spots, step.node.name, True, True, tuple(step.reads)))
+    if index < len(recorder.forced) and recorder.forced[index] is False:
+        recorder.decisions[-1].outcome = False
+        return -_EXTREME if out > 0.5 else _EXTREME
+    return out

@@ -1,0 +1,605 @@
+"""The recorder: a `TorchFunctionMode` that writes a `torch.fx` graph while the program runs, and notes what autograd did at each step.
+
+Every torch call the program makes arrives here. The user's tensors are swapped for their stand-ins, the call runs, a node is written, and
+the results are bound to it. Beside the graph it keeps raw observations (`fxgrad.trace.observations`); `fxgrad.trace.facts` makes records of them. What
+is not a call on tensors alone (properties, sizes, truth values, numbers) is in `fxgrad.trace.reads`.
+
+Note [Quiet regions]: inside a `torch.nn` leaf module, an `autograd.Function`, a checkpointed function, a functorch transform and during
+backward the recorder only swaps tensors: the whole region is one node. Tensors that such a region reads without being given them (its
+parameters, closures) are its *hidden reads*.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+import torch.fx
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from fxgrad.fix_graph.convention import Closure, GeneratorState, call_object
+from fxgrad.records import Phase
+from fxgrad.source.sites import Anchor, Spot, site_of, user_frames, user_spots
+from fxgrad.torch_api import allowed_writes, calls, symbols
+from fxgrad.torch_api.calls import CALLS_BACK, DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES, run_backward
+from fxgrad.torch_api.symbols import Origin, SymbolicFloat, SymbolicInt
+from fxgrad.trace import reads
+from fxgrad.trace.experiment import Nudge, mask_shape, selecting_all, selects, selects_nothing
+from fxgrad.trace.observations import NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step, copied, version_of
+from fxgrad.trace.progress import EVERY, begin_run
+from fxgrad.trace.standins import StandIns, is_fake
+from fxgrad.world.reach import Reach
+from fxgrad.world.scopes import FUNCTIONS, held_tensors
+
+_PLAIN = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.memory_format, torch.layout, complex, type(Ellipsis))
+_EXACTLY_PLAIN = frozenset(_PLAIN)
+
+
+class Recorder(TorchFunctionMode):
+    """Records one run. `root` names parameters, buffers and modules; `forced` are outcomes for the first decisions on data.
+
+    `frozen` are the Python values the graph holds fixed, `externals` the tensors from before the run that no name leads to, `hidden` the
+    stack of hidden reads of the quiet regions the program is in: by tensor id, the tensor the program names and its slot.
+    """
+
+    def __init__(self, root: nn.Module, reach: Reach, standins: StandIns, boundary: CodeType, forced: Sequence[Any] = ()) -> None:
+        super().__init__()
+        self.root = root
+        self.reach = reach
+        self.standins = standins
+        self.boundary = boundary
+        self.forced = tuple(forced)
+        self.active = True
+        self.thread = threading.get_ident()
+        self.graph = torch.fx.Graph()
+        self.quiet = 0
+        self.phase: Phase = "forward"
+        self.progress = begin_run()
+        self.attributes: dict[str, Any] = {}
+        self.seen = Observations()
+        self.values: list[RawValue] = self.seen.values
+        self.steps: list[Step] = self.seen.steps
+        self.slots: dict[int, Slot] = self.seen.slots
+        self.storage_number = self.seen.storage_number
+        self.calls: list[RawCall] = []
+        self.called: set[int] = set()
+        self.decisions: list[RawDecision] = []
+        self.escapes: list[int] = []
+        self.shared: list[Shared] | None = None  # memory that NumPy and torch share, where it is watched
+        self.allow: frozenset[str] | None = None  # writes that autograd refuses are carried out; the leaves these name enter as copies
+        self.open_checkpoints = False  # see `fxgrad.trace.run.Program`
+        self.raised: set[torch.fx.Node] = set()  # calls that raised: where the program went on, it went on without them
+        self.nudge: Nudge | None = None  # what is handed to the program disturbed
+        self.nudged_shape: tuple[int, ...] | None = None
+        self.selections: list[Step] = []  # steps whose result's size depends on data
+        self.frozen: list[tuple[str, tuple[Spot, ...]]] = []
+        self.externals: dict[int, tuple[torch.Tensor, int]] = {}
+        self.path_stack: list[str] = [""]
+        self.anchors: list[Anchor] = []  # one per inlined module call
+        self.hidden: list[dict[int, tuple[torch.Tensor, Slot]]] = []
+        self.current: Step | None = None
+        self.frames: dict[int, Any] = {}
+        self.entered_regions: dict[int, list[torch.fx.Node]] = {}
+        self.hook_nodes: dict[int, torch.fx.Node] = {}
+        self.symbol_values: dict[int, int] = {}
+        self.origins: list[Origin] = []  # kept alive: `symbol_values` goes by their ids
+        self.names: dict[int, str] = {}
+        for name, tensor in _named_tensors(root):
+            self.names.setdefault(id(tensor), name)
+        self.paths = {id(module): name for name, module in root.named_modules()}
+        self._reads: list[Slot] = []
+        self._pseudo: list[int] = []
+        self._object_names: dict[int, str] = {}
+        self.saved: list[torch.Tensor] = []  # what autograd keeps for backward, by the numbers it was given instead
+        self._keep: list[Any] = []
+        if standins.fake is not None:
+            standins.fake.listener = self
+
+    def __del__(self) -> None:
+        # The garbage collector calls this before it takes any part of the run apart, whoever refers to whom.
+        if hasattr(self, "_keep"):
+            _let_go(self.seen, self.saved, self._keep)
+
+    # ------------------------------------------------------------------ frames and steps
+
+    def spots(self) -> tuple[Spot, ...]:
+        """The user's frames at this moment."""
+        frame = sys._getframe(1)
+        if self.phase == "loss":
+            # Kept for its last instruction: a frame that has returned still knows by which statement.
+            for user in user_frames(frame, self.boundary):
+                self.frames[id(user)] = user
+        return self.spots_from(frame)
+
+    def spots_from(self, frame: FrameType) -> tuple[Spot, ...]:
+        """The user's frames from `frame` outwards. Of the deep stack of a big model only what is inside the current module is walked."""
+        return user_spots(frame, self.boundary, self.anchors[-1] if self.anchors else None)
+
+    def add_step(self, node: torch.fx.Node, kind: str, target: str, spots: tuple[Spot, ...]) -> Step:
+        """Start the observation of a node."""
+        grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        step = Step(node, kind, target, spots, self.path_stack[-1], self.phase, grad, inference)
+        self.steps.append(step)
+        if self.progress is not None and len(self.steps) % EVERY == 0:
+            self.progress.at(self.phase, len(self.steps))
+        return step
+
+    # ------------------------------------------------------------------ tensors
+
+    def slot_of(self, tensor: torch.Tensor) -> Slot:
+        """The slot of a tensor the program hands to torch; an unknown one enters the graph here."""
+        slot = self.slots.get(id(tensor))
+        return slot if slot is not None else self._adopt(tensor)
+
+    def _adopt(self, tensor: torch.Tensor) -> Slot:
+        if self._is_outside(tensor):
+            return self._external(tensor)
+        sibling = self.seen.sharing(self.storage_number(tensor))
+        if sibling is not None:
+            return self._alias(tensor, sibling)
+        return self.entry(tensor, tensor, "constructor", self.spots())
+
+    def _is_outside(self, tensor: torch.Tensor) -> bool:
+        if id(tensor) in self.reach.tensors:
+            return True
+        return self.standins.fake is not None and not is_fake(tensor)
+
+    def _external(self, tensor: torch.Tensor) -> Slot:
+        """A tensor from before the run: parameter, buffer, attribute, closure."""
+        made = self.standin(tensor)
+        name = self.names.get(id(tensor))
+        if name is None:
+            attribute = f"_tensor_constant{len(self.externals)}"
+            self.attributes[attribute] = tensor
+        else:
+            attribute = name
+        node = self._insert_attribute(attribute)
+        step = self.add_step(node, "attribute", attribute, ())
+        slot = self.seen.bind(made, node, node.name)
+        step.makes.append(slot.value)
+        if self.allow is not None and attribute in self.allow:
+            slot = self.own_copy(slot)
+        self.slots[id(tensor)] = slot
+        self._keep.append(tensor)
+        if name is None:
+            self.externals[id(tensor)] = (tensor, slot.value)
+        return slot
+
+    def own_copy(self, slot: Slot) -> Slot:
+        """A leaf that the program writes although autograd does not let it: what it writes is a copy with the leaf's gradient."""
+        self.quiet += 1
+        try:
+            with torch.enable_grad():
+                made = slot.tensor.clone()
+        finally:
+            self.quiet -= 1
+        node = self.graph.call_method("clone", (slot.node,))
+        step = self.add_step(node, "op", "Tensor.clone", ())
+        step.reads.append(slot.value)
+        own = self.bind(made, node, node.name)
+        step.makes.append(own.value)
+        return own
+
+    def standin(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The stand-in of a tensor of the user's; torch's own making of it is not the program's doing."""
+        self.quiet += 1
+        try:
+            return self.standins.make(tensor)
+        finally:
+            self.quiet -= 1
+
+    def _insert_attribute(self, attribute: str) -> torch.fx.Node:
+        # GraphModule resolves these when it is made from the recorder's attributes; the graph has no owner yet.
+        return self.graph.create_node("get_attr", attribute)
+
+    def _alias(self, tensor: torch.Tensor, sibling: Slot) -> Slot:
+        """A tensor made outside torch's function interface over a storage that is in the graph (`Variable(...)`, saved tensors)."""
+        args = (sibling.node, tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset(), tensor.requires_grad)
+        node = self.graph.call_function(calls.new_leaf_view, args)
+        step = self.add_step(node, "leaf", "alias", self.spots())
+        step.reads.append(sibling.value)
+        slot = self.seen.bind(tensor, node, node.name)
+        step.makes.append(slot.value)
+        return slot
+
+    def entry(self, tensor: torch.Tensor, data: torch.Tensor, target: str, spots: tuple[Spot, ...]) -> Slot:
+        """A tensor made outside torch's function interface from Python or NumPy data: what left torch before may have come back.
+
+        The graph keeps a copy of `data` as it is now and gives every run a fresh one: the program may go on to write into it.
+        """
+        attribute = f"_tensor_constant{len(self.attributes)}_"
+        self.quiet += 1
+        try:
+            with torch.no_grad():
+                self.attributes[attribute] = data.detach().clone()
+        finally:
+            self.quiet -= 1
+        node = self.graph.call_method("clone", (self._insert_attribute(attribute),))
+        if tensor.requires_grad:
+            node = self.graph.call_method("requires_grad_", (node,))
+        step = self.add_step(node, "entry", target, spots)
+        step.weak.extend(self.escapes)
+        slot = self.seen.bind(tensor, node, node.name)
+        step.makes.append(slot.value)
+        self.frozen.append(("a tensor made from Python data", spots))
+        self.note_shared(step, tensor)
+        return slot
+
+    def note_shared(self, step: Step, tensor: torch.Tensor) -> None:
+        """NumPy may hold this tensor's memory from now on."""
+        copy = copied(tensor, is_fake(tensor)) if self.shared is not None else None
+        if self.shared is not None and copy is not None:
+            self.shared.append(Shared(step, tensor, copy))
+
+    def entered(self, tensor: torch.Tensor, target: str, spots: tuple[Spot, ...]) -> torch.Tensor:
+        """A tensor made from NumPy data, as the program gets it."""
+        data = tensor
+        if self.standins.fake is not None and not is_fake(tensor):
+            self.quiet += 1
+            try:
+                tensor = self.standins.fake.from_tensor(tensor, static_shapes=True)
+            finally:
+                self.quiet -= 1
+        self.entry(tensor, data, target, spots)
+        return tensor
+
+    # ------------------------------------------------------------------ arguments
+
+    def converted(self, *items: Any) -> tuple[tuple[Any, ...], tuple[Any, ...], list[Slot], list[int]]:
+        """Arguments as the call gets them, as the graph holds them, the slots they read and the values of the numbers among them."""
+        outer = self._reads, self._pseudo
+        self._reads, self._pseudo = [], []
+        try:
+            pairs = [self.convert(item) for item in items]
+            return tuple(p[0] for p in pairs), tuple(p[1] for p in pairs), self._reads, self._pseudo
+        finally:
+            self._reads, self._pseudo = outer
+
+    def convert(self, item: Any) -> tuple[Any, Any]:
+        """An argument as the call gets it (stand-ins, plain numbers) and as the graph holds it (nodes)."""
+        if type(item) in _EXACTLY_PLAIN:
+            return item, item
+        if isinstance(item, torch.Tensor):
+            slot = self.slot_of(item)
+            self._reads.append(slot)
+            return slot.tensor, slot.node
+        if isinstance(item, SymbolicInt | SymbolicFloat):
+            return symbols.plain(item), self._symbol(item)
+        if isinstance(item, _PLAIN):
+            # A NumPy scalar is a float to Python but prints as `np.float64(8.0)`, a name the generated code does not have.
+            return item, getattr(item, "item")() if type(item).__module__ == "numpy" else item  # noqa: B009  no type of _PLAIN has it
+        if isinstance(item, tuple):
+            return self._convert_tuple(item)
+        if isinstance(item, list):
+            pairs = [self.convert(x) for x in item]
+            return [p[0] for p in pairs], [p[1] for p in pairs]
+        if type(item) is dict:
+            both = {k: self.convert(v) for k, v in item.items()}
+            return {k: v[0] for k, v in both.items()}, {k: v[1] for k, v in both.items()}
+        if isinstance(item, slice):
+            start, stop, step = self.convert(item.start), self.convert(item.stop), self.convert(item.step)
+            return slice(start[0], stop[0], step[0]), slice(start[1], stop[1], step[1])
+        if isinstance(item, range):
+            return item, tuple(item)
+        if isinstance(item, FUNCTIONS):
+            return item, self._function(item)
+        if isinstance(item, torch.Generator) and item is not torch.default_generator and not self.reach.found(item):
+            return item, self._generator(item)
+        return item, self.object_node(item)
+
+    def _convert_tuple(self, item: tuple[Any, ...]) -> tuple[Any, Any]:
+        pairs = [self.convert(x) for x in item]
+        run, held = tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
+        if not hasattr(item, "_fields"):
+            return run, held
+        kind: Any = type(item)
+        if kind.__bases__ == (tuple,):
+            return kind(*run), kind(*held)
+        # A named tuple with a constructor of its own (PackedSequence) looks at its fields: only a call can build it from nodes.
+        return kind(*run), self.graph.call_function(kind, held)
+
+    def object_node(self, item: Any) -> torch.fx.Node:
+        """A Python object (generator, callable, configuration) that the graph refers to as an attribute."""
+        name = self._object_names.get(id(item))
+        if name is None:
+            name = f"_object{len(self._object_names)}"
+            self._object_names[id(item)] = name
+            self.attributes[name] = item
+            self._keep.append(item)
+        return self._insert_attribute(name)
+
+    def _function(self, function: Callable[..., Any]) -> torch.fx.Node:
+        """A function handed to torch (a tensor hook) or to an `autograd.Function`: the tensors of this run that it holds become arguments."""
+        held = {id(t): t for t in held_tensors(function) if id(t) in self.slots}
+        inner = {key: (t, self.slots[key]) for key, t in held.items() if self.slots[key].node.op != "get_attr"}
+        if not inner:
+            return self.object_node(function)
+        self._reads.extend(slot for _, slot in inner.values())
+        return self.bound_closure(Closure(function), inner)
+
+    def _generator(self, generator: torch.Generator) -> torch.fx.Node:
+        """A generator that the program made in this run: the graph makes one that draws the same numbers."""
+        self.frozen.append(("the random numbers of a generator that the forward makes", self.spots()))
+        return self.graph.call_function(call_object, (self.object_node(GeneratorState(generator)),))
+
+    def bound_closure(self, closure: Closure, inner: dict[int, tuple[torch.Tensor, Slot]]) -> torch.fx.Node:
+        """A closure whose tensors are those of the run that calls it, not those of the recorded run."""
+        holder = self.object_node(closure)
+        closure.captured = tuple(tensor for tensor, _ in inner.values())
+        return self.graph.call_method("bind", (holder, *(slot.node for _, slot in inner.values())))
+
+    def _symbol(self, item: Any) -> Any:
+        if item.origin.owner is not self:
+            return symbols.plain(item)
+        if item.origin.data:
+            self._pseudo.extend(self.symbol_reads(item.origin))
+        return item.origin.node()
+
+    def symbol_reads(self, origin: Origin) -> Iterator[int]:
+        """The values that a number was computed from."""
+        for inner in origin.walk():
+            value = self.symbol_values.get(id(inner))
+            if value is not None and inner.owner is self:
+                yield value
+
+    def symbol_node(self, target: Any, args: tuple[Any, ...]) -> torch.fx.Node:
+        """The node of a symbolic number, written at its first use."""
+        if target == "size":
+            return self.graph.call_method("size", args)
+        return self.graph.call_function(target, args)
+
+    # ------------------------------------------------------------------ running a call
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not self.active or threading.get_ident() != self.thread:
+            return func(*args, **kwargs)
+        name: str = getattr(func, "__name__", "") or str(func)
+        if self.quiet or torch._C._are_functorch_transforms_active():
+            return self._quietly(func, name, args, kwargs)
+        if name == "__get__":
+            return reads.read_property(self, func, args)
+        if name in QUERIES:
+            return func(*self.swap(args), **self.swap(kwargs))
+        if name in SIZES:
+            return reads.read_size(self, func, name, args, kwargs)
+        if name in DECISIONS:
+            return reads.decide_on_tensor(self, func, args, kwargs)
+        if name in ESCAPES:
+            return reads.read_value(self, func, name, args, kwargs)
+        return self._operation(func, name, args, kwargs)
+
+    def swap(self, item: Any) -> Any:
+        """Stand-ins for the user's tensors in an argument tree, nothing recorded but hidden reads."""
+        if isinstance(item, torch.Tensor):
+            slot = self.slots.get(id(item))
+            if slot is None:
+                # Only what the user owns: torch's own meta kernels come through here as well, on tensors of theirs.
+                if id(item) not in self.reach.tensors:
+                    return item
+                slot = self._external(item)
+            for region in self.hidden:
+                region.setdefault(id(item), (item, slot))
+            return slot.tensor
+        if isinstance(item, SymbolicInt | SymbolicFloat):
+            return symbols.plain(item)
+        if type(item) is tuple:
+            return tuple(self.swap(x) for x in item)
+        if type(item) is list:
+            return [self.swap(x) for x in item]
+        if type(item) is dict:
+            return {k: self.swap(v) for k, v in item.items()}
+        if isinstance(item, tuple) and hasattr(item, "_fields"):
+            return type(item)(*(self.swap(x) for x in item))
+        return item
+
+    def _quietly(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        args, kwargs = self.swap(args), self.swap(kwargs)
+        if name in CALLS_BACK:
+            with self:
+                run_backward(*args, **kwargs)
+            return None
+        try:
+            return func(*args, **kwargs)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError) as error:
+            if name in DECISIONS and self._in_leaf_module() and self.standins.fake is not None and calls.is_value_error(error):
+                return False  # torch.nn asks whether a shortcut applies (is this mask causal?): the general way is always right
+            self.refuse_valueless(error, name)
+            raise
+
+    def _refuse_unformulated(self, target: str, slots: Sequence[Slot]) -> None:
+        """Raise NeedsValue for a custom operator without an autograd formula where its real kernel can run: torch then records what that
+        kernel happens to do, which a fake kernel does not tell."""
+        if self.standins.fake is None or not self.standins.all_have_data or not any(slot.tensor.requires_grad for slot in slots):
+            return
+        operator = calls.custom_operator(target)
+        if operator is not None and torch.is_grad_enabled() and not calls.has_formula(operator):
+            raise NeedsValue(f"`{operator}` has no autograd formula, so its kernel decides what is recorded", self.spots())
+
+    def _in_leaf_module(self) -> bool:
+        return self.current is not None and self.current.kind == "module"
+
+    def refuse_valueless(self, error: BaseException, name: str) -> None:
+        """Raise NeedsValue if this error says that a fake tensor has no value, or comes from a fake kernel where real ones could run."""
+        if self.standins.fake is None:
+            return
+        if calls.is_value_error(error):
+            raise NeedsValue(f"{calls.spoken(name)} reads a value", self.spots()) from error
+        if self.standins.all_have_data and calls.is_kernel_error(error):
+            raise NeedsValue(f"`{name.strip('_')}` does not run without values ({type(error).__name__}: {error})", self.spots()) from error
+
+    @contextlib.contextmanager
+    def region(self) -> Iterator[dict[int, tuple[torch.Tensor, Slot]]]:
+        """A quiet region; yields its hidden reads as they are found."""
+        found: dict[int, tuple[torch.Tensor, Slot]] = {}
+        self.hidden.append(found)
+        self.quiet += 1
+        try:
+            yield found
+        finally:
+            self.quiet -= 1
+            self.hidden.pop()
+
+    def _operation(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        if name in calls.CAPTURED_WHOLE and isinstance(func, torch._ops.HigherOrderOperator):
+            raise calls.captured_whole(next(map(site_of, self.spots()), None))
+        (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = self.converted(args, kwargs)
+        node = self._node(func, name, node_args, node_kwargs)
+        step = self.add_step(node, "op", calls.target_name(func, name), self.spots())
+        step.constants = tuple(a for a in (*args, *kwargs.values()) if isinstance(a, int | float) and not isinstance(a, bool))
+        step.reads = [slot.value for slot in slots] + pseudo
+        self.current = step
+        self._refuse_unformulated(step.target, slots)
+        if selects(name, sub_args):
+            if self.nudge is not None and self.nudge.selection:
+                sub_args = self._nudged_selection(name, sub_args)
+            self.selections.append(step)
+        if name in CALLS_BACK:
+            out = None
+            with self.region() as hidden, self:
+                run_backward(*sub_args, **sub_kwargs)
+            slots = slots + [slot for _, slot in hidden.values() if slot not in slots]
+        else:
+            try:
+                out = self._run(func, name, sub_args, sub_kwargs)
+            except Exception:
+                self.raised.add(node)
+                raise
+            if self.standins.fake is not None:
+                calls.finish_fake_write(name, sub_args, {id(slot.tensor): slot.version for slot in slots})
+        self.finish(step, slots, out, keep=name in EFFECTS or name == "__set__")
+        self.current = None
+        return out
+
+    def _nudged_selection(self, name: str, args: Any) -> Any:
+        """The selection that the nudge names takes everything, and so does every later one of that shape that would take nothing."""
+        assert self.nudge is not None
+        named = self.nudge.number == len(self.selections)
+        shape = mask_shape(name, args)
+        if not named and (self.nudged_shape is None or shape != self.nudged_shape or not selects_nothing(name, args)):
+            return args
+        self.nudged_shape = shape
+        return selecting_all(name, args)
+
+    def _run(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        self.quiet += 1  # what torch does inside the call is not the program's doing
+        try:
+            return func(*args, **kwargs) if self.allow is None else allowed_writes.call(func, args, kwargs)
+        except Exception as error:
+            self.refuse_valueless(error, name)
+            raise
+        finally:
+            self.quiet -= 1
+
+    def _node(self, func: Any, name: str, args: Any, kwargs: Any) -> torch.fx.Node:
+        if name == "__set__":
+            return self.graph.call_function(setattr, (args[0], func.__self__.__name__, args[1]))
+        op, target = calls.graph_target(func, name)
+        node = self.graph.create_node(op, target)  # the arguments after: given here, torch walks them twice, once for a warning
+        if args:
+            node.args = args
+        if kwargs:
+            node.kwargs = kwargs
+        return node
+
+    def finish(self, step: Step, slots: Sequence[Slot], out: Any, *, keep: bool) -> None:
+        """Bind what a node returned and wrote; drop the node where it did neither."""
+        written = [slot for slot in slots if version_of(slot.tensor) != slot.version]
+        if step.target == "Tensor.__set__" and slots:
+            written = [slots[0]]
+        made = self._bind_outputs(step, out, step.node)
+        if written:
+            self.seen.note_writes(step, written)
+        if not made and not written and not keep:
+            self.seen.drop(step)
+            if not step.node.users:
+                self.graph.erase_node(step.node)
+
+    def _bind_outputs(self, step: Step, out: Any, node: torch.fx.Node) -> bool:
+        if isinstance(out, torch.Tensor):
+            step.makes.append(self.seen.bind(out, node, step.node.name).value)
+            return True
+        made = False
+        for how, key, item in _parts(out):
+            if isinstance(item, torch.Tensor | tuple | list | dict):
+                made |= self._bind_part(step, item, how, node, key)
+        return made
+
+    def _bind_part(self, step: Step, item: Any, how: Callable[..., Any], node: torch.fx.Node, key: Any) -> bool:
+        part = self.graph.call_function(how, (node, key))
+        made = self._bind_outputs(step, item, part)
+        if not made:
+            self.graph.erase_node(part)
+        return made
+
+    # ------------------------------------------------------------------ for the interceptions
+
+    def bind(self, tensor: torch.Tensor, node: torch.fx.Node, step_name: str) -> Slot:
+        """`tensor` is now what `node` computes."""
+        return self.seen.bind(tensor, node, step_name)
+
+    def keep(self, item: Any) -> None:
+        """Hold on to an object that is known by its id."""
+        self._keep.append(item)
+
+    def note_call(self, path: str, type_name: str, spots: tuple[Spot, ...], values: tuple[int, ...]) -> None:
+        """A module returned `values`."""
+        self.calls.append(RawCall(path, type_name, spots, values, len(self.path_stack)))
+
+    def decide(self, outcome: bool, symbol: Any) -> bool:
+        """A comparison of a number read off data."""
+        if self.quiet:
+            return outcome
+        return self.decided(outcome, "", self.spots(), tuple(self.symbol_reads(symbol.origin)))
+
+    def decided(self, outcome: bool | None, node: str, spots: tuple[Spot, ...], read: tuple[int, ...]) -> bool:
+        """Note a branch on data and say which way to go: the forced one, else the known one, else False."""
+        index = len(self.decisions)
+        known = outcome is not None
+        if index < len(self.forced) and self.forced[index] is not None:
+            outcome = bool(self.forced[index])
+        final = bool(outcome) if outcome is not None else False
+        self.decisions.append(RawDecision(spots, node, final, known, read))
+        return final
+
+
+def _parts(out: Any) -> Iterator[tuple[Callable[..., Any], Any, Any]]:
+    """What is in a call's result, and how a graph takes it out."""
+    if isinstance(out, tuple | list):
+        yield from ((operator.getitem, i, item) for i, item in enumerate(out))
+    elif isinstance(out, dict):
+        yield from ((operator.getitem, key, item) for key, item in out.items())
+    elif hasattr(out, "__dataclass_fields__"):
+        yield from ((getattr, key, getattr(out, key, None)) for key in out.__dataclass_fields__)
+
+
+def _named_tensors(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from root.named_parameters(remove_duplicate=False)
+    yield from root.named_buffers(remove_duplicate=False)
+
+
+__all__ = ["NeedsValue", "RawCall", "RawDecision", "RawValue", "Recorder", "Slot", "Step", "run_backward"]
+
+
+def _let_go(seen: Observations, saved: list[torch.Tensor], keep: list[Any]) -> None:
+    """Give back what a run holds of autograd's graph, the loss's end first, as the recorder goes.
+
+    torch frees a chain of nodes that Python has looked at by recursion: one of 50,000 freed from its beginning, as the garbage collector
+    may, overflows the C stack (torch 2.13, plain tensors too). From its end each node finds the one before it still held.
+    """
+    keep.clear()
+    saved.clear()
+    seen._siblings.clear()
+    slots = list(seen.slots.values())
+    seen.slots.clear()
+    while slots:
+        slots.pop()
+    while seen.values:
+        seen.values.pop()

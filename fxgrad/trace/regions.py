@@ -1,0 +1,168 @@
+"""Regions of a program: those recorded as one node (`opaque`), those entered and left (`inference_mode`, `autocast`, `dual_level`,
+`sdpa_kernel`), hooked modules.
+
+A full backward hook on a module marks the module's inputs and outputs so that it sees their gradients: the marking is two nodes, the hook
+itself stays the user's. `interceptions` lists what must be patched for that; `fxgrad.trace.seams` does the patching.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.attention
+from torch import nn
+from torch.autograd import forward_ad
+from torch.utils.hooks import BackwardHook
+
+from fxgrad.fix_graph import convention
+from fxgrad.records import NodeKind
+from fxgrad.trace.observations import Slot, Step
+from fxgrad.trace.recorder import Recorder
+
+Hidden = dict[int, tuple[torch.Tensor, Slot]]
+
+
+def passes(recorder: Recorder) -> bool:
+    """Whether an interception should stay out of the way."""
+    return not recorder.active or recorder.quiet > 0 or threading.get_ident() != recorder.thread
+
+
+def opaque(
+    recorder: Recorder,
+    kind: NodeKind,
+    target: str,
+    make_node: Callable[[Any, Any], torch.fx.Node],
+    run: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+) -> tuple[Any, Step, Hidden]:
+    """Run a region as one node: arguments swapped, nothing inside recorded, its hidden reads and writes noted."""
+    spots = recorder.spots_from(sys._getframe(2))
+    with torch._C.DisableTorchFunction():
+        (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = recorder.converted(args, kwargs)
+        node = make_node(node_args, node_kwargs)
+        step = recorder.add_step(node, kind, target, spots)
+        step.reads = [slot.value for slot in slots] + pseudo
+        recorder.current = step
+    try:
+        with recorder.region() as hidden:
+            out = run(*sub_args, **sub_kwargs)
+    except Exception:
+        recorder.raised.add(node)
+        raise
+    with torch._C.DisableTorchFunction():
+        given = {id(slot) for slot in slots}
+        found = list({id(slot): slot for _, slot in hidden.values() if id(slot) not in given}.values())
+        step.reads += [slot.value for slot in found]
+        recorder.finish(step, [*slots, *found], out, keep=True)
+    recorder.current = None
+    return out, step, hidden
+
+
+def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
+    """(class, attribute, replacement) for the regions."""
+    for cls, enter, leave in _REGIONS:
+        yield cls, "__enter__", _enter(recorder, cls.__enter__, enter)
+        yield cls, "__exit__", _exit(recorder, cls.__exit__, leave)
+    if hasattr(torch.nn.attention, "_sdpa_kernel"):
+        yield torch.nn.attention, "_sdpa_kernel", _attention_kernels(recorder)
+    yield BackwardHook, "setup_input_hook", _hook_setup(recorder, BackwardHook.setup_input_hook, convention.hooked_inputs)
+    yield BackwardHook, "setup_output_hook", _hook_setup(recorder, BackwardHook.setup_output_hook, convention.hooked_outputs)
+
+
+# ---------------------------------------------------------------------------------------------------------------- modes
+
+
+def _enter(recorder: Recorder, original: Callable[..., Any], node: Callable[[Recorder, Any], torch.fx.Node]) -> Any:
+    @functools.wraps(original)
+    def __enter__(self: Any) -> Any:
+        out = original(self)
+        if not passes(recorder) and not torch._jit_internal.is_scripting():
+            made = node(recorder, self)
+            recorder.entered_regions.setdefault(id(self), []).append(made)
+            recorder.add_step(made, "region", type(self).__name__, recorder.spots_from(sys._getframe(1)))
+        return out
+
+    return __enter__
+
+
+def _exit(recorder: Recorder, original: Callable[..., Any], leave: Callable[..., Any]) -> Any:
+    @functools.wraps(original)
+    def __exit__(self: Any, *exc: Any) -> Any:
+        entered = recorder.entered_regions.get(id(self))
+        if entered and not passes(recorder):
+            recorder.graph.call_function(leave, (entered.pop(),))
+        return original(self, *exc)
+
+    return __exit__
+
+
+def _enter_inference(recorder: Recorder, context: Any) -> torch.fx.Node:
+    return recorder.graph.call_function(torch.autograd.grad_mode._enter_inference_mode, (context.mode,))
+
+
+def _enter_autocast(recorder: Recorder, context: Any) -> torch.fx.Node:
+    args = (context.device, context.fast_dtype, context._enabled, context._cache_enabled)
+    return recorder.graph.call_function(torch.amp.autocast_mode._enter_autocast, args)
+
+
+def _enter_dual_level(recorder: Recorder, context: Any) -> torch.fx.Node:
+    return recorder.graph.call_function(forward_ad.enter_dual_level)
+
+
+_REGIONS = (
+    (torch.inference_mode, _enter_inference, torch.autograd.grad_mode._exit_inference_mode),
+    (torch.autocast, _enter_autocast, torch.amp.autocast_mode._exit_autocast),
+    (forward_ad.dual_level, _enter_dual_level, convention.leave_dual_level),
+)
+
+
+def _attention_kernels(recorder: Recorder) -> Callable[..., Any]:
+    """`sdpa_kernel` switches attention kernels by global flags: both its switches are nodes."""
+    original = torch.nn.attention._sdpa_kernel
+
+    def choose(backends: Any, *rest: Any, **named: Any) -> None:
+        if not passes(recorder):
+            _, (held, held_rest, held_named), _, _ = recorder.converted(list(backends), rest, named)
+            recorder.graph.call_function(original, (held, *held_rest), held_named)
+        original(backends, *rest, **named)
+
+    return choose
+
+
+# ---------------------------------------------------------------------------------------------------------------- backward hooks
+
+
+def _hook_setup(recorder: Recorder, original: Callable[..., Any], target: Callable[..., Any]) -> Callable[..., Any]:
+    def setup(hook: BackwardHook, tensors: Any) -> Any:
+        if passes(recorder) or torch._C._are_functorch_transforms_active():
+            return original(hook, tensors)
+        holder = recorder.hook_nodes.get(id(hook))
+        if holder is None:
+            module = recorder.object_node(hook.module)
+            holder = recorder.hook_nodes[id(hook)] = recorder.graph.call_function(convention.backward_hook, (module,))
+            recorder.keep(hook)
+
+        def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
+            return recorder.graph.call_function(target, (holder, *node_args))
+
+        def run(given: Any) -> Any:
+            return original(hook, given)
+
+        return opaque(recorder, "region", "backward hook", node, run, (tensors,), {})[0]
+
+    return setup
+
+
+def legacy_hooks(recorder: Recorder, module: nn.Module, out: Any) -> None:
+    """Hooks of the deprecated `register_backward_hook` sit on the result's autograd node: a call that puts them there again."""
+    if module._is_full_backward_hook is not False or not module._backward_hooks or passes(recorder):
+        return
+    with torch._C.DisableTorchFunction():
+        _, (held,), _, _ = recorder.converted(out)
+        recorder.graph.call_function(convention.put_legacy_hooks, (recorder.object_node(module), held))

@@ -1,0 +1,576 @@
+"""One run of a program under the recorder: forward, loss and backward on stand-ins. From it come the graph and the facts.
+
+`run` produces a `Run`: the recorder with its raw observations, the loss, the error the program raised, and the gradients autograd left.
+Which values to run on is the caller's choice; a program that needs a number fake tensors do not have raises `NeedsValue`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dis
+import functools
+import inspect
+import threading
+import traceback
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any, Literal
+
+import torch
+import torch.fx
+from torch import nn
+
+from fxgrad.fix_graph import convention
+from fxgrad.records import Inputs, Phase, Raised, Site
+from fxgrad.records.errors import InputError, TraceError
+from fxgrad.source.sites import is_user_code, site_of, traceback_sites
+from fxgrad.torch_api import tree
+from fxgrad.torch_api.calls import captured_whole, is_kernel_error, is_value_error
+from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
+from fxgrad.trace.observations import RawSave, copied, same_elements
+from fxgrad.trace.recorder import NeedsValue, Recorder, Slot, run_backward
+from fxgrad.trace.seams import intercepted
+from fxgrad.trace.standins import FakeMode, StandIns, unlogged
+from fxgrad.world.reach import preserve
+from fxgrad.world.switches import kept_modes
+
+_LOCK = threading.RLock()  # the interceptions patch classes that all threads share
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Run:
+    """What one run left behind. `gradients`: per parameter name "none", "zero", "some" or "unknown" (backward did not run)."""
+
+    recorder: Recorder
+    program: Program
+    loss: Slot | None = None
+    loss_used: str = ""
+    loss_requires_grad: bool = False
+    error: Raised | None = None
+    refusal: InputError | None = None
+    raised_in: CodeType | None = None  # whose `raise` or `assert` ended the run, where one did
+    gradients: dict[str, str] = field(default_factory=dict)
+    returns: dict[str, Site] = field(default_factory=dict)
+    output: Any = None
+    forward_last: torch.fx.Node | None = None
+    input_structure: tree.Structure | None = None
+    input_order: tuple[int, ...] = ()
+    input_repeats: tuple[tuple[int, int], ...] = ()
+    output_structure: tree.Structure | None = None
+    output_nodes: tuple[Any, ...] = ()
+    rebound: dict[str, torch.fx.Node] = field(default_factory=dict)
+    saves: list[RawSave] = field(default_factory=list)
+    delivered: dict[tuple[int, int], str] = field(default_factory=dict)
+    drew: bool = False  # random numbers of Python's or NumPy's own generators
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Program:
+    """What is analysed: `root` holds every module by name, `call` runs the model, `signature` is the model's own.
+
+    `open_checkpoints`: record what runs inside a checkpointed function step by step, instead of the checkpoint as one step.
+    """
+
+    model: Any
+    root: nn.Module
+    call: Callable[..., Any]
+    signature: inspect.Signature
+    inputs: Inputs
+    loss: Callable[[Any], Any] | None
+    optimizer: Any = None
+    open_checkpoints: bool = False
+
+
+def program(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimizer: Any = None) -> Program:
+    """The user's arguments in one shape.
+
+    Raises:
+        InputError: `model` is not callable, or `inputs` is neither tuple, dict nor `Inputs`.
+    """
+    given = inputs_of(inputs)
+    if hasattr(model, "_orig_mod") and isinstance(model, nn.Module):
+        model = model._orig_mod  # torch.compile's wrapper: the eager module is what trains
+    if isinstance(model, nn.Module):
+        _refuse_uninitialised(model)
+        return Program(model, model, model, _signature(model.forward), given, loss, optimizer)
+    if not callable(model):
+        raise InputError(
+            f"the model must be an nn.Module or a callable, not {type(model).__name__}",
+            hint="pass the module itself, not its state dict or its output",
+        )
+    return Program(model, _closure_root(model), model, _signature(model), given, loss, optimizer)
+
+
+def inputs_of(inputs: Any) -> Inputs:
+    """What a user passes as inputs, by position and by name.
+
+    Raises:
+        InputError: it is neither tuple, dict nor `Inputs`.
+    """
+    if isinstance(inputs, Inputs):
+        return inputs
+    if isinstance(inputs, tuple | list):
+        return Inputs(tuple(inputs))
+    if isinstance(inputs, Mapping):
+        return Inputs((), dict(inputs))
+    if isinstance(inputs, torch.Tensor):
+        return Inputs((inputs,))
+    raise InputError(
+        f"inputs must be a tuple, a dict or fxgrad.Inputs, not {type(inputs).__name__}",
+        hint="write `(x,)` for one positional input",
+    )
+
+
+def tensors_of_program(target: Program) -> Iterator[torch.Tensor]:
+    """Parameters, buffers and the tensors of the inputs."""
+    yield from target.root.parameters()
+    yield from target.root.buffers()
+    yield from tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))[0]
+
+
+def placement(target: Program) -> torch.device | None:
+    """The device that meta tensors are taken to be on, where other tensors of the program are on one: who mixes them means shapes, for
+    a call of the model would only say that the devices differ. None: no meta tensor, or nothing else.
+    """
+    devices = dict.fromkeys(tensor.device for tensor in tensors_of_program(target))
+    others = [device for device in devices if device.type != "meta"]
+    return others[0] if others and len(others) < len(devices) else None
+
+
+def _refuse_uninitialised(model: nn.Module) -> None:
+    """A lazy module's parameters have no shape until its first call, which would change the user's model."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if torch.nn.parameter.is_lazy(tensor):
+            raise InputError(f"`{name}` has no shape yet: its module is lazy", hint="call the model once on real inputs, then analyse it")
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return inspect.signature(lambda *args, **kwargs: None)
+
+
+def _closure_root(function: Callable[..., Any]) -> nn.Module:
+    """The modules and parameters a plain callable closes over, under the names it has for them."""
+    root = nn.Module()
+    owner = getattr(function, "__self__", None)
+    code = inspect.unwrap(function)
+    found: dict[str, Any] = {}
+    if owner is not None and not isinstance(owner, nn.Module):
+        found.update(getattr(owner, "__dict__", {}))
+    if isinstance(owner, nn.Module):
+        return owner
+    if not inspect.isfunction(code):
+        found.update(getattr(function, "__dict__", {}))
+    else:
+        variables = inspect.getclosurevars(code)
+        found.update(variables.globals)
+        found.update(variables.nonlocals)
+    for name, value in found.items():
+        if isinstance(value, nn.Module) and name.isidentifier() and not hasattr(root, name):
+            root.add_module(name, value)
+        elif isinstance(value, nn.Parameter) and name.isidentifier() and not hasattr(root, name):
+            root.register_parameter(name, value)
+    return root
+
+
+def run(
+    target: Program,
+    *,
+    values: str,
+    forced: Sequence[Any] = (),
+    backward: bool = True,
+    watch_saves: bool = False,
+    watch_gradients: bool = False,
+    noise: int | None = None,
+    unsettle: Literal["", "moved", "drawn"] = "",
+    nudge: Nudge | None = None,
+    seed: int | None = None,
+    allow: frozenset[str] | None = None,
+) -> Run:
+    """Run the program once on stand-ins of the kind `values` ("fake" or "real").
+
+    `forced` are outcomes for its first decisions on data. `watch_saves` notes what is saved for backward, `watch_gradients` what gradient
+    each autograd node was given. `noise` seeds a disturbance of every real stand-in that is not constant: a second draw of the numbers;
+    with `unsettle` of constant parameters too ("moved"), or with all trained parameters drawn anew ("drawn"): what a gate or a last layer
+    that starts at zero holds back comes through, and units that their bias switches off come on.
+    `allow`: carry out the in-place writes that autograd refuses (`fxgrad.torch_api.allowed_writes`); of the leaves it names, inputs and attributes, the
+    program writes copies. `nudge`: one thing read off data that the program is given disturbed. `seed`: other random numbers.
+
+    The user's tensors, objects, random state and torch's global state are as before when it returns or raises.
+
+    Raises:
+        NeedsValue: on fake values, the program asked for a number.
+        TraceError: a tensor has no stand-in.
+    """
+    roots = (target.model, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs), target.optimizer)
+    with _LOCK, preserve(*roots) as reach, reach.ctrl_c.waits(), _kept_gradients(target.root):
+        fake = FakeMode() if values == "fake" else None
+        recorder = Recorder(target.root, reach, StandIns(fake, noise, unsettle, placement(target)), _program_code(), forced)
+        recorder.nudge = nudge
+        recorder.open_checkpoints = target.open_checkpoints
+        recorder.allow = allow
+        result = Run(recorder, target)
+        if seed is not None:
+            reseed(seed)
+        drawn = drawn_so_far()
+        with fake or contextlib.nullcontext(), unlogged(), _eager_compile(), intercepted(recorder), recorder, kept_modes():
+            # In a context of its own: what the program sets in context variables goes with it.
+            call = functools.partial(_run_program, result, backward=backward, watch_saves=watch_saves, watch_gradients=watch_gradients)
+            try:
+                with reach.ctrl_c.comes():
+                    contextvars.copy_context().run(call)
+            finally:
+                recorder.active = False
+                if fake is not None:
+                    fake.listener = None  # tensors know their mode, and autograd's own references to tensors no collector sees
+        result.drew = drawn_so_far() != drawn
+        return result
+
+
+def _program_code() -> CodeType:
+    return _run_program.__code__
+
+
+@contextlib.contextmanager
+def _eager_compile() -> Iterator[None]:
+    """`torch.compile`d parts run eagerly: the recorder must see their calls."""
+    import sys
+
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@contextlib.contextmanager
+def _kept_gradients(root: nn.Module) -> Iterator[None]:
+    """`.grad` of the originals, for a history that began before the run leads backward into them."""
+    with torch._C.DisableTorchFunction():
+        kept = [(p, p.grad) for p in root.parameters()]
+        for parameter, grad in kept:
+            if grad is not None:
+                parameter.grad = None
+    try:
+        yield
+    finally:
+        with torch._C.DisableTorchFunction():
+            for parameter, grad in kept:
+                if parameter.grad is not grad:
+                    parameter.grad = grad
+
+
+def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradients: bool) -> None:
+    recorder, target = result.recorder, result.program
+    hooks = _saved_tensors_hooks()
+    try:
+        with torch._C.DisableTorchFunction():
+            _bind_parameters(recorder)
+            args, kwargs = _bind_inputs(result)
+        with _watching(result) if watch_saves else contextlib.nullcontext():
+            result.output = target.call(*args, **kwargs)
+            with torch._C.DisableTorchFunction():
+                _bind_output(result)
+            recorder.phase = "loss"
+            loss = _compute_loss(result)
+        with torch._C.DisableTorchFunction():
+            _finish_loss(result, loss)
+        if backward:
+            recorder.phase = "backward"
+            with _watching_gradients(result) if watch_gradients else contextlib.nullcontext():
+                _backward(result, loss)
+    except (NeedsValue, KeyboardInterrupt, SystemExit, TraceError) as error:
+        _leave_contexts(error, hooks)
+        raise
+    except Exception as error:
+        _leave_contexts(error, hooks)
+        _check_needs_value(error, recorder)
+        _refuse_captured_whole(error)
+        result.refusal = error if isinstance(error, InputError) else None  # others' frames hold the loss, and with it all of the graph
+        result.error = _raised(error, recorder)
+        result.raised_in = _raising_code(error)
+    finally:
+        result.returns.update(_returns(recorder))
+        recorder.frames.clear()
+
+
+def _saved_tensors_hooks() -> Any:
+    return torch._C._autograd._top_saved_tensors_default_hooks(True)
+
+
+def _leave_contexts(error: BaseException, hooks: Any) -> None:
+    """End what the frames of an error still hold open, where that is hooks on saved tensors: a checkpoint of torch 2.11 keeps its own in a
+    suspended generator for as long as somebody holds the error, and all that autograd saves until then would go through them.
+    """
+    cause: BaseException | None = error
+    while cause is not None and _saved_tensors_hooks() != hooks:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
+
+
+def _returns(recorder: Recorder) -> dict[str, Site]:
+    """The statement by which each function of the loss was left."""
+    return {f"{site.file}:{site.function}": site for site in (site_of((frame.f_code, frame.f_lasti)) for frame in recorder.frames.values())}
+
+
+def _bind_parameters(recorder: Recorder) -> None:
+    """Stand-ins for all registered tensors first: made lazily they could be born inside an inference region."""
+    for tensor in recorder.reach.tensors.values():
+        if id(tensor) in recorder.names:
+            recorder.standin(tensor)
+
+
+def _bind_inputs(result: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    recorder, target = result.recorder, result.program
+    args, kwargs = target.inputs.args, dict(target.inputs.kwargs)
+    bound = convention.bound_inputs(target.signature, args, kwargs)
+    leaves, result.input_structure = tree.flatten(bound)
+    recorder.standins.inputs = frozenset(map(id, leaves))
+    order, repeats = [], []
+    seen: dict[int, int] = {}
+    for index, (tensor, name) in enumerate(zip(leaves, _leaf_names(bound), strict=True)):
+        first = seen.setdefault(id(tensor), index)
+        if first != index:
+            repeats.append((first, index))
+        if id(tensor) in recorder.slots:
+            continue
+        order.append(index)
+        made = recorder.standin(tensor)
+        node = recorder.graph.placeholder(name)
+        step = recorder.add_step(node, "input", name, ())
+        slot = recorder.bind(made, node, node.name)
+        step.makes.append(slot.value)
+        if recorder.allow is not None and name in recorder.allow:
+            slot = recorder.own_copy(slot)
+        recorder.slots[id(tensor)] = slot
+    result.input_order, result.input_repeats = tuple(order), tuple(repeats)
+    return args, kwargs
+
+
+def _leaf_names(bound: tuple[Any, ...]) -> list[str]:
+    names = []
+    for name, value in bound:
+        leaves, _ = tree.flatten(value)
+        names += [name if len(leaves) == 1 else f"{name}_{i}" for i in range(len(leaves))]
+    return names
+
+
+def _bind_output(result: Run) -> None:
+    recorder = result.recorder
+    leaves, structure = tree.flatten(result.output)
+    result.output_nodes = tuple(recorder.slot_of(t).node for t in leaves)
+    result.output_structure = structure
+    result.rebound = _rebound_buffers(recorder)
+    result.forward_last = next(iter(reversed(recorder.graph.nodes)), None)
+
+
+def _rebound_buffers(recorder: Recorder) -> dict[str, torch.fx.Node]:
+    """`self.mean = new` on a buffer is a visible effect of the forward: the new value is one more result of the graph."""
+    before = {name: key for key, name in recorder.names.items()}
+    found = {}
+    for name, tensor in recorder.root.named_buffers(remove_duplicate=False):
+        original = recorder.standins.original(before[name]) if name in before else None
+        slot = recorder.slots.get(id(tensor))  # none: rebound inside a leaf module, which does so again
+        if original is None or slot is None or tensor is original or tensor is recorder.standins.get(original):
+            continue  # a buffer the forward creates is created again; one written in place is its stand-in now
+        found[name] = slot.node
+    return found
+
+
+def _compute_loss(result: Run) -> Any:
+    target, output = result.program, result.output
+    if target.loss is not None:
+        result.loss_used = f"`{getattr(target.loss, '__qualname__', type(target.loss).__qualname__)}`"
+        return target.loss(output)
+    found, result.loss_used = _default_loss(output)
+    if found is not None:
+        return found
+    leaves, _ = tree.flatten(output)
+    floating = [t for t in leaves if t.is_floating_point()]
+    if not floating:
+        raise InputError(
+            "the model returns no floating tensor to differentiate",
+            hint="pass loss=..., a function from the output to a scalar tensor",
+        )
+    total = floating[0].sum()
+    for tensor in floating[1:]:
+        total = total + tensor.sum()
+    return total
+
+
+def _default_loss(output: Any) -> tuple[Any, str]:
+    for how, candidate in (
+        ("the output's .loss", getattr(output, "loss", None)),
+        ('the output\'s ["loss"]', output.get("loss") if isinstance(output, Mapping) else None),
+        ("the model's output", output),
+    ):
+        if isinstance(candidate, torch.Tensor) and candidate.numel() == 1:
+            return candidate, how
+    return None, "the sum of the model's floating outputs"
+
+
+def _finish_loss(result: Run, loss: Any) -> None:
+    recorder = result.recorder
+    if isinstance(loss, torch.Tensor):
+        result.loss = recorder.slot_of(loss)
+        result.loss_requires_grad = result.loss.tensor.requires_grad
+
+
+def _backward(result: Run, loss: Any) -> None:
+    recorder = result.recorder
+    if recorder.progress is not None:
+        recorder.progress.at("backward", len(recorder.steps))
+    if result.loss is None:
+        raise TypeError(f"the loss is a {type(loss).__name__}, not a tensor: it has no backward")
+    with recorder.region():
+        run_backward(result.loss.tensor, retain_graph=bool(recorder.standins.historied))
+    with torch._C.DisableTorchFunction():
+        for name, parameter in result.program.root.named_parameters(remove_duplicate=False):
+            result.gradients[name] = _gradient(recorder, parameter)
+        for key, name in recorder.names.items():  # a parameter that the program took away is still the one that was analysed
+            original = recorder.standins.original(key)
+            if name not in result.gradients and isinstance(original, nn.Parameter):
+                result.gradients[name] = _gradient(recorder, original)
+
+
+@contextlib.contextmanager
+def _watching_gradients(result: Run) -> Iterator[None]:
+    """Note what every autograd node is given in backward: per edge "none", "zero" or "some"."""
+    delivered, fake = result.delivered, result.recorder.standins.fake is not None
+
+    def watch(function: Any) -> Any:
+        key = id(function)
+
+        def before(grads: Any) -> None:
+            with torch._C.DisableTorchFunction(), torch.no_grad():
+                for number, grad in enumerate(grads):
+                    if grad is None:
+                        state = "none"
+                    elif fake or grad.layout is not torch.strided:
+                        state = "some"
+                    else:
+                        state = "some" if bool((grad != 0).any()) else "zero"
+                    delivered[key, number] = state
+
+        return function.register_prehook(before)
+
+    with torch._C.DisableTorchFunction():
+        functions = {id(raw.fn): raw.fn for raw in result.recorder.values if raw.fn is not None}
+        handles = [watch(function) for function in functions.values()]
+    try:
+        yield
+    finally:
+        with torch._C.DisableTorchFunction():
+            for handle in handles:
+                handle.remove()
+
+
+def _gradient(recorder: Recorder, parameter: torch.Tensor) -> str:
+    made = recorder.standins.get(parameter)
+    grad = made.grad if made is not None else None
+    if grad is None:
+        grad = parameter.grad
+    if grad is None:
+        return "none"
+    if recorder.standins.fake is not None:
+        return "some"
+    with torch.no_grad():
+        if grad.layout is not torch.strided:
+            grad = grad.coalesce().values() if grad.is_sparse else grad.to_dense()
+        return "some" if bool((grad != 0).any()) else "zero"
+
+
+def _refuse_captured_whole(error: BaseException) -> None:
+    if type(error).__name__ == "UncapturedHigherOrderOpError" or "HigherOrderOperator" in str(error):
+        stack = traceback_sites(error.__traceback__)
+        raise captured_whole(stack[0] if stack else None) from error
+
+
+def _check_needs_value(error: BaseException, recorder: Recorder) -> None:
+    """A fake tensor's missing value or faulty kernel, met where the recorder does not look (backward), becomes ours, with a line."""
+    if recorder.standins.fake is None:
+        return
+    cause: BaseException | None = error
+    while cause is not None:
+        if is_value_error(cause) or (recorder.standins.all_have_data and is_kernel_error(cause)):
+            old = _history_spots(recorder) if recorder.phase == "backward" else ()
+            if old:
+                raise NeedsValue("backward walks into a graph from before the run", old) from error
+            what = str(cause).splitlines()[0][:120] if str(cause) else type(cause).__name__
+            raise NeedsValue(what, _spots(error)) from error
+        cause = cause.__cause__ or cause.__context__
+
+
+def _history_spots(recorder: Recorder) -> tuple[Any, ...]:
+    """Where a tensor with a history from before the run is first used."""
+    old = {slot.value for slot in (recorder.slots.get(id(t)) for t in recorder.standins.historied) if slot is not None}
+    return next((step.spots for step in recorder.steps if step.spots and old.intersection(step.reads)), ())
+
+
+def _spots(error: BaseException) -> tuple[Any, ...]:
+    spots = []
+    entry = error.__traceback__
+    while entry is not None:
+        if is_user_code(entry.tb_frame.f_code.co_filename):
+            spots.append((entry.tb_frame.f_code, entry.tb_lasti))
+        entry = entry.tb_next
+    return tuple(reversed(spots))
+
+
+def _raised(error: Exception, recorder: Recorder) -> Raised:
+    stack = traceback_sites(error.__traceback__)
+    current = recorder.current
+    site = stack[0] if stack else None
+    if site is None and current is not None and current.spots:
+        site = site_of(current.spots[0])
+    phase: Phase = recorder.phase
+    node = current.node.name if current is not None else None
+    return Raised(phase, type(error).__name__, str(error), site, stack, node)
+
+
+_RAISE = dis.opmap["RAISE_VARARGS"]
+
+
+def _raising_code(error: BaseException) -> CodeType | None:
+    innermost = error.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    if innermost is None:
+        return None
+    code = innermost.tb_frame.f_code
+    return code if code.co_code[innermost.tb_lasti] == _RAISE else None
+
+
+@contextlib.contextmanager
+def _watching(result: Run) -> Iterator[None]:
+    """Note every tensor saved for backward, with its version at that moment and the step that saved it."""
+    recorder = result.recorder
+    # Autograd keeps what it was given, and the hooks, until backward reads it, where no garbage collector sees it: a tensor that was given
+    # to its own node would never be freed. It gets numbers, and the table of tensors goes with the recorder.
+    reference, table = weakref.ref(result), recorder.saved
+
+    def pack(tensor: torch.Tensor) -> int:
+        run = reference()
+        if run is not None:
+            with torch._C.DisableTorchFunction():
+                recorder = run.recorder
+                step = recorder.current or (recorder.steps[-1] if recorder.steps else None)
+                copy = copied(tensor, recorder.standins.fake is not None)
+                run.saves.append(RawSave(step, tensor, tensor._version, len(recorder.steps), copy))
+        table.append(tensor)
+        return len(table) - 1
+
+    recorder.shared = []
+    with torch.autograd.graph.saved_tensors_hooks(pack, table.__getitem__):
+        yield
+    with torch._C.DisableTorchFunction():
+        written = {storage for step in recorder.steps for storage in step.writes}
+        for shared in recorder.shared:
+            storage = recorder.storage_number(shared.tensor)
+            if storage not in written and not same_elements(shared.copy, shared.tensor):
+                shared.step.writes.append(storage)

@@ -1,0 +1,300 @@
+"""What a TorchFunctionMode does not see, caught while a recorder runs and put back after, however the run ends.
+
+Calls of modules (leaf modules, module paths), `autograd.Function.apply`, `torch.utils.checkpoint.checkpoint`, `torch.vmap` and
+`torch.func.grad`, TorchScript functions, `nn.Parameter(...)`, `Variable(...)`, `torch.from_numpy`; `inference_mode`, `autocast` and
+backward hooks are in `fxgrad.trace.regions`. Every interception passes straight through on other threads and inside quiet regions
+(Note [Quiet regions] in `fxgrad.trace.recorder`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.autograd.forward_ad
+from torch import nn
+from torch.autograd.variable import VariableMeta
+
+from fxgrad.fix_graph.convention import call_object, function_apply
+from fxgrad.records import NodeKind
+from fxgrad.torch_api import allowed_writes, tree
+from fxgrad.torch_api.calls import FUNCTION_BASE, new_leaf, new_leaf_view
+from fxgrad.trace import leaf_modules, regions, transforms
+from fxgrad.trace.observations import Slot
+from fxgrad.trace.recorder import Recorder
+from fxgrad.trace.regions import opaque, passes
+
+
+@contextlib.contextmanager
+def intercepted(recorder: Recorder) -> Iterator[None]:
+    """All interceptions on, for the calling thread."""
+    with contextlib.ExitStack() as stack:
+        for holder, name, value in (*_module_calls(recorder), *_interceptions(recorder), *regions.interceptions(recorder)):
+            stack.enter_context(_patched(holder, name, value))
+        stack.enter_context(transforms.checkpoint_intercepted(recorder))
+        yield
+
+
+def _interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
+    yield FUNCTION_BASE, "apply", classmethod(_apply(recorder))
+    yield nn.Parameter, "__new__", staticmethod(_new_parameter(recorder))
+    yield VariableMeta, "__call__", _new_variable(recorder)
+    yield torch, "from_numpy", _from_numpy(recorder)
+    yield torch, "manual_seed", _manual_seed(recorder)
+    yield torch.random, "manual_seed", _manual_seed(recorder)
+    yield torch.Tensor, "set_", _set(recorder)
+    yield torch._C.ScriptFunction, "__call__", _script_call(recorder)
+    yield from transforms.interceptions(recorder)
+
+
+@contextlib.contextmanager
+def _patched(holder: Any, name: str, value: Any) -> Iterator[None]:
+    own = name in vars(holder)
+    original = vars(holder).get(name)
+    setattr(holder, name, value)
+    try:
+        yield
+    finally:
+        if own:
+            setattr(holder, name, original)
+        else:
+            delattr(holder, name)
+
+
+# ---------------------------------------------------------------------------------------------------------------- modules
+
+
+def _module_calls(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
+    """Every call of a module ends in `_call_impl`; patched on the classes in use, because each of the thousands of subclasses that
+    `nn.Module` has in a big program would be updated if its own attribute changed."""
+    known = leaf_modules.Leaves(recorder.root)
+    modules = {id(module): module for module in (*recorder.root.modules(), *recorder.reach.modules)}
+    for module in modules.values():
+        if vars(module).get("_compiled_call_impl") is not None:  # `module.compile()`: the call would go past the class
+            yield module, "_compiled_call_impl", None
+    # All originals are looked up before the first is replaced: one class in use may be another's base.
+    for cls, original in [(cls, cls._call_impl) for cls in {type(module) for module in modules.values()}]:
+        yield cls, "_call_impl", _module_call(recorder, known, original)
+
+
+def _module_call(recorder: Recorder, known: leaf_modules.Leaves, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _call_impl(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if passes(recorder):
+            if recorder.quiet and threading.get_ident() == recorder.thread:
+                recorder.called.add(id(module))
+                if isinstance(module, torch.jit.ScriptModule):
+                    with leaf_modules.scripted(module, recorder.swap):
+                        return original(module, *recorder.swap(args), **recorder.swap(kwargs))
+            return original(module, *args, **kwargs)
+        recorder.called.add(id(module))
+        path = recorder.paths.get(id(module))
+        if torch._C._are_functorch_transforms_active():
+            return _inlined_call(recorder, module, path, original, args, kwargs)
+        if isinstance(module, torch.jit.ScriptModule):
+            return _script_module_call(recorder, module, path, original, args, kwargs)
+        # The model itself is never one node: a graph module that holds it under a name would have other parameter names.
+        if path and known.is_leaf(module):
+            return _leaf_call(recorder, module, path, original, args, kwargs)
+        return _inlined_call(recorder, module, path, original, args, kwargs)
+
+    return _call_impl
+
+
+def _leaf_call(recorder: Recorder, module: nn.Module, path: str, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
+        return recorder.graph.call_module(path, node_args, node_kwargs)
+
+    def run(*sub_args: Any, **sub_kwargs: Any) -> Any:
+        return original(module, *sub_args, **sub_kwargs)
+
+    out, step, _ = opaque(recorder, "module", type(module).__name__, node, run, args, kwargs)
+    _note_call(recorder, module, path, out, step.spots)
+    return out
+
+
+def _script_module_call(recorder: Recorder, module: Any, path: str | None, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """TorchScript code is compiled: one node, with the stand-ins put into the compiled module while it runs."""
+
+    def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
+        if path:
+            return recorder.graph.call_module(path, node_args, node_kwargs)
+        return recorder.graph.call_function(call_object, (recorder.object_node(module), *node_args), node_kwargs)
+
+    def run(*sub_args: Any, **sub_kwargs: Any) -> Any:
+        with leaf_modules.scripted(module, recorder.swap):
+            return original(module, *sub_args, **sub_kwargs)
+
+    out, step, _ = opaque(recorder, "module", module.original_name, node, run, args, kwargs)
+    if path:
+        _note_call(recorder, module, path, out, step.spots)
+    return out
+
+
+def _inlined_call(recorder: Recorder, module: nn.Module, path: str | None, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    spots = recorder.spots_from(sys._getframe(1))
+    recorder.path_stack.append(path if path is not None else recorder.path_stack[-1])
+    recorder.anchors.append((sys._getframe(), spots))
+    try:
+        out = original(module, *args, **kwargs)
+        regions.legacy_hooks(recorder, module, out)
+    finally:
+        recorder.path_stack.pop()
+        recorder.anchors.pop()
+    if path != "":
+        _note_call(recorder, module, path or "", out, spots)
+    return out
+
+
+def _note_call(recorder: Recorder, module: nn.Module, path: str, out: Any, spots: Any) -> None:
+    slots = [recorder.slots.get(id(t)) for t in tree.tensors_in(out)]
+    values = tuple(slot.value for slot in slots if slot is not None)
+    recorder.note_call(path, type(module).__name__, spots, values)
+
+
+# ---------------------------------------------------------------------------------------------------------------- functions
+
+
+def _apply(recorder: Recorder) -> Callable[..., Any]:
+    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        original = super(FUNCTION_BASE, cls).apply
+        if passes(recorder):
+            if recorder.active and threading.get_ident() == recorder.thread:
+                args, kwargs = recorder.swap(args), recorder.swap(kwargs)
+            return original(*args, **kwargs)
+
+        def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
+            return recorder.graph.call_function(function_apply(cls), node_args, node_kwargs)
+
+        def run(*sub_args: Any, **sub_kwargs: Any) -> Any:
+            made = original(*sub_args, **sub_kwargs)
+            return made if recorder.allow is None else allowed_writes.own_memory(made, sub_args)
+
+        kind: NodeKind = "checkpoint" if cls.__name__ == "CheckpointFunction" else "function"
+        out, step, _ = opaque(recorder, kind, cls.__qualname__, node, run, args, kwargs)
+        step.constants = (cls,)
+        return out
+
+    return apply
+
+
+def _script_call(recorder: Recorder) -> Callable[..., Any]:
+    """`torch.jit.script` functions: the Python they were compiled from, where torch kept it, else one node."""
+    original = torch._C.ScriptFunction.__call__
+
+    def __call__(function: Any, *args: Any, **kwargs: Any) -> Any:
+        source = getattr(function, "_torchdynamo_inline", None)
+        if passes(recorder) or torch._C._are_functorch_transforms_active():
+            if recorder.active and threading.get_ident() == recorder.thread:
+                args, kwargs = recorder.swap(args), recorder.swap(kwargs)
+            return original(function, *args, **kwargs)
+        if source is not None:
+            return source(*args, **kwargs)
+        name = getattr(function, "name", "") or "script_function"
+
+        def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
+            return recorder.graph.call_function(call_object, (recorder.object_node(function), *node_args), node_kwargs)
+
+        def run(*sub_args: Any, **sub_kwargs: Any) -> Any:
+            return original(function, *sub_args, **sub_kwargs)
+
+        return opaque(recorder, "transform", name, node, run, args, kwargs)[0]
+
+    return __call__
+
+
+# ---------------------------------------------------------------------------------------------------------------- constructors
+
+
+def _new_parameter(recorder: Recorder) -> Callable[..., Any]:
+    original = nn.Parameter.__new__
+
+    def __new__(cls: Any, data: Any = None, requires_grad: bool = True, *rest: Any, **kwargs: Any) -> Any:
+        if passes(recorder) or cls is not nn.Parameter or not isinstance(data, torch.Tensor):
+            if recorder.active and isinstance(data, torch.Tensor) and threading.get_ident() == recorder.thread:
+                data = recorder.swap(data)
+            if data is None and cls is nn.Parameter:
+                return original(cls, requires_grad=requires_grad)
+            return original(cls, data, requires_grad, *rest, **kwargs)
+        with torch._C.DisableTorchFunction():
+            slot = recorder.slot_of(data)
+        return _new_leaf(recorder, slot, original(cls, slot.tensor, requires_grad), "torch.nn.Parameter")
+
+    return __new__
+
+
+def _new_variable(recorder: Recorder) -> Callable[..., Any]:
+    original = type.__call__
+
+    def __call__(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        if passes(recorder) or not args or not isinstance(args[0], torch.Tensor):
+            return original(cls, *args, **kwargs)
+        with torch._C.DisableTorchFunction():
+            slot = recorder.slot_of(args[0])
+        return _new_leaf(recorder, slot, original(cls, slot.tensor, *args[1:], **kwargs), "torch.autograd.Variable")
+
+    return __call__
+
+
+def _new_leaf(recorder: Recorder, slot: Slot, made: torch.Tensor, target: str) -> torch.Tensor:
+    if made is slot.tensor:
+        return made
+    spots = recorder.spots_from(sys._getframe(1))
+    with torch._C.DisableTorchFunction():
+        node = _leaf_node(recorder, slot, made)
+        step = recorder.add_step(node, "leaf", target, spots)
+        step.reads.append(slot.value)
+        step.makes.append(recorder.bind(made, node, node.name).value)
+    return made
+
+
+def _leaf_node(recorder: Recorder, slot: Slot, made: torch.Tensor) -> torch.fx.Node:
+    source = slot.tensor
+    layout = (tuple(made.shape), tuple(made.stride()), made.storage_offset())
+    if layout == (tuple(source.shape), tuple(source.stride()), source.storage_offset()):
+        return recorder.graph.call_function(new_leaf, (slot.node, made.requires_grad))
+    return recorder.graph.call_function(new_leaf_view, (slot.node, *layout, made.requires_grad))
+
+
+def _set(recorder: Recorder) -> Callable[..., Any]:
+    """`Tensor.set_` is the one tensor method that asks no TorchFunctionMode."""
+    original = torch.Tensor.set_
+
+    def set_(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if passes(recorder):
+            return original(tensor, *args, **kwargs)
+        return recorder.__torch_function__(set_, (), (tensor, *args), kwargs)
+
+    return set_
+
+
+def _manual_seed(recorder: Recorder) -> Callable[..., Any]:
+    """A seed set by the forward is part of what it computes. Not seen: `Generator.manual_seed`, a method of a C type."""
+    original = torch.random.manual_seed
+
+    @functools.wraps(original)
+    def manual_seed(seed: int) -> torch.Generator:
+        if not passes(recorder):
+            _, (held,), _, _ = recorder.converted(seed)
+            recorder.graph.call_function(original, (held,))
+        return original(seed)
+
+    return manual_seed
+
+
+def _from_numpy(recorder: Recorder) -> Callable[..., Any]:
+    original = torch.from_numpy
+
+    @functools.wraps(original)
+    def from_numpy(array: Any) -> torch.Tensor:
+        made = original(array)
+        if passes(recorder):
+            return made
+        with torch._C.DisableTorchFunction():
+            return recorder.entered(made, "torch.from_numpy", recorder.spots_from(sys._getframe(1)))
+
+    return from_numpy

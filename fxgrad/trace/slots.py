@@ -1,0 +1,152 @@
+"""Which value a tensor object stands for, without keeping it alive.
+
+An id names a tensor only while the tensor lives, so every entry goes when its tensor does. A storage keeps its number as long as it lives,
+whoever holds it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from fxgrad.trace.observations import version_of
+
+PURGE = 10_000  # storages remembered before those that are gone are dropped
+
+
+class Slot(weakref.ref):  # type: ignore[type-arg]
+    """A weak reference to one tensor, and what is known of it: its value, storage, version and autograd edge."""
+
+    __slots__ = ("after", "begun", "edge", "key", "leaf", "place", "storage", "value", "version")
+
+    key: int
+    place: int
+    storage: int
+    value: int
+    version: int
+    edge: Any
+    leaf: int  # the number of its leaf edge: one for its whole life
+    after: str  # the best its gradient was after a backward ("" before the first that reached it)
+    begun: str  # the best its gradient was as a step of its optimizer began ("" before the first)
+
+    # weakref.ref compares by referent, and a tensor's == is elementwise: slots are told apart by identity.
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = object.__hash__
+
+
+class Memory:
+    """One storage that was seen: its number, the living slots over it, the value last seen there, and whether it lives."""
+
+    __slots__ = ("number", "reference", "slots", "value")
+
+    def __init__(self, number: int, tensor: torch.Tensor) -> None:
+        self.number = number
+        self.slots: set[Slot] = set()
+        self.value = -1
+        # The Python object of a storage lives as long as the storage, whoever else holds it. (`StorageWeakRef` would keep its bytes.)
+        try:
+            self.reference: weakref.ref[torch.UntypedStorage] | None = weakref.ref(tensor.untyped_storage())
+        except (NotImplementedError, RuntimeError):
+            self.reference = None
+
+    def is_gone(self) -> bool:
+        """Whether nothing can name this memory any more."""
+        return not self.slots and (self.reference is None or self.reference() is None)
+
+
+class Tensors:
+    """The living tensors that the program has used."""
+
+    def __init__(self) -> None:
+        self._slots: dict[int, Slot] = {}
+        self._memories: dict[int, Memory] = {}
+        self._count = 0
+        self._leaves = 0
+        self._purge_at = PURGE
+
+    def get(self, tensor: torch.Tensor) -> Slot | None:
+        """The slot of a tensor, None for a new one."""
+        return self._slots.get(id(tensor))
+
+    def add(self, tensor: torch.Tensor) -> Slot:
+        """A slot for a tensor that has none. Its value and edge are the caller's to set."""
+        slot = Slot(tensor, self._gone)
+        slot.key = id(tensor)
+        slot.value = -1
+        slot.edge = None
+        slot.after = slot.begun = ""
+        slot.leaf = self._leaves = self._leaves + 1
+        slot.version = version_of(tensor)
+        self._slots[slot.key] = slot
+        self._place(slot, tensor)
+        return slot
+
+    def _place(self, slot: Slot, tensor: torch.Tensor) -> None:
+        slot.place = storage_key(tensor)
+        memory = self._memories.get(slot.place)
+        if memory is None or memory.is_gone():
+            self._count += 1
+            memory = self._memories[slot.place] = Memory(self._count, tensor)
+            if len(self._memories) > self._purge_at:
+                self._memories = {key: m for key, m in self._memories.items() if not m.is_gone()}
+                self._purge_at = max(PURGE, 2 * len(self._memories))
+                self._memories[slot.place] = memory
+        slot.storage = memory.number
+        memory.slots.add(slot)
+
+    def refresh(self, slot: Slot, tensor: torch.Tensor) -> None:
+        """Look again at version and storage: `t.data = new` and `set_` give a tensor other memory."""
+        slot.version = version_of(tensor)
+        if storage_key(tensor) != slot.place:
+            self._leave(slot)
+            self._place(slot, tensor)
+
+    def sharing(self, tensor: torch.Tensor) -> list[Slot]:
+        """The living slots over the tensor's storage."""
+        memory = self._memories.get(storage_key(tensor))
+        return list(memory.slots) if memory is not None else []
+
+    def last_value(self, tensor: torch.Tensor) -> int:
+        """The value last seen over the tensor's storage, also of a tensor that is gone; -1 if there was none."""
+        memory = self._memories.get(storage_key(tensor))
+        if memory is None or memory.is_gone():
+            return -1
+        return max((slot.value for slot in memory.slots), default=memory.value)
+
+    def number_of(self, tensor: torch.Tensor) -> int | None:
+        """The number of the tensor's storage; None if it was never seen."""
+        memory = self._memories.get(storage_key(tensor))
+        return memory.number if memory is not None and not memory.is_gone() else None
+
+    def living(self) -> Iterator[Slot]:
+        """Every slot there is now."""
+        return iter(list(self._slots.values()))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._slots.clear()
+        self._memories.clear()
+
+    def _gone(self, slot: Slot) -> None:
+        if self._slots.get(slot.key) is slot:
+            del self._slots[slot.key]
+        self._leave(slot)
+
+    def _leave(self, slot: Slot) -> None:
+        memory = self._memories.get(slot.place)
+        if memory is not None and slot in memory.slots:
+            memory.slots.discard(slot)
+            memory.value = max(memory.value, slot.value)
+
+
+def storage_key(tensor: torch.Tensor) -> int:
+    """The address of the tensor's storage; a number of its own for one that has none (sparse)."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):
+        return -id(tensor)

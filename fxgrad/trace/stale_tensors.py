@@ -1,0 +1,104 @@
+"""What a failed backward found overwritten: read off the very graph it failed on, which torch leaves in place.
+
+A saved tensor that has changed raises when it is unpacked, and its raw form still says which memory it is: so the saver is the call that
+made its autograd node, and the overwriter the first later call that wrote that storage. Nothing has to be watched while the program runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from fxgrad.records import Saved
+from fxgrad.trace.edges import number_of
+from fxgrad.trace.ledger import Ledger
+
+_EXPECTED = re.compile(r"expected version (\d+)")
+_CHANGED = "modified by an inplace operation"
+
+
+def overwritten(ledger: Ledger, started: Sequence[Any]) -> Iterator[Saved]:
+    """Every changed saved tensor behind the autograd nodes that a backward started from, with who saved it and who wrote it."""
+    order = {note.number: index for index, note in enumerate(ledger.notes)}
+    for function in _behind(started):
+        saver = order.get(ledger.edges.maker(function))
+        if saver is None:
+            continue
+        for raw, expected in _changed(function):
+            storage = ledger.tensors.number_of(raw)
+            # Only later ones: a call that saves what it writes itself (`exp_`) saves the result.
+            writer = next((note for note in ledger.notes[saver + 1 :] if storage in note.writes), None)
+            if writer is not None:
+                names = f"n{ledger.notes[saver].number}", f"n{writer.number}"
+                yield Saved(*names, tuple(raw.shape), expected, raw._version, True)
+
+
+def hidden(ledger: Ledger, functions: Sequence[Any]) -> Iterator[Saved]:
+    """Saved tensors whose memory was written past their version counter: the backward that is about to run will not notice."""
+    for function in functions:
+        saver = ledger.edges.maker(function)
+        for name in dir(function):
+            raws = _raw(function, name) if name.startswith("_raw_saved_") else ()
+            for raw in raws if isinstance(raws, tuple | list) else (raws,):
+                data = _data(raw)
+                if data is None or saver < 0:
+                    continue
+                later = [number for number in ledger.hidden.get(ledger.tensors.number_of(data) or -1, ()) if number > saver]
+                if later:
+                    yield Saved(f"n{saver}", f"n{later[0]}", tuple(data.shape), data._version, data._version, False)
+
+
+def _raw(function: Any, name: str) -> Any:
+    """The raw saved tensor, or several; () where they were freed."""
+    try:
+        return getattr(function, name)
+    except RuntimeError:
+        return ()
+
+
+def _data(raw: Any) -> torch.Tensor | None:
+    """The tensor behind a raw saved one; None where it was freed or is none."""
+    try:
+        data = raw.data
+    except (RuntimeError, AttributeError):
+        return None
+    return data if isinstance(data, torch.Tensor) else None
+
+
+def _behind(started: Sequence[Any]) -> Iterator[Any]:
+    stack = list(started)
+    seen = {number_of(f) for f in stack}
+    while stack:
+        function = stack.pop()
+        yield function
+        for inner, _ in function.next_functions:
+            if inner is not None and number_of(inner) not in seen:
+                seen.add(number_of(inner))
+                stack.append(inner)
+
+
+def _changed(function: Any) -> Iterator[tuple[torch.Tensor, int]]:
+    """The saved tensors of one node that cannot be unpacked any more, raw, and the version each was saved at."""
+    for name in dir(function):
+        if not name.startswith("_raw_saved_"):
+            continue
+        raw = _raw(function, name)
+        message = _refusal(function, "saved_tensors" if name == "_raw_saved_tensors" else name.replace("_raw", "", 1))
+        if _CHANGED not in message:
+            continue
+        match = _EXPECTED.search(message)
+        for one in raw if isinstance(raw, tuple | list) else (raw,):
+            data = _data(one)
+            if data is not None:
+                yield data, int(match.group(1)) if match else 0
+
+
+def _refusal(function: Any, name: str) -> str:
+    try:
+        getattr(function, name)
+    except RuntimeError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,250 @@
+"""Stand-ins: the tensors the program runs on instead of the user's own, fake (no data, no memory) or real (a private copy).
+
+A stand-in has its original's type, shape, strides, dtype, `requires_grad`, hooks and shared storage, so that autograd does with it what it
+would do with the original, while the original, its `.grad` and its version counter are never touched.
+Not handled: tensor subclasses that neither copy nor fake; those raise TraceError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn.parameter import is_lazy
+
+from fxgrad.records.errors import TraceError
+
+# A small view of a big storage (a batch of a data set) is copied alone: its siblings are not part of the step.
+SHARED_STORAGE_LIMIT = 64 * 2**20
+
+
+@contextlib.contextmanager
+def unlogged() -> Iterator[None]:
+    """torch prints a traceback for each fake kernel that raises; who records the error says so better."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before = log.disabled
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
+class Listener(Protocol):
+    """Who must not take what happens inside a fake kernel for the program's doing."""
+
+    quiet: int
+
+
+# Without its wrapper, which keeps torch.compile out and imports all of it (a second or more) to do so: nothing is compiled in a run.
+_DISPATCH: Callable[..., Any] = inspect.unwrap(FakeTensorMode.__torch_dispatch__)
+
+
+# torch's fake kernel of the experts' matrix product (2.11 to 2.13) knows one dtype; the kernels take these too.
+_GROUPED_MM: Any = torch.ops.aten._grouped_mm.default
+_GROUPED_MM_TAKES = (torch.float32, torch.float16)
+
+
+class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
+    """torch's fake tensors; what torch calls and enters to make a fake result happens behind the back of `listener`."""
+
+    def __init__(self) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+        self.listener: Listener | None = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        listener = self.listener
+        if listener is None:
+            return self._computed(func, types, args, kwargs)
+        listener.quiet += 1
+        try:
+            with torch._C.DisableTorchFunction():
+                return self._computed(func, types, args, kwargs)
+        finally:
+            listener.quiet -= 1
+
+    def _computed(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if func is _GROUPED_MM and args[0].dtype in _GROUPED_MM_TAKES:
+            low = (argument.to(torch.bfloat16) for argument in args[:2])
+            return _DISPATCH(self, func, types, (*low, *args[2:]), kwargs).to(args[0].dtype)
+        return _DISPATCH(self, func, types, args, kwargs)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # no wrapper around `__torch_dispatch__`, see _DISPATCH
+
+
+class StandIns:
+    """Makes and remembers one stand-in per original tensor. `fake` is the FakeTensorMode, or None for real values.
+
+    `noise`: a seed; every real floating parameter and input (`inputs`, by id) that is not constant is disturbed, as another random draw
+    would have it. A buffer or another tensor is data of the program (a mask, a filter kernel) and stays; a constant
+    one (a zero-initialised gate, a mask of ones) is constant by construction and stays, unless `unsettle`
+    and it requires grad: "moved" (disturbed as well) or "drawn" (every trained parameter is drawn anew).
+    `place`: the device on which fake stand-ins of meta tensors are; None: the meta device.
+    """
+
+    def __init__(
+        self,
+        fake: Any | None,
+        noise: int | None = None,
+        unsettle: Literal["", "moved", "drawn"] = "",
+        place: torch.device | None = None,
+    ) -> None:
+        self.fake = fake
+        self.place = place
+        self.unsettle = unsettle
+        self.noise = None if noise is None else torch.Generator().manual_seed(noise)
+        self.inputs: frozenset[int] = frozenset()
+        self._made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._storages: dict[int, tuple[Any, torch.UntypedStorage]] = {}
+        self.historied: list[torch.Tensor] = []  # originals whose autograd history began before the run
+        self.all_have_data = True  # no original so far is fake or on the meta device
+
+    def get(self, original: torch.Tensor) -> torch.Tensor | None:
+        """The stand-in made for `original`, if one was."""
+        pair = self._made.get(id(original))
+        return None if pair is None else pair[1]
+
+    def original(self, key: int) -> torch.Tensor | None:
+        """The original whose id is `key`, if it has a stand-in."""
+        pair = self._made.get(key)
+        return None if pair is None else pair[0]
+
+    def originals(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Pairs (original, stand-in) in the order they were made."""
+        return iter(tuple(self._made.values()))
+
+    def make(self, original: torch.Tensor) -> torch.Tensor:
+        """The stand-in for `original`, made at the first call.
+
+        Raises:
+            TraceError: a tensor subclass that cannot be copied or faked.
+        """
+        pair = self._made.get(id(original))
+        if pair is not None:
+            return pair[1]
+        if is_lazy(original):
+            raise TraceError(
+                "a parameter of the model has no shape yet: a lazy module gets its parameters from the first call",
+                hint="call the model once on the inputs, then analyse it",
+            )
+        with torch._C.DisableTorchFunction(), torch.inference_mode(False), torch.enable_grad():
+            if original.grad_fn is not None:
+                self.historied.append(original)
+            if original.is_meta or is_fake(original):
+                self.all_have_data = False
+            try:
+                made = self._real(original) if self.fake is None else self._fake(original)
+                if self.noise is not None and (original.requires_grad or id(original) in self.inputs):
+                    _disturb(made, self.noise, self.unsettle if original.requires_grad else "")
+            except (RuntimeError, NotImplementedError, TypeError) as error:
+                raise TraceError(
+                    f"no stand-in can be made for a {type(original).__name__} of shape {tuple(original.shape)}: {error}",
+                    hint="pass an ordinary dense tensor, or detach and densify it first",
+                ) from error
+            self._made[id(original)] = (original, made)
+            grad = original.grad if original.is_leaf else None
+            if grad is not None:
+                made.grad = self.make(grad)
+            _copy_hooks(original, made)
+        return made
+
+    def _fake(self, original: torch.Tensor) -> torch.Tensor:
+        assert self.fake is not None
+        if self.place is not None and original.device.type == "meta":
+            return self._placed(original, self.place)
+        fake: torch.Tensor = self.fake.from_tensor(original, static_shapes=True)
+        return fake
+
+    def _placed(self, original: torch.Tensor, place: torch.device) -> torch.Tensor:
+        with self.fake or contextlib.nullcontext():
+            data = torch.empty_strided(original.size(), original.stride(), dtype=original.dtype, device=place)
+            if isinstance(original, nn.Parameter):
+                made: torch.Tensor = _parameter_like(original, data)
+                return made
+            return data.requires_grad_(original.requires_grad)
+
+    def _real(self, original: torch.Tensor) -> torch.Tensor:
+        if original.grad_fn is not None:
+            return original.clone()  # keeps the history: backward walks into it as it would in the user's step
+        data = self._copy(original)
+        if isinstance(original, nn.Parameter):
+            made: torch.Tensor = _parameter_like(original, data)
+        else:
+            made = data if data is not original else data.detach()
+            if original.requires_grad:
+                made.requires_grad_(True)
+        return made
+
+    def _copy(self, original: torch.Tensor) -> torch.Tensor:
+        data = original.detach()
+        if type(data) is not torch.Tensor or data.layout is not torch.strided or data.is_quantized:
+            return data.clone()
+        storage = data.untyped_storage()
+        nbytes = data.numel() * data.element_size()
+        key = storage._cdata
+        if storage.nbytes() != nbytes and storage.nbytes() > max(SHARED_STORAGE_LIMIT, 4 * nbytes):
+            return data.clone()
+        if key not in self._storages:
+            self._storages[key] = (storage, storage.clone())  # type: ignore[no-untyped-call]
+        copied = self._storages[key][1]
+        made = torch.empty(0, dtype=data.dtype, device=data.device)
+        made.set_(copied, data.storage_offset(), data.size(), data.stride())
+        if data.is_conj():
+            made = torch._conj(made)
+        if data.is_neg():
+            made = torch._neg_view(made)
+        return made
+
+
+def is_fake(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has no data because it is torch's fake one."""
+    return isinstance(tensor, FakeTensor)
+
+
+def _disturb(made: torch.Tensor, generator: torch.Generator, unsettle: str) -> None:
+    if not made.is_floating_point() or made.numel() == 0 or made.device.type != "cpu" or made.layout is not torch.strided:
+        return
+    with torch.no_grad():
+        data = made.detach()
+        level = data.flatten()[0]
+        if not bool((data == level).all()):
+            spread = data.double().std().to(data.dtype)
+        elif unsettle:
+            spread = level.abs().clamp(min=1) / 4  # a scale of ones stays positive, a zero becomes something
+        else:
+            return
+        if unsettle == "drawn":
+            spread = torch.maximum(4 * spread, data.abs().mean())
+            data.zero_()
+        data.add_(torch.randn(data.shape, generator=generator, dtype=torch.float32).to(data.dtype) * spread)
+
+
+def _parameter_like(original: nn.Parameter, data: torch.Tensor) -> torch.Tensor:
+    if type(original) is nn.Parameter:
+        return nn.Parameter(data, requires_grad=original.requires_grad)
+    made = torch.Tensor._make_subclass(type(original), data, original.requires_grad)
+    made.__dict__.update(original.__dict__)
+    return made
+
+
+def _copy_hooks(original: torch.Tensor, made: torch.Tensor) -> None:
+    """The tensor hooks of a leaf belong to its gradient: the stand-in's gradient must pass through the same ones."""
+    if not original.requires_grad or original.grad_fn is not None:
+        return
+    for hook in (getattr(original, "_backward_hooks", None) or {}).values():
+        made.register_hook(hook)  # type: ignore[no-untyped-call]
+    for hook in (getattr(original, "_post_accumulate_grad_hooks", None) or {}).values():
+        made.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+    for name, value in getattr(original, "__dict__", {}).items():
+        if name not in made.__dict__ and not name.startswith("_"):
+            with contextlib.suppress(Exception):  # an attribute the user hung on the tensor; a copy that fails is left out
+                setattr(made, name, copy.copy(value))

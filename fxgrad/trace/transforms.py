@@ -1,0 +1,129 @@
+"""Calls that take a Python function of the program: checkpoints and the transforms of `torch.func`, each one node over a `Closure` of it.
+
+What a transform gives back may be a function too (`vjp`): it carries its node, so that calling it is one more node and transforming it
+refers to this run's. `interceptions` and `checkpoint_intercepted` are for `fxgrad.trace.seams`. Inside an active transform nothing is recorded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import operator
+import threading
+from collections.abc import Callable, Iterator
+from types import FunctionType
+from typing import Any
+
+import torch
+
+from fxgrad.fix_graph.convention import Closure, call_object
+from fxgrad.records import NodeKind
+from fxgrad.trace.recorder import Recorder
+from fxgrad.trace.regions import opaque, passes
+
+# Looked up by torch.func's own functions at every call, however the program imported those.
+_TRANSFORMS = (
+    ("torch._functorch.apis", "vmap_impl"),
+    ("torch._functorch.eager_transforms", "grad_impl"),
+    ("torch._functorch.eager_transforms", "grad_and_value_impl"),
+    ("torch._functorch.eager_transforms", "_jvp_with_argnums"),
+    ("torch._functorch.eager_transforms", "_vjp_with_argnums"),
+)
+
+
+def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
+    """(module, attribute, replacement) for the transforms."""
+    for module, name in _TRANSFORMS:
+        holder = importlib.import_module(module)
+        if hasattr(holder, name):
+            yield holder, name, _transform(recorder, getattr(holder, name))
+
+
+@contextlib.contextmanager
+def checkpoint_intercepted(recorder: Recorder) -> Iterator[None]:
+    """`checkpoint` is bound by name in user code; its `_disable_dynamo` wrapper looks this attribute up at every call."""
+    import torch.utils.checkpoint as module
+
+    inner = module.checkpoint.__wrapped__  # type: ignore[attr-defined]
+    hook = "__dynamo_disable"
+    had = hook in vars(inner)
+    before = vars(inner).get(hook)
+    setattr(inner, hook, _transform(recorder, inner, kind="checkpoint", target=module.checkpoint))
+    try:
+        yield
+    finally:
+        if had:
+            setattr(inner, hook, before)
+        else:
+            delattr(inner, hook)
+
+
+def _transform(recorder: Recorder, original: Any, kind: NodeKind = "transform", target: Any = None) -> Callable[..., Any]:
+    """A call whose first argument is a Python function of the program: one node over a `Closure` of that function."""
+    target = target if target is not None else original
+
+    @functools.wraps(original)
+    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+        if passes(recorder) or torch._C._are_functorch_transforms_active():
+            if recorder.active and threading.get_ident() == recorder.thread:
+                args, kwargs = recorder.swap(args), recorder.swap(kwargs)
+            return original(function, *args, **kwargs)
+        if kind == "checkpoint" and recorder.open_checkpoints and _keeps_gradients(recorder, args, kwargs):
+            return function(*args, **{k: v for k, v in kwargs.items() if k not in _CHECKPOINT_OPTIONS})
+        closure = Closure(function)
+        known = getattr(function, "graph_node", None)
+        holder = known if known is not None else recorder.object_node(closure)
+
+        def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
+            return recorder.graph.call_function(target, (holder, *node_args), node_kwargs)
+
+        def run(*sub_args: Any, **sub_kwargs: Any) -> Any:
+            return original(function, *sub_args, **sub_kwargs)
+
+        out, step, hidden = opaque(recorder, kind, getattr(original, "__name__", "transform"), node, run, args, kwargs)
+        step.constants = (function, dict(kwargs))
+        # Its parameters and other tensors from before the run it holds itself; those made in this run it must be given.
+        inner = {key: (t, slot) for key, (t, slot) in hidden.items() if slot.node.op != "get_attr" and slot.value in step.reads}
+        if inner and known is None:
+            with recorder.graph.inserting_before(step.node):
+                step.node.replace_input_with(holder, recorder.bound_closure(closure, inner))
+        return _with_functions(recorder, step.node, out)
+
+    return call
+
+
+def _with_functions(recorder: Recorder, node: torch.fx.Node, out: Any) -> Any:
+    """A transform's result, the functions in it replaced by ones that are recorded when called."""
+    if not isinstance(out, tuple) or not any(isinstance(item, FunctionType) for item in out):
+        return out
+    return tuple(
+        _recorded(recorder, item, recorder.graph.call_function(operator.getitem, (node, i))) if isinstance(item, FunctionType) else item
+        for i, item in enumerate(out)
+    )
+
+
+def _recorded(recorder: Recorder, function: FunctionType, graph_node: torch.fx.Node) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if passes(recorder) or torch._C._are_functorch_transforms_active():
+            return function(*recorder.swap(args), **recorder.swap(kwargs))
+
+        def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
+            return recorder.graph.call_function(call_object, (graph_node, *node_args), node_kwargs)
+
+        return opaque(recorder, "transform", function.__name__, node, function, args, kwargs)[0]
+
+    call.graph_node = graph_node  # type: ignore[attr-defined]
+    return call
+
+
+_CHECKPOINT_OPTIONS = frozenset(["use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop"])
+
+
+def _keeps_gradients(recorder: Recorder, args: Any, kwargs: Any) -> bool:
+    """Whether a checkpoint does to gradients what a plain call does; the reentrant form needs an argument that requires grad."""
+    reentrant = kwargs.get("use_reentrant")
+    if reentrant is False:
+        return True
+    return any(isinstance(a, torch.Tensor) and recorder.slot_of(a).tensor.requires_grad for a in args)

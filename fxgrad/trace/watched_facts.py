@@ -1,0 +1,197 @@
+"""Facts of a watched program: the notes of a ledger as the frozen records that every rule reads.
+
+Several backwards have one virtual loss that all their losses lead to, so "reaches the loss" means any of them. Where gradients were lost on
+the way, what every value was given comes from a step that was watched closely; else from what is known: operations whose derivative is
+always zero, and custom Functions that returned None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from fxgrad.passes.analyses.zeros import is_zero_node
+from fxgrad.records import Call, Decision, Facts, Flow, NodeFact, Raised, Saved, Site, Value
+from fxgrad.source.sites import site_of, sites_of
+from fxgrad.trace.edges import Key
+from fxgrad.trace.events import Events
+from fxgrad.trace.ledger import Ledger
+from fxgrad.trace.notes import RANK, Backward, Note, Taken
+from fxgrad.trace.observer import Observer
+from fxgrad.trace.parameters import externals, parameters
+
+_STATES: dict[int, Any] = {rank: state for state, rank in RANK.items()}
+_PRODUCTS = frozenset(("mul", "mul_", "multiply", "multiply_", "__mul__", "__rmul__", "__imul__"))
+_GONE = torch.float32  # the type of a value that was pruned: nothing refers to it
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """`facts` of everything seen; `delivered`: the same with what each value's edge was given, as far as that can be told.
+
+    `aims`: by leaf edge the facts with only those losses that were differentiated for the step of the leaf's optimizer. `cleared`: names
+    of parameters that had a gradient, which was gone as the step began. `accidental`: names of those whose gradient was zero in the only
+    step seen, for no reason that is known to hold in the next.
+    """
+
+    facts: Facts
+    delivered: Facts
+    accidental: frozenset[str]
+    aims: Mapping[int, Facts]
+    edges: Mapping[str, int]
+    cleared: tuple[str, ...]
+
+
+def observe(observer: Observer, events: Events, root: nn.Module, error: Raised | None, saved: Iterable[Saved], mark: int = 0) -> Watched:
+    """The facts up to now. `mark`: the first note of the step in which every autograd node was watched, if one was."""
+    ledger = observer.ledger
+    paths = {id(module): name for name, module in root.named_modules()}
+    values = [value or Value(i, "", (), _GONE, "", -1, False, True, None) for i, value in enumerate(ledger.values)]
+    backwards = _final(observer.backwards)
+    plain = tuple(_node(note, paths) for note in ledger.notes)
+    loss, nodes = _join(backwards, plain, values)
+    live = frozenset().union(*(b.live for b in backwards)) | ({loss} if loss is not None else frozenset())
+    ranks = _ranks(nodes, values, backwards, loss, observer.dropped)
+    facts = Facts(
+        values=tuple(values),
+        nodes=nodes,
+        calls=tuple(_calls(events, paths)),
+        parameters=tuple(parameters(ledger, events, root, values, error)),
+        externals=tuple(externals(ledger, root, paths)),
+        decisions=tuple(Decision(_site(d.spots), "", d.outcome, True) for d in observer.decisions),
+        saved=tuple(saved),
+        live=live,
+        loss=loss,
+        loss_requires_grad=any(b.started or b.live for b in backwards),
+        error=error,
+        returns=_returns(backwards),
+    )
+    delivered: list[Value] = [replace(v, delivered=_STATES[ranks.get(v.id, 0)] if v.id in live else "none") for v in values]
+    if observer.delivered:
+        delivered = [replace(v, delivered=_given(v, ledger, observer.delivered)) for v in values]
+    slots = {id(p): slot for p in root.parameters() if (slot := ledger.tensors.get(p)) is not None}
+    named = list(root.named_parameters(remove_duplicate=False))
+    return Watched(
+        facts,
+        replace(facts, values=tuple(delivered), nodes=tuple(n for n in nodes if int(n.name[1:]) >= mark)),
+        accidental=frozenset(
+            name
+            for p in facts.parameters
+            if p.gradient == "zero" and not observer.delivered and any(ranks.get(v, 0) == 2 for v in p.values)
+            for name in p.names
+        ),
+        aims=_aims(facts, plain, backwards, observer.taken),
+        edges={name: -slots[id(p)].leaf for name, p in named if id(p) in slots},
+        cleared=tuple(n for n, p in named if id(p) in slots and slots[id(p)].after == "some" and slots[id(p)].begun == "none"),
+    )
+
+
+def _aims(facts: Facts, plain: tuple[NodeFact, ...], backwards: Sequence[Backward], taken: Sequence[Taken]) -> dict[int, Facts]:
+    """The backwards between two steps belong to the second; steps that follow each other at once share theirs."""
+    found: dict[int, Facts] = {}
+    made: dict[tuple[int, ...], Facts] = {}
+    for step in taken:
+        before = [b for b in backwards if b.note < step.note]
+        starts = [t.note for t in taken if t.note < step.note and any(b.note > t.note for b in before)]
+        group = [b for b in before if b.note > max(starts, default=-1)]
+        key = tuple(b.note for b in group)
+        if not group or len(group) == len(backwards):
+            continue
+        if key not in made:
+            values = list(facts.values)
+            loss, nodes = _join(group, plain, values)
+            made[key] = replace(facts, loss=loss, nodes=nodes, values=tuple(values))
+        found.update(dict.fromkeys(step.leaves, made[key]))
+    return found
+
+
+def _given(value: Value, ledger: Ledger, delivered: Mapping[Key, str]) -> Any:
+    """What the edge of a value was given, in the step that was watched closely; "" outside of it."""
+    key = ledger.keys[value.id] if value.id < len(ledger.keys) else None
+    return delivered.get(key, "") if key is not None else ""
+
+
+def _final(backwards: Sequence[Backward]) -> list[Backward]:
+    """The backwards that count: `autograd.grad` only where nothing else ran."""
+    return [b for b in backwards if not b.partial] or list(backwards)
+
+
+def _join(backwards: Sequence[Backward], plain: tuple[NodeFact, ...], values: list[Value]) -> tuple[int | None, tuple[NodeFact, ...]]:
+    """The value that stands for the loss; of several a virtual one, made by the backward calls and put behind `values`."""
+    losses = list(dict.fromkeys(v for b in backwards for v in b.losses))
+    if len(losses) <= 1:
+        return (losses[0] if losses else None), plain
+    loss = len(values)
+    by_note = {f"n{b.note}": b for b in backwards}
+    values.append(replace(values[losses[0]], id=loss, node=f"n{backwards[-1].note}", shape=(), requires_grad=True, is_leaf=False, grad=0))
+    nodes = list(plain)
+    for index, node in enumerate(plain):
+        made = by_note.get(node.name)
+        if made is not None:
+            flows = tuple(Flow(v, loss, values[v].requires_grad) for v in made.losses)
+            nodes[index] = replace(node, makes=(loss,), flows=flows, phase="backward")
+    return loss, tuple(nodes)
+
+
+def _node(note: Note, paths: dict[int, str]) -> NodeFact:
+    return NodeFact(
+        name=f"n{note.number}",
+        kind=note.kind,  # type: ignore[arg-type]
+        target=note.target,
+        site=_site(note.spots),
+        stack=sites_of(note.spots),
+        module=paths.get(id(note.module), "") if note.module is not None else "",
+        phase="forward",
+        grad_enabled=note.grad,
+        inference=note.inference,
+        reads=tuple(note.reads),
+        makes=tuple(note.makes),
+        flows=tuple(note.flows),
+        writes=tuple(note.writes),
+        constants=note.constants,
+    )
+
+
+def _site(spots: Sequence[object]) -> Site | None:
+    return site_of(spots[0]) if spots else None  # type: ignore[arg-type]
+
+
+def _calls(events: Events, paths: dict[int, str]) -> Iterable[Call]:
+    for call in events.calls:
+        path = paths.get(id(call.module), "")
+        yield Call(path, type(call.module).__name__, _site(call.spots), sites_of(call.spots), call.values, call.depth)
+
+
+def _returns(backwards: Sequence[Backward]) -> dict[str, Site]:
+    """The functions that call backward end, as far as a loss goes, at that call."""
+    sites = [_site(b.spots) for b in backwards]
+    return {f"{site.file}:{site.function}": site for site in sites if site is not None}
+
+
+def _ranks(
+    nodes: Sequence[NodeFact], values: Sequence[Value], backwards: Sequence[Backward], loss: int | None, dropped: set[tuple[int, int]]
+) -> dict[int, int]:
+    """By value the best a gradient that comes back to it can be: 2 some, 1 only zeros, 0 none."""
+    ranks = {v: 2 for b in backwards for v in b.losses}
+    if loss is not None:
+        ranks[loss] = 2
+    lost = {(f"n{note}", value) for note, value in dropped}
+    for node in reversed(nodes):
+        zero = _is_zero(node, values)
+        for flow in node.flows:
+            if not flow.open or (node.name, flow.source) in lost:
+                continue
+            rank = min(ranks.get(flow.target, 0), 1 if zero else 2)
+            if rank > ranks.get(flow.source, 0):
+                ranks[flow.source] = rank
+    return ranks
+
+
+def _is_zero(node: NodeFact, values: Sequence[Value]) -> bool:
+    if any(is_zero_node(values[v].function) for v in node.makes):
+        return True
+    return node.target.rpartition(".")[2] in _PRODUCTS and any(c == 0 for c in node.constants if isinstance(c, int | float))

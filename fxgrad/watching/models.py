@@ -1,0 +1,74 @@
+"""The models of a watched program: which modules took part, under which names, as one tree with `named_parameters()` of its own.
+
+Took part: what was called from outside any module, what holds a parameter of an optimizer, what a backward reached. Of nested modules the
+outermost that a variable holds counts. Tensors that an optimizer holds and no module owns stand beside the modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import nn
+
+from fxgrad.watching.variable_names import Names, unwrapped
+
+
+def tree(
+    names: Names,
+    *,
+    given: Sequence[nn.Module],
+    called: Iterable[nn.Module],
+    held: Sequence[torch.Tensor],
+    reached: Sequence[torch.Tensor],
+    used: set[int],
+) -> nn.Module:
+    """The tree. One given module is its own: its parameters keep their names. Nothing of the user's modules is changed.
+
+    `used`: ids of the tensors that the program reads; an optimizer may hold one that nothing uses any more.
+    """
+    relevant = {id(t) for t in (*held, *reached)}
+    named = [module for _, module in names.modules()]
+    # Where an optimizer says what trains, a module that no variable holds is a passing copy.
+    called = [inner for module in called if (inner := unwrapped(module)) in named or not held]
+    for module in called:
+        relevant.update(id(parameter) for parameter in module.parameters())
+    found = [unwrapped(module) for module in given] or _outermost([*named, *called], relevant)
+    owned = {id(parameter) for module in found for parameter in module.parameters()}
+    candidates = held or [tensor for tensor in reached if names.of_tensor(tensor) is not None]
+    loose = [tensor for tensor in candidates if not given and id(tensor) not in owned and id(tensor) in used]
+    if len(given) == 1:
+        return found[0]
+    root = nn.Module()
+    for module in found:
+        _put(root, names.of_module(module), module)
+    for index, tensor in enumerate(loose):
+        _put(root, names.of_tensor(tensor) or f"tensor{index}", tensor)
+    return root
+
+
+def _outermost(candidates: Sequence[nn.Module], relevant: set[int]) -> list[nn.Module]:
+    """Of the candidates with a relevant parameter those that are in no other, in the order given."""
+    sized = [
+        (module, list(module.modules())) for module in dict.fromkeys(candidates) if any(id(p) in relevant for p in module.parameters())
+    ]
+    inner = {id(part) for module, parts in sized for part in parts[1:]}
+    return [module for module, _ in sized if id(module) not in inner]
+
+
+def _put(root: nn.Module, name: str, item: nn.Module | torch.Tensor) -> None:
+    """Under a dotted name, with plain modules between; a second of one name gets a number."""
+    *above, last = name.split(".")
+    holder = root
+    for word in above:
+        inner = holder._modules.get(word)
+        if type(inner) is not nn.Module:  # none, or a module of the user's own: nothing is put into that
+            word = word if inner is None else f"{word}_"
+            inner = holder._modules[word] = nn.Module()
+        holder = inner
+    table: dict[str, object] = holder._modules if isinstance(item, nn.Module) else holder._parameters  # type: ignore[assignment]
+    unique, count = last, 1
+    while unique in holder._modules or unique in holder._parameters:
+        count += 1
+        unique = f"{last}_{count}"
+    table[unique] = item

@@ -1,0 +1,185 @@
+"""`fxgrad run SCRIPT`: the user's own training script, unchanged, watched until its first optimizer step has ended.
+
+The script runs as `python SCRIPT ARGS` would run it: `__name__ == "__main__"`, its own `sys.argv`, its folder first on `sys.path`. When it
+dies, its traceback is written to stderr as Python would write it; of a gradient error the report explains that very error. Not handled:
+training in child processes (`torch.multiprocessing.spawn`); under `torchrun` start it in every process: `torchrun --no-python fxgrad run`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import traceback
+import types
+from collections.abc import Callable, Iterator, Sequence
+
+from fxgrad.records.errors import LoadError
+from fxgrad.report import Report
+from fxgrad.source.sites import is_user_code
+from fxgrad.watching.session import Session
+
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_DISPATCH = ("handle_torch_function", "__torch_function__")
+
+
+class Enough(BaseException):
+    """Ends a script whose step has been seen. A BaseException: `except Exception` in a training loop must not catch it."""
+
+
+def run_script(
+    path: str,
+    argv: Sequence[str] = (),
+    *,
+    steps: int = 1,
+    go_on: bool = False,
+    show: Callable[[Report], None] = lambda report: None,
+    choose: Callable[[Report], Report] = lambda report: report,
+    judging: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+) -> tuple[Report | None, int]:
+    """Run a script and report on its first steps.
+
+    Args:
+        path: the script.
+        argv: its arguments, without its name.
+        steps: optimizer steps to watch.
+        go_on: let the script run on, unwatched, when they have been seen; else it ends there.
+        choose: from the report to the one that is shown and decides the exit code: without what is known or not asked for.
+        judging: entered while the report is made, which takes its time after a large model's step.
+        show: called with the report as soon as there is one: before the script goes on, or after its traceback.
+
+    Returns:
+        The report (None if nothing trained) and an exit code: the script's own where it is not 0, else 1 for findings at error level,
+        2 if no training step was seen, 0.
+
+    Raises:
+        LoadError: there is no such file, or it cannot be read.
+    """
+    code_of_script = _compiled(path)
+    shown: list[Report] = []
+
+    def done(report: Report) -> None:
+        shown.append(choose(report))
+        show(shown[0])
+        if not go_on:
+            session.events.when_over = _end
+            raise Enough
+
+    session = Session(
+        steps=steps,
+        boundary=_execute.__code__,
+        files=(os.path.abspath(path),),
+        title=os.path.basename(path),
+        done=done,
+        judging=judging,
+    )
+    status = 0
+    with _as_script(path, argv) as module:
+        error = code_of_script if isinstance(code_of_script, SyntaxError) else _watched(code_of_script, module, session)
+        if error is None:
+            session.names.scan_namespace(vars(module), 0)
+        elif not isinstance(error, Enough):
+            status = _died(error)
+        report = session.finish(None if isinstance(error, Enough | SystemExit | KeyboardInterrupt) else error)
+        session.close()
+    if report is not None and not shown:
+        shown.append(choose(report))
+        show(shown[0])
+    report = shown[0] if shown else None
+    return report, status or (2 if report is None else 0 if report.ok else 1)
+
+
+def _end() -> None:
+    raise Enough
+
+
+def _compiled(path: str) -> types.CodeType | SyntaxError:
+    try:
+        with io.open_code(os.path.abspath(path)) as stream:
+            source = stream.read()
+    except OSError as error:
+        raise LoadError(f"cannot read {path}: {error.strerror}", hint="give the path of a Python script that can be read") from error
+    try:
+        compiled: types.CodeType = compile(source, os.path.abspath(path), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        return error
+    return compiled
+
+
+@contextlib.contextmanager
+def _as_script(path: str, argv: Sequence[str]) -> Iterator[types.ModuleType]:
+    """`__main__`, `sys.argv` and `sys.path[0]` as the script expects them; as before afterwards."""
+    module = types.ModuleType("__main__")
+    module.__dict__.update(__file__=os.path.abspath(path), __builtins__=__builtins__, __cached__=None)
+    main, arguments, first = sys.modules.get("__main__"), sys.argv[:], sys.path[:1]
+    sys.modules["__main__"] = module
+    sys.argv[:] = [path, *argv]
+    sys.path[:1] = [os.path.dirname(os.path.abspath(path))]
+    try:
+        yield module
+    finally:
+        sys.argv[:] = arguments
+        sys.path[:1] = first
+        if main is not None:
+            sys.modules["__main__"] = main
+
+
+def _watched(code: types.CodeType, module: types.ModuleType, session: Session) -> BaseException | None:
+    """What the script ended with; None where it ran to its end."""
+    session.start()
+    try:
+        _execute(code, module)
+    except BaseException as error:
+        return error
+    finally:
+        session.stop_looking()
+    return None
+
+
+def _execute(code: types.CodeType, module: types.ModuleType) -> None:
+    exec(code, module.__dict__)  # what the command is for: it runs the user's script
+
+
+def _died(error: BaseException) -> int:
+    """The exit code of a script that ended in this exception, whose traceback is written as Python writes it."""
+    if isinstance(error, SystemExit):
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        sys.stderr.write(f"{error.code}\n")
+        return 1
+    own = _own_part(error.__traceback__)
+    if sys.excepthook is sys.__excepthook__:
+        sys.stderr.write("".join(traceback.format_exception(type(error), error, own)))
+    else:  # the script has set its own
+        sys.excepthook(type(error), error, own)
+    sys.stderr.flush()
+    return 130 if isinstance(error, KeyboardInterrupt) else 1
+
+
+def _own_part(found: types.TracebackType | None) -> types.TracebackType | None:
+    """The traceback without the frames that are there only because somebody looked on."""
+    entries = []
+    while found is not None:
+        entries.append(found)
+        found = found.tb_next
+    kept: list[types.TracebackType] = []
+    for entry in entries:
+        code = entry.tb_frame.f_code
+        if os.path.abspath(code.co_filename).startswith(_HERE) or code.co_name in _DISPATCH:
+            continue
+        if kept and kept[-1].tb_frame.f_code is code and not is_user_code(code.co_filename) and _redispatched(entries, kept[-1], entry):
+            kept.pop()  # the call that went out to the observer, before the one that did the work
+        kept.append(entry)
+    chain: types.TracebackType | None = None
+    for entry in reversed(kept):
+        chain = types.TracebackType(chain, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return chain
+
+
+def _redispatched(entries: list[types.TracebackType], before: types.TracebackType, after: types.TracebackType) -> bool:
+    between = entries[entries.index(before) + 1 : entries.index(after)]
+    return any(entry.tb_frame.f_code.co_name in _DISPATCH for entry in between)
+
+
+__all__ = ["Enough", "run_script"]

@@ -1,0 +1,118 @@
+"""What the user calls things: the variables that hold modules and tensors in the script and in the functions that run now.
+
+A name is the variable's, `agent.actor` for an attribute of an object in a variable, the attribute alone for one of `self`. Of several the
+script's own globals come first, then the user's functions, then those of installed packages. Not handled: what only a closure, a class
+attribute or a deeper object holds; it is called by its class.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import weakref
+from collections.abc import Iterator, Mapping
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from fxgrad.source.sites import user_frames
+
+CONTAINER = 64  # items of a list or dictionary that are looked at
+OBJECTS = 200  # objects of one frame whose attributes are looked at
+
+_WRAPPERS = ("DistributedDataParallel", "DataParallel", "OptimizedModule", "FullyShardedDataParallel")
+
+
+class Names:
+    """Names found so far."""
+
+    def __init__(self) -> None:
+        self._modules: dict[int, tuple[int, int, str, nn.Module]] = {}
+        self._holders: dict[str, int] = {}  # name -> the module it was last seen to hold: the copies a loop makes go by one name
+        self._tensors: dict[int, tuple[int, str, weakref.ref[torch.Tensor]]] = {}
+
+    def scan(self, frame: FrameType | None, boundary: CodeType | None) -> None:
+        """Look at the variables of the frames from `frame` outwards."""
+        seen: set[int] = set()
+        for user in user_frames(frame, boundary):
+            installed = "site-packages" in user.f_code.co_filename
+            if user.f_locals is not user.f_globals:
+                self.scan_namespace(user.f_locals, 3 if installed else 1)
+            if id(user.f_globals) not in seen:
+                seen.add(id(user.f_globals))
+                main = user.f_globals.get("__name__") == "__main__"
+                self.scan_namespace(user.f_globals, 3 if installed else 0 if main else 2)
+
+    def scan_namespace(self, namespace: Mapping[str, Any], rank: int) -> None:
+        """Look at the variables of one namespace; of names for one thing that with the lower `rank` is kept."""
+        left = OBJECTS
+        for name, value in list(namespace.items()):
+            if name.startswith("__") or isinstance(value, types.ModuleType | type | types.FunctionType):
+                continue
+            self._look(name, value, rank)
+            if left and _has_attributes(value):
+                left -= 1
+                prefix = "" if name in ("self", "cls") else f"{name}."
+                for attribute, inner in list(vars(value).items()):
+                    self._look(f"{prefix}{attribute}", inner, rank)
+
+    def _look(self, name: str, value: Any, rank: int) -> None:
+        if isinstance(value, nn.Module):
+            self._add(name, unwrapped(value), rank)
+        elif isinstance(value, torch.Tensor):
+            if id(value) not in self._tensors or self._tensors[id(value)][2]() is not value or rank < self._tensors[id(value)][0]:
+                self._tensors[id(value)] = (rank, name, weakref.ref(value))
+        elif isinstance(value, list | tuple) and len(value) <= CONTAINER:
+            for index, item in enumerate(value):
+                if isinstance(item, nn.Module | torch.Tensor):
+                    self._look(f"{name}[{index}]", item, rank)
+        elif isinstance(value, dict) and len(value) <= CONTAINER:
+            for key, item in value.items():
+                if isinstance(key, str) and isinstance(item, nn.Module | torch.Tensor):
+                    self._look(f"{name}[{key}]", item, rank)
+
+    def _add(self, name: str, module: nn.Module, rank: int) -> None:
+        known = self._modules.get(id(module))
+        if known is not None and rank >= known[0] and self._holders.get(known[2]) == id(module):
+            return
+        order = known[1] if known is not None else len(self._modules)
+        self._modules[id(module)] = (rank, order, name, module)
+        self._holders[name] = id(module)
+
+    def modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """Every module with a name, the script's own first."""
+        for _, _, name, module in sorted(self._modules.values(), key=lambda found: found[:2]):
+            if self._holders.get(name) == id(module):
+                yield name, module
+
+    def of_module(self, module: nn.Module) -> str:
+        """The module's name; its class's in small letters if no variable holds it."""
+        known = self._modules.get(id(unwrapped(module)))
+        return known[2] if known is not None else _small(type(unwrapped(module)).__name__)
+
+    def of_tensor(self, tensor: torch.Tensor) -> str | None:
+        """The tensor's name, if a variable holds it."""
+        known = self._tensors.get(id(tensor))
+        return known[1] if known is not None and known[2]() is tensor else None
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The model inside DistributedDataParallel, DataParallel or `torch.compile`'s wrapper."""
+    while type(module).__name__ in _WRAPPERS:
+        inner = getattr(module, "_orig_mod", None) or getattr(module, "module", None)
+        if not isinstance(inner, nn.Module):
+            break
+        module = inner
+    return module
+
+
+def _has_attributes(value: Any) -> bool:
+    if isinstance(value, nn.Module | torch.Tensor) or not hasattr(value, "__dict__"):
+        return False
+    return type(value).__module__.partition(".")[0] not in ("torch", "numpy", "builtins", "collections", "fxgrad")
+
+
+def _small(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

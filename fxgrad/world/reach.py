@@ -1,0 +1,238 @@
+"""Leaves the user's world as it was: shallow copies of every mutable Python object within reach, put back after the run.
+
+A forward stores tensors on modules, appends to lists, fills dictionaries, draws random numbers. `preserve(roots)` walks from the model,
+the loss and the inputs over modules, containers, plain objects, closures and bound methods, notes what each holds (`fxgrad.world.undo`), and
+restores it on the way out, with the global switches (`fxgrad.world.switches`), also after an error or Ctrl-C. Tensors are never copied here: the
+run works on stand-ins. What functions and classes reach by name is told by `fxgrad.world.scopes`, what they memoise by `fxgrad.world.memoised`.
+Not handled: generators and iterators other than `itertools.count` and those of built-in containers (a `DataLoader`'s among them), files and
+what a logging handler wrote, NumPy arrays over 64 MiB, queues that other threads read, `cache_info()` counters, the state of C extensions,
+patches of other packages' classes and modules, what the program imports, and finalizers (`__del__`) of what the program made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import threading
+import types
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from fxgrad.records.errors import InputError
+from fxgrad.world.interrupts import CtrlC, held
+from fxgrad.world.memoised import Memoised, of_libraries, undo_memo
+from fxgrad.world.scopes import Scopes, is_own
+from fxgrad.world.switches import kept_switches
+from fxgrad.world.undo import WEAK, Act, Note, attributes, elements, items, made_by_user, members, refill, slots, twin, undo_slots, undoer
+
+LIMIT = 2_000_000  # objects, some 10 s and 1 GB; a model of 20,000 layers has 150,000, a data set kept on a model may have any number
+
+_ATOMS = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, types.ModuleType, type)
+_EXACT_ATOMS = frozenset(_ATOMS)
+_EXACT_CONTAINERS = frozenset((list, deque, set, tuple, frozenset, torch.Size))
+_PLAIN_TENSORS = frozenset((torch.Tensor, torch.nn.Parameter))
+_OPAQUE_PACKAGES = frozenset(("builtins", "threading", "logging", "_thread", "weakref", "re", "io", "_io", "multiprocessing", "queue"))
+_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks", "_global_backward_pre_hooks")
+
+
+class Reach:
+    """What the walk found: `tensors` by id, `modules`, who holds what, and the acts that put everything back.
+
+    `ctrl_c`: when an interrupt may come; while it is open, nothing of the user's may be out of its place.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: dict[int, torch.Tensor] = {}
+        self.modules: list[torch.nn.Module] = []
+        self.where: dict[int, tuple[Any, str]] = {}  # tensor id -> (the object that holds it, attribute or key)
+        self.parents: dict[int, tuple[Any, str]] = {}  # any object's id -> the same, so that a path can be climbed
+        self._acts: list[Act] = []
+        self._dicts: list[tuple[dict[Any, Any], list[tuple[Any, Any]]]] = []  # the bulk of all objects: no act each
+        self._seen: dict[int, Any] = {}
+        self._kinds: dict[type, tuple[Note | None, bool, list[tuple[str, Any]]]] = {}
+        self._scopes = Scopes()
+        self.ctrl_c = CtrlC()
+
+    def walk(self, *roots: Any) -> None:
+        """Note everything within reach of `roots`, breadth first. Raises `InputError` past `LIMIT` objects: no part is left out."""
+        queue: deque[tuple[Any, Any, str]] = deque((root, None, "") for root in roots)
+        while queue:
+            item, holder, key = queue.popleft()
+            if id(item) in self._seen or isinstance(item, _ATOMS):
+                continue
+            if len(self._seen) >= LIMIT:
+                raise _too_many(holder, key, self.parents)
+            self._seen[id(item)] = item
+            self.parents[id(item)] = (holder, key)
+            if isinstance(item, torch.Tensor):
+                self.tensors[id(item)] = item
+                self.where[id(item)] = (holder, key)
+                if type(item) not in _PLAIN_TENSORS or item.__dict__:
+                    queue.extend(self._attributes(item))
+                else:
+                    self._dicts.append((item.__dict__, []))
+                continue
+            if isinstance(item, torch.nn.Module):
+                self.modules.append(item)
+            queue.extend(self._children(item, holder, key))
+
+    def _children(self, item: Any, holder: Any, key: str) -> Iterator[tuple[Any, Any, str]]:
+        if isinstance(item, dict):
+            yield from self._dict(item, holder, key)
+            return
+        note, opaque, _ = self._kind(type(item))
+        act = note(item) if note is not None else None
+        if act is not None:
+            self._acts.append(act)
+        if isinstance(item, list | deque | set | tuple | frozenset):
+            yield from ((v, holder, f"{key}[{i}]") for i, v in enumerate(elements(item)) if not _is_plain(v))
+            if type(item) not in _EXACT_CONTAINERS:
+                yield from self._attributes(item)
+        elif isinstance(item, functools.partial):
+            yield from ((v, holder, key) for v in (item.func, item.args, item.keywords))
+        elif isinstance(item, types.MethodType):
+            yield from ((v, holder, key) for v in (item.__self__, item.__func__))
+        elif isinstance(item, types.FunctionType):
+            yield from ((v, item if name else holder, name or key) for name, v in self._scopes.around(item))
+        elif isinstance(item, Memoised):
+            yield from ((function, holder, key) for function in self._scopes.memoised(item))
+        elif not opaque:
+            yield from self._attributes(item)
+        else:
+            yield from self._opaque(item, holder, key)
+
+    def _opaque(self, item: Any, holder: Any, key: str) -> Iterator[tuple[Any, Any, str]]:
+        """What a few objects hold that keep it elsewhere than in attributes."""
+        if isinstance(item, contextvars.ContextVar):
+            yield _value_of(item), holder, key
+        elif isinstance(item, threading.local):
+            yield threading.local.__getattribute__(item, "__dict__"), holder, key  # this thread's
+        elif isinstance(item, memoryview):
+            yield item.obj, holder, key
+        elif isinstance(item, WEAK) and hasattr(item, "values"):
+            yield from ((value, holder, key) for value in item.values())
+        elif (copied := twin(item)) is not None:
+            self._lend(item, copied, holder, key)
+
+    def _lend(self, item: Any, copied: Any, holder: Any, key: str) -> None:
+        """Have the run advance a copy of an iterator, under the name that leads to it."""
+        scope = holder.__globals__ if isinstance(holder, types.FunctionType) else attributes(holder)
+        if scope is not None and scope.get(key) is item:
+            scope[key] = copied
+            self._acts.append(functools.partial(scope.__setitem__, key, item))
+
+    def _kind(self, cls: type) -> tuple[Note | None, bool, list[tuple[str, Any]]]:
+        """How objects of a class are noted, whether their attributes stay out of it, and their slots."""
+        known = self._kinds.get(cls)
+        if known is None:
+            note, module = undoer(cls), cls.__module__
+            library = (
+                module.partition(".")[0] in _OPAQUE_PACKAGES and not is_own(module) and not (made_by_user(cls) and module == "builtins")
+            )
+            opaque = (
+                library or note is not None or module.startswith("torch._C") or issubclass(cls, (contextvars.ContextVar, threading.local))
+            )
+            opaque = opaque or module == "itertools"
+            known = self._kinds[cls] = (note, opaque, members(cls))
+        return known
+
+    def _dict(self, item: dict[Any, Any], holder: Any, key: str) -> Iterator[tuple[Any, Any, str]]:
+        held = items(item)
+        self._dicts.append((item, held))
+        owner = holder if holder is not None else item
+        # A dictionary that the user keeps under a name is part of the way; a module's own registries are not.
+        named = key and key not in ("_parameters", "_buffers", "_modules")
+        for name, value in held:
+            if type(value) not in _EXACT_ATOMS:
+                yield value, owner, f"{key}[{name!r}]" if named else str(name)
+        if type(item) not in (dict, OrderedDict):
+            yield from self._attributes(item)
+
+    def _attributes(self, item: Any) -> Iterator[tuple[Any, Any, str]]:
+        found = attributes(item)
+        if found is not None:
+            held = items(found)
+            self._dicts.append((found, held))
+            for name, value in held:
+                # Most of a module's attributes are empty registries of hooks: they need no visit of their own.
+                if type(value) is OrderedDict and not value:
+                    self._dicts.append((value, []))
+                elif type(value) not in _EXACT_ATOMS:
+                    yield value, item, name
+        declared = self._kind(type(item))[2]
+        if declared:
+            filled = slots(item, declared)
+            self._acts.append(undo_slots(item, filled))
+            yield from ((value, item, name) for (name, _), (_, value) in zip(declared, filled, strict=True))
+        yield from ((value, item, name) for name, value in self._scopes.of_class(type(item)))
+
+    def found(self, item: Any) -> bool:
+        """Whether the walk came by this object: it is from before the run."""
+        return id(item) in self._seen
+
+    def note_memoised(self) -> None:
+        """Note what the memoised functions of libraries keep, wherever they are called from."""
+        for function in of_libraries():
+            if id(function) not in self._seen and (act := undo_memo(function, own=is_own(function.__module__))) is not None:
+                self._acts.append(act)
+
+    def restore(self) -> None:
+        """Put every noted object back, whatever happens to one. Containers are changed in place, so that the user's references stay good.
+
+        Raises:
+            Exception: the first that one of them raised, after the others are back.
+        """
+        failed: list[Exception] = []
+        for item, before in self._dicts:
+            refill(item, before)
+        for act in (*self._acts, *self._scopes.restore()):
+            try:
+                act()
+            except Exception as error:  # one object of the user's that cannot be put back
+                failed.append(error)
+        if failed:
+            raise failed[0]
+
+
+def _value_of(variable: contextvars.ContextVar[Any]) -> Any:
+    try:
+        return variable.get()
+    except LookupError:
+        return None
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value cannot change and holds nothing that can: a row of a table kept on a model, among others."""
+    return type(value) in _EXACT_ATOMS or (type(value) is tuple and all(type(v) in _EXACT_ATOMS for v in value))
+
+
+def _too_many(holder: Any, key: str, parents: dict[int, tuple[Any, str]]) -> InputError:
+    names = []
+    while holder is not None:
+        names.append(key.partition("[")[0])
+        holder, key = parents[id(holder)]
+    path = ".".join(name for name in reversed(names) if name)
+    return InputError(
+        f"more than {LIMIT:,} Python objects are within reach of the model, many of them through `{path}`: "
+        "they could not all be put back as they were after the run",
+        hint="keep a data set outside of the model, the loss and the globals that their functions name",
+    )
+
+
+@contextlib.contextmanager
+def preserve(*roots: Any) -> Iterator[Reach]:
+    """Everything within reach of `roots`, and torch's and Python's global state, are as before when the block ends, however it ends."""
+    reach = Reach()
+    with held() as reach.ctrl_c, kept_switches():
+        try:
+            reach.walk(*(getattr(torch.nn.modules.module, name) for name in _HOOKS), *roots)
+            reach.note_memoised()
+            reach.ctrl_c.open = True
+            yield reach
+        finally:
+            reach.ctrl_c.open = False
+            reach.restore()

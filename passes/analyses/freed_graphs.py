@@ -1,0 +1,87 @@
+"""Why backward meets a graph it can no longer walk: one kept from before the run, or one that an earlier backward of this run freed.
+
+From facts of a run that raised. A tensor is *kept* if it entered the run with a history (it requires grad and is no leaf) and a gradient
+would go back through it from the loss. A `backward` call *spends* the graph if it walked what the failing backward walks again.
+Not handled: a `backward` whose `retain_graph` is not written in its own call counts as one that frees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fxgrad.passes.findings import source_of
+from fxgrad.records import Context, Facts, NodeFact, Site
+from fxgrad.source import attribute_sites
+
+_BACKWARDS = ("Tensor.backward", "torch.autograd.backward", "torch.autograd.grad")
+_RETAINS = ("retain_graph=True", "create_graph=True")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """`reader` is the first step that uses the kept tensor; `name` is where it was kept, "" if that is not known.
+
+    `owner` is the module whose plain attribute `name` it is (None: it is kept elsewhere, or deeper).
+    """
+
+    reader: NodeFact
+    name: str
+    owner: str | None = None
+
+
+def kept(facts: Facts) -> Kept | None:
+    """A tensor with a history from before the run on the way of the gradients."""
+    old = {
+        value: node.target
+        for node in facts.nodes
+        if node.kind in ("attribute", "input")
+        for value in node.makes
+        if facts.values[value].requires_grad and not facts.values[value].is_leaf
+    }
+    externals = {external.value: external for external in facts.externals}
+    for strict in (True, False):
+        for node in facts.nodes:
+            for value in node.reads:
+                if value in old and (not strict or not facts.live or any(v in facts.live for v in node.makes)):
+                    external = externals.get(value)
+                    if external is None:
+                        return Kept(node, old[value])
+                    return Kept(node, external.path, external.owner if external.path == external.attribute else None)
+    return None
+
+
+def computed_once(context: Context, found: Kept) -> Site | None:
+    """The statement in `__init__` that computed the kept tensor, if no other method ever assigns it anew."""
+    module = dict(context.model.named_modules()).get(found.owner) if found.owner is not None else None
+    if module is None:
+        return None
+    sites = attribute_sites(module, found.name, context.files)
+    inside = [site for site in sites if site.function.endswith("__init__")]
+    return inside[0] if inside and len(inside) == len(sites) else None
+
+
+def spender(facts: Facts) -> NodeFact | None:
+    """The `backward` call of this run that walked, and freed, what is needed again."""
+    failing = facts.error.node if facts.error is not None and facts.error.phase != "backward" else None
+    calls = [node for node in facts.nodes if node.target in _BACKWARDS]
+    for node in calls:
+        if node.name == failing:
+            break
+        text = source_of(node.site)
+        if any(word in text for word in _RETAINS):
+            continue
+        behind = _behind(facts, node.reads)
+        again = _behind(facts, next((n.reads for n in calls if n.name == failing), ())) if failing else facts.live
+        if any(not facts.values[v].is_leaf for v in behind & again):
+            return node
+    return None
+
+
+def _behind(facts: Facts, start: tuple[int, ...]) -> frozenset[int]:
+    """The values that a backward from `start` goes through."""
+    reached = {v for v in start if facts.values[v].requires_grad}
+    for node in reversed(facts.nodes):
+        for flow in node.flows:
+            if flow.open and flow.target in reached:
+                reached.add(flow.source)
+    return frozenset(reached)
