@@ -14,6 +14,7 @@ import pytest
 
 import fxgrad
 from fxgrad import cli
+from fxgrad.cli.main import COMMANDS
 from fxgrad.passes import RULES
 from fxgrad.records import Finding, Inputs, Options, Raised, Site
 from fxgrad.records.errors import FxgradError, TraceError
@@ -362,7 +363,7 @@ def test_version(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [(), *((command.name,) for command in cli.COMMANDS)], ids=lambda command: command[0] if command else "fxgrad"
+    "command", [(), *((command.name,) for command in COMMANDS)], ids=lambda command: command[0] if command else "fxgrad"
 )
 def test_help_has_examples(run: Run, command: tuple[str, ...]) -> None:
     status, out, err = run(*command, "--help")

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fxgrad.cli import COMMANDS, Command, _parser, completion, main
+from fxgrad.cli import completion, main
+from fxgrad.cli.main import COMMANDS, Command, _parser
 from fxgrad.cli.output import say, wants_colour
 
 ROOT = Path(__file__).parent.parent

@@ -387,7 +387,7 @@ def test_compiled_code_runs_eagerly_while_it_is_watched() -> None:
 
 
 def test_name_stays_a_function_whatever_is_imported() -> None:
-    importlib.import_module("fxgrad.watch")
+    importlib.import_module("fxgrad.watching.watch")
     importlib.import_module("fxgrad.watching.session")
     model = nn.Linear(3, 1)
     with fxgrad.watch(model, torch.optim.SGD(model.parameters(), 0.1)) as watched:
