@@ -1,17 +1,13 @@
 """The regenerated module: a `torch.fx.GraphModule` called exactly as the model was, sharing the model's own parameters.
 
 `CallingConvention` flattens a call's inputs in the order of the graph's placeholders, rebuilds the output's type and sets the buffers that
-the forward rebinds; `Closure`, `function_apply` and the functions after them are the callables by which a graph refers to Python functions,
-`autograd.Function`s and backward hooks of the user. What a forward leaves in plain attributes, lists or the caller's containers it does not
-leave there again.
+the forward rebinds. What a forward leaves in plain attributes, lists or the caller's containers it does not leave there again.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-import linecache
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -19,13 +15,12 @@ from typing import Any
 import torch
 import torch.fx
 from torch import nn
-from torch.autograd import forward_ad
 from torch.fx.graph import CodeGen
-from torch.overrides import TorchFunctionMode
-from torch.utils.hooks import BackwardHook
 
+from fxgrad.program.inputs import bound_inputs
 from fxgrad.records.errors import InputError
 from fxgrad.torch_api import tree
+from fxgrad.torch_api.graph_modules import empty_module, set_graph
 
 
 class CallingConvention:
@@ -90,16 +85,6 @@ def _tensors_alone(signature: inspect.Signature, structure: tree.Structure) -> i
     values = [pair.children[1] for pair in structure.children]
     alone = all(isinstance(v, tree.Leaf) and v.index == n for n, v in enumerate(values)) and len(values) == len(signature.parameters)
     return len(values) if alone else None
-
-
-def bound_inputs(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A call's arguments in the order of the signature, so that positional and keyword use come out alike."""
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise InputError(f"the inputs do not fit the model's signature: {error}") from None
-    bound.apply_defaults()
-    return tuple(bound.arguments.items())
 
 
 def _alike(one: tree.Structure, other: tree.Structure) -> bool:
@@ -174,117 +159,6 @@ def _open_regions(traceback: TracebackType | None, forward: Callable[..., Any]) 
     return [value for value in reversed(values) if isinstance(value, torch.autocast | torch.inference_mode)]
 
 
-class _Swap(TorchFunctionMode):
-    """Hands a function the values of this run in place of those of the recorded one."""
-
-    def __init__(self, values: Mapping[int, torch.Tensor]) -> None:
-        super().__init__()
-        self.values = values
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return func(*self._swap(args), **self._swap(kwargs or {}))
-
-    def _swap(self, item: Any) -> Any:
-        if isinstance(item, torch.Tensor):
-            return self.values.get(id(item), item)
-        if isinstance(item, tuple | list) and not hasattr(item, "_fields"):
-            return type(item)(self._swap(x) for x in item)
-        if type(item) is dict:
-            return {k: self._swap(v) for k, v in item.items()}
-        return item
-
-
-class Closure:
-    """A Python function of the program in the graph. `captured`: the tensors of the recorded run that it closes over."""
-
-    def __init__(self, function: Callable[..., Any], captured: tuple[torch.Tensor, ...] = ()) -> None:
-        self.function = function
-        self.captured = captured
-        self.__name__ = getattr(function, "__name__", type(function).__name__)
-
-    def __deepcopy__(self, memo: Any) -> Closure:
-        return self  # the function's own tensors are the user's
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
-
-    def bind(self, *values: torch.Tensor) -> Callable[..., Any]:
-        """The function with this run's values for `captured`."""
-        by_id = {id(old): new for old, new in zip(self.captured, values, strict=True)}
-
-        def bound(*args: Any, **kwargs: Any) -> Any:
-            with _Swap(by_id):
-                return self.function(*args, **kwargs)
-
-        return bound
-
-
-_applies: weakref.WeakValueDictionary[type, Callable[..., Any]] = weakref.WeakValueDictionary()
-
-
-class GeneratorState:
-    """A random generator of the recorded run as it is now; a call makes another that goes on from there."""
-
-    def __init__(self, generator: torch.Generator) -> None:
-        self.device, self.state = generator.device, generator.get_state()
-
-    def __call__(self) -> torch.Generator:
-        generator = torch.Generator(self.device)
-        generator.set_state(self.state)
-        return generator
-
-
-def function_apply(cls: type[torch.autograd.Function]) -> Callable[..., Any]:
-    """`cls.apply` as a graph target with a name of its own, the same one as long as a graph has it."""
-    known = _applies.get(cls)
-    if known is not None:
-        return known
-
-    def apply(*args: Any, **kwargs: Any) -> Any:
-        return cls.apply(*args, **kwargs)  # type: ignore[no-untyped-call]
-
-    apply.__name__ = apply.__qualname__ = f"{cls.__name__}_apply"
-    apply.__module__ = "fxgrad.fix_graph.convention"
-    apply.function = cls  # type: ignore[attr-defined]
-    _applies[cls] = apply
-    return apply
-
-
-def call_object(target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a Python object that the graph holds: a compiled TorchScript function, a script module."""
-    return target(*args, **kwargs)
-
-
-def leave_dual_level(level: int) -> None:
-    """Leave a level of forward-mode differentiation."""
-    forward_ad.exit_dual_level(level=level)  # type: ignore[no-untyped-call]
-
-
-def backward_hook(module: nn.Module) -> BackwardHook:
-    """The full backward hooks of a module as they are now, for one call of it."""
-    full, _ = module._get_backward_hooks()  # type: ignore[no-untyped-call]
-    return BackwardHook(module, full, module._get_backward_pre_hooks())  # type: ignore[no-untyped-call]
-
-
-def hooked_inputs(hook: BackwardHook, args: Any) -> Any:
-    """A module's arguments, marked so that the hook gets their gradients."""
-    return hook.setup_input_hook(args)  # type: ignore[no-untyped-call]
-
-
-def hooked_outputs(hook: BackwardHook, result: Any) -> Any:
-    """A module's result, marked so that the hook gets its gradient."""
-    return hook.setup_output_hook(result)  # type: ignore[no-untyped-call]
-
-
-def put_legacy_hooks(module: nn.Module, result: Any) -> None:
-    """What `nn.Module.__call__` does for hooks of the deprecated `register_backward_hook`."""
-    while not isinstance(result, torch.Tensor):
-        result = next(iter(result.values())) if isinstance(result, dict) else result[0]
-    if result.grad_fn is not None:
-        for hook in module._backward_hooks.values():
-            result.grad_fn.register_hook(functools.partial(hook, module))
-
-
 def skeleton(model: nn.Module, leaves: set[str]) -> nn.Module:
     """Empty modules in the shape of `model`, holding the model's own parameters, buffers and (whole) leaf modules."""
     made: dict[int, nn.Module] = {}
@@ -354,33 +228,3 @@ def graph_module(
     graph.set_codegen(CallingCodeGen(convention, guarded=guarded))
     set_graph(module, graph)
     return module
-
-
-def empty_module(name: str) -> torch.fx.GraphModule:
-    """A graph module without a graph, of a class called `name`."""
-    module = torch.fx.GraphModule(nn.Module(), torch.fx.Graph(), class_name=name)
-    _text_goes_with(module)
-    return module
-
-
-def set_graph(module: torch.fx.GraphModule, graph: torch.fx.Graph) -> None:
-    """`module.graph = graph`."""
-    module.graph = graph
-    _text_goes_with(module)
-
-
-_texts: dict[int, weakref.ref[Any]] = {}
-
-
-def _text_goes_with(module: torch.fx.GraphModule) -> None:
-    """torch keeps the text of every graph module's code for tracebacks, for good: here until the code is gone."""
-    code = inspect.unwrap(type(module).forward).__code__
-    key, name = id(code), code.co_filename
-
-    def forget(_: Any) -> None:
-        _texts.pop(key, None)
-        kept = getattr(getattr(torch.fx.graph_module, "_loader", None), "eval_cache", {})
-        for texts in (kept, linecache.cache):
-            texts.pop(name, None)
-
-    _texts[key] = weakref.ref(code, forget)

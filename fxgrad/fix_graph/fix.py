@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 import torch.fx
 
-from fxgrad.fix_graph.convention import CallingCodeGen, set_graph
+from fxgrad.fix_graph.convention import CallingCodeGen
 from fxgrad.fix_graph.one_path import Decided, decided
 from fxgrad.fix_graph.proof import Verification, saved_copies, seeded, verify
 from fxgrad.fix_graph.regenerate import describe_frozen, regenerate
@@ -27,6 +27,7 @@ from fxgrad.passes.rewrites.walk import Form
 from fxgrad.records import Edit, Frozen, Options, Site
 from fxgrad.records.errors import FixError, TraceError
 from fxgrad.source.sites import site_of
+from fxgrad.torch_api.graph_modules import set_graph
 from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.observations import RawDecision
 from fxgrad.trace.recorder import NeedsValue

@@ -24,7 +24,6 @@ import torch.fx
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from fxgrad.fix_graph.convention import Closure, GeneratorState, call_object
 from fxgrad.records import Phase
 from fxgrad.source.sites import Anchor, Spot, site_of, user_frames, user_spots
 from fxgrad.torch_api import allowed_writes, calls, symbols
@@ -35,6 +34,7 @@ from fxgrad.trace.experiment import Nudge, mask_shape, selecting_all, selects, s
 from fxgrad.trace.observations import NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step, copied, version_of
 from fxgrad.trace.progress import EVERY, begin_run
 from fxgrad.trace.standins import StandIns, is_fake
+from fxgrad.trace.targets import Closure, GeneratorState, call_object
 from fxgrad.world.reach import Reach
 from fxgrad.world.scopes import FUNCTIONS, held_tensors
 

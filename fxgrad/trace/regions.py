@@ -19,8 +19,8 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.utils.hooks import BackwardHook
 
-from fxgrad.fix_graph import convention
 from fxgrad.records import NodeKind
+from fxgrad.trace import targets
 from fxgrad.trace.observations import Slot, Step
 from fxgrad.trace.recorder import Recorder
 
@@ -71,8 +71,8 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
         yield cls, "__exit__", _exit(recorder, cls.__exit__, leave)
     if hasattr(torch.nn.attention, "_sdpa_kernel"):
         yield torch.nn.attention, "_sdpa_kernel", _attention_kernels(recorder)
-    yield BackwardHook, "setup_input_hook", _hook_setup(recorder, BackwardHook.setup_input_hook, convention.hooked_inputs)
-    yield BackwardHook, "setup_output_hook", _hook_setup(recorder, BackwardHook.setup_output_hook, convention.hooked_outputs)
+    yield BackwardHook, "setup_input_hook", _hook_setup(recorder, BackwardHook.setup_input_hook, targets.hooked_inputs)
+    yield BackwardHook, "setup_output_hook", _hook_setup(recorder, BackwardHook.setup_output_hook, targets.hooked_outputs)
 
 
 # ---------------------------------------------------------------------------------------------------------------- modes
@@ -118,7 +118,7 @@ def _enter_dual_level(recorder: Recorder, context: Any) -> torch.fx.Node:
 _REGIONS = (
     (torch.inference_mode, _enter_inference, torch.autograd.grad_mode._exit_inference_mode),
     (torch.autocast, _enter_autocast, torch.amp.autocast_mode._exit_autocast),
-    (forward_ad.dual_level, _enter_dual_level, convention.leave_dual_level),
+    (forward_ad.dual_level, _enter_dual_level, targets.leave_dual_level),
 )
 
 
@@ -145,7 +145,7 @@ def _hook_setup(recorder: Recorder, original: Callable[..., Any], target: Callab
         holder = recorder.hook_nodes.get(id(hook))
         if holder is None:
             module = recorder.object_node(hook.module)
-            holder = recorder.hook_nodes[id(hook)] = recorder.graph.call_function(convention.backward_hook, (module,))
+            holder = recorder.hook_nodes[id(hook)] = recorder.graph.call_function(targets.backward_hook, (module,))
             recorder.keep(hook)
 
         def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
@@ -165,4 +165,4 @@ def legacy_hooks(recorder: Recorder, module: nn.Module, out: Any) -> None:
         return
     with torch._C.DisableTorchFunction():
         _, (held,), _, _ = recorder.converted(out)
-        recorder.graph.call_function(convention.put_legacy_hooks, (recorder.object_node(module), held))
+        recorder.graph.call_function(targets.put_legacy_hooks, (recorder.object_node(module), held))

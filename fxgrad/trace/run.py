@@ -23,7 +23,7 @@ import torch
 import torch.fx
 from torch import nn
 
-from fxgrad.fix_graph import convention
+from fxgrad.program.inputs import bound_inputs
 from fxgrad.records import Inputs, Phase, Raised, Site
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source.sites import is_user_code, site_of, traceback_sites
@@ -328,7 +328,7 @@ def _bind_parameters(recorder: Recorder) -> None:
 def _bind_inputs(result: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
     recorder, target = result.recorder, result.program
     args, kwargs = target.inputs.args, dict(target.inputs.kwargs)
-    bound = convention.bound_inputs(target.signature, args, kwargs)
+    bound = bound_inputs(target.signature, args, kwargs)
     leaves, result.input_structure = tree.flatten(bound)
     recorder.standins.inputs = frozenset(map(id, leaves))
     order, repeats = [], []

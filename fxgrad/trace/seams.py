@@ -20,7 +20,6 @@ import torch.autograd.forward_ad
 from torch import nn
 from torch.autograd.variable import VariableMeta
 
-from fxgrad.fix_graph.convention import call_object, function_apply
 from fxgrad.records import NodeKind
 from fxgrad.torch_api import allowed_writes, tree
 from fxgrad.torch_api.calls import FUNCTION_BASE, new_leaf, new_leaf_view
@@ -28,6 +27,7 @@ from fxgrad.trace import leaf_modules, regions, transforms
 from fxgrad.trace.observations import Slot
 from fxgrad.trace.recorder import Recorder
 from fxgrad.trace.regions import opaque, passes
+from fxgrad.trace.targets import call_object, function_apply
 
 
 @contextlib.contextmanager

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from fxgrad.fix_graph.convention import Closure, call_object
 from fxgrad.records import NodeKind
 from fxgrad.trace.recorder import Recorder
 from fxgrad.trace.regions import opaque, passes
+from fxgrad.trace.targets import Closure, call_object
 
 # Looked up by torch.func's own functions at every call, however the program imported those.
 _TRANSFORMS = (

@@ -10,11 +10,11 @@ from __future__ import annotations
 import torch
 import torch.fx
 
-from fxgrad.fix_graph.convention import set_graph
 from fxgrad.passes.analyses.aliases import Aliases
 from fxgrad.passes.rewrites.forest import Forest
 from fxgrad.passes.rewrites.ops import sibling
 from fxgrad.passes.rewrites.views import name_of
+from fxgrad.torch_api.graph_modules import set_graph
 
 
 def expose(graph_module: torch.fx.GraphModule, aliases: Aliases) -> tuple[torch.fx.GraphModule, tuple[str, ...]]:

@@ -13,7 +13,7 @@ import torch
 import torch.fx
 from torch import nn
 
-from fxgrad.fix_graph.convention import empty_module
+from fxgrad.torch_api.graph_modules import empty_module
 
 
 class Ops(Protocol):

@@ -16,12 +16,12 @@ import torch
 import torch.fx
 from torch.fx.passes.infra.pass_base import PassResult
 
-from fxgrad.fix_graph.convention import set_graph
 from fxgrad.passes.analyses.aliases import Aliases, Save, observe
 from fxgrad.passes.rewrites import data_writes, plans
 from fxgrad.passes.rewrites.ops import sibling
 from fxgrad.passes.rewrites.walk import Applied, Plan, Refused, Walk
 from fxgrad.records.errors import InputError
+from fxgrad.torch_api.graph_modules import set_graph
 
 Mode = Literal["needed", "all"]
 _ROUNDS = 8

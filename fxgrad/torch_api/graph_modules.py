@@ -1,0 +1,42 @@
+"""Graph modules of torch whose text goes when they go: torch alone keeps the code of every one for good."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import weakref
+from typing import Any
+
+import torch
+import torch.fx
+from torch import nn
+
+
+def empty_module(name: str) -> torch.fx.GraphModule:
+    """A graph module without a graph, of a class called `name`."""
+    module = torch.fx.GraphModule(nn.Module(), torch.fx.Graph(), class_name=name)
+    _text_goes_with(module)
+    return module
+
+
+def set_graph(module: torch.fx.GraphModule, graph: torch.fx.Graph) -> None:
+    """`module.graph = graph`."""
+    module.graph = graph
+    _text_goes_with(module)
+
+
+_texts: dict[int, weakref.ref[Any]] = {}
+
+
+def _text_goes_with(module: torch.fx.GraphModule) -> None:
+    """torch keeps the text of every graph module's code for tracebacks, for good: here until the code is gone."""
+    code = inspect.unwrap(type(module).forward).__code__
+    key, name = id(code), code.co_filename
+
+    def forget(_: Any) -> None:
+        _texts.pop(key, None)
+        kept = getattr(getattr(torch.fx.graph_module, "_loader", None), "eval_cache", {})
+        for texts in (kept, linecache.cache):
+            texts.pop(name, None)
+
+    _texts[key] = weakref.ref(code, forget)

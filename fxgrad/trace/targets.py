@@ -1,0 +1,109 @@
+"""The functions that our graphs call: by them a graph refers to Python functions, `autograd.Function`s and backward hooks of the user.
+
+Made by the recorder, in the place of what generated code could not find by name. Not handled: saving them to a file.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd import forward_ad
+from torch.utils.hooks import BackwardHook
+
+from fxgrad.world.swap import Swap
+
+
+class Closure:
+    """A Python function of the program in the graph. `captured`: the tensors of the recorded run that it closes over."""
+
+    def __init__(self, function: Callable[..., Any], captured: tuple[torch.Tensor, ...] = ()) -> None:
+        self.function = function
+        self.captured = captured
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
+
+    def __deepcopy__(self, memo: Any) -> Closure:
+        return self  # the function's own tensors are the user's
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def bind(self, *values: torch.Tensor) -> Callable[..., Any]:
+        """The function with this run's values for `captured`."""
+        by_id = {id(old): new for old, new in zip(self.captured, values, strict=True)}
+
+        def bound(*args: Any, **kwargs: Any) -> Any:
+            with Swap(by_id):
+                return self.function(*args, **kwargs)
+
+        return bound
+
+
+_applies: weakref.WeakValueDictionary[type, Callable[..., Any]] = weakref.WeakValueDictionary()
+
+
+class GeneratorState:
+    """A random generator of the recorded run as it is now; a call makes another that goes on from there."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.device, self.state = generator.device, generator.get_state()
+
+    def __call__(self) -> torch.Generator:
+        generator = torch.Generator(self.device)
+        generator.set_state(self.state)
+        return generator
+
+
+def function_apply(cls: type[torch.autograd.Function]) -> Callable[..., Any]:
+    """`cls.apply` as a graph target with a name of its own, the same one as long as a graph has it."""
+    known = _applies.get(cls)
+    if known is not None:
+        return known
+
+    def apply(*args: Any, **kwargs: Any) -> Any:
+        return cls.apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    apply.__name__ = apply.__qualname__ = f"{cls.__name__}_apply"
+    apply.__module__ = "fxgrad.trace.targets"
+    apply.function = cls  # type: ignore[attr-defined]
+    _applies[cls] = apply
+    return apply
+
+
+def call_object(target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a Python object that the graph holds: a compiled TorchScript function, a script module."""
+    return target(*args, **kwargs)
+
+
+def leave_dual_level(level: int) -> None:
+    """Leave a level of forward-mode differentiation."""
+    forward_ad.exit_dual_level(level=level)  # type: ignore[no-untyped-call]
+
+
+def backward_hook(module: nn.Module) -> BackwardHook:
+    """The full backward hooks of a module as they are now, for one call of it."""
+    full, _ = module._get_backward_hooks()  # type: ignore[no-untyped-call]
+    return BackwardHook(module, full, module._get_backward_pre_hooks())  # type: ignore[no-untyped-call]
+
+
+def hooked_inputs(hook: BackwardHook, args: Any) -> Any:
+    """A module's arguments, marked so that the hook gets their gradients."""
+    return hook.setup_input_hook(args)  # type: ignore[no-untyped-call]
+
+
+def hooked_outputs(hook: BackwardHook, result: Any) -> Any:
+    """A module's result, marked so that the hook gets its gradient."""
+    return hook.setup_output_hook(result)  # type: ignore[no-untyped-call]
+
+
+def put_legacy_hooks(module: nn.Module, result: Any) -> None:
+    """What `nn.Module.__call__` does for hooks of the deprecated `register_backward_hook`."""
+    while not isinstance(result, torch.Tensor):
+        result = next(iter(result.values())) if isinstance(result, dict) else result[0]
+    if result.grad_fn is not None:
+        for hook in module._backward_hooks.values():
+            result.grad_fn.register_hook(functools.partial(hook, module))

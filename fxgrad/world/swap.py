@@ -1,0 +1,32 @@
+"""Other tensors in place of some, in whatever a function calls: stand-ins for originals, values of this run for recorded ones.
+
+Swapped in arguments and plain containers. Not handled: tensors in attributes of other objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+
+class Swap(TorchFunctionMode):
+    """Hands a function the values of this run in place of those of the recorded one."""
+
+    def __init__(self, values: Mapping[int, torch.Tensor]) -> None:
+        super().__init__()
+        self.values = values
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*self._swap(args), **self._swap(kwargs or {}))
+
+    def _swap(self, item: Any) -> Any:
+        if isinstance(item, torch.Tensor):
+            return self.values.get(id(item), item)
+        if isinstance(item, tuple | list) and not hasattr(item, "_fields"):
+            return type(item)(self._swap(x) for x in item)
+        if type(item) is dict:
+            return {k: self._swap(v) for k, v in item.items()}
+        return item
