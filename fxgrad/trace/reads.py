@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fxgrad.torch_api import calls, symbols
+from fxgrad.torch_api import errors, symbols
 from fxgrad.torch_api.symbols import Origin
+from fxgrad.trace import targets
 from fxgrad.trace.experiment import disturbed
 from fxgrad.trace.observations import RawDecision, Slot, Step
 
@@ -58,7 +59,7 @@ def read_size(recorder: Recorder, func: Any, name: str, args: Any, kwargs: Any) 
     if name == "size":
         dim = rest[0] if rest else named["dim"]
         return symbols.make(out, Origin(recorder, "size", (slot.node, dim), data=False))
-    return symbols.make(out, Origin(recorder, calls.numel, (slot.node,), data=False))
+    return symbols.make(out, Origin(recorder, targets.numel, (slot.node,), data=False))
 
 
 def decide_on_tensor(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
@@ -69,7 +70,7 @@ def decide_on_tensor(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> A
     try:
         outcome = func(*sub_args, **sub_kwargs)
     except (RuntimeError, NotImplementedError) as error:
-        if not calls.is_value_error(error):
+        if not errors.is_value_error(error):
             raise
         outcome = None
     node = slots[0].node.name if slots else ""

@@ -26,15 +26,15 @@ from torch.overrides import TorchFunctionMode
 
 from fxgrad.records import Phase
 from fxgrad.source.sites import Anchor, Spot, site_of, user_frames, user_spots
-from fxgrad.torch_api import allowed_writes, calls, symbols
-from fxgrad.torch_api.calls import CALLS_BACK, DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES, run_backward
+from fxgrad.torch_api import allowed_writes, calls, errors, symbols
+from fxgrad.torch_api.calls import CALLS_BACK, DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES
 from fxgrad.torch_api.symbols import Origin, SymbolicFloat, SymbolicInt
-from fxgrad.trace import reads
+from fxgrad.trace import fake_kernels, reads, targets
 from fxgrad.trace.experiment import Nudge, mask_shape, selecting_all, selects, selects_nothing
 from fxgrad.trace.observations import NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step, copied, version_of
 from fxgrad.trace.progress import EVERY, begin_run
 from fxgrad.trace.standins import StandIns, is_fake
-from fxgrad.trace.targets import Closure, GeneratorState, call_object
+from fxgrad.trace.targets import Closure, GeneratorState, call_object, run_backward
 from fxgrad.world.reach import Reach
 from fxgrad.world.scopes import FUNCTIONS, held_tensors
 
@@ -202,7 +202,7 @@ class Recorder(TorchFunctionMode):
     def _alias(self, tensor: torch.Tensor, sibling: Slot) -> Slot:
         """A tensor made outside torch's function interface over a storage that is in the graph (`Variable(...)`, saved tensors)."""
         args = (sibling.node, tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset(), tensor.requires_grad)
-        node = self.graph.call_function(calls.new_leaf_view, args)
+        node = self.graph.call_function(targets.new_leaf_view, args)
         step = self.add_step(node, "leaf", "alias", self.spots())
         step.reads.append(sibling.value)
         slot = self.seen.bind(tensor, node, node.name)
@@ -409,7 +409,7 @@ class Recorder(TorchFunctionMode):
         try:
             return func(*args, **kwargs)
         except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError) as error:
-            if name in DECISIONS and self._in_leaf_module() and self.standins.fake is not None and calls.is_value_error(error):
+            if name in DECISIONS and self._in_leaf_module() and self.standins.fake is not None and errors.is_value_error(error):
                 return False  # torch.nn asks whether a shortcut applies (is this mask causal?): the general way is always right
             self.refuse_valueless(error, name)
             raise
@@ -430,9 +430,9 @@ class Recorder(TorchFunctionMode):
         """Raise NeedsValue if this error says that a fake tensor has no value, or comes from a fake kernel where real ones could run."""
         if self.standins.fake is None:
             return
-        if calls.is_value_error(error):
+        if errors.is_value_error(error):
             raise NeedsValue(f"{calls.spoken(name)} reads a value", self.spots()) from error
-        if self.standins.all_have_data and calls.is_kernel_error(error):
+        if self.standins.all_have_data and errors.is_kernel_error(error):
             raise NeedsValue(f"`{name.strip('_')}` does not run without values ({type(error).__name__}: {error})", self.spots()) from error
 
     @contextlib.contextmanager
@@ -449,7 +449,7 @@ class Recorder(TorchFunctionMode):
 
     def _operation(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         if name in calls.CAPTURED_WHOLE and isinstance(func, torch._ops.HigherOrderOperator):
-            raise calls.captured_whole(next(map(site_of, self.spots()), None))
+            raise errors.captured_whole(next(map(site_of, self.spots()), None))
         (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = self.converted(args, kwargs)
         node = self._node(func, name, node_args, node_kwargs)
         step = self.add_step(node, "op", calls.target_name(func, name), self.spots())
@@ -473,7 +473,7 @@ class Recorder(TorchFunctionMode):
                 self.raised.add(node)
                 raise
             if self.standins.fake is not None:
-                calls.finish_fake_write(name, sub_args, {id(slot.tensor): slot.version for slot in slots})
+                fake_kernels.finish_fake_write(name, sub_args, {id(slot.tensor): slot.version for slot in slots})
         self.finish(step, slots, out, keep=name in EFFECTS or name == "__set__")
         self.current = None
         return out

@@ -28,7 +28,7 @@ from fxgrad.records import Inputs, Phase, Raised, Site
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source.sites import is_user_code, site_of, traceback_sites
 from fxgrad.torch_api import tree
-from fxgrad.torch_api.calls import captured_whole, is_kernel_error, is_value_error
+from fxgrad.torch_api.errors import captured_whole, is_kernel_error, is_value_error
 from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave, copied, same_elements
 from fxgrad.trace.recorder import NeedsValue, Recorder, Slot, run_backward

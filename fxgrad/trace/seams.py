@@ -22,12 +22,12 @@ from torch.autograd.variable import VariableMeta
 
 from fxgrad.records import NodeKind
 from fxgrad.torch_api import allowed_writes, tree
-from fxgrad.torch_api.calls import FUNCTION_BASE, new_leaf, new_leaf_view
+from fxgrad.torch_api.calls import FUNCTION_BASE
 from fxgrad.trace import leaf_modules, regions, transforms
 from fxgrad.trace.observations import Slot
 from fxgrad.trace.recorder import Recorder
 from fxgrad.trace.regions import opaque, passes
-from fxgrad.trace.targets import call_object, function_apply
+from fxgrad.trace.targets import call_object, function_apply, new_leaf, new_leaf_view
 
 
 @contextlib.contextmanager

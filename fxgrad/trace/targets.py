@@ -107,3 +107,47 @@ def put_legacy_hooks(module: nn.Module, result: Any) -> None:
     if result.grad_fn is not None:
         for hook in module._backward_hooks.values():
             result.grad_fn.register_hook(functools.partial(hook, module))
+
+
+def new_leaf_view(source: torch.Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset: int, requires_grad: bool) -> torch.Tensor:
+    """A detached view of `source`'s storage, a new leaf: a tensor that torch made of it outside its function interface."""
+    return source.detach().as_strided(size, stride, offset).requires_grad_(requires_grad)
+
+
+def new_leaf(source: torch.Tensor, requires_grad: bool) -> torch.Tensor:
+    """What `Variable(t)` and `nn.Parameter(t)` make: a new leaf over the same data."""
+    return source.detach().requires_grad_(requires_grad)
+
+
+def run_backward(
+    tensors: Any,
+    gradient: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+    grad_tensors: Any = None,
+    **rest: Any,
+) -> None:
+    """`torch.autograd.backward` without its dispatch to the recorder, which would come back here for ever."""
+    tensors = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
+    gradient = gradient if gradient is not None else grad_tensors
+    gradient = (gradient,) if isinstance(gradient, torch.Tensor) else tuple(gradient or [None] * len(tensors))
+    if inputs is not None:
+        inputs = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
+        if not inputs:
+            raise RuntimeError("`inputs` argument to `backward` cannot be empty.")
+    grads = torch.autograd._make_grads(tensors, gradient, is_grads_batched=False)
+    torch.autograd.graph._engine_run_backward(
+        tensors,
+        grads,
+        create_graph if retain_graph is None else retain_graph,
+        create_graph,
+        inputs or (),
+        allow_unreachable=True,
+        accumulate_grad=True,
+    )
+
+
+def numel(tensor: torch.Tensor) -> int:
+    """`Tensor.numel` as a graph target."""
+    return tensor.numel()

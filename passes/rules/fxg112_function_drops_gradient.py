@@ -48,7 +48,7 @@ from fxgrad.passes.analyses.functions import (
     short_name,
 )
 from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, ParameterFact, Site, Step
-from fxgrad.torch_api.operators import operator
+from fxgrad.torch_api.calls import custom_operator
 
 CODE = "FXG112"
 NAME = "function-drops-gradient"
@@ -86,7 +86,7 @@ def _dropped(context: Context) -> Iterator[Finding]:
         if not parameter.requires_grad or _explained(context, parameter):
             continue
         loss = lost_gradients.analyse(watched, parameter)
-        if loss is None or operator(loss.node) is not None or (function_of(loss.node) is None and loss.left != "none"):
+        if loss is None or custom_operator(loss.node.target) is not None or (function_of(loss.node) is None and loss.left != "none"):
             continue  # operators, and zeros of torch's own operations, are other rules'
         cls = function_of(loss.node)
         site = (dropping_site(cls) if cls is not None else None) or loss.node.site

@@ -42,7 +42,7 @@ from fxgrad.passes.analyses import lost_gradients
 from fxgrad.passes.analyses.causes import cut_groups, finding, plural, severity
 from fxgrad.passes.analyses.raising import missing_formula
 from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, Severity, Site, Step
-from fxgrad.torch_api.operators import has_formula, operator
+from fxgrad.torch_api.calls import custom_operator, has_formula
 
 CODE = "FXG113"
 NAME = "op-without-autograd"
@@ -57,20 +57,20 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     for group in cut_groups(context, facts, CODE):
         node, parameters, _ = group
         told.add(node.site)
-        message = f"`{operator(node) or node.target}` has no autograd formula: {plural(parameters)} get no gradient"
+        message = f"`{custom_operator(node.target) or node.target}` has no autograd formula: {plural(parameters)} get no gradient"
         yield finding(context, facts, (CODE, NAME), group, message, ADVICE)
     found = missing_formula(facts)
     if found is not None and found[1]:
         node, _ = found
         told.add(node.site)
-        yield _finding(node, "error", (), f"`{operator(node) or node.target}` has no autograd formula: backward raises")
+        yield _finding(node, "error", (), f"`{custom_operator(node.target) or node.target}` has no autograd formula: backward raises")
     for node, names in _silent(context):
         if node.site not in told:
             told.add(node.site)
-            what = f"`{operator(node)}` has no autograd formula: it hands on no gradient, and {plural(names)} get none"
+            what = f"`{custom_operator(node.target)}` has no autograd formula: it hands on no gradient, and {plural(names)} get none"
             yield _finding(node, severity(context, names), names, what)
     for node in facts.nodes:
-        name = operator(node)
+        name = custom_operator(node.target)
         if name is None or node.site in told or has_formula(name) or not _trains(facts, node):
             continue
         told.add(node.site)
@@ -83,7 +83,11 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 
 
 def _finding(node: NodeFact, level: Severity, names: tuple[str, ...], message: str) -> Finding:
-    steps = (Step("loss"), Step((operator(node) or node.target).rpartition(":")[2], node.site, True), *(Step(n) for n in names[:1]))
+    steps = (
+        Step("loss"),
+        Step((custom_operator(node.target) or node.target).rpartition(":")[2], node.site, True),
+        *(Step(n) for n in names[:1]),
+    )
     return Finding(CODE, NAME, level, message, node.site, names, steps, Fix(ADVICE))
 
 
@@ -97,7 +101,7 @@ def _silent(context: Context) -> Iterator[tuple[NodeFact, tuple[str, ...]]]:
         if not parameter.requires_grad or parameter.gradient != "none":
             continue
         loss = lost_gradients.analyse(watched, parameter)
-        if loss is not None and loss.left == "none" and operator(loss.node) is not None:
+        if loss is not None and loss.left == "none" and custom_operator(loss.node.target) is not None:
             groups.setdefault(loss.node.site, (loss.node, []))[1].extend(parameter.names)
     yield from ((node, tuple(names)) for node, names in groups.values())
 
