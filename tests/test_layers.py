@@ -38,16 +38,7 @@ UPWARD: Mapping[tuple[str, str], str] = {
     ("fix_source.trials.server", ""): "for the package's folder",
     ("program.lazy", "trace.run"): "`inputs_of` belongs to program",
     ("report.sarif", "passes"): "the rules' words belong in the report's data",
-    ("trace.recorder", "fix_graph.convention"): "the forms that graphs call belong to trace.targets",
-    ("trace.regions", "fix_graph.convention"): "the forms that graphs call belong to trace.targets",
-    ("trace.run", "fix_graph.convention"): "the forms that graphs call belong to trace.targets",
-    ("trace.seams", "fix_graph.convention"): "the forms that graphs call belong to trace.targets",
-    ("trace.transforms", "fix_graph.convention"): "the forms that graphs call belong to trace.targets",
-    ("passes.analyses.aliases", "fix_graph.convention"): "its running half belongs to passes.rewrites",
     ("passes.analyses.aliases", "trace.standins"): "its running half belongs to passes.rewrites",
-    ("passes.rewrites.data_writes", "fix_graph.convention"): "`set_graph` belongs to torch_api",
-    ("passes.rewrites.ops", "fix_graph.convention"): "`empty_module` belongs to torch_api",
-    ("passes.rewrites.out_of_place", "fix_graph.convention"): "`set_graph` belongs to torch_api",
 }
 # Files that import each other, through however many: why. Only ever shorter.
 CIRCLES: Mapping[frozenset[str], str] = {

@@ -17,7 +17,8 @@ import torch
 
 from fxgrad.diagnosis.parting_line import parting
 from fxgrad.passes.analyses.dead_structure import structural_zeros
-from fxgrad.records import Branch, Decision, Facts, Site
+from fxgrad.passes.context import Branch
+from fxgrad.records import Decision, Facts, Site
 from fxgrad.source import line_text
 from fxgrad.source.sites import Spot, site_of
 from fxgrad.trace.facts import observe

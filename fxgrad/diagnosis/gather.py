@@ -16,7 +16,8 @@ from fxgrad.diagnosis.hidden_choices import reveal
 from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, optimizers, target_networks
 from fxgrad.passes.analyses.hidden_writes import has_hidden_writes
-from fxgrad.records import Context, Facts, Finding, Fix, Options, ParameterFact, Verdict
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, Finding, Fix, Options, ParameterFact, Verdict
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source import files_of
 from fxgrad.source.sites import site_of

@@ -17,7 +17,8 @@ from fxgrad.diagnosis.branches import Explored, affordable, without_gradient
 from fxgrad.diagnosis.escaped_numbers import reaching_loss
 from fxgrad.diagnosis.parting_line import parting
 from fxgrad.passes.analyses.causes import is_starved
-from fxgrad.records import Branch, Decision, Facts, Site
+from fxgrad.passes.context import Branch
+from fxgrad.records import Decision, Facts, Site
 from fxgrad.source.sites import site_of
 from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.facts import observe

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fxgrad.records import Site
+from fxgrad.records.findings import Site
 
 
 class FxgradError(Exception):

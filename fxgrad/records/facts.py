@@ -1,99 +1,21 @@
-"""The records every part of fxgrad speaks in: sites, the trace, the facts, findings and the options.
+"""The facts of one run: values, nodes, flows, calls, decisions, parameters, and what was saved for backward.
 
 Everything here is a frozen dataclass with tuples inside; graph nodes are named by their `torch.fx` node *name*, tensors by a small
-integer (`Value.id`), autograd nodes by another. Nothing here imports anything of fxgrad, runs torch code or prints.
+integer (`Value.id`), autograd nodes by another. Nothing here runs torch code or prints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 import torch.fx
 
-Severity = Literal["error", "warning", "note"]
-Verdict = Literal["flows", "zero", "none", "branch", "blocked"]
-Safety = Literal["safe", "unsafe", "shown"]
+from fxgrad.records.findings import Site
+
 Phase = Literal["forward", "loss", "backward"]
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """A span of user source. Lines and columns count from 1, columns in characters; `end_column` is the column after the last character.
-
-    `column`, `end_line` and `end_column` are 0 where the interpreter does not know them.
-    """
-
-    file: str
-    line: int
-    column: int = 0
-    end_line: int = 0
-    end_column: int = 0
-    function: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}" if self.column else f"{self.file}:{self.line}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
-    """How to analyse. `values`: which tensors the model runs on (`auto` picks); `max_paths`: branch outcomes explored at most."""
-
-    values: Literal["auto", "fake", "real"] = "auto"
-    max_paths: int = 64
-    rewrite: Literal["needed", "all"] = "needed"
-    unsafe: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """Positional and keyword inputs together, where a tuple or a dict alone does not say it."""
-
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """A text edit of one file: replace the span of `site` (exactly `old`) by `new`."""
-
-    site: Site
-    old: str
-    new: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fix:
-    """What repairs a finding. `advice` is one imperative sentence; `edits` is empty where the fix is only shown."""
-
-    advice: str
-    safety: Safety = "shown"
-    edits: tuple[Edit, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One station of a path from the loss to a parameter: `label` names it (`loss`, `detach`, `encoder.weight`)."""
-
-    label: str
-    site: Site | None = None
-    cut: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One cause. `parameters` are the qualified names it starves; `path` runs from the loss to the parameter, the cut marked in it."""
-
-    code: str
-    name: str
-    severity: Severity
-    message: str
-    site: Site | None = None
-    parameters: tuple[str, ...] = ()
-    path: tuple[Step, ...] = ()
-    fix: Fix | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,32 +173,3 @@ class Frozen:
 
     what: str
     site: Site | None
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """One decision taken the other way: `starved` there and `starved_here` on the main path, by parameter name."""
-
-    decision: Decision
-    facts: Facts
-    starved: frozenset[str]
-    starved_here: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a rule may look at beside the facts: the user's objects (read only), what should train, and where to search source."""
-
-    model: Any
-    loss: Callable[..., Any] | None
-    optimizer: Any
-    expected: frozenset[str]
-    explicit: bool  # the user named what should train
-    files: tuple[str, ...]  # source files of the model, the loss and the caller, for static look-ups
-    verdicts: Mapping[str, Verdict]
-    causes: Any = None  # fxgrad.passes.analyses.causes.Causes of these facts
-    watched: Facts | None = None  # a second run with backward watched, where a gradient was lost on an open way
-    hazards: Facts | None = None  # a second run with saved tensors watched, where something was overwritten
-    branches: tuple[Branch, ...] = ()  # the other outcomes of data-dependent decisions
-    held: Any = None  # fxgrad.passes.analyses.optimizers.Held of the optimizers given; None where none was
-    copies: frozenset[str] = frozenset()  # starved parameters of networks that are kept as copies of others

@@ -19,7 +19,8 @@ from fxgrad.diagnosis.gather import unexplained
 from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, cuts, optimizers
 from fxgrad.passes.analyses.causes import Causes
-from fxgrad.records import Context, Facts, Finding, Fix, ParameterFact, Saved, Site, Verdict
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, Finding, Fix, ParameterFact, Saved, Site, Verdict
 from fxgrad.report import Report
 from fxgrad.report.intent import hear, intent_for
 from fxgrad.source import files_of

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from fxgrad.records import Context, Facts, NodeFact, Site
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, NodeFact, Site
 from fxgrad.source.parsing import Source, load, nodes, site_of
 
 

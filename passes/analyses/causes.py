@@ -13,7 +13,8 @@ from fxgrad.passes.analyses import cuts, dead_ends, moving_averages
 from fxgrad.passes.analyses.cuts import Cut, Frontier, Way
 from fxgrad.passes.analyses.dead_ends import DeadEnd
 from fxgrad.passes.analyses.index import by_name, once
-from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, ParameterFact, Severity, Site, Step
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, Finding, Fix, NodeFact, ParameterFact, Severity, Site, Step
 from fxgrad.source import line_text
 
 SAID_LIMIT = 60  # characters of the user's expression in a message

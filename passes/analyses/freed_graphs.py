@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fxgrad.passes.context import Context
 from fxgrad.passes.findings import source_of
-from fxgrad.records import Context, Facts, NodeFact, Site
+from fxgrad.records import Facts, NodeFact, Site
 from fxgrad.source import attribute_sites
 
 _BACKWARDS = ("Tensor.backward", "torch.autograd.backward", "torch.autograd.grad")

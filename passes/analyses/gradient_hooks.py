@@ -11,7 +11,8 @@ from typing import Any
 
 from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.lost_gradients import Loss
-from fxgrad.records import Context, Facts, NodeFact, ParameterFact, Site
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, NodeFact, ParameterFact, Site
 from fxgrad.source import return_sites
 from fxgrad.source.sites import is_user_code, site_of
 

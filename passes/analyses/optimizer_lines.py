@@ -12,8 +12,9 @@ import ast
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from fxgrad.passes.context import Context
 from fxgrad.passes.findings import source_of
-from fxgrad.records import Context, Site
+from fxgrad.records import Site
 from fxgrad.source import optimizer_sites, replacement_sites
 from fxgrad.source.parsing import Source, enclosing_function, load, nodes, position, site_of
 

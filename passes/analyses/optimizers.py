@@ -20,7 +20,8 @@ import torch
 from torch import nn
 
 from fxgrad.passes.analyses.causes import Causes
-from fxgrad.records import Context, Facts
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts
 from fxgrad.world.switches import whole_heap
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 
-from fxgrad.records import Context, Facts, NodeFact, Site, Value
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, NodeFact, Site, Value
 from fxgrad.source.bindings import bindings
 from fxgrad.source.names import fits, is_literal, is_unknown, path_of
 from fxgrad.source.parsing import load

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from fxgrad.passes.analyses.causes import Causes
-from fxgrad.records import Context
+from fxgrad.passes.context import Context
 from fxgrad.source.names import last_word, path_of
 from fxgrad.source.objects import origin
 from fxgrad.source.parsing import Source, load, nodes

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
-from fxgrad.records import Context, External, Facts, NodeFact, Site
+from fxgrad.passes.context import Context
+from fxgrad.records import External, Facts, NodeFact, Site
 from fxgrad.source import attribute_site, attribute_sites, container_sites
 from fxgrad.source.parsing import Source, enclosing_function, functions, load, nodes, site_of
 

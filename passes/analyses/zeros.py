@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from fxgrad.passes.analyses.fixed_operands import attributes_behind, named, word
 from fxgrad.passes.analyses.index import makers, once
 from fxgrad.passes.analyses.lost_gradients import Loss
-from fxgrad.records import Context, Facts, Flow, NodeFact, Value
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, Flow, NodeFact, Value
 
 # torch's autograd nodes that hand back zeros: rounding, sampling, and the overwriting of a value. Each was run (torch 2.13).
 ZERO_NODES = frozenset(

@@ -46,7 +46,8 @@ from torch import nn
 
 from fxgrad.passes.analyses.causes import Causes, severity, starved, subject, unconnected
 from fxgrad.passes.analyses.dead_ends import DeadEnd
-from fxgrad.records import Context, Facts, Finding, Fix, ParameterFact, Site, Step
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, Finding, Fix, ParameterFact, Site, Step
 from fxgrad.source import attribute_site, attribute_sites, container_sites
 from fxgrad.source.objects import origin
 

@@ -33,7 +33,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses.causes import cut_groups, finding, plural, said, starved, subject
-from fxgrad.records import Context, Facts, Finding, Fix, ParameterFact, Severity, Site
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site
 from fxgrad.source import freeze_sites
 from fxgrad.source.bindings import bindings
 from fxgrad.source.names import fits, is_literal, path_of

@@ -34,7 +34,8 @@ from collections.abc import Iterator
 
 from fxgrad.passes.analyses.causes import cut_groups, finding, said, starved, subject
 from fxgrad.passes.analyses.cuts import GRAD
-from fxgrad.records import Context, Facts, Finding
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, Finding
 
 CODE = "FXG103"
 NAME = "detached-path"

@@ -37,7 +37,8 @@ from fxgrad.passes.analyses.causes import cut_groups, path, severity, starved, s
 from fxgrad.passes.analyses.cuts import Way
 from fxgrad.passes.analyses.no_grad_regions import region_of
 from fxgrad.passes.analyses.raising import inference_site
-from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, Site, Step
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
 
 CODE = "FXG104"
 NAME = "no-grad-path"

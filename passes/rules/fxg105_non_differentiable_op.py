@@ -32,7 +32,8 @@ from collections.abc import Iterator
 
 from fxgrad.passes.analyses.causes import cut_groups, finding, said, starved, subject
 from fxgrad.passes.analyses.raising import missing_formula
-from fxgrad.records import Context, Facts, Finding, Fix, Step
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, Finding, Fix, Step
 
 CODE = "FXG105"
 NAME = "non-differentiable-op"

@@ -34,7 +34,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses.causes import cut_groups, finding, starved, subject
-from fxgrad.records import Context, Facts, Finding, NodeFact
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, Finding, NodeFact
 
 CODE = "FXG107"
 NAME = "left-torch"

@@ -30,7 +30,8 @@ from collections.abc import Iterator
 
 from fxgrad.passes.analyses.causes import cut_groups, finding, starved, subject
 from fxgrad.passes.analyses.cuts import constructor
-from fxgrad.records import Context, Facts, Finding
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, Finding
 
 CODE = "FXG108"
 NAME = "rewrapped-tensor"

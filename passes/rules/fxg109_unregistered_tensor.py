@@ -43,7 +43,8 @@ from fxgrad.passes.analyses.unregistered import (
     looks_like_weight,
     qualified,
 )
-from fxgrad.records import Context, External, Facts, Finding, Fix, Severity, Site, Step
+from fxgrad.passes.context import Context
+from fxgrad.records import External, Facts, Finding, Fix, Severity, Site, Step
 from fxgrad.source import attribute_site
 
 CODE = "FXG109"

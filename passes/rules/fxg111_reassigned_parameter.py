@@ -35,7 +35,8 @@ from collections.abc import Iterator
 
 from fxgrad.passes.analyses.causes import cut_groups, finding, said, starved, subject
 from fxgrad.passes.analyses.stored_parameters import emptied, replaced, storages
-from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, Site, Step
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
 
 CODE = "FXG111"
 NAME = "reassigned-parameter"

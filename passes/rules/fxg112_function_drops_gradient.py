@@ -47,7 +47,8 @@ from fxgrad.passes.analyses.functions import (
     raising_backward,
     short_name,
 )
-from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, ParameterFact, Site, Step
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, Finding, Fix, NodeFact, ParameterFact, Site, Step
 from fxgrad.torch_api.calls import custom_operator
 
 CODE = "FXG112"

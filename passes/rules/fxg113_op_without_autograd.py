@@ -41,7 +41,8 @@ from collections.abc import Iterator
 from fxgrad.passes.analyses import lost_gradients
 from fxgrad.passes.analyses.causes import cut_groups, finding, plural, severity
 from fxgrad.passes.analyses.raising import missing_formula
-from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, Severity, Site, Step
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, Finding, Fix, NodeFact, Severity, Site, Step
 from fxgrad.torch_api.calls import custom_operator, has_formula
 
 CODE = "FXG113"

@@ -30,7 +30,8 @@ import dataclasses
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses.causes import cut_groups, finding, plural
-from fxgrad.records import Context, Facts, Finding, NodeFact, Site
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, Finding, NodeFact, Site
 from fxgrad.source.parsing import load, nodes, site_of
 
 CODE = "FXG114"

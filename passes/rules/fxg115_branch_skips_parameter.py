@@ -36,7 +36,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses.causes import Causes, severity, starved, subject, wanted
-from fxgrad.records import Branch, Context, Facts, Finding, Fix, Severity, Site, Step
+from fxgrad.passes.context import Branch, Context
+from fxgrad.records import Facts, Finding, Fix, Severity, Site, Step
 
 CODE = "FXG115"
 NAME = "branch-skips-parameter"

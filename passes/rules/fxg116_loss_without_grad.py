@@ -30,7 +30,8 @@ import re
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses.causes import Causes, unconnected
-from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, Severity, Site, Step
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, Finding, Fix, NodeFact, Severity, Site, Step
 from fxgrad.source.handed_on import return_around
 from fxgrad.source.objects import code_of
 

@@ -34,8 +34,9 @@ from collections.abc import Iterator
 from fxgrad.passes.analyses.building_lines import building_site
 from fxgrad.passes.analyses.freed_graphs import Kept, computed_once, kept, spender
 from fxgrad.passes.analyses.overwrites import Overwrite, Save, overwrites
+from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, line_of, shape, source_of, text_of
-from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, Raised, Site, Step
+from fxgrad.records import Facts, Finding, Fix, NodeFact, Raised, Site, Step
 
 CODE = "FXG201"
 NAME = "overwritten-saved-tensor"

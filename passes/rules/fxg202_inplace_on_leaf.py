@@ -29,8 +29,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, line_of, listed, text_of
-from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, Raised, Step
+from fxgrad.records import Facts, Finding, Fix, NodeFact, Raised, Step
 
 CODE = "FXG202"
 NAME = "inplace-on-leaf"

@@ -32,8 +32,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses.hidden_writes import HiddenWrite, hidden_writes
+from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, line_of, text_of
-from fxgrad.records import Context, Facts, Finding, Fix, Site, Step
+from fxgrad.records import Facts, Finding, Fix, Site, Step
 from fxgrad.source.numpy_writes import write_site
 
 CODE = "FXG203"

@@ -30,8 +30,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression
-from fxgrad.records import Context, Facts, Finding, Fix, NodeFact, Step
+from fxgrad.records import Facts, Finding, Fix, NodeFact, Step
 
 CODE = "FXG204"
 NAME = "mutated-input"

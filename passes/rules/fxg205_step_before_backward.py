@@ -32,8 +32,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses.overwrites import Overwrite, overwrites
+from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, line_of, listed
-from fxgrad.records import Context, Facts, Finding, Fix, Step
+from fxgrad.records import Facts, Finding, Fix, Step
 
 CODE = "FXG205"
 NAME = "step-before-backward"

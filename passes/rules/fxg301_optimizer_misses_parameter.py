@@ -32,8 +32,9 @@ from collections.abc import Iterator
 
 from fxgrad.passes.analyses.optimizer_lines import construction_site
 from fxgrad.passes.analyses.optimizers import Held
+from fxgrad.passes.context import Context
 from fxgrad.passes.findings import listed
-from fxgrad.records import Context, Facts, Finding, Fix
+from fxgrad.records import Facts, Finding, Fix
 
 CODE = "FXG301"
 NAME = "optimizer-misses-parameter"

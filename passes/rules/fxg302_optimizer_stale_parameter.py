@@ -30,8 +30,9 @@ from collections.abc import Iterator
 
 from fxgrad.passes.analyses.optimizer_lines import construction_site, replacing_site
 from fxgrad.passes.analyses.optimizers import Held
+from fxgrad.passes.context import Context
 from fxgrad.passes.findings import listed
-from fxgrad.records import Context, Facts, Finding, Fix, Step
+from fxgrad.records import Facts, Finding, Fix, Step
 
 CODE = "FXG302"
 NAME = "optimizer-stale-parameter"

@@ -29,8 +29,9 @@ from collections.abc import Iterator
 
 from fxgrad.passes.analyses.optimizer_lines import construction_site
 from fxgrad.passes.analyses.optimizers import idle
+from fxgrad.passes.context import Context
 from fxgrad.passes.findings import listed
-from fxgrad.records import Context, Facts, Finding, Fix
+from fxgrad.records import Facts, Finding, Fix
 
 CODE = "FXG303"
 NAME = "optimizer-idle-parameter"

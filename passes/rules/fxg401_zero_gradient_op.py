@@ -35,8 +35,9 @@ from fxgrad.passes.analyses.dead_structure import structural_zeros
 from fxgrad.passes.analyses.gradient_hooks import hook_site
 from fxgrad.passes.analyses.index import by_name, once
 from fxgrad.passes.analyses.zeros import by_construction
+from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, listed, text_of
-from fxgrad.records import Context, Facts, Finding, Fix, ParameterFact, Severity, Site, Step
+from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site, Step
 
 CODE = "FXG401"
 NAME = "zero-gradient-op"

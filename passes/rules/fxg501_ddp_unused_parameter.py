@@ -38,8 +38,9 @@ from collections.abc import Iterator
 
 import torch.distributed
 
+from fxgrad.passes.context import Branch, Context
 from fxgrad.passes.findings import listed
-from fxgrad.records import Branch, Context, Facts, Finding, Fix, ParameterFact, Severity, Site, Step
+from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site, Step
 
 CODE = "FXG501"
 NAME = "ddp-unused-parameter"

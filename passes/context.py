@@ -1,0 +1,39 @@
+"""What a rule may look at beside the facts: the user's objects, what should train, where to search source, and further runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fxgrad.records.facts import Decision, Facts
+from fxgrad.records.findings import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One decision taken the other way: `starved` there and `starved_here` on the main path, by parameter name."""
+
+    decision: Decision
+    facts: Facts
+    starved: frozenset[str]
+    starved_here: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a rule may look at beside the facts: the user's objects (read only), what should train, and where to search source."""
+
+    model: Any
+    loss: Callable[..., Any] | None
+    optimizer: Any
+    expected: frozenset[str]
+    explicit: bool  # the user named what should train
+    files: tuple[str, ...]  # source files of the model, the loss and the caller, for static look-ups
+    verdicts: Mapping[str, Verdict]
+    causes: Any = None  # fxgrad.passes.analyses.causes.Causes of these facts
+    watched: Facts | None = None  # a second run with backward watched, where a gradient was lost on an open way
+    hazards: Facts | None = None  # a second run with saved tensors watched, where something was overwritten
+    branches: tuple[Branch, ...] = ()  # the other outcomes of data-dependent decisions
+    held: Any = None  # fxgrad.passes.analyses.optimizers.Held of the optimizers given; None where none was
+    copies: frozenset[str] = frozenset()  # starved parameters of networks that are kept as copies of others
