@@ -37,7 +37,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import fxgrad  # noqa: E402  the path above first: the benchmark runs from a checkout
-from fxgrad.trace.run import program, run  # noqa: E402
+from fxgrad.program.program import program  # noqa: E402
+from fxgrad.trace.run import run  # noqa: E402
 from tests.zoo.configured import transformers_models  # noqa: E402
 from tests.zoo.families import module_db, vit_pytorch, x_transformers  # noqa: E402
 from tests.zoo.graphs import geometric  # noqa: E402

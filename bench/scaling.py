@@ -23,8 +23,9 @@ from torch import nn
 
 import fxgrad
 from fxgrad.fix_graph.regenerate import regenerate
+from fxgrad.program.program import program
 from fxgrad.trace.facts import observe
-from fxgrad.trace.run import program, run
+from fxgrad.trace.run import run
 
 STAGES = ("trace", "observe", "regenerate", "analyze", "print")
 FELT = 0.02  # seconds: below, a stage is all constant cost

@@ -36,7 +36,6 @@ EXIT_CALLS = frozenset({"print", "exit", "quit", "sys.exit", "os._exit", "System
 UPWARD: Mapping[tuple[str, str], str] = {
     ("cli.main", ""): "for its version",
     ("fix_source.trials.server", ""): "for the package's folder",
-    ("program.lazy", "trace.run"): "`inputs_of` belongs to program",
     ("report.sarif", "passes"): "the rules' words belong in the report's data",
     ("passes.analyses.aliases", "trace.standins"): "its running half belongs to passes.rewrites",
 }

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from fxgrad.fix_graph.regenerate import regenerate
+from fxgrad.program.program import program
 from fxgrad.records.errors import InputError, TraceError
-from fxgrad.trace.run import program, run
+from fxgrad.trace.run import run
 
 
 def graph(model: Any, inputs: Any, values: str = "real") -> torch.fx.GraphModule:

@@ -17,7 +17,8 @@ from torch.utils.checkpoint import checkpoint
 import fxgrad
 from fxgrad import Options
 from fxgrad.diagnosis.branches import outcomes
-from fxgrad.trace.run import program, run
+from fxgrad.program.program import program
+from fxgrad.trace.run import run
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fxgrad.program.program import program
 from fxgrad.records import Site
 from fxgrad.source.sites import site_of
-from fxgrad.trace.run import program, run
+from fxgrad.trace.run import run
 
 LINES = Path(__file__).read_text(encoding="utf-8").splitlines()
 X = torch.randn(2, 4)

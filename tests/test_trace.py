@@ -15,12 +15,13 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from fxgrad.fix_graph.regenerate import regenerate
+from fxgrad.program.program import program
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source.sites import site_of
 from fxgrad.trace.facts import observe
 from fxgrad.trace.recorder import NeedsValue
-from fxgrad.trace.run import Run, program, run
+from fxgrad.trace.run import Run, run
 
 X = torch.randn(2, 4)
 
@@ -277,7 +278,8 @@ def test_a_very_long_chain_is_given_back_without_a_crash(step: str, error: str |
     the chain's end."""
     program_text = f"""
 import gc, torch
-from fxgrad.trace.run import program, run
+from fxgrad.program.program import program
+from fxgrad.trace.run import run
 def chain(x):
     for _ in range(60_000):
         {step}

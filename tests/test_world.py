@@ -20,9 +20,10 @@ import torch
 from torch import nn
 
 import fxgrad
+from fxgrad.program.program import program
 from fxgrad.trace import regions, seams
 from fxgrad.trace.recorder import NeedsValue
-from fxgrad.trace.run import Run, program, run
+from fxgrad.trace.run import Run, run
 from fxgrad.world import reach
 
 HISTORY: list[Any] = []

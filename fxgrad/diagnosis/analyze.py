@@ -8,12 +8,12 @@ from typing import Any
 from fxgrad.diagnosis.gather import diagnose, source_files
 from fxgrad.passes.analyses.optimizers import optimizers_in
 from fxgrad.program.lazy import shaped
+from fxgrad.program.program import placement, program
 from fxgrad.records import Finding, Options
 from fxgrad.records.errors import InputError
 from fxgrad.report import Report
 from fxgrad.report.intent import hear, intent_for
 from fxgrad.source.sites import caller_file
-from fxgrad.trace.run import placement, program
 from fxgrad.world.switches import settled_heap
 
 

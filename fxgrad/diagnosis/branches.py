@@ -18,12 +18,13 @@ import torch
 from fxgrad.diagnosis.parting_line import parting
 from fxgrad.passes.analyses.dead_structure import structural_zeros
 from fxgrad.passes.context import Branch
+from fxgrad.program.program import Program
 from fxgrad.records import Decision, Facts, Site
 from fxgrad.source import line_text
 from fxgrad.source.sites import Spot, site_of
 from fxgrad.trace.facts import observe
 from fxgrad.trace.recorder import NeedsValue, RawDecision
-from fxgrad.trace.run import Program, Run, run
+from fxgrad.trace.run import Run, run
 
 TURNS_PER_LINE = 16
 _DECIDES = re.compile(r"\b(if|elif|while|assert|max|min|sorted)\b")

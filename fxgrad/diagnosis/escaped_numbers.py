@@ -13,9 +13,10 @@ from dataclasses import replace
 
 from fxgrad.diagnosis.branches import Explored, affordable, differ, outcomes
 from fxgrad.passes.analyses.causes import is_starved
+from fxgrad.program.program import Program
 from fxgrad.records import Facts, Flow, NodeFact
 from fxgrad.trace.experiment import Nudge
-from fxgrad.trace.run import Program, Run, run
+from fxgrad.trace.run import Run, run
 
 TESTED = 12  # lines at which a number leaves torch
 AMOUNTS = (None, 0, 1000, -1000)  # see Nudge

@@ -17,6 +17,7 @@ from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, optimizers, target_networks
 from fxgrad.passes.analyses.hidden_writes import has_hidden_writes
 from fxgrad.passes.context import Context
+from fxgrad.program.program import Program, tensors_of_program
 from fxgrad.records import Facts, Finding, Fix, Options, ParameterFact, Verdict
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source import files_of
@@ -24,7 +25,7 @@ from fxgrad.source.sites import site_of
 from fxgrad.trace.facts import observe
 from fxgrad.trace.progress import tell
 from fxgrad.trace.recorder import NeedsValue
-from fxgrad.trace.run import Program, Run, run, tensors_of_program
+from fxgrad.trace.run import Run, run
 
 # Above this many elements (parameters and inputs) one real step costs more than a fake one, and a copy of the model is felt.
 REAL_ELEMENTS = 50_000_000

@@ -18,13 +18,14 @@ from fxgrad.diagnosis.escaped_numbers import reaching_loss
 from fxgrad.diagnosis.parting_line import parting
 from fxgrad.passes.analyses.causes import is_starved
 from fxgrad.passes.context import Branch
+from fxgrad.program.program import Program
 from fxgrad.records import Decision, Facts, Site
 from fxgrad.source.sites import site_of
 from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.facts import observe
 from fxgrad.trace.observations import Step
 from fxgrad.trace.recorder import NeedsValue
-from fxgrad.trace.run import Program, Run, run
+from fxgrad.trace.run import Run, run
 
 LINES = 8
 PER_LINE = 4  # values read on one line: a loop reads many

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from types import CodeType, FrameType
 from typing import Any
 
+from fxgrad.program.program import Program
 from fxgrad.records import Site
 from fxgrad.source import statement_site
 from fxgrad.source.sites import is_user_code
-from fxgrad.trace.run import Program, run
+from fxgrad.trace.run import run
 
 _LONGEST = 200_000  # lines of a run that are compared
 

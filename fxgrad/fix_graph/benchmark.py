@@ -35,13 +35,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fxgrad.fix_graph.fix import fix
 from fxgrad.fix_graph.proof import input_tensors, private_data, with_inputs
 from fxgrad.fix_graph.regenerate import regenerate
+from fxgrad.program.program import Program, program
 from fxgrad.records import Inputs, Options
 from fxgrad.records.errors import FxgradError, InputError
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.allowed_writes import storage_key
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.progress import tell
-from fxgrad.trace.run import Program, Run, _compute_loss, program, run
+from fxgrad.trace.run import Run, _compute_loss, run
 from fxgrad.trace.standins import is_fake
 from fxgrad.world.reach import preserve
 

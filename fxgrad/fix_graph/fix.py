@@ -24,6 +24,7 @@ from fxgrad.fix_graph.regenerate import describe_frozen, regenerate
 from fxgrad.passes.rewrites.ops import sibling
 from fxgrad.passes.rewrites.out_of_place import Rewriting, rewrite
 from fxgrad.passes.rewrites.walk import Form
+from fxgrad.program.program import Program, program, tensors_of_program
 from fxgrad.records import Edit, Frozen, Options, Site
 from fxgrad.records.errors import FixError, TraceError
 from fxgrad.source.sites import site_of
@@ -31,7 +32,7 @@ from fxgrad.torch_api.graph_modules import set_graph
 from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.observations import RawDecision
 from fxgrad.trace.recorder import NeedsValue
-from fxgrad.trace.run import Program, Run, program, run, tensors_of_program
+from fxgrad.trace.run import Run, run
 from fxgrad.trace.standins import is_fake
 
 # What autograd says when it refuses an in-place write, or finds one done.

@@ -20,9 +20,10 @@ import torch.fx
 
 from fxgrad.fix_graph.convention import CallingCodeGen
 from fxgrad.passes.analyses.aliases import is_custom_function
+from fxgrad.program.program import Program
 from fxgrad.records import Inputs
 from fxgrad.torch_api import allowed_writes, tree
-from fxgrad.trace.run import Program, Run, _compute_loss
+from fxgrad.trace.run import Run, _compute_loss
 from fxgrad.trace.standins import StandIns
 from fxgrad.world.reach import preserve
 

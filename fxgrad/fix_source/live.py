@@ -19,11 +19,11 @@ from fxgrad.fix_source.sheet import Sheet, apply, libcst, read, sheet
 from fxgrad.fix_source.trouble import Trouble, every_write, troubles
 from fxgrad.fix_source.ways.every_way import proposals
 from fxgrad.fix_source.ways.proposal import Proposal
+from fxgrad.program.program import Program, program
 from fxgrad.records import Edit, Finding, Options, Site
 from fxgrad.records.errors import FixError
 from fxgrad.source import attribute_site, files_of
 from fxgrad.source.objects import origin
-from fxgrad.trace.run import Program, program
 
 
 class LiveSource:

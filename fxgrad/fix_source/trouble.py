@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from fxgrad.program.program import Program
 from fxgrad.records import Facts, Finding, NodeFact, Site
 from fxgrad.source.objects import origin
 from fxgrad.trace.facts import observe
-from fxgrad.trace.run import Program, Run, run
+from fxgrad.trace.run import Run, run
 
 # Findings about a write: those that an edit of the writing line can mend.
 WRITES = frozenset({"FXG201", "FXG202", "FXG203", "FXG204", "FXG205"})

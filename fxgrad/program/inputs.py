@@ -6,6 +6,9 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
+from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
 
 
@@ -17,3 +20,23 @@ def bound_inputs(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapp
         raise InputError(f"the inputs do not fit the model's signature: {error}") from None
     bound.apply_defaults()
     return tuple(bound.arguments.items())
+
+
+def inputs_of(inputs: Any) -> Inputs:
+    """What a user passes as inputs, by position and by name.
+
+    Raises:
+        InputError: it is neither tuple, dict nor `Inputs`.
+    """
+    if isinstance(inputs, Inputs):
+        return inputs
+    if isinstance(inputs, tuple | list):
+        return Inputs(tuple(inputs))
+    if isinstance(inputs, Mapping):
+        return Inputs((), dict(inputs))
+    if isinstance(inputs, torch.Tensor):
+        return Inputs((inputs,))
+    raise InputError(
+        f"inputs must be a tuple, a dict or fxgrad.Inputs, not {type(inputs).__name__}",
+        hint="write `(x,)` for one positional input",
+    )

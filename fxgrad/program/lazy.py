@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
-from fxgrad.trace.run import inputs_of
+from fxgrad.program.inputs import inputs_of
 from fxgrad.world.reach import preserve
 
 

@@ -74,7 +74,7 @@ class Recorder(TorchFunctionMode):
         self.escapes: list[int] = []
         self.shared: list[Shared] | None = None  # memory that NumPy and torch share, where it is watched
         self.allow: frozenset[str] | None = None  # writes that autograd refuses are carried out; the leaves these name enter as copies
-        self.open_checkpoints = False  # see `fxgrad.trace.run.Program`
+        self.open_checkpoints = False  # see `fxgrad.program.program.Program`
         self.raised: set[torch.fx.Node] = set()  # calls that raised: where the program went on, it went on without them
         self.nudge: Nudge | None = None  # what is handed to the program disturbed
         self.nudged_shape: tuple[int, ...] | None = None

@@ -18,11 +18,12 @@ import torch
 from torch import nn
 
 from fxgrad.fix_graph.regenerate import regenerate
+from fxgrad.program.program import Program, program
 from fxgrad.records.errors import TraceError
 from fxgrad.torch_api import tree
 from fxgrad.trace.facts import observe
 from fxgrad.trace.recorder import NeedsValue
-from fxgrad.trace.run import Program, Run, program, run
+from fxgrad.trace.run import Run, run
 
 Loss = Callable[[Any], torch.Tensor]
 

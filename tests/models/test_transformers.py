@@ -187,8 +187,9 @@ def test_bart_as_causal_lm_starves_its_cross_attention(same_as_eager: Callable[.
 
 
 def test_a_faulty_fake_kernel_asks_for_values(caplog: pytest.LogCaptureFixture) -> None:
+    from fxgrad.program.program import program
     from fxgrad.trace.recorder import NeedsValue
-    from fxgrad.trace.run import program, run
+    from fxgrad.trace.run import run
 
     def experts(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return torch._grouped_mm(x, weight, offs=torch.tensor([2, 4], dtype=torch.int32))  # in a dtype that its fake kernel does not take

@@ -19,8 +19,9 @@ from torch.nn.parameter import is_lazy
 
 import fxgrad
 from fxgrad.fix_graph.regenerate import regenerate
+from fxgrad.program.program import program
 from fxgrad.torch_api import tree
-from fxgrad.trace.run import program, run
+from fxgrad.trace.run import run
 
 Rewritten = Literal["equal", "refused", "differs", ""]
 STAGES = ("eager", "analyse", "regenerate", "rewrite needed", "rewrite all")

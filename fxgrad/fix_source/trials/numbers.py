@@ -23,11 +23,11 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from fxgrad.program.program import program
 from fxgrad.records import Inputs, Site
 from fxgrad.source.sites import site_of, user_spots
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.calls import FUNCTION_BASE
-from fxgrad.trace.run import program
 
 RATE = 1e-3  # of the plain gradient step between the two forwards
 SEED = 7

@@ -30,9 +30,9 @@ from fxgrad.diagnosis.analyze import analyze
 from fxgrad.fix_source.trials.job import Job, Trial
 from fxgrad.fix_source.trials.numbers import Numbers, Step, as_double, difference, forward_only, measure, seed
 from fxgrad.fix_source.trouble import every_write, troubles
+from fxgrad.program.program import program
 from fxgrad.records import Site
 from fxgrad.source.sites import sites_of, user_spots
-from fxgrad.trace.run import program
 
 DOUBLE, NATIVE = 1e-9, 1e-4  # relative differences that count as none
 _NATIVE_NAME = "as it is"

@@ -1,0 +1,40 @@
+"""The loss of a program that names none: what its output offers as one, or the sum of its floating tensors.
+
+Not handled: a loss that the caller gives; that one is called as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from fxgrad.records.errors import InputError
+from fxgrad.torch_api import tree
+
+
+def default_loss(output: Any) -> tuple[torch.Tensor, str]:
+    """A scalar of the output, and how it was found, for the report.
+
+    Raises:
+        InputError: the output has no floating tensor.
+    """
+    for how, candidate in (
+        ("the output's .loss", getattr(output, "loss", None)),
+        ('the output\'s ["loss"]', output.get("loss") if isinstance(output, Mapping) else None),
+        ("the model's output", output),
+    ):
+        if isinstance(candidate, torch.Tensor) and candidate.numel() == 1:
+            return candidate, how
+    leaves, _ = tree.flatten(output)
+    floating = [tensor for tensor in leaves if tensor.is_floating_point()]
+    if not floating:
+        raise InputError(
+            "the model returns no floating tensor to differentiate",
+            hint="pass loss=..., a function from the output to a scalar tensor",
+        )
+    total = floating[0].sum()
+    for tensor in floating[1:]:
+        total = total + tensor.sum()
+    return total, "the sum of the model's floating outputs"

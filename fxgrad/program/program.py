@@ -1,0 +1,110 @@
+"""What is analysed, in one shape: `Program`, from a model or a callable, its inputs, its loss and its optimizer.
+
+A plain callable has the modules and parameters that it closes over. Not handled: modules in containers or attributes of what it closes over.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from fxgrad.program.inputs import inputs_of
+from fxgrad.records import Inputs
+from fxgrad.records.errors import InputError
+from fxgrad.torch_api import tree
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Program:
+    """What is analysed: `root` holds every module by name, `call` runs the model, `signature` is the model's own.
+
+    `open_checkpoints`: record what runs inside a checkpointed function step by step, instead of the checkpoint as one step.
+    """
+
+    model: Any
+    root: nn.Module
+    call: Callable[..., Any]
+    signature: inspect.Signature
+    inputs: Inputs
+    loss: Callable[[Any], Any] | None
+    optimizer: Any = None
+    open_checkpoints: bool = False
+
+
+def program(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimizer: Any = None) -> Program:
+    """The user's arguments in one shape.
+
+    Raises:
+        InputError: `model` is not callable, or `inputs` is neither tuple, dict nor `Inputs`.
+    """
+    given = inputs_of(inputs)
+    if hasattr(model, "_orig_mod") and isinstance(model, nn.Module):
+        model = model._orig_mod  # torch.compile's wrapper: the eager module is what trains
+    if isinstance(model, nn.Module):
+        _refuse_uninitialised(model)
+        return Program(model, model, model, _signature(model.forward), given, loss, optimizer)
+    if not callable(model):
+        raise InputError(
+            f"the model must be an nn.Module or a callable, not {type(model).__name__}",
+            hint="pass the module itself, not its state dict or its output",
+        )
+    return Program(model, _closure_root(model), model, _signature(model), given, loss, optimizer)
+
+
+def tensors_of_program(target: Program) -> Iterator[torch.Tensor]:
+    """Parameters, buffers and the tensors of the inputs."""
+    yield from target.root.parameters()
+    yield from target.root.buffers()
+    yield from tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))[0]
+
+
+def placement(target: Program) -> torch.device | None:
+    """The device that meta tensors are taken to be on, where other tensors of the program are on one: who mixes them means shapes, for
+    a call of the model would only say that the devices differ. None: no meta tensor, or nothing else.
+    """
+    devices = dict.fromkeys(tensor.device for tensor in tensors_of_program(target))
+    others = [device for device in devices if device.type != "meta"]
+    return others[0] if others and len(others) < len(devices) else None
+
+
+def _refuse_uninitialised(model: nn.Module) -> None:
+    """A lazy module's parameters have no shape until its first call, which would change the user's model."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if torch.nn.parameter.is_lazy(tensor):
+            raise InputError(f"`{name}` has no shape yet: its module is lazy", hint="call the model once on real inputs, then analyse it")
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return inspect.signature(lambda *args, **kwargs: None)
+
+
+def _closure_root(function: Callable[..., Any]) -> nn.Module:
+    """The modules and parameters a plain callable closes over, under the names it has for them."""
+    root = nn.Module()
+    owner = getattr(function, "__self__", None)
+    code = inspect.unwrap(function)
+    found: dict[str, Any] = {}
+    if owner is not None and not isinstance(owner, nn.Module):
+        found.update(getattr(owner, "__dict__", {}))
+    if isinstance(owner, nn.Module):
+        return owner
+    if not inspect.isfunction(code):
+        found.update(getattr(function, "__dict__", {}))
+    else:
+        variables = inspect.getclosurevars(code)
+        found.update(variables.globals)
+        found.update(variables.nonlocals)
+    for name, value in found.items():
+        if isinstance(value, nn.Module) and name.isidentifier() and not hasattr(root, name):
+            root.add_module(name, value)
+        elif isinstance(value, nn.Parameter) and name.isidentifier() and not hasattr(root, name):
+            root.register_parameter(name, value)
+    return root
