@@ -1,4 +1,4 @@
-"""The report of an analysis and its formats: `record` holds it, one module a format writes it."""
+"""The report of an analysis and its formats: `report` holds it, one module a format writes it."""
 
 from __future__ import annotations
 

@@ -30,24 +30,22 @@ import dataclasses
 import json
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fxgrad.records import Decision, Finding, Fix, ParameterFact, Raised, Site
+from fxgrad.records.report import ReportData
 from fxgrad.report.fingerprint import fingerprints
-
-if TYPE_CHECKING:
-    from fxgrad.report.report import Report
 
 NAME = "json"
 SCHEMA_VERSION = 1
 
 
-def render(report: Report, *, verbose: bool = False) -> str:
+def render(report: ReportData, *, verbose: bool = False) -> str:
     """Indented JSON; `verbose` changes nothing, everything is always in it."""
     return json.dumps(to_dict(report), indent=2, ensure_ascii=False)
 
 
-def to_dict(report: Report) -> dict[str, Any]:
+def to_dict(report: ReportData) -> dict[str, Any]:
     """The report as dicts, lists, strings, numbers and None."""
     marks = fingerprints([*report.findings, *report.notes, *report.suppressed])
     count, end = len(report.findings), len(report.findings) + len(report.notes)
@@ -82,7 +80,7 @@ def tool_version() -> str | None:
         return None
 
 
-def _summary(report: Report) -> dict[str, Any]:
+def _summary(report: ReportData) -> dict[str, Any]:
     severities = Counter(finding.severity for finding in [*report.findings, *report.notes])
     return {
         "parameters": len(report.verdicts),

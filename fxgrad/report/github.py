@@ -8,15 +8,12 @@ stay in the log.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from fxgrad.records import Finding, Site
+from fxgrad.records.report import ReportData
 from fxgrad.report.globs import shown
 from fxgrad.report.table import path, raised
 from fxgrad.source.excerpt import short_path
-
-if TYPE_CHECKING:
-    from fxgrad.report.report import Report
 
 NAME = "github"
 
@@ -24,7 +21,7 @@ _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 _NAMES = 6
 
 
-def render(report: Report, *, verbose: bool = False) -> str:
+def render(report: ReportData, *, verbose: bool = False) -> str:
     """One line for each finding, and for each note when verbose; one for an error that no finding explains."""
     findings = [*report.findings, *(report.notes if verbose else ())]
     lines = [_annotation(report, finding) for finding in findings]
@@ -33,12 +30,12 @@ def render(report: Report, *, verbose: bool = False) -> str:
     return "\n".join(lines)
 
 
-def _annotation(report: Report, finding: Finding) -> str:
+def _annotation(report: ReportData, finding: Finding) -> str:
     text = "\n".join(_text(report, finding))
     return _command(_COMMANDS[finding.severity], finding.site, f"{finding.code} {finding.name}", text)
 
 
-def _text(report: Report, finding: Finding) -> Iterable[str]:
+def _text(report: ReportData, finding: Finding) -> Iterable[str]:
     yield finding.message
     if finding.parameters:
         yield f"parameters: {shown(finding.parameters, report.verdicts, limit=_NAMES)}"

@@ -10,13 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from html import escape
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from fxgrad.records import Finding, Step
+from fxgrad.records.report import ReportData
 from fxgrad.source.excerpt import excerpt, place
-
-if TYPE_CHECKING:
-    from fxgrad.report.report import Report
 
 NAME = "html"
 
@@ -32,7 +29,7 @@ class _Module:
     parameters: dict[str, str] = field(default_factory=dict)
 
 
-def render(report: Report, *, verbose: bool = False) -> str:
+def render(report: ReportData, *, verbose: bool = False) -> str:
     """The whole page."""
     findings = [*report.findings, *(report.notes if verbose else ())]
     errors = sum(f.severity == "error" for f in findings)
@@ -58,12 +55,12 @@ def render(report: Report, *, verbose: bool = False) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _shown_verdicts(report: Report) -> dict[str, str]:
+def _shown_verdicts(report: ReportData) -> dict[str, str]:
     frozen = {n for p in report.parameters if not p.requires_grad for n in p.names}
     return {name: "frozen" if name in frozen and verdict == "none" else verdict for name, verdict in report.verdicts.items()}
 
 
-def _tree(report: Report) -> str:
+def _tree(report: ReportData) -> str:
     root = _Module()
     for name, verdict in _shown_verdicts(report).items():
         *path, last = name.split(".")

@@ -5,19 +5,15 @@ Made from a `Report` alone. Not handled: the whole graph; only the ways that are
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from fxgrad.records.report import ReportData
 from fxgrad.report.globs import shown
 from fxgrad.source.excerpt import place
-
-if TYPE_CHECKING:
-    from fxgrad.report.report import Report
 
 NAME = "mermaid"
 _NAMES = 4
 
 
-def render(report: Report, *, verbose: bool = False) -> str:
+def render(report: ReportData, *, verbose: bool = False) -> str:
     """`flowchart RL`: an arrow points the way the gradient would go back."""
     lines = ["flowchart RL", f'  loss(["loss of {_text(report.model)}"])']
     findings = [*report.findings, *(report.notes if verbose else ())]

@@ -13,19 +13,17 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from fxgrad.passes import RULES
 from fxgrad.records import Edit, Finding, Fix, Raised, Site
+from fxgrad.records.report import ReportData
 from fxgrad.report.as_json import tool_version
 from fxgrad.report.fingerprint import fingerprints
 from fxgrad.report.globs import shown as names_shown
 from fxgrad.report.table import raised
 from fxgrad.source import suppressions
-
-if TYPE_CHECKING:
-    from fxgrad.report.report import Report
 
 NAME = "sarif"
 
@@ -33,7 +31,7 @@ _NAMES = 6
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 
 
-def render(report: Report, *, verbose: bool = False) -> str:
+def render(report: ReportData, *, verbose: bool = False) -> str:
     """A SARIF log with one run; the notes are results in it when verbose."""
     shown = (*report.findings, *(report.notes if verbose else ()))
     findings = (*shown, *report.suppressed)
@@ -79,7 +77,7 @@ def _rule(code: str, name: str, severity: str, documentation: str) -> dict[str, 
     return rule
 
 
-def _result(report: Report, finding: Finding, index: int, mark: str) -> dict[str, Any]:
+def _result(report: ReportData, finding: Finding, index: int, mark: str) -> dict[str, Any]:
     result: dict[str, Any] = {
         "ruleId": finding.code,
         "ruleIndex": index,
@@ -103,7 +101,7 @@ def _is_commented(finding: Finding) -> bool:
     return site is not None and not suppressions(site.file).keys().isdisjoint(range(site.line, max(site.end_line, site.line) + 1))
 
 
-def _text(report: Report, finding: Finding) -> str:
+def _text(report: ReportData, finding: Finding) -> str:
     parts = [finding.message]
     if finding.parameters:
         parts.append(f"Parameters: {names_shown(finding.parameters, report.verdicts, limit=_NAMES)}.")
@@ -112,7 +110,7 @@ def _text(report: Report, finding: Finding) -> str:
     return "\n".join(parts)
 
 
-def _location(report: Report, finding: Finding) -> dict[str, Any]:
+def _location(report: ReportData, finding: Finding) -> dict[str, Any]:
     """Where there is no line, the parameters are the logical location (section 3.33)."""
     location = {} if finding.site is None else {"physicalLocation": _physical(finding.site)}
     names = finding.parameters if finding.site is None else ()

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from fxgrad.records import Finding, Fix, Raised, Step
+from fxgrad.records.report import ReportData
 from fxgrad.report.globs import Group, grouped, shown
 from fxgrad.source.excerpt import excerpt, place, short_path
-
-if TYPE_CHECKING:
-    from fxgrad.report.report import Report
 
 NAME = "table"
 
@@ -33,7 +30,7 @@ _SAID = {
 }
 
 
-def render(report: Report, *, verbose: bool = False) -> str:
+def render(report: ReportData, *, verbose: bool = False) -> str:
     """The whole report; blocks are parted by an empty line."""
     findings = [*report.findings, *(report.notes if verbose else ())]
     blocks = [
@@ -47,7 +44,7 @@ def render(report: Report, *, verbose: bool = False) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def _head(report: Report) -> Iterable[str]:
+def _head(report: ReportData) -> Iterable[str]:
     yield f"{report.model}: {', '.join([*_counts(report), *_found(report)])}"
     basis = [f"on {report.values} values"]
     if report.loss_used:
@@ -60,7 +57,7 @@ def _head(report: Report) -> Iterable[str]:
     yield from (f"assumed: {assumption}" for assumption in report.assumptions)
 
 
-def _counts(report: Report) -> Iterable[str]:
+def _counts(report: ReportData) -> Iterable[str]:
     """How many parameters there are and what becomes of those that do not simply train."""
     total = len(report.verdicts)
     tied = total - len(report.parameters) if report.parameters else 0
@@ -78,7 +75,7 @@ def _singular(said: str) -> str:
     return f"{verb}s{space}{rest}" if verb in ("get", "depend") else said
 
 
-def _found(report: Report) -> Iterable[str]:
+def _found(report: ReportData) -> Iterable[str]:
     counts = Counter(finding.severity for finding in report.findings)
     if not report.findings:
         yield "no findings"
@@ -87,17 +84,17 @@ def _found(report: Report) -> Iterable[str]:
             yield plural(counts[severity], severity)
 
 
-def _states(report: Report) -> dict[str, str]:
+def _states(report: ReportData) -> dict[str, str]:
     """The verdicts, with `frozen` for a parameter that asks for no gradient and gets none."""
     frozen = _frozen(report)
     return {n: "frozen" if verdict == "none" and n in frozen else verdict for n, verdict in report.verdicts.items()}
 
 
-def _frozen(report: Report) -> frozenset[str]:
+def _frozen(report: ReportData) -> frozenset[str]:
     return frozenset(name for fact in report.parameters if not fact.requires_grad for name in fact.names)
 
 
-def _verdict_table(report: Report, verbose: bool) -> str:
+def _verdict_table(report: ReportData, verbose: bool) -> str:
     """One row a parameter or group of equal verdict and reason; what flows only beside what does not, or when verbose."""
     because = _reasons(report)
     classes: dict[tuple[str, str], list[str]] = {}
@@ -126,7 +123,7 @@ def _rank(verdict: str) -> int:
     return _RANK.index(verdict) if verdict in _RANK else len(_RANK)
 
 
-def _reasons(report: Report) -> dict[str, str]:
+def _reasons(report: ReportData) -> dict[str, str]:
     """By parameter name, the code and place of the first finding that names it, else what else is known."""
     reasons: dict[str, str] = {}
     for finding in [*report.findings, *report.notes]:
@@ -142,14 +139,14 @@ def _reasons(report: Report) -> dict[str, str]:
     return reasons
 
 
-def _decisions(report: Report) -> Iterable[str]:
+def _decisions(report: ReportData) -> Iterable[str]:
     for decision in report.decisions:
         where = place(decision.site) if decision.site else "an unknown line"
         basis = "the example inputs decide" if decision.known else "explored"
         yield f"branch at {where}: took {decision.outcome} ({basis})"
 
 
-def _error(report: Report, verbose: bool) -> Iterable[str]:
+def _error(report: ReportData, verbose: bool) -> Iterable[str]:
     error = report.error
     if error is None:
         return
@@ -170,7 +167,7 @@ def raised(error: Raised, *, verbose: bool = False) -> str:
     return f"{phase} raises {error.type}{where}: {first}"
 
 
-def _finding(report: Report, finding: Finding, verbose: bool) -> Iterable[str]:
+def _finding(report: ReportData, finding: Finding, verbose: bool) -> Iterable[str]:
     where = place(finding.site) if finding.site else report.model
     message = "\n  ".join(finding.message.splitlines())
     yield f"{where}: {finding.code} {finding.name} [{finding.severity}] {message}"
@@ -208,7 +205,7 @@ def _indented(lines: Iterable[str]) -> Iterable[str]:
     return (f"  {line}" for line in lines)
 
 
-def _closing(report: Report, verbose: bool) -> str:
+def _closing(report: ReportData, verbose: bool) -> str:
     sentences = [_outcome(report)]
     fixable = sum(bool(finding.fix and finding.fix.edits) for finding in report.findings)
     if fixable:
@@ -220,7 +217,7 @@ def _closing(report: Report, verbose: bool) -> str:
     return " ".join(sentences)
 
 
-def _outcome(report: Report) -> str:
+def _outcome(report: ReportData) -> str:
     counts = Counter(finding.severity for finding in report.findings)
     if report.findings:
         return f"Found {plural(counts['error'], 'error')} and {plural(counts['warning'], 'warning')}."
