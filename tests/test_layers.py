@@ -40,13 +40,7 @@ UPWARD: Mapping[tuple[str, str], str] = {
     ("passes.analyses.aliases", "trace.standins"): "its running half belongs to passes.rewrites",
 }
 # Files that import each other, through however many: why. Only ever shorter.
-CIRCLES: Mapping[frozenset[str], str] = {
-    frozenset({"trace.reads", "trace.recorder"}): "a read asks its recorder",
-    frozenset({"trace.backwards", "trace.observer"}): "a backward asks its observer",
-    frozenset(
-        {"report.as_json", "report.github", "report.html", "report.mermaid", "report.report", "report.sarif", "report.table"}
-    ): "a format names the type of the report that calls it",
-}
+CIRCLES: Mapping[frozenset[str], str] = {}
 
 
 def module_files(root: Path) -> dict[str, Path]:

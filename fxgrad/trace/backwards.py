@@ -11,19 +11,17 @@ import contextlib
 import inspect
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from fxgrad.torch_api.tree import tensors_in
+from fxgrad.trace.driver import WatchDriver
 from fxgrad.trace.edges import Behind, is_custom, number_of
 from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.ledger import grad_fn
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.stale_tensors import hidden
-
-if TYPE_CHECKING:
-    from fxgrad.trace.observer import Observer
 
 Gradient = tuple[torch.Tensor, torch.Tensor | None]
 
@@ -31,7 +29,7 @@ _GRAD = inspect.signature(torch.autograd.grad)
 
 
 @contextlib.contextmanager
-def around(observer: Observer, losses: Any) -> Iterator[None]:
+def around(observer: WatchDriver, losses: Any) -> Iterator[None]:
     """Around a backward from the tensors in `losses`; one inside another is a part of it."""
     if not observer.active or observer.quiet:
         yield
@@ -61,14 +59,14 @@ def around(observer: Observer, losses: Any) -> Iterator[None]:
             observer.on_raise(failure)
 
 
-def nested(observer: Observer, losses: Any) -> None:
+def nested(observer: WatchDriver, losses: Any) -> None:
     """A reentrant checkpoint runs a backward of its own inside one: what it reaches is reached."""
     if observer.active and observer.nested:
         with observer.guarded():
             observer.nested[-1].extend(_behind(observer, list(tensors_in(losses))).leaves)
 
 
-def grad(observer: Observer, func: Any, args: Any, kwargs: Any) -> Any:
+def grad(observer: WatchDriver, func: Any, args: Any, kwargs: Any) -> Any:
     """`autograd.grad`: its results are values like others, and it leaves no `.grad`. Without `create_graph` it is a backward too."""
     call = _GRAD.bind(*args, **kwargs).arguments
     reads = observer.before(args, kwargs)
@@ -90,7 +88,7 @@ def grad(observer: Observer, func: Any, args: Any, kwargs: Any) -> Any:
     return out
 
 
-def _walk(observer: Observer, losses: Any, target: str) -> tuple[Backward, list[torch.Tensor]]:
+def _walk(observer: WatchDriver, losses: Any, target: str) -> tuple[Backward, list[torch.Tensor]]:
     """The record of a backward that is about to run, and the leaves it will reach."""
     ledger = observer.ledger
     reads = [ledger.read(tensor) for tensor in tensors_in(losses)]
@@ -114,17 +112,17 @@ def _walk(observer: Observer, losses: Any, target: str) -> tuple[Backward, list[
     return made, [*behind.leaves, *(tensor for tensor, _, _ in reads if tensor.is_leaf and tensor.requires_grad)]
 
 
-def _behind(observer: Observer, tensors: list[torch.Tensor]) -> Behind:
+def _behind(observer: WatchDriver, tensors: list[torch.Tensor]) -> Behind:
     return observer.ledger.edges.reachable([function for tensor in tensors if (function := grad_fn(tensor)) is not None])
 
 
-def _ended(observer: Observer, made: Backward, gradients: list[Gradient]) -> None:
+def _ended(observer: WatchDriver, made: Backward, gradients: list[Gradient]) -> None:
     if not made.failed:
         made.started = ()
     observer.on_backward(made, gradients)
 
 
-def _watch_node(observer: Observer, function: Any) -> None:
+def _watch_node(observer: WatchDriver, function: Any) -> None:
     """Note what gradient an autograd node is given, output by output."""
     number, watching = number_of(function), weakref.ref(observer)
 
@@ -139,7 +137,7 @@ def _watch_node(observer: Observer, function: Any) -> None:
     function.register_prehook(before)
 
 
-def _watch_custom(observer: Observer, function: Any) -> None:
+def _watch_custom(observer: WatchDriver, function: Any) -> None:
     """Note for which of its inputs a custom Function's backward gives nothing."""
     note, given = observer.ledger.edges.maker(function), observer.ledger.edges.inputs_of(function)
     watching = weakref.ref(observer)

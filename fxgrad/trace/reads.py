@@ -8,23 +8,21 @@ comes out as a plain Python value is noted as frozen: the graph holds it fixed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from fxgrad.torch_api import errors, symbols
 from fxgrad.torch_api.symbols import Origin
 from fxgrad.trace import targets
+from fxgrad.trace.driver import GraphDriver
 from fxgrad.trace.experiment import disturbed
 from fxgrad.trace.observations import RawDecision, Slot, Step
-
-if TYPE_CHECKING:
-    from fxgrad.trace.recorder import Recorder
 
 _EXTREME = 1e30  # in place of a float that exploration turns
 
 
-def read_property(recorder: Recorder, func: Any, args: Any) -> Any:
+def read_property(recorder: GraphDriver, func: Any, args: Any) -> Any:
     """`x.shape`, `x.T`, `x.data`, `x.grad`, `x.dtype`: a node where a tensor comes out."""
     name = func.__self__.__name__
     tensor = args[0]
@@ -41,12 +39,12 @@ def read_property(recorder: Recorder, func: Any, args: Any) -> Any:
     return out
 
 
-def _symbolic_size(recorder: Recorder, slot: Slot, sizes: Sequence[int]) -> torch.Size:
+def _symbolic_size(recorder: GraphDriver, slot: Slot, sizes: Sequence[int]) -> torch.Size:
     node = slot.node
     return torch.Size([symbols.make(v, Origin(recorder, "size", (node, i), data=False)) for i, v in enumerate(sizes)])
 
 
-def read_size(recorder: Recorder, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+def read_size(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -> Any:
     """`x.size()`, `x.size(0)`, `x.numel()` as symbols; `len(x)`, which Python makes a plain int of."""
     slot = recorder.slot_of(args[0])
     rest, named = recorder.swap(tuple(args[1:])), recorder.swap(kwargs)
@@ -62,7 +60,7 @@ def read_size(recorder: Recorder, func: Any, name: str, args: Any, kwargs: Any) 
     return symbols.make(out, Origin(recorder, targets.numel, (slot.node,), data=False))
 
 
-def decide_on_tensor(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
+def decide_on_tensor(recorder: GraphDriver, func: Any, args: Any, kwargs: Any) -> Any:
     """`bool(t)`, `torch.equal(a, b)`: a branch on data, unknown on fake values."""
     slots = [recorder.slot_of(a) for a in args if isinstance(a, torch.Tensor)]
     sub_args, sub_kwargs = recorder.swap(args), recorder.swap(kwargs)
@@ -77,7 +75,7 @@ def decide_on_tensor(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> A
     return recorder.decided(outcome, node, recorder.spots(), tuple(slot.value for slot in slots))
 
 
-def read_value(recorder: Recorder, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+def read_value(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -> Any:
     """`.item()`, `.tolist()`, `.numpy()`, `float(t)`: data leaves torch.
 
     Raises:
@@ -113,7 +111,7 @@ def read_value(recorder: Recorder, func: Any, name: str, args: Any, kwargs: Any)
     return out
 
 
-def _turned_number(recorder: Recorder, out: float, step: Step) -> float:
+def _turned_number(recorder: GraphDriver, out: float, step: Step) -> float:
     """`float(t)` cannot carry an origin: the number itself is a decision that exploration may replace by either extreme."""
     index = len(recorder.decisions)
     recorder.decisions.append(RawDecision(step.spots, step.node.name, True, True, tuple(step.reads)))
