@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import fxgrad
 from fxgrad.fix_source.trials.job import Job, Subject, Trial
 from fxgrad.records import Options
 from fxgrad.records.errors import FixError
 
+_ROOT = str(Path(__file__).absolute().parents[3])  # the folder that holds the package, for a process that may not find it
 _PROJECT = ("pyproject.toml", "setup.py", "setup.cfg", ".git")
 
 
@@ -71,8 +71,7 @@ class Server:
 
 
 def _started() -> subprocess.Popen[str]:
-    package = os.path.dirname(os.path.dirname(os.path.abspath(fxgrad.__file__)))
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
+    path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")]))
     return subprocess.Popen(
         [sys.executable, "-m", "fxgrad.fix_source.trials.worker"],
         stdin=subprocess.PIPE,

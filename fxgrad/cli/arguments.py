@@ -1,0 +1,37 @@
+"""What several subcommands take from a command line, and a usage error in one line."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+STATUS = "exit status: 0 no error-level finding, 1 there are some, 2 could not run"
+
+
+class Parser(argparse.ArgumentParser):
+    """A usage error in one line, as every other."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"fxgrad: error: {message} (see `{self.prog} --help`)\n")
+
+
+def model_arguments(command: argparse.ArgumentParser) -> None:
+    """MODEL, what it is called with, what must train, and which rules speak."""
+    add = command.add_argument
+    add("model", metavar="MODEL", help="path/to/file.py[:name], package.module:name, or a .pt2 file of torch.export.save")
+    add("--input", action="append", default=[], metavar="SPEC", help="[name=]SHAPE[:DTYPE][RANGE], as in x=2x3x224x224:float32; repeat it")
+    add("--loss", metavar="SPEC", help="package.module:name or file.py:name, called with the output, or a part of it: .loss, [0]")
+    add("--expect", action="append", metavar="GLOB", help="parameters that must train; repeat it (default: all that require grad)")
+    add("--select", default="", metavar="CODES", help="only rules whose code begins so, comma separated: FXG1,FXG301")
+    add("--ignore", default="", metavar="CODES", help="not the rules whose code begins so; the longer of two that fit decides")
+    add("--max-paths", type=positive, default=64, metavar="N", help="outcomes of data-dependent branches explored at most (default: 64)")
+    add("--values", choices=("auto", "fake", "real"), default="auto", help="run the model on tensors with data or without (default: auto)")
+    add("--trust-pickle", action="store_true", help="load a pickled model: doing so runs the code in it")
+
+
+def positive(text: str) -> int:
+    """A number from 1 on, as a type of argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number

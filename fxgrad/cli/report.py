@@ -1,0 +1,79 @@
+"""`fxgrad report MODEL`: which parameters of a model get no gradient, and why, in one of the formats."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from fxgrad.cli.arguments import STATUS, model_arguments
+from fxgrad.cli.codes import codes
+from fxgrad.cli.output import write
+from fxgrad.cli.progress_line import showing
+from fxgrad.diagnosis import analyze
+from fxgrad.program.infer import given_inputs
+from fxgrad.program.load import loading
+from fxgrad.records import Options
+from fxgrad.records.errors import InputError
+from fxgrad.report import FORMATS, Report
+from fxgrad.report.baseline import apply_baseline, write_baseline
+from fxgrad.report.table import raised
+
+EXAMPLES = f"""MODEL names a module, a class that takes no arguments, or a function that returns a module; the name may be left out
+where the file has one candidate. `example_inputs`, `loss`, `optimizer` and `expect` are used where the file defines them.
+
+examples:
+  fxgrad report model.py                                      the file's only model, inputs inferred
+  fxgrad report model.py:Net --input x=2x3x224x224:float32    one input by name
+  fxgrad report model.py --input ids=2x16:int64[0,1000)       integers from 0 to 999
+  fxgrad report package.models:build --loss losses.py:total   loss = total(output)
+  fxgrad report model.py --loss '.logits'                     a part of the output, summed
+  fxgrad report model.py --expect 'head.*' --ignore FXG3      only the head must train; no optimizer rules
+  fxgrad report model.py --format sarif -o fxgrad.sarif       for code scanning
+
+{STATUS}
+"""
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """What to analyse, and how to write it."""
+    model_arguments(command)
+    add = command.add_argument
+    add("--format", choices=[module.NAME for module in FORMATS], default="table", help="how the report is written (default: table)")
+    add("-o", "--output", metavar="FILE", help="write the report there instead of to stdout")
+    add("--baseline", metavar="FILE", help="leave out the findings that this file holds")
+    add("--update-baseline", action="store_true", help="write the findings of now to the baseline first")
+    add("--exit-zero", action="store_true", help="exit with 0 although there are errors")
+    add("-v", "--verbose", action="store_true", help="show notes and branches, and shorten nothing")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the report; exit status 1 where it is not ok."""
+    select, ignore = codes(arguments.select), codes(arguments.ignore)
+    if arguments.update_baseline and not arguments.baseline:
+        raise InputError("--update-baseline needs a file", hint="add --baseline FILE")
+    found = _analysed(arguments)
+    report = found.selected(select, ignore)
+    if arguments.baseline:
+        if arguments.update_baseline:
+            write_baseline(Path(arguments.baseline), report)
+        report = apply_baseline(Path(arguments.baseline), report)
+    write(report.render(arguments.format, verbose=arguments.verbose), arguments.output, coloured=arguments.format == "table")
+    if found.ok and found.error is not None:
+        print(f"fxgrad: error: {raised(found.error)} (no finding explains it: the program itself may be at fault)", file=sys.stderr)
+        return 2
+    return 0 if report.ok or arguments.exit_zero else 1
+
+
+def _analysed(arguments: argparse.Namespace) -> Report:
+    """The report on the model that the arguments name. What the user's program prints goes to stderr."""
+    options = Options(values=arguments.values, max_paths=arguments.max_paths)
+    with contextlib.redirect_stdout(sys.stderr), loading(arguments.model, trust_pickle=arguments.trust_pickle) as loaded:
+        loss = loaded.loss_named(arguments.loss) if arguments.loss else loaded.loss
+        inputs, assumptions = given_inputs(loaded.model, loaded.inputs, arguments.input)
+        expect = arguments.expect or loaded.expect
+        with showing(sys.stderr):
+            report = analyze.analyze(loaded.model, inputs, loss=loss, optimizer=loaded.optimizer, expect=expect, options=options)
+    return replace(report, assumptions=(*loaded.notes, *assumptions, *report.assumptions))
