@@ -42,6 +42,7 @@ class Recurrent(nn.Module):
         self.head = nn.Linear(32 if options.get("bidirectional") else 16, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.rnn.flatten_parameters()
         out, _ = self.rnn(x)
         out = self.head(out)
         out += 1

@@ -194,7 +194,10 @@ def _rewritten(graph_module: torch.fx.GraphModule, target: Program, options: Opt
 def _verification(made: Rewriting, target: Program, eager: Run, oracle: str) -> Verification:
     # Eager's own gradients are no measure where a write that autograd does not know of falsifies them.
     falsified = bool(made.exposed) or any(not save.counted and save.overwriter is not None for save in made.found)
-    return verify(made.graph_module, target, eager, reference=made.reference, oracle=oracle, gradients=not falsified)
+    try:
+        return verify(made.graph_module, target, eager, reference=made.reference, oracle=oracle, gradients=not falsified)
+    except TraceError as error:
+        raise FixError(error.reason, site=error.site, hint=error.hint) from error
 
 
 def _unverified(made: Rewriting, verification: Verification, eager: Run, sites: Mapping[str, Site | None]) -> FixError:

@@ -46,6 +46,7 @@ _VALUE_PHRASES = (
     "Meta tensor",
     "Cannot copy out of meta",
     "doesn't have storage",
+    "Cannot access data pointer of Tensor",
     ".numpy() is not supported",
     ".tolist() is not supported",
     "aten._local_scalar_dense",
@@ -67,4 +68,13 @@ def captured_whole(site: Site | None) -> TraceError:
         "torch.cond and its kind run only where torch.compile captures them whole: they cannot be recorded call by call",
         site=site,
         hint="write the branch as a Python `if` for the analysis",
+    )
+
+
+def out_of_memory(site: Site | None) -> TraceError:
+    """The refusal where a device's memory is full: the plain step may fit, beside private copies of its tensors it does not."""
+    return TraceError(
+        "the device's memory is full: the step runs on private copies of the model's tensors, beside their originals",
+        site=site,
+        hint="pass a smaller batch, or a copy of the model on the CPU; an analysis with Options(values='fake') takes no memory of the device",
     )

@@ -29,7 +29,7 @@ from fxgrad.records import Phase, Raised, Site
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source.sites import is_user_code, site_of, traceback_sites
 from fxgrad.torch_api import tree
-from fxgrad.torch_api.errors import captured_whole, is_kernel_error, is_value_error
+from fxgrad.torch_api.errors import captured_whole, is_kernel_error, is_value_error, out_of_memory
 from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave, copied, same_elements
 from fxgrad.trace.recorder import NeedsValue, Recorder, Slot, run_backward
@@ -177,6 +177,9 @@ def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradie
     except (NeedsValue, KeyboardInterrupt, SystemExit, TraceError) as error:
         _leave_contexts(error, hooks)
         raise
+    except torch.OutOfMemoryError as error:
+        _leave_contexts(error, hooks)
+        raise out_of_memory(_raised(error, recorder).site) from error
     except Exception as error:
         _leave_contexts(error, hooks)
         _check_needs_value(error, recorder)

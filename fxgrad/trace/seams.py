@@ -48,6 +48,7 @@ def _interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     yield torch, "manual_seed", _manual_seed(recorder)
     yield torch.random, "manual_seed", _manual_seed(recorder)
     yield torch.Tensor, "set_", _set(recorder)
+    yield nn.RNNBase, "flatten_parameters", _flatten_parameters(recorder)
     yield torch._C.ScriptFunction, "__call__", _script_call(recorder)
     yield from transforms.interceptions(recorder)
 
@@ -64,6 +65,17 @@ def _patched(holder: Any, name: str, value: Any) -> Iterator[None]:
             setattr(holder, name, original)
         else:
             delattr(holder, name)
+
+
+def _flatten_parameters(recorder: Recorder) -> Callable[[nn.RNNBase], None]:
+    """cuDNN's layout of a recurrent net's weights: no number changes, but it is made in the user's own memory, found by its address."""
+    original = nn.RNNBase.flatten_parameters
+
+    def flatten_parameters(module: nn.RNNBase) -> None:
+        if threading.get_ident() != recorder.thread:
+            original(module)
+
+    return flatten_parameters
 
 
 # ---------------------------------------------------------------------------------------------------------------- modules

@@ -20,6 +20,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.parameter import is_lazy
 
 from fxgrad.records.errors import TraceError
+from fxgrad.torch_api import tree
+from fxgrad.trace.fake_kernels import OWN
 
 # A small view of a big storage (a batch of a data set) is copied alone: its siblings are not part of the step.
 SHARED_STORAGE_LIMIT = 64 * 2**20
@@ -47,17 +49,19 @@ class Listener(Protocol):
 _DISPATCH: Callable[..., Any] = inspect.unwrap(FakeTensorMode.__torch_dispatch__)
 
 
-# torch's fake kernel of the experts' matrix product (2.11 to 2.13) knows one dtype; the kernels take these too.
-_GROUPED_MM: Any = torch.ops.aten._grouped_mm.default
-_GROUPED_MM_TAKES = (torch.float32, torch.float16)
-
-
 class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
-    """torch's fake tensors; what torch calls and enters to make a fake result happens behind the back of `listener`."""
+    """torch's fake tensors; what torch calls and enters to make a fake result happens behind the back of `listener`.
+
+    The address of a fake tensor's data is an error that says so: torch gives zero, and a kernel of the user's own (Triton, ctypes, DLPack)
+    would read and write there. Where torch has no fake kernel it runs the real one on zeros, on a CPU alone: on a card that takes the
+    card's memory, and may fail where the program does not.
+    """
 
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=True)
         self.listener: Listener | None = None
+        self._allow_unsafe_data_ptr_access = False
+        self._arguments: Any = ()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         listener = self.listener
@@ -71,10 +75,15 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
             listener.quiet -= 1
 
     def _computed(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        if func is _GROUPED_MM and args[0].dtype in _GROUPED_MM_TAKES:
-            low = (argument.to(torch.bfloat16) for argument in args[:2])
-            return _DISPATCH(self, func, types, (*low, *args[2:]), kwargs).to(args[0].dtype)
-        return _DISPATCH(self, func, types, args, kwargs)
+        self._arguments = args
+        own = OWN.get(func)
+        if own is None:
+            return _DISPATCH(self, func, types, args, kwargs)
+        return own(lambda *a, **k: _DISPATCH(self, func, types, a, k), *args, **(kwargs or {}))
+
+    def can_run_unsafe_fallback(self, func: Any) -> bool:
+        """Whether torch may run the real kernel on zeros: asked where an operator has no fake kernel."""
+        return super().can_run_unsafe_fallback(func) and all(t.device.type == "cpu" for t in tree.tensors_in(self._arguments))
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
