@@ -43,8 +43,8 @@ from fxgrad.torch_api.allowed_writes import storage_key
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.progress import tell
 from fxgrad.trace.run import Run, _compute_loss, run
-from fxgrad.trace.standins import is_fake
 from fxgrad.world.reach import preserve
+from fxgrad.world.standins import is_fake
 
 WARM_UP = 3
 HEADERS = ("form", "forward ms", "forward+backward ms", "ratio", "peak MiB", "ratio", "kernels", "nodes")
@@ -411,7 +411,7 @@ def _kernels(form: _Form, target: Program, place: torch.device) -> int | None:
         return None
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         _step(form, target, place)
-    launched = [e.name for e in profile.events() if e.device_type is torch.autograd.DeviceType.CUDA]
+    launched = [e.name for e in profile.events() if e.device_type is torch.autograd.DeviceType.CUDA]  # type: ignore[attr-defined]
     return sum(not name.startswith(("Memcpy", "Memset")) for name in launched)
 
 

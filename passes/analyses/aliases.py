@@ -28,8 +28,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fxgrad.torch_api import allowed_writes
 from fxgrad.torch_api.allowed_writes import Geometry, storage_key
 from fxgrad.torch_api.tree import tensors_in
-from fxgrad.trace.standins import StandIns
 from fxgrad.world.reach import preserve
+from fxgrad.world.standins import StandIns
 from fxgrad.world.swap import Swap
 
 _RESHAPED_MEMORY = ("set_", "resize_", "resize_as_")
