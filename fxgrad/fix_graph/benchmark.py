@@ -39,7 +39,7 @@ from fxgrad.program.program import Program, program
 from fxgrad.records import Inputs, Options
 from fxgrad.records.errors import FxgradError, InputError
 from fxgrad.torch_api import tree
-from fxgrad.torch_api.allowed_writes import storage_key
+from fxgrad.torch_api.tensors import storage_key
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.progress import tell
 from fxgrad.trace.run import Run, _compute_loss, run

@@ -19,10 +19,10 @@ import torch
 import torch.fx
 
 from fxgrad.fix_graph.convention import CallingCodeGen
-from fxgrad.passes.analyses.aliases import is_custom_function
 from fxgrad.program.program import Program
 from fxgrad.records import Inputs
 from fxgrad.torch_api import allowed_writes, tree
+from fxgrad.torch_api.calls import is_custom_function
 from fxgrad.trace.run import Run, _compute_loss
 from fxgrad.world.reach import preserve
 from fxgrad.world.standins import StandIns
