@@ -1,4 +1,4 @@
-"""Beyond one run: the other outcomes of branches on data, and a second draw of the numbers for gradients that came out zero.
+"""Beyond one run: the other outcomes of branches on data.
 
 A decision is a Python `bool()` of a tensor, or a comparison of a number read off one. Exploration re-runs the program with one decision
 turned at a time, nested, bounded by a number of paths and by a number of turns per line (a loop decides there again and again). A path
