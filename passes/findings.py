@@ -1,14 +1,19 @@
-"""How findings speak of steps and tensors: the user's own expression, the shape, the line.
+"""How a rule speaks: groups of cuts, severity, paths from the loss, and steps and tensors in words.
 
-Made from facts and the source text behind a Site. Where the text is long, generated or gone, the operation's name stands for it.
+Made from facts, their causes and the source text behind a Site. Where the text is long, generated or gone, the operation's name stands for
+it. Not handled: which rule speaks of what, which is each rule's own.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from fxgrad.records import NodeFact, Site
+from fxgrad.passes.analyses.causes import Causes
+from fxgrad.passes.analyses.cuts import Way
+from fxgrad.passes.analyses.index import by_name, once
+from fxgrad.passes.context import Context
+from fxgrad.records import Facts, Finding, Fix, NodeFact, Severity, Site, Step
 from fxgrad.source import line_text
 
 LONGEST = 60  # characters of source quoted in a sentence
@@ -62,3 +67,142 @@ def listed(names: Iterable[str], limit: int = NAMED) -> str:
     if len(quoted) > limit + 1:
         return f"{', '.join(quoted[:limit])} and {len(quoted) - limit} more"
     return " and ".join([", ".join(quoted[:-1]), quoted[-1]]) if len(quoted) > 1 else "".join(quoted)
+
+
+SAID_LIMIT = 60  # characters of the user's expression in a message
+PATH_LIMIT = 9  # stations shown of a path; a deep network's is hundreds
+
+
+def cut_groups(context: Context, facts: Facts, code: str) -> Iterator[tuple[NodeFact, tuple[str, ...], Way]]:
+    """The cuts of one rule, grouped by the line they stand on: the step, the parameters it starves, one way as an example."""
+    causes: Causes = context.causes
+    nodes = once(facts, by_name)
+    groups: dict[tuple[str, int], tuple[NodeFact, dict[str, None], Way]] = {}
+    for parameter in causes.starved:
+        way = causes.frontier.ways.get(parameter.name)
+        if way is None:
+            continue
+        for cut in way.cuts:
+            if cut.code != code:
+                continue
+            node = nodes[cut.node]
+            place = (node.site.file, node.site.line) if node.site is not None else (node.name, 0)
+            groups.setdefault(place, (node, {}, way))[1].update(dict.fromkeys(parameter.names))
+    for node, names, way in groups.values():
+        yield node, tuple(names), way
+
+
+def severity(context: Context, parameters: tuple[str, ...]) -> Severity:
+    """Error where a parameter that should train is starved, else a note."""
+    return "error" if wanted(context).intersection(parameters) else "note"
+
+
+def wanted(context: Context) -> frozenset[str]:
+    """What should train: what the user named, else what requires grad and is in the optimizer, where one was given that fits the model.
+
+    A module that no step would change and that gets no gradient (a target network, the generator in the discriminator's step) is
+    left alone on purpose; so is one that the program sets to an average of others, or keeps as a copy. A single parameter that is missing among its module's
+    (a bias that a filter forgot) is not. An optimizer with an empty group or with tensors that the model no longer has says nothing
+    about intent.
+    """
+    if context.explicit:
+        return context.expected
+    causes: Causes | None = context.causes
+    return _optimized(context) - context.copies - (causes.averaged if causes is not None else frozenset())
+
+
+def _optimized(context: Context) -> frozenset[str]:
+    groups = getattr(context.optimizer, "param_groups", None)
+    if not isinstance(groups, list):
+        return context.expected
+    held = [{id(p) for p in group.get("params", ())} for group in groups]
+    everything = frozenset().union(*held)
+    names = {name: id(p) for name, p in context.model.named_parameters(remove_duplicate=False)}
+    if not all(held) or not everything <= set(names.values()):
+        return context.expected
+    modules = {name.rpartition(".")[0] for name, number in names.items() if number in everything}
+    return context.expected & {name for name in names if name.rpartition(".")[0] in modules}
+
+
+def path(facts: Facts, way: Way, parameter: str) -> tuple[Step, ...]:
+    """The stations from the loss to the parameter, shortened in the middle, the cuts always kept."""
+    nodes = once(facts, by_name)
+    cut_nodes = {cut.node for cut in way.cuts}
+    called: dict[int, str] = {}
+    for call in facts.calls:  # a module's own call comes before the calls around it
+        called.update((value, call.path) for value in call.values if value not in called)
+    stations = [Step("loss")]
+    for name in reversed(way.nodes):
+        node = nodes[name]
+        paths = [called[v] for v in node.makes if v in called] if node.kind == "module" else []
+        stations.append(Step(paths[0] if paths else label(node), node.site, name in cut_nodes))
+    stations.append(Step(parameter))
+    if len(stations) <= PATH_LIMIT:
+        return tuple(stations)
+    kept = {0, 1, len(stations) - 1, len(stations) - 2}
+    for i, station in enumerate(stations):
+        if station.cut:
+            kept.update((i - 1, i, i + 1))
+    shown: list[Step] = []
+    for i, station in enumerate(stations):
+        if i in kept:
+            shown.append(station)
+        elif shown[-1].label != "...":
+            shown.append(Step("..."))
+    return tuple(shown)
+
+
+def label(node: NodeFact) -> str:
+    """A node's short name in a path."""
+    if node.kind == "module":
+        return node.name.replace("_", ".") if not node.module else f"{node.module}.{node.target}"
+    return node.target.rpartition(".")[2]
+
+
+def said(node: NodeFact) -> str:
+    """The step in backticks as the user wrote it, where that is one short line; else the name of the operation."""
+    site = node.site
+    text = line_text(site.file, site.line)[site.column - 1 : site.end_column - 1] if site is not None and site.line == site.end_line else ""
+    return f"`{text}`" if 0 < len(text) <= SAID_LIMIT else f"`{node.target.rpartition('.')[2].strip('_')}`"
+
+
+def subject(names: tuple[str, ...]) -> str:
+    """The parameters in few words: their modules, by the common part of their paths where there is one."""
+    owners = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+    prefix = ".".join(os.path.commonprefix([owner.split(".") for owner in owners]))
+    if prefix:
+        return f"`{prefix if len(names) > 1 else names[0]}`"
+    parts = list(dict.fromkeys(owner.split(".")[0] for owner in owners))
+    return ", ".join(f"`{part}`" for part in parts[:3]) + (f" and {len(parts) - 3} more" if len(parts) > 3 else "")
+
+
+def starved(names: tuple[str, ...]) -> str:
+    """ "1 parameter gets no gradient" or "n parameters get no gradient"."""
+    return f"{len(names)} parameter{'s get' if len(names) != 1 else ' gets'} no gradient"
+
+
+def plural(parameters: tuple[str, ...]) -> str:
+    """ "1 parameter" or "n parameters"."""
+    return f"{len(parameters)} parameter{'s' if len(parameters) != 1 else ''}"
+
+
+def finding(
+    context: Context,
+    facts: Facts,
+    rule: tuple[str, str],
+    group: tuple[NodeFact, tuple[str, ...], Way],
+    message: str,
+    advice: str,
+) -> Finding:
+    """A finding at a cut."""
+    node, parameters, way = group
+    return Finding(
+        code=rule[0],
+        name=rule[1],
+        severity=severity(context, parameters),
+        message=message,
+        site=node.site,
+        parameters=parameters,
+        path=path(facts, way, parameters[0]),
+        fix=Fix(advice),
+    )

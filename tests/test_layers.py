@@ -35,7 +35,6 @@ EXIT_CALLS = frozenset({"print", "exit", "quit", "sys.exit", "os._exit", "System
 # (importer, imported): why it is there. Only ever shorter.
 UPWARD: Mapping[tuple[str, str], str] = {
     ("report.sarif", "passes"): "the rules' words belong in the report's data",
-    ("passes.analyses.aliases", "trace.standins"): "its running half belongs to passes.rewrites",
 }
 # Files that import each other, through however many: why. Only ever shorter.
 CIRCLES: Mapping[frozenset[str], str] = {}

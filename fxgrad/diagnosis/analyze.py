@@ -14,7 +14,7 @@ from fxgrad.records.errors import InputError
 from fxgrad.report import Report
 from fxgrad.report.intent import hear, intent_for
 from fxgrad.source.sites import caller_file
-from fxgrad.world.switches import settled_heap
+from fxgrad.world.heap import settled_heap
 
 
 def analyze(

@@ -1,4 +1,4 @@
-"""Beyond one run: the other outcomes of branches on data, and a second draw of the numbers for gradients that came out zero.
+"""Beyond one run: the other outcomes of branches on data.
 
 A decision is a Python `bool()` of a tensor, or a comparison of a number read off one. Exploration re-runs the program with one decision
 turned at a time, nested, bounded by a number of paths and by a number of turns per line (a loop decides there again and again). A path
@@ -11,15 +11,13 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 
 from fxgrad.diagnosis.parting_line import parting
-from fxgrad.passes.analyses.dead_structure import structural_zeros
 from fxgrad.passes.context import Branch
 from fxgrad.program.program import Program
-from fxgrad.records import Decision, Facts, Site
+from fxgrad.records import Decision, Site
 from fxgrad.source import line_text
 from fxgrad.source.sites import Spot, site_of
 from fxgrad.trace.facts import observe
@@ -29,11 +27,9 @@ from fxgrad.trace.run import Run, run
 TURNS_PER_LINE = 16
 _DECIDES = re.compile(r"\b(if|elif|while|assert|max|min|sorted)\b")
 FRUITLESS_PER_LINE = 3  # turns in a row that change no parameter's gradient: a loop that waits, a log line
-_Draw = tuple[int, Literal["", "moved", "drawn"]]
+
+
 FEWEST, STEPS, ELEMENTS = 6, 60_000, 400_000_000  # runs at least; steps and parameters' elements to run over in one search
-ROUNDING = 16  # epsilons: a gradient of a loss of about 1 that is smaller, where the first draw gave exact zeros, is rounding
-SECOND_DRAWS: tuple[_Draw, ...] = ((1, ""), (2, ""))  # seeds, and what becomes of constant parameters
-UNSETTLED_DRAWS: tuple[_Draw, ...] = ((1, "moved"), (2, "drawn"), (3, "drawn"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,39 +161,3 @@ def differ(one: Run, other: Run) -> bool:
 def without_gradient(result: Run) -> set[str]:
     trainable = {n for n, p in result.program.root.named_parameters(remove_duplicate=False) if p.requires_grad}
     return {n for n, gradient in result.gradients.items() if gradient == "none" and n in trainable}
-
-
-def confirm_zeros(program: Program, main: Run, facts: Facts, values: str, *, unsettle: bool = False) -> Facts:
-    """A gradient of zeros is "zero" only if other numbers give zeros too: a ReLU that happens to be off is not by construction.
-
-    With `unsettle` constant parameters are other numbers too: a gate or a last layer that starts at zero holds nothing back for good.
-    Fake gradients have no numbers: there the structure decides, as far as it can.
-    """
-    if values != "real":
-        dead = structural_zeros(facts)
-        parameters = tuple(replace(p, gradient="zero") if p.name in dead else p for p in facts.parameters)
-        return replace(facts, parameters=parameters) if dead else facts
-    zeros = {p.name for p in facts.parameters if p.gradient == "zero"}
-    if not zeros:
-        return facts
-    for seed, how in UNSETTLED_DRAWS if unsettle else SECOND_DRAWS:
-        if not zeros:
-            break
-        other = run(program, values="real", forced=outcomes(main), noise=seed, seed=seed, unsettle=how)
-        if other.error is None:
-            zeros -= _above_rounding(other)
-    parameters = tuple(replace(p, gradient="some") if p.gradient == "zero" and p.name not in zeros else p for p in facts.parameters)
-    return replace(facts, parameters=parameters)
-
-
-def _above_rounding(result: Run) -> set[str]:
-    """Parameters whose gradient is more than what rounding leaves of contributions that cancel: a softmax that is summed up."""
-    found = set()
-    for name, parameter in result.program.root.named_parameters(remove_duplicate=False):
-        if result.gradients.get(name) != "some":
-            continue
-        made = result.recorder.standins.get(parameter)
-        grad = made.grad if made is not None else None
-        if grad is None or grad.layout is not torch.strided or float(grad.abs().max()) > ROUNDING * torch.finfo(grad.dtype).eps:
-            found.add(name)
-    return found

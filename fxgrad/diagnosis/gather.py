@@ -10,9 +10,10 @@ import fnmatch
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from fxgrad.diagnosis.branches import Explored, confirm_zeros, explore, outcomes, without_gradient
+from fxgrad.diagnosis.branches import Explored, explore, outcomes, without_gradient
 from fxgrad.diagnosis.escaped_numbers import confirm_leaks
 from fxgrad.diagnosis.hidden_choices import reveal
+from fxgrad.diagnosis.zeros import confirm_zeros
 from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, optimizers, target_networks
 from fxgrad.passes.analyses.hidden_writes import has_hidden_writes

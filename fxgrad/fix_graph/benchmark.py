@@ -39,12 +39,12 @@ from fxgrad.program.program import Program, program
 from fxgrad.records import Inputs, Options
 from fxgrad.records.errors import FxgradError, InputError
 from fxgrad.torch_api import tree
-from fxgrad.torch_api.allowed_writes import storage_key
+from fxgrad.torch_api.tensors import storage_key
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.progress import tell
 from fxgrad.trace.run import Run, _compute_loss, run
-from fxgrad.trace.standins import is_fake
 from fxgrad.world.reach import preserve
+from fxgrad.world.standins import is_fake
 
 WARM_UP = 3
 HEADERS = ("form", "forward ms", "forward+backward ms", "ratio", "peak MiB", "ratio", "kernels", "nodes")

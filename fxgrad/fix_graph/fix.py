@@ -33,7 +33,7 @@ from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.observations import RawDecision
 from fxgrad.trace.recorder import NeedsValue
 from fxgrad.trace.run import Run, run
-from fxgrad.trace.standins import is_fake
+from fxgrad.world.standins import is_fake
 
 # What autograd says when it refuses an in-place write, or finds one done.
 OVERWRITTEN = "modified by an inplace operation"

@@ -19,14 +19,14 @@ import torch
 import torch.fx
 
 from fxgrad.fix_graph.convention import CallingCodeGen
-from fxgrad.passes.analyses.aliases import is_custom_function
 from fxgrad.program.program import Program
 from fxgrad.records import Inputs
 from fxgrad.torch_api import allowed_writes, tree
+from fxgrad.torch_api.calls import is_custom_function
 from fxgrad.torch_api.errors import out_of_memory
 from fxgrad.trace.run import Run, _compute_loss
-from fxgrad.trace.standins import StandIns
 from fxgrad.world.reach import preserve
+from fxgrad.world.standins import StandIns
 
 SEED = 20240817
 # Elementwise tolerances (relative, absolute) are those of torch.testing.assert_close; float64 compares two graphs of the same operators.

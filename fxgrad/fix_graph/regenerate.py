@@ -14,7 +14,7 @@ import torch.fx
 from fxgrad.fix_graph.convention import CallingConvention, graph_module
 from fxgrad.records.errors import TraceError
 from fxgrad.trace.run import Run
-from fxgrad.trace.standins import is_fake
+from fxgrad.world.standins import is_fake
 
 # Nodes that only read: dropped when nothing uses them.
 _PURE_METHODS = frozenset(("size",))

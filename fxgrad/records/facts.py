@@ -164,7 +164,7 @@ class Facts:
     loss_requires_grad: bool
     error: Raised | None
     returns: Mapping[str, Site]  # per function frame key `file:function`, the return statement it left by
-    memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # see passes/analyses/once.py
+    memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # see passes/analyses/index.py
 
 
 @dataclass(frozen=True, slots=True)

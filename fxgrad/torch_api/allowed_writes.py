@@ -9,12 +9,12 @@ Not handled: leaves that require grad (`Leaves` says how they enter) and views m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.fx
 
+from fxgrad.torch_api.tensors import Geometry, storage_key
 from fxgrad.torch_api.tree import tensors_in
 
 
@@ -34,28 +34,6 @@ def _own(item: Any) -> Any:
     if isinstance(item, torch.fx.immutable_collections.immutable_dict):
         return {key: _own(x) for key, x in item.items()}
     return item
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """Where a strided tensor lies in its storage, in elements."""
-
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    offset: int
-
-    @staticmethod
-    def of(tensor: torch.Tensor) -> Geometry:
-        return Geometry(tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset()))
-
-
-def storage_key(tensor: torch.Tensor) -> int | None:
-    """What two tensors have in common that share memory; None for a tensor without a storage (sparse, some wrappers)."""
-    try:
-        key: int = tensor.untyped_storage()._cdata
-    except (NotImplementedError, RuntimeError):
-        return None
-    return key
 
 
 def call(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

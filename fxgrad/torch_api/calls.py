@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.fx
 import torch.fx.graph
 import torch.fx.node
 from torch._subclasses.fake_tensor import FakeTensor
@@ -148,3 +149,9 @@ def has_formula(operator: str) -> bool:
         return any(torch._C._dispatch_has_kernel_for_dispatch_key(operator, key) for key in _AUTOGRAD_KEYS)
     except RuntimeError:  # gone since the run: nothing is known
         return True
+
+
+def is_custom_function(target: Any) -> bool:
+    """Whether a call_function target applies a user's `autograd.Function`."""
+    cls = getattr(target, "function", None) or getattr(target, "__self__", None)
+    return isinstance(cls, type) and issubclass(cls, torch.autograd.Function)

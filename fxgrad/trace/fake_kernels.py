@@ -1,39 +1,14 @@
-"""Where torch's fake kernels differ from the real ones: in-place calls that count no version, writes that real kernels refuse, and the
-kernels that torch lacks or knows for one dtype alone (`OWN`).
+"""Where torch's fake kernels differ from the real ones: in-place calls that count no version, writes that real kernels refuse.
 
 Seen on torch 2.11 to 2.13. Not handled: wrong shapes and dtypes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-
-# Runs torch's own fake kernel on these arguments.
-Dispatch = Callable[..., Any]
-
-
-def _grouped_mm(dispatch: Dispatch, *args: Any, **kwargs: Any) -> Any:
-    """The experts' matrix product: torch's fake kernel (2.11 to 2.13) takes bfloat16 alone, the real ones these dtypes too."""
-    if args[0].dtype not in (torch.float32, torch.float16):
-        return dispatch(*args, **kwargs)
-    low = (argument.to(torch.bfloat16) for argument in args[:2])
-    return dispatch(*low, *args[2:], **kwargs).to(args[0].dtype)
-
-
-def _cudnn_rnn_backward(dispatch: Dispatch, *args: Any, **kwargs: Any) -> Any:
-    """The gradients of cuDNN's recurrent nets, shaped as what they are of: torch has no fake kernel and would run the real one, on the card."""
-    source, weights, hidden, cell, wanted = args[0], args[1], args[4], args[5], args[-1]
-    made = [torch.empty_like(tensor) if want and tensor is not None else None for tensor, want in zip((source, hidden, cell), wanted, strict=False)]
-    return (*made, [torch.empty_like(weight) for weight in weights] if wanted[3] else [])
-
-
-OWN: Mapping[Any, Callable[..., Any]] = {
-    torch.ops.aten._grouped_mm.default: _grouped_mm,
-    torch.ops.aten._cudnn_rnn_backward.default: _cudnn_rnn_backward,
-}
 
 
 def finish_fake_write(name: str, args: Sequence[Any], versions: Mapping[int, int]) -> None:

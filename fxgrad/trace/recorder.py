@@ -33,10 +33,10 @@ from fxgrad.trace import fake_kernels, reads, targets
 from fxgrad.trace.experiment import Nudge, mask_shape, selecting_all, selects, selects_nothing
 from fxgrad.trace.observations import NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step, copied, version_of
 from fxgrad.trace.progress import EVERY, begin_run
-from fxgrad.trace.standins import StandIns, is_fake
 from fxgrad.trace.targets import Closure, GeneratorState, call_object, run_backward
 from fxgrad.world.reach import Reach
 from fxgrad.world.scopes import FUNCTIONS, held_tensors
+from fxgrad.world.standins import StandIns, is_fake
 
 _PLAIN = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.memory_format, torch.layout, complex, type(Ellipsis))
 _EXACTLY_PLAIN = frozenset(_PLAIN)

@@ -34,8 +34,8 @@ from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave, copied, same_elements
 from fxgrad.trace.recorder import NeedsValue, Recorder, Slot, run_backward
 from fxgrad.trace.seams import intercepted
-from fxgrad.trace.standins import FakeMode, StandIns, unlogged
 from fxgrad.world.reach import preserve
+from fxgrad.world.standins import FakeMode, StandIns, unlogged
 from fxgrad.world.switches import kept_modes
 
 _LOCK = threading.RLock()  # the interceptions patch classes that all threads share

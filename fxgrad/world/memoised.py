@@ -14,8 +14,8 @@ import sys
 import weakref
 from typing import Any
 
+from fxgrad.world.heap import whole_heap
 from fxgrad.world.namespaces import of_a_run
-from fxgrad.world.switches import whole_heap
 from fxgrad.world.undo import Act
 
 Memoised: Any = type(functools.lru_cache(lambda: None))  # its class has no public name

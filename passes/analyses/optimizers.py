@@ -11,8 +11,7 @@ Not handled: optimizers that are not given and hold the same parameters twice, p
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +21,7 @@ from torch import nn
 from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.context import Context
 from fxgrad.records import Facts
-from fxgrad.world.switches import whole_heap
+from fxgrad.world.living import held_elsewhere, registered_anywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +58,8 @@ def compare(facts: Facts, context: Context) -> Held | None:
     }
     unknown = {i: pair for i, pair in held.items() if i not in named}
     shapes = {n: p.shape for n, p in context.model.named_parameters()}
-    elsewhere = _held_elsewhere(given, missing) if missing else frozenset()
-    registered = _registered(unknown) if unknown else frozenset()
+    elsewhere = held_elsewhere(given, missing) if missing else frozenset()
+    registered = registered_anywhere(unknown) if unknown else frozenset()
     gone = [(p, name) for i, (p, name) in unknown.items() if isinstance(p, nn.Parameter) and i not in registered and not _is_used(facts, p)]
     return Held(
         _first(given),
@@ -109,42 +108,6 @@ def _held(optimizer: Any) -> Iterator[tuple[torch.Tensor, str]]:
         names = group.get("param_names") or ()
         for index, parameter in enumerate(group.get("params", ())):
             yield parameter, names[index] if index < len(names) else ""
-
-
-def _held_elsewhere(given: Iterable[Any], tensors: Container[int]) -> frozenset[int]:
-    """Which of the tensors, by id, other living optimizers hold."""
-    known = {id(optimizer) for optimizer in given}
-
-    def held(item: Any) -> Iterator[int]:
-        if id(item) not in known:
-            yield from (id(p) for group in vars(item).get("param_groups", ()) for p in group.get("params", ()))
-
-    return _among(torch.optim.Optimizer, held, tensors)
-
-
-def _registered(tensors: Container[int]) -> frozenset[int]:
-    """Which of the tensors, by id, living modules register."""
-    return _among(nn.Module, lambda item: map(id, (vars(item).get("_parameters") or {}).values()), tensors)
-
-
-def _among(base: type, keys: Callable[[Any], Iterable[int]], wanted: Container[int]) -> frozenset[int]:
-    """The wanted keys that living objects of `base` and its subclasses have."""
-    kinds: set[type] = {base}
-    pending: list[type] = [base]
-    while pending:
-        new: set[type] = {*type.__subclasses__(pending.pop())} - kinds
-        kinds |= new
-        pending.extend(new)
-
-    def found() -> frozenset[int]:
-        # By exact type: the heap of a process that has imported a library of models holds a million objects.
-        return frozenset(key for item in gc.get_objects() if type(item) in kinds for key in keys(item) if key in wanted)
-
-    with whole_heap():
-        if not found():
-            return frozenset()
-        gc.collect()  # one that was replaced lives on in its reference cycles
-        return found()
 
 
 def _is_used(facts: Facts, tensor: torch.Tensor) -> bool:

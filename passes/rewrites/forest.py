@@ -13,7 +13,7 @@ import torch.fx
 
 from fxgrad.passes.analyses.aliases import Aliases
 from fxgrad.passes.rewrites.views import CUTS, name_of
-from fxgrad.torch_api.allowed_writes import Geometry
+from fxgrad.torch_api.tensors import Geometry
 
 # Above this many elements two interleaved views are taken to overlap: telling would cost a mask as large as their storage.
 _EXACT = 1 << 22

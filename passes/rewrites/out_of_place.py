@@ -16,8 +16,9 @@ import torch
 import torch.fx
 from torch.fx.passes.infra.pass_base import PassResult
 
-from fxgrad.passes.analyses.aliases import Aliases, Save, observe
+from fxgrad.passes.analyses.aliases import Aliases, Save
 from fxgrad.passes.rewrites import data_writes, plans
+from fxgrad.passes.rewrites.look import observe
 from fxgrad.passes.rewrites.ops import sibling
 from fxgrad.passes.rewrites.walk import Applied, Plan, Refused, Walk
 from fxgrad.records.errors import InputError

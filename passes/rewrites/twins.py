@@ -25,7 +25,7 @@ from fxgrad.passes.analyses.aliases import Aliases, NodeAliases
 from fxgrad.passes.rewrites import setitem
 from fxgrad.passes.rewrites.forest import dense
 from fxgrad.passes.rewrites.ops import FakeOps, Ops
-from fxgrad.torch_api.allowed_writes import Geometry
+from fxgrad.torch_api.tensors import Geometry
 
 Resolve = Callable[[Any], Any]
 

@@ -17,7 +17,7 @@ import torch.fx
 from fxgrad.passes.analyses.aliases import Aliases
 from fxgrad.passes.rewrites import setitem
 from fxgrad.passes.rewrites.ops import Ops
-from fxgrad.torch_api.allowed_writes import Geometry
+from fxgrad.torch_api.tensors import Geometry
 
 Resolve = Callable[[Any], Any]
 CUTS = frozenset(("detach", "detach_", "data"))

@@ -44,9 +44,10 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from fxgrad.passes.analyses.causes import Causes, severity, starved, subject, unconnected
+from fxgrad.passes.analyses.causes import Causes, unconnected
 from fxgrad.passes.analyses.dead_ends import DeadEnd
 from fxgrad.passes.context import Context
+from fxgrad.passes.findings import severity, starved, subject
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Site, Step
 from fxgrad.source import attribute_site, attribute_sites, container_sites
 from fxgrad.source.objects import origin

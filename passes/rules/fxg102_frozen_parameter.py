@@ -32,8 +32,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fxgrad.passes.analyses.causes import cut_groups, finding, plural, said, starved, subject
 from fxgrad.passes.context import Context
+from fxgrad.passes.findings import cut_groups, finding, plural, said, starved, subject
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site
 from fxgrad.source import freeze_sites
 from fxgrad.source.bindings import bindings

@@ -33,11 +33,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fxgrad.passes.analyses.causes import cut_groups, path, severity, starved, subject
 from fxgrad.passes.analyses.cuts import Way
 from fxgrad.passes.analyses.no_grad_regions import region_of
 from fxgrad.passes.analyses.raising import inference_site
 from fxgrad.passes.context import Context
+from fxgrad.passes.findings import cut_groups, path, severity, starved, subject
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
 
 CODE = "FXG104"

@@ -27,9 +27,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fxgrad.passes.analyses.causes import cut_groups, finding, said, starved, subject
 from fxgrad.passes.analyses.cuts import CASTS
 from fxgrad.passes.context import Context
+from fxgrad.passes.findings import cut_groups, finding, said, starved, subject
 from fxgrad.records import Facts, Finding
 
 CODE = "FXG106"

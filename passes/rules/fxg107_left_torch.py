@@ -33,8 +33,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fxgrad.passes.analyses.causes import cut_groups, finding, starved, subject
 from fxgrad.passes.context import Context
+from fxgrad.passes.findings import cut_groups, finding, starved, subject
 from fxgrad.records import Facts, Finding, NodeFact
 
 CODE = "FXG107"

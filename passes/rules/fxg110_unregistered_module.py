@@ -35,10 +35,10 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from fxgrad.passes.analyses.causes import plural
 from fxgrad.passes.analyses.made_in_forward import made_in_forward
 from fxgrad.passes.analyses.unregistered import by_line, hides_on_purpose, holders, in_layer, is_optimized, is_variable, owner_of, qualified
 from fxgrad.passes.context import Context
+from fxgrad.passes.findings import plural
 from fxgrad.records import External, Facts, Finding, Fix, Site, Step
 
 CODE = "FXG110"

@@ -33,9 +33,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from fxgrad.passes.analyses.causes import cut_groups, finding, said, starved, subject
 from fxgrad.passes.analyses.stored_parameters import emptied, replaced, storages
 from fxgrad.passes.context import Context
+from fxgrad.passes.findings import cut_groups, finding, said, starved, subject
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
 
 CODE = "FXG111"

@@ -37,7 +37,7 @@ import re
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses import lost_gradients
-from fxgrad.passes.analyses.causes import Causes, cut_groups, finding, plural, severity
+from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.analyses.functions import (
     direct_forward,
     dropping_site,
@@ -48,6 +48,7 @@ from fxgrad.passes.analyses.functions import (
     short_name,
 )
 from fxgrad.passes.context import Context
+from fxgrad.passes.findings import cut_groups, finding, plural, severity
 from fxgrad.records import Facts, Finding, Fix, NodeFact, ParameterFact, Site, Step
 from fxgrad.torch_api.calls import custom_operator
 

@@ -39,9 +39,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses import lost_gradients
-from fxgrad.passes.analyses.causes import cut_groups, finding, plural, severity
 from fxgrad.passes.analyses.raising import missing_formula
 from fxgrad.passes.context import Context
+from fxgrad.passes.findings import cut_groups, finding, plural, severity
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Severity, Site, Step
 from fxgrad.torch_api.calls import custom_operator, has_formula
 

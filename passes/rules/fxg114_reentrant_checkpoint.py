@@ -29,8 +29,8 @@ import ast
 import dataclasses
 from collections.abc import Iterator
 
-from fxgrad.passes.analyses.causes import cut_groups, finding, plural
 from fxgrad.passes.context import Context
+from fxgrad.passes.findings import cut_groups, finding, plural
 from fxgrad.records import Facts, Finding, NodeFact, Site
 from fxgrad.source.parsing import load, nodes, site_of
 

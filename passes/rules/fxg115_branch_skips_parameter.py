@@ -35,8 +35,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fxgrad.passes.analyses.causes import Causes, severity, starved, subject, wanted
+from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.context import Branch, Context
+from fxgrad.passes.findings import severity, starved, subject, wanted
 from fxgrad.records import Facts, Finding, Fix, Severity, Site, Step
 
 CODE = "FXG115"

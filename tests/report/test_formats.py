@@ -18,7 +18,7 @@ import pytest
 import fxgrad
 from fxgrad.pytest_plugin import compare
 
-EXAMPLE = Path(__file__).parent / "examples" / "speaker.py"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "speaker.py"
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 A result is right if outputs, gradients of parameters and inputs, buffers and mutated inputs equal those of eager, or, where eager
 raises, of the program written out of place by hand. It is refused if any stage raises. The table in bench/results is made here:
-`FXGRAD_WRITE_RESULTS=1 pytest tests/test_functionalize_table.py -m slow`.
+`FXGRAD_WRITE_RESULTS=1 pytest tests/passes/test_functionalize_table.py -m slow`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import fxgrad
 from fxgrad.fix_graph.fix import fix
 from fxgrad.records import Options
 
-RESULTS = Path(__file__).resolve().parent.parent / "bench" / "results" / "out_of_place.md"
+RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results" / "out_of_place.md"
 
 
 class Doubled(torch.autograd.Function):
@@ -451,7 +451,7 @@ def table() -> str:
 def test_table_of_outcomes() -> None:
     """Ours: none wrong, at most three refused. The committed table is this one, on the torch it names."""
     heading = f"# In-place programs rewritten\n\ntorch {torch.__version__}, fxgrad {fxgrad.__version__}. "
-    text = f"{heading}Made by tests/test_functionalize_table.py, whose docstring says what the words mean.\n\n{table()}"
+    text = f"{heading}Made by tests/passes/test_functionalize_table.py, whose docstring says what the words mean.\n\n{table()}"
     if os.environ.get("FXGRAD_WRITE_RESULTS"):
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(text)

@@ -17,8 +17,8 @@ from fxgrad.cli import completion, main
 from fxgrad.cli.main import COMMANDS, Command, _parser
 from fxgrad.cli.output import say, wants_colour
 
-ROOT = Path(__file__).parent.parent
-EXAMPLES = Path(__file__).parent / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = Path(__file__).parents[1] / "examples"
 ESCAPE = "\x1b["
 
 

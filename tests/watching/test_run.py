@@ -21,7 +21,7 @@ from fxgrad.records.errors import LoadError
 from fxgrad.report import Report
 from fxgrad.watching.script import run_script
 
-SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.py"))
+SCRIPTS = sorted((Path(__file__).parents[1] / "scripts").glob("*.py"))
 MARK = re.compile(r"# (FXG\d{3})$")
 
 
@@ -173,7 +173,7 @@ def test_traceback_is_pythons_own(tmp_path: Path, name: str) -> None:
     path = write(tmp_path, CRASHES[name])
     plain = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=120)
     code = f"import sys; from fxgrad.watching.script import run_script; sys.exit(run_script({path!r})[1])"
-    root = str(Path(__file__).parent.parent)
+    root = str(Path(__file__).parents[2])
     watched = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=root)
     assert watched.stderr == plain.stderr
     assert watched.returncode == plain.returncode == 1
@@ -251,7 +251,7 @@ def test_other_error_within_the_first_step_is_not_judged(tmp_path: Path, capsys:
 
 
 def test_compiled_code_is_said_to_run_eagerly() -> None:
-    report, _ = run_script(str(Path(__file__).parent / "scripts" / "compiled.py"))
+    report, _ = run_script(str(Path(__file__).parents[1] / "scripts" / "compiled.py"))
     assert report is not None
     assert any("eagerly" in said for said in report.assumptions)
 
@@ -268,14 +268,14 @@ def test_module_of_a_container_is_named_by_its_own_line(tmp_path: Path, capsys: 
 
 
 def fxgrad_run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    root = str(Path(__file__).parent.parent)
+    root = str(Path(__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
     command = [sys.executable, "-m", "fxgrad", "run", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd, env=environment)
 
 
 def test_command_with_workers_that_load_data(tmp_path: Path) -> None:
-    script = str(Path(__file__).parent / "scripts" / "image_classifier.py")
+    script = str(Path(__file__).parents[1] / "scripts" / "image_classifier.py")
     done = fxgrad_run(script, "--workers", "2", "--amp", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "all get a gradient, no findings" in done.stdout

@@ -413,7 +413,7 @@ def test_refuses_what_is_no_model() -> None:
 @pytest.mark.slow
 def test_every_case_gets_the_verdict_of_a_real_backward() -> None:
     """Every program of tests/cases, run under a watch: what is said of each parameter is what its `.grad` is."""
-    path = Path(__file__).parent / "test_cases.py"
+    path = Path(__file__).parents[1] / "passes" / "test_cases.py"
     spec = importlib.util.spec_from_file_location("fxgrad_watch_cases", path)
     assert spec is not None
     assert spec.loader is not None

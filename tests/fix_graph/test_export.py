@@ -267,25 +267,25 @@ def test_a_fresh_process_without_fxgrad_computes_the_same(name: str, folder: Pat
 def test_the_code_is_readable(folder: Path) -> None:
     text = (folder / "regions" / "__init__.py").read_text()
     body = text[text.index("    def forward") : text.index("def load")].rstrip()
-    assert "\n".join(line.replace("test_mend_export.py:", "").partition(": ")[0] for line in body.splitlines()).count("# ") == 6
+    assert "\n".join(line.replace("test_export.py:", "").partition(": ")[0] for line in body.splitlines()).count("# ") == 6
     start = body.index("        with torch.no_grad()")
     number = next(i for i, line in enumerate(Path(__file__).read_text().splitlines(), 1) if "target = self.a(x).softmax(-1)" in line)
     assert body[start:].splitlines() == [
         "        with torch.no_grad():",
-        f"            # test_mend_export.py:{number}: target = self.a(x).softmax(-1)",
+        f"            # test_export.py:{number}: target = self.a(x).softmax(-1)",
         "            a = self.a(x)",
         "            softmax = a.softmax(-1)",
-        f"        # test_mend_export.py:{number + 2}: kept = self.b(x)",
+        f"        # test_export.py:{number + 2}: kept = self.b(x)",
         "        b = self.b(x)",
         "        with torch.no_grad():",
-        f"            # test_mend_export.py:{number + 3}: target = target + 1",
+        f"            # test_export.py:{number + 3}: target = target + 1",
         "            add = softmax.add(1)",
-        f"        # test_mend_export.py:{number + 4}: y = torch.tanh(self.frozen(kept))",
+        f"        # test_export.py:{number + 4}: y = torch.tanh(self.frozen(kept))",
         "        frozen = self.frozen(b)",
         "        tanh = torch.tanh(frozen)",
-        f"        # test_mend_export.py:{number + 5}: y.add_(target)",
+        f"        # test_export.py:{number + 5}: y.add_(target)",
         "        add_1 = tanh.add(add)",
-        f"        # test_mend_export.py:{number + 6}: return (y if mask is None else y.masked_fill(mask, 0.0)), target",
+        f"        # test_export.py:{number + 6}: return (y if mask is None else y.masked_fill(mask, 0.0)), target",
         "        masked_fill = add_1.masked_fill(mask, 0.0)",
         "        return (masked_fill, add)",
     ]

@@ -22,7 +22,7 @@ import torch
 from fxgrad.fix_source import MendResult, mend
 from fxgrad.fix_source.trials.server import Server
 
-CASES = Path(__file__).parent / "cases"
+CASES = Path(__file__).parents[1] / "cases"
 
 HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n\n\n"
 

@@ -19,7 +19,7 @@ import fxgrad
 from fxgrad.fix_graph.benchmark import StorageCount
 from fxgrad.records.errors import FixError, InputError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FORMS = ("original", "original, again", "fixed (needed)", "fixed (all)", "allow_mutation_on_saved_tensors", "functionalize (make_fx)")
 
 

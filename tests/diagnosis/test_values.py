@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import fxgrad
-from tests.test_cases import load, programs
+from tests.passes.test_cases import load, programs
 
 FAKE = fxgrad.Options(values="fake")
 REAL = fxgrad.Options(values="real")

@@ -1,6 +1,6 @@
 """Every format, whole: `tests/golden/report.*` are what one report looks like in each. SARIF and JSON follow their schemas.
 
-After a change that is meant: `FXGRAD_WRITE_GOLDEN=1 python -m pytest tests/test_golden.py`, and read the difference. The SARIF schema
+After a change that is meant: `FXGRAD_WRITE_GOLDEN=1 python -m pytest tests/report/test_golden.py`, and read the difference. The SARIF schema
 (`tests/sarif-2.1.0.schema.json`) is that of OASIS SARIF 2.1.0 as the npm package @microsoft/sarif-multitool-linux 5.7.0 carries it,
 Copyright (c) Microsoft Corporation, under the MIT licence.
 """
@@ -19,8 +19,8 @@ from fxgrad.passes import RULES
 from fxgrad.records import Decision, Edit, Finding, Fix, ParameterFact, Raised, Site, Step
 from fxgrad.report import FORMATS, Report, as_json
 
-FOLDER = Path(__file__).parent / "golden"
-SARIF = json.loads((Path(__file__).parent / "sarif-2.1.0.schema.json").read_text())
+FOLDER = Path(__file__).parents[1] / "golden"
+SARIF = json.loads((Path(__file__).parents[1] / "sarif-2.1.0.schema.json").read_text())
 SUFFIX = {"table": "txt", "json": "json", "sarif": "sarif", "html": "html", "github": "github.txt", "mermaid": "mmd"}
 
 

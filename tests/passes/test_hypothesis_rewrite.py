@@ -2,7 +2,7 @@
 
 A program is a list of statements of small numbers; what a statement means follows from the shapes at hand, so every list is a program.
 The oracle is eager; where its backward finds a saved tensor overwritten, eager with a copy of everything saved for backward.
-Run many: `FXGRAD_PROGRAMS=20000 pytest tests/test_hypothesis_rewrite.py -m slow`; another part of them with `FXGRAD_SEED=n`.
+Run many: `FXGRAD_PROGRAMS=20000 pytest tests/passes/test_hypothesis_rewrite.py -m slow`; another part of them with `FXGRAD_SEED=n`.
 """
 
 from __future__ import annotations

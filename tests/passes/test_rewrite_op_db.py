@@ -24,7 +24,7 @@ from fxgrad.fix_graph.fix import fix
 from fxgrad.records import Inputs, Options
 from fxgrad.records.errors import FixError, InputError
 
-RESULTS = Path(__file__).resolve().parent.parent / "bench" / "results" / "op_db.md"
+RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results" / "op_db.md"
 OPS = [op for op in op_db if op.inplace_variant is not None]
 ALWAYS = (
     "add mul div pow clamp exp sigmoid masked_fill index_add scatter cumsum copysign nn.functional.relu nn.functional.dropout t squeeze"
@@ -164,7 +164,7 @@ def table(found: dict[str, Counter[str]]) -> str:
     empty = sorted(set(found) - set(compared))
     return (
         f"# In-place operators of torch's `op_db`\n\ntorch {torch.__version__}, fxgrad {fxgrad.__version__}. Made by "
-        "tests/test_rewrite_op_db.py, whose docstring says what was run.\n\n"
+        "tests/passes/test_rewrite_op_db.py, whose docstring says what was run.\n\n"
         f"{len(found)} operators with an in-place form, {len(compared)} of them with samples that form takes in eager; "
         f"{sum(total.values())} programs: {total['right']} right, {total['wrong']} wrong, "
         f"{sum(total.values()) - total['right'] - total['wrong']} refused. All programs of {len(whole)} operators are right.\n\n"

@@ -21,7 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from fxgrad.records.errors import TraceError
 from fxgrad.torch_api import tree
-from fxgrad.trace.fake_kernels import OWN
+from fxgrad.torch_api.fake_kernels import OWN
 
 # A small view of a big storage (a batch of a data set) is copied alone: its siblings are not part of the step.
 SHARED_STORAGE_LIMIT = 64 * 2**20

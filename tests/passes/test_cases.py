@@ -22,7 +22,7 @@ import torch
 
 import fxgrad
 
-CASES = Path(__file__).parent / "cases"
+CASES = Path(__file__).parents[1] / "cases"
 MARK = re.compile(r"#\s*(or )?((?:FXG\d{3}\s*)+)$")
 
 

@@ -1,0 +1,38 @@
+"""Fake kernels that torch lacks, or has for one dtype alone: shapes and dtypes as the real kernels give them. `OWN`: by operator.
+
+Each says on which versions torch's own was missing. Not handled: everything else that torch cannot fake, which is refused where it is met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+# Runs torch's own fake kernel on these arguments.
+Dispatch = Callable[..., Any]
+
+
+def _grouped_mm(dispatch: Dispatch, *args: Any, **kwargs: Any) -> Any:
+    """The experts' matrix product: torch's fake kernel (2.11 to 2.13) takes bfloat16 alone, the real ones these dtypes too."""
+    if args[0].dtype not in (torch.float32, torch.float16):
+        return dispatch(*args, **kwargs)
+    low = (argument.to(torch.bfloat16) for argument in args[:2])
+    return dispatch(*low, *args[2:], **kwargs).to(args[0].dtype)
+
+
+def _cudnn_rnn_backward(dispatch: Dispatch, *args: Any, **kwargs: Any) -> Any:
+    """The gradients of cuDNN's recurrent nets, shaped as what they are of: torch has no fake kernel and would run the real one, on the card."""
+    source, weights, hidden, cell, wanted = args[0], args[1], args[4], args[5], args[-1]
+    made = [
+        torch.empty_like(tensor) if want and tensor is not None else None
+        for tensor, want in zip((source, hidden, cell), wanted, strict=False)
+    ]
+    return (*made, [torch.empty_like(weight) for weight in weights] if wanted[3] else [])
+
+
+OWN: Mapping[Any, Callable[..., Any]] = {
+    torch.ops.aten._grouped_mm.default: _grouped_mm,
+    torch.ops.aten._cudnn_rnn_backward.default: _cudnn_rnn_backward,
+}
