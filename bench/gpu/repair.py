@@ -1,17 +1,20 @@
 """Part 1: the repaired modules beside their originals, eager and under `torch.compile`.
 
-Every model is fixed, warmed up and compiled in a process of its own, all at once; then they are timed one after the other, each
-alone on the card. Forms that do not run are rows that say why.
+Every model has a process of its own. They are fixed one after the other (a fix is proven in float64 on private copies, which take the
+card's memory), warmed up and compiled all at once, and timed one after the other, each alone on the card. Forms that do not run are
+rows that say why.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import gc
 import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
@@ -26,15 +29,38 @@ RUNS, SECONDS = 30, 14.0
 WANTED = ("fixed (needed)", "fixed (all)")
 
 
-def measure(name: str, device: str) -> None:
+class Turn:
+    """The card for one process at a time, by a locked file, from the start until `end`."""
+
+    def __init__(self, file: str, device: str) -> None:
+        self.held = open(file, "a")  # noqa: SIM115  closed where the turn ends
+        self.device = device
+        fcntl.flock(self.held, fcntl.LOCK_EX)
+
+    def end(self) -> None:
+        """Give back what this process has of the card and does not use, and the turn."""
+        if not self.held.closed:
+            gc.collect()
+            if self.device == "cuda":
+                torch.cuda.empty_cache()
+            self.held.close()
+
+
+def measure(name: str, device: str, lock: str) -> None:
     """The other process: says `ready` when all is warm, waits for a line, times, and says the result as JSON."""
     from fxgrad import benchmark, fix
+    from fxgrad.trace.progress import heard_by
 
     tiny = device == "cpu"
     torch.manual_seed(0)
     model, inputs, loss = MODELS[name](tiny)
+    turn = Turn(lock, device)
     model, inputs = model.to(device), tuple(t.to(device) for t in inputs)
     fixed = fix(model, inputs, loss=loss)
+
+    def hear(phase: str, path: int, nodes: int) -> None:
+        if phase.startswith("warming up"):  # all graphs are made
+            turn.end()
 
     def ready() -> None:
         gc.collect()
@@ -46,7 +72,8 @@ def measure(name: str, device: str) -> None:
     # Inductor on a CPU takes minutes for seven models; that the compiled rows work is a test of `fxgrad.benchmark`.
     compiled = not tiny or name == "LSTM tagger"
     runs = 2 if tiny else RUNS
-    result = benchmark(model, fixed.module, inputs, loss=loss, runs=runs, seconds=SECONDS, compiled=compiled, ready=ready)
+    with heard_by(hear):
+        result = benchmark(model, fixed.module, inputs, loss=loss, runs=runs, seconds=SECONDS, compiled=compiled, ready=ready)
     proof = fixed.verification
     worst = max(proof.gradients.values(), default=0.0)
     found = {
@@ -100,8 +127,9 @@ def main() -> int:
     options = arguments("repair", __doc__)
     root = Path(__file__).resolve().parent.parent.parent
     workers = {}
+    lock = tempfile.NamedTemporaryFile()  # noqa: SIM115  lives as long as this process
     for name in MODELS:
-        command = [sys.executable, "-W", "ignore", "-c", _CHILD, name, options.device]
+        command = [sys.executable, "-W", "ignore", "-c", _CHILD, name, options.device, lock.name]
         workers[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
     results: dict[str, dict[str, Any]] = {}
     failures: dict[str, str] = {}
@@ -136,9 +164,9 @@ def _row(result: dict[str, Any], name: str) -> dict[str, Any]:
 _CHILD = "import sys; from bench.gpu.repair import child; sys.exit(child(*sys.argv[1:]))"
 
 
-def child(name: str, device: str) -> int:
+def child(name: str, device: str, lock: str) -> int:
     try:
-        measure(name, device)
+        measure(name, device, lock)
     except Exception as error:
         traceback.print_exc()
         print(f"{type(error).__name__}: {error}".splitlines()[0], flush=True)

@@ -12,6 +12,7 @@ import argparse
 import collections
 import contextlib
 import copy
+import gc
 import json
 import subprocess
 import sys
@@ -46,6 +47,13 @@ def world(device: str) -> tuple[Any, ...]:
 
 
 Gradients = dict[str, torch.Tensor | None]
+
+
+def seed() -> None:
+    """As the steps of the zoo's judge are seeded."""
+    from tests.zoo import judge
+
+    judge.seed()
 
 
 def eager(model: Any, inputs: tuple[Any, ...], loss: Callable[[Any], Any], context: Any = None) -> Gradients:
@@ -93,6 +101,7 @@ def judged(build: Callable[[str], Any], device: str, values: str) -> str:
     model, inputs, loss = build(device)
     blocked = raises(model, inputs, loss)
     want = eager(model, inputs, loss, copies_saved() if blocked else None)
+    seed()
     before, held = world(device), _allocated(device)
     try:
         report = fxgrad.analyze(model, inputs, loss=loss, options=Options(values=values))  # type: ignore[arg-type]
@@ -100,7 +109,7 @@ def judged(build: Callable[[str], Any], device: str, values: str) -> str:
         return f"refused: {error.reason}"
     if world(device) != before:
         return "wrong: the world is not as before"
-    if values == "fake" and _allocated(device) != held:
+    if values == "fake" and _allocated(device) > held:
         return f"wrong: {_allocated(device) - held} bytes more on the card than before"
     said = report.verdicts
     wrong = [f"{n} is {said[n]}" for n, g in want.items() if not (said[n] == "blocked" if blocked else true(said[n], g))]
@@ -155,6 +164,7 @@ def _close(want: torch.Tensor | None, got: torch.Tensor | None, again: torch.Ten
 def _allocated(device: str) -> int:
     if device != "cuda":
         return 0
+    gc.collect()
     torch.cuda.synchronize()
     return torch.cuda.memory_allocated()
 
@@ -247,6 +257,7 @@ def _moved(item: Any, device: str) -> Any:
 
 
 def _zoo_verdicts(model: Any, inputs: Any, want: dict[str, Any], device: str) -> str:
+    seed()  # layers that are dropped at random are dropped as eager's step dropped them
     before = world(device)
     try:
         report = fxgrad.analyze(model, inputs)
@@ -256,10 +267,16 @@ def _zoo_verdicts(model: Any, inputs: Any, want: dict[str, Any], device: str) ->
         return f"crash: {type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
     if world(device) != before:
         return "wrong: the world is not as before"
-    from tests.zoo.judge import true as agrees
-
-    wrong = [f"{name} is {report.verdicts[name]}" for name, gradient in want.items() if not agrees(report.verdicts[name], gradient)]
-    return f"wrong: {', '.join(wrong[:3])} {report.error or ''}" if wrong else "exact"
+    wrong = {name: gradient for name, gradient in want.items() if not true(report.verdicts[name], gradient)}
+    if not wrong:
+        return "exact"
+    # A gradient that the structure makes zero (a bias before a softmax) is what rounding leaves of it in a kernel that adds up otherwise.
+    largest = max(float(_dense(g).abs().max()) for g in want.values() if g is not None)
+    left = max((float(_dense(g).abs().max()) for g in wrong.values() if g is not None), default=0.0)
+    if all(report.verdicts[name] == "zero" for name in wrong) and left <= 1e-6 * largest:
+        return f"rounding: eager leaves at most {left:.1e} where the structure gives zero, {left / largest:.1e} of the largest gradient"
+    words = [f"{name} is {report.verdicts[name]}" for name in wrong]
+    return f"wrong: {', '.join(words[:3])} (eager: at most {left:.1e} of {largest:.1e}) {report.error or ''}"
 
 
 def zoo(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -289,7 +306,7 @@ _CHILD = "import json, sys; from bench.gpu.truth import judge_zoo; judge_zoo(sys
 
 def counted(rows: list[dict[str, Any]]) -> str:
     """How many models of each family were exact, refused, wrong, or not run by eager."""
-    kinds = ("exact", "refused", "wrong", "crash", "not run by eager")
+    kinds = ("exact", "rounding", "refused", "wrong", "crash", "not run by eager")
     table = []
     for family in dict.fromkeys(row["family"] for row in rows):
         said = [row["said"].partition(":")[0] for row in rows if row["family"] == family]

@@ -36,7 +36,7 @@ def once(way: str, device: str, steps: int, tiny: bool, folder: str) -> dict[str
 
 def main() -> int:
     options = arguments("watching", __doc__)
-    rounds, steps = (1, 4) if options.tiny else (3, 60)
+    rounds, steps = (1, 4) if options.tiny else (2, 40)
     found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds):

@@ -368,8 +368,8 @@ def _difference(what: str, want: torch.Tensor | None, got: torch.Tensor | None, 
             return float(differing > 0)
         relative, absolute = TOLERANCES.get(want.dtype, (1e-2, 1e-2))
         both_nan = want.isnan() & got.isnan()
-        apart = torch.where(both_nan | (want == got), 0.0, (want - got).abs())
-        largest = float(apart.max())
+        gap = torch.where(both_nan | (want == got), 0.0, (want - got).abs())
+        largest = float(gap.max())
         # Sums in another order differ by what the largest summand rounds to, not by what is left after cancellation.
         scale = float(torch.where(want.isfinite(), want.abs(), 0).max())
         if not largest <= absolute + relative * scale:
