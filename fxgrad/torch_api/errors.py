@@ -46,7 +46,6 @@ _VALUE_PHRASES = (
     "Meta tensor",
     "Cannot copy out of meta",
     "doesn't have storage",
-    "Cannot access data pointer of Tensor",
     ".numpy() is not supported",
     ".tolist() is not supported",
     "aten._local_scalar_dense",

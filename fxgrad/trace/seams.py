@@ -18,13 +18,14 @@ from typing import Any
 import torch
 import torch.autograd.forward_ad
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.variable import VariableMeta
 
 from fxgrad.records import NodeKind
 from fxgrad.torch_api import allowed_writes, tree
 from fxgrad.torch_api.calls import FUNCTION_BASE
 from fxgrad.trace import leaf_modules, regions, transforms
-from fxgrad.trace.observations import Slot
+from fxgrad.trace.observations import NeedsValue, Slot
 from fxgrad.trace.recorder import Recorder
 from fxgrad.trace.regions import opaque, passes
 from fxgrad.trace.targets import call_object, function_apply, new_leaf, new_leaf_view
@@ -49,6 +50,8 @@ def _interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     yield torch.random, "manual_seed", _manual_seed(recorder)
     yield torch.Tensor, "set_", _set(recorder)
     yield nn.RNNBase, "flatten_parameters", _flatten_parameters(recorder)
+    yield FakeTensor, "data_ptr", _no_address(recorder, "data_ptr")
+    yield FakeTensor, "__dlpack__", _no_address(recorder, "__dlpack__")
     yield torch._C.ScriptFunction, "__call__", _script_call(recorder)
     yield from transforms.interceptions(recorder)
 
@@ -76,6 +79,16 @@ def _flatten_parameters(recorder: Recorder) -> Callable[[nn.RNNBase], None]:
             original(module)
 
     return flatten_parameters
+
+
+def _no_address(recorder: Recorder, name: str) -> Callable[..., Any]:
+    """Where a fake tensor's data is: torch says at zero, and a kernel of the user's own (Triton, ctypes, another library) would go there.
+    torch's own C++ compares addresses of fake tensors and does not come by here."""
+
+    def address(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        raise NeedsValue(f"`{name}` reads where the data is", recorder.spots())
+
+    return address
 
 
 # ---------------------------------------------------------------------------------------------------------------- modules

@@ -52,15 +52,13 @@ _DISPATCH: Callable[..., Any] = inspect.unwrap(FakeTensorMode.__torch_dispatch__
 class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
     """torch's fake tensors; what torch calls and enters to make a fake result happens behind the back of `listener`.
 
-    The address of a fake tensor's data is an error that says so: torch gives zero, and a kernel of the user's own (Triton, ctypes, DLPack)
-    would read and write there. Where torch has no fake kernel it runs the real one on zeros, on a CPU alone: on a card that takes the
-    card's memory, and may fail where the program does not.
+    Where torch has no fake kernel it runs the real one on zeros, here on a CPU alone: on a card that takes the card's memory, and may
+    fail where the program does not.
     """
 
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=True)
         self.listener: Listener | None = None
-        self._allow_unsafe_data_ptr_access = False
         self._arguments: Any = ()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
