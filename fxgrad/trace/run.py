@@ -12,7 +12,6 @@ import dis
 import functools
 import threading
 import traceback
-import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import CodeType
@@ -31,8 +30,9 @@ from fxgrad.source.sites import is_user_code, site_of, traceback_sites
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.errors import captured_whole, is_kernel_error, is_value_error, out_of_memory
 from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
-from fxgrad.trace.observations import RawSave, copied, same_elements
+from fxgrad.trace.observations import RawSave
 from fxgrad.trace.recorder import NeedsValue, Recorder, Slot, run_backward
+from fxgrad.trace.saves import gradient_of, watching_gradients, watching_saves
 from fxgrad.trace.seams import intercepted
 from fxgrad.world.reach import preserve
 from fxgrad.world.standins import FakeMode, StandIns, unlogged
@@ -162,7 +162,7 @@ def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradie
         with torch._C.DisableTorchFunction():
             _bind_parameters(recorder)
             args, kwargs = _bind_inputs(result)
-        with _watching(result) if watch_saves else contextlib.nullcontext():
+        with watching_saves(result) if watch_saves else contextlib.nullcontext():
             result.output = target.call(*args, **kwargs)
             with torch._C.DisableTorchFunction():
                 _bind_output(result)
@@ -172,7 +172,7 @@ def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradie
             _finish_loss(result, loss)
         if backward:
             recorder.phase = "backward"
-            with _watching_gradients(result) if watch_gradients else contextlib.nullcontext():
+            with watching_gradients(recorder, result.delivered) if watch_gradients else contextlib.nullcontext():
                 _backward(result, loss)
     except (NeedsValue, KeyboardInterrupt, SystemExit, TraceError) as error:
         _leave_contexts(error, hooks)
@@ -301,58 +301,11 @@ def _backward(result: Run, loss: Any) -> None:
         run_backward(result.loss.tensor, retain_graph=bool(recorder.standins.historied))
     with torch._C.DisableTorchFunction():
         for name, parameter in result.program.root.named_parameters(remove_duplicate=False):
-            result.gradients[name] = _gradient(recorder, parameter)
+            result.gradients[name] = gradient_of(recorder, parameter)
         for key, name in recorder.names.items():  # a parameter that the program took away is still the one that was analysed
             original = recorder.standins.original(key)
             if name not in result.gradients and isinstance(original, nn.Parameter):
-                result.gradients[name] = _gradient(recorder, original)
-
-
-@contextlib.contextmanager
-def _watching_gradients(result: Run) -> Iterator[None]:
-    """Note what every autograd node is given in backward: per edge "none", "zero" or "some"."""
-    delivered, fake = result.delivered, result.recorder.standins.fake is not None
-
-    def watch(function: Any) -> Any:
-        key = id(function)
-
-        def before(grads: Any) -> None:
-            with torch._C.DisableTorchFunction(), torch.no_grad():
-                for number, grad in enumerate(grads):
-                    if grad is None:
-                        state = "none"
-                    elif fake or grad.layout is not torch.strided:
-                        state = "some"
-                    else:
-                        state = "some" if bool((grad != 0).any()) else "zero"
-                    delivered[key, number] = state
-
-        return function.register_prehook(before)
-
-    with torch._C.DisableTorchFunction():
-        functions = {id(raw.fn): raw.fn for raw in result.recorder.values if raw.fn is not None}
-        handles = [watch(function) for function in functions.values()]
-    try:
-        yield
-    finally:
-        with torch._C.DisableTorchFunction():
-            for handle in handles:
-                handle.remove()
-
-
-def _gradient(recorder: Recorder, parameter: torch.Tensor) -> str:
-    made = recorder.standins.get(parameter)
-    grad = made.grad if made is not None else None
-    if grad is None:
-        grad = parameter.grad
-    if grad is None:
-        return "none"
-    if recorder.standins.fake is not None:
-        return "some"
-    with torch.no_grad():
-        if grad.layout is not torch.strided:
-            grad = grad.coalesce().values() if grad.is_sparse else grad.to_dense()
-        return "some" if bool((grad != 0).any()) else "zero"
+                result.gradients[name] = gradient_of(recorder, original)
 
 
 def _refuse_captured_whole(error: BaseException) -> None:
@@ -414,33 +367,3 @@ def _raising_code(error: BaseException) -> CodeType | None:
         return None
     code = innermost.tb_frame.f_code
     return code if code.co_code[innermost.tb_lasti] == _RAISE else None
-
-
-@contextlib.contextmanager
-def _watching(result: Run) -> Iterator[None]:
-    """Note every tensor saved for backward, with its version at that moment and the step that saved it."""
-    recorder = result.recorder
-    # Autograd keeps what it was given, and the hooks, until backward reads it, where no garbage collector sees it: a tensor that was given
-    # to its own node would never be freed. It gets numbers, and the table of tensors goes with the recorder.
-    reference, table = weakref.ref(result), recorder.saved
-
-    def pack(tensor: torch.Tensor) -> int:
-        run = reference()
-        if run is not None:
-            with torch._C.DisableTorchFunction():
-                recorder = run.recorder
-                step = recorder.current or (recorder.steps[-1] if recorder.steps else None)
-                copy = copied(tensor, recorder.standins.fake is not None)
-                run.saves.append(RawSave(step, tensor, tensor._version, len(recorder.steps), copy))
-        table.append(tensor)
-        return len(table) - 1
-
-    recorder.shared = []
-    with torch.autograd.graph.saved_tensors_hooks(pack, table.__getitem__):
-        yield
-    with torch._C.DisableTorchFunction():
-        written = {storage for step in recorder.steps for storage in step.writes}
-        for shared in recorder.shared:
-            storage = recorder.storage_number(shared.tensor)
-            if storage not in written and not same_elements(shared.copy, shared.tensor):
-                shared.step.writes.append(storage)

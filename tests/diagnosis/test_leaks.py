@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 import fxgrad
 from fxgrad import Options
 from fxgrad.trace.recorder import Recorder
-from fxgrad.world import switches
+from fxgrad.world import heap
 
 
 @functools.cache
@@ -150,10 +150,10 @@ def test_the_users_garbage_is_looked_for_now_and_then(monkeypatch: pytest.Monkey
     gc.collect()  # it is old now
     del garbage
     model, inputs = Program(BODIES["plain"]), (torch.randn(3, 4),)
-    monkeypatch.setattr(switches, "LOOK_AGAIN", float("inf"))
+    monkeypatch.setattr(heap, "LOOK_AGAIN", float("inf"))
     fxgrad.analyze(model, inputs)
     assert gone() is not None
-    monkeypatch.setattr(switches, "LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(heap, "LOOK_AGAIN", 0.0)
     fxgrad.analyze(model, inputs)
     assert gone() is None
 

@@ -1,0 +1,103 @@
+"""What autograd keeps and hands on in one run: tensors saved for backward, gradients delivered to nodes and left on parameters.
+
+The first two are context managers around the forward and the backward of a run. Not handled: what C++ saves beside its hooks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+
+from fxgrad.trace.observations import RawSave, copied, same_elements
+from fxgrad.trace.recorder import Recorder
+
+
+class Saving(Protocol):
+    """A run, as far as it is asked here."""
+
+    saves: list[RawSave]
+
+    @property
+    def recorder(self) -> Recorder: ...
+
+
+@contextlib.contextmanager
+def watching_gradients(recorder: Recorder, delivered: dict[tuple[int, int], str]) -> Iterator[None]:
+    """Note what every autograd node is given in backward: per edge "none", "zero" or "some"."""
+    fake = recorder.standins.fake is not None
+
+    def watch(function: Any) -> Any:
+        key = id(function)
+
+        def before(grads: Any) -> None:
+            with torch._C.DisableTorchFunction(), torch.no_grad():
+                for number, grad in enumerate(grads):
+                    if grad is None:
+                        state = "none"
+                    elif fake or grad.layout is not torch.strided:
+                        state = "some"
+                    else:
+                        state = "some" if bool((grad != 0).any()) else "zero"
+                    delivered[key, number] = state
+
+        return function.register_prehook(before)
+
+    with torch._C.DisableTorchFunction():
+        functions = {id(raw.fn): raw.fn for raw in recorder.values if raw.fn is not None}
+        handles = [watch(function) for function in functions.values()]
+    try:
+        yield
+    finally:
+        with torch._C.DisableTorchFunction():
+            for handle in handles:
+                handle.remove()
+
+
+def gradient_of(recorder: Recorder, parameter: torch.Tensor) -> str:
+    """What backward left on a parameter: "none", "zero" or "some"."""
+    made = recorder.standins.get(parameter)
+    grad = made.grad if made is not None else None
+    if grad is None:
+        grad = parameter.grad
+    if grad is None:
+        return "none"
+    if recorder.standins.fake is not None:
+        return "some"
+    with torch.no_grad():
+        if grad.layout is not torch.strided:
+            grad = grad.coalesce().values() if grad.is_sparse else grad.to_dense()
+        return "some" if bool((grad != 0).any()) else "zero"
+
+
+@contextlib.contextmanager
+def watching_saves(result: Saving) -> Iterator[None]:
+    """Note every tensor saved for backward, with its version at that moment and the step that saved it."""
+    recorder = result.recorder
+    # Autograd keeps what it was given, and the hooks, until backward reads it, where no garbage collector sees it: a tensor that was given
+    # to its own node would never be freed. It gets numbers, and the table of tensors goes with the recorder.
+    reference, table = weakref.ref(result), recorder.saved
+
+    def pack(tensor: torch.Tensor) -> int:
+        run = reference()
+        if run is not None:
+            with torch._C.DisableTorchFunction():
+                recorder = run.recorder
+                step = recorder.current or (recorder.steps[-1] if recorder.steps else None)
+                copy = copied(tensor, recorder.standins.fake is not None)
+                run.saves.append(RawSave(step, tensor, tensor._version, len(recorder.steps), copy))
+        table.append(tensor)
+        return len(table) - 1
+
+    recorder.shared = []
+    with torch.autograd.graph.saved_tensors_hooks(pack, table.__getitem__):
+        yield
+    with torch._C.DisableTorchFunction():
+        written = {storage for step in recorder.steps for storage in step.writes}
+        for shared in recorder.shared:
+            storage = recorder.storage_number(shared.tensor)
+            if storage not in written and not same_elements(shared.copy, shared.tensor):
+                shared.step.writes.append(storage)
