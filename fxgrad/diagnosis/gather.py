@@ -23,6 +23,7 @@ from fxgrad.records import Facts, Finding, Fix, Options, ParameterFact, Verdict
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source import files_of
 from fxgrad.source.sites import site_of
+from fxgrad.torch_api.internals import FakeTensor
 from fxgrad.trace.facts import observe
 from fxgrad.trace.progress import tell
 from fxgrad.trace.recorder import NeedsValue
@@ -200,8 +201,6 @@ def _may_hide_the_truth(program: Program, main: Run) -> bool:
 
 
 def _has_data(program: Program) -> bool:
-    from torch._subclasses.fake_tensor import FakeTensor
-
     return not any(t.device.type == "meta" or isinstance(t, FakeTensor) for t in tensors_of_program(program))
 
 

@@ -30,7 +30,6 @@ from tabulate import tabulate
 from torch import nn
 from torch.func import functional_call, functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fxgrad.fix_graph.fix import fix
 from fxgrad.fix_graph.proof import input_tensors, private_data, with_inputs
@@ -39,7 +38,7 @@ from fxgrad.program.program import Program, program
 from fxgrad.records import Inputs, Options
 from fxgrad.records.errors import FxgradError, InputError
 from fxgrad.torch_api import tree
-from fxgrad.torch_api.tensors import storage_key
+from fxgrad.torch_api.internals import TorchDispatchMode, storage_key
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.progress import tell
 from fxgrad.trace.run import Run, _compute_loss, run

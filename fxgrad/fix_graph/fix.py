@@ -29,6 +29,8 @@ from fxgrad.records import Edit, Frozen, Options, Site
 from fxgrad.records.errors import FixError, TraceError
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.graph_modules import set_graph
+from fxgrad.torch_api.internals import COMPILER_FLAGS
+from fxgrad.torch_api.module_internals import codegen_of
 from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.observations import RawDecision
 from fxgrad.trace.recorder import NeedsValue
@@ -179,7 +181,7 @@ def _own(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
 
 
 def _rewritten(graph_module: torch.fx.GraphModule, target: Program, options: Options, allow: bool, *, careful: bool = False) -> Rewriting:
-    codegen = graph_module.graph._codegen
+    codegen = codegen_of(graph_module.graph)
     assert isinstance(codegen, CallingCodeGen)
     tensors = codegen.convention.inputs(target.inputs.args, dict(target.inputs.kwargs))
     try:
@@ -367,14 +369,13 @@ def _decided(eager: Run, target: Program) -> Decided:
 def _exporting() -> Iterator[None]:
     """`torch.compiler.is_compiling()` and `is_exporting()` are true, as while `torch.export` runs a program: it takes the way that fits all
     values, where it has one. Other threads see it meanwhile, as they do of `torch.export`."""
-    flags = ("_is_compiling_flag", "_is_exporting_flag")
-    before = [getattr(torch.compiler, flag) for flag in flags]
+    before = [getattr(torch.compiler, flag) for flag in COMPILER_FLAGS]
     try:
-        for flag in flags:
+        for flag in COMPILER_FLAGS:
             setattr(torch.compiler, flag, True)
         yield
     finally:
-        for flag, value in zip(flags, before, strict=True):
+        for flag, value in zip(COMPILER_FLAGS, before, strict=True):
             setattr(torch.compiler, flag, value)
 
 

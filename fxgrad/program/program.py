@@ -17,6 +17,7 @@ from fxgrad.program.inputs import inputs_of
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
 from fxgrad.torch_api import tree
+from fxgrad.torch_api.module_internals import eager_module
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,8 +44,9 @@ def program(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimize
         InputError: `model` is not callable, or `inputs` is neither tuple, dict nor `Inputs`.
     """
     given = inputs_of(inputs)
-    if hasattr(model, "_orig_mod") and isinstance(model, nn.Module):
-        model = model._orig_mod  # torch.compile's wrapper: the eager module is what trains
+    inner = eager_module(model) if isinstance(model, nn.Module) else None
+    if inner is not None:
+        model = inner  # torch.compile's wrapper: the eager module is what trains
     if isinstance(model, nn.Module):
         _refuse_uninitialised(model)
         return Program(model, model, model, _signature(model.forward), given, loss, optimizer)

@@ -25,16 +25,12 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from fxgrad.source.sites import user_spots
 from fxgrad.torch_api.calls import FUNCTION_BASE
+from fxgrad.torch_api.internals import dynamo_is_loaded, transforms_active
+from fxgrad.torch_api.module_internals import TRANSFORMS
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
 from fxgrad.trace.notes import Called
 from fxgrad.trace.observer import Observer
-
-_TRANSFORMS = (
-    ("torch._functorch.apis", "vmap_impl"),
-    ("torch._functorch.eager_transforms", "grad_impl"),
-    ("torch._functorch.eager_transforms", "grad_and_value_impl"),
-)
 
 
 class Events:
@@ -84,11 +80,11 @@ class Events:
             stack.enter_context(_patched(torch, "from_numpy", self._from_numpy()))
             stack.enter_context(_patched(torch, "compile", self._compile(stack)))
             stack.enter_context(_patched(Optimizer, "__init__", self._optimizer_made()))
-            for module, name in _TRANSFORMS:
+            for module, name in TRANSFORMS:
                 holder = importlib.import_module(module)
                 if hasattr(holder, name):
                     stack.enter_context(_patched(holder, name, self._region(getattr(holder, name), "transform", name)))
-            if "torch._dynamo" in sys.modules:
+            if dynamo_is_loaded():
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             yield
 
@@ -139,7 +135,7 @@ class Events:
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             observer = self.observer
-            if not self.looking() or torch._C._are_functorch_transforms_active():
+            if not self.looking() or transforms_active():
                 return original(*args, **kwargs)
             reads = observer.before(args, kwargs)
             hidden: dict[int, None] = {}
@@ -230,7 +226,7 @@ class Events:
         def compile(*args: Any, **kwargs: Any) -> Any:
             compiled = original(*args, **kwargs)
             self.compiles = True
-            if self.looking() and "torch._dynamo" in sys.modules:
+            if self.looking() and dynamo_is_loaded():
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             return compiled
 

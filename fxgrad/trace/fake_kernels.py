@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from fxgrad.torch_api.internals import memory_key, overlaps_itself, version_of
+
 
 def finish_fake_write(name: str, args: Sequence[Any], versions: Mapping[int, int]) -> None:
     """What real kernels do at an in-place call and fake ones leave out: `_foreach_` writes count, overlapping memory is refused.
@@ -24,9 +26,9 @@ def finish_fake_write(name: str, args: Sequence[Any], versions: Mapping[int, int
         return
     if name.startswith("_foreach_") and isinstance(args[0], list | tuple):
         for tensor in args[0]:
-            if versions.get(id(tensor)) == tensor._version:
+            if versions.get(id(tensor)) == version_of(tensor):
                 torch.autograd.graph.increment_version(tensor)
-    elif isinstance(args[0], torch.Tensor) and name not in _LAX and torch._debug_has_internal_overlap(args[0]) == 1:
+    elif isinstance(args[0], torch.Tensor) and name not in _LAX and overlaps_itself(args[0]):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
             "Please clone() the tensor before performing the operation."
@@ -54,7 +56,7 @@ def _overlaps_in_part(written: torch.Tensor, read: Any) -> bool:
         return False
     if written.layout is not torch.strided or read.layout is not torch.strided:
         return False
-    if written.untyped_storage()._cdata != read.untyped_storage()._cdata:
+    if memory_key(written) != memory_key(read):
         return False
     if not all(_is_dense(t) for t in (written, read)):
         return False

@@ -16,6 +16,7 @@ import torch
 from fxgrad.passes.findings import source_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Phase, Raised, Site
 from fxgrad.source.sites import is_user_code, site_of, traceback_sites
+from fxgrad.torch_api.internals import DisableTorchFunction
 from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
@@ -210,7 +211,7 @@ def _missing_gradient(error: BaseException) -> tuple[str, Any] | None:
 def _grad_of(tensor: torch.Tensor) -> torch.Tensor | None:
     import warnings
 
-    with torch._C.DisableTorchFunction(), warnings.catch_warnings():
+    with DisableTorchFunction(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns at a look at the gradient of a tensor that is no leaf
         return tensor.grad
 

@@ -20,12 +20,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-    UnsupportedOperatorException,
-)
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 
@@ -34,6 +28,12 @@ from fxgrad.program.infer.provenance import Provenance
 from fxgrad.program.infer.spec import SEED, build
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
+from fxgrad.torch_api.internals import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
 from fxgrad.world.reach import preserve
 
 REAL_ELEMENTS = 20_000_000  # parameters and buffers: above this a copy and a real forward are felt
