@@ -38,6 +38,7 @@ from fxgrad.program.program import Program, program
 from fxgrad.records import Inputs, Options
 from fxgrad.records.errors import FxgradError, InputError
 from fxgrad.torch_api import tree
+from fxgrad.torch_api.errors import ANY_IN_PLACE, OVERWRITTEN, says
 from fxgrad.torch_api.internals import TorchDispatchMode, storage_key
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.progress import tell
@@ -386,7 +387,7 @@ def _try(form: _Form, work: Callable[[], Any]) -> None:
         work()
     except Exception as error:  # a program that does not run is a row that says so
         text = str(error)
-        form.failure = "raises: modified by an inplace operation" if "inplace operation" in text else f"raises {type(error).__name__}"
+        form.failure = f"raises: {OVERWRITTEN.phrases[0]}" if says(text, ANY_IN_PLACE) else f"raises {type(error).__name__}"
 
 
 def _row(form: _Form, target: Program, place: torch.device) -> Row:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from fxgrad.torch_api.errors import INPUT_OVERLAP_MESSAGE, OVERLAP_MESSAGE
 from fxgrad.torch_api.internals import memory_key, overlaps_itself, version_of
 
 
@@ -29,15 +30,9 @@ def finish_fake_write(name: str, args: Sequence[Any], versions: Mapping[int, int
             if versions.get(id(tensor)) == version_of(tensor):
                 torch.autograd.graph.increment_version(tensor)
     elif isinstance(args[0], torch.Tensor) and name not in _LAX and overlaps_itself(args[0]):
-        raise RuntimeError(
-            "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
-            "Please clone() the tensor before performing the operation."
-        )
+        raise RuntimeError(OVERLAP_MESSAGE)
     elif isinstance(args[0], torch.Tensor) and name not in _LAX and any(_overlaps_in_part(args[0], other) for other in args[1:]):
-        raise RuntimeError(
-            "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. "
-            "Please clone() the tensor before performing the operation."
-        )
+        raise RuntimeError(INPUT_OVERLAP_MESSAGE)
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:

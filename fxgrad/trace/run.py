@@ -28,7 +28,7 @@ from fxgrad.records import Phase, Raised, Site
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source.sites import is_user_code, site_of, traceback_sites
 from fxgrad.torch_api import tree
-from fxgrad.torch_api.errors import captured_whole, is_kernel_error, is_value_error, out_of_memory
+from fxgrad.torch_api.errors import captured_whole, is_captured_whole, is_kernel_error, is_value_error, out_of_memory
 from fxgrad.torch_api.internals import DisableTorchFunction, dynamo_is_loaded, top_saved_tensors_hooks
 from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave
@@ -309,7 +309,7 @@ def _backward(result: Run, loss: Any) -> None:
 
 
 def _refuse_captured_whole(error: BaseException) -> None:
-    if type(error).__name__ == "UncapturedHigherOrderOpError" or "HigherOrderOperator" in str(error):
+    if is_captured_whole(error):
         stack = traceback_sites(error.__traceback__)
         raise captured_whole(stack[0] if stack else None) from error
 

@@ -6,19 +6,16 @@ made its autograd node, and the overwriter the first later call that wrote that 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
 from fxgrad.records import Saved
+from fxgrad.torch_api.errors import OVERWRITTEN, expected_version, says
 from fxgrad.torch_api.internals import RAW_SAVED, version_of
 from fxgrad.trace.edges import number_of
 from fxgrad.trace.ledger import Ledger
-
-_EXPECTED = re.compile(r"expected version (\d+)")
-_CHANGED = "modified by an inplace operation"
 
 
 def overwritten(ledger: Ledger, started: Sequence[Any]) -> Iterator[Saved]:
@@ -88,13 +85,12 @@ def _changed(function: Any) -> Iterator[tuple[torch.Tensor, int]]:
             continue
         raw = _raw(function, name)
         message = _refusal(function, "saved_tensors" if name == "_raw_saved_tensors" else name.replace("_raw", "", 1))
-        if _CHANGED not in message:
+        if not says(message, OVERWRITTEN):
             continue
-        match = _EXPECTED.search(message)
         for one in raw if isinstance(raw, tuple | list) else (raw,):
             data = _data(one)
             if data is not None:
-                yield data, int(match.group(1)) if match else 0
+                yield data, expected_version(message) or 0
 
 
 def _refusal(function: Any, name: str) -> str:
