@@ -1,8 +1,9 @@
-"""What torch's own errors mean: every sentence of torch's that this package matches, once, as a `Kind`; and errors of fake tensors.
+"""What torch's own errors mean: every sentence of torch's that is matched, as a `Kind`; errors of fake tensors.
 
-A kind is told by phrases of torch 2.11 to 2.15, which say the same in all of them. `says` asks a message for kinds, the functions below
-read what a message names. A recorded error keeps its message alone, so all of this works on text. `is_value_error`, `is_kernel_error`:
-a value that a fake tensor does not have, a fake kernel at fault. Not handled: errors of the program itself, and Python's.
+A kind is told by phrases of torch 2.11 to 2.15, which say the same in all of them. `says` asks a message for
+kinds, the functions below read what a message names. A recorded error keeps its message alone, so all of this
+works on text. `is_value_error`, `is_kernel_error`: a value that a fake tensor does not have, a fake kernel at
+fault. Not handled: errors of the program itself, and Python's.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def kind_of(message: str, kinds: tuple[Kind, ...], *, any_case: bool = False) ->
     return None
 
 
-# ------------------------------------------------------------------------------------------------------------ backward's refusals
+# ---------------------------------------------------------------------------------------- backward's refusals
 
 OVERWRITTEN = Kind(("modified by an inplace operation",))
 SECOND_TIME = Kind(("through the graph a second time",))
@@ -55,7 +56,7 @@ NO_BACKWARD = Kind(("implement either the backward or vjp",))
 # DistributedDataParallel waits for gradients that never came.
 UNREDUCED = Kind(("finished reduction in the prior iteration",))
 
-# ------------------------------------------------------------------------------------------------------------------ refused writes
+# --------------------------------------------------------------------------------------------- refused writes
 
 VIEW_OF_LEAF = Kind(("a view of a leaf Variable",))
 LEAF = Kind(("a leaf Variable that requires grad",))  # said of views of leaves too
@@ -80,7 +81,7 @@ MODIFIED_VIEW = Kind(
 MODIFIED = Kind(("modified inplace",))
 ANY_IN_PLACE = Kind(("inplace operation",))  # said in the advice of other refusals too
 
-# ------------------------------------------------------------------------------------------------------ refused without a backward
+# --------------------------------------------------------------------------------- refused without a backward
 
 INFERENCE_TENSOR = Kind(("nference tensor",))
 INFERENCE_MODE = Kind(("inference mode",))
@@ -96,18 +97,19 @@ CANNOT_ASSIGN = Kind(("cannot assign",))
 
 # What a report can explain.
 OF_GRADIENTS = (
-    *(OVERWRITTEN, MODIFIED, LEAF, VIEW_OF_LEAF, SEVERAL_VIEWS, FUNCTION_VIEW, NO_GRAD_VIEW, INFERENCE_TENSOR, INFERENCE_MODE),
-    *(IN_PLACE, OVERLAP, INPUT_OVERLAP, DETACHED_VIEW, NO_GRAD_FN, NO_GRAD, SECOND_TIME, NOT_SCALAR, NOT_USED, NUMPY_OF_HISTORY),
-    *(NON_LEAF_OPTIMIZED, NO_PARAMETERS, NO_FORMULA, NO_DERIVATIVE, NO_AUTODIFF, LEGACY_FUNCTION, WRONG_COUNT, WRONG_GRADIENT),
-    *(TOO_FEW, NON_LEAF_FLAG, NO_FLOATS, AS_PARAMETER, UNREDUCED),
+    *(OVERWRITTEN, SECOND_TIME, NO_GRAD_FN, NO_GRAD, NOT_SCALAR, NOT_USED, NO_FORMULA, NO_DERIVATIVE, UNREDUCED),
+    *(LEGACY_FUNCTION, WRONG_COUNT, WRONG_GRADIENT, TOO_FEW),
+    *(LEAF, VIEW_OF_LEAF, SEVERAL_VIEWS, FUNCTION_VIEW, NO_GRAD_VIEW, MODIFIED, IN_PLACE, DETACHED_VIEW),
+    *(OVERLAP, INPUT_OVERLAP, INFERENCE_TENSOR, INFERENCE_MODE, NO_AUTODIFF, NUMPY_OF_HISTORY),
+    *(NON_LEAF_OPTIMIZED, NO_PARAMETERS, NON_LEAF_FLAG, NO_FLOATS, AS_PARAMETER),
 )
 # What a model raises because of gradients, whatever inputs it gets; asked in any case.
 WHATEVER_THE_INPUTS = (
-    *(LEAF, OVERWRITTEN, MODIFIED, NO_GRAD, FLOATS_ONLY, NUMPY_OF_HISTORY, NO_DERIVATIVE, SECOND_TIME, NO_GRAD_VIEW, OUTPUT_VIEW),
-    *(INFERENCE_TENSOR, CANNOT_ASSIGN),
+    *(OVERWRITTEN, SECOND_TIME, NO_GRAD, NO_DERIVATIVE, LEAF, NO_GRAD_VIEW, OUTPUT_VIEW, MODIFIED),
+    *(INFERENCE_TENSOR, NUMPY_OF_HISTORY, FLOATS_ONLY, CANNOT_ASSIGN),
 )
 
-# -------------------------------------------------------------------------------------------------------------- of inputs and files
+# ---------------------------------------------------------------------------------------- of inputs and files
 
 # The inputs do not fit the model (sizes, types, indices), Python's words for arguments included.
 MISFIT = Kind(
@@ -142,7 +144,7 @@ NO_FAKE = Kind(
 # `torch.load` refuses a pickle; asked in any case.
 PICKLED = Kind(("weights_only", "Weights only load failed"))
 
-# ------------------------------------------------------------------------------------------------------------------ what is named
+# ---------------------------------------------------------------------------------------------- what is named
 
 _CUSTOM = re.compile(r"backward through ([\w:.]+) but no autograd formula")
 _NATIVE = re.compile(r"derivative for '?([\w:.]+?)'? is not implemented")
@@ -189,7 +191,7 @@ def is_captured_whole(error: BaseException) -> bool:
     return type(error).__name__ == "UncapturedHigherOrderOpError" or "HigherOrderOperator" in str(error)
 
 
-# ------------------------------------------------------------------------------------------------------------------ torch's own words
+# ------------------------------------------------------------------------------------------ torch's own words
 
 # What kernels say of a write that they refuse, for those that a fake kernel lets pass.
 OVERLAP_MESSAGE = (
@@ -201,7 +203,7 @@ INPUT_OVERLAP_MESSAGE = (
     "Please clone() the tensor before performing the operation."
 )
 
-# -------------------------------------------------------------------------------------------------------------------- fake tensors
+# ----------------------------------------------------------------------------------------------- fake tensors
 
 # The kinds of error by which torch says that a fake tensor has no value.
 VALUE_ERRORS = (

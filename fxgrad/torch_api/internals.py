@@ -1,8 +1,9 @@
 """What is private to torch and asked of its core: each name once, typed, with what it is for.
 
-Every name is there on torch 2.11.0, 2.12.1, 2.13.0, 2.14.1 and 2.15.0; where versions differ, that is settled here and nowhere else.
-Modules, graphs and transforms are in `module_internals`. Nothing here imports more of torch than `import torch` does.
-`tests/torch_api/test_internals.py` finds uses in other files and asks the torch that runs for every name.
+Every name is there on torch 2.11.0, 2.12.1, 2.13.0, 2.14.1 and 2.15.0; where versions differ, that is settled
+here and nowhere else. Modules, graphs and transforms are in `module_internals`. Nothing here imports more of
+torch than `import torch` does. `tests/torch_api/test_internals.py` finds uses in other files and asks the
+torch that runs for every name.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ __all__ = [
 
 _C: Any = torch._C  # torch annotates few of its functions
 
-# ---------------------------------------------------------------------------------------------------------------- modes and stacks
+# ------------------------------------------------------------------------------------------- modes and stacks
 
 # Around calls of our own: neither function modes nor subclasses see them.
 DisableTorchFunction = torch._C.DisableTorchFunction
@@ -57,9 +58,9 @@ def default_device_mode() -> Any:
     return getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
 
 
-# ------------------------------------------------------------------------------------------------------- grad mode, autocast, flags
+# --------------------------------------------------------------------------------- grad mode, autocast, flags
 
-# What a graph calls to switch modes: functions with a name that generated code finds, as `torch.no_grad` is none.
+# What a graph calls to switch modes: functions that generated code finds by name, unlike a context manager.
 set_grad_enabled: Callable[[bool], None] = _C._set_grad_enabled
 enter_inference_mode: Callable[[bool], Any] = torch.autograd.grad_mode._enter_inference_mode
 exit_inference_mode: Callable[[Any], None] = torch.autograd.grad_mode._exit_inference_mode
@@ -96,7 +97,7 @@ def steady_cudnn() -> None:
     _C._set_cudnn_benchmark(False)
 
 
-# ------------------------------------------------------------------------------------------------------- saved tensors, versions
+# ------------------------------------------------------------------------------------ saved tensors, versions
 
 # Takes off the innermost pair of hooks on saved tensors.
 pop_saved_tensors_hooks: Callable[[], None] = _C._autograd._pop_saved_tensors_default_hooks
@@ -105,7 +106,7 @@ RAW_SAVED = "_raw_saved_"
 
 
 def top_saved_tensors_hooks() -> Any:
-    """The innermost pair of hooks on saved tensors; None where there are none. Asked so, no error where hooks are switched off."""
+    """The innermost pair of hooks on saved tensors, None where there are none; also where hooks are forbidden."""
     return _C._autograd._top_saved_tensors_default_hooks(True)
 
 
@@ -122,16 +123,16 @@ def set_version(tensor: torch.Tensor, version: int) -> None:
     _C._autograd._unsafe_set_version_counter((tensor,), (version,))
 
 
-# ------------------------------------------------------------------------------------------------------------- storages and views
+# ----------------------------------------------------------------------------------------- storages and views
 
 
 def storage_id(storage: torch.UntypedStorage) -> int:
-    """The address of a storage's own object in C++, which all its Python objects share; fake storages have one too."""
+    """The address of a storage's own object in C++, which all its Python objects share; a fake one has it too."""
     return int(storage._cdata)
 
 
 def storage_key(tensor: torch.Tensor) -> int | None:
-    """What two tensors have in common that share memory; None for a tensor without a storage (sparse, some wrappers)."""
+    """What tensors have in common that share memory; None for one without a storage (sparse, some wrappers)."""
     try:
         key: int = tensor.untyped_storage()._cdata
     except (NotImplementedError, RuntimeError):
@@ -170,7 +171,7 @@ def local_part(tensor: torch.Tensor) -> torch.Tensor:
     return getattr(tensor, "_local_tensor", tensor)
 
 
-# ------------------------------------------------------------------------------------------------------------ engine, dispatcher
+# ----------------------------------------------------------------------------------------- engine, dispatcher
 
 # What `torch.autograd.backward` does once it has dispatched: the gradients to begin with, and the walk.
 make_gradients: Callable[..., Any] = torch.autograd._make_grads
@@ -201,7 +202,7 @@ def overload_name(target: Any) -> str | None:
     return getattr(target, "_overloadname", None)
 
 
-# ------------------------------------------------------------------------------------------------------------------ fake tensors
+# ----------------------------------------------------------------------------------------------- fake tensors
 
 # The logger that prints a traceback for each fake kernel that raises.
 FAKE_LOGGER = "torch._subclasses.fake_tensor"
@@ -209,7 +210,7 @@ FAKE_LOGGER = "torch._subclasses.fake_tensor"
 GROUPED_MM: Any = torch.ops.aten._grouped_mm.default
 CUDNN_RNN_BACKWARD: Any = torch.ops.aten._cudnn_rnn_backward.default
 
-# -------------------------------------------------------------------------------------------------------------------- dynamo
+# ----------------------------------------------------------------------------------------------------- dynamo
 
 DYNAMO = "torch._dynamo"  # long to import: only ever asked whether it is there
 

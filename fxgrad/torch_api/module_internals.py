@@ -1,7 +1,8 @@
 """What is private to torch in modules, graphs and function transforms: each name once, with what it is for.
 
-Every name is there on torch 2.11.0, 2.12.1, 2.13.0, 2.14.1 and 2.15.0. The core (modes, storages, engine, fake tensors) is in `internals`.
-`ATTRIBUTES` are names of torch's own objects that any file may use as they are: a function around each would say less than its name.
+Every name is there on torch 2.11.0, 2.12.1, 2.13.0, 2.14.1 and 2.15.0. The core (modes, storages, engine,
+fake tensors) is in `internals`. `ATTRIBUTES` are names of torch's own objects that any file may use as they
+are: a function around each would say less than its name.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from torch import nn
 from torch.nn.modules.loss import _Loss
 from torch.utils.hooks import BackwardHook
 
-# ------------------------------------------------------------------------------------------------------------------ attributes
+# ------------------------------------------------------------------------------------------------- attributes
 
-# Used as they are, also as text. `named_parameters()` and its kind leave out what is None and say each tensor once.
+# Used as they are, also as text. `named_parameters()` and its kind leave out None and say each tensor once.
 ATTRIBUTES: Mapping[str, str] = {
     "_modules": "a module's children by name, None among them",
     "_parameters": "a module's own parameters by name, None among them",
@@ -37,14 +38,19 @@ ATTRIBUTES: Mapping[str, str] = {
     "_compiled_call_impl": "what `module.compile()` puts before `_call_impl`",
 }
 
-# ---------------------------------------------------------------------------------------------------------------------- modules
+# ---------------------------------------------------------------------------------------------------- modules
 
 Loss = _Loss  # the base class of torch.nn's losses: such a module is no model
 ScriptFunction = torch._C.ScriptFunction
 # Whether code is being compiled by `torch.jit.script` or traced.
 is_scripting: Callable[[], bool] = torch._jit_internal.is_scripting
 # The hooks on all modules at once are attributes of `torch.nn.modules.module`.
-_GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks", "_global_backward_pre_hooks")
+_GLOBAL_HOOKS = (
+    "_global_forward_hooks",
+    "_global_forward_pre_hooks",
+    "_global_backward_hooks",
+    "_global_backward_pre_hooks",
+)
 
 
 def global_hooks() -> tuple[Any, ...]:
@@ -69,7 +75,7 @@ def eager_module(model: Any) -> Any:
 
 
 def set_scripted(module: Any, name: str, value: Any) -> None:
-    """Set an attribute of a compiled module in C++, where it lives: past all checks, and past `nn.Module.__setattr__`."""
+    """Set an attribute of a compiled module in C++, where it lives: past all checks and `__setattr__`."""
     module._c.setattr(name, value)
 
 
@@ -83,7 +89,7 @@ ATTENTION_KERNELS: tuple[ModuleType, str] = (torch.nn.attention, "_sdpa_kernel")
 # A recurrent layer's own list of its weights is this attribute.
 FLAT_WEIGHTS = "_flat_weights"
 
-# ----------------------------------------------------------------------------------------------------------------------- graphs
+# ----------------------------------------------------------------------------------------------------- graphs
 
 
 def codegen_of(graph: torch.fx.Graph) -> Any:
@@ -101,9 +107,9 @@ def texts_of_graphs() -> dict[str, Any]:
     return getattr(getattr(torch.fx.graph_module, "_loader", None), "eval_cache", {})
 
 
-# -------------------------------------------------------------------------------------------------------------------- transforms
+# ------------------------------------------------------------------------------------------------- transforms
 
-# Looked up by torch.func's own functions at every call, however the program imported those: (module, attribute).
+# (module, attribute). Looked up by torch.func's own functions at every call, however a program imported those.
 TRANSFORMS = (
     ("torch._functorch.apis", "vmap_impl"),
     ("torch._functorch.eager_transforms", "grad_impl"),

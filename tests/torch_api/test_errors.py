@@ -1,6 +1,7 @@
-"""Each sentence of torch's that is matched stands in `torch_api/errors.py` alone, and the torch that runs still says it.
+"""Each sentence of torch's that is matched stands in `torch_api/errors.py` alone, and torch still says it.
 
-Found by `ast`: a text in another file, no docstring, that has a phrase of a kind in it. Not found: a sentence that no kind knows.
+Found by `ast`: a text in another file, no docstring, that has a phrase of a kind in it. Not found: a sentence
+that no kind knows.
 """
 
 from __future__ import annotations
@@ -51,14 +52,14 @@ def found() -> dict[tuple[str, str], int]:
 
 
 def test_no_sentence_of_torch_is_matched_elsewhere() -> None:
-    assert [f"{name}:{line}: {phrase}" for (name, phrase), line in found().items() if (name, phrase) not in EXCEPTIONS] == []
+    assert [f"{use[0]}:{line}: {use[1]}" for use, line in found().items() if use not in EXCEPTIONS] == []
 
 
 def test_the_exceptions_are_no_more_than_there_are() -> None:
     assert set(EXCEPTIONS) - set(found()) == set()
 
 
-# ------------------------------------------------------------------------------------------------- what torch says today, provoked
+# ---------------------------------------------------------------------------- what torch says today, provoked
 
 
 def _leaf() -> torch.Tensor:

@@ -1,8 +1,9 @@
-"""What is private to torch stands in `torch_api/internals.py` and `module_internals.py` alone, and the torch that runs has all of it.
+"""What is private to torch stands in torch_api's `internals` and `module_internals` alone, and torch has it all.
 
-Found by `ast` in fxgrad/ and passes/: attributes of `torch`, imports, private attributes of any other object that this tree does not
-define itself, `getattr` and its kind with a private name, and text that names something private. Not found: names put together at
-run time, and a private name of torch that a class of this tree has too.
+Found by `ast` in fxgrad/ and passes/: attributes of `torch`, imports, private attributes of any other object
+that this tree does not define itself, `getattr` and its kind with a private name, and text that names
+something private. Not found: names put together at run time, and a private name of torch that a class of this
+tree has too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import importlib
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -55,50 +57,77 @@ def docstrings(tree: ast.Module) -> set[int]:
     return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
 
 
-def private_uses(source: str, own: frozenset[str] = frozenset(), known: frozenset[str] = frozenset()) -> Iterator[tuple[int, str]]:
-    """(line, name) of each use of something private to torch. `own`: private names that this tree defines; `known`: torch's, certainly."""
+@dataclass(frozen=True)
+class Names:
+    """`own`: private names that this tree defines; `known`: names that are torch's for certain."""
+
+    own: frozenset[str] = frozenset()
+    known: frozenset[str] = frozenset()
+
+
+def private_uses(source: str, names: Names) -> Iterator[tuple[int, str]]:
+    """(line, name) of each use of something private to torch."""
     tree = ast.parse(source)
-    prose = docstrings(tree)
-    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    skipped = docstrings(tree) | {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
-            parts = (node.module or "").split(".")
-            for name in node.names:
-                if any(map(is_private, [*parts, name.name])):
-                    yield node.lineno, f"{node.module}.{name.name}"
-        elif isinstance(node, ast.Import):
-            for name in node.names:
-                if name.name.startswith("torch.") and any(map(is_private, name.name.split("."))):
-                    yield node.lineno, name.name
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from ((node.lineno, name) for name in _imported(node))
         elif isinstance(node, ast.Attribute):
-            names = chain(node)
-            if names[:1] == ["torch"]:
-                if id(node) not in inner and any(map(is_private, names)):
-                    yield node.lineno, ".".join(names)
-            elif is_private(node.attr) and _of_another(names, node.attr, own, known):
-                yield node.lineno, node.attr
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _ASKING and len(node.args) > 1:
-            asked = node.args[1]
-            if isinstance(asked, ast.Constant) and isinstance(asked.value, str) and is_private(asked.value):
-                names = [*chain(node.args[0]), asked.value]
-                if asked.value not in known and _of_another(names, asked.value, own, known):  # a known one is found as text
-                    yield node.lineno, asked.value
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
-            if node.value in known:
-                yield node.lineno, node.value
-            elif (found := _NAMED.search(node.value)) is not None:
-                yield node.lineno, found.group()
+            yield from ((node.lineno, name) for name in _read(node, id(node) in skipped, names))
+        elif isinstance(node, ast.Call):
+            yield from ((node.lineno, name) for name in _asked(node, names))
+        elif isinstance(node, ast.Constant) and id(node) not in skipped:
+            yield from ((node.lineno, name) for name in _written(node.value, names))
 
 
-def _of_another(names: list[str], attribute: str, own: frozenset[str], known: frozenset[str]) -> bool:
+def _imported(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    module = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+    for name in node.names:
+        parts = f"{module}{name.name}".split(".")
+        if parts[0] == "torch" and any(map(is_private, parts)):
+            yield ".".join(parts)
+
+
+def _read(node: ast.Attribute, is_inner: bool, names: Names) -> Iterator[str]:
+    """Of a chain from `torch` the whole, of any other object's attribute its name."""
+    parts = chain(node)
+    if parts[:1] == ["torch"]:
+        if not is_inner and any(map(is_private, parts)):
+            yield ".".join(parts)
+    elif is_private(node.attr) and _of_another(parts, node.attr, names):
+        yield node.attr
+
+
+def _asked(node: ast.Call, names: Names) -> Iterator[str]:
+    """`getattr` and its kind; a known name is found as text."""
+    if not isinstance(node.func, ast.Name) or node.func.id not in _ASKING or len(node.args) < 2:
+        return
+    name = node.args[1]
+    if not isinstance(name, ast.Constant) or not isinstance(name.value, str) or not is_private(name.value):
+        return
+    if name.value not in names.known and _of_another([*chain(node.args[0]), name.value], name.value, names):
+        yield name.value
+
+
+def _written(text: object, names: Names) -> Iterator[str]:
+    if not isinstance(text, str):
+        return
+    found = _NAMED.search(text)
+    if text in names.known:
+        yield text
+    elif found is not None:
+        yield found.group()
+
+
+def _of_another(parts: list[str], attribute: str, names: Names) -> bool:
     """Whether a private attribute may be torch's: not Python's, not this tree's, not one that any file may use."""
-    if names[:1] in (["self"], ["cls"]) and len(names) == 2:
+    if parts[:1] in (["self"], ["cls"]) and len(parts) == 2:
         return False
-    if names and names[0] in sys.stdlib_module_names:
+    if parts and parts[0] in sys.stdlib_module_names:
         return False
     if attribute in module_internals.ATTRIBUTES or attribute in OF_PYTHON:
         return False
-    return attribute in known or attribute not in own
+    return attribute in names.known or attribute not in names.own
 
 
 def defined(source: str) -> Iterator[str]:
@@ -144,12 +173,14 @@ def files() -> dict[str, str]:
 
 SOURCES = files()
 OWN = frozenset(name for source in SOURCES.values() for name in defined(source) if is_private(name))
-KNOWN = frozenset(name for name in ROOM for name in names_used(SOURCES[name])) - set(module_internals.ATTRIBUTES)
-USES = {(name, use): line for name, text in SOURCES.items() if name not in ROOM for line, use in private_uses(text, OWN, KNOWN)}
+KNOWN = frozenset(name for file in ROOM for name in names_used(SOURCES[file])) - set(module_internals.ATTRIBUTES)
+ELSEWHERE = {name: text for name, text in SOURCES.items() if name not in ROOM}
+ALL_TRANSFORMS = (*module_internals.TRANSFORMS, *module_internals.TRANSFORMS_WITH_FUNCTIONS)
+USES = {(name, use): line for name, text in ELSEWHERE.items() for line, use in private_uses(text, Names(OWN, KNOWN))}
 
 
 def test_nothing_private_to_torch_is_used_elsewhere() -> None:
-    assert [f"{name}:{line}: {use}" for (name, use), line in USES.items() if (name, use) not in EXCEPTIONS] == []
+    assert [f"{use[0]}:{line}: {use[1]}" for use, line in USES.items() if use not in EXCEPTIONS] == []
 
 
 def test_the_exceptions_are_no_more_than_there_are() -> None:
@@ -166,7 +197,7 @@ def test_torch_has_the_attribute(name: str) -> None:
     assert hasattr(nn.Linear(1, 1), name) or hasattr(nn.Parameter(torch.ones(1)), name)
 
 
-@pytest.mark.parametrize(("module", "name"), [*module_internals.TRANSFORMS, *module_internals.TRANSFORMS_WITH_FUNCTIONS])
+@pytest.mark.parametrize(("module", "name"), ALL_TRANSFORMS)
 def test_torch_has_the_transform(module: str, name: str) -> None:
     assert callable(getattr(importlib.import_module(module), name))
 
@@ -223,7 +254,7 @@ def test_torch_has_what_is_asked_of_modules() -> None:
     ],
 )
 def test_finder_sees(source: str, want: list[str]) -> None:
-    assert [use for _, use in private_uses(source, known=frozenset({"_set_grad_enabled"}))] == want
+    assert [use for _, use in private_uses(source, Names(known=frozenset({"_set_grad_enabled"})))] == want
 
 
 @pytest.mark.parametrize(
@@ -240,4 +271,4 @@ def test_finder_sees(source: str, want: list[str]) -> None:
     ],
 )
 def test_finder_lets_pass(source: str) -> None:
-    assert list(private_uses(source, own=frozenset({"_keep"}))) == []
+    assert list(private_uses(source, Names(own=frozenset({"_keep"})))) == []
