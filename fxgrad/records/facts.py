@@ -70,6 +70,9 @@ class NodeFact:
     flows: tuple[Flow, ...]
     writes: tuple[int, ...] = ()  # storages written in place
     constants: tuple[Any, ...] = ()  # the Python numbers among its arguments
+    # By position or keyword: the values of its tensor arguments, and its numbers and tuples of numbers (of a module: what it was built with).
+    operands: tuple[tuple[int | str, int], ...] = ()
+    settings: tuple[tuple[int | str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
