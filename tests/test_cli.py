@@ -423,7 +423,7 @@ def test_bench_prints_a_table(run: Run, tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(BREAKING)
     status, out, err = run("bench", "model.py", "--input", "x=3x4", "--runs", "1")
     assert (status, err) == (0, "fxgrad: assumed: no name was given: the model is `Net()` in model.py\n")
-    assert [line.split("  ")[0] for line in out.splitlines()[2:7]] == [
+    assert [line.split("  ")[0] for line in out.splitlines()[2:8]] == [
         "original", "original, again", "fixed (needed)", "fixed (all)", "allow_mutation_on_saved_tensors", "functionalize (make_fx)",
     ]  # fmt: skip
     assert "inputs 3x4:float32" in out

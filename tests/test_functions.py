@@ -63,27 +63,35 @@ class Seen:
         return original(*args, **kwargs)
 
 
+def outcome(call: Any) -> Any:
+    """What a call gives and the gradient through it, or the error: `apply` takes keywords from torch 2.13 on."""
+    x = torch.ones(2, requires_grad=True)
+    try:
+        y = call(x)
+    except TypeError as error:
+        return str(error)
+    y.sum().backward()
+    assert x.grad is not None
+    return y.tolist(), x.grad.tolist()
+
+
 @pytest.mark.parametrize(
-    ("call", "want", "name"),
+    ("call", "name"),
     [
-        (lambda x: Double.apply(x), 2.0, "Double"),
-        (lambda x: double(x), 2.0, "Double"),
-        (lambda x: scale(x), 3.0, "Scale"),
-        (lambda x: scale(x, 5.0), 5.0, "Scale"),
-        (lambda x: Scale.apply(x, factor=4.0), 4.0, "Scale"),
+        (lambda x: Double.apply(x), "Double"),
+        (lambda x: double(x), "Double"),
+        (lambda x: scale(x), "Scale"),
+        (lambda x: scale(x, 5.0), "Scale"),
+        (lambda x: Scale.apply(x, factor=4.0), "Scale"),
     ],
     ids=["by name", "taken before", "a default", "positional", "by keyword"],
 )
-def test_caught_once_with_values_and_gradients_as_before(call: Any, want: float, name: str) -> None:
+def test_caught_once_with_values_and_gradients_as_before(call: Any, name: str) -> None:
     seen = Seen()
-    x = torch.ones(2, requires_grad=True)
+    want = outcome(call)
     with replaced_apply(seen):
-        y = call(x)
-    y.sum().backward()
+        assert outcome(call) == want
     assert seen.calls == [name]
-    assert y.tolist() == [want, want]
-    assert x.grad is not None
-    assert x.grad.tolist() == [want, want]
 
 
 def test_what_the_replacement_returns_is_the_result() -> None:
