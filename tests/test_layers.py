@@ -34,7 +34,7 @@ EXIT_CALLS = frozenset({"print", "exit", "quit", "sys.exit", "os._exit", "System
 
 # (importer, imported): why it is there. Only ever shorter.
 UPWARD: Mapping[tuple[str, str], str] = {
-    ("cli.main", ""): "for its version",
+    ("cli.versions", ""): "for its version",
     ("fix_source.trials.server", ""): "for the package's folder",
     ("report.sarif", "passes"): "the rules' words belong in the report's data",
     ("passes.analyses.aliases", "trace.standins"): "its running half belongs to passes.rewrites",

@@ -19,11 +19,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-import torch
 from tabulate import tabulate
 
-import fxgrad
-from fxgrad.cli import bench, completion, fix, run
+from fxgrad.cli import bench, completion, fix, run, versions
 from fxgrad.cli.codes import codes
 from fxgrad.cli.output import say, write
 from fxgrad.cli.progress_line import showing
@@ -75,8 +73,12 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if "--version" in given and set(given) <= {"--version", "-v", "--verbose"}:
+        say(versions.long() if len(set(given)) > 1 else versions.short())
+        return 0
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parser().parse_args(given)
     except SystemExit as error:  # argparse after --help, --version or a usage error
         return error.code if isinstance(error.code, int) else 2
     try:
@@ -128,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     purpose = "Which parameters get no gradient, which line is to blame, and what repairs it."
     parser = _Parser(prog="fxgrad", description=purpose, epilog=_EXAMPLES, formatter_class=raw)
-    parser.add_argument("--version", action="version", version=f"fxgrad {fxgrad.__version__} (torch {torch.__version__})")
+    parser.add_argument("--version", action="version", version=versions.short(), help="show the version; with -v all that matters")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     for item in COMMANDS:
         command = commands.add_parser(
