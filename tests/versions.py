@@ -152,7 +152,7 @@ def _clean() -> dict[str, str]:
 _DESCRIBE = "import json, platform, torch; print(json.dumps([torch.__version__, platform.python_version()]))"
 
 
-def _described(interpreter: Path) -> dict[str, str]:
+def _described(interpreter: Path) -> dict[str, Any]:
     """What really is in the environment, whatever was asked for."""
     said = subprocess.run([str(interpreter), "-c", _DESCRIBE], stdout=subprocess.PIPE, text=True, env=_clean(), check=True).stdout
     build, python = json.loads(said)
