@@ -58,10 +58,6 @@ CAPTURED_WHOLE = _words("cond while_loop scan associative_scan map_impl")
 CALLS_BACK = frozenset(["backward"])
 
 
-# Where `autograd.Function.apply` ends, by name at every call: a program may have taken `F.apply` itself long ago (`f = F.apply`).
-FUNCTION_BASE: Any = torch.autograd.Function.__mro__[1]
-
-
 def target_name(func: Any, name: str) -> str:
     """The call as the facts name it: `Tensor.add_`, `torch.nn.functional.relu`."""
     if name == "__set__":

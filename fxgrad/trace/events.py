@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from fxgrad.source.sites import user_spots
-from fxgrad.torch_api.calls import FUNCTION_BASE
+from fxgrad.torch_api.functions import Apply, replaced_apply
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
 from fxgrad.trace.notes import Called
@@ -75,7 +75,7 @@ class Events:
         """All other interceptions on."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(_patched(nn.Module, "__call__", self._module_call()))
-            stack.enter_context(_patched(FUNCTION_BASE, "apply", classmethod(self._apply())))
+            stack.enter_context(replaced_apply(self._apply))
             # From outside the mode's handler: a watch can only end where the mode is on its stack.
             stack.enter_context(_patched(torch.Tensor, "backward", self._backward(torch.Tensor.backward)))
             stack.enter_context(_patched(torch.autograd, "backward", self._backward(torch.autograd.backward)))
@@ -157,15 +157,11 @@ class Events:
 
         return call
 
-    def _apply(self) -> Callable[..., Any]:
-        def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-            original = super(FUNCTION_BASE, cls).apply  # type: ignore[misc]  # not the class around it, of which mypy thinks
-            if not self.looking():
-                return original(*args, **kwargs)
-            kind = "checkpoint" if cls.__name__ == "CheckpointFunction" else "function"
-            return self._region(original, kind, cls.__qualname__, (cls,))(*args, **kwargs)
-
-        return apply
+    def _apply(self, cls: Any, original: Apply, args: Any, kwargs: Any) -> Any:
+        if not self.looking():
+            return original(*args, **kwargs)
+        kind = "checkpoint" if cls.__name__ == "CheckpointFunction" else "function"
+        return self._region(original, kind, cls.__qualname__, (cls,))(*args, **kwargs)
 
     # ------------------------------------------------------------------ backward, optimizers, the rest
 

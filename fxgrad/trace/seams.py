@@ -23,7 +23,7 @@ from torch.autograd.variable import VariableMeta
 
 from fxgrad.records import NodeKind
 from fxgrad.torch_api import allowed_writes, tree
-from fxgrad.torch_api.calls import FUNCTION_BASE
+from fxgrad.torch_api.functions import Apply, replaced_apply
 from fxgrad.trace import leaf_modules, regions, transforms
 from fxgrad.trace.observations import NeedsValue, Slot
 from fxgrad.trace.recorder import Recorder
@@ -38,11 +38,11 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
         for holder, name, value in (*_module_calls(recorder), *_interceptions(recorder), *regions.interceptions(recorder)):
             stack.enter_context(_patched(holder, name, value))
         stack.enter_context(transforms.checkpoint_intercepted(recorder))
+        stack.enter_context(replaced_apply(_apply(recorder)))
         yield
 
 
 def _interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
-    yield FUNCTION_BASE, "apply", classmethod(_apply(recorder))
     yield nn.Parameter, "__new__", staticmethod(_new_parameter(recorder))
     yield VariableMeta, "__call__", _new_variable(recorder)
     yield torch, "from_numpy", _from_numpy(recorder)
@@ -186,8 +186,7 @@ def _note_call(recorder: Recorder, module: nn.Module, path: str, out: Any, spots
 
 
 def _apply(recorder: Recorder) -> Callable[..., Any]:
-    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        original = super(FUNCTION_BASE, cls).apply
+    def apply(cls: Any, original: Apply, args: Any, kwargs: Any) -> Any:
         if passes(recorder):
             if recorder.active and threading.get_ident() == recorder.thread:
                 args, kwargs = recorder.swap(args), recorder.swap(kwargs)

@@ -24,6 +24,7 @@ from fxgrad.report import Report
 from fxgrad.trace.events import Events
 from fxgrad.trace.notes import Backward, Taken
 from fxgrad.trace.observer import Observer
+from fxgrad.trace.self_check import refuse_unknown_torch
 from fxgrad.watching import gradient_errors
 from fxgrad.watching.judge import Seen, judge
 from fxgrad.watching.steps import held_by, note_after, note_begun
@@ -73,7 +74,12 @@ class Session:
     # ------------------------------------------------------------------ beginning and end
 
     def start(self) -> None:
-        """Look from now on."""
+        """Look from now on.
+
+        Raises:
+            TraceError: this torch is newer than those known, and its seams do not match.
+        """
+        refuse_unknown_torch()
         self._hooks.enter_context(self.events.steps())
         self._patches.enter_context(self.events.caught())
         self.observer.__enter__()  # type: ignore[no-untyped-call]
