@@ -119,6 +119,7 @@ class ParameterFact:
     module_called: bool
     values: tuple[int, ...]
     gradient: Literal["some", "zero", "none", "unknown"]  # what backward left in `.grad`
+    sharded: bool = False  # its gradient lies in parts on several processes, and this is what this one's part was
 
 
 @dataclass(frozen=True, slots=True)
