@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from fxgrad.source.sites import user_spots
+from fxgrad.torch_api import distributed
 from fxgrad.torch_api.calls import FUNCTION_BASE
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
@@ -51,6 +52,7 @@ class Events:
         self.when_over: Callable[[], None] | None = None  # called at every optimizer step after the watch has ended
         self._before_step = before_step
         self._after_step = after_step
+        self._gathering = False  # whether FSDP2 is looked at
         self._thread = threading.get_ident()
         self._process = os.getpid()
 
@@ -74,7 +76,7 @@ class Events:
     def caught(self) -> Iterator[None]:
         """All other interceptions on."""
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_patched(nn.Module, "__call__", self._module_call()))
+            stack.enter_context(_patched(nn.Module, "__call__", self._module_call(stack)))
             stack.enter_context(_patched(FUNCTION_BASE, "apply", classmethod(self._apply())))
             # From outside the mode's handler: a watch can only end where the mode is on its stack.
             stack.enter_context(_patched(torch.Tensor, "backward", self._backward(torch.Tensor.backward)))
@@ -88,13 +90,15 @@ class Events:
                 holder = importlib.import_module(module)
                 if hasattr(holder, name):
                     stack.enter_context(_patched(holder, name, self._region(getattr(holder, name), "transform", name)))
+            if distributed.REPLICATED is not None:
+                stack.enter_context(_patched(distributed.REPLICATED, "__init__", self._unnoted(distributed.REPLICATED.__init__)))
             if "torch._dynamo" in sys.modules:
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             yield
 
     # ------------------------------------------------------------------ modules
 
-    def _module_call(self) -> Callable[..., Any]:
+    def _module_call(self, patches: contextlib.ExitStack) -> Callable[..., Any]:
         original = nn.Module.__call__
 
         def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -104,6 +108,9 @@ class Events:
                 return original(module, *args, **kwargs)
             self.called.add(module)
             stack = self.observer.ledger.stack
+            if not stack and not self._gathering and (classes := distributed.gathering()) is not None:
+                self._gathering = True
+                self._watch_gathering(patches, *classes)
             if not stack and id(module) not in self.outermost and next(module.parameters(), None) is not None:
                 self.outermost[id(module)] = module
                 self.on_outermost(module)
@@ -156,6 +163,38 @@ class Events:
             return out
 
         return call
+
+    def _unnoted(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """A call of which nothing is noted: that a wrapper copies parameters to all processes is no use of them."""
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not self.looking():
+                return original(*args, **kwargs)
+            self.observer.quiet += 1
+            try:
+                return original(*args, **kwargs)
+            finally:
+                self.observer.quiet -= 1
+
+        return call
+
+    def _watch_gathering(self, patches: contextlib.ExitStack, param: Any, group: Any) -> None:
+        """FSDP2 gathers whole parameters before a module runs: what is computed from them is computed from the parts."""
+        for name in ("unshard", "wait_for_unshard"):
+            patches.enter_context(_patched(group, name, self._unnoted(getattr(group, name))))
+        original = param.to_unsharded
+
+        @functools.wraps(original)
+        def to_unsharded(sharded: Any, *args: Any, **kwargs: Any) -> Any:
+            out = original(sharded, *args, **kwargs)
+            both = distributed.whole_and_part(sharded)
+            if both is not None and self.observer.active:
+                with self.observer.guarded():
+                    self.observer.ledger.same(*both)
+            return out
+
+        patches.enter_context(_patched(param, "to_unsharded", to_unsharded))
 
     def _apply(self) -> Callable[..., Any]:
         def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:

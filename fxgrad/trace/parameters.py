@@ -14,6 +14,7 @@ from torch import nn
 
 from fxgrad.records import External, ParameterFact, Raised, Value
 from fxgrad.records.errors import InputError
+from fxgrad.torch_api.distributed import is_sharded
 from fxgrad.trace.events import Events
 from fxgrad.trace.ledger import Ledger
 from fxgrad.world.reach import Reach
@@ -46,6 +47,7 @@ def parameters(ledger: Ledger, events: Events, root: nn.Module, values: Sequence
             module_called=any(owner in events.called for owner in owners if owner is not None),
             values=tuple(read),
             gradient=state,  # type: ignore[arg-type]
+            sharded=is_sharded(parameter),
         )
 
 
