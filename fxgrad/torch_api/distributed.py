@@ -51,3 +51,28 @@ def agent_store(host: str, port: int, size: int, prefix: str, seconds: float) ->
     except RuntimeError:
         return None
     return PrefixStore(prefix, store)
+
+
+def is_split(tensor: torch.Tensor) -> bool:
+    """Whether the tensor is a DTensor, of which this process holds its part (or a copy)."""
+    return hasattr(tensor, "_local_tensor") and hasattr(tensor, "placements")
+
+
+def split_by(module: torch.nn.Module) -> str | None:
+    """What splits the module's parameters over processes while it runs: FSDP in one of its two forms; None if nothing does."""
+    whole = getattr(sys.modules.get("torch.distributed.fsdp.fully_sharded_data_parallel"), "FullyShardedDataParallel", None)
+    if whole is not None and isinstance(module, whole):
+        return "FullyShardedDataParallel"
+    parts = getattr(sys.modules.get("torch.distributed.fsdp._fully_shard._fully_shard"), "FSDPModule", None)
+    return "fully_shard" if parts is not None and isinstance(module, parts) else None
+
+
+def is_replica(module: torch.nn.Module) -> bool:
+    """Whether the module averages gradients over processes."""
+    return REPLICATED is not None and isinstance(module, REPLICATED)
+
+
+def world_size() -> int:
+    """How many processes the default group has; 1 without one."""
+    running = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return int(torch.distributed.get_world_size()) if running else 1
