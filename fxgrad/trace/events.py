@@ -45,6 +45,7 @@ class Events:
         self.observer = observer
         self.calls: list[Called] = []
         self.called: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self.replicates = False  # it makes a DistributedDataParallel
         self.compiles = False  # the program calls torch.compile
         self.outermost: dict[int, nn.Module] = {}  # modules with parameters that were called from outside any module
         self.optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
@@ -91,7 +92,7 @@ class Events:
                 if hasattr(holder, name):
                     stack.enter_context(_patched(holder, name, self._region(getattr(holder, name), "transform", name)))
             if distributed.REPLICATED is not None:
-                stack.enter_context(_patched(distributed.REPLICATED, "__init__", self._unnoted(distributed.REPLICATED.__init__)))
+                stack.enter_context(_patched(distributed.REPLICATED, "__init__", self._replica_made()))
             if "torch._dynamo" in sys.modules:
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             yield
@@ -165,7 +166,7 @@ class Events:
         return call
 
     def _unnoted(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """A call of which nothing is noted: that a wrapper copies parameters to all processes is no use of them."""
+        """A call of which nothing is noted: that parameters are put together from parts is no use of them."""
 
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -178,6 +179,20 @@ class Events:
                 self.observer.quiet -= 1
 
         return call
+
+    def _replica_made(self) -> Callable[..., Any]:
+        """A wrapper copies one process's parameters to all as it is made: neither a use of them nor a change."""
+        original = self._unnoted(distributed.REPLICATED.__init__)
+
+        @functools.wraps(distributed.REPLICATED.__init__)
+        def __init__(replica: nn.Module, *args: Any, **kwargs: Any) -> None:
+            original(replica, *args, **kwargs)
+            if self.looking():
+                self.replicates = True
+                with self.observer.guarded():
+                    self.observer.ledger.settle([*replica.parameters(), *replica.buffers()])
+
+        return __init__
 
     def _watch_gathering(self, patches: contextlib.ExitStack, param: Any, group: Any) -> None:
         """FSDP2 gathers whole parameters before a module runs: what is computed from them is computed from the parts."""

@@ -90,6 +90,13 @@ class Ledger:
             self.made(note, whole, other)
             self.connect(note)
 
+    def settle(self, tensors: Iterable[torch.Tensor]) -> None:
+        """These were written, and are what they were for all that a gradient depends on."""
+        for tensor in tensors:
+            slot = self.tensors.get(tensor)
+            if slot is not None:
+                self.tensors.refresh(slot, tensor)
+
     def _just_read(self, tensor: torch.Tensor) -> list[int]:
         """The numbers that the old constructors (`torch.Tensor([t, u])`) have just read, if they made this tensor."""
         found: list[int] = []

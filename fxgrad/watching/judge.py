@@ -25,6 +25,7 @@ from fxgrad.report import Report
 from fxgrad.report.intent import hear, intent_for
 from fxgrad.source import files_of
 from fxgrad.source.sites import site_of
+from fxgrad.torch_api.distributed import is_replica
 from fxgrad.trace.events import Events
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
@@ -68,6 +69,8 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         finding for rule in RULES for finding in rule.check(facts, context) if finding.code != "FXG203" or step_order.harms(finding, facts)
     ]
     found = [_placed(finding, watched, context.causes) for finding in found]
+    if not _replicates(seen):
+        found = [replace(f, severity="note") if f.code == "FXG501" and f.severity == "warning" else f for f in found]
     found += step_order.check(facts, observer, watched.cleared)
     kept = step_order.kept(facts, observer)
     if kept is not None:
@@ -81,7 +84,7 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         verdicts=verdicts,
         findings=tuple(f for f in heard.findings if f.severity != "note" or f.code in LISTED_NOTES),
         notes=tuple(f for f in heard.findings if f.severity == "note" and f.code not in LISTED_NOTES),
-        parameters=facts.parameters,
+        parameters=tuple(replace(p, expected=not context.expected.isdisjoint(p.names)) for p in facts.parameters),
         loss_used=_losses(observer.backwards),
         values="real",
         assumptions=_assumptions(seen, error),
@@ -207,6 +210,11 @@ def _expected(seen: Seen, root: nn.Module, facts: Facts) -> frozenset[str]:
         if id(parameter) not in held and name in flowing and (seen.given or name.partition(".")[0] in trained_models)
     }
     return frozenset({name for name in trainable if id(named[name]) in judged} | beside)
+
+
+def _replicates(seen: Seen) -> bool:
+    """Whether the program averages gradients with DistributedDataParallel."""
+    return seen.events.replicates or any(is_replica(module) for module in (*seen.given, *seen.events.outermost.values()))
 
 
 def _placed(finding: Finding, watched: Watched, found: Causes) -> Finding:

@@ -1,6 +1,7 @@
 """The report on all ranks, from those of each.
 
-1. A name stands for one parameter wherever it is found; a rank that has none of that name (another pipeline stage) has no say in it.
+1. A name stands for one parameter wherever it is found. A rank that has none of that name, or does not train it and gives it no gradient
+   (it belongs to another pipeline stage), has no say in it if another has.
 2. A sharded parameter gets the best of what its parts got. Of a replicated one, zeros on some ranks are a matter of their data; no gradient on
    some is a *difference*, and the verdict is `none`.
 3. A finding is one wherever code, place, message and parameters agree, and holds on the ranks that made it. One that accuses a part of a
@@ -36,12 +37,12 @@ def merged(shares: Sequence[Share], size: int) -> Report | None:
     if not reports:
         return None
     first = next(iter(reports.values()))
-    by_name = _by_name({rank: report.verdicts for rank, report in reports.items()})
+    by_name = _by_name(reports)
     facts = {name: fact for report in reports.values() for fact in report.parameters for name in fact.names}
     verdicts = {name: _verdict(found.values(), name in facts and facts[name].sharded) for name, found in by_name.items()}
     ended = tuple(endings(shares, size))
     differing = tuple(_differences(by_name, facts, reports))
-    findings = _findings({rank: [*report.findings, *report.notes] for rank, report in reports.items()}, verdicts, facts)
+    findings = _findings({rank: [*report.findings, *report.notes] for rank, report in reports.items()}, by_name, verdicts, facts)
     if differing:
         findings = [*_told(findings, differing, ended, size), *_kept(findings, differing)]
     errors = {rank: report.error for rank, report in reports.items() if report.error is not None}
@@ -56,7 +57,7 @@ def merged(shares: Sequence[Share], size: int) -> Report | None:
         loss_used=first.loss_used if first.loss_used != "no backward ran" else _loss(reports.values()),
         error=next(iter(errors.values()), None),
         deselected=max(report.deselected for report in reports.values()),
-        suppressed=tuple(_findings({rank: report.suppressed for rank, report in reports.items()}, verdicts, facts)),
+        suppressed=tuple(_findings({rank: report.suppressed for rank, report in reports.items()}, by_name, verdicts, facts)),
         ranks=Ranks(size, by_name, differing, ended),
     )
 
@@ -64,12 +65,20 @@ def merged(shares: Sequence[Share], size: int) -> Report | None:
 # ------------------------------------------------------------------ verdicts
 
 
-def _by_name(verdicts: Mapping[int, Mapping[str, str]]) -> dict[str, dict[int, str]]:
+def _by_name(reports: Mapping[int, Report]) -> dict[str, dict[int, str]]:
+    """The verdicts of the ranks that have a say in a parameter; of all where none has."""
     found: dict[str, dict[int, str]] = {}
-    for rank, of_rank in verdicts.items():
-        for name, verdict in of_rank.items():
+    for rank, report in reports.items():
+        for name, verdict in report.verdicts.items():
             found.setdefault(name, {})[rank] = verdict
+    idle = {(rank, name) for rank, report in reports.items() for fact in report.parameters for name in fact.names if _is_idle(fact)}
+    for name, verdicts in found.items():
+        found[name] = {rank: verdict for rank, verdict in verdicts.items() if (rank, name) not in idle} or verdicts
     return found
+
+
+def _is_idle(fact: ParameterFact) -> bool:
+    return fact.requires_grad and not fact.expected and fact.gradient == "none"
 
 
 def _verdict(found: Iterable[str], sharded: bool) -> str:
@@ -160,12 +169,18 @@ def _parted(one: Sequence[Decision], other: Sequence[Decision]) -> Decision | No
 # ------------------------------------------------------------------ findings
 
 
-def _findings(by_rank: Mapping[int, Sequence[Finding]], verdicts: Mapping[str, str], facts: Mapping[str, ParameterFact]) -> list[Finding]:
-    """Each finding once, with its ranks, without what is true of one part of a sharded parameter only."""
+def _findings(
+    by_rank: Mapping[int, Sequence[Finding]],
+    by_name: Mapping[str, Mapping[int, str]],
+    verdicts: Mapping[str, str],
+    facts: Mapping[str, ParameterFact],
+) -> list[Finding]:
+    """Each finding once, with its ranks, without what is true of one part of a sharded parameter only, or of one that lives elsewhere."""
+    flowing = {name for name, fact in facts.items() if fact.sharded and verdicts.get(name) == "flows"}
     ranks: dict[Finding, list[int]] = {}
     for rank, findings in by_rank.items():
         for finding in findings:
-            left = tuple(n for n in finding.parameters if not (n in facts and facts[n].sharded and verdicts.get(n) == "flows"))
+            left = tuple(n for n in finding.parameters if n not in flowing and rank in by_name.get(n, (rank,)))
             if left or not finding.parameters:
                 ranks.setdefault(replace(finding, parameters=left), []).append(rank)
     return [replace(finding, ranks=tuple(found)) for finding, found in ranks.items()]
