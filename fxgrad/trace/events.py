@@ -78,6 +78,7 @@ class Events:
         """All other interceptions on."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(_patched(nn.Module, "__call__", self._module_call(stack)))
+            stack.enter_context(_patched(nn.Module, "_apply", self._converted()))
             stack.enter_context(_patched(FUNCTION_BASE, "apply", classmethod(self._apply())))
             # From outside the mode's handler: a watch can only end where the mode is on its stack.
             stack.enter_context(_patched(torch.Tensor, "backward", self._backward(torch.Tensor.backward)))
@@ -179,6 +180,20 @@ class Events:
                 self.observer.quiet -= 1
 
         return call
+
+    def _converted(self) -> Callable[..., Any]:
+        """`module.to(...)`, `.double()`: the parameters stay themselves, and that they are copied is no use of them."""
+        original = self._unnoted(nn.Module._apply)
+
+        @functools.wraps(nn.Module._apply)
+        def _apply(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            out = original(module, *args, **kwargs)
+            if self.looking():
+                with self.observer.guarded():
+                    self.observer.ledger.settle([*module.parameters(), *module.buffers()])
+            return out
+
+        return _apply
 
     def _replica_made(self) -> Callable[..., Any]:
         """A wrapper copies one process's parameters to all as it is made: neither a use of them nor a change."""
