@@ -229,6 +229,12 @@ def test_a_part_of_zeros_is_not_accused() -> None:
     assert together(share(0, fact("w", "some", sharded=True)), zeros).findings == ()
 
 
+def test_zeros_of_one_ranks_data_are_not_accused() -> None:
+    zeros = share(1, fact("w", "zero"), fact("v", "none"), findings=(starving("FXG401", "w"), starving("FXG103", "v")))
+    report = together(share(0, fact("w", "some"), fact("v", "none"), findings=(starving("FXG103", "v"),)), zeros)
+    assert [(f.code, f.parameters) for f in report.findings] == [("FXG103", ("v",))]
+
+
 def test_a_parameter_of_another_stage_does_not_differ() -> None:
     report = together(
         share(0, fact("a", "some"), fact("b", "none", expected=False)), share(1, fact("a", "none", expected=False), fact("b", "some"))

@@ -20,8 +20,10 @@ from fxgrad.trace.ledger import Ledger
 from fxgrad.world.reach import Reach
 
 
-def parameters(ledger: Ledger, events: Events, root: nn.Module, values: Sequence[Value], error: Raised | None) -> Iterable[ParameterFact]:
-    """One fact per parameter of `root`, with the gradient it really had."""
+def parameters(
+    ledger: Ledger, events: Events, root: nn.Module, values: Sequence[Value], error: Raised | None, *, unfinished: bool = False
+) -> Iterable[ParameterFact]:
+    """One fact per parameter of `root`, with the gradient it really had; `unfinished`: where it has none, one may be to come."""
     names: dict[int, tuple[nn.Parameter, list[str]]] = {}
     for name, parameter in root.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), (parameter, []))[1].append(name)
@@ -35,6 +37,8 @@ def parameters(ledger: Ledger, events: Events, root: nn.Module, values: Sequence
         if state == "none" and slot is not None and slot.after == "some":
             state = "some"  # backward gave it one; who cleared it is another matter
         if error is not None and not (slot is not None and slot.begun):
+            state = "unknown"
+        if unfinished and state == "none":
             state = "unknown"
         yield ParameterFact(
             name=aliases[0],

@@ -51,6 +51,7 @@ class Seen:
     title: str
     mark: int = 0  # the first note of the step that was watched closely
     assumptions: tuple[str, ...] = ()
+    unfinished: bool = False  # what no backward has reached may yet have been reached
 
 
 def judge(seen: Seen, error: BaseException | None = None) -> Report:
@@ -61,7 +62,7 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     record = gradient_errors.raised(error, observer) if error is not None else None
     root = _root(seen)
     saved = _saved(observer)
-    watched = observe(observer, seen.events, root, record, saved, seen.mark)
+    watched = observe(observer, seen.events, root, record, saved, seen.mark, unfinished=seen.unfinished)
     facts = watched.facts
     verdicts = _verdicts(watched)
     context = _context(seen, root, watched, verdicts, saved)
@@ -75,6 +76,8 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     kept = step_order.kept(facts, observer)
     if kept is not None:
         found = [*(finding for finding in found if finding.code != "FXG201"), kept]
+    if seen.unfinished:
+        found = [f for f in found if not f.parameters or any(verdicts.get(name) != "blocked" for name in f.parameters)]
     if error is not None:
         found += gradient_errors.explained(error, facts, observer.ledger)
     if record is not None and not any(finding.severity == "error" for finding in found):

@@ -72,6 +72,8 @@ def run_script(
         show(shown[0])
 
     def stop() -> None:
+        if member is not None:
+            _say(member)
         leave(1 if shown and not shown[0].ok else 0)
 
     member = Member(board, tell, stop, go_on=go_on) if board is not None else None
@@ -107,13 +109,18 @@ def run_script(
         session.close()
         if member is not None:
             member.deliver(report, ending(error, member.board.rank, report is not None))
-            sys.stderr.write("".join(f"fxgrad: {ended(silent, member.board.size)}\n" for silent in member.silence))
+            _say(member)
     if member is not None and member.board.rank:
         return report, status
     if member is None and report is not None and not shown:
         tell(report)
     report = shown[0] if shown else None
     return report, status or (2 if report is None else 0 if report.ok else 1)
+
+
+def _say(member: Member) -> None:
+    """Why there is no report on any rank."""
+    sys.stderr.write("".join(f"fxgrad: {ended(silent, member.board.size)}\n" for silent in member.silence))
 
 
 def _end() -> None:

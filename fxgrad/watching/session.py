@@ -73,6 +73,7 @@ class Session:
         self._stepped: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
         self._open: list[weakref.ref[Optimizer]] = []  # steps that run now: a wrapper's holds another's
         self._versions: dict[int, tuple[weakref.ref[torch.Tensor], int]] = {}  # of the leaves that the last backward reached
+        self._unfinished = False  # interrupted before the first step had ended
         self._by_hand = 0
         self._mark = 0
         self._hooks = contextlib.ExitStack()
@@ -119,14 +120,16 @@ class Session:
     def interrupted(self, frame: FrameType | None) -> Report | None:
         """The report on a program that another process keeps from going on; None where nothing can be said yet.
 
-        It stands still at `frame`, and this is another thread; or a backward of it has failed. What that was about to reach counts as reached.
+        It stands still at `frame`, and this is another thread; or it has failed. What a backward was about to reach counts as reached; before
+        the first step has ended what none has reached is unknown: another backward may have been to come.
         """
         with self._judgement:
             if self.report is not None:
                 return self.report
-            reached = self._cut_short()
-            if not reached and not any(self._stepped.values()):
+            if not self.observer.backwards and not any(self._stepped.values()):
                 return None
+            self._unfinished = not any(self._stepped.values())
+            reached = self._cut_short()
             self.names.scan(frame, self.observer.ledger.boundary)
             found = {self.observer.ledger.read(leaf)[1].leaf: leaf for leaf in reached}
             for slot in self.observer.ledger.tensors.living():
@@ -166,6 +169,7 @@ class Session:
             self.title or self._title(),
             self._mark if self.observer.delivered else 0,
             said,
+            self._unfinished,
         )
 
     def _title(self) -> str:

@@ -109,7 +109,7 @@ class Member:
             if report is not None:
                 self._show(report)
             else:
-                self.silence = tuple(endings([own, *found], self.board.size))
+                self.silence = tuple(e for e in endings([own, *found], self.board.size) if e.kind != "exited")
         finally:
             self.board.post("shown", True)
 
@@ -208,7 +208,8 @@ class Member:
 def ending(error: BaseException | None, rank: int, reported: bool) -> Ending | None:
     """How a script that ended by itself did so; None where it was ended because enough was seen, or trained to its end."""
     if isinstance(error, SystemExit):
-        return Ending(rank, "exited", f"ended with exit status {error.code or 0}", _innermost(error.__traceback__), reported)
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+        return Ending(rank, "exited", f"ended with exit status {status}", _innermost(error.__traceback__), reported)
     if isinstance(error, Exception | KeyboardInterrupt):
         said = textwrap.shorten(traceback.format_exception_only(error)[-1], SAID, placeholder=" ...")
         return Ending(rank, "raised", f"raised {said}", _innermost(error.__traceback__), reported)

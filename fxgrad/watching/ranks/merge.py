@@ -4,8 +4,8 @@
    (it belongs to another pipeline stage), has no say in it if another has.
 2. A sharded parameter gets the best of what its parts got. Of a replicated one, zeros on some ranks are a matter of their data; no gradient on
    some is a *difference*, and the verdict is `none`.
-3. A finding is one wherever code, place, message and parameters agree, and holds on the ranks that made it. One that accuses a part of a
-   sharded parameter that flows is dropped.
+3. A finding is one wherever code, place, message and parameters agree, and holds on the ranks that made it. Where a parameter flows it is not
+   accused of the zeros that one rank saw: they are its part's, or its data's (a loss times 0 keeps a rank without samples in step).
 4. For a difference FXG501 is said in place of what each rank said of those parameters alone.
 
 Not handled: different parameters of one name and shape on different ranks, as stages built by hand may have them.
@@ -42,7 +42,7 @@ def merged(shares: Sequence[Share], size: int) -> Report | None:
     verdicts = {name: _verdict(found.values(), name in facts and facts[name].sharded) for name, found in by_name.items()}
     ended = tuple(endings(shares, size))
     differing = tuple(_differences(by_name, facts, reports))
-    findings = _findings({rank: [*report.findings, *report.notes] for rank, report in reports.items()}, by_name, verdicts, facts)
+    findings = _findings({rank: [*report.findings, *report.notes] for rank, report in reports.items()}, by_name, verdicts)
     if differing:
         findings = [*_told(findings, differing, ended, size), *_kept(findings, differing)]
     errors = {rank: report.error for rank, report in reports.items() if report.error is not None}
@@ -57,7 +57,7 @@ def merged(shares: Sequence[Share], size: int) -> Report | None:
         loss_used=first.loss_used if first.loss_used != "no backward ran" else _loss(reports.values()),
         error=next(iter(errors.values()), None),
         deselected=max(report.deselected for report in reports.values()),
-        suppressed=tuple(_findings({rank: report.suppressed for rank, report in reports.items()}, by_name, verdicts, facts)),
+        suppressed=tuple(_findings({rank: report.suppressed for rank, report in reports.items()}, by_name, verdicts)),
         ranks=Ranks(size, by_name, differing, ended),
     )
 
@@ -173,17 +173,20 @@ def _findings(
     by_rank: Mapping[int, Sequence[Finding]],
     by_name: Mapping[str, Mapping[int, str]],
     verdicts: Mapping[str, str],
-    facts: Mapping[str, ParameterFact],
 ) -> list[Finding]:
-    """Each finding once, with its ranks, without what is true of one part of a sharded parameter only, or of one that lives elsewhere."""
-    flowing = {name for name, fact in facts.items() if fact.sharded and verdicts.get(name) == "flows"}
+    """Each finding once, with its ranks, without what is true of one part or one rank's data only, or of a parameter that lives elsewhere."""
     ranks: dict[Finding, list[int]] = {}
     for rank, findings in by_rank.items():
         for finding in findings:
-            left = tuple(n for n in finding.parameters if n not in flowing and rank in by_name.get(n, (rank,)))
+            left = tuple(n for n in finding.parameters if n not in by_name or _stands(by_name[n].get(rank), verdicts[n]))
             if left or not finding.parameters:
                 ranks.setdefault(replace(finding, parameters=left), []).append(rank)
     return [replace(finding, ranks=tuple(found)) for finding, found in ranks.items()]
+
+
+def _stands(here: str | None, verdict: str) -> bool:
+    """Whether a finding on one rank holds for a parameter with this verdict there (None: the rank has no say) and that one over all."""
+    return here is not None and not (verdict == "flows" and here in ("zero", "none"))
 
 
 def _told(findings: Sequence[Finding], differing: Sequence[Difference], ended: Sequence[Ending], size: int) -> Iterable[Finding]:
