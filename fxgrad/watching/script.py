@@ -76,7 +76,7 @@ def run_script(
             _say(member)
         leave(1 if shown and not shown[0].ok else 0)
 
-    member = Member(board, tell, stop, go_on=go_on) if board is not None else None
+    member = Member(board, tell, stop, _end, go_on=go_on) if board is not None else None
 
     def done(report: Report) -> None:
         if member is not None:
@@ -101,7 +101,7 @@ def run_script(
         error = code_of_script if isinstance(code_of_script, SyntaxError) else _watched(code_of_script, module, session)
         if error is None:
             session.names.scan_namespace(vars(module), 0)
-        elif not isinstance(error, Enough):
+        elif not isinstance(error, Enough) and not (member is not None and member.ended):
             status = _died(error)
         report = session.finish(None if isinstance(error, Enough | SystemExit | KeyboardInterrupt) else error)
         if member is not None and report is None and error is not None:

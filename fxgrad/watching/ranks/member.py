@@ -37,20 +37,28 @@ from fxgrad.watching.session import Session
 
 PATIENCE = 60.0  # seconds that one rank waits for the others
 GRACE = 5.0  # seconds at one instruction that count as standing still
+LAST = 30.0  # seconds more after which a process that stands still is ended, where neither its partner nor the launcher ends it
 HURRY = 3.0  # seconds for the others' shares once the launcher ends the processes
 POLL = 0.05
 SAID = 100  # characters of an error that are told in the head of the report
 
 
 class Member:
-    """One rank. `show` is called on rank 0 with the report on all; `leave` ends a process that stands still for good."""
+    """One rank. `show` is called on rank 0 with the report on all; `leave` ends a process that stands still for good.
 
-    def __init__(self, board: Board, show: Callable[[Report], None], leave: Callable[[], None], *, go_on: bool) -> None:
+    `end` is called in the main thread before its next step, where it was slow and its share has been handed in for it.
+    """
+
+    def __init__(
+        self, board: Board, show: Callable[[Report], None], leave: Callable[[], None], end: Callable[[], None], *, go_on: bool
+    ) -> None:
         self.board = board
         self.delivered = False
+        self.ended = False  # stood still, and what it raises from now on is that others have ended
         self.silence: tuple[Ending, ...] = ()  # how the ranks ended, where none could report
         self._show = show
         self._leave = leave
+        self._end = end
         self._go_on = go_on
         self._session: Session | None = None
         self._main = threading.get_ident()
@@ -141,14 +149,29 @@ class Member:
             if self._terminating():
                 self._hurry.set()
                 self._stand("was ended by the launcher")
+                self._leave()
                 return
-            frame = sys._current_frames().get(self._main)
-            now = (id(frame), frame.f_lasti) if frame is not None else None
+            now = self._instruction()
             if now != at or self._waits or not self._is_waited_for():
                 at, since = now, time.monotonic()
             elif time.monotonic() - since > GRACE:
                 self._stand("stood still")
+                if not self._go_on and self._stays(now):
+                    self._leave()
                 return
+
+    def _instruction(self) -> tuple[int, int] | None:
+        """Where the main thread is."""
+        frame = sys._current_frames().get(self._main)
+        return (id(frame), frame.f_lasti) if frame is not None else None
+
+    def _stays(self, at: tuple[int, int] | None) -> bool:
+        """Whether the main thread is still there a while later, or the launcher ends it; else it was only slow, and ends its script itself."""
+        end = time.monotonic() + LAST
+        while time.monotonic() < end and not self._terminating():
+            if self._instruction() != at or self._over.wait(POLL):
+                return False
+        return True
 
     def _is_waited_for(self) -> bool:
         return self.board.has("a share") or (not self._voted and self.board.has("a vote"))
@@ -158,12 +181,13 @@ class Member:
         session, frame = self._session, sys._current_frames().get(self._main)
         if session is None or frame is None:
             return
+        if not self._go_on:
+            self.ended = True
+            session.events.when_over = self._end
         spots = user_spots(frame, session.observer.ledger.boundary)
         report = session.interrupted(frame)
         site = site_of(spots[0]) if spots else None
         self.deliver(report, Ending(self.board.rank, "stood still", said, site, report is not None))
-        if not self._go_on:
-            self._leave()
 
     # ------------------------------------------------------------------ the launcher's signal
 
