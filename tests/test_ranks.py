@@ -229,6 +229,12 @@ def test_a_part_of_zeros_is_not_accused() -> None:
     assert together(share(0, fact("w", "some", sharded=True)), zeros).findings == ()
 
 
+def test_a_rank_that_keeps_nothing_of_a_flat_parameter_has_no_say() -> None:
+    nothing = ParameterFact("w", ("w",), (0,), True, "", "Linear", True, (), "none", True)
+    report = together(share(0, fact("w", "some", sharded=True)), share(1, nothing, findings=(starving("FXG101", "w"),)))
+    assert (dict(report.verdicts), report.findings) == ({"w": "flows"}, ())
+
+
 def test_zeros_of_one_ranks_data_are_not_accused() -> None:
     zeros = share(1, fact("w", "zero"), fact("v", "none"), findings=(starving("FXG401", "w"), starving("FXG103", "v")))
     report = together(share(0, fact("w", "some"), fact("v", "none"), findings=(starving("FXG103", "v"),)), zeros)

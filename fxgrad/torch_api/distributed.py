@@ -23,7 +23,10 @@ _GROUP = "torch.distributed.fsdp._fully_shard._fsdp_param_group"
 
 
 def is_sharded(tensor: torch.Tensor) -> bool:
-    """Whether this process holds a part of the tensor: a DTensor that is split, or whose parts are yet to be summed."""
+    """Whether this process holds a part of the tensor: a DTensor that is split or whose parts are yet to be summed, or what FSDP1 keeps of a
+    parameter that it has flattened into another (on most ranks nothing)."""
+    if getattr(tensor, "_fsdp_flattened", False):
+        return True
     placements = getattr(tensor, "placements", None) if hasattr(tensor, "_local_tensor") else None
     return placements is not None and not all(placement.is_replicate() for placement in placements)
 

@@ -78,7 +78,8 @@ def _by_name(reports: Mapping[int, Report]) -> dict[str, dict[int, str]]:
 
 
 def _is_idle(fact: ParameterFact) -> bool:
-    return fact.requires_grad and not fact.expected and fact.gradient == "none"
+    """Not meant to train here; or FSDP1 keeps nothing of it here."""
+    return fact.requires_grad and fact.gradient == "none" and (not fact.expected or (fact.sharded and 0 in fact.shape))
 
 
 def _verdict(found: Iterable[str], sharded: bool) -> str:
