@@ -122,6 +122,8 @@ class ParameterFact:
     module_called: bool
     values: tuple[int, ...]
     gradient: Literal["some", "zero", "none", "unknown"]  # what backward left in `.grad`
+    sharded: bool = False  # its gradient lies in parts on several processes, and this is what this one's part was
+    expected: bool = True  # it is meant to train here: an optimizer holds it, where there are any
 
 
 @dataclass(frozen=True, slots=True)

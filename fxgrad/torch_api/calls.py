@@ -124,7 +124,7 @@ def spoken(name: str) -> str:
     return known.get(name) or (f"`.{name}()`" if name in ("item", "tolist", "numpy") else f"`{name.strip('_')}`")
 
 
-_TORCHS_OWN = ("aten", "prims", "prim", "_C")
+_TORCHS_OWN = ("aten", "prims", "prim", "_C", "c10d", "_c10d_functional", "_c10d_functional_autograd", "_dtensor", "fsdp", "symm_mem")
 
 
 _AUTOGRAD_KEYS = ("Autograd", "AutogradCPU", "AutogradCUDA", "AutogradOther", "CompositeImplicitAutograd")
