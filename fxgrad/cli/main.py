@@ -14,12 +14,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-
-from fxgrad.cli import bench, completion, explain, fix, report, run
+from fxgrad.cli import bench, completion, explain, fix, report, run, versions
 from fxgrad.cli.arguments import STATUS, Parser, model_arguments
+from fxgrad.cli.output import say
 from fxgrad.records.errors import FxgradError
-from fxgrad.report.as_json import tool_version
 from fxgrad.source.excerpt import place
 
 _EXAMPLES = f"""examples:
@@ -44,8 +42,12 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if "--version" in given and set(given) <= {"--version", "-v", "--verbose"}:
+        say(versions.long() if len(set(given)) > 1 else versions.short())
+        return 0
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parser().parse_args(given)
     except SystemExit as error:  # argparse after --help, --version or a usage error
         return error.code if isinstance(error.code, int) else 2
     try:
@@ -87,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     purpose = "Which parameters get no gradient, which line is to blame, and what repairs it."
     parser = Parser(prog="fxgrad", description=purpose, epilog=_EXAMPLES, formatter_class=raw)
-    parser.add_argument("--version", action="version", version=f"fxgrad {tool_version() or 'of a checkout'} (torch {torch.__version__})")
+    parser.add_argument("--version", action="version", version=versions.short(), help="show the version; with -v all that matters")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     for item in COMMANDS:
         command = commands.add_parser(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from fxgrad.cli.progress_line import showing
 from fxgrad.records.errors import InputError
 from fxgrad.report import FORMATS, Report
 from fxgrad.report.baseline import apply_baseline, write_baseline
+from fxgrad.watching.ranks.board import launched
 from fxgrad.watching.script import run_script
 
 EXAMPLES = """examples:
   fxgrad run train.py --lr 0.1                     stop after the first step and report
   fxgrad run --steps 3 --continue train.py         report on three steps, then train on
   fxgrad run --format html -o report.html train.py
-  torchrun --nproc-per-node 2 --no-python fxgrad run train.py
+  torchrun --nproc-per-node 2 -m fxgrad run train.py
 
 Options of fxgrad stand before the script; what follows it belongs to the script. The exit status is the script's own where it is not 0.
 """
@@ -67,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     data_to_stdout = not is_table and arguments.output is None
     with contextlib.redirect_stdout(sys.stderr) if data_to_stdout else contextlib.nullcontext():
+        board = launched()
         report, status = run_script(
             arguments.script,
             arguments.arguments,
@@ -74,9 +77,19 @@ def run(arguments: argparse.Namespace) -> int:
             go_on=arguments.go_on,
             show=show,
             choose=choose,
-            judging=lambda: showing(sys.stderr),
+            judging=lambda: showing(sys.stderr) if board is None or board.rank == 0 else contextlib.nullcontext(),
+            board=board,
+            leave=_leave,
         )
-    if report is None:
+    if report is None and (board is None or board.rank == 0):
         said = "no training step had ended when the script did"
         print(f"fxgrad: {said}{', and its error is none of gradients' if status == 1 else ''}: nothing to report", file=sys.stderr)
     return status
+
+
+def _leave(status: int) -> None:
+    """End a process whose main thread waits for another process that will not answer."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)

@@ -14,6 +14,7 @@ from fxgrad.records.errors import InputError
 from fxgrad.report import Report
 from fxgrad.report.intent import hear, intent_for
 from fxgrad.source.sites import caller_file
+from fxgrad.trace.self_check import refuse_unknown_torch
 from fxgrad.world.heap import settled_heap
 
 
@@ -43,7 +44,8 @@ def analyze(
 
     Raises:
         InputError: the inputs do not fit the model, `expect` names no parameter, or `optimizer` is none.
-        TraceError: the program needs a value that the inputs do not have, or cannot be recorded.
+        TraceError: the program needs a value that the inputs do not have, or cannot be recorded; or this torch is newer than those known
+            and its seams do not match (`fxgrad.trace.self_check`).
     """
     with settled_heap():
         return _analyze(model, inputs, loss, optimizer, expect, options or Options())
@@ -53,6 +55,7 @@ def _analyze(
     model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimizer: Any, expect: Iterable[str] | None, options: Options
 ) -> Report:
     """All that a run made is dropped as this returns."""
+    refuse_unknown_torch()
     model, optimizer, called = shaped(model, inputs, optimizer)
     target = program(model, inputs, loss, optimizer)
     if optimizer is not None and not any(optimizers_in(optimizer)):

@@ -35,6 +35,7 @@ from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.observations import RawDecision
 from fxgrad.trace.recorder import NeedsValue
 from fxgrad.trace.run import Run, run
+from fxgrad.trace.self_check import refuse_unknown_torch
 from fxgrad.world.standins import is_fake
 
 # What autograd says when it refuses an in-place write, or finds one done.
@@ -137,7 +138,9 @@ def fix(
     Raises:
         FixError: no such module can be given; the reason names the line that stands in the way.
         InputError: the inputs do not fit the model.
+        TraceError: this torch is newer than those known, and its seams do not match.
     """
+    refuse_unknown_torch()
     options = options or Options()
     target = program(model, inputs, loss)
     _refuse_without_data(target)

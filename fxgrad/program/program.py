@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from fxgrad.program.inputs import inputs_of
+from fxgrad.program.wrapped import refuse_parts, unwrapped
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
 from fxgrad.torch_api import tree
-from fxgrad.torch_api.module_internals import eager_module
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,13 +41,12 @@ def program(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimize
     """The user's arguments in one shape.
 
     Raises:
-        InputError: `model` is not callable, or `inputs` is neither tuple, dict nor `Inputs`.
+        InputError: `model` is not callable, lies in parts on several processes, or `inputs` is neither tuple, dict nor `Inputs`.
     """
     given = inputs_of(inputs)
-    inner = eager_module(model) if isinstance(model, nn.Module) else None
-    if inner is not None:
-        model = inner  # torch.compile's wrapper: the eager module is what trains
+    model = unwrapped(model)
     if isinstance(model, nn.Module):
+        refuse_parts(model)
         _refuse_uninitialised(model)
         return Program(model, model, model, _signature(model.forward), given, loss, optimizer)
     if not callable(model):
@@ -55,7 +54,9 @@ def program(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimize
             f"the model must be an nn.Module or a callable, not {type(model).__name__}",
             hint="pass the module itself, not its state dict or its output",
         )
-    return Program(model, _closure_root(model), model, _signature(model), given, loss, optimizer)
+    root = _closure_root(model)
+    refuse_parts(root)
+    return Program(model, root, model, _signature(model), given, loss, optimizer)
 
 
 def tensors_of_program(target: Program) -> Iterator[torch.Tensor]:

@@ -70,6 +70,9 @@ class NodeFact:
     flows: tuple[Flow, ...]
     writes: tuple[int, ...] = ()  # storages written in place
     constants: tuple[Any, ...] = ()  # the Python numbers among its arguments
+    # By position or keyword: the values of its tensor arguments, and its numbers and tuples of numbers (of a module: what it was built with).
+    operands: tuple[tuple[int | str, int], ...] = ()
+    settings: tuple[tuple[int | str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,8 @@ class ParameterFact:
     module_called: bool
     values: tuple[int, ...]
     gradient: Literal["some", "zero", "none", "unknown"]  # what backward left in `.grad`
+    sharded: bool = False  # its gradient lies in parts on several processes, and this is what this one's part was
+    expected: bool = True  # it is meant to train here: an optimizer holds it, where there are any
 
 
 @dataclass(frozen=True, slots=True)

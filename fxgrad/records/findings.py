@@ -79,7 +79,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One cause. `parameters` are the qualified names it starves; `path` runs from the loss to the parameter, the cut marked in it."""
+    """One cause. `parameters` are the qualified names it starves; `path` runs from the loss to the parameter, the cut marked in it.
+
+    `ranks`: the processes it holds on, where a report was gathered from several; () in a report on one.
+    """
 
     code: str
     name: str
@@ -89,3 +92,4 @@ class Finding:
     parameters: tuple[str, ...] = ()
     path: tuple[Step, ...] = ()
     fix: Fix | None = None
+    ranks: tuple[int, ...] = ()

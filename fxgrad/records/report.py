@@ -11,6 +11,7 @@ from typing import Any
 
 from fxgrad.records.facts import Decision, ParameterFact, Raised
 from fxgrad.records.findings import Finding
+from fxgrad.records.ranks import Ranks
 
 _SEVERITIES = ("error", "warning", "note")
 
@@ -35,6 +36,7 @@ class ReportData:
         error: what the program raised; None if it ran through backward.
         deselected: findings and notes that `selected` left out.
         suppressed: findings that a comment, the project's settings or a baseline silences.
+        ranks: the processes that it was gathered from; None for a report on one.
     """
 
     verdicts: Mapping[str, str]
@@ -52,6 +54,7 @@ class ReportData:
     error: Raised | None = None
     deselected: int = 0
     suppressed: tuple[Finding, ...] = ()
+    ranks: Ranks | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verdicts", dict(self.verdicts))

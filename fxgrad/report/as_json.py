@@ -18,6 +18,8 @@ Made from a `Report` alone. The version is raised when a key changes its meaning
     nodes, paths, paths_cut_off   steps recorded, branch outcomes explored, whether there were more
     decisions       data-dependent branches taken: site, node, outcome, known
     error           what the program raised (phase, type, message, site, stack), or null
+    ranks           only in a report gathered from several processes: size; verdicts {parameter name: {rank: verdict}}; differing (parameters,
+                    on, without, site, why); endings (rank, kind, said, site, reported). A finding then has `ranks` too, those it holds on
 
 A site has `file` (absolute), `line`, `column`, `end_line`, `end_column` and `function`; lines and columns count from 1,
 0 is unknown. A fingerprint stays the same when lines move: see `fxgrad.report.fingerprint`. Not handled: reading a
@@ -33,6 +35,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fxgrad.records import Decision, Finding, Fix, ParameterFact, Raised, Site
+from fxgrad.records.ranks import Ranks
 from fxgrad.records.report import ReportData
 from fxgrad.report.fingerprint import fingerprints
 
@@ -49,16 +52,16 @@ def to_dict(report: ReportData) -> dict[str, Any]:
     """The report as dicts, lists, strings, numbers and None."""
     marks = fingerprints([*report.findings, *report.notes, *report.suppressed])
     count, end = len(report.findings), len(report.findings) + len(report.notes)
-    return {
+    said = {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "fxgrad", "version": tool_version()},
         "model": report.model,
         "ok": report.ok,
         "summary": _summary(report),
         "verdicts": dict(report.verdicts),
-        "findings": [_finding(f, mark) for f, mark in zip(report.findings, marks[:count], strict=True)],
-        "notes": [_finding(f, mark) for f, mark in zip(report.notes, marks[count:end], strict=True)],
-        "suppressed": [_finding(f, mark) for f, mark in zip(report.suppressed, marks[end:], strict=True)],
+        "findings": [_finding(f, mark, report.ranks) for f, mark in zip(report.findings, marks[:count], strict=True)],
+        "notes": [_finding(f, mark, report.ranks) for f, mark in zip(report.notes, marks[count:end], strict=True)],
+        "suppressed": [_finding(f, mark, report.ranks) for f, mark in zip(report.suppressed, marks[end:], strict=True)],
         "deselected": report.deselected,
         "parameters": [_parameter(fact) for fact in report.parameters],
         "loss": report.loss_used,
@@ -70,6 +73,7 @@ def to_dict(report: ReportData) -> dict[str, Any]:
         "decisions": [_decision(decision) for decision in report.decisions],
         "error": _raised(report.error) if report.error else None,
     }
+    return said if report.ranks is None else {**said, "ranks": _ranks(report.ranks)}
 
 
 def tool_version() -> str | None:
@@ -89,8 +93,21 @@ def _summary(report: ReportData) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding, mark: str) -> dict[str, Any]:
+def _ranks(ranks: Ranks) -> dict[str, Any]:
+    """JSON keys are text: `{"0": "flows", "1": "none"}`."""
     return {
+        "size": ranks.size,
+        "verdicts": {name: {str(rank): verdict for rank, verdict in found.items()} for name, found in ranks.verdicts.items()},
+        "differing": [
+            {"parameters": list(d.parameters), "on": list(d.on), "without": list(d.without), "site": _site(d.site), "why": d.why}
+            for d in ranks.differing
+        ],
+        "endings": [{"rank": e.rank, "kind": e.kind, "said": e.said, "site": _site(e.site), "reported": e.reported} for e in ranks.endings],
+    }
+
+
+def _finding(finding: Finding, mark: str, ranks: Ranks | None) -> dict[str, Any]:
+    said = {
         "code": finding.code,
         "name": finding.name,
         "severity": finding.severity,
@@ -101,6 +118,7 @@ def _finding(finding: Finding, mark: str) -> dict[str, Any]:
         "fix": _fix(finding.fix) if finding.fix else None,
         "fingerprint": mark,
     }
+    return said if ranks is None else {**said, "ranks": list(finding.ranks)}
 
 
 def _fix(fix: Fix) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from fxgrad.records import Finding, Site
 from fxgrad.records.report import ReportData
+from fxgrad.report import across_ranks
 from fxgrad.report.globs import shown
 from fxgrad.report.table import path, raised
 from fxgrad.source.excerpt import short_path
@@ -37,6 +38,8 @@ def _annotation(report: ReportData, finding: Finding) -> str:
 
 def _text(report: ReportData, finding: Finding) -> Iterable[str]:
     yield finding.message
+    if ranks := across_ranks.where(report, finding):
+        yield f"on: {ranks}"
     if finding.parameters:
         yield f"parameters: {shown(finding.parameters, report.verdicts, limit=_NAMES)}"
     if finding.path:

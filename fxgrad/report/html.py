@@ -13,6 +13,7 @@ from itertools import groupby
 
 from fxgrad.records import Finding, Step
 from fxgrad.records.report import ReportData
+from fxgrad.report import across_ranks
 from fxgrad.source.excerpt import excerpt, place
 
 NAME = "html"
@@ -41,12 +42,13 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
         "<!doctype html><html lang=en><head><meta charset=utf-8>",
         '<meta name=viewport content="width=device-width, initial-scale=1">',
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
-        f"<header><h1>{escape(report.model)}</h1><p class=headline>{escape(headline)}</p>",
+        f"<header><h1>{escape(report.model + across_ranks.title(report))}</h1><p class=headline>{escape(headline)}</p>",
         f"<p class=muted>{_prose(loss)}on {escape(report.values)} values, {report.nodes} steps</p>",
+        *(f"<p class=muted>{_prose(said)}</p>" for said in [*across_ranks.endings(report), *across_ranks.differing(report)]),
         '<input id=filter type=search placeholder="filter: name, verdict or code ( / )" aria-label="filter parameters and findings">',
         f"<p class=legend>{''.join(_badge(v, v) for v in _RANK)}</p></header>",
         "<main><section aria-label=findings><h2>Findings</h2>",
-        *(_finding(f, number) for number, f in enumerate(findings)),
+        *(_finding(f, number, across_ranks.where(report, f)) for number, f in enumerate(findings)),
         "" if findings else "<p class=fine>No findings: every parameter that should train gets a gradient.</p>",
         "</section><section aria-label=parameters><h2>Parameters</h2><div id=tree>",
         _tree(report),
@@ -114,8 +116,8 @@ def _counts(module: _Module) -> dict[str, int]:
     return counts
 
 
-def _finding(finding: Finding, number: int) -> str:
-    where = escape(place(finding.site)) if finding.site else ""
+def _finding(finding: Finding, number: int, ranks: str) -> str:
+    where = ", ".join(filter(None, [escape(place(finding.site)) if finding.site else "", f"on {ranks}" if ranks else ""]))
     search = escape(f"{finding.code} {finding.name} {finding.message} {' '.join(finding.parameters)}".lower(), quote=True)
     lines = [
         f'<article id="finding-{number}" class="finding {finding.severity}" data-s="{search}">',

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from fxgrad.passes import RULES
 from fxgrad.records import Edit, Finding, Fix, Raised, Site
 from fxgrad.records.report import ReportData
+from fxgrad.report import across_ranks
 from fxgrad.report.as_json import tool_version
 from fxgrad.report.fingerprint import fingerprints
 from fxgrad.report.globs import shown as names_shown
@@ -103,6 +104,8 @@ def _is_commented(finding: Finding) -> bool:
 
 def _text(report: ReportData, finding: Finding) -> str:
     parts = [finding.message]
+    if ranks := across_ranks.where(report, finding):
+        parts.append(f"On {ranks}.")
     if finding.parameters:
         parts.append(f"Parameters: {names_shown(finding.parameters, report.verdicts, limit=_NAMES)}.")
     if finding.fix is not None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from fxgrad.records import Finding, Fix, Raised, Step
 from fxgrad.records.report import ReportData
+from fxgrad.report import across_ranks
 from fxgrad.report.globs import Group, grouped, shown
 from fxgrad.source.excerpt import excerpt, place, short_path
 
@@ -36,6 +37,7 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
     blocks = [
         "\n".join(_head(report)),
         _verdict_table(report, verbose),
+        "\n".join(across_ranks.differing(report)),
         "\n".join(_decisions(report) if verbose else ()),
         "\n".join(_error(report, verbose)),
         *("\n".join(_finding(report, finding, verbose)) for finding in findings),
@@ -45,7 +47,7 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
 
 
 def _head(report: ReportData) -> Iterable[str]:
-    yield f"{report.model}: {', '.join([*_counts(report), *_found(report)])}"
+    yield f"{report.model}{across_ranks.title(report)}: {', '.join([*_counts(report), *_found(report)])}"
     basis = [f"on {report.values} values"]
     if report.loss_used:
         basis.append(f"loss: {report.loss_used}")
@@ -55,6 +57,7 @@ def _head(report: ReportData) -> Iterable[str]:
     if report.paths_cut_off:
         yield f"not every outcome was explored: the limit of {plural(report.paths, 'path')} was reached (max_paths)"
     yield from (f"assumed: {assumption}" for assumption in report.assumptions)
+    yield from across_ranks.endings(report)
 
 
 def _counts(report: ReportData) -> Iterable[str]:
@@ -128,6 +131,8 @@ def _reasons(report: ReportData) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for finding in [*report.findings, *report.notes]:
         said = f"{finding.code} {place(finding.site)}" if finding.site else finding.code
+        ranks = across_ranks.where(report, finding)
+        said += f" on {ranks}" if ranks else ""
         for name in finding.parameters:
             reasons.setdefault(name, said)
     for name in _frozen(report):
@@ -173,6 +178,8 @@ def _finding(report: ReportData, finding: Finding, verbose: bool) -> Iterable[st
     yield f"{where}: {finding.code} {finding.name} [{finding.severity}] {message}"
     if finding.site is not None:
         yield from _indented(excerpt(finding.site))
+    if ranks := across_ranks.where(report, finding):
+        yield f"  on: {ranks}"
     if finding.path:
         yield f"  path: {path(finding.path)}"
     if finding.parameters:
@@ -224,7 +231,7 @@ def _outcome(report: ReportData) -> str:
     if report.error is not None:
         return "No finding explains the error."
     states = set(_states(report).values())
-    if states <= {"flows", "frozen"} and "flows" in states:
+    if states <= {"flows", "frozen"} and "flows" in states and not across_ranks.left_out(report):
         return "OK: every parameter that asks for a gradient gets one."
     return "No findings."
 

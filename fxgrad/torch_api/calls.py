@@ -60,10 +60,6 @@ CAPTURED_WHOLE = _words("cond while_loop scan associative_scan map_impl")
 CALLS_BACK = frozenset(["backward"])
 
 
-# Where `autograd.Function.apply` ends, by name at every call: a program may have taken `F.apply` itself long ago (`f = F.apply`).
-FUNCTION_BASE: Any = torch.autograd.Function.__mro__[1]
-
-
 def target_name(func: Any, name: str) -> str:
     """The call as the facts name it: `Tensor.add_`, `torch.nn.functional.relu`."""
     if name == "__set__":
@@ -130,7 +126,7 @@ def spoken(name: str) -> str:
     return known.get(name) or (f"`.{name}()`" if name in ("item", "tolist", "numpy") else f"`{name.strip('_')}`")
 
 
-_TORCHS_OWN = ("aten", "prims", "prim", "_C")
+_TORCHS_OWN = ("aten", "prims", "prim", "_C", "c10d", "_c10d_functional", "_c10d_functional_autograd", "_dtensor", "fsdp", "symm_mem")
 
 
 _AUTOGRAD_KEYS = ("Autograd", "AutogradCPU", "AutogradCUDA", "AutogradOther", "CompositeImplicitAutograd")

@@ -1,9 +1,9 @@
 """What is private to torch and asked of its core: each name once, typed, with what it is for.
 
 Every name is there on torch 2.11.0, 2.12.1, 2.13.0, 2.14.1 and 2.15.0; where versions differ, that is settled
-here and nowhere else. Modules, graphs and transforms are in `module_internals`. Nothing here imports more of
-torch than `import torch` does. `tests/torch_api/test_internals.py` finds uses in other files and asks the
-torch that runs for every name.
+here and nowhere else. Modules, graphs and transforms are in `module_internals`, the seam of `Function.apply` in
+`functions`, what lies on several processes in `distributed`. Nothing here imports more of torch than
+`import torch` does. `tests/torch_api/test_internals.py` finds uses in other files and asks for every name.
 """
 
 from __future__ import annotations
@@ -164,11 +164,6 @@ negated: Callable[[torch.Tensor], torch.Tensor] = torch._neg_view
 def as_class(cls: type, data: torch.Tensor, requires_grad: bool) -> torch.Tensor:
     """A new leaf of that subclass over the same data; its `__init__` does not run."""
     return torch.Tensor._make_subclass(cls, data, requires_grad)
-
-
-def local_part(tensor: torch.Tensor) -> torch.Tensor:
-    """This process's part of a DTensor; any other tensor as it is."""
-    return getattr(tensor, "_local_tensor", tensor)
 
 
 # ----------------------------------------------------------------------------------------- engine, dispatcher

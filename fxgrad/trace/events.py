@@ -24,7 +24,8 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from fxgrad.source.sites import user_spots
-from fxgrad.torch_api.calls import FUNCTION_BASE
+from fxgrad.torch_api import distributed
+from fxgrad.torch_api.functions import Apply, replaced_apply
 from fxgrad.torch_api.internals import dynamo_is_loaded, transforms_active
 from fxgrad.torch_api.module_internals import TRANSFORMS
 from fxgrad.torch_api.tree import tensors_in
@@ -40,6 +41,7 @@ class Events:
         self.observer = observer
         self.calls: list[Called] = []
         self.called: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self.replicates = False  # it makes a DistributedDataParallel
         self.compiles = False  # the program calls torch.compile
         self.outermost: dict[int, nn.Module] = {}  # modules with parameters that were called from outside any module
         self.optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
@@ -47,6 +49,7 @@ class Events:
         self.when_over: Callable[[], None] | None = None  # called at every optimizer step after the watch has ended
         self._before_step = before_step
         self._after_step = after_step
+        self._gathering = False  # whether FSDP2 is looked at
         self._thread = threading.get_ident()
         self._process = os.getpid()
 
@@ -70,8 +73,9 @@ class Events:
     def caught(self) -> Iterator[None]:
         """All other interceptions on."""
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_patched(nn.Module, "__call__", self._module_call()))
-            stack.enter_context(_patched(FUNCTION_BASE, "apply", classmethod(self._apply())))
+            stack.enter_context(_patched(nn.Module, "__call__", self._module_call(stack)))
+            stack.enter_context(_patched(nn.Module, "_apply", self._converted()))
+            stack.enter_context(replaced_apply(self._apply))
             # From outside the mode's handler: a watch can only end where the mode is on its stack.
             stack.enter_context(_patched(torch.Tensor, "backward", self._backward(torch.Tensor.backward)))
             stack.enter_context(_patched(torch.autograd, "backward", self._backward(torch.autograd.backward)))
@@ -84,13 +88,15 @@ class Events:
                 holder = importlib.import_module(module)
                 if hasattr(holder, name):
                     stack.enter_context(_patched(holder, name, self._region(getattr(holder, name), "transform", name)))
+            if distributed.REPLICATED is not None:
+                stack.enter_context(_patched(distributed.REPLICATED, "__init__", self._replica_made()))
             if dynamo_is_loaded():
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             yield
 
     # ------------------------------------------------------------------ modules
 
-    def _module_call(self) -> Callable[..., Any]:
+    def _module_call(self, patches: contextlib.ExitStack) -> Callable[..., Any]:
         original = nn.Module.__call__
 
         def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -100,6 +106,9 @@ class Events:
                 return original(module, *args, **kwargs)
             self.called.add(module)
             stack = self.observer.ledger.stack
+            if not stack and not self._gathering and (classes := distributed.gathering()) is not None:
+                self._gathering = True
+                self._watch_gathering(patches, *classes)
             if not stack and id(module) not in self.outermost and next(module.parameters(), None) is not None:
                 self.outermost[id(module)] = module
                 self.on_outermost(module)
@@ -153,15 +162,71 @@ class Events:
 
         return call
 
-    def _apply(self) -> Callable[..., Any]:
-        def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-            original = super(FUNCTION_BASE, cls).apply  # type: ignore[misc]  # not the class around it, of which mypy thinks
+    def _unnoted(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """A call of which nothing is noted: that parameters are put together from parts is no use of them."""
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
             if not self.looking():
                 return original(*args, **kwargs)
-            kind = "checkpoint" if cls.__name__ == "CheckpointFunction" else "function"
-            return self._region(original, kind, cls.__qualname__, (cls,))(*args, **kwargs)
+            self.observer.quiet += 1
+            try:
+                return original(*args, **kwargs)
+            finally:
+                self.observer.quiet -= 1
 
-        return apply
+        return call
+
+    def _converted(self) -> Callable[..., Any]:
+        """`module.to(...)`, `.double()`: the parameters stay themselves, and that they are copied is no use of them."""
+        original = self._unnoted(nn.Module._apply)
+
+        @functools.wraps(nn.Module._apply)
+        def _apply(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            out = original(module, *args, **kwargs)
+            if self.looking():
+                with self.observer.guarded():
+                    self.observer.ledger.settle([*module.parameters(), *module.buffers()])
+            return out
+
+        return _apply
+
+    def _replica_made(self) -> Callable[..., Any]:
+        """A wrapper copies one process's parameters to all as it is made: neither a use of them nor a change."""
+        original = self._unnoted(distributed.REPLICATED.__init__)
+
+        @functools.wraps(distributed.REPLICATED.__init__)
+        def __init__(replica: nn.Module, *args: Any, **kwargs: Any) -> None:
+            original(replica, *args, **kwargs)
+            if self.looking():
+                self.replicates = True
+                with self.observer.guarded():
+                    self.observer.ledger.settle([*replica.parameters(), *replica.buffers()])
+
+        return __init__
+
+    def _watch_gathering(self, patches: contextlib.ExitStack, param: Any, group: Any) -> None:
+        """FSDP2 gathers whole parameters before a module runs: what is computed from them is computed from the parts."""
+        for name in ("unshard", "wait_for_unshard"):
+            patches.enter_context(_patched(group, name, self._unnoted(getattr(group, name))))
+        original = param.to_unsharded
+
+        @functools.wraps(original)
+        def to_unsharded(sharded: Any, *args: Any, **kwargs: Any) -> Any:
+            out = original(sharded, *args, **kwargs)
+            both = distributed.whole_and_part(sharded)
+            if both is not None and self.observer.active:
+                with self.observer.guarded():
+                    self.observer.ledger.same(*both)
+            return out
+
+        patches.enter_context(_patched(param, "to_unsharded", to_unsharded))
+
+    def _apply(self, cls: Any, original: Apply, args: Any, kwargs: Any) -> Any:
+        if not self.looking():
+            return original(*args, **kwargs)
+        kind = "checkpoint" if cls.__name__ == "CheckpointFunction" else "function"
+        return self._region(original, kind, cls.__qualname__, (cls,))(*args, **kwargs)
 
     # ------------------------------------------------------------------ backward, optimizers, the rest
 

@@ -131,6 +131,8 @@ def _nodes(run: Run, edges: _Edges) -> tuple[NodeFact, ...]:
                 flows=tuple(_flows(step, raws, edges, keep)),
                 writes=tuple(step.writes),
                 constants=step.constants,
+                operands=step.operands,
+                settings=step.settings,
             )
         )
     run.recorder._keep.append(keep)

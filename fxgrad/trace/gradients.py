@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from fxgrad.torch_api.internals import local_part
+from fxgrad.torch_api.distributed import local_part
 from fxgrad.trace.notes import RANK
 
 

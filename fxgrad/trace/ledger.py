@@ -78,6 +78,25 @@ class Ledger:
             note.kind, note.spots = "attribute", ()
         return slot
 
+    def same(self, whole: torch.Tensor, part: torch.Tensor) -> None:
+        """`whole` was put together from `part` and others' parts: they have one leaf edge, for as long as both live."""
+        slot = self.tensors.get(part) or self._adopt(part)
+        other = self.tensors.get(whole)
+        if other is None or other.leaf != slot.leaf:
+            other = other or self.tensors.add(whole)
+            other.leaf = slot.leaf
+            note = self.note("attribute", "tensor")
+            note.spots, note.module = (), None
+            self.made(note, whole, other)
+            self.connect(note)
+
+    def settle(self, tensors: Iterable[torch.Tensor]) -> None:
+        """These were written, and are what they were for all that a gradient depends on."""
+        for tensor in tensors:
+            slot = self.tensors.get(tensor)
+            if slot is not None:
+                self.tensors.refresh(slot, tensor)
+
     def _just_read(self, tensor: torch.Tensor) -> list[int]:
         """The numbers that the old constructors (`torch.Tensor([t, u])`) have just read, if they made this tensor."""
         found: list[int] = []

@@ -73,6 +73,8 @@ class Step:
     writes: list[int] = field(default_factory=list)
     weak: list[int] = field(default_factory=list)
     constants: tuple[Any, ...] = ()
+    operands: tuple[tuple[int | str, int], ...] = ()
+    settings: tuple[tuple[int | str, Any], ...] = ()
 
 
 @dataclass(slots=True, eq=False)

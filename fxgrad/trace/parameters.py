@@ -14,13 +14,16 @@ from torch import nn
 
 from fxgrad.records import External, ParameterFact, Raised, Value
 from fxgrad.records.errors import InputError
+from fxgrad.torch_api.distributed import is_sharded
 from fxgrad.trace.events import Events
 from fxgrad.trace.ledger import Ledger
 from fxgrad.world.reach import Reach
 
 
-def parameters(ledger: Ledger, events: Events, root: nn.Module, values: Sequence[Value], error: Raised | None) -> Iterable[ParameterFact]:
-    """One fact per parameter of `root`, with the gradient it really had."""
+def parameters(
+    ledger: Ledger, events: Events, root: nn.Module, values: Sequence[Value], error: Raised | None, *, unfinished: bool = False
+) -> Iterable[ParameterFact]:
+    """One fact per parameter of `root`, with the gradient it really had; `unfinished`: where it has none, one may be to come."""
     names: dict[int, tuple[nn.Parameter, list[str]]] = {}
     for name, parameter in root.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), (parameter, []))[1].append(name)
@@ -35,6 +38,8 @@ def parameters(ledger: Ledger, events: Events, root: nn.Module, values: Sequence
             state = "some"  # backward gave it one; who cleared it is another matter
         if error is not None and not (slot is not None and slot.begun):
             state = "unknown"
+        if unfinished and state == "none":
+            state = "unknown"
         yield ParameterFact(
             name=aliases[0],
             names=tuple(aliases),
@@ -46,6 +51,7 @@ def parameters(ledger: Ledger, events: Events, root: nn.Module, values: Sequence
             module_called=any(owner in events.called for owner in owners if owner is not None),
             values=tuple(read),
             gradient=state,  # type: ignore[arg-type]
+            sharded=is_sharded(parameter),
         )
 
 

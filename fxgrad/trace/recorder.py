@@ -448,6 +448,21 @@ class Recorder(TorchFunctionMode):
             self.quiet -= 1
             self.hidden.pop()
 
+    def _arguments(self, args: Any, kwargs: Any) -> tuple[tuple[tuple[int | str, int], ...], tuple[tuple[int | str, Any], ...]]:
+        """Of a call's own arguments the values of tensors, and the numbers and tuples of numbers, each by position or keyword."""
+        operands: list[tuple[int | str, int]] = []
+        settings: list[tuple[int | str, Any]] = []
+        for key, item in (*enumerate(args), *kwargs.items()):
+            if isinstance(item, torch.Tensor):
+                slot = self.slots.get(id(item))
+                if slot is not None:
+                    operands.append((key, slot.value))
+            elif isinstance(item, int | float):
+                settings.append((key, symbols.plain(item)))
+            elif isinstance(item, tuple | list) and all(isinstance(x, int) for x in item):
+                settings.append((key, tuple(symbols.plain(x) for x in item)))
+        return tuple(operands), tuple(settings)
+
     def _operation(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         if name in calls.CAPTURED_WHOLE and isinstance(func, HigherOrderOperator):
             raise errors.captured_whole(next(map(site_of, self.spots()), None))
@@ -456,6 +471,7 @@ class Recorder(TorchFunctionMode):
         step = self.add_step(node, "op", calls.target_name(func, name), self.spots())
         step.constants = tuple(a for a in (*args, *kwargs.values()) if isinstance(a, int | float) and not isinstance(a, bool))
         step.reads = [slot.value for slot in slots] + pseudo
+        step.operands, step.settings = self._arguments(args, kwargs)
         self.current = step
         self._refuse_unformulated(step.target, slots)
         if selects(name, sub_args):

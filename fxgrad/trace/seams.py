@@ -22,7 +22,7 @@ from torch.autograd.variable import VariableMeta
 
 from fxgrad.records import NodeKind
 from fxgrad.torch_api import allowed_writes, tree
-from fxgrad.torch_api.calls import FUNCTION_BASE
+from fxgrad.torch_api.functions import Apply, replaced_apply
 from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transforms_active
 from fxgrad.torch_api.module_internals import ScriptFunction, source_of_script
 from fxgrad.trace import leaf_modules, regions, transforms
@@ -39,11 +39,11 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
         for holder, name, value in (*_module_calls(recorder), *_interceptions(recorder), *regions.interceptions(recorder)):
             stack.enter_context(_patched(holder, name, value))
         stack.enter_context(transforms.checkpoint_intercepted(recorder))
+        stack.enter_context(replaced_apply(_apply(recorder)))
         yield
 
 
 def _interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
-    yield FUNCTION_BASE, "apply", classmethod(_apply(recorder))
     yield nn.Parameter, "__new__", staticmethod(_new_parameter(recorder))
     yield VariableMeta, "__call__", _new_variable(recorder)
     yield torch, "from_numpy", _from_numpy(recorder)
@@ -139,6 +139,7 @@ def _leaf_call(recorder: Recorder, module: nn.Module, path: str, original: Calla
         return original(module, *sub_args, **sub_kwargs)
 
     out, step, _ = opaque(recorder, "module", type(module).__name__, node, run, args, kwargs)
+    step.settings = tuple((name, getattr(module, name)) for name in ("dim", "normalized_shape") if hasattr(module, name))
     _note_call(recorder, module, path, out, step.spots)
     return out
 
@@ -186,8 +187,7 @@ def _note_call(recorder: Recorder, module: nn.Module, path: str, out: Any, spots
 
 
 def _apply(recorder: Recorder) -> Callable[..., Any]:
-    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        original = super(FUNCTION_BASE, cls).apply
+    def apply(cls: Any, original: Apply, args: Any, kwargs: Any) -> Any:
         if passes(recorder):
             if recorder.active and threading.get_ident() == recorder.thread:
                 args, kwargs = recorder.swap(args), recorder.swap(kwargs)

@@ -46,8 +46,20 @@ class Watched:
     cleared: tuple[str, ...]
 
 
-def observe(observer: Observer, events: Events, root: nn.Module, error: Raised | None, saved: Iterable[Saved], mark: int = 0) -> Watched:
-    """The facts up to now. `mark`: the first note of the step in which every autograd node was watched, if one was."""
+def observe(
+    observer: Observer,
+    events: Events,
+    root: nn.Module,
+    error: Raised | None,
+    saved: Iterable[Saved],
+    mark: int = 0,
+    *,
+    unfinished: bool = False,
+) -> Watched:
+    """The facts up to now. `mark`: the first note of the step in which every autograd node was watched, if one was.
+
+    `unfinished`: of a parameter without a gradient nothing is known yet.
+    """
     ledger = observer.ledger
     paths = {id(module): name for name, module in root.named_modules()}
     values = [value or Value(i, "", (), _GONE, "", -1, False, True, None) for i, value in enumerate(ledger.values)]
@@ -60,7 +72,7 @@ def observe(observer: Observer, events: Events, root: nn.Module, error: Raised |
         values=tuple(values),
         nodes=nodes,
         calls=tuple(_calls(events, paths)),
-        parameters=tuple(parameters(ledger, events, root, values, error)),
+        parameters=tuple(parameters(ledger, events, root, values, error, unfinished=unfinished)),
         externals=tuple(externals(ledger, root, paths)),
         decisions=tuple(Decision(_site(d.spots), "", d.outcome, True) for d in observer.decisions),
         saved=tuple(saved),

@@ -25,6 +25,7 @@ from fxgrad.report import Report
 from fxgrad.report.intent import hear, intent_for
 from fxgrad.source import files_of
 from fxgrad.source.sites import site_of
+from fxgrad.torch_api.distributed import is_replica
 from fxgrad.trace.events import Events
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
@@ -50,6 +51,7 @@ class Seen:
     title: str
     mark: int = 0  # the first note of the step that was watched closely
     assumptions: tuple[str, ...] = ()
+    unfinished: bool = False  # what no backward has reached may yet have been reached
 
 
 def judge(seen: Seen, error: BaseException | None = None) -> Report:
@@ -60,7 +62,7 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     record = gradient_errors.raised(error, observer) if error is not None else None
     root = _root(seen)
     saved = _saved(observer)
-    watched = observe(observer, seen.events, root, record, saved, seen.mark)
+    watched = observe(observer, seen.events, root, record, saved, seen.mark, unfinished=seen.unfinished)
     facts = watched.facts
     verdicts = _verdicts(watched)
     context = _context(seen, root, watched, verdicts, saved)
@@ -68,10 +70,14 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         finding for rule in RULES for finding in rule.check(facts, context) if finding.code != "FXG203" or step_order.harms(finding, facts)
     ]
     found = [_placed(finding, watched, context.causes) for finding in found]
+    if not _replicates(seen):
+        found = [replace(f, severity="note") if f.code == "FXG501" and f.severity == "warning" else f for f in found]
     found += step_order.check(facts, observer, watched.cleared)
     kept = step_order.kept(facts, observer)
     if kept is not None:
         found = [*(finding for finding in found if finding.code != "FXG201"), kept]
+    if seen.unfinished:
+        found = [f for f in found if not f.parameters or any(verdicts.get(name) != "blocked" for name in f.parameters)]
     if error is not None:
         found += gradient_errors.explained(error, facts, observer.ledger)
     if record is not None and not any(finding.severity == "error" for finding in found):
@@ -81,7 +87,7 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         verdicts=verdicts,
         findings=tuple(f for f in heard.findings if f.severity != "note" or f.code in LISTED_NOTES),
         notes=tuple(f for f in heard.findings if f.severity == "note" and f.code not in LISTED_NOTES),
-        parameters=facts.parameters,
+        parameters=tuple(replace(p, expected=not context.expected.isdisjoint(p.names)) for p in facts.parameters),
         loss_used=_losses(observer.backwards),
         values="real",
         assumptions=_assumptions(seen, error),
@@ -207,6 +213,11 @@ def _expected(seen: Seen, root: nn.Module, facts: Facts) -> frozenset[str]:
         if id(parameter) not in held and name in flowing and (seen.given or name.partition(".")[0] in trained_models)
     }
     return frozenset({name for name in trainable if id(named[name]) in judged} | beside)
+
+
+def _replicates(seen: Seen) -> bool:
+    """Whether the program averages gradients with DistributedDataParallel."""
+    return seen.events.replicates or any(is_replica(module) for module in (*seen.given, *seen.events.outermost.values()))
 
 
 def _placed(finding: Finding, watched: Watched, found: Causes) -> Finding:

@@ -2,7 +2,8 @@
 
 The script runs as `python SCRIPT ARGS` would run it: `__name__ == "__main__"`, its own `sys.argv`, its folder first on `sys.path`. When it
 dies, its traceback is written to stderr as Python would write it; of a gradient error the report explains that very error. Not handled:
-training in child processes (`torch.multiprocessing.spawn`); under `torchrun` start it in every process: `torchrun --no-python fxgrad run`.
+training in child processes (`torch.multiprocessing.spawn`). Under `torchrun` it is started in every process, and rank 0 reports on all of
+them: see `fxgrad.watching.ranks`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from fxgrad.records.errors import LoadError
 from fxgrad.report import Report
+from fxgrad.report.across_ranks import ended
 from fxgrad.source.sites import is_user_code
+from fxgrad.watching.ranks.board import Board
+from fxgrad.watching.ranks.member import Member, ending
 from fxgrad.watching.session import Session
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -37,6 +41,8 @@ def run_script(
     show: Callable[[Report], None] = lambda report: None,
     choose: Callable[[Report], Report] = lambda report: report,
     judging: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    board: Board | None = None,
+    leave: Callable[[int], None] = lambda status: None,
 ) -> tuple[Report | None, int]:
     """Run a script and report on its first steps.
 
@@ -48,10 +54,12 @@ def run_script(
         choose: from the report to the one that is shown and decides the exit code: without what is known or not asked for.
         judging: entered while the report is made, which takes its time after a large model's step.
         show: called with the report as soon as there is one: before the script goes on, or after its traceback.
+        board: where this process and the others that a launcher started leave what they saw; only rank 0 shows a report, on all of them.
+        leave: called with an exit code in the place of one of them that stands still for good.
 
     Returns:
         The report (None if nothing trained) and an exit code: the script's own where it is not 0, else 1 for findings at error level,
-        2 if no training step was seen, 0.
+        2 if no training step was seen, 0. Of several processes rank 0 judges all; for the others it is their own report, and 0.
 
     Raises:
         LoadError: there is no such file, or it cannot be read.
@@ -59,9 +67,22 @@ def run_script(
     code_of_script = _compiled(path)
     shown: list[Report] = []
 
-    def done(report: Report) -> None:
+    def tell(report: Report) -> None:
         shown.append(choose(report))
         show(shown[0])
+
+    def stop() -> None:
+        if member is not None:
+            _say(member)
+        leave(1 if shown and not shown[0].ok else 0)
+
+    member = Member(board, tell, stop, _end, go_on=go_on) if board is not None else None
+
+    def done(report: Report) -> None:
+        if member is not None:
+            member.deliver(report)
+        else:
+            tell(report)
         if not go_on:
             session.events.when_over = _end
             raise Enough
@@ -73,21 +94,33 @@ def run_script(
         title=os.path.basename(path),
         done=done,
         judging=judging,
+        agree=member.agree if member is not None else bool,
     )
     status = 0
-    with _as_script(path, argv) as module:
+    with _as_script(path, argv) as module, member.watching(session) if member is not None else contextlib.nullcontext():
         error = code_of_script if isinstance(code_of_script, SyntaxError) else _watched(code_of_script, module, session)
         if error is None:
             session.names.scan_namespace(vars(module), 0)
-        elif not isinstance(error, Enough):
+        elif not isinstance(error, Enough) and not (member is not None and member.ended):
             status = _died(error)
         report = session.finish(None if isinstance(error, Enough | SystemExit | KeyboardInterrupt) else error)
+        if member is not None and report is None and error is not None:
+            report = session.interrupted(None)
         session.close()
-    if report is not None and not shown:
-        shown.append(choose(report))
-        show(shown[0])
+        if member is not None:
+            member.deliver(report, ending(error, member.board.rank, report is not None))
+            _say(member)
+    if member is not None and member.board.rank:
+        return report, status
+    if member is None and report is not None and not shown:
+        tell(report)
     report = shown[0] if shown else None
     return report, status or (2 if report is None else 0 if report.ok else 1)
+
+
+def _say(member: Member) -> None:
+    """Why there is no report on any rank."""
+    sys.stderr.write("".join(f"fxgrad: {ended(silent, member.board.size)}\n" for silent in member.silence))
 
 
 def _end() -> None:
@@ -151,8 +184,10 @@ def _died(error: BaseException) -> int:
     own = _own_part(error.__traceback__)
     if sys.excepthook is sys.__excepthook__:
         sys.stderr.write("".join(traceback.format_exception(type(error), error, own)))
-    else:  # the script has set its own
-        sys.excepthook(type(error), error, own)
+    else:  # the script has set its own, or torch.distributed has
+        whole = error.__traceback__
+        sys.excepthook(type(error), error.with_traceback(own), own)
+        error.__traceback__ = whole
     sys.stderr.flush()
     return 130 if isinstance(error, KeyboardInterrupt) else 1
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Sequence
-from types import CodeType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 import torch
@@ -23,8 +24,10 @@ from fxgrad.records.errors import InputError
 from fxgrad.report import Report
 from fxgrad.torch_api.internals import DisableTorchFunction, function_mode_count, pop_function_mode, push_function_mode, version_of
 from fxgrad.trace.events import Events
+from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.notes import Backward, Taken
 from fxgrad.trace.observer import Observer
+from fxgrad.trace.self_check import refuse_unknown_torch
 from fxgrad.watching import gradient_errors
 from fxgrad.watching.judge import Seen, judge
 from fxgrad.watching.steps import held_by, note_after, note_begun
@@ -35,7 +38,11 @@ SCANS = 8  # backward calls at which variables are looked at
 
 
 class Session:
-    """A watch. `done` is called with the report, inside the step that ended it; `raising` with an error of a model or a backward."""
+    """A watch. `done` is called with the report, inside the step that ended it; `raising` with an error of a model or a backward.
+
+    `agree`: whether a further step is watched, from whether this process wants one: of several that run in step, each must end before the
+    same one.
+    """
 
     def __init__(
         self,
@@ -48,6 +55,7 @@ class Session:
         done: Callable[[Report], None] = lambda report: None,
         raising: Callable[[BaseException], None] = lambda error: None,
         judging: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+        agree: Callable[[bool], bool] = bool,
     ) -> None:
         self.given = tuple(item for item in given if isinstance(item, nn.Module))
         self.chosen = tuple(item for item in given if isinstance(item, Optimizer))
@@ -57,6 +65,8 @@ class Session:
         self.report: Report | None = None
         self._done = done
         self._judging = judging
+        self._agree = agree
+        self._judgement = threading.RLock()  # a thread beside the program judges one that stands still
         self.observer = Observer(boundary, self._before_backward, self._after_backward)
         self.observer.on_raise = raising
         self.events = Events(self.observer, self._before_step, self._after_step)
@@ -65,6 +75,7 @@ class Session:
         self._stepped: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
         self._open: list[weakref.ref[Optimizer]] = []  # steps that run now: a wrapper's holds another's
         self._versions: dict[int, tuple[weakref.ref[torch.Tensor], int]] = {}  # of the leaves that the last backward reached
+        self._unfinished = False  # interrupted before the first step had ended
         self._by_hand = 0
         self._mark = 0
         self._hooks = contextlib.ExitStack()
@@ -74,7 +85,12 @@ class Session:
     # ------------------------------------------------------------------ beginning and end
 
     def start(self) -> None:
-        """Look from now on."""
+        """Look from now on.
+
+        Raises:
+            TraceError: this torch is newer than those known, and its seams do not match.
+        """
+        refuse_unknown_torch()
         self._hooks.enter_context(self.events.steps())
         self._patches.enter_context(self.events.caught())
         self.observer.__enter__()  # type: ignore[no-untyped-call]
@@ -106,13 +122,45 @@ class Session:
             return None
         if error is not None:
             self._scan_traceback(error.__traceback__)
-        self.report = self._judged(error)
-        return self.report
+        return self._judged(error)
+
+    def interrupted(self, frame: FrameType | None) -> Report | None:
+        """The report on a program that another process keeps from going on; None where nothing can be said yet.
+
+        It stands still at `frame`, and this is another thread; or it has failed. What a backward was about to reach counts as reached; before
+        the first step has ended what none has reached is unknown: another backward may have been to come.
+        """
+        with self._judgement:
+            if self.report is not None:
+                return self.report
+            if not self.observer.backwards and not any(self._stepped.values()):
+                return None
+            self._unfinished = not any(self._stepped.values())
+            reached = self._cut_short()
+            self.names.scan(frame, self.observer.ledger.boundary)
+            found = {self.observer.ledger.read(leaf)[1].leaf: leaf for leaf in reached}
+            for slot in self.observer.ledger.tensors.living():
+                if slot.leaf in found:
+                    gradient = found[slot.leaf].grad
+                    slot.after = better(slot.after, "some" if gradient is None else state_of(gradient))
+            return self._judged(None)
+
+    def _cut_short(self) -> list[torch.Tensor]:
+        """The leaves of the backward that runs now, or that was the last and failed."""
+        observer = self.observer
+        if observer.nested:
+            return observer.nested[0]
+        if not observer.backwards or not observer.backwards[-1].failed:
+            return []
+        return [leaf for ref, _ in self._versions.values() if (leaf := ref()) is not None]
 
     def _judged(self, error: BaseException | None) -> Report:
-        self.stop_looking()
-        with DisableTorchFunction(), self._judging():
-            return judge(self._seen(), error)
+        with self._judgement:
+            self.stop_looking()
+            if self.report is None:
+                with DisableTorchFunction(), self._judging():
+                    self.report = judge(self._seen(), error)
+            return self.report
 
     def _seen(self) -> Seen:
         ordered = sorted(self._optimizers(), key=lambda o: -self._stepped.get(o, 0))
@@ -128,6 +176,7 @@ class Session:
             self.title or self._title(),
             self._mark if self.observer.delivered else 0,
             said,
+            self._unfinished,
         )
 
     def _title(self) -> str:
@@ -144,14 +193,13 @@ class Session:
                 self._enough()
 
     def _enough(self) -> None:
-        if not self._mark and self._has_zeros():
+        if not self._mark and self._agree(self._has_zeros()):
             # Of zeros a second step tells whether they stay, and where on the way they come from.
             self.steps += 1
             self._mark = self.observer.ledger.count
             self.observer.closely = True
         elif self.report is None:
-            self.report = self._judged(None)
-            self._done(self.report)
+            self._done(self._judged(None))
 
     def _has_zeros(self) -> bool:
         return any((slot.begun or slot.after) == "zero" for slot in self.observer.ledger.tensors.living())

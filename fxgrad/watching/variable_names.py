@@ -21,6 +21,7 @@ from fxgrad.source.sites import user_frames
 from fxgrad.torch_api.module_internals import eager_module
 
 CONTAINER = 64  # items of a list or dictionary that are looked at
+PRIVATE = 4  # added to the rank of what an object keeps to itself: any other name is better
 OBJECTS = 200  # objects of one frame whose attributes are looked at
 
 _WRAPPERS = ("DistributedDataParallel", "DataParallel", "OptimizedModule", "FullyShardedDataParallel")
@@ -57,7 +58,7 @@ class Names:
                 left -= 1
                 prefix = "" if name in ("self", "cls") else f"{name}."
                 for attribute, inner in list(vars(value).items()):
-                    self._look(f"{prefix}{attribute}", inner, rank)
+                    self._look(f"{prefix}{attribute}", inner, rank + (PRIVATE if prefix and attribute.startswith("_") else 0))
 
     def _look(self, name: str, value: Any, rank: int) -> None:
         if isinstance(value, nn.Module):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fxgrad.passes.analyses.fixed_operands import word
 from fxgrad.passes.analyses.zeros import is_zero_node, single_element
-from fxgrad.records import Facts, NodeFact
+from fxgrad.records import Facts, Flow, NodeFact
 
 
 def structural_zeros(facts: Facts) -> Mapping[str, str]:
@@ -28,18 +29,19 @@ def structural_zeros(facts: Facts) -> Mapping[str, str]:
 
 def _walk(facts: Facts) -> tuple[set[int], dict[int, str]]:
     """Backwards from the loss: values reached without a dead flow, and for the others the dead step behind which they lie."""
-    arriving: dict[int, list[tuple[NodeFact, int]]] = {}
+    arriving: dict[int, list[tuple[NodeFact, Flow]]] = {}
     for node in facts.nodes:
         for flow in node.flows:
             if flow.open:
-                arriving.setdefault(flow.target, []).append((node, flow.source))
+                arriving.setdefault(flow.target, []).append((node, flow))
     assert facts.loss is not None
     alive, edge = {facts.loss}, dict[int, str]()
     pending = [facts.loss]
     behind: list[int] = []
     while pending:
-        for node, source in arriving.get(pending.pop(), ()):
-            if _is_dead(facts, node, source):
+        for node, flow in arriving.get(pending.pop(), ()):
+            source = flow.source
+            if _is_dead(facts, node, flow):
                 edge.setdefault(source, node.name)
                 behind.append(source)
             elif source not in alive:
@@ -47,16 +49,19 @@ def _walk(facts: Facts) -> tuple[set[int], dict[int, str]]:
                 pending.append(source)
     while behind:
         value = behind.pop()
-        for _, source in arriving.get(value, ()):
-            if source not in edge and source not in alive:
-                edge[source] = edge[value]
-                behind.append(source)
+        for _, flow in arriving.get(value, ()):
+            if flow.source not in edge and flow.source not in alive:
+                edge[flow.source] = edge[value]
+                behind.append(flow.source)
     return alive, edge
 
 
-def _is_dead(facts: Facts, node: NodeFact, source: int) -> bool:
-    if single_element(facts, node, facts.values[source]) is not None:
+def _is_dead(facts: Facts, node: NodeFact, flow: Flow) -> bool:
+    if single_element(facts, node, flow.source) is not None:
         return True
-    if any(is_zero_node(facts.values[v].function, sometimes=False) for v in node.makes):
+    if is_zero_node(facts.values[flow.target].function, sometimes=False):
         return True
-    return "mul" in node.target.rpartition(".")[2] and any(c == 0 for c in node.constants if isinstance(c, int | float))
+    return word(node) in _PRODUCTS and any(c == 0 for c in node.constants if isinstance(c, int | float))
+
+
+_PRODUCTS = frozenset(["mul", "rmul", "imul", "multiply"])

@@ -13,14 +13,14 @@ Not handled: zeros of a matrix product (a recurrence starts from a zero state), 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fxgrad.passes.analyses.fixed_operands import attributes_behind, named, word
 from fxgrad.passes.analyses.index import makers, once
 from fxgrad.passes.analyses.lost_gradients import Loss
 from fxgrad.passes.context import Context
-from fxgrad.records import Facts, Flow, NodeFact, Value
+from fxgrad.records import Facts, Flow, NodeFact
 
 # torch's autograd nodes that hand back zeros: rounding, sampling, and the overwriting of a value. Each was run (torch 2.13).
 ZERO_NODES = frozenset(
@@ -87,7 +87,7 @@ def by_construction(facts: Facts, loss: Loss, context: Context) -> Reason | None
     weighed = _number(node, name)
     if weighed is not None:
         return Reason(node, weighed, _WEIGH, term=name in _PRODUCTS and _is_term(facts, flow.source, flow.target))
-    single = single_element(facts, node, source, tuple(_module_dims(facts, node, context)))
+    single = single_element(facts, node, flow.source)
     if single is not None:
         return Reason(node, single, _SINGLE)
     if name.lower().replace("_", "") in _NORMALISING:
@@ -151,34 +151,71 @@ def _number(node: NodeFact, name: str) -> str | None:
     return None
 
 
-def single_element(facts: Facts, node: NodeFact, source: Value, module_dims: tuple[int, ...] = ()) -> str | None:
-    """Something relative to its only element: a softmax over one (`module_dims`: of a softmax module), a norm over one, one class."""
-    name, shape = word(node).lower().replace("_", ""), source.shape
-    if name in ("softmax", "logsoftmax", "gumbelsoftmax", "softmin", "sparsemax"):
-        dims = [*(int(n) for n in _numbers(node)), *module_dims]
-        return "normalises over a single element" if any(_size(shape, d) == 1 for d in dims) else None
+def single_element(facts: Facts, node: NodeFact, source: int) -> str | None:
+    """What a step that looks at a value relative to its only element does to it: a softmax over one, a norm over one, one class.
+
+    Only of the operand that is so looked at: the bias of a norm and the value of an attention get their gradients.
+    """
+    name, shape = word(node).lower().replace("_", ""), facts.values[source].shape
+    if name in _SOFTMAXES:
+        dims = _dims(node, _SOFTMAXES[name], -1 if name == "gumbelsoftmax" else None)
+        return "normalises over a single element" if dims and _count(shape, dims) == 1 else None
     if name in ("crossentropy", "crossentropyloss"):
         classes = _size(shape, 1 if len(shape) > 1 else 0)
-        return "chooses from a single class, with certainty" if classes == 1 else None
-    if name in ("layernorm", "nativelayernorm", "var", "std"):
-        return "normalises over a single element" if _size(shape, -1) == 1 else None
+        return "chooses from a single class, with certainty" if classes == 1 and _is_operand(node, source, {0: "input"}) else None
+    if name in ("layernorm", "nativelayernorm"):
+        sizes = [value for key, value in node.settings if key in (1, "normalized_shape")]
+        normalised = _is_operand(node, source, {0: "input", 2: "weight"}) or _is_weight(facts, node, source)
+        return "normalises over a single element" if sizes and _product(sizes[0]) == 1 and normalised else None
+    if name in ("var", "std"):
+        whole = dict(node.settings)
+        corrected = whole.get("correction", whole.get("unbiased", whole.get(2, True)))
+        dims = _dims(node, 1, tuple(range(len(shape))))
+        return "normalises over a single element" if not corrected and dims and _count(shape, dims) == 1 else None
     if name == "scaleddotproductattention":
-        keys = [facts.values[v].shape for v in node.reads[1:2]]
-        return "attends to a single key" if keys and _size(keys[0], -2) == 1 else None
+        keys = [facts.values[value].shape for key, value in node.operands if key in (1, "key")]
+        alone = bool(keys) and _size(keys[0], -2) == 1
+        return "attends to a single key" if alone and _is_operand(node, source, {0: "query", 1: "key", 3: "attn_mask"}) else None
     return None
+
+
+# Where the dimension stands among the arguments.
+_SOFTMAXES = {"softmax": 1, "logsoftmax": 1, "softmin": 1, "gumbelsoftmax": 4}
+
+
+def _is_operand(node: NodeFact, source: int, names: Mapping[int, str]) -> bool:
+    """Whether a value is an argument of these positions or names and of no other; of a module: what it is called with."""
+    places = [key for key, value in node.operands if value == source]
+    if node.kind == "module" and not places:
+        return 0 in names and source in node.reads[:1]
+    return bool(places) and all(key in names or key in names.values() for key in places)
+
+
+def _is_weight(facts: Facts, node: NodeFact, source: int) -> bool:
+    """Whether a value is the parameter that a module calls its weight."""
+    owners = [p.name for p in facts.parameters if source in p.values]
+    return node.kind == "module" and any(name.rpartition(".")[2] == "weight" for name in owners)
+
+
+def _dims(node: NodeFact, position: int, otherwise: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    found = next((value for key, value in node.settings if key in (position, "dim")), otherwise)
+    if found is None or isinstance(found, bool | float):
+        return ()
+    return found if isinstance(found, tuple) else (found,)
+
+
+def _count(shape: tuple[int, ...], dims: tuple[int, ...]) -> int | None:
+    """How many elements these dimensions hold; None where there is no such dimension."""
+    sizes = [_size(shape, dim) for dim in dims]
+    return None if None in sizes else math.prod(size for size in sizes if size is not None)
+
+
+def _product(sizes: int | tuple[int, ...]) -> int:
+    return math.prod(sizes) if isinstance(sizes, tuple) else sizes
 
 
 def _size(shape: tuple[int, ...], dim: int) -> int | None:
     return shape[dim] if -len(shape) <= dim < len(shape) else None
-
-
-def _module_dims(facts: Facts, node: NodeFact, context: Context) -> Iterator[int]:
-    """The `dim` of a softmax module."""
-    for call in facts.calls:
-        if node.kind == "module" and set(call.values) & set(node.makes):
-            dim = getattr(dict(context.model.named_modules()).get(call.path), "dim", None)
-            if isinstance(dim, int):
-                yield dim
 
 
 def _is_term(facts: Facts, source: int, target: int) -> bool:

@@ -53,7 +53,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     broken = facts.error is not None and says(facts.error.message, UNREDUCED)
     if facts.error is not None and not broken:
         return
-    level = "error" if broken else _level(context)
+    level = "error" if broken else _level(facts, context)
     unused = [p for p in facts.parameters if is_unused(facts, p)]
     if unused and (facts.loss_requires_grad or broken):
         names = tuple(name for p in unused for name in p.names)
@@ -75,7 +75,12 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 
 
 def is_unused(facts: Facts, parameter: ParameterFact) -> bool:
-    """Whether backward never arrives at the parameter: one whose gradient is lost or zero on the way still counts as ready."""
+    """Whether backward never arrives at the parameter: one whose gradient is lost or zero on the way still counts as ready.
+
+    One that is sharded is in no DistributedDataParallel.
+    """
+    if parameter.sharded:
+        return False
     return parameter.requires_grad and parameter.gradient == "none" and not any(value in facts.live for value in parameter.values)
 
 
@@ -99,7 +104,9 @@ def _decided(facts: Facts, site: Site | None, members: list[Branch], level: Seve
     )
 
 
-def _level(context: Context) -> Severity:
+def _level(facts: Facts, context: Context) -> Severity:
+    if any(parameter.sharded for parameter in facts.parameters):
+        return "note"  # what is split over processes is in no DistributedDataParallel, and what lies beside it seldom is
     wrapped = any(type(module).__name__ == "DistributedDataParallel" for module in context.model.modules())
     running = torch.distributed.is_available() and torch.distributed.is_initialized()
     return "warning" if wrapped or running else "note"

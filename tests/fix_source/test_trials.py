@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fxgrad.fix_source import mend
+from fxgrad.fix_source.trials import worker
 from fxgrad.fix_source.trials.server import Server
 from fxgrad.records.errors import FixError
 
@@ -77,3 +78,18 @@ def test_a_folder_whose_name_holds_dot_py(tmp_path: Path, server: Server) -> Non
     file.write_text(NET)
     result = mend(f"{file}:Net", server=server)
     assert (len(result.repairs), result.refused) == (1, ())
+
+
+def test_no_process_forks_on_macos_or_without_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert worker.can_fork("linux")
+    assert not worker.can_fork("darwin")
+    monkeypatch.delattr("os.fork")
+    assert not worker.can_fork("win32")
+
+
+def test_edits_are_tried_alike_where_no_process_forks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    (tmp_path / "sitecustomize.py").write_text("import os\ndel os.fork\n")
+    want = mend(str(tmp_path / "net.py")).diff()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert mend(str(tmp_path / "net.py")).diff() == want != ""

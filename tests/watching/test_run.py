@@ -256,6 +256,18 @@ def test_compiled_code_is_said_to_run_eagerly() -> None:
     assert any("eagerly" in said for said in report.assumptions)
 
 
+def test_a_conversion_is_no_use_of_a_parameter(tmp_path: Path) -> None:
+    text = (
+        "import torch\nfrom torch import nn\nm = nn.ModuleDict({\n    'used': nn.Linear(3, 1),\n    'spare': nn.Linear(3, 1),\n})\n"
+        "m.double()\nopt = torch.optim.SGD(m.parameters(), 0.1)\nx = torch.ones(2, 3).double()\n"
+        "for _ in range(2):\n    m['used'](x).sum().backward()\n    opt.step()\n"
+    )
+    report, _ = run_script(write(tmp_path, text))
+    assert report is not None
+    (finding,) = [f for f in report.findings if f.code == "FXG101"]
+    assert "never called" in finding.message
+
+
 def test_module_of_a_container_is_named_by_its_own_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (
         "import torch\nfrom torch import nn\nm = nn.Sequential(\n    nn.Linear(3, 3),\n    nn.Sigmoid(),\n    nn.ReLU(inplace=True),\n)\n"

@@ -381,7 +381,8 @@ def test_ends_inside_another_mode() -> None:
 
 def test_compiled_code_runs_eagerly_while_it_is_watched() -> None:
     model = Two()
-    compiled = torch.compile(model)
+    # Not the default backend: its import fails on torch 2.11 and 2.12 once an operator that a test made is gone again.
+    compiled = torch.compile(model, backend="eager")
     report = report_of(lambda: compiled(x())[0].mean().backward(), compiled)
     assert {n for n, v in report.verdicts.items() if v == "none"} == {"right.weight", "right.bias"}
 

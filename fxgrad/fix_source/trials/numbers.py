@@ -27,7 +27,7 @@ from fxgrad.program.program import program
 from fxgrad.records import Inputs, Site
 from fxgrad.source.sites import site_of, user_spots
 from fxgrad.torch_api import tree
-from fxgrad.torch_api.calls import FUNCTION_BASE
+from fxgrad.torch_api.functions import Apply, replaced_apply
 from fxgrad.torch_api.internals import base_of, storage_key
 
 RATE = 1e-3  # of the plain gradient step between the two forwards
@@ -323,12 +323,9 @@ def _oracle(hidden: tuple[Site, ...], views: bool) -> Iterator[None]:
 def _cloned_functions() -> Iterator[None]:
     """`autograd.Function.apply` gives clones of what it returns as views."""
 
-    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        leaves, structure = tree.flatten(super(FUNCTION_BASE, cls).apply(*args, **kwargs))
+    def apply(cls: Any, original: Apply, args: Any, kwargs: Any) -> Any:
+        leaves, structure = tree.flatten(original(*args, **kwargs))
         return tree.unflatten(structure, [leaf.clone() if base_of(leaf) is not None else leaf for leaf in leaves])
 
-    FUNCTION_BASE.apply = classmethod(apply)
-    try:
+    with replaced_apply(apply):
         yield
-    finally:
-        del FUNCTION_BASE.apply

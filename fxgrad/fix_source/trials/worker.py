@@ -46,18 +46,24 @@ _PRELOADED = ("fxgrad.program.load", "numpy", DYNAMO)
 _built: dict[int, tuple[Any, tuple[Any, ...]]] = {}
 
 
+def can_fork(platform: str = sys.platform) -> bool:
+    """Whether a child may go on from this process. Not on macOS: its own libraries (Accelerate, which torch computes with, Metal) start
+    threads and then break, or abort, in a forked child. Windows has no fork."""
+    return hasattr(os, "fork") and platform != "darwin"
+
+
 # ------------------------------------------------------------------------------------------------------------------ the process
 
 
 def serve() -> None:
     """Answer jobs until standard input ends."""
-    for name in _PRELOADED if hasattr(os, "fork") else ():
+    for name in _PRELOADED if can_fork() else ():
         importlib.import_module(name)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     for line in sys.stdin:
         name, limit, how = line.strip().split("\t")
-        ended = (_forked if how == "fork" and hasattr(os, "fork") else _spawned)(name, int(limit))
+        ended = (_forked if how == "fork" and can_fork() else _spawned)(name, int(limit))
         answers.write(f"{name}\t{ended}\n")
 
 
@@ -99,22 +105,24 @@ def run_job(name: str) -> None:
         trial = _trial(job)
     except BaseException as error:
         trial = Trial(error="".join(traceback.format_exception_only(error)).strip())
-    outcome = pickle.dumps(_mapped_back(trial, job.root))
+    # Only the drive of Windows: elsewhere "". The mirror repeats paths without it.
+    drive = next((os.path.splitdrive(os.path.abspath(file))[0] for file, _ in job.texts), "")
+    outcome = pickle.dumps(_mapped_back(trial, job.root, drive))
     with open(name + ".part", "wb") as stream:
         stream.write(outcome)
     os.replace(name + ".part", name + ".out")
 
 
-def _mapped_back(item: Any, root: str) -> Any:
+def _mapped_back(item: Any, root: str, drive: str) -> Any:
     """The user's own file names again, in sites and in messages."""
     if isinstance(item, str):
-        return item.replace(root + os.sep, os.sep) if os.name != "nt" else item
+        return item.replace(root + os.sep, drive + os.sep)
     if is_dataclass(item) and not isinstance(item, type):
-        return replace(item, **{part.name: _mapped_back(getattr(item, part.name), root) for part in fields(item)})
+        return replace(item, **{part.name: _mapped_back(getattr(item, part.name), root, drive) for part in fields(item)})
     if isinstance(item, tuple):
-        return tuple(_mapped_back(part, root) for part in item)
+        return tuple(_mapped_back(part, root, drive) for part in item)
     if isinstance(item, dict | MappingProxyType):
-        return {key: _mapped_back(value, root) for key, value in item.items()}
+        return {key: _mapped_back(value, root, drive) for key, value in item.items()}
     return item
 
 

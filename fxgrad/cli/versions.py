@@ -1,0 +1,36 @@
+"""`fxgrad --version -v`: the versions that decide what fxgrad sees, and whether what it takes hold of in torch is as it knows it.
+
+One line per seam of `fxgrad.trace.self_check`, made on this torch whether or not it is one of those tried.
+"""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+
+from fxgrad.report.as_json import tool_version
+from fxgrad.torch_api.versions import newer_than_tried, tried
+from fxgrad.trace.self_check import seams
+
+
+def _own() -> str:
+    return tool_version() or "of a checkout"
+
+
+def short() -> str:
+    """The line of `--version`."""
+    return f"fxgrad {_own()} (torch {torch.__version__})"
+
+
+def long() -> str:
+    """All of it."""
+    known = f"newer than tried: {tried()}" if newer_than_tried() else f"tried: {tried()}"
+    lines = [
+        f"fxgrad {_own()}",
+        f"torch {torch.__version__} ({known})",
+        f"Python {platform.python_version()}",
+        platform.platform(),
+        *(f"seam: {seam.name}: {seam.wrong or 'as eager'}" for seam in seams()),
+    ]
+    return "\n".join(lines)
