@@ -23,6 +23,8 @@ from fxgrad.records import Facts, Finding, Fix, Options, ParameterFact, Verdict
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source import files_of
 from fxgrad.source.sites import site_of
+from fxgrad.torch_api.errors import MISFIT, OVERWRITTEN, says
+from fxgrad.torch_api.internals import FakeTensor
 from fxgrad.trace.facts import observe
 from fxgrad.trace.progress import tell
 from fxgrad.trace.recorder import NeedsValue
@@ -132,7 +134,7 @@ def _watched(program: Program, main: Run, facts: Facts, values: str) -> Facts | 
 
 def _hazards(program: Program, main: Run, facts: Facts, values: str) -> Facts | None:
     """A second run with saved tensors watched, where one was or may have been overwritten."""
-    broken = facts.error is not None and "modified by an inplace operation" in facts.error.message
+    broken = facts.error is not None and says(facts.error.message, OVERWRITTEN)
     if not broken and not has_hidden_writes(facts):
         return None
     return observe(run(program, values=values, forced=outcomes(main), backward=False, watch_saves=True))
@@ -200,8 +202,6 @@ def _may_hide_the_truth(program: Program, main: Run) -> bool:
 
 
 def _has_data(program: Program) -> bool:
-    from torch._subclasses.fake_tensor import FakeTensor
-
     return not any(t.device.type == "meta" or isinstance(t, FakeTensor) for t in tensors_of_program(program))
 
 
@@ -241,28 +241,9 @@ def _refuse_misfit(result: Run) -> None:
     if result.refusal is not None:
         raise result.refusal
     text = error.message
-    if error.phase == "forward" and any(word in text for word in MISFITS):
+    if error.phase == "forward" and says(text, MISFIT):
         raise InputError(
             f"the model does not run on these inputs: {error.type}: {text.splitlines()[0] if text else ''}",
             site=error.site,
             hint="pass inputs that a plain call of the model accepts",
         )
-
-
-MISFITS = (
-    "mat1 and mat2 shapes",
-    "size mismatch",
-    "must match the size of tensor",
-    "missing 1 required positional",
-    "required positional arguments",
-    "unexpected keyword argument",
-    "positional arguments but",
-    "Expected tensor for argument",
-    "expected scalar type",
-    "must have the same dtype",
-    "to have the same dtype",
-    "expected input",
-    "index out of range in self",
-    "is invalid for input of size",
-    "Given groups=",
-)

@@ -30,7 +30,6 @@ from tabulate import tabulate
 from torch import nn
 from torch.func import functional_call, functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fxgrad.fix_graph.fix import fix
 from fxgrad.fix_graph.proof import input_tensors, private_data, with_inputs
@@ -39,7 +38,8 @@ from fxgrad.program.program import Program, program
 from fxgrad.records import Inputs, Options
 from fxgrad.records.errors import FxgradError, InputError
 from fxgrad.torch_api import tree
-from fxgrad.torch_api.tensors import storage_key
+from fxgrad.torch_api.errors import ANY_IN_PLACE, OVERWRITTEN, says
+from fxgrad.torch_api.internals import TorchDispatchMode, storage_key
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.progress import tell
 from fxgrad.trace.run import Run, _compute_loss, run
@@ -387,7 +387,7 @@ def _try(form: _Form, work: Callable[[], Any]) -> None:
         work()
     except Exception as error:  # a program that does not run is a row that says so
         text = str(error)
-        form.failure = "raises: modified by an inplace operation" if "inplace operation" in text else f"raises {type(error).__name__}"
+        form.failure = f"raises: {OVERWRITTEN.phrases[0]}" if says(text, ANY_IN_PLACE) else f"raises {type(error).__name__}"
 
 
 def _row(form: _Form, target: Program, place: torch.device) -> Row:

@@ -21,6 +21,7 @@ from fxgrad.program.inputs import bound_inputs
 from fxgrad.records.errors import InputError
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.graph_modules import empty_module, set_graph
+from fxgrad.torch_api.internals import enter_autocast, enter_inference_mode, set_grad_enabled
 
 
 class CallingConvention:
@@ -146,7 +147,7 @@ def restores_modes(forward: Callable[..., Any]) -> Callable[..., Any]:
                 region.__exit__(None, None, None)
             raise
         finally:
-            torch._C._set_grad_enabled(grad)
+            set_grad_enabled(grad)
 
     return guarded
 
@@ -197,9 +198,9 @@ def _holder(module: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 _MODE_SWITCHES = (
-    torch._C._set_grad_enabled,
-    torch.autograd.grad_mode._enter_inference_mode,
-    torch.amp.autocast_mode._enter_autocast,
+    set_grad_enabled,
+    enter_inference_mode,
+    enter_autocast,
 )
 
 

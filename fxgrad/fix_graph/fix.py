@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import copy as copying
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -28,7 +27,10 @@ from fxgrad.program.program import Program, program, tensors_of_program
 from fxgrad.records import Edit, Frozen, Options, Site
 from fxgrad.records.errors import FixError, TraceError
 from fxgrad.source.sites import site_of
+from fxgrad.torch_api.errors import LEAF, MODIFIED_VIEW, NO_GRAD_FN, OUT_ARGUMENT, OVERWRITTEN, says, without_derivative
 from fxgrad.torch_api.graph_modules import set_graph
+from fxgrad.torch_api.internals import COMPILER_FLAGS
+from fxgrad.torch_api.module_internals import codegen_of
 from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.observations import RawDecision
 from fxgrad.trace.recorder import NeedsValue
@@ -37,13 +39,7 @@ from fxgrad.trace.self_check import refuse_unknown_torch
 from fxgrad.world.standins import is_fake
 
 # What autograd says when it refuses an in-place write, or finds one done.
-OVERWRITTEN = "modified by an inplace operation"
-_VIEWS = (
-    "is a view and is being modified inplace",
-    "is a view and its base or another view of its base has been modified inplace",
-    "don't support automatic differentiation",
-)
-_LEAVES = ("leaf Variable that requires grad",)
+_VIEWS = (MODIFIED_VIEW, OUT_ARGUMENT)
 _MOST_LEAVES = 64
 
 
@@ -182,14 +178,14 @@ def _own(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
 
 
 def _rewritten(graph_module: torch.fx.GraphModule, target: Program, options: Options, allow: bool, *, careful: bool = False) -> Rewriting:
-    codegen = graph_module.graph._codegen
+    codegen = codegen_of(graph_module.graph)
     assert isinstance(codegen, CallingCodeGen)
     tensors = codegen.convention.inputs(target.inputs.args, dict(target.inputs.kwargs))
     try:
         with seeded():
             return rewrite(graph_module, tensors, mode=options.rewrite, allow=allow, careful=careful)
     except RuntimeError as error:
-        if not allow and any(text in str(error) for text in (*_LEAVES, *_VIEWS)):
+        if not allow and says(str(error), LEAF, *_VIEWS):
             return _rewritten(graph_module, target, options, True, careful=careful)
         raise FixError(f"the recorded graph does not run: {_first_line(str(error))}", hint=_HINT) from error
 
@@ -238,10 +234,10 @@ def _recorded(target: Program) -> tuple[Run, bool, str]:
     if eager.error.phase != "backward":
         eager, allowed = _run_allowing(target, eager)
     error = eager.error
-    if error is not None and error.phase == "backward" and _NO_GRADIENT in error.message:
+    if error is not None and error.phase == "backward" and says(error.message, NO_GRAD_FN):
         return eager, allowed is not None, "eager, which has no gradients"
     if error is not None:
-        if error.phase != "backward" or not any(text in error.message for text in (OVERWRITTEN, *_VIEWS)):
+        if error.phase != "backward" or not says(error.message, OVERWRITTEN, *_VIEWS):
             raise FixError(f"{error.phase} raises {error.type}: {_first_line(error.message)}", site=_blamed(eager), hint=_HINT)
         with saved_copies():
             eager = _run(target, allowed)
@@ -251,7 +247,6 @@ def _recorded(target: Program) -> tuple[Run, bool, str]:
     return eager, True, "eager, with the writes that autograd refuses"
 
 
-_NO_GRADIENT = "does not require grad and does not have a grad_fn"
 _SHARED_WITH_NUMPY = ("Tensor.numpy", "Tensor.__array__", "torch.from_numpy")
 _HINT = "no rewriting of in-place writes mends this"
 
@@ -259,10 +254,10 @@ _HINT = "no rewriting of in-place writes mends this"
 def _blamed(eager: Run) -> Site | None:
     """Where the error came from; for an operator without a derivative the last call of it."""
     assert eager.error is not None
-    named = re.search(r"derivative for (\w+) is not implemented", eager.error.message)
+    named = without_derivative(eager.error.message)
     if eager.error.site is not None or named is None:
         return eager.error.site
-    calls = [s for s in eager.recorder.steps if s.spots and s.target.rpartition(".")[2] == named[1]]
+    calls = [s for s in eager.recorder.steps if s.spots and s.target.rpartition(".")[2] == named]
     return site_of(calls[-1].spots[0]) if calls else None
 
 
@@ -296,12 +291,12 @@ def _run_allowing(target: Program, first: Run) -> tuple[Run, frozenset[str]]:
         error = eager.error
         if error is None or error.phase == "backward":
             break
-        if error.phase == "forward" and any(text in error.message for text in _LEAVES):
+        if error.phase == "forward" and says(error.message, LEAF):
             leaf = _written_leaf(eager)
             if leaf is None or leaf in allowed:
                 break
             allowed |= {leaf}
-        elif eager is not first or not any(text in error.message for text in _VIEWS):
+        elif eager is not first or not says(error.message, *_VIEWS):
             break
         eager = _run(target, allowed)
     return eager, allowed
@@ -370,14 +365,13 @@ def _decided(eager: Run, target: Program) -> Decided:
 def _exporting() -> Iterator[None]:
     """`torch.compiler.is_compiling()` and `is_exporting()` are true, as while `torch.export` runs a program: it takes the way that fits all
     values, where it has one. Other threads see it meanwhile, as they do of `torch.export`."""
-    flags = ("_is_compiling_flag", "_is_exporting_flag")
-    before = [getattr(torch.compiler, flag) for flag in flags]
+    before = [getattr(torch.compiler, flag) for flag in COMPILER_FLAGS]
     try:
-        for flag in flags:
+        for flag in COMPILER_FLAGS:
             setattr(torch.compiler, flag, True)
         yield
     finally:
-        for flag, value in zip(flags, before, strict=True):
+        for flag, value in zip(COMPILER_FLAGS, before, strict=True):
             setattr(torch.compiler, flag, value)
 
 

@@ -24,6 +24,8 @@ from fxgrad.records import Inputs
 from fxgrad.torch_api import allowed_writes, tree
 from fxgrad.torch_api.calls import is_custom_function
 from fxgrad.torch_api.errors import out_of_memory
+from fxgrad.torch_api.internals import set_version, steady_cudnn, version_of
+from fxgrad.torch_api.module_internals import codegen_of
 from fxgrad.trace.run import Run, _compute_loss
 from fxgrad.world.reach import preserve
 from fxgrad.world.standins import StandIns
@@ -149,8 +151,7 @@ def seeded() -> Iterator[None]:
 def _steady_kernels() -> None:
     """cuDNN takes algorithms that add up in a fixed order: with others a program's step differs from itself by more than rounding (a GAN
     step in TF32 on an H200 by 2e-4). `preserve` puts the user's choice back."""
-    torch._C._set_cudnn_deterministic(True)
-    torch._C._set_cudnn_benchmark(False)
+    steady_cudnn()
 
 
 @contextlib.contextmanager
@@ -231,7 +232,7 @@ def _note_state(made: Step, module: torch.fx.GraphModule, copies: Sequence[torch
 
 
 def _call_leniently(module: torch.fx.GraphModule, args: Any, kwargs: Any) -> Any:
-    codegen = module.graph._codegen
+    codegen = codegen_of(module.graph)
     assert isinstance(codegen, CallingCodeGen), "the module was regenerated"
     results = _Lenient(module).run(*codegen.convention.inputs(args, kwargs), enable_io_processing=False)
     return codegen.convention.output(results, module)
@@ -296,7 +297,7 @@ def private_data(tensors: Any, dtype: torch.dtype | None) -> Iterator[None]:
 def _restorer(tensor: torch.Tensor) -> Callable[[], None]:
     data, leaf, requires_grad = tensor.data, tensor.is_leaf, tensor.requires_grad
     grad = tensor.grad if leaf else None
-    version = None if tensor.is_inference() else tensor._version
+    version = None if tensor.is_inference() else version_of(tensor)
     hooks = [(name, held, dict(held or {})) for name in _HOOKS for held in (getattr(tensor, name),)] if leaf else []
 
     def restore() -> None:
@@ -315,8 +316,8 @@ def _restorer(tensor: torch.Tensor) -> Callable[[], None]:
                 now.update(before)
             if now is not held:
                 setattr(tensor, name, held)
-        if version is not None and tensor._version != version:  # a graph of the user's that waits for its backward compares it
-            torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))
+        if version is not None and version_of(tensor) != version:  # a graph of the user's that waits for its backward compares it
+            set_version(tensor, version)
 
     return restore
 

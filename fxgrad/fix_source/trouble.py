@@ -13,6 +13,7 @@ from typing import Any, Literal
 from fxgrad.program.program import Program
 from fxgrad.records import Facts, Finding, NodeFact, Site
 from fxgrad.source.objects import origin
+from fxgrad.torch_api.errors import OUT_ARGUMENT, says
 from fxgrad.trace.facts import observe
 from fxgrad.trace.run import Run, run
 
@@ -20,7 +21,6 @@ from fxgrad.trace.run import Run, run
 WRITES = frozenset({"FXG201", "FXG202", "FXG203", "FXG204", "FXG205"})
 EVERY = "all"  # stands where a code does, of a write that breaks nothing and is to go all the same
 _KEPT = frozenset({"Tensor.__setitem__", "Tensor.requires_grad_", "Tensor.detach_", "Tensor.retain_grad", "Tensor.zero_grad"})
-_NO_OUT = "functions with out=... arguments don't support automatic differentiation"
 
 Built = Callable[[Any], tuple[Site, ...]]  # where a module was built, innermost frame first
 
@@ -103,7 +103,7 @@ def every_write(found: Iterable[Trouble], program: Program, values: str, built: 
 
 
 def _may_write(finding: Finding) -> bool:
-    return finding.code in WRITES or _NO_OUT in finding.message
+    return finding.code in WRITES or says(finding.message, OUT_ARGUMENT)
 
 
 def _described(finding: Finding, facts: Facts, owners: dict[str, Any], built: Built) -> Trouble:

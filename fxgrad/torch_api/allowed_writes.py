@@ -14,7 +14,8 @@ from typing import Any
 import torch
 import torch.fx
 
-from fxgrad.torch_api.tensors import Geometry, storage_key
+from fxgrad.torch_api.internals import is_view, storage_key
+from fxgrad.torch_api.tensors import Geometry
 from fxgrad.torch_api.tree import tensors_in
 
 
@@ -77,7 +78,7 @@ def _out(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) 
 
 def _single(item: Any, sources: dict[int | None, torch.Tensor]) -> Any:
     """A multi-output view as a view of its own."""
-    if not isinstance(item, torch.Tensor) or not item._is_view():
+    if not isinstance(item, torch.Tensor) or not is_view(item):
         return item
     source = sources.get(storage_key(item))
     if source is None or source is item or source.dtype != item.dtype:

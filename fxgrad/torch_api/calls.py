@@ -17,7 +17,9 @@ import torch
 import torch.fx
 import torch.fx.graph
 import torch.fx.node
-from torch._subclasses.fake_tensor import FakeTensor
+
+from fxgrad.torch_api.internals import OPERATORS, TENSOR_MODULE, FakeTensor, has_kernel
+from fxgrad.torch_api.module_internals import is_from_torch, qualified_name
 
 
 def _words(text: str) -> frozenset[str]:
@@ -84,17 +86,17 @@ def _graph_target(func: Any, name: str) -> tuple[str, Any]:
         return "call_function", operator.getitem
     if getattr(torch.Tensor, name, None) is func:
         return "call_method", name
-    if getattr(func, "__module__", None) == "torch._tensor" and hasattr(torch.Tensor, name):
+    if getattr(func, "__module__", None) == TENSOR_MODULE and hasattr(torch.Tensor, name):
         return "call_method", name  # `Tensor.__pow__` is a wrapper of `Tensor.pow` that carries the inner name
     return "call_function", func if _is_found_by_name(func) else named(func, name)
 
 
 def _is_found_by_name(func: Any) -> bool:
     """Whether the text that `torch.fx` writes for a function of torch leads back to it."""
-    if not torch.fx.graph._is_from_torch(func):
+    if not is_from_torch(func):
         return True
     try:
-        parts = torch.fx.node._get_qualified_name(func).split(".")
+        parts = qualified_name(func).split(".")
         found: Any = functools.reduce(getattr, parts[1:], torch)
     except (AttributeError, RuntimeError):
         return False
@@ -132,7 +134,7 @@ _AUTOGRAD_KEYS = ("Autograd", "AutogradCPU", "AutogradCUDA", "AutogradOther", "C
 
 def custom_operator(target: str) -> str | None:
     """`space::name` of the custom operator that a step calls, by the step's target; None for anything else, torch's own included."""
-    head, _, path = target.partition("torch._ops.")
+    head, _, path = target.partition(OPERATORS)
     space, _, name = path.partition(".")
     if head or not name or space in _TORCHS_OWN:
         return None
@@ -142,7 +144,7 @@ def custom_operator(target: str) -> str | None:
 def has_formula(operator: str) -> bool:
     """Whether the dispatcher has an autograd kernel for it. Without one torch runs the plain kernel and warns in backward."""
     try:
-        return any(torch._C._dispatch_has_kernel_for_dispatch_key(operator, key) for key in _AUTOGRAD_KEYS)
+        return any(has_kernel(operator, key) for key in _AUTOGRAD_KEYS)
     except RuntimeError:  # gone since the run: nothing is known
         return True
 

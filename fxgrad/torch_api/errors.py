@@ -1,14 +1,209 @@
-"""What torch's own errors mean: a value that a fake tensor does not have, a fake kernel at fault, an operator nobody can record.
+"""What torch's own errors mean: every sentence of torch's that is matched, as a `Kind`; errors of fake tensors.
 
-Told by the types and phrases of torch 2.11 to 2.13. Not handled: errors of the program itself.
+A kind is told by phrases of torch 2.11 to 2.15, which say the same in all of them. `says` asks a message for
+kinds, the functions below read what a message names. A recorded error keeps its message alone, so all of this
+works on text. `is_value_error`, `is_kernel_error`: a value that a fake tensor does not have, a fake kernel at
+fault. Not handled: errors of the program itself, and Python's.
 """
 
 from __future__ import annotations
 
+import re
 import traceback
+from dataclasses import dataclass
 
 from fxgrad.records import Site
 from fxgrad.records.errors import TraceError
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One thing that torch says: any of the phrases is in the message."""
+
+    phrases: tuple[str, ...]
+
+
+def says(message: str, *kinds: Kind, any_case: bool = False) -> bool:
+    """Whether a message is of one of the kinds."""
+    return kind_of(message, kinds, any_case=any_case) is not None
+
+
+def kind_of(message: str, kinds: tuple[Kind, ...], *, any_case: bool = False) -> Kind | None:
+    """The first of the kinds that a message is of."""
+    text = message.lower() if any_case else message
+    for kind in kinds:
+        if any((phrase.lower() if any_case else phrase) in text for phrase in kind.phrases):
+            return kind
+    return None
+
+
+# ---------------------------------------------------------------------------------------- backward's refusals
+
+OVERWRITTEN = Kind(("modified by an inplace operation",))
+SECOND_TIME = Kind(("through the graph a second time",))
+NO_GRAD_FN = Kind(("does not require grad and does not have a grad_fn",))
+NO_GRAD = Kind(("does not require grad",))
+NOT_SCALAR = Kind(("implicitly created only for scalar",))
+NOT_USED = Kind(("appears to not have been used in the graph",))
+NO_FORMULA = Kind(("no autograd formula",))
+NO_DERIVATIVE = Kind(("derivative for",))
+# What a Function's backward returned.
+WRONG_COUNT = Kind(("incorrect number of gradients",))
+WRONG_GRADIENT = Kind(("returned an invalid gradient",))
+TOO_FEW = Kind(("not enough gradients",))
+LEGACY_FUNCTION = Kind(("Legacy autograd function",))
+NO_BACKWARD = Kind(("implement either the backward or vjp",))
+# DistributedDataParallel waits for gradients that never came.
+UNREDUCED = Kind(("finished reduction in the prior iteration",))
+
+# --------------------------------------------------------------------------------------------- refused writes
+
+VIEW_OF_LEAF = Kind(("a view of a leaf Variable",))
+LEAF = Kind(("a leaf Variable that requires grad",))  # said of views of leaves too
+SEVERAL_VIEWS = Kind(("returns multiple views",))
+FUNCTION_VIEW = Kind(("created inside a custom Function",))
+NO_GRAD_VIEW = Kind(("view was created in no_grad mode",))
+INFERENCE_VIEW = Kind(("view was created in inference mode",))
+OVERLAP = Kind(("more than one element of the written-to tensor",))
+INPUT_OVERLAP = Kind(("some elements of the input tensor and the written-to tensor refer",))
+DETACHED_VIEW = Kind(("Can't detach views in-place",))
+OUT_ARGUMENT = Kind(("functions with out=... arguments don't support",))
+IN_PLACE = Kind(("is being used in an in-place operation",))
+BEING_MODIFIED = Kind(("is being modified inplace",))
+# An output that is a view: it was written, or its base was.
+OUTPUT_VIEW = Kind(("is a view and",))
+MODIFIED_VIEW = Kind(
+    (
+        "is a view and is being modified inplace",
+        "is a view and its base or another view of its base has been modified inplace",
+    )
+)
+MODIFIED = Kind(("modified inplace",))
+ANY_IN_PLACE = Kind(("inplace operation",))  # said in the advice of other refusals too
+
+# --------------------------------------------------------------------------------- refused without a backward
+
+INFERENCE_TENSOR = Kind(("nference tensor",))
+INFERENCE_MODE = Kind(("inference mode",))
+NO_AUTODIFF = Kind(("support automatic differentiation",))
+NUMPY_OF_HISTORY = Kind(("numpy() on Tensor that requires grad",))
+NON_LEAF_OPTIMIZED = Kind(("optimize a non-leaf Tensor",))
+NO_PARAMETERS = Kind(("empty parameter list",))
+NON_LEAF_FLAG = Kind(("can only change requires_grad flags of leaf",))
+NO_FLOATS = Kind(("can require gradients",))
+FLOATS_ONLY = Kind(("only Tensors of floating point",))
+AS_PARAMETER = Kind(("as parameter",))
+CANNOT_ASSIGN = Kind(("cannot assign",))
+
+# What a report can explain.
+OF_GRADIENTS = (
+    *(OVERWRITTEN, SECOND_TIME, NO_GRAD_FN, NO_GRAD, NOT_SCALAR, NOT_USED, NO_FORMULA, NO_DERIVATIVE, UNREDUCED),
+    *(LEGACY_FUNCTION, WRONG_COUNT, WRONG_GRADIENT, TOO_FEW),
+    *(LEAF, VIEW_OF_LEAF, SEVERAL_VIEWS, FUNCTION_VIEW, NO_GRAD_VIEW, MODIFIED, IN_PLACE, DETACHED_VIEW),
+    *(OVERLAP, INPUT_OVERLAP, INFERENCE_TENSOR, INFERENCE_MODE, NO_AUTODIFF, NUMPY_OF_HISTORY),
+    *(NON_LEAF_OPTIMIZED, NO_PARAMETERS, NON_LEAF_FLAG, NO_FLOATS, AS_PARAMETER),
+)
+# What a model raises because of gradients, whatever inputs it gets; asked in any case.
+WHATEVER_THE_INPUTS = (
+    *(OVERWRITTEN, SECOND_TIME, NO_GRAD, NO_DERIVATIVE, LEAF, NO_GRAD_VIEW, OUTPUT_VIEW, MODIFIED),
+    *(INFERENCE_TENSOR, NUMPY_OF_HISTORY, FLOATS_ONLY, CANNOT_ASSIGN),
+)
+
+# ---------------------------------------------------------------------------------------- of inputs and files
+
+# The inputs do not fit the model (sizes, types, indices), Python's words for arguments included.
+MISFIT = Kind(
+    (
+        "mat1 and mat2 shapes",
+        "size mismatch",
+        "must match the size of tensor",
+        "missing 1 required positional",
+        "required positional arguments",
+        "unexpected keyword argument",
+        "positional arguments but",
+        "Expected tensor for argument",
+        "expected scalar type",
+        "must have the same dtype",
+        "to have the same dtype",
+        "expected input",
+        "index out of range in self",
+        "is invalid for input of size",
+        "Given groups=",
+    )
+)
+# An operator goes on only with data, or with a type that fake kernels do not take.
+NO_FAKE = Kind(
+    (
+        "no fake impl registered",
+        "has no fake",
+        "is not supported for tensor subclasses",
+        "data pointer",
+        "Expected inputs of BF16 type",
+    )
+)
+# `torch.load` refuses a pickle; asked in any case.
+PICKLED = Kind(("weights_only", "Weights only load failed"))
+
+# ---------------------------------------------------------------------------------------------- what is named
+
+_CUSTOM = re.compile(r"backward through ([\w:.]+) but no autograd formula")
+_NATIVE = re.compile(r"derivative for '?([\w:.]+?)'? is not implemented")
+_EXPECTED = re.compile(r"expected version (\d+)")
+_COUNT = re.compile(r"expected (\d+), got (\d+)")
+_SHAPE = re.compile(r"at index (\d+) - got (\[[\d, ]*\]) but expected shape compatible with (\[[\d, ]*\])")
+
+
+def without_derivative(message: str) -> str | None:
+    """The operator whose derivative is missing: `space::name`, or the name of one of torch's own."""
+    match = _CUSTOM.search(message) or _NATIVE.search(message)
+    return match.group(1) if match is not None else None
+
+
+def expected_version(message: str) -> int | None:
+    """The version at which an overwritten tensor had been saved."""
+    match = _EXPECTED.search(message)
+    return int(match.group(1)) if match is not None else None
+
+
+def gradient_counts(message: str) -> tuple[str, str] | None:
+    """How many gradients a Function's backward was to return, and how many it did."""
+    match = _COUNT.search(message)
+    return (match[1], match[2]) if match is not None else None
+
+
+def gradient_shapes(message: str) -> tuple[str, str, str] | None:
+    """Of a gradient that a Function's backward returned: its index, its shape, and the argument's."""
+    match = _SHAPE.search(message)
+    return (match[1], match[2], match[3]) if match is not None else None
+
+
+def assigned_parameter(message: str) -> str | None:
+    """The parameter in whose place a plain tensor was assigned."""
+    if not says(message, CANNOT_ASSIGN):
+        return None
+    _, found, rest = message.partition(AS_PARAMETER.phrases[0])
+    parts = rest.split("'")
+    return parts[1] if found and len(parts) > 1 else None
+
+
+def is_captured_whole(error: BaseException) -> bool:
+    """Whether an operator that only torch.compile captures failed outside it."""
+    return type(error).__name__ == "UncapturedHigherOrderOpError" or "HigherOrderOperator" in str(error)
+
+
+# ------------------------------------------------------------------------------------------ torch's own words
+
+# What kernels say of a write that they refuse, for those that a fake kernel lets pass.
+OVERLAP_MESSAGE = (
+    f"unsupported operation: {OVERLAP.phrases[0]} refers to a single memory location. "
+    "Please clone() the tensor before performing the operation."
+)
+INPUT_OVERLAP_MESSAGE = (
+    f"unsupported operation: {INPUT_OVERLAP.phrases[0]} to a single memory location. "
+    "Please clone() the tensor before performing the operation."
+)
+
+# ----------------------------------------------------------------------------------------------- fake tensors
 
 # The kinds of error by which torch says that a fake tensor has no value.
 VALUE_ERRORS = (

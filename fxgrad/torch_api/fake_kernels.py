@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from fxgrad.torch_api.internals import CUDNN_RNN_BACKWARD, GROUPED_MM
+
 # Runs torch's own fake kernel on these arguments.
 Dispatch = Callable[..., Any]
 
@@ -33,6 +35,6 @@ def _cudnn_rnn_backward(dispatch: Dispatch, *args: Any, **kwargs: Any) -> Any:
 
 
 OWN: Mapping[Any, Callable[..., Any]] = {
-    torch.ops.aten._grouped_mm.default: _grouped_mm,
-    torch.ops.aten._cudnn_rnn_backward.default: _cudnn_rnn_backward,
+    GROUPED_MM: _grouped_mm,
+    CUDNN_RNN_BACKWARD: _cudnn_rnn_backward,
 }

@@ -11,6 +11,8 @@ import torch
 import torch.fx
 from torch import nn
 
+from fxgrad.torch_api.module_internals import texts_of_graphs
+
 
 def empty_module(name: str) -> torch.fx.GraphModule:
     """A graph module without a graph, of a class called `name`."""
@@ -35,8 +37,7 @@ def _text_goes_with(module: torch.fx.GraphModule) -> None:
 
     def forget(_: Any) -> None:
         _texts.pop(key, None)
-        kept = getattr(getattr(torch.fx.graph_module, "_loader", None), "eval_cache", {})
-        for texts in (kept, linecache.cache):
+        for texts in (texts_of_graphs(), linecache.cache):
             texts.pop(name, None)
 
     _texts[key] = weakref.ref(code, forget)

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.utils._pytree as pytree
+
+from fxgrad.torch_api.internals import pytree
 
 _MAX_DEPTH = 6  # objects within objects; a batch holds stores that hold mappings
 _LEAVES = (torch.Tensor, str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, type)

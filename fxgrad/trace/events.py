@@ -26,16 +26,12 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from fxgrad.source.sites import user_spots
 from fxgrad.torch_api import distributed
 from fxgrad.torch_api.functions import Apply, replaced_apply
+from fxgrad.torch_api.internals import dynamo_is_loaded, transforms_active
+from fxgrad.torch_api.module_internals import TRANSFORMS
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
 from fxgrad.trace.notes import Called
 from fxgrad.trace.observer import Observer
-
-_TRANSFORMS = (
-    ("torch._functorch.apis", "vmap_impl"),
-    ("torch._functorch.eager_transforms", "grad_impl"),
-    ("torch._functorch.eager_transforms", "grad_and_value_impl"),
-)
 
 
 class Events:
@@ -88,13 +84,13 @@ class Events:
             stack.enter_context(_patched(torch, "from_numpy", self._from_numpy()))
             stack.enter_context(_patched(torch, "compile", self._compile(stack)))
             stack.enter_context(_patched(Optimizer, "__init__", self._optimizer_made()))
-            for module, name in _TRANSFORMS:
+            for module, name in TRANSFORMS:
                 holder = importlib.import_module(module)
                 if hasattr(holder, name):
                     stack.enter_context(_patched(holder, name, self._region(getattr(holder, name), "transform", name)))
             if distributed.REPLICATED is not None:
                 stack.enter_context(_patched(distributed.REPLICATED, "__init__", self._replica_made()))
-            if "torch._dynamo" in sys.modules:
+            if dynamo_is_loaded():
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             yield
 
@@ -148,7 +144,7 @@ class Events:
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             observer = self.observer
-            if not self.looking() or torch._C._are_functorch_transforms_active():
+            if not self.looking() or transforms_active():
                 return original(*args, **kwargs)
             reads = observer.before(args, kwargs)
             hidden: dict[int, None] = {}
@@ -295,7 +291,7 @@ class Events:
         def compile(*args: Any, **kwargs: Any) -> Any:
             compiled = original(*args, **kwargs)
             self.compiles = True
-            if self.looking() and "torch._dynamo" in sys.modules:
+            if self.looking() and dynamo_is_loaded():
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             return compiled
 

@@ -17,6 +17,7 @@ import torch
 
 from fxgrad.records import Call, Decision, External, Facts, Flow, NodeFact, ParameterFact, Saved, Value
 from fxgrad.source.sites import site_of, sites_of
+from fxgrad.torch_api.internals import version_of
 from fxgrad.trace.recorder import RawValue, Step
 from fxgrad.trace.run import Run
 
@@ -313,7 +314,7 @@ def _saved(run: Run) -> Iterable[Saved]:
     recorder = run.recorder
     writers = _writers(run)
     for save in run.saves:
-        saver, version, found = save.saver, save.version, save.tensor._version
+        saver, version, found = save.saver, save.version, version_of(save.tensor)
         counted = found != version
         if saver is None or not (counted or save.changed):
             continue

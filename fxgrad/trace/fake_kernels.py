@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+from fxgrad.torch_api.errors import INPUT_OVERLAP_MESSAGE, OVERLAP_MESSAGE
+from fxgrad.torch_api.internals import memory_key, overlaps_itself, version_of
+
 
 def finish_fake_write(name: str, args: Sequence[Any], versions: Mapping[int, int]) -> None:
     """What real kernels do at an in-place call and fake ones leave out: `_foreach_` writes count, overlapping memory is refused.
@@ -24,18 +27,12 @@ def finish_fake_write(name: str, args: Sequence[Any], versions: Mapping[int, int
         return
     if name.startswith("_foreach_") and isinstance(args[0], list | tuple):
         for tensor in args[0]:
-            if versions.get(id(tensor)) == tensor._version:
+            if versions.get(id(tensor)) == version_of(tensor):
                 torch.autograd.graph.increment_version(tensor)
-    elif isinstance(args[0], torch.Tensor) and name not in _LAX and torch._debug_has_internal_overlap(args[0]) == 1:
-        raise RuntimeError(
-            "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
-            "Please clone() the tensor before performing the operation."
-        )
+    elif isinstance(args[0], torch.Tensor) and name not in _LAX and overlaps_itself(args[0]):
+        raise RuntimeError(OVERLAP_MESSAGE)
     elif isinstance(args[0], torch.Tensor) and name not in _LAX and any(_overlaps_in_part(args[0], other) for other in args[1:]):
-        raise RuntimeError(
-            "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. "
-            "Please clone() the tensor before performing the operation."
-        )
+        raise RuntimeError(INPUT_OVERLAP_MESSAGE)
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:
@@ -54,7 +51,7 @@ def _overlaps_in_part(written: torch.Tensor, read: Any) -> bool:
         return False
     if written.layout is not torch.strided or read.layout is not torch.strided:
         return False
-    if written.untyped_storage()._cdata != read.untyped_storage()._cdata:
+    if memory_key(written) != memory_key(read):
         return False
     if not all(_is_dense(t) for t in (written, read)):
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from fxgrad.torch_api.internals import local_part
 from fxgrad.trace.notes import RANK
 
 
@@ -12,7 +13,7 @@ def state_of(gradient: torch.Tensor | None) -> str:
     if gradient is None:
         return "none"
     with torch.no_grad():
-        gradient = getattr(gradient, "_local_tensor", gradient)  # a DTensor: this process's part of it
+        gradient = local_part(gradient)  # a DTensor: this process's part of it
         if gradient.layout is not torch.strided:
             gradient = gradient.coalesce().values() if gradient.is_sparse else gradient.to_dense()
         return "some" if bool((gradient != 0).any()) else "zero"

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-import torch.nn.modules.module as module_state
 from torch import nn
+
+from fxgrad.torch_api.module_internals import FLAT_WEIGHTS, global_hooks, set_scripted
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -25,7 +26,7 @@ class Leaves:
         self._parts: dict[int, tuple[_Part, ...] | None] = {}
         for module in root.modules():
             self._take(module)
-        self._hooked = any(getattr(module_state, f"_global{name}", None) for name in _HOOKS)
+        self._hooked = any(global_hooks())
 
     def is_leaf(self, module: nn.Module) -> bool:
         """Whether a call of `module` is one node."""
@@ -71,7 +72,7 @@ class _Part:
         """Same tensors, no attribute more or less, and a recurrent layer's own list of weights still names its parameters."""
         if len(self.attributes) != self.size or any(holder.get(name) is not tensor for holder, name, tensor in self.tensors):
             return False
-        weights = self.attributes.get("_flat_weights")
+        weights = self.attributes.get(FLAT_WEIGHTS)
         return weights is None or {id(w) for w in weights if w is not None} <= {id(tensor) for _, _, tensor in self.tensors}
 
 
@@ -85,8 +86,8 @@ def scripted(module: Any, swap: Callable[[Any], Any]) -> Iterator[None]:
                 put += [(inner, name, tensor) for name, tensor in holder.items() if tensor is not None]
     try:
         for inner, name, tensor in put:
-            inner._c.setattr(name, swap(tensor))
+            set_scripted(inner, name, swap(tensor))
         yield
     finally:
         for inner, name, tensor in put:
-            inner._c.setattr(name, tensor)
+            set_scripted(inner, name, tensor)

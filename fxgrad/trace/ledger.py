@@ -18,10 +18,10 @@ from torch import nn
 
 from fxgrad.records import Flow, Value
 from fxgrad.source.sites import Spot, user_spots
+from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.edges import Edges, Key, number_of
 from fxgrad.trace.notes import Note
-from fxgrad.trace.observations import version_of
 from fxgrad.trace.slots import Slot, Tensors
 
 LIMIT = 300_000  # notes; one step of a 70-billion-parameter model makes ten thousand

@@ -16,6 +16,7 @@ import torch.fx
 
 from fxgrad.records import Phase
 from fxgrad.source.sites import Spot
+from fxgrad.torch_api.internals import memory_key, version_of
 
 
 class NeedsValue(BaseException):
@@ -136,10 +137,7 @@ class Observations:
 
     def storage_number(self, tensor: torch.Tensor) -> int:
         """A small number for the tensor's storage; a tensor without one (sparse) gets a number of its own."""
-        try:
-            key: int = tensor.untyped_storage()._cdata
-        except (NotImplementedError, RuntimeError):
-            key = -id(tensor)
+        key = memory_key(tensor)
         number = self._numbers.get(key)
         if number is None:
             number = self._numbers[key] = len(self._numbers)
@@ -253,11 +251,3 @@ def copied(tensor: torch.Tensor, fake: bool) -> torch.Tensor | None:
     if fake or tensor.layout is not torch.strided or tensor.device.type == "meta" or tensor.is_quantized:
         return None
     return tensor.detach().clone()
-
-
-def version_of(tensor: torch.Tensor) -> int:
-    """The version counter; -1 for an inference tensor, which counts none."""
-    try:
-        return tensor._version
-    except RuntimeError:
-        return -1

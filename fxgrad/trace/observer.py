@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from fxgrad.records import Flow, Saved
 from fxgrad.source.sites import Spot
 from fxgrad.torch_api.calls import DECISIONS, ESCAPES, QUERIES, SIZES, target_name
+from fxgrad.torch_api.internals import DisableTorchFunction, set_grad_enabled, transforms_active
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
 from fxgrad.trace.edges import Key
@@ -45,7 +46,7 @@ _PASSED = (
             "__reversed__",
             "__setstate__",
             "_make_subclass",
-            "_set_grad_enabled",
+            set_grad_enabled.__name__,
             "get_rng_state",
             "is_grad_enabled",
             "manual_seed",
@@ -101,7 +102,7 @@ class Observer(TorchFunctionMode):
     def guarded(self) -> Iterator[None]:
         """Noting: nothing of it is seen by torch's function modes, and an error of it stops the watch, not the program."""
         try:
-            with torch._C.DisableTorchFunction():
+            with DisableTorchFunction():
                 yield
         except Exception as error:
             self.trouble = error
@@ -121,7 +122,7 @@ class Observer(TorchFunctionMode):
             handler, name = self._handlers[func]
         except (KeyError, TypeError):
             handler, name = self._classify(func)
-        if handler is None or torch._C._are_functorch_transforms_active():
+        if handler is None or transforms_active():
             return func(*args, **kwargs)
         return handler(func, name, args, kwargs)
 

@@ -28,10 +28,11 @@ from fxgrad.records import Phase
 from fxgrad.source.sites import Anchor, Spot, site_of, user_frames, user_spots
 from fxgrad.torch_api import allowed_writes, calls, errors, symbols
 from fxgrad.torch_api.calls import CALLS_BACK, DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES
+from fxgrad.torch_api.internals import HigherOrderOperator, transforms_active, version_of
 from fxgrad.torch_api.symbols import Origin, SymbolicFloat, SymbolicInt
 from fxgrad.trace import fake_kernels, reads, targets
 from fxgrad.trace.experiment import Nudge, mask_shape, selecting_all, selects, selects_nothing
-from fxgrad.trace.observations import NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step, copied, version_of
+from fxgrad.trace.observations import NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step, copied
 from fxgrad.trace.progress import EVERY, begin_run
 from fxgrad.trace.targets import Closure, GeneratorState, call_object, run_backward
 from fxgrad.world.reach import Reach
@@ -362,7 +363,7 @@ class Recorder(TorchFunctionMode):
         if not self.active or threading.get_ident() != self.thread:
             return func(*args, **kwargs)
         name: str = getattr(func, "__name__", "") or str(func)
-        if self.quiet or torch._C._are_functorch_transforms_active():
+        if self.quiet or transforms_active():
             return self._quietly(func, name, args, kwargs)
         if name == "__get__":
             return reads.read_property(self, func, args)
@@ -463,7 +464,7 @@ class Recorder(TorchFunctionMode):
         return tuple(operands), tuple(settings)
 
     def _operation(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-        if name in calls.CAPTURED_WHOLE and isinstance(func, torch._ops.HigherOrderOperator):
+        if name in calls.CAPTURED_WHOLE and isinstance(func, HigherOrderOperator):
             raise errors.captured_whole(next(map(site_of, self.spots()), None))
         (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = self.converted(args, kwargs)
         node = self._node(func, name, node_args, node_kwargs)

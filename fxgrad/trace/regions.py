@@ -20,6 +20,16 @@ from torch.autograd import forward_ad
 from torch.utils.hooks import BackwardHook
 
 from fxgrad.records import NodeKind
+from fxgrad.torch_api.internals import (
+    DisableTorchFunction,
+    autocast_arguments,
+    enter_autocast,
+    enter_inference_mode,
+    exit_autocast,
+    exit_inference_mode,
+    transforms_active,
+)
+from fxgrad.torch_api.module_internals import ATTENTION_KERNELS, has_legacy_hooks, is_scripting
 from fxgrad.trace import targets
 from fxgrad.trace.observations import Slot, Step
 from fxgrad.trace.recorder import Recorder
@@ -43,7 +53,7 @@ def opaque(
 ) -> tuple[Any, Step, Hidden]:
     """Run a region as one node: arguments swapped, nothing inside recorded, its hidden reads and writes noted."""
     spots = recorder.spots_from(sys._getframe(2))
-    with torch._C.DisableTorchFunction():
+    with DisableTorchFunction():
         (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = recorder.converted(args, kwargs)
         node = make_node(node_args, node_kwargs)
         step = recorder.add_step(node, kind, target, spots)
@@ -55,7 +65,7 @@ def opaque(
     except Exception:
         recorder.raised.add(node)
         raise
-    with torch._C.DisableTorchFunction():
+    with DisableTorchFunction():
         given = {id(slot) for slot in slots}
         found = list({id(slot): slot for _, slot in hidden.values() if id(slot) not in given}.values())
         step.reads += [slot.value for slot in found]
@@ -69,8 +79,8 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     for cls, enter, leave in _REGIONS:
         yield cls, "__enter__", _enter(recorder, cls.__enter__, enter)
         yield cls, "__exit__", _exit(recorder, cls.__exit__, leave)
-    if hasattr(torch.nn.attention, "_sdpa_kernel"):
-        yield torch.nn.attention, "_sdpa_kernel", _attention_kernels(recorder)
+    if hasattr(*ATTENTION_KERNELS):
+        yield *ATTENTION_KERNELS, _attention_kernels(recorder)
     yield BackwardHook, "setup_input_hook", _hook_setup(recorder, BackwardHook.setup_input_hook, targets.hooked_inputs)
     yield BackwardHook, "setup_output_hook", _hook_setup(recorder, BackwardHook.setup_output_hook, targets.hooked_outputs)
 
@@ -82,7 +92,7 @@ def _enter(recorder: Recorder, original: Callable[..., Any], node: Callable[[Rec
     @functools.wraps(original)
     def __enter__(self: Any) -> Any:
         out = original(self)
-        if not passes(recorder) and not torch._jit_internal.is_scripting():
+        if not passes(recorder) and not is_scripting():
             made = node(recorder, self)
             recorder.entered_regions.setdefault(id(self), []).append(made)
             recorder.add_step(made, "region", type(self).__name__, recorder.spots_from(sys._getframe(1)))
@@ -103,12 +113,11 @@ def _exit(recorder: Recorder, original: Callable[..., Any], leave: Callable[...,
 
 
 def _enter_inference(recorder: Recorder, context: Any) -> torch.fx.Node:
-    return recorder.graph.call_function(torch.autograd.grad_mode._enter_inference_mode, (context.mode,))
+    return recorder.graph.call_function(enter_inference_mode, (context.mode,))
 
 
 def _enter_autocast(recorder: Recorder, context: Any) -> torch.fx.Node:
-    args = (context.device, context.fast_dtype, context._enabled, context._cache_enabled)
-    return recorder.graph.call_function(torch.amp.autocast_mode._enter_autocast, args)
+    return recorder.graph.call_function(enter_autocast, autocast_arguments(context))
 
 
 def _enter_dual_level(recorder: Recorder, context: Any) -> torch.fx.Node:
@@ -116,15 +125,15 @@ def _enter_dual_level(recorder: Recorder, context: Any) -> torch.fx.Node:
 
 
 _REGIONS = (
-    (torch.inference_mode, _enter_inference, torch.autograd.grad_mode._exit_inference_mode),
-    (torch.autocast, _enter_autocast, torch.amp.autocast_mode._exit_autocast),
+    (torch.inference_mode, _enter_inference, exit_inference_mode),
+    (torch.autocast, _enter_autocast, exit_autocast),
     (forward_ad.dual_level, _enter_dual_level, targets.leave_dual_level),
 )
 
 
 def _attention_kernels(recorder: Recorder) -> Callable[..., Any]:
     """`sdpa_kernel` switches attention kernels by global flags: both its switches are nodes."""
-    original = torch.nn.attention._sdpa_kernel
+    original = getattr(*ATTENTION_KERNELS)
 
     def choose(backends: Any, *rest: Any, **named: Any) -> None:
         if not passes(recorder):
@@ -140,7 +149,7 @@ def _attention_kernels(recorder: Recorder) -> Callable[..., Any]:
 
 def _hook_setup(recorder: Recorder, original: Callable[..., Any], target: Callable[..., Any]) -> Callable[..., Any]:
     def setup(hook: BackwardHook, tensors: Any) -> Any:
-        if passes(recorder) or torch._C._are_functorch_transforms_active():
+        if passes(recorder) or transforms_active():
             return original(hook, tensors)
         holder = recorder.hook_nodes.get(id(hook))
         if holder is None:
@@ -161,8 +170,8 @@ def _hook_setup(recorder: Recorder, original: Callable[..., Any], target: Callab
 
 def legacy_hooks(recorder: Recorder, module: nn.Module, out: Any) -> None:
     """Hooks of the deprecated `register_backward_hook` sit on the result's autograd node: a call that puts them there again."""
-    if module._is_full_backward_hook is not False or not module._backward_hooks or passes(recorder):
+    if not has_legacy_hooks(module) or passes(recorder):
         return
-    with torch._C.DisableTorchFunction():
+    with DisableTorchFunction():
         _, (held,), _, _ = recorder.converted(out)
         recorder.graph.call_function(targets.put_legacy_hooks, (recorder.object_node(module), held))

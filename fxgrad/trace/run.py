@@ -28,7 +28,8 @@ from fxgrad.records import Phase, Raised, Site
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source.sites import is_user_code, site_of, traceback_sites
 from fxgrad.torch_api import tree
-from fxgrad.torch_api.errors import captured_whole, is_kernel_error, is_value_error, out_of_memory
+from fxgrad.torch_api.errors import captured_whole, is_captured_whole, is_kernel_error, is_value_error, out_of_memory
+from fxgrad.torch_api.internals import DisableTorchFunction, dynamo_is_loaded, top_saved_tensors_hooks
 from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave
 from fxgrad.trace.recorder import NeedsValue, Recorder, Slot, run_backward
@@ -129,9 +130,8 @@ def _program_code() -> CodeType:
 @contextlib.contextmanager
 def _eager_compile() -> Iterator[None]:
     """`torch.compile`d parts run eagerly: the recorder must see their calls."""
-    import sys
 
-    if "torch._dynamo" not in sys.modules:
+    if not dynamo_is_loaded():
         yield
         return
     with torch.compiler.set_stance("force_eager"):
@@ -141,7 +141,7 @@ def _eager_compile() -> Iterator[None]:
 @contextlib.contextmanager
 def _kept_gradients(root: nn.Module) -> Iterator[None]:
     """`.grad` of the originals, for a history that began before the run leads backward into them."""
-    with torch._C.DisableTorchFunction():
+    with DisableTorchFunction():
         kept = [(p, p.grad) for p in root.parameters()]
         for parameter, grad in kept:
             if grad is not None:
@@ -149,7 +149,7 @@ def _kept_gradients(root: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             for parameter, grad in kept:
                 if parameter.grad is not grad:
                     parameter.grad = grad
@@ -159,16 +159,16 @@ def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradie
     recorder, target = result.recorder, result.program
     hooks = _saved_tensors_hooks()
     try:
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             _bind_parameters(recorder)
             args, kwargs = _bind_inputs(result)
         with watching_saves(result) if watch_saves else contextlib.nullcontext():
             result.output = target.call(*args, **kwargs)
-            with torch._C.DisableTorchFunction():
+            with DisableTorchFunction():
                 _bind_output(result)
             recorder.phase = "loss"
             loss = _compute_loss(result)
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             _finish_loss(result, loss)
         if backward:
             recorder.phase = "backward"
@@ -193,7 +193,7 @@ def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradie
 
 
 def _saved_tensors_hooks() -> Any:
-    return torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return top_saved_tensors_hooks()
 
 
 def _leave_contexts(error: BaseException, hooks: Any) -> None:
@@ -299,7 +299,7 @@ def _backward(result: Run, loss: Any) -> None:
         raise TypeError(f"the loss is a {type(loss).__name__}, not a tensor: it has no backward")
     with recorder.region():
         run_backward(result.loss.tensor, retain_graph=bool(recorder.standins.historied))
-    with torch._C.DisableTorchFunction():
+    with DisableTorchFunction():
         for name, parameter in result.program.root.named_parameters(remove_duplicate=False):
             result.gradients[name] = gradient_of(recorder, parameter)
         for key, name in recorder.names.items():  # a parameter that the program took away is still the one that was analysed
@@ -309,7 +309,7 @@ def _backward(result: Run, loss: Any) -> None:
 
 
 def _refuse_captured_whole(error: BaseException) -> None:
-    if type(error).__name__ == "UncapturedHigherOrderOpError" or "HigherOrderOperator" in str(error):
+    if is_captured_whole(error):
         stack = traceback_sites(error.__traceback__)
         raise captured_whole(stack[0] if stack else None) from error
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
+from fxgrad.torch_api.internals import DisableTorchFunction, version_of
 from fxgrad.trace.observations import RawSave, copied, same_elements
 from fxgrad.trace.recorder import Recorder
 
@@ -34,7 +35,7 @@ def watching_gradients(recorder: Recorder, delivered: dict[tuple[int, int], str]
         key = id(function)
 
         def before(grads: Any) -> None:
-            with torch._C.DisableTorchFunction(), torch.no_grad():
+            with DisableTorchFunction(), torch.no_grad():
                 for number, grad in enumerate(grads):
                     if grad is None:
                         state = "none"
@@ -46,13 +47,13 @@ def watching_gradients(recorder: Recorder, delivered: dict[tuple[int, int], str]
 
         return function.register_prehook(before)
 
-    with torch._C.DisableTorchFunction():
+    with DisableTorchFunction():
         functions = {id(raw.fn): raw.fn for raw in recorder.values if raw.fn is not None}
         handles = [watch(function) for function in functions.values()]
     try:
         yield
     finally:
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             for handle in handles:
                 handle.remove()
 
@@ -84,18 +85,18 @@ def watching_saves(result: Saving) -> Iterator[None]:
     def pack(tensor: torch.Tensor) -> int:
         run = reference()
         if run is not None:
-            with torch._C.DisableTorchFunction():
+            with DisableTorchFunction():
                 recorder = run.recorder
                 step = recorder.current or (recorder.steps[-1] if recorder.steps else None)
                 copy = copied(tensor, recorder.standins.fake is not None)
-                run.saves.append(RawSave(step, tensor, tensor._version, len(recorder.steps), copy))
+                run.saves.append(RawSave(step, tensor, version_of(tensor), len(recorder.steps), copy))
         table.append(tensor)
         return len(table) - 1
 
     recorder.shared = []
     with torch.autograd.graph.saved_tensors_hooks(pack, table.__getitem__):
         yield
-    with torch._C.DisableTorchFunction():
+    with DisableTorchFunction():
         written = {storage for step in recorder.steps for storage in step.writes}
         for shared in recorder.shared:
             storage = recorder.storage_number(shared.tensor)

@@ -18,12 +18,13 @@ from typing import Any
 import torch
 import torch.autograd.forward_ad
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.variable import VariableMeta
 
 from fxgrad.records import NodeKind
 from fxgrad.torch_api import allowed_writes, tree
 from fxgrad.torch_api.functions import Apply, replaced_apply
+from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transforms_active
+from fxgrad.torch_api.module_internals import ScriptFunction, source_of_script
 from fxgrad.trace import leaf_modules, regions, transforms
 from fxgrad.trace.observations import NeedsValue, Slot
 from fxgrad.trace.recorder import Recorder
@@ -52,7 +53,7 @@ def _interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     yield nn.RNNBase, "flatten_parameters", _flatten_parameters(recorder)
     yield FakeTensor, "data_ptr", _no_address(recorder, "data_ptr")
     yield FakeTensor, "__dlpack__", _no_address(recorder, "__dlpack__")
-    yield torch._C.ScriptFunction, "__call__", _script_call(recorder)
+    yield ScriptFunction, "__call__", _script_call(recorder)
     yield from transforms.interceptions(recorder)
 
 
@@ -118,7 +119,7 @@ def _module_call(recorder: Recorder, known: leaf_modules.Leaves, original: Calla
             return original(module, *args, **kwargs)
         recorder.called.add(id(module))
         path = recorder.paths.get(id(module))
-        if torch._C._are_functorch_transforms_active():
+        if transforms_active():
             return _inlined_call(recorder, module, path, original, args, kwargs)
         if isinstance(module, torch.jit.ScriptModule):
             return _script_module_call(recorder, module, path, original, args, kwargs)
@@ -209,11 +210,11 @@ def _apply(recorder: Recorder) -> Callable[..., Any]:
 
 def _script_call(recorder: Recorder) -> Callable[..., Any]:
     """`torch.jit.script` functions: the Python they were compiled from, where torch kept it, else one node."""
-    original = torch._C.ScriptFunction.__call__
+    original = ScriptFunction.__call__
 
     def __call__(function: Any, *args: Any, **kwargs: Any) -> Any:
-        source = getattr(function, "_torchdynamo_inline", None)
-        if passes(recorder) or torch._C._are_functorch_transforms_active():
+        source = source_of_script(function)
+        if passes(recorder) or transforms_active():
             if recorder.active and threading.get_ident() == recorder.thread:
                 args, kwargs = recorder.swap(args), recorder.swap(kwargs)
             return original(function, *args, **kwargs)
@@ -245,7 +246,7 @@ def _new_parameter(recorder: Recorder) -> Callable[..., Any]:
             if data is None and cls is nn.Parameter:
                 return original(cls, requires_grad=requires_grad)
             return original(cls, data, requires_grad, *rest, **kwargs)
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             slot = recorder.slot_of(data)
         return _new_leaf(recorder, slot, original(cls, slot.tensor, requires_grad), "torch.nn.Parameter")
 
@@ -258,7 +259,7 @@ def _new_variable(recorder: Recorder) -> Callable[..., Any]:
     def __call__(cls: Any, *args: Any, **kwargs: Any) -> Any:
         if passes(recorder) or not args or not isinstance(args[0], torch.Tensor):
             return original(cls, *args, **kwargs)
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             slot = recorder.slot_of(args[0])
         return _new_leaf(recorder, slot, original(cls, slot.tensor, *args[1:], **kwargs), "torch.autograd.Variable")
 
@@ -269,7 +270,7 @@ def _new_leaf(recorder: Recorder, slot: Slot, made: torch.Tensor, target: str) -
     if made is slot.tensor:
         return made
     spots = recorder.spots_from(sys._getframe(1))
-    with torch._C.DisableTorchFunction():
+    with DisableTorchFunction():
         node = _leaf_node(recorder, slot, made)
         step = recorder.add_step(node, "leaf", target, spots)
         step.reads.append(slot.value)
@@ -319,7 +320,7 @@ def _from_numpy(recorder: Recorder) -> Callable[..., Any]:
         made = original(array)
         if passes(recorder):
             return made
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             return recorder.entered(made, "torch.from_numpy", recorder.spots_from(sys._getframe(1)))
 
     return from_numpy

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from fxgrad.trace.observations import version_of
+from fxgrad.torch_api.internals import memory_key, version_of
 
 PURGE = 10_000  # storages remembered before those that are gone are dropped
 
@@ -87,7 +87,7 @@ class Tensors:
         return slot
 
     def _place(self, slot: Slot, tensor: torch.Tensor) -> None:
-        slot.place = storage_key(tensor)
+        slot.place = memory_key(tensor)
         memory = self._memories.get(slot.place)
         if memory is None or memory.is_gone():
             self._count += 1
@@ -102,25 +102,25 @@ class Tensors:
     def refresh(self, slot: Slot, tensor: torch.Tensor) -> None:
         """Look again at version and storage: `t.data = new` and `set_` give a tensor other memory."""
         slot.version = version_of(tensor)
-        if storage_key(tensor) != slot.place:
+        if memory_key(tensor) != slot.place:
             self._leave(slot)
             self._place(slot, tensor)
 
     def sharing(self, tensor: torch.Tensor) -> list[Slot]:
         """The living slots over the tensor's storage."""
-        memory = self._memories.get(storage_key(tensor))
+        memory = self._memories.get(memory_key(tensor))
         return list(memory.slots) if memory is not None else []
 
     def last_value(self, tensor: torch.Tensor) -> int:
         """The value last seen over the tensor's storage, also of a tensor that is gone; -1 if there was none."""
-        memory = self._memories.get(storage_key(tensor))
+        memory = self._memories.get(memory_key(tensor))
         if memory is None or memory.is_gone():
             return -1
         return max((slot.value for slot in memory.slots), default=memory.value)
 
     def number_of(self, tensor: torch.Tensor) -> int | None:
         """The number of the tensor's storage; None if it was never seen."""
-        memory = self._memories.get(storage_key(tensor))
+        memory = self._memories.get(memory_key(tensor))
         return memory.number if memory is not None and not memory.is_gone() else None
 
     def living(self) -> Iterator[Slot]:
@@ -142,11 +142,3 @@ class Tensors:
         if memory is not None and slot in memory.slots:
             memory.slots.discard(slot)
             memory.value = max(memory.value, slot.value)
-
-
-def storage_key(tensor: torch.Tensor) -> int:
-    """The address of the tensor's storage; a number of its own for one that has none (sparse)."""
-    try:
-        return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):
-        return -id(tensor)

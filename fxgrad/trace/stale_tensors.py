@@ -6,18 +6,16 @@ made its autograd node, and the overwriter the first later call that wrote that 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
 from fxgrad.records import Saved
+from fxgrad.torch_api.errors import OVERWRITTEN, expected_version, says
+from fxgrad.torch_api.internals import RAW_SAVED, version_of
 from fxgrad.trace.edges import number_of
 from fxgrad.trace.ledger import Ledger
-
-_EXPECTED = re.compile(r"expected version (\d+)")
-_CHANGED = "modified by an inplace operation"
 
 
 def overwritten(ledger: Ledger, started: Sequence[Any]) -> Iterator[Saved]:
@@ -33,7 +31,7 @@ def overwritten(ledger: Ledger, started: Sequence[Any]) -> Iterator[Saved]:
             writer = next((note for note in ledger.notes[saver + 1 :] if storage in note.writes), None)
             if writer is not None:
                 names = f"n{ledger.notes[saver].number}", f"n{writer.number}"
-                yield Saved(*names, tuple(raw.shape), expected, raw._version, True)
+                yield Saved(*names, tuple(raw.shape), expected, version_of(raw), True)
 
 
 def hidden(ledger: Ledger, functions: Sequence[Any]) -> Iterator[Saved]:
@@ -41,14 +39,14 @@ def hidden(ledger: Ledger, functions: Sequence[Any]) -> Iterator[Saved]:
     for function in functions:
         saver = ledger.edges.maker(function)
         for name in dir(function):
-            raws = _raw(function, name) if name.startswith("_raw_saved_") else ()
+            raws = _raw(function, name) if name.startswith(RAW_SAVED) else ()
             for raw in raws if isinstance(raws, tuple | list) else (raws,):
                 data = _data(raw)
                 if data is None or saver < 0:
                     continue
                 later = [number for number in ledger.hidden.get(ledger.tensors.number_of(data) or -1, ()) if number > saver]
                 if later:
-                    yield Saved(f"n{saver}", f"n{later[0]}", tuple(data.shape), data._version, data._version, False)
+                    yield Saved(f"n{saver}", f"n{later[0]}", tuple(data.shape), version_of(data), version_of(data), False)
 
 
 def _raw(function: Any, name: str) -> Any:
@@ -83,17 +81,16 @@ def _behind(started: Sequence[Any]) -> Iterator[Any]:
 def _changed(function: Any) -> Iterator[tuple[torch.Tensor, int]]:
     """The saved tensors of one node that cannot be unpacked any more, raw, and the version each was saved at."""
     for name in dir(function):
-        if not name.startswith("_raw_saved_"):
+        if not name.startswith(RAW_SAVED):
             continue
         raw = _raw(function, name)
         message = _refusal(function, "saved_tensors" if name == "_raw_saved_tensors" else name.replace("_raw", "", 1))
-        if _CHANGED not in message:
+        if not says(message, OVERWRITTEN):
             continue
-        match = _EXPECTED.search(message)
         for one in raw if isinstance(raw, tuple | list) else (raw,):
             data = _data(one)
             if data is not None:
-                yield data, int(match.group(1)) if match else 0
+                yield data, expected_version(message) or 0
 
 
 def _refusal(function: Any, name: str) -> str:

@@ -15,6 +15,8 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.utils.hooks import BackwardHook
 
+from fxgrad.torch_api.internals import make_gradients, run_engine
+from fxgrad.torch_api.module_internals import backward_hooks
 from fxgrad.world.swap import Swap
 
 
@@ -86,8 +88,7 @@ def leave_dual_level(level: int) -> None:
 
 def backward_hook(module: nn.Module) -> BackwardHook:
     """The full backward hooks of a module as they are now, for one call of it."""
-    full, _ = module._get_backward_hooks()  # type: ignore[no-untyped-call]
-    return BackwardHook(module, full, module._get_backward_pre_hooks())  # type: ignore[no-untyped-call]
+    return backward_hooks(module)
 
 
 def hooked_inputs(hook: BackwardHook, args: Any) -> Any:
@@ -136,8 +137,8 @@ def run_backward(
         inputs = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
         if not inputs:
             raise RuntimeError("`inputs` argument to `backward` cannot be empty.")
-    grads = torch.autograd._make_grads(tensors, gradient, is_grads_batched=False)
-    torch.autograd.graph._engine_run_backward(
+    grads = make_gradients(tensors, gradient, is_grads_batched=False)
+    run_engine(
         tensors,
         grads,
         create_graph if retain_graph is None else retain_graph,

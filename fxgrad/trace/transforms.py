@@ -18,23 +18,16 @@ from typing import Any
 import torch
 
 from fxgrad.records import NodeKind
+from fxgrad.torch_api.internals import transforms_active
+from fxgrad.torch_api.module_internals import TRANSFORMS, TRANSFORMS_WITH_FUNCTIONS
 from fxgrad.trace.recorder import Recorder
 from fxgrad.trace.regions import opaque, passes
 from fxgrad.trace.targets import Closure, call_object
 
-# Looked up by torch.func's own functions at every call, however the program imported those.
-_TRANSFORMS = (
-    ("torch._functorch.apis", "vmap_impl"),
-    ("torch._functorch.eager_transforms", "grad_impl"),
-    ("torch._functorch.eager_transforms", "grad_and_value_impl"),
-    ("torch._functorch.eager_transforms", "_jvp_with_argnums"),
-    ("torch._functorch.eager_transforms", "_vjp_with_argnums"),
-)
-
 
 def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     """(module, attribute, replacement) for the transforms."""
-    for module, name in _TRANSFORMS:
+    for module, name in (*TRANSFORMS, *TRANSFORMS_WITH_FUNCTIONS):
         holder = importlib.import_module(module)
         if hasattr(holder, name):
             yield holder, name, _transform(recorder, getattr(holder, name))
@@ -65,7 +58,7 @@ def _transform(recorder: Recorder, original: Any, kind: NodeKind = "transform", 
 
     @functools.wraps(original)
     def call(function: Any, *args: Any, **kwargs: Any) -> Any:
-        if passes(recorder) or torch._C._are_functorch_transforms_active():
+        if passes(recorder) or transforms_active():
             if recorder.active and threading.get_ident() == recorder.thread:
                 args, kwargs = recorder.swap(args), recorder.swap(kwargs)
             return original(function, *args, **kwargs)
@@ -106,7 +99,7 @@ def _with_functions(recorder: Recorder, node: torch.fx.Node, out: Any) -> Any:
 def _recorded(recorder: Recorder, function: FunctionType, graph_node: torch.fx.Node) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if passes(recorder) or torch._C._are_functorch_transforms_active():
+        if passes(recorder) or transforms_active():
             return function(*recorder.swap(args), **recorder.swap(kwargs))
 
         def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:

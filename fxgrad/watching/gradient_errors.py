@@ -16,44 +16,12 @@ import torch
 from fxgrad.passes.findings import source_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Phase, Raised, Site
 from fxgrad.source.sites import is_user_code, site_of, traceback_sites
+from fxgrad.torch_api.errors import NO_FLOATS, NO_PARAMETERS, NON_LEAF_OPTIMIZED, NUMPY_OF_HISTORY, OF_GRADIENTS, says
+from fxgrad.torch_api.internals import DisableTorchFunction
 from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 
-_PHRASES = (
-    "modified by an inplace operation",
-    "modified inplace",
-    "a leaf Variable that requires grad",
-    "a view of a leaf Variable",
-    "returns multiple views",
-    "created inside a custom Function",
-    "created in no_grad mode",
-    "nference tensor",
-    "inference mode",
-    "is being used in an in-place operation",
-    "of the written-to tensor",
-    "of the input tensor and the written-to tensor",
-    "Can't detach views in-place",
-    "does not require grad and does not have a grad_fn",
-    "does not require grad",
-    "through the graph a second time",
-    "implicitly created only for scalar",
-    "appears to not have been used in the graph",
-    "on Tensor that requires grad",
-    "optimize a non-leaf Tensor",
-    "empty parameter list",
-    "no autograd formula",
-    "derivative for",
-    "support automatic differentiation",
-    "Legacy autograd function",
-    "incorrect number of gradients",
-    "returned an invalid gradient",
-    "not enough gradients",
-    "can only change requires_grad flags of leaf",
-    "can require gradients",
-    "as parameter",
-    "finished reduction in the prior iteration",
-)
 _OF_NONE = re.compile(r"'NoneType' object (?:has no attribute|is not|does not)|unsupported operand type.*'NoneType'")
 _NO_BACKWARD = re.compile(r"'([\w.]+)' object has no attribute 'backward'")
 _GRADIENT = re.compile(r"([A-Za-z_][\w.\[\]'\"-]*)\.grad\b")
@@ -68,7 +36,7 @@ def is_gradient_error(error: BaseException) -> bool:
         return _missing_gradient(error) is not None
     if not isinstance(error, RuntimeError | ValueError | TypeError | NotImplementedError):
         return False
-    return any(phrase in str(error) for phrase in _PHRASES)
+    return says(str(error), *OF_GRADIENTS)
 
 
 def number_as_loss(error: BaseException, observer: Observer) -> None:
@@ -103,23 +71,23 @@ def explained(error: BaseException, facts: Facts, ledger: Ledger) -> Iterator[Fi
     text = str(error)
     if missing is not None:
         yield from _none(missing, site, facts, ledger)
-    elif "optimize a non-leaf Tensor" in text:
+    elif says(text, NON_LEAF_OPTIMIZED):
         yield _non_leaf(error, site, facts, ledger)
-    elif "empty parameter list" in text:
+    elif says(text, NO_PARAMETERS):
         yield _finding(
             ("FXG301", "optimizer-misses-parameter"),
             "the optimizer is given no parameters: the module has none, or a generator (`model.parameters()`) was used up before",
             site,
             "register layers as attributes or in nn.ModuleList, and call `model.parameters()` anew for every use",
         )
-    elif "can require gradients" in text:
+    elif says(text, NO_FLOATS):
         yield _finding(
             ("FXG106", "integer-cast"),
             "a tensor of integers is asked for a gradient: it has no direction to go in",
             site,
             "make it of floats: `torch.tensor([1.0, 2.0])`, or `dtype=torch.float32`",
         )
-    elif "numpy() on Tensor that requires grad" in text:
+    elif says(text, NUMPY_OF_HISTORY):
         yield _finding(
             ("FXG107", "left-torch"),
             "a tensor with a history is handed to NumPy, which would lose its gradient",
@@ -210,7 +178,7 @@ def _missing_gradient(error: BaseException) -> tuple[str, Any] | None:
 def _grad_of(tensor: torch.Tensor) -> torch.Tensor | None:
     import warnings
 
-    with torch._C.DisableTorchFunction(), warnings.catch_warnings():
+    with DisableTorchFunction(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns at a look at the gradient of a tensor that is no leaf
         return tensor.grad
 

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from fxgrad.records.errors import InputError
 from fxgrad.report import Report
+from fxgrad.torch_api.internals import DisableTorchFunction, function_mode_count, pop_function_mode, push_function_mode, version_of
 from fxgrad.trace.events import Events
 from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.notes import Backward, Taken
@@ -157,7 +158,7 @@ class Session:
         with self._judgement:
             self.stop_looking()
             if self.report is None:
-                with torch._C.DisableTorchFunction(), self._judging():
+                with DisableTorchFunction(), self._judging():
                     self.report = judge(self._seen(), error)
             return self.report
 
@@ -185,7 +186,7 @@ class Session:
 
     def _before_backward(self) -> None:
         """Updates by hand: with no optimizer a step has ended when the next backward finds what the last one reached rewritten."""
-        written = any((leaf := ref()) is not None and leaf._version != version for ref, version in self._versions.values())
+        written = any((leaf := ref()) is not None and version_of(leaf) != version for ref, version in self._versions.values())
         if written and not self.events.optimizers:
             self._by_hand += 1
             if self._by_hand > self.steps:
@@ -207,7 +208,7 @@ class Session:
         note_after(self.observer.ledger, reached)
         if backward.partial:
             return
-        self._versions = {id(leaf): (weakref.ref(leaf), leaf._version) for leaf, _ in reached}
+        self._versions = {id(leaf): (weakref.ref(leaf), version_of(leaf)) for leaf, _ in reached}
         if len(self.observer.backwards) <= SCANS:
             self._scan()
 
@@ -257,7 +258,7 @@ class Session:
         note = ledger.note("op", f"{type(optimizer).__name__}.step")
         for parameter in held_by(optimizer):
             slot = ledger.tensors.get(parameter)
-            if slot is not None and parameter._version != slot.version:
+            if slot is not None and version_of(parameter) != slot.version:
                 ledger.written(note, parameter, slot)
         if note.makes:
             ledger.connect(note)
@@ -313,10 +314,10 @@ def _could_train(optimizer: Optimizer) -> bool:
 def _remove(observer: Observer) -> None:
     """Take the mode off torch's stack, wherever in it it is: a `with torch.device(...)` may have been entered above it."""
     above = []
-    for _ in range(torch._C._len_torch_function_stack()):
-        mode = torch._C._pop_torch_function_stack()
+    for _ in range(function_mode_count()):
+        mode = pop_function_mode()
         if mode is observer:
             break
         above.append(mode)
     for mode in reversed(above):
-        torch._C._push_on_torch_function_stack(mode)
+        push_function_mode(mode)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from fxgrad.passes.findings import line_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
 from fxgrad.source.sites import site_of
+from fxgrad.torch_api.errors import SECOND_TIME, says
 from fxgrad.trace.notes import Backward, Taken
 from fxgrad.trace.observer import Observer
 
@@ -37,7 +38,7 @@ def kept(facts: Facts, observer: Observer) -> Finding | None:
     """ "backward through the graph a second time": the call that takes up what was computed before the backward that freed it."""
     error = facts.error
     failing = observer.backwards[-1] if observer.backwards and observer.backwards[-1].failed else None
-    if error is None or failing is None or "graph a second time" not in error.message:
+    if error is None or failing is None or not says(error.message, SECOND_TIME):
         return None
     made = {value: node for node in facts.nodes for value in node.makes}
     for backward in reversed([b for b in observer.backwards if not b.failed and not b.partial]):

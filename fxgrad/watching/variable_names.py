@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from fxgrad.source.sites import user_frames
+from fxgrad.torch_api.module_internals import eager_module
 
 CONTAINER = 64  # items of a list or dictionary that are looked at
 PRIVATE = 4  # added to the rank of what an object keeps to itself: any other name is better
@@ -102,7 +103,7 @@ class Names:
 def unwrapped(module: nn.Module) -> nn.Module:
     """The model inside DistributedDataParallel, DataParallel or `torch.compile`'s wrapper."""
     while type(module).__name__ in _WRAPPERS:
-        inner = getattr(module, "_orig_mod", None) or getattr(module, "module", None)
+        inner = eager_module(module) or getattr(module, "module", None)
         if not isinstance(inner, nn.Module):
             break
         module = inner

@@ -23,6 +23,8 @@ from typing import Any
 import torch
 
 from fxgrad.records.errors import InputError
+from fxgrad.torch_api.internals import C_MODULE
+from fxgrad.torch_api.module_internals import global_hooks
 from fxgrad.world.interrupts import CtrlC, held
 from fxgrad.world.memoised import Memoised, of_libraries, undo_memo
 from fxgrad.world.scopes import Scopes, is_own
@@ -36,7 +38,6 @@ _EXACT_ATOMS = frozenset(_ATOMS)
 _EXACT_CONTAINERS = frozenset((list, deque, set, tuple, frozenset, torch.Size))
 _PLAIN_TENSORS = frozenset((torch.Tensor, torch.nn.Parameter))
 _OPAQUE_PACKAGES = frozenset(("builtins", "threading", "logging", "_thread", "weakref", "re", "io", "_io", "multiprocessing", "queue"))
-_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks", "_global_backward_pre_hooks")
 
 
 class Reach:
@@ -134,7 +135,7 @@ class Reach:
                 module.partition(".")[0] in _OPAQUE_PACKAGES and not is_own(module) and not (made_by_user(cls) and module == "builtins")
             )
             opaque = (
-                library or note is not None or module.startswith("torch._C") or issubclass(cls, (contextvars.ContextVar, threading.local))
+                library or note is not None or module.startswith(C_MODULE) or issubclass(cls, (contextvars.ContextVar, threading.local))
             )
             opaque = opaque or module == "itertools"
             known = self._kinds[cls] = (note, opaque, members(cls))
@@ -229,7 +230,7 @@ def preserve(*roots: Any) -> Iterator[Reach]:
     reach = Reach()
     with held() as reach.ctrl_c, kept_switches():
         try:
-            reach.walk(*(getattr(torch.nn.modules.module, name) for name in _HOOKS), *roots)
+            reach.walk(*global_hooks(), *roots)
             reach.note_memoised()
             reach.ctrl_c.open = True
             yield reach

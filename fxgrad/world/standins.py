@@ -16,12 +16,21 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.parameter import is_lazy
 
 from fxgrad.records.errors import TraceError
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.fake_kernels import OWN
+from fxgrad.torch_api.internals import (
+    FAKE_LOGGER,
+    DisableTorchFunction,
+    FakeTensor,
+    FakeTensorMode,
+    as_class,
+    conjugated,
+    negated,
+    storage_id,
+)
 
 # A small view of a big storage (a batch of a data set) is copied alone: its siblings are not part of the step.
 SHARED_STORAGE_LIMIT = 64 * 2**20
@@ -30,7 +39,7 @@ SHARED_STORAGE_LIMIT = 64 * 2**20
 @contextlib.contextmanager
 def unlogged() -> Iterator[None]:
     """torch prints a traceback for each fake kernel that raises; who records the error says so better."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")
+    log = logging.getLogger(FAKE_LOGGER)
     before = log.disabled
     log.disabled = True
     try:
@@ -67,7 +76,7 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
             return self._computed(func, types, args, kwargs)
         listener.quiet += 1
         try:
-            with torch._C.DisableTorchFunction():
+            with DisableTorchFunction():
                 return self._computed(func, types, args, kwargs)
         finally:
             listener.quiet -= 1
@@ -143,7 +152,7 @@ class StandIns:
                 "a parameter of the model has no shape yet: a lazy module gets its parameters from the first call",
                 hint="call the model once on the inputs, then analyse it",
             )
-        with torch._C.DisableTorchFunction(), torch.inference_mode(False), torch.enable_grad():
+        with DisableTorchFunction(), torch.inference_mode(False), torch.enable_grad():
             if original.grad_fn is not None:
                 self.historied.append(original)
             if original.is_meta or is_fake(original):
@@ -197,7 +206,7 @@ class StandIns:
             return data.clone()
         storage = data.untyped_storage()
         nbytes = data.numel() * data.element_size()
-        key = storage._cdata
+        key = storage_id(storage)
         if storage.nbytes() != nbytes and storage.nbytes() > max(SHARED_STORAGE_LIMIT, 4 * nbytes):
             return data.clone()
         if key not in self._storages:
@@ -206,9 +215,9 @@ class StandIns:
         made = torch.empty(0, dtype=data.dtype, device=data.device)
         made.set_(copied, data.storage_offset(), data.size(), data.stride())
         if data.is_conj():
-            made = torch._conj(made)
+            made = conjugated(made)
         if data.is_neg():
-            made = torch._neg_view(made)
+            made = negated(made)
         return made
 
 
@@ -238,7 +247,7 @@ def _disturb(made: torch.Tensor, generator: torch.Generator, unsettle: str) -> N
 def _parameter_like(original: nn.Parameter, data: torch.Tensor) -> torch.Tensor:
     if type(original) is nn.Parameter:
         return nn.Parameter(data, requires_grad=original.requires_grad)
-    made = torch.Tensor._make_subclass(type(original), data, original.requires_grad)
+    made = as_class(type(original), data, original.requires_grad)
     made.__dict__.update(original.__dict__)
     return made
 

@@ -17,6 +17,20 @@ from typing import Any
 
 import torch
 
+from fxgrad.torch_api.internals import (
+    FLAGS,
+    PRINT_OPTIONS,
+    default_device_mode,
+    dispatch_mode_count,
+    function_mode_at,
+    function_mode_count,
+    pop_dispatch_mode,
+    pop_function_mode,
+    pop_saved_tensors_hooks,
+    set_grad_enabled,
+    top_saved_tensors_hooks,
+)
+
 _AUTOCAST_DEVICES = ("cpu", "cuda")
 
 
@@ -49,24 +63,19 @@ def _random_state() -> Iterator[None]:
 def _torch_state() -> Iterator[None]:
     grad = torch.is_grad_enabled()
     dtype = torch.get_default_dtype()
-    device = _default_device()
+    device = default_device_mode()
     anomaly = (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled())
     deterministic = _deterministic()
     try:
         yield
     finally:
-        torch._C._set_grad_enabled(grad)
+        set_grad_enabled(grad)
         torch.set_default_dtype(dtype)
-        if _default_device() is not device:
+        if default_device_mode() is not device:
             torch.set_default_device(None if device is None else device.device)
         torch.set_anomaly_enabled(*anomaly)
         if _deterministic() != deterministic:  # the call imports all of torch._inductor, so only where there is something to undo
             torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
-
-
-def _default_device() -> Any:
-    """The mode that `torch.set_default_device` keeps on; None where nobody called it."""
-    return getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
 
 
 def _deterministic() -> tuple[bool, bool]:
@@ -99,50 +108,36 @@ def _autocast_depth() -> int:
 @contextlib.contextmanager
 def kept_modes() -> Iterator[None]:
     """What the block enters and does not leave is left for it: function and dispatch modes, hooks on saved tensors."""
-    functions, depth, hooks = _top_mode(), torch._C._len_torch_dispatch_stack(), _top_hooks()
+    functions, depth, hooks = _top_mode(), dispatch_mode_count(), top_saved_tensors_hooks()
     try:
         yield
     finally:
         while _top_mode() is not functions and _top_mode() is not None:
-            torch._C._pop_torch_function_stack()
-        while torch._C._len_torch_dispatch_stack() > depth:
-            torch._C._pop_torch_dispatch_stack()
-        while _top_hooks() not in (hooks, None):
-            torch._C._autograd._pop_saved_tensors_default_hooks()
+            pop_function_mode()
+        while dispatch_mode_count() > depth:
+            pop_dispatch_mode()
+        while top_saved_tensors_hooks() not in (hooks, None):
+            pop_saved_tensors_hooks()
 
 
 def _top_mode() -> Any:
     """The innermost function mode. A default device is one too, always the outermost, and put back otherwise."""
-    depth = torch._C._len_torch_function_stack()
-    mode = torch._C._get_function_stack_at(depth - 1) if depth else None
-    return None if mode is None or mode is _default_device() else mode
+    depth = function_mode_count()
+    mode = function_mode_at(depth - 1) if depth else None
+    return None if mode is None or mode is default_device_mode() else mode
 
 
-def _top_hooks() -> Any:
-    return torch._C._autograd._top_saved_tensors_default_hooks(True)
-
-
-_C: Any = torch._C  # torch annotates few of its switches
 _FLAGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.get_num_threads, torch.set_num_threads),
     (torch.is_warn_always_enabled, torch.set_warn_always),
-    (_C._is_multithreading_enabled, _C._set_multithreading_enabled),
-    (_C._get_mkldnn_enabled, _C._set_mkldnn_enabled),
-    (_C._get_cudnn_enabled, _C._set_cudnn_enabled),
-    (_C._get_cudnn_benchmark, _C._set_cudnn_benchmark),
-    (_C._get_cudnn_deterministic, _C._set_cudnn_deterministic),
-    (_C._get_flash_sdp_enabled, _C._set_sdp_use_flash),
-    (_C._get_mem_efficient_sdp_enabled, _C._set_sdp_use_mem_efficient),
-    (_C._get_math_sdp_enabled, _C._set_sdp_use_math),
-    (_C._get_deterministic_fill_uninitialized_memory, _C._set_deterministic_fill_uninitialized_memory),
-    (_C._get_float32_matmul_precision, _C._set_float32_matmul_precision),
+    *FLAGS,
 )
 
 
 @contextlib.contextmanager
 def _flags() -> Iterator[None]:
     before = [_asked(get) for get, _ in _FLAGS]
-    printing: dict[str, Any] = vars(torch._tensor_str.PRINT_OPTS)
+    printing: dict[str, Any] = vars(PRINT_OPTIONS)
     printed = dict(printing)
     try:
         yield

@@ -26,6 +26,7 @@ from fxgrad.passes.analyses.no_grad_regions import inside_call
 from fxgrad.passes.analyses.stored_parameters import storages, stores
 from fxgrad.records import Facts, Flow, NodeFact, ParameterFact, Value
 from fxgrad.source import line_text
+from fxgrad.torch_api.internals import OPERATORS
 
 DETACHES = frozenset(
     (
@@ -34,8 +35,8 @@ DETACHES = frozenset(
         "Tensor.data",
         "torch.detach",
         "torch.detach_",
-        "torch._ops.aten.detach.default",
-        "torch._ops.aten.detach_.default",
+        f"{OPERATORS}aten.detach.default",
+        f"{OPERATORS}aten.detach_.default",
     )
 )
 GRAD = "torch.autograd.grad"  # its results have a history only with create_graph=True
@@ -320,4 +321,4 @@ INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torc
 
 
 def _is_custom_op(target: str) -> bool:
-    return target.startswith("torch._ops.") and not target.startswith(("torch._ops.aten", "torch._ops.prims"))
+    return target.startswith(OPERATORS) and not target.startswith((f"{OPERATORS}aten", f"{OPERATORS}prims"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from fxgrad.records import Facts, NodeFact, Site
 from fxgrad.source import grad_off_sites, no_grad_site, region_site
 from fxgrad.source.objects import origin
+from fxgrad.torch_api.internals import set_grad_enabled
 
 
 def region_of(facts: Facts, node: NodeFact, files: tuple[str, ...]) -> Site | None:
@@ -43,7 +44,7 @@ def _switch(facts: Facts, node: NodeFact) -> NodeFact | None:
             return last
         if node.inference:
             last = step if step.kind == "region" and step.target == "inference_mode" else last
-        elif step.target.endswith("_set_grad_enabled") and step.grad_enabled:
+        elif step.target.endswith(set_grad_enabled.__name__) and step.grad_enabled:
             last = step
     return None
 

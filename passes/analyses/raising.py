@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
-
 from fxgrad.records import Facts, NodeFact
+from fxgrad.torch_api.errors import INFERENCE_TENSOR, says, without_derivative
 
-_CUSTOM = re.compile(r"backward through ([\w:.]+) but no autograd formula")
-_NATIVE = re.compile(r"derivative for '?([\w:.]+?)'? is not implemented")
 _ALIASES = {"__floordiv__": "floor_divide", "__rfloordiv__": "floor_divide"}
 
 
 def missing_formula(facts: Facts) -> tuple[NodeFact, bool] | None:
     """The step whose derivative is missing, and whether it is a custom operator's (not one of torch's own)."""
     text = facts.error.message if facts.error is not None else ""
-    match = _CUSTOM.search(text) or _NATIVE.search(text)
-    if match is None:
+    operator = without_derivative(text)
+    if operator is None:
         return None
-    parts = match.group(1).replace("::", ".").split(".")
+    parts = operator.replace("::", ".").split(".")
     space, name = (parts[0], parts[1]) if len(parts) > 1 else ("aten", parts[0])
     for node in reversed(facts.nodes):
         if not any(v in facts.live for v in node.makes):
@@ -31,7 +28,7 @@ def missing_formula(facts: Facts) -> tuple[NodeFact, bool] | None:
 def inference_site(facts: Facts) -> NodeFact | None:
     """The step, run in inference mode, whose result the raising step read."""
     error = facts.error
-    if error is None or "nference tensor" not in error.message:
+    if error is None or not says(error.message, INFERENCE_TENSOR):
         return None
     made = {v: node for node in facts.nodes for v in node.makes}
     current = next((n for n in reversed(facts.nodes) if n.name == error.node), facts.nodes[-1] if facts.nodes else None)

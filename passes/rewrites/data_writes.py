@@ -15,6 +15,7 @@ from fxgrad.passes.rewrites.forest import Forest
 from fxgrad.passes.rewrites.ops import sibling
 from fxgrad.passes.rewrites.views import name_of
 from fxgrad.torch_api.graph_modules import set_graph
+from fxgrad.torch_api.module_internals import codegen_of
 
 
 def expose(graph_module: torch.fx.GraphModule, aliases: Aliases) -> tuple[torch.fx.GraphModule, tuple[str, ...]]:
@@ -35,7 +36,7 @@ def expose(graph_module: torch.fx.GraphModule, aliases: Aliases) -> tuple[torch.
             copied[node] = copied[node.all_input_nodes[0]]
         else:
             copied[node] = graph.node_copy(node, copied.__getitem__)
-    graph.set_codegen(graph_module.graph._codegen)
+    graph.set_codegen(codegen_of(graph_module.graph))
     made = sibling(graph_module)
     set_graph(made, graph)
     return made, tuple(sorted(wanted))

@@ -13,6 +13,7 @@ import torch.fx
 
 from fxgrad.passes.analyses.aliases import Aliases
 from fxgrad.passes.rewrites.views import CUTS, name_of
+from fxgrad.torch_api.internals import DisableTorchFunction
 from fxgrad.torch_api.tensors import Geometry
 
 # Above this many elements two interleaved views are taken to overlap: telling would cost a mask as large as their storage.
@@ -117,7 +118,7 @@ def overlap(one: Geometry, two: Geometry) -> bool:
     if one == two or size > _EXACT:
         return True
     mask = torch.zeros(size, dtype=torch.bool, device="cpu")
-    with torch._C.DisableTorchFunction():
+    with DisableTorchFunction():
         mask.as_strided(one.shape, one.stride, one.offset).fill_(True)
         return bool(mask.as_strided(two.shape, two.stride, two.offset).any())
 

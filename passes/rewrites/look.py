@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 import torch.fx
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fxgrad.passes.analyses.aliases import Aliases, NodeAliases, Place, Save
 from fxgrad.torch_api import allowed_writes
 from fxgrad.torch_api.calls import is_custom_function
-from fxgrad.torch_api.tensors import Geometry, refresh, storage_key, version
+from fxgrad.torch_api.internals import TorchDispatchMode, schema_of, storage_key, version_of
+from fxgrad.torch_api.tensors import Geometry, refresh
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.world.reach import preserve
 from fxgrad.world.standins import StandIns
@@ -69,7 +69,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch.fx.In
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         metadata = torch.Tag.inplace_view in func.tags
-        for i, argument in enumerate(func._schema.arguments):
+        for i, argument in enumerate(schema_of(func).arguments):
             if argument.alias_info is None or not argument.alias_info.is_write:
                 continue
             value = args[i] if i < len(args) else kwargs.get(argument.name)
@@ -134,7 +134,7 @@ class _Observer(allowed_writes.Interpreter):
         if self.allow and is_custom_function(n.target):
             out, copied = self._own_memory(out, given)
         for save in self.saves[first:]:
-            save.rewritten = version(save.tensor) != save.version
+            save.rewritten = version_of(save.tensor) != save.version
         if n.op != "output":
             self.nodes[n.name] = self._note(n, out, given, grad, inference, copied, needs_grad)
         return out
@@ -165,7 +165,7 @@ class _Observer(allowed_writes.Interpreter):
             storage = self.number(tensor)
             arguments = tuple(a for a, v in given.items() if storage >= 0 and any(self.number(t) == storage for t in tensors_in(v)))
             geometry = Geometry.of(tensor) if storage >= 0 else Geometry((), (), 0)
-            self.saves.append(_RawSave(n.name, len(self.nodes), storage, tensor, geometry, version(tensor), arguments))
+            self.saves.append(_RawSave(n.name, len(self.nodes), storage, tensor, geometry, version_of(tensor), arguments))
             return len(self.saves) - 1
 
         return pack
@@ -282,7 +282,7 @@ class _Observer(allowed_writes.Interpreter):
         return Aliases(self.nodes, frozenset(self.external), frozenset(self.tangled), saves)
 
     def _save(self, raw: _RawSave, writers: Sequence[NodeAliases]) -> Save:
-        counted = version(raw.tensor) != raw.version
+        counted = version_of(raw.tensor) != raw.version
         later = [w for w in writers if w.index > raw.index or (w.index == raw.index and raw.rewritten)]
         overwriter = later[0].name if later and (counted or self._touched(raw, later)) else None
         return Save(raw.node, raw.storage, raw.geometry, raw.arguments, overwriter, counted, raw.used)

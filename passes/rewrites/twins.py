@@ -25,6 +25,7 @@ from fxgrad.passes.analyses.aliases import Aliases, NodeAliases
 from fxgrad.passes.rewrites import setitem
 from fxgrad.passes.rewrites.forest import dense
 from fxgrad.passes.rewrites.ops import FakeOps, Ops
+from fxgrad.torch_api.internals import FakeTensorMode, OpOverload, overload_name, schema_of
 from fxgrad.torch_api.tensors import Geometry
 
 Resolve = Callable[[Any], Any]
@@ -61,7 +62,7 @@ def functional_name(name: str) -> str | None:
 
 
 def _signature(overload: Any) -> tuple[Any, ...]:
-    schema = overload._schema
+    schema = schema_of(overload)
     if any(a.is_out for a in schema.arguments):
         return (overload,)
     return tuple((a.name, str(a.type)) for a in schema.arguments)
@@ -148,9 +149,9 @@ def _named(node: torch.fx.Node, name: str) -> Any:
     if node.op == "call_method" and hasattr(torch.Tensor, plain):
         return lambda ops, values, resolve: (ops.method(plain, values[0], *resolve(node.args[1:]), **resolve(node.kwargs)),)
     target: Any = getattr(torch.ops.aten, plain)
-    if node.op == "call_function" and not isinstance(node.target, torch._ops.OpOverload):
+    if node.op == "call_function" and not isinstance(node.target, OpOverload):
         target = getattr(_module_of(node.target), plain, target)
-    overload = getattr(node.target, "_overloadname", None)
+    overload = overload_name(node.target)
     if overload in target.overloads() if hasattr(target, "overloads") else False:
         target = getattr(target, str(overload))
     return lambda ops, values, resolve: (ops.function(target, values[0], *resolve(node.args[1:]), **resolve(node.kwargs)),)
@@ -277,8 +278,6 @@ def _trial(
     targets: Sequence[torch.fx.Node], build: Any, owner: torch.fx.GraphModule, aliases: Aliases
 ) -> tuple[torch.dtype | None, ...] | None:
     """The casts the twin needs to leave what the in-place form leaves, tried on fake tensors that require grad; None: it does not fit."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), torch.enable_grad():
             stand = _Stand(owner, aliases)

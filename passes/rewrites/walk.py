@@ -24,6 +24,8 @@ from fxgrad.passes.rewrites import setitem, twins, views
 from fxgrad.passes.rewrites.forest import Forest
 from fxgrad.passes.rewrites.ops import GraphOps
 from fxgrad.passes.rewrites.straight_through import replaced_copy, replaced_value
+from fxgrad.torch_api.internals import set_grad_enabled
+from fxgrad.torch_api.module_internals import codegen_of
 
 # functional: the twin's result replaces the tensor. scatter: it is put back into the tensor's base. replaced: as these, with the old
 # gradient (a write under no_grad). clone: the write stays in place, on a fresh copy. copy back: the twin's result is copied into a tensor
@@ -100,7 +102,7 @@ class Walk:
             self._visit(node)
             self._place(node, last)
         self._sweep()
-        self.graph.set_codegen(self.old._codegen)
+        self.graph.set_codegen(codegen_of(self.old))
         return self.graph
 
     def _place(self, node: torch.fx.Node, last: torch.fx.Node | None) -> None:
@@ -175,12 +177,12 @@ class Walk:
             yield
             return
         before = self.grad
-        self.ops.function(torch._C._set_grad_enabled, grad)
+        self.ops.function(set_grad_enabled, grad)
         self.grad = grad
         try:
             yield
         finally:
-            self.ops.function(torch._C._set_grad_enabled, before)
+            self.ops.function(set_grad_enabled, before)
             self.grad = before
 
     # ------------------------------------------------------------------ the walk
@@ -473,11 +475,11 @@ class Walk:
         """What this walk made and nobody uses: views made again in vain, results that nothing reads."""
         mine = set(self.ops.made)
         for made in reversed(list(self.graph.nodes)):
-            if made in mine and not made.users and made.target not in (torch._C._set_grad_enabled, "copy_"):
+            if made in mine and not made.users and made.target not in (set_grad_enabled, "copy_"):
                 self.graph.erase_node(made)
         previous: torch.fx.Node | None = None
         for made in list(self.graph.nodes):
-            is_switch = made.target is torch._C._set_grad_enabled and made in mine
+            is_switch = made.target is set_grad_enabled and made in mine
             if is_switch and previous is not None:
                 self.graph.erase_node(previous)
                 self.graph.erase_node(made)

@@ -46,6 +46,7 @@ from fxgrad.passes.analyses.unregistered import (
 from fxgrad.passes.context import Context
 from fxgrad.records import External, Facts, Finding, Fix, Severity, Site, Step
 from fxgrad.source import attribute_site
+from fxgrad.torch_api.errors import SECOND_TIME, says
 
 CODE = "FXG109"
 NAME = "unregistered-tensor"
@@ -110,7 +111,7 @@ def _level(facts: Facts, context: Context, external: External) -> Severity | Non
 
 def _is_spent(facts: Facts) -> bool:
     """Whether backward failed on a graph from before the run: that is FXG201's."""
-    return facts.error is not None and "graph a second time" in facts.error.message
+    return facts.error is not None and says(facts.error.message, SECOND_TIME)
 
 
 def _finding(level: Severity, site: Site | None, members: list[External]) -> Finding:

@@ -37,6 +37,7 @@ from fxgrad.passes.analyses.stored_parameters import emptied, replaced, storages
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import cut_groups, finding, said, starved, subject
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
+from fxgrad.torch_api.errors import assigned_parameter
 
 CODE = "FXG111"
 NAME = "reassigned-parameter"
@@ -92,8 +93,8 @@ def _refused(facts: Facts, context: Context) -> Iterator[Finding]:
     error = facts.error
     if error is None or error.phase == "backward":
         return
-    if "as parameter" in error.message and "cannot assign" in error.message and "'" in error.message.split("as parameter")[1]:
-        name = error.message.split("as parameter")[1].split("'")[1]
+    name = assigned_parameter(error.message)
+    if name is not None:
         owner = next((n.module for n in reversed(facts.nodes) if n.module), "")
         names = [n for p in facts.parameters for n in p.names]
         full = f"{owner}.{name}" if owner else name

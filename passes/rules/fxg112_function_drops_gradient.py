@@ -33,7 +33,6 @@ Not handled
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses import lost_gradients
@@ -51,6 +50,18 @@ from fxgrad.passes.context import Context
 from fxgrad.passes.findings import cut_groups, finding, plural, severity
 from fxgrad.records import Facts, Finding, Fix, NodeFact, ParameterFact, Site, Step
 from fxgrad.torch_api.calls import custom_operator
+from fxgrad.torch_api.errors import (
+    LEGACY_FUNCTION,
+    NO_BACKWARD,
+    OVERWRITTEN,
+    SECOND_TIME,
+    TOO_FEW,
+    WRONG_COUNT,
+    WRONG_GRADIENT,
+    gradient_counts,
+    gradient_shapes,
+    says,
+)
 
 CODE = "FXG112"
 NAME = "function-drops-gradient"
@@ -117,16 +128,12 @@ def _explained(context: Context, parameter: ParameterFact) -> bool:
     return parameter.gradient != "none" or (way is not None and bool(way.cuts))
 
 
-_COUNT = re.compile(r"expected (\d+), got (\d+)")
-_SHAPE = re.compile(r"at index (\d+) - got (\[[\d, ]*\]) but expected shape compatible with (\[[\d, ]*\])")
-
-
 def _refused(facts: Facts) -> Iterator[Finding]:
     """What torch's own checks of a Function say."""
     error = facts.error
     if error is None:
         return
-    if "Legacy autograd function" in error.message:
+    if says(error.message, LEGACY_FUNCTION):
         yield Finding(
             CODE,
             NAME,
@@ -136,7 +143,7 @@ def _refused(facts: Facts) -> Iterator[Finding]:
             fix=Fix("make forward and backward static methods that take `ctx` first, and call the class's apply"),
         )
         return
-    if "implement either the backward or vjp" in error.message:
+    if says(error.message, NO_BACKWARD):
         for node in facts.nodes:
             cls = function_of(node)
             if cls is not None and not has_backward(cls):
@@ -145,7 +152,7 @@ def _refused(facts: Facts) -> Iterator[Finding]:
                 advice = "write its backward, or use torch's own operations in a plain function: those need none"
                 yield Finding(CODE, NAME, "error", message, node.site, (), steps, Fix(advice))
                 return
-    if any(t in error.message for t in ("modified by an inplace operation", "graph a second time")):
+    if says(error.message, OVERWRITTEN, SECOND_TIME):
         return  # what it saved was overwritten or freed by others: FXG201
     raising = raising_backward(error.site) if error.phase == "backward" else None
     if raising is not None:
@@ -154,19 +161,21 @@ def _refused(facts: Facts) -> Iterator[Finding]:
             CODE, NAME, "error", message, error.site, (), (Step("loss"), Step(raising, error.site, True)), Fix("mend the backward")
         )
         return
-    if not any(t in error.message for t in ("incorrect number of gradients", "returned an invalid gradient", "not enough gradients")):
+    if not says(error.message, WRONG_COUNT, WRONG_GRADIENT, TOO_FEW):
         return
     for node in facts.nodes:
         cls = function_of(node)
         if cls is None or f"{cls.__name__}Backward" not in error.message:
             continue
-        count, shape = _COUNT.search(error.message), _SHAPE.search(error.message)
+        counts, shapes = gradient_counts(error.message), gradient_shapes(error.message)
         what = f"`{cls.__name__}.backward`: {error.message.splitlines()[0]}"
         advice = "return exactly one value per argument of forward: the gradient, or None for what needs none"
-        if count is not None:
-            what = f"`{cls.__name__}.backward` returns {count[2]} value{'s' if count[2] != '1' else ''} for {count[1]} arguments of forward"
-        elif shape is not None:
-            what = f"`{cls.__name__}.backward` returns a gradient of shape {shape[2]} for argument {shape[1]}, whose shape is {shape[3]}"
+        if counts is not None:
+            what = (
+                f"`{cls.__name__}.backward` returns {counts[1]} value{'s' if counts[1] != '1' else ''} for {counts[0]} arguments of forward"
+            )
+        elif shapes is not None:
+            what = f"`{cls.__name__}.backward` returns a gradient of shape {shapes[1]} for argument {shapes[0]}, whose shape is {shapes[2]}"
             advice = "return a gradient of the argument's own shape: sum over the dimensions it was broadcast along"
         steps = (Step("loss"), Step(cls.__name__, node.site, True))
         yield Finding(CODE, NAME, "error", what, dropping_site(cls) or node.site, (), steps, Fix(advice))

@@ -34,6 +34,7 @@ from fxgrad.passes.context import Context
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Severity, Site, Step
 from fxgrad.source.handed_on import return_around
 from fxgrad.source.objects import code_of
+from fxgrad.torch_api.errors import NOT_SCALAR, says
 
 CODE = "FXG116"
 NAME = "loss-without-grad"
@@ -52,7 +53,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             yield _no_tensor(facts, context, error.message)
     elif not facts.loss_requires_grad:
         yield _no_history(facts, context)
-    elif error is not None and "implicitly created only for scalar" in error.message:
+    elif error is not None and says(error.message, NOT_SCALAR):
         yield _finding(
             facts,
             f"the loss has the shape {tuple(facts.values[facts.loss].shape)}: backward() needs a single number",

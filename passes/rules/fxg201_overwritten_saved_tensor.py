@@ -37,6 +37,7 @@ from fxgrad.passes.analyses.overwrites import Overwrite, Save, overwrites
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, line_of, shape, source_of, text_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Raised, Site, Step
+from fxgrad.torch_api.errors import OVERWRITTEN, SECOND_TIME, says
 
 CODE = "FXG201"
 NAME = "overwritten-saved-tensor"
@@ -50,10 +51,10 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     error = facts.error
     if error is None:
         return
-    if "backward through the graph a second time" in error.message:
+    if says(error.message, SECOND_TIME):
         yield _second_time(facts, context, error)
         return
-    if "modified by an inplace operation" not in error.message:
+    if not says(error.message, OVERWRITTEN):
         return
     found = overwrites(context.hazards) if context.hazards is not None else ()
     for overwrite in found:

@@ -32,33 +32,51 @@ from collections.abc import Iterator
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, line_of, listed, text_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Raised, Step
+from fxgrad.torch_api.errors import (
+    BEING_MODIFIED,
+    DETACHED_VIEW,
+    FUNCTION_VIEW,
+    IN_PLACE,
+    INFERENCE_VIEW,
+    INPUT_OVERLAP,
+    LEAF,
+    NO_GRAD_VIEW,
+    OUT_ARGUMENT,
+    OVERLAP,
+    OVERWRITTEN,
+    SEVERAL_VIEWS,
+    VIEW_OF_LEAF,
+    kind_of,
+    says,
+)
 
 CODE = "FXG202"
 NAME = "inplace-on-leaf"
 SEVERITY = "error"
 
-# What torch says, and what was written into; "{leaf}" and "{maker}" are filled in from the facts. Longer texts stand first.
+# What torch says, and what was written into; "{leaf}" and "{maker}" are filled in from the facts. The narrower kind stands first.
 REFUSALS = {
-    "a view of a leaf Variable": "a view of {leaf}",
-    "a leaf Variable that requires grad": "{leaf}",
-    "returns multiple views": "one of several views that {maker} returned together",
-    "created inside a custom Function": "a view that {maker}, a custom autograd.Function, returned",
-    "view was created in no_grad mode": "a view that {maker} made under no_grad",
-    "view was created in inference mode": "a view that {maker} made in inference mode",
-    "more than one element of the written-to tensor": "a tensor whose elements share memory (made by {maker})",
-    "some elements of the input tensor and the written-to tensor refer": "memory that it reads at the same time",
-    "Can't detach views in-place": "a view ({maker}), whose history cannot be cut off in place",
-    "functions with out=... arguments don't support": "an `out=` tensor, where autograd cannot follow",
-    "is being used in an in-place operation": "a tensor where autograd cannot follow",
-    "is being modified inplace": "a tensor where autograd cannot follow",
+    VIEW_OF_LEAF: "a view of {leaf}",
+    LEAF: "{leaf}",
+    SEVERAL_VIEWS: "one of several views that {maker} returned together",
+    FUNCTION_VIEW: "a view that {maker}, a custom autograd.Function, returned",
+    NO_GRAD_VIEW: "a view that {maker} made under no_grad",
+    INFERENCE_VIEW: "a view that {maker} made in inference mode",
+    OVERLAP: "a tensor whose elements share memory (made by {maker})",
+    INPUT_OVERLAP: "memory that it reads at the same time",
+    DETACHED_VIEW: "a view ({maker}), whose history cannot be cut off in place",
+    OUT_ARGUMENT: "an `out=` tensor, where autograd cannot follow",
+    IN_PLACE: "a tensor where autograd cannot follow",
+    BEING_MODIFIED: "a tensor where autograd cannot follow",
 }
 
 
 def refused(error: Raised | None) -> str | None:
     """What was written into, if the error is torch's refusal of a write."""
-    if error is None or "modified by an inplace operation" in error.message:
+    if error is None or says(error.message, OVERWRITTEN):
         return None
-    return next((meaning for text, meaning in REFUSALS.items() if text in error.message), None)
+    kind = kind_of(error.message, tuple(REFUSALS))
+    return REFUSALS[kind] if kind is not None else None
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:

@@ -35,6 +35,7 @@ from fxgrad.passes.analyses.overwrites import Overwrite, overwrites
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, line_of, listed
 from fxgrad.records import Facts, Finding, Fix, Step
+from fxgrad.torch_api.errors import OVERWRITTEN, says
 
 CODE = "FXG205"
 NAME = "step-before-backward"
@@ -46,7 +47,7 @@ SHOWN = 4  # saving steps in the path
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per line that writes parameters too early."""
     error = facts.error
-    if error is None or "modified by an inplace operation" not in error.message or context.hazards is None:
+    if error is None or not says(error.message, OVERWRITTEN) or context.hazards is None:
         return
     yield from (_finding(overwrite) for overwrite in overwrites(context.hazards) if overwrite.parameters)
 

@@ -41,17 +41,16 @@ import torch.distributed
 from fxgrad.passes.context import Branch, Context
 from fxgrad.passes.findings import listed
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site, Step
+from fxgrad.torch_api.errors import UNREDUCED, says
 
 CODE = "FXG501"
 NAME = "ddp-unused-parameter"
 SEVERITY = "note"
 
-RAISED = "finished reduction in the prior iteration"
-
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding for what no path reaches, one per condition that decides."""
-    broken = facts.error is not None and RAISED in facts.error.message
+    broken = facts.error is not None and says(facts.error.message, UNREDUCED)
     if facts.error is not None and not broken:
         return
     level = "error" if broken else _level(facts, context)

@@ -24,6 +24,8 @@ from fxgrad.records import Site
 from fxgrad.records.errors import FixError
 from fxgrad.source import line_text
 from fxgrad.torch_api import tree
+from fxgrad.torch_api.internals import set_grad_enabled
+from fxgrad.torch_api.module_internals import codegen_of
 
 _HINT = "keep the module in the program that made it"
 _FREED = re.compile(r";\s+(?:\w+ = )+None\s*$")
@@ -35,7 +37,7 @@ def forward_lines(module: torch.fx.GraphModule, sites: Mapping[str, Site], defin
     Raises:
         FixError: something in the graph, the inputs or the output has no text.
     """
-    codegen = module.graph._codegen
+    codegen = codegen_of(module.graph)
     if not isinstance(codegen, CallingCodeGen):
         raise FixError("only a module that fxgrad made can be exported", hint="use torch.fx.GraphModule.to_folder")
     convention = codegen.convention
@@ -44,7 +46,7 @@ def forward_lines(module: torch.fx.GraphModule, sites: Mapping[str, Site], defin
     lines += [f"        {line}" for line in _inputs(module, convention, definitions)]
     indent = " " * 8
     for node in module.graph.nodes:
-        if node.target is torch._C._set_grad_enabled:
+        if node.target is set_grad_enabled:
             # The graph switches by calls. As blocks they end also when something raises, and in the caller's mode.
             opens = not node.args[0] and len(indent) == 8
             lines += [f"{indent}with torch.no_grad():"] if opens else []

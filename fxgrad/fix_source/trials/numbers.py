@@ -28,6 +28,7 @@ from fxgrad.records import Inputs, Site
 from fxgrad.source.sites import site_of, user_spots
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.functions import Apply, replaced_apply
+from fxgrad.torch_api.internals import base_of, storage_key
 
 RATE = 1e-3  # of the plain gradient step between the two forwards
 SEED = 7
@@ -221,8 +222,9 @@ def _state(root: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 def _shared(root: torch.nn.Module) -> tuple[tuple[str, ...], ...]:
     groups: dict[int, list[str]] = {}
     for name, tensor in _state(root):
-        with contextlib.suppress(RuntimeError, NotImplementedError):
-            groups.setdefault(tensor.untyped_storage()._cdata, []).append(name)
+        key = storage_key(tensor)
+        if key is not None:
+            groups.setdefault(key, []).append(name)
     return tuple(sorted(tuple(sorted(names)) for names in groups.values() if len(names) > 1))
 
 
@@ -262,7 +264,7 @@ class _Emulation(TorchFunctionMode):
         out = kwargs.get("out")
         if isinstance(out, torch.Tensor) and torch.is_grad_enabled():
             made = func(*args, **{key: value for key, value in kwargs.items() if key != "out"})
-            if out.requires_grad and out._base is None:
+            if out.requires_grad and base_of(out) is None:
                 out.detach_()  # all of it is written: its own history ends here
             return out.copy_(made)
         made = func(*args, **kwargs)
@@ -281,7 +283,7 @@ class _Emulation(TorchFunctionMode):
             return made.clone()
         if not isinstance(made, torch.Tensor) or isinstance(made, torch.nn.Parameter):
             return made
-        of_a_region = made._base is not None and not torch.is_grad_enabled()
+        of_a_region = base_of(made) is not None and not torch.is_grad_enabled()
         leaf = made.is_leaf and made.requires_grad and torch.is_grad_enabled()
         return made.clone() if of_a_region or leaf else made
 
@@ -323,7 +325,7 @@ def _cloned_functions() -> Iterator[None]:
 
     def apply(cls: Any, original: Apply, args: Any, kwargs: Any) -> Any:
         leaves, structure = tree.flatten(original(*args, **kwargs))
-        return tree.unflatten(structure, [leaf.clone() if leaf._base is not None else leaf for leaf in leaves])
+        return tree.unflatten(structure, [leaf.clone() if base_of(leaf) is not None else leaf for leaf in leaves])
 
     with replaced_apply(apply):
         yield

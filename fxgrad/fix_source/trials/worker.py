@@ -33,6 +33,7 @@ from fxgrad.fix_source.trouble import every_write, troubles
 from fxgrad.program.program import program
 from fxgrad.records import Site
 from fxgrad.source.sites import sites_of, user_spots
+from fxgrad.torch_api.internals import DYNAMO
 
 DOUBLE, NATIVE = 1e-9, 1e-4  # relative differences that count as none
 _NATIVE_NAME = "as it is"
@@ -41,7 +42,7 @@ _BOTH_MODES = 5_000_000  # elements up to which training and evaluation mode are
 _COMPARED = 50_000_000  # elements beyond which no numbers are compared
 _ONE_THREAD = 1_000_000  # elements up to which one thread is the fastest
 # What every trial comes to import; in the parent it is imported once. None of it starts a thread, which a fork would lose.
-_PRELOADED = ("fxgrad.program.load", "numpy", "torch._dynamo", "torch._subclasses.fake_tensor")
+_PRELOADED = ("fxgrad.program.load", "numpy", DYNAMO)
 _built: dict[int, tuple[Any, tuple[Any, ...]]] = {}
 
 

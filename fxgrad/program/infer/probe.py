@@ -20,12 +20,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-    UnsupportedOperatorException,
-)
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 
@@ -34,19 +28,18 @@ from fxgrad.program.infer.provenance import Provenance
 from fxgrad.program.infer.spec import SEED, build
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
+from fxgrad.torch_api.errors import NO_FAKE, says
+from fxgrad.torch_api.internals import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
 from fxgrad.world.reach import preserve
 
 REAL_ELEMENTS = 20_000_000  # parameters and buffers: above this a copy and a real forward are felt
 
 _BEYOND_FAKE = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
-_NO_FAKE = (
-    "no fake impl registered",
-    "has no fake",
-    "is not supported for tensor subclasses",
-    "data pointer",
-    "Expected inputs of BF16 type",
-)
-
 Arrange = Callable[[Mapping[str, Any]], Inputs]  # named values -> positional and keyword inputs
 
 
@@ -168,7 +161,7 @@ def _tried(
     except _BEYOND_FAKE as error:
         return Try(error, True, seen)
     except Exception as error:  # whatever a wrong guess makes the user's code raise
-        return Try(error, any(part in str(error) for part in _NO_FAKE), seen)
+        return Try(error, says(str(error), NO_FAKE), seen)
     return Try(None, False, seen)
 
 

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.utils._pytree as pytree
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.overrides import TorchFunctionMode
 
 from fxgrad.program.infer.candidates import Need
 from fxgrad.program.infer.layers import features_of, index_limits, needs_of
+from fxgrad.torch_api.internals import FakeTensor, pytree, unset_fake_temporarily
 
 # What only moves or relabels elements: an index stays the same index through these.
 _PURE = frozenset(

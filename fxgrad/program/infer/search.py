@@ -18,24 +18,9 @@ import torch
 from fxgrad.program.infer.candidates import Candidate, Need, distinct, from_need
 from fxgrad.program.infer.probe import Try
 from fxgrad.program.infer.provenance import EndlessLoop
+from fxgrad.torch_api.errors import WHATEVER_THE_INPUTS, says
 
 _POSITIONS = 50_000  # combinations looked at for one that was not ruled out
-
-# Of autograd: the shapes were right, or the call would not have come so far.
-_AUTOGRAD = (
-    "leaf variable that requires grad",
-    "modified by an inplace operation",
-    "modified inplace",
-    "does not require grad",
-    "only tensors of floating point",
-    "can't call numpy() on tensor that requires grad",
-    "derivative for",
-    "backward through the graph a second time",
-    "view was created in no_grad",
-    "is a view and",
-    "inference tensor",
-    "cannot assign",  # a tensor in the place of a Parameter
-)
 
 
 class Prober(Protocol):
@@ -104,8 +89,8 @@ def _found(combination: Mapping[str, Candidate], outcome: Try) -> Found:
 
 
 def _of_autograd(error: Exception) -> bool:
-    text = str(error).lower()
-    return any(part in text for part in _AUTOGRAD)
+    """Then the shapes were right, or the call would not have come so far."""
+    return says(str(error), *WHATEVER_THE_INPUTS, any_case=True)
 
 
 def _of_the_program(outcome: Try) -> bool:

@@ -20,6 +20,7 @@ from torch import nn
 from fxgrad.program.load.execute import failing_as_load_error
 from fxgrad.records import Inputs
 from fxgrad.records.errors import LoadError
+from fxgrad.torch_api.errors import PICKLED, says
 
 # Members that torch.export unpickles without restriction, whatever torch.load is told.
 _PICKLED = ("custom_obj_", "opaque_obj_")
@@ -44,7 +45,7 @@ def load_exported(file: str, *, trust_pickle: bool) -> tuple[nn.Module, Inputs |
         try:
             program = torch.export.load(file)
         except Exception as error:
-            if "weights_only" in str(error).lower() or "Weights only load failed" in str(error):
+            if says(str(error), PICKLED, any_case=True):
                 raise _untrusted(name) from error
             raise
         return program.module(), _example_inputs(program)

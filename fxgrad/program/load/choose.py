@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.loss import _Loss
 
 from fxgrad.program.load.execute import call, required
 from fxgrad.records import Site
 from fxgrad.records.errors import LoadError
 from fxgrad.source import parsed
+from fxgrad.torch_api.module_internals import Loss
 
 EXTRAS = ("example_inputs", "loss", "optimizer", "expect")
 
@@ -127,7 +127,7 @@ def _refuse_arguments(module: types.ModuleType, name: str, value: Any) -> None:
 
 def _instances(module: types.ModuleType) -> list[str]:
     """Names of module instances that are no loss and no part of another; of those with parameters if any has some."""
-    found = {name: value for name, value in _public(module) if isinstance(value, nn.Module) and not isinstance(value, _Loss)}
+    found = {name: value for name, value in _public(module) if isinstance(value, nn.Module) and not isinstance(value, Loss)}
     by_object = {id(value): name for name, value in reversed(found.items())}  # the first name of each
     names = [name for name, value in found.items() if by_object[id(value)] == name]
     parts = {id(part) for name in names for part in found[name].modules() if part is not found[name]}
@@ -144,7 +144,7 @@ def _classes(module: types.ModuleType) -> list[str]:
 def _defined_classes(module: types.ModuleType) -> list[type[nn.Module]]:
     """Classes of modules with a forward, defined in the module, that no other such class names in its body or bases."""
     values = [value for _, value in _public(module) if isinstance(value, type) and issubclass(value, nn.Module)]
-    own = [cls for cls in dict.fromkeys(values) if cls.__module__ == module.__name__ and not issubclass(cls, _Loss)]
+    own = [cls for cls in dict.fromkeys(values) if cls.__module__ == module.__name__ and not issubclass(cls, Loss)]
     own = [cls for cls in own if cls.forward is not nn.Module.forward and not inspect.isabstract(cls)]
     names = {cls.__name__ for cls in own}
     tree = _tree(module)

@@ -1,0 +1,220 @@
+"""What is private to torch and asked of its core: each name once, typed, with what it is for.
+
+Every name is there on torch 2.11.0, 2.12.1, 2.13.0, 2.14.1 and 2.15.0; where versions differ, that is settled
+here and nowhere else. Modules, graphs and transforms are in `module_internals`. Nothing here imports more of
+torch than `import torch` does. `tests/torch_api/test_internals.py` finds uses in other files and asks the
+torch that runs for every name.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+    unset_fake_temporarily,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# Classes and modules that other files use under torch's own names.
+__all__ = [
+    "DataDependentOutputException",
+    "DynamicOutputShapeException",
+    "FakeTensor",
+    "FakeTensorMode",
+    "TorchDispatchMode",
+    "UnsupportedOperatorException",
+    "pytree",
+    "unset_fake_temporarily",
+]
+
+_C: Any = torch._C  # torch annotates few of its functions
+
+# ------------------------------------------------------------------------------------------- modes and stacks
+
+# Around calls of our own: neither function modes nor subclasses see them.
+DisableTorchFunction = torch._C.DisableTorchFunction
+# The stack of function modes, outermost first; and how many dispatch modes there are.
+function_mode_count: Callable[[], int] = _C._len_torch_function_stack
+function_mode_at: Callable[[int], Any] = _C._get_function_stack_at
+push_function_mode: Callable[[Any], None] = _C._push_on_torch_function_stack
+pop_function_mode: Callable[[], Any] = _C._pop_torch_function_stack
+dispatch_mode_count: Callable[[], int] = _C._len_torch_dispatch_stack
+pop_dispatch_mode: Callable[[], Any] = _C._pop_torch_dispatch_stack
+# Inside `vmap`, `grad` and their kind tensors are wrappers: nothing of them is recorded.
+transforms_active: Callable[[], bool] = _C._are_functorch_transforms_active
+
+
+def default_device_mode() -> Any:
+    """The mode that `torch.set_default_device` keeps on; None where nobody called it."""
+    return getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+
+
+# --------------------------------------------------------------------------------- grad mode, autocast, flags
+
+# What a graph calls to switch modes: functions that generated code finds by name, unlike a context manager.
+set_grad_enabled: Callable[[bool], None] = _C._set_grad_enabled
+enter_inference_mode: Callable[[bool], Any] = torch.autograd.grad_mode._enter_inference_mode
+exit_inference_mode: Callable[[Any], None] = torch.autograd.grad_mode._exit_inference_mode
+enter_autocast: Callable[..., Any] = torch.amp.autocast_mode._enter_autocast
+exit_autocast: Callable[[Any], None] = torch.amp.autocast_mode._exit_autocast
+
+# Flags of the process with no public pair of functions that is as cheap: (asks, sets).
+FLAGS: tuple[tuple[Callable[[], Any], Callable[[Any], None]], ...] = (
+    (_C._is_multithreading_enabled, _C._set_multithreading_enabled),
+    (_C._get_mkldnn_enabled, _C._set_mkldnn_enabled),
+    (_C._get_cudnn_enabled, _C._set_cudnn_enabled),
+    (_C._get_cudnn_benchmark, _C._set_cudnn_benchmark),
+    (_C._get_cudnn_deterministic, _C._set_cudnn_deterministic),
+    (_C._get_flash_sdp_enabled, _C._set_sdp_use_flash),
+    (_C._get_mem_efficient_sdp_enabled, _C._set_sdp_use_mem_efficient),
+    (_C._get_math_sdp_enabled, _C._set_sdp_use_math),
+    (_C._get_deterministic_fill_uninitialized_memory, _C._set_deterministic_fill_uninitialized_memory),
+    (_C._get_float32_matmul_precision, _C._set_float32_matmul_precision),
+)
+# How tensors print; `torch.set_printoptions` has no counterpart that asks.
+PRINT_OPTIONS: Any = torch._tensor_str.PRINT_OPTS
+# `torch.compiler.is_compiling()` and `is_exporting()` answer these attributes of `torch.compiler`.
+COMPILER_FLAGS = ("_is_compiling_flag", "_is_exporting_flag")
+
+
+def autocast_arguments(context: torch.autocast) -> tuple[Any, ...]:
+    """The arguments by which `enter_autocast` makes the same region again."""
+    return context.device, context.fast_dtype, context._enabled, context._cache_enabled
+
+
+def steady_cudnn() -> None:
+    """cuDNN takes algorithms that add up in a fixed order."""
+    _C._set_cudnn_deterministic(True)
+    _C._set_cudnn_benchmark(False)
+
+
+# ------------------------------------------------------------------------------------ saved tensors, versions
+
+# Takes off the innermost pair of hooks on saved tensors.
+pop_saved_tensors_hooks: Callable[[], None] = _C._autograd._pop_saved_tensors_default_hooks
+# An autograd node's attributes that give a saved tensor without unpacking it begin so.
+RAW_SAVED = "_raw_saved_"
+
+
+def top_saved_tensors_hooks() -> Any:
+    """The innermost pair of hooks on saved tensors, None where there are none; also where hooks are forbidden."""
+    return _C._autograd._top_saved_tensors_default_hooks(True)
+
+
+def version_of(tensor: torch.Tensor) -> int:
+    """The version counter; -1 for an inference tensor, which counts none."""
+    try:
+        return tensor._version
+    except RuntimeError:
+        return -1
+
+
+def set_version(tensor: torch.Tensor, version: int) -> None:
+    """Put a version counter back, after the data it counts was put back."""
+    _C._autograd._unsafe_set_version_counter((tensor,), (version,))
+
+
+# ----------------------------------------------------------------------------------------- storages and views
+
+
+def storage_id(storage: torch.UntypedStorage) -> int:
+    """The address of a storage's own object in C++, which all its Python objects share; a fake one has it too."""
+    return int(storage._cdata)
+
+
+def storage_key(tensor: torch.Tensor) -> int | None:
+    """What tensors have in common that share memory; None for one without a storage (sparse, some wrappers)."""
+    try:
+        key: int = tensor.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):
+        return None
+    return key
+
+
+def memory_key(tensor: torch.Tensor) -> int:
+    """`storage_key`, or a number of its own for a tensor that has no storage."""
+    key = storage_key(tensor)
+    return -id(tensor) if key is None else key
+
+
+def is_view(tensor: torch.Tensor) -> bool:
+    """Whether autograd takes it for a view of another tensor."""
+    return tensor._is_view()
+
+
+def base_of(tensor: torch.Tensor) -> torch.Tensor | None:
+    """The tensor that it is a view of, for autograd."""
+    return tensor._base
+
+
+# Views that are conjugated or negated when they are read.
+conjugated: Callable[[torch.Tensor], torch.Tensor] = torch._conj
+negated: Callable[[torch.Tensor], torch.Tensor] = torch._neg_view
+
+
+def as_class(cls: type, data: torch.Tensor, requires_grad: bool) -> torch.Tensor:
+    """A new leaf of that subclass over the same data; its `__init__` does not run."""
+    return torch.Tensor._make_subclass(cls, data, requires_grad)
+
+
+def local_part(tensor: torch.Tensor) -> torch.Tensor:
+    """This process's part of a DTensor; any other tensor as it is."""
+    return getattr(tensor, "_local_tensor", tensor)
+
+
+# ----------------------------------------------------------------------------------------- engine, dispatcher
+
+# What `torch.autograd.backward` does once it has dispatched: the gradients to begin with, and the walk.
+make_gradients: Callable[..., Any] = torch.autograd._make_grads
+run_engine: Callable[..., Any] = torch.autograd.graph._engine_run_backward
+# Whether an operator has a kernel for a dispatch key, by their names.
+has_kernel: Callable[[str, str], bool] = _C._dispatch_has_kernel_for_dispatch_key
+OpOverload = torch._ops.OpOverload
+HigherOrderOperator = torch._ops.HigherOrderOperator
+# How the name of an operator of the dispatcher begins, with its module's, where a call is named.
+OPERATORS = "torch._ops."
+# The modules of `Tensor`'s own methods in Python, and of classes in C++.
+TENSOR_MODULE = "torch._tensor"
+C_MODULE = "torch._C"
+
+
+def overlaps_itself(tensor: torch.Tensor) -> bool:
+    """Whether elements of it certainly share memory, as kernels ask before they write."""
+    return bool(torch._debug_has_internal_overlap(tensor) == 1)
+
+
+def schema_of(overload: Any) -> Any:
+    """The signature of an operator's overload, with what it writes."""
+    return overload._schema
+
+
+def overload_name(target: Any) -> str | None:
+    """The name of an operator's overload ("" is no name here); None for anything else."""
+    return getattr(target, "_overloadname", None)
+
+
+# ----------------------------------------------------------------------------------------------- fake tensors
+
+# The logger that prints a traceback for each fake kernel that raises.
+FAKE_LOGGER = "torch._subclasses.fake_tensor"
+# Operators whose fake kernels are ours (`fake_kernels`).
+GROUPED_MM: Any = torch.ops.aten._grouped_mm.default
+CUDNN_RNN_BACKWARD: Any = torch.ops.aten._cudnn_rnn_backward.default
+
+# ----------------------------------------------------------------------------------------------------- dynamo
+
+DYNAMO = "torch._dynamo"  # long to import: only ever asked whether it is there
+
+
+def dynamo_is_loaded() -> bool:
+    """Whether anything was compiled, or may be: importing it takes a second."""
+    return DYNAMO in sys.modules
