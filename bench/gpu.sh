@@ -23,7 +23,7 @@ done
 
 python="$(command -v python || command -v python3)"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
-declare -A limit=([repair]=270 [truth]=140 [watching]=90 [size]=60)
+declare -A limit=([repair]=290 [truth]=140 [watching]=90 [size]=60)
 
 status=0
 for part in $parts; do

@@ -7,7 +7,7 @@ Without `--torch` and `--python`: every supported torch on the Python that runs 
 runs in a copy of the checkout, so that what is edited meanwhile does not count. Each run is a line of `tests/versions.jsonl`, and of a cell
 the last line counts; a cell that was not run stays empty, and one that did not come to its end is no run. Exit status: 0 if nothing failed.
 
-Not handled: Pythons that are not installed, torch from another index than pip's own default.
+Another index (one with CPU builds) is asked by pip's own `PIP_EXTRA_INDEX_URL`. Not handled: Pythons that are not installed.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def _cell(torch: str, python: str, arguments: argparse.Namespace) -> bool:
     """Run the suite there; whether it came to its end and nothing failed."""
     with tempfile.TemporaryDirectory(prefix="fxgrad-versions-") as folder:
         tree = Path(folder) / "tree"
+        commit = _commit()  # of the copy: the suite takes long, and the checkout goes on
         _copy(tree)
         try:
             interpreter = _environment(torch, python, arguments, tree)
@@ -99,7 +100,7 @@ def _cell(torch: str, python: str, arguments: argparse.Namespace) -> bool:
             **counted(report.read_text()),
             seconds=round(time.monotonic() - start),
             date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-            commit=_commit(),
+            commit=commit,
             command=COMMAND + spread,
         )
     with RESULTS.open("a") as file:

@@ -118,7 +118,12 @@ def judged(build: Callable[[str], Any], device: str, values: str) -> str:
         return f"wrong: {_allocated(device) - held} bytes more on the card than before"
     said = report.verdicts
     wrong = [f"{n} is {said[n]}" for n, g in want.items() if not (said[n] == "blocked" if blocked else true(said[n], g))]
-    return f"wrong: {', '.join(wrong[:3])} {report.error or ''}" if wrong else "exact"
+    return f"wrong: {', '.join(wrong[:3])}{_raised(report)}" if wrong else "exact"
+
+
+def _raised(report: fxgrad.Report) -> str:
+    error = report.error
+    return "" if error is None else f"; {error.phase} raises {error.type}: {error.message.splitlines()[0]}"
 
 
 def peak_of_fake(build: Callable[[str], Any], device: str) -> int:
@@ -282,7 +287,7 @@ def _zoo_verdicts(model: Any, inputs: Any, want: dict[str, Any], device: str) ->
     if all(report.verdicts[name] == "zero" for name in wrong) and left <= 1e-6 * largest:
         return f"rounding: eager leaves at most {left:.1e} where the structure gives zero, {left / largest:.1e} of the largest gradient"
     words = [f"{name} is {report.verdicts[name]}" for name in wrong]
-    return f"wrong: {', '.join(words[:3])} (eager: at most {left:.1e} of {largest:.1e}) {report.error or ''}"
+    return f"wrong: {', '.join(words[:3])} (eager: at most {left:.1e} of {largest:.1e}){_raised(report)}"
 
 
 def zoo(options: argparse.Namespace) -> list[dict[str, Any]]:
