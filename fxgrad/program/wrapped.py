@@ -13,6 +13,7 @@ from torch import nn
 
 from fxgrad.records.errors import InputError
 from fxgrad.torch_api.distributed import is_replica, is_split, split_by, world_size
+from fxgrad.torch_api.module_internals import eager_module
 
 _HINT = "pass the model as it is before that, or watch all processes: torchrun -m fxgrad run train.py"
 
@@ -20,7 +21,7 @@ _HINT = "pass the model as it is before that, or watch all processes: torchrun -
 def unwrapped(model: Any) -> Any:
     """The model inside `torch.compile`'s wrapper, where the eager module is what trains, and inside DistributedDataParallel."""
     while isinstance(model, nn.Module):
-        inner = model.module if is_replica(model) else getattr(model, "_orig_mod", None)
+        inner = model.module if is_replica(model) else eager_module(model)
         if not isinstance(inner, nn.Module):
             return model
         model = inner
