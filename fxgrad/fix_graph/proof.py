@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from fxgrad.torch_api import allowed_writes, tree
 from fxgrad.torch_api.calls import is_custom_function
 from fxgrad.torch_api.errors import out_of_memory
 from fxgrad.trace.run import Run, _compute_loss
+from fxgrad.world.private import private_data
 from fxgrad.world.reach import preserve
 from fxgrad.world.standins import StandIns
 
@@ -216,7 +217,8 @@ def _carry_out(made: Step, module: torch.fx.GraphModule, target: Program, copies
         made.type = type(out).__name__
         loss = _compute_loss(Run(None, target, output=out))  # type: ignore[arg-type]
         if isinstance(loss, torch.Tensor) and loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
+            retain = any(t.grad_fn is not None for t in input_tensors(target))  # a graph of the user's, who will want it for a backward
+            loss.backward(retain_graph=retain)  # type: ignore[no-untyped-call]
 
 
 def _note_state(made: Step, module: torch.fx.GraphModule, copies: Sequence[torch.Tensor]) -> None:
@@ -269,59 +271,6 @@ def _default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-@contextlib.contextmanager
-def private_data(tensors: Any, dtype: torch.dtype | None) -> Iterator[None]:
-    """The user's tensors hold private copies of their data (floating ones in `dtype`), and no gradient, while the block runs.
-
-    The objects stay the same: whatever refers to them, a closure, a hook, a leaf module, finds the copies.
-    """
-    tensors = [t for t in tensors if t.layout is torch.strided and not t.is_inference()]
-    copier = StandIns(None)
-    kept: list[Callable[[], None]] = []
-    try:
-        for tensor in tensors:
-            kept.append(_restorer(tensor))
-            data = copier._copy(tensor)
-            tensor.data = data.to(dtype) if dtype is not None and data.is_floating_point() else data
-            if tensor.is_leaf:
-                tensor.grad = None
-        yield
-    finally:
-        for restore in kept:
-            restore()
-
-
-def _restorer(tensor: torch.Tensor) -> Callable[[], None]:
-    data, leaf, requires_grad = tensor.data, tensor.is_leaf, tensor.requires_grad
-    grad = tensor.grad if leaf else None
-    version = None if tensor.is_inference() else tensor._version
-    hooks = [(name, held, dict(held or {})) for name in _HOOKS for held in (getattr(tensor, name),)] if leaf else []
-
-    def restore() -> None:
-        if leaf and not tensor.is_leaf:
-            tensor.detach_()  # a write with a gradient gave it a history
-        if leaf:
-            tensor.grad = None
-        tensor.data = data
-        if leaf:
-            tensor.requires_grad_(requires_grad)
-            tensor.grad = grad
-        for name, held, before in hooks:
-            now = getattr(tensor, name)
-            if now is not None and dict(now) != before:
-                now.clear()
-                now.update(before)
-            if now is not held:
-                setattr(tensor, name, held)
-        if version is not None and tensor._version != version:  # a graph of the user's that waits for its backward compares it
-            torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))
-
-    return restore
-
-
-_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 # ---------------------------------------------------------------------------------------------------------------- comparison

@@ -36,6 +36,7 @@ _EXACT_ATOMS = frozenset(_ATOMS)
 _EXACT_CONTAINERS = frozenset((list, deque, set, tuple, frozenset, torch.Size))
 _PLAIN_TENSORS = frozenset((torch.Tensor, torch.nn.Parameter))
 _OPAQUE_PACKAGES = frozenset(("builtins", "threading", "logging", "_thread", "weakref", "re", "io", "_io", "multiprocessing", "queue"))
+_TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 _HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks", "_global_backward_pre_hooks")
 
 
@@ -71,6 +72,8 @@ class Reach:
             if isinstance(item, torch.Tensor):
                 self.tensors[id(item)] = item
                 self.where[id(item)] = (holder, key)
+                if item.requires_grad and item.is_leaf:
+                    queue.extend((getattr(item, hooks), holder, key) for hooks in _TENSOR_HOOKS if getattr(item, hooks) is not None)
                 if type(item) not in _PLAIN_TENSORS or item.__dict__:
                     queue.extend(self._attributes(item))
                 else:
