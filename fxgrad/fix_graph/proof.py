@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -189,13 +189,25 @@ def eager_step(run: Run, target: Program) -> Step:
     return made
 
 
-def step(module: torch.fx.GraphModule, target: Program, *, dtype: torch.dtype | None = None, keep_saved: bool = False) -> Step:
+Change = Callable[[Sequence[torch.Tensor]], None]  # gives the input tensors, which hold private copies, other data
+
+
+def step(
+    module: torch.fx.GraphModule,
+    target: Program,
+    *,
+    dtype: torch.dtype | None = None,
+    keep_saved: bool = False,
+    change: Change | None = None,
+) -> Step:
     """One step of a regenerated module on copies of the user's tensors. `keep_saved`: with a copy of everything saved for backward,
-    and with the writes that autograd refuses."""
+    and with the writes that autograd refuses. `change`: on other inputs."""
     made = Step()
     originals = input_tensors(target)
     with preserve(module, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs)) as reach:  # noqa: SIM117  the inner ones read what the outer one has found
         with reach.ctrl_c.waits(), private_data(reach.tensors.values(), dtype), _default_dtype(dtype), torch.enable_grad():
+            if change is not None:
+                change(originals)
             standins = StandIns(None)
             copies = [standins.make(t) for t in originals]
             torch.manual_seed(SEED)
@@ -227,6 +239,10 @@ def _note_state(made: Step, module: torch.fx.GraphModule, copies: Sequence[torch
         made.buffers[name] = parameter.detach().clone()
     for name, buffer in module.named_buffers(remove_duplicate=False):
         made.buffers[name] = buffer.detach().clone()
+    _note_inputs(made, copies)
+
+
+def _note_inputs(made: Step, copies: Sequence[torch.Tensor]) -> None:
     for number, copy in enumerate(copies):
         made.inputs[f"input {number}"] = copy.detach()
         made.gradients[f"input {number}"] = copy.grad if copy.is_leaf and copy.requires_grad else None
@@ -297,12 +313,23 @@ def _compare(want: Step, got: Step, *, gradients: bool, exact: bool) -> Verifica
     return Verification(found.oracle, found.dtype, outputs, apart=apart, **measured)
 
 
+def _rows(jagged: Any) -> torch.Tensor:
+    offsets: torch.Tensor = jagged.offsets()
+    return offsets
+
+
 def _difference(what: str, want: torch.Tensor | None, got: torch.Tensor | None, apart: dict[str, str]) -> float:
     """The largest absolute difference; what is out of tolerance is noted in `apart`."""
     if want is None or got is None:
         if want is not got:
             apart[what] = f"{'there is one' if got is not None else 'there is none'}"
         return 0.0
+    if want.is_meta and got.is_meta:
+        return 0.0
+    if want.layout is torch.jagged and got.layout is torch.jagged:  # two such are never of one shape: each has a ragged size of its own
+        with torch.no_grad():
+            _difference(f"the rows of {what}", _rows(want), _rows(got), apart)
+            return _difference(what, want.values(), got.values(), apart)
     if want.shape != got.shape or want.dtype != got.dtype or want.layout != got.layout:
         apart[what] = f"{got.dtype} {tuple(got.shape)}, not {want.dtype} {tuple(want.shape)}"
         return float("inf")
