@@ -86,6 +86,7 @@ def _analyze(
         error=diagnosis.facts.error,
         assumptions=(
             *((f"tensors on the meta device are taken to be on {place}",) if place is not None and diagnosis.values == "fake" else ()),
+            *((diagnosis.assumption,) if diagnosis.assumption else ()),
             *(("lazy modules got their parameters from one call of a copy",) if called else ()),
         ),
         suppressed=heard.suppressed,

@@ -13,18 +13,19 @@ from dataclasses import dataclass, replace
 from fxgrad.diagnosis.branches import Explored, explore, outcomes, without_gradient
 from fxgrad.diagnosis.escaped_numbers import confirm_leaks
 from fxgrad.diagnosis.hidden_choices import reveal
+from fxgrad.diagnosis.last_word import confirmed, has_data, spoken
 from fxgrad.diagnosis.zeros import confirm_zeros
 from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, optimizers, target_networks
 from fxgrad.passes.analyses.hidden_writes import has_hidden_writes
 from fxgrad.passes.context import Context
+from fxgrad.passes.rules import fxg301_optimizer_misses_parameter, fxg303_optimizer_idle_parameter
 from fxgrad.program.program import Program, tensors_of_program
-from fxgrad.records import Facts, Finding, Fix, Options, ParameterFact, Verdict
+from fxgrad.records import Facts, Finding, Fix, Options, ParameterFact, Raised, Verdict
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source import files_of
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.errors import MISFIT, OVERWRITTEN, says
-from fxgrad.torch_api.internals import FakeTensor
 from fxgrad.trace.facts import observe
 from fxgrad.trace.progress import tell
 from fxgrad.trace.recorder import NeedsValue
@@ -46,6 +47,7 @@ class Diagnosis:
     paths: int
     paths_cut_off: bool
     files: tuple[str, ...]
+    assumption: str = ""  # what the verdicts rest on, where it is not the recorded run
 
 
 def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options, files: tuple[str, ...]) -> Diagnosis:
@@ -58,6 +60,8 @@ def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options
     expected, explicit = _expected(program, expect)
     program, explored, values = _explored(program, options)
     main = explored.main
+    if main.aside is not None:
+        return _from_plain_step(program, main, main.aside, values, (expected, explicit), files)
     seen = observe(main)
     explored = reveal(program, explored, seen, values, options.max_paths)
     facts = confirm_leaks(program, explored, confirm_zeros(program, main, seen, values), values)
@@ -86,6 +90,40 @@ def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options
     if facts.error is not None and not any(f.severity == "error" for f in found):
         found.append(unexplained(facts))
     return Diagnosis(verdicts, tuple(found), facts, main, values, explored.paths, explored.cut_off, files)
+
+
+def _from_plain_step(
+    program: Program, main: Run, aside: Raised, values: str, wanted: tuple[frozenset[str], bool], files: tuple[str, ...]
+) -> Diagnosis:
+    """The verdicts where only the recorder raised: those of the plain step, as far as they need no cause.
+
+    Raises:
+        TraceError: a parameter gets no gradient, or zeros: why is in the part that could not be recorded.
+    """
+    expected, explicit = wanted
+    facts = observe(main)
+    verdicts = _verdicts(facts, frozenset())
+    starved = sorted(name for name in expected if verdicts[name] != "flows")
+    where = f"{aside.site}: " if aside.site is not None else ""
+    if starved:
+        named = ", ".join(f"`{name}` {_STARVED[verdicts[name]]}" for name in starved[:3]) + (", ..." if len(starved) > 3 else "")
+        raise TraceError(
+            f"a plain step of the program runs, and {named}; the cause is not known, for the recorder cannot follow it ({spoken(aside)})",
+            site=aside.site,
+            hint="analyse the model without this line, or with its result given as an input",
+        )
+    context = Context(program.root, program.loss, program.optimizer, expected, explicit, files, verdicts)
+    context = replace(context, held=optimizers.compare(facts, context))
+    rules = (fxg301_optimizer_misses_parameter, fxg303_optimizer_idle_parameter)  # no others speak of parameters alone
+    found = [f for rule in rules for f in rule.check(facts, context)]
+    assumption = (
+        f"the verdicts are those of one plain step, for the recorder cannot follow the program ({where}{spoken(aside)}): "
+        "no other outcome of a branch was tried, no hidden write looked for"
+    )
+    return Diagnosis(verdicts, tuple(found), facts, main, values, 1, False, files, assumption)
+
+
+_STARVED = {"zero": "gets a gradient of zeros", "none": "gets no gradient"}
 
 
 def unexplained(facts: Facts) -> Finding:
@@ -166,18 +204,20 @@ def _explored(program: Program, options: Options) -> tuple[Program, Explored, st
     values = options.values
     if values == "auto":
         values = "real" if _cheap_and_real(program) else "fake"
-    at_will = values == "fake" and options.values == "auto" and _has_data(program)
+    at_will = values == "fake" and options.values == "auto" and has_data(program)
     try:
         opened, explored = _paths(program, values, options.max_paths)
         error = explored.main.error
         if error is not None and error.phase != "backward" and at_will:  # the program's error, or that of a stand-in: real values tell
             return (*_paths(program, "real", options.max_paths), "real")
+        if values == "fake":
+            explored = replace(explored, main=confirmed(program, explored.main))
         return opened, explored, values
     except NeedsValue as need:
         if at_will:
             return (*_paths(program, "real", options.max_paths), "real")
         site = site_of(need.spots[0]) if need.spots else None
-        if _has_data(program):
+        if has_data(program):
             raise TraceError(f"{need.what}, and fake tensors have none", site=site, hint='use Options(values="real")') from None
         raise TraceError(
             f"{need.what}, and the model or its inputs have none", site=site, hint="pass real tensors (not fake or meta ones)"
@@ -186,7 +226,11 @@ def _explored(program: Program, options: Options) -> tuple[Program, Explored, st
 
 def _paths(program: Program, values: str, limit: int) -> tuple[Program, Explored]:
     main = run(program, values=values)
+    if values == "real":  # before other paths are tried: a decision on known data is the program's own
+        main = confirmed(program, main)
     _refuse_misfit(main)
+    if main.aside is not None:
+        return program, Explored(main, (), frozenset(), 1, False)
     program, main = _opened(program, main, values)
     explored = explore(program, main, values=values, limit=limit)
     if explored.unseen is not None and _may_hide_the_truth(program, explored.main):
@@ -198,11 +242,7 @@ def _may_hide_the_truth(program: Program, main: Run) -> bool:
     """Whether an outcome that could not be followed may be the one that trains. Where nothing has data, what was seen is all there is."""
     if main.error is not None and main.error.phase == "forward":
         return True
-    return _has_data(program) and (main.error is not None or bool(without_gradient(main)))
-
-
-def _has_data(program: Program) -> bool:
-    return not any(t.device.type == "meta" or isinstance(t, FakeTensor) for t in tensors_of_program(program))
+    return has_data(program) and (main.error is not None or bool(without_gradient(main)))
 
 
 def _cheap_and_real(program: Program) -> bool:
@@ -211,7 +251,7 @@ def _cheap_and_real(program: Program) -> bool:
         if tensor.device.type != "cpu":
             return False
         total += tensor.numel()
-    return total <= REAL_ELEMENTS and _has_data(program)
+    return total <= REAL_ELEMENTS and has_data(program)
 
 
 def _verdicts(facts: Facts, undecided: frozenset[str]) -> dict[str, Verdict]:

@@ -20,6 +20,7 @@ from fxgrad.fix_graph.convention import CallingCodeGen
 from fxgrad.fix_graph.one_path import Decided, decided
 from fxgrad.fix_graph.proof import Verification, saved_copies, seeded, verify
 from fxgrad.fix_graph.regenerate import describe_frozen, regenerate
+from fxgrad.fix_graph.true_step import differences
 from fxgrad.passes.rewrites.ops import sibling
 from fxgrad.passes.rewrites.out_of_place import Rewriting, rewrite
 from fxgrad.passes.rewrites.walk import Form
@@ -162,6 +163,7 @@ def fix(
         verification = _verification(made, target, eager, oracle)
     if not verification.passed:
         raise standing.refusal or _unverified(made, verification, recorded, sites)
+    _refuse_other_than_eager(made, target, eager, oracle, standing)
     module = _own(made.graph_module) if copy else made.graph_module
     return FixResult(module, *_described(made, sites, options), verification, frozen=standing.frozen, source=source)
 
@@ -191,12 +193,41 @@ def _rewritten(graph_module: torch.fx.GraphModule, target: Program, options: Opt
 
 
 def _verification(made: Rewriting, target: Program, eager: Run, oracle: str) -> Verification:
-    # Eager's own gradients are no measure where a write that autograd does not know of falsifies them.
-    falsified = bool(made.exposed) or any(not save.counted and save.overwriter is not None for save in made.found)
     try:
-        return verify(made.graph_module, target, eager, reference=made.reference, oracle=oracle, gradients=not falsified)
+        return verify(made.graph_module, target, eager, reference=made.reference, oracle=oracle, gradients=not _falsified(made))
     except TraceError as error:
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
+
+
+def _falsified(made: Rewriting) -> bool:
+    """Whether eager's own gradients are no measure: a write that autograd does not know of falsifies them."""
+    return bool(made.exposed) or any(not save.counted and save.overwriter is not None for save in made.found)
+
+
+def _refuse_other_than_eager(made: Rewriting, target: Program, eager: Run, oracle: str, standing: _Standing) -> None:
+    """The recorded run was no true one if the module, equal to it, differs from a plain step. On other inputs a module may differ by what
+    it holds fixed, where that is said."""
+    gradients = not _falsified(made)
+    others = not standing.frozen
+    apart = differences(made.graph_module, target, eager, gradients=gradients, keep_saved=oracle == _COPIED, others=others)
+    if not apart:
+        return
+    frozen = next((held for held in standing.frozen if held.site is not None), None)
+    cause = f"; it holds fixed {frozen.what}" if frozen is not None else ""
+    first = "; ".join(f"{what}: {how}" for what, how in list(apart.items())[:3])
+    raise standing.refusal or FixError(
+        f"the recorded graph does not do what the program does: {first}{cause}",
+        site=frozen.site if frozen is not None else _first_line_of(target),
+        hint=_GRAPH_ONLY,
+    )
+
+
+_GRAPH_ONLY = "sizes, threads, compiled functions and state of Python's have no place in a graph; the edits of the source (`fxgrad fix`) are tried by themselves"
+
+
+def _first_line_of(target: Program) -> Site | None:
+    code = getattr(getattr(target.call, "forward", target.call), "__code__", None)
+    return site_of((code, 0)) if code is not None else None
 
 
 def _unverified(made: Rewriting, verification: Verification, eager: Run, sites: Mapping[str, Site | None]) -> FixError:
@@ -243,10 +274,11 @@ def _recorded(target: Program) -> tuple[Run, bool, str]:
             eager = _run(target, allowed)
         if eager.error is not None:
             raise FixError(f"backward raises {eager.error.type}: {_first_line(eager.error.message)}", site=_blamed(eager), hint=_HINT)
-        return eager, allowed is not None, "eager, with a copy of everything saved for backward"
+        return eager, allowed is not None, _COPIED
     return eager, True, "eager, with the writes that autograd refuses"
 
 
+_COPIED = "eager, with a copy of everything saved for backward"
 _SHARED_WITH_NUMPY = ("Tensor.numpy", "Tensor.__array__", "torch.from_numpy")
 _HINT = "no rewriting of in-place writes mends this"
 

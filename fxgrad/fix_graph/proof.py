@@ -24,9 +24,10 @@ from fxgrad.records import Inputs
 from fxgrad.torch_api import allowed_writes, tree
 from fxgrad.torch_api.calls import is_custom_function
 from fxgrad.torch_api.errors import out_of_memory
-from fxgrad.torch_api.internals import set_version, steady_cudnn, version_of
+from fxgrad.torch_api.internals import steady_cudnn
 from fxgrad.torch_api.module_internals import codegen_of
 from fxgrad.trace.run import Run, _compute_loss
+from fxgrad.world.private import private_data
 from fxgrad.world.reach import preserve
 from fxgrad.world.standins import StandIns
 
@@ -189,13 +190,25 @@ def eager_step(run: Run, target: Program) -> Step:
     return made
 
 
-def step(module: torch.fx.GraphModule, target: Program, *, dtype: torch.dtype | None = None, keep_saved: bool = False) -> Step:
+Change = Callable[[Sequence[torch.Tensor]], None]  # gives the input tensors, which hold private copies, other data
+
+
+def step(
+    module: torch.fx.GraphModule,
+    target: Program,
+    *,
+    dtype: torch.dtype | None = None,
+    keep_saved: bool = False,
+    change: Change | None = None,
+) -> Step:
     """One step of a regenerated module on copies of the user's tensors. `keep_saved`: with a copy of everything saved for backward,
-    and with the writes that autograd refuses."""
+    and with the writes that autograd refuses. `change`: on other inputs."""
     made = Step()
     originals = input_tensors(target)
     with preserve(module, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs)) as reach:  # noqa: SIM117  the inner ones read what the outer one has found
         with reach.ctrl_c.waits(), private_data(reach.tensors.values(), dtype), _default_dtype(dtype), torch.enable_grad():
+            if change is not None:
+                change(originals)
             standins = StandIns(None)
             copies = [standins.make(t) for t in originals]
             torch.manual_seed(SEED)
@@ -217,7 +230,8 @@ def _carry_out(made: Step, module: torch.fx.GraphModule, target: Program, copies
         made.type = type(out).__name__
         loss = _compute_loss(Run(None, target, output=out))  # type: ignore[arg-type]
         if isinstance(loss, torch.Tensor) and loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
+            retain = any(t.grad_fn is not None for t in input_tensors(target))  # a graph of the user's, who will want it for a backward
+            loss.backward(retain_graph=retain)  # type: ignore[no-untyped-call]
 
 
 def _note_state(made: Step, module: torch.fx.GraphModule, copies: Sequence[torch.Tensor]) -> None:
@@ -226,6 +240,10 @@ def _note_state(made: Step, module: torch.fx.GraphModule, copies: Sequence[torch
         made.buffers[name] = parameter.detach().clone()
     for name, buffer in module.named_buffers(remove_duplicate=False):
         made.buffers[name] = buffer.detach().clone()
+    _note_inputs(made, copies)
+
+
+def _note_inputs(made: Step, copies: Sequence[torch.Tensor]) -> None:
     for number, copy in enumerate(copies):
         made.inputs[f"input {number}"] = copy.detach()
         made.gradients[f"input {number}"] = copy.grad if copy.is_leaf and copy.requires_grad else None
@@ -272,59 +290,6 @@ def _default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-@contextlib.contextmanager
-def private_data(tensors: Any, dtype: torch.dtype | None) -> Iterator[None]:
-    """The user's tensors hold private copies of their data (floating ones in `dtype`), and no gradient, while the block runs.
-
-    The objects stay the same: whatever refers to them, a closure, a hook, a leaf module, finds the copies.
-    """
-    tensors = [t for t in tensors if t.layout is torch.strided and not t.is_inference()]
-    copier = StandIns(None)
-    kept: list[Callable[[], None]] = []
-    try:
-        for tensor in tensors:
-            kept.append(_restorer(tensor))
-            data = copier._copy(tensor)
-            tensor.data = data.to(dtype) if dtype is not None and data.is_floating_point() else data
-            if tensor.is_leaf:
-                tensor.grad = None
-        yield
-    finally:
-        for restore in kept:
-            restore()
-
-
-def _restorer(tensor: torch.Tensor) -> Callable[[], None]:
-    data, leaf, requires_grad = tensor.data, tensor.is_leaf, tensor.requires_grad
-    grad = tensor.grad if leaf else None
-    version = None if tensor.is_inference() else version_of(tensor)
-    hooks = [(name, held, dict(held or {})) for name in _HOOKS for held in (getattr(tensor, name),)] if leaf else []
-
-    def restore() -> None:
-        if leaf and not tensor.is_leaf:
-            tensor.detach_()  # a write with a gradient gave it a history
-        if leaf:
-            tensor.grad = None
-        tensor.data = data
-        if leaf:
-            tensor.requires_grad_(requires_grad)
-            tensor.grad = grad
-        for name, held, before in hooks:
-            now = getattr(tensor, name)
-            if now is not None and dict(now) != before:
-                now.clear()
-                now.update(before)
-            if now is not held:
-                setattr(tensor, name, held)
-        if version is not None and version_of(tensor) != version:  # a graph of the user's that waits for its backward compares it
-            set_version(tensor, version)
-
-    return restore
-
-
-_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
-
-
 # ---------------------------------------------------------------------------------------------------------------- comparison
 
 
@@ -349,12 +314,23 @@ def _compare(want: Step, got: Step, *, gradients: bool, exact: bool) -> Verifica
     return Verification(found.oracle, found.dtype, outputs, apart=apart, **measured)
 
 
+def _rows(jagged: Any) -> torch.Tensor:
+    offsets: torch.Tensor = jagged.offsets()
+    return offsets
+
+
 def _difference(what: str, want: torch.Tensor | None, got: torch.Tensor | None, apart: dict[str, str]) -> float:
     """The largest absolute difference; what is out of tolerance is noted in `apart`."""
     if want is None or got is None:
         if want is not got:
             apart[what] = f"{'there is one' if got is not None else 'there is none'}"
         return 0.0
+    if want.is_meta and got.is_meta:
+        return 0.0
+    if want.layout is torch.jagged and got.layout is torch.jagged:  # two such are never of one shape: each has a ragged size of its own
+        with torch.no_grad():
+            _difference(f"the rows of {what}", _rows(want), _rows(got), apart)
+            return _difference(what, want.values(), got.values(), apart)
     if want.shape != got.shape or want.dtype != got.dtype or want.layout != got.layout:
         apart[what] = f"{got.dtype} {tuple(got.shape)}, not {want.dtype} {tuple(want.shape)}"
         return float("inf")

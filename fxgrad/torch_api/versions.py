@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-# The first and the last minor version whose whole suite passes (`python -m tests.versions`).
+# The first and the last minor version that fxgrad was tried on; tests/VERSIONS.md says what was run where.
 OLDEST_TRIED, NEWEST_TRIED = (2, 11), (2, 15)
 
 

@@ -35,7 +35,8 @@ from fxgrad.trace.observations import RawSave
 from fxgrad.trace.recorder import NeedsValue, Recorder, Slot, run_backward
 from fxgrad.trace.saves import gradient_of, watching_gradients, watching_saves
 from fxgrad.trace.seams import intercepted
-from fxgrad.world.reach import preserve
+from fxgrad.world.private import gradients_set_aside, leaves_behind
+from fxgrad.world.reach import Reach, preserve
 from fxgrad.world.standins import FakeMode, StandIns, unlogged
 from fxgrad.world.switches import kept_modes
 
@@ -66,6 +67,7 @@ class Run:
     rebound: dict[str, torch.fx.Node] = field(default_factory=dict)
     saves: list[RawSave] = field(default_factory=list)
     delivered: dict[tuple[int, int], str] = field(default_factory=dict)
+    aside: Raised | None = None  # what the recorder ran into, where the plain program does not: `error` is None then, `gradients` are its
     drew: bool = False  # random numbers of Python's or NumPy's own generators
 
 
@@ -99,7 +101,7 @@ def run(
         TraceError: a tensor has no stand-in.
     """
     roots = (target.model, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs), target.optimizer)
-    with _LOCK, preserve(*roots) as reach, reach.ctrl_c.waits(), _kept_gradients(target.root):
+    with _LOCK, preserve(*roots) as reach, reach.ctrl_c.waits(), gradients_set_aside(_reached_by_backward(target, reach)):
         fake = FakeMode() if values == "fake" else None
         recorder = Recorder(target.root, reach, StandIns(fake, noise, unsettle, placement(target)), _program_code(), forced)
         recorder.nudge = nudge
@@ -138,21 +140,10 @@ def _eager_compile() -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _kept_gradients(root: nn.Module) -> Iterator[None]:
-    """`.grad` of the originals, for a history that began before the run leads backward into them."""
+def _reached_by_backward(target: Program, reach: Reach) -> list[torch.Tensor]:
+    """Originals that get a gradient all the same: where a history began before the run, backward leads into them."""
     with DisableTorchFunction():
-        kept = [(p, p.grad) for p in root.parameters()]
-        for parameter, grad in kept:
-            if grad is not None:
-                parameter.grad = None
-    try:
-        yield
-    finally:
-        with DisableTorchFunction():
-            for parameter, grad in kept:
-                if parameter.grad is not grad:
-                    parameter.grad = grad
+        return list({id(t): t for t in (*target.root.parameters(), *leaves_behind(reach.tensors.values()))}.values())
 
 
 def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradients: bool) -> None:

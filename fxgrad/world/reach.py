@@ -38,6 +38,7 @@ _EXACT_ATOMS = frozenset(_ATOMS)
 _EXACT_CONTAINERS = frozenset((list, deque, set, tuple, frozenset, torch.Size))
 _PLAIN_TENSORS = frozenset((torch.Tensor, torch.nn.Parameter))
 _OPAQUE_PACKAGES = frozenset(("builtins", "threading", "logging", "_thread", "weakref", "re", "io", "_io", "multiprocessing", "queue"))
+_TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 class Reach:
@@ -72,6 +73,8 @@ class Reach:
             if isinstance(item, torch.Tensor):
                 self.tensors[id(item)] = item
                 self.where[id(item)] = (holder, key)
+                if item.requires_grad and item.is_leaf:
+                    queue.extend((getattr(item, hooks), holder, key) for hooks in _TENSOR_HOOKS if getattr(item, hooks) is not None)
                 if type(item) not in _PLAIN_TENSORS or item.__dict__:
                     queue.extend(self._attributes(item))
                 else:

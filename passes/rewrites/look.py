@@ -20,6 +20,7 @@ from fxgrad.torch_api.calls import is_custom_function
 from fxgrad.torch_api.internals import TorchDispatchMode, schema_of, storage_key, version_of
 from fxgrad.torch_api.tensors import Geometry, refresh
 from fxgrad.torch_api.tree import tensors_in
+from fxgrad.world.private import gradients_set_aside, leaves_behind
 from fxgrad.world.reach import preserve
 from fxgrad.world.standins import StandIns
 from fxgrad.world.swap import Swap
@@ -36,23 +37,19 @@ def observe(graph_module: torch.fx.GraphModule, inputs: Sequence[torch.Tensor], 
     Raises:
         Exception: whatever the graph itself raises.
     """
-    kept = [(t, t.grad) for t in graph_module.parameters()]
     standins = StandIns(fake)
     with preserve(graph_module, list(inputs)) as reach, torch.enable_grad():
-        try:
-            with fake or nullcontext():
-                made = {id(t): standins.make(t) for t in reach.tensors.values()}
-                observer = _Observer(graph_module, made, allow=allow)
-                try:
-                    with Swap(made), observer.watch:
-                        observer.run(*[made.get(id(t), t) for t in inputs], enable_io_processing=False)
-                        observer.read_backward()
-                    return observer.aliases()
-                finally:
-                    observer.let_go()
-        finally:
-            for parameter, grad in kept:
-                parameter.grad = grad
+        originals = [*graph_module.parameters(), *leaves_behind(reach.tensors.values())]
+        with gradients_set_aside(list({id(t): t for t in originals}.values())), fake or nullcontext():
+            made = {id(t): standins.make(t) for t in reach.tensors.values()}
+            observer = _Observer(graph_module, made, allow=allow)
+            try:
+                with Swap(made), observer.watch:
+                    observer.run(*[made.get(id(t), t) for t in inputs], enable_io_processing=False)
+                    observer.read_backward(retain_graph=bool(standins.historied))
+                return observer.aliases()
+            finally:
+                observer.let_go()
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch.fx.Interpreter is untyped here
@@ -174,12 +171,13 @@ class _Observer(allowed_writes.Interpreter):
         self.saves[index].used = True
         return self.saves[index].tensor
 
-    def read_backward(self) -> None:
-        """Which saves a backward from the outputs reads; all of them where none can be run."""
+    def read_backward(self, *, retain_graph: bool) -> None:
+        """Which saves a backward from the outputs reads; all of them where none can be run. `retain_graph`: it leads on into a graph from
+        before, which is not ours to free."""
         outputs = [t for t in tensors_in(self.env_outputs()) if t.requires_grad]
         try:
             if outputs:
-                torch.autograd.backward(outputs, [torch.ones_like(t) for t in outputs])
+                torch.autograd.backward(outputs, [torch.ones_like(t) for t in outputs], retain_graph=retain_graph)
         except (RuntimeError, NotImplementedError):
             for save in self.saves:
                 save.used = True

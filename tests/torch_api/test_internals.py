@@ -1,4 +1,4 @@
-"""What is private to torch stands in four files of torch_api alone (`ROOM`), and torch has it all.
+"""What is private to torch stands in the files of `ROOM` alone, all in torch_api/, and torch has it all.
 
 Found by `ast` in fxgrad/ and passes/: attributes of `torch`, imports, private attributes of any other object
 that this tree does not define itself, `getattr` and its kind with a private name, and text that names
@@ -24,12 +24,7 @@ from torch import nn
 from fxgrad.torch_api import distributed, internals, module_internals
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOM = (
-    "fxgrad/torch_api/internals.py",
-    "fxgrad/torch_api/module_internals.py",
-    "fxgrad/torch_api/functions.py",  # the seam of `autograd.Function.apply`, which differs between versions
-    "fxgrad/torch_api/distributed.py",  # what lies on several processes
-)
+ROOM = tuple(f"fxgrad/torch_api/{name}.py" for name in ("internals", "module_internals", "functions", "distributed"))
 
 # (file, use): why it may stand there.
 EXCEPTIONS: Mapping[tuple[str, str], str] = {

@@ -1,0 +1,99 @@
+"""One step of the program as it is: forward, loss and backward without a recorder, on private copies of the data. Eager has the last word.
+
+`plain_step` gives the error that the step raised, None where it ran, after the caller has read what the step left. A recorder's run that
+raised may have done so by the recorder's own doing; what this step does is a fact.
+Not handled: tensors without data, and subclasses that take no other data (`fxgrad.world.private`); the caller looks first.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from fxgrad.program.loss import default_loss
+from fxgrad.program.program import Program
+from fxgrad.records import Phase, Raised
+from fxgrad.source.sites import traceback_sites
+from fxgrad.trace.gradients import state_of
+from fxgrad.trace.run import _LOCK, _eager_compile, _leave_contexts, _saved_tensors_hooks
+from fxgrad.world.private import private_data
+from fxgrad.world.reach import preserve
+from fxgrad.world.switches import kept_modes
+
+
+@dataclass(slots=True, eq=False)
+class Left:
+    """What the step has come to: its phase, and its results as far as there are any."""
+
+    phase: Phase = "forward"
+    output: Any = None
+    loss: Any = None
+
+
+@dataclass(slots=True, eq=False)
+class Truth:
+    """What one plain step did: its error, or by parameter name "none", "zero" or "some"."""
+
+    error: Raised | None = None
+    gradients: dict[str, str] = field(default_factory=dict)
+
+
+def truth(target: Program) -> Truth:
+    """What a plain step of the program does."""
+    found = Truth()
+
+    def note(left: Left) -> None:
+        if isinstance(left.loss, torch.Tensor):
+            found.gradients.update({name: state_of(p.grad) for name, p in parameters})
+
+    parameters = list(target.root.named_parameters(remove_duplicate=False))  # those of before the step: it may put others in their place
+    found.error = plain_step(target, note)
+    return found
+
+
+def plain_step(
+    target: Program,
+    note: Callable[[Left], None],
+    *,
+    prepare: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]] | None = None,
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Raised | None:
+    """Run one step, then `note` what it left, with the private copies still in place.
+
+    `prepare` is called among the private copies before the step and gives the arguments of the call (None: those of the program);
+    `around` is entered around forward and backward. The user's tensors, objects and global state are as before when it returns or raises.
+    """
+    roots = (target.model, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs), target.optimizer)
+    left = Left()
+    with _LOCK, preserve(*roots) as reach, reach.ctrl_c.waits():
+        tensors = reach.tensors.values()
+        retain = any(tensor.grad_fn is not None for tensor in tensors)  # a graph of the user's, who will want it for a backward
+        hooks = _saved_tensors_hooks()
+        with private_data(tensors, None), _eager_compile(), kept_modes():
+            args, kwargs = prepare() if prepare is not None else (target.inputs.args, dict(target.inputs.kwargs))
+            try:
+                with reach.ctrl_c.comes(), around():
+                    contextvars.copy_context().run(_step, target, left, args, kwargs, retain)
+            except Exception as error:  # whatever the program raises is what it does
+                _leave_contexts(error, hooks)
+                return _as_raised(error, left.phase)
+            note(left)
+    return None
+
+
+def _step(target: Program, left: Left, args: tuple[Any, ...], kwargs: dict[str, Any], retain: bool) -> None:
+    left.output = target.call(*args, **kwargs)
+    left.phase = "loss"
+    left.loss = target.loss(left.output) if target.loss is not None else default_loss(left.output)[0]
+    left.phase = "backward"
+    left.loss.backward(retain_graph=retain)
+
+
+def _as_raised(error: Exception, phase: Phase) -> Raised:
+    stack = traceback_sites(error.__traceback__)
+    return Raised(phase, type(error).__name__, str(error), stack[0] if stack else None, stack)

@@ -1,0 +1,171 @@
+"""A module is only given if it does what the plain program does, on the inputs at hand and on others: what a trace bends is refused."""
+
+from __future__ import annotations
+
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.overrides import has_torch_function_unary
+from torch.utils.checkpoint import checkpoint
+
+import fxgrad
+
+
+class Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.register_buffer("kept", torch.zeros(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(self.a(x))
+
+
+class Pooled(Two):
+    """A worker's result."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(self.a, x).result() * self.b(x)
+
+
+class Handed(Two):
+    """A thread leaves its result in a list."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: list[torch.Tensor] = []
+        worker = threading.Thread(target=lambda: found.append(self.a(x)))
+        worker.start()
+        worker.join()
+        return self.b(found[0])
+
+
+class Overridden(Two):
+    """Asks whether somebody listens."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        listened = has_torch_function_unary(x) or torch.overrides._get_current_function_mode() is not None
+        return self.a(x) if listened else self.b(x)
+
+
+class Rebound(Two):
+    """A buffer assigned where it is computed again in backward."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def body(h: torch.Tensor) -> torch.Tensor:
+            self.kept = self.kept * 0.5 + h.detach().mean(0)
+            return h * self.kept
+
+        return checkpoint(body, self.a(x), use_reentrant=False)
+
+
+class Rows(Two):
+    """As many rounds as there are rows."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(torch.stack([self.a(x[i]) for i in range(x.shape[0])]))
+
+
+class Chosen(Two):
+    """A layer by a number that left torch."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.a, self.b)[int((x.sum() > x.sum().item()).long().item())](x) * (1 + (x[0] > 0).sum().tolist())
+
+
+class ByLength(Two):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.a(x) if len(x) == 3 else self.b(x)
+
+
+class Dropped(Two):
+    """A layer by a draw of Python's."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.a(x) if random.random() < 0.5 else self.b(x)
+
+
+X = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("make", [Pooled, Handed, Overridden, Rebound, Rows, Dropped])
+def test_a_graph_that_does_not_stand_for_the_program_is_refused(make: Any) -> None:
+    net = make()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    with pytest.raises(fxgrad.FixError) as caught:
+        fxgrad.fix(net, (X,), options=fxgrad.Options(rewrite="all"))
+    assert caught.value.site is not None
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+@pytest.mark.parametrize("make", [Chosen, ByLength])
+def test_a_number_that_is_held_fixed_is_either_listed_or_refused(make: Any) -> None:
+    try:
+        fixed = fxgrad.fix(make(), (X,))
+    except fxgrad.FixError:
+        return
+    assert fixed.frozen
+
+
+class Normed(Two):
+    """Nothing here depends on the batch in a way that a graph has not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.drop = nn.BatchNorm1d(4), nn.Dropout(0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.drop(self.norm(self.a(x))).sigmoid()
+        y = self.b(h * h)
+        h.add_(1.0)
+        return y + h.reshape(x.shape[0], -1) / x.shape[0]
+
+
+class Fixed(Two):
+    """Takes one size only."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) != 3:
+            raise ValueError("three rows, please")
+        return self.b(F.relu(self.a(x), inplace=True))
+
+
+class Guarded(Two):
+    """Refuses values that the given ones do not have."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(self.a(x).view(3, 4))
+
+
+class Shuffled(Two):
+    """Draws what changes nothing."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        random.random()
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("make", [Normed, Fixed, Guarded, Shuffled])
+def test_a_graph_that_stands_for_the_program_is_given(make: Any) -> None:
+    net = make()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    fixed = fxgrad.fix(net, (X,))
+    assert fixed.verification.passed
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_ragged_results_are_compared_by_their_values() -> None:
+    class Ragged(Two):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.a(torch.nested.nested_tensor([x[:1], x[1:]], layout=torch.jagged))
+
+    net = Ragged()
+    fixed = fxgrad.fix(net, (X,))
+    assert torch.equal(fixed.module(X).values(), net(X).values())
+    assert "Python data" in fixed.frozen[0].what
