@@ -33,7 +33,6 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fxgrad.fix_graph.fix import fix
-from fxgrad.fix_graph.proof import input_tensors, with_inputs
 from fxgrad.fix_graph.regenerate import regenerate
 from fxgrad.program.program import Program, program
 from fxgrad.records import Inputs, Options
@@ -41,6 +40,7 @@ from fxgrad.records.errors import FxgradError, InputError
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.tensors import storage_key
 from fxgrad.torch_api.tree import tensors_in
+from fxgrad.trace.plain import input_tensors, with_inputs
 from fxgrad.trace.progress import tell
 from fxgrad.trace.run import Run, _compute_loss, run
 from fxgrad.world.private import private_data

@@ -20,10 +20,10 @@ import torch.fx
 
 from fxgrad.fix_graph.convention import CallingCodeGen
 from fxgrad.program.program import Program
-from fxgrad.records import Inputs
 from fxgrad.torch_api import allowed_writes, tree
 from fxgrad.torch_api.calls import is_custom_function
 from fxgrad.torch_api.errors import out_of_memory
+from fxgrad.trace.plain import input_tensors, with_inputs
 from fxgrad.trace.run import Run, _compute_loss
 from fxgrad.world.private import private_data
 from fxgrad.world.reach import preserve
@@ -264,19 +264,6 @@ class _Lenient(allowed_writes.Interpreter):
 
     def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
         return allowed_writes.call(lambda *a, **k: getattr(a[0], target)(*a[1:], **k), args, dict(kwargs))
-
-
-def input_tensors(target: Program) -> list[torch.Tensor]:
-    leaves, _ = tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))
-    return list({id(t): t for t in leaves}.values())
-
-
-def with_inputs(target: Program, copies: Sequence[torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    both: Inputs | tuple[Any, ...] = (target.inputs.args, dict(target.inputs.kwargs))
-    leaves, structure = tree.flatten(both)
-    order = {key: i for i, key in enumerate(dict.fromkeys(id(t) for t in leaves))}
-    args, kwargs = tree.unflatten(structure, [copies[order[id(t)]] for t in leaves])
-    return args, kwargs
 
 
 @contextlib.contextmanager

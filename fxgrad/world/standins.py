@@ -112,6 +112,7 @@ class StandIns:
         self.inputs: frozenset[int] = frozenset()
         self._made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._storages: dict[int, tuple[Any, torch.UntypedStorage]] = {}
+        self._counters: dict[tuple[int, torch.dtype], list[tuple[torch.Tensor, torch.Tensor]]] = {}  # one original and copy of each counter
         self.historied: list[torch.Tensor] = []  # originals whose autograd history began before the run
         self.all_have_data = True  # no original so far is fake or on the meta device
 
@@ -182,7 +183,9 @@ class StandIns:
     def _real(self, original: torch.Tensor) -> torch.Tensor:
         if original.grad_fn is not None:
             return original.clone()  # keeps the history: backward walks into it as it would in the user's step
-        data = self._copy(original)
+        if original.is_inference():
+            return self._inferred(original)
+        data = self._counted(original)
         if isinstance(original, nn.Parameter):
             made: torch.Tensor = _parameter_like(original, data)
         else:
@@ -190,6 +193,37 @@ class StandIns:
             if original.requires_grad:
                 made.requires_grad_(True)
         return made
+
+    def _inferred(self, original: torch.Tensor) -> torch.Tensor:
+        """Autograd saves no inference tensor: the stand-in of one is one."""
+        with torch.inference_mode():
+            data = original.clone()
+            return nn.Parameter(data, original.requires_grad) if isinstance(original, nn.Parameter) else data
+
+    def _counted(self, original: torch.Tensor) -> torch.Tensor:
+        """A copy that shares its version counter with the copies of what the original shares its own with: a write through one view of
+        a base is a write of them all to autograd. `x.data` has the memory of x and another counter."""
+        data = self._copy(original)
+        if type(data) is not torch.Tensor or data.layout is not torch.strided or original.dtype != data.dtype:
+            return data
+        layout = (data.size(), data.stride(), data.storage_offset())
+        if self._views_as_original(original, data):
+            return self.make(original._base).as_strided(*layout)  # type: ignore[arg-type]  # a view has a base
+        key = (data.untyped_storage()._cdata, data.dtype)
+        for other, made in self._counters.get(key, ()):
+            if _one_counter(original, other):
+                with torch.no_grad():
+                    return made.as_strided(*layout).detach()
+        self._counters.setdefault(key, []).append((original, data))
+        return data
+
+    def _views_as_original(self, original: torch.Tensor, data: torch.Tensor) -> bool:
+        """Whether the stand-in is to be a view of its base's: then both get one history when a part is written. Not of a big base."""
+        base = original._base
+        if base is None or base.requires_grad or original.requires_grad or base.dtype != original.dtype:
+            return False
+        copied = self._storages.get(original.untyped_storage()._cdata)
+        return copied is not None and copied[1]._cdata == data.untyped_storage()._cdata and not (data.is_conj() or data.is_neg())
 
     def _copy(self, original: torch.Tensor) -> torch.Tensor:
         data = original.detach()
@@ -210,6 +244,16 @@ class StandIns:
         if data.is_neg():
             made = torch._neg_view(made)
         return made
+
+
+def _one_counter(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors count their writes together, seen by moving the counter of one for a moment."""
+    before, mark = one._version, max(one._version, other._version) + 1
+    torch._C._autograd._unsafe_set_version_counter((one,), (mark,))
+    try:
+        return other._version == mark
+    finally:
+        torch._C._autograd._unsafe_set_version_counter((one,), (before,))
 
 
 def is_fake(tensor: torch.Tensor) -> bool:
