@@ -42,6 +42,8 @@ def confirmed(program: Program, main: Run) -> Run:
             hint='pass real tensors, and Options(values="real")',
         )
     found = truth(program)
+    if found is None:
+        return main
     if found.error is None:
         main.error, main.aside, main.gradients = None, error, found.gradients
         main.refusal = None

@@ -32,7 +32,6 @@ from torch.func import functional_call, functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from fxgrad.fix_graph.fix import fix
-from fxgrad.fix_graph.proof import input_tensors, with_inputs
 from fxgrad.fix_graph.regenerate import regenerate
 from fxgrad.program.program import Program, program
 from fxgrad.records import Inputs, Options
@@ -41,6 +40,7 @@ from fxgrad.torch_api import tree
 from fxgrad.torch_api.errors import ANY_IN_PLACE, OVERWRITTEN, says
 from fxgrad.torch_api.internals import TorchDispatchMode, storage_key
 from fxgrad.torch_api.tree import tensors_in
+from fxgrad.trace.plain import input_tensors, with_inputs
 from fxgrad.trace.progress import tell
 from fxgrad.trace.run import Run, _compute_loss, run
 from fxgrad.world.private import private_data

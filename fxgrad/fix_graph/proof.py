@@ -20,12 +20,12 @@ import torch.fx
 
 from fxgrad.fix_graph.convention import CallingCodeGen
 from fxgrad.program.program import Program
-from fxgrad.records import Inputs
 from fxgrad.torch_api import allowed_writes, tree
 from fxgrad.torch_api.calls import is_custom_function
 from fxgrad.torch_api.errors import out_of_memory
 from fxgrad.torch_api.internals import steady_cudnn
 from fxgrad.torch_api.module_internals import codegen_of
+from fxgrad.trace.plain import input_tensors, with_inputs
 from fxgrad.trace.run import Run, _compute_loss
 from fxgrad.world.private import private_data
 from fxgrad.world.reach import preserve
@@ -265,19 +265,6 @@ class _Lenient(allowed_writes.Interpreter):
 
     def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
         return allowed_writes.call(lambda *a, **k: getattr(a[0], target)(*a[1:], **k), args, dict(kwargs))
-
-
-def input_tensors(target: Program) -> list[torch.Tensor]:
-    leaves, _ = tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))
-    return list({id(t): t for t in leaves}.values())
-
-
-def with_inputs(target: Program, copies: Sequence[torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    both: Inputs | tuple[Any, ...] = (target.inputs.args, dict(target.inputs.kwargs))
-    leaves, structure = tree.flatten(both)
-    order = {key: i for i, key in enumerate(dict.fromkeys(id(t) for t in leaves))}
-    args, kwargs = tree.unflatten(structure, [copies[order[id(t)]] for t in leaves])
-    return args, kwargs
 
 
 @contextlib.contextmanager

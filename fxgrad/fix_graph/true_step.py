@@ -25,14 +25,13 @@ from fxgrad.fix_graph.proof import (
     _note_inputs,
     _steady_kernels,
     eager_step,
-    input_tensors,
     saved_copies,
     step,
 )
 from fxgrad.program.program import Program
 from fxgrad.torch_api import tree
 from fxgrad.trace.experiment import reseed
-from fxgrad.trace.plain import Left, plain_step
+from fxgrad.trace.plain import Left, NotPrivateError, plain_step
 from fxgrad.trace.run import Run
 
 
@@ -77,17 +76,15 @@ DRAWS = 6  # a layer dropped every other time stays unseen once in 64
 
 
 def _plain(target: Program, change: Change | None, keep_saved: bool) -> Step | None:
-    """What a plain step leaves; None where it raises."""
+    """What a plain step leaves; None where it raises, or none can be made."""
     made = Step()
     parameters = list(target.root.named_parameters(remove_duplicate=False))
-    inputs = input_tensors(target)
 
-    def prepare() -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def prepare(inputs: Sequence[torch.Tensor]) -> None:
         if change is not None:
             change(inputs)
         torch.manual_seed(SEED)
         _steady_kernels()
-        return target.inputs.args, dict(target.inputs.kwargs)
 
     def note(left: Left) -> None:
         leaves, _ = tree.flatten(left.output)
@@ -99,10 +96,13 @@ def _plain(target: Program, change: Change | None, keep_saved: bool) -> Step | N
             made.buffers[name] = parameter.detach().clone()
         for name, buffer in target.root.named_buffers(remove_duplicate=False):
             made.buffers[name] = buffer.detach().clone()
-        _note_inputs(made, [t.clone() if not t.is_leaf else t for t in inputs])
+        _note_inputs(made, [t.clone() if not t.is_leaf else t for t in left.inputs])
 
     around: Callable[[], Any] = saved_copies if keep_saved else contextlib.nullcontext
-    return made if plain_step(target, note, prepare=prepare, around=around) is None else None
+    try:
+        return made if plain_step(target, note, prepare=prepare, around=around) is None else None
+    except NotPrivateError:
+        return None
 
 
 # ---------------------------------------------------------------------------------------------------------------- other inputs

@@ -8,7 +8,7 @@ Not handled: tensors without data, and subclasses that take no other data (`fxgr
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,12 +17,15 @@ import torch
 
 from fxgrad.program.loss import default_loss
 from fxgrad.program.program import Program
-from fxgrad.records import Phase, Raised
+from fxgrad.records import Inputs, Phase, Raised
 from fxgrad.source.sites import traceback_sites
+from fxgrad.torch_api import tree
+from fxgrad.torch_api.internals import is_view
 from fxgrad.trace.gradients import state_of
 from fxgrad.trace.run import _LOCK, _eager_compile, _leave_contexts, _saved_tensors_hooks
 from fxgrad.world.private import private_data
 from fxgrad.world.reach import preserve
+from fxgrad.world.standins import StandIns
 from fxgrad.world.switches import kept_modes
 
 
@@ -31,6 +34,7 @@ class Left:
     """What the step has come to: its phase, and its results as far as there are any."""
 
     phase: Phase = "forward"
+    inputs: Sequence[torch.Tensor] = ()  # as `input_tensors` has them; copies of the user's where those are views
     output: Any = None
     loss: Any = None
 
@@ -43,8 +47,12 @@ class Truth:
     gradients: dict[str, str] = field(default_factory=dict)
 
 
-def truth(target: Program) -> Truth:
-    """What a plain step of the program does."""
+class NotPrivateError(Exception):
+    """Among what the program reaches beside its inputs is a view, whose history no one could take away again if the program wrote one."""
+
+
+def truth(target: Program) -> Truth | None:
+    """What a plain step of the program does; None where none can be made."""
     found = Truth()
 
     def note(left: Left) -> None:
@@ -52,7 +60,10 @@ def truth(target: Program) -> Truth:
             found.gradients.update({name: state_of(p.grad) for name, p in parameters})
 
     parameters = list(target.root.named_parameters(remove_duplicate=False))  # those of before the step: it may put others in their place
-    found.error = plain_step(target, note)
+    try:
+        found.error = plain_step(target, note)
+    except NotPrivateError:
+        return None
     return found
 
 
@@ -60,22 +71,33 @@ def plain_step(
     target: Program,
     note: Callable[[Left], None],
     *,
-    prepare: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]] | None = None,
+    prepare: Callable[[Sequence[torch.Tensor]], None] | None = None,
     around: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Raised | None:
     """Run one step, then `note` what it left, with the private copies still in place.
 
-    `prepare` is called among the private copies before the step and gives the arguments of the call (None: those of the program);
-    `around` is entered around forward and backward. The user's tensors, objects and global state are as before when it returns or raises.
+    `prepare` is called before the step with the inputs, on private copies of their data; `around` is entered around forward and backward.
+    The user's tensors, objects and global state are as before when it returns or raises.
+
+    Raises:
+        NotPrivateError: see there.
     """
     roots = (target.model, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs), target.optimizer)
     left = Left()
     with _LOCK, preserve(*roots) as reach, reach.ctrl_c.waits():
-        tensors = reach.tensors.values()
+        tensors, originals = reach.tensors.values(), input_tensors(target)
+        given = frozenset(map(id, originals))
+        if any(_takes_a_history_for_good(t) for t in tensors if id(t) not in given):
+            raise NotPrivateError
         retain = any(tensor.grad_fn is not None for tensor in tensors)  # a graph of the user's, who will want it for a backward
         hooks = _saved_tensors_hooks()
         with private_data(tensors, None), _eager_compile(), kept_modes():
-            args, kwargs = prepare() if prepare is not None else (target.inputs.args, dict(target.inputs.kwargs))
+            if prepare is not None:
+                prepare(originals)
+            copier = StandIns(None)
+            views = any(_takes_a_history_for_good(t) for t in originals)
+            left.inputs = [copier.make(t) for t in originals] if views else originals
+            args, kwargs = with_inputs(target, left.inputs)
             try:
                 with reach.ctrl_c.comes(), around():
                     contextvars.copy_context().run(_step, target, left, args, kwargs, retain)
@@ -84,6 +106,11 @@ def plain_step(
                 return _as_raised(error, left.phase)
             note(left)
     return None
+
+
+def _takes_a_history_for_good(tensor: torch.Tensor) -> bool:
+    """A view without a history: once something with a gradient is written into its base, nothing makes it a leaf again."""
+    return tensor.is_leaf and not tensor.is_inference() and is_view(tensor) and not tensor.requires_grad
 
 
 def _step(target: Program, left: Left, args: tuple[Any, ...], kwargs: dict[str, Any], retain: bool) -> None:
@@ -97,3 +124,16 @@ def _step(target: Program, left: Left, args: tuple[Any, ...], kwargs: dict[str, 
 def _as_raised(error: Exception, phase: Phase) -> Raised:
     stack = traceback_sites(error.__traceback__)
     return Raised(phase, type(error).__name__, str(error), stack[0] if stack else None, stack)
+
+
+def input_tensors(target: Program) -> list[torch.Tensor]:
+    leaves, _ = tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))
+    return list({id(t): t for t in leaves}.values())
+
+
+def with_inputs(target: Program, copies: Sequence[torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    both: Inputs | tuple[Any, ...] = (target.inputs.args, dict(target.inputs.kwargs))
+    leaves, structure = tree.flatten(both)
+    order = {key: i for i, key in enumerate(dict.fromkeys(id(t) for t in leaves))}
+    args, kwargs = tree.unflatten(structure, [copies[order[id(t)]] for t in leaves])
+    return args, kwargs

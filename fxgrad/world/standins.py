@@ -27,9 +27,12 @@ from fxgrad.torch_api.internals import (
     FakeTensor,
     FakeTensorMode,
     as_class,
+    base_of,
     conjugated,
     negated,
+    set_version,
     storage_id,
+    version_of,
 )
 
 # A small view of a big storage (a batch of a data set) is copied alone: its siblings are not part of the step.
@@ -121,6 +124,7 @@ class StandIns:
         self.inputs: frozenset[int] = frozenset()
         self._made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._storages: dict[int, tuple[Any, torch.UntypedStorage]] = {}
+        self._counters: dict[tuple[int, torch.dtype], list[tuple[torch.Tensor, torch.Tensor]]] = {}  # one original and copy of each counter
         self.historied: list[torch.Tensor] = []  # originals whose autograd history began before the run
         self.all_have_data = True  # no original so far is fake or on the meta device
 
@@ -191,7 +195,9 @@ class StandIns:
     def _real(self, original: torch.Tensor) -> torch.Tensor:
         if original.grad_fn is not None:
             return original.clone()  # keeps the history: backward walks into it as it would in the user's step
-        data = self._copy(original)
+        if original.is_inference():
+            return self._inferred(original)
+        data = self._counted(original)
         if isinstance(original, nn.Parameter):
             made: torch.Tensor = _parameter_like(original, data)
         else:
@@ -199,6 +205,37 @@ class StandIns:
             if original.requires_grad:
                 made.requires_grad_(True)
         return made
+
+    def _inferred(self, original: torch.Tensor) -> torch.Tensor:
+        """Autograd saves no inference tensor: the stand-in of one is one."""
+        with torch.inference_mode():
+            data = original.clone()
+            return nn.Parameter(data, original.requires_grad) if isinstance(original, nn.Parameter) else data
+
+    def _counted(self, original: torch.Tensor) -> torch.Tensor:
+        """A copy that shares its version counter with the copies of what the original shares its own with: a write through one view of
+        a base is a write of them all to autograd. `x.data` has the memory of x and another counter."""
+        data = self._copy(original)
+        if type(data) is not torch.Tensor or data.layout is not torch.strided or original.dtype != data.dtype:
+            return data
+        layout = (data.size(), data.stride(), data.storage_offset())
+        base = base_of(original)
+        if base is not None and self._views_as_original(original, base, data):
+            return self.make(base).as_strided(*layout)
+        key = (storage_id(data.untyped_storage()), data.dtype)
+        for other, made in self._counters.get(key, ()):
+            if _one_counter(original, other):
+                with torch.no_grad():
+                    return made.as_strided(*layout).detach()
+        self._counters.setdefault(key, []).append((original, data))
+        return data
+
+    def _views_as_original(self, original: torch.Tensor, base: torch.Tensor, data: torch.Tensor) -> bool:
+        """Whether the stand-in is to be a view of its base's: then both get one history when a part is written. Not of a big base."""
+        if base.requires_grad or original.requires_grad or base.dtype != original.dtype:
+            return False
+        copied = self._storages.get(storage_id(original.untyped_storage()))
+        return copied is not None and storage_id(copied[1]) == storage_id(data.untyped_storage()) and not (data.is_conj() or data.is_neg())
 
     def _copy(self, original: torch.Tensor) -> torch.Tensor:
         data = original.detach()
@@ -219,6 +256,16 @@ class StandIns:
         if data.is_neg():
             made = negated(made)
         return made
+
+
+def _one_counter(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors count their writes together, seen by moving the counter of one for a moment."""
+    before, mark = version_of(one), max(version_of(one), version_of(other)) + 1
+    set_version(one, mark)
+    try:
+        return version_of(other) == mark
+    finally:
+        set_version(one, before)
 
 
 def is_fake(tensor: torch.Tensor) -> bool:
