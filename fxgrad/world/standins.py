@@ -87,9 +87,12 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
     def _computed(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         self._arguments = args
         own = OWN.get(func)
-        if own is None:
-            return _DISPATCH(self, func, types, args, kwargs)
-        return own(lambda *a, **k: _DISPATCH(self, func, types, a, k), *args, **(kwargs or {}))
+        try:
+            if own is None:
+                return _DISPATCH(self, func, types, args, kwargs)
+            return own(lambda *a, **k: _DISPATCH(self, func, types, a, k), *args, **(kwargs or {}))
+        finally:
+            self._arguments = ()  # a mode outlives the run whose tensors these are
 
     def can_run_unsafe_fallback(self, func: Any) -> bool:
         """Whether torch may run the real kernel on zeros: asked where an operator has no fake kernel."""
