@@ -38,3 +38,8 @@ def default_loss(output: Any) -> tuple[torch.Tensor, str]:
     for tensor in floating[1:]:
         total = total + tensor.sum()
     return total, "the sum of the model's floating outputs"
+
+
+def no_tensor(loss: Any) -> TypeError:
+    """What a backward of something else than a tensor comes to."""
+    return TypeError(f"the loss is a {type(loss).__name__}, not a tensor: it has no backward")

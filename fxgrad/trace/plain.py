@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from fxgrad.program.loss import default_loss
+from fxgrad.program.loss import default_loss, no_tensor
 from fxgrad.program.program import Program
 from fxgrad.records import Inputs, Phase, Raised
 from fxgrad.source.sites import traceback_sites
@@ -118,7 +118,9 @@ def _step(target: Program, left: Left, args: tuple[Any, ...], kwargs: dict[str, 
     left.phase = "loss"
     left.loss = target.loss(left.output) if target.loss is not None else default_loss(left.output)[0]
     left.phase = "backward"
-    left.loss.backward(retain_graph=retain)
+    if not isinstance(left.loss, torch.Tensor):
+        raise no_tensor(left.loss)
+    left.loss.backward(retain_graph=retain)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
 
 
 def _as_raised(error: Exception, phase: Phase) -> Raised:

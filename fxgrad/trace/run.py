@@ -22,7 +22,7 @@ import torch.fx
 from torch import nn
 
 from fxgrad.program.inputs import bound_inputs
-from fxgrad.program.loss import default_loss
+from fxgrad.program.loss import default_loss, no_tensor
 from fxgrad.program.program import Program, placement
 from fxgrad.records import Phase, Raised, Site
 from fxgrad.records.errors import InputError, TraceError
@@ -287,7 +287,7 @@ def _backward(result: Run, loss: Any) -> None:
     if recorder.progress is not None:
         recorder.progress.at("backward", len(recorder.steps))
     if result.loss is None:
-        raise TypeError(f"the loss is a {type(loss).__name__}, not a tensor: it has no backward")
+        raise no_tensor(loss)
     with recorder.region():
         run_backward(result.loss.tensor, retain_graph=bool(recorder.standins.historied))
     with DisableTorchFunction():
