@@ -32,6 +32,7 @@ from fxgrad.torch_api.internals import (
     negated,
     set_version,
     storage_id,
+    storage_key,
     version_of,
 )
 
@@ -237,6 +238,8 @@ class StandIns:
         """Whether the stand-in is to be a view of its base's: then both get one history when a part is written. Not of a big base."""
         if base.requires_grad or original.requires_grad or base.dtype != original.dtype:
             return False
+        if storage_key(original) != storage_key(base):
+            return False  # `x.data = other`: a view of its base to autograd, and elsewhere in memory
         copied = self._storages.get(storage_id(original.untyped_storage()))
         return copied is not None and storage_id(copied[1]) == storage_id(data.untyped_storage()) and not (data.is_conj() or data.is_neg())
 

@@ -97,3 +97,10 @@ def test_the_originals_count_on_as_before() -> None:
     x, y = rows(base)
     fxgrad.analyze(Written(), (x, y))
     assert (base._version, x._version, y._version) == (1, 1, 1)
+
+
+def test_a_view_whose_data_was_replaced_is_no_part_of_its_base_in_memory() -> None:
+    x = torch.linspace(-1, 1, 12).reshape(3, 4)
+    x.data = torch.randn(4, 4)
+    report = fxgrad.analyze(nn.Linear(4, 4), (x,), options=fxgrad.Options(values="real"))
+    assert set(report.verdicts.values()) == {"flows"}
