@@ -40,7 +40,7 @@ def replaced_apply(replacement: Callable[[Any, Apply, Any, Any], Any]) -> Iterat
     patches = _c_patches(replacement) if _IN_C else (_python_patch(replacement),)
     with contextlib.ExitStack() as stack:
         for holder, name, value in patches:
-            stack.enter_context(_patched(holder, name, value))
+            stack.enter_context(patched(holder, name, value))
         yield
 
 
@@ -113,7 +113,8 @@ def _plain(cls: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _patched(holder: Any, name: str, value: Any) -> Iterator[None]:
+def patched(holder: Any, name: str, value: Any) -> Iterator[None]:
+    """An attribute is replaced while the block runs; one that was inherited is so again after."""
     own = name in vars(holder)
     original = vars(holder).get(name)
     setattr(holder, name, value)

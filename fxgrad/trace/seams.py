@@ -22,7 +22,7 @@ from torch.autograd.variable import VariableMeta
 
 from fxgrad.records import NodeKind
 from fxgrad.torch_api import allowed_writes, tree
-from fxgrad.torch_api.functions import Apply, replaced_apply
+from fxgrad.torch_api.functions import Apply, patched, replaced_apply
 from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transforms_active
 from fxgrad.torch_api.module_internals import ScriptFunction, source_of_script
 from fxgrad.trace import leaf_modules, regions, transforms
@@ -37,7 +37,7 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
     """All interceptions on, for the calling thread."""
     with contextlib.ExitStack() as stack:
         for holder, name, value in (*_module_calls(recorder), *_interceptions(recorder), *regions.interceptions(recorder)):
-            stack.enter_context(_patched(holder, name, value))
+            stack.enter_context(patched(holder, name, value))
         stack.enter_context(transforms.checkpoint_intercepted(recorder))
         stack.enter_context(replaced_apply(_apply(recorder)))
         yield
@@ -55,20 +55,6 @@ def _interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     yield FakeTensor, "__dlpack__", _no_address(recorder, "__dlpack__")
     yield ScriptFunction, "__call__", _script_call(recorder)
     yield from transforms.interceptions(recorder)
-
-
-@contextlib.contextmanager
-def _patched(holder: Any, name: str, value: Any) -> Iterator[None]:
-    own = name in vars(holder)
-    original = vars(holder).get(name)
-    setattr(holder, name, value)
-    try:
-        yield
-    finally:
-        if own:
-            setattr(holder, name, original)
-        else:
-            delattr(holder, name)
 
 
 def _flatten_parameters(recorder: Recorder) -> Callable[[nn.RNNBase], None]:
