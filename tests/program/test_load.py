@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import sys
@@ -328,7 +329,7 @@ def test_classes_of_the_file_can_be_looked_up(write: Write) -> None:
 
 def test_a_file_named_like_a_package_does_not_replace_it(write: Write) -> None:
     write("from torch import nn\nnet = nn.Linear(2, 2)\n", name="tabulate.py", head="")
-    before = sys.modules["tabulate"]
+    before = importlib.import_module("tabulate")
     load("tabulate.py")
     assert sys.modules["tabulate"] is before
 
