@@ -14,7 +14,7 @@ import torch
 from tabulate import tabulate
 
 import fxgrad
-from bench.gpu.models import Llama, cross_entropy
+from bench.gpu.models import Llama, cross_entropy, rotated
 from bench.gpu.pages import arguments, publish, show
 
 
@@ -34,8 +34,6 @@ class Sound(torch.nn.Module):
 
     @staticmethod
     def _block(block: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-        from bench.gpu.models import rotated
-
         b, n, d = x.shape
         h = block.norm1(x)
         q = rotated(block.q(h).view(b, n, block.heads, -1).transpose(1, 2), cos, sin)

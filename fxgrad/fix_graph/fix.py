@@ -209,7 +209,10 @@ def _refuse_other_than_eager(made: Rewriting, target: Program, eager: Run, oracl
     it holds fixed, where that is said."""
     gradients = not _falsified(made)
     others = not standing.frozen
-    apart = differences(made.graph_module, target, eager, gradients=gradients, keep_saved=oracle == _COPIED, others=others)
+    try:
+        apart = differences(made.graph_module, target, eager, gradients=gradients, keep_saved=oracle == _COPIED, others=others)
+    except TraceError as error:
+        raise FixError(error.reason, site=error.site, hint=error.hint) from error
     if not apart:
         return
     frozen = next((held for held in standing.frozen if held.site is not None), None)

@@ -210,6 +210,10 @@ CUDNN_RNN_BACKWARD: Any = torch.ops.aten._cudnn_rnn_backward.default
 DYNAMO = "torch._dynamo"  # long to import: only ever asked whether it is there
 
 
+# What torch.compile adds to a module's globals (2.11 to 2.15) begins so. The code that it compiled is kept, and looks these up.
+COMPILED_NAMES = ("__compiled_fn_", "__resume_at_", "__builtins_dict__", "__import_", "__gen_rand_values", "__warnings_warn_wrapper")
+
+
 def dynamo_is_loaded() -> bool:
     """Whether anything was compiled, or may be: importing it takes a second."""
     return DYNAMO in sys.modules

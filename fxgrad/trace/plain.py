@@ -20,6 +20,7 @@ from fxgrad.program.program import Program
 from fxgrad.records import Inputs, Phase, Raised
 from fxgrad.source.sites import traceback_sites
 from fxgrad.torch_api import tree
+from fxgrad.torch_api.errors import out_of_memory
 from fxgrad.torch_api.internals import is_view
 from fxgrad.trace.gradients import state_of
 from fxgrad.trace.run import _LOCK, _eager_compile, _leave_contexts, _saved_tensors_hooks
@@ -81,6 +82,7 @@ def plain_step(
 
     Raises:
         NotPrivateError: see there.
+        TraceError: the device's memory does not hold the copies.
     """
     roots = (target.model, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs), target.optimizer)
     left = Left()
@@ -101,6 +103,9 @@ def plain_step(
             try:
                 with reach.ctrl_c.comes(), around():
                     contextvars.copy_context().run(_step, target, left, args, kwargs, retain)
+            except torch.OutOfMemoryError as error:  # beside the originals, which the program's own step is not
+                _leave_contexts(error, hooks)
+                raise out_of_memory(_as_raised(error, left.phase).site) from error
             except Exception as error:  # whatever the program raises is what it does
                 _leave_contexts(error, hooks)
                 return _as_raised(error, left.phase)

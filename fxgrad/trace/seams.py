@@ -72,7 +72,11 @@ def _no_address(recorder: Recorder, name: str) -> Callable[..., Any]:
     """Where a fake tensor's data is: torch says at zero, and a kernel of the user's own (Triton, ctypes, another library) would go there.
     torch's own C++ compares addresses of fake tensors and does not come by here."""
 
+    original = getattr(FakeTensor, name)
+
     def address(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != recorder.thread:
+            return original(tensor, *args, **kwargs)
         raise NeedsValue(f"`{name}` reads where the data is", recorder.spots())
 
     return address

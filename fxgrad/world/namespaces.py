@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from fxgrad.torch_api.internals import COMPILED_NAMES
 from fxgrad.torch_api.symbols import SymbolicFloat, SymbolicInt
 from fxgrad.world.undo import MISSING, attributes
 
@@ -51,10 +52,6 @@ class Namespaces:
 def _is_new(now: Any, before: Any) -> bool:
     """Whether a change is more than an import: a submodule is imported once, its name in the package would not come back."""
     return not (before is MISSING and isinstance(now, types.ModuleType))
-
-
-# What torch.compile adds to a module's globals (2.11 to 2.15) begins so. The code that it compiled is kept, and looks these up.
-COMPILED_NAMES = ("__compiled_fn_", "__resume_at_", "__builtins_dict__", "__import_", "__gen_rand_values", "__warnings_warn_wrapper")
 
 
 def of_a_run(value: Any, depth: int = 3) -> bool:

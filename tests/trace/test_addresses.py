@@ -68,3 +68,23 @@ def test_on_fake_values_alone_it_is_refused_with_the_line(name: str) -> None:
 def test_an_address_that_nobody_asks_for_costs_nothing() -> None:
     model = Model(lambda x: x * 2)
     assert fxgrad.analyze(model, (torch.randn(2, 3),), options=fxgrad.Options(values="fake")).values == "fake"
+
+
+class Full(nn.Module):
+    """The device is full when the step runs beside the originals; a plain step of its own would fit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+
+def test_a_full_device_is_a_refusal_with_the_line_and_never_blocked() -> None:
+    for refused in (lambda: fxgrad.analyze(Full(), (torch.randn(2, 3),)), lambda: fxgrad.fix(Full(), (torch.randn(2, 3),))):
+        with pytest.raises(fxgrad.FxgradError, match="the device's memory is full") as error:
+            refused()
+        assert error.value.site is not None
+        assert error.value.site.file == __file__
+        assert "smaller batch" in (error.value.hint or "")
