@@ -9,14 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from fxgrad.records.errors import FxgradError
 from fxgrad.records.report import ReportData
 from fxgrad.report import as_json, github, html, mermaid, sarif, table
 
-FORMATS: tuple[ModuleType, ...] = (table, as_json, sarif, html, github, mermaid)
+
+class Format(Protocol):
+    """What a module of a format is."""
+
+    NAME: str
+
+    def render(self, report: ReportData, *, verbose: bool = False) -> str:
+        """The report in this format, without a newline at the end."""
+
+
+FORMATS: tuple[Format, ...] = (table, as_json, sarif, html, github, mermaid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +52,7 @@ class Report(ReportData):
         """
         for module in FORMATS:
             if format == module.NAME:
-                text: str = module.render(self, verbose=verbose)
-                return text
+                return module.render(self, verbose=verbose)
         names = ", ".join(module.NAME for module in FORMATS)
         raise FxgradError(f"this version of fxgrad has no report format {format!r}", hint=f"the formats are {names}")
 
