@@ -45,18 +45,17 @@ class HiddenWrite:
 
 def has_hidden_writes(facts: Facts) -> bool:
     """Whether watching saved tensors could show something."""
-    makers = _makers(facts)
+    makers = facts.maker_of
     return any(_how(facts, node, makers) is not None or _hands_out(node) for node in facts.nodes)
 
 
 def hidden_writes(facts: Facts, hazards: Facts | None) -> Iterator[HiddenWrite]:
     """Every hidden write that makes a gradient wrong, each line once."""
     facts = hazards if hazards is not None else facts
-    makers = _makers(facts)
-    by_name = {node.name: node for node in facts.nodes}
+    makers = facts.maker_of
     seen: set[Site | str] = set()
     for saved in facts.saved:
-        writer, saver = by_name.get(saved.overwriter), by_name.get(saved.saver)
+        writer, saver = facts.node_named.get(saved.overwriter), facts.node_named.get(saved.saver)
         if saved.counted or writer is None or saver is None or (writer.site or writer.name) in seen or not needed(facts, saver):
             continue
         seen.add(writer.site or writer.name)
@@ -67,10 +66,6 @@ def hidden_writes(facts: Facts, hazards: Facts | None) -> Iterator[HiddenWrite]:
             continue
         seen.add(node.site or node.name)
         yield HiddenWrite(node, how, None, _parameter(facts, node))
-
-
-def _makers(facts: Facts) -> dict[int, NodeFact]:
-    return {value: node for node in facts.nodes for value in node.makes}
 
 
 def _hands_out(node: NodeFact) -> bool:
