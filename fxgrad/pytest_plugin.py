@@ -58,6 +58,8 @@ def gradient_flow(request: pytest.FixtureRequest) -> Callable[..., Report]:
 
 def compare(path: Path, verdicts: Mapping[str, str], *, update: bool) -> None:
     """Fail if the verdicts differ from those kept at `path`; write them instead where `update`."""
+    from fxgrad.records.plain_text import one_line  # here: pytest loads every plugin, and fxgrad loads torch
+
     __tracebackhide__ = True
     if update:
         path.parent.mkdir(exist_ok=True)
@@ -67,7 +69,7 @@ def compare(path: Path, verdicts: Mapping[str, str], *, update: bool) -> None:
         pytest.fail(f"no gradient snapshot at {path}: run pytest --update-gradients once and commit the file", pytrace=False)
     kept = json.loads(path.read_text(encoding="utf-8"))
     changed = [
-        f"  {name}: was {kept.get(name, 'absent')}, is {verdicts.get(name, 'absent')}"
+        one_line(f"  {name}: was {kept.get(name, 'absent')}, is {verdicts.get(name, 'absent')}")
         for name in sorted({*kept, *verdicts})
         if kept.get(name) != verdicts.get(name)
     ]
