@@ -10,11 +10,11 @@ import contextlib
 import importlib.util
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from fxgrad.records.errors import InputError
 from fxgrad.records.plain_text import one_line, printable, without_commands
+from fxgrad.source.files import replace_file
 
 # What of a report's text is painted. Later patterns win where they overlap.
 STYLES = (
@@ -63,9 +63,10 @@ def write(text: str, output: str | None, *, coloured: bool = False) -> None:
         say(text, coloured=coloured)
         return
     try:
-        Path(output).write_text(text + "\n", encoding="utf-8")
+        replace_file(output, f"{text}\n".encode())
     except OSError as error:
-        raise InputError(f"{output} cannot be written: {error.strerror}", hint="give -o a path in a folder that exists") from error
+        hint = "give -o a path in a folder that exists" if isinstance(error, FileNotFoundError) else "give -o another file"
+        raise InputError(f"{output} cannot be written: {error.strerror}", hint=hint) from error
     tell(f"fxgrad: {output} written")
 
 

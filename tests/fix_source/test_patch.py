@@ -162,3 +162,12 @@ def test_overlapping_edits_are_refused() -> None:
     start = TEXT.index("y += 1")
     with pytest.raises(FixError, match="overlap"):
         apply(TEXT, "net.py", (page.edit(start, start + 6, "pass"), page.edit(start + 2, start + 6, "-= 1")))
+
+
+def test_a_read_only_file_is_not_rewritten(tmp_path: Path) -> None:
+    file = written(tmp_path / "net.py", TEXT)
+    file.chmod(0o444)
+    with pytest.raises(FixError, match=r"cannot write .*net\.py: the file is read-only"):
+        patch.write([mended(file, ("y += 1", "y = y + 1"))])
+    assert file.read_text() == TEXT
+    assert os.listdir(tmp_path) == ["net.py"]
