@@ -44,8 +44,7 @@ class Mended:
         name = os.path.relpath(self.stored.file, root).replace(os.sep, "/")
         if name.startswith("../"):
             name = self.stored.file.lstrip("/")
-        tab = "\t" if " " in name else ""  # git reads a name with spaces up to a tab
-        made = [f"--- a/{name}{tab}\n", f"+++ b/{name}{tab}\n"]
+        made = [f"--- {_named(f'a/{name}')}\n", f"+++ {_named(f'b/{name}')}\n"]
         for group in SequenceMatcher(None, before, after, autojunk=False).get_grouped_opcodes(_CONTEXT):
             made.append(self._header(group))
             for tag, i1, i2, j1, j2 in group:
@@ -76,6 +75,14 @@ class Mended:
             for tag, i1, i2, j1, j2 in SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
             if tag != "equal"
         )
+
+
+def _named(name: str) -> str:
+    """The name as git reads it: up to a tab where it holds spaces, quoted as in C where it holds what would end the line or the quotes."""
+    if name.isprintable() and '"' not in name and "\\" not in name:
+        return f"{name}\t" if " " in name else name
+    written = (chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03o}" for byte in os.fsencode(name))
+    return f'"{"".join(written)}"'
 
 
 def lines_of(text: str) -> list[str]:

@@ -69,6 +69,9 @@ def test_labels_follow_their_lines_through_later_edits(tmp_path: Path) -> None:
         ("no_newline.py", TEXT.removesuffix("\n").encode()),
         ("ünïcode.py", ("# größer\n" + TEXT).encode()),
         ("tabs.py", TEXT.replace("    ", "\t").encode()),
+        ("new\n--- a/other.py.py", TEXT.encode()),
+        ('said "so" and\\back\t.py', TEXT.encode()),
+        ("größe\x1b[2J.py", TEXT.encode()),
     ],
 )
 def test_git_apply_takes_the_diff(tmp_path: Path, name: str, content: bytes) -> None:
