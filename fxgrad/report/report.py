@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from fxgrad.records.errors import FxgradError
+from fxgrad.records.plain_text import without_commands
 from fxgrad.records.report import ReportData
 from fxgrad.report import as_json, github, html, mermaid, sarif, table
+from fxgrad.report.plain import plain
 
 
 class Format(Protocol):
@@ -26,6 +28,7 @@ class Format(Protocol):
 
 
 FORMATS: tuple[Format, ...] = (table, as_json, sarif, html, github, mermaid)
+_DATA: tuple[Format, ...] = (as_json, sarif)  # every character is kept, in JSON\'s own escapes; the others are for eyes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,8 @@ class Report(ReportData):
         """
         for module in FORMATS:
             if format == module.NAME:
-                return module.render(self, verbose=verbose)
+                text = module.render(self if module in _DATA else plain(self), verbose=verbose)
+                return text if module in (*_DATA, github) else without_commands(text)
         names = ", ".join(module.NAME for module in FORMATS)
         raise FxgradError(f"this version of fxgrad has no report format {format!r}", hint=f"the formats are {names}")
 

@@ -8,8 +8,9 @@ here and nowhere else. Modules, graphs and transforms are in `module_internals`,
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -204,6 +205,19 @@ FAKE_LOGGER = "torch._subclasses.fake_tensor"
 # Operators whose fake kernels are ours (`fake_kernels`).
 GROUPED_MM: Any = torch.ops.aten._grouped_mm.default
 CUDNN_RNN_BACKWARD: Any = torch.ops.aten._cudnn_rnn_backward.default
+
+# --------------------------------------------------------------------------------------------------- archives
+
+
+def archive_records(file: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """The records of an archive by name, as `torch.load` and `torch.export.load` find them; none where torch reads no archive in it."""
+    try:
+        reader = _C.PyTorchFileReader(file)
+    except RuntimeError:
+        return
+    for name in reader.get_all_records():
+        yield name, functools.partial(reader.get_record, name)
+
 
 # ----------------------------------------------------------------------------------------------------- dynamo
 
