@@ -263,3 +263,83 @@ def quiet_torch_ops_called_by_name() -> dict[str, Any]:
             return torch.ops.aten.mul.Tensor(torch.ops.aten.relu(self.net(x)), 2.0)
 
     return dict(model=Net(), inputs=(torch.randn(4, 3),), loss=lambda out: out.square().mean())
+
+
+def quiet_operator_inside_an_autograd_function() -> dict[str, Any]:
+    space = _space()
+
+    @torch.library.custom_op(f"{space}::gelu", mutates_args=())
+    def gelu(x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+    @torch.library.custom_op(f"{space}::gelu_backward", mutates_args=())
+    def gelu_backward(grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        s = torch.sigmoid(1.702 * x)
+        return grad * (s + 1.702 * x * s * (1 - s))
+
+    class Gelu(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(x)
+            return gelu(x)
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+            return gelu_backward(grad, *ctx.saved_tensors)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.b(Gelu.apply(self.a(x)))
+
+    return dict(model=Net(), inputs=(torch.randn(2, 3),), loss=lambda out: out.square().mean())
+
+
+def quiet_sampling_operator_on_detached_logits() -> dict[str, Any]:
+    space = _space()
+
+    @torch.library.custom_op(f"{space}::pick", mutates_args=())
+    def pick(logits: torch.Tensor) -> torch.Tensor:
+        return logits.argmax(-1, keepdim=True)
+
+    class Policy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pi = nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = self.pi(x)
+            return -logits.log_softmax(-1).gather(1, pick(logits)).mean()
+
+    return dict(model=Policy(), inputs=(torch.randn(5, 4),))
+
+
+def quiet_autograd_kernel_in_a_library() -> dict[str, Any]:
+    space = _space()
+    library = torch.library.Library(space, "DEF")
+    library.define("double(Tensor x) -> Tensor")
+
+    class Double(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+            return grad * 2
+
+    library.impl("double", Double.apply, "Autograd")
+    library.impl("double", lambda x: x * 2, "CPU")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.keep = nn.Linear(3, 2), library
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return getattr(torch.ops, space).double(self.fc(x))
+
+    return dict(model=Net(), inputs=(torch.randn(2, 3),), loss=lambda out: out.square().mean())
