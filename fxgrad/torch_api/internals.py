@@ -79,6 +79,12 @@ FLAGS: tuple[tuple[Callable[[], Any], Callable[[Any], None]], ...] = (
     (_C._get_math_sdp_enabled, _C._set_sdp_use_math),
     (_C._get_deterministic_fill_uninitialized_memory, _C._set_deterministic_fill_uninitialized_memory),
     (_C._get_float32_matmul_precision, _C._set_float32_matmul_precision),
+    (_C._get_cudnn_allow_tf32, _C._set_cudnn_allow_tf32),
+    (_C._get_cudnn_sdp_enabled, _C._set_sdp_use_cudnn),
+    (_C._get_cublas_allow_tf32, _C._set_cublas_allow_tf32),
+    (_C._get_mkldnn_deterministic, _C._set_mkldnn_deterministic),
+    (_C._get_nnpack_enabled, _C._set_nnpack_enabled),
+    (_C._check_sparse_tensor_invariants, _C._set_check_sparse_tensor_invariants),
 )
 # How tensors print; `torch.set_printoptions` has no counterpart that asks.
 PRINT_OPTIONS: Any = torch._tensor_str.PRINT_OPTS
