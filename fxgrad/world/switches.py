@@ -13,19 +13,23 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from fxgrad.torch_api.internals import (
     FLAGS,
     PRINT_OPTIONS,
     default_device_mode,
     dispatch_mode_count,
+    dual_levels,
     function_mode_at,
     function_mode_count,
+    inference_regions_left,
     pop_dispatch_mode,
     pop_function_mode,
     pop_saved_tensors_hooks,
     set_grad_enabled,
     top_saved_tensors_hooks,
+    torch_function_state,
 )
 from fxgrad.world.process import kept_process
 
@@ -105,11 +109,17 @@ def _autocast_depth() -> int:
 
 @contextlib.contextmanager
 def kept_modes() -> Iterator[None]:
-    """What the block enters and does not leave is left for it: function and dispatch modes, hooks on saved tensors."""
+    """What the block enters and does not leave is left for it: function and dispatch modes, hooks on saved tensors, regions."""
     functions, depth, hooks = _top_mode(), dispatch_mode_count(), top_saved_tensors_hooks()
+    asks, sets = torch_function_state
+    asked, levels = asks(), dual_levels()
     try:
-        yield
+        with inference_regions_left():
+            yield
     finally:
+        sets(asked)
+        while dual_levels() > levels:
+            forward_ad.exit_dual_level()  # type: ignore[no-untyped-call]  # torch's
         while _top_mode() is not functions and _top_mode() is not None:
             pop_function_mode()
         while dispatch_mode_count() > depth:
