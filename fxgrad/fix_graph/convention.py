@@ -21,7 +21,7 @@ from fxgrad.program.inputs import bound_inputs
 from fxgrad.records.errors import InputError
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.graph_modules import empty_module, set_graph
-from fxgrad.torch_api.internals import enter_autocast, enter_inference_mode, set_grad_enabled
+from fxgrad.torch_api.internals import InferenceRegion, enter_autocast, enter_inference_mode, set_grad_enabled
 
 
 class CallingConvention:
@@ -157,7 +157,7 @@ def _open_regions(traceback: TracebackType | None, forward: Callable[..., Any]) 
     while traceback is not None and traceback.tb_frame.f_code is not forward.__code__:
         traceback = traceback.tb_next
     values = list(traceback.tb_frame.f_locals.values()) if traceback is not None else []
-    return [value for value in reversed(values) if isinstance(value, torch.autocast | torch.inference_mode)]
+    return [value for value in reversed(values) if isinstance(value, torch.autocast | InferenceRegion)]
 
 
 def skeleton(model: nn.Module, leaves: set[str]) -> nn.Module:

@@ -8,8 +8,10 @@ here and nowhere else. Modules, graphs and transforms are in `module_internals`,
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -43,6 +45,8 @@ _C: Any = torch._C  # torch annotates few of its functions
 
 # Around calls of our own: neither function modes nor subclasses see them.
 DisableTorchFunction = torch._C.DisableTorchFunction
+# Whether function modes and subclasses are asked on this thread, as that class and its kin have it: (asks, sets).
+torch_function_state: tuple[Callable[[], Any], Callable[[Any], None]] = (_C._get_torch_function_state, _C._set_torch_function_state)
 # The stack of function modes, outermost first; and how many dispatch modes there are.
 function_mode_count: Callable[[], int] = _C._len_torch_function_stack
 function_mode_at: Callable[[int], Any] = _C._get_function_stack_at
@@ -61,10 +65,44 @@ def default_device_mode() -> Any:
 
 # --------------------------------------------------------------------------------- grad mode, autocast, flags
 
+
+
+def dual_levels() -> int:
+    """The innermost level of forward-mode differentiation; -1 outside of all."""
+    level: int = torch.autograd.forward_ad._current_level
+    return level
+
+
+@contextlib.contextmanager
+def inference_regions_left() -> Iterator[None]:
+    """Regions of `inference_mode` that the block enters on this thread and does not leave end with it.
+
+    A region that its object alone ends, when that is let go of after the block, puts the thread's dispatch keys back as they were when it
+    was entered: with the key of a mode that is long gone every later call of torch fails. A block inside a mode ends its regions in it.
+    """
+    entered: list[tuple[int, Any]] = []
+    region = _C._InferenceMode  # looked up whenever one is made
+
+    def make(enabled: bool) -> Any:
+        made = region(enabled)
+        entered.append((threading.get_ident(), made))
+        return made
+
+    _C._InferenceMode = make
+    try:
+        yield
+    finally:
+        _C._InferenceMode = region
+        for thread, made in reversed(entered):
+            if thread == threading.get_ident():
+                made.__exit__(None, None, None)  # of one that was left it does nothing
+
+
 # What a graph calls to switch modes: functions that generated code finds by name, unlike a context manager.
 set_grad_enabled: Callable[[bool], None] = _C._set_grad_enabled
 enter_inference_mode: Callable[[bool], Any] = torch.autograd.grad_mode._enter_inference_mode
 exit_inference_mode: Callable[[Any], None] = torch.autograd.grad_mode._exit_inference_mode
+InferenceRegion: type = _C._InferenceMode  # what the first gives, and `torch.inference_mode` holds
 enter_autocast: Callable[..., Any] = torch.amp.autocast_mode._enter_autocast
 exit_autocast: Callable[[Any], None] = torch.amp.autocast_mode._exit_autocast
 
@@ -80,6 +118,12 @@ FLAGS: tuple[tuple[Callable[[], Any], Callable[[Any], None]], ...] = (
     (_C._get_math_sdp_enabled, _C._set_sdp_use_math),
     (_C._get_deterministic_fill_uninitialized_memory, _C._set_deterministic_fill_uninitialized_memory),
     (_C._get_float32_matmul_precision, _C._set_float32_matmul_precision),
+    (_C._get_cudnn_allow_tf32, _C._set_cudnn_allow_tf32),
+    (_C._get_cudnn_sdp_enabled, _C._set_sdp_use_cudnn),
+    (_C._get_cublas_allow_tf32, _C._set_cublas_allow_tf32),
+    (_C._get_mkldnn_deterministic, _C._set_mkldnn_deterministic),
+    (_C._get_nnpack_enabled, _C._set_nnpack_enabled),
+    (_C._check_sparse_tensor_invariants, _C._set_check_sparse_tensor_invariants),
 )
 # How tensors print; `torch.set_printoptions` has no counterpart that asks.
 PRINT_OPTIONS: Any = torch._tensor_str.PRINT_OPTS
