@@ -206,11 +206,12 @@ def step(
     made = Step()
     originals = input_tensors(target)
     with preserve(module, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs)) as reach:  # noqa: SIM117  the inner ones read what the outer one has found
-        with reach.ctrl_c.waits(), private_data(reach.tensors.values(), dtype), _default_dtype(dtype), torch.enable_grad():
+        with reach.ctrl_c.waits(), private_data(reach.tensors.values(), dtype) as made_for, _default_dtype(dtype), torch.enable_grad():
+            given = [made_for.get(id(t), t) for t in originals]
             if change is not None:
-                change(originals)
+                change(given)
             standins = StandIns(None)
-            copies = [standins.make(t) for t in originals]
+            copies = [standins.make(t) if t is original else t for t, original in zip(given, originals, strict=True)]
             torch.manual_seed(SEED)
             _steady_kernels()
             with reach.ctrl_c.comes():

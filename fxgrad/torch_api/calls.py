@@ -56,10 +56,6 @@ EFFECTS = _words(
 CAPTURED_WHOLE = _words("cond while_loop scan associative_scan map_impl")
 
 
-# Calls back into Python code of the program: the recorder must stay on, quietly, to swap tensors there.
-CALLS_BACK = frozenset(["backward"])
-
-
 def target_name(func: Any, name: str) -> str:
     """The call as the facts name it: `Tensor.add_`, `torch.nn.functional.relu`."""
     if name == "__set__":

@@ -16,7 +16,7 @@ import operator
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 import torch
@@ -27,14 +27,15 @@ from torch.overrides import TorchFunctionMode
 from fxgrad.records import Phase
 from fxgrad.source.sites import Anchor, Spot, site_of, user_frames, user_spots
 from fxgrad.torch_api import allowed_writes, calls, errors, symbols
-from fxgrad.torch_api.calls import CALLS_BACK, DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES
+from fxgrad.torch_api.calls import DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES
+from fxgrad.torch_api.engine import ENGINE
 from fxgrad.torch_api.internals import HigherOrderOperator, transforms_active, version_of
 from fxgrad.torch_api.symbols import Origin, SymbolicFloat, SymbolicInt
 from fxgrad.trace import fake_kernels, reads, targets
 from fxgrad.trace.experiment import Nudge, mask_shape, selecting_all, selects, selects_nothing
 from fxgrad.trace.observations import NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step, copied
 from fxgrad.trace.progress import EVERY, begin_run
-from fxgrad.trace.targets import Closure, GeneratorState, call_object, run_backward
+from fxgrad.trace.targets import Closure, GeneratorState, call_object
 from fxgrad.world.reach import Reach
 from fxgrad.world.scopes import FUNCTIONS, held_tensors
 from fxgrad.world.standins import StandIns, is_fake
@@ -403,10 +404,8 @@ class Recorder(TorchFunctionMode):
 
     def _quietly(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         args, kwargs = self.swap(args), self.swap(kwargs)
-        if name in CALLS_BACK:
-            with self:
-                run_backward(*args, **kwargs)
-            return None
+        if name in ENGINE or _takes_functions(func, name, args, kwargs):
+            return self._run_back(func, name, args, kwargs)
         try:
             return func(*args, **kwargs)
         except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError) as error:
@@ -478,22 +477,39 @@ class Recorder(TorchFunctionMode):
             if self.nudge is not None and self.nudge.selection:
                 sub_args = self._nudged_selection(name, sub_args)
             self.selections.append(step)
-        if name in CALLS_BACK:
-            out = None
-            with self.region() as hidden, self:
-                run_backward(*sub_args, **sub_kwargs)
-            slots = slots + [slot for _, slot in hidden.values() if slot not in slots]
-        else:
-            try:
+        try:
+            if name in ENGINE or _takes_functions(func, name, args, kwargs):
+                with self.region() as hidden:
+                    out = self._run_back(func, name, sub_args, sub_kwargs)
+                slots = slots + [slot for _, slot in hidden.values() if slot not in slots]
+            else:
                 out = self._run(func, name, sub_args, sub_kwargs)
-            except Exception:
-                self.raised.add(node)
-                raise
-            if self.standins.fake is not None:
-                fake_kernels.finish_fake_write(name, sub_args, {id(slot.tensor): slot.version for slot in slots})
+        except Exception:
+            self.raised.add(node)
+            raise
+        if self.standins.fake is not None and name not in ENGINE:
+            fake_kernels.finish_fake_write(name, sub_args, {id(slot.tensor): slot.version for slot in slots})
         self.finish(step, slots, out, keep=name in EFFECTS or name == "__set__")
         self.current = None
         return out
+
+    def _run_back(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """A call in which torch calls functions of the program: the recorder, which is off while it handles a call, is on in those."""
+        if name in ENGINE:
+            with self:
+                return ENGINE[name](*args, **kwargs)
+
+        def again(item: Any) -> Any:
+            if not isinstance(item, _CALLABLE):
+                return item
+
+            def call(*inner: Any, **named: Any) -> Any:
+                with self:
+                    return item(*inner, **named)
+
+            return call
+
+        return self._run(func, name, tuple(map(again, args)), {key: again(item) for key, item in kwargs.items()})
 
     def _nudged_selection(self, name: str, args: Any) -> Any:
         """The selection that the nudge names takes everything, and so does every later one of that shape that would take nothing."""
@@ -587,6 +603,14 @@ class Recorder(TorchFunctionMode):
         return final
 
 
+_CALLABLE = (*FUNCTIONS, nn.Module)
+
+
+def _takes_functions(func: Any, name: str, args: Any, kwargs: Any) -> bool:
+    """Whether a call of a function of torch's in Python hands it functions of the program to call (a loss over a distance of one's own)."""
+    return isinstance(func, FunctionType) and name not in EFFECTS and any(isinstance(a, _CALLABLE) for a in (*args, *kwargs.values()))
+
+
 def _parts(out: Any) -> Iterator[tuple[Callable[..., Any], Any, Any]]:
     """What is in a call's result, and how a graph takes it out."""
     if isinstance(out, tuple | list):
@@ -602,7 +626,7 @@ def _named_tensors(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from root.named_buffers(remove_duplicate=False)
 
 
-__all__ = ["NeedsValue", "RawCall", "RawDecision", "RawValue", "Recorder", "Slot", "Step", "run_backward"]
+__all__ = ["NeedsValue", "RawCall", "RawDecision", "RawValue", "Recorder", "Slot", "Step"]
 
 
 def _let_go(seen: Observations, saved: list[torch.Tensor], keep: list[Any]) -> None:

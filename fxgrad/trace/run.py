@@ -28,14 +28,15 @@ from fxgrad.records import Phase, Raised, Site
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source.sites import is_user_code, site_of, traceback_sites
 from fxgrad.torch_api import tree
+from fxgrad.torch_api.engine import run_backward
 from fxgrad.torch_api.errors import captured_whole, is_captured_whole, is_kernel_error, is_value_error, out_of_memory
 from fxgrad.torch_api.internals import DisableTorchFunction, dynamo_is_loaded, top_saved_tensors_hooks
 from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave
-from fxgrad.trace.recorder import NeedsValue, Recorder, Slot, run_backward
+from fxgrad.trace.recorder import NeedsValue, Recorder, Slot
 from fxgrad.trace.saves import gradient_of, watching_gradients, watching_saves
 from fxgrad.trace.seams import intercepted
-from fxgrad.world.private import gradients_set_aside, leaves_behind
+from fxgrad.world.private import foreign_histories, gradients_set_aside, leaves_behind
 from fxgrad.world.reach import Reach, preserve
 from fxgrad.world.standins import FakeMode, StandIns, unlogged
 from fxgrad.world.switches import kept_modes
@@ -101,9 +102,11 @@ def run(
         TraceError: a tensor has no stand-in.
     """
     roots = (target.model, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs), target.optimizer)
-    with _LOCK, preserve(*roots) as reach, reach.ctrl_c.waits(), gradients_set_aside(_reached_by_backward(target, reach)):
+    with _LOCK, preserve(*roots) as reach, reach.ctrl_c.waits(), gradients_set_aside(_reached_by_backward(reach)):
         fake = FakeMode() if values == "fake" else None
-        recorder = Recorder(target.root, reach, StandIns(fake, noise, unsettle, placement(target)), _program_code(), forced)
+        standins = StandIns(fake, noise, unsettle, placement(target))
+        standins.foreign = foreign_histories(reach.tensors.values())
+        recorder = Recorder(target.root, reach, standins, _program_code(), forced)
         recorder.nudge = nudge
         recorder.open_checkpoints = target.open_checkpoints
         recorder.allow = allow
@@ -140,10 +143,12 @@ def _eager_compile() -> Iterator[None]:
         yield
 
 
-def _reached_by_backward(target: Program, reach: Reach) -> list[torch.Tensor]:
-    """Originals that get a gradient all the same: where a history began before the run, backward leads into them."""
+def _reached_by_backward(reach: Reach) -> list[torch.Tensor]:
+    """Originals that get a gradient all the same: where a history began before the run, backward leads into them. And those whose
+    gradient is not to be their stand-in's."""
     with DisableTorchFunction():
-        return list({id(t): t for t in (*target.root.parameters(), *leaves_behind(reach.tensors.values()))}.values())
+        leaves = [t for t in reach.tensors.values() if t.is_leaf]
+        return list({id(t): t for t in (*leaves, *leaves_behind(reach.tensors.values()))}.values())
 
 
 def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradients: bool) -> None:
@@ -288,6 +293,7 @@ def _backward(result: Run, loss: Any) -> None:
         recorder.progress.at("backward", len(recorder.steps))
     if result.loss is None:
         raise no_tensor(loss)
+    _refuse_old_history(recorder)
     with recorder.region():
         run_backward(result.loss.tensor, retain_graph=bool(recorder.standins.historied))
     with DisableTorchFunction():
@@ -312,18 +318,17 @@ def _check_needs_value(error: BaseException, recorder: Recorder) -> None:
     cause: BaseException | None = error
     while cause is not None:
         if is_value_error(cause) or (recorder.standins.all_have_data and is_kernel_error(cause)):
-            old = _history_spots(recorder) if recorder.phase == "backward" else ()
-            if old:
-                raise NeedsValue("backward walks into a graph from before the run", old) from error
             what = str(cause).splitlines()[0][:120] if str(cause) else type(cause).__name__
             raise NeedsValue(what, _spots(error)) from error
         cause = cause.__cause__ or cause.__context__
 
 
-def _history_spots(recorder: Recorder) -> tuple[Any, ...]:
-    """Where a tensor with a history from before the run is first used."""
+def _refuse_old_history(recorder: Recorder) -> None:
+    """Raise NeedsValue where backward would walk into a graph from before the run: a fake tensor has none."""
     old = {slot.value for slot in (recorder.slots.get(id(t)) for t in recorder.standins.historied) if slot is not None}
-    return next((step.spots for step in recorder.steps if step.spots and old.intersection(step.reads)), ())
+    reading = [step for step in recorder.steps if old.intersection(step.reads)]
+    if reading and recorder.standins.fake is not None:
+        raise NeedsValue("backward walks into a graph from before the run", next((s.spots for s in reading if s.spots), ()))
 
 
 def _spots(error: BaseException) -> tuple[Any, ...]:

@@ -15,7 +15,6 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.utils.hooks import BackwardHook
 
-from fxgrad.torch_api.internals import make_gradients, run_engine
 from fxgrad.torch_api.module_internals import backward_hooks
 from fxgrad.world.swap import Swap
 
@@ -118,35 +117,6 @@ def new_leaf_view(source: torch.Tensor, size: tuple[int, ...], stride: tuple[int
 def new_leaf(source: torch.Tensor, requires_grad: bool) -> torch.Tensor:
     """What `Variable(t)` and `nn.Parameter(t)` make: a new leaf over the same data."""
     return source.detach().requires_grad_(requires_grad)
-
-
-def run_backward(
-    tensors: Any,
-    gradient: Any = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
-    inputs: Any = None,
-    grad_tensors: Any = None,
-    **rest: Any,
-) -> None:
-    """`torch.autograd.backward` without its dispatch to the recorder, which would come back here for ever."""
-    tensors = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
-    gradient = gradient if gradient is not None else grad_tensors
-    gradient = (gradient,) if isinstance(gradient, torch.Tensor) else tuple(gradient or [None] * len(tensors))
-    if inputs is not None:
-        inputs = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
-        if not inputs:
-            raise RuntimeError("`inputs` argument to `backward` cannot be empty.")
-    grads = make_gradients(tensors, gradient, is_grads_batched=False)
-    run_engine(
-        tensors,
-        grads,
-        create_graph if retain_graph is None else retain_graph,
-        create_graph,
-        inputs or (),
-        allow_unreachable=True,
-        accumulate_grad=True,
-    )
 
 
 def numel(tensor: torch.Tensor) -> int:

@@ -126,6 +126,7 @@ class StandIns:
         self.unsettle = unsettle
         self.noise = None if noise is None else torch.Generator().manual_seed(noise)
         self.inputs: frozenset[int] = frozenset()
+        self.foreign: frozenset[int] = frozenset()  # ids of originals whose history is cut: it leads to nothing of the program's
         self._made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._storages: dict[int, tuple[Any, torch.UntypedStorage]] = {}
         self._counters: dict[tuple[int, torch.dtype], list[tuple[torch.Tensor, torch.Tensor]]] = {}  # one original and copy of each counter
@@ -161,7 +162,7 @@ class StandIns:
                 hint="call the model once on the inputs, then analyse it",
             )
         with DisableTorchFunction(), torch.inference_mode(False), torch.enable_grad():
-            if original.grad_fn is not None:
+            if original.grad_fn is not None and id(original) not in self.foreign:
                 self.historied.append(original)
             if original.is_meta or is_fake(original):
                 self.all_have_data = False
@@ -185,6 +186,9 @@ class StandIns:
         assert self.fake is not None
         if self.place is not None and original.device.type == "meta":
             return self._placed(original, self.place)
+        if original.grad_fn is not None:  # torch's own fake of one cannot be walked back from
+            begun: torch.Tensor = self.fake.from_tensor(original.detach(), static_shapes=True)
+            return begun.requires_grad_().clone()
         fake: torch.Tensor = self.fake.from_tensor(original, static_shapes=True)
         return fake
 
@@ -197,6 +201,8 @@ class StandIns:
             return data.requires_grad_(original.requires_grad)
 
     def _real(self, original: torch.Tensor) -> torch.Tensor:
+        if id(original) in self.foreign:
+            return self._copy(original).requires_grad_().clone()
         if original.grad_fn is not None:
             return original.clone()  # keeps the history: backward walks into it as it would in the user's step
         if original.is_inference():
