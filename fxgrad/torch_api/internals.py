@@ -174,6 +174,7 @@ run_engine: Callable[..., Any] = torch.autograd.graph._engine_run_backward
 # Whether an operator has a kernel for a dispatch key, by their names.
 has_kernel: Callable[[str, str], bool] = _C._dispatch_has_kernel_for_dispatch_key
 OpOverload = torch._ops.OpOverload
+OpOverloadPacket = torch._ops.OpOverloadPacket
 HigherOrderOperator = torch._ops.HigherOrderOperator
 # How the name of an operator of the dispatcher begins, with its module's, where a call is named.
 OPERATORS = "torch._ops."
