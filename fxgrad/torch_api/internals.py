@@ -101,6 +101,7 @@ def steady_cudnn() -> None:
 
 # Takes off the innermost pair of hooks on saved tensors.
 pop_saved_tensors_hooks: Callable[[], None] = _C._autograd._pop_saved_tensors_default_hooks
+push_saved_tensors_hooks: Callable[..., None] = _C._autograd._push_saved_tensors_default_hooks
 # An autograd node's attributes that give a saved tensor without unpacking it begin so.
 RAW_SAVED = "_raw_saved_"
 
