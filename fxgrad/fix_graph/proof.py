@@ -25,6 +25,7 @@ from fxgrad.torch_api.calls import is_custom_function
 from fxgrad.torch_api.errors import out_of_memory
 from fxgrad.torch_api.internals import steady_cudnn
 from fxgrad.torch_api.module_internals import codegen_of
+from fxgrad.torch_api.saved_hooks import saved_hooks
 from fxgrad.trace.plain import input_tensors, with_inputs
 from fxgrad.trace.run import Run, _compute_loss
 from fxgrad.world.private import private_data
@@ -158,7 +159,7 @@ def _steady_kernels() -> None:
 @contextlib.contextmanager
 def saved_copies() -> Iterator[None]:
     """Everything saved for backward is copied when it is saved: what is overwritten later does no harm."""
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t):
+    with saved_hooks(lambda t: t.detach().clone(), lambda t: t):
         yield
 
 

@@ -146,6 +146,7 @@ def steady_cudnn() -> None:
 
 # Takes off the innermost pair of hooks on saved tensors.
 pop_saved_tensors_hooks: Callable[[], None] = _C._autograd._pop_saved_tensors_default_hooks
+push_saved_tensors_hooks: Callable[..., None] = _C._autograd._push_saved_tensors_default_hooks
 # An autograd node's attributes that give a saved tensor without unpacking it begin so.
 RAW_SAVED = "_raw_saved_"
 
@@ -219,6 +220,7 @@ run_engine: Callable[..., Any] = torch.autograd.graph._engine_run_backward
 # Whether an operator has a kernel for a dispatch key, by their names.
 has_kernel: Callable[[str, str], bool] = _C._dispatch_has_kernel_for_dispatch_key
 OpOverload = torch._ops.OpOverload
+OpOverloadPacket = torch._ops.OpOverloadPacket
 HigherOrderOperator = torch._ops.HigherOrderOperator
 # How the name of an operator of the dispatcher begins, with its module's, where a call is named.
 OPERATORS = "torch._ops."
