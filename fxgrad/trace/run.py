@@ -229,6 +229,7 @@ def _bind_inputs(result: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
         step = recorder.add_step(node, "input", name, ())
         slot = recorder.bind(made, node, node.name)
         step.makes.append(slot.value)
+        recorder.inputs[id(tensor)] = node
         if recorder.allow is not None and name in recorder.allow:
             slot = recorder.own_copy(slot)
         recorder.slots[id(tensor)] = slot

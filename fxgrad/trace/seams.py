@@ -21,7 +21,7 @@ from torch import nn
 from torch.autograd.variable import VariableMeta
 
 from fxgrad.records import NodeKind
-from fxgrad.torch_api import allowed_writes, tree
+from fxgrad.torch_api import allowed_writes, symbols, tree
 from fxgrad.torch_api.functions import Apply, patched, replaced_apply
 from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transforms_active
 from fxgrad.torch_api.module_internals import ScriptFunction, source_of_script
@@ -54,6 +54,7 @@ def _interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     yield FakeTensor, "data_ptr", _no_address(recorder, "data_ptr")
     yield FakeTensor, "__dlpack__", _no_address(recorder, "__dlpack__")
     yield ScriptFunction, "__call__", _script_call(recorder)
+    yield from symbols.CONSUMING
     yield from transforms.interceptions(recorder)
 
 
