@@ -38,7 +38,7 @@ class Guard:
 
     def broken(self, now: str) -> GuardError:
         """The error of a call in which it does not hold."""
-        return GuardError(f"the graph was made for a call in which {self.what}; now {now}", site=self.site, hint=HINT)
+        return GuardError(f"the graph takes for granted: {self.what}; now {now}", site=self.site, hint=HINT)
 
     def check(self, now: Any) -> None:
         """Compare what the expression gives now.
