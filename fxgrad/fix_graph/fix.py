@@ -17,6 +17,7 @@ import torch
 import torch.fx
 
 from fxgrad.fix_graph.convention import CallingCodeGen, GuardedModule
+from fxgrad.fix_graph.kept_state import kept, refuse_kept_state
 from fxgrad.fix_graph.one_path import Decided, decided
 from fxgrad.fix_graph.other_calls import shown
 from fxgrad.fix_graph.proof import Verification, saved_copies, seeded, verify
@@ -217,8 +218,12 @@ def _refuse_other_than_eager(made: Rewriting, target: Program, eager: Run, oracl
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
     if not apart:
         return
+    changed = next((read for read in eager.recorder.reads.values() if read.changed), None)
+    if changed is not None and standing.refusal is None:
+        raise kept(changed)
     frozen = next((held for held in _frozen(made.graph_module) if held.site is not None), None)
-    cause = f"; it holds fixed {frozen.what}" if frozen is not None else ""
+    cause = f"; it takes for granted: {frozen.what}" if frozen is not None else ""
+    cause += "; the program draws random numbers of Python's or NumPy's" if eager.drew else ""
     first = "; ".join(f"{what}: {how}" for what, how in list(apart.items())[:3])
     raise standing.refusal or FixError(
         f"the recorded graph does not do what the program does: {first}{cause}",
@@ -402,12 +407,17 @@ def _decided(eager: Run, target: Program) -> Decided:
 
 
 def _shown(eager: Run, target: Program) -> tuple[Assumed, ...]:
-    """What other calls show that the graph takes for granted."""
+    """What other calls show that the graph takes for granted.
+
+    Raises:
+        FixError: it goes by state that the program keeps for its next call.
+    """
     taken = tuple(decision.outcome for decision in eager.recorder.decisions)
 
-    def record(other: Program, nudge: Nudge | None) -> Run:
+    def record(other: Program, nudge: Nudge | None = None) -> Run:
         return _run(other, eager.recorder.allow, forced=taken, nudge=nudge, backward=False)
 
+    refuse_kept_state(target, eager, record)
     return shown(target, eager, record)
 
 

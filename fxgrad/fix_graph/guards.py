@@ -7,7 +7,8 @@ Needs nothing of the recorder: what makes guards of a run is `fxgrad.fix_graph.t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,37 +65,37 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-Held = tuple[Any, Any, Any]  # a dictionary of the program's, a key, and the value that was read there
+# Where an attribute's value stands: in a dictionary of the program's, or (None) in the regenerated module's part of this path; and its name.
+Place = tuple[dict[str, Any] | None, str | None, str]
 
 
 class Guards(tuple[Guard, ...]):
     """All guards of a module, in the order in which they were taken. `enabled = False` switches the checks off, for copies of the module too."""
 
     enabled: bool = True
+    names: tuple[str, ...] = ()
     _before: Callable[..., int] | None = None
-    _outside: tuple[tuple[dict[Any, Any], Any, Any, int], ...] = ()
+    _places: tuple[tuple[int, Place], ...] = ()
+    _parts: tuple[Any, list[tuple[int, dict[str, Any], str, Any]]] | None = None
 
     def __deepcopy__(self, memo: Any) -> Guards:
         return self
 
     def __reduce__(self) -> Any:  # the program's own dictionaries do not travel
-        return _again, (tuple(self), self.names, self.enabled)
+        return _again, (tuple(self), self.names, self.enabled, tuple((n, place) for n, place in self._places if place[0] is None))
 
-    names: tuple[str, ...] = ()
-
-    def arm(self, names: Sequence[str], outside: Mapping[int, tuple[dict[Any, Any], Any]]) -> None:
-        """Make the checks that run before the graph: `names` are the call's tensors; `outside`: for the guards of these numbers, the
-        program's dictionary and the key where the same value stands."""
-        self.names = tuple(names)
+    def arm(self, names: Sequence[str], places: Sequence[tuple[int, Place]]) -> None:
+        """Make the checks that run before the graph: `names` are the call's tensors; `places`: by the guard's number, where its value
+        stands."""
+        self.names, self._places = tuple(names), tuple(places)
         early = [(number, guard) for number, guard in enumerate(self) if guard.expression and not guard.inside]
         if early:
             self._before = _compiled(early, self.names)
-        self._outside = tuple((held, key, self[number].taken, number) for number, (held, key) in outside.items())
 
     @property
     def armed(self) -> bool:
         """Whether something is checked before the graph runs."""
-        return self._before is not None or bool(self._outside)
+        return self._before is not None or bool(self._places)
 
     def check(self, module: Any, *tensors: torch.Tensor) -> None:
         """Check what can be checked before the graph runs.
@@ -108,24 +109,31 @@ class Guards(tuple[Guard, ...]):
             number = self._before(module, *tensors)
             if number >= 0:
                 raise self._found(self[number], module, tensors)
-        if self._outside and not torch.compiler.is_compiling():
-            self._check_outside()
+        if self._places and not torch.compiler.is_compiling():
+            self._check_places(module)
 
-    def _check_outside(self) -> None:
-        for held, key, taken, number in self._outside:
-            now = held.get(key)
+    def _check_places(self, module: Any) -> None:
+        if self._parts is None or self._parts[0]() is not module:
+            self._parts = weakref.ref(module), [self._at(module, number, *place) for number, place in self._places]
+        for number, held, name, taken in self._parts[1]:
+            now = held.get(name, taken)
             if now is not taken and not same(now, taken):
                 raise self[number].broken(f"it is {_short(now)}")
 
+    def _at(
+        self, module: Any, number: int, held: dict[str, Any] | None, path: str | None, name: str
+    ) -> tuple[int, dict[str, Any], str, Any]:
+        return number, vars(module.get_submodule(path)) if held is None else held, name, self[number].taken
+
     def _found(self, guard: Guard, module: Any, tensors: Sequence[torch.Tensor]) -> GuardError:
         scope = {"self": module, "torch": torch, **dict(zip(self.names, tensors, strict=True))}
-        found = [f"`{term}` is {_short(eval(term, scope))}" for term in guard.terms or (guard.expression,)]
-        return guard.broken(", ".join(found))
+        found = [f"`{term}` is {_short(eval(term, scope))}" for term in guard.terms]
+        return guard.broken(", ".join(found) or f"it is {_short(eval(guard.expression, scope))}")
 
 
-def _again(guards: tuple[Guard, ...], names: tuple[str, ...], enabled: bool) -> Guards:
+def _again(guards: tuple[Guard, ...], names: tuple[str, ...], enabled: bool, places: Sequence[tuple[int, Place]]) -> Guards:
     made = Guards(guards)
-    made.arm(names, {})
+    made.arm(names, places)
     made.enabled = enabled
     return made
 

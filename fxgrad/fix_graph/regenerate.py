@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 import torch.fx
 
+from fxgrad.fix_graph.attributes import of_attributes
 from fxgrad.fix_graph.convention import CallingConvention, graph_module
 from fxgrad.fix_graph.guards import Guards
 from fxgrad.fix_graph.taken import Taken
@@ -53,7 +54,7 @@ def regenerate(run: Run, more: Sequence[Assumed] = ()) -> torch.fx.GraphModule:
         run.input_repeats,
         tuple(run.rebound),
     )
-    convention.guards = _guards(convention, taken, graph)
+    convention.guards = _guards(convention, run, taken, graph)
     model = run.program.model
     name = type(model).__name__ if isinstance(model, torch.nn.Module) else "GraphModule"
     return graph_module(run.program.root, graph, run.recorder.attributes, convention, name)
@@ -78,10 +79,12 @@ def _refuse_fake(run: Run, graph: torch.fx.Graph) -> None:
             )
 
 
-def _guards(convention: CallingConvention, taken: Taken, graph: torch.fx.Graph) -> Guards:
+def _guards(convention: CallingConvention, run: Run, taken: Taken, graph: torch.fx.Graph) -> Guards:
     arguments = [guard for _, guard in convention.arguments.values() if guard is not None]
-    guards = Guards([*arguments, *taken.guards()])
-    guards.arm([node.name for node in graph.nodes if node.op == "placeholder"], {})
+    attributes = of_attributes(run.recorder.reads.values())
+    guards = Guards([*arguments, *attributes.guards, *taken.guards()])
+    places = [(number, place) for number, inner in enumerate(attributes.places, len(arguments)) for place in inner]
+    guards.arm([node.name for node in graph.nodes if node.op == "placeholder"], places)
     for holds in taken.held:
         holds.guards = guards
     return guards

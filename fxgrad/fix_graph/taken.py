@@ -210,6 +210,8 @@ def _input(node: torch.fx.Node) -> str:
 def _told(one: Assumed, name: Callable[[torch.fx.Node], str]) -> str:
     """What was asked, as Python."""
     args = [_text(arg, name) for arg in one.args]
+    if isinstance(one.target, str) and not args:
+        return one.target  # a mode
     if one.target is None or one.target == ENTRY:
         return args[0]
     if one.target == "size":

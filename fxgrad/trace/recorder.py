@@ -34,6 +34,7 @@ from fxgrad.trace import fake_kernels, reads, targets
 from fxgrad.trace.experiment import Nudge, mask_shape, selecting_all, selects, selects_nothing
 from fxgrad.trace.observations import ENTRY, Assumed, NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step, copied
 from fxgrad.trace.progress import EVERY, begin_run
+from fxgrad.trace.python_state import Read
 from fxgrad.trace.targets import Closure, GeneratorState, call_object, run_backward
 from fxgrad.world.reach import Reach
 from fxgrad.world.scopes import FUNCTIONS, held_tensors
@@ -82,6 +83,7 @@ class Recorder(TorchFunctionMode):
         self.selections: list[Step] = []  # steps whose result's size depends on data
         self.assumed: list[Assumed] = []
         self.sizes_read = False
+        self.reads: dict[tuple[int, str], Read] = {}  # attributes of modules
         self.inputs: dict[int, torch.fx.Node] = {}  # by the id of the user's tensor: its placeholder
         self.externals: dict[int, tuple[torch.Tensor, int]] = {}
         self.path_stack: list[str] = [""]
