@@ -35,3 +35,7 @@ class LoadError(FxgradError):
 
 class FixError(FxgradError):
     """A rewrite was asked for and cannot be given; the reason names the node that stands in the way."""
+
+
+class GuardError(FxgradError):
+    """A call of a module that `fix` gave breaks what its graph took for granted; raised before the graph answers for another program."""

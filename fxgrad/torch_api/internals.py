@@ -66,7 +66,6 @@ def default_device_mode() -> Any:
 # --------------------------------------------------------------------------------- grad mode, autocast, flags
 
 
-
 def dual_levels() -> int:
     """The innermost level of forward-mode differentiation; -1 outside of all."""
     level: int = torch.autograd.forward_ad._current_level

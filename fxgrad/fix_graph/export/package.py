@@ -40,6 +40,12 @@ def container(parts):
     return module'''
 
 
+_GUARD = '''
+
+class GuardError(ValueError):
+    """A call breaks what the graph was made for."""'''
+
+
 def export_module(module: torch.fx.GraphModule, directory: str | Path, *, sites: Mapping[str, Site] | None = None) -> tuple[Path, ...]:
     """Write the package and return its files. `sites`: the user's line of each graph node, by node name (default: the
     node's `meta["site"]`, where it has one).
@@ -86,6 +92,7 @@ def module_source(module: torch.fx.GraphModule, name: str, sites: Mapping[str, S
         *_sorted(imports),
         "",
         "FOLDER = Path(__file__).parent",
+        *([_GUARD] if any("raise GuardError(" in line for line in forward) else []),
         *([_CONTAINER] if any("container({" in line for line in constructor) else []),
         *(f"\n\n{text}" for text in definitions.texts.values()),
         f"\n\nclass {name}(nn.Module):",
