@@ -12,6 +12,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,7 +66,6 @@ def default_device_mode() -> Any:
 # --------------------------------------------------------------------------------- grad mode, autocast, flags
 
 
-
 def dual_levels() -> int:
     """The innermost level of forward-mode differentiation; -1 outside of all."""
     level: int = torch.autograd.forward_ad._current_level
@@ -105,6 +105,8 @@ InferenceRegion: type = _C._InferenceMode  # what the first gives, and `torch.in
 enter_autocast: Callable[..., Any] = torch.amp.autocast_mode._enter_autocast
 exit_autocast: Callable[[Any], None] = torch.amp.autocast_mode._exit_autocast
 
+# `torch.compiler.is_compiling()` and `is_exporting()` answer these attributes of `torch.compiler`.
+COMPILER_FLAGS = ("_is_compiling_flag", "_is_exporting_flag")
 # Flags of the process with no public pair of functions that is as cheap: (asks, sets).
 FLAGS: tuple[tuple[Callable[[], Any], Callable[[Any], None]], ...] = (
     (_C._is_multithreading_enabled, _C._set_multithreading_enabled),
@@ -123,11 +125,10 @@ FLAGS: tuple[tuple[Callable[[], Any], Callable[[Any], None]], ...] = (
     (_C._get_mkldnn_deterministic, _C._set_mkldnn_deterministic),
     (_C._get_nnpack_enabled, _C._set_nnpack_enabled),
     (_C._check_sparse_tensor_invariants, _C._set_check_sparse_tensor_invariants),
+    *((partial(getattr, torch.compiler, flag), partial(setattr, torch.compiler, flag)) for flag in COMPILER_FLAGS),
 )
 # How tensors print; `torch.set_printoptions` has no counterpart that asks.
 PRINT_OPTIONS: Any = torch._tensor_str.PRINT_OPTS
-# `torch.compiler.is_compiling()` and `is_exporting()` answer these attributes of `torch.compiler`.
-COMPILER_FLAGS = ("_is_compiling_flag", "_is_exporting_flag")
 
 
 def autocast_arguments(context: torch.autocast) -> tuple[Any, ...]:
