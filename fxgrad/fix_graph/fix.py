@@ -39,6 +39,8 @@ from fxgrad.trace.observations import Assumed, RawDecision
 from fxgrad.trace.recorder import NeedsValue
 from fxgrad.trace.run import Run, run
 from fxgrad.trace.self_check import refuse_unknown_torch
+from fxgrad.world.interrupts import never_lost
+from fxgrad.world.reach import preserve
 from fxgrad.world.standins import is_fake
 
 # What autograd says when it refuses an in-place write, or finds one done.
@@ -118,6 +120,7 @@ class FixResult:
         return self.source.write() if self.source is not None else ()
 
 
+@never_lost()
 def fix(
     model: Any,
     inputs: Any,
@@ -425,14 +428,10 @@ def _shown(eager: Run, target: Program) -> tuple[Assumed, ...]:
 def _exporting() -> Iterator[None]:
     """`torch.compiler.is_compiling()` and `is_exporting()` are true, as while `torch.export` runs a program: it takes the way that fits all
     values, where it has one. Other threads see it meanwhile, as they do of `torch.export`."""
-    before = [getattr(torch.compiler, flag) for flag in COMPILER_FLAGS]
-    try:
+    with preserve():  # notes the flags, among all others
         for flag in COMPILER_FLAGS:
             setattr(torch.compiler, flag, True)
         yield
-    finally:
-        for flag, value in zip(COMPILER_FLAGS, before, strict=True):
-            setattr(torch.compiler, flag, value)
 
 
 # ---------------------------------------------------------------------------------------------------------------- the account

@@ -367,6 +367,8 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if not self.active or threading.get_ident() != self.thread:
             return func(*args, **kwargs)
+        if self.reach.ctrl_c.pending is not None:
+            self.reach.ctrl_c.deliver()
         name: str = getattr(func, "__name__", "") or str(func)
         if self.quiet or transforms_active():
             return self._quietly(func, name, args, kwargs)
