@@ -16,10 +16,12 @@ from typing import Any, Protocol
 import torch
 import torch.fx
 
-from fxgrad.fix_graph.convention import CallingCodeGen
+from fxgrad.fix_graph.convention import CallingCodeGen, GuardedModule
+from fxgrad.fix_graph.kept_state import kept, refuse_kept_state
 from fxgrad.fix_graph.one_path import Decided, decided
+from fxgrad.fix_graph.other_calls import shown
 from fxgrad.fix_graph.proof import Verification, saved_copies, seeded, verify
-from fxgrad.fix_graph.regenerate import describe_frozen, regenerate
+from fxgrad.fix_graph.regenerate import regenerate
 from fxgrad.fix_graph.true_step import differences
 from fxgrad.passes.rewrites.ops import sibling
 from fxgrad.passes.rewrites.out_of_place import Rewriting, rewrite
@@ -33,7 +35,7 @@ from fxgrad.torch_api.graph_modules import set_graph
 from fxgrad.torch_api.internals import COMPILER_FLAGS
 from fxgrad.torch_api.module_internals import codegen_of
 from fxgrad.trace.experiment import Nudge
-from fxgrad.trace.observations import RawDecision
+from fxgrad.trace.observations import Assumed, RawDecision
 from fxgrad.trace.recorder import NeedsValue
 from fxgrad.trace.run import Run, run
 from fxgrad.trace.self_check import refuse_unknown_torch
@@ -82,7 +84,7 @@ class Source(Protocol):
 class FixResult:
     """The outcome of `fix`.
 
-    `module` is called exactly as the model and shares its parameters. `frozen`: Python values that the graph holds fixed. `source`: the
+    `module` is called exactly as the model and shares its parameters. `frozen`: what its guards check. `source`: the
     files behind the model; None where they are not known.
     """
 
@@ -149,7 +151,7 @@ def fix(
     standing = _standing_for(target, eager, allow)
     recorded, allow = standing.run, standing.allow
     try:
-        graph_module = regenerate(recorded)
+        graph_module = regenerate(recorded, standing.assumed)
     except TraceError as error:
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
     sites = {step.node.name: site_of(step.spots[0]) for step in recorded.recorder.steps if step.spots}
@@ -165,7 +167,7 @@ def fix(
         raise standing.refusal or _unverified(made, verification, recorded, sites)
     _refuse_other_than_eager(made, target, eager, oracle, standing)
     module = _own(made.graph_module) if copy else made.graph_module
-    return FixResult(module, *_described(made, sites, options), verification, frozen=standing.frozen, source=source)
+    return FixResult(module, *_described(made, sites, options), verification, _frozen(module), source)
 
 
 def _own(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
@@ -208,15 +210,20 @@ def _refuse_other_than_eager(made: Rewriting, target: Program, eager: Run, oracl
     """The recorded run was no true one if the module, equal to it, differs from a plain step. On other inputs a module may differ by what
     it holds fixed, where that is said."""
     gradients = not _falsified(made)
-    others = not standing.frozen
     try:
-        apart = differences(made.graph_module, target, eager, gradients=gradients, keep_saved=oracle == _COPIED, others=others)
+        apart = differences(
+            made.graph_module, target, eager, gradients=gradients, keep_saved=oracle == _COPIED, others=standing.refusal is None
+        )
     except TraceError as error:
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
     if not apart:
         return
-    frozen = next((held for held in standing.frozen if held.site is not None), None)
-    cause = f"; it holds fixed {frozen.what}" if frozen is not None else ""
+    changed = next((read for read in eager.recorder.reads.values() if read.changed), None)
+    if changed is not None and standing.refusal is None:
+        raise kept(changed)
+    frozen = next((held for held in _frozen(made.graph_module) if held.site is not None), None)
+    cause = f"; it takes for granted: {frozen.what}" if frozen is not None else ""
+    cause += "; the program draws random numbers of Python's or NumPy's" if eager.drew else ""
     first = "; ".join(f"{what}: {how}" for what, how in list(apart.items())[:3])
     raise standing.refusal or FixError(
         f"the recorded graph does not do what the program does: {first}{cause}",
@@ -309,10 +316,12 @@ _NO_DATA = "a fix is verified on real tensors, and the model or its inputs have 
 _GIVE_DATA = "pass a model and inputs that are neither fake nor on the meta device"
 
 
-def _run(target: Program, allow: frozenset[str] | None, forced: Sequence[bool] = (), nudge: Nudge | None = None) -> Run:
+def _run(
+    target: Program, allow: frozenset[str] | None, forced: Sequence[bool] = (), nudge: Nudge | None = None, *, backward: bool = True
+) -> Run:
     try:
         with seeded():
-            return run(target, values="real", allow=allow, forced=forced, nudge=nudge)
+            return run(target, values="real", allow=allow, forced=forced, nudge=nudge, backward=backward)
     except NeedsValue as need:
         raise FixError(_NO_DATA, site=site_of(need.spots[0]) if need.spots else None, hint=_GIVE_DATA) from need
     except TraceError as error:
@@ -352,12 +361,12 @@ def _written_leaf(eager: Run) -> str | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Standing:
-    """The run whose graph stands for the program whatever the values; whether its writes had to be allowed; what it holds fixed; and what
-    to say where it turns out not to equal the program: None where it is the program's own run."""
+    """The run whose graph stands for the program whatever the values; whether its writes had to be allowed; what it
+    takes for granted beside what the recorder noted; and what to say where it turns out not to equal the program: None where it is the program's own run."""
 
     run: Run
     allow: bool
-    frozen: tuple[Frozen, ...]
+    assumed: tuple[Assumed, ...]
     refusal: FixError | None = None
 
 
@@ -366,7 +375,7 @@ def _standing_for(target: Program, eager: Run, allow: bool) -> _Standing:
     if the program then does without the branch."""
     found = _decided(eager, target)
     if found.deciding is None:
-        return _Standing(eager, allow, _frozen(eager, found.checks))
+        return _Standing(eager, allow, (*_checks(found.checks), *_shown(eager, target)))
     spots = found.deciding.spots
     site = site_of(spots[0]) if spots else None
     refusal = _refused_branch(site) if isinstance(found.deciding, RawDecision) else _refused_loop(site)
@@ -374,12 +383,13 @@ def _standing_for(target: Program, eager: Run, allow: bool) -> _Standing:
         with _exporting():
             exported, allow, _ = _recorded(target)
             found = _decided(exported, target)
+            more = _shown(exported, target) if found.deciding is None else ()
     except FixError:
         raise refusal from None
     if found.deciding is not None:
         raise refusal
-    said = Frozen("a branch on data, which the program itself does without under `torch.compiler.is_exporting()`: recorded so", site)
-    return _Standing(exported, allow, (said, *_frozen(exported, found.checks)), refusal)
+    said = Assumed("", (), None, spots, _WITHOUT_BRANCH)
+    return _Standing(exported, allow, (said, *_checks(found.checks), *more), refusal)
 
 
 def _refused_branch(site: Site | None) -> FixError:
@@ -394,6 +404,21 @@ def _refused_loop(site: Site | None) -> FixError:
 
 def _decided(eager: Run, target: Program) -> Decided:
     return decided(eager, lambda outcomes, nudge: _run(target, eager.recorder.allow, forced=outcomes, nudge=nudge))
+
+
+def _shown(eager: Run, target: Program) -> tuple[Assumed, ...]:
+    """What other calls show that the graph takes for granted.
+
+    Raises:
+        FixError: it goes by state that the program keeps for its next call.
+    """
+    taken = tuple(decision.outcome for decision in eager.recorder.decisions)
+
+    def record(other: Program, nudge: Nudge | None = None) -> Run:
+        return _run(other, eager.recorder.allow, forced=taken, nudge=nudge, backward=False)
+
+    refuse_kept_state(target, eager, record)
+    return shown(target, eager, record)
 
 
 @contextlib.contextmanager
@@ -432,9 +457,19 @@ def _why(node: str, made: Rewriting, sites: Mapping[str, Site | None]) -> str:
     return ""
 
 
-def _frozen(eager: Run, checks: Sequence[RawDecision]) -> tuple[Frozen, ...]:
-    spots = [*describe_frozen(eager), *(("a check that raises for other values", check.spots) for check in checks)]
-    return tuple(Frozen(what, site_of(place[0]) if place else None) for what, place in spots)
+_WITHOUT_BRANCH = "a branch on data, which the program itself does without under `torch.compiler.is_exporting()`: recorded so"
+
+
+def _checks(checks: Sequence[RawDecision]) -> tuple[Assumed, ...]:
+    """Branches that only raise: the graph asks again, and raises as well."""
+    return tuple(
+        Assumed(*check.asked, check.outcome, check.spots, "a check that raises for other values") for check in checks if check.asked
+    )
+
+
+def _frozen(module: torch.fx.GraphModule) -> tuple[Frozen, ...]:
+    assert isinstance(module, GuardedModule)
+    return tuple(Frozen(guard.what, guard.site) for guard in module.guards)
 
 
 __all__ = ["FixResult", "NotRewritten", "Rewritten", "fix"]

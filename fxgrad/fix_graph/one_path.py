@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -132,6 +133,13 @@ def same_graph(one: Run, other: Run) -> bool:
     same = _Same(one, first, other, second)
     ends = [(*run.output_nodes, *run.rebound.values()) for run in (one, other)]
     return len(ends[0]) == len(ends[1]) and same.argument(ends[0], ends[1])
+
+
+def first_difference(one: Run, other: Run) -> torch.fx.Node | None:
+    """The first node of a run that another run has not; None where one's nodes begin the other's."""
+    first, second = _forward(one), _forward(other)
+    same = _Same(one, first, other, second)
+    return next((a for a, b in zip_longest(first, second) if a is not None and (b is None or not same.node(a, b))), None)
 
 
 def _forward(run: Run) -> list[torch.fx.Node]:

@@ -15,13 +15,27 @@ import torch
 import torch.fx
 from torch.autograd.function import BackwardCFunction
 
-from fxgrad.torch_api.internals import is_view, storage_key
+from fxgrad.torch_api.internals import inference_regions_left, is_view, storage_key
 from fxgrad.torch_api.tensors import Geometry
 from fxgrad.torch_api.tree import tensors_in
 
 
 class Interpreter(torch.fx.Interpreter):
     """Runs a graph as its generated code does: every call gets lists and dictionaries of its own, which it may write into."""
+
+    def run(self, *args: Any, initial_env: Any = None, enable_io_processing: bool = True) -> Any:
+        """As torch's own, which shows a bar of progress even where it shows none: with tqdm installed that starts a thread, which stays."""
+        self.env = {} if initial_env is None else initial_env
+        self.args_iter = iter(self.graph.process_inputs(*args) if enable_io_processing else args)
+        out: Any = None
+        with inference_regions_left():  # a graph enters and leaves by calls, and may raise in between
+            for node in self.graph.nodes:
+                if node not in self.env:
+                    self.env[node] = out = self.run_node(node)
+                if self.garbage_collect_values:
+                    for last_used in self.user_to_last_uses.get(node, ()):
+                        del self.env[last_used]
+        return self.graph.process_outputs(out) if enable_io_processing else out
 
     def fetch_args_kwargs_from_env(self, n: torch.fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args, kwargs = super().fetch_args_kwargs_from_env(n)

@@ -55,9 +55,10 @@ def run_grad(
     """`torch.autograd.grad`."""
     if is_grads_batched or not only_inputs or (materialize_grads and allow_unused is False):
         with DisableTorchFunction():
-            return torch.autograd.grad(
+            batched: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
                 outputs, inputs, grad_outputs, retain_graph, create_graph, only_inputs, allow_unused, is_grads_batched, materialize_grads
             )
+            return batched
     outputs, inputs = _several(outputs), _several(inputs)
     found: tuple[torch.Tensor | None, ...] = run_engine(
         outputs,

@@ -203,6 +203,11 @@ INPUT_OVERLAP_MESSAGE = (
     "Please clone() the tensor before performing the operation."
 )
 
+INDEX_MESSAGE = (
+    "Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; "
+    "but got {} instead (while checking arguments for embedding)"
+)
+
 # ----------------------------------------------------------------------------------------------- fake tensors
 
 # The kinds of error by which torch says that a fake tensor has no value.

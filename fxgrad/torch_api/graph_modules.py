@@ -14,9 +14,10 @@ from torch import nn
 from fxgrad.torch_api.module_internals import texts_of_graphs
 
 
-def empty_module(name: str) -> torch.fx.GraphModule:
-    """A graph module without a graph, of a class called `name`."""
-    module = torch.fx.GraphModule(nn.Module(), torch.fx.Graph(), class_name=name)
+def empty_module(name: str, kind: type[torch.fx.GraphModule] = torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """A graph module without a graph, of a class called `name` below `kind`."""
+    own = next(base for base in kind.__mro__ if not base.__qualname__.endswith("GraphModuleImpl"))  # each instance has a class of its own
+    module: torch.fx.GraphModule = own(nn.Module(), torch.fx.Graph(), class_name=name)
     _text_goes_with(module)
     return module
 

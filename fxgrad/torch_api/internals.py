@@ -8,8 +8,11 @@ here and nowhere else. Modules, graphs and transforms are in `module_internals`,
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -42,6 +45,8 @@ _C: Any = torch._C  # torch annotates few of its functions
 
 # Around calls of our own: neither function modes nor subclasses see them.
 DisableTorchFunction = torch._C.DisableTorchFunction
+# Whether function modes and subclasses are asked on this thread, as that class and its kin have it: (asks, sets).
+torch_function_state: tuple[Callable[[], Any], Callable[[Any], None]] = (_C._get_torch_function_state, _C._set_torch_function_state)
 # The stack of function modes, outermost first; and how many dispatch modes there are.
 function_mode_count: Callable[[], int] = _C._len_torch_function_stack
 function_mode_at: Callable[[int], Any] = _C._get_function_stack_at
@@ -60,10 +65,43 @@ def default_device_mode() -> Any:
 
 # --------------------------------------------------------------------------------- grad mode, autocast, flags
 
+
+def dual_levels() -> int:
+    """The innermost level of forward-mode differentiation; -1 outside of all."""
+    level: int = torch.autograd.forward_ad._current_level
+    return level
+
+
+@contextlib.contextmanager
+def inference_regions_left() -> Iterator[None]:
+    """Regions of `inference_mode` that the block enters on this thread and does not leave end with it.
+
+    A region that its object alone ends, when that is let go of after the block, puts the thread's dispatch keys back as they were when it
+    was entered: with the key of a mode that is long gone every later call of torch fails. A block inside a mode ends its regions in it.
+    """
+    entered: list[tuple[int, Any]] = []
+    region = _C._InferenceMode  # looked up whenever one is made
+
+    def make(enabled: bool) -> Any:
+        made = region(enabled)
+        entered.append((threading.get_ident(), made))
+        return made
+
+    _C._InferenceMode = make
+    try:
+        yield
+    finally:
+        _C._InferenceMode = region
+        for thread, made in reversed(entered):
+            if thread == threading.get_ident():
+                made.__exit__(None, None, None)  # of one that was left it does nothing
+
+
 # What a graph calls to switch modes: functions that generated code finds by name, unlike a context manager.
 set_grad_enabled: Callable[[bool], None] = _C._set_grad_enabled
 enter_inference_mode: Callable[[bool], Any] = torch.autograd.grad_mode._enter_inference_mode
 exit_inference_mode: Callable[[Any], None] = torch.autograd.grad_mode._exit_inference_mode
+InferenceRegion: type = _C._InferenceMode  # what the first gives, and `torch.inference_mode` holds
 enter_autocast: Callable[..., Any] = torch.amp.autocast_mode._enter_autocast
 exit_autocast: Callable[[Any], None] = torch.amp.autocast_mode._exit_autocast
 
@@ -79,6 +117,12 @@ FLAGS: tuple[tuple[Callable[[], Any], Callable[[Any], None]], ...] = (
     (_C._get_math_sdp_enabled, _C._set_sdp_use_math),
     (_C._get_deterministic_fill_uninitialized_memory, _C._set_deterministic_fill_uninitialized_memory),
     (_C._get_float32_matmul_precision, _C._set_float32_matmul_precision),
+    (_C._get_cudnn_allow_tf32, _C._set_cudnn_allow_tf32),
+    (_C._get_cudnn_sdp_enabled, _C._set_sdp_use_cudnn),
+    (_C._get_cublas_allow_tf32, _C._set_cublas_allow_tf32),
+    (_C._get_mkldnn_deterministic, _C._set_mkldnn_deterministic),
+    (_C._get_nnpack_enabled, _C._set_nnpack_enabled),
+    (_C._check_sparse_tensor_invariants, _C._set_check_sparse_tensor_invariants),
 )
 # How tensors print; `torch.set_printoptions` has no counterpart that asks.
 PRINT_OPTIONS: Any = torch._tensor_str.PRINT_OPTS
@@ -101,6 +145,7 @@ def steady_cudnn() -> None:
 
 # Takes off the innermost pair of hooks on saved tensors.
 pop_saved_tensors_hooks: Callable[[], None] = _C._autograd._pop_saved_tensors_default_hooks
+push_saved_tensors_hooks: Callable[..., None] = _C._autograd._push_saved_tensors_default_hooks
 # An autograd node's attributes that give a saved tensor without unpacking it begin so.
 RAW_SAVED = "_raw_saved_"
 
@@ -174,6 +219,7 @@ run_engine: Callable[..., Any] = torch.autograd.graph._engine_run_backward
 # Whether an operator has a kernel for a dispatch key, by their names.
 has_kernel: Callable[[str, str], bool] = _C._dispatch_has_kernel_for_dispatch_key
 OpOverload = torch._ops.OpOverload
+OpOverloadPacket = torch._ops.OpOverloadPacket
 HigherOrderOperator = torch._ops.HigherOrderOperator
 # How the name of an operator of the dispatcher begins, with its module's, where a call is named.
 OPERATORS = "torch._ops."
@@ -206,6 +252,19 @@ GIVES_ADDRESSES = "_allow_unsafe_data_ptr_access"
 # Operators whose fake kernels are ours (`fake_kernels`).
 GROUPED_MM: Any = torch.ops.aten._grouped_mm.default
 CUDNN_RNN_BACKWARD: Any = torch.ops.aten._cudnn_rnn_backward.default
+
+# --------------------------------------------------------------------------------------------------- archives
+
+
+def archive_records(file: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """The records of an archive by name, as `torch.load` and `torch.export.load` find them; none where torch reads no archive in it."""
+    try:
+        reader = _C.PyTorchFileReader(file)
+    except RuntimeError:
+        return
+    for name in reader.get_all_records():
+        yield name, functools.partial(reader.get_record, name)
+
 
 # ----------------------------------------------------------------------------------------------------- dynamo
 

@@ -97,6 +97,26 @@ class RawDecision:
     outcome: bool
     known: bool
     reads: tuple[int, ...]
+    asked: tuple[Any, tuple[Any, ...]] | None = None  # the function and arguments whose outcome it is
+
+
+ENTRY = "entry"  # the target of what is assumed of a tensor made from Python data: that another call makes the same
+
+
+@dataclass(slots=True, eq=False)
+class Assumed:
+    """What the program was told and no node follows: `target(*args)` gave `taken`. Of the arguments, nodes and symbolic numbers are
+    computed anew by another call. `target` None: the one argument itself; "size", "ndim", "dtype" and their kind: of a tensor's node.
+
+    `what`: its words, where it has some of its own. `weak`: it matters only where another call is seen to differ by it.
+    """
+
+    target: Any
+    args: tuple[Any, ...]
+    taken: Any
+    spots: tuple[Spot, ...]
+    what: str = ""
+    weak: bool = False
 
 
 @dataclass(slots=True, eq=False)

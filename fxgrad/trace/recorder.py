@@ -30,11 +30,12 @@ from fxgrad.torch_api import allowed_writes, calls, errors, symbols
 from fxgrad.torch_api.calls import DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES, TAKE_DATA
 from fxgrad.torch_api.engine import ENGINE
 from fxgrad.torch_api.internals import HigherOrderOperator, transforms_active, version_of
-from fxgrad.torch_api.symbols import Origin, SymbolicFloat, SymbolicInt
+from fxgrad.torch_api.symbols import Asked, Origin, SymbolicFloat, SymbolicInt
 from fxgrad.trace import fake_kernels, reads, targets
 from fxgrad.trace.experiment import Nudge, mask_shape, selecting_all, selects, selects_nothing
-from fxgrad.trace.observations import NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step, copied
+from fxgrad.trace.observations import ENTRY, Assumed, NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step, copied
 from fxgrad.trace.progress import EVERY, begin_run
+from fxgrad.trace.python_state import Read
 from fxgrad.trace.targets import Closure, GeneratorState, call_object
 from fxgrad.world.reach import Reach
 from fxgrad.world.scopes import FUNCTIONS, held_tensors
@@ -47,7 +48,7 @@ _EXACTLY_PLAIN = frozenset(_PLAIN)
 class Recorder(TorchFunctionMode):
     """Records one run. `root` names parameters, buffers and modules; `forced` are outcomes for the first decisions on data.
 
-    `frozen` are the Python values the graph holds fixed, `externals` the tensors from before the run that no name leads to, `hidden` the
+    `assumed` is what the program was told and no node follows, `externals` the tensors from before the run that no name leads to, `hidden` the
     stack of hidden reads of the quiet regions the program is in: by tensor id, the tensor the program names and its slot.
     """
 
@@ -81,7 +82,10 @@ class Recorder(TorchFunctionMode):
         self.nudge: Nudge | None = None  # what is handed to the program disturbed
         self.nudged_shape: tuple[int, ...] | None = None
         self.selections: list[Step] = []  # steps whose result's size depends on data
-        self.frozen: list[tuple[str, tuple[Spot, ...]]] = []
+        self.assumed: list[Assumed] = []
+        self.sizes_read = False
+        self.reads: dict[tuple[int, str], Read] = {}  # attributes of modules
+        self.inputs: dict[int, torch.fx.Node] = {}  # by the id of the user's tensor: its placeholder
         self.externals: dict[int, tuple[torch.Tensor, int]] = {}
         self.path_stack: list[str] = [""]
         self.anchors: list[Anchor] = []  # one per inlined module call
@@ -230,7 +234,7 @@ class Recorder(TorchFunctionMode):
         step.weak.extend(self.escapes)
         slot = self.seen.bind(tensor, node, node.name)
         step.makes.append(slot.value)
-        self.frozen.append(("a tensor made from Python data", spots))
+        self.assume(ENTRY, (node,), None, weak=True, what="a tensor made from Python data")
         self.note_shared(step, tensor)
         return slot
 
@@ -328,7 +332,7 @@ class Recorder(TorchFunctionMode):
 
     def _generator(self, generator: torch.Generator) -> torch.fx.Node:
         """A generator that the program made in this run: the graph makes one that draws the same numbers."""
-        self.frozen.append(("the random numbers of a generator that the forward makes", self.spots()))
+        self.assume("", (), None, what="the random numbers of a generator that the forward makes")
         return self.graph.call_function(call_object, (self.object_node(GeneratorState(generator)),))
 
     def bound_closure(self, closure: Closure, inner: dict[int, tuple[torch.Tensor, Slot]]) -> torch.fx.Node:
@@ -371,7 +375,7 @@ class Recorder(TorchFunctionMode):
         if name == "__get__":
             return reads.read_property(self, func, args)
         if name in QUERIES:
-            return func(*self.swap(args), **self.swap(kwargs))
+            return reads.query(self, func, name, args, kwargs)
         if name in SIZES:
             return reads.read_size(self, func, name, args, kwargs)
         if name in DECISIONS:
@@ -498,6 +502,8 @@ class Recorder(TorchFunctionMode):
             fake_kernels.finish_fake_write(name, sub_args, {id(slot.tensor): slot.version for slot in slots})
         self.finish(step, slots, out, keep=name in EFFECTS or name == "__set__")
         self.current = None
+        if isinstance(out, tuple | list) and not hasattr(out, "_fields"):
+            self.assume(symbols.LEN, (node,), len(out), weak=True)
         return out
 
     def _run_back(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
@@ -593,20 +599,25 @@ class Recorder(TorchFunctionMode):
         """A module returned `values`."""
         self.calls.append(RawCall(path, type_name, spots, values, len(self.path_stack)))
 
-    def decide(self, outcome: bool, symbol: Any) -> bool:
+    def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False, what: str = "") -> None:
+        """The program goes on with `taken`, which no node follows."""
+        if not self.quiet and self.phase == "forward":
+            self.assumed.append(Assumed(target, args, taken, self.spots(), what, weak))
+
+    def decide(self, outcome: bool, symbol: Any, asked: Asked) -> bool:
         """A comparison of a number read off data."""
         if self.quiet:
             return outcome
-        return self.decided(outcome, "", self.spots(), tuple(self.symbol_reads(symbol.origin)))
+        return self.decided(outcome, "", self.spots(), tuple(self.symbol_reads(symbol.origin)), asked)
 
-    def decided(self, outcome: bool | None, node: str, spots: tuple[Spot, ...], read: tuple[int, ...]) -> bool:
+    def decided(self, outcome: bool | None, node: str, spots: tuple[Spot, ...], read: tuple[int, ...], asked: Asked | None = None) -> bool:
         """Note a branch on data and say which way to go: the forced one, else the known one, else False."""
         index = len(self.decisions)
         known = outcome is not None
         if index < len(self.forced) and self.forced[index] is not None:
             outcome = bool(self.forced[index])
         final = bool(outcome) if outcome is not None else False
-        self.decisions.append(RawDecision(spots, node, final, known, read))
+        self.decisions.append(RawDecision(spots, node, final, known, read, asked))
         return final
 
 

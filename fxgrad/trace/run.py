@@ -34,6 +34,7 @@ from fxgrad.torch_api.internals import DisableTorchFunction, dynamo_is_loaded, t
 from fxgrad.trace.asked_types import asked_types
 from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave
+from fxgrad.trace.python_state import note_changes
 from fxgrad.trace.recorder import NeedsValue, Recorder, Slot
 from fxgrad.trace.saves import gradient_of, watching_gradients, watching_saves
 from fxgrad.trace.seams import intercepted
@@ -257,6 +258,7 @@ def _bind_inputs(result: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
         step = recorder.add_step(node, "input", name, ())
         slot = recorder.bind(made, node, node.name)
         step.makes.append(slot.value)
+        recorder.inputs[id(tensor)] = node
         if recorder.allow is not None and name in recorder.allow:
             slot = recorder.own_copy(slot)
         recorder.slots[id(tensor)] = slot
@@ -278,6 +280,7 @@ def _bind_output(result: Run) -> None:
     result.output_nodes = tuple(recorder.slot_of(t).node for t in leaves)
     result.output_structure = structure
     result.rebound = _rebound_buffers(recorder)
+    note_changes(recorder.reads)
     result.forward_last = next(iter(reversed(recorder.graph.nodes)), None)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 
 from fxgrad.torch_api.internals import DisableTorchFunction, version_of
+from fxgrad.torch_api.saved_hooks import saved_hooks
 from fxgrad.trace.observations import RawSave, copied, same_elements
 from fxgrad.trace.recorder import Recorder
 
@@ -94,7 +95,7 @@ def watching_saves(result: Saving) -> Iterator[None]:
         return len(table) - 1
 
     recorder.shared = []
-    with torch.autograd.graph.saved_tensors_hooks(pack, table.__getitem__):
+    with saved_hooks(pack, table.__getitem__):
         yield
     with DisableTorchFunction():
         written = {storage for step in recorder.steps for storage in step.writes}

@@ -21,11 +21,11 @@ from torch import nn
 from torch.autograd.variable import VariableMeta
 
 from fxgrad.records import NodeKind
-from fxgrad.torch_api import allowed_writes, tree
+from fxgrad.torch_api import allowed_writes, symbols, tree
 from fxgrad.torch_api.functions import Apply, patched, replaced_apply
 from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transforms_active
 from fxgrad.torch_api.module_internals import ScriptFunction, source_of_script
-from fxgrad.trace import leaf_modules, regions, transforms
+from fxgrad.trace import leaf_modules, python_state, regions, transforms
 from fxgrad.trace.observations import NeedsValue, Slot
 from fxgrad.trace.recorder import Recorder
 from fxgrad.trace.regions import opaque, passes
@@ -54,6 +54,7 @@ def _interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     yield FakeTensor, "data_ptr", _no_address(recorder, "data_ptr")
     yield FakeTensor, "__dlpack__", _no_address(recorder, "__dlpack__")
     yield ScriptFunction, "__call__", _script_call(recorder)
+    yield from symbols.CONSUMING
     yield from transforms.interceptions(recorder)
 
 
@@ -96,6 +97,7 @@ def _module_calls(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     # All originals are looked up before the first is replaced: one class in use may be another's base.
     for cls, original in [(cls, cls._call_impl) for cls in {type(module) for module in modules.values()}]:
         yield cls, "_call_impl", _module_call(recorder, known, original)
+    yield from python_state.interceptions(recorder, {type(module) for module in modules.values()})
 
 
 def _module_call(recorder: Recorder, known: leaf_modules.Leaves, original: Callable[..., Any]) -> Callable[..., Any]:

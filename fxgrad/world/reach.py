@@ -5,7 +5,7 @@ the loss and the inputs over modules, containers, plain objects, closures and bo
 restores it on the way out, with the global switches (`fxgrad.world.switches`), also after an error or Ctrl-C. Tensors are never copied here: the
 run works on stand-ins. What functions and classes reach by name is told by `fxgrad.world.scopes`, what they memoise by `fxgrad.world.memoised`.
 Not handled: generators and iterators other than `itertools.count` and those of built-in containers (a `DataLoader`'s among them), files and
-what a logging handler wrote, NumPy arrays over 64 MiB, queues that other threads read, `cache_info()` counters, the state of C extensions,
+what a logging handler wrote, NumPy arrays over 64 MiB, `queue.SimpleQueue`, `cache_info()` counters, the state of C extensions,
 patches of other packages' classes and modules, what the program imports, and finalizers (`__del__`) of what the program made.
 """
 

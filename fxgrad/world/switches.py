@@ -1,43 +1,45 @@
-"""The global state of torch and Python that a model may touch: modes, defaults, flags, random numbers, environment, interpreter settings.
+"""The global state of torch that a model may touch: modes, defaults, flags, random numbers, those of Python and NumPy among them.
 
-Noted when a run begins and put back when it ends, however it ends. Not handled: what has no way to be asked for (`set_flush_denormal`),
-`sys.modules`, locales, limits and signal handlers other than Ctrl-C's.
+Noted when a run begins and put back when it ends, however it ends; `kept_switches` does so for the process as well (`fxgrad.world.process`).
+Not handled: what has no way to be asked for (`set_flush_denormal`), and the number of threads between operators, which is set once.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
-import os
 import random
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from fxgrad.torch_api.internals import (
     FLAGS,
     PRINT_OPTIONS,
     default_device_mode,
     dispatch_mode_count,
+    dual_levels,
     function_mode_at,
     function_mode_count,
+    inference_regions_left,
     pop_dispatch_mode,
     pop_function_mode,
     pop_saved_tensors_hooks,
     set_grad_enabled,
     top_saved_tensors_hooks,
+    torch_function_state,
 )
+from fxgrad.world.process import kept_process
 
 _AUTOCAST_DEVICES = ("cpu", "cuda")
 
 
 @contextlib.contextmanager
 def kept_switches() -> Iterator[None]:
-    """All of this module, around a block."""
-    with _random_state(), kept_modes(), _torch_state(), _autocast_state(), _flags(), _interpreter_state():
+    """All of this module and of the process, around a block."""
+    with _random_state(), kept_modes(), _torch_state(), _autocast_state(), _flags(), kept_process():
         yield
 
 
@@ -107,11 +109,17 @@ def _autocast_depth() -> int:
 
 @contextlib.contextmanager
 def kept_modes() -> Iterator[None]:
-    """What the block enters and does not leave is left for it: function and dispatch modes, hooks on saved tensors."""
+    """What the block enters and does not leave is left for it: function and dispatch modes, hooks on saved tensors, regions."""
     functions, depth, hooks = _top_mode(), dispatch_mode_count(), top_saved_tensors_hooks()
+    asks, sets = torch_function_state
+    asked, levels = asks(), dual_levels()
     try:
-        yield
+        with inference_regions_left():
+            yield
     finally:
+        sets(asked)
+        while dual_levels() > levels:
+            forward_ad.exit_dual_level()  # type: ignore[no-untyped-call]  # torch's
         while _top_mode() is not functions and _top_mode() is not None:
             pop_function_mode()
         while dispatch_mode_count() > depth:
@@ -153,70 +161,3 @@ def _asked(get: Callable[[], Any]) -> Any:
         return get()
     except RuntimeError:  # the old name of a flag whose new one the user has set
         return None
-
-
-@contextlib.contextmanager
-def _interpreter_state() -> Iterator[None]:
-    limit, lists, streams = sys.getrecursionlimit(), (list(sys.path), list(sys.argv)), (sys.stdout, sys.stderr)
-    seen, hooks = (sys.gettrace(), sys.getprofile()), (sys.excepthook, sys.displayhook)
-    collected, thresholds, interval = gc.isenabled(), gc.get_threshold(), sys.getswitchinterval()
-    environment, place, decimals = _environment().copy(), _place(), _decimals()
-    try:
-        with warnings.catch_warnings():
-            yield
-    finally:
-        sys.setrecursionlimit(limit)
-        sys.path[:], sys.argv[:] = lists
-        sys.stdout, sys.stderr = streams
-        sys.excepthook, sys.displayhook = hooks
-        if (sys.gettrace(), sys.getprofile()) != seen:
-            sys.settrace(seen[0])
-            sys.setprofile(seen[1])
-        if gc.isenabled() is not collected:
-            (gc.enable if collected else gc.disable)()
-        if gc.get_threshold() != thresholds:
-            gc.set_threshold(*thresholds)
-        if sys.getswitchinterval() != interval:
-            sys.setswitchinterval(interval)
-        if _environment() != environment:
-            _put_environment(environment)
-        if place is not None and _place() != place:
-            os.chdir(place)
-        if decimals != _decimals():
-            _put_decimals(decimals)
-
-
-def _environment() -> dict[Any, Any]:
-    """What `os.environ` keeps, encoded as the system has it; to decode all of it takes longer than to note the rest of this module."""
-    found: dict[Any, Any] | None = getattr(os.environ, "_data", None)
-    return found if found is not None else dict(os.environ)
-
-
-def _put_environment(before: dict[Any, Any]) -> None:
-    now = _environment()
-    decode: Callable[[Any], str] = getattr(os.environ, "decodekey", str)
-    for key in [*before, *(key for key in now if key not in before)]:
-        if key not in before:
-            del os.environ[decode(key)]
-        elif now.get(key) != before[key]:
-            os.environ[decode(key)] = decode(before[key])
-
-
-def _place() -> str | None:
-    try:
-        return os.getcwd()
-    except OSError:  # it was deleted
-        return None
-
-
-_DECIMALS = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
-
-
-def _decimals() -> dict[str, Any]:
-    decimal = sys.modules.get("decimal")
-    return {} if decimal is None else {name: getattr(decimal.getcontext(), name) for name in _DECIMALS}
-
-
-def _put_decimals(before: dict[str, Any]) -> None:
-    for name, value in before.items():
-        setattr(sys.modules["decimal"].getcontext(), name, value)

@@ -20,7 +20,6 @@ import queue
 import random
 import re
 import sys
-import threading
 import types
 import weakref
 from collections import OrderedDict, deque
@@ -28,6 +27,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
+
+from fxgrad.world.queues import undo_queue
 
 LARGEST_ARRAY = 64 * 2**20  # bytes; a data set in NumPy is not copied for a step
 
@@ -83,7 +84,8 @@ def attributes(item: Any) -> dict[str, Any] | None:
 # ---------------------------------------------------------------------------------------------------------------- containers
 
 
-def _undo_list(item: list[Any]) -> Act:
+def undo_list(item: list[Any]) -> Act:
+    """The act that gives a list back what it holds now."""
     held = list.copy(item)
     return lambda: _refill(list.__iter__(item), held, lambda: list.__setitem__(item, slice(None), held))
 
@@ -149,10 +151,10 @@ def _undo_text(item: Any) -> Act | None:
     return act
 
 
-def _undo_logger(item: logging.Logger) -> Act:
+def undo_logger(item: logging.Logger) -> Act:
     """What a program sets on a logger; not what its handlers have written."""
     level, disabled, propagate = item.level, item.disabled, item.propagate
-    lists = [_undo_list(item.handlers), _undo_list(item.filters)]
+    lists = [undo_list(item.handlers), undo_list(item.filters)]
 
     def act() -> None:
         if item.level != level:
@@ -164,22 +166,13 @@ def _undo_logger(item: logging.Logger) -> Act:
     return act
 
 
-def _undo_queue(item: queue.Queue[Any]) -> Act | None:
-    """What was put is taken out again; what is gone comes back only where no other thread can have taken it."""
-    waiting: Any = item.queue  # a list in the queues that sort or end with the last
-    held, unfinished = list(waiting), item.unfinished_tasks
+def undo_handler(item: logging.Handler) -> Act:
+    """What a program sets on a logger's handler; not what it has written, nor where to."""
+    level, formatter, filters = item.level, item.formatter, undo_list(item.filters)
 
     def act() -> None:
-        now = list(waiting)
-        if threading.active_count() == 1:
-            gone = 0
-        else:
-            gone = next(k for k in range(len(held) + 1) if _same(now[: len(held) - k], held[k:]))
-        if _same(now, held[gone:]):
-            return
-        item.unfinished_tasks = max(unfinished - gone, 0)
-        waiting.clear()
-        waiting.extend(held[gone:])
+        item.level, item.formatter = level, formatter
+        filters()
 
     return act
 
@@ -218,7 +211,7 @@ def _undo_numpy(item: Any) -> Act | None:
 
 
 _NOTES: tuple[tuple[Any, Note], ...] = (
-    (list, _undo_list),
+    (list, undo_list),
     (deque, _emptied_and_filled(deque, deque.extend)),
     (set, _undo_set),
     (WEAK, _undo_weak),
@@ -226,8 +219,9 @@ _NOTES: tuple[tuple[Any, Note], ...] = (
     (torch.Generator, _undo_generator),
     (random.Random, _undo_random),
     ((io.StringIO, io.BytesIO), _undo_text),
-    (logging.Logger, _undo_logger),
-    (queue.Queue, _undo_queue),
+    (logging.Logger, undo_logger),
+    (logging.Handler, undo_handler),
+    (queue.Queue, undo_queue),
 )
 
 _ITERATED: tuple[Any, ...] = ([], (), "", b"", range(0), {}, {}.values(), {}.items(), set())

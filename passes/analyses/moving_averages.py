@@ -7,7 +7,7 @@ average. Not handled: averages made after the step, which the run does not see.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from fxgrad.records import Facts, NodeFact, ParameterFact
 
@@ -19,7 +19,7 @@ def analyse(facts: Facts, parameters: Iterable[ParameterFact]) -> frozenset[str]
     owners = {facts.values[v].storage: p for p in parameters for v in p.values}
     if not owners or not any(node.writes for node in facts.nodes):
         return frozenset()
-    makers = {v: node for node in facts.nodes for v in node.makes}
+    makers = facts.maker_of
     found: set[str] = set()
     for node in facts.nodes:
         if not node.writes or node.phase == "backward":
@@ -33,7 +33,7 @@ def analyse(facts: Facts, parameters: Iterable[ParameterFact]) -> frozenset[str]
     return frozenset(found)
 
 
-def _from_other_parameters(facts: Facts, node: NodeFact, storage: int, makers: dict[int, NodeFact]) -> bool:
+def _from_other_parameters(facts: Facts, node: NodeFact, storage: int, makers: Mapping[int, NodeFact]) -> bool:
     parameters = {facts.values[v].storage for p in facts.parameters for v in p.values}
     pending, seen, others = list(node.reads), set(node.reads), False
     while pending:

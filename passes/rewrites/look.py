@@ -19,6 +19,7 @@ from fxgrad.torch_api import allowed_writes
 from fxgrad.torch_api.calls import is_custom_function
 from fxgrad.torch_api.engine import run_backward
 from fxgrad.torch_api.internals import TorchDispatchMode, schema_of, storage_key, version_of
+from fxgrad.torch_api.saved_hooks import saved_hooks
 from fxgrad.torch_api.tensors import Geometry, refresh
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.world.private import gradients_set_aside, private_data
@@ -147,7 +148,7 @@ class _Observer(allowed_writes.Interpreter):
         first = len(self.saves)
         self.watch.clear()
         copied: tuple[str, ...] = ()
-        with torch.autograd.graph.saved_tensors_hooks(self._packer(n, given), self._unpack):
+        with saved_hooks(self._packer(n, given), self._unpack):
             out = super().run_node(n)
         if self.allow and is_custom_function(n.target):
             out, copied = self._own_memory(out, given)

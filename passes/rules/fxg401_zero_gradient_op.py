@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from fxgrad.passes.analyses import lost_gradients
 from fxgrad.passes.analyses.dead_structure import structural_zeros
 from fxgrad.passes.analyses.gradient_hooks import hook_site
-from fxgrad.passes.analyses.index import by_name, once
+from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.zeros import by_construction
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, listed, text_of
@@ -94,7 +94,7 @@ def _unproven(loss: lost_gradients.Loss | None) -> _Group | None:
 
 def _structural(watched: Facts, parameter: ParameterFact) -> lost_gradients.Loss | None:
     """On fake tensors no gradient has a value: the step that is dead by its structure."""
-    node = once(watched, by_name).get(once(watched, _dead).get(parameter.name, ""))
+    node = watched.node_named.get(once(watched, _dead).get(parameter.name, ""))
     flow = next((f for f in node.flows if f.open), None) if node is not None else None
     return lost_gradients.Loss(node, flow, "zero") if node is not None and flow is not None else None
 

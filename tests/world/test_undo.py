@@ -6,22 +6,28 @@ Each case is what a forward does and a picture of what it may have changed; the 
 from __future__ import annotations
 
 import array
+import builtins
 import collections
 import contextlib
 import contextvars
 import decimal
+import faulthandler
 import functools
 import gc
 import importlib
 import io
 import itertools
+import locale
 import logging
 import os
 import queue
 import random
 import signal
+import socket
+import subprocess
 import sys
 import threading
+import time
 import types
 import warnings
 import weakref
@@ -317,6 +323,76 @@ def the_interpreter(model: Any, x: torch.Tensor) -> None:
     sys.excepthook = print
 
 
+def _signals() -> Any:
+    return signal.getsignal(signal.SIGUSR1), [signal.getitimer(timer)[0] > 0 for timer in (signal.ITIMER_REAL, signal.ITIMER_PROF)]
+
+
+@case(_signals)
+def signals_and_alarms(model: Any, x: torch.Tensor) -> None:
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 1000)
+    signal.setitimer(signal.ITIMER_PROF, 1000, 5)
+
+
+def _umask() -> int:
+    before = os.umask(0o022)
+    os.umask(before)
+    return before
+
+
+def _system() -> Any:
+    locales = locale.setlocale(locale.LC_ALL), time.tzname
+    return _umask(), locales, socket.getdefaulttimeout(), threading.stack_size(), sys.get_int_max_str_digits(), faulthandler.is_enabled()
+
+
+@case(_system)
+def the_system(model: Any, x: torch.Tensor) -> None:
+    os.umask(0o077)
+    locale.setlocale(locale.LC_ALL, "C.UTF-8" if locale.setlocale(locale.LC_ALL) != "C.UTF-8" else "C")
+    os.environ["TZ"] = "Asia/Tokyo"
+    time.tzset()
+    socket.setdefaulttimeout(3)
+    threading.stack_size(2**20)
+    sys.set_int_max_str_digits(5000)
+
+
+ROOT_HANDLER = logging.NullHandler()
+
+
+def _logging() -> Any:
+    root, app = logging.root, logging.getLogger("app.of.the.user")
+    handlers = list(root.handlers), ROOT_HANDLER.level, ROOT_HANDLER.formatter, list(ROOT_HANDLER.filters)
+    return root.level, handlers, root.manager.disable, app.level, app.disabled, logging.raiseExceptions, logging.getLoggerClass()
+
+
+@case(_logging)
+def logging_as_a_whole(model: Any, x: torch.Tensor) -> None:
+    logging.basicConfig(level=10, force=True)
+    ROOT_HANDLER.setLevel(40)
+    ROOT_HANDLER.setFormatter(logging.Formatter("%(message)s"))
+    logging.disable(10)
+    logging.getLogger("app.of.the.user").setLevel(10)
+    logging.raiseExceptions = False
+    logging.setLoggerClass(type("Mine", (logging.Logger,), {}))
+    logging.captureWarnings(True)
+
+
+def _hooks() -> Any:
+    streams = sys.stdout, print, list(warnings.filters), warnings.formatwarning
+    return threading.excepthook, sys.unraisablehook, threading.gettrace(), getattr(sys, "tracebacklimit", None), streams
+
+
+@case(_hooks)
+def hooks_and_streams(model: Any, x: torch.Tensor) -> None:
+    threading.excepthook = sys.unraisablehook = sys.breakpointhook = lambda *_: None
+    warnings.formatwarning = lambda *_, **__: ""
+    warnings.simplefilter("error")
+    sys.stdout = io.StringIO()
+    builtins.print = lambda *_, **__: None
+    threading.settrace(lambda *_: None)
+    sys.tracebacklimit = 1
+
+
 def _use(name: str, model: nn.Module, x: torch.Tensor) -> None:
     uses: dict[str, Callable[[], Any]] = {
         "real": lambda: fxgrad.analyze(model, (x,), options=Options(values="real")),
@@ -487,6 +563,95 @@ def test_a_repair_leaves_version_counters_and_hooks() -> None:
     assert list((model.norm.weight._backward_hooks or {}).values()) == [kept]
     assert model.layer.bias._post_accumulate_grad_hooks is None
     waiting.backward()  # type: ignore[no-untyped-call]  # torch's
+
+
+# ---------------------------------------------------------------------------------------------------------------- queues and threads
+
+
+def test_a_timer_of_the_users_goes_on() -> None:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        signal.alarm(0)
+        return x * 2
+
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 500, 7)
+        fxgrad.analyze(forward, (torch.randn(3, 4, requires_grad=True),))
+        left, interval = signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert interval == 7
+    assert 400 < left < 500
+
+
+class Taking(nn.Module):
+    """Takes a number from a queue and puts another one in."""
+
+    def __init__(self, numbers: Any) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.queue = numbers
+        for number in (3.0, 1.0, 2.0):
+            numbers.put(number)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        factor = self.queue.get()
+        self.queue.task_done()
+        self.queue.put(5.0)
+        return self.layer(x) * factor
+
+
+@pytest.mark.parametrize("make", [queue.Queue, queue.LifoQueue, queue.PriorityQueue])
+def test_a_queue_is_as_before_while_other_threads_live(make: type[queue.Queue[Any]]) -> None:
+    asleep = threading.Event()
+    other = threading.Thread(target=asleep.wait, daemon=True)
+    other.start()
+    model = Taking(make())
+    before = list(model.queue.queue), model.queue.unfinished_tasks, set(vars(model.queue))
+    fxgrad.analyze(model, (torch.randn(3, 4),))
+    assert (list(model.queue.queue), model.queue.unfinished_tasks, set(vars(model.queue))) == before
+    asleep.set()
+    other.join()
+
+
+def test_what_a_worker_takes_and_puts_meanwhile_is_its_own() -> None:
+    """The worker was there before: the jobs that it has done are not done again, its results stay."""
+    jobs: queue.Queue[Any] = queue.Queue()
+    results: queue.Queue[Any] = queue.Queue()
+    begin, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begin.wait()
+        for _ in range(2):
+            results.put(jobs.get() * 10)
+            jobs.task_done()
+        ended.set()
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    for job in (1, 2, 3):
+        jobs.put(job)
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        if not ended.is_set():
+            begin.set()
+            ended.wait()
+        return x * jobs.get() * results.get()
+
+    fxgrad.analyze(forward, (torch.randn(3, 4, requires_grad=True),))
+    worker.join()
+    assert (list(jobs.queue), jobs.unfinished_tasks, list(results.queue)) == ([3], 1, [10, 20])
+
+
+def test_no_thread_is_left_where_a_bar_of_progress_would_start_one(tmp_path: Path) -> None:
+    """tqdm, as far as `torch.fx` asks for it: a bar starts a thread, even one that is not shown."""
+    bar = "import threading, time\nclass tqdm:\n    def __init__(self, *a, **k): threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+    (tmp_path / "tqdm").mkdir()
+    (tmp_path / "tqdm" / "__init__.py").write_text(bar + "    def update(self, n): pass\n")
+    text = "import threading, torch, fxgrad\nfxgrad.fix(torch.nn.Linear(2, 2), (torch.ones(1, 2),))\nprint(threading.active_count())"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.split() == ["1"]
 
 
 # ---------------------------------------------------------------------------------------------------------------- Ctrl-C

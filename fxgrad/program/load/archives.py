@@ -1,8 +1,8 @@
 """Models from files that are not Python: programs saved by `torch.export.save` (.pt2), and pickles where the user trusts them.
 
-Unpickling runs code. Without trust a .pt2 is read with torch's restricted unpickler only, and one that holds arbitrary
-pickled objects is refused. Not handled: state dicts and other weights without a model, TorchScript, AOTInductor
-packages; each is refused with a reason.
+Unpickling runs code. Without trust a .pt2 is read with torch's restricted unpickler only, and one that holds anything that torch would run
+as code is refused (`untrusted`). Not handled: state dicts and other weights without a model, TorchScript, AOTInductor packages; each is
+refused with a reason.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ import torch
 from torch import nn
 
 from fxgrad.program.load.execute import failing_as_load_error
+from fxgrad.program.load.untrusted import PICKLE, not_plain
 from fxgrad.records import Inputs
 from fxgrad.records.errors import LoadError
 from fxgrad.torch_api.errors import PICKLED, says
 
-# Members that torch.export unpickles without restriction, whatever torch.load is told.
-_PICKLED = ("custom_obj_", "opaque_obj_")
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
@@ -34,13 +33,10 @@ def load_exported(file: str, *, trust_pickle: bool) -> tuple[nn.Module, Inputs |
         LoadError: not such a file, or it holds pickled objects and `trust_pickle` is off.
     """
     name = os.path.basename(file)
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = archive.namelist()
-    except (OSError, zipfile.BadZipFile) as error:
-        raise LoadError(f"{name} is not a file of torch.export.save: {error}", hint="write it with torch.export.save") from error
-    if not trust_pickle and any(member.rpartition("/")[2].startswith(_PICKLED) for member in members):
-        raise _untrusted(name)
+    if not zipfile.is_zipfile(file):
+        raise LoadError(f"{name} is not a file of torch.export.save", hint="write it with torch.export.save")
+    if not trust_pickle:
+        _check_plain(file, name)
     with _quiet(), _restricted(not trust_pickle), failing_as_load_error(f"torch.export.load({name!r})"):
         try:
             program = torch.export.load(file)
@@ -48,7 +44,22 @@ def load_exported(file: str, *, trust_pickle: bool) -> tuple[nn.Module, Inputs |
             if says(str(error), PICKLED, any_case=True):
                 raise _untrusted(name) from error
             raise
-        return program.module(), _example_inputs(program)
+        # Guards are source text of the archive, made with keys of its inputs. Without them torch checks sizes by a hook.
+        return program.module(check_guards=False), _example_inputs(program)
+
+
+def _check_plain(file: str, name: str) -> None:
+    try:
+        found = not_plain(file)
+    except RecursionError:
+        raise LoadError(f"{name} is nested too deeply to be read", hint="write it with torch.export.save") from None
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        raise LoadError(f"{name} is not a file of torch.export.save: {error}", hint="write it with torch.export.save") from error
+    if found == PICKLE:
+        raise _untrusted(name)
+    if found is not None:
+        reason = f"{name} holds {found}, and torch.export.load would run it as code"
+        raise LoadError(reason, hint="pass --trust-pickle if you trust its origin")
 
 
 def load_pickle(file: str, *, trust_pickle: bool) -> nn.Module:
