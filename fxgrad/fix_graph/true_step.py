@@ -178,6 +178,8 @@ def _longer(inputs: Sequence[torch.Tensor]) -> None:
     first = Counter(t.shape[0] for t in inputs if t.dim() and t.layout is torch.strided)
     _drawn(inputs)
     for tensor in inputs:
+        if tensor.is_inference():
+            continue  # given other data, it would be none any more
         if first and tensor.dim() and tensor.layout is torch.strided and tensor.shape[0] == first.most_common(1)[0][0] > 0:
             tensor.data = torch.cat((tensor.data, tensor.data[:1]))
 

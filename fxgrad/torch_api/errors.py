@@ -238,7 +238,7 @@ def is_value_error(error: BaseException) -> bool:
     if type(error).__name__ in VALUE_ERRORS:
         return True
     text = str(error)
-    return any(phrase in text for phrase in _VALUE_PHRASES) or "fake tensor" in text.lower()
+    return any(phrase in text for phrase in _VALUE_PHRASES) or "fake tensor" in text.lower() or "FakeTensor" in text
 
 
 _VALUE_PHRASES = (
@@ -250,6 +250,7 @@ _VALUE_PHRASES = (
     ".tolist() is not supported",
     "aten._local_scalar_dense",
     "data is not allocated yet",
+    "Cannot access data pointer of Tensor",  # somebody in C++ asks for the address of the data
     "shape_env must not be None",  # a nested tensor's ragged size
     "Tried to backward() through example input",  # a fake stand-in has no history from before the run
 )

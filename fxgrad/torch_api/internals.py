@@ -249,6 +249,8 @@ def overload_name(target: Any) -> str | None:
 
 # The logger that prints a traceback for each fake kernel that raises.
 FAKE_LOGGER = "torch._subclasses.fake_tensor"
+# Whether a fake mode's tensors give an address (zero) to who asks in C++ for their data, an attribute of the mode; else that raises.
+GIVES_ADDRESSES = "_allow_unsafe_data_ptr_access"
 # Operators whose fake kernels are ours (`fake_kernels`).
 GROUPED_MM: Any = torch.ops.aten._grouped_mm.default
 CUDNN_RNN_BACKWARD: Any = torch.ops.aten._cudnn_rnn_backward.default

@@ -27,7 +27,7 @@ from torch.overrides import TorchFunctionMode
 from fxgrad.records import Phase
 from fxgrad.source.sites import Anchor, Spot, site_of, user_frames, user_spots
 from fxgrad.torch_api import allowed_writes, calls, errors, symbols
-from fxgrad.torch_api.calls import DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES
+from fxgrad.torch_api.calls import DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES, TAKE_DATA
 from fxgrad.torch_api.engine import ENGINE
 from fxgrad.torch_api.internals import HigherOrderOperator, transforms_active, version_of
 from fxgrad.torch_api.symbols import Asked, Origin, SymbolicFloat, SymbolicInt
@@ -370,6 +370,8 @@ class Recorder(TorchFunctionMode):
         if self.reach.ctrl_c.pending is not None:
             self.reach.ctrl_c.deliver()
         name: str = getattr(func, "__name__", "") or str(func)
+        if name in TAKE_DATA and self.standins.fake is not None:
+            self._refuse_to_take_data(name, args)
         if self.quiet or transforms_active():
             return self._quietly(func, name, args, kwargs)
         if name == "__get__":
@@ -428,6 +430,11 @@ class Recorder(TorchFunctionMode):
         operator = calls.custom_operator(target)
         if operator is not None and torch.is_grad_enabled() and not calls.has_formula(operator):
             raise NeedsValue(f"`{operator}` has no autograd formula, so its kernel decides what is recorded", self.spots())
+
+    def _refuse_to_take_data(self, name: str, args: Any) -> None:
+        """Raise NeedsValue where a fake tensor is pickled, shared or written out; text without a format says that it is one."""
+        if name != "__format__" or any(args[1:]):
+            raise NeedsValue(f"`{name.strip('_')}` takes the data", self.spots())
 
     def _in_leaf_module(self) -> bool:
         return self.current is not None and self.current.kind == "module"

@@ -31,6 +31,7 @@ from fxgrad.torch_api import tree
 from fxgrad.torch_api.engine import run_backward
 from fxgrad.torch_api.errors import captured_whole, is_captured_whole, is_kernel_error, is_value_error, out_of_memory
 from fxgrad.torch_api.internals import DisableTorchFunction, dynamo_is_loaded, top_saved_tensors_hooks
+from fxgrad.trace.asked_types import asked_types
 from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave
 from fxgrad.trace.python_state import note_changes
@@ -115,7 +116,15 @@ def run(
         if seed is not None:
             reseed(seed)
         drawn = drawn_so_far()
-        with fake or contextlib.nullcontext(), unlogged(), _eager_compile(), intercepted(recorder), recorder, kept_modes():
+        with (
+            fake or contextlib.nullcontext(),
+            unlogged(),
+            _eager_compile(),
+            asked_types(reach.globals()),
+            intercepted(recorder),
+            recorder,
+            kept_modes(),
+        ):
             # In a context of its own: what the program sets in context variables goes with it.
             call = functools.partial(_run_program, result, backward=backward, watch_saves=watch_saves, watch_gradients=watch_gradients)
             try:
@@ -126,7 +135,21 @@ def run(
                 if fake is not None:
                     fake.listener = None  # tensors know their mode, and autograd's own references to tensors no collector sees
         result.drew = drawn_so_far() != drawn
+        _refuse_caught(result)
         return result
+
+
+def _refuse_caught(result: Run) -> None:
+    """Raise NeedsValue where the program caught an error that a fake tensor raised and went on: with data there may be none, and another
+    way. Without data the fake one's errors are all that is known."""
+    recorder = result.recorder
+    if recorder.standins.fake is None or not recorder.standins.all_have_data or result.error is not None or not recorder.raised:
+        return
+    step = next((step for step in recorder.steps if step.node in recorder.raised), None)
+    what = f"`{step.target}` raises" if step is not None else "an error"
+    raise NeedsValue(
+        f"{what} on a tensor without data and the program goes on: whether it does so with data, data tells", step.spots if step else ()
+    )
 
 
 def _program_code() -> CodeType:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from fxgrad.torch_api.internals import DisableTorchFunction, is_view, set_version, version_of
-from fxgrad.world.standins import StandIns
+from fxgrad.world.standins import StandIns, each_element_once
 from fxgrad.world.swap import Swap
 
 
@@ -64,11 +64,12 @@ def _in_dtype(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
 def _contents(tensor: torch.Tensor) -> Callable[[], None]:
     """An inference tensor takes no other data; only other inference code can write it."""
     with torch.inference_mode():
-        before = tensor.clone()
+        elements = each_element_once(tensor)
+        before = elements.clone()
 
     def restore() -> None:
         with torch.inference_mode():
-            tensor.copy_(before)
+            elements.copy_(before)
 
     return restore
 

@@ -23,6 +23,7 @@ from fxgrad.torch_api import tree
 from fxgrad.torch_api.fake_kernels import OWN
 from fxgrad.torch_api.internals import (
     FAKE_LOGGER,
+    GIVES_ADDRESSES,
     DisableTorchFunction,
     FakeTensor,
     FakeTensorMode,
@@ -30,6 +31,7 @@ from fxgrad.torch_api.internals import (
     base_of,
     conjugated,
     negated,
+    overlaps_itself,
     set_version,
     storage_id,
     storage_key,
@@ -71,6 +73,7 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=True)
+        setattr(self, GIVES_ADDRESSES, False)
         self.listener: Listener | None = None
         self._arguments: Any = ()
 
@@ -289,7 +292,7 @@ def _disturb(made: torch.Tensor, generator: torch.Generator, unsettle: str) -> N
     if not made.is_floating_point() or made.numel() == 0 or made.device.type != "cpu" or made.layout is not torch.strided:
         return
     with torch.no_grad():
-        data = made.detach()
+        data = each_element_once(made.detach())
         level = data.flatten()[0]
         if not bool((data == level).all()):
             spread = data.double().std().to(data.dtype)
@@ -301,6 +304,14 @@ def _disturb(made: torch.Tensor, generator: torch.Generator, unsettle: str) -> N
             spread = torch.maximum(4 * spread, data.abs().mean())
             data.zero_()
         data.add_(torch.randn(data.shape, generator=generator, dtype=torch.float32).to(data.dtype) * spread)
+
+
+def each_element_once(data: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same memory that may be written: an expanded one has elements that share theirs."""
+    if not overlaps_itself(data):
+        return data
+    span = 1 + sum((size - 1) * stride for size, stride in zip(data.shape, data.stride(), strict=True))
+    return data.as_strided((span,), (1,))
 
 
 def _parameter_like(original: nn.Parameter, data: torch.Tensor) -> torch.Tensor:
