@@ -105,7 +105,8 @@ def read_value(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: A
         recorder.symbol_values[id(origin)] = value
         recorder.origins.append(origin)
         return symbols.make(out, origin)
-    recorder.frozen.append((f"the value of .{name.strip('_')}()", step.spots))
+    if name != "__dlpack__":  # a capsule: what is made of it has the tensor's memory, and is known by it
+        recorder.frozen.append((f"the value of .{name.strip('_')}()", step.spots))
     if name == "__float__":
         return _turned_number(recorder, out, step)
     return out
