@@ -63,9 +63,7 @@ def reveal(program: Program, explored: Explored, facts: Facts, values: str, limi
         search.follow(series)
     found = [f for f in (*search.found, *(d for d in search.doubtful if d.gained - search.undecided)) if f.is_shown]
     here = frozenset(without_gradient(main))
-    branches = tuple(
-        Branch(Decision(f.site, f.node, True, True), observe(f.run), here - f.names(here), here) for f in found
-    )
+    branches = tuple(Branch(Decision(f.site, f.node, True, True), observe(f.run), here - f.names(here), here) for f in found)
     undecided = explored.undecided.union(*(f.gained for f in found))
     return replace(
         explored,

@@ -18,7 +18,7 @@ import torch.fx
 
 from fxgrad.fix_graph.convention import CallingCodeGen
 from fxgrad.fix_graph.one_path import Decided, decided
-from fxgrad.fix_graph.proof import Verification, saved_copies, seeded, verify
+from fxgrad.fix_graph.proof import Verification, seeded, verify
 from fxgrad.fix_graph.regenerate import describe_frozen, regenerate
 from fxgrad.fix_graph.true_step import differences
 from fxgrad.passes.rewrites.ops import sibling
@@ -32,6 +32,7 @@ from fxgrad.torch_api.errors import LEAF, MODIFIED_VIEW, NO_GRAD_FN, OUT_ARGUMEN
 from fxgrad.torch_api.graph_modules import set_graph
 from fxgrad.torch_api.internals import COMPILER_FLAGS
 from fxgrad.torch_api.module_internals import codegen_of
+from fxgrad.torch_api.saved_hooks import saved_copies
 from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.observations import RawDecision
 from fxgrad.trace.recorder import NeedsValue

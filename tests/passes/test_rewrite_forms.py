@@ -20,10 +20,10 @@ from torch.fx.passes.infra.pass_manager import PassManager
 from torch.fx.passes.shape_prop import ShapeProp
 
 import fxgrad
-from fxgrad.fix_graph.proof import saved_copies
 from fxgrad.passes.rewrites.out_of_place import OutOfPlace
 from fxgrad.records import Options
 from fxgrad.records.errors import FixError, InputError
+from fxgrad.torch_api.saved_hooks import saved_copies
 
 Tensor = torch.Tensor
 Body = Callable[["Net", Tensor, Tensor], Any]
@@ -435,3 +435,32 @@ def test_a_graph_of_make_fx() -> None:
     result.graph_module(x).sum().backward()
     s = x.detach().sigmoid()
     torch.testing.assert_close(x.grad, 2 * s * (1 - s))
+
+
+# ---------------------------------------------------------------------------------------------------------------- the oracle
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda h: F.rrelu(h, 0.1, 0.3, True),
+        lambda h: F.rrelu_(h, 0.1, 0.3, True),
+        lambda h: F.rrelu(h, 0.1, 0.3, True, inplace=True),
+        lambda h: nn.RReLU(inplace=True)(h[1:]),
+    ],
+    ids=["functional", "rrelu_", "inplace=True", "a module on a view"],
+)
+@pytest.mark.parametrize("mode", ["needed", "all"])
+def test_noise_that_an_operator_draws_while_it_runs_is_saved_as_drawn(draw: Callable[[Tensor], Tensor], mode: Any) -> None:
+    """Autograd is handed the noise before it is drawn: a copy taken then is of nothing."""
+
+    def program(m: Net, h: Tensor, w: Tensor) -> Tensor:
+        h = h - 1
+        return h.sin() * draw(h).sum() * w if mode == "needed" else draw(h).sum() * w
+
+    net = made(program)
+    fixed = fxgrad.fix(net, (torch.rand(4, 3).requires_grad_(),), options=Options(rewrite=mode))
+    with saved_copies():
+        want = stepped(net, net)
+    for a, b in zip(want, stepped(fixed.module, fixed.module), strict=True):
+        torch.testing.assert_close(a, b)
