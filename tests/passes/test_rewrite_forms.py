@@ -464,3 +464,47 @@ def test_noise_that_an_operator_draws_while_it_runs_is_saved_as_drawn(draw: Call
         want = stepped(net, net)
     for a, b in zip(want, stepped(fixed.module, fixed.module), strict=True):
         torch.testing.assert_close(a, b)
+
+
+# ---------------------------------------------------------------------------------------------------------------- hooks
+
+
+class Hooked(nn.Module):
+    """Backward hooks on a layer whose result is written: eager refuses the write, for the hook marks the result by a view."""
+
+    def __init__(self, where: str, inplace: bool) -> None:
+        super().__init__()
+        self.lin, self.act, self.inplace = nn.Linear(3, 6), nn.ELU(inplace=inplace), inplace
+        self.seen: list[Tensor] = []
+        if where in ("layer", "sum"):
+            self.lin.register_full_backward_hook(lambda module, inner, outer: self.seen.append(outer[0].clone()))
+        elif where == "before":
+            self.lin.register_full_backward_pre_hook(lambda module, outer: self.seen.append(outer[0].clone()))
+        else:
+            self.act.register_full_backward_hook(lambda module, inner, outer: self.seen.append(inner[0].clone()))
+        self.where = where
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.lin(x)
+        if self.where == "sum" and self.inplace:
+            h += x.sum()
+        elif self.where == "sum":
+            h = h + x.sum()
+        return self.act(h) * 2
+
+
+@pytest.mark.parametrize("mode", ["needed", "all"])
+@pytest.mark.parametrize("where", ["layer", "before", "activation", "sum"])
+def test_a_write_into_what_a_backward_hook_marked(where: str, mode: Any) -> None:
+    torch.manual_seed(0)
+    written, meant = Hooked(where, True), Hooked(where, False)
+    meant.load_state_dict(written.state_dict())
+    x = torch.rand(4, 3, requires_grad=True)
+    with pytest.raises(RuntimeError, match="is a view and is being modified"):
+        written(x)
+    fixed = fxgrad.fix(written, (x,), options=Options(rewrite=mode)).module
+    written.seen.clear()
+    for a, b in zip(stepped(meant, meant), stepped(fixed, fixed), strict=True):
+        torch.testing.assert_close(a, b)
+    assert len(written.seen) == len(meant.seen) == 1
+    torch.testing.assert_close(written.seen, meant.seen)
