@@ -111,3 +111,60 @@ def test_memory_that_numpy_writes_meanwhile_is_refused() -> None:
 
     with pytest.raises(fxgrad.FxgradError, match="memory that NumPy shares is written"):
         fxgrad.fix(Net(body), (torch.rand(4, 3),))
+
+
+class LazyLayers(nn.Module):
+    def __init__(self, first: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.first, self.last = first(), nn.LazyLinear(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x).sigmoid()
+        kept = h * h
+        h += 1  # overwrites what sigmoid saved
+        out: Tensor = self.last((kept * h).flatten(1))
+        return out
+
+
+@pytest.mark.parametrize(
+    ("first", "size"),
+    [
+        (lambda: nn.LazyLinear(4), (5, 3)),
+        (lambda: nn.Sequential(nn.LazyConv1d(4, 2), nn.LazyBatchNorm1d()), (5, 2, 6)),
+        (lambda: nn.Sequential(nn.Linear(3, 4), nn.LazyInstanceNorm1d(affine=True)), (5, 2, 3)),
+    ],
+    ids=["linear", "convolution and norm", "norm behind a layer with its shape"],
+)
+def test_a_lazy_model_stays_lazy_and_its_module_is_that_of_its_first_call(first: Callable[[], nn.Module], size: tuple[int, ...]) -> None:
+    model, x = LazyLayers(first), torch.rand(size)
+    torch.manual_seed(0)
+    module = fxgrad.fix(model, (x,)).module
+    assert any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters())
+    torch.manual_seed(0)
+    model(x)
+    assert list(model.state_dict()) == list(module.state_dict())
+    model.load_state_dict(module.state_dict())
+    outputs = []
+    for call in (model, module):
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t):
+            out = call(x)
+        out.sum().backward()
+        outputs.append([out.detach(), *(p.grad for p in call.parameters())])
+    for a, b in zip(*outputs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_hint_about_writing_stands_only_where_something_is_written() -> None:
+    """A result that the module cannot repeat: nothing is written in place, and the line is the one that leaves torch."""
+
+    def body(w: Tensor, x: Tensor) -> Tensor:
+        y = x * 2
+        z = y * w
+        y.data = x + 1
+        return z * y
+
+    with pytest.raises(fxgrad.FxgradError) as caught:
+        fxgrad.fix(Net(body), (torch.rand(4, 3),))
+    assert "in place" not in f"{caught.value.hint}"
+    assert caught.value.site is not None
+    assert caught.value.site.line == body.__code__.co_firstlineno + 3
