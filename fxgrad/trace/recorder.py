@@ -478,7 +478,7 @@ class Recorder(TorchFunctionMode):
 
     def _operation(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         if name in calls.CAPTURED_WHOLE and isinstance(func, HigherOrderOperator):
-            raise errors.captured_whole(next(map(site_of, self.spots()), None))
+            raise errors.captured_whole(next(map(site_of, self.spots()), None), name)
         (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = self.converted(args, kwargs)
         node = self._node(func, name, node_args, node_kwargs)
         step = self.add_step(node, "op", calls.target_name(func, name), self.spots())
