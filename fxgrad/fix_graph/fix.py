@@ -20,12 +20,13 @@ from fxgrad.fix_graph.convention import CallingCodeGen, GuardedModule
 from fxgrad.fix_graph.kept_state import kept, refuse_kept_state
 from fxgrad.fix_graph.one_path import Decided, decided
 from fxgrad.fix_graph.other_calls import shown
-from fxgrad.fix_graph.proof import Verification, saved_copies, seeded, verify
+from fxgrad.fix_graph.proof import Verification, seeded, verify
 from fxgrad.fix_graph.regenerate import regenerate
 from fxgrad.fix_graph.true_step import differences
 from fxgrad.passes.rewrites.ops import sibling
 from fxgrad.passes.rewrites.out_of_place import Rewriting, rewrite
 from fxgrad.passes.rewrites.walk import Form
+from fxgrad.program.lazy import shaped
 from fxgrad.program.program import Program, program, tensors_of_program
 from fxgrad.records import Edit, Frozen, Options, Site
 from fxgrad.records.errors import FixError, TraceError
@@ -34,6 +35,7 @@ from fxgrad.torch_api.errors import LEAF, MODIFIED_VIEW, NO_GRAD_FN, OUT_ARGUMEN
 from fxgrad.torch_api.graph_modules import set_graph
 from fxgrad.torch_api.internals import COMPILER_FLAGS
 from fxgrad.torch_api.module_internals import codegen_of
+from fxgrad.torch_api.saved_hooks import saved_copies
 from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.observations import Assumed, RawDecision
 from fxgrad.trace.recorder import NeedsValue
@@ -139,7 +141,8 @@ def fix(
         source: handed on to the result.
 
     Returns:
-        The result. The model, its gradients, buffers and the random state are as before.
+        The result. The model, its gradients, buffers and the random state are as before. A lazy model stays lazy: the module has the
+        parameters of a copy that was called once.
 
     Raises:
         FixError: no such module can be given; the reason names the line that stands in the way.
@@ -148,6 +151,7 @@ def fix(
     """
     refuse_unknown_torch()
     options = options or Options()
+    model, _, _ = shaped(model, inputs, None)
     target = program(model, inputs, loss)
     _refuse_without_data(target)
     eager, allow, oracle = _recorded(target)
@@ -252,13 +256,27 @@ def _unverified(made: Rewriting, verification: Verification, eager: Run, sites: 
                 site=sites.get(step.node.name),
                 hint="write the tensor with torch, or copy it before it leaves: `.numpy().copy()`",
             )
-    hint = "change the line itself: give the result a new name instead of writing in place"
     needed = {s.overwriter for s in (*made.hazards, *made.found)}
     for refusal in sorted(made.refused, key=lambda r: r.node not in needed):
         reason = f"`{refusal.target}` cannot be rewritten: {refusal.reason}"
-        return FixError(reason, site=sites.get(refusal.node), hint=hint)
+        return FixError(reason, site=sites.get(refusal.node), hint=_WRITE)
     reason = "no rewritten module equals the model: " + "; ".join(verification.differences[:3])
-    return FixError(reason, site=_first_site(made, sites), hint=hint)
+    site = _first_site(made, sites)
+    if site is not None:
+        return FixError(reason, site=site, hint=_WRITE)
+    reason = "the recorded graph does not do what the program does: " + "; ".join(verification.differences[:3])
+    return FixError(reason, site=_bent(eager, sites), hint=_GRAPH_ONLY)
+
+
+_WRITE = "change the line itself: give the result a new name instead of writing in place"
+
+
+def _bent(eager: Run, sites: Mapping[str, Site | None]) -> Site | None:
+    """Where nothing was rewritten: the first line that a graph cannot repeat, as far as one is known, else where the forward begins."""
+    for step in eager.recorder.steps:
+        if step.target == "Tensor.__set__" or step.kind in ("escape", "entry"):
+            return sites.get(step.node.name)
+    return _first_line_of(eager.program)
 
 
 def _first_site(made: Rewriting, sites: Mapping[str, Site | None]) -> Site | None:

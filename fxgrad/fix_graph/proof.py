@@ -26,7 +26,7 @@ from fxgrad.torch_api.calls import is_custom_function
 from fxgrad.torch_api.errors import out_of_memory
 from fxgrad.torch_api.internals import steady_cudnn
 from fxgrad.torch_api.module_internals import codegen_of
-from fxgrad.torch_api.saved_hooks import saved_hooks
+from fxgrad.torch_api.saved_hooks import saved_copies
 from fxgrad.trace.plain import input_tensors, with_inputs
 from fxgrad.trace.run import Run, _compute_loss
 from fxgrad.world.private import private_data
@@ -155,13 +155,6 @@ def _steady_kernels() -> None:
     """cuDNN takes algorithms that add up in a fixed order: with others a program's step differs from itself by more than rounding (a GAN
     step in TF32 on an H200 by 2e-4). `preserve` puts the user's choice back."""
     steady_cudnn()
-
-
-@contextlib.contextmanager
-def saved_copies() -> Iterator[None]:
-    """Everything saved for backward is copied when it is saved: what is overwritten later does no harm."""
-    with saved_hooks(lambda t: t.detach().clone(), lambda t: t):
-        yield
 
 
 def eager_step(run: Run, target: Program) -> Step:

@@ -22,7 +22,7 @@ from fxgrad.trace.run import Run
 from fxgrad.world.standins import is_fake
 
 # Nodes that only read: dropped when nothing uses them.
-_PURE_METHODS = frozenset(("size",))
+_PURE_METHODS = frozenset(("size", "__dlpack__"))
 
 
 def regenerate(run: Run, more: Sequence[Assumed] = ()) -> torch.fx.GraphModule:
@@ -43,7 +43,7 @@ def regenerate(run: Run, more: Sequence[Assumed] = ()) -> torch.fx.GraphModule:
         if node not in run.recorder.raised:
             copied[node] = graph.node_copy(node, copied.__getitem__)
             taken.after(node, graph, copied)
-    graph.output([copied[node] for node in (*run.output_nodes, *run.rebound.values())])
+    graph.output(torch.fx.node.map_arg([*run.output_nodes, *run.rebound.values()], copied.__getitem__))
     _drop_unused(graph)
     _refuse_fake(run, graph)
     convention = CallingConvention(

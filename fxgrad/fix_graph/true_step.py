@@ -30,11 +30,11 @@ from fxgrad.fix_graph.proof import (
     _note_inputs,
     _steady_kernels,
     eager_step,
-    saved_copies,
     step,
 )
 from fxgrad.program.program import Program
 from fxgrad.torch_api import tree
+from fxgrad.torch_api.saved_hooks import saved_copies
 from fxgrad.trace.experiment import reseed
 from fxgrad.trace.plain import Left, NotPrivateError, plain_step
 from fxgrad.trace.run import Run

@@ -102,7 +102,8 @@ def unflatten(structure: Structure, leaves: Any) -> Any:
     if isinstance(structure, Leaf):
         return structure.constant if structure.index is None else leaves[structure.index]
     if isinstance(structure, Branch):
-        return pytree.tree_unflatten([unflatten(c, leaves) for c in structure.children], structure.spec)
+        made = pytree.tree_unflatten([unflatten(c, leaves) for c in structure.children], structure.spec)
+        return torch.Size(made) if structure.spec.type is torch.Size else made  # torch's registry makes a plain tuple of it
     made = copy.copy(structure.template)
     for name, child in zip(structure.names, structure.children, strict=True):
         value = unflatten(child, leaves)

@@ -143,8 +143,9 @@ def read_value(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: A
         recorder.origins.append(origin)
         recorder.assume(None, (node,), out, what="the value of .item()", weak=True)
         return symbols.make(out, origin)
-    taken = out.copy() if name in ("numpy", "__array__") else out
-    recorder.assume(None, (node,), taken, what=f"the value of .{name.strip('_')}()")
+    if name != "__dlpack__":  # a capsule: what is made of it has the tensor's memory, and is known by it
+        taken = out.copy() if name in ("numpy", "__array__") else out
+        recorder.assume(None, (node,), taken, what=f"the value of .{name.strip('_')}()")
     if name == "__float__":
         return _turned_number(recorder, out, step)
     return out

@@ -218,8 +218,29 @@ class Recorder(TorchFunctionMode):
     def entry(self, tensor: torch.Tensor, data: torch.Tensor, target: str, spots: tuple[Spot, ...]) -> Slot:
         """A tensor made outside torch's function interface from Python or NumPy data: what left torch before may have come back.
 
-        The graph keeps a copy of `data` as it is now and gives every run a fresh one: the program may go on to write into it.
+        Where its memory is that of a tensor of the graph, it is a new leaf over that. Else the graph keeps a copy of `data` as it is now
+        and gives every run a fresh one: the program may go on to write into it.
         """
+        source = self.seen.over_the_memory_of(tensor)
+        node = self._constant(data, spots) if source is None else self._exchanged(tensor, source)
+        if tensor.requires_grad:
+            node = self.graph.call_method("requires_grad_", (node,))
+        step = self.add_step(node, "entry", target, spots)
+        step.weak.extend(self.escapes)
+        slot = self.seen.bind(tensor, node, node.name)
+        step.makes.append(slot.value)
+        self.note_shared(step, tensor)
+        return slot
+
+    def _exchanged(self, tensor: torch.Tensor, source: Slot) -> torch.fx.Node:
+        """A tensor of the graph that left torch with its memory (NumPy, DLPack) and came back."""
+        offset = (tensor.data_ptr() - source.tensor.untyped_storage().data_ptr()) // tensor.element_size()
+        layout = (tuple(tensor.shape), tuple(tensor.stride()), offset)
+        if layout == (tuple(source.tensor.shape), tuple(source.tensor.stride()), source.tensor.storage_offset()):
+            return self.graph.call_function(targets.new_leaf, (source.node, False))
+        return self.graph.call_function(targets.new_leaf_view, (source.node, *layout, False))
+
+    def _constant(self, data: torch.Tensor, spots: tuple[Spot, ...]) -> torch.fx.Node:
         attribute = f"_tensor_constant{len(self.attributes)}_"
         self.quiet += 1
         try:
@@ -228,15 +249,8 @@ class Recorder(TorchFunctionMode):
         finally:
             self.quiet -= 1
         node = self.graph.call_method("clone", (self._insert_attribute(attribute),))
-        if tensor.requires_grad:
-            node = self.graph.call_method("requires_grad_", (node,))
-        step = self.add_step(node, "entry", target, spots)
-        step.weak.extend(self.escapes)
-        slot = self.seen.bind(tensor, node, node.name)
-        step.makes.append(slot.value)
         self.assume(ENTRY, (node,), None, weak=True, what="a tensor made from Python data")
-        self.note_shared(step, tensor)
-        return slot
+        return node
 
     def note_shared(self, step: Step, tensor: torch.Tensor) -> None:
         """NumPy may hold this tensor's memory from now on."""
@@ -477,7 +491,7 @@ class Recorder(TorchFunctionMode):
 
     def _operation(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         if name in calls.CAPTURED_WHOLE and isinstance(func, HigherOrderOperator):
-            raise errors.captured_whole(next(map(site_of, self.spots()), None))
+            raise errors.captured_whole(next(map(site_of, self.spots()), None), name)
         (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = self.converted(args, kwargs)
         node = self._node(func, name, node_args, node_kwargs)
         step = self.add_step(node, "op", calls.target_name(func, name), self.spots())

@@ -31,6 +31,7 @@ from fxgrad.torch_api import tree
 from fxgrad.torch_api.engine import run_backward
 from fxgrad.torch_api.errors import captured_whole, is_captured_whole, is_kernel_error, is_value_error, out_of_memory
 from fxgrad.torch_api.internals import DisableTorchFunction, dynamo_is_loaded, top_saved_tensors_hooks
+from fxgrad.torch_api.symbols import SymbolicFloat, SymbolicInt
 from fxgrad.trace.asked_types import asked_types
 from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave
@@ -276,8 +277,8 @@ def _leaf_names(bound: tuple[Any, ...]) -> list[str]:
 
 def _bind_output(result: Run) -> None:
     recorder = result.recorder
-    leaves, structure = tree.flatten(result.output)
-    result.output_nodes = tuple(recorder.slot_of(t).node for t in leaves)
+    leaves, structure = tree.flatten(result.output, (torch.Tensor, SymbolicInt, SymbolicFloat))
+    result.output_nodes = recorder.converted(*leaves)[1]
     result.output_structure = structure
     result.rebound = _rebound_buffers(recorder)
     note_changes(recorder.reads)

@@ -1,7 +1,8 @@
 """Dead ends: where the data of a parameter that never reaches the loss was last seen.
 
-Five kinds:
+Six kinds:
  1. *never called*: no step read the parameter, and neither its module nor anything in it ran. `part` is the outermost such module.
+    *left out* where that is a part of torch's own module that ran (an adaptive softmax whose clusters had no target): the rule says so.
  2. *not read*: its module ran without reading it. `part` is the parameter's name.
  3. *unread*: something was computed from it and nothing reads that. The place is the outermost call that returned the dead value;
     where an installed package lost it, of its calls the outermost that returned nothing else (the pooler, not the network around it).
@@ -23,7 +24,7 @@ from fxgrad.records import Call, Facts, NodeFact, ParameterFact, Site
 from fxgrad.source.handed_on import dropped_in, return_around, thrown_away
 from fxgrad.source.objects import origin
 
-Kind = Literal["never called", "not read", "unread", "missed", "lost"]
+Kind = Literal["never called", "left out", "not read", "unread", "missed", "lost"]
 
 
 @dataclass(frozen=True, slots=True)

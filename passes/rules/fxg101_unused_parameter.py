@@ -41,6 +41,7 @@ Not handled
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from torch import nn
 
@@ -71,6 +72,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         end = causes.ends.get(parameter.name)
         if end is None:
             continue
+        if end.kind == "never called" and _chooser(facts, context, end.part):
+            end = replace(end, kind="left out")
         site = definitions.site(end.part) if end.node is None else end.site
         key = (end.kind, site.file, site.line) if site is not None else (end.kind, end.part, 0)
         groups.setdefault(key, (site, []))[1].append((parameter, end))
@@ -81,7 +84,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             CODE,
             NAME,
             severity(context, names),
-            message(members, names),
+            message(members, names, _chooser(facts, context, end.part) if end.kind == "left out" else ""),
             site,
             names,
             (Step("loss"), Step("no path"), *([Step(end.part, site, True)] if end.node and end.part else ()), Step(names[0])),
@@ -91,6 +94,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 
 ADVICE = {
     "never called": "call it in forward, or remove it",
+    "left out": "nothing to mend where other inputs use it; under DistributedDataParallel set find_unused_parameters=True",
     "not read": "use it in forward, or remove it",
     "unread": "use the result on the way to the loss, or drop the computation and its parameters",
     "lost": "keep the result: `loss = loss + aux` or `loss += aux` instead of an expression on its own or a second `loss = ...`",
@@ -98,8 +102,21 @@ ADVICE = {
 }
 
 
-def message(members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...]) -> str:
-    """What happened to the data, in one sentence."""
+def _chooser(facts: Facts, context: Context, part: str) -> str:
+    """The type of torch's own module that ran and did without its part `part`: by its inputs, no line of the user's leaves that out."""
+    called = {call.path for call in facts.calls}
+    words = part.split(".")
+    owner: object = context.model
+    for i, word in enumerate(words[:-1]):
+        owner, path = getattr(owner, word, None), ".".join(words[: i + 1])
+        kind = type(owner)
+        if path in called and kind.__module__.startswith("torch.nn.modules.") and not issubclass(kind, (*_CONTAINERS, nn.Sequential)):
+            return kind.__name__
+    return ""
+
+
+def message(members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...], chooser: str = "") -> str:
+    """What happened to the data, in one sentence. `chooser`: the type of the module that left it out."""
     kind = members[0][1].kind
     if kind == "unread":
         return f"nothing on the way to the loss uses what {subject(names)} computed: {starved(names)}"
@@ -109,6 +126,8 @@ def message(members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...]
         return f"the result is thrown away or written over here, and with it what {subject(names)} computed: {starved(names)}"
     parts = tuple(dict.fromkeys(end.part for _, end in members))
     listed = ", ".join(f"`{part}`" for part in parts[:_SHOWN]) + (f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else "")
+    if chooser:
+        return f"{chooser} does without {listed} for these inputs: {starved(names)}"
     what = "called" if kind == "never called" else "used in forward"
     return f"{listed} {'is' if len(parts) == 1 else 'are'} never {what}: {starved(names)}"
 
