@@ -1463,3 +1463,31 @@ def quiet_second_copy_shares_its_parameters() -> dict[str, Any]:
             return self.left(x).tanh()
 
     return dict(model=Pair(), inputs=(torch.randn(2, 3),), loss=lambda o: o.square().mean())
+
+
+def guilty_only_its_shape_lent() -> dict[str, Any]:
+    class Lent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.gate = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            gate = self.gate(x)  # FXG101
+            return self.fc(x) * torch.ones_like(gate)
+
+    return dict(model=Lent(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_network_that_drops_out_of_the_derivative() -> dict[str, Any]:
+    class Forces(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pairs, self.charge = nn.Linear(3, 3), nn.Linear(2, 1)
+            self.out = nn.Linear(3, 1, bias=False)
+
+        def forward(self, x, kind):
+            x = x.clone().requires_grad_()
+            energy = self.out(self.pairs(x).tanh()) + self.charge(kind)
+            return torch.autograd.grad(energy.sum(), x, create_graph=True)[0]  # FXG101
+
+    return dict(model=Forces(), inputs=(torch.randn(4, 3), torch.randn(4, 2)), loss=lambda o: o.square().mean())

@@ -1227,3 +1227,35 @@ def quiet_target_picked_by_the_online_network() -> dict[str, Any]:
             return F.smooth_l1_loss(self.q(s)[:, :1], goal)
 
     return dict(model=Agent(), inputs=(torch.randn(5, 4), torch.randn(5, 4)))
+
+
+def quiet_forces_trained_on_alone() -> dict[str, Any]:
+    """The energy's last bias has no part in the forces: nothing is detached."""
+
+    class Potential(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 1))
+
+        def forward(self, x):
+            x = x.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(self.net(x).sum(), x, create_graph=True)
+            return -slope
+
+    return dict(model=Potential(), inputs=(torch.randn(4, 3),), loss=lambda o: (o - 1).square().mean())
+
+
+def quiet_equation_residual_of_first_and_second_order() -> dict[str, Any]:
+    class Pinn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.u = nn.Sequential(nn.Linear(1, 6), nn.Tanh(), nn.Linear(6, 1))
+
+        def forward(self, t):
+            t = t.clone().requires_grad_()
+            u = self.u(t)
+            first = torch.autograd.grad(u, t, torch.ones_like(u), create_graph=True)[0]
+            second = torch.autograd.grad(first, t, grad_outputs=torch.ones_like(first), create_graph=True)[0]
+            return (second + 0.5 * first).square().mean()
+
+    return dict(model=Pinn(), inputs=(torch.rand(5, 1),))
