@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -84,8 +83,7 @@ def _attributes(item: Any) -> tuple[str, ...]:
     return (*(attributes if isinstance(attributes, dict) else ()), *slots)
 
 
-@functools.lru_cache(1024)
-def _slots(kind: type) -> tuple[str, ...]:
+def _slots(kind: Any) -> tuple[str, ...]:
     """The names that the `__slots__` of a class and its bases declare, in the order of their making."""
     own = [base for base in reversed(kind.__mro__) if "__slots__" in vars(base)]
     return tuple(name for base in own for name, member in vars(base).items() if isinstance(member, types.MemberDescriptorType))
