@@ -127,13 +127,20 @@ class CallingConvention:
 
 
 def _tensors_alone(signature: inspect.Signature, structure: tree.Structure) -> int | None:
-    """The number of parameters, if every one is a tensor of its own that may be passed by position; else None."""
+    """How many tensors, each of its own, may be passed by position, where that is all of a call: other arguments keep their defaults."""
     kinds = {p.kind for p in signature.parameters.values()}
     if not kinds <= {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD} or not isinstance(structure, tree.Branch):
         return None
     values = [pair.children[1] for pair in structure.children]
-    alone = all(isinstance(v, tree.Leaf) and v.index == n for n, v in enumerate(values)) and len(values) == len(signature.parameters)
-    return len(values) if alone else None
+    count = next((n for n, v in enumerate(values) if not (isinstance(v, tree.Leaf) and v.index == n)), len(values))
+    if len(values) != len(signature.parameters):
+        return None
+    rest = zip(values[count:], list(signature.parameters.values())[count:], strict=True)
+    kept = all(isinstance(v, tree.Leaf) and v.index is None and type(v.constant) in _FIXED and v.constant is p.default for v, p in rest)
+    return count if kept else None
+
+
+_FIXED = (bool, int, float, str, type(None))
 
 
 def _leaves(structure: tree.Structure) -> Iterator[tree.Leaf]:

@@ -55,9 +55,13 @@ def same(now: Any, taken: Any) -> bool:
     """Whether a value is the one that was taken: NaN is itself, True is not 1."""
     if now is taken:
         return True
-    if type(now) in (int, bool, str, torch.dtype, torch.device):
-        return type(now) is type(taken) and bool(now == taken)
+    kind = type(taken)
+    if kind in _COMPARED and type(now) is kind and now == taken:
+        return True
     return bool(snapshot(now) == snapshot(taken))
+
+
+_COMPARED = frozenset((int, float, bool, str, torch.dtype, torch.device))
 
 
 def _short(value: Any) -> str:

@@ -131,7 +131,8 @@ def _leaf_call(recorder: Recorder, module: nn.Module, path: str, original: Calla
         return original(module, *sub_args, **sub_kwargs)
 
     out, step, _ = opaque(recorder, "module", type(module).__name__, node, run, args, kwargs)
-    step.settings = tuple((name, getattr(module, name)) for name in ("dim", "normalized_shape") if hasattr(module, name))
+    held = vars(module)
+    step.settings = tuple((name, held[name]) for name in ("dim", "normalized_shape") if name in held)
     _note_call(recorder, module, path, out, step.spots)
     return out
 
