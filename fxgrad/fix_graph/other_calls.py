@@ -63,8 +63,14 @@ def _by_size(target: Program, first: Run, record: Record, group: _Group) -> tupl
             break
         missing = _missing(first, other)
         if missing is not None:
-            return missing or tuple(_the_size(first, other, group))
+            return missing or tuple(_the_size(first, other, group) if _is_steady(target, first, record) else ())
     return ()
+
+
+def _is_steady(target: Program, first: Run, record: Record) -> bool:
+    """Whether the same call records the same graph: objects that a forward makes may be others in each run."""
+    again = _recorded(record, target, None)
+    return again is not None and same_graph(first, again)
 
 
 def _recorded(record: Record, target: Program, nudge: Nudge | None) -> Run | None:

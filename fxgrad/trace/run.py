@@ -32,7 +32,7 @@ from fxgrad.torch_api.errors import captured_whole, is_captured_whole, is_kernel
 from fxgrad.torch_api.internals import DisableTorchFunction, dynamo_is_loaded, top_saved_tensors_hooks
 from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave
-from fxgrad.trace.python_state import note_changes
+from fxgrad.trace.python_state import named_before, note_changes, note_scopes
 from fxgrad.trace.recorder import NeedsValue, Recorder, Slot, run_backward
 from fxgrad.trace.saves import gradient_of, watching_gradients, watching_saves
 from fxgrad.trace.seams import intercepted
@@ -106,6 +106,7 @@ def run(
         fake = FakeMode() if values == "fake" else None
         recorder = Recorder(target.root, reach, StandIns(fake, noise, unsettle, placement(target)), _program_code(), forced)
         recorder.nudge = nudge
+        recorder.scopes = named_before(reach.functions()) if values == "real" else []
         recorder.open_checkpoints = target.open_checkpoints
         recorder.allow = allow
         result = Run(recorder, target)
@@ -252,6 +253,8 @@ def _bind_output(result: Run) -> None:
     result.output_nodes = tuple(recorder.slot_of(t).node for t in leaves)
     result.output_structure = structure
     result.rebound = _rebound_buffers(recorder)
+    ran = {code for step in recorder.steps for code, _ in step.spots}
+    note_scopes(recorder, recorder.scopes, ran.union(read.spots[0][0] for read in recorder.reads.values() if read.spots))
     note_changes(recorder.reads)
     result.forward_last = next(iter(reversed(recorder.graph.nodes)), None)
 

@@ -97,7 +97,7 @@ def _module_calls(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     # All originals are looked up before the first is replaced: one class in use may be another's base.
     for cls, original in [(cls, cls._call_impl) for cls in {type(module) for module in modules.values()}]:
         yield cls, "_call_impl", _module_call(recorder, known, original)
-    yield from python_state.interceptions(recorder, {type(module) for module in modules.values()})
+    yield from python_state.interceptions(recorder, modules.values())
 
 
 def _module_call(recorder: Recorder, known: leaf_modules.Leaves, original: Callable[..., Any]) -> Callable[..., Any]:
