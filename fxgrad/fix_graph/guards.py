@@ -47,7 +47,11 @@ class Guard:
         Raises:
             GuardError: it is not what was taken.
         """
-        if not same(now, self.taken):
+        if self.taken is True or self.taken is False:
+            held = self.taken if now else not self.taken  # `now` may be a symbol of torch.compile
+        else:
+            held = same(now, self.taken)
+        if not held:
             raise self.broken(f"it is {_short(now)}")
 
 

@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from types import CellType, CodeType, FunctionType
+from types import CellType, CodeType, FunctionType, SimpleNamespace
 from typing import Any, Protocol
 
 import torch
@@ -141,9 +141,22 @@ def _reading(recorder: Reader, original: Callable[[Any, str], Any]) -> Callable[
             raise
         if type(value) in _PLAIN or type(value) in _CONTAINERS:
             _note(recorder, owner, name, value)
+        elif type(value) is SimpleNamespace and not recorder.quiet:
+            _note_namespace(recorder, f"{recorder.owners.get(id(owner), '')}.{name}", value)
         return value
 
     return __getattribute__
+
+
+def _note_namespace(recorder: Reader, where: str, space: SimpleNamespace) -> None:
+    """Nothing tells what is read of it: all that it holds."""
+    if id(space) not in recorder.owners:
+        recorder.owners[id(space)] = where
+        for name, value in vars(space).items():
+            if type(value) is SimpleNamespace:
+                _note_namespace(recorder, f"{where}.{name}", value)
+            elif _is_simple(value):
+                _note(recorder, space, name, value)
 
 
 def _note(recorder: Reader, owner: Any, name: str, value: Any) -> None:
