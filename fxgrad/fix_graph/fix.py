@@ -21,7 +21,7 @@ from fxgrad.fix_graph.kept_state import kept, refuse_kept_state
 from fxgrad.fix_graph.one_path import Decided, decided
 from fxgrad.fix_graph.other_calls import shown
 from fxgrad.fix_graph.proof import Verification, seeded, verify
-from fxgrad.fix_graph.regenerate import regenerate
+from fxgrad.fix_graph.regenerate import first_line_of, regenerate
 from fxgrad.fix_graph.true_step import differences
 from fxgrad.passes.rewrites.ops import sibling
 from fxgrad.passes.rewrites.out_of_place import Rewriting, rewrite
@@ -234,17 +234,12 @@ def _refuse_other_than_eager(made: Rewriting, target: Program, eager: Run, oracl
     first = "; ".join(f"{what}: {how}" for what, how in list(apart.items())[:3])
     raise standing.refusal or FixError(
         f"the recorded graph does not do what the program does: {first}{cause}",
-        site=frozen.site if frozen is not None else _first_line_of(target),
+        site=frozen.site if frozen is not None else first_line_of(target),
         hint=_GRAPH_ONLY,
     )
 
 
 _GRAPH_ONLY = "sizes, threads, compiled functions and state of Python's have no place in a graph; the edits of the source (`fxgrad fix`) are tried by themselves"
-
-
-def _first_line_of(target: Program) -> Site | None:
-    code = getattr(getattr(target.call, "forward", target.call), "__code__", None)
-    return site_of((code, 0)) if code is not None else None
 
 
 def _unverified(made: Rewriting, verification: Verification, eager: Run, sites: Mapping[str, Site | None]) -> FixError:
@@ -276,7 +271,7 @@ def _bent(eager: Run, sites: Mapping[str, Site | None]) -> Site | None:
     for step in eager.recorder.steps:
         if step.target == "Tensor.__set__" or step.kind in ("escape", "entry"):
             return sites.get(step.node.name)
-    return _first_line_of(eager.program)
+    return first_line_of(eager.program)
 
 
 def _first_site(made: Rewriting, sites: Mapping[str, Site | None]) -> Site | None:

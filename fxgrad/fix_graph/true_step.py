@@ -152,12 +152,12 @@ def _plain(target: Program, change: Change | None, keep_saved: bool) -> Step | N
 
 def _second(call: Callable[..., Any], args: Any, kwargs: Any, *, longer: bool) -> Any:
     """A call on these inputs, then one on others, which sees what the first has left."""
-    call(*args, **kwargs)
     leaves, structure = tree.flatten((args, kwargs))
     first = Counter(t.shape[0] for t in leaves if t.dim() and t.layout is torch.strided).most_common(1)
     made = {id(t): _other(t, first[0][0] if first and longer else 0) for t in leaves}
-    args, kwargs = tree.unflatten(structure, [made[id(t)] for t in leaves])
-    return call(*args, **kwargs)
+    later, named = tree.unflatten(structure, [made[id(t)] for t in leaves])  # before the first call, which may write into containers
+    call(*args, **kwargs)
+    return call(*later, **named)
 
 
 def _other(tensor: torch.Tensor, first: int) -> torch.Tensor:

@@ -82,6 +82,13 @@ def user_spots(frame: FrameType | None, boundary: CodeType | None = None, anchor
     return tuple(spots)
 
 
+def asked_by_torch(frame: FrameType | None) -> bool:
+    """Whether the code that called into fxgrad, from `frame` outwards, is torch's."""
+    while frame is not None and frame.f_code.co_filename.startswith(_FXGRAD):
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_filename.startswith(_TORCH)
+
+
 def user_frames(frame: FrameType | None, boundary: CodeType | None = None) -> Iterator[FrameType]:
     """The frames that `user_spots` names."""
     while frame is not None and frame.f_code is not boundary:

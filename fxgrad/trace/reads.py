@@ -8,11 +8,13 @@ comes out as a plain Python value is assumed (`fxgrad.trace.observations.Assumed
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from fxgrad.source.sites import asked_by_torch
 from fxgrad.torch_api import calls, errors, symbols
 from fxgrad.torch_api.symbols import Origin
 from fxgrad.trace import targets
@@ -55,7 +57,8 @@ def query(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -
     out = func(*recorder.swap(args), **recorder.swap(kwargs))
     slot = recorder.seen.slots.get(id(args[0])) if args and name in _QUERIED else None
     if slot is not None:
-        recorder.assume(_QUERIED[name], (slot.node,), slot.tensor.device if name == "get_device" else out)
+        by_torch = asked_by_torch(sys._getframe())  # `for row in x` asks for the rank
+        recorder.assume(_QUERIED[name], (slot.node,), slot.tensor.device if name == "get_device" else out, weak=by_torch)
     return out
 
 

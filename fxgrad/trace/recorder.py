@@ -84,7 +84,9 @@ class Recorder(TorchFunctionMode):
         self.selections: list[Step] = []  # steps whose result's size depends on data
         self.assumed: list[Assumed] = []
         self.sizes_read = False
-        self.reads: dict[tuple[int, str], Read] = {}  # attributes of modules
+        self.reads: dict[tuple[int, str], Read] = {}  # of Python's side: attributes, globals
+        self.scopes: list[tuple[FunctionType, list[Read]]] = []  # the functions that may run, and what they name
+        self.owners: dict[int, str] = {}  # by id: what the program calls the module or object whose attributes are read
         self.inputs: dict[int, torch.fx.Node] = {}  # by the id of the user's tensor: its placeholder
         self.externals: dict[int, tuple[torch.Tensor, int]] = {}
         self.path_stack: list[str] = [""]

@@ -35,7 +35,7 @@ from fxgrad.torch_api.symbols import SymbolicFloat, SymbolicInt
 from fxgrad.trace.asked_types import asked_types
 from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave
-from fxgrad.trace.python_state import note_changes
+from fxgrad.trace.python_state import named_before, note_changes, note_scopes
 from fxgrad.trace.recorder import NeedsValue, Recorder, Slot
 from fxgrad.trace.saves import gradient_of, watching_gradients, watching_saves
 from fxgrad.trace.seams import intercepted
@@ -111,6 +111,7 @@ def run(
         standins.foreign = foreign_histories(reach.tensors.values())
         recorder = Recorder(target.root, reach, standins, _program_code(), forced)
         recorder.nudge = nudge
+        recorder.scopes = named_before(reach.functions()) if values == "real" else []
         recorder.open_checkpoints = target.open_checkpoints
         recorder.allow = allow
         result = Run(recorder, target)
@@ -281,6 +282,8 @@ def _bind_output(result: Run) -> None:
     result.output_nodes = recorder.converted(*leaves)[1]
     result.output_structure = structure
     result.rebound = _rebound_buffers(recorder)
+    ran = {code for step in recorder.steps for code, _ in step.spots}
+    note_scopes(recorder, recorder.scopes, ran.union(read.spots[0][0] for read in recorder.reads.values() if read.spots))
     note_changes(recorder.reads)
     result.forward_last = next(iter(reversed(recorder.graph.nodes)), None)
 
