@@ -16,7 +16,7 @@ import torch
 import fxgrad
 from fxgrad.fix_graph.proof import saved_copies
 from tests.suites.programs import Built, NotASample
-from tests.zoo.judge import Step, _another, different, named, seed, step, true
+from tests.zoo.judge import Step, _another, _called, different, named, seed, step, true
 
 Ended = Literal["right", "wrong", "refused", "crash", ""]
 ASKED = ("verdicts", "needed", "all")
@@ -102,6 +102,7 @@ def _kind(gradient: torch.Tensor | None) -> str:
 
 
 def _fixed(model: Any, inputs: Any, want: Step, mode: Literal["needed", "all"]) -> str:
+    _called(model, inputs)  # a graph shares the parameters of the model, and a lazy module has none yet
     seed()
     made = fxgrad.fix(model, inputs, options=fxgrad.Options(rewrite=mode)).module
     return different(want, step(made, named(made), inputs), exact=False)
