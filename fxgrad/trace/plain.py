@@ -21,7 +21,7 @@ from fxgrad.records import Inputs, Phase, Raised
 from fxgrad.source.sites import traceback_sites
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.errors import out_of_memory
-from fxgrad.trace.gradients import state_of
+from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.run import _LOCK, _eager_compile, _leave_contexts, _saved_tensors_hooks
 from fxgrad.world.private import foreign_histories, private_data, takes_a_history_for_good
 from fxgrad.world.reach import preserve
@@ -55,13 +55,25 @@ def truth(target: Program) -> Truth | None:
     """What a plain step of the program does; None where none can be made."""
     found = Truth()
 
+    arrived: dict[int, str] = {}
+
     def note(left: Left) -> None:
         if isinstance(left.loss, torch.Tensor):
-            found.gradients.update({name: state_of(p.grad) for name, p in parameters})
+            found.gradients.update({name: better(state_of(p.grad), arrived.get(id(p), "")) for name, p in parameters})
+
+    def note_arrived(parameter: torch.Tensor) -> None:
+        arrived[id(parameter)] = better(state_of(parameter.grad), arrived.get(id(parameter), ""))
+
+    def look_first(inputs: Sequence[torch.Tensor]) -> None:
+        for parameter in {id(p): p for _, p in parameters}.values():
+            hooks = getattr(parameter, "_post_accumulate_grad_hooks", None)
+            if hooks:  # they may take the gradient away
+                first = parameter.register_post_accumulate_grad_hook(note_arrived)  # type: ignore[no-untyped-call]
+                hooks.move_to_end(first.id, last=False)
 
     parameters = list(target.root.named_parameters(remove_duplicate=False))  # those of before the step: it may put others in their place
     try:
-        found.error = plain_step(target, note)
+        found.error = plain_step(target, note, prepare=look_first)
     except NotPrivateError:
         return None
     return found

@@ -44,12 +44,14 @@ def read_property(recorder: GraphDriver, func: Any, args: Any) -> Any:
     if not isinstance(out, torch.Tensor) or out is slot.tensor:
         if name in _TOLD:
             recorder.assume(name, (slot.node,), out)
-        return out
+        if name == "grad_fn" and out is not None:
+            recorder.looks = recorder.looks or recorder.spots()
+        return recorder.handed(out)
     node = recorder.graph.call_function(getattr, (slot.node, name))
     step = recorder.add_step(node, "op", f"Tensor.{name}", recorder.spots())
     step.reads = [slot.value]
     recorder.finish(step, [slot], out, keep=False)
-    return out
+    return recorder.handed(out)
 
 
 def query(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -> Any:

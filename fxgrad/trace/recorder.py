@@ -78,6 +78,8 @@ class Recorder(TorchFunctionMode):
         self.shared: list[Shared] | None = None  # memory that NumPy and torch share, where it is watched
         self.allow: frozenset[str] | None = None  # writes that autograd refuses are carried out; the leaves these name enter as copies
         self.open_checkpoints = False  # see `fxgrad.program.program.Program`
+        self.arrived: dict[int, str] = {}  # gradients that came to parameters with hooks of their own, by the parameters' ids
+        self.looks: tuple[Spot, ...] = ()  # where the program looked at autograd's graph, in which stand-ins are
         self.raised: set[torch.fx.Node] = set()  # calls that raised: where the program went on, it went on without them
         self.nudge: Nudge | None = None  # what is handed to the program disturbed
         self.nudged_shape: tuple[int, ...] | None = None
@@ -194,6 +196,19 @@ class Recorder(TorchFunctionMode):
         own = self.bind(made, node, node.name)
         step.makes.append(own.value)
         return own
+
+    def handed(self, item: Any) -> Any:
+        """What the program gets of a call's result: where that is a tensor's stand-in, the tensor itself (`x.add_(1) is x`)."""
+        if isinstance(item, torch.Tensor):
+            original = self.standins.stood_for(item)
+            if original is None or id(item) not in self.slots or self.standins.get(original) is not item:
+                return item
+            self.slots.setdefault(id(original), self.slots[id(item)])
+            return original
+        if type(item) in (tuple, list):
+            parts = [self.handed(part) for part in item]
+            return item if all(map(operator.is_, parts, item)) else type(item)(parts)
+        return item
 
     def standin(self, tensor: torch.Tensor) -> torch.Tensor:
         """The stand-in of a tensor of the user's; torch's own making of it is not the program's doing."""
@@ -502,6 +517,8 @@ class Recorder(TorchFunctionMode):
         step.operands, step.settings = self._arguments(args, kwargs)
         self.current = step
         self._refuse_unformulated(step.target, slots)
+        if name == "register_post_accumulate_grad_hook" and (original := self.standins.stood_for(sub_args[0])) is not None:
+            sub_args = (sub_args[0], self.standins.hook_of(original, sub_args[1]))
         if selects(name, sub_args):
             if self.nudge is not None and self.nudge.selection:
                 sub_args = self._nudged_selection(name, sub_args)
@@ -522,7 +539,7 @@ class Recorder(TorchFunctionMode):
         self.current = None
         if isinstance(out, tuple | list) and not hasattr(out, "_fields"):
             self.assume(symbols.LEN, (node,), len(out), weak=True)
-        return out
+        return self.handed(out)
 
     def _run_back(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         """A call in which torch calls functions of the program: the recorder, which is off while it handles a call, is on in those."""

@@ -72,7 +72,7 @@ def opaque(
         step.reads += [slot.value for slot in found]
         recorder.finish(step, [*slots, *found], out, keep=True)
     recorder.current = None
-    return out, step, hidden
+    return recorder.handed(out), step, hidden
 
 
 def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:

@@ -37,7 +37,7 @@ from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave
 from fxgrad.trace.python_state import named_before, note_changes, note_scopes
 from fxgrad.trace.recorder import NeedsValue, Recorder, Slot
-from fxgrad.trace.saves import gradient_of, watching_gradients, watching_saves
+from fxgrad.trace.saves import gradient_of, note_arrived, watching_gradients, watching_saves
 from fxgrad.trace.seams import intercepted
 from fxgrad.world.private import foreign_histories, gradients_set_aside, leaves_behind
 from fxgrad.world.reach import Reach, preserve
@@ -110,6 +110,7 @@ def run(
         standins = StandIns(fake, noise, unsettle, placement(target))
         standins.foreign = foreign_histories(reach.tensors.values())
         recorder = Recorder(target.root, reach, standins, _program_code(), forced)
+        standins.arrives = note_arrived(recorder)
         recorder.nudge = nudge
         recorder.scopes = named_before(reach.functions()) if values == "real" else []
         recorder.open_checkpoints = target.open_checkpoints
@@ -134,6 +135,7 @@ def run(
                     contextvars.copy_context().run(call)
             finally:
                 recorder.active = False
+                standins.arrives = None  # the hooks of stand-ins hold these, where no garbage collector sees it
                 if fake is not None:
                     fake.listener = None  # tensors know their mode, and autograd's own references to tensors no collector sees
         result.drew = drawn_so_far() != drawn

@@ -25,7 +25,7 @@ from fxgrad.torch_api import allowed_writes, symbols, tree
 from fxgrad.torch_api.functions import Apply, patched, replaced_apply
 from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transforms_active
 from fxgrad.torch_api.module_internals import ScriptFunction, source_of_script
-from fxgrad.trace import leaf_modules, python_state, regions, transforms
+from fxgrad.trace import leaf_modules, pack_hooks, python_state, regions, transforms
 from fxgrad.trace.observations import NeedsValue, Slot
 from fxgrad.trace.recorder import Recorder
 from fxgrad.trace.regions import opaque, passes
@@ -56,6 +56,7 @@ def _interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     yield ScriptFunction, "__call__", _script_call(recorder)
     yield from symbols.CONSUMING
     yield from transforms.interceptions(recorder)
+    yield from pack_hooks.interceptions(recorder)
 
 
 def _flatten_parameters(recorder: Recorder) -> Callable[[nn.RNNBase], None]:

@@ -133,6 +133,8 @@ class StandIns:
         self._made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._storages: dict[int, tuple[Any, torch.UntypedStorage]] = {}
         self._counters: dict[tuple[int, torch.dtype], list[tuple[torch.Tensor, torch.Tensor]]] = {}  # one original and copy of each counter
+        self._originals: dict[int, torch.Tensor] = {}  # by the ids of their stand-ins
+        self.arrives: Callable[[torch.Tensor, torch.Tensor], None] | None = None  # told of an original and its stand-in before hooks of it run
         self.historied: list[torch.Tensor] = []  # originals whose autograd history began before the run
         self.all_have_data = True  # no original so far is fake or on the meta device
 
@@ -145,6 +147,10 @@ class StandIns:
         """The original whose id is `key`, if it has a stand-in."""
         pair = self._made.get(key)
         return None if pair is None else pair[0]
+
+    def stood_for(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """The original that `tensor` is the stand-in of."""
+        return self._originals.get(id(tensor))
 
     def originals(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Pairs (original, stand-in) in the order they were made."""
@@ -179,11 +185,36 @@ class StandIns:
                     hint="pass an ordinary dense tensor, or detach and densify it first",
                 ) from error
             self._made[id(original)] = (original, made)
+            self._originals[id(made)] = original
             grad = original.grad if original.is_leaf else None
             if grad is not None:
                 made.grad = self.make(grad)
-            _copy_hooks(original, made)
+            self._copy_hooks(original, made)
         return made
+
+    def _copy_hooks(self, original: torch.Tensor, made: torch.Tensor) -> None:
+        """The tensor hooks of a leaf belong to its gradient: the stand-in's gradient must pass through the same ones."""
+        if not original.requires_grad or original.grad_fn is not None:
+            return
+        for hook in (getattr(original, "_backward_hooks", None) or {}).values():
+            made.register_hook(hook)  # type: ignore[no-untyped-call]
+        for hook in (getattr(original, "_post_accumulate_grad_hooks", None) or {}).values():
+            made.register_post_accumulate_grad_hook(self.hook_of(original, hook))  # type: ignore[no-untyped-call]
+        for name, value in getattr(original, "__dict__", {}).items():
+            if name not in made.__dict__ and not name.startswith("_"):
+                with contextlib.suppress(Exception):  # an attribute the user hung on the tensor; a copy that fails is left out
+                    setattr(made, name, copy.copy(value))
+
+    def hook_of(self, original: torch.Tensor, hook: Callable[[torch.Tensor], None]) -> Callable[[torch.Tensor], None]:
+        """A hook that is called once a leaf has its gradient, for the leaf's stand-in: it is handed the user's own (`optimizers[p].step()`)
+        and may take the gradient away."""
+
+        def handed(made: torch.Tensor) -> None:
+            if self.arrives is not None:
+                self.arrives(original, made)
+            return hook(original)
+
+        return handed
 
     def _fake(self, original: torch.Tensor) -> torch.Tensor:
         assert self.fake is not None
@@ -320,17 +351,3 @@ def _parameter_like(original: nn.Parameter, data: torch.Tensor) -> torch.Tensor:
     made = as_class(type(original), data, original.requires_grad)
     made.__dict__.update(original.__dict__)
     return made
-
-
-def _copy_hooks(original: torch.Tensor, made: torch.Tensor) -> None:
-    """The tensor hooks of a leaf belong to its gradient: the stand-in's gradient must pass through the same ones."""
-    if not original.requires_grad or original.grad_fn is not None:
-        return
-    for hook in (getattr(original, "_backward_hooks", None) or {}).values():
-        made.register_hook(hook)  # type: ignore[no-untyped-call]
-    for hook in (getattr(original, "_post_accumulate_grad_hooks", None) or {}).values():
-        made.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
-    for name, value in getattr(original, "__dict__", {}).items():
-        if name not in made.__dict__ and not name.startswith("_"):
-            with contextlib.suppress(Exception):  # an attribute the user hung on the tensor; a copy that fails is left out
-                setattr(made, name, copy.copy(value))
