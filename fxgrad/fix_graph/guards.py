@@ -8,7 +8,7 @@ Needs nothing of the recorder: what makes guards of a run is `fxgrad.fix_graph.t
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -105,6 +105,13 @@ class Guards(tuple[Guard, ...]):
         early = [(number, guard) for number, guard in enumerate(self) if guard.expression and not guard.inside]
         if early:
             self._before = _compiled(early, self.names)
+
+    def with_guards(self, guards: Iterable[Guard]) -> Guards:
+        """The same checks under other words."""
+        made = Guards(guards)
+        made.arm(self.names, self._places)
+        made.enabled = self.enabled
+        return made
 
     @property
     def armed(self) -> bool:
