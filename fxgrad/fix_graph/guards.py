@@ -60,12 +60,14 @@ def same(now: Any, taken: Any) -> bool:
     if now is taken:
         return True
     kind = type(taken)
+    if kind is int or kind is float:  # a number that remembers where it came from is one too
+        return isinstance(now, kind) and not isinstance(now, bool) and bool(now == taken or (now != now and taken != taken))
     if kind in _COMPARED and type(now) is kind and now == taken:
         return True
     return bool(snapshot(now) == snapshot(taken))
 
 
-_COMPARED = frozenset((int, float, bool, str, torch.dtype, torch.device))
+_COMPARED = frozenset((bool, str, torch.dtype, torch.device))
 
 
 def _short(value: Any) -> str:
