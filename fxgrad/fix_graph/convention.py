@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -17,11 +18,11 @@ import torch.fx
 from torch import nn
 from torch.fx.graph import CodeGen
 
-from fxgrad.fix_graph.guards import Guard, Guards
+from fxgrad.fix_graph.guards import Guard, Guards, Holds
 from fxgrad.fix_graph.snapshots import snapshot
 from fxgrad.program.inputs import bound_inputs
 from fxgrad.records import Site
-from fxgrad.records.errors import InputError
+from fxgrad.records.errors import GuardError, InputError
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.graph_modules import empty_module, set_graph
 from fxgrad.torch_api.internals import InferenceRegion, enter_autocast, enter_inference_mode, set_grad_enabled
@@ -178,6 +179,29 @@ class GuardedModule(torch.fx.GraphModule):
         """Checked at each call; `guards.enabled = False` switches the checks off."""
         codegen = codegen_of(self.graph)
         return codegen.convention.guards if isinstance(codegen, CallingCodeGen) else Guards()
+
+
+def say_narrow(module: torch.fx.GraphModule, errors: Sequence[GuardError]) -> None:
+    """Have the guards that raised these errors say that the graph was right without them."""
+    codegen = codegen_of(module.graph)
+    if not errors or not isinstance(codegen, CallingCodeGen):
+        return
+    convention = codegen.convention
+    before = convention.guards
+    told = [any(guard.what in error.reason for error in errors) for guard in before]
+    made = [replace(guard, what=guard.what + NARROW) if narrow else guard for guard, narrow in zip(before, told, strict=True)]
+    convention.guards = before.with_guards(made)
+    others = dict(zip(before, made, strict=True))
+    convention.arguments = {
+        name: (value, others[guard] if guard is not None else None) for name, (value, guard) in convention.arguments.items()
+    }
+    for node in module.graph.nodes:
+        if isinstance(node.target, Holds):
+            node.target.guard, node.target.guards = others[node.target.guard], convention.guards
+    set_graph(module, module.graph)
+
+
+NARROW = " (narrower than need be: on another batch the graph was right without this guard)"
 
 
 class CallingCodeGen(CodeGen):

@@ -16,20 +16,20 @@ from typing import Any, Protocol
 import torch
 import torch.fx
 
-from fxgrad.fix_graph.convention import CallingCodeGen, GuardedModule
+from fxgrad.fix_graph.convention import CallingCodeGen, GuardedModule, say_narrow
 from fxgrad.fix_graph.kept_state import kept, refuse_kept_state
-from fxgrad.fix_graph.one_path import Decided, decided
+from fxgrad.fix_graph.one_path import Decided, decided, first_difference
 from fxgrad.fix_graph.other_calls import shown
 from fxgrad.fix_graph.proof import Verification, seeded, verify
 from fxgrad.fix_graph.regenerate import first_line_of, regenerate
-from fxgrad.fix_graph.true_step import differences
+from fxgrad.fix_graph.true_step import differences, seeds
 from fxgrad.passes.rewrites.ops import sibling
 from fxgrad.passes.rewrites.out_of_place import Rewriting, rewrite
 from fxgrad.passes.rewrites.walk import Form
 from fxgrad.program.lazy import shaped
 from fxgrad.program.program import Program, program, tensors_of_program
 from fxgrad.records import Edit, Frozen, Options, Site
-from fxgrad.records.errors import FixError, TraceError
+from fxgrad.records.errors import FixError, GuardError, TraceError
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.errors import LEAF, MODIFIED_VIEW, NO_GRAD_FN, OUT_ARGUMENT, OVERWRITTEN, says, without_derivative
 from fxgrad.torch_api.graph_modules import set_graph
@@ -217,26 +217,41 @@ def _refuse_other_than_eager(made: Rewriting, target: Program, eager: Run, oracl
     """The recorded run was no true one if the module, equal to it, differs from a plain step. On other inputs a module may differ by what
     it holds fixed, where that is said."""
     gradients = not _falsified(made)
+    narrow: list[GuardError] = []
     try:
         apart = differences(
-            made.graph_module, target, eager, gradients=gradients, keep_saved=oracle == _COPIED, others=standing.refusal is None
+            made.graph_module, target, eager, narrow, gradients=gradients, keep_saved=oracle == _COPIED, others=standing.refusal is None
         )
     except TraceError as error:
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
     if not apart:
+        say_narrow(made.graph_module, narrow)
         return
     changed = next((read for read in eager.recorder.reads.values() if read.changed), None)
     if changed is not None and standing.refusal is None:
         raise kept(changed)
     frozen = next((held for held in _frozen(made.graph_module) if held.site is not None), None)
     cause = f"; it takes for granted: {frozen.what}" if frozen is not None else ""
-    cause += "; the program draws random numbers of Python's or NumPy's" if eager.drew else ""
+    drawn = _line_of_a_draw(target, eager) if eager.drew else None
+    cause += "; it goes by random numbers of Python's or NumPy's" if eager.drew else ""
     first = "; ".join(f"{what}: {how}" for what, how in list(apart.items())[:3])
     raise standing.refusal or FixError(
         f"the recorded graph does not do what the program does: {first}{cause}",
-        site=frozen.site if frozen is not None else first_line_of(target),
+        site=drawn or (frozen.site if frozen is not None else first_line_of(target)),
         hint=_GRAPH_ONLY,
     )
+
+
+def _line_of_a_draw(target: Program, eager: Run) -> Site | None:
+    """The first line that other draws of Python's or NumPy's make another one."""
+    taken = tuple(decision.outcome for decision in eager.recorder.decisions)
+    for seed in seeds():
+        other = _run(target, eager.recorder.allow, forced=taken, backward=False, seed=seed)
+        node = first_difference(eager, other)
+        step = next((step for step in eager.recorder.steps if step.node is node and step.spots), None)
+        if step is not None:
+            return site_of(step.spots[0])
+    return None
 
 
 _GRAPH_ONLY = "sizes, threads, compiled functions and state of Python's have no place in a graph; the edits of the source (`fxgrad fix`) are tried by themselves"
@@ -333,11 +348,17 @@ _GIVE_DATA = "pass a model and inputs that are neither fake nor on the meta devi
 
 
 def _run(
-    target: Program, allow: frozenset[str] | None, forced: Sequence[bool] = (), nudge: Nudge | None = None, *, backward: bool = True
+    target: Program,
+    allow: frozenset[str] | None,
+    forced: Sequence[bool] = (),
+    nudge: Nudge | None = None,
+    *,
+    backward: bool = True,
+    seed: int | None = None,
 ) -> Run:
     try:
         with seeded():
-            return run(target, values="real", allow=allow, forced=forced, nudge=nudge, backward=backward)
+            return run(target, values="real", allow=allow, forced=forced, nudge=nudge, backward=backward, seed=seed, assumptions=True)
     except NeedsValue as need:
         raise FixError(_NO_DATA, site=site_of(need.spots[0]) if need.spots else None, hint=_GIVE_DATA) from need
     except TraceError as error:

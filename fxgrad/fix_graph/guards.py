@@ -8,7 +8,7 @@ Needs nothing of the recorder: what makes guards of a run is `fxgrad.fix_graph.t
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -60,12 +60,14 @@ def same(now: Any, taken: Any) -> bool:
     if now is taken:
         return True
     kind = type(taken)
+    if kind is int or kind is float:  # a number that remembers where it came from is one too
+        return isinstance(now, kind) and not isinstance(now, bool) and bool(now == taken or (now != now and taken != taken))
     if kind in _COMPARED and type(now) is kind and now == taken:
         return True
     return bool(snapshot(now) == snapshot(taken))
 
 
-_COMPARED = frozenset((int, float, bool, str, torch.dtype, torch.device))
+_COMPARED = frozenset((bool, str, torch.dtype, torch.device))
 
 
 def _short(value: Any) -> str:
@@ -105,6 +107,13 @@ class Guards(tuple[Guard, ...]):
         early = [(number, guard) for number, guard in enumerate(self) if guard.expression and not guard.inside]
         if early:
             self._before = _compiled(early, self.names)
+
+    def with_guards(self, guards: Iterable[Guard]) -> Guards:
+        """The same checks under other words."""
+        made = Guards(guards)
+        made.arm(self.names, self._places)
+        made.enabled = self.enabled
+        return made
 
     @property
     def armed(self) -> bool:

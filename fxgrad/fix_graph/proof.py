@@ -202,25 +202,32 @@ def step(
     and with the writes that autograd refuses. `change`: on other inputs. `again`: after other calls."""
     made = Step()
     originals = input_tensors(target)
-    with _unguarded(module, dtype), preserve(module, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs)) as reach:  # noqa: SIM117  the inner ones read what the outer one has found
-        with reach.ctrl_c.waits(), private_data(reach.tensors.values(), dtype) as made_for, _default_dtype(dtype), torch.enable_grad():
-            given = [made_for.get(id(t), t) for t in originals]
-            if change is not None:
-                change(given)
-            standins = StandIns(None)
-            copies = [standins.make(t) if t is original else t for t, original in zip(given, originals, strict=True)]
-            torch.manual_seed(SEED)
-            _steady_kernels()
-            with reach.ctrl_c.comes():
-                contextvars.copy_context().run(_carry_out, made, module, target, copies, keep_saved, again)
-            _note_state(made, module, copies)
+    # In another dtype the numbers that a graph was made for are others.
+    with (
+        unguarded(module) if dtype is not None else contextlib.nullcontext(),
+        preserve(module, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs)) as reach,
+        reach.ctrl_c.waits(),
+        private_data(reach.tensors.values(), dtype) as made_for,
+        _default_dtype(dtype),
+        torch.enable_grad(),
+    ):
+        given = [made_for.get(id(t), t) for t in originals]
+        if change is not None:
+            change(given)
+        standins = StandIns(None)
+        copies = [standins.make(t) if t is original else t for t, original in zip(given, originals, strict=True)]
+        torch.manual_seed(SEED)
+        _steady_kernels()
+        with reach.ctrl_c.comes():
+            contextvars.copy_context().run(_carry_out, made, module, target, copies, keep_saved, again)
+        _note_state(made, module, copies)
     return made
 
 
 @contextlib.contextmanager
-def _unguarded(module: torch.fx.GraphModule, dtype: torch.dtype | None) -> Iterator[None]:
-    """In another dtype the numbers that a graph was made for are others."""
-    guards = getattr(module, "guards", None) if dtype is not None else None
+def unguarded(module: torch.fx.GraphModule) -> Iterator[None]:
+    """The module's guards do not check."""
+    guards = getattr(module, "guards", None)
     if guards is None:
         yield
         return

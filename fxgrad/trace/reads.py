@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from fxgrad.source.sites import asked_by_torch
+from fxgrad.source.sites import asked_by_torch, is_unpacked
 from fxgrad.torch_api import calls, errors, symbols
 from fxgrad.torch_api.symbols import Origin
 from fxgrad.trace import targets
@@ -67,6 +67,8 @@ def query(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -
 def _symbolic_size(recorder: GraphDriver, slot: Slot, sizes: Sequence[int]) -> torch.Size:
     node = slot.node
     recorder.sizes_read = True
+    if node.op == "placeholder" and is_unpacked(sys._getframe()):
+        recorder.assume("ndim", (node,), len(sizes))
     return torch.Size([symbols.make(v, Origin(recorder, "size", (node, i), data=False)) for i, v in enumerate(sizes)])
 
 

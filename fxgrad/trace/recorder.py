@@ -84,6 +84,7 @@ class Recorder(TorchFunctionMode):
         self.nudge: Nudge | None = None  # what is handed to the program disturbed
         self.nudged_shape: tuple[int, ...] | None = None
         self.selections: list[Step] = []  # steps whose result's size depends on data
+        self.assumptions = False  # whether what follows is noted
         self.assumed: list[Assumed] = []
         self.sizes_read = False
         self.reads: dict[tuple[int, str], Read] = {}  # of Python's side: attributes, globals
@@ -636,7 +637,7 @@ class Recorder(TorchFunctionMode):
 
     def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False, what: str = "") -> None:
         """The program goes on with `taken`, which no node follows."""
-        if not self.quiet and self.phase == "forward":
+        if self.assumptions and not self.quiet and self.phase == "forward":
             self.assumed.append(Assumed(target, args, taken, self.spots(), what, weak))
 
     def decide(self, outcome: bool, symbol: Any, asked: Asked) -> bool:

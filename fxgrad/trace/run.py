@@ -88,6 +88,7 @@ def run(
     nudge: Nudge | None = None,
     seed: int | None = None,
     allow: frozenset[str] | None = None,
+    assumptions: bool = False,
 ) -> Run:
     """Run the program once on stand-ins of the kind `values` ("fake" or "real").
 
@@ -97,6 +98,7 @@ def run(
     that starts at zero holds back comes through, and units that their bias switches off come on.
     `allow`: carry out the in-place writes that autograd refuses (`fxgrad.torch_api.allowed_writes`); of the leaves it names, inputs and attributes, the
     program writes copies. `nudge`: one thing read off data that the program is given disturbed. `seed`: other random numbers.
+    `assumptions`: note what the program is told and no node follows (`fxgrad.trace.observations.Assumed`, `fxgrad.trace.python_state`).
 
     The user's tensors, objects, random state and torch's global state are as before when it returns or raises.
 
@@ -112,7 +114,8 @@ def run(
         recorder = Recorder(target.root, reach, standins, _program_code(), forced)
         standins.arrives = note_arrived(recorder)
         recorder.nudge = nudge
-        recorder.scopes = named_before(reach.functions()) if values == "real" else []
+        recorder.assumptions = assumptions
+        recorder.scopes = named_before(reach.functions()) if assumptions else []
         recorder.open_checkpoints = target.open_checkpoints
         recorder.allow = allow
         result = Run(recorder, target)

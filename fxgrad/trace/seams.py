@@ -54,7 +54,8 @@ def _interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     yield FakeTensor, "data_ptr", _no_address(recorder, "data_ptr")
     yield FakeTensor, "__dlpack__", _no_address(recorder, "__dlpack__")
     yield ScriptFunction, "__call__", _script_call(recorder)
-    yield from symbols.CONSUMING
+    if recorder.assumptions:
+        yield from symbols.CONSUMING
     yield from transforms.interceptions(recorder)
     yield from pack_hooks.interceptions(recorder)
 
@@ -98,7 +99,8 @@ def _module_calls(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     # All originals are looked up before the first is replaced: one class in use may be another's base.
     for cls, original in [(cls, cls._call_impl) for cls in {type(module) for module in modules.values()}]:
         yield cls, "_call_impl", _module_call(recorder, known, original)
-    yield from python_state.interceptions(recorder, modules.values())
+    if recorder.assumptions:
+        yield from python_state.interceptions(recorder, modules.values())
 
 
 def _module_call(recorder: Recorder, known: leaf_modules.Leaves, original: Callable[..., Any]) -> Callable[..., Any]:

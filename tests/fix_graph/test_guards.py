@@ -58,7 +58,7 @@ def layers_alone(self: Two, x: torch.Tensor) -> torch.Tensor:
 
 
 def sizes_in_arithmetic(self: Two, x: torch.Tensor) -> torch.Tensor:
-    b, c = x.shape
+    b, c = x.shape[0], x.size(-1)
     return self.a(x).view(b, 2, c // 2).reshape(x.size(0), -1) / b
 
 
@@ -286,6 +286,11 @@ def a_rank(self: Two, x: torch.Tensor) -> torch.Tensor:
     return self.a(x) if x.dim() == 2 else self.b(x)
 
 
+def a_rank_taken_apart(self: Two, x: torch.Tensor) -> torch.Tensor:
+    b, c = x.shape
+    return self.a(x).reshape(b, c) if c == 4 else self.b(x)
+
+
 def a_flag(self: Two, x: torch.Tensor, flag: bool = True, mode: str | None = None) -> torch.Tensor:
     return self.a(x) if flag and mode is None else self.b(x)
 
@@ -309,6 +314,7 @@ PYTHON: list[tuple[Forward, str, Callable[[Any, Any], None] | None, Callable[[An
     (the_grad_mode, "`torch.is_grad_enabled()` is True", None, lambda m: torch.no_grad()(m)(X)),
     (a_dtype, "`x.dtype` is torch.float32", None, lambda m: m(X.double())),
     (a_rank, "`x.ndim` is 2", None, lambda m: m(X[None])),
+    (a_rank_taken_apart, "`x.ndim` is 2", None, lambda m: m(X[:, :, None])),
     (a_flag, "`flag` is True", None, lambda m: m(X, False)),
     (a_flag, "`mode` is None", None, lambda m: m(X, mode="b")),
 ]
@@ -466,6 +472,18 @@ def test_state_kept_between_calls_and_draws_are_refused_with_the_line(forward: F
     assert caught.value.site is not None
     assert Path(caught.value.site.file) == Path(__file__)
     assert (model.steps, model.kept, model.rates, model.found, COUNT) == (0, None, [1.0, 2.0], {}, 0)
+
+
+def a_size_that_is_only_told(self: Two, x: torch.Tensor) -> torch.Tensor:
+    self.found[int(x.shape[0])] = "seen"
+    return self.a(x)
+
+
+def test_a_guard_that_need_not_be_says_so() -> None:
+    frozen = fxgrad.fix(net(a_size_that_is_only_told), (X,)).frozen
+    assert ["narrower than need be" in held.what for held in frozen] == [True]
+    frozen = fxgrad.fix(net(a_layer_by_size), (X,)).frozen
+    assert ["narrower than need be" in held.what for held in frozen] == [False]
 
 
 def test_an_attribute_set_on_the_module_itself() -> None:
