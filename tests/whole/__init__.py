@@ -1,0 +1,1 @@
+"""Random whole programs against eager: `python -m tests.whole`."""
