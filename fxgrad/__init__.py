@@ -12,7 +12,7 @@ from fxgrad.api import fix
 from fxgrad.diagnosis.analyze import analyze, assert_gradients_flow
 from fxgrad.fix_graph.fix import FixResult
 from fxgrad.records import Finding, Fix, Inputs, Options, Site, Step
-from fxgrad.records.errors import FixError, FxgradError, InputError, LoadError, TraceError
+from fxgrad.records.errors import FixError, FxgradError, GuardError, InputError, LoadError, TraceError
 from fxgrad.report import Report
 from fxgrad.watching.watch import Watch, watch
 
@@ -29,6 +29,7 @@ __all__ = [
     "FixError",
     "FixResult",
     "FxgradError",
+    "GuardError",
     "InputError",
     "Inputs",
     "LoadError",

@@ -58,18 +58,32 @@ def gradient_flow(request: pytest.FixtureRequest) -> Callable[..., Report]:
 
 def compare(path: Path, verdicts: Mapping[str, str], *, update: bool) -> None:
     """Fail if the verdicts differ from those kept at `path`; write them instead where `update`."""
+    # Here: pytest loads every plugin, and fxgrad loads torch.
+    from fxgrad.records.plain_text import one_line
+    from fxgrad.source.files import replace_file
+
     __tracebackhide__ = True
     if update:
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(dict(verdicts), indent=1) + "\n", encoding="utf-8")
+        replace_file(path, f"{json.dumps(dict(verdicts), indent=1)}\n".encode())
         return
     if not path.is_file():
         pytest.fail(f"no gradient snapshot at {path}: run pytest --update-gradients once and commit the file", pytrace=False)
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    kept = _kept(path)
     changed = [
-        f"  {name}: was {kept.get(name, 'absent')}, is {verdicts.get(name, 'absent')}"
+        one_line(f"  {name}: was {kept.get(name, 'absent')}, is {verdicts.get(name, 'absent')}")
         for name in sorted({*kept, *verdicts})
         if kept.get(name) != verdicts.get(name)
     ]
     if changed:
         pytest.fail("\n".join([f"gradients differ from {path.name}:", *changed]), pytrace=False)
+
+
+def _kept(path: Path) -> dict[str, str]:
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # the last: nested by the thousand
+        pytest.fail(f"{path} cannot be read as a gradient snapshot: {error}", pytrace=False)
+    if not isinstance(kept, dict):
+        pytest.fail(f"{path} is no gradient snapshot: run pytest --update-gradients", pytrace=False)
+    return kept

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
+from fxgrad.passes.context import Rule
 from fxgrad.passes.rules import (
     fxg101_unused_parameter,
     fxg102_frozen_parameter,
@@ -33,7 +32,7 @@ from fxgrad.passes.rules import (
     fxg501_ddp_unused_parameter,
 )
 
-RULES: tuple[ModuleType, ...] = (
+RULES: tuple[Rule, ...] = (
     fxg101_unused_parameter,
     fxg102_frozen_parameter,
     fxg103_detached_path,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from fxgrad.records.facts import Decision, Facts
-from fxgrad.records.findings import Verdict
+from fxgrad.records.findings import Finding, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +37,14 @@ class Context:
     branches: tuple[Branch, ...] = ()  # the other outcomes of data-dependent decisions
     held: Any = None  # fxgrad.passes.analyses.optimizers.Held of the optimizers given; None where none was
     copies: frozenset[str] = frozenset()  # starved parameters of networks that are kept as copies of others
+
+
+class Rule(Protocol):
+    """What a module in `fxgrad/passes/rules` is; its docstring is what `fxgrad explain` prints."""
+
+    CODE: str
+    NAME: str
+    SEVERITY: str
+
+    def check(self, facts: Facts, context: Context) -> Iterator[Finding]:
+        """What the rule finds in these facts."""

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 
 from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.analyses.cuts import Way
-from fxgrad.passes.analyses.index import by_name, once
 from fxgrad.passes.context import Context
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Severity, Site, Step
 from fxgrad.source import line_text
@@ -76,7 +75,7 @@ PATH_LIMIT = 9  # stations shown of a path; a deep network's is hundreds
 def cut_groups(context: Context, facts: Facts, code: str) -> Iterator[tuple[NodeFact, tuple[str, ...], Way]]:
     """The cuts of one rule, grouped by the line they stand on: the step, the parameters it starves, one way as an example."""
     causes: Causes = context.causes
-    nodes = once(facts, by_name)
+    nodes = facts.node_named
     groups: dict[tuple[str, int], tuple[NodeFact, dict[str, None], Way]] = {}
     for parameter in causes.starved:
         way = causes.frontier.ways.get(parameter.name)
@@ -126,7 +125,7 @@ def _optimized(context: Context) -> frozenset[str]:
 
 def path(facts: Facts, way: Way, parameter: str) -> tuple[Step, ...]:
     """The stations from the loss to the parameter, shortened in the middle, the cuts always kept."""
-    nodes = once(facts, by_name)
+    nodes = facts.node_named
     cut_nodes = {cut.node for cut in way.cuts}
     called: dict[int, str] = {}
     for call in facts.calls:  # a module's own call comes before the calls around it

@@ -7,7 +7,7 @@ import contextlib
 import json
 import sys
 
-from fxgrad.cli.output import say
+from fxgrad.cli.output import say, tell
 from fxgrad.cli.progress_line import showing
 from fxgrad.program.infer import given_inputs
 from fxgrad.program.load import loading
@@ -52,6 +52,6 @@ def run(arguments: argparse.Namespace) -> int:
             compiled=arguments.compiled,
         )
     for note in (*loaded.notes, *assumptions):
-        print(f"fxgrad: assumed: {note}", file=sys.stderr)
+        tell(f"fxgrad: assumed: {note}")
     say(json.dumps(found.to_dict(), indent=2) if arguments.format == "json" else str(found))
     return 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
-from types import ModuleType
 
 from tabulate import tabulate
 
 from fxgrad.cli.output import say
 from fxgrad.passes import RULES
+from fxgrad.passes.context import Rule
 from fxgrad.records.errors import InputError
 
 
@@ -27,7 +27,7 @@ def list_rules(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _summary(rule: ModuleType) -> str:
+def _summary(rule: Rule) -> str:
     return (inspect.getdoc(rule) or "").partition("\n")[0]
 
 

@@ -8,7 +8,7 @@ import sys
 from typing import Literal
 
 from fxgrad.cli.codes import codes
-from fxgrad.cli.output import say
+from fxgrad.cli.output import say, tell
 from fxgrad.cli.progress_line import showing
 from fxgrad.diagnosis.analyze import analyze
 from fxgrad.fix_graph.export.package import check_folder, export_module
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     left = any(finding.severity == "error" for finding in result.remaining)
     if arguments.write:
         for file in result.write():
-            _say(f"wrote {file}")
+            tell(f"wrote {file}")
         return int(left)
     text = result.diff()
     say(text, coloured=True, end="")
@@ -76,39 +76,35 @@ def _export(arguments: argparse.Namespace, select: tuple[str, ...], ignore: tupl
         expect = arguments.expect or loaded.expect
         report = analyze(result.module, inputs, loss=loss, expect=expect, options=Options(max_paths=arguments.max_paths))
     for note in (*loaded.notes, *assumptions):
-        _say(f"assumed: {note}")
+        tell(f"assumed: {note}")
     for done in result.applied:
-        _say(f"{place(done.site) + ': ' if done.site else ''}`{done.operator}` out of place ({done.form}): {done.reason}")
+        tell(f"{place(done.site) + ': ' if done.site else ''}`{done.operator}` out of place ({done.form}): {done.reason}")
     for left in result.refused:
-        _say(f"{place(left.site) + ': ' if left.site else ''}`{left.operator}` stays in place: {left.reason}")
+        tell(f"{place(left.site) + ': ' if left.site else ''}`{left.operator}` stays in place: {left.reason}")
     checked = result.verification
     largest = max([checked.outputs, *checked.gradients.values()])
-    _say(f"outputs and {len(checked.gradients)} gradients equal {checked.oracle}: largest difference {largest:.2g}")
+    tell(f"outputs and {len(checked.gradients)} gradients equal {checked.oracle}: largest difference {largest:.2g}")
     for value in result.frozen:
-        _say(f"{place(value.site) + ': ' if value.site else ''}the graph holds {value.what} fixed")
+        tell(f"{place(value.site) + ': ' if value.site else ''}the graph takes for granted: {value.what}")
     remaining = report.selected(select, ignore).findings
     for finding in remaining:
-        _say(f"not mended: {finding.code} {finding.message}")
+        tell(f"not mended: {finding.code} {finding.message}")
     for file in files:
-        _say(f"wrote {file}")
+        tell(f"wrote {file}")
     return int(any(finding.severity == "error" for finding in remaining))
 
 
 def _tell(result: MendResult) -> None:
     for repair in result.repairs:
         proof = f"; equal to the oracle ({repair.proof})" if repair.proof else ""
-        _say(f"{_where(repair.finding)}{repair.finding.code} [{repair.safety}] {repair.how}{proof}")
+        tell(f"{_where(repair.finding)}{repair.finding.code} [{repair.safety}] {repair.how}{proof}")
     for refusal in result.refused:
         more = " (--unsafe-fixes would)" if refusal.unsafe_would_help else ""
-        _say(f"{_where(refusal.finding)}{refusal.finding.code} not fixed{more}: {refusal.reason}")
+        tell(f"{_where(refusal.finding)}{refusal.finding.code} not fixed{more}: {refusal.reason}")
     for name, (before, after) in result.changes.items():
-        _say(f"  {name}: {before} -> {after}")
-    _say(f"Fixed {len(result.fixed)}, remaining {len(result.remaining)}.")
+        tell(f"  {name}: {before} -> {after}")
+    tell(f"Fixed {len(result.fixed)}, remaining {len(result.remaining)}.")
 
 
 def _where(finding: Finding) -> str:
     return f"{place(finding.site)}: " if finding.site else ""
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from fxgrad.cli import bench, completion, explain, fix, report, run, versions
 from fxgrad.cli.arguments import STATUS, Parser, model_arguments
-from fxgrad.cli.output import say
+from fxgrad.cli.output import say, tell
 from fxgrad.records.errors import FxgradError
 from fxgrad.source.excerpt import place
 
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FxgradError as error:
         return _failed(_one_line(error), show=arguments.traceback)
     except KeyboardInterrupt:
-        print("fxgrad: interrupted", file=sys.stderr)
+        tell("fxgrad: interrupted")
         return 130
     except (Exception, SystemExit) as error:  # the user's program raised where nobody foresaw it, or fxgrad has a bug
         first = next(iter(str(error).strip().splitlines()), "")
@@ -75,7 +75,7 @@ def entry() -> None:
 def _failed(said: str, *, show: bool) -> int:
     if show:
         traceback.print_exc()
-    print(f"fxgrad: error: {said}", file=sys.stderr)
+    tell(f"fxgrad: error: {said}")
     return 2
 
 

@@ -10,10 +10,11 @@ import contextlib
 import importlib.util
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from fxgrad.records.errors import InputError
+from fxgrad.records.plain_text import one_line, printable, without_commands
+from fxgrad.source.files import replace_file
 
 # What of a report's text is painted. Later patterns win where they overlap.
 STYLES = (
@@ -36,6 +37,8 @@ STYLES = (
 def say(text: str, *, coloured: bool = False, end: str = "\n") -> None:
     """Write data to stdout, painted where `coloured` and the reader is a terminal."""
     try:
+        if is_terminal(sys.stdout):
+            text = printable(text)
         if coloured and wants_colour(sys.stdout):
             _paint(text, end)
         else:
@@ -43,6 +46,11 @@ def say(text: str, *, coloured: bool = False, end: str = "\n") -> None:
     except BrokenPipeError:
         with contextlib.suppress(OSError, ValueError):  # else the interpreter flushes it again at exit, and complains
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def tell(line: str) -> None:
+    """Talk: one line on stderr, whatever names are in it."""
+    print(without_commands(one_line(line)), file=sys.stderr)
 
 
 def write(text: str, output: str | None, *, coloured: bool = False) -> None:
@@ -55,16 +63,26 @@ def write(text: str, output: str | None, *, coloured: bool = False) -> None:
         say(text, coloured=coloured)
         return
     try:
-        Path(output).write_text(text + "\n", encoding="utf-8")
+        replace_file(output, f"{text}\n".encode())
     except OSError as error:
-        raise InputError(f"{output} cannot be written: {error.strerror}", hint="give -o a path in a folder that exists") from error
-    print(f"fxgrad: {output} written", file=sys.stderr)
+        hint = "give -o a path in a folder that exists" if isinstance(error, FileNotFoundError) else "give -o another file"
+        raise InputError(f"{output} cannot be written: {error.strerror}", hint=hint) from error
+    tell(f"fxgrad: {output} written")
 
 
 def wants_colour(stream: Any) -> bool:
     """Whether text on this stream is painted."""
-    terminal = getattr(stream, "isatty", lambda: False)()
-    return bool(terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and importlib.util.find_spec("rich"))
+    return bool(
+        is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and importlib.util.find_spec("rich")
+    )
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether somebody may be looking."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):  # no stream at all, or a closed one
+        return False
 
 
 def _paint(text: str, end: str) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TextIO
 
+from fxgrad.cli.output import is_terminal
 from fxgrad.trace.progress import heard_by
 
 PATIENCE = 2.0  # seconds before anything is shown
@@ -75,7 +76,7 @@ def _line(stream: TextIO) -> Line:
 @contextlib.contextmanager
 def showing(stream: TextIO, clock: Callable[[], float] = time.monotonic, line: Callable[[TextIO], Line] = _line) -> Iterator[None]:
     """Show the progress of what runs inside the block on `stream`, if that is a terminal."""
-    if not _is_terminal(stream):
+    if not is_terminal(stream):
         yield
         return
     begun = clock()
@@ -99,10 +100,3 @@ def showing(stream: TextIO, clock: Callable[[], float] = time.monotonic, line: C
     finally:
         for used in shown:
             used.close()
-
-
-def _is_terminal(stream: TextIO) -> bool:
-    try:
-        return stream.isatty()
-    except (AttributeError, ValueError):  # no stream at all, or a closed one
-        return False

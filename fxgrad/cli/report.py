@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fxgrad.cli.arguments import STATUS, model_arguments
 from fxgrad.cli.codes import codes
-from fxgrad.cli.output import write
+from fxgrad.cli.output import tell, write
 from fxgrad.cli.progress_line import showing
 from fxgrad.diagnosis import analyze
 from fxgrad.program.infer import given_inputs
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         report = apply_baseline(Path(arguments.baseline), report)
     write(report.render(arguments.format, verbose=arguments.verbose), arguments.output, coloured=arguments.format == "table")
     if found.ok and found.error is not None:
-        print(f"fxgrad: error: {raised(found.error)} (no finding explains it: the program itself may be at fault)", file=sys.stderr)
+        tell(f"fxgrad: error: {raised(found.error)} (no finding explains it: the program itself may be at fault)")
         return 2
     return 0 if report.ok or arguments.exit_zero else 1
 

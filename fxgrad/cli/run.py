@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from fxgrad.cli.codes import codes
-from fxgrad.cli.output import write
+from fxgrad.cli.output import tell, write
 from fxgrad.cli.progress_line import showing
 from fxgrad.records.errors import InputError
 from fxgrad.report import FORMATS, Report
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if report is None and (board is None or board.rank == 0):
         said = "no training step had ended when the script did"
-        print(f"fxgrad: {said}{', and its error is none of gradients' if status == 1 else ''}: nothing to report", file=sys.stderr)
+        tell(f"fxgrad: {said}{', and its error is none of gradients' if status == 1 else ''}: nothing to report")
     return status
 
 

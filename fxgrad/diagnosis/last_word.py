@@ -10,6 +10,7 @@ from __future__ import annotations
 from fxgrad.program.program import Program, tensors_of_program
 from fxgrad.records import Raised
 from fxgrad.records.errors import TraceError
+from fxgrad.source.sites import site_of
 from fxgrad.torch_api.internals import FakeTensor
 from fxgrad.trace.plain import truth
 from fxgrad.trace.run import Run
@@ -32,7 +33,7 @@ def confirmed(program: Program, main: Run) -> Run:
     """
     error = main.error
     if error is None:
-        return main
+        return _seen_through(program, main)
     if not has_data(program) or sum(t.numel() for t in tensors_of_program(program)) > PLAIN_ELEMENTS:
         if not _of_a_stand_in(error):
             return main
@@ -50,6 +51,24 @@ def confirmed(program: Program, main: Run) -> Run:
     elif main.refusal is None and (found.error.type, found.error.phase) != (error.type, error.phase):
         main.error = found.error
     return main
+
+
+def _seen_through(program: Program, main: Run) -> Run:
+    """`main`, once a plain step agrees with it where the program looked at autograd's graph: the leaves in there are stand-ins.
+
+    Raises:
+        TraceError: it does not agree, so the program took another way.
+    """
+    if not main.recorder.looks or not has_data(program) or sum(t.numel() for t in tensors_of_program(program)) > PLAIN_ELEMENTS:
+        return main
+    found = truth(program)
+    if found is None or found.error is not None or not found.gradients or found.gradients == main.gradients:
+        return main
+    raise TraceError(
+        "the program looks at autograd's graph (`grad_fn`) and goes another way in the analysis, where stand-ins are in the place of its tensors",
+        site=site_of(main.recorder.looks[0]),
+        hint="decide by something else than which tensor a node of autograd's belongs to",
+    )
 
 
 _NOT_KNOWN = "an error of the analysis, which runs on tensors without data; whether the program raises is not known"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -17,11 +18,15 @@ import torch.fx
 from torch import nn
 from torch.fx.graph import CodeGen
 
+from fxgrad.fix_graph.guards import Guard, Guards, Holds
+from fxgrad.fix_graph.snapshots import snapshot
 from fxgrad.program.inputs import bound_inputs
-from fxgrad.records.errors import InputError
+from fxgrad.records import Site
+from fxgrad.records.errors import GuardError, InputError
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.graph_modules import empty_module, set_graph
 from fxgrad.torch_api.internals import InferenceRegion, enter_autocast, enter_inference_mode, set_grad_enabled
+from fxgrad.torch_api.module_internals import codegen_of
 
 
 class CallingConvention:
@@ -35,6 +40,7 @@ class CallingConvention:
         order: Sequence[int],
         repeats: Sequence[tuple[int, int]] = (),
         buffers: Sequence[str] = (),
+        site: Site | None = None,
     ) -> None:
         self.signature = signature
         self.input_structure = inputs
@@ -43,6 +49,9 @@ class CallingConvention:
         self.repeats = tuple(repeats)  # pairs of numbers that were one tensor in the traced call
         self.buffers = tuple(buffers)  # rebound by the forward; their new values are the last results of the graph
         self.tensors = _tensors_alone(signature, inputs) if not repeats else None
+        self.constants: dict[int, Any] = {}  # of leaves that are Python values: what they are compared by
+        self.arguments = dict(self._arguments(site))
+        self.guards = Guards()
 
     def __deepcopy__(self, memo: Any) -> CallingConvention:
         return self
@@ -56,7 +65,9 @@ class CallingConvention:
         if self.tensors == len(args) and not kwargs and all(isinstance(a, torch.Tensor) for a in args):
             return [args[i] for i in self.order]  # nothing to bind or flatten: a small model would feel it
         leaves, structure = tree.flatten(bound_inputs(self.signature, args, kwargs))
-        if len(leaves) <= max(self.order, default=-1) or not _alike(structure, self.input_structure):
+        if self.guards.enabled:
+            self._check_arguments(structure)
+        if len(leaves) <= max(self.order, default=-1) or not self._alike(structure, self.input_structure, self.guards.enabled):
             raise InputError(
                 "the call does not match the traced one: another number of tensors or other Python arguments",
                 hint="a graph stands for one way of calling the model; trace it again with these inputs",
@@ -67,6 +78,44 @@ class CallingConvention:
                 hint="trace the model again with two tensors",
             )
         return [leaves[i] for i in self.order]
+
+    def _arguments(self, site: Site | None) -> Iterator[tuple[str, tuple[tree.Structure, Guard | None]]]:
+        """Each argument by name: its structure, and the guard that it is that; None for a tensor, which may be any."""
+        structure = self.input_structure
+        if not isinstance(structure, tree.Branch):
+            return
+        for leaf in _leaves(structure):
+            if leaf.index is None and id(leaf) not in self.constants:
+                self.constants[id(leaf)] = snapshot(leaf.constant)
+        for pair in structure.children:
+            name, value = str(pair.children[0].constant), pair.children[1]
+            told = _told(value)
+            what = f"`{name}` is {told if len(told) <= 80 else told[:77] + '...'}"
+            yield name, (value, None if _is_tensor(value) else Guard(what, site, "", told))
+
+    def _check_arguments(self, structure: tree.Structure) -> None:
+        """Raises GuardError if an argument's Python values are not those of the traced call."""
+        if not isinstance(structure, tree.Branch):
+            return
+        for pair in structure.children:
+            name, value = str(pair.children[0].constant), pair.children[1]
+            traced, guard = self.arguments.get(name, (value, None))
+            if guard is not None and not self._alike(value, traced, True):
+                raise guard.broken(f"it is {_told(value)}")
+
+    def _alike(self, now: tree.Structure, traced: tree.Structure, values: bool) -> bool:
+        """Whether a call has the structure of the traced one, and its Python `values`."""
+        if isinstance(now, tree.Leaf) and isinstance(traced, tree.Leaf):
+            if (now.index is None) != (traced.index is None):
+                return False
+            return traced.index is not None or not values or snapshot(now.constant) == self.constants[id(traced)]
+        if isinstance(now, tree.Branch) and isinstance(traced, tree.Branch):
+            if now.spec.type is not traced.spec.type or now.spec.context != traced.spec.context:
+                return False
+        elif not isinstance(now, tree.Attributes) or not isinstance(traced, tree.Attributes) or now.names != traced.names:
+            return False
+        children = zip(now.children, traced.children, strict=False)
+        return len(now.children) == len(traced.children) and all(self._alike(a, b, values) for a, b in children)
 
     def output(self, results: Sequence[Any], module: nn.Module | None = None) -> Any:
         """The model's output type around the graph's results; `module` gets its rebound buffers."""
@@ -79,45 +128,98 @@ class CallingConvention:
 
 
 def _tensors_alone(signature: inspect.Signature, structure: tree.Structure) -> int | None:
-    """The number of parameters, if every one is a tensor of its own that may be passed by position; else None."""
+    """How many tensors, each of its own, may be passed by position, where that is all of a call: other arguments keep their defaults."""
     kinds = {p.kind for p in signature.parameters.values()}
     if not kinds <= {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD} or not isinstance(structure, tree.Branch):
         return None
     values = [pair.children[1] for pair in structure.children]
-    alone = all(isinstance(v, tree.Leaf) and v.index == n for n, v in enumerate(values)) and len(values) == len(signature.parameters)
-    return len(values) if alone else None
+    count = next((n for n, v in enumerate(values) if not (isinstance(v, tree.Leaf) and v.index == n)), len(values))
+    if len(values) != len(signature.parameters):
+        return None
+    rest = zip(values[count:], list(signature.parameters.values())[count:], strict=True)
+    kept = all(isinstance(v, tree.Leaf) and v.index is None and type(v.constant) in _FIXED and v.constant is p.default for v, p in rest)
+    return count if kept else None
 
 
-def _alike(one: tree.Structure, other: tree.Structure) -> bool:
-    if isinstance(one, tree.Leaf) and isinstance(other, tree.Leaf):
-        return (one.index is None) == (other.index is None) and _same_constant(one.constant, other.constant)
-    if isinstance(one, tree.Branch) and isinstance(other, tree.Branch):
-        return len(one.children) == len(other.children) and all(map(_alike, one.children, other.children))
-    if isinstance(one, tree.Attributes) and isinstance(other, tree.Attributes):
-        return one.names == other.names and all(map(_alike, one.children, other.children))
-    return False
+_FIXED = (bool, int, float, str, type(None))
 
 
-def _same_constant(one: Any, other: Any) -> bool:
-    if isinstance(one, str | int | float | bool | type(None)) or isinstance(other, str | int | float | bool | type(None)):
-        return type(one) is type(other) and bool(one == other)
-    return True  # objects without tensors: compared by the code that reads them
+def _leaves(structure: tree.Structure) -> Iterator[tree.Leaf]:
+    if isinstance(structure, tree.Leaf):
+        yield structure
+    else:
+        for child in structure.children:
+            yield from _leaves(child)
+
+
+def _is_tensor(structure: tree.Structure) -> bool:
+    return isinstance(structure, tree.Leaf) and structure.index is not None
+
+
+def _told(structure: tree.Structure) -> str:
+    """An argument as a person would write it down."""
+    if isinstance(structure, tree.Leaf):
+        return "Tensor" if structure.index is not None else repr(structure.constant)
+    if isinstance(structure, tree.Attributes):
+        parts = (f"{name}={_told(child)}" for name, child in zip(structure.names, structure.children, strict=True))
+        return f"{type(structure.template).__name__}({', '.join(parts)})"
+    inner = [_told(child) for child in structure.children]
+    context = structure.spec.context
+    if structure.spec.type is dict and isinstance(context, list):
+        return "{" + ", ".join(f"{key!r}: {part}" for key, part in zip(context, inner, strict=True)) + "}"
+    kind = "" if structure.spec.type in (list, tuple) else structure.spec.type.__name__
+    return f"{kind}[{', '.join(inner)}]" if structure.spec.type is list else f"{kind}({', '.join(inner)})"
+
+
+class GuardedModule(torch.fx.GraphModule):
+    """A regenerated module; `guards` is what its graph took for granted."""
+
+    @property
+    def guards(self) -> Guards:
+        """Checked at each call; `guards.enabled = False` switches the checks off."""
+        codegen = codegen_of(self.graph)
+        return codegen.convention.guards if isinstance(codegen, CallingCodeGen) else Guards()
+
+
+def say_narrow(module: torch.fx.GraphModule, errors: Sequence[GuardError]) -> None:
+    """Have the guards that raised these errors say that the graph was right without them."""
+    codegen = codegen_of(module.graph)
+    if not errors or not isinstance(codegen, CallingCodeGen):
+        return
+    convention = codegen.convention
+    before = convention.guards
+    told = [any(guard.what in error.reason for error in errors) for guard in before]
+    made = [replace(guard, what=guard.what + NARROW) if narrow else guard for guard, narrow in zip(before, told, strict=True)]
+    convention.guards = before.with_guards(made)
+    others = dict(zip(before, made, strict=True))
+    convention.arguments = {
+        name: (value, others[guard] if guard is not None else None) for name, (value, guard) in convention.arguments.items()
+    }
+    for node in module.graph.nodes:
+        if isinstance(node.target, Holds):
+            node.target.guard, node.target.guards = others[node.target.guard], convention.guards
+    set_graph(module, module.graph)
+
+
+NARROW = " (narrower than need be: on another batch the graph was right without this guard)"
 
 
 class CallingCodeGen(CodeGen):
     """Generates `forward` with the model's calling convention."""
 
-    def __init__(self, convention: CallingConvention, *, guarded: bool) -> None:
+    def __init__(self, convention: CallingConvention, *, restoring: bool) -> None:
         super().__init__()
         self.convention = convention
-        self.guarded = guarded
+        self.restoring = restoring
 
     def gen_fn_def(self, free_vars: list[str], maybe_return_annotation: str, **rest: Any) -> str:
-        guard = "@_calling_guard\n" if self.guarded else ""
+        guard = "@_calling_guard\n" if self.restoring else ""
         names = [v.split(":")[0].split("=")[0].strip() for v in free_vars]
         lines = [f"{guard}def {self._func_name}(self, *args, **kwargs){maybe_return_annotation}:"]
         if names:
             lines.append(f"    {', '.join(names)}, = _calling.inputs(args, kwargs)")
+        if self.convention.guards.armed:
+            lines.append(f"    _guards.check({', '.join(['self', *names])})")
         return "\n".join(lines)
 
     def generate_output(self, output_args: Any, **rest: Any) -> str:
@@ -131,7 +233,7 @@ class CallingCodeGen(CodeGen):
         return self.convention.output(outputs)
 
     def additional_globals(self) -> list[tuple[str, Any]]:
-        return [("_calling", self.convention), ("_calling_guard", restores_modes)]
+        return [("_calling", self.convention), ("_calling_guard", restores_modes), ("_guards", self.convention.guards)]
 
 
 def restores_modes(forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -210,7 +312,7 @@ def graph_module(
     """The graph as a module with `model`'s state-dict keys and the user's own tensors."""
     leaves = {str(node.target) for node in graph.nodes if node.op == "call_module"}
     root = skeleton(model, leaves)
-    module = empty_module(name)
+    module = empty_module(name, GuardedModule)
     module.training = model.training
     module._parameters.update(root._parameters)
     module._buffers.update(root._buffers)
@@ -225,7 +327,7 @@ def graph_module(
         else:
             # Not `setattr`: a Parameter nobody registered must not become one by being regenerated.
             module.__dict__[attribute] = value
-    guarded = any(node.target in _MODE_SWITCHES for node in graph.nodes if node.op == "call_function")
-    graph.set_codegen(CallingCodeGen(convention, guarded=guarded))
+    restoring = any(node.target in _MODE_SWITCHES for node in graph.nodes if node.op == "call_function")
+    graph.set_codegen(CallingCodeGen(convention, restoring=restoring))
     set_graph(module, graph)
     return module

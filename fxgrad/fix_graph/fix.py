@@ -16,24 +16,28 @@ from typing import Any, Protocol
 import torch
 import torch.fx
 
-from fxgrad.fix_graph.convention import CallingCodeGen
-from fxgrad.fix_graph.one_path import Decided, decided
-from fxgrad.fix_graph.proof import Verification, saved_copies, seeded, verify
-from fxgrad.fix_graph.regenerate import describe_frozen, regenerate
-from fxgrad.fix_graph.true_step import differences
+from fxgrad.fix_graph.convention import CallingCodeGen, GuardedModule, say_narrow
+from fxgrad.fix_graph.kept_state import kept, refuse_kept_state
+from fxgrad.fix_graph.one_path import Decided, decided, first_difference
+from fxgrad.fix_graph.other_calls import shown
+from fxgrad.fix_graph.proof import Verification, seeded, verify
+from fxgrad.fix_graph.regenerate import first_line_of, regenerate
+from fxgrad.fix_graph.true_step import differences, seeds
 from fxgrad.passes.rewrites.ops import sibling
 from fxgrad.passes.rewrites.out_of_place import Rewriting, rewrite
 from fxgrad.passes.rewrites.walk import Form
+from fxgrad.program.lazy import shaped
 from fxgrad.program.program import Program, program, tensors_of_program
 from fxgrad.records import Edit, Frozen, Options, Site
-from fxgrad.records.errors import FixError, TraceError
+from fxgrad.records.errors import FixError, GuardError, TraceError
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.errors import LEAF, MODIFIED_VIEW, NO_GRAD_FN, OUT_ARGUMENT, OVERWRITTEN, says, without_derivative
 from fxgrad.torch_api.graph_modules import set_graph
 from fxgrad.torch_api.internals import COMPILER_FLAGS
 from fxgrad.torch_api.module_internals import codegen_of
+from fxgrad.torch_api.saved_hooks import saved_copies
 from fxgrad.trace.experiment import Nudge
-from fxgrad.trace.observations import RawDecision
+from fxgrad.trace.observations import Assumed, RawDecision
 from fxgrad.trace.recorder import NeedsValue
 from fxgrad.trace.run import Run, run
 from fxgrad.trace.self_check import refuse_unknown_torch
@@ -84,7 +88,7 @@ class Source(Protocol):
 class FixResult:
     """The outcome of `fix`.
 
-    `module` is called exactly as the model and shares its parameters. `frozen`: Python values that the graph holds fixed. `source`: the
+    `module` is called exactly as the model and shares its parameters. `frozen`: what its guards check. `source`: the
     files behind the model; None where they are not known.
     """
 
@@ -137,7 +141,8 @@ def fix(
         source: handed on to the result.
 
     Returns:
-        The result. The model, its gradients, buffers and the random state are as before.
+        The result. The model, its gradients, buffers and the random state are as before. A lazy model stays lazy: the module has the
+        parameters of a copy that was called once.
 
     Raises:
         FixError: no such module can be given; the reason names the line that stands in the way.
@@ -146,13 +151,14 @@ def fix(
     """
     refuse_unknown_torch()
     options = options or Options()
+    model, _, _ = shaped(model, inputs, None)
     target = program(model, inputs, loss)
     _refuse_without_data(target)
     eager, allow, oracle = _recorded(target)
     standing = _standing_for(target, eager, allow)
     recorded, allow = standing.run, standing.allow
     try:
-        graph_module = regenerate(recorded)
+        graph_module = regenerate(recorded, standing.assumed)
     except TraceError as error:
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
     sites = {step.node.name: site_of(step.spots[0]) for step in recorded.recorder.steps if step.spots}
@@ -168,7 +174,7 @@ def fix(
         raise standing.refusal or _unverified(made, verification, recorded, sites)
     _refuse_other_than_eager(made, target, eager, oracle, standing)
     module = _own(made.graph_module) if copy else made.graph_module
-    return FixResult(module, *_described(made, sites, options), verification, frozen=standing.frozen, source=source)
+    return FixResult(module, *_described(made, sites, options), verification, _frozen(module), source)
 
 
 def _own(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
@@ -211,29 +217,44 @@ def _refuse_other_than_eager(made: Rewriting, target: Program, eager: Run, oracl
     """The recorded run was no true one if the module, equal to it, differs from a plain step. On other inputs a module may differ by what
     it holds fixed, where that is said."""
     gradients = not _falsified(made)
-    others = not standing.frozen
+    narrow: list[GuardError] = []
     try:
-        apart = differences(made.graph_module, target, eager, gradients=gradients, keep_saved=oracle == _COPIED, others=others)
+        apart = differences(
+            made.graph_module, target, eager, narrow, gradients=gradients, keep_saved=oracle == _COPIED, others=standing.refusal is None
+        )
     except TraceError as error:
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
     if not apart:
+        say_narrow(made.graph_module, narrow)
         return
-    frozen = next((held for held in standing.frozen if held.site is not None), None)
-    cause = f"; it holds fixed {frozen.what}" if frozen is not None else ""
+    changed = next((read for read in eager.recorder.reads.values() if read.changed), None)
+    if changed is not None and standing.refusal is None:
+        raise kept(changed)
+    frozen = next((held for held in _frozen(made.graph_module) if held.site is not None), None)
+    cause = f"; it takes for granted: {frozen.what}" if frozen is not None else ""
+    drawn = _line_of_a_draw(target, eager) if eager.drew else None
+    cause += "; it goes by random numbers of Python's or NumPy's" if eager.drew else ""
     first = "; ".join(f"{what}: {how}" for what, how in list(apart.items())[:3])
     raise standing.refusal or FixError(
         f"the recorded graph does not do what the program does: {first}{cause}",
-        site=frozen.site if frozen is not None else _first_line_of(target),
+        site=drawn or (frozen.site if frozen is not None else first_line_of(target)),
         hint=_GRAPH_ONLY,
     )
 
 
+def _line_of_a_draw(target: Program, eager: Run) -> Site | None:
+    """The first line that other draws of Python's or NumPy's make another one."""
+    taken = tuple(decision.outcome for decision in eager.recorder.decisions)
+    for seed in seeds():
+        other = _run(target, eager.recorder.allow, forced=taken, backward=False, seed=seed)
+        node = first_difference(eager, other)
+        step = next((step for step in eager.recorder.steps if step.node is node and step.spots), None)
+        if step is not None:
+            return site_of(step.spots[0])
+    return None
+
+
 _GRAPH_ONLY = "sizes, threads, compiled functions and state of Python's have no place in a graph; the edits of the source (`fxgrad fix`) are tried by themselves"
-
-
-def _first_line_of(target: Program) -> Site | None:
-    code = getattr(getattr(target.call, "forward", target.call), "__code__", None)
-    return site_of((code, 0)) if code is not None else None
 
 
 def _unverified(made: Rewriting, verification: Verification, eager: Run, sites: Mapping[str, Site | None]) -> FixError:
@@ -245,13 +266,27 @@ def _unverified(made: Rewriting, verification: Verification, eager: Run, sites: 
                 site=sites.get(step.node.name),
                 hint="write the tensor with torch, or copy it before it leaves: `.numpy().copy()`",
             )
-    hint = "change the line itself: give the result a new name instead of writing in place"
     needed = {s.overwriter for s in (*made.hazards, *made.found)}
     for refusal in sorted(made.refused, key=lambda r: r.node not in needed):
         reason = f"`{refusal.target}` cannot be rewritten: {refusal.reason}"
-        return FixError(reason, site=sites.get(refusal.node), hint=hint)
+        return FixError(reason, site=sites.get(refusal.node), hint=_WRITE)
     reason = "no rewritten module equals the model: " + "; ".join(verification.differences[:3])
-    return FixError(reason, site=_first_site(made, sites), hint=hint)
+    site = _first_site(made, sites)
+    if site is not None:
+        return FixError(reason, site=site, hint=_WRITE)
+    reason = "the recorded graph does not do what the program does: " + "; ".join(verification.differences[:3])
+    return FixError(reason, site=_bent(eager, sites), hint=_GRAPH_ONLY)
+
+
+_WRITE = "change the line itself: give the result a new name instead of writing in place"
+
+
+def _bent(eager: Run, sites: Mapping[str, Site | None]) -> Site | None:
+    """Where nothing was rewritten: the first line that a graph cannot repeat, as far as one is known, else where the forward begins."""
+    for step in eager.recorder.steps:
+        if step.target == "Tensor.__set__" or step.kind in ("escape", "entry"):
+            return sites.get(step.node.name)
+    return first_line_of(eager.program)
 
 
 def _first_site(made: Rewriting, sites: Mapping[str, Site | None]) -> Site | None:
@@ -314,10 +349,18 @@ _NO_DATA = "a fix is verified on real tensors, and the model or its inputs have 
 _GIVE_DATA = "pass a model and inputs that are neither fake nor on the meta device"
 
 
-def _run(target: Program, allow: frozenset[str] | None, forced: Sequence[bool] = (), nudge: Nudge | None = None) -> Run:
+def _run(
+    target: Program,
+    allow: frozenset[str] | None,
+    forced: Sequence[bool] = (),
+    nudge: Nudge | None = None,
+    *,
+    backward: bool = True,
+    seed: int | None = None,
+) -> Run:
     try:
         with seeded():
-            return run(target, values="real", allow=allow, forced=forced, nudge=nudge)
+            return run(target, values="real", allow=allow, forced=forced, nudge=nudge, backward=backward, seed=seed, assumptions=True)
     except NeedsValue as need:
         raise FixError(_NO_DATA, site=site_of(need.spots[0]) if need.spots else None, hint=_GIVE_DATA) from need
     except TraceError as error:
@@ -357,12 +400,12 @@ def _written_leaf(eager: Run) -> str | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Standing:
-    """The run whose graph stands for the program whatever the values; whether its writes had to be allowed; what it holds fixed; and what
-    to say where it turns out not to equal the program: None where it is the program's own run."""
+    """The run whose graph stands for the program whatever the values; whether its writes had to be allowed; what it
+    takes for granted beside what the recorder noted; and what to say where it turns out not to equal the program: None where it is the program's own run."""
 
     run: Run
     allow: bool
-    frozen: tuple[Frozen, ...]
+    assumed: tuple[Assumed, ...]
     refusal: FixError | None = None
 
 
@@ -371,7 +414,7 @@ def _standing_for(target: Program, eager: Run, allow: bool) -> _Standing:
     if the program then does without the branch."""
     found = _decided(eager, target)
     if found.deciding is None:
-        return _Standing(eager, allow, _frozen(eager, found.checks))
+        return _Standing(eager, allow, (*_checks(found.checks), *_shown(eager, target)))
     spots = found.deciding.spots
     site = site_of(spots[0]) if spots else None
     refusal = _refused_branch(site) if isinstance(found.deciding, RawDecision) else _refused_loop(site)
@@ -379,12 +422,13 @@ def _standing_for(target: Program, eager: Run, allow: bool) -> _Standing:
         with _exporting():
             exported, allow, _ = _recorded(target)
             found = _decided(exported, target)
+            more = _shown(exported, target) if found.deciding is None else ()
     except FixError:
         raise refusal from None
     if found.deciding is not None:
         raise refusal
-    said = Frozen("a branch on data, which the program itself does without under `torch.compiler.is_exporting()`: recorded so", site)
-    return _Standing(exported, allow, (said, *_frozen(exported, found.checks)), refusal)
+    said = Assumed("", (), None, spots, _WITHOUT_BRANCH)
+    return _Standing(exported, allow, (said, *_checks(found.checks), *more), refusal)
 
 
 def _refused_branch(site: Site | None) -> FixError:
@@ -399,6 +443,21 @@ def _refused_loop(site: Site | None) -> FixError:
 
 def _decided(eager: Run, target: Program) -> Decided:
     return decided(eager, lambda outcomes, nudge: _run(target, eager.recorder.allow, forced=outcomes, nudge=nudge))
+
+
+def _shown(eager: Run, target: Program) -> tuple[Assumed, ...]:
+    """What other calls show that the graph takes for granted.
+
+    Raises:
+        FixError: it goes by state that the program keeps for its next call.
+    """
+    taken = tuple(decision.outcome for decision in eager.recorder.decisions)
+
+    def record(other: Program, nudge: Nudge | None = None) -> Run:
+        return _run(other, eager.recorder.allow, forced=taken, nudge=nudge, backward=False)
+
+    refuse_kept_state(target, eager, record)
+    return shown(target, eager, record)
 
 
 @contextlib.contextmanager
@@ -433,9 +492,19 @@ def _why(node: str, made: Rewriting, sites: Mapping[str, Site | None]) -> str:
     return ""
 
 
-def _frozen(eager: Run, checks: Sequence[RawDecision]) -> tuple[Frozen, ...]:
-    spots = [*describe_frozen(eager), *(("a check that raises for other values", check.spots) for check in checks)]
-    return tuple(Frozen(what, site_of(place[0]) if place else None) for what, place in spots)
+_WITHOUT_BRANCH = "a branch on data, which the program itself does without under `torch.compiler.is_exporting()`: recorded so"
+
+
+def _checks(checks: Sequence[RawDecision]) -> tuple[Assumed, ...]:
+    """Branches that only raise: the graph asks again, and raises as well."""
+    return tuple(
+        Assumed(*check.asked, check.outcome, check.spots, "a check that raises for other values") for check in checks if check.asked
+    )
+
+
+def _frozen(module: torch.fx.GraphModule) -> tuple[Frozen, ...]:
+    assert isinstance(module, GuardedModule)
+    return tuple(Frozen(guard.what, guard.site) for guard in module.guards)
 
 
 __all__ = ["FixResult", "NotRewritten", "Rewritten", "fix"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ from fxgrad.torch_api.calls import is_custom_function
 from fxgrad.torch_api.errors import out_of_memory
 from fxgrad.torch_api.internals import steady_cudnn
 from fxgrad.torch_api.module_internals import codegen_of
+from fxgrad.torch_api.saved_hooks import saved_copies
 from fxgrad.trace.plain import input_tensors, with_inputs
 from fxgrad.trace.run import Run, _compute_loss
 from fxgrad.world.private import private_data
@@ -155,13 +157,6 @@ def _steady_kernels() -> None:
     steady_cudnn()
 
 
-@contextlib.contextmanager
-def saved_copies() -> Iterator[None]:
-    """Everything saved for backward is copied when it is saved: what is overwritten later does no harm."""
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t):
-        yield
-
-
 def eager_step(run: Run, target: Program) -> Step:
     """What a finished run on real values left."""
     made = Step(type=type(run.output).__name__)
@@ -190,6 +185,7 @@ def eager_step(run: Run, target: Program) -> Step:
     return made
 
 
+Again = Callable[[Callable[..., Any], Any, Any], Any]  # calls a model on arguments, more than once, and gives the last output
 Change = Callable[[Sequence[torch.Tensor]], None]  # gives the input tensors, which hold private copies, other data
 
 
@@ -200,30 +196,56 @@ def step(
     dtype: torch.dtype | None = None,
     keep_saved: bool = False,
     change: Change | None = None,
+    again: Again | None = None,
 ) -> Step:
     """One step of a regenerated module on copies of the user's tensors. `keep_saved`: with a copy of everything saved for backward,
-    and with the writes that autograd refuses. `change`: on other inputs."""
+    and with the writes that autograd refuses. `change`: on other inputs. `again`: after other calls."""
     made = Step()
     originals = input_tensors(target)
-    with preserve(module, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs)) as reach:  # noqa: SIM117  the inner ones read what the outer one has found
-        with reach.ctrl_c.waits(), private_data(reach.tensors.values(), dtype), _default_dtype(dtype), torch.enable_grad():
-            if change is not None:
-                change(originals)
-            standins = StandIns(None)
-            copies = [standins.make(t) for t in originals]
-            torch.manual_seed(SEED)
-            _steady_kernels()
-            with reach.ctrl_c.comes():
-                contextvars.copy_context().run(_carry_out, made, module, target, copies, keep_saved)
-            _note_state(made, module, copies)
+    # In another dtype the numbers that a graph was made for are others.
+    with (
+        unguarded(module) if dtype is not None else contextlib.nullcontext(),
+        preserve(module, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs)) as reach,
+        reach.ctrl_c.waits(),
+        private_data(reach.tensors.values(), dtype) as made_for,
+        _default_dtype(dtype),
+        torch.enable_grad(),
+    ):
+        given = [made_for.get(id(t), t) for t in originals]
+        if change is not None:
+            change(given)
+        standins = StandIns(None)
+        copies = [standins.make(t) if t is original else t for t, original in zip(given, originals, strict=True)]
+        torch.manual_seed(SEED)
+        _steady_kernels()
+        with reach.ctrl_c.comes():
+            contextvars.copy_context().run(_carry_out, made, module, target, copies, keep_saved, again)
+        _note_state(made, module, copies)
     return made
 
 
-def _carry_out(made: Step, module: torch.fx.GraphModule, target: Program, copies: Sequence[torch.Tensor], keep_saved: bool) -> None:
+@contextlib.contextmanager
+def unguarded(module: torch.fx.GraphModule) -> Iterator[None]:
+    """The module's guards do not check."""
+    guards = getattr(module, "guards", None)
+    if guards is None:
+        yield
+        return
+    before, guards.enabled = guards.enabled, False
+    try:
+        yield
+    finally:
+        guards.enabled = before
+
+
+def _carry_out(
+    made: Step, module: torch.fx.GraphModule, target: Program, copies: Sequence[torch.Tensor], keep_saved: bool, again: Again | None
+) -> None:
     args, kwargs = with_inputs(target, copies)
     with saved_copies() if keep_saved else contextlib.nullcontext():
         # `forward`, not a call: when a GraphModule's call raises it prints the generated code
-        out = _call_leniently(module, args, kwargs) if keep_saved else module.forward(*args, **kwargs)
+        call = functools.partial(_call_leniently, module) if keep_saved else module.forward
+        out = call(*args, **kwargs) if again is None else again(call, args, kwargs)
         leaves, _ = tree.flatten(out)
         made.outputs = [t.detach().clone() for t in leaves]
         made.requires_grad = tuple(t.requires_grad for t in leaves)
@@ -249,10 +271,12 @@ def _note_inputs(made: Step, copies: Sequence[torch.Tensor]) -> None:
         made.gradients[f"input {number}"] = copy.grad if copy.is_leaf and copy.requires_grad else None
 
 
-def _call_leniently(module: torch.fx.GraphModule, args: Any, kwargs: Any) -> Any:
+def _call_leniently(module: torch.fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
     codegen = codegen_of(module.graph)
     assert isinstance(codegen, CallingCodeGen), "the module was regenerated"
-    results = _Lenient(module).run(*codegen.convention.inputs(args, kwargs), enable_io_processing=False)
+    tensors = codegen.convention.inputs(args, kwargs)
+    codegen.convention.guards.check(module, *tensors)
+    results = _Lenient(module).run(*tensors, enable_io_processing=False)
     return codegen.convention.output(results, module)
 
 

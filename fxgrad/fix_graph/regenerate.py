@@ -6,22 +6,30 @@ stands for one path through the program's branches and for the training mode it 
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+from collections.abc import Sequence
 
 import torch
 import torch.fx
 
+from fxgrad.fix_graph.attributes import of_attributes
 from fxgrad.fix_graph.convention import CallingConvention, graph_module
+from fxgrad.fix_graph.guards import Guards
+from fxgrad.fix_graph.taken import Taken
+from fxgrad.program.program import Program
+from fxgrad.records import Site
 from fxgrad.records.errors import TraceError
+from fxgrad.source.sites import site_of
+from fxgrad.trace.observations import Assumed
 from fxgrad.trace.run import Run
 from fxgrad.world.standins import is_fake
 
 # Nodes that only read: dropped when nothing uses them.
-_PURE_METHODS = frozenset(("size",))
+_PURE_METHODS = frozenset(("size", "__dlpack__"))
 
 
-def regenerate(run: Run) -> torch.fx.GraphModule:
-    """The model of a finished run as a GraphModule.
+def regenerate(run: Run, more: Sequence[Assumed] = ()) -> torch.fx.GraphModule:
+    """The model of a finished run as a GraphModule, with guards of what the run took for granted and of `more`.
 
     Raises:
         TraceError: the run's forward raised, so there is no output to return.
@@ -29,14 +37,16 @@ def regenerate(run: Run) -> torch.fx.GraphModule:
     if run.output_structure is None or run.input_structure is None or run.forward_last is None:
         reason = run.error.message if run.error is not None else "the forward did not finish"
         raise TraceError(f"no graph: {reason}", site=run.error.site if run.error else None)
+    last = run.forward_last
+    nodes = list(itertools.takewhile(lambda node: node.prev is not last, run.recorder.graph.nodes))
+    taken = Taken([*(one for one in run.recorder.assumed if not one.weak), *more], [n for n in nodes if n not in run.recorder.raised])
     graph = torch.fx.Graph()
     copied: dict[torch.fx.Node, torch.fx.Node] = {}
-    for node in run.recorder.graph.nodes:
+    for node in nodes:
         if node not in run.recorder.raised:
             copied[node] = graph.node_copy(node, copied.__getitem__)
-        if node is run.forward_last:
-            break
-    graph.output([copied[node] for node in (*run.output_nodes, *run.rebound.values())])
+            taken.after(node, graph, copied)
+    graph.output(torch.fx.node.map_arg([*run.output_nodes, *run.rebound.values()], copied.__getitem__))
     _drop_unused(graph)
     _refuse_fake(run, graph)
     convention = CallingConvention(
@@ -46,7 +56,9 @@ def regenerate(run: Run) -> torch.fx.GraphModule:
         run.input_order,
         run.input_repeats,
         tuple(run.rebound),
+        first_line_of(run.program),
     )
+    convention.guards = _guards(convention, run, taken, graph)
     model = run.program.model
     name = type(model).__name__ if isinstance(model, torch.nn.Module) else "GraphModule"
     return graph_module(run.program.root, graph, run.recorder.attributes, convention, name)
@@ -71,6 +83,18 @@ def _refuse_fake(run: Run, graph: torch.fx.Graph) -> None:
             )
 
 
-def describe_frozen(run: Run) -> tuple[tuple[str, Any], ...]:
-    """What the graph holds fixed: values read off tensors, tensors made from Python data."""
-    return tuple(run.recorder.frozen)
+def first_line_of(target: Program) -> Site | None:
+    """Where the forward begins."""
+    code = getattr(getattr(target.call, "forward", target.call), "__code__", None)
+    return site_of((code, 0)) if code is not None else None
+
+
+def _guards(convention: CallingConvention, run: Run, taken: Taken, graph: torch.fx.Graph) -> Guards:
+    arguments = [guard for _, guard in convention.arguments.values() if guard is not None]
+    attributes = of_attributes(run.recorder.reads.values())
+    guards = Guards([*arguments, *attributes.guards, *taken.guards()])
+    places = [(number, place) for number, inner in enumerate(attributes.places, len(arguments)) for place in inner]
+    guards.arm([node.name for node in graph.nodes if node.op == "placeholder"], places)
+    for holds in taken.held:
+        holds.guards = guards
+    return guards

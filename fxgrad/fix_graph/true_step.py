@@ -2,16 +2,20 @@
 
 The recorded run is no measure of what the recorder itself bends (a thread's work, a compiled function, a patched one). So the module is
 compared with one plain step on the given inputs, and with one on others: drawn anew from the values each input has, a row longer where
-the program takes that.
-Not handled: programs whose plain step raises; state that the program keeps for its next call.
+the program takes that; and with the step after an earlier call, which may have left state behind. A call that breaks a guard of the
+module's is no difference: it raises, and says why.
+Not handled: programs whose plain step raises; state that shows after many calls only (but see `fxgrad.fix_graph.kept_state`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,60 +23,113 @@ import torch.fx
 
 from fxgrad.fix_graph.proof import (
     SEED,
+    Again,
     Change,
     Step,
     _compare,
     _note_inputs,
     _steady_kernels,
     eager_step,
-    saved_copies,
     step,
+    unguarded,
 )
 from fxgrad.program.program import Program
+from fxgrad.records.errors import GuardError
 from fxgrad.torch_api import tree
+from fxgrad.torch_api.saved_hooks import saved_copies
 from fxgrad.trace.experiment import reseed
 from fxgrad.trace.plain import Left, NotPrivateError, plain_step
 from fxgrad.trace.run import Run
 
 
 def differences(
-    module: torch.fx.GraphModule, target: Program, eager: Run, *, gradients: bool, keep_saved: bool, others: bool
+    module: torch.fx.GraphModule, target: Program, eager: Run, narrow: list[GuardError], *, gradients: bool, keep_saved: bool, others: bool
 ) -> dict[str, str]:
     """What the module does otherwise than the plain program, and in which way.
 
     `eager` is the recorded run that the module was found equal to: on the given inputs it stands for the module. `others`: on other inputs
-    too. Where the program draws from the generators of Python or NumPy, other draws are tried.
+    too. `narrow` gets the errors of guards without which the module would have given the same on another size. Where the program draws
+    from the generators of Python or NumPy, other draws are tried.
     """
     apart = _apart(target, None, lambda: eager_step(eager, target), gradients, keep_saved)
-    redrawn = [functools.partial(_reseeded, seed) for seed in range(DRAWS)] if eager.drew else []
-    for change in (*redrawn, *((_longer, _drawn) if others else ())):
-        if apart:
-            return apart
-        found = _apart(target, change, functools.partial(step, module, target, change=change), gradients, keep_saved)
-        apart = found or {}
-        if found is not None and change is _longer:
-            break  # the program takes another size, and values with it
+    redrawn: list[Other] = [(functools.partial(_reseeded, seed), None) for seed in seeds()] if eager.drew else []
+    sized: list[Other] = [(_longer, None), (_drawn, None)] if others else []
+    later: list[Other] = [(None, functools.partial(_second, longer=longer)) for longer in (True, False)]
+    for series in (redrawn, sized, later):
+        for change, again in series:
+            if apart:
+                return apart
+            made = functools.partial(step, module, target, change=change, keep_saved=keep_saved and again is not None, again=again)
+            try:
+                found = _apart(target, change, made, gradients, keep_saved, again)
+            except GuardError as error:
+                found = None
+                with unguarded(module):
+                    if change is _longer and _apart(target, change, made, gradients, keep_saved) == {}:
+                        narrow.append(error)
+            apart = found or {}
+            if found is not None and series is not redrawn:
+                break  # the program takes another size, and values with it
     return apart or {}
 
 
-def _apart(target: Program, change: Change | None, made: Callable[[], Step], gradients: bool, keep_saved: bool) -> dict[str, str] | None:
-    """How what was `made` differs from a plain step; None where one of the two raises: that is said loudly, by the module itself."""
+Other = tuple[Change | None, Again | None]  # other inputs, an earlier call
+
+
+def _apart(
+    target: Program, change: Change | None, made: Callable[[], Step], gradients: bool, keep_saved: bool, again: Again | None = None
+) -> dict[str, str] | None:
+    """How what was `made` differs from a plain step; None where one of the two raises: that is said loudly, by the module itself.
+
+    Raises:
+        GuardError: the module raises it, and the plain step does not raise.
+    """
+    if again is not None:
+        target = replace(target, call=functools.partial(_called, again, target.call))
     want = _plain(target, change, keep_saved)
     if want is None:
         return None
     try:
         got = made()
+    except GuardError:
+        raise
     except Exception:  # whatever the module raises
         return None
     apart = _compare(want, got, gradients=gradients, exact=True).apart
-    again = _plain(target, change, keep_saved) if apart else None
-    if again is None:
+    repeated = _plain(target, change, keep_saved) if apart else None
+    if repeated is None:
         return dict(apart)
-    unsteady = _compare(want, again, gradients=gradients, exact=True).apart  # kernels that add up in no fixed order
+    unsteady = _compare(want, repeated, gradients=gradients, exact=True).apart  # kernels that add up in no fixed order
     return {what: how for what, how in apart.items() if what not in unsteady}
 
 
+def _called(again: Again, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return again(call, args, kwargs)
+
+
 DRAWS = 6  # a layer dropped every other time stays unseen once in 64
+SEARCHED = 2000  # seeds, for one that draws small numbers: a layer dropped once in a hundred times
+
+
+@functools.lru_cache(1)
+def seeds() -> tuple[int, ...]:
+    """Seeds to draw by: some at random, and those whose first numbers are all small, or large, by Python's generator and NumPy's."""
+    found = list(range(DRAWS))
+    for numbers in filter(None, (_first_of_python, _first_of_numpy if "numpy" in sys.modules else None)):
+        drawn = [(seed, numbers(seed)) for seed in range(SEARCHED)]
+        for count in (1, 3):
+            found.append(min(drawn, key=lambda pair: max(pair[1][:count]))[0])
+            found.append(max(drawn, key=lambda pair: min(pair[1][:count]))[0])
+    return tuple(dict.fromkeys(found))
+
+
+def _first_of_python(seed: int) -> list[float]:
+    generator = random.Random(seed)
+    return [generator.random() for _ in range(3)]
+
+
+def _first_of_numpy(seed: int) -> list[float]:
+    return list(sys.modules["numpy"].random.RandomState(seed).random_sample(3))
 
 
 def _plain(target: Program, change: Change | None, keep_saved: bool) -> Step | None:
@@ -108,6 +165,24 @@ def _plain(target: Program, change: Change | None, keep_saved: bool) -> Step | N
 # ---------------------------------------------------------------------------------------------------------------- other inputs
 
 
+def _second(call: Callable[..., Any], args: Any, kwargs: Any, *, longer: bool) -> Any:
+    """A call on these inputs, then one on others, which sees what the first has left."""
+    leaves, structure = tree.flatten((args, kwargs))
+    first = Counter(t.shape[0] for t in leaves if t.dim() and t.layout is torch.strided).most_common(1)
+    made = {id(t): _other(t, first[0][0] if first and longer else 0) for t in leaves}
+    later, named = tree.unflatten(structure, [made[id(t)] for t in leaves])  # before the first call, which may write into containers
+    call(*args, **kwargs)
+    return call(*later, **named)
+
+
+def _other(tensor: torch.Tensor, first: int) -> torch.Tensor:
+    """The rows of a tensor in another order; the first one twice, where it has as many as `first`."""
+    if not tensor.dim() or tensor.layout is not torch.strided or not tensor.shape[0] or tensor.is_inference():
+        return tensor
+    made = tensor.flip(0)
+    return torch.cat((made, made[:1])) if tensor.shape[0] == first else made
+
+
 def _reseeded(seed: int, inputs: Sequence[torch.Tensor]) -> None:
     """The same inputs and other draws of Python and NumPy."""
     reseed(seed)
@@ -118,6 +193,8 @@ def _longer(inputs: Sequence[torch.Tensor]) -> None:
     first = Counter(t.shape[0] for t in inputs if t.dim() and t.layout is torch.strided)
     _drawn(inputs)
     for tensor in inputs:
+        if tensor.is_inference():
+            continue  # given other data, it would be none any more
         if first and tensor.dim() and tensor.layout is torch.strided and tensor.shape[0] == first.most_common(1)[0][0] > 0:
             tensor.data = torch.cat((tensor.data, tensor.data[:1]))
 

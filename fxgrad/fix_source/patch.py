@@ -6,9 +6,7 @@ file in one step, so that a crash leaves the old one. Not handled: undoing; that
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
@@ -16,6 +14,7 @@ from difflib import SequenceMatcher
 from fxgrad.fix_source.sheet import Stored, sheet
 from fxgrad.records import Edit, Safety, Site
 from fxgrad.records.errors import FixError
+from fxgrad.source.files import replacing
 
 Labels = tuple[tuple[str, ...], ...]  # per line the fixes that changed it: `FXG201 safe`
 _CONTEXT = 3
@@ -45,8 +44,7 @@ class Mended:
         name = os.path.relpath(self.stored.file, root).replace(os.sep, "/")
         if name.startswith("../"):
             name = self.stored.file.lstrip("/")
-        tab = "\t" if " " in name else ""  # git reads a name with spaces up to a tab
-        made = [f"--- a/{name}{tab}\n", f"+++ b/{name}{tab}\n"]
+        made = [f"--- {_named(f'a/{name}')}\n", f"+++ {_named(f'b/{name}')}\n"]
         for group in SequenceMatcher(None, before, after, autojunk=False).get_grouped_opcodes(_CONTEXT):
             made.append(self._header(group))
             for tag, i1, i2, j1, j2 in group:
@@ -77,6 +75,14 @@ class Mended:
             for tag, i1, i2, j1, j2 in SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
             if tag != "equal"
         )
+
+
+def _named(name: str) -> str:
+    """The name as git reads it: up to a tab where it holds spaces, quoted as in C where it holds what would end the line or the quotes."""
+    if name.isprintable() and '"' not in name and "\\" not in name:
+        return f"{name}\t" if " " in name else name
+    written = (chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03o}" for byte in os.fsencode(name))
+    return f'"{"".join(written)}"'
 
 
 def lines_of(text: str) -> list[str]:
@@ -147,25 +153,10 @@ def _check_unchanged(stored: Stored) -> None:
 
 
 def _replace(stored: Stored, content: bytes) -> None:
-    """A new file beside the old one takes its name: at no moment is there half a file. A link stays a link."""
-    target = os.path.realpath(stored.file)
+    """In one step, if the file is still what was analysed."""
     try:
-        status = os.stat(target)
-        handle, name = tempfile.mkstemp(prefix=".fxgrad-", dir=os.path.dirname(target))
-    except OSError as error:
-        raise FixError(f"cannot write {stored.file}: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
+        with replacing(stored.file) as stream:
             stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        with contextlib.suppress(OSError, AttributeError):  # another owner's file, written by a group member
-            os.chown(name, status.st_uid, status.st_gid)
-        os.chmod(name, status.st_mode & 0o7777)
-        _check_unchanged(stored)
-        os.replace(name, target)
+            _check_unchanged(stored)
     except OSError as error:
         raise FixError(f"cannot write {stored.file}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(name)

@@ -152,10 +152,9 @@ def _refused(finding: Finding, facts: Facts) -> tuple[NodeFact, Trouble] | None:
 
 def _overwriting(finding: Finding, facts: Facts, about: Mapping[str, NodeFact]) -> tuple[NodeFact, Trouble] | None:
     """The write, and the first step that had saved what it overwrites."""
-    by_name = {node.name: node for node in facts.nodes}
     found = []
     for saved in facts.saved:
-        writer, saver = about.get(saved.overwriter), by_name.get(saved.saver)
+        writer, saver = about.get(saved.overwriter), facts.node_named.get(saved.saver)
         if writer is not None and saver is not None:
             found.append((writer, saver, saved))
     if not found:

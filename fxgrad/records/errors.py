@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from fxgrad.records.findings import Site
+from fxgrad.records.plain_text import one_line, printable
 
 
 class FxgradError(Exception):
     """Base of all errors of fxgrad. `reason` says what is wrong, `site` where (None if no line is to blame), `hint` how to mend it."""
 
     def __init__(self, reason: str, *, site: Site | None = None, hint: str = "") -> None:
-        self.reason = reason
+        self.reason = printable(reason)  # it may quote names of any kind
         self.site = site
-        self.hint = hint
+        self.hint = printable(hint)
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        place = f"{self.site}: " if self.site else ""
+        place = f"{one_line(str(self.site))}: " if self.site else ""
         hint = f" ({self.hint})" if self.hint else ""
         return f"{place}{self.reason}{hint}"
 
@@ -34,3 +35,7 @@ class LoadError(FxgradError):
 
 class FixError(FxgradError):
     """A rewrite was asked for and cannot be given; the reason names the node that stands in the way."""
+
+
+class GuardError(FxgradError):
+    """A call of a module that `fix` gave breaks what its graph took for granted; raised before the graph answers for another program."""

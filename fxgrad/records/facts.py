@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -153,9 +154,12 @@ class Saved:
     counted: bool  # False: the version counter did not see the write (`.data`): backward runs, on the wrong value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Facts:
-    """What autograd did with one run of the program. `loss` is the loss's Value id (None: no tensor came back)."""
+    """What autograd did with one run of the program. `loss` is the loss's Value id (None: no tensor came back).
+
+    Without slots, so that what several rules ask of the same facts is made at the first question and kept as long as they are.
+    """
 
     values: tuple[Value, ...]
     nodes: tuple[NodeFact, ...]
@@ -170,6 +174,26 @@ class Facts:
     error: Raised | None
     returns: Mapping[str, Site]  # per function frame key `file:function`, the return statement it left by
     memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # see passes/analyses/index.py
+
+    @cached_property
+    def node_named(self) -> Mapping[str, NodeFact]:
+        """The nodes by name."""
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def maker_of(self) -> Mapping[int, NodeFact]:
+        """The node that made each value."""
+        return {value: node for node in self.nodes for value in node.makes}
+
+    @cached_property
+    def open_from(self) -> Mapping[int, list[tuple[NodeFact, Flow]]]:
+        """The open flows by their source, each with its node."""
+        found: dict[int, list[tuple[NodeFact, Flow]]] = {}
+        for node in self.nodes:
+            for flow in node.flows:
+                if flow.open:
+                    found.setdefault(flow.source, []).append((node, flow))
+        return found
 
 
 @dataclass(frozen=True, slots=True)

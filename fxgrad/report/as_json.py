@@ -35,6 +35,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fxgrad.records import Decision, Finding, Fix, ParameterFact, Raised, Site
+from fxgrad.records.plain_text import is_seen
 from fxgrad.records.ranks import Ranks
 from fxgrad.records.report import ReportData
 from fxgrad.report.fingerprint import fingerprints
@@ -45,7 +46,15 @@ SCHEMA_VERSION = 1
 
 def render(report: ReportData, *, verbose: bool = False) -> str:
     """Indented JSON; `verbose` changes nothing, everything is always in it."""
-    return json.dumps(to_dict(report), indent=2, ensure_ascii=False)
+    return dumps(to_dict(report))
+
+
+def dumps(value: Any) -> str:
+    """Indented JSON that does nothing to a terminal or a runner of workflows: what is not seen stands as JSON's escapes, equal when read."""
+    text = json.dumps(value, indent=2, ensure_ascii=False).replace("##[", "#\\u0023[")
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(item if item == "\n" or is_seen(item) else json.dumps(item)[1:-1] for item in text)
 
 
 def to_dict(report: ReportData) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from fxgrad.records.errors import InputError
 from fxgrad.report.fingerprint import fingerprints
 from fxgrad.report.report import Report
 from fxgrad.source.excerpt import place
+from fxgrad.source.files import replace_file
 
 
 def write_baseline(path: Path, report: Report) -> None:
@@ -26,7 +27,7 @@ def write_baseline(path: Path, report: Report) -> None:
         mark: f"{f.code} {place(f.site) if f.site else ''} {f.message}".strip() for mark, f in zip(marks, report.findings, strict=True)
     }
     try:
-        path.write_text(json.dumps({"fxgrad_baseline": 1, "findings": shown}, indent=1) + "\n", encoding="utf-8")
+        replace_file(path, f"{json.dumps({'fxgrad_baseline': 1, 'findings': shown}, indent=1)}\n".encode())
     except OSError as error:
         raise InputError(f"the baseline {path} cannot be written: {error.strerror}") from None
 
@@ -39,10 +40,10 @@ def apply_baseline(path: Path, report: Report) -> Report:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        known = set(content["findings"])
+        known = set(content["findings"].keys())
     except OSError as error:
         raise InputError(f"the baseline {path} cannot be read: {error.strerror}", hint="write it with --update-baseline") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # the last: nested by the thousand
         raise InputError(f"{path} is no fxgrad baseline", hint="write it with --update-baseline") from None
     marks = fingerprints(report.findings)
     left = tuple(f for mark, f in zip(marks, report.findings, strict=True) if mark not in known)

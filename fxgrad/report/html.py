@@ -18,6 +18,7 @@ from fxgrad.source.excerpt import excerpt, place
 
 NAME = "html"
 
+_DEPTH = 100  # so many modules in one another fold; what lies deeper has the rest of its path in its name
 _RUN = 8  # so many layers side by side without a fault are one line
 _RANK = {"blocked": 0, "none": 1, "zero": 2, "branch": 3, "frozen": 4, "flows": 5}
 
@@ -65,7 +66,7 @@ def _shown_verdicts(report: ReportData) -> dict[str, str]:
 def _tree(report: ReportData) -> str:
     root = _Module()
     for name, verdict in _shown_verdicts(report).items():
-        *path, last = name.split(".")
+        *path, last = name.split(".", _DEPTH)
         module = root
         for part in path:
             module = module.modules.setdefault(part, _Module())

@@ -49,10 +49,7 @@ class Heard:
 
 @functools.lru_cache(maxsize=64)
 def _read(path: str, stamp: float) -> Intent:
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8")).get("tool", {}).get("fxgrad", {})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}", site=Site(path, 1)) from None
+    table = _table(path)
     known = {"expect", "frozen", "ignore", "per-file-ignores"}
     unknown = sorted(set(table) - known)
     if unknown:
@@ -67,6 +64,20 @@ def _read(path: str, stamp: float) -> Intent:
         tuple((pattern, _strings(path, per_file, pattern)) for pattern in per_file),
         os.path.dirname(path),
     )
+
+
+def _table(path: str) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}", site=Site(path, 1)) from None
+    except RecursionError:
+        raise InputError(f"{path} cannot be read: it is nested too deeply", site=Site(path, 1)) from None
+    for key in ("tool", "fxgrad"):
+        table = table.get(key, {})
+        if not isinstance(table, dict):
+            raise InputError(f"{path}: {key} must be a table", site=Site(path, 1))
+    return table
 
 
 def _strings(path: str, table: dict[str, Any], key: str) -> tuple[str, ...]:

@@ -36,5 +36,5 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
 
 
 def _text(text: str) -> str:
-    """Mermaid reads quotes and brackets as its own."""
-    return text.replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")
+    """Mermaid reads quotes and brackets as its own, and `%%{init: ...}` wherever it stands."""
+    return text.replace("%", "#37;").replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")

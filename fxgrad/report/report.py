@@ -9,14 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from fxgrad.records.errors import FxgradError
+from fxgrad.records.plain_text import without_commands
 from fxgrad.records.report import ReportData
 from fxgrad.report import as_json, github, html, mermaid, sarif, table
+from fxgrad.report.plain import plain
 
-FORMATS: tuple[ModuleType, ...] = (table, as_json, sarif, html, github, mermaid)
+
+class Format(Protocol):
+    """What a module of a format is."""
+
+    NAME: str
+
+    def render(self, report: ReportData, *, verbose: bool = False) -> str:
+        """The report in this format, without a newline at the end."""
+
+
+FORMATS: tuple[Format, ...] = (table, as_json, sarif, html, github, mermaid)
+_DATA: tuple[Format, ...] = (as_json, sarif)  # every character is kept, in JSON\'s own escapes; the others are for eyes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +55,8 @@ class Report(ReportData):
         """
         for module in FORMATS:
             if format == module.NAME:
-                text: str = module.render(self, verbose=verbose)
-                return text
+                text = module.render(self if module in _DATA else plain(self), verbose=verbose)
+                return text if module in (*_DATA, github) else without_commands(text)
         names = ", ".join(module.NAME for module in FORMATS)
         raise FxgradError(f"this version of fxgrad has no report format {format!r}", hint=f"the formats are {names}")
 

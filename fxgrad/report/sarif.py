@@ -9,7 +9,6 @@ embedded file contents.
 from __future__ import annotations
 
 import inspect
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +19,7 @@ from fxgrad.passes import RULES
 from fxgrad.records import Edit, Finding, Fix, Raised, Site
 from fxgrad.records.report import ReportData
 from fxgrad.report import across_ranks
-from fxgrad.report.as_json import tool_version
+from fxgrad.report.as_json import dumps, tool_version
 from fxgrad.report.fingerprint import fingerprints
 from fxgrad.report.globs import shown as names_shown
 from fxgrad.report.table import raised
@@ -49,7 +48,7 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
         result["suppressions"] = [{"kind": "inSource" if _is_commented(finding) else "external", "status": "accepted"}]
     if report.error is not None and report.ok:
         run["invocations"] = [_failed(report.error)]
-    return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, ensure_ascii=False)
+    return dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
 def _driver(rules: list[dict[str, Any]]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.fx
+from torch.autograd.function import BackwardCFunction
 
 from fxgrad.torch_api.internals import inference_regions_left, is_view, storage_key
 from fxgrad.torch_api.tensors import Geometry
@@ -94,6 +95,8 @@ def _single(item: Any, sources: dict[int | None, torch.Tensor]) -> Any:
     """A multi-output view as a view of its own."""
     if not isinstance(item, torch.Tensor) or not is_view(item):
         return item
+    if isinstance(item.grad_fn, BackwardCFunction):  # a hook of the program's sits there: only a copy keeps it
+        return item.clone()
     source = sources.get(storage_key(item))
     if source is None or source is item or source.dtype != item.dtype:
         return item

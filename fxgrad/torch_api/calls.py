@@ -42,6 +42,10 @@ DECISIONS = _words("__bool__ is_nonzero equal allclose __contains__")
 ESCAPES = _words("item tolist numpy __array__ __float__ __int__ __index__ __complex__ __dlpack__ __array_interface__")
 
 
+# Of these a fake tensor makes something else than data does: an error, or a crash of the process.
+TAKE_DATA = _words("__reduce_ex__ __reduce__ share_memory_ apply_ map_ __format__")
+
+
 SIZES = _words("size numel nelement __len__")
 
 
@@ -54,10 +58,6 @@ EFFECTS = _words(
 
 # Operators over Python functions that torch.compile captures whole; both branches of a `cond` get gradients.
 CAPTURED_WHOLE = _words("cond while_loop scan associative_scan map_impl")
-
-
-# Calls back into Python code of the program: the recorder must stay on, quietly, to swap tensors there.
-CALLS_BACK = frozenset(["backward"])
 
 
 def target_name(func: Any, name: str) -> str:

@@ -203,6 +203,11 @@ INPUT_OVERLAP_MESSAGE = (
     "Please clone() the tensor before performing the operation."
 )
 
+INDEX_MESSAGE = (
+    "Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; "
+    "but got {} instead (while checking arguments for embedding)"
+)
+
 # ----------------------------------------------------------------------------------------------- fake tensors
 
 # The kinds of error by which torch says that a fake tensor has no value.
@@ -233,7 +238,7 @@ def is_value_error(error: BaseException) -> bool:
     if type(error).__name__ in VALUE_ERRORS:
         return True
     text = str(error)
-    return any(phrase in text for phrase in _VALUE_PHRASES) or "fake tensor" in text.lower()
+    return any(phrase in text for phrase in _VALUE_PHRASES) or "fake tensor" in text.lower() or "FakeTensor" in text
 
 
 _VALUE_PHRASES = (
@@ -245,6 +250,7 @@ _VALUE_PHRASES = (
     ".tolist() is not supported",
     "aten._local_scalar_dense",
     "data is not allocated yet",
+    "Cannot access data pointer of Tensor",  # somebody in C++ asks for the address of the data
     "shape_env must not be None",  # a nested tensor's ragged size
     "Tried to backward() through example input",  # a fake stand-in has no history from before the run
 )
@@ -256,13 +262,12 @@ def is_kernel_error(error: BaseException) -> bool:
     return any(file in frame.filename.replace("\\", "/") for frame in frames[-8:] for file in _KERNEL_FILES)
 
 
-def captured_whole(site: Site | None) -> TraceError:
-    """The refusal of an operator that cannot be recorded call by call."""
-    return TraceError(
-        "torch.cond and its kind run only where torch.compile captures them whole: they cannot be recorded call by call",
-        site=site,
-        hint="write the branch as a Python `if` for the analysis",
-    )
+def captured_whole(site: Site | None, name: str = "") -> TraceError:
+    """The refusal of an operator that cannot be recorded call by call; `name` is the dispatcher's, "" where it is not known."""
+    said = {"": "torch.cond and its kind", "cond": "torch.cond", "map_impl": "map"}.get(name, name)
+    runs = "run only where torch.compile captures them whole: they" if not name else "runs only where torch.compile captures it whole: it"
+    branch = "the branch as a Python `if`" if name in ("", "cond") else "the loop in Python"
+    return TraceError(f"{said} {runs} cannot be recorded call by call", site=site, hint=f"write {branch} for the analysis")
 
 
 def out_of_memory(site: Site | None) -> TraceError:

@@ -1,4 +1,5 @@
-"""Fake kernels that torch lacks, or has for one dtype alone: shapes and dtypes as the real kernels give them. `OWN`: by operator.
+"""Fake kernels that torch lacks, has for one dtype alone, or that take what real ones refuse: shapes, dtypes and errors as the
+real kernels give them. `OWN`: by operator.
 
 Each says on which versions torch's own was missing. Not handled: everything else that torch cannot fake, which is refused where it is met.
 """
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 
+from fxgrad.torch_api.errors import INDEX_MESSAGE
 from fxgrad.torch_api.internals import CUDNN_RNN_BACKWARD, GROUPED_MM
 
 # Runs torch's own fake kernel on these arguments.
@@ -34,7 +36,15 @@ def _cudnn_rnn_backward(dispatch: Dispatch, *args: Any, **kwargs: Any) -> Any:
     return (*made, [torch.empty_like(weight) for weight in weights] if wanted[3] else [])
 
 
+def _embedding(dispatch: Dispatch, *args: Any, **kwargs: Any) -> Any:
+    """A row an index: torch's fake kernel of 2.11 takes indices of any dtype, the real one and later fake ones integers."""
+    if args[1].dtype not in (torch.int64, torch.int32):
+        raise RuntimeError(INDEX_MESSAGE.format(args[1].type()))
+    return dispatch(*args, **kwargs)
+
+
 OWN: Mapping[Any, Callable[..., Any]] = {
     GROUPED_MM: _grouped_mm,
     CUDNN_RNN_BACKWARD: _cudnn_rnn_backward,
+    torch.ops.aten.embedding.default: _embedding,
 }

@@ -9,6 +9,7 @@ here and nowhere else. Modules, graphs and transforms are in `module_internals`,
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -150,6 +151,7 @@ def steady_cudnn() -> None:
 
 # Takes off the innermost pair of hooks on saved tensors.
 pop_saved_tensors_hooks: Callable[[], None] = _C._autograd._pop_saved_tensors_default_hooks
+push_saved_tensors_hooks: Callable[..., None] = _C._autograd._push_saved_tensors_default_hooks
 # An autograd node's attributes that give a saved tensor without unpacking it begin so.
 RAW_SAVED = "_raw_saved_"
 
@@ -225,6 +227,7 @@ has_kernel: Callable[[str, str], bool] = _C._dispatch_has_kernel_for_dispatch_ke
 # Where the dispatcher looks for Python's rules, in C++ that lets no exception through: one raised there aborts the process.
 DISPATCHER_ASKS: str = os.path.dirname(torch._library.__file__)
 OpOverload = torch._ops.OpOverload
+OpOverloadPacket = torch._ops.OpOverloadPacket
 HigherOrderOperator = torch._ops.HigherOrderOperator
 # How the name of an operator of the dispatcher begins, with its module's, where a call is named.
 OPERATORS = "torch._ops."
@@ -252,9 +255,24 @@ def overload_name(target: Any) -> str | None:
 
 # The logger that prints a traceback for each fake kernel that raises.
 FAKE_LOGGER = "torch._subclasses.fake_tensor"
+# Whether a fake mode's tensors give an address (zero) to who asks in C++ for their data, an attribute of the mode; else that raises.
+GIVES_ADDRESSES = "_allow_unsafe_data_ptr_access"
 # Operators whose fake kernels are ours (`fake_kernels`).
 GROUPED_MM: Any = torch.ops.aten._grouped_mm.default
 CUDNN_RNN_BACKWARD: Any = torch.ops.aten._cudnn_rnn_backward.default
+
+# --------------------------------------------------------------------------------------------------- archives
+
+
+def archive_records(file: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """The records of an archive by name, as `torch.load` and `torch.export.load` find them; none where torch reads no archive in it."""
+    try:
+        reader = _C.PyTorchFileReader(file)
+    except RuntimeError:
+        return
+    for name in reader.get_all_records():
+        yield name, functools.partial(reader.get_record, name)
+
 
 # ----------------------------------------------------------------------------------------------------- dynamo
 

@@ -1,12 +1,15 @@
 """Python numbers that remember the graph node they came from, so that sizes stay symbolic and scalars keep their provenance.
 
 `SymbolicInt` and `SymbolicFloat` are ordinary ints and floats to any code that reads them; arithmetic with them makes new ones. A number
-read off a tensor's *data* (`.item()`) has `data=True`: comparing it is a decision on data. What C code consumes (`range`, `len`,
-`math.sqrt`, `int`) becomes a plain number: the trace has then frozen it. `math.ceil`, `floor`, `trunc` and `round` keep the origin.
+read off a tensor's *data* (`.item()`) has `data=True`: comparing it is a decision on data. `math.ceil`, `floor`, `trunc` and `round` keep the origin.
+
+What a program learns of a number otherwise is told to its owner (`assume`): the outcome of a comparison of sizes, and a plain number where
+C code consumes it (`int`, `float`, `math.sqrt`, a hash, a text, the length of a list). Not seen: an index into a list, and NumPy.
 """
 
 from __future__ import annotations
 
+import builtins
 import math
 import operator
 import weakref
@@ -14,6 +17,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch.fx
+
+Asked = tuple[Any, tuple[Any, ...]]  # a function and its arguments
 
 
 class Owner(Protocol):
@@ -23,7 +28,9 @@ class Owner(Protocol):
 
     def symbol_node(self, target: Any, args: tuple[Any, ...]) -> torch.fx.Node: ...
 
-    def decide(self, outcome: bool, symbol: Any) -> bool: ...
+    def decide(self, outcome: bool, symbol: Any, asked: Asked) -> bool: ...
+
+    def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False) -> None: ...
 
 
 class _Nobody:
@@ -34,7 +41,10 @@ class _Nobody:
     def symbol_node(self, target: Any, args: tuple[Any, ...]) -> torch.fx.Node:
         raise AssertionError("the run of this number is over")
 
-    def decide(self, outcome: bool, symbol: Any) -> bool:
+    def decide(self, outcome: bool, symbol: Any, asked: Asked) -> bool:
+        raise AssertionError("the run of this number is over")
+
+    def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False) -> None:
         raise AssertionError("the run of this number is over")
 
 
@@ -102,8 +112,8 @@ class SymbolicInt(int):
 
     origin: Origin
 
-    # Hash and equality stay int's own: the number is the number.
-    __hash__ = int.__hash__
+    def __hash__(self) -> int:
+        return hash(consumed(self, weak=True))
 
     def __reduce__(self) -> tuple[Any, ...]:  # a copy or a pickle is a plain number: nodes do not travel
         return int, (int(self),)
@@ -117,7 +127,8 @@ class SymbolicFloat(float):
 
     origin: Origin
 
-    __hash__ = float.__hash__
+    def __hash__(self) -> int:
+        return hash(consumed(self, weak=True))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return float, (float(self),)
@@ -150,6 +161,14 @@ def plain(value: Any) -> Any:
     return value
 
 
+def consumed(value: Any, *, weak: bool = False) -> Any:
+    """The number without its origin, for whoever goes on with it where nothing follows: its owner is told. `weak`: it may not matter."""
+    number = plain(value)
+    if number is not value and value.origin.owner.active:
+        value.origin.owner.assume(None, (value,), number, weak=weak)
+    return number
+
+
 def _result(value: Any, op: Callable[..., Any], *args: Any) -> Any:
     """The outcome of `op(*args)` as a symbol; a plain number once the run is over."""
     origins = [arg.origin for arg in args if isinstance(arg, SymbolicInt | SymbolicFloat)]
@@ -161,6 +180,8 @@ def _result(value: Any, op: Callable[..., Any], *args: Any) -> Any:
 def _binary(op: Callable[[Any, Any], Any], *, reverse: bool) -> Callable[..., Any]:
     def method(self: Any, other: Any, *modulus: Any) -> Any:
         if isinstance(other, bool) or not isinstance(other, int | float):
+            if isinstance(other, list | tuple | str | bytes) and op is operator.mul:  # the sequence, so often
+                consumed(self)
             return NotImplemented
         left, right = (other, self) if reverse else (self, other)
         if modulus:  # only `pow` has three arguments
@@ -192,7 +213,10 @@ def _comparison(op: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Any]:
         outcome = op(plain(self), plain(other))
         for symbol in (self, other):
             if isinstance(symbol, SymbolicInt | SymbolicFloat) and symbol.origin.data and symbol.origin.owner.active:
-                return bool(symbol.origin.owner.decide(outcome, symbol))
+                return bool(symbol.origin.owner.decide(outcome, symbol, (op, (self, other))))
+        owner = next(symbol.origin.owner for symbol in (self, other) if isinstance(symbol, SymbolicInt | SymbolicFloat))
+        if owner.active:
+            owner.assume(op, (self, other), outcome)
         return outcome
 
     return method
@@ -200,14 +224,25 @@ def _comparison(op: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Any]:
 
 def _array_ufunc(self: Any, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
     """NumPy gives a plain number the array's type, but not a number of a class of its own."""
-    return getattr(ufunc, method)(*(plain(value) for value in inputs), **kwargs)
+    return getattr(ufunc, method)(*(consumed(value) for value in inputs), **kwargs)
 
 
 def _truth(self: Any) -> bool:
-    outcome = plain(self) != 0
-    if not self.origin.data or not self.origin.owner.active:
-        return bool(outcome)
-    return bool(self.origin.owner.decide(bool(outcome), self))
+    outcome = bool(plain(self) != 0)
+    owner = self.origin.owner
+    if not owner.active:
+        return outcome
+    if self.origin.data:
+        return bool(owner.decide(outcome, self, (operator.ne, (self, 0))))
+    owner.assume(operator.ne, (self, 0), outcome)
+    return outcome
+
+
+def _consuming(kind: Callable[[Any], Any], *, weak: bool) -> Callable[..., Any]:
+    def method(self: Any, *rest: Any) -> Any:
+        return kind(consumed(self, weak=weak), *rest)
+
+    return method
 
 
 _BINARY = {
@@ -239,9 +274,61 @@ def _define(kind: type, binary: dict[str, Callable[..., Any]]) -> None:
     for name, compare in _COMPARE.items():
         setattr(kind, f"__{name}__", _comparison(compare))
     methods: dict[str, Callable[..., Any]] = {"round": _round, "divmod": _divmod, "bool": _truth, "array_ufunc": _array_ufunc}
+    consuming: dict[str, Callable[..., Any]] = {"int": int, "float": float, "complex": complex, "repr": repr, "str": str, "format": format}
+    methods.update({name: _consuming(how, weak=name in ("repr", "str", "format")) for name, how in consuming.items()})
     for name, method in methods.items():
         setattr(kind, f"__{name}__", method)
 
 
 _define(SymbolicInt, {**_BINARY, **_BITS})
 _define(SymbolicFloat, _BINARY)
+
+
+# ---------------------------------------------------------------------------------------------------- functions of C on numbers
+
+LEN = len  # the builtin one, also while it is replaced
+_range, _len, _index = range, len, operator.index
+
+
+class _RangeType(type):
+    """`isinstance(x, range)` and `type(x) == range` stay what they are."""
+
+    def __instancecheck__(cls, item: Any) -> bool:
+        return isinstance(item, _range)
+
+    def __eq__(cls, other: object) -> bool:
+        return other is cls or other is _range
+
+    def __hash__(cls) -> int:
+        return hash(_range)
+
+
+class Range(metaclass=_RangeType):
+    """`range`, which says how often it went round."""
+
+    def __new__(cls, *args: Any) -> Any:
+        return _range(*(consumed(arg) for arg in args))
+
+
+def length(item: Any) -> int:
+    """`len`, which of a tensor is its first size, and of a shape its rank."""
+    if isinstance(item, torch.Tensor):
+        try:
+            return item.size(0)
+        except IndexError:
+            return _len(item)
+    number = _len(item)
+    if type(item) is torch.Size and number:
+        origin = getattr(item[0], "origin", None)
+        if origin is not None and origin.target == "size" and origin.owner.active:
+            origin.owner.assume("ndim", origin.args[:1], number)
+    return number
+
+
+def index(number: Any) -> int:
+    """`operator.index`: how `nn.ModuleList` takes a layer."""
+    return _index(consumed(number))
+
+
+# Replaced while a program is recorded: (module, attribute, replacement).
+CONSUMING: tuple[tuple[Any, str, Any], ...] = ((builtins, "range", Range), (builtins, "len", length), (operator, "index", index))

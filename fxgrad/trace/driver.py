@@ -15,7 +15,7 @@ import torch.fx
 
 from fxgrad.records import Saved
 from fxgrad.source.sites import Spot
-from fxgrad.torch_api.symbols import Origin, Owner
+from fxgrad.torch_api.symbols import Asked, Origin, Owner
 from fxgrad.trace.edges import Key
 from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.ledger import Ledger
@@ -33,9 +33,10 @@ class GraphDriver(Owner, Protocol):
     forced: tuple[Any, ...]  # outcomes for the first decisions on data
     decisions: list[RawDecision]
     escapes: list[int]
-    frozen: list[tuple[str, tuple[Spot, ...]]]
     symbol_values: dict[int, int]
     origins: list[Origin]
+    sizes_read: bool  # whether the program was handed sizes
+    looks: tuple[Spot, ...]  # where the program looked at autograd's graph
 
     def spots(self) -> tuple[Spot, ...]: ...
 
@@ -43,13 +44,19 @@ class GraphDriver(Owner, Protocol):
 
     def swap(self, item: Any) -> Any: ...
 
+    def handed(self, item: Any) -> Any: ...
+
     def add_step(self, node: torch.fx.Node, kind: str, target: str, spots: tuple[Spot, ...]) -> Step: ...
 
     def finish(self, step: Step, slots: Sequence[Slot], out: Any, *, keep: bool) -> None: ...
 
     def note_shared(self, step: Step, tensor: torch.Tensor) -> None: ...
 
-    def decided(self, outcome: bool | None, node: str, spots: tuple[Spot, ...], read: tuple[int, ...]) -> bool: ...
+    def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False, what: str = "") -> None: ...
+
+    def decided(
+        self, outcome: bool | None, node: str, spots: tuple[Spot, ...], read: tuple[int, ...], asked: Asked | None = None
+    ) -> bool: ...
 
     def refuse_valueless(self, error: BaseException, name: str) -> None: ...
 

@@ -21,10 +21,9 @@ from fxgrad.records import Inputs, Phase, Raised
 from fxgrad.source.sites import traceback_sites
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.errors import out_of_memory
-from fxgrad.torch_api.internals import is_view
-from fxgrad.trace.gradients import state_of
+from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.run import _LOCK, _eager_compile, _leave_contexts, _saved_tensors_hooks
-from fxgrad.world.private import private_data
+from fxgrad.world.private import foreign_histories, private_data, takes_a_history_for_good
 from fxgrad.world.reach import preserve
 from fxgrad.world.standins import StandIns
 from fxgrad.world.switches import kept_modes
@@ -49,20 +48,32 @@ class Truth:
 
 
 class NotPrivateError(Exception):
-    """Among what the program reaches beside its inputs is a view, whose history no one could take away again if the program wrote one."""
+    """Among what the program reaches beside its inputs is a tensor whose history no one could give back if the program wrote it in place."""
 
 
 def truth(target: Program) -> Truth | None:
     """What a plain step of the program does; None where none can be made."""
     found = Truth()
 
+    arrived: dict[int, str] = {}
+
     def note(left: Left) -> None:
         if isinstance(left.loss, torch.Tensor):
-            found.gradients.update({name: state_of(p.grad) for name, p in parameters})
+            found.gradients.update({name: better(state_of(p.grad), arrived.get(id(p), "")) for name, p in parameters})
+
+    def note_arrived(parameter: torch.Tensor) -> None:
+        arrived[id(parameter)] = better(state_of(parameter.grad), arrived.get(id(parameter), ""))
+
+    def look_first(inputs: Sequence[torch.Tensor]) -> None:
+        for parameter in {id(p): p for _, p in parameters}.values():
+            hooks = getattr(parameter, "_post_accumulate_grad_hooks", None)
+            if hooks:  # they may take the gradient away
+                first = parameter.register_post_accumulate_grad_hook(note_arrived)  # type: ignore[no-untyped-call]
+                hooks.move_to_end(first.id, last=False)
 
     parameters = list(target.root.named_parameters(remove_duplicate=False))  # those of before the step: it may put others in their place
     try:
-        found.error = plain_step(target, note)
+        found.error = plain_step(target, note, prepare=look_first)
     except NotPrivateError:
         return None
     return found
@@ -89,16 +100,15 @@ def plain_step(
     with _LOCK, preserve(*roots) as reach, reach.ctrl_c.waits():
         tensors, originals = reach.tensors.values(), input_tensors(target)
         given = frozenset(map(id, originals))
-        if any(_takes_a_history_for_good(t) for t in tensors if id(t) not in given):
+        if any(takes_a_history_for_good(t) for t in tensors if id(t) not in given):
             raise NotPrivateError
-        retain = any(tensor.grad_fn is not None for tensor in tensors)  # a graph of the user's, who will want it for a backward
+        foreign = foreign_histories(tensors)
+        retain = any(t.grad_fn is not None for t in tensors if id(t) not in foreign)  # the user will want that graph for a backward
         hooks = _saved_tensors_hooks()
-        with private_data(tensors, None), _eager_compile(), kept_modes():
+        left.inputs = _copies(originals, foreign) if any(map(takes_a_history_for_good, originals)) else originals
+        with private_data([t for t in tensors if not takes_a_history_for_good(t)], None), _eager_compile(), kept_modes():
             if prepare is not None:
-                prepare(originals)
-            copier = StandIns(None)
-            views = any(_takes_a_history_for_good(t) for t in originals)
-            left.inputs = [copier.make(t) for t in originals] if views else originals
+                prepare(left.inputs)
             args, kwargs = with_inputs(target, left.inputs)
             try:
                 with reach.ctrl_c.comes(), around():
@@ -113,9 +123,15 @@ def plain_step(
     return None
 
 
-def _takes_a_history_for_good(tensor: torch.Tensor) -> bool:
-    """A view without a history: once something with a gradient is written into its base, nothing makes it a leaf again."""
-    return tensor.is_leaf and not tensor.is_inference() and is_view(tensor) and not tensor.requires_grad
+def _copies(originals: Sequence[torch.Tensor], foreign: frozenset[int]) -> list[torch.Tensor]:
+    """Stand-ins of the inputs, without their gradients."""
+    copier = StandIns(None)
+    copier.foreign = foreign
+    made = [copier.make(t) for t in originals]
+    for copy in made:
+        if copy.is_leaf:
+            copy.grad = None
+    return made
 
 
 def _step(target: Program, left: Left, args: tuple[Any, ...], kwargs: dict[str, Any], retain: bool) -> None:

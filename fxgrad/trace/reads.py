@@ -2,23 +2,34 @@
 
 Each function handles one kind of call for the recorder. Sizes and `.item()` become symbols (`fxgrad.torch_api.symbols`) that carry their node; a
 truth value is a decision; a number that leaves torch is an *escape*, the place where provenance must be followed through Python. What
-comes out as a plain Python value is noted as frozen: the graph holds it fixed.
+comes out as a plain Python value is assumed (`fxgrad.trace.observations.Assumed`): the graph holds it fixed.
 """
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from fxgrad.torch_api import errors, symbols
+from fxgrad.source.sites import asked_by_torch, is_unpacked
+from fxgrad.torch_api import calls, errors, symbols
 from fxgrad.torch_api.symbols import Origin
 from fxgrad.trace import targets
 from fxgrad.trace.driver import GraphDriver
 from fxgrad.trace.experiment import disturbed
 from fxgrad.trace.observations import RawDecision, Slot, Step
 
+_TOLD = frozenset(("ndim", "dtype", "device", "layout", "requires_grad", "is_cuda", "is_sparse", "is_meta", "is_nested", "is_quantized"))
+_QUERIED = {
+    "dim": "ndim",
+    "ndimension": "ndim",
+    "is_floating_point": "is_floating_point()",
+    "is_complex": "is_complex()",
+    "get_device": "device",
+}
 _EXTREME = 1e30  # in place of a float that exploration turns
 
 
@@ -31,28 +42,46 @@ def read_property(recorder: GraphDriver, func: Any, args: Any) -> Any:
     if name == "shape":
         return _symbolic_size(recorder, slot, out)
     if not isinstance(out, torch.Tensor) or out is slot.tensor:
-        return out
+        if name in _TOLD:
+            recorder.assume(name, (slot.node,), out)
+        if name == "grad_fn" and out is not None:
+            recorder.looks = recorder.looks or recorder.spots()
+        return recorder.handed(out)
     node = recorder.graph.call_function(getattr, (slot.node, name))
     step = recorder.add_step(node, "op", f"Tensor.{name}", recorder.spots())
     step.reads = [slot.value]
     recorder.finish(step, [slot], out, keep=False)
+    return recorder.handed(out)
+
+
+def query(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    """`x.dim()`, `x.is_floating_point()`: an answer of Python's. Where data lies (strides, addresses) is not taken for granted."""
+    out = func(*recorder.swap(args), **recorder.swap(kwargs))
+    slot = recorder.seen.slots.get(id(args[0])) if args and name in _QUERIED else None
+    if slot is not None:
+        by_torch = asked_by_torch(sys._getframe())  # `for row in x` asks for the rank
+        recorder.assume(_QUERIED[name], (slot.node,), slot.tensor.device if name == "get_device" else out, weak=by_torch)
     return out
 
 
 def _symbolic_size(recorder: GraphDriver, slot: Slot, sizes: Sequence[int]) -> torch.Size:
     node = slot.node
+    recorder.sizes_read = True
+    if node.op == "placeholder" and is_unpacked(sys._getframe()):
+        recorder.assume("ndim", (node,), len(sizes))
     return torch.Size([symbols.make(v, Origin(recorder, "size", (node, i), data=False)) for i, v in enumerate(sizes)])
 
 
 def read_size(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -> Any:
     """`x.size()`, `x.size(0)`, `x.numel()` as symbols; `len(x)`, which Python makes a plain int of."""
+    recorder.sizes_read = True
     slot = recorder.slot_of(args[0])
     rest, named = recorder.swap(tuple(args[1:])), recorder.swap(kwargs)
     out = func(slot.tensor, *rest, **named)
     if isinstance(out, torch.Size):
         return _symbolic_size(recorder, slot, out)
     if name == "__len__":
-        recorder.frozen.append(("len() of a tensor", recorder.spots()))
+        recorder.assume("size", (slot.node, 0), out)
         return out
     if name == "size":
         dim = rest[0] if rest else named["dim"]
@@ -72,7 +101,22 @@ def decide_on_tensor(recorder: GraphDriver, func: Any, args: Any, kwargs: Any) -
             raise
         outcome = None
     node = slots[0].node.name if slots else ""
-    return recorder.decided(outcome, node, recorder.spots(), tuple(slot.value for slot in slots))
+    nodes = {id(a): slot.node for a, slot in zip((a for a in args if isinstance(a, torch.Tensor)), slots, strict=True)}
+    return recorder.decided(
+        outcome,
+        node,
+        recorder.spots(),
+        tuple(slot.value for slot in slots),
+        (_question(func, args, kwargs), tuple(nodes.get(id(a), a) for a in args)),
+    )
+
+
+def _question(func: Any, args: Any, kwargs: Any) -> Any:
+    """The function by which a graph asks it again."""
+    if len(args) == 1 and not kwargs:
+        return bool
+    name = func.__name__
+    return getattr(torch, name) if hasattr(torch, name) and not kwargs else calls.named(functools.partial(func, **kwargs), name)
 
 
 def read_value(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -> Any:
@@ -104,8 +148,11 @@ def read_value(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: A
         origin.resolved = node
         recorder.symbol_values[id(origin)] = value
         recorder.origins.append(origin)
+        recorder.assume(None, (node,), out, what="the value of .item()", weak=True)
         return symbols.make(out, origin)
-    recorder.frozen.append((f"the value of .{name.strip('_')}()", step.spots))
+    if name != "__dlpack__":  # a capsule: what is made of it has the tensor's memory, and is known by it
+        taken = out.copy() if name in ("numpy", "__array__") else out
+        recorder.assume(None, (node,), taken, what=f"the value of .{name.strip('_')}()")
     if name == "__float__":
         return _turned_number(recorder, out, step)
     return out

@@ -16,7 +16,7 @@ import operator
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 import torch
@@ -27,14 +27,16 @@ from torch.overrides import TorchFunctionMode
 from fxgrad.records import Phase
 from fxgrad.source.sites import Anchor, Spot, site_of, user_frames, user_spots
 from fxgrad.torch_api import allowed_writes, calls, errors, symbols
-from fxgrad.torch_api.calls import CALLS_BACK, DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES
+from fxgrad.torch_api.calls import DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES, TAKE_DATA
+from fxgrad.torch_api.engine import ENGINE
 from fxgrad.torch_api.internals import HigherOrderOperator, transforms_active, version_of
-from fxgrad.torch_api.symbols import Origin, SymbolicFloat, SymbolicInt
+from fxgrad.torch_api.symbols import Asked, Origin, SymbolicFloat, SymbolicInt
 from fxgrad.trace import fake_kernels, reads, targets
 from fxgrad.trace.experiment import Nudge, mask_shape, selecting_all, selects, selects_nothing
-from fxgrad.trace.observations import NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step, copied
+from fxgrad.trace.observations import ENTRY, Assumed, NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step, copied
 from fxgrad.trace.progress import EVERY, begin_run
-from fxgrad.trace.targets import Closure, GeneratorState, call_object, run_backward
+from fxgrad.trace.python_state import Read
+from fxgrad.trace.targets import Closure, GeneratorState, call_object
 from fxgrad.world.private import Lent
 from fxgrad.world.reach import Reach
 from fxgrad.world.scopes import FUNCTIONS, held_tensors
@@ -47,7 +49,7 @@ _EXACTLY_PLAIN = frozenset(_PLAIN)
 class Recorder(TorchFunctionMode):
     """Records one run. `root` names parameters, buffers and modules; `forced` are outcomes for the first decisions on data.
 
-    `frozen` are the Python values the graph holds fixed, `externals` the tensors from before the run that no name leads to, `hidden` the
+    `assumed` is what the program was told and no node follows, `externals` the tensors from before the run that no name leads to, `hidden` the
     stack of hidden reads of the quiet regions the program is in: by tensor id, the tensor the program names and its slot.
     """
 
@@ -78,11 +80,19 @@ class Recorder(TorchFunctionMode):
         self.allow: frozenset[str] | None = None  # writes that autograd refuses are carried out; the leaves these name enter as copies
         self.open_checkpoints = False  # see `fxgrad.program.program.Program`
         self.unseen: tuple[str, tuple[Spot, ...]] | None = None  # what the program computes where no mode sees it, and where that shows
+        self.arrived: dict[int, str] = {}  # gradients that came to parameters with hooks of their own, by the parameters' ids
+        self.looks: tuple[Spot, ...] = ()  # where the program looked at autograd's graph, in which stand-ins are
         self.raised: set[torch.fx.Node] = set()  # calls that raised: where the program went on, it went on without them
         self.nudge: Nudge | None = None  # what is handed to the program disturbed
         self.nudged_shape: tuple[int, ...] | None = None
         self.selections: list[Step] = []  # steps whose result's size depends on data
-        self.frozen: list[tuple[str, tuple[Spot, ...]]] = []
+        self.assumptions = False  # whether what follows is noted
+        self.assumed: list[Assumed] = []
+        self.sizes_read = False
+        self.reads: dict[tuple[int, str], Read] = {}  # of Python's side: attributes, globals
+        self.scopes: list[tuple[FunctionType, list[Read]]] = []  # the functions that may run, and what they name
+        self.owners: dict[int, str] = {}  # by id: what the program calls the module or object whose attributes are read
+        self.inputs: dict[int, torch.fx.Node] = {}  # by the id of the user's tensor: its placeholder
         self.externals: dict[int, tuple[torch.Tensor, int]] = {}
         self.path_stack: list[str] = [""]
         self.anchors: list[Anchor] = []  # one per inlined module call
@@ -198,6 +208,19 @@ class Recorder(TorchFunctionMode):
         step.makes.append(own.value)
         return own
 
+    def handed(self, item: Any) -> Any:
+        """What the program gets of a call's result: where that is a tensor's stand-in, the tensor itself (`x.add_(1) is x`)."""
+        if isinstance(item, torch.Tensor):
+            original = self.standins.stood_for(item)
+            if original is None or id(item) not in self.slots or self.standins.get(original) is not item:
+                return item
+            self.slots.setdefault(id(original), self.slots[id(item)])
+            return original
+        if type(item) in (tuple, list):
+            parts = [self.handed(part) for part in item]
+            return item if all(map(operator.is_, parts, item)) else type(item)(parts)
+        return item
+
     def standin(self, tensor: torch.Tensor) -> torch.Tensor:
         """The stand-in of a tensor of the user's; torch's own making of it is not the program's doing."""
         self.quiet += 1
@@ -227,8 +250,29 @@ class Recorder(TorchFunctionMode):
     def entry(self, tensor: torch.Tensor, data: torch.Tensor, target: str, spots: tuple[Spot, ...]) -> Slot:
         """A tensor made outside torch's function interface from Python or NumPy data: what left torch before may have come back.
 
-        The graph keeps a copy of `data` as it is now and gives every run a fresh one: the program may go on to write into it.
+        Where its memory is that of a tensor of the graph, it is a new leaf over that. Else the graph keeps a copy of `data` as it is now
+        and gives every run a fresh one: the program may go on to write into it.
         """
+        source = self.seen.over_the_memory_of(tensor)
+        node = self._constant(data, spots) if source is None else self._exchanged(tensor, source)
+        if tensor.requires_grad:
+            node = self.graph.call_method("requires_grad_", (node,))
+        step = self.add_step(node, "entry", target, spots)
+        step.weak.extend(self.escapes)
+        slot = self.seen.bind(tensor, node, node.name)
+        step.makes.append(slot.value)
+        self.note_shared(step, tensor)
+        return slot
+
+    def _exchanged(self, tensor: torch.Tensor, source: Slot) -> torch.fx.Node:
+        """A tensor of the graph that left torch with its memory (NumPy, DLPack) and came back."""
+        offset = (tensor.data_ptr() - source.tensor.untyped_storage().data_ptr()) // tensor.element_size()
+        layout = (tuple(tensor.shape), tuple(tensor.stride()), offset)
+        if layout == (tuple(source.tensor.shape), tuple(source.tensor.stride()), source.tensor.storage_offset()):
+            return self.graph.call_function(targets.new_leaf, (source.node, False))
+        return self.graph.call_function(targets.new_leaf_view, (source.node, *layout, False))
+
+    def _constant(self, data: torch.Tensor, spots: tuple[Spot, ...]) -> torch.fx.Node:
         attribute = f"_tensor_constant{len(self.attributes)}_"
         self.quiet += 1
         try:
@@ -237,15 +281,8 @@ class Recorder(TorchFunctionMode):
         finally:
             self.quiet -= 1
         node = self.graph.call_method("clone", (self._insert_attribute(attribute),))
-        if tensor.requires_grad:
-            node = self.graph.call_method("requires_grad_", (node,))
-        step = self.add_step(node, "entry", target, spots)
-        step.weak.extend(self.escapes)
-        slot = self.seen.bind(tensor, node, node.name)
-        step.makes.append(slot.value)
-        self.frozen.append(("a tensor made from Python data", spots))
-        self.note_shared(step, tensor)
-        return slot
+        self.assume(ENTRY, (node,), None, weak=True, what="a tensor made from Python data")
+        return node
 
     def note_shared(self, step: Step, tensor: torch.Tensor) -> None:
         """NumPy may hold this tensor's memory from now on."""
@@ -341,7 +378,7 @@ class Recorder(TorchFunctionMode):
 
     def _generator(self, generator: torch.Generator) -> torch.fx.Node:
         """A generator that the program made in this run: the graph makes one that draws the same numbers."""
-        self.frozen.append(("the random numbers of a generator that the forward makes", self.spots()))
+        self.assume("", (), None, what="the random numbers of a generator that the forward makes")
         return self.graph.call_function(call_object, (self.object_node(GeneratorState(generator)),))
 
     def bound_closure(self, closure: Closure, inner: dict[int, tuple[torch.Tensor, Slot]]) -> torch.fx.Node:
@@ -379,12 +416,14 @@ class Recorder(TorchFunctionMode):
         if self.reach.ctrl_c.pending is not None:
             self.reach.ctrl_c.deliver()
         name: str = getattr(func, "__name__", "") or str(func)
+        if name in TAKE_DATA and self.standins.fake is not None:
+            self._refuse_to_take_data(name, args)
         if self.quiet or transforms_active():
             return self._quietly(func, name, args, kwargs)
         if name == "__get__":
             return reads.read_property(self, func, args)
         if name in QUERIES:
-            return func(*self.swap(args), **self.swap(kwargs))
+            return reads.query(self, func, name, args, kwargs)
         if name in SIZES:
             return reads.read_size(self, func, name, args, kwargs)
         if name in DECISIONS:
@@ -419,10 +458,8 @@ class Recorder(TorchFunctionMode):
 
     def _quietly(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         args, kwargs = self.swap(args), self.swap(kwargs)
-        if name in CALLS_BACK:
-            with self:
-                run_backward(*args, **kwargs)
-            return None
+        if name in ENGINE or _takes_functions(func, name, args, kwargs):
+            return self._run_back(func, name, args, kwargs)
         try:
             return func(*args, **kwargs)
         except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError) as error:
@@ -444,6 +481,11 @@ class Recorder(TorchFunctionMode):
         """Raise NeedsValue where an operator writes a tensor of the user's itself, past the modes: on real values such a write is private."""
         if any(id(tensor) in self.reach.tensors for tensor in written):
             raise NeedsValue("a write where no mode of torch looks needs memory", self.spots())
+
+    def _refuse_to_take_data(self, name: str, args: Any) -> None:
+        """Raise NeedsValue where a fake tensor is pickled, shared or written out; text without a format says that it is one."""
+        if name != "__format__" or any(args[1:]):
+            raise NeedsValue(f"`{name.strip('_')}` takes the data", self.spots())
 
     def _in_leaf_module(self) -> bool:
         return self.current is not None and self.current.kind == "module"
@@ -486,7 +528,7 @@ class Recorder(TorchFunctionMode):
 
     def _operation(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         if name in calls.CAPTURED_WHOLE and isinstance(func, HigherOrderOperator):
-            raise errors.captured_whole(next(map(site_of, self.spots()), None))
+            raise errors.captured_whole(next(map(site_of, self.spots()), None), name)
         (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = self.converted(args, kwargs)
         node = self._node(func, name, node_args, node_kwargs)
         step = self.add_step(node, "op", calls.target_name(func, name), self.spots())
@@ -495,26 +537,47 @@ class Recorder(TorchFunctionMode):
         step.operands, step.settings = self._arguments(args, kwargs)
         self.current = step
         self._refuse_unformulated(step.target, slots)
+        if name == "register_post_accumulate_grad_hook" and (original := self.standins.stood_for(sub_args[0])) is not None:
+            sub_args = (sub_args[0], self.standins.hook_of(original, sub_args[1]))
         if selects(name, sub_args):
             if self.nudge is not None and self.nudge.selection:
                 sub_args = self._nudged_selection(name, sub_args)
             self.selections.append(step)
-        if name in CALLS_BACK:
-            out = None
-            with self.region() as hidden, self:
-                run_backward(*sub_args, **sub_kwargs)
-            slots = slots + [slot for _, slot in hidden.values() if slot not in slots]
-        else:
-            try:
+        try:
+            if name in ENGINE or _takes_functions(func, name, args, kwargs):
+                with self.region() as hidden:
+                    out = self._run_back(func, name, sub_args, sub_kwargs)
+                slots = slots + [slot for _, slot in hidden.values() if slot not in slots]
+            else:
                 out = self._run(func, name, sub_args, sub_kwargs)
-            except Exception:
-                self.raised.add(node)
-                raise
-            if self.standins.fake is not None:
-                fake_kernels.finish_fake_write(name, sub_args, {id(slot.tensor): slot.version for slot in slots})
+        except Exception:
+            self.raised.add(node)
+            raise
+        if self.standins.fake is not None and name not in ENGINE:
+            fake_kernels.finish_fake_write(name, sub_args, {id(slot.tensor): slot.version for slot in slots})
         self.finish(step, slots, out, keep=name in EFFECTS or name == "__set__")
         self.current = None
-        return out
+        if isinstance(out, tuple | list) and not hasattr(out, "_fields"):
+            self.assume(symbols.LEN, (node,), len(out), weak=True)
+        return self.handed(out)
+
+    def _run_back(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """A call in which torch calls functions of the program: the recorder, which is off while it handles a call, is on in those."""
+        if name in ENGINE:
+            with self:
+                return ENGINE[name](*args, **kwargs)
+
+        def again(item: Any) -> Any:
+            if not isinstance(item, _CALLABLE):
+                return item
+
+            def call(*inner: Any, **named: Any) -> Any:
+                with self:
+                    return item(*inner, **named)
+
+            return call
+
+        return self._run(func, name, tuple(map(again, args)), {key: again(item) for key, item in kwargs.items()})
 
     def _nudged_selection(self, name: str, args: Any) -> Any:
         """The selection that the nudge names takes everything, and so does every later one of that shape that would take nothing."""
@@ -591,21 +654,34 @@ class Recorder(TorchFunctionMode):
         """A module returned `values`."""
         self.calls.append(RawCall(path, type_name, spots, values, len(self.path_stack)))
 
-    def decide(self, outcome: bool, symbol: Any) -> bool:
+    def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False, what: str = "") -> None:
+        """The program goes on with `taken`, which no node follows."""
+        if self.assumptions and not self.quiet and self.phase == "forward":
+            self.assumed.append(Assumed(target, args, taken, self.spots(), what, weak))
+
+    def decide(self, outcome: bool, symbol: Any, asked: Asked) -> bool:
         """A comparison of a number read off data."""
         if self.quiet:
             return outcome
-        return self.decided(outcome, "", self.spots(), tuple(self.symbol_reads(symbol.origin)))
+        return self.decided(outcome, "", self.spots(), tuple(self.symbol_reads(symbol.origin)), asked)
 
-    def decided(self, outcome: bool | None, node: str, spots: tuple[Spot, ...], read: tuple[int, ...]) -> bool:
+    def decided(self, outcome: bool | None, node: str, spots: tuple[Spot, ...], read: tuple[int, ...], asked: Asked | None = None) -> bool:
         """Note a branch on data and say which way to go: the forced one, else the known one, else False."""
         index = len(self.decisions)
         known = outcome is not None
         if index < len(self.forced) and self.forced[index] is not None:
             outcome = bool(self.forced[index])
         final = bool(outcome) if outcome is not None else False
-        self.decisions.append(RawDecision(spots, node, final, known, read))
+        self.decisions.append(RawDecision(spots, node, final, known, read, asked))
         return final
+
+
+_CALLABLE = (*FUNCTIONS, nn.Module)
+
+
+def _takes_functions(func: Any, name: str, args: Any, kwargs: Any) -> bool:
+    """Whether a call of a function of torch's in Python hands it functions of the program to call (a loss over a distance of one's own)."""
+    return isinstance(func, FunctionType) and name not in EFFECTS and any(isinstance(a, _CALLABLE) for a in (*args, *kwargs.values()))
 
 
 def _parts(out: Any) -> Iterator[tuple[Callable[..., Any], Any, Any]]:
@@ -623,7 +699,7 @@ def _named_tensors(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from root.named_buffers(remove_duplicate=False)
 
 
-__all__ = ["NeedsValue", "RawCall", "RawDecision", "RawValue", "Recorder", "Slot", "Step", "run_backward"]
+__all__ = ["NeedsValue", "RawCall", "RawDecision", "RawValue", "Recorder", "Slot", "Step"]
 
 
 def _let_go(seen: Observations, saved: list[torch.Tensor], keep: list[Any]) -> None:

@@ -28,15 +28,19 @@ from fxgrad.records import Phase, Raised, Site
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source.sites import is_user_code, site_of, traceback_sites
 from fxgrad.torch_api import tree
+from fxgrad.torch_api.engine import run_backward
 from fxgrad.torch_api.errors import captured_whole, is_captured_whole, is_kernel_error, is_value_error, out_of_memory
 from fxgrad.torch_api.internals import DisableTorchFunction, dynamo_is_loaded, top_saved_tensors_hooks
+from fxgrad.torch_api.symbols import SymbolicFloat, SymbolicInt
+from fxgrad.trace.asked_types import asked_types
 from fxgrad.trace.elsewhere import out_of_sight
 from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave
-from fxgrad.trace.recorder import NeedsValue, Recorder, Slot, run_backward
-from fxgrad.trace.saves import gradient_of, watching_gradients, watching_saves
+from fxgrad.trace.python_state import named_before, note_changes, note_scopes
+from fxgrad.trace.recorder import NeedsValue, Recorder, Slot
+from fxgrad.trace.saves import gradient_of, note_arrived, watching_gradients, watching_saves
 from fxgrad.trace.seams import intercepted
-from fxgrad.world.private import can_be_lent, gradients_set_aside, leaves_behind
+from fxgrad.world.private import can_be_lent, foreign_histories, gradients_set_aside, leaves_behind
 from fxgrad.world.reach import Reach, preserve
 from fxgrad.world.standins import FakeMode, StandIns, unlogged
 from fxgrad.world.switches import kept_modes
@@ -85,6 +89,7 @@ def run(
     nudge: Nudge | None = None,
     seed: int | None = None,
     allow: frozenset[str] | None = None,
+    assumptions: bool = False,
 ) -> Run:
     """Run the program once on stand-ins of the kind `values` ("fake" or "real").
 
@@ -94,6 +99,7 @@ def run(
     that starts at zero holds back comes through, and units that their bias switches off come on.
     `allow`: carry out the in-place writes that autograd refuses (`fxgrad.torch_api.allowed_writes`); of the leaves it names, inputs and attributes, the
     program writes copies. `nudge`: one thing read off data that the program is given disturbed. `seed`: other random numbers.
+    `assumptions`: note what the program is told and no node follows (`fxgrad.trace.observations.Assumed`, `fxgrad.trace.python_state`).
 
     The user's tensors, objects, random state and torch's global state are as before when it returns or raises.
 
@@ -102,17 +108,30 @@ def run(
         TraceError: a tensor has no stand-in.
     """
     roots = (target.model, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs), target.optimizer)
-    with _LOCK, preserve(*roots) as reach, reach.ctrl_c.waits(), gradients_set_aside(_reached_by_backward(target, reach)):
+    with _LOCK, preserve(*roots) as reach, reach.ctrl_c.waits(), gradients_set_aside(_reached_by_backward(reach)):
         fake = FakeMode() if values == "fake" else None
-        recorder = Recorder(target.root, reach, StandIns(fake, noise, unsettle, placement(target)), _program_code(), forced)
+        standins = StandIns(fake, noise, unsettle, placement(target))
+        standins.foreign = foreign_histories(reach.tensors.values())
+        recorder = Recorder(target.root, reach, standins, _program_code(), forced)
+        standins.arrives = note_arrived(recorder)
         recorder.nudge = nudge
+        recorder.assumptions = assumptions
+        recorder.scopes = named_before(reach.functions()) if assumptions else []
         recorder.open_checkpoints = target.open_checkpoints
         recorder.allow = allow
         result = Run(recorder, target)
         if seed is not None:
             reseed(seed)
         drawn = drawn_so_far()
-        with fake or contextlib.nullcontext(), unlogged(), _eager_compile(), intercepted(recorder), recorder, kept_modes():
+        with (
+            fake or contextlib.nullcontext(),
+            unlogged(),
+            _eager_compile(),
+            asked_types(reach.globals()),
+            intercepted(recorder),
+            recorder,
+            kept_modes(),
+        ):
             # In a context of its own: what the program sets in context variables goes with it.
             call = functools.partial(_run_program, result, backward=backward, watch_saves=watch_saves, watch_gradients=watch_gradients)
             try:
@@ -121,11 +140,26 @@ def run(
             finally:
                 recorder.active = False
                 recorder.lent.end()
+                standins.arrives = None  # the hooks of stand-ins hold these, where no garbage collector sees it
                 if fake is not None:
                     fake.listener = None  # tensors know their mode, and autograd's own references to tensors no collector sees
         result.drew = drawn_so_far() != drawn
         result.error = out_of_sight(recorder) or result.error
+        _refuse_caught(result)
         return result
+
+
+def _refuse_caught(result: Run) -> None:
+    """Raise NeedsValue where the program caught an error that a fake tensor raised and went on: with data there may be none, and another
+    way. Without data the fake one's errors are all that is known."""
+    recorder = result.recorder
+    if recorder.standins.fake is None or not recorder.standins.all_have_data or result.error is not None or not recorder.raised:
+        return
+    step = next((step for step in recorder.steps if step.node in recorder.raised), None)
+    what = f"`{step.target}` raises" if step is not None else "an error"
+    raise NeedsValue(
+        f"{what} on a tensor without data and the program goes on: whether it does so with data, data tells", step.spots if step else ()
+    )
 
 
 def _program_code() -> CodeType:
@@ -143,10 +177,12 @@ def _eager_compile() -> Iterator[None]:
         yield
 
 
-def _reached_by_backward(target: Program, reach: Reach) -> list[torch.Tensor]:
-    """Originals that get a gradient all the same: where a history began before the run, backward leads into them."""
+def _reached_by_backward(reach: Reach) -> list[torch.Tensor]:
+    """Originals that get a gradient all the same: where a history began before the run, backward leads into them. And those whose
+    gradient is not to be their stand-in's."""
     with DisableTorchFunction():
-        return list({id(t): t for t in (*target.root.parameters(), *leaves_behind(reach.tensors.values()))}.values())
+        leaves = [t for t in reach.tensors.values() if t.is_leaf]
+        return list({id(t): t for t in (*leaves, *leaves_behind(reach.tensors.values()))}.values())
 
 
 def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradients: bool) -> None:
@@ -242,6 +278,7 @@ def _bind_inputs(result: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
         step = recorder.add_step(node, "input", name, ())
         slot = recorder.bind(made, node, node.name)
         step.makes.append(slot.value)
+        recorder.inputs[id(tensor)] = node
         if recorder.allow is not None and name in recorder.allow:
             slot = recorder.own_copy(slot)
         recorder.slots[id(tensor)] = slot
@@ -262,10 +299,13 @@ def _leaf_names(bound: tuple[Any, ...]) -> list[str]:
 
 def _bind_output(result: Run) -> None:
     recorder = result.recorder
-    leaves, structure = tree.flatten(result.output)
-    result.output_nodes = tuple(recorder.slot_of(t).node for t in leaves)
+    leaves, structure = tree.flatten(result.output, (torch.Tensor, SymbolicInt, SymbolicFloat))
+    result.output_nodes = recorder.converted(*leaves)[1]
     result.output_structure = structure
     result.rebound = _rebound_buffers(recorder)
+    ran = {code for step in recorder.steps for code, _ in step.spots}
+    note_scopes(recorder, recorder.scopes, ran.union(read.spots[0][0] for read in recorder.reads.values() if read.spots))
+    note_changes(recorder.reads)
     result.forward_last = next(iter(reversed(recorder.graph.nodes)), None)
 
 
@@ -304,6 +344,7 @@ def _backward(result: Run, loss: Any) -> None:
         recorder.progress.at("backward", len(recorder.steps))
     if result.loss is None:
         raise no_tensor(loss)
+    _refuse_old_history(recorder)
     with recorder.region():
         run_backward(result.loss.tensor, retain_graph=bool(recorder.standins.historied))
     with DisableTorchFunction():
@@ -330,18 +371,17 @@ def _check_needs_value(error: BaseException, recorder: Recorder) -> None:
         if recorder.unseen is not None and is_value_error(cause):
             raise NeedsValue(*recorder.unseen) from error
         if is_value_error(cause) or (recorder.standins.all_have_data and is_kernel_error(cause)):
-            old = _history_spots(recorder) if recorder.phase == "backward" else ()
-            if old:
-                raise NeedsValue("backward walks into a graph from before the run", old) from error
             what = str(cause).splitlines()[0][:120] if str(cause) else type(cause).__name__
             raise NeedsValue(what, _spots(error)) from error
         cause = cause.__cause__ or cause.__context__
 
 
-def _history_spots(recorder: Recorder) -> tuple[Any, ...]:
-    """Where a tensor with a history from before the run is first used."""
+def _refuse_old_history(recorder: Recorder) -> None:
+    """Raise NeedsValue where backward would walk into a graph from before the run: a fake tensor has none."""
     old = {slot.value for slot in (recorder.slots.get(id(t)) for t in recorder.standins.historied) if slot is not None}
-    return next((step.spots for step in recorder.steps if step.spots and old.intersection(step.reads)), ())
+    reading = [step for step in recorder.steps if old.intersection(step.reads)]
+    if reading and recorder.standins.fake is not None:
+        raise NeedsValue("backward walks into a graph from before the run", next((s.spots for s in reading if s.spots), ()))
 
 
 def _spots(error: BaseException) -> tuple[Any, ...]:

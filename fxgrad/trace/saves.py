@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
 
 from fxgrad.torch_api.internals import DisableTorchFunction, version_of
+from fxgrad.torch_api.saved_hooks import saved_hooks
+from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.observations import RawSave, copied, same_elements
 from fxgrad.trace.recorder import Recorder
 
@@ -58,20 +60,28 @@ def watching_gradients(recorder: Recorder, delivered: dict[tuple[int, int], str]
                 handle.remove()
 
 
+def note_arrived(recorder: Recorder) -> Callable[[torch.Tensor, torch.Tensor], None]:
+    """For stand-ins of parameters whose hooks may take a gradient away once it is there: an optimizer's step, and `zero_grad`."""
+
+    def arrives(original: torch.Tensor, made: torch.Tensor) -> None:
+        with DisableTorchFunction():
+            state = _state(recorder, made.grad)
+        recorder.arrived[id(original)] = better(state, recorder.arrived.get(id(original), ""))
+
+    return arrives
+
+
 def gradient_of(recorder: Recorder, parameter: torch.Tensor) -> str:
-    """What backward left on a parameter: "none", "zero" or "some"."""
+    """What backward left on a parameter, or gave its hooks: "none", "zero" or "some"."""
     made = recorder.standins.get(parameter)
     grad = made.grad if made is not None else None
-    if grad is None:
-        grad = parameter.grad
-    if grad is None:
-        return "none"
-    if recorder.standins.fake is not None:
+    return better(_state(recorder, parameter.grad if grad is None else grad), recorder.arrived.get(id(parameter), ""))
+
+
+def _state(recorder: Recorder, grad: torch.Tensor | None) -> str:
+    if grad is not None and recorder.standins.fake is not None:
         return "some"
-    with torch.no_grad():
-        if grad.layout is not torch.strided:
-            grad = grad.coalesce().values() if grad.is_sparse else grad.to_dense()
-        return "some" if bool((grad != 0).any()) else "zero"
+    return state_of(grad)
 
 
 @contextlib.contextmanager
@@ -94,7 +104,7 @@ def watching_saves(result: Saving) -> Iterator[None]:
         return len(table) - 1
 
     recorder.shared = []
-    with torch.autograd.graph.saved_tensors_hooks(pack, table.__getitem__):
+    with saved_hooks(pack, table.__getitem__):
         yield
     with DisableTorchFunction():
         written = {storage for step in recorder.steps for storage in step.writes}

@@ -21,11 +21,11 @@ from torch import nn
 from torch.autograd.variable import VariableMeta
 
 from fxgrad.records import NodeKind
-from fxgrad.torch_api import allowed_writes, tree
+from fxgrad.torch_api import allowed_writes, symbols, tree
 from fxgrad.torch_api.functions import Apply, patched, replaced_apply
 from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transforms_active
 from fxgrad.torch_api.module_internals import ScriptFunction, source_of_script
-from fxgrad.trace import elsewhere, leaf_modules, regions, transforms
+from fxgrad.trace import elsewhere, leaf_modules, pack_hooks, python_state, regions, transforms
 from fxgrad.trace.observations import NeedsValue, Slot
 from fxgrad.trace.recorder import Recorder
 from fxgrad.trace.regions import opaque, passes
@@ -59,7 +59,10 @@ def _interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     yield FakeTensor, "data_ptr", _no_address(recorder, "data_ptr")
     yield FakeTensor, "__dlpack__", _no_address(recorder, "__dlpack__")
     yield ScriptFunction, "__call__", _script_call(recorder)
+    if recorder.assumptions:
+        yield from symbols.CONSUMING
     yield from transforms.interceptions(recorder)
+    yield from pack_hooks.interceptions(recorder)
 
 
 def _flatten_parameters(recorder: Recorder) -> Callable[[nn.RNNBase], None]:
@@ -101,6 +104,8 @@ def _module_calls(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     # All originals are looked up before the first is replaced: one class in use may be another's base.
     for cls, original in [(cls, cls._call_impl) for cls in {type(module) for module in modules.values()}]:
         yield cls, "_call_impl", _module_call(recorder, known, original)
+    if recorder.assumptions:
+        yield from python_state.interceptions(recorder, modules.values())
 
 
 def _module_call(recorder: Recorder, known: leaf_modules.Leaves, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -134,7 +139,8 @@ def _leaf_call(recorder: Recorder, module: nn.Module, path: str, original: Calla
         return original(module, *sub_args, **sub_kwargs)
 
     out, step, _ = opaque(recorder, "module", type(module).__name__, node, run, args, kwargs)
-    step.settings = tuple((name, getattr(module, name)) for name in ("dim", "normalized_shape") if hasattr(module, name))
+    held = vars(module)
+    step.settings = tuple((name, held[name]) for name in ("dim", "normalized_shape") if name in held)
     _note_call(recorder, module, path, out, step.spots)
     return out
 

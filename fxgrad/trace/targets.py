@@ -15,8 +15,7 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.utils.hooks import BackwardHook
 
-from fxgrad.torch_api.internals import make_gradients, run_engine
-from fxgrad.torch_api.module_internals import backward_hooks
+from fxgrad.torch_api.module_internals import HookFunction, backward_hooks
 from fxgrad.world.swap import Swap
 
 
@@ -101,6 +100,10 @@ def hooked_outputs(hook: BackwardHook, result: Any) -> Any:
     return hook.setup_output_hook(result)  # type: ignore[no-untyped-call]
 
 
+# What they return are views from a custom Function, as those of the user's own are.
+hooked_inputs.function = hooked_outputs.function = HookFunction  # type: ignore[attr-defined]
+
+
 def put_legacy_hooks(module: nn.Module, result: Any) -> None:
     """What `nn.Module.__call__` does for hooks of the deprecated `register_backward_hook`."""
     while not isinstance(result, torch.Tensor):
@@ -118,35 +121,6 @@ def new_leaf_view(source: torch.Tensor, size: tuple[int, ...], stride: tuple[int
 def new_leaf(source: torch.Tensor, requires_grad: bool) -> torch.Tensor:
     """What `Variable(t)` and `nn.Parameter(t)` make: a new leaf over the same data."""
     return source.detach().requires_grad_(requires_grad)
-
-
-def run_backward(
-    tensors: Any,
-    gradient: Any = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
-    inputs: Any = None,
-    grad_tensors: Any = None,
-    **rest: Any,
-) -> None:
-    """`torch.autograd.backward` without its dispatch to the recorder, which would come back here for ever."""
-    tensors = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
-    gradient = gradient if gradient is not None else grad_tensors
-    gradient = (gradient,) if isinstance(gradient, torch.Tensor) else tuple(gradient or [None] * len(tensors))
-    if inputs is not None:
-        inputs = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
-        if not inputs:
-            raise RuntimeError("`inputs` argument to `backward` cannot be empty.")
-    grads = make_gradients(tensors, gradient, is_grads_batched=False)
-    run_engine(
-        tensors,
-        grads,
-        create_graph if retain_graph is None else retain_graph,
-        create_graph,
-        inputs or (),
-        allow_unreachable=True,
-        accumulate_grad=True,
-    )
 
 
 def numel(tensor: torch.Tensor) -> int:

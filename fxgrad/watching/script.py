@@ -17,6 +17,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 
 from fxgrad.records.errors import LoadError
+from fxgrad.records.plain_text import one_line, without_commands
 from fxgrad.report import Report
 from fxgrad.report.across_ranks import ended
 from fxgrad.source.sites import is_user_code
@@ -120,7 +121,8 @@ def run_script(
 
 def _say(member: Member) -> None:
     """Why there is no report on any rank."""
-    sys.stderr.write("".join(f"fxgrad: {ended(silent, member.board.size)}\n" for silent in member.silence))
+    for silent in member.silence:
+        sys.stderr.write(without_commands(one_line(f"fxgrad: {ended(silent, member.board.size)}")) + "\n")
 
 
 def _end() -> None:

@@ -40,7 +40,7 @@ def kept(facts: Facts, observer: Observer) -> Finding | None:
     failing = observer.backwards[-1] if observer.backwards and observer.backwards[-1].failed else None
     if error is None or failing is None or not says(error.message, SECOND_TIME):
         return None
-    made = {value: node for node in facts.nodes for value in node.makes}
+    made = facts.maker_of
     for backward in reversed([b for b in observer.backwards if not b.failed and not b.partial]):
         for node in facts.nodes:
             if int(node.name[1:]) < backward.note:

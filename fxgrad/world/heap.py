@@ -15,6 +15,8 @@ from typing import Any
 
 from fxgrad.world.interrupts import held
 
+# Python 3.12 begins with some hundred frozen objects of its own; to freeze on purpose is to freeze all that a program imported.
+_OWN = 2_000
 LOOK_AGAIN = 20.0  # processor seconds; to go through all objects takes some tenths of one
 _since = 0.0
 _settled = False
@@ -34,7 +36,7 @@ def settled_heap() -> Iterator[None]:
     asks (`from gc import get_objects`), or a user has frozen objects (`gc.freeze`) and keeps them so, nothing is done.
     """
     global _since, _settled
-    if gc.get_freeze_count() or _settled or _held_by_somebody():
+    if gc.get_freeze_count() > _OWN or _settled or _held_by_somebody():
         yield
         return
     begun, collected = time.process_time(), gc.isenabled()

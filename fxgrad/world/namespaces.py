@@ -32,6 +32,10 @@ class Namespaces:
         if id(scope) not in self._noted:
             self._noted[id(scope)] = (scope, scope.copy(), own)
 
+    def noted(self) -> list[dict[str, Any]]:
+        """The dictionaries themselves."""
+        return [scope for scope, _, _ in self._noted.values()]
+
     def restore(self) -> None:
         """Put all back, key by key: other threads may be looking things up."""
         for scope, held, own in self._noted.values():

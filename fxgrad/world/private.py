@@ -1,74 +1,113 @@
 """The user's own tensor objects on private copies of their data, for a block: what runs on them is the program as it is, without stand-ins.
 
-Where a tensor has a history from before, backward walks on into the graph of the user's: what it leaves on the leaves there is taken away too.
+Where a tensor has a history from before that leads to others of the program's, backward walks on into the graph of the user's: what it leaves
+on the leaves there is taken away too.
 Not handled: subclasses that refuse another tensor's data; those raise.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 
 from fxgrad.torch_api.internals import DisableTorchFunction, is_view, set_version, version_of
-from fxgrad.world.standins import SHARED_STORAGE_LIMIT, StandIns
+from fxgrad.world.standins import SHARED_STORAGE_LIMIT, StandIns, each_element_once
+from fxgrad.world.swap import Swap
 
 
 @contextlib.contextmanager
-def private_data(tensors: Any, dtype: torch.dtype | None) -> Iterator[None]:
+def private_data(tensors: Iterable[torch.Tensor], dtype: torch.dtype | None) -> Iterator[Mapping[int, torch.Tensor]]:
     """The user's tensors hold private copies of their data (floating ones in `dtype`), and no gradient, while the block runs.
 
-    The objects stay the same: whatever refers to them, a closure, a hook, a leaf module, finds the copies.
+    The objects stay the same: whatever refers to them, a closure, a hook, a leaf module, finds the copies. Those that a write could
+    change for good have stand-ins instead, which torch's functions are handed in their place; yields these, by the ids of the originals.
     """
     tensors = list(tensors)
     copier = StandIns(None)
+    copier.foreign = foreign_histories(tensors)
     kept: list[Callable[[], None]] = []
     with gradients_set_aside(leaves_behind(tensors)):
+        made = {id(t): _in_dtype(copier.make(t), dtype) for t in tensors if takes_a_history_for_good(t)}
         try:
             for tensor in tensors:
+                if id(tensor) in made:
+                    continue
                 if tensor.is_inference():
                     kept.append(_contents(tensor))
                     continue
                 kept.append(_restorer(tensor))
-                data = copier._copy(tensor)
-                tensor.data = data.to(dtype) if dtype is not None and data.is_floating_point() else data
+                tensor.data = _in_dtype(copier._copy(tensor), dtype)
                 if tensor.is_leaf:
                     tensor.grad = None
-            yield
+            with Swap(made) if made else contextlib.nullcontext():
+                yield made
         finally:
             for restore in kept:
                 restore()
 
 
+def takes_a_history_for_good(tensor: torch.Tensor) -> bool:
+    """Whether nothing would give a tensor its own autograd history back, once the program wrote it in place: one that has a history, or a
+    view without one."""
+    if tensor.is_inference() or not (tensor.is_floating_point() or tensor.is_complex()):
+        return False
+    return not tensor.is_leaf or (is_view(tensor) and not tensor.requires_grad)
+
+
+def _in_dtype(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+
+
 def _contents(tensor: torch.Tensor) -> Callable[[], None]:
     """An inference tensor takes no other data; only other inference code can write it."""
     with torch.inference_mode():
-        before = tensor.clone()
+        elements = each_element_once(tensor)
+        before = elements.clone()
 
     def restore() -> None:
         with torch.inference_mode():
-            tensor.copy_(before)
+            elements.copy_(before)
 
     return restore
 
 
 def leaves_behind(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
     """The leaves to which the histories of `tensors` lead."""
-    queue = [t.grad_fn for t in tensors if t.grad_fn is not None]
-    seen: set[Any] = set(queue)
-    found: list[torch.Tensor] = []
+    nodes = _history([t.grad_fn for t in tensors if t.grad_fn is not None])
+    return [leaf for node in nodes if (leaf := _leaf_of(node)) is not None]
+
+
+def foreign_histories(tensors: Iterable[torch.Tensor]) -> frozenset[int]:
+    """The ids of those of `tensors` whose history leads to none of the others: a backward through it is not the program's own, and what
+    runs in it (hooks, checkpoints) may change what nobody noted."""
+    tensors = list(tensors)
+    leaves, nodes = {id(t) for t in tensors if t.is_leaf}, {t.grad_fn for t in tensors if t.grad_fn is not None}
+    return frozenset(id(t) for t in tensors if t.grad_fn is not None and not _leads_to(t.grad_fn, leaves, nodes))
+
+
+def _leads_to(start: Any, leaves: set[int], nodes: set[Any]) -> bool:
+    return any(id(_leaf_of(node)) in leaves or (node in nodes and node is not start) for node in _history([start]))
+
+
+def _leaf_of(node: Any) -> torch.Tensor | None:
+    """The leaf that a node of autograd's accumulates into."""
+    variable = getattr(node, "variable", None)
+    return variable if isinstance(variable, torch.Tensor) else None
+
+
+def _history(starts: list[Any]) -> Iterator[Any]:
+    """The autograd nodes behind `starts`, these included."""
+    queue, seen = list(starts), set(starts)
     while queue:
-        function: Any = queue.pop()
-        variable = getattr(function, "variable", None)  # that of an AccumulateGrad
-        if isinstance(variable, torch.Tensor):
-            found.append(variable)
-        for after, _ in function.next_functions:
+        node = queue.pop()
+        yield node
+        for after, _ in node.next_functions:
             if after is not None and after not in seen:
                 seen.add(after)
                 queue.append(after)
-    return found
 
 
 @contextlib.contextmanager

@@ -43,6 +43,10 @@ class Scopes:
         self._cells: dict[int, tuple[types.CellType, Any]] = {}
         self._classes: dict[type, list[Named]] = {}
 
+    def globals(self) -> list[dict[str, Any]]:
+        """The globals of the functions met, the user's and those of the packages that the user's lead to."""
+        return self._namespaces.noted()
+
     def restore(self) -> Iterator[Act]:
         """The acts that put all back."""
         yield self._namespaces.restore

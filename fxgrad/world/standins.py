@@ -23,6 +23,7 @@ from fxgrad.torch_api import tree
 from fxgrad.torch_api.fake_kernels import OWN
 from fxgrad.torch_api.internals import (
     FAKE_LOGGER,
+    GIVES_ADDRESSES,
     DisableTorchFunction,
     FakeTensor,
     FakeTensorMode,
@@ -30,6 +31,7 @@ from fxgrad.torch_api.internals import (
     base_of,
     conjugated,
     negated,
+    overlaps_itself,
     schema_of,
     set_version,
     storage_id,
@@ -75,6 +77,7 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=True)
+        setattr(self, GIVES_ADDRESSES, False)
         self.listener: Listener | None = None
         self._arguments: Any = ()
 
@@ -143,9 +146,14 @@ class StandIns:
         self.unsettle = unsettle
         self.noise = None if noise is None else torch.Generator().manual_seed(noise)
         self.inputs: frozenset[int] = frozenset()
+        self.foreign: frozenset[int] = frozenset()  # ids of originals whose history is cut: it leads to nothing of the program's
         self._made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._storages: dict[int, tuple[Any, torch.UntypedStorage]] = {}
         self._counters: dict[tuple[int, torch.dtype], list[tuple[torch.Tensor, torch.Tensor]]] = {}  # one original and copy of each counter
+        self._originals: dict[int, torch.Tensor] = {}  # by the ids of their stand-ins
+        self.arrives: Callable[[torch.Tensor, torch.Tensor], None] | None = (
+            None  # told of an original and its stand-in before hooks of it run
+        )
         self.historied: list[torch.Tensor] = []  # originals whose autograd history began before the run
         self.all_have_data = True  # no original so far is fake or on the meta device
 
@@ -158,6 +166,10 @@ class StandIns:
         """The original whose id is `key`, if it has a stand-in."""
         pair = self._made.get(key)
         return None if pair is None else pair[0]
+
+    def stood_for(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """The original that `tensor` is the stand-in of."""
+        return self._originals.get(id(tensor))
 
     def originals(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Pairs (original, stand-in) in the order they were made."""
@@ -178,7 +190,7 @@ class StandIns:
                 hint="call the model once on the inputs, then analyse it",
             )
         with DisableTorchFunction(), torch.inference_mode(False), torch.enable_grad():
-            if original.grad_fn is not None:
+            if original.grad_fn is not None and id(original) not in self.foreign:
                 self.historied.append(original)
             if original.is_meta or is_fake(original):
                 self.all_have_data = False
@@ -192,16 +204,44 @@ class StandIns:
                     hint="pass an ordinary dense tensor, or detach and densify it first",
                 ) from error
             self._made[id(original)] = (original, made)
+            self._originals[id(made)] = original
             grad = original.grad if original.is_leaf else None
             if grad is not None:
                 made.grad = self.make(grad)
-            _copy_hooks(original, made)
+            self._copy_hooks(original, made)
         return made
+
+    def _copy_hooks(self, original: torch.Tensor, made: torch.Tensor) -> None:
+        """The tensor hooks of a leaf belong to its gradient: the stand-in's gradient must pass through the same ones."""
+        if not original.requires_grad or original.grad_fn is not None:
+            return
+        for hook in (getattr(original, "_backward_hooks", None) or {}).values():
+            made.register_hook(hook)  # type: ignore[no-untyped-call]
+        for hook in (getattr(original, "_post_accumulate_grad_hooks", None) or {}).values():
+            made.register_post_accumulate_grad_hook(self.hook_of(original, hook))  # type: ignore[no-untyped-call]
+        for name, value in getattr(original, "__dict__", {}).items():
+            if name not in made.__dict__ and not name.startswith("_"):
+                with contextlib.suppress(Exception):  # an attribute the user hung on the tensor; a copy that fails is left out
+                    setattr(made, name, copy.copy(value))
+
+    def hook_of(self, original: torch.Tensor, hook: Callable[[torch.Tensor], None]) -> Callable[[torch.Tensor], None]:
+        """A hook that is called once a leaf has its gradient, for the leaf's stand-in: it is handed the user's own (`optimizers[p].step()`)
+        and may take the gradient away."""
+
+        def handed(made: torch.Tensor) -> None:
+            if self.arrives is not None:
+                self.arrives(original, made)
+            return hook(original)
+
+        return handed
 
     def _fake(self, original: torch.Tensor) -> torch.Tensor:
         assert self.fake is not None
         if self.place is not None and original.device.type == "meta":
             return self._placed(original, self.place)
+        if original.grad_fn is not None:  # torch's own fake of one cannot be walked back from
+            begun: torch.Tensor = self.fake.from_tensor(original.detach(), static_shapes=True)
+            return begun.requires_grad_().clone()
         fake: torch.Tensor = self.fake.from_tensor(original, static_shapes=True)
         return fake
 
@@ -214,6 +254,8 @@ class StandIns:
             return data.requires_grad_(original.requires_grad)
 
     def _real(self, original: torch.Tensor) -> torch.Tensor:
+        if id(original) in self.foreign:
+            return self._copy(original).requires_grad_().clone()
         if original.grad_fn is not None:
             return original.clone()  # keeps the history: backward walks into it as it would in the user's step
         if original.is_inference():
@@ -300,7 +342,7 @@ def _disturb(made: torch.Tensor, generator: torch.Generator, unsettle: str) -> N
     if not made.is_floating_point() or made.numel() == 0 or made.device.type != "cpu" or made.layout is not torch.strided:
         return
     with torch.no_grad():
-        data = made.detach()
+        data = each_element_once(made.detach())
         level = data.flatten()[0]
         if not bool((data == level).all()):
             spread = data.double().std().to(data.dtype)
@@ -314,23 +356,17 @@ def _disturb(made: torch.Tensor, generator: torch.Generator, unsettle: str) -> N
         data.add_(torch.randn(data.shape, generator=generator, dtype=torch.float32).to(data.dtype) * spread)
 
 
+def each_element_once(data: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same memory that may be written: an expanded one has elements that share theirs."""
+    if not overlaps_itself(data):
+        return data
+    span = 1 + sum((size - 1) * stride for size, stride in zip(data.shape, data.stride(), strict=True))
+    return data.as_strided((span,), (1,))
+
+
 def _parameter_like(original: nn.Parameter, data: torch.Tensor) -> torch.Tensor:
     if type(original) is nn.Parameter:
         return nn.Parameter(data, requires_grad=original.requires_grad)
     made = as_class(type(original), data, original.requires_grad)
     made.__dict__.update(original.__dict__)
     return made
-
-
-def _copy_hooks(original: torch.Tensor, made: torch.Tensor) -> None:
-    """The tensor hooks of a leaf belong to its gradient: the stand-in's gradient must pass through the same ones."""
-    if not original.requires_grad or original.grad_fn is not None:
-        return
-    for hook in (getattr(original, "_backward_hooks", None) or {}).values():
-        made.register_hook(hook)  # type: ignore[no-untyped-call]
-    for hook in (getattr(original, "_post_accumulate_grad_hooks", None) or {}).values():
-        made.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
-    for name, value in getattr(original, "__dict__", {}).items():
-        if name not in made.__dict__ and not name.startswith("_"):
-            with contextlib.suppress(Exception):  # an attribute the user hung on the tensor; a copy that fails is left out
-                setattr(made, name, copy.copy(value))

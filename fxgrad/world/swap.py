@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from fxgrad.torch_api.engine import ENGINE
+
 
 class Swap(TorchFunctionMode):
     """Hands a function the values of this run in place of those of the recorded one."""
@@ -20,7 +22,12 @@ class Swap(TorchFunctionMode):
         self.values = values
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return func(*self._swap(args), **self._swap(kwargs or {}))
+        args, kwargs = self._swap(args), self._swap(kwargs or {})
+        run = ENGINE.get(getattr(func, "__name__", ""))
+        if run is None:
+            return func(*args, **kwargs)
+        with self:  # hooks and checkpoints of the program run in there
+            return run(*args, **kwargs)
 
     def _swap(self, item: Any) -> Any:
         if isinstance(item, torch.Tensor):

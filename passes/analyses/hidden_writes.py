@@ -6,7 +6,8 @@ From facts, and from those of a second run that watched saved tensors. Definitio
  2. It *falsifies* a gradient if a step had saved the memory for backward, torch's version counter did not move, and the elements are
     others now. A fused optimizer's step counts: it moves no counter.
  3. It is *missed* by the graph if a gradient comes back, past it, to the value it changed: the gradient is that of another function.
-    Overwriting a leaf with something that does not depend on it (a lazy initialisation, a projection under `no_grad`) misses nothing.
+    Overwriting a leaf with something that does not depend on it (a lazy initialisation, a projection under `no_grad`) misses nothing, nor
+    does giving it back a copy of its own value (weights disturbed for a while, as sharpness-aware steps do).
 Not handled: writes from C++ or Triton code that bump no version.
 """
 
@@ -28,6 +29,7 @@ _ALIASES: dict[str, How] = {
     "Tensor.numpy": "numpy",
     "Tensor.__array__": "numpy",
 }
+_COPIES = frozenset(["Tensor.clone", "torch.clone", "Tensor.contiguous", "Tensor.detach", "torch.detach", "Tensor.data"])
 _OVERWRITES = frozenset(
     ["copy_", "fill_", "zero_", "normal_", "uniform_", "trunc_normal_", "bernoulli_", "random_", "log_normal_", "exponential_"]
 )
@@ -45,39 +47,34 @@ class HiddenWrite:
 
 def has_hidden_writes(facts: Facts) -> bool:
     """Whether watching saved tensors could show something."""
-    makers = _makers(facts)
-    return any(_how(facts, node, makers) is not None or _hands_out(node) for node in facts.nodes)
+    made_by = facts.maker_of
+    return any(_how(facts, node, made_by) is not None or _hands_out(node) for node in facts.nodes)
 
 
 def hidden_writes(facts: Facts, hazards: Facts | None) -> Iterator[HiddenWrite]:
     """Every hidden write that makes a gradient wrong, each line once."""
     facts = hazards if hazards is not None else facts
-    makers = _makers(facts)
-    by_name = {node.name: node for node in facts.nodes}
+    made_by = facts.maker_of
     seen: set[Site | str] = set()
     for saved in facts.saved:
-        writer, saver = by_name.get(saved.overwriter), by_name.get(saved.saver)
+        writer, saver = facts.node_named.get(saved.overwriter), facts.node_named.get(saved.saver)
         if saved.counted or writer is None or saver is None or (writer.site or writer.name) in seen or not needed(facts, saver):
             continue
         seen.add(writer.site or writer.name)
-        yield HiddenWrite(writer, _how(facts, writer, makers) or "data", saver, _parameter(facts, writer))
+        yield HiddenWrite(writer, _how(facts, writer, made_by) or "data", saver, _parameter(facts, writer))
     for node in facts.nodes:
-        how = _how(facts, node, makers)
+        how = _how(facts, node, made_by)
         if how is None or (node.site or node.name) in seen or not _is_missed(facts, node, how):
             continue
         seen.add(node.site or node.name)
         yield HiddenWrite(node, how, None, _parameter(facts, node))
 
 
-def _makers(facts: Facts) -> dict[int, NodeFact]:
-    return {value: node for node in facts.nodes for value in node.makes}
-
-
 def _hands_out(node: NodeFact) -> bool:
     return _ALIASES.get(node.target) == "numpy" or node.target == "torch.from_numpy"
 
 
-def _how(facts: Facts, node: NodeFact, makers: Mapping[int, NodeFact]) -> How | None:
+def _how(facts: Facts, node: NodeFact, made_by: Mapping[int, NodeFact]) -> How | None:
     """Definition 1."""
     if "._fused_" in node.target:
         return "fused"
@@ -88,7 +85,7 @@ def _how(facts: Facts, node: NodeFact, makers: Mapping[int, NodeFact]) -> How | 
     if node.target == "Tensor.__set__":
         return "set" if _replaces_data(facts, node) else None
     for value in _written(facts, node):
-        how = _alias(facts, value, makers)
+        how = _alias(facts, value, made_by)
         if how is not None:
             return how
         if not node.grad_enabled and facts.values[value].requires_grad and not facts.values[value].is_leaf:
@@ -108,12 +105,12 @@ def _replaces_data(facts: Facts, node: NodeFact) -> bool:
     return bool(node.reads) and facts.values[node.reads[0]].storage not in node.writes
 
 
-def _alias(facts: Facts, value: int, makers: Mapping[int, NodeFact]) -> How | None:
+def _alias(facts: Facts, value: int, made_by: Mapping[int, NodeFact]) -> How | None:
     """How a value without a history came to share memory: back through its views and earlier writes."""
     seen: set[int] = set()
     while value not in seen and not facts.values[value].requires_grad:
         seen.add(value)
-        node = makers.get(value)
+        node = made_by.get(value)
         if node is None or node.kind != "op":
             return None
         if node.target in _ALIASES:
@@ -128,17 +125,47 @@ def _alias(facts: Facts, value: int, makers: Mapping[int, NodeFact]) -> How | No
 
 def _is_missed(facts: Facts, node: NodeFact, how: How) -> bool:
     """Definition 3."""
-    if how == "fused" or (_parameter(facts, node) is not None and _starts_anew(facts, node)):
+    if how == "fused":
         return False
-    after = False
-    for other in facts.nodes:
-        if other.name == node.name:
-            after = True
-        elif after and any(v in facts.live for v in other.makes):
+    parameter = _parameter(facts, node)
+    if parameter is not None and (_starts_anew(facts, node) or _gives_back(facts, node) is not None):
+        return False
+    place = facts.nodes.index(node)
+    earlier = {other.name for other in facts.nodes[:place]}
+    for other in facts.nodes[place + 1 :]:
+        restores = parameter is not None and bool(other.writes) and _parameter(facts, other) == parameter
+        if restores and _gives_back(facts, other) in earlier:
+            return False  # undone before anything that trains read it
+        if any(v in facts.live for v in other.makes):
             read = [facts.values[v] for v in other.reads if v in facts.live]
             if any(value.storage in node.writes and value.requires_grad for value in read):
                 return True
     return False
+
+
+def _gives_back(facts: Facts, node: NodeFact) -> str | None:
+    """Where the whole of a parameter is overwritten with a copy of itself: the step that took it ("": itself); None for other writes."""
+    if len(node.reads) < 2 or not (node.target == "Tensor.__set__" or node.target.rpartition(".")[2] == "copy_"):
+        return None
+    name = _parameter(facts, node)
+    own = {facts.values[v].storage for p in facts.parameters if p.name == name for v in p.values}
+    written, source = (_original(facts, value) for value in node.reads[:2])
+    if written is None or source is None or not {facts.values[v].storage for v in (written[0], source[0])} <= own:
+        return None
+    return source[1] if not written[1] else None
+
+
+def _original(facts: Facts, value: int) -> tuple[int, str] | None:
+    """What a value is a copy or an alias of, and the step that copied ("": none did); None for a view of another thing."""
+    made_by = facts.maker_of
+    taken = ""
+    while (maker := made_by.get(value)) is not None and maker.target in _COPIES:
+        if facts.values[maker.reads[0]].storage != facts.values[value].storage:
+            taken = maker.name
+        value = maker.reads[0]
+    if maker is not None and maker.kind == "op" and not maker.writes:
+        return None
+    return value, taken
 
 
 def _starts_anew(facts: Facts, node: NodeFact) -> bool:

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fxgrad.passes.analyses.index import leaving, once
 from fxgrad.records import Facts, Flow, NodeFact, ParameterFact
 
 _RANK = {"none": 0, "zero": 1, "some": 2, "": 2}
@@ -32,10 +31,10 @@ def analyse(facts: Facts, parameter: ParameterFact) -> Loss | None:
     start = [v for v in parameter.values if v in facts.live]
     if not start:
         return None
-    found = _nearest_to_loss(facts, start, once(facts, leaving), _RANK.get(parameter.gradient, 0))
+    found = _nearest_to_loss(facts, start, facts.open_from, _RANK.get(parameter.gradient, 0))
     if found is not None:
         return found
-    return _merge(facts, start, once(facts, leaving), parameter.gradient)
+    return _merge(facts, start, facts.open_from, parameter.gradient)
 
 
 def _nearest_to_loss(facts: Facts, start: list[int], ways: Mapping[int, list[tuple[NodeFact, Flow]]], mine: int) -> Loss | None:

@@ -33,11 +33,10 @@ class Overwrite:
 
 def overwrites(hazards: Facts) -> tuple[Overwrite, ...]:
     """Every overwriting line, in running order, what it destroys named once per saving line."""
-    by_name = {node.name: node for node in hazards.nodes}
     owned = _owned(hazards)
     groups: dict[tuple[Site | str, bool], list[tuple[NodeFact, Save]]] = {}
     for saved in hazards.saved:
-        saver, writer = by_name.get(saved.saver), by_name.get(saved.overwriter)
+        saver, writer = hazards.node_named.get(saved.saver), hazards.node_named.get(saved.overwriter)
         if not saved.counted or saver is None or writer is None or not needed(hazards, saver):
             continue
         key = (writer.site or writer.name, any(storage in owned for storage in writer.writes))

@@ -30,7 +30,7 @@ def inference_site(facts: Facts) -> NodeFact | None:
     error = facts.error
     if error is None or not says(error.message, INFERENCE_TENSOR):
         return None
-    made = {v: node for node in facts.nodes for v in node.makes}
+    made = facts.maker_of
     current = next((n for n in reversed(facts.nodes) if n.name == error.node), facts.nodes[-1] if facts.nodes else None)
     pending, seen = list(current.reads) if current else [], set()
     while pending:

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fxgrad.passes.analyses.fixed_operands import attributes_behind, named, word
-from fxgrad.passes.analyses.index import makers, once
 from fxgrad.passes.analyses.lost_gradients import Loss
 from fxgrad.passes.context import Context
 from fxgrad.records import Facts, Flow, NodeFact
@@ -99,7 +98,7 @@ def by_construction(facts: Facts, loss: Loss, context: Context) -> Reason | None
 
 def _emptied(facts: Facts, value: int) -> NodeFact | None:
     """The step that first made it empty, if it cuts by fixed positions: what a mask selects is another matter in every batch."""
-    made_by = once(facts, makers)
+    made_by = facts.maker_of
     node = made_by.get(value)
     while node is not None:
         before = [v for v in node.reads if v in made_by and math.prod(facts.values[v].shape) == 0 and v not in node.makes]
@@ -252,18 +251,15 @@ def _selected_away(facts: Facts, loss: Loss, context: Context) -> Reason | None:
 
 def _takers(facts: Facts, joined: int) -> list[tuple[NodeFact, Flow]] | None:
     """The steps that take the joined value apart, also after others have worked on it; None if some way to the loss never does."""
-    leaving: dict[int, list[tuple[NodeFact, Flow]]] = {}
-    for node in facts.nodes:
-        for flow in node.flows:
-            if flow.open and flow.target in facts.live:
-                leaving.setdefault(flow.source, []).append((node, flow))
     found: list[tuple[NodeFact, Flow]] = []
     pending, seen = [joined], {joined}
     while pending:
         value = pending.pop()
         if value == facts.loss:
             return None
-        for node, flow in leaving.get(value, ()):
+        for node, flow in facts.open_from.get(value, ()):
+            if flow.target not in facts.live:
+                continue
             if word(node) in _CUTTING | _SELECTIONS | _PRODUCTS:
                 found.append((node, flow))
             elif flow.target not in seen:
@@ -281,7 +277,7 @@ def _by_operand(facts: Facts, node: NodeFact, source: int, target: int, context:
         others = [v for v in others if not facts.values[v].dtype.is_floating_point]
     elif not others and not joined:
         return None
-    made_by = once(facts, makers)
+    made_by = facts.maker_of
     attributes: list[str] = []
     for value in others:
         found = attributes_behind(facts, value, made_by)

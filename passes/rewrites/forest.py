@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
@@ -52,6 +53,24 @@ class Forest:
         self.sources[node] = sources
         for storage in {p.storage for p in self.aliases.nodes[node.name].places}:
             self.by_storage.setdefault(storage, []).append(node)
+
+    def takes_one(self, node: torch.fx.Node) -> bool:
+        """Whether a node takes one of several results out of a call: `found[0]`, `found.values`."""
+        source = node.args[0] if node.target in (operator.getitem, getattr) else None
+        return isinstance(source, torch.fx.Node) and not self.aliases.nodes[source.name].single
+
+    def call_of(self, node: torch.fx.Node) -> torch.fx.Node | None:
+        """The call of whose several results this is one, each in memory of its own; None for any other node, parts of a split too."""
+        call = node
+        while self.takes_one(call):
+            call = call.all_input_nodes[0]
+        return call if call is not node and not self.aliases.nodes[call.name].views else None
+
+    def last_whole_use(self, call: torch.fx.Node) -> int:
+        """The last position at which the results of a call are used otherwise than by taking one out; -1: at none."""
+        inner = [u for u in call.users if self.takes_one(u) and not self.aliases.nodes[u.name].single]
+        whole = [self.index(u) for u in call.users if not self.takes_one(u)]
+        return max((*whole, *(self.last_whole_use(u) for u in inner)), default=-1)
 
     def cut(self, node: torch.fx.Node) -> None:
         """A result gets memory of its own; its views go with it."""

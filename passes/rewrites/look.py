@@ -5,9 +5,9 @@ Made from a `GraphModule` and example values for its placeholders, none of which
 
 from __future__ import annotations
 
+import contextlib
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,12 @@ import torch.fx
 from fxgrad.passes.analyses.aliases import Aliases, NodeAliases, Place, Save
 from fxgrad.torch_api import allowed_writes
 from fxgrad.torch_api.calls import is_custom_function
+from fxgrad.torch_api.engine import run_backward
 from fxgrad.torch_api.internals import TorchDispatchMode, schema_of, storage_key, version_of
+from fxgrad.torch_api.saved_hooks import saved_hooks
 from fxgrad.torch_api.tensors import Geometry, refresh
 from fxgrad.torch_api.tree import tensors_in
-from fxgrad.world.private import gradients_set_aside, leaves_behind
+from fxgrad.world.private import gradients_set_aside, private_data
 from fxgrad.world.reach import preserve
 from fxgrad.world.standins import StandIns
 from fxgrad.world.swap import Swap
@@ -37,19 +39,37 @@ def observe(graph_module: torch.fx.GraphModule, inputs: Sequence[torch.Tensor], 
     Raises:
         Exception: whatever the graph itself raises.
     """
-    standins = StandIns(fake)
-    with preserve(graph_module, list(inputs)) as reach, torch.enable_grad():
-        originals = [*graph_module.parameters(), *leaves_behind(reach.tensors.values())]
-        with gradients_set_aside(list({id(t): t for t in originals}.values())), fake or nullcontext():
-            made = {id(t): standins.make(t) for t in reach.tensors.values()}
-            observer = _Observer(graph_module, made, allow=allow)
+    with preserve(graph_module, list(inputs), *_functions(graph_module)) as reach, reach.ctrl_c.waits(), torch.enable_grad():
+        tensors = list(reach.tensors.values())
+        with private_data(tensors, None) if fake is None else _faked(tensors, fake) as made:
+            observer = _Observer(graph_module, tensors, made, allow=allow)
             try:
-                with Swap(made), observer.watch:
+                with reach.ctrl_c.comes(), observer.watch:
                     observer.run(*[made.get(id(t), t) for t in inputs], enable_io_processing=False)
-                    observer.read_backward(retain_graph=bool(standins.historied))
+                    observer.read_backward(retain_graph=any(t.grad_fn is not None for t in tensors))
                 return observer.aliases()
             finally:
                 observer.let_go()
+
+
+@contextlib.contextmanager
+def _faked(tensors: Sequence[torch.Tensor], fake: Any) -> Iterator[Mapping[int, torch.Tensor]]:
+    """Fake tensors in place of the caller's."""
+    standins = StandIns(fake)
+    with gradients_set_aside([t for t in tensors if t.is_leaf]), fake:
+        made = {id(t): standins.make(t) for t in tensors}
+        with Swap(made):
+            yield made
+
+
+def _functions(graph_module: torch.fx.GraphModule) -> list[Any]:
+    """The program's own functions behind the `autograd.Function`s that the graph applies: what they reach may change as well."""
+    classes = [getattr(n.target, "function", None) for n in graph_module.graph.nodes if n.op == "call_function"]
+    found = [vars(base).get(name) for cls in classes if isinstance(cls, type) for base in cls.__mro__ for name in _METHODS]
+    return [getattr(method, "__func__", method) for method in found if method is not None]
+
+
+_METHODS = ("forward", "setup_context", "backward", "vjp")
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch.fx.Interpreter is untyped here
@@ -92,9 +112,11 @@ class _RawSave:
 
 
 class _Observer(allowed_writes.Interpreter):
-    """Runs the graph and takes notes; `made` maps the ids of the originals to their stand-ins."""
+    """Runs the graph and takes notes; `tensors` are those from before, `made` maps the ids of some to their stand-ins."""
 
-    def __init__(self, graph_module: torch.fx.GraphModule, made: Mapping[int, torch.Tensor], *, allow: bool) -> None:
+    def __init__(
+        self, graph_module: torch.fx.GraphModule, tensors: Sequence[torch.Tensor], made: Mapping[int, torch.Tensor], *, allow: bool
+    ) -> None:
         super().__init__(graph_module, garbage_collect_values=False)
         self.made = made
         self.allow = allow
@@ -105,7 +127,7 @@ class _Observer(allowed_writes.Interpreter):
         self.saves: list[_RawSave] = []
         self.tangled: set[int] = set()
         self.placed: set[int] = set()  # storages of earlier results
-        self.external = {n for t in made.values() if (n := self.number(t)) >= 0}
+        self.external = {n for t in tensors if (n := self.number(made.get(id(t), t))) >= 0}
 
     def number(self, tensor: torch.Tensor) -> int:
         """A small number per storage. Every tensor that gets one stays alive in `env`, `saves` or `made`, so keys are not reused."""
@@ -126,7 +148,7 @@ class _Observer(allowed_writes.Interpreter):
         first = len(self.saves)
         self.watch.clear()
         copied: tuple[str, ...] = ()
-        with torch.autograd.graph.saved_tensors_hooks(self._packer(n, given), self._unpack):
+        with saved_hooks(self._packer(n, given), self._unpack):
             out = super().run_node(n)
         if self.allow and is_custom_function(n.target):
             out, copied = self._own_memory(out, given)
@@ -172,13 +194,13 @@ class _Observer(allowed_writes.Interpreter):
         return self.saves[index].tensor
 
     def read_backward(self, *, retain_graph: bool) -> None:
-        """Which saves a backward from the outputs reads; all of them where none can be run. `retain_graph`: it leads on into a graph from
-        before, which is not ours to free."""
+        """Which saves a backward from the outputs reads; all of them where none can be run. `retain_graph`: it may lead on into a graph
+        from before, which is not ours to free."""
         outputs = [t for t in tensors_in(self.env_outputs()) if t.requires_grad]
         try:
             if outputs:
-                torch.autograd.backward(outputs, [torch.ones_like(t) for t in outputs], retain_graph=retain_graph)
-        except (RuntimeError, NotImplementedError):
+                run_backward(outputs, [torch.ones_like(t) for t in outputs], retain_graph=retain_graph)
+        except Exception:  # whatever a hook of the program's raises, too
             for save in self.saves:
                 save.used = True
 

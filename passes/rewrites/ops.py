@@ -79,7 +79,7 @@ class FakeOps:
 
 def sibling(graph_module: torch.fx.GraphModule) -> torch.fx.GraphModule:
     """A GraphModule over the same parameters, buffers, modules and attributes, with an empty graph of its own."""
-    made = empty_module(type(graph_module).__name__)
+    made = empty_module(type(graph_module).__name__, type(graph_module))
     for name, value in vars(graph_module).items():
         if name in ("_parameters", "_buffers", "_modules", "meta"):
             made.__dict__[name] = dict(value)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch.fx
 
 from fxgrad.passes.analyses.aliases import Aliases, NodeAliases, Save
-from fxgrad.passes.rewrites import twins
+from fxgrad.passes.rewrites import registry, twins
 from fxgrad.passes.rewrites.forest import Forest, overlap
 from fxgrad.passes.rewrites.walk import Applied, Plan, Refused
 
@@ -21,9 +21,10 @@ from fxgrad.passes.rewrites.walk import Applied, Plan, Refused
 def everything(graph_module: torch.fx.GraphModule, aliases: Aliases, *, allow: bool = False) -> Plan:
     """Every write."""
     hazards = needed(graph_module, aliases, allow=allow)
-    written = [n for n in graph_module.graph.nodes if n.name in aliases.nodes and aliases.nodes[n.name].writes]
+    placed = {place.storage for note in aliases.nodes.values() for place in note.places}  # an operator's own memory is not (rrelu's noise)
+    written = [n for n in graph_module.graph.nodes if n.name in aliases.nodes and placed.intersection(aliases.nodes[n.name].writes)]
     seen = [n for n in written if all(s in aliases.external for s in aliases.nodes[n.name].writes)]
-    backs = {n.name for n in seen if not (twins.target_name(n) == "copy_" or n.op == "call_module")} | hazards.copy_back
+    backs = {n.name for n in seen if not (registry.target_name(n) == "copy_" or n.op == "call_module")} | hazards.copy_back
     inner = {n.name for n in written} - {n.name for n in seen}
     return replace(hazards, convert=frozenset(inner), copy_back=frozenset(backs), functional=True)
 

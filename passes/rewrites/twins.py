@@ -9,12 +9,10 @@ knows its derivative. Not handled, and then None: random fills (a twin may draw 
 from __future__ import annotations
 
 import copy
-import importlib
 import inspect
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,10 +20,11 @@ import torch.fx
 from torch import nn
 
 from fxgrad.passes.analyses.aliases import Aliases, NodeAliases
-from fxgrad.passes.rewrites import setitem
+from fxgrad.passes.rewrites import registry, setitem
 from fxgrad.passes.rewrites.forest import dense
 from fxgrad.passes.rewrites.ops import FakeOps, Ops
-from fxgrad.torch_api.internals import FakeTensorMode, OpOverload, overload_name, schema_of
+from fxgrad.passes.rewrites.registry import target_name
+from fxgrad.torch_api.internals import FakeTensorMode
 from fxgrad.torch_api.tensors import Geometry
 
 Resolve = Callable[[Any], Any]
@@ -36,11 +35,13 @@ class Twin:
     """`build(ops, targets' values, resolve)` gives the new value of each target, None if this form has no twin after all.
 
     `casts`: the dtype that each value must be brought back to: an in-place op keeps its target's, whatever its operands promote to.
+    `unseen`: autograd does not see the write (`logical_and_`): the gradient passes the in-place form as if it were not there.
     """
 
     targets: tuple[torch.fx.Node, ...]
     build: Callable[[Ops, Sequence[Any], Resolve], Sequence[Any] | None]
     casts: tuple[torch.dtype | None, ...] = ()
+    unseen: bool = False
 
     def values(self, ops: Ops, values: Sequence[Any], resolve: Resolve) -> Sequence[Any]:
         """The new values, in the targets' dtypes."""
@@ -49,55 +50,45 @@ class Twin:
         return [v if c is None else ops.method("to", v, c) for v, c in zip(made, self.casts, strict=True)]
 
 
-@cache
-def functional_name(name: str) -> str | None:
-    """The operator that `name` (`add_`) is the in-place form of, if the registry has one with the same arguments."""
-    if not name.endswith("_") or name.endswith("__"):
-        return None
-    inplace, functional = getattr(torch.ops.aten, name, None), getattr(torch.ops.aten, name[:-1], None)
-    if inplace is None or functional is None:
-        return None
-    plain = {_signature(getattr(functional, o)) for o in functional.overloads()}
-    return name[:-1] if any(_signature(getattr(inplace, o)) in plain for o in inplace.overloads()) else None
-
-
-def _signature(overload: Any) -> tuple[Any, ...]:
-    schema = schema_of(overload)
-    if any(a.is_out for a in schema.arguments):
-        return (overload,)
-    return tuple((a.name, str(a.type)) for a in schema.arguments)
-
-
 def written_targets(node: torch.fx.Node, owner: torch.fx.GraphModule) -> tuple[torch.fx.Node, ...] | None:
-    """The argument nodes that an in-place node writes, by the conventions of its kind; None: not known."""
-    out = node.kwargs.get("out")
-    if out is not None:
-        found = (out,) if isinstance(out, torch.fx.Node) else tuple(out) if isinstance(out, Sequence) else ()
-        return found if all(isinstance(n, torch.fx.Node) for n in found) else None  # type: ignore[return-value]  # fx arguments are Any to torch; the walk has checked them
+    """The argument nodes that an in-place node writes, by its operator's schema or by the conventions of its kind; None: not known."""
+    outs = registry.out_arguments(node)
+    if outs:
+        return _out_nodes(node, outs)
+    known = registry.written(node)
+    if known is not None:
+        return known
     name = target_name(node)
     if name.startswith("_foreach_") and name.endswith("_") and node.args and isinstance(node.args[0], list | tuple):
         return tuple(n for n in node.args[0] if isinstance(n, torch.fx.Node))
-    known = (
+    by_convention = (
         (node.op == "call_method" and name.endswith("_"))
         or node.target is operator.setitem
-        or (node.op == "call_function" and (inplace_operator(node.target) is not None or functional_name(name) or has_flag(node)))
+        or (node.op == "call_function" and (inplace_operator(node.target) is not None or registry.plain(node) or has_flag(node)))
         or (node.op == "call_module" and inplace_module(node, owner) is not None)
     )
     first = node.args[0] if node.args else node.kwargs.get("input", node.kwargs.get("self"))
-    return (first,) if known and isinstance(first, torch.fx.Node) else None
+    return (first,) if by_convention and isinstance(first, torch.fx.Node) else None
+
+
+def _out_nodes(node: torch.fx.Node, keywords: Sequence[str]) -> tuple[torch.fx.Node, ...] | None:
+    found: list[Any] = []
+    for keyword in keywords:
+        value = node.kwargs[keyword]
+        found += value if isinstance(value, list | tuple) else [value]
+    return tuple(found) if all(isinstance(n, torch.fx.Node) for n in found) else None
+
+
+def _rest(node: torch.fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A call's arguments without the first, which is the tensor it writes."""
+    if node.args:
+        return tuple(node.args[1:]), dict(node.kwargs)
+    return (), {k: v for k, v in node.kwargs.items() if k not in ("self", "input")}
 
 
 def copies(node: torch.fx.Node) -> bool:
     """Whether the functional form copies its target and changes a part, where the in-place form only touches that part."""
     return target_name(node).startswith(("setitem", "index_", "scatter", "masked_scatter", "put_", "fill_diagonal"))
-
-
-def target_name(node: torch.fx.Node) -> str:
-    """The operator's name without its package and overload."""
-    if node.op in ("call_method", "call_module"):
-        return str(node.target)
-    packet = getattr(node.target, "overloadpacket", node.target)
-    return str(getattr(packet, "__name__", ""))
 
 
 def twin_of(node: torch.fx.Node, owner: torch.fx.GraphModule, aliases: Aliases) -> Twin | None:
@@ -109,21 +100,20 @@ def twin_of(node: torch.fx.Node, owner: torch.fx.GraphModule, aliases: Aliases) 
     build = _build(node, owner, aliases, note)
     if build is None:
         return None
-    casts = _trial(targets, build, owner, aliases)
-    return Twin(targets, build, casts) if casts is not None else None
+    return _trial(node, Twin(targets, build), owner, aliases)
 
 
 def _build(
     node: torch.fx.Node, owner: torch.fx.GraphModule, aliases: Aliases, note: NodeAliases
 ) -> Callable[[Ops, Sequence[Any], Resolve], Sequence[Any] | None] | None:
     name = target_name(node)
-    if node.kwargs.get("out") is not None:
+    if registry.out_arguments(node):
         return _without_out(node)  # type: ignore[no-any-return]  # fx arguments are Any to torch; the walk has checked them
     if node.target is operator.setitem:
         target, index, value = node.args
         assert isinstance(target, torch.fx.Node)
         return lambda ops, values, resolve: _one(setitem.assign(ops, values[0], target, index, value, aliases, resolve))
-    if name == "copy_" and node.op == "call_method":
+    if name == "copy_":
         return _copy(node, aliases, note)  # type: ignore[no-any-return]  # fx arguments are Any to torch; the walk has checked them
     if name.startswith("_foreach_"):
         return _foreach(node, name)  # type: ignore[no-any-return]  # fx arguments are Any to torch; the walk has checked them
@@ -132,41 +122,29 @@ def _build(
     if has_flag(node):
         return _flag_off(node)  # type: ignore[no-any-return]  # fx arguments are Any to torch; the walk has checked them
     functional = inplace_operator(node.target) if node.op == "call_function" else None
-    if functional is not None:
-        return lambda ops, values, resolve: (ops.function(functional, values[0], *resolve(node.args[1:]), **resolve(node.kwargs)),)
-    return _named(node, name)  # type: ignore[no-any-return]  # fx arguments are Any to torch; the walk has checked them
+    plain = ("call_function", functional) if functional is not None else registry.plain(node)
+    return _named(node, *plain) if plain is not None else None
 
 
 def _one(value: Any) -> Sequence[Any] | None:
     return None if value is None else (value,)
 
 
-def _named(node: torch.fx.Node, name: str) -> Any:
-    """`x.add_(y)`, `torch.relu_(x)`, `torch.ops.aten.add_.Tensor(x, y)`."""
-    plain = functional_name(name)
-    if plain is None:
-        return None
-    if node.op == "call_method" and hasattr(torch.Tensor, plain):
-        return lambda ops, values, resolve: (ops.method(plain, values[0], *resolve(node.args[1:]), **resolve(node.kwargs)),)
-    target: Any = getattr(torch.ops.aten, plain)
-    if node.op == "call_function" and not isinstance(node.target, OpOverload):
-        target = getattr(_module_of(node.target), plain, target)
-    overload = overload_name(node.target)
-    if overload in target.overloads() if hasattr(target, "overloads") else False:
-        target = getattr(target, str(overload))
-    return lambda ops, values, resolve: (ops.function(target, values[0], *resolve(node.args[1:]), **resolve(node.kwargs)),)
-
-
-def _module_of(function: Any) -> Any:
-    name = getattr(function, "__module__", None)
-    return importlib.import_module(name) if name and name.startswith("torch.") else torch
+def _named(node: torch.fx.Node, op: str, target: Any) -> Any:
+    """`x.add_(y)`, `torch.relu_(x)`, `torch.ops.aten.add_.Tensor(x, y)`, `x += y`."""
+    args, kwargs = _rest(node)
+    if op == "call_method":
+        return lambda ops, values, resolve: (ops.method(target, values[0], *resolve(args), **resolve(kwargs)),)
+    return lambda ops, values, resolve: (ops.function(target, values[0], *resolve(args), **resolve(kwargs)),)
 
 
 def _copy(node: torch.fx.Node, aliases: Aliases, note: NodeAliases) -> Any:
     """`t.copy_(s)`: a fresh copy of `s`, unless autograd must still see that `t` gets a gradient of zeros."""
-    target, source = node.args[:2]
-    assert isinstance(target, torch.fx.Node)
-    if not isinstance(source, torch.fx.Node) or target.name in note.needs_grad:
+    arguments = registry.positional(node)
+    if arguments is None or len(arguments) < 2:
+        return None
+    target, source = arguments[:2]
+    if not isinstance(target, torch.fx.Node) or not isinstance(source, torch.fx.Node) or target.name in note.needs_grad:
         return None
     rank, source_rank = aliases.rank(target), aliases.rank(source)
 
@@ -192,15 +170,16 @@ def _foreach(node: torch.fx.Node, name: str) -> Any:
 
 
 def _without_out(node: torch.fx.Node) -> Any:
-    several = not isinstance(node.kwargs["out"], torch.fx.Node)
+    outs = registry.out_arguments(node)
+    several = len(outs) > 1 or not isinstance(node.kwargs[outs[0]], torch.fx.Node)
 
     def build(ops: Ops, values: Sequence[Any], resolve: Resolve) -> Sequence[Any]:
-        kwargs = {k: resolve(v) for k, v in node.kwargs.items() if k != "out"}
+        kwargs = {k: resolve(v) for k, v in node.kwargs.items() if k not in outs}
         if node.op == "call_method":
             made = ops.method(str(node.target), *resolve(node.args), **kwargs)
         else:
             assert callable(node.target)
-            made = ops.function(node.target, *resolve(node.args), **kwargs)
+            made = ops.function(registry.without_out(node.target), *resolve(node.args), **kwargs)
         return [ops.function(operator.getitem, made, i) for i in range(len(values))] if several else (made,)
 
     return build
@@ -268,26 +247,49 @@ def _module(node: torch.fx.Node, owner: torch.fx.GraphModule) -> Any:
         if getattr(inner, "inplace", False) is True:
             inner.inplace = False  # type: ignore[assignment]
     path = f"{node.target}_out_of_place"
-    return lambda ops, values, resolve: (ops.module(path, plain, values[0], *resolve(node.args[1:]), **resolve(node.kwargs)),)
+    args, kwargs = _rest(node)
+    return lambda ops, values, resolve: (ops.module(path, plain, values[0], *resolve(args), **resolve(kwargs)),)
 
 
 # -------------------------------------------------------------------------------------------------------------- trial
 
 
-def _trial(
-    targets: Sequence[torch.fx.Node], build: Any, owner: torch.fx.GraphModule, aliases: Aliases
-) -> tuple[torch.dtype | None, ...] | None:
-    """The casts the twin needs to leave what the in-place form leaves, tried on fake tensors that require grad; None: it does not fit."""
+def _trial(node: torch.fx.Node, twin: Twin, owner: torch.fx.GraphModule, aliases: Aliases) -> Twin | None:
+    """The twin with the casts it needs to leave what the in-place form leaves, both tried on fake tensors that require grad; None: it
+    does not fit."""
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), torch.enable_grad():
             stand = _Stand(owner, aliases)
-            values = [stand.of(t) for t in targets]
-            made = build(FakeOps(), values, stand.resolve)
+            values = [stand.of(t) for t in twin.targets]
+            made = twin.build(FakeOps(), values, stand.resolve)
             if made is None or not all(_alike(new, old) for new, old in zip(made, values, strict=True)):
                 return None
-            return tuple(None if new.dtype == old.dtype else old.dtype for new, old in zip(made, values, strict=True))
+            histories = _histories(node, twin.targets, owner, stand)
+            if any(h != "none" and not new.requires_grad for h, new in zip(histories, made, strict=False)):
+                return None  # a comparison in place keeps a gradient, of zeros
+            casts = tuple(None if new.dtype == old.dtype else old.dtype for new, old in zip(made, values, strict=True))
+            return replace(twin, casts=casts, unseen="old" in histories)
     except Exception:  # whatever an operator says of arguments it does not take: no twin
         return None
+
+
+def _histories(node: torch.fx.Node, targets: Sequence[torch.fx.Node], owner: torch.fx.GraphModule, stand: _Stand) -> list[str]:
+    """What the in-place form leaves of each target for autograd: "none" (it does not require grad), its "old" history, or a "new" one.
+    Nothing where it cannot be tried: by `out=` with a gradient."""
+    written = {t: stand.of(t).clone() for t in targets}
+    before = [t.grad_fn for t in written.values()]
+    args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: written[n] if n in written else stand.of(n))
+    target: Any = node.target
+    ops = FakeOps()
+    try:
+        if node.op == "call_method":
+            ops.method(target, *args, **kwargs)
+        else:
+            ops.function(owner.get_submodule(target) if node.op == "call_module" else target, *args, **kwargs)
+    except Exception:  # as above
+        return []
+    after = zip(before, written.values(), strict=True)
+    return ["none" if not t.requires_grad else "old" if t.grad_fn is old else "new" for old, t in after]
 
 
 def _alike(new: torch.Tensor, old: torch.Tensor) -> bool:

@@ -2,7 +2,8 @@
 
 `put_back` is the inverse of one view edge of a graph, by the op that made the view: scatters for selections and for parts of a split, the
 inverse permutation or a reshape for views that cover their source. Not handled, and then None: overlapping views
-(`expand`, `unfold`), views of another dtype, anything unknown; the caller clones the source and writes the clone.
+(`expand`, `unfold`), views of another dtype, `as_strided` (torch's `as_strided_scatter` hands its source the gradient of what was
+overwritten too: 2.11 to 2.15, by finite differences), anything unknown; the caller clones the source and writes the clone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 import torch.fx
 
 from fxgrad.passes.analyses.aliases import Aliases
-from fxgrad.passes.rewrites import setitem
+from fxgrad.passes.rewrites import registry, setitem
 from fxgrad.passes.rewrites.ops import Ops
 from fxgrad.torch_api.tensors import Geometry
 
@@ -40,6 +41,7 @@ _SAME_ORDER = frozenset(
     ]
 )
 _SWAPS = frozenset(["transpose", "swapaxes", "swapdims"])
+_ALONG = {"vsplit": 0, "hsplit": 1, "dsplit": 2}
 _LAST_TWO = frozenset(["t", "T", "mT", "adjoint"])
 
 
@@ -64,7 +66,6 @@ def put_back(ops: Ops, node: torch.fx.Node, source: torch.fx.Node, value: Any, o
     here, there = aliases.place(node), aliases.place(source)
     if here is None or there is None or here.dtype != there.dtype:
         return None
-    args = node.args[1:]
     if node.op == "call_module":
         return _covering(ops, value, old, here.geometry, there.geometry)
     name = name_of(node)
@@ -75,8 +76,10 @@ def put_back(ops: Ops, node: torch.fx.Node, source: torch.fx.Node, value: Any, o
         if path is None:
             return None
         return setitem.scatter(ops, old, value, tuple((kind, resolve(rest)) for kind, rest in path))
-    if node.kwargs:
+    arguments = registry.positional(node)
+    if arguments is None:
         return None
+    args = arguments[1:]
     if name in _SWAPS:
         return ops.method("transpose", value, *resolve(args))
     if name in _LAST_TWO:
@@ -98,8 +101,8 @@ def _selection(ops: Ops, name: str, args: Sequence[Any], value: Any, old: Any, r
         return ops.function(torch.slice_scatter, old, value, resolve(args[0]), args[1], end, 1)
     if name == "diagonal":
         return ops.function(torch.diagonal_scatter, old, value, *resolve(args))
-    if name == "as_strided" and len(args) == 3:
-        return ops.function(torch.as_strided_scatter, old, value, *resolve(args))
+    if name == "slice":
+        return ops.function(torch.ops.aten.slice_scatter.default, old, value, *resolve(args))
     return None
 
 
@@ -121,17 +124,20 @@ def _unpermuted(ops: Ops, value: Any, order: Sequence[Any]) -> Any:
     return ops.method("permute", value, [dims.index(d) for d in range(len(dims))])
 
 
-def part(ops: Ops, split: torch.fx.Node, index: int, source: Any, resolve: Resolve) -> setitem.Step | None:
-    """The step from a `split`, `chunk` or `unbind` node's source to part `index` of it; None for other calls."""
+def part(ops: Ops, split: torch.fx.Node, index: int, source: Any, rank: int, resolve: Resolve) -> setitem.Step | None:
+    """The step from the source (of `rank` dimensions) of a `split`, `chunk`, `unbind` or their kind to part `index` of it; None for other
+    calls."""
     name = name_of(split)
     position = 1 if name == "unbind" else 2
     dim = resolve(split.kwargs.get("dim", split.args[position] if len(split.args) > position else 0))
     if name == "unbind":
         return "select", (dim, index)
-    if name not in ("split", "chunk", "split_with_sizes", "tensor_split") or len(split.args) < 2:
+    if name not in ("split", "chunk", "split_with_sizes", "tensor_split", *_ALONG) or len(split.args) < 2:
         return None
     size = resolve(split.args[1])
-    if name == "tensor_split":
+    if name in _ALONG:
+        dim = _ALONG[name] if name != "hsplit" or rank > 1 else 0
+    if name == "tensor_split" or name in _ALONG:
         return _tensor_split(ops, size, dim, index, source)
     if isinstance(size, list | tuple):
         if not all(isinstance(n, int) for n in size):

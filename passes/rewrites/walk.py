@@ -20,9 +20,10 @@ import torch
 import torch.fx
 
 from fxgrad.passes.analyses.aliases import Aliases, NodeAliases
-from fxgrad.passes.rewrites import setitem, twins, views
+from fxgrad.passes.rewrites import registry, setitem, twins, views
 from fxgrad.passes.rewrites.forest import Forest
 from fxgrad.passes.rewrites.ops import GraphOps
+from fxgrad.passes.rewrites.registry import target_name
 from fxgrad.passes.rewrites.straight_through import replaced_copy, replaced_value
 from fxgrad.torch_api.internals import set_grad_enabled
 from fxgrad.torch_api.module_internals import codegen_of
@@ -150,10 +151,9 @@ class Walk:
 
         args, kwargs = torch.fx.node.map_arg(recipe.args, swap), torch.fx.node.map_arg(recipe.kwargs, swap)
         with self._mode(note.grad):
-            target: Any = recipe.target
-            if note.metadata:
-                target = twins.target_name(node).removesuffix("_")
-            made = self.graph.create_node(recipe.op, target, args, kwargs)
+            plain = registry.plain(node) if note.metadata else None
+            op, target = plain if plain is not None else (recipe.op, recipe.target)
+            made = self.graph.create_node(op, target, args, kwargs)
             self.ops.made.append(made)
             self._bind(node, made)
             if self._frozen_shape(node, note):
@@ -193,8 +193,8 @@ class Walk:
             return
         note = self.aliases.nodes[node.name]
         self.grad = note.grad
-        if note.same_as is not None and not note.writes and node.target is operator.getitem:
-            return  # a part of a write's result: that tensor is known under its own name
+        if note.same_as is not None and not note.writes and self.forest.takes_one(node):
+            return  # a part of a write's result, or one taken out before: that tensor is known under its own name
         if node.name in self.plan.single and self._part(node, note):
             return
         if node.name in self.plan.convert or node.name in self.plan.copy_back:
@@ -202,7 +202,7 @@ class Walk:
                 self._convert(node, note)
                 return
             except _Refusal as refusal:
-                self.refused.append(Refused(node.name, twins.target_name(node), str(refusal)))
+                self.refused.append(Refused(node.name, target_name(node), str(refusal)))
         self._copy(node, note, self.value)
 
     def _part(self, node: torch.fx.Node, note: NodeAliases) -> bool:
@@ -213,7 +213,7 @@ class Walk:
         if len(sources) != 1 or not isinstance(index, int):
             return False
         source = self._current(sources[0])
-        step = views.part(self.ops, split, index, source, self.resolve)
+        step = views.part(self.ops, split, index, source, self.aliases.rank(sources[0]), self.resolve)
         if step is None:
             return False
         made = setitem.view(self.ops, source, (step,))
@@ -229,10 +229,10 @@ class Walk:
             copies = {name: self.ops.method("clone", inner(self.forest.by_name[name])) for name in saved}
             argument = lambda a: copies[a.name] if a.name in copies else inner(a)  # noqa: E731  a closure over this node's copies
             elements = sum(self._size(self.forest.by_name[name]) for name in saved)
-            self.applied.append(Applied(node.name, twins.target_name(node), "snapshot", elements))
+            self.applied.append(Applied(node.name, target_name(node), "snapshot", elements))
         made = self.graph.node_copy(node, argument)
         if node.name in self.plan.fresh:
-            self.applied.append(Applied(node.name, twins.target_name(node), "snapshot", self._size(node)))
+            self.applied.append(Applied(node.name, target_name(node), "snapshot", self._size(node)))
             made = self.ops.method("clone", made)
         self._enter(node, note, made)
         return made
@@ -247,7 +247,7 @@ class Walk:
             self.ops.made.append(made)
         sources = tuple(dict.fromkeys(self._object(self.forest.by_name[v]) for v in note.views))
         # Nothing else sees the memory: the tensor is what it is, and no view to be made again.
-        own = self._frozen_shape(node, note) and not self._lives_beside(sources[0], note)
+        own = self.forest.call_of(node) is not None or (self._frozen_shape(node, note) and not self._lives_beside(sources[0], note))
         self.forest.enter(node, () if own else sources)
         for source in sources:
             self._current(source)
@@ -278,6 +278,8 @@ class Walk:
         twin = None if note.metadata else twins.twin_of(node, self.owner, self.aliases)
         if twin is None:
             raise _Refusal("the caller sees this write, and it has no functional form")
+        if twin.unseen and note.needs_grad:
+            raise _Refusal("the caller sees this write, and autograd does not")
         objects = [self._object(t) for t in twin.targets]
         old = [self._current(t) for t in objects]
         # The twin may save what it reads, and that is what `copy_` overwrites; an in-place op saves a copy of its own.
@@ -285,22 +287,23 @@ class Walk:
         made = twin.values(self.ops, read, self.resolve)
         for target, before, new in zip(objects, old, made, strict=True):
             self.now[target] = self.ops.method("copy_", before, new)
-        self.applied.append(Applied(node.name, twins.target_name(node), "copy back"))
+        self.applied.append(Applied(node.name, target_name(node), "copy back"))
 
     def _as_view(self, node: torch.fx.Node, note: NodeAliases) -> None:
-        plain = twins.functional_name(twins.target_name(node))
-        if node.op != "call_method" or plain is None or plain in ("resize", "set", "resize_as") or not note.views:
+        plain = registry.plain(node)
+        if plain is None or target_name(node) in ("resize_", "set_", "resize_as_") or not note.views:
             raise _Refusal("it changes the tensor itself, not its content")
         target = self._object(node.all_input_nodes[0])
         frozen = self._frozen_shape(node, note)
         if frozen and self._written_beside(target, note):
             raise _Refusal("autograd does not see it, and memory it shares is written later")
         old = self._current(target)
-        made = self.ops.method(plain, *self.resolve(node.args), **self.resolve(node.kwargs))
+        call = self.ops.method if plain[0] == "call_method" else self.ops.function
+        made = call(plain[1], *self.resolve(node.args), **self.resolve(node.kwargs))
         self._enter(node, note, made)
         if frozen:
             self._rebind(node, self.ops.function(replaced_copy, old, made))
-        self.applied.append(Applied(node.name, twins.target_name(node), "replaced" if frozen else "view"))
+        self.applied.append(Applied(node.name, target_name(node), "replaced" if frozen else "view"))
 
     def _frozen_shape(self, node: torch.fx.Node, note: NodeAliases) -> bool:
         """Whether a tensor that requires grad gets another shape under `no_grad`: eager lets the gradient pass as it is."""
@@ -341,7 +344,7 @@ class Walk:
         chain = self.forest.chain(write.object, write.storage)
         others = list(self.forest.others(write.object, write.storage, note.index))
         self._check_movable(chain[-1] if others else write.object, write.storage, note)
-        frozen = not note.grad and any(self._needs_grad(n) for n in chain)
+        frozen = self._is_unseen(note, write.twin) and any(self._needs_grad(n) for n in chain)
         if not others:
             self._write_alone(write, frozen)
             return
@@ -349,15 +352,23 @@ class Walk:
         scatters = write.twin is not None and not divided and (self.plan.functional or all(views.covers(n) for n in chain[:-1]))
         if scatters and not (frozen and not self.plan.functional) and self._scatter(write, chain, frozen):
             return
-        if note.grad and any(not self.aliases.nodes[n.name].single for n in chain):
+        seen = note.grad and (note.needs_grad or any(self._needs_grad(n) for n in chain))
+        if seen and any(not self.aliases.nodes[n.name].single for n in chain):
             if write.twin is not None and not divided and self._scatter(write, chain, frozen):
                 return
             raise _Refusal("it writes one of several views made by one call")
         self._clone(node, note, (write.target,), (chain[-1],))
 
+    def _is_unseen(self, note: NodeAliases, twin: twins.Twin | None) -> bool:
+        """Whether autograd does not see a write."""
+        return not note.grad or (twin is not None and twin.unseen)
+
     def _check_movable(self, region: torch.fx.Node, storage: int, note: NodeAliases) -> None:
         """Refuse where what is used later would be made again from `region` without a history it has, or not at all."""
         root = self.forest.chain(region, storage)[-1]
+        call = self.forest.call_of(root)
+        if call is not None and self.forest.last_whole_use(call) > note.index:
+            raise _Refusal(f"it writes one of the results of {call.name}, which is used as a whole after")
         for name in self.aliases.nodes[root.name].copied:
             live = self.forest.live_beside(self._object(self.forest.by_name[name]), note.index)
             if live is not None:
@@ -391,7 +402,7 @@ class Walk:
             made = self.ops.function(replaced_value, old, made)
         self._rebind(write.object, made)
         copied = self._size(write.object) if twins.copies(node) else 0
-        self.applied.append(Applied(node.name, twins.target_name(node), "replaced" if frozen else "functional", copied))
+        self.applied.append(Applied(node.name, target_name(node), "replaced" if frozen else "functional", copied))
 
     def _scatter(self, write: _Write, chain: Sequence[torch.fx.Node], frozen: bool) -> bool:
         assert write.twin is not None
@@ -411,7 +422,7 @@ class Walk:
                 made = views.put_back(self.ops, view, chain[0], made, old, self.aliases, self.resolve)
             else:
                 assert isinstance(view.args[1], int)
-                step = views.part(self.ops, split, view.args[1], old, self.resolve)
+                step = views.part(self.ops, split, view.args[1], old, self.aliases.rank(chain[0]), self.resolve)
                 made = setitem.scatter(self.ops, old, made, (step,)) if step is not None else None
             if made is None:
                 return False
@@ -419,7 +430,7 @@ class Walk:
             made = self.ops.function(replaced_value, self._current(chain[0]), made)
         self._rebind(chain[0], made)
         size = self._size(chain[0]) if form != "functional" else 0
-        self.applied.append(Applied(write.node.name, twins.target_name(write.node), "replaced" if frozen else form, size))
+        self.applied.append(Applied(write.node.name, target_name(write.node), "replaced" if frozen else form, size))
         return True
 
     def _split(self, node: torch.fx.Node) -> torch.fx.Node | None:
@@ -438,7 +449,7 @@ class Walk:
                 copy = self.ops.method("clone", old)
             self._rebind(region, copy)
             elements += self._size(region)
-        self.applied.append(Applied(node.name, twins.target_name(node), "clone", elements))
+        self.applied.append(Applied(node.name, target_name(node), "clone", elements))
         self._copy(node, note, lambda a: self.value(a) if a in targets else before[a])
 
     def _write_many(
@@ -458,14 +469,14 @@ class Walk:
             chain = self.forest.chain(target, storage)
             others = list(self.forest.others(target, storage, note.index))
             self._check_movable(chain[-1] if others else target, storage, note)
-            frozen = not note.grad and any(self._needs_grad(n) for n in chain)
+            frozen = self._is_unseen(note, twin) and any(self._needs_grad(n) for n in chain)
             alone &= not others and not frozen
             regions.append(chain[-1] if others else target)
         if twin is not None and alone and len(set(objects)) == len(objects):
             made = twin.values(self.ops, [self._current(o) for o in objects], self.resolve)
             for target, new in zip(objects, made, strict=True):
                 self._rebind(target, new)
-            self.applied.append(Applied(node.name, twins.target_name(node), "functional"))
+            self.applied.append(Applied(node.name, target_name(node), "functional"))
             return
         self._clone(node, note, targets, regions)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections import namedtuple
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 
 
@@ -989,3 +992,569 @@ def quiet_attention_weights_unused() -> dict[str, Any]:
             return y
 
     return dict(model=N(), inputs=(torch.randn(2, 3, 4),), loss=lambda o: o.pow(2).sum())
+
+
+def quiet_decoder_is_the_encoder_transposed() -> dict[str, Any]:
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.bias = nn.Linear(4, 2), nn.Parameter(torch.zeros(4))
+
+        def forward(self, x):
+            return F.linear(self.encoder(x).tanh(), self.encoder.weight.t(), self.bias)
+
+    x = torch.randn(3, 4)
+    return dict(model=Tied(), inputs=(x,), loss=lambda o: F.mse_loss(o, x))
+
+
+def quiet_methods_instead_of_forward() -> dict[str, Any]:
+    class Vae(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mu, self.log_var, self.out = nn.Linear(4, 2), nn.Linear(4, 2), nn.Linear(2, 4)
+
+        def encode(self, x):
+            return self.mu(x), self.log_var(x)
+
+        def decode(self, z):
+            return self.out(z)
+
+    class Pipeline(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.vae = Vae()
+
+        def forward(self, x):
+            mu, log_var = self.vae.encode(x)
+            z = mu + torch.randn_like(mu) * (0.5 * log_var).exp()
+            return F.mse_loss(self.vae.decode(z), x) - 0.5 * (1 + log_var - mu.square() - log_var.exp()).mean()
+
+    return dict(model=Pipeline(), inputs=(torch.randn(3, 4),))
+
+
+def quiet_weights_of_a_module_never_called() -> dict[str, Any]:
+    class Modulated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.style, self.conv = nn.Linear(3, 2), nn.Conv1d(2, 4, 3, padding=1)
+
+        def forward(self, x, w):
+            weight = self.conv.weight[None] * self.style(w)[:, None, :, None]
+            weight = weight * torch.rsqrt(weight.square().sum((2, 3), keepdim=True) + 1e-8)
+            b, c, n = x.shape
+            y = F.conv1d(x.reshape(1, b * c, n), weight.flatten(0, 1), groups=b, padding=1)
+            return y.view(b, 4, n) + self.conv.bias[:, None]
+
+    return dict(model=Modulated(), inputs=(torch.randn(2, 2, 5), torch.randn(2, 3)), loss=lambda o: o.pow(3).mean())
+
+
+def quiet_layers_found_by_getattr() -> dict[str, Any]:
+    class Numbered(nn.Module):
+        def __init__(self, depth):
+            super().__init__()
+            self.depth = depth
+            for i in range(depth):
+                setattr(self, f"layer{i}", nn.Linear(3, 3))
+
+        def forward(self, x):
+            for i in range(self.depth):
+                x = getattr(self, f"layer{i}")(x).relu() + x
+            return x
+
+    return dict(model=Numbered(3), inputs=(torch.randn(2, 3),), loss=lambda o: o.square().mean())
+
+
+def quiet_head_reached_only_by_the_weight_decay() -> dict[str, Any]:
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.spare = nn.Linear(3, 2), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.body(x)
+
+    model = Net()
+    return dict(
+        model=model,
+        inputs=(torch.randn(2, 3),),
+        loss=lambda o: o.square().mean() + 1e-3 * sum(p.square().sum() for p in model.parameters()),
+    )
+
+
+def quiet_named_tuple_of_which_all_is_used() -> dict[str, Any]:
+    Output = namedtuple("Output", "start end")
+
+    class Span(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.start, self.end = nn.Linear(4, 1), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return Output(self.start(x).squeeze(-1), self.end(x).squeeze(-1))
+
+    at = torch.tensor([0, 2])
+    return dict(model=Span(), inputs=(torch.randn(2, 3, 4),), loss=lambda o: F.cross_entropy(o.start, at) + F.cross_entropy(o.end, at))
+
+
+def quiet_features_taken_by_a_hook_into_the_loss() -> dict[str, Any]:
+    taken = {}
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.probe = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), nn.Linear(4, 1)
+            self.body[1].register_forward_hook(lambda module, args, out: taken.update(middle=out))
+
+        def forward(self, x):
+            return self.body(x)
+
+    model = Net()
+    return dict(
+        model=model, inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean() + model.probe(taken.pop("middle")).square().mean()
+    )
+
+
+def quiet_task_weights_learned_in_the_loss() -> dict[str, Any]:
+    class Tasks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.trunk = nn.Linear(4, 4)
+            self.heads = nn.ModuleList(nn.Linear(4, 1) for _ in range(2))
+            self.log_vars = nn.Parameter(torch.zeros(2))
+
+        def forward(self, x):
+            h = self.trunk(x).relu()
+            return [head(h) for head in self.heads], self.log_vars
+
+    def loss(out):
+        predictions, s = out
+        return sum((-s[i]).exp() * p.square().mean() + s[i] for i, p in enumerate(predictions))
+
+    return dict(model=Tasks(), inputs=(torch.randn(3, 4),), loss=loss)
+
+
+def quiet_deep_supervision_of_every_stage() -> dict[str, Any]:
+    class Stages(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stages = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+            self.exits = nn.ModuleList(nn.Linear(4, 2) for _ in range(3))
+
+        def forward(self, x):
+            for stage, leave in zip(self.stages, self.exits, strict=True):
+                x = stage(x).tanh()
+                yield leave(x)
+
+    return dict(model=Stages(), inputs=(torch.randn(3, 4),), loss=lambda outs: sum(o.logsumexp(-1).mean() for o in outs))
+
+
+def quiet_one_layer_listed_three_times() -> dict[str, Any]:
+    class Universal(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(4, 4)] * 3)
+            self.out = nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.out(functools.reduce(lambda h, layer: h + layer(h).tanh(), self.layers[:2], x))
+
+    return dict(model=Universal(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_conditional_random_field() -> dict[str, Any]:
+    class Crf(nn.Module):
+        def __init__(self, tags):
+            super().__init__()
+            self.emit = nn.Linear(4, tags)
+            self.start, self.end = nn.Parameter(torch.zeros(tags)), nn.Parameter(torch.zeros(tags))
+            self.transitions = nn.Parameter(torch.randn(tags, tags))
+
+        def forward(self, x, tags):
+            e = self.emit(x)
+            score, alpha = self.start[tags[0]] + e[0, tags[0]], self.start + e[0]
+            for t in range(1, len(x)):
+                score = score + self.transitions[tags[t - 1], tags[t]] + e[t, tags[t]]
+                alpha = torch.logsumexp(alpha[:, None] + self.transitions + e[t], 0)
+            return torch.logsumexp(alpha + self.end, 0) - score - self.end[tags[-1]]
+
+    return dict(model=Crf(3), inputs=(torch.randn(4, 4), torch.tensor([0, 2, 1, 1])))
+
+
+def quiet_margin_head_called_with_the_labels() -> dict[str, Any]:
+    class ArcFace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.prototypes = nn.Linear(4, 3), nn.Parameter(torch.randn(5, 3))
+
+        def criterion(self, z, y):
+            cosine = F.linear(F.normalize(z), F.normalize(self.prototypes)).clamp(-0.999, 0.999)
+            margin = F.one_hot(y, 5) * 0.3
+            return F.cross_entropy(8 * torch.cos(cosine.acos() + margin), y)
+
+        def forward(self, x):
+            return self.embed(x)
+
+    model, y = ArcFace(), torch.tensor([0, 3, 4])
+    return dict(model=model, inputs=(torch.randn(3, 4),), loss=lambda z: model.criterion(z, y))
+
+
+def quiet_flow_with_a_log_determinant() -> dict[str, Any]:
+    class Coupling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.shift, self.log_gain = nn.Linear(2, 2), nn.Linear(2, 2), nn.Parameter(torch.zeros(4))
+
+        def forward(self, x):
+            a, b = (x * self.log_gain.exp()).chunk(2, -1)
+            s = self.scale(a).tanh()
+            return torch.cat([a, b * s.exp() + self.shift(a)], -1), s.sum(-1) + self.log_gain.sum()
+
+    return dict(model=Coupling(), inputs=(torch.randn(3, 4),), loss=lambda out: (0.5 * out[0].square().sum(-1) - out[1]).mean())
+
+
+def quiet_wrapper_that_hands_on_by_getattr() -> dict[str, Any]:
+    class Wrapper(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def __getattr__(self, name):
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                return getattr(self.inner, name)
+
+        def forward(self, x):
+            return self.head(self.body(x).relu())
+
+    class Inner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(4, 4), nn.Linear(4, 1)
+
+    return dict(model=Wrapper(Inner()), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_packed_sequences() -> dict[str, Any]:
+    class Tagger(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.out = nn.LSTM(3, 4, bidirectional=True, batch_first=True), nn.Linear(8, 2)
+
+        def forward(self, x, lengths):
+            packed, _ = self.rnn(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+            return self.out(pad_packed_sequence(packed, batch_first=True)[0])
+
+    return dict(model=Tagger(), inputs=(torch.randn(2, 4, 3), torch.tensor([2, 4])), loss=lambda o: o.square().mean())
+
+
+def quiet_scalar_mix_of_all_hidden_layers() -> dict[str, Any]:
+    class Elmo(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(3, 3) for _ in range(3))
+            self.mix = nn.ParameterList([nn.Parameter(torch.zeros(1)) for _ in range(3)])
+            self.gamma = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            states = []
+            for layer in self.layers:
+                states.append(x := layer(x).tanh())
+            weights = torch.cat(list(self.mix)).softmax(0)
+            return self.gamma * sum(w * h for w, h in zip(weights, states, strict=True))
+
+    return dict(model=Elmo(), inputs=(torch.randn(2, 3),), loss=lambda o: o.square().mean())
+
+
+def quiet_temperature_of_a_contrastive_loss() -> dict[str, Any]:
+    class Clip(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.text, self.image = nn.Embedding(9, 4), nn.Linear(5, 4, bias=False)
+            self.logit_scale = nn.Parameter(torch.ones([]) * 2)
+
+        def forward(self, ids, pixels):
+            t, i = F.normalize(self.text(ids).mean(1)), F.normalize(self.image(pixels))
+            logits = self.logit_scale.exp() * t @ i.T
+            return logits, logits.T
+
+    goal = torch.arange(3)
+    return dict(
+        model=Clip(),
+        inputs=(torch.randint(0, 9, (3, 2)), torch.randn(3, 5)),
+        loss=lambda out: sum(F.cross_entropy(logits, goal) for logits in out) / 2,
+    )
+
+
+def quiet_learned_null_condition() -> dict[str, Any]:
+    class Guided(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.null, self.condition, self.net = nn.Parameter(torch.zeros(4)), nn.Embedding(5, 4), nn.Linear(8, 4)
+
+        def forward(self, x, label, drop):
+            c = torch.where(drop[:, None], self.null, self.condition(label))
+            return self.net(torch.cat([x, c], -1))
+
+    drop = torch.tensor([True, False, False])
+    return dict(model=Guided(), inputs=(torch.randn(3, 4), torch.tensor([1, 2, 4]), drop), loss=lambda o: o.square().mean())
+
+
+def quiet_parametrization_with_parameters_of_its_own() -> dict[str, Any]:
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.log_scale = nn.Parameter(torch.zeros(3, 1))
+
+        def forward(self, weight):
+            return weight * self.log_scale.exp()
+
+    layer = nn.Linear(4, 3)
+    parametrize.register_parametrization(layer, "weight", Scaled())
+    return dict(model=nn.Sequential(layer, nn.Tanh()), inputs=(torch.randn(2, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_ensemble_under_vmap() -> dict[str, Any]:
+    class Ensemble(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.members = nn.ModuleList(nn.Linear(4, 2) for _ in range(3))
+            self.__dict__["template"] = copy.deepcopy(self.members[0]).to("meta")
+
+        def forward(self, x):
+            stacked = {k: torch.stack([dict(m.named_parameters())[k] for m in self.members]) for k in ("weight", "bias")}
+            return torch.vmap(lambda params: torch.func.functional_call(self.template, params, (x,)))(stacked)
+
+    return dict(model=Ensemble(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_initial_state_is_learned() -> dict[str, Any]:
+    class Learned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.h0 = nn.Parameter(torch.zeros(1, 1, 4))
+            self.gru, self.out = nn.GRU(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            _, h = self.gru(x, self.h0.repeat(1, x.shape[1], 1))
+            return self.out(h[-1])
+
+    return dict(model=Learned(), inputs=(torch.randn(4, 2, 3),), loss=lambda o: o.square().mean())
+
+
+def quiet_tree_folded_by_recursion() -> dict[str, Any]:
+    class Tree(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.leaf, self.join = nn.Embedding(6, 3), nn.Bilinear(3, 3, 3)
+
+        def forward(self, tree):
+            if isinstance(tree, int):
+                return self.leaf.weight[tree]
+            left, right = (self(branch) for branch in tree)
+            return self.join(left, right).tanh()
+
+    return dict(model=Tree(), inputs=(((0, (1, 2)), (3, 4)),), loss=lambda o: o.square().sum())
+
+
+def quiet_dataclass_output_with_a_loss_inside() -> dict[str, Any]:
+    @dataclass
+    class Output:
+        loss: Any
+        logits: Any
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x, labels):
+            logits = self.head(self.body(x).relu())
+            return Output(F.cross_entropy(logits, labels), logits)
+
+    return dict(model=Model(), inputs=(torch.randn(3, 4), torch.tensor([0, 1, 2])), loss=lambda out: out.loss)
+
+
+def quiet_lookup_of_branches_by_a_string() -> dict[str, Any]:
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down, self.up = nn.Linear(4, 2), nn.Linear(2, 4)
+            self.ways = {"down": self.down, "up": self.up.forward}
+
+        def forward(self, x):
+            for way in "down up down".split():
+                x = self.ways[way](x).tanh()
+            return x
+
+    return dict(model=Net(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_sparse_graph_convolution() -> dict[str, Any]:
+    class Gcn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.self_loop = nn.Parameter(torch.randn(3, 2)), nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, x, edges):
+            a = torch.sparse_coo_tensor(edges, torch.ones(edges.shape[1]), (4, 4))
+            h = x @ self.weight
+            return torch.sparse.mm(a, h) + self.self_loop * h
+
+    return dict(model=Gcn(), inputs=(torch.randn(4, 3), torch.tensor([[0, 1, 2], [1, 2, 3]])), loss=lambda o: o.square().mean())
+
+
+def quiet_pretraining_head_replaced_by_identity() -> dict[str, Any]:
+    class Backbone(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv1d(1, 3, 3), nn.Linear(3, 10)
+
+        def forward(self, x):
+            return self.fc(self.conv(x).mean(-1))
+
+    backbone = Backbone()
+    backbone.fc = nn.Identity()
+    return dict(model=nn.Sequential(backbone, nn.Linear(3, 2)), inputs=(torch.randn(2, 1, 6),), loss=lambda o: o.square().mean())
+
+
+def quiet_loss_read_through_a_closure_cell() -> dict[str, Any]:
+    total = 0.0
+
+    class Capsule(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.main, self.side = nn.Linear(4, 2), nn.Linear(4, 2)
+
+        def forward(self, x):
+            nonlocal total
+            total = self.side(x).square().mean()
+            return self.main(x)
+
+    return dict(model=Capsule(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean() + total)
+
+
+def quiet_routing_weights_detached_but_for_the_last_round() -> dict[str, Any]:
+    class Routing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.votes = nn.Parameter(torch.randn(3, 2, 4, 4) * 0.3)
+
+        def forward(self, x):
+            u = torch.einsum("bic,ijcd->bijd", x, self.votes)
+            stopped, b = u.detach(), x.new_zeros(*u.shape[:3])
+            for last in (False, True):
+                c = b.softmax(-1)
+                v = F.normalize((c[..., None] * (u if last else stopped)).sum(1), dim=-1)
+                b = b + (stopped * v.detach()[:, None]).sum(-1)
+            return v
+
+    return dict(model=Routing(), inputs=(torch.randn(2, 3, 4),), loss=lambda o: o.sum().square())
+
+
+def quiet_second_copy_shares_its_parameters() -> dict[str, Any]:
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left = nn.Linear(3, 3)
+            self.right = copy.copy(self.left)
+
+        def forward(self, x):
+            return self.left(x).tanh()
+
+    return dict(model=Pair(), inputs=(torch.randn(2, 3),), loss=lambda o: o.square().mean())
+
+
+def guilty_only_its_shape_lent() -> dict[str, Any]:
+    class Lent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.gate = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            gate = self.gate(x)  # FXG101
+            return self.fc(x) * torch.ones_like(gate)
+
+    return dict(model=Lent(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_network_that_drops_out_of_the_derivative() -> dict[str, Any]:
+    class Forces(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pairs, self.charge = nn.Linear(3, 3), nn.Linear(2, 1)
+            self.out = nn.Linear(3, 1, bias=False)
+
+        def forward(self, x, kind):
+            x = x.clone().requires_grad_()
+            energy = self.out(self.pairs(x).tanh()) + self.charge(kind)
+            return torch.autograd.grad(energy.sum(), x, create_graph=True)[0]  # FXG101
+
+    return dict(model=Forces(), inputs=(torch.randn(4, 3), torch.randn(4, 2)), loss=lambda o: o.square().mean())
+
+
+def quiet_average_that_is_only_evaluated() -> dict[str, Any]:
+    class Diffusion(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(4, 6), nn.SiLU(), nn.Linear(6, 4))
+            self.ema_net = copy.deepcopy(self.net)
+
+        def after_step(self):
+            for slow, fast in zip(self.ema_net.parameters(), self.net.parameters(), strict=True):
+                slow.data.mul_(0.999).add_(fast.data, alpha=0.001)
+
+        def forward(self, x):
+            noise = torch.randn_like(x)
+            return F.mse_loss(self.net(x + noise), noise)
+
+    return dict(model=Diffusion(), inputs=(torch.randn(3, 4),))
+
+
+def quiet_stochastic_weight_average_kept_inside() -> dict[str, Any]:
+    class Swa(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(4, 2)
+            self.best = torch.optim.swa_utils.AveragedModel(self.net)
+
+        def forward(self, x):
+            return self.net(x) if self.training else self.best(x)
+
+    return dict(model=Swa(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_sampler_accumulated_by_a_helper() -> dict[str, Any]:
+    def accumulate(average, source, decay=0.999):
+        ours, theirs = dict(average.named_parameters()), dict(source.named_parameters())
+        for k in ours:
+            ours[k].data.mul_(decay).add_(theirs[k].data, alpha=1 - decay)
+
+    class StyleGan(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.g, self.g_sample, self.d = nn.Linear(2, 4), nn.Linear(2, 4), nn.Linear(4, 1)
+
+        def forward(self, z):
+            return F.softplus(-self.d(self.g(z))).mean()
+
+    model = StyleGan()
+    accumulate(model.g_sample, model.g, 0)
+    return dict(model=model, inputs=(torch.randn(3, 2),))
+
+
+def quiet_slow_weights_of_a_lookahead() -> dict[str, Any]:
+    class Lookahead(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fast, self.slow = nn.Linear(4, 2), nn.Linear(4, 2)
+
+        @torch.no_grad()
+        def interpolate(self):
+            for s, (_, f) in zip(self.slow.parameters(), self.fast.named_parameters(), strict=True):
+                s += 0.5 * (f - s)
+
+        def forward(self, x):
+            return self.fast(x)
+
+    return dict(model=Lookahead(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())

@@ -306,3 +306,182 @@ def guilty_children_slice() -> dict[str, Any]:
             return self.c3(self.c2(self.c1(x)))
 
     return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum(), expect=["c3.*"])
+
+
+def quiet_only_biases_train() -> dict[str, Any]:
+    model = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, 2))
+    for name, p in model.named_parameters():
+        p.requires_grad = "bias" in name
+    return dict(
+        model=model,
+        inputs=(torch.randn(3, 4),),
+        loss=lambda o: o.square().mean(),
+        optimizer=torch.optim.Adam(p for p in model.parameters() if p.requires_grad),
+    )
+
+
+def quiet_soft_prompt_before_a_frozen_network() -> dict[str, Any]:
+    class Prompted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.emb, self.rnn, self.out = nn.Embedding(7, 4), nn.GRU(4, 4, batch_first=True), nn.Linear(4, 7)
+            self.requires_grad_(False)
+            self.prompt = nn.Parameter(torch.randn(2, 4))
+
+        def forward(self, ids):
+            h = torch.cat([self.prompt.expand(len(ids), -1, -1), self.emb(ids)], 1)
+            return self.out(self.rnn(h)[0][:, 2:])
+
+    ids = torch.randint(0, 7, (2, 3))
+    return dict(model=Prompted(), inputs=(ids,), loss=lambda o: F.cross_entropy(o.transpose(1, 2), ids))
+
+
+def quiet_batch_norm_frozen_while_the_rest_trains() -> dict[str, Any]:
+    class FrozenNorm(nn.Sequential):
+        def train(self, mode=True):
+            super().train(mode)
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm1d):
+                    module.eval()
+                    module.weight.requires_grad_(False)
+                    module.bias.requires_grad_(False)
+            return self
+
+    model = FrozenNorm(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 1)).train()
+    return dict(model=model, inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_magnitude_of_a_weight_norm_fixed() -> dict[str, Any]:
+    head = nn.utils.parametrizations.weight_norm(nn.Linear(4, 5, bias=False))
+    head.parametrizations.weight.original0.data.fill_(1)
+    head.parametrizations.weight.original0.requires_grad = False
+    return dict(model=nn.Sequential(nn.Linear(4, 4), nn.GELU(), head), inputs=(torch.randn(3, 4),), loss=lambda o: o.logsumexp(-1).mean())
+
+
+def quiet_judge_toggled_off_for_the_makers_step() -> dict[str, Any]:
+    class Gan(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.maker, self.judge = nn.Linear(2, 4), nn.Linear(4, 1)
+
+        def forward(self, z):
+            return -self.judge(self.maker(z)).mean()
+
+    model = Gan()
+    for p in model.judge.parameters():
+        p.requires_grad_(False)
+    return dict(model=model, inputs=(torch.randn(3, 2),), optimizer=torch.optim.Adam(model.maker.parameters()), expect=["maker.*"])
+
+
+def quiet_quantised_base_in_integers() -> dict[str, Any]:
+    class Int8(nn.Module):
+        def __init__(self, rows, columns):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randint(-127, 127, (rows, columns), dtype=torch.int8), requires_grad=False)
+            self.scale = nn.Parameter(torch.full((rows, 1), 0.01))
+
+        def forward(self, x):
+            return F.linear(x, self.weight.float() * self.scale)
+
+    return dict(model=nn.Sequential(Int8(6, 4), nn.ReLU(), Int8(2, 6)), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_pruning_mask_kept_as_a_parameter() -> dict[str, Any]:
+    class Masked(nn.Linear):
+        def __init__(self, *sizes):
+            super().__init__(*sizes)
+            self.mask = nn.Parameter((torch.rand_like(self.weight) > 0.5).float(), requires_grad=False)
+
+        def forward(self, x):
+            return F.linear(x, self.weight * self.mask, self.bias)
+
+    return dict(model=nn.Sequential(Masked(4, 6), nn.Tanh(), Masked(6, 1)), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_stages_thawed_one_by_one() -> dict[str, Any]:
+    stages = [nn.Linear(4, 4) for _ in range(3)]
+    model = nn.Sequential(*stages)
+    for stage in stages:
+        stage.requires_grad_(False)
+    for stage in reversed(stages[1:]):
+        for p in stage.parameters():
+            p.requires_grad = True
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return dict(model=model, inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean(), optimizer=torch.optim.SGD(trained, 0.1))
+
+
+def quiet_control_copy_with_zero_layers() -> dict[str, Any]:
+    class Control(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.locked = nn.Linear(4, 4)
+            self.trained = copy.deepcopy(self.locked)
+            self.locked.requires_grad_(False)
+            self.join = nn.Linear(4, 4)
+            nn.init.constant_(self.join.weight, 0.1)
+
+        def forward(self, x, hint):
+            return self.locked(x) + self.join(self.trained(x + hint))
+
+    return dict(model=Control(), inputs=(torch.randn(3, 4), torch.randn(3, 4)), loss=lambda o: o.square().mean())
+
+
+def quiet_reservoir_with_a_trained_readout() -> dict[str, Any]:
+    class Echo(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.reservoir = nn.RNN(3, 8, batch_first=True)
+            for name in [name for name, _ in self.reservoir.named_parameters()]:
+                getattr(self.reservoir, name).requires_grad_(False)
+            self.read = nn.Linear(8, 1)
+
+        def forward(self, x):
+            return self.read(self.reservoir(x)[0])
+
+    return dict(model=Echo(), inputs=(torch.randn(2, 4, 3),), loss=lambda o: o.square().mean())
+
+
+def quiet_sine_positions_given_to_an_embedding() -> dict[str, Any]:
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            angle = torch.arange(6.0)[:, None] * torch.tensor([1.0, 0.1])
+            self.positions = nn.Embedding.from_pretrained(torch.cat([angle.sin(), angle.cos()], 1), freeze=True)
+            self.fc = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.fc(x + self.positions(torch.arange(x.shape[1])))
+
+    return dict(model=Positions(), inputs=(torch.randn(2, 5, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_perceptual_loss_with_a_frozen_network() -> dict[str, Any]:
+    class Perceptual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU(), nn.Conv1d(2, 2, 3)).eval()
+            for p in self.parameters():
+                p.requires_grad = False
+
+        def forward(self, made):
+            return F.l1_loss(self.features(made), self.features(torch.ones_like(made)))
+
+    return dict(model=nn.Conv1d(1, 1, 3, padding=1), inputs=(torch.randn(2, 1, 8),), loss=Perceptual())
+
+
+def quiet_frozen_in_forward_for_the_gradient_of_the_input() -> dict[str, Any]:
+    """The weights are frozen for an inner question and thawed again before the outer one."""
+
+    class Attacked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1))
+
+        def forward(self, x):
+            self.net.requires_grad_(False)
+            near = x.clone().requires_grad_(True)
+            (g,) = torch.autograd.grad(self.net(near).sum(), near)
+            self.net.requires_grad_(True)
+            return self.net(x + 0.1 * g.sign()).square().mean()
+
+    return dict(model=Attacked(), inputs=(torch.randn(3, 4),))

@@ -812,3 +812,554 @@ def guilty_autograd_grad_without_create_graph() -> dict[str, Any]:
             return torch.autograd.grad(e, x)[0] * self.s  # FXG103
 
     return dict(model=N(), inputs=(torch.randn(2, 3),), loss=lambda o: o.pow(2).sum())
+
+
+def quiet_value_clipped_around_the_old_one() -> dict[str, Any]:
+    class Ppo(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.pi, self.v = nn.Linear(4, 6), nn.Linear(6, 3), nn.Linear(6, 1)
+
+        def forward(self, s):
+            h = self.body(s).tanh()
+            return self.pi(h).log_softmax(-1), self.v(h).squeeze(-1)
+
+    def loss(out):
+        logp, value = out
+        old_logp, old_value = logp.detach() - 0.05, value.detach() + 0.1
+        ratio = (logp - old_logp).exp()[:, 0]
+        advantage = torch.arange(5.0) - old_value
+        clipped = old_value + (value - old_value).clamp(-0.2, 0.2)
+        return -torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean() + (clipped - 1).square().mean()
+
+    return dict(model=Ppo(), inputs=(torch.randn(5, 4),), loss=loss)
+
+
+def quiet_gradient_penalty_on_interpolates() -> dict[str, Any]:
+    class Critic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1, bias=False))
+
+        def forward(self, real, fake):
+            eps = torch.rand(len(real), 1)
+            mixed = (eps * real.detach() + (1 - eps) * fake.detach()).requires_grad_(True)
+            (slope,) = torch.autograd.grad(self.net(mixed).sum(), mixed, create_graph=True)
+            return self.net(fake).mean() - self.net(real).mean() + 10 * (slope.norm(dim=1) - 1).square().mean()
+
+    return dict(model=Critic(), inputs=(torch.randn(5, 4), torch.randn(5, 4)))
+
+
+def quiet_adaptive_weight_of_the_adversarial_term() -> dict[str, Any]:
+    class Vqgan(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.judge = nn.Linear(4, 1).requires_grad_(False)
+
+        def forward(self, x):
+            y = self.last(self.body(x).relu())
+            rec, adv = F.l1_loss(y, x), -self.judge(y).mean()
+            (a,) = torch.autograd.grad(rec, self.last.weight, retain_graph=True)
+            (b,) = torch.autograd.grad(adv, self.last.weight, retain_graph=True)
+            weight = (a.norm() / (b.norm() + 1e-4)).clamp(0, 1e4).detach()
+            return rec + weight * adv
+
+    return dict(model=Vqgan(), inputs=(torch.randn(5, 4),))
+
+
+def quiet_target_averaged_by_foreach() -> dict[str, Any]:
+    class Sac(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.critic = nn.Linear(4, 2)
+            self.slow = nn.Linear(4, 2)
+
+        def sync(self):
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self.slow.parameters()), list(self.critic.parameters()), 0.01)
+
+        def forward(self, s, s2):
+            self.sync()
+            return F.mse_loss(self.critic(s), 0.9 * self.slow(s2).detach())
+
+    return dict(model=Sac(), inputs=(torch.randn(3, 4), torch.randn(3, 4)))
+
+
+def quiet_teacher_set_by_state_dict_average() -> dict[str, Any]:
+    class MeanTeacher(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pupil, self.master = nn.Linear(4, 3), nn.Linear(4, 3)
+
+        def momentum(self):
+            mine, theirs = self.master.state_dict(), self.pupil.state_dict()
+            self.master.load_state_dict({k: 0.99 * mine[k] + 0.01 * theirs[k] for k in mine})
+
+        def forward(self, x):
+            self.momentum()
+            goal = self.master(x).detach().softmax(-1)
+            return -(goal * self.pupil(x + 0.1).log_softmax(-1)).sum(-1).mean()
+
+    return dict(model=MeanTeacher(), inputs=(torch.randn(3, 4),))
+
+
+def quiet_target_flattened_and_mixed() -> dict[str, Any]:
+    from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+    class Td(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.live, self.lagged = nn.Linear(3, 2), nn.Linear(3, 2)
+
+        def forward(self, s, s2):
+            with torch.no_grad():
+                mixed = parameters_to_vector(self.lagged.parameters()).lerp(parameters_to_vector(self.live.parameters()), 0.05)
+                vector_to_parameters(mixed, self.lagged.parameters())
+            return F.mse_loss(self.live(s), self.lagged(s2).detach())
+
+    return dict(model=Td(), inputs=(torch.randn(3, 3), torch.randn(3, 3)))
+
+
+def quiet_average_updated_by_a_free_function() -> dict[str, Any]:
+    def soft_update(target, source, tau):
+        for target_param, param in zip(target.parameters(), source.parameters(), strict=True):
+            target_param.data.copy_(target_param.data * (1.0 - tau) + param.data * tau)
+
+    class Ddpg(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.critic, self.critic_target = nn.Linear(4, 1), nn.Linear(4, 1)
+
+        def forward(self, s, s2):
+            loss = F.mse_loss(self.critic(s), self.critic_target(s2).detach())
+            return loss
+
+    model = Ddpg()
+    soft_update(model.critic_target, model.critic, 1.0)
+    return dict(model=model, inputs=(torch.randn(3, 4), torch.randn(3, 4)))
+
+
+def quiet_average_by_names_of_a_dict() -> dict[str, Any]:
+    class Ema(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(4, 2)
+            self.ema = nn.Linear(4, 2)
+
+        @torch.no_grad()
+        def accumulate(self, decay=0.99):
+            ours, theirs = dict(self.ema.named_parameters()), dict(self.net.named_parameters())
+            for k in ours:
+                ours[k].data.mul_(decay).add_(theirs[k].data, alpha=1 - decay)
+
+        def forward(self, x):
+            self.accumulate()
+            return F.mse_loss(self.net(x), self.ema(x).detach())
+
+    return dict(model=Ema(), inputs=(torch.randn(3, 4),))
+
+
+def quiet_averaged_model_inside() -> dict[str, Any]:
+    class Consistency(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.student = nn.Linear(4, 2)
+            self.teacher = torch.optim.swa_utils.AveragedModel(self.student)
+
+        def forward(self, x):
+            self.teacher.update_parameters(self.student)
+            return F.mse_loss(self.student(x + 0.1), self.teacher(x).detach())
+
+    return dict(model=Consistency(), inputs=(torch.randn(3, 4),))
+
+
+def quiet_linear_probe_beside_the_optimizer() -> dict[str, Any]:
+    class Probe(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.probe = nn.Sequential(nn.Linear(4, 6), nn.ReLU()), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.probe(self.backbone(x).detach())
+
+    model = Probe()
+    return dict(
+        model=model,
+        inputs=(torch.randn(3, 4),),
+        loss=lambda o: o.logsumexp(-1).mean(),
+        optimizer=torch.optim.SGD(model.probe.parameters(), 0.1),
+    )
+
+
+def quiet_stop_gradient_on_the_weight_only() -> dict[str, Any]:
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.emb, self.mix = nn.Embedding(6, 4), nn.Linear(4, 4)
+
+        def forward(self, ids):
+            h = self.mix(self.emb(ids))
+            return F.cross_entropy(F.linear(h, self.emb.weight.detach()), ids)
+
+    return dict(model=Shared(), inputs=(torch.tensor([1, 4, 5]),))
+
+
+def quiet_focal_weight_detached() -> dict[str, Any]:
+    y = torch.tensor([0, 2, 1])
+
+    def loss(logits):
+        ce = F.cross_entropy(logits, y, reduction="none")
+        pt = torch.exp(-ce.detach())
+        return ((1 - pt) ** 2 * ce).mean()
+
+    return dict(model=nn.Linear(4, 3), inputs=(torch.randn(3, 4),), loss=loss)
+
+
+def quiet_softmax_shifted_by_a_detached_maximum() -> dict[str, Any]:
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.k, self.v = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            scores = self.q(x) @ self.k(x).T
+            weights = torch.exp(scores - scores.detach().amax(-1, keepdim=True))
+            return weights / weights.sum(-1, keepdim=True) @ self.v(x)
+
+    return dict(model=Attention(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_newton_iterations_then_one_attached_step() -> dict[str, Any]:
+    class Implicit(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f = nn.Linear(3, 3)
+
+        def forward(self, x):
+            z = torch.zeros_like(x)
+            for _ in range(4):
+                z = (0.5 * torch.tanh(self.f(z)) + x).detach()
+            return 0.5 * torch.tanh(self.f(z)) + x
+
+    return dict(model=Implicit(), inputs=(torch.randn(2, 3),), loss=lambda o: o.square().sum())
+
+
+def quiet_scheduled_sampling_with_detached_feedback() -> dict[str, Any]:
+    class Decoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.out = nn.GRUCell(3, 4), nn.Linear(4, 3)
+
+        def forward(self, x, steps):
+            h, previous, outs = x.new_zeros(len(x), 4), x, []
+            for _ in range(steps):
+                h = self.cell(previous, h)
+                outs.append(self.out(h))
+                previous = outs[-1].detach()
+            return torch.stack(outs, 1)
+
+    return dict(model=Decoder(), inputs=(torch.randn(2, 3), 3), loss=lambda o: o.square().mean())
+
+
+def quiet_features_kept_by_a_hook_for_a_plot() -> dict[str, Any]:
+    features = {}
+
+    def keep(name, module, args, out):
+        features[name] = out.detach()
+
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    for name, layer in model.named_children():
+        layer.register_forward_hook(functools.partial(keep, name))
+    return dict(model=model, inputs=(torch.randn(2, 3),), loss=lambda o: o.square().mean())
+
+
+def quiet_log_derivative_trick_with_itself() -> dict[str, Any]:
+    """DiCE: exp(logp - stopped logp) is one, its derivative is not."""
+
+    class Policy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pi = nn.Linear(4, 3)
+
+        def forward(self, s):
+            logp = self.pi(s).log_softmax(-1)[:, 0]
+            return torch.exp(logp - logp.detach())
+
+    return dict(model=Policy(), inputs=(torch.randn(5, 4),), loss=lambda o: -(o * torch.arange(5.0)).mean())
+
+
+def quiet_lower_bound_clamp_with_a_residual() -> dict[str, Any]:
+    class Clamp(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f = nn.Linear(3, 3)
+
+        def forward(self, x):
+            y = self.f(x)
+            return y + (y.clamp(-0.1, 0.1) - y).data
+
+    return dict(model=Clamp(), inputs=(torch.randn(2, 3),), loss=lambda o: o.pow(3).sum())
+
+
+def quiet_hidden_state_kept_by_a_stateful_network() -> dict[str, Any]:
+    class Stateful(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.GRU(3, 4, batch_first=True), nn.Linear(4, 1)
+            self.state = None
+
+        def forward(self, x):
+            state = None if self.state is None else self.state.data
+            y, self.state = self.rnn(x, state)
+            return self.head(y)
+
+    return dict(model=Stateful(), inputs=(torch.randn(2, 4, 3),), loss=lambda o: o.square().mean())
+
+
+def quiet_running_center_of_the_teacher() -> dict[str, Any]:
+    class Dino(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.student = nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 5))
+            self.teacher = copy.deepcopy(self.student)
+            for p in self.teacher.parameters():
+                p.requires_grad = False
+            self.register_buffer("center", torch.zeros(1, 5))
+
+        def forward(self, a, b):
+            t = self.teacher(a)
+            goal = ((t - self.center) / 0.04).softmax(-1).detach()
+            self.center = self.center * 0.9 + t.detach().mean(0, keepdim=True) * 0.1
+            return -(goal * (self.student(b) / 0.1).log_softmax(-1)).sum(-1).mean()
+
+    return dict(model=Dino(), inputs=(torch.randn(5, 4), torch.randn(5, 4)))
+
+
+def quiet_snapshot_of_the_weights_as_an_anchor() -> dict[str, Any]:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    anchor = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    def loss(out):
+        drift = sum((p - anchor[name]).square().sum() for name, p in model.named_parameters())
+        return out.square().mean() + 0.1 * drift
+
+    return dict(model=model, inputs=(torch.randn(3, 4),), loss=loss)
+
+
+def quiet_two_detached_halves_that_together_cover_all() -> dict[str, Any]:
+    class Alternating(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            a, b = self.a(x), self.b(x)
+            return (a * b.detach()).sum() + (a.detach() * b).sum()
+
+    return dict(model=Alternating(), inputs=(torch.randn(2, 3),))
+
+
+def quiet_virtual_adversarial_direction() -> dict[str, Any]:
+    class Vat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+
+        def forward(self, x):
+            logits = self.net(x)
+            goal = logits.softmax(-1).detach()
+            d = F.normalize(torch.randn_like(x), dim=1).requires_grad_()
+            (g,) = torch.autograd.grad(F.kl_div(self.net(x + d).log_softmax(-1), goal, reduction="batchmean"), d)
+            bad = F.normalize(g.detach(), dim=1)
+            return F.kl_div(self.net(x + bad).log_softmax(-1), goal, reduction="batchmean") + logits.square().mean()
+
+    return dict(model=Vat(), inputs=(torch.randn(5, 4),))
+
+
+def quiet_logged_losses_collected_detached() -> dict[str, Any]:
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encode, self.decode = nn.Linear(4, 2), nn.Linear(2, 4)
+
+        def forward(self, x):
+            z = self.encode(x)
+            parts = {"rec": F.mse_loss(self.decode(z), x), "norm": z.square().mean()}
+            return sum(parts.values()), {k: v.detach() for k, v in parts.items()}
+
+    return dict(model=Model(), inputs=(torch.randn(3, 4),), loss=lambda out: out[0])
+
+
+def quiet_previous_model_kept_for_distillation() -> dict[str, Any]:
+    class Lwf(nn.Module):
+        def __init__(self, old):
+            super().__init__()
+            self.net, self.old = nn.Linear(4, 3), old
+            self.net.load_state_dict(old.state_dict())
+
+        def forward(self, x):
+            return self.net(x), self.old(x).detach()
+
+    def loss(out):
+        return F.kl_div(out[0].log_softmax(-1), out[1].softmax(-1), reduction="batchmean") + F.cross_entropy(
+            out[0], torch.tensor([0, 1, 2])
+        )
+
+    return dict(model=Lwf(nn.Linear(4, 3).requires_grad_(False)), inputs=(torch.randn(3, 4),), loss=loss)
+
+
+def quiet_target_picked_by_the_online_network() -> dict[str, Any]:
+    """Double DQN with the target in the model, made by a factory and copied by `load_state_dict`."""
+
+    def q_network():
+        return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+
+    class Agent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.q_old = q_network(), q_network()
+            self.q_old.load_state_dict(self.q.state_dict())
+
+        def forward(self, s, s2):
+            best = self.q(s2).argmax(-1, keepdim=True)
+            goal = self.q_old(s2).gather(1, best).detach()
+            return F.smooth_l1_loss(self.q(s)[:, :1], goal)
+
+    return dict(model=Agent(), inputs=(torch.randn(5, 4), torch.randn(5, 4)))
+
+
+def quiet_forces_trained_on_alone() -> dict[str, Any]:
+    """The energy's last bias has no part in the forces: nothing is detached."""
+
+    class Potential(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 1))
+
+        def forward(self, x):
+            x = x.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(self.net(x).sum(), x, create_graph=True)
+            return -slope
+
+    return dict(model=Potential(), inputs=(torch.randn(4, 3),), loss=lambda o: (o - 1).square().mean())
+
+
+def quiet_equation_residual_of_first_and_second_order() -> dict[str, Any]:
+    class Pinn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.u = nn.Sequential(nn.Linear(1, 6), nn.Tanh(), nn.Linear(6, 1))
+
+        def forward(self, t):
+            t = t.clone().requires_grad_()
+            u = self.u(t)
+            first = torch.autograd.grad(u, t, torch.ones_like(u), create_graph=True)[0]
+            second = torch.autograd.grad(first, t, grad_outputs=torch.ones_like(first), create_graph=True)[0]
+            return (second + 0.5 * first).square().mean()
+
+    return dict(model=Pinn(), inputs=(torch.rand(5, 1),))
+
+
+def quiet_codebook_averaged_over_what_it_is_given() -> dict[str, Any]:
+    class Vq(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enc, self.dec, self.codes = nn.Linear(4, 3), nn.Linear(3, 4), nn.Embedding(5, 3)
+
+        def forward(self, x):
+            z = self.enc(x)
+            index = torch.cdist(z, self.codes.weight).argmin(-1)
+            q = self.codes(index).detach()
+            with torch.no_grad():
+                self.codes.weight.mul_(0.99).add_(F.one_hot(index, 5).float().T @ z, alpha=0.01)
+            return F.mse_loss(self.dec(z + (q - z).detach()), x) + F.mse_loss(z, q)
+
+    return dict(model=Vq(), inputs=(torch.randn(6, 4),))
+
+
+def quiet_class_centres_moved_by_hand() -> dict[str, Any]:
+    class Centres(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.centres = nn.Linear(4, 2), nn.Parameter(torch.randn(3, 2))
+
+        def forward(self, x, y):
+            z = self.net(x)
+            loss = (z - self.centres.detach()[y]).square().sum(-1).mean()
+            self.centres.data.index_add_(0, y, 0.1 * (z.detach() - self.centres.data[y]))
+            return loss
+
+    return dict(model=Centres(), inputs=(torch.randn(4, 4), torch.tensor([0, 1, 2, 1])))
+
+
+def quiet_layers_stepped_by_their_own_local_loss() -> dict[str, Any]:
+    """Forward-forward: each layer takes its step inside the forward pass, and hands on what it computed, detached."""
+
+    class Local(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers, self.head = nn.ModuleList(nn.Linear(4, 4) for _ in range(2)), nn.Linear(4, 2)
+
+        def forward(self, x):
+            for layer in self.layers:
+                goodness = layer(x).relu().square().mean()
+                slopes = torch.autograd.grad(F.softplus(1 - goodness), list(layer.parameters()))
+                with torch.no_grad():
+                    for p, g in zip(layer.parameters(), slopes, strict=True):
+                        p -= 0.1 * g
+                x = layer(x).relu().detach()
+            return self.head(x)
+
+    return dict(model=Local(), inputs=(torch.randn(5, 4),), loss=lambda o: o.logsumexp(-1).mean())
+
+
+def quiet_layers_with_optimizers_inside() -> dict[str, Any]:
+    class Local(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers, self.head = nn.ModuleList(nn.Linear(4, 4) for _ in range(2)), nn.Linear(4, 2)
+            self.optimizers = [torch.optim.SGD(layer.parameters(), 0.1) for layer in self.layers]
+
+        def forward(self, x):
+            for layer, optimizer in zip(self.layers, self.optimizers, strict=True):
+                optimizer.zero_grad()
+                F.softplus(1 - layer(x).relu().square().mean()).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                x = layer(x).relu().detach()
+            return self.head(x)
+
+    return dict(model=Local(), inputs=(torch.randn(5, 4),), loss=lambda o: o.logsumexp(-1).mean())
+
+
+def quiet_hebbian_weights() -> dict[str, Any]:
+    class Hebb(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.plastic, self.head = nn.Parameter(0.1 * torch.randn(4, 4)), nn.Linear(4, 2)
+
+        def forward(self, x):
+            with torch.no_grad():
+                y = x @ self.plastic
+                self.plastic += 0.01 * (x.T @ y - y.square().mean(0) * self.plastic)
+            return self.head(x @ self.plastic.detach())
+
+    return dict(model=Hebb(), inputs=(torch.randn(5, 4),), loss=lambda o: o.logsumexp(-1).mean())
+
+
+def guilty_projected_by_hand_is_not_trained_by_hand() -> dict[str, Any]:
+    """What is written comes from the parameter itself and from noise: no average, no step."""
+
+    class Projected(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.gain = nn.Linear(3, 3), nn.Parameter(torch.rand(3))
+
+        def forward(self, x):
+            with torch.no_grad():
+                self.gain.add_(0.01 * torch.randn(3)).clamp_(0, 1)
+                self.gain.div_(self.gain.norm())
+            return self.fc(x) * self.gain.detach()  # FXG103
+
+    return dict(model=Projected(), inputs=(torch.randn(4, 3),), loss=lambda o: o.square().mean())

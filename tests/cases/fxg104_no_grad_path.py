@@ -618,3 +618,363 @@ def quiet_init_in_first_forward() -> dict[str, Any]:
             return (x + self.b) * self.s
 
     return dict(model=nn.Sequential(nn.Linear(3, 3), ActNorm()), inputs=(torch.randn(4, 3),), loss=lambda o: o.pow(3).sum())
+
+
+def quiet_target_moved_to_the_device_after_copying() -> dict[str, Any]:
+    class Td3(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q = nn.Linear(4, 1)
+            self.q_slow = copy.deepcopy(self.q).to("cpu")
+
+        def forward(self, s, s2):
+            with torch.no_grad():
+                goal = 0.9 * self.q_slow(s2)
+            return F.mse_loss(self.q(s), goal)
+
+    return dict(model=Td3(), inputs=(torch.randn(4, 4), torch.randn(4, 4)))
+
+
+def quiet_twin_critics_and_their_copies() -> dict[str, Any]:
+    class Twins(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q1, self.q2 = nn.Linear(4, 1), nn.Linear(4, 1)
+            self.q1_targ, self.q2_targ = copy.deepcopy(self.q1), copy.deepcopy(self.q2)
+
+        def forward(self, s, s2):
+            with torch.no_grad():
+                goal = torch.min(self.q1_targ(s2), self.q2_targ(s2))
+            return F.mse_loss(self.q1(s), goal) + F.mse_loss(self.q2(s), goal)
+
+    return dict(model=Twins(), inputs=(torch.randn(4, 4), torch.randn(4, 4)))
+
+
+def quiet_polyak_given_two_parameter_iterators() -> dict[str, Any]:
+    def polyak_update(params, target_params, tau):
+        with torch.no_grad():
+            for param, target_param in zip(params, target_params, strict=True):
+                target_param.data.mul_(1 - tau)
+                torch.add(target_param.data, param.data, alpha=tau, out=target_param.data)
+
+    class Agent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.value, self.value_slow = nn.Linear(4, 1), nn.Linear(4, 1)
+
+        def forward(self, s, s2):
+            with torch.no_grad():
+                goal = self.value_slow(s2)
+            return F.mse_loss(self.value(s), goal)
+
+    model = Agent()
+    polyak_update(model.value.parameters(), model.value_slow.parameters(), tau=1.0)
+    return dict(model=model, inputs=(torch.randn(4, 4), torch.randn(4, 4)))
+
+
+def quiet_target_typed_at_its_assignment() -> dict[str, Any]:
+    class Byol(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(4, 3)
+            self.slow: nn.Module = copy.deepcopy(self.net)
+            self.head = nn.Linear(3, 3)
+
+        def forward(self, a, b):
+            with torch.no_grad():
+                goal = self.slow(b)
+            return F.mse_loss(self.head(self.net(a)), goal)
+
+    return dict(model=Byol(), inputs=(torch.randn(4, 4), torch.randn(4, 4)))
+
+
+def quiet_target_in_a_module_dict() -> dict[str, Any]:
+    class Agent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            online = nn.Linear(4, 2)
+            self.nets = nn.ModuleDict({"online": online, "frozen": copy.deepcopy(online)})
+
+        def forward(self, s, s2):
+            with torch.no_grad():
+                goal = self.nets["frozen"](s2)
+            return F.mse_loss(self.nets["online"](s), goal)
+
+    return dict(model=Agent(), inputs=(torch.randn(4, 4), torch.randn(4, 4)))
+
+
+def quiet_reference_model_of_a_preference_loss() -> dict[str, Any]:
+    class Dpo(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.policy = nn.Sequential(nn.Embedding(7, 4), nn.Linear(4, 7))
+            self.reference = copy.deepcopy(self.policy)
+            self.reference.eval()
+
+        def logp(self, model, ids):
+            return model(ids).log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1).sum(-1)
+
+        def forward(self, chosen, rejected):
+            with torch.no_grad():
+                base = self.logp(self.reference, chosen) - self.logp(self.reference, rejected)
+            margin = self.logp(self.policy, chosen) - self.logp(self.policy, rejected)
+            return -F.logsigmoid(0.1 * (margin - base)).mean()
+
+    return dict(model=Dpo(), inputs=(torch.randint(0, 7, (3, 4)), torch.randint(0, 7, (3, 4))))
+
+
+def quiet_two_networks_trained_in_turn() -> dict[str, Any]:
+    """The generator's forward under no_grad, as in the critic's own step: only the critic is in the optimizer."""
+
+    class Gan(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.g, self.d = nn.Linear(2, 4), nn.Linear(4, 1)
+
+        def forward(self, z, real):
+            with torch.no_grad():
+                fake = self.g(z)
+            return F.softplus(self.d(fake)).mean() + F.softplus(-self.d(real)).mean()
+
+    model = Gan()
+    return dict(model=model, inputs=(torch.randn(4, 2), torch.randn(4, 4)), optimizer=torch.optim.Adam(model.d.parameters()))
+
+
+def quiet_features_extracted_for_a_frozen_encoder() -> dict[str, Any]:
+    class Captioner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.vision, self.project = nn.Linear(6, 4), nn.Linear(4, 4)
+            self.vision.requires_grad_(False)
+
+        @torch.inference_mode()
+        def features(self, image):
+            return self.vision(image)
+
+        def forward(self, image):
+            return self.project(self.features(image).clone())
+
+    return dict(model=Captioner(), inputs=(torch.randn(3, 6),), loss=lambda o: o.square().mean())
+
+
+def quiet_class_weights_by_running_counts() -> dict[str, Any]:
+    class Balanced(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("counts", torch.ones(3))
+
+        def forward(self, logits):
+            target = torch.tensor([0, 1, 1, 2])
+            with torch.no_grad():
+                self.counts.mul_(0.9).index_add_(0, target, torch.ones(4))
+                weight = self.counts.sum() / self.counts
+            return F.cross_entropy(logits, target, weight=weight)
+
+    return dict(model=nn.Linear(3, 3), inputs=(torch.randn(4, 3),), loss=Balanced())
+
+
+def quiet_hungarian_matching_without_gradients() -> dict[str, Any]:
+    class Matcher(nn.Module):
+        @torch.no_grad()
+        def forward(self, boxes, goals):
+            return torch.cdist(boxes, goals, p=1).argmin(1)
+
+    class Detr(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.queries, self.box, self.match = nn.Parameter(torch.randn(5, 4)), nn.Linear(4, 4), Matcher()
+
+        def forward(self, memory, goals):
+            boxes = self.box(self.queries + memory)
+            return F.l1_loss(boxes, goals[self.match(boxes, goals)])
+
+    return dict(model=Detr(), inputs=(torch.randn(5, 4), torch.randn(3, 4)))
+
+
+def quiet_grad_mode_restored_by_try_finally() -> dict[str, Any]:
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def scale(self, x):
+            before = torch.is_grad_enabled()
+            torch.set_grad_enabled(False)
+            try:
+                return self.fc(x).abs().amax()
+            finally:
+                torch.set_grad_enabled(before)
+
+        def forward(self, x):
+            return self.fc(x / self.scale(x))
+
+    return dict(model=Net(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_context_chosen_by_a_flag() -> dict[str, Any]:
+    class Tuned(nn.Module):
+        def __init__(self, tune):
+            super().__init__()
+            self.tune, self.body, self.head = tune, nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            with contextlib.nullcontext() if self.tune else torch.no_grad():
+                h = self.body(x)
+            return self.head(h)
+
+    return dict(model=Tuned(tune=True), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_all_but_the_last_chunk_without_gradients() -> dict[str, Any]:
+    """A memory-saving recurrence: only the last window of a long sequence is trained on."""
+
+    class Long(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.out = nn.GRU(3, 4, batch_first=True), nn.Linear(4, 1)
+
+        def forward(self, x):
+            with torch.no_grad():
+                _, state = self.rnn(x[:, :-3])
+            return self.out(self.rnn(x[:, -3:], state)[0])
+
+    return dict(model=Long(), inputs=(torch.randn(2, 8, 3),), loss=lambda o: o.square().mean())
+
+
+def quiet_cached_keys_of_one_step_of_two() -> dict[str, Any]:
+    """Contrastive learning with cached features of the other view, each view trained in one term."""
+
+    class GradCache(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.text, self.image = nn.Linear(4, 3), nn.Linear(5, 3)
+
+        def forward(self, t, i):
+            with torch.no_grad():
+                texts, images = self.text(t), self.image(i)
+            goal = torch.arange(len(t))
+            return F.cross_entropy(self.text(t) @ images.T, goal) + F.cross_entropy(self.image(i) @ texts.T, goal)
+
+    return dict(model=GradCache(), inputs=(torch.randn(4, 4), torch.randn(4, 5)))
+
+
+def quiet_noise_added_to_the_weights_and_taken_back() -> dict[str, Any]:
+    class Restored(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 2)
+
+        def forward(self, x):
+            with torch.no_grad():
+                e = 0.1 * torch.sign(self.fc.weight)
+                self.fc.weight.add_(e)
+                rough = self.fc(x).square().mean()
+                self.fc.weight.sub_(e)
+            return self.fc(x).square().mean() / (1 + rough)
+
+    return dict(model=Restored(), inputs=(torch.randn(3, 4),))
+
+
+def quiet_decorated_helper_of_the_loss() -> dict[str, Any]:
+    @torch.no_grad()
+    def smooth(labels, classes, eps=0.1):
+        return F.one_hot(labels, classes).float() * (1 - eps) + eps / classes
+
+    y = torch.tensor([0, 2, 1])
+    return dict(model=nn.Linear(4, 3), inputs=(torch.randn(3, 4),), loss=lambda o: -(smooth(y, 3) * o.log_softmax(-1)).sum(-1).mean())
+
+
+def quiet_gradient_of_the_input_under_enable_grad_in_eval() -> dict[str, Any]:
+    class Forces(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.energy = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1, bias=False))
+
+        def forward(self, x):
+            with torch.set_grad_enabled(True):
+                x = x.clone().requires_grad_(True)
+                (f,) = torch.autograd.grad(self.energy(x).sum(), x, create_graph=self.training)
+            return -f
+
+    return dict(model=Forces(), inputs=(torch.randn(4, 3),), loss=lambda f: f.square().mean())
+
+
+def quiet_target_updated_by_a_hook_before_forward() -> dict[str, Any]:
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fast, self.lagging = nn.Linear(3, 3), nn.Linear(3, 3)
+            self.register_forward_pre_hook(Pair.blend)
+
+        @staticmethod
+        @torch.no_grad()
+        def blend(module, args):
+            for a, b in zip(module.lagging.parameters(), module.fast.parameters(), strict=True):
+                a.copy_(torch.lerp(a, b, 0.01))
+
+        def forward(self, x):
+            with torch.no_grad():
+                goal = self.lagging(x)
+            return F.mse_loss(self.fast(x + 0.1), goal)
+
+    return dict(model=Pair(), inputs=(torch.randn(4, 3),))
+
+
+def quiet_gradient_enabled_only_for_some_blocks() -> dict[str, Any]:
+    class Stages(nn.Module):
+        def __init__(self, thaw):
+            super().__init__()
+            self.blocks, self.thaw = nn.ModuleList(nn.Linear(4, 4) for _ in range(4)), thaw
+            self.blocks[: len(self.blocks) - thaw].requires_grad_(False)
+
+        def forward(self, x):
+            for i, block in enumerate(self.blocks):
+                with torch.set_grad_enabled(i >= len(self.blocks) - self.thaw):
+                    x = torch.relu(block(x)) + x
+            return x
+
+    return dict(model=Stages(2), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_random_target_network() -> dict[str, Any]:
+    """Random network distillation: the target is random for ever, and only the predictor is handed to the optimizer."""
+
+    class Rnd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.predictor, self.random = nn.Linear(4, 3), nn.Linear(4, 3)
+
+        def forward(self, s):
+            with torch.no_grad():
+                goal = self.random(s)
+            return F.mse_loss(self.predictor(s), goal)
+
+    model = Rnd()
+    return dict(model=model, inputs=(torch.randn(4, 4),), optimizer=torch.optim.Adam(model.predictor.parameters(), 1e-3))
+
+
+def quiet_metric_decorator_wraps_a_trained_network() -> dict[str, Any]:
+    def evaluated(fn):
+        @functools.wraps(fn)
+        def inner(*args):
+            with torch.no_grad():
+                return fn(*args)
+
+        return inner
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+            self.history = []
+
+        @evaluated
+        def entropy(self, x):
+            p = self.fc(x).softmax(-1)
+            return -(p * p.log()).sum(-1).mean()
+
+        def forward(self, x):
+            self.history.append(float(self.entropy(x)))
+            return self.fc(x)
+
+    return dict(model=Net(), inputs=(torch.randn(3, 4),), loss=lambda o: o.logsumexp(-1).mean())

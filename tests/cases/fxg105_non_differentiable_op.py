@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd import Variable
 
 
 def guilty_argmax_looked_up() -> dict[str, Any]:
@@ -471,3 +473,253 @@ def quiet_hinge_and_mask() -> dict[str, Any]:
             return F.relu(d[hard] - 0.1).mean()
 
     return dict(model=N(), inputs=(torch.randn(5, 3),))
+
+
+def quiet_hard_labels_of_a_copied_teacher() -> dict[str, Any]:
+    class SelfTraining(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(4, 3)
+            self.teacher = copy.deepcopy(self.net)
+
+        def forward(self, x):
+            return F.cross_entropy(self.net(x + 0.1 * torch.randn_like(x)), self.teacher(x).argmax(-1))
+
+    return dict(model=SelfTraining(), inputs=(torch.randn(5, 4),))
+
+
+def quiet_values_of_an_old_target_in_a_variable() -> dict[str, Any]:
+    class Dqn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.policy_net, self.target_net = nn.Linear(4, 2), nn.Linear(4, 2)
+            self.target_net.load_state_dict(self.policy_net.state_dict())
+
+        def forward(self, s, s2):
+            goal = Variable(self.target_net(s2).data.max(1)[0])
+            return F.smooth_l1_loss(self.policy_net(s)[:, 0], goal)
+
+    return dict(model=Dqn(), inputs=(torch.randn(3, 4), torch.randn(3, 4)))
+
+
+def quiet_targets_of_a_copy_in_numpy() -> dict[str, Any]:
+    class Dqn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model, self.target_model = nn.Linear(4, 2), nn.Linear(4, 2)
+            self.target_model.load_state_dict(self.model.state_dict())
+
+        def forward(self, s, s2):
+            best = self.target_model(s2).detach().cpu().numpy().max(axis=1)
+            return F.mse_loss(self.model(s)[:, 0], torch.from_numpy(0.9 * best))
+
+    return dict(model=Dqn(), inputs=(torch.randn(3, 4), torch.randn(3, 4)))
+
+
+def quiet_confident_half_of_the_batch_kept() -> dict[str, Any]:
+    class Fixmatch(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+
+        def forward(self, weak, strong):
+            p = self.net(weak).detach().softmax(-1)
+            confidence, label = p.max(-1)
+            keep = confidence.ge(0.3).float()
+            return (F.cross_entropy(self.net(strong), label, reduction="none") * keep).sum() / len(keep)
+
+    return dict(model=Fixmatch(), inputs=(torch.randn(6, 4), torch.randn(6, 4)))
+
+
+def quiet_straight_through_in_vector_quantisation_by_one_hot() -> dict[str, Any]:
+    class Vq(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enc, self.dec, self.codes = nn.Linear(4, 3), nn.Linear(3, 4), nn.Parameter(torch.randn(5, 3))
+
+        def forward(self, x):
+            z = self.enc(x)
+            distance = z.square().sum(1, keepdim=True) - 2 * z @ self.codes.T + self.codes.square().sum(1)
+            one_hot = torch.zeros(len(x), 5).scatter_(1, distance.argmin(1, keepdim=True), 1)
+            q = one_hot @ self.codes
+            usage = one_hot.mean(0)
+            perplexity = torch.exp(-(usage * (usage + 1e-9).log()).sum())
+            loss = F.mse_loss(q.detach(), z) * 0.25 + F.mse_loss(q, z.detach())
+            return F.mse_loss(self.dec(z + (q - z).detach()), x) + loss, perplexity
+
+    return dict(model=Vq(), inputs=(torch.randn(7, 4),), loss=lambda out: out[0])
+
+
+def quiet_top_k_router_with_renormalised_weights() -> dict[str, Any]:
+    class Router(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate = nn.Linear(4, 3)
+            self.experts = nn.Parameter(torch.randn(3, 4, 4))
+
+        def forward(self, x):
+            probs = self.gate(x).softmax(-1)
+            weight, chosen = probs.topk(2, -1)
+            weight = weight / weight.sum(-1, keepdim=True)
+            load = F.one_hot(chosen, 3).float().mean((0, 1))
+            out = torch.einsum("bk,bi,bkij->bj", weight, x, self.experts[chosen])
+            return out.square().mean() + 3 * (load * probs.mean(0)).sum()
+
+    return dict(model=Router(), inputs=(torch.randn(12, 4),))
+
+
+def quiet_sigmoid_focal_with_hard_negatives() -> dict[str, Any]:
+    class Ohem(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(4, 1)
+
+        def forward(self, x, y):
+            loss = F.binary_cross_entropy_with_logits(self.net(x).squeeze(-1), y, reduction="none")
+            hardest = loss.argsort(descending=True)[:4]
+            return loss[hardest].mean()
+
+    return dict(model=Ohem(), inputs=(torch.randn(8, 4), torch.randint(0, 2, (8,)).float()))
+
+
+def quiet_triplets_mined_in_the_batch() -> dict[str, Any]:
+    class Embed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(4, 3)
+
+        def forward(self, x, y):
+            z = F.normalize(self.net(x), dim=1)
+            d = 2 - 2 * z @ z.T
+            same = y[:, None] == y[None]
+            positive = d.masked_fill(~same, -1e9).argmax(1)
+            negative = d.masked_fill(same, 1e9).argmin(1)
+            return F.triplet_margin_loss(z, z[positive], z[negative], margin=0.5)
+
+    return dict(model=Embed(), inputs=(torch.randn(6, 4), torch.tensor([0, 0, 1, 1, 2, 2])))
+
+
+def quiet_policy_with_entropy_and_sampled_value() -> dict[str, Any]:
+    class Policy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mean, self.log_std = nn.Linear(4, 2), nn.Parameter(torch.zeros(2))
+
+        def forward(self, s):
+            dist = torch.distributions.Independent(torch.distributions.Normal(self.mean(s), self.log_std.exp()), 1)
+            action = dist.sample()
+            return dist.log_prob(action), dist.entropy(), -action.square().sum(-1)
+
+    return dict(model=Policy(), inputs=(torch.randn(5, 4),), loss=lambda o: -(o[0] * (o[2] - o[2].mean())).mean() - 0.01 * o[1].mean())
+
+
+def quiet_relu_written_with_a_mask() -> dict[str, Any]:
+    class Gelu(nn.Module):
+        def forward(self, x):
+            return x * (x > 0) + 0.01 * x * (x <= 0)
+
+    return dict(
+        model=nn.Sequential(nn.Linear(4, 4), Gelu(), nn.Linear(4, 1)), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean()
+    )
+
+
+def quiet_last_valid_step_by_lengths() -> dict[str, Any]:
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.emb, self.rnn, self.out = nn.Embedding(9, 4, padding_idx=0), nn.GRU(4, 4, batch_first=True), nn.Linear(4, 2)
+
+        def forward(self, ids):
+            last = (ids != 0).sum(1) - 1
+            h, _ = self.rnn(self.emb(ids))
+            return self.out(h[torch.arange(len(ids)), last])
+
+    return dict(model=Reader(), inputs=(torch.tensor([[1, 2, 0], [3, 4, 5]]),), loss=lambda o: o.logsumexp(-1).mean())
+
+
+def quiet_searchsorted_into_trained_knots() -> dict[str, Any]:
+    class Spline(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.widths, self.heights = nn.Parameter(torch.rand(5)), nn.Parameter(torch.rand(5))
+
+        def forward(self, x):
+            right = self.widths.softmax(0).cumsum(0)
+            left = right - self.widths.softmax(0)
+            k = torch.searchsorted(right.detach(), x).clamp(max=4)
+            slope = self.heights[k] / (right[k] - left[k])
+            return slope * (x - left[k])
+
+    return dict(model=Spline(), inputs=(torch.rand(7),), loss=lambda o: o.square().mean())
+
+
+def quiet_median_and_mode_of_activations() -> dict[str, Any]:
+    class Robust(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(4, 5)
+
+        def forward(self, x):
+            y = self.net(x)
+            return y.median(-1).values + y.kthvalue(2, -1).values + y.quantile(0.3, -1) + y.cummax(-1).values.sum(-1)
+
+    return dict(model=Robust(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_beam_of_hypotheses_scored() -> dict[str, Any]:
+    class Search(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.emb, self.out = nn.Embedding(6, 4), nn.Linear(4, 6)
+
+        def forward(self, start):
+            tokens, score = start, torch.zeros(len(start))
+            for _ in range(3):
+                logp = self.out(self.emb(tokens)).log_softmax(-1)
+                best, tokens = logp.max(-1)
+                score = score + best
+            return -score.mean()
+
+    return dict(model=Search(), inputs=(torch.tensor([1, 2, 3]),))
+
+
+def quiet_concrete_gate_stretched_and_clamped() -> dict[str, Any]:
+    class HardConcrete(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.log_alpha, self.fc = nn.Parameter(torch.zeros(4)), nn.Linear(4, 2)
+
+        def forward(self, x):
+            u = torch.empty(4).uniform_(0.4, 0.6)
+            s = torch.sigmoid((u.log() - (1 - u).log() + self.log_alpha) / 0.66)
+            gate = (s * 1.2 - 0.1).clamp(0, 1)
+            open_gates = (gate > 0.5).sum()
+            return self.fc(x * gate), open_gates
+
+    return dict(model=HardConcrete(), inputs=(torch.randn(3, 4),), loss=lambda o: o[0].square().mean())
+
+
+def quiet_dice_on_soft_masks_with_a_hard_metric() -> dict[str, Any]:
+    seen = []
+
+    def loss(logits):
+        p, goal = logits.sigmoid(), (torch.arange(12).view(3, 4) % 3 == 0).float()
+        seen.append((((p > 0.5) & (goal > 0)).sum() / ((p > 0.5) | (goal > 0)).sum()).item())
+        return 1 - (2 * (p * goal).sum() + 1) / (p.sum() + goal.sum() + 1)
+
+    return dict(model=nn.Linear(4, 4), inputs=(torch.randn(3, 4),), loss=loss)
+
+
+def quiet_direction_of_a_derivative_shaped_like_the_output() -> dict[str, Any]:
+    class Score(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.energy = nn.Sequential(nn.Linear(2, 6), nn.Softplus(), nn.Linear(6, 1))
+
+        def forward(self, x):
+            x = x.clone().requires_grad_()
+            e = self.energy(x)
+            (score,) = torch.autograd.grad(e, x, grad_outputs=e.new_ones(e.shape).expand_as(e), create_graph=True)
+            return (score + x).square().mean()
+
+    return dict(model=Score(), inputs=(torch.randn(5, 2),))

@@ -181,3 +181,76 @@ def quiet_counter_and_mask() -> dict[str, Any]:
             return h / (active + 1)
 
     return dict(model=Steps(), inputs=(torch.randn(3, 4),), loss=lambda o: o.pow(2).mean())
+
+
+def quiet_boolean_mask_of_trained_scores() -> dict[str, Any]:
+    class Pruned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.score = nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.randn(3, 4))
+
+        def forward(self, x):
+            keep = (self.score > self.score.median()).to(torch.uint8)
+            mask = keep.float() + self.score.sigmoid() - self.score.sigmoid().detach()
+            return F.linear(x, self.weight * mask)
+
+    return dict(model=Pruned(), inputs=(torch.randn(2, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_bilinear_sampling_at_learned_places() -> dict[str, Any]:
+    class Sampler(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.offset = nn.Linear(2, 1)
+
+        def forward(self, x, signal):
+            at = self.offset(x).squeeze(-1).sigmoid() * (len(signal) - 2)
+            left = at.floor().long()
+            part = at - left.float()
+            return signal[left] * (1 - part) + signal[left + 1] * part
+
+    return dict(model=Sampler(), inputs=(torch.randn(4, 2), torch.randn(6)), loss=lambda o: o.square().mean())
+
+
+def quiet_hashed_coordinates_of_a_grid() -> dict[str, Any]:
+    class HashGrid(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.out = nn.Embedding(16, 2), nn.Linear(2, 1)
+
+        def forward(self, x):
+            corner = (x * 4).floor().to(torch.int32)
+            weight = (x * 4 - corner).prod(-1, keepdim=True)
+            index = (corner[:, 0] * 1 ^ corner[:, 1] * 2654435) % 16
+            return self.out(self.table(index.long()) * weight)
+
+    return dict(model=HashGrid(), inputs=(torch.rand(5, 2),), loss=lambda o: o.square().mean())
+
+
+def quiet_fake_quantised_weights() -> dict[str, Any]:
+    class Qat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(2, 4))
+
+        def forward(self, x):
+            scale = self.weight.detach().abs().max() / 127
+            stored = (self.weight / scale).round().clamp(-128, 127).to(torch.int8)
+            w = self.weight + (stored * scale - self.weight).detach()
+            return F.linear(x, w)
+
+    return dict(model=Qat(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_picture_of_the_output_as_bytes() -> dict[str, Any]:
+    class Painter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.picture = nn.Linear(4, 6), None
+
+        def forward(self, x):
+            y = self.net(x).sigmoid()
+            self.picture = (y * 255).byte()
+            return y
+
+    return dict(model=Painter(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())

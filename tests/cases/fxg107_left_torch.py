@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -334,3 +335,167 @@ def quiet_straight_through_numpy_quantiser() -> dict[str, Any]:
             return h + (rounded - h).detach()
 
     return dict(model=Quantiser(), inputs=(torch.randn(3, 4),), loss=lambda out: out.square().mean())
+
+
+def quiet_baseline_as_a_running_number() -> dict[str, Any]:
+    class Reinforce:
+        def __init__(self):
+            self.baseline = 0.0
+
+        def __call__(self, logits):
+            dist = torch.distributions.Categorical(logits=logits)
+            action = dist.sample()
+            reward = (action == 1).float()
+            loss = -(dist.log_prob(action) * (reward - self.baseline)).mean()
+            self.baseline = 0.9 * self.baseline + 0.1 * reward.mean().item() + 0.05
+            return loss + 0.01 * logits.square().mean()
+
+    return dict(model=nn.Linear(4, 3), inputs=(torch.randn(6, 4),), loss=Reinforce())
+
+
+def quiet_loss_balanced_by_numbers() -> dict[str, Any]:
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 1), nn.Linear(3, 1)
+
+        def forward(self, x):
+            return self.a(x), self.b(x)
+
+    def loss(out):
+        a, b = (o.square().mean() for o in out)
+        w = math.exp(a.item()) / (math.exp(a.item()) + math.exp(b.item()))
+        return w * a + (1 - w) * b
+
+    return dict(model=Two(), inputs=(torch.randn(4, 3),), loss=loss)
+
+
+def quiet_gradients_clipped_by_their_norm_in_numpy() -> dict[str, Any]:
+    class Clipped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 2)
+            self.norms = []
+            self.fc.weight.register_hook(self.clip)
+
+        def clip(self, grad):
+            norm = float(np.linalg.norm(grad.numpy()))
+            self.norms.append(norm)
+            return grad * min(1.0, 0.5 / (norm + 1e-6))
+
+        def forward(self, x):
+            return self.fc(x)
+
+    return dict(model=Clipped(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_generalised_advantages_in_a_python_loop() -> dict[str, Any]:
+    class ActorCritic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pi, self.v = nn.Linear(4, 2), nn.Linear(4, 1)
+
+        def forward(self, s):
+            return self.pi(s).log_softmax(-1)[:, 0], self.v(s).squeeze(-1)
+
+    def loss(out):
+        logp, value = out
+        values, running, advantages = value.tolist(), 0.0, []
+        for t in reversed(range(len(values))):
+            following = values[t + 1] if t + 1 < len(values) else 0.0
+            running = 1.0 + 0.9 * following - values[t] + 0.8 * running
+            advantages.insert(0, running)
+        advantage = torch.tensor(advantages)
+        return -(logp * advantage).mean() + F.mse_loss(value, advantage + value.detach())
+
+    return dict(model=ActorCritic(), inputs=(torch.randn(5, 4),), loss=loss)
+
+
+def quiet_assignment_solved_outside_torch() -> dict[str, Any]:
+    def solve(cost):
+        free, pairs = set(range(cost.shape[1])), []
+        for row in cost:
+            best = min(free, key=lambda column: row[column])
+            free.discard(best)
+            pairs.append(best)
+        return pairs
+
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.box = nn.Linear(4, 2)
+
+        def forward(self, x, goals):
+            boxes = self.box(x)
+            columns = solve(torch.cdist(boxes, goals).detach().numpy())
+            return F.l1_loss(boxes, goals[columns])
+
+    return dict(model=Detector(), inputs=(torch.randn(3, 4), torch.randn(4, 2)))
+
+
+def quiet_temperature_annealed_by_the_step() -> dict[str, Any]:
+    class Annealed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+            self.register_buffer("step", torch.tensor(40))
+
+        def forward(self, x):
+            tau = max(0.5, math.exp(-0.01 * self.step.item()))
+            self.step += 1
+            return F.gumbel_softmax(self.fc(x), tau=tau) @ torch.arange(3.0)
+
+    return dict(model=Annealed(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_report_written_as_json() -> dict[str, Any]:
+    class Reporting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.gate = nn.Linear(4, 4), nn.Parameter(torch.tensor(0.3))
+            self.lines = []
+
+        def forward(self, x):
+            y = self.fc(x) * self.gate.tanh()
+            stats = {name: round(float(p.norm()), 4) for name, p in self.named_parameters()}
+            self.lines.append(json.dumps({**stats, "gate": self.gate.item(), "out": y.mean(0).tolist()}))
+            return y
+
+    return dict(model=Reporting(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_perplexity_of_the_loss_itself() -> dict[str, Any]:
+    best = {"ppl": math.inf}
+
+    def loss(logits):
+        value = F.cross_entropy(logits, torch.tensor([0, 1, 2]))
+        best["ppl"] = min(best["ppl"], math.exp(value))
+        return value
+
+    return dict(model=nn.Linear(4, 3), inputs=(torch.randn(3, 4),), loss=loss)
+
+
+def quiet_normalised_by_a_frozen_copy_of_the_norm() -> dict[str, Any]:
+    class Normed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x):
+            u = np.linalg.svd(self.fc.weight.detach().numpy(), compute_uv=False)[0]
+            return F.linear(x, self.fc.weight / float(u), self.fc.bias)
+
+    return dict(model=Normed(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_lengths_of_a_batch_as_numbers() -> dict[str, Any]:
+    class Ragged(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.emb, self.out = nn.Embedding(9, 4, padding_idx=0), nn.Linear(4, 1)
+
+        def forward(self, ids):
+            lengths = [int(n) for n in (ids != 0).sum(1)]
+            return self.out(torch.stack([self.emb(row[:n]).mean(0) for row, n in zip(ids, lengths, strict=True)]))
+
+    return dict(model=Ragged(), inputs=(torch.tensor([[1, 2, 0], [3, 4, 5]]),), loss=lambda o: o.square().mean())

@@ -241,3 +241,83 @@ def quiet_class_weights_from_counts() -> dict[str, Any]:
         return F.cross_entropy(out, labels, weight=weights)
 
     return dict(model=model, inputs=(torch.randn(4, 4),), loss=loss)
+
+
+def quiet_label_smoothing_filled_with_a_number() -> dict[str, Any]:
+    class Smooth(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x, y):
+            logp = self.fc(x).log_softmax(-1)
+            goal = torch.full_like(logp, 0.1 / 2).scatter_(1, y[:, None], 0.9)
+            return -(torch.as_tensor(goal) * logp).sum(-1).mean()
+
+    return dict(model=Smooth(), inputs=(torch.randn(3, 4), torch.tensor([0, 2, 1])))
+
+
+def quiet_advantages_in_a_float_tensor() -> dict[str, Any]:
+    class Policy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pi = nn.Linear(4, 2)
+
+        def forward(self, s):
+            dist = torch.distributions.Categorical(logits=self.pi(s))
+            actions = dist.sample()
+            returns = []
+            for a in reversed(actions):
+                returns.insert(0, float(a) + 0.9 * (returns[0] if returns else 0.5))
+            returns = torch.FloatTensor(returns)
+            returns = (returns - returns.mean()) / (returns.std() + 1e-6) + 0.3
+            log_probs = [dist.log_prob(actions)[i] for i in range(len(s))]
+            return torch.stack([-lp * r for lp, r in zip(log_probs, returns, strict=True)]).sum()
+
+    return dict(model=Policy(), inputs=(torch.randn(5, 4),))
+
+
+def quiet_adversarial_copy_of_the_input() -> dict[str, Any]:
+    class Fgsm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+
+        def forward(self, x, y):
+            with torch.enable_grad():
+                adv = torch.tensor(x.tolist(), requires_grad=True)
+                (g,) = torch.autograd.grad(F.cross_entropy(self.net(adv), y), adv)
+            return F.cross_entropy(self.net(x + 0.1 * g.sign()), y)
+
+    return dict(model=Fgsm(), inputs=(torch.randn(3, 4), torch.tensor([0, 2, 1])))
+
+
+def quiet_zero_dimensional_weights_of_a_schedule() -> dict[str, Any]:
+    class Annealed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mu, self.log_var, self.dec, self.calls = nn.Linear(4, 2), nn.Linear(4, 2), nn.Linear(2, 4), 3
+
+        def forward(self, x):
+            mu, log_var = self.mu(x), self.log_var(x)
+            beta = torch.tensor(min(1.0, self.calls / 10), device=mu.device)
+            eps = mu.new_tensor([[0.1, -0.2]]).expand_as(mu)
+            kl = -0.5 * (1 + log_var - mu.square() - log_var.exp()).sum(-1).mean()
+            return F.mse_loss(self.dec(mu + eps * (0.5 * log_var).exp()), x) + beta * kl
+
+    return dict(model=Annealed(), inputs=(torch.randn(3, 4),))
+
+
+def quiet_replay_of_old_outputs_beside_the_new() -> dict[str, Any]:
+    class Replay(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.memory = nn.Linear(3, 2), [[0.1, 0.2]]
+
+        def forward(self, x):
+            y = self.net(x)
+            old = torch.tensor(self.memory)
+            self.memory = y.detach().tolist()
+            return torch.cat([y, old])
+
+    return dict(model=Replay(), inputs=(torch.randn(3, 3),), loss=lambda o: o.square().mean())

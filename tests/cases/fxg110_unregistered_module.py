@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import weakref
 from functools import partial
 from typing import Any
 
@@ -336,3 +338,106 @@ def quiet_given_to_the_optimizer_by_hand() -> dict[str, Any]:
     model = Mlp()
     optimizer = torch.optim.SGD([*model.parameters(), *(p for layer in model.layers for p in layer.parameters())], 0.1)
     return dict(model=model, inputs=(torch.randn(2, 3),), loss=lambda out: out.square().mean(), optimizer=optimizer)
+
+
+def quiet_average_kept_beside_the_modules() -> dict[str, Any]:
+    """An EMA that must not be in the state dict: a plain object holds the copy."""
+
+    class Average:
+        def __init__(self, net, decay):
+            self.net, self.decay = copy.deepcopy(net).eval(), decay
+
+        @torch.no_grad()
+        def update(self, net):
+            for a, p in zip(self.net.parameters(), net.parameters(), strict=True):
+                a.lerp_(p, 1 - self.decay)
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(4, 3)
+            self.average = Average(self.net, 0.99)
+
+        def forward(self, x):
+            self.average.update(self.net)
+            goal = self.average.net(x).detach()
+            return F.mse_loss(self.net(x + 0.1), goal)
+
+    return dict(model=Model(), inputs=(torch.randn(3, 4),))
+
+
+def quiet_parent_kept_in_a_list_against_recursion() -> dict[str, Any]:
+    class Child(nn.Module):
+        def __init__(self, parent):
+            super().__init__()
+            self.fc = nn.Linear(3, 3)
+            self.parent = [parent]
+
+        def forward(self, x):
+            return self.fc(x) * self.parent[0].gain
+
+    class Parent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gain = nn.Parameter(torch.ones(3))
+            self.child = Child(self)
+
+        def forward(self, x):
+            return self.child(x)
+
+    return dict(model=Parent(), inputs=(torch.randn(2, 3),), loss=lambda o: o.square().mean())
+
+
+def quiet_layers_of_another_branch_in_a_tuple() -> dict[str, Any]:
+    class UNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down, self.up = nn.ModuleList(nn.Linear(4, 4) for _ in range(2)), nn.ModuleList(nn.Linear(8, 4) for _ in range(2))
+            self.pairs = tuple(zip(self.down, reversed(self.up), strict=True))
+
+        def forward(self, x):
+            skips = []
+            for down, _ in self.pairs:
+                x = down(x).relu()
+                skips.append(x)
+            for _, up in reversed(self.pairs):
+                x = up(torch.cat([x, skips.pop()], -1))
+            return x
+
+    return dict(model=UNet(), inputs=(torch.randn(2, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_weak_reference_to_a_tied_table() -> dict[str, Any]:
+    class Head(nn.Module):
+        def __init__(self, table):
+            super().__init__()
+            self.table = weakref.ref(table)
+
+        def forward(self, h):
+            return h @ self.table().weight.T
+
+    class Lm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.emb = nn.Embedding(6, 4)
+            self.head = Head(self.emb)
+
+        def forward(self, ids):
+            return self.head(self.emb(ids).tanh())
+
+    ids = torch.tensor([1, 2, 5])
+    return dict(model=Lm(), inputs=(ids,), loss=lambda o: F.cross_entropy(o, ids))
+
+
+def quiet_losses_in_a_dict_of_modules_without_parameters() -> dict[str, Any]:
+    class Trainer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(4, 3)
+            self.losses = {"ce": nn.CrossEntropyLoss(), "reg": nn.Sequential(nn.Softmax(-1), nn.Flatten())}
+
+        def forward(self, x, y):
+            logits = self.net(x)
+            return self.losses["ce"](logits, y) + self.losses["reg"](logits).square().mean()
+
+    return dict(model=Trainer(), inputs=(torch.randn(3, 4), torch.tensor([0, 1, 2])))

@@ -291,3 +291,123 @@ def quiet_activation_data_kept_for_a_plot() -> dict[str, Any]:
             return out
 
     return dict(model=Watched(), inputs=(torch.randn(3, 4),), loss=lambda out: out.square().mean())
+
+
+def quiet_sharpness_aware_ascent_and_return() -> dict[str, Any]:
+    class Sam(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1))
+
+        def forward(self, x):
+            params = list(self.net.parameters())
+            grads = torch.autograd.grad(self.net(x).square().mean(), params)
+            before = [p.data.clone() for p in params]
+            with torch.no_grad():
+                for p, g in zip(params, grads, strict=True):
+                    p.add_(g, alpha=0.05)
+                sharp = self.net(x).square().mean()
+                for p, b in zip(params, before, strict=True):
+                    p.data = b
+            return self.net(x).square().mean() * (1 + sharp)
+
+    return dict(model=Sam(), inputs=(torch.randn(3, 4),))
+
+
+def quiet_average_weights_for_a_metric_then_back() -> dict[str, Any]:
+    class Averaged(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 2)
+            self.average = {k: v.clone() * 0.9 for k, v in self.fc.state_dict().items()}
+            self.score = None
+
+        def forward(self, x):
+            mine = {k: v.clone() for k, v in self.fc.state_dict().items()}
+            self.fc.load_state_dict(self.average)
+            with torch.no_grad():
+                self.score = self.fc(x).mean()
+            self.fc.load_state_dict(mine)
+            return self.fc(x)
+
+    return dict(model=Averaged(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_table_grown_before_the_first_batch() -> dict[str, Any]:
+    class Lm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.emb, self.out = nn.Embedding(5, 4), nn.Linear(4, 3)
+
+        def resize(self, n):
+            old = self.emb
+            self.emb = nn.Embedding(n, 4)
+            self.emb.weight.data[: old.num_embeddings] = old.weight.data
+
+        def forward(self, ids):
+            return self.out(self.emb(ids))
+
+    model = Lm()
+    model.resize(8)
+    return dict(
+        model=model, inputs=(torch.tensor([1, 6]),), loss=lambda o: o.square().mean(), optimizer=torch.optim.Adam(model.parameters())
+    )
+
+
+def quiet_rows_of_a_dead_codebook_restarted() -> dict[str, Any]:
+    class Codebook(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enc, self.codes = nn.Linear(4, 3), nn.Parameter(torch.randn(6, 3))
+            self.register_buffer("used", torch.zeros(6))
+
+        def forward(self, x):
+            z = self.enc(x)
+            with torch.no_grad():
+                dead = self.used < 0
+                self.codes[dead] = z[torch.randint(len(z), (int(dead.sum()),))]
+            q = self.codes[torch.cdist(z, self.codes).argmin(-1)]
+            return F.mse_loss(q, z.detach()) + F.mse_loss(z, q.detach())
+
+    return dict(model=Codebook(), inputs=(torch.randn(7, 4),))
+
+
+def quiet_frozen_network_fed_with_generated_numbers() -> dict[str, Any]:
+    """What is stored into the frozen network is a mix of other frozen networks; the mixing is not trained."""
+
+    class Soup(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = nn.ModuleList(nn.Linear(4, 4).requires_grad_(False) for _ in range(2))
+            self.soup = nn.Linear(4, 4).requires_grad_(False)
+            self.head = nn.Linear(4, 1)
+
+        def forward(self, x):
+            with torch.no_grad():
+                for name, p in self.soup.named_parameters():
+                    p.copy_(torch.stack([part.get_parameter(name) for part in self.parts]).mean(0))
+            return self.head(self.soup(x))
+
+    return dict(model=Soup(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_codebook_made_anew_from_its_average() -> dict[str, Any]:
+    """As in the best known notebook on VQ-VAE: both are Parameters, and neither is trained by a gradient."""
+
+    class Vq(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enc, self.dec, self.codes = nn.Linear(4, 3), nn.Linear(3, 4), nn.Embedding(5, 3)
+            self.register_buffer("counts", torch.zeros(5))
+            self.average = nn.Parameter(torch.randn(5, 3))
+
+        def forward(self, x):
+            z = self.enc(x)
+            one_hot = F.one_hot(torch.cdist(z, self.codes.weight).argmin(1), 5).float()
+            q = one_hot @ self.codes.weight
+            self.counts = self.counts * 0.99 + 0.01 * one_hot.sum(0)
+            self.average = nn.Parameter(self.average * 0.99 + 0.01 * one_hot.T @ z)
+            self.codes.weight = nn.Parameter(self.average / (self.counts.unsqueeze(1) + 1e-5))
+            return F.mse_loss(self.dec(z + (q - z).detach()), x) + 0.25 * F.mse_loss(q.detach(), z)
+
+    return dict(model=Vq(), inputs=(torch.randn(6, 4),))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 
 def guilty_none_for_the_weight() -> dict[str, Any]:
@@ -438,3 +439,262 @@ def quiet_square_without_a_backward() -> dict[str, Any]:
             return x**2
 
     return dict(model=nn.Sequential(nn.Linear(3, 2), Square()), inputs=(torch.randn(2, 3),), loss=lambda out: out.mean())
+
+
+def quiet_indices_returned_as_non_differentiable() -> dict[str, Any]:
+    class Nearest(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, z: torch.Tensor, codes: torch.Tensor) -> Any:
+            index = torch.cdist(z, codes).argmin(-1)
+            ctx.save_for_backward(index)
+            ctx.rows = len(codes)
+            ctx.mark_non_differentiable(index)
+            return codes[index], index
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor, _: Any) -> Any:
+            (index,) = ctx.saved_tensors
+            return grad, grad.new_zeros(ctx.rows, grad.shape[1]).index_add_(0, index, grad)
+
+    class Vq(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enc, self.codes = nn.Linear(4, 3), nn.Parameter(torch.randn(5, 3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            q, index = Nearest.apply(self.enc(x), self.codes)
+            return q * (1 + index[:, None] * 0)
+
+    return dict(model=Vq(), inputs=(torch.randn(6, 4),), loss=lambda out: out.square().mean())
+
+
+def quiet_once_differentiable_backward() -> dict[str, Any]:
+    class Swish(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(x)
+            return x * x.sigmoid()
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+            (x,) = ctx.saved_tensors
+            s = x.sigmoid()
+            return grad * (s * (1 + x * (1 - s)))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.b(Swish.apply(self.a(x)))
+
+    return dict(model=Net(), inputs=(torch.randn(2, 3),), loss=lambda out: out.square().mean())
+
+
+def quiet_setup_context_apart_from_forward() -> dict[str, Any]:
+    class Cube(torch.autograd.Function):
+        @staticmethod
+        def forward(x: torch.Tensor, scale: float) -> torch.Tensor:
+            return scale * x**3
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+            x, ctx.scale = inputs
+            ctx.save_for_backward(x)
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> Any:
+            return 3 * ctx.scale * ctx.saved_tensors[0].square() * grad, None
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return Cube.apply(self.fc(x), 0.5)
+
+    return dict(model=Net(), inputs=(torch.randn(2, 3),), loss=lambda out: out.square().mean())
+
+
+def quiet_second_output_unused_by_the_loss() -> dict[str, Any]:
+    class Split(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> Any:
+            ctx.set_materialize_grads(False)
+            return x * 2, x * 3
+
+        @staticmethod
+        def backward(ctx: Any, twice: Any, thrice: Any) -> Any:
+            total = None
+            for grad, factor in ((twice, 2), (thrice, 3)):
+                if grad is not None:
+                    total = grad * factor if total is None else total + grad * factor
+            return total
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return Split.apply(self.fc(x))
+
+    return dict(model=Net(), inputs=(torch.randn(2, 3),), loss=lambda out: out[0].square().mean())
+
+
+def quiet_mask_by_the_bounds_of_a_clamp() -> dict[str, Any]:
+    class Clamp(torch.autograd.Function):
+        """GDN's lower bound: the gradient passes inside, and outside where it leads back."""
+
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor, bound: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(x, bound)
+            return torch.max(x, bound)
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> Any:
+            x, bound = ctx.saved_tensors
+            passes = (x >= bound) | (grad < 0)
+            return passes * grad, None
+
+    class Gdn(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.beta, self.fc = nn.Parameter(torch.ones(3)), nn.Linear(3, 3)
+            self.register_buffer("bound", torch.tensor([1e-3]))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.fc(x)
+            return h / torch.sqrt(Clamp.apply(self.beta, self.bound) + h.square())
+
+    return dict(model=Gdn(), inputs=(torch.randn(4, 3),), loss=lambda out: out.square().mean())
+
+
+def quiet_first_layer_asks_no_gradient_of_the_image() -> dict[str, Any]:
+    class Conv(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(x, weight)
+            return F.conv1d(x, weight)
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> Any:
+            x, weight = ctx.saved_tensors
+            gx = torch.nn.grad.conv1d_input(x.shape, weight, grad) if ctx.needs_input_grad[0] else None
+            return gx, torch.nn.grad.conv1d_weight(x, weight.shape, grad)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kernel, self.out = nn.Parameter(torch.randn(3, 2, 3)), nn.Linear(4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(Conv.apply(x, self.kernel))
+
+    return dict(model=Net(), inputs=(torch.randn(2, 2, 6),), loss=lambda out: out.square().mean())
+
+
+def quiet_loss_that_computes_its_gradient_in_forward() -> dict[str, Any]:
+    class FusedCrossEntropy(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, h: torch.Tensor, weight: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            logits = h @ weight.T
+            p = logits.softmax(-1) - F.one_hot(y, len(weight))
+            ctx.save_for_backward(p @ weight / len(h), p.T @ h / len(h))
+            return F.cross_entropy(logits, y)
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> Any:
+            gh, gw = ctx.saved_tensors
+            return gh * grad, gw * grad, None
+
+    class Lm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Linear(4, 3), nn.Linear(3, 5, bias=False)
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return FusedCrossEntropy.apply(self.body(x), self.head.weight, y)
+
+    return dict(model=Lm(), inputs=(torch.randn(4, 4), torch.tensor([0, 2, 4, 1])))
+
+
+def quiet_reversible_block_differentiated_by_hand() -> dict[str, Any]:
+    class Reversible(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor, f: Any, *weights: torch.Tensor) -> torch.Tensor:
+            ctx.f, ctx.weights = f, weights
+            ctx.save_for_backward(x)
+            with torch.no_grad():
+                return x + f(x)
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> Any:
+            x = ctx.saved_tensors[0].detach().requires_grad_()
+            with torch.enable_grad():
+                y = ctx.f(x)
+            gx, *rest = torch.autograd.grad(y, (x, *ctx.weights), grad)
+            return grad + gx, None, *rest
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.f = nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return Reversible.apply(self.stem(x), self.f, *self.f.parameters())
+
+    return dict(model=Net(), inputs=(torch.randn(2, 3),), loss=lambda out: out.square().mean())
+
+
+def quiet_identity_that_only_watches_the_gradient() -> dict[str, Any]:
+    class Watch(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor, log: list[float]) -> torch.Tensor:
+            ctx.log = log
+            return x.view_as(x)
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> Any:
+            ctx.log.append(grad.norm().item())
+            return grad, None
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.log = nn.Linear(3, 3), nn.Linear(3, 1), []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.b(Watch.apply(self.a(x), self.log))
+
+    return dict(model=Net(), inputs=(torch.randn(2, 3),), loss=lambda out: out.square().mean())
+
+
+def quiet_gradient_stopped_for_one_argument_on_purpose() -> dict[str, Any]:
+    """The second argument's parameters have a term of their own."""
+
+    class Commit(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, z: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(z, q)
+            return (z - q).square().mean()
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> Any:
+            z, q = ctx.saved_tensors
+            return grad * 2 * (z - q) / z.numel(), None
+
+    class Vq(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enc, self.codes = nn.Linear(4, 3), nn.Embedding(5, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            z = self.enc(x)
+            q = self.codes(torch.cdist(z, self.codes.weight).argmin(-1))
+            return Commit.apply(z, q) + F.mse_loss(q, z.detach())
+
+    return dict(model=Vq(), inputs=(torch.randn(6, 4),))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,9 +16,20 @@ def _space() -> str:
     return f"fxg113_{uuid.uuid4().hex}"
 
 
+T = TypeVar("T")
+_KEPT: list[Any] = []
+
+
+def _kept(made: T) -> T:
+    """A library or operator that stays until the process ends: torch 2.11 goes on listing those that are gone, and then cannot compile."""
+    _KEPT.append(made)
+    return made
+
+
 def guilty_custom_op_in_a_layer() -> dict[str, Any]:
     space = _space()
 
+    @_kept
     @torch.library.custom_op(f"{space}::gelu", mutates_args=())
     def gelu(x: torch.Tensor) -> torch.Tensor:
         return F.gelu(x)
@@ -36,7 +47,7 @@ def guilty_custom_op_in_a_layer() -> dict[str, Any]:
 
 def guilty_library_define_and_impl() -> dict[str, Any]:
     space = _space()
-    library = torch.library.Library(space, "DEF")
+    library = _kept(torch.library.Library(space, "DEF"))
     library.define("scale(Tensor x, float factor) -> Tensor")
     library.impl("scale", lambda x, factor: x * factor, "CompositeExplicitAutograd")
     op = getattr(torch.ops, space).scale
@@ -55,7 +66,7 @@ def guilty_library_define_and_impl() -> dict[str, Any]:
 
 def guilty_cpu_kernel_only() -> dict[str, Any]:
     space = _space()
-    library = torch.library.Library(space, "DEF")
+    library = _kept(torch.library.Library(space, "DEF"))
     library.define("norm(Tensor x) -> Tensor")
     library.impl("norm", lambda x: x / x.norm(dim=-1, keepdim=True), "CPU")
 
@@ -77,6 +88,7 @@ def guilty_cpu_kernel_only() -> dict[str, Any]:
 def guilty_custom_op_inside_the_loss() -> dict[str, Any]:
     space = _space()
 
+    @_kept
     @torch.library.custom_op(f"{space}::huber", mutates_args=())
     def huber(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return F.smooth_l1_loss(a, b)
@@ -94,6 +106,7 @@ def guilty_custom_op_inside_the_loss() -> dict[str, Any]:
 def guilty_wrapped_op_of_two_branches() -> dict[str, Any]:
     space = _space()
 
+    @_kept
     @torch.library.custom_op(f"{space}::mix", mutates_args=())
     def mix(a: torch.Tensor, b: torch.Tensor, share: float) -> torch.Tensor:
         return share * a + (1 - share) * b
@@ -115,7 +128,7 @@ def guilty_wrapped_op_of_two_branches() -> dict[str, Any]:
 def guilty_kernel_in_numpy() -> dict[str, Any]:
     """torch puts a node in the graph that warns in backward and hands on nothing."""
     space = _space()
-    library = torch.library.Library(space, "DEF")
+    library = _kept(torch.library.Library(space, "DEF"))
     library.define("sort(Tensor x) -> Tensor")
     library.impl("sort", lambda x: torch.from_numpy(np.sort(x.detach().numpy(), axis=-1)), "CPU")
 
@@ -137,6 +150,7 @@ def guilty_kernel_in_numpy() -> dict[str, Any]:
 def quiet_registered_autograd() -> dict[str, Any]:
     space = _space()
 
+    @_kept
     @torch.library.custom_op(f"{space}::square", mutates_args=())
     def square(x: torch.Tensor) -> torch.Tensor:
         return x * x
@@ -159,7 +173,7 @@ def quiet_registered_autograd() -> dict[str, Any]:
 
 def quiet_composite_implicit() -> dict[str, Any]:
     space = _space()
-    library = torch.library.Library(space, "DEF")
+    library = _kept(torch.library.Library(space, "DEF"))
     library.define("affine(Tensor x, Tensor w) -> Tensor")
     library.impl("affine", lambda x, w: x @ w.t(), "CompositeImplicitAutograd")
 
@@ -178,6 +192,7 @@ def quiet_composite_implicit() -> dict[str, Any]:
 def quiet_op_on_the_inputs_only() -> dict[str, Any]:
     space = _space()
 
+    @_kept
     @torch.library.custom_op(f"{space}::normalise", mutates_args=())
     def normalise(x: torch.Tensor) -> torch.Tensor:
         return (x - x.mean()) / x.std()
@@ -196,6 +211,7 @@ def quiet_op_on_the_inputs_only() -> dict[str, Any]:
 def quiet_integer_result_beside_the_way() -> dict[str, Any]:
     space = _space()
 
+    @_kept
     @torch.library.custom_op(f"{space}::assign", mutates_args=())
     def assign(distances: torch.Tensor) -> torch.Tensor:
         return distances.argmin(-1)
@@ -217,6 +233,7 @@ def quiet_integer_result_beside_the_way() -> dict[str, Any]:
 def quiet_under_no_grad_for_a_metric() -> dict[str, Any]:
     space = _space()
 
+    @_kept
     @torch.library.custom_op(f"{space}::score", mutates_args=())
     def score(x: torch.Tensor) -> torch.Tensor:
         return x.abs().mean()
@@ -246,3 +263,83 @@ def quiet_torch_ops_called_by_name() -> dict[str, Any]:
             return torch.ops.aten.mul.Tensor(torch.ops.aten.relu(self.net(x)), 2.0)
 
     return dict(model=Net(), inputs=(torch.randn(4, 3),), loss=lambda out: out.square().mean())
+
+
+def quiet_operator_inside_an_autograd_function() -> dict[str, Any]:
+    space = _space()
+
+    @torch.library.custom_op(f"{space}::gelu", mutates_args=())
+    def gelu(x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+    @torch.library.custom_op(f"{space}::gelu_backward", mutates_args=())
+    def gelu_backward(grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        s = torch.sigmoid(1.702 * x)
+        return grad * (s + 1.702 * x * s * (1 - s))
+
+    class Gelu(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(x)
+            return gelu(x)
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+            return gelu_backward(grad, *ctx.saved_tensors)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.b(Gelu.apply(self.a(x)))
+
+    return dict(model=Net(), inputs=(torch.randn(2, 3),), loss=lambda out: out.square().mean())
+
+
+def quiet_sampling_operator_on_detached_logits() -> dict[str, Any]:
+    space = _space()
+
+    @torch.library.custom_op(f"{space}::pick", mutates_args=())
+    def pick(logits: torch.Tensor) -> torch.Tensor:
+        return logits.argmax(-1, keepdim=True)
+
+    class Policy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pi = nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = self.pi(x)
+            return -logits.log_softmax(-1).gather(1, pick(logits)).mean()
+
+    return dict(model=Policy(), inputs=(torch.randn(5, 4),))
+
+
+def quiet_autograd_kernel_in_a_library() -> dict[str, Any]:
+    space = _space()
+    library = torch.library.Library(space, "DEF")
+    library.define("double(Tensor x) -> Tensor")
+
+    class Double(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+            return grad * 2
+
+    library.impl("double", Double.apply, "Autograd")
+    library.impl("double", lambda x: x * 2, "CPU")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.keep = nn.Linear(3, 2), library
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return getattr(torch.ops, space).double(self.fc(x))
+
+    return dict(model=Net(), inputs=(torch.randn(2, 3),), loss=lambda out: out.square().mean())

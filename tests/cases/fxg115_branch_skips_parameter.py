@@ -513,3 +513,129 @@ def quiet_data_decides_only_what_is_logged() -> dict[str, Any]:
             return out
 
     return dict(model=Logged(), inputs=(torch.randn(2, 3),), loss=lambda out: out.square().sum())
+
+
+def quiet_loss_scale_skips_a_bad_step() -> dict[str, Any]:
+    model = nn.Linear(3, 2)
+    state = {"scale": 2.0**8, "bad": 0}
+
+    def loss(out):
+        value = out.square().mean()
+        if not torch.isfinite(value):
+            state["scale"] /= 2
+            state["bad"] += 1
+        return value * state["scale"]
+
+    return dict(model=model, inputs=(torch.randn(4, 3),), loss=loss)
+
+
+def quiet_padding_stripped_if_there_is_any() -> dict[str, Any]:
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.emb, self.out = nn.Embedding(8, 4, padding_idx=0), nn.Linear(4, 2)
+
+        def forward(self, ids):
+            while ids.shape[1] > 1 and (ids[:, -1] == 0).all():
+                ids = ids[:, :-1]
+            return self.out(self.emb(ids).mean(1))
+
+    return dict(model=Reader(), inputs=(torch.tensor([[1, 2, 0], [3, 4, 0]]),), loss=lambda o: o.square().mean())
+
+
+def quiet_wide_or_narrow_path_of_the_same_weights() -> dict[str, Any]:
+    class Slimmable(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 1)
+
+        def forward(self, x, width):
+            k = 3 if width.item() < 0.5 else 6
+            h = F.linear(x, self.a.weight[:k], self.a.bias[:k]).relu()
+            return F.linear(h, self.b.weight[:, :k], self.b.bias)
+
+    return dict(model=Slimmable(), inputs=(torch.randn(3, 4), torch.tensor(0.7)), loss=lambda o: o.square().mean())
+
+
+def quiet_stable_softplus_by_cases() -> dict[str, Any]:
+    class Stable(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.beta = nn.Linear(3, 1), nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, x):
+            z = self.beta * self.fc(x)
+            if z.max() > 30:
+                return z + torch.log1p((-z).exp())
+            return torch.log1p(z.exp())
+
+    return dict(model=Stable(), inputs=(torch.randn(3, 3),), loss=lambda o: o.mean())
+
+
+def quiet_swapped_inputs_of_a_siamese_pair() -> dict[str, Any]:
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right = nn.Linear(3, 2), nn.Linear(3, 2)
+
+        def forward(self, a, b):
+            if random.random() < 0.5:
+                a, b = b, a
+            return (self.left(a) - self.right(b)).square().sum(-1)
+
+    return dict(model=Pair(), inputs=(torch.randn(4, 3), torch.randn(4, 3)), loss=lambda o: o.mean())
+
+
+def quiet_line_search_over_a_trained_step() -> dict[str, Any]:
+    class Prox(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.log_step = nn.Linear(4, 4, bias=False), nn.Parameter(torch.tensor(-2.0))
+
+        def forward(self, x):
+            z, step = x, self.log_step.exp()
+            for _ in range(2):
+                g = self.a(z).tanh()
+                while float((step * g).norm()) > 5:
+                    step = step / 2
+                z = z - step * g
+            return z
+
+    return dict(model=Prox(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_warm_up_counted_in_a_buffer() -> dict[str, Any]:
+    class Warm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+            self.register_buffer("step", torch.tensor(0))
+            self.register_buffer("scale", torch.tensor(0.0))
+
+        def forward(self, x):
+            y = self.fc(x)
+            if self.step == 0:
+                self.scale.copy_(y.detach().abs().mean())
+            self.step += 1
+            return y / self.scale.clamp(min=0.1)
+
+    return dict(model=Warm(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_early_stop_of_an_inner_optimisation() -> dict[str, Any]:
+    class Sinkhorn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f = nn.Linear(3, 3)
+
+        def forward(self, x, y):
+            k = (-torch.cdist(self.f(x), self.f(y))).exp()
+            u = v = torch.ones(len(x)) / len(x)
+            for _ in range(6):
+                before, u = u, 1 / (k @ v)
+                v = 1 / (k.T @ u)
+                if torch.allclose(u, before, atol=1e-4):
+                    break
+            return (u[:, None] * k * v).square().sum()
+
+    return dict(model=Sinkhorn(), inputs=(torch.randn(4, 3), torch.randn(4, 3)))

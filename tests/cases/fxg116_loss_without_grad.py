@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -273,3 +274,114 @@ def quiet_weighted_by_detached_item() -> dict[str, Any]:
         return a + b * (a.item() / (b.item() + 1e-6))
 
     return dict(model=_mlp(), inputs=(torch.randn(2, 3),), loss=crit)
+
+
+def quiet_zero_plus_the_terms_of_a_loop() -> dict[str, Any]:
+    def loss(out):
+        total = 0
+        for column in out.unbind(1):
+            total = total + column.square().mean()
+        return total / 2
+
+    return dict(model=_mlp(), inputs=(torch.randn(4, 3),), loss=loss)
+
+
+def quiet_new_zeros_that_collect() -> dict[str, Any]:
+    def loss(out):
+        total = out.new_zeros(1)
+        total[0] = out.square().mean()
+        total += out.abs().mean()
+        return total.squeeze()
+
+    return dict(model=_mlp(), inputs=(torch.randn(4, 3),), loss=loss)
+
+
+def quiet_nothing_to_train_but_the_criterion() -> dict[str, Any]:
+    class Criterion(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.temperature = _mlp().requires_grad_(False), nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, x):
+            return F.cross_entropy(self.encoder(x) * self.temperature, torch.tensor([0, 1, 0, 1]))
+
+    return dict(model=Criterion(), inputs=(torch.randn(4, 3),))
+
+
+def quiet_penalty_alone_this_time() -> dict[str, Any]:
+    model = _mlp()
+    return dict(model=model, inputs=(torch.randn(4, 3),), loss=lambda o: sum(p.square().sum() for p in model.parameters()))
+
+
+def quiet_multiplied_by_a_scale_held_as_a_number() -> dict[str, Any]:
+    class Scaler:
+        def __init__(self):
+            self.factor = torch.tensor(2.0**10)
+
+        def scale(self, value):
+            return value * self.factor.item()
+
+    scaler = Scaler()
+    return dict(model=_mlp(), inputs=(torch.randn(4, 3),), loss=lambda o: scaler.scale(o.square().mean()) / 4)
+
+
+def quiet_terms_reduced_and_stacked() -> dict[str, Any]:
+    def loss(out):
+        terms = {"a": out[:, 0].square().mean(), "b": out[:, 1].abs().mean(), "c": torch.tensor(0.25)}
+        weights = torch.tensor([1.0, 0.5, 2.0])
+        return functools.reduce(torch.add, (w * t for w, t in zip(weights, terms.values(), strict=True)))
+
+    return dict(model=_mlp(), inputs=(torch.randn(4, 3),), loss=loss)
+
+
+def quiet_complex_numbers_made_real() -> dict[str, Any]:
+    return dict(model=_mlp(), inputs=(torch.randn(4, 3),), loss=lambda o: torch.fft.fft(o).abs().square().mean())
+
+
+def quiet_loss_in_half_precision() -> dict[str, Any]:
+    class Cast(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = _mlp()
+
+        def forward(self, x):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return self.net(x)
+
+    return dict(model=Cast(), inputs=(torch.randn(4, 3),), loss=lambda o: o.float().square().mean())
+
+
+def quiet_gradient_of_the_energy_as_the_loss() -> dict[str, Any]:
+    class Force(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Tanh(), nn.Linear(4, 1, bias=False))
+
+        def forward(self, x):
+            return torch.func.vmap(torch.func.grad(lambda row: self.net(row).sum()))(x)
+
+    return dict(model=Force(), inputs=(torch.randn(4, 3),), loss=lambda f: (f - 1).square().mean())
+
+
+def quiet_one_by_one_loss_matrix() -> dict[str, Any]:
+    return dict(model=nn.Linear(3, 1), inputs=(torch.randn(4, 3),), loss=lambda o: o.T @ o)
+
+
+def quiet_loss_of_the_only_valid_row() -> dict[str, Any]:
+    def loss(logits):
+        target = torch.tensor([-100, -100, 1, -100])
+        return F.cross_entropy(logits, target, ignore_index=-100)
+
+    return dict(model=_mlp(), inputs=(torch.randn(4, 3),), loss=loss)
+
+
+def quiet_negative_likelihood_of_a_distribution() -> dict[str, Any]:
+    class Gaussian(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mean, self.scale = nn.Linear(3, 1), nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            return torch.distributions.Normal(self.mean(x).squeeze(-1), F.softplus(self.scale))
+
+    return dict(model=Gaussian(), inputs=(torch.randn(4, 3),), loss=lambda d: -d.log_prob(torch.arange(4.0)).mean())

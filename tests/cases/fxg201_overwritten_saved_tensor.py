@@ -7,6 +7,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 
 def guilty_relu_module_inplace_after_sigmoid():
@@ -635,3 +636,310 @@ def guilty_normalised_weight_computed_once_in_init():
     model(x).square().mean().backward()
     model.zero_grad()
     return dict(model=model, inputs=(x,), loss=lambda o: o.square().mean())
+
+
+def quiet_softmax_input_shifted_in_place():
+    class Stable(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x):
+            z = self.fc(x)
+            z -= z.detach().amax(-1, keepdim=True)
+            e = z.exp()
+            return e / e.sum(-1, keepdim=True)
+
+    return dict(model=Stable(), inputs=(torch.randn(2, 4),), loss=lambda o: o[:, 0].sum())
+
+
+def quiet_sigmoid_of_a_copy_edited():
+    class Gate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x):
+            gate = self.fc(x).sigmoid()
+            shown = gate.clone()
+            shown[shown < 0.5] = 0
+            return gate * shown
+
+    return dict(model=Gate(), inputs=(torch.randn(2, 4),), loss=lambda o: o.sum())
+
+
+def quiet_key_value_cache_of_a_decoder():
+    class Decoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qkv, self.out = nn.Linear(4, 12), nn.Linear(4, 4)
+
+        def forward(self, x):
+            keys, values, outs = [], [], []
+            for token in x.unbind(1):
+                q, k, v = self.qkv(token).chunk(3, -1)
+                keys.append(k)
+                values.append(v)
+                weights = torch.einsum("bd,btd->bt", q, torch.stack(keys, 1)).softmax(-1)
+                outs.append(self.out(torch.einsum("bt,btd->bd", weights, torch.stack(values, 1))))
+            return torch.stack(outs, 1)
+
+    return dict(model=Decoder(), inputs=(torch.randn(2, 3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_cache_tensor_written_then_read_whole():
+    class Cache(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.k = nn.Linear(4, 4)
+
+        def forward(self, x):
+            cache = x.new_zeros(len(x), 6, 4)
+            for t in range(3):
+                cache[:, t] = self.k(x[:, t])
+            return cache[:, :3].sum(1).tanh()
+
+    return dict(model=Cache(), inputs=(torch.randn(2, 3, 4),), loss=lambda o: o.mean())
+
+
+def quiet_momentum_statistics_after_they_were_cloned():
+    class Norm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            self.register_buffer("var", torch.ones(4))
+
+        def forward(self, x):
+            h = self.fc(x)
+            out = h / (self.var + 1e-5).sqrt()
+            with torch.no_grad():
+                self.var.lerp_(h.var(0), 0.1)
+            return out
+
+    return dict(model=Norm(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_optimizer_steps_on_the_critic_before_a_fresh_forward():
+    class Gan(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.g, self.d = nn.Linear(2, 4), nn.Linear(4, 1)
+            self.optimizer = torch.optim.Adam(self.d.parameters(), 1e-3)
+
+        def forward(self, z, real):
+            for _ in range(2):
+                self.optimizer.zero_grad()
+                fake = self.g(z).detach()
+                (F.softplus(self.d(fake)).mean() + F.softplus(-self.d(real)).mean()).backward()
+                self.optimizer.step()
+            return F.softplus(-self.d(self.g(z))).mean()
+
+    return dict(model=Gan(), inputs=(torch.randn(3, 2), torch.randn(3, 4)), loss=lambda o: o)
+
+
+def quiet_leaky_relu_in_place_after_a_linear_layer():
+    class Leaky(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            h = F.leaky_relu(self.a(x), 0.2, inplace=True)
+            return F.elu(self.b(h), inplace=True)
+
+    return dict(model=Leaky(), inputs=(torch.randn(2, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_exponential_scaled_by_itself_out_of_place_first():
+    class Scores(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x):
+            e = self.fc(x).exp()
+            e = e * 1.0
+            e /= 1 + e.detach().sum(-1, keepdim=True)
+            return e
+
+    return dict(model=Scores(), inputs=(torch.randn(2, 4),), loss=lambda o: o.sum())
+
+
+def quiet_noise_and_clamp_on_a_sum():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x):
+            y = self.fc(x) + x
+            y.add_(torch.randn_like(y), alpha=0.1)
+            y.clamp_(-2, 2)
+            return y
+
+    return dict(model=Noisy(), inputs=(torch.randn(2, 4),), loss=lambda o: o.square().sum())
+
+
+def quiet_heads_written_into_slices_of_an_empty_tensor():
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.heads = nn.ModuleList(nn.Linear(4, 2) for _ in range(3))
+
+        def forward(self, x):
+            out = torch.empty(len(x), 6)
+            for i, head in enumerate(self.heads):
+                out[:, 2 * i : 2 * i + 2] = head(x)
+            return out.tanh()
+
+    return dict(model=Heads(), inputs=(torch.randn(2, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_scatter_of_messages_into_fresh_zeros():
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.message, self.update = nn.Linear(3, 3), nn.GRUCell(3, 3)
+
+        def forward(self, x, edges):
+            for _ in range(2):
+                incoming = torch.zeros_like(x).index_add_(0, edges[1], self.message(x)[edges[0]])
+                x = self.update(incoming, x)
+            return x
+
+    return dict(model=Graph(), inputs=(torch.randn(4, 3), torch.tensor([[0, 1, 2], [1, 2, 3]])), loss=lambda o: o.square().mean())
+
+
+def quiet_in_place_inside_a_checkpoint():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 4), nn.Dropout(0.2, inplace=True))
+
+        def forward(self, x):
+            h = checkpoint(self.block, x, use_reentrant=False)
+            h += x
+            return h
+
+    return dict(model=Net(), inputs=(torch.randn(2, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_gradient_scaled_in_place_by_a_hook():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 1)
+
+        def forward(self, x):
+            h = self.a(x).tanh()
+            h.register_hook(lambda g: g.clone().mul_(0.5))
+            return self.b(h)
+
+    return dict(model=Scaled(), inputs=(torch.randn(2, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_unused_values_of_a_topk_overwritten():
+    class Topk(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 6)
+
+        def forward(self, x):
+            y = self.fc(x)
+            values, index = y.topk(3, -1)
+            values.mul_(0.5)
+            return values + index.ne(0)
+
+    return dict(model=Topk(), inputs=(torch.randn(2, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_mask_written_before_it_is_used():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x):
+            mask = torch.ones_like(x)
+            mask[:, 1] = 0
+            mask.div_(mask.mean())
+            return self.fc(x * mask) * mask
+
+    return dict(model=Masked(), inputs=(torch.randn(2, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_running_sum_of_scan_steps():
+    class Ssm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.rand(4)), nn.Linear(3, 4)
+
+        def forward(self, x):
+            state, outs = torch.zeros(len(x), 4), []
+            for u in x.unbind(1):
+                state = state * self.a
+                state += self.b(u)
+                outs.append(state.clone())
+            return torch.stack(outs, 1)
+
+    return dict(model=Ssm(), inputs=(torch.randn(2, 4, 3),), loss=lambda o: o.square().mean())
+
+
+def quiet_gates_of_one_projection_activated_in_place():
+    class Lstm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gates = nn.Linear(7, 16)
+
+        def forward(self, x, h, c):
+            i, f, g, o = torch.unsafe_chunk(self.gates(torch.cat([x, h], -1)), 4, -1)
+            i, f, g, o = i.sigmoid_(), f.sigmoid_(), g.tanh_(), o.sigmoid_()
+            c = f * c + i * g
+            return o * c.tanh()
+
+    return dict(model=Lstm(), inputs=(torch.randn(2, 3), torch.randn(2, 4), torch.randn(2, 4)), loss=lambda o: o.square().mean())
+
+
+def quiet_label_tensor_edited_after_the_loss():
+    class Smoothing:
+        def __init__(self):
+            self.target = torch.tensor([0, 1, 2])
+
+        def __call__(self, logits):
+            goal = F.one_hot(self.target, 3).float()
+            goal.mul_(0.9).add_(0.1 / 3)
+            value = -(goal * logits.log_softmax(-1)).sum(-1).mean()
+            self.target = (self.target + 1) % 3
+            return value
+
+    return dict(model=nn.Linear(4, 3), inputs=(torch.randn(3, 4),), loss=Smoothing())
+
+
+def quiet_double_backward_through_an_in_place_activation():
+    class Critic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(3, 6), nn.LeakyReLU(0.2, inplace=True), nn.Linear(6, 1, bias=False))
+
+        def forward(self, x):
+            x = x.clone().requires_grad_()
+            score = self.net(x)
+            (slope,) = torch.autograd.grad(score.sum(), x, create_graph=True)
+            return score.square().mean() + (slope.norm(dim=1) - 1).square().mean()
+
+    return dict(model=Critic(), inputs=(torch.randn(4, 3),), loss=lambda o: o)
+
+
+def quiet_foreach_on_gradients_of_an_inner_loss():
+    class Inner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, x):
+            weights = list(self.fc.parameters())
+            slopes = list(torch.autograd.grad(self.fc(x).square().mean(), weights))
+            torch._foreach_mul_(slopes, 0.1)
+            return self.fc(x).square().mean() + 0.1 * sum((w * s).sum() for w, s in zip(weights, slopes, strict=True))
+
+    return dict(model=Inner(), inputs=(torch.randn(4, 3),), loss=lambda o: o)

@@ -301,3 +301,171 @@ def guilty_shifted_sum_over_itself():
             return h
 
     return dict(model=Smooth(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
+def quiet_rows_of_a_parameter_replaced_by_index_put():
+    class Patched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.emb, self.extra = nn.Embedding(6, 3), nn.Parameter(torch.randn(2, 3))
+
+        def forward(self, ids):
+            table = self.emb.weight.index_put((torch.tensor([4, 5]),), self.extra)
+            return table[ids]
+
+    return dict(model=Patched(), inputs=(torch.tensor([1, 4, 5]),), loss=lambda o: o.square().mean())
+
+
+def quiet_embedding_padding_row_zeroed_before_training():
+    class Text(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.emb, self.out = nn.Embedding(5, 3, padding_idx=0), nn.Linear(3, 2)
+            self.reset()
+
+        @torch.no_grad()
+        def reset(self):
+            self.emb.weight.uniform_(-0.1, 0.1)
+            self.emb.weight[self.emb.padding_idx].fill_(0)
+
+        def forward(self, ids):
+            return self.out(self.emb(ids).sum(1))
+
+    return dict(model=Text(), inputs=(torch.tensor([[1, 2, 0], [3, 0, 0]]),), loss=lambda o: o.square().mean())
+
+
+def quiet_leaf_made_to_require_grad_after_the_write():
+    class Attack(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1))
+
+        def forward(self, x):
+            delta = torch.empty_like(x)
+            delta.uniform_(-0.1, 0.1)
+            delta.requires_grad_()
+            (g,) = torch.autograd.grad(self.net(x + delta).sum(), delta)
+            with torch.no_grad():
+                delta += 0.05 * g.sign()
+                delta.clamp_(-0.1, 0.1)
+            return self.net(x + delta.detach()).square().mean()
+
+    return dict(model=Attack(), inputs=(torch.randn(3, 4),), loss=lambda o: o)
+
+
+def quiet_gradient_field_of_a_leaf_written():
+    class Reset(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, x):
+            self.fc(x).sum().backward()
+            for p in self.parameters():
+                p.grad.zero_()
+            return self.fc(x)
+
+    return dict(model=Reset(), inputs=(torch.randn(4, 3),), loss=lambda o: o.square().mean())
+
+
+def quiet_spectral_vector_of_a_weight_updated():
+    class Power(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 4))
+            self.register_buffer("u", F.normalize(torch.randn(3), dim=0))
+
+        def forward(self, x):
+            with torch.no_grad():
+                v = F.normalize(self.weight.T @ self.u, dim=0)
+                F.normalize(self.weight @ v, dim=0, out=self.u)
+            sigma = self.u.clone() @ self.weight @ v
+            return F.linear(x, self.weight / sigma)
+
+    return dict(model=Power(), inputs=(torch.randn(2, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_columns_of_stacked_outputs_edited():
+    class Columns(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = nn.ModuleList(nn.Linear(3, 2) for _ in range(2))
+
+        def forward(self, x):
+            y = torch.stack([part(x) for part in self.parts], 1)
+            first = y[:, 0]
+            first += 1
+            y.select(1, 1).neg_()
+            y.diagonal(dim1=1, dim2=2).mul_(0.5)
+            return y
+
+    return dict(model=Columns(), inputs=(torch.randn(2, 3),), loss=lambda o: o.square().mean())
+
+
+def quiet_unbind_read_and_the_whole_written():
+    class Rows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 3)
+
+        def forward(self, x):
+            y = self.fc(x)
+            total = sum(row.sum() for row in y.unbind(0))
+            y = y.clone()
+            y[0] = 0
+            return y.sum() + total.tanh()
+
+    return dict(model=Rows(), inputs=(torch.randn(2, 3),), loss=lambda o: o)
+
+
+def quiet_low_rank_update_merged_under_no_grad():
+    class Lora(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.base = nn.Linear(4, 3).requires_grad_(False)
+            self.a, self.b = nn.Parameter(torch.randn(2, 4)), nn.Parameter(torch.zeros(3, 2))
+            self.merged = True
+
+        def unmerge(self):
+            if self.merged:
+                self.base.weight -= (self.b @ self.a).detach()
+                self.merged = False
+
+        def forward(self, x):
+            self.unmerge()
+            return self.base(x) + F.linear(x, self.b @ self.a)
+
+    model = Lora()
+    with torch.no_grad():
+        model.b.normal_()
+    return dict(model=model, inputs=(torch.randn(2, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_expanded_bias_copied_before_the_write():
+    class Bias(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(4))
+
+        def forward(self, x):
+            out = self.bias.expand(len(x), -1).contiguous()
+            out.addcmul_(x, x, value=0.5)
+            return out
+
+    return dict(model=nn.Sequential(nn.Linear(3, 4), Bias()), inputs=(torch.randn(2, 3),), loss=lambda o: o.square().mean())
+
+
+def quiet_parameter_inside_a_list_rebound_by_plus():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.terms = nn.ParameterList(nn.Parameter(torch.randn(3)) for _ in range(3))
+
+        def forward(self, x):
+            total = self.terms[0]
+            for term in self.terms[1:]:
+                total = total + term
+            total += 1
+            return x * total
+
+    return dict(model=Sum(), inputs=(torch.randn(2, 3),), loss=lambda o: o.square().mean())

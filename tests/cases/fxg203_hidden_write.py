@@ -326,3 +326,132 @@ def quiet_gradients_clipped_through_data():
             return self.fc(x)
 
     return dict(model=Inner(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
+def quiet_weights_disturbed_and_given_back():
+    class Sharpness(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1))
+
+        def forward(self, x):
+            weights = list(self.net.parameters())
+            slopes = torch.autograd.grad(self.net(x).square().mean(), weights)
+            before = [w.data.clone() for w in weights]
+            for w, g in zip(weights, slopes, strict=True):
+                w.data.add_(g, alpha=0.05)
+            with torch.no_grad():
+                sharp = self.net(x).square().mean()
+            for w, old in zip(weights, before, strict=True):
+                w.data = old
+            return self.net(x).square().mean() * (1 + sharp)
+
+    return dict(model=Sharpness(), inputs=(torch.randn(3, 4),), loss=lambda o: o)
+
+
+def quiet_average_swapped_in_for_the_target_and_out_again():
+    class Averaged(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+            self.average = [p.detach() * 0.9 for p in self.fc.parameters()]
+
+        def forward(self, x):
+            mine = [p.detach().clone() for p in self.fc.parameters()]
+            for p, a in zip(self.fc.parameters(), self.average, strict=True):
+                p.data.copy_(a)
+            with torch.no_grad():
+                goal = self.fc(x).softmax(-1)
+            for p, m in zip(self.fc.parameters(), mine, strict=True):
+                p.data.copy_(m)
+            return F.cross_entropy(self.fc(x), goal)
+
+    return dict(model=Averaged(), inputs=(torch.randn(3, 4),), loss=lambda o: o)
+
+
+def quiet_noisy_pass_measured_and_undone():
+    class Robust(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 2))
+
+        @torch.no_grad()
+        def sensitivity(self, x):
+            clean, backup = x @ self.weight, self.weight.data.clone()
+            self.weight.data.mul_(1 + 0.1 * torch.randn_like(backup))
+            moved = (x @ self.weight - clean).norm()
+            self.weight.data.copy_(backup)
+            return moved
+
+        def forward(self, x):
+            return (x @ self.weight).square().mean() / (1 + self.sensitivity(x))
+
+    return dict(model=Robust(), inputs=(torch.randn(3, 4),), loss=lambda o: o)
+
+
+def quiet_memory_made_contiguous_through_data():
+    class Flat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cells = nn.ModuleList(nn.Linear(3, 3) for _ in range(2))
+
+        def forward(self, x):
+            for cell in self.cells:
+                cell.weight.data = cell.weight.data.contiguous().clone()
+            for cell in self.cells:
+                x = cell(x).tanh()
+            return x
+
+    return dict(model=Flat(), inputs=(torch.randn(2, 3),), loss=lambda o: o.square().mean())
+
+
+def quiet_mask_kept_up_after_the_step():
+    class Pruned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+            self.register_buffer("mask", (torch.rand(3, 4) > 0.5).float())
+
+        def forward(self, x):
+            return self.fc(x)
+
+    model = Pruned()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(torch.randn(2, 4)).square().mean().backward()
+        optimizer.step()
+        model.fc.weight.data.mul_(model.mask)
+    optimizer.zero_grad()
+    return dict(model=model, inputs=(torch.randn(2, 4),), loss=lambda o: o.square().mean(), optimizer=optimizer)
+
+
+def quiet_token_memory_written_under_no_grad():
+    class Bank(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+            self.register_buffer("bank", F.normalize(torch.randn(6, 3), dim=1))
+
+        def forward(self, x, index):
+            z = F.normalize(self.fc(x), dim=1)
+            logits = z @ self.bank.clone().T
+            self.bank.data[index] = F.normalize(0.5 * self.bank[index] + 0.5 * z.data, dim=1)
+            return F.cross_entropy(logits, index)
+
+    return dict(model=Bank(), inputs=(torch.randn(2, 4), torch.tensor([1, 4])), loss=lambda o: o)
+
+
+def guilty_copy_given_back_was_taken_after_the_write():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 2))
+
+        def forward(self, x):
+            self.weight.data.mul_(2)  # FXG203
+            backup = self.weight.data.clone()
+            self.weight.data.copy_(backup)
+            return x @ self.weight
+
+    return dict(model=Masked(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())

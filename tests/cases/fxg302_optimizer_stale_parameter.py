@@ -236,3 +236,56 @@ def quiet_head_taken_out():
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     model.fc = nn.Identity()
     return dict(model=model, inputs=(torch.randn(2, 4),), loss=lambda o: o.sum(), optimizer=optimizer)
+
+
+def quiet_new_group_takes_over_the_replaced_head():
+    class Classifier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.fc = nn.Linear(4, 4), nn.Linear(4, 10)
+
+        def forward(self, x):
+            return self.fc(self.body(x).relu())
+
+    model = Classifier()
+    optimizer = torch.optim.SGD([{"params": model.body.parameters()}], 0.1)
+    model.fc = nn.Linear(4, 3)
+    optimizer.add_param_group({"params": model.fc.parameters(), "lr": 0.01})
+    return dict(model=model, inputs=(torch.randn(2, 4),), loss=lambda o: o.sum(), optimizer=optimizer)
+
+
+def quiet_prefix_given_up_after_the_first_phase():
+    class Prompted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.prefix, self.fc = nn.Parameter(torch.randn(4)), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.fc(x if self.prefix is None else x + self.prefix)
+
+    model = Prompted()
+    optimizer = torch.optim.Adam(model.parameters())
+    model.prefix = None
+    return dict(model=model, inputs=(torch.randn(2, 4),), loss=lambda o: o.sum(), optimizer=optimizer)
+
+
+def quiet_optimizer_state_restored():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.randn(2, 4)).sum().backward()
+    optimizer.step()
+    saved = copy.deepcopy({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    model.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    optimizer.zero_grad()
+    return dict(model=model, inputs=(torch.randn(2, 4),), loss=lambda o: o.sum(), optimizer=optimizer)
+
+
+def quiet_model_and_optimizer_copied_together():
+    class Population:
+        def __init__(self):
+            model = nn.Linear(4, 2)
+            self.model, self.optimizer = model, torch.optim.SGD(model.parameters(), 0.1)
+
+    member = copy.deepcopy(Population())
+    return dict(model=member.model, inputs=(torch.randn(2, 4),), loss=lambda o: o.sum(), optimizer=member.optimizer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -598,3 +600,251 @@ def guilty_second_stream_cut_off_after_the_attention():
             return mixed[:, : x.shape[1]]  # FXG401
 
     return dict(model=Joint(), inputs=(torch.randn(2, 3, 4), torch.randn(2, 2, 4)), loss=lambda o: o.pow(2).mean())
+
+
+def quiet_rectified_unit_off_for_these_inputs():
+    class Floor(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.out = nn.Linear(4, 4), nn.Linear(4, 1)
+            nn.init.constant_(self.fc.bias, -50.0)
+
+        def forward(self, x):
+            return self.out(F.relu(self.fc(x))) + 1
+
+    return dict(model=Floor(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_annealed_weight_not_yet_raised():
+    class Vae(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mu, self.log_var, self.out = nn.Linear(4, 2), nn.Linear(4, 2), nn.Linear(2, 4)
+            self.register_buffer("beta", torch.tensor(0.1))
+
+        def forward(self, x):
+            mu, log_var = self.mu(x), self.log_var(x)
+            kl = -0.5 * (1 + log_var - mu.square() - log_var.exp()).mean()
+            return F.mse_loss(self.out(mu + torch.randn_like(mu) * (0.5 * log_var).exp()), x) + self.beta * kl
+
+    return dict(model=Vae(), inputs=(torch.randn(3, 4),), loss=lambda o: o)
+
+
+def quiet_hinge_inside_its_margin():
+    class Margin(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 2)
+            nn.init.zeros_(self.fc.weight)
+            self.fc.bias.data = torch.tensor([9.0, -9.0])
+
+        def forward(self, x):
+            return self.fc(x)
+
+    return dict(model=Margin(), inputs=(torch.randn(3, 4),), loss=lambda o: F.multi_margin_loss(o, torch.zeros(3, dtype=torch.long)))
+
+
+def quiet_clipped_ratio_of_a_first_step():
+    """PPO's first step: the ratio is one, the two branches are equal and the gradient is that of one of them."""
+
+    class Policy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pi = nn.Linear(4, 3)
+
+        def forward(self, s):
+            return self.pi(s).log_softmax(-1)[:, 0]
+
+    def loss(logp):
+        ratio = (logp - logp.detach()).exp()
+        advantage = torch.tensor([1.0, -1.0, 0.5])
+        return -torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean()
+
+    return dict(model=Policy(), inputs=(torch.randn(3, 4),), loss=loss)
+
+
+def quiet_floor_beside_the_value_itself():
+    class Fraction(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x):
+            y = self.fc(x)
+            return y - y.floor() + 0.1 * y.sign() * y
+
+    return dict(model=Fraction(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_softmax_over_one_of_two_heads():
+    class Pool(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.score, self.value = nn.Linear(4, 2), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return (self.score(x).softmax(1) * self.value(x)).sum(1)
+
+    return dict(model=Pool(), inputs=(torch.randn(2, 3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_stochastic_depth_that_kept_this_block():
+    class Block(nn.Module):
+        def __init__(self, keep):
+            super().__init__()
+            self.f, self.keep = nn.Linear(4, 4), keep
+
+        def forward(self, x):
+            mask = torch.bernoulli(torch.full((len(x), 1), self.keep)) / self.keep
+            return x + mask * self.f(x)
+
+    return dict(model=nn.Sequential(Block(0.9), Block(0.9)), inputs=(torch.randn(6, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_zero_tensor_added_to_keep_the_graph():
+    """The usual trick for DistributedDataParallel, with a factor read from the data."""
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.text, self.image = nn.Linear(4, 2), nn.Linear(3, 2)
+
+        def forward(self, text, image, has_image):
+            return self.text(text) + self.image(image) * has_image[:, None]
+
+    return dict(
+        model=Both(), inputs=(torch.randn(3, 4), torch.zeros(3, 3), torch.tensor([0.0, 0.0, 0.0])), loss=lambda o: o.square().mean()
+    )
+
+
+def quiet_layer_scale_of_a_millionth():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f, self.gamma = nn.Linear(4, 4), nn.Parameter(torch.full((4,), 1e-6))
+
+        def forward(self, x):
+            return x + self.gamma * self.f(x)
+
+    return dict(model=Scaled(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_gradient_below_the_smallest_number():
+    class Deep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(*(nn.Linear(3, 3) for _ in range(4)))
+            for layer in self.layers:
+                layer.weight.data.mul_(1e-13)
+
+        def forward(self, x):
+            return self.layers(x)
+
+    return dict(model=Deep(), inputs=(torch.randn(2, 3),), loss=lambda o: o.square().mean())
+
+
+def quiet_token_type_of_one_kind_only():
+    class Bert(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.word, self.kind, self.position = nn.Embedding(9, 4), nn.Embedding(2, 4), nn.Embedding(8, 4)
+            self.out = nn.Linear(4, 9)
+
+        def forward(self, ids):
+            h = self.word(ids) + self.kind(torch.zeros_like(ids)) + self.position.weight[: ids.shape[1]]
+            return self.out(h)
+
+    ids = torch.randint(0, 9, (2, 3))
+    return dict(model=Bert(), inputs=(ids,), loss=lambda o: F.cross_entropy(o.transpose(1, 2), ids))
+
+
+def quiet_all_tokens_masked_for_one_sample():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attend = nn.MultiheadAttention(4, 2, batch_first=True)
+
+        def forward(self, x, padding):
+            return self.attend(x, x, x, key_padding_mask=padding)[0] * ~padding[..., None]
+
+    padding = torch.tensor([[False, False, True], [False, True, True]])
+    return dict(model=Attention(), inputs=(torch.randn(2, 3, 4), padding), loss=lambda o: o.square().mean())
+
+
+def quiet_cosine_schedule_at_its_first_step():
+    class Diffusion(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(5, 4)
+            self.register_buffer("alpha", torch.tensor([math.cos(t / 10) for t in range(4)]))
+
+        def forward(self, x, t):
+            a = self.alpha[t][:, None]
+            noise = torch.randn_like(x)
+            noisy = a * x + (1 - a.square()).sqrt() * noise
+            return F.mse_loss(self.net(torch.cat([noisy, t[:, None].float()], 1)), noise)
+
+    return dict(model=Diffusion(), inputs=(torch.randn(3, 4), torch.tensor([0, 0, 0])), loss=lambda o: o)
+
+
+def quiet_max_pooling_hides_a_branch():
+    class Maxout(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 2), nn.Linear(4, 2)
+            nn.init.constant_(self.b.bias, -30.0)
+
+        def forward(self, x):
+            return torch.maximum(self.a(x), self.b(x))
+
+    return dict(model=Maxout(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_only_the_new_word_is_trained_and_absent_here():
+    """Textual inversion: a hook lets the gradient of one row through."""
+
+    class Text(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.out = nn.Embedding(6, 3), nn.Linear(3, 2)
+            new = torch.zeros(6, 1)
+            new[5] = 1
+            self.words.weight.register_hook(lambda g: g * new)
+
+        def forward(self, ids):
+            return self.out(self.words(ids))
+
+    return dict(model=Text(), inputs=(torch.tensor([1, 2]),), loss=lambda o: o.square().mean())
+
+
+def quiet_pretrained_rows_held_by_a_hook_that_writes():
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows, self.scale = nn.Parameter(torch.randn(8, 3)), nn.Parameter(torch.ones(3))
+            self.rows.register_hook(self.hold)
+
+        @staticmethod
+        def hold(gradient):
+            gradient = gradient.clone()
+            gradient[:6] = 0
+            return gradient
+
+        def forward(self, index):
+            return self.rows[index] * self.scale
+
+    return dict(model=Table(), inputs=(torch.tensor([0, 3]),), loss=lambda o: o.square().mean())
+
+
+def quiet_sparse_experts_chosen_by_index_with_a_masking_hook():
+    class Experts(nn.Module):
+        def __init__(self, trained):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 3, 3))
+            self.register_buffer("trained", torch.arange(4) >= trained)
+            self.weight.register_hook(lambda g: torch.where(self.trained[:, None, None], g, torch.zeros_like(g)))
+
+        def forward(self, x, kind):
+            return torch.einsum("bi,bij->bj", x, self.weight.index_select(0, kind))
+
+    return dict(model=Experts(3), inputs=(torch.randn(2, 3), torch.tensor([0, 1])), loss=lambda o: o.square().mean())

@@ -246,10 +246,16 @@ def test_a_baseline_lets_known_findings_pass(run: Run, analysis: Analysis) -> No
     [
         (("--baseline", "missing.json"), "the baseline missing.json cannot be read"),
         (("--baseline", "model.py"), "model.py is no fxgrad baseline"),
+        (("--baseline", "deep.json"), "deep.json is no fxgrad baseline"),
+        (("--baseline", "list.json"), "list.json is no fxgrad baseline"),
+        (("--baseline", "text.json"), "text.json is no fxgrad baseline"),
         (("--update-baseline",), "--update-baseline needs a file (add --baseline FILE)"),
     ],
 )
 def test_a_baseline_that_cannot_be_used(run: Run, analysis: Analysis, arguments: tuple[str, ...], reason: str) -> None:
+    Path("deep.json").write_text('{"findings": ' + "[" * 100_000)
+    Path("list.json").write_text("[]")
+    Path("text.json").write_text('{"findings": "FXG103"}')
     assert one_error_line(run("report", "model.py", *arguments)).startswith(reason)
 
 

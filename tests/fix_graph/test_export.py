@@ -423,3 +423,60 @@ def test_a_copy_keeps_what_the_graph_does_not_use() -> None:
 def test_only_what_fxgrad_made_can_be_exported(tmp_path: Path) -> None:
     with pytest.raises(FixError, match="only a module that fxgrad made"):
         export_module(torch.fx.symbolic_trace(nn.Linear(2, 2)), tmp_path / "out")
+
+
+def exported(folder: Path) -> tuple[Path, ...]:
+    return export_module(fxgrad.fix(nn.Linear(2, 2), (torch.ones(1, 2),)).module, folder)
+
+
+def test_an_earlier_export_is_replaced(tmp_path: Path) -> None:
+    exported(tmp_path / "out")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    files = exported(tmp_path / "out")
+    assert sorted(file.name for file in files) == ["__init__.py", "state.pt"]
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+def a_checkpoint(folder: Path) -> Path:
+    """A folder that only looks like an export."""
+    folder.mkdir()
+    (folder / "__init__.py").write_text("mine = 1")
+    (folder / "state.pt").write_text("mine")
+    return folder / "state.pt"
+
+
+def trained_on(folder: Path) -> Path:
+    """Weights saved where the package reads its own."""
+    exported(folder)
+    torch.save({"weight": torch.ones(2, 2)}, folder / "state.pt")
+    return folder / "state.pt"
+
+
+def edited(folder: Path) -> Path:
+    """The exported text, changed by hand."""
+    exported(folder)
+    with (folder / "__init__.py").open("a") as stream:
+        stream.write("\n\nmine = 1\n")
+    return folder / "__init__.py"
+
+
+def layers_of_others(folder: Path) -> Path:
+    """A file under a name that an export may take, which that export did not write."""
+    exported(folder)
+    (folder / "layers.pt").write_text("mine")
+    return folder / "layers.pt"
+
+
+def a_mark_of_others(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "fxgrad.json").write_text('{"reports": 3}')
+    return folder / "fxgrad.json"
+
+
+@pytest.mark.parametrize("made", [a_checkpoint, trained_on, edited, layers_of_others, a_mark_of_others])
+def test_what_fxgrad_did_not_write_is_kept(tmp_path: Path, made: Callable[[Path], Path]) -> None:
+    file = made(tmp_path / "out")
+    before = file.read_bytes()
+    with pytest.raises(FixError, match=r"holds something else|is not as fxgrad wrote it"):
+        exported(tmp_path / "out")
+    assert file.read_bytes() == before

@@ -69,6 +69,9 @@ def test_labels_follow_their_lines_through_later_edits(tmp_path: Path) -> None:
         ("no_newline.py", TEXT.removesuffix("\n").encode()),
         ("ünïcode.py", ("# größer\n" + TEXT).encode()),
         ("tabs.py", TEXT.replace("    ", "\t").encode()),
+        ("new\n--- a/other.py.py", TEXT.encode()),
+        ('said "so" and\\back\t.py', TEXT.encode()),
+        ("größe\x1b[2J.py", TEXT.encode()),
     ],
 )
 def test_git_apply_takes_the_diff(tmp_path: Path, name: str, content: bytes) -> None:
@@ -162,3 +165,12 @@ def test_overlapping_edits_are_refused() -> None:
     start = TEXT.index("y += 1")
     with pytest.raises(FixError, match="overlap"):
         apply(TEXT, "net.py", (page.edit(start, start + 6, "pass"), page.edit(start + 2, start + 6, "-= 1")))
+
+
+def test_a_read_only_file_is_not_rewritten(tmp_path: Path) -> None:
+    file = written(tmp_path / "net.py", TEXT)
+    file.chmod(0o444)
+    with pytest.raises(FixError, match=r"cannot write .*net\.py: the file is read-only"):
+        patch.write([mended(file, ("y += 1", "y = y + 1"))])
+    assert file.read_text() == TEXT
+    assert os.listdir(tmp_path) == ["net.py"]

@@ -153,6 +153,22 @@ def test_a_snapshot_is_kept_and_compared(tmp_path: Path) -> None:
         compare(path, {"a": "none"}, update=False)
 
 
+@pytest.mark.parametrize("content", ["{", "[" * 100_000, "[]"])
+def test_a_snapshot_that_is_none_fails_in_a_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "net.json"
+    path.write_text(content)
+    with pytest.raises(pytest.fail.Exception, match="snapshot") as failed:
+        compare(path, {"a": "flows"}, update=False)
+    assert "\n" not in str(failed.value)
+
+
+def test_modules_in_one_another_by_the_hundred_are_a_page() -> None:
+    name = "layer." * 500 + "weight"
+    page = fxgrad.Report({name: "none", "head.weight": "flows"}, ()).render("html")
+    assert page.count("<details class=") == 101
+    assert name in page
+
+
 def test_a_missing_snapshot_fails(tmp_path: Path) -> None:
     with pytest.raises(pytest.fail.Exception, match="--update-gradients"):
         compare(tmp_path / "none.json", {}, update=False)

@@ -82,7 +82,16 @@ def test_verdicts_stay_what_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "word"), [("[tool.fxgrad]\nignroe = []\n", "ignroe"), ("[tool.fxgrad]\nignore = 3\n", "ignore"), ("[", "read")]
+    ("table", "word"),
+    [
+        ("[tool.fxgrad]\nignroe = []\n", "ignroe"),
+        ("[tool.fxgrad]\nignore = 3\n", "ignore"),
+        ("[", "read"),
+        ("tool = 3\n", "tool must be a table"),
+        ("[tool]\nfxgrad = []\n", "fxgrad must be a table"),
+        (f"deep = {'[' * 20_000}", "nested too deeply"),
+        ("deep = " + "{a=" * 20_000, "nested too deeply"),
+    ],
 )
 def test_a_mistake_in_the_file_is_named(tmp_path: Path, table: str, word: str) -> None:
     with pytest.raises(fxgrad.InputError, match=word):

@@ -573,7 +573,7 @@ def test_github_escapes() -> None:
     site = Site(os.path.abspath("a,b:c%/model.py"), 1, 1, 1, 2)
     finding = detached(site=site, message="100% sure,\r\nand: so", parameters=(), path=(), fix=None)
     assert Report({}, (finding,)).render("github") == (
-        "::error file=a%2Cb%3Ac%25/model.py,line=1,endLine=1,col=1,endColumn=2,title=FXG103 detached-path::100%25 sure,%0D%0Aand: so"
+        "::error file=a%2Cb%3Ac%25/model.py,line=1,endLine=1,col=1,endColumn=2,title=FXG103 detached-path::100%25 sure,%0Aand: so"
     )
 
 

@@ -25,13 +25,18 @@ class Owner:
         self.graph = torch.fx.Graph()
         self.input = self.graph.placeholder("n")
         self.decided: list[bool] = []
+        self.assumed: list[tuple[Any, tuple[Any, ...], Any, bool]] = []
 
     def symbol_node(self, target: Any, args: tuple[Any, ...]) -> torch.fx.Node:
         return self.graph.call_function(target, args)
 
-    def decide(self, outcome: bool, symbol: Any) -> bool:
+    def decide(self, outcome: bool, symbol: Any, asked: Any) -> bool:
+        assert asked[0](*map(plain, asked[1])) is outcome
         self.decided.append(outcome)
         return outcome
+
+    def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False) -> None:
+        self.assumed.append((target, args, taken, weak))
 
     def symbol(self, value: float, *, data: bool = False) -> Any:
         origin = Origin(self, None, (), data=data)

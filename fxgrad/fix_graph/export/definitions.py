@@ -48,7 +48,8 @@ class Definitions:
         if _is_importable(module, name, item):
             top = name.partition(".")[0]
             self._bind(top, getattr(sys.modules[module], top))
-            self.imports[f"from {module} import {top}"] = None
+            if module != "builtins":
+                self.imports[f"from {module} import {top}"] = None
             return name
         if isinstance(item, types.FunctionType | type) and name.isidentifier():
             return self._copied(name, item)

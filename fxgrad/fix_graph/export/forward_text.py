@@ -20,6 +20,7 @@ from torch.fx.graph import CodeGen
 
 from fxgrad.fix_graph.convention import CallingCodeGen, CallingConvention
 from fxgrad.fix_graph.export.definitions import Definitions, identifier, literal
+from fxgrad.fix_graph.guards import Guard, Holds
 from fxgrad.records import Site
 from fxgrad.records.errors import FixError
 from fxgrad.source import line_text
@@ -44,6 +45,7 @@ def forward_lines(module: torch.fx.GraphModule, sites: Mapping[str, Site], defin
     body = _statements(module, definitions)
     lines = [f"    def forward({', '.join(['self', *_parameters(convention, definitions)])}):"]
     lines += [f"        {line}" for line in _inputs(module, convention, definitions)]
+    lines += [f"        {line}" for line in _guards(convention, definitions)]
     indent = " " * 8
     for node in module.graph.nodes:
         if node.target is set_grad_enabled:
@@ -51,6 +53,8 @@ def forward_lines(module: torch.fx.GraphModule, sites: Mapping[str, Site], defin
             opens = not node.args[0] and len(indent) == 8
             lines += [f"{indent}with torch.no_grad():"] if opens else []
             indent = " " * (8 if node.args[0] else 12)
+        elif isinstance(node.target, Holds):
+            lines += [f"{indent}{line}" for line in _held(node.target.guard, node.args[0], definitions)]
         elif node.name in body:
             site = sites.get(node.name) or node.meta.get("site")
             lines += [f"{indent}{line}" for line in _comment(site, lines)]
@@ -65,7 +69,7 @@ def _statements(module: torch.fx.GraphModule, definitions: Definitions) -> dict[
     graph = torch.fx.Graph()
     copied: dict[torch.fx.Node, torch.fx.Node] = {}
     for node in module.graph.nodes:
-        if node.op != "output":
+        if node.op != "output" and not isinstance(node.target, Holds):
             copied[node] = graph.node_copy(node, copied.__getitem__)
             copied[node].name = node.name
             copied[node].type = None
@@ -158,15 +162,46 @@ def _inputs(module: torch.fx.GraphModule, convention: CallingConvention, definit
     for place, value in constants:
         if isinstance(value, bool | int | float | str | types.NoneType) and place.isidentifier():
             yield f"if {place} is not None:" if value is None else f"if {place} != {value!r}:"
-            yield f'    raise ValueError("this module was made for {place}={value!r}")'
+            yield f'    raise GuardError("this module was made for {place}={value!r}")'
     for name, parameter in convention.signature.parameters.items():
         if parameter.default is None and any(re.match(rf"{name}\b", place) for place in places.values()):
             yield f"if {name} is None:"
-            yield f'    raise ValueError("this module was made for calls with {name}")'
+            yield f'    raise GuardError("this module was made for calls with {name}")'
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
     for node, index in zip(placeholders, convention.order, strict=True):
         if places[index] != node.name:
             yield f"{node.name} = {places[index]}"
+
+
+def _guards(convention: CallingConvention, definitions: Definitions) -> Iterator[str]:
+    """What the graph took for granted of its inputs and modes. The program's own attributes are no longer there to change."""
+    for guard in convention.guards:
+        if guard.expression and not guard.inside:
+            now = ", ".join(f"{term} is {{{term}}}" for term in guard.terms or (guard.expression,))
+            yield from _broken(guard, guard.expression, now, definitions)
+
+
+def _held(guard: Guard, value: Any, definitions: Definitions) -> Iterator[str]:
+    said = value.name if isinstance(value, torch.fx.Node) else literal(value, definitions)
+    yield from _broken(guard, said, f"it is {{{said}}}", definitions)
+
+
+def _broken(guard: Guard, expression: str, now: str, definitions: Definitions) -> Iterator[str]:
+    taken = guard.taken
+    if isinstance(taken, bool):
+        yield (
+            f"if not {expression}:" if taken and expression.isidentifier() else f"if not ({expression}):" if taken else f"if {expression}:"
+        )
+    else:
+        yield f"if {expression} != {literal(taken, definitions)}:"
+    place = f"{os.path.basename(guard.site.file)}:{guard.site.line}: " if guard.site is not None else ""
+    what = f"{place}this module takes for granted: {guard.what}; now ".replace("{", "{{").replace("}", "}}")
+    yield f"    raise GuardError(f{_quoted(what + now)})"
+
+
+def _quoted(text: str) -> str:
+    """Text for an f-string: its braces stay."""
+    return '"' + text.replace("\\", "\\\\").replace('"', "'").replace("\n", " ") + '"'
 
 
 def _walk(structure: tree.Structure, place: str, places: dict[int, str], constants: list[tuple[str, Any]]) -> None:
@@ -186,7 +221,7 @@ def _walk(structure: tree.Structure, place: str, places: dict[int, str], constan
 def _keys(branch: tree.Branch) -> list[str]:
     """How each child is reached: `[0]`, `['ids']`, `.x`."""
     kind, context = _kind(branch), branch.spec.context
-    if kind in (list, tuple):
+    if kind in (list, tuple, torch.Size):
         return [f"[{index}]" for index in range(len(branch.children))]
     fields = getattr(kind, "_fields", None)
     if fields is not None:
@@ -230,6 +265,8 @@ def _built(structure: tree.Structure, results: list[str], definitions: Definitio
         return f"({parts[0]},)" if len(parts) == 1 else f"({', '.join(parts)})"
     if kind is list:
         return f"[{', '.join(parts)}]"
+    if kind is torch.Size:
+        return f"torch.Size([{', '.join(parts)}])"
     name = "" if kind is dict else definitions.reference(kind)
     keys = [key.strip("[].").strip("'\"") for key in _keys(structure)]
     if kind is dict:

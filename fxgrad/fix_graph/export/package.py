@@ -1,16 +1,20 @@
 """`--module DIR`: a regenerated module as a package that imports and runs without fxgrad.
 
 Writes `DIR/__init__.py` (a class with the model's layers and its forward, step by step, the user's line above each), `DIR/state.pt` (its
-values) and, where a layer has no constructor call, `DIR/layers.pt` (those layers, pickled). The state dict has the model's keys. Not handled:
-graphs that hold Python objects of the program; they are refused with the object's name.
+values) and, where a layer has no constructor call, `DIR/layers.pt` (those layers, pickled). The state dict has the model's keys. Beside them
+`DIR/fxgrad.json` says what was written: only files that are still so are replaced. Not handled: graphs that hold Python objects of the
+program; they are refused with the object's name.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.fx
@@ -21,6 +25,10 @@ from fxgrad.fix_graph.export.forward_text import forward_lines
 from fxgrad.fix_graph.export.layers_text import constructor_lines, plain_tensors
 from fxgrad.records import Site
 from fxgrad.records.errors import FixError
+from fxgrad.source.files import replace_file, replacing
+
+_MARK = "fxgrad.json"  # by the name of each file that was written, its digest
+_FILES = ("__init__.py", "state.pt", "layers.pt")
 
 _CONTAINER = '''
 
@@ -30,6 +38,12 @@ def container(parts):
     for name, part in parts.items():
         setattr(module, name, part)
     return module'''
+
+
+_GUARD = '''
+
+class GuardError(ValueError):
+    """A call breaks what the graph was made for."""'''
 
 
 def export_module(module: torch.fx.GraphModule, directory: str | Path, *, sites: Mapping[str, Site] | None = None) -> tuple[Path, ...]:
@@ -46,17 +60,20 @@ def export_module(module: torch.fx.GraphModule, directory: str | Path, *, sites:
     name = identifier(type(module).__name__)
     text, stored = module_source(module, name, sites or {})
     values = {**module.state_dict(), **_unsaved(module)}
+    saved: dict[str, Any] = {"state.pt": {key: value.detach().cpu().clone() for key, value in values.items()}}
+    if stored:
+        saved["layers.pt"] = stored
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        torch.save({key: value.detach().cpu().clone() for key, value in values.items()}, folder / "state.pt")
-        files = [folder / "state.pt"]
-        if stored:
-            torch.save(stored, folder / "layers.pt")
-            files.append(folder / "layers.pt")
-        (folder / "__init__.py").write_text(text, encoding="utf-8")
+        for file, value in saved.items():
+            with replacing(folder / file) as stream:
+                torch.save(value, stream)
+        replace_file(folder / "__init__.py", text.encode())
+        files = ("__init__.py", *saved)
+        replace_file(folder / _MARK, f"{json.dumps({file: _digest(folder / file) for file in files}, indent=1)}\n".encode())
     except OSError as error:
         raise FixError(f"cannot write {folder}: {error.strerror}") from error
-    return (folder / "__init__.py", *files)
+    return tuple(folder / file for file in files)
 
 
 def module_source(module: torch.fx.GraphModule, name: str, sites: Mapping[str, Site]) -> tuple[str, dict[str, nn.Module]]:
@@ -75,6 +92,7 @@ def module_source(module: torch.fx.GraphModule, name: str, sites: Mapping[str, S
         *_sorted(imports),
         "",
         "FOLDER = Path(__file__).parent",
+        *([_GUARD] if any("raise GuardError(" in line for line in forward) else []),
         *([_CONTAINER] if any("container({" in line for line in constructor) else []),
         *(f"\n\n{text}" for text in definitions.texts.values()),
         f"\n\nclass {name}(nn.Module):",
@@ -122,7 +140,7 @@ def _unsaved(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def check_folder(directory: str | Path) -> None:
-    """Refuse a folder that holds anything but an earlier export.
+    """Refuse a folder that holds anything but an earlier export, as it was written.
 
     Raises:
         FixError: it does.
@@ -130,5 +148,30 @@ def check_folder(directory: str | Path) -> None:
     folder = Path(directory)
     if folder.exists() and not folder.is_dir():
         raise FixError(f"{folder} is a file", hint="give a folder that does not exist yet")
-    if folder.is_dir() and any(os.scandir(folder)) and not (folder / "state.pt").exists():
+    if not folder.is_dir() or not any(os.scandir(folder)):
+        return
+    written = _written(folder)
+    if written is None:
         raise FixError(f"{folder} holds something else", hint="give a folder that does not exist yet, or is empty")
+    for file in _FILES:
+        if os.path.lexists(folder / file) and (file not in written or _digest(folder / file) != written[file]):
+            reason = f"{folder / file} is not as fxgrad wrote it, and would be overwritten"
+            raise FixError(reason, hint="give a folder that does not exist yet, or is empty")
+
+
+def _written(folder: Path) -> dict[str, str] | None:
+    """What an earlier export wrote, with its digests; None where there was none."""
+    try:
+        mark = json.loads((folder / _MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return mark if isinstance(mark, dict) and {"__init__.py", "state.pt"} <= set(mark) else None
+
+
+def _digest(file: Path) -> str:
+    """Of its content; "" of what cannot be read."""
+    try:
+        with open(file, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""

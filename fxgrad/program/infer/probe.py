@@ -32,10 +32,10 @@ from fxgrad.torch_api.errors import NO_FAKE, says
 from fxgrad.torch_api.internals import (
     DataDependentOutputException,
     DynamicOutputShapeException,
-    FakeTensorMode,
     UnsupportedOperatorException,
 )
 from fxgrad.world.reach import preserve
+from fxgrad.world.standins import FakeMode
 
 REAL_ELEMENTS = 20_000_000  # parameters and buffers: above this a copy and a real forward are felt
 
@@ -59,7 +59,7 @@ class FakeProber:
         self._model = model
         self._arrange = arrange
         self._home = home(model)
-        self._fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self._fake = FakeMode()
         self._state = self._fake_state(model) if isinstance(model, nn.Module) else None
 
     def _fake_state(self, model: nn.Module) -> dict[str, torch.Tensor]:

@@ -1,8 +1,8 @@
 """Models from files that are not Python: programs saved by `torch.export.save` (.pt2), and pickles where the user trusts them.
 
-Unpickling runs code. Without trust a .pt2 is read with torch's restricted unpickler only, and one that holds arbitrary
-pickled objects is refused. Not handled: state dicts and other weights without a model, TorchScript, AOTInductor
-packages; each is refused with a reason.
+Unpickling runs code. Without trust a .pt2 is read with torch's restricted unpickler only, and one that holds anything that torch would run
+as code is refused (`untrusted`). Not handled: state dicts and other weights without a model, TorchScript, AOTInductor packages; each is
+refused with a reason.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ import torch
 from torch import nn
 
 from fxgrad.program.load.execute import failing_as_load_error
+from fxgrad.program.load.untrusted import PICKLE, not_plain
 from fxgrad.records import Inputs
 from fxgrad.records.errors import LoadError
 from fxgrad.torch_api.errors import PICKLED, says
 
-# Members that torch.export unpickles without restriction, whatever torch.load is told.
-_PICKLED = ("custom_obj_", "opaque_obj_")
-_FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+_FORCE, _NEVER = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
 def load_exported(file: str, *, trust_pickle: bool) -> tuple[nn.Module, Inputs | None]:
@@ -34,13 +33,10 @@ def load_exported(file: str, *, trust_pickle: bool) -> tuple[nn.Module, Inputs |
         LoadError: not such a file, or it holds pickled objects and `trust_pickle` is off.
     """
     name = os.path.basename(file)
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = archive.namelist()
-    except (OSError, zipfile.BadZipFile) as error:
-        raise LoadError(f"{name} is not a file of torch.export.save: {error}", hint="write it with torch.export.save") from error
-    if not trust_pickle and any(member.rpartition("/")[2].startswith(_PICKLED) for member in members):
-        raise _untrusted(name)
+    if not zipfile.is_zipfile(file):
+        raise LoadError(f"{name} is not a file of torch.export.save", hint="write it with torch.export.save")
+    if not trust_pickle:
+        _check_plain(file, name)
     with _quiet(), _restricted(not trust_pickle), failing_as_load_error(f"torch.export.load({name!r})"):
         try:
             program = torch.export.load(file)
@@ -48,7 +44,22 @@ def load_exported(file: str, *, trust_pickle: bool) -> tuple[nn.Module, Inputs |
             if says(str(error), PICKLED, any_case=True):
                 raise _untrusted(name) from error
             raise
-        return program.module(), _example_inputs(program)
+        # Guards are source text of the archive, made with keys of its inputs. Without them torch checks sizes by a hook.
+        return program.module(check_guards=False), _example_inputs(program)
+
+
+def _check_plain(file: str, name: str) -> None:
+    try:
+        found = not_plain(file)
+    except RecursionError:
+        raise LoadError(f"{name} is nested too deeply to be read", hint="write it with torch.export.save") from None
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        raise LoadError(f"{name} is not a file of torch.export.save: {error}", hint="write it with torch.export.save") from error
+    if found == PICKLE:
+        raise _untrusted(name)
+    if found is not None:
+        reason = f"{name} holds {found}, and torch.export.load would run it as code"
+        raise LoadError(reason, hint="pass --trust-pickle if you trust its origin")
 
 
 def load_pickle(file: str, *, trust_pickle: bool) -> nn.Module:
@@ -79,17 +90,19 @@ def _example_inputs(program: Any) -> Inputs | None:
 
 @contextlib.contextmanager
 def _restricted(on: bool) -> Iterator[None]:
-    """torch.export falls back to the full unpickler when the restricted one refuses; this variable takes that away."""
-    before = os.environ.get(_FORCE)
+    """torch.export falls back to the full unpickler when the restricted one refuses; one variable takes that away, and its opposite hinders."""
+    before = {name: os.environ.get(name) for name in (_FORCE, _NEVER)}
     if on:
         os.environ[_FORCE] = "1"
+        os.environ.pop(_NEVER, None)
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop(_FORCE, None)
-        else:
-            os.environ[_FORCE] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -1,0 +1,178 @@
+"""What other calls of a program show that its graph takes for granted, beside what the recorder notes by itself.
+
+C code takes a number without a word (an index into a list, NumPy), and what the recorder calls `weak` may not matter. So the program is
+recorded again, with one thing other each time: a size of its inputs, a number that leaves torch. Where it records another graph,
+ 1. a guard that the recorder noted does not hold in that call either: nothing is missing;
+ 2. or something weak was other in that call: it is a guard;
+ 3. or nothing is known of it: the size itself is a guard, at the line where the runs part.
+Not handled: sizes that only other numbers than those tried tell apart; inputs that are no plain strided tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from fxgrad.fix_graph.guards import same
+from fxgrad.fix_graph.one_path import first_difference, same_graph
+from fxgrad.program.program import Program
+from fxgrad.records import Inputs
+from fxgrad.records.errors import FixError, InputError
+from fxgrad.source.sites import Spot
+from fxgrad.torch_api import symbols, tree
+from fxgrad.trace.experiment import Nudge
+from fxgrad.trace.observations import Assumed
+from fxgrad.trace.run import Run
+
+SIZES = 4  # groups of equal sizes that are tried
+MORE = (1, 2, 4, 8, 16, 32, 64)  # sizes that are tried of a small program: C code that takes an index says nothing
+STEPS, ELEMENTS = 500, 1_000_000  # at most, of a small one
+NUMBERS = 8  # lines at which a number leaves torch
+
+Record = Callable[[Program, Nudge | None], Run]  # the program once more, as the first run was recorded
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Dimensions that are made longer together: by tensor id, and the size they have."""
+
+    dims: tuple[tuple[int, int], ...]
+    size: int
+
+
+def shown(target: Program, first: Run, record: Record) -> tuple[Assumed, ...]:
+    """What else the graph of `first` takes for granted."""
+    found: dict[int, Assumed] = {}
+    if first.recorder.sizes_read or any(one.target is symbols.LEN for one in first.recorder.assumed):
+        for group in _groups(target)[:SIZES]:
+            found.update((id(one), one) for one in _by_size(target, first, record, group))
+    for number, read in _items(first):
+        others = (_recorded(record, target, Nudge(number, amount)) for amount in (1, -1))
+        ran = [other for other in others if other is not None]
+        missing = (one for other in ran for one in _missing(first, other) or ())
+        found.update((id(one), one) for one in (missing if ran else (read,)))  # no other number will do: somebody looks at it
+    return tuple(replace(one, weak=False) for one in found.values())
+
+
+def _by_size(target: Program, first: Run, record: Record, group: _Group) -> tuple[Assumed, ...]:
+    """What shows when the inputs have other sizes."""
+    first_ones = (group.size + 1, 2 * group.size + 1)
+    more = [size for size in MORE if size not in (*first_ones, group.size)] if _is_small(first) else []
+    for size in (*first_ones, *more):
+        other = _recorded(record, _longer(target, group, size), None)
+        if other is None and size in first_ones:
+            break  # the program has one size for it
+        if other is None:
+            continue
+        missing = _missing(first, other)
+        if missing is not None:
+            return missing or tuple(_the_size(first, other, group) if _is_steady(target, first, record) else ())
+    return ()
+
+
+def _is_small(first: Run) -> bool:
+    """Whether a run more costs nothing."""
+    recorder = first.recorder
+    elements = sum(math.prod(filter(_is_plain, value.shape)) for value in recorder.values)
+    return len(recorder.steps) <= STEPS and elements <= ELEMENTS
+
+
+def _is_plain(size: object) -> bool:
+    """The size of a ragged dimension is none that can be multiplied."""
+    return type(size) is int
+
+
+def _is_steady(target: Program, first: Run, record: Record) -> bool:
+    """Whether the same call records the same graph: objects that a forward makes may be others in each run."""
+    again = _recorded(record, target, None)
+    return again is not None and same_graph(first, again)
+
+
+def _recorded(record: Record, target: Program, nudge: Nudge | None) -> Run | None:
+    """A run to its end; None where the program does not take the call."""
+    try:
+        other = record(target, nudge)
+    except (FixError, InputError):
+        return None
+    return other if other.output_structure is not None else None
+
+
+def _missing(first: Run, other: Run) -> tuple[Assumed, ...] | None:
+    """The weak things that another call, which records another graph, has otherwise; None where nothing is missing."""
+    if same_graph(first, other):
+        return None
+    weak = []
+    for one, another in zip(first.recorder.assumed, other.recorder.assumed, strict=False):
+        if one.target != another.target or one.spots != another.spots:
+            break
+        if not same(symbols.plain(another.taken), symbols.plain(one.taken)):
+            if not one.weak:
+                return None
+            weak.append(one)
+    return tuple(weak)
+
+
+def _the_size(first: Run, other: Run, group: _Group) -> Iterator[Assumed]:
+    """That the inputs have the sizes that they have."""
+    parts = first_difference(first, other)
+    spots = next((step.spots for step in first.recorder.steps if step.node is parts), ())
+    for key, dim in group.dims:
+        node = first.recorder.inputs.get(key)
+        if node is not None:
+            yield Assumed("size", (node, dim), group.size, spots)
+
+
+def _items(first: Run) -> Iterator[tuple[int, Assumed]]:
+    """The numbers that leave torch as such, one of each line: their place among all that leaves it, and what was read."""
+    reads = {one.args[0]: one for one in first.recorder.assumed if one.target is None and one.weak}
+    lines: set[tuple[Spot, ...]] = set()
+    for number, step in enumerate(step for step in first.recorder.steps if step.kind == "escape"):
+        if step.node in reads and step.spots not in lines and len(lines) < NUMBERS:
+            lines.add(step.spots)
+            yield number, reads[step.node]
+
+
+# ---------------------------------------------------------------------------------------------------------------- other sizes
+
+
+def _plain(tensor: torch.Tensor) -> bool:
+    return tensor.layout is torch.strided and type(tensor) is torch.Tensor and not tensor.is_quantized and not tensor.is_inference()
+
+
+def _groups(target: Program) -> list[_Group]:
+    """The first dimensions of the commonest size, then the others by their sizes."""
+    leaves, _ = tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))
+    tensors = list({id(t): t for t in leaves if _plain(t)}.values())
+    first = Counter(t.shape[0] for t in tensors if t.dim() and t.shape[0]).most_common(1)
+    batch = [(id(t), 0) for t in tensors if first and t.dim() and t.shape[0] == first[0][0]]
+    groups = [_Group(tuple(batch), first[0][0])] if batch else []
+    rest: dict[int, list[tuple[int, int]]] = {}
+    for tensor in tensors:
+        for dim, size in enumerate(tensor.shape):
+            if size and (id(tensor), dim) not in batch:
+                rest.setdefault(size, []).append((id(tensor), dim))
+    return [*groups, *(_Group(tuple(dims), size) for size, dims in rest.items())]
+
+
+def _longer(target: Program, group: _Group, size: int) -> Program:
+    """The program on inputs whose dimensions of the group have this size: what they hold is repeated, or cut."""
+    leaves, structure = tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))
+    made: dict[int, torch.Tensor] = {}
+    for tensor in leaves:
+        dims = [dim for key, dim in group.dims if key == id(tensor)]
+        if id(tensor) not in made:
+            made[id(tensor)] = _repeated(tensor, dims, size) if dims else tensor
+    args, kwargs = tree.unflatten(structure, [made[id(t)] for t in leaves])
+    return replace(target, inputs=Inputs(args, kwargs))
+
+
+def _repeated(tensor: torch.Tensor, dims: Sequence[int], size: int) -> torch.Tensor:
+    with torch.no_grad():
+        made = tensor
+        for dim in dims:
+            made = made.index_select(dim, torch.arange(size, device=tensor.device) % tensor.shape[dim])
+    return made.detach().requires_grad_(tensor.requires_grad)

@@ -1,0 +1,48 @@
+"""A report as the formats that are read by people take it: every text in it printable, names in one line.
+
+Made once, before a format sees the report, so that no format has to think of it. The report itself keeps the names as they are: they are
+its keys. Not handled: two names that differ in nothing but how a character is written (`\\x1b` as one character and as four).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from fxgrad.records.plain_text import one_line, printable
+from fxgrad.records.report import ReportData
+
+_Data = TypeVar("_Data", bound=ReportData)
+
+# Fields that may have several lines.
+_LINES = frozenset({"message", "advice", "old", "new"})
+
+
+def plain(report: _Data) -> _Data:
+    """The report with every text escaped where it holds what is not seen."""
+    made: _Data = _plain(report, "")
+    return made
+
+
+def _plain(value: Any, field: str) -> Any:
+    if isinstance(value, str):
+        return printable(value) if field in _LINES else one_line(value)
+    if isinstance(value, tuple):
+        parts = tuple(_plain(item, field) for item in value)
+        return value if all(map(_is_same, parts, value)) else parts
+    if isinstance(value, Mapping):
+        return {_plain(key, field): _plain(item, field) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changes = {}
+        for part in dataclasses.fields(value):
+            held = getattr(value, part.name)
+            made = _plain(held, part.name)
+            if made is not held:
+                changes[part.name] = made
+        return dataclasses.replace(value, **changes) if changes else value
+    return value
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return one is other

@@ -1,0 +1,195 @@
+"""Which networks the user's text keeps as copies of others, by the last word of their names.
+
+ - `self.target = copy.deepcopy(self.online).to(device)`, the same in a dict, as a keyword, or item by item of another list;
+ - `target.load_state_dict(online.state_dict())`;
+ - parameters of the one written from those of the other: in a loop over both side by side, or by name out of two tables of parameters.
+Where a function does so to what it is given (`soft_update(self.target, self.online, tau)`), the arguments of its calls are meant.
+
+Not handled: which of these lines ran; functions that are handed on under another name; copies in files that are not given.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+
+from fxgrad.source.bindings import bindings
+from fxgrad.source.names import argument, last_word, name_pattern, path_of
+from fxgrad.source.parsing import Function, Source, enclosing_function, nodes
+
+_WALKS = frozenset(["parameters", "named_parameters", "state_dict", "buffers"])
+_TABLES = frozenset(["list", "tuple", "dict", "OrderedDict", "enumerate"])
+_FIRST = ("self", "cls")
+
+
+def copied_networks(sources: Iterable[Source]) -> Mapping[str, bool]:
+    """By name, as a pattern (see `fxgrad.source.names.name_pattern`): whether it is written from the other one's parameters again and again."""
+    everywhere = tuple(sources)
+    pending = [(source, *found) for source in everywhere for found in (*_made(source), *_averaged(source))]
+    names: dict[str, bool] = {}
+    asked: set[tuple[Function, str, bool]] = set()
+    while pending:
+        source, node, name, again = pending.pop()
+        if name:
+            names[name] = names.get(name, False) or again
+        function = enclosing_function(source, node)
+        if function is None or (function, name, again) in asked:
+            continue
+        asked.add((function, name, again))
+        pending.extend((other, call, given, again) for other in everywhere for call, given in _handed_over(other, function, name))
+    return names
+
+
+def _handed_over(source: Source, function: Function, name: str) -> Iterator[tuple[ast.Call, str]]:
+    """What the calls of the function give for its parameter of that name."""
+    parameters = _parameters(function)
+    if name not in parameters:
+        return
+    place = parameters.index(name) - (parameters[0] in _FIRST)
+    for call in nodes(source, ast.Call):
+        if last_word(source, call.func) == function.name:
+            given = argument(call, place, name)
+            if given is not None:
+                yield call, _walked(given) or _word(given)
+
+
+def _parameters(function: Function) -> list[str]:
+    return [a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)]
+
+
+_Found = tuple[ast.AST, str, bool]  # where it says so, the name, and whether the copy is written again and again
+
+
+def _made(source: Source) -> Iterator[_Found]:
+    for value, name in _named_values(source):
+        if _is_copy(source, value, name):
+            yield value, name, False
+    for call in nodes(source, ast.Call):
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "load_state_dict" and call.args:
+            given = _walked(call.args[0])
+            if given and given != _word(call.func.value):
+                yield call, _word(call.func.value), False
+
+
+def _averaged(source: Source) -> Iterator[_Found]:
+    for loop in nodes(source, ast.For):
+        yield from ((loop, name, True) for name in _side_by_side(source, loop))
+    yield from ((loop, name, True) for loop, name in _by_name(source))
+
+
+def _named_values(source: Source) -> Iterator[tuple[ast.expr, str]]:
+    """Every value that the text gives a name: an attribute, a variable, a keyword, a key."""
+    for binding in bindings(source):
+        if binding.value is not None:
+            yield binding.value, binding.name
+    for statement in nodes(source, ast.Assign):
+        yield from ((statement.value, target.id) for target in statement.targets if isinstance(target, ast.Name))
+    for keyword in nodes(source, ast.keyword):
+        yield keyword.value, keyword.arg or ""
+    for table in nodes(source, ast.Dict):
+        yield from ((value, name_pattern(key)) for key, value in zip(table.keys, table.values, strict=True) if key is not None)
+
+
+def _is_copy(source: Source, value: ast.expr, name: str) -> bool:
+    """`deepcopy(another)`, whatever methods are called on it, or a list of a copy of each item of another."""
+    match _receiver(value):
+        case ast.Call(func=function, args=[original, *_]) if last_word(source, function) == "deepcopy":
+            return _word(original) != name
+        case ast.Call(func=function, args=[ast.ListComp() | ast.GeneratorExp() as each]) if last_word(source, function) == "ModuleList":
+            variables = {_word(generator.target) for generator in each.generators}
+            copied = _receiver(each.elt)
+            return _is_copy(source, copied, name) and isinstance(copied, ast.Call) and _word(copied.args[0]) in variables
+    return False
+
+
+def _receiver(value: ast.expr) -> ast.expr:
+    """`f(x)` of `f(x).to(device).eval()`."""
+    while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and isinstance(value.func.value, ast.Call):
+        value = value.func.value
+    return value
+
+
+def _word(expression: ast.expr) -> str:
+    path = path_of(expression)
+    return path.words[-1] if path.words else path.root
+
+
+def _walked(expression: ast.expr) -> str:
+    """`net` of `self.net.parameters()`, `list(self.net.parameters())` or `self.net.state_dict().values()`; "" for anything else."""
+    match expression:
+        case ast.Call(func=ast.Attribute(value=owner, attr=method)) if method in _WALKS:
+            return _word(owner)
+        case ast.Call(func=ast.Attribute(value=ast.Call() as table, attr="values" | "items" | "keys")):
+            return _walked(table)
+        case ast.Call(func=ast.Name(id=name), args=[inner]) if name in _TABLES:
+            return _walked(inner)
+    return ""
+
+
+def _side_by_side(source: Source, loop: ast.For) -> Iterator[str]:
+    """Of a loop over two networks' parameters side by side the network whose parameters the body writes."""
+    match loop.target, loop.iter:
+        case ast.Tuple(elts=variables), ast.Call(func=ast.Name(id=function), args=walks) if function.startswith("zip"):
+            networks = [_walked(walk) or _given(source, walk) for walk in walks]
+        case _:
+            return
+    if len(networks) != len(variables) or len({name for name in networks if name}) < 2:
+        return
+    written = {name for statement in loop.body for part in ast.walk(statement) for name in _written(part)}
+    for variable, network in zip(variables, networks, strict=True):
+        if written & {name.id for name in ast.walk(variable) if isinstance(name, ast.Name)}:
+            yield network
+
+
+def _given(source: Source, walk: ast.expr) -> str:
+    """A name that the function around is given: its calls tell whether it stands for parameters."""
+    function = enclosing_function(source, walk)
+    return walk.id if isinstance(walk, ast.Name) and function is not None and walk.id in _parameters(function) else ""
+
+
+def _by_name(source: Source) -> Iterator[tuple[ast.AST, str]]:
+    """`slow[k].lerp_(fast[k], 0.01)`, where both are tables of parameters: `slow = dict(self.slow.named_parameters())`."""
+    tables: dict[tuple[Function | None, str], str] = {}
+    for statement in nodes(source, ast.Assign):
+        for target, value in _pairs(statement):
+            if isinstance(target, ast.Name) and _walked(value):
+                tables[enclosing_function(source, statement), target.id] = _walked(value)
+    for loop in nodes(source, ast.For) if tables else ():
+        scope = enclosing_function(source, loop)
+        read = {tables.get((scope, part.id), "") for part in ast.walk(loop) if isinstance(part, ast.Name)} | {_walked(loop.iter)}
+        for part in ast.walk(loop):
+            for name in _written(part):
+                network = tables.get((scope, name), "")
+                if network and read - {network, ""}:
+                    yield loop, network
+
+
+def _pairs(statement: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
+    for target in statement.targets:
+        if isinstance(target, ast.Tuple) and isinstance(statement.value, ast.Tuple) and len(target.elts) == len(statement.value.elts):
+            yield from zip(target.elts, statement.value.elts, strict=True)
+        else:
+            yield target, statement.value
+
+
+def _written(part: ast.AST) -> Iterator[str]:
+    """The variables whose tensors, or items' tensors, a statement writes: `p.data = t`, `p += t`, `p[k].mul_(t)`, `f(t, out=p.data)`."""
+    match part:
+        case ast.Assign(targets=[ast.Attribute(value=owner, attr="data")]):
+            yield from _root(owner)
+        case ast.AugAssign(target=owner):
+            yield from _root(owner)
+        case ast.Call(func=ast.Attribute(attr=method, value=owner)) if method.endswith("_") and not method.endswith("__"):
+            yield from _root(owner)
+        case ast.keyword(arg="out", value=owner):
+            yield from _root(owner)
+
+
+def _root(owner: ast.expr) -> Iterator[str]:
+    while not isinstance(owner, ast.Name):
+        match owner:
+            case ast.Call(func=inner) | ast.Attribute(value=inner) | ast.Subscript(value=inner):
+                owner = inner
+            case _:
+                return
+    yield owner.id
