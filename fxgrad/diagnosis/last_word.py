@@ -38,7 +38,7 @@ def confirmed(program: Program, main: Run) -> Run:
         if not _of_a_stand_in(error):
             return main
         raise TraceError(
-            f"{spoken(error)}: an error of the analysis, which runs on tensors without data; whether the program raises is not known",
+            f"{spoken(error)}: {_NOT_KNOWN if error.type else _NOT_SEEN}",
             site=error.site,
             hint='pass real tensors, and Options(values="real")',
         )
@@ -71,12 +71,18 @@ def _seen_through(program: Program, main: Run) -> Run:
     )
 
 
+_NOT_KNOWN = "an error of the analysis, which runs on tensors without data; whether the program raises is not known"
+_NOT_SEEN = "the analysis does not see what, and without data no plain step can tell"
+
+
 def _of_a_stand_in(error: Raised) -> bool:
-    """An error that says what the program's own tensors are not, or that stands for the depth of the stack."""
-    return "FakeTensor" in error.message or error.type == "RecursionError"
+    """An error that says what the program's own tensors are not, that stands for the depth of the stack, or that is none of the program's."""
+    return not error.type or "FakeTensor" in error.message or error.type == "RecursionError"
 
 
 def spoken(error: Raised) -> str:
-    """The error in a few words."""
+    """The error in a few words; one without a type is what keeps a run from being a record of the program."""
+    if not error.type:
+        return error.message
     first = error.message.splitlines()[0] if error.message else ""
     return f"{error.phase} raises {error.type}: {first}" if first else f"{error.phase} raises {error.type}"

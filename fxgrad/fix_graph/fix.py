@@ -306,6 +306,8 @@ def _recorded(target: Program) -> tuple[Run, bool, str]:
     if eager.error.phase != "backward":
         eager, allowed = _run_allowing(target, eager)
     error = eager.error
+    if error is not None and not error.type:
+        raise FixError(f"no graph: {error.message}, which the recorder does not see", site=error.site, hint=_GRAPH_ONLY)
     if error is not None and error.phase == "backward" and says(error.message, NO_GRAD_FN):
         return eager, allowed is not None, "eager, which has no gradients"
     if error is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -46,6 +47,9 @@ _C: Any = torch._C  # torch annotates few of its functions
 
 # Around calls of our own: neither function modes nor subclasses see them.
 DisableTorchFunction = torch._C.DisableTorchFunction
+# Where programs look that class up: (module, attribute). The second leaves modes on.
+WITHOUT_TORCH_FUNCTION = (_C, "DisableTorchFunction")
+DisableTorchFunctionSubclass: type = _C.DisableTorchFunctionSubclass
 # Whether function modes and subclasses are asked on this thread, as that class and its kin have it: (asks, sets).
 torch_function_state: tuple[Callable[[], Any], Callable[[Any], None]] = (_C._get_torch_function_state, _C._set_torch_function_state)
 # The stack of function modes, outermost first; and how many dispatch modes there are.
@@ -220,6 +224,8 @@ make_gradients: Callable[..., Any] = torch.autograd._make_grads
 run_engine: Callable[..., Any] = torch.autograd.graph._engine_run_backward
 # Whether an operator has a kernel for a dispatch key, by their names.
 has_kernel: Callable[[str, str], bool] = _C._dispatch_has_kernel_for_dispatch_key
+# Where the dispatcher looks for Python's rules, in C++ that lets no exception through: one raised there aborts the process.
+DISPATCHER_ASKS: str = os.path.dirname(torch._library.__file__)
 OpOverload = torch._ops.OpOverload
 OpOverloadPacket = torch._ops.OpOverloadPacket
 HigherOrderOperator = torch._ops.HigherOrderOperator

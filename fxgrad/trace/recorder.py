@@ -37,6 +37,7 @@ from fxgrad.trace.observations import ENTRY, Assumed, NeedsValue, Observations, 
 from fxgrad.trace.progress import EVERY, begin_run
 from fxgrad.trace.python_state import Read
 from fxgrad.trace.targets import Closure, GeneratorState, call_object
+from fxgrad.world.private import Lent
 from fxgrad.world.reach import Reach
 from fxgrad.world.scopes import FUNCTIONS, held_tensors
 from fxgrad.world.standins import StandIns, is_fake
@@ -78,6 +79,7 @@ class Recorder(TorchFunctionMode):
         self.shared: list[Shared] | None = None  # memory that NumPy and torch share, where it is watched
         self.allow: frozenset[str] | None = None  # writes that autograd refuses are carried out; the leaves these name enter as copies
         self.open_checkpoints = False  # see `fxgrad.program.program.Program`
+        self.unseen: tuple[str, tuple[Spot, ...]] | None = None  # what the program computes where no mode sees it, and where that shows
         self.arrived: dict[int, str] = {}  # gradients that came to parameters with hooks of their own, by the parameters' ids
         self.looks: tuple[Spot, ...] = ()  # where the program looked at autograd's graph, in which stand-ins are
         self.raised: set[torch.fx.Node] = set()  # calls that raised: where the program went on, it went on without them
@@ -108,6 +110,7 @@ class Recorder(TorchFunctionMode):
         self._reads: list[Slot] = []
         self._pseudo: list[int] = []
         self._object_names: dict[int, str] = {}
+        self.lent = Lent()
         self.saved: list[torch.Tensor] = []  # what autograd keeps for backward, by the numbers it was given instead
         self._keep: list[Any] = []
         if standins.fake is not None:
@@ -155,7 +158,14 @@ class Recorder(TorchFunctionMode):
         sibling = self.seen.sharing(self.storage_number(tensor))
         if sibling is not None:
             return self._alias(tensor, sibling)
+        if tensor.grad_fn is not None:
+            self.note_unseen("a tensor that was computed where no mode of torch looks")
         return self.entry(tensor, tensor, "constructor", self.spots())
+
+    def note_unseen(self, what: str) -> None:
+        """The run is no record of the program: it computes with its tensors out of the recorder's sight."""
+        if self.unseen is None:
+            self.unseen = what, self.spots()
 
     def _is_outside(self, tensor: torch.Tensor) -> bool:
         if id(tensor) in self.reach.tensors:
@@ -215,7 +225,11 @@ class Recorder(TorchFunctionMode):
         """The stand-in of a tensor of the user's; torch's own making of it is not the program's doing."""
         self.quiet += 1
         try:
-            return self.standins.make(tensor)
+            known = self.standins.get(tensor)
+            made = known if known is not None else self.standins.make(tensor)
+            if known is None:
+                self.lent.lend(tensor, made)
+            return made
         finally:
             self.quiet -= 1
 
@@ -462,6 +476,11 @@ class Recorder(TorchFunctionMode):
         operator = calls.custom_operator(target)
         if operator is not None and torch.is_grad_enabled() and not calls.has_formula(operator):
             raise NeedsValue(f"`{operator}` has no autograd formula, so its kernel decides what is recorded", self.spots())
+
+    def refuse_unseen_write(self, written: Sequence[torch.Tensor]) -> None:
+        """Raise NeedsValue where an operator writes a tensor of the user's itself, past the modes: on real values such a write is private."""
+        if any(id(tensor) in self.reach.tensors for tensor in written):
+            raise NeedsValue("a write where no mode of torch looks needs memory", self.spots())
 
     def _refuse_to_take_data(self, name: str, args: Any) -> None:
         """Raise NeedsValue where a fake tensor is pickled, shared or written out; text without a format says that it is one."""

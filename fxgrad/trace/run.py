@@ -33,13 +33,14 @@ from fxgrad.torch_api.errors import captured_whole, is_captured_whole, is_kernel
 from fxgrad.torch_api.internals import DisableTorchFunction, dynamo_is_loaded, top_saved_tensors_hooks
 from fxgrad.torch_api.symbols import SymbolicFloat, SymbolicInt
 from fxgrad.trace.asked_types import asked_types
+from fxgrad.trace.elsewhere import out_of_sight
 from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave
 from fxgrad.trace.python_state import named_before, note_changes, note_scopes
 from fxgrad.trace.recorder import NeedsValue, Recorder, Slot
 from fxgrad.trace.saves import gradient_of, note_arrived, watching_gradients, watching_saves
 from fxgrad.trace.seams import intercepted
-from fxgrad.world.private import foreign_histories, gradients_set_aside, leaves_behind
+from fxgrad.world.private import can_be_lent, foreign_histories, gradients_set_aside, leaves_behind
 from fxgrad.world.reach import Reach, preserve
 from fxgrad.world.standins import FakeMode, StandIns, unlogged
 from fxgrad.world.switches import kept_modes
@@ -138,10 +139,12 @@ def run(
                     contextvars.copy_context().run(call)
             finally:
                 recorder.active = False
+                recorder.lent.end()
                 standins.arrives = None  # the hooks of stand-ins hold these, where no garbage collector sees it
                 if fake is not None:
                     fake.listener = None  # tensors know their mode, and autograd's own references to tensors no collector sees
         result.drew = drawn_so_far() != drawn
+        result.error = out_of_sight(recorder) or result.error
         _refuse_caught(result)
         return result
 
@@ -189,6 +192,7 @@ def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradie
         with DisableTorchFunction():
             _bind_parameters(recorder)
             args, kwargs = _bind_inputs(result)
+            _bind_others(recorder)
         with watching_saves(result) if watch_saves else contextlib.nullcontext():
             result.output = target.call(*args, **kwargs)
             with DisableTorchFunction():
@@ -245,6 +249,15 @@ def _bind_parameters(recorder: Recorder) -> None:
             recorder.standin(tensor)
 
 
+def _bind_others(recorder: Recorder) -> None:
+    """On real values, stand-ins for what else can be reached, as far as it is few and small: from then on the program cannot write it where
+    no mode looks (`fxgrad.world.private.Lent`)."""
+    tensors = recorder.reach.tensors.values()
+    if recorder.standins.fake is None and len(tensors) <= _MOST_TENSORS:
+        for tensor in filter(can_be_lent, tensors):
+            recorder.standin(tensor)
+
+
 def _bind_inputs(result: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
     recorder, target = result.recorder, result.program
     args, kwargs = target.inputs.args, dict(target.inputs.kwargs)
@@ -271,6 +284,9 @@ def _bind_inputs(result: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
         recorder.slots[id(tensor)] = slot
     result.input_order, result.input_repeats = tuple(order), tuple(repeats)
     return args, kwargs
+
+
+_MOST_TENSORS = 2000  # a data set that is kept in rows has any number
 
 
 def _leaf_names(bound: tuple[Any, ...]) -> list[str]:
@@ -352,6 +368,8 @@ def _check_needs_value(error: BaseException, recorder: Recorder) -> None:
         return
     cause: BaseException | None = error
     while cause is not None:
+        if recorder.unseen is not None and is_value_error(cause):
+            raise NeedsValue(*recorder.unseen) from error
         if is_value_error(cause) or (recorder.standins.all_have_data and is_kernel_error(cause)):
             what = str(cause).splitlines()[0][:120] if str(cause) else type(cause).__name__
             raise NeedsValue(what, _spots(error)) from error

@@ -25,7 +25,7 @@ from fxgrad.torch_api import allowed_writes, symbols, tree
 from fxgrad.torch_api.functions import Apply, patched, replaced_apply
 from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transforms_active
 from fxgrad.torch_api.module_internals import ScriptFunction, source_of_script
-from fxgrad.trace import leaf_modules, pack_hooks, python_state, regions, transforms
+from fxgrad.trace import elsewhere, leaf_modules, pack_hooks, python_state, regions, transforms
 from fxgrad.trace.observations import NeedsValue, Slot
 from fxgrad.trace.recorder import Recorder
 from fxgrad.trace.regions import opaque, passes
@@ -36,7 +36,12 @@ from fxgrad.trace.targets import call_object, function_apply, new_leaf, new_leaf
 def intercepted(recorder: Recorder) -> Iterator[None]:
     """All interceptions on, for the calling thread."""
     with contextlib.ExitStack() as stack:
-        for holder, name, value in (*_module_calls(recorder), *_interceptions(recorder), *regions.interceptions(recorder)):
+        for holder, name, value in (
+            *_module_calls(recorder),
+            *_interceptions(recorder),
+            *regions.interceptions(recorder),
+            *elsewhere.interceptions(recorder),
+        ):
             stack.enter_context(patched(holder, name, value))
         stack.enter_context(transforms.checkpoint_intercepted(recorder))
         stack.enter_context(replaced_apply(_apply(recorder)))

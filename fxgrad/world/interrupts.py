@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from fxgrad.torch_api.internals import DISPATCHER_ASKS
+
 
 class CtrlC:
     """`open`: an interrupt goes to the user's handler at once; else it is `pending`. `raised`: what that handler raised."""
@@ -74,8 +76,9 @@ _WORLD = os.path.dirname(__file__)
 
 def _must_wait(frame: FrameType | None) -> bool:
     """Whether what is raised here would be lost, or leave something half done: in a finalizer (Python prints and forgets it), between the
-    `with` statement and what its context does, and in this room."""
-    if frame is not None and frame.f_code.co_filename == contextlib.__file__:
+    `with` statement and what its context does, where torch's dispatcher asks (it aborts the process), and in this room."""
+    innermost = "" if frame is None else frame.f_code.co_filename
+    if innermost == contextlib.__file__ or os.path.dirname(innermost) == DISPATCHER_ASKS:
         return True
     while frame is not None:
         if frame.f_code.co_name == "__del__" or os.path.dirname(frame.f_code.co_filename) == _WORLD:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from fxgrad.torch_api.internals import DisableTorchFunction, is_view, set_version, version_of
-from fxgrad.world.standins import StandIns, each_element_once
+from fxgrad.world.standins import SHARED_STORAGE_LIMIT, StandIns, each_element_once
 from fxgrad.world.swap import Swap
 
 
@@ -125,6 +125,38 @@ def gradients_set_aside(leaves: Iterable[torch.Tensor]) -> Iterator[None]:
             for leaf, grad in kept:
                 if leaf.grad is not grad:
                     leaf.grad = grad
+
+
+def can_be_lent(tensor: torch.Tensor) -> bool:
+    """Whether a tensor may lie on other memory for a while; a big one is not copied where nobody uses it."""
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.is_meta or tensor.is_inference():
+        return False
+    plain = tensor.layout is torch.strided and not tensor.is_quantized and tensor.is_leaf and not is_view(tensor)
+    return plain and tensor.untyped_storage().nbytes() <= SHARED_STORAGE_LIMIT
+
+
+class Lent:
+    """The user's tensors lie on the memory of their stand-ins until `end`: what writes them where no mode looks writes the stand-ins.
+
+    Not handled: tensors that such a write could give a history for good (views, results of an earlier computation), inference tensors,
+    subclasses and layouts of their own.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[Callable[[], None]] = []
+
+    def lend(self, tensor: torch.Tensor, made: torch.Tensor) -> None:
+        """Let a tensor lie where its stand-in does."""
+        with DisableTorchFunction():
+            if type(made) is type(tensor) and can_be_lent(tensor):
+                self._kept.append(_restorer(tensor))
+                tensor.data = made.data
+
+    def end(self) -> None:
+        """Each tensor has its own memory again."""
+        with DisableTorchFunction():
+            while self._kept:
+                self._kept.pop()()
 
 
 def _restorer(tensor: torch.Tensor) -> Callable[[], None]:

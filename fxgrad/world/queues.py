@@ -8,14 +8,47 @@ from __future__ import annotations
 
 import heapq
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
+from fxgrad.source.sites import Spot, user_spots
+
+# Threads from before this run that have taken what the program put; where it was put, if it is work on tensors.
+_HIRED: dict[threading.Thread, tuple[Spot, ...] | None] = {}
+
+
+def hired_at() -> tuple[Spot, ...] | None:
+    """Where the program put what a thread from before the run took, and that may be work on its tensors; None if nothing was."""
+    return next((spots for spots in _HIRED.values() if spots is not None), None)
+
+
+def hand_over() -> None:
+    """Called where the program puts what may be work on its tensors, and a thread from before the run waits for it. A run may put its own
+    in its place."""
+
+
+def _is_work(item: Any, depth: int = 3) -> bool:
+    if isinstance(item, torch.Tensor) or callable(item):
+        return True
+    parts = (
+        item
+        if isinstance(item, list | tuple)
+        else item.values()
+        if isinstance(item, dict)
+        else vars(item).values()
+        if hasattr(item, "__dict__")
+        else ()
+    )
+    return depth > 0 and any(_is_work(part, depth - 1) for part in parts)
+
 
 def undo_queue(item: queue.Queue[Any]) -> Callable[[], None] | None:
     """What the program put is taken out again, and what it took comes back. What threads from before the run put and take meanwhile is their
-    own: the queue itself is asked who does.
+    own, until one takes what the program put: from then on it works for the program. The queue itself is asked who does what.
     """
     if "_get" in vars(item):
         return None  # a run inside a run: the outer one looks
@@ -23,10 +56,17 @@ def undo_queue(item: queue.Queue[Any]) -> Callable[[], None] | None:
     held, unfinished = list(waiting), item.unfinished_tasks
     others = set(threading.enumerate()) - {threading.current_thread()}
 
+    jobs: dict[int, tuple[Any, tuple[Spot, ...]]] = {}  # what the program put that may be work on its tensors, and where
+
     def by_others(change: Callable[[Any], None], original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
+            own = not others or threading.current_thread() not in others or threading.current_thread() in _HIRED
+            if own and others and args and _is_work(args[0]):
+                if getattr(item.not_empty, "_waiters", ()):  # the threads that wait for it
+                    hand_over()
+                jobs[id(args[0])] = args[0], user_spots(sys._getframe(1))
             out = original(*args)
-            if others and threading.current_thread() in others:
+            if not own:
                 change(args[0] if args else out)
             return out
 
@@ -38,7 +78,10 @@ def undo_queue(item: queue.Queue[Any]) -> Callable[[], None] | None:
         unfinished += 1
 
     def got(value: Any) -> None:
-        held[:] = [kept for kept in held if kept is not value]
+        left = [kept for kept in held if kept is not value]
+        if len(left) == len(held):
+            _HIRED[threading.current_thread()] = jobs.get(id(value), (None, None))[1]
+        held[:] = left
 
     def done(_: Any) -> None:
         nonlocal unfinished
@@ -48,6 +91,7 @@ def undo_queue(item: queue.Queue[Any]) -> Callable[[], None] | None:
         vars(item)[name] = by_others(change, getattr(item, name))
 
     def act() -> None:
+        _HIRED.clear()
         with item.mutex:
             for name in ("_put", "_get", "task_done"):
                 vars(item).pop(name, None)

@@ -32,6 +32,7 @@ from fxgrad.torch_api.internals import (
     conjugated,
     negated,
     overlaps_itself,
+    schema_of,
     set_version,
     storage_id,
     storage_key,
@@ -59,6 +60,9 @@ class Listener(Protocol):
 
     quiet: int
 
+    def refuse_unseen_write(self, written: list[Any]) -> None:
+        """Raise where one of these, which an operator writes, is the user's own."""
+
 
 # Without its wrapper, which keeps torch.compile out and imports all of it (a second or more) to do so: nothing is compiled in a run.
 _DISPATCH: Callable[..., Any] = inspect.unwrap(FakeTensorMode.__torch_dispatch__)
@@ -84,6 +88,8 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         listener.quiet += 1
         try:
             with DisableTorchFunction():
+                if written := _written(func, args, kwargs):
+                    listener.refuse_unseen_write(written)
                 return self._computed(func, types, args, kwargs)
         finally:
             listener.quiet -= 1
@@ -105,6 +111,17 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # no wrapper around `__torch_dispatch__`, see _DISPATCH
+
+
+def _written(func: Any, args: Any, kwargs: Any) -> list[Any]:
+    """What an operator writes that is no fake tensor: a real one is handed to it only past the function modes."""
+    schema = schema_of(func)
+    if not schema.is_mutable:
+        return []
+    given = zip(schema.arguments, args, strict=False)
+    named = ((argument, kwargs[argument.name]) for argument in schema.arguments if kwargs and argument.name in kwargs)
+    written = [value for argument, value in (*given, *named) if argument.is_write]
+    return [tensor for tensor in tree.tensors_in(written) if not is_fake(tensor)]
 
 
 class StandIns:
