@@ -6,6 +6,7 @@ shows the truth by running torch, then asks the report. Claims are phrased as th
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable
 from typing import Any
@@ -481,6 +482,36 @@ def a_write_through_data_is_not_seen() -> None:
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         step(Through(through_detach), x)
     assert "FXG203" in codes(fxgrad.analyze(model, (x,)))
+
+
+@belief(
+    "Under `allow_mutation_on_saved_tensors()` every in-place write is harmless.",
+    "It misses a write through a view that begins elsewhere than its tensor (`y[::2, 1::2] += x`): backward runs, and the gradient is wrong.",
+)
+def allowed_mutation_misses_views() -> None:
+    """The oracle of a repair is a copy of everything saved, and finite differences side with that."""
+    weight, x = torch.randn(4, 4, dtype=torch.float64), torch.rand(2, 2, dtype=torch.float64)
+
+    def program(w: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        y = w.sigmoid()
+        y[::2, 1::2] += x
+        return y
+
+    def gradient(call: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], around: Any) -> torch.Tensor:
+        w = weight.clone().requires_grad_()
+        with around:
+            call(w, x).sum().backward()
+        assert w.grad is not None
+        return w.grad
+
+    step = 1e-6 * torch.eye(16, dtype=torch.float64).view(16, 4, 4)
+    slopes = [(program(weight + d, x).sum() - program(weight - d, x).sum()) / 2e-6 for d in step]
+    right = torch.stack(slopes).view(4, 4)
+    copies = torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t)
+    assert not torch.allclose(gradient(program, torch.autograd.graph.allow_mutation_on_saved_tensors()), right, atol=1e-3)
+    torch.testing.assert_close(gradient(program, copies), right, atol=1e-6, rtol=1e-6)
+    fixed = fxgrad.fix(program, (weight.clone().requires_grad_(), x)).module
+    torch.testing.assert_close(gradient(fixed, contextlib.nullcontext()), right, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("test", [pytest.param(test, id=test.__name__) for _, _, test in BELIEFS])

@@ -547,4 +547,5 @@ class DrawsFromItsOwnGenerator(Rounds):
 def test_generator_that_the_forward_makes() -> None:
     assert_good(lambda: (DrawsFromItsOwnGenerator(), (X,)))
     whats = [f.what for f in fxgrad.fix(DrawsFromItsOwnGenerator(), (X,)).frozen]
-    assert whats == ["the random numbers of a generator that the forward makes"] * 2
+    # The second draw begins where the first has ended, which is another place for another batch.
+    assert whats == ["the random numbers of a generator that the forward makes"] * 2 + ["`x.size(0)` is 3"]

@@ -85,7 +85,7 @@ def _export(arguments: argparse.Namespace, select: tuple[str, ...], ignore: tupl
     largest = max([checked.outputs, *checked.gradients.values()])
     tell(f"outputs and {len(checked.gradients)} gradients equal {checked.oracle}: largest difference {largest:.2g}")
     for value in result.frozen:
-        tell(f"{place(value.site) + ': ' if value.site else ''}the graph holds {value.what} fixed")
+        tell(f"{place(value.site) + ': ' if value.site else ''}the graph takes for granted: {value.what}")
     remaining = report.selected(select, ignore).findings
     for finding in remaining:
         tell(f"not mended: {finding.code} {finding.message}")

@@ -16,6 +16,7 @@ from fxgrad.report.intent import hear, intent_for
 from fxgrad.source.sites import caller_file
 from fxgrad.trace.self_check import refuse_unknown_torch
 from fxgrad.world.heap import settled_heap
+from fxgrad.world.interrupts import never_lost
 
 
 def analyze(
@@ -47,7 +48,7 @@ def analyze(
         TraceError: the program needs a value that the inputs do not have, or cannot be recorded; or this torch is newer than those known
             and its seams do not match (`fxgrad.trace.self_check`).
     """
-    with settled_heap():
+    with never_lost(), settled_heap():
         return _analyze(model, inputs, loss, optimizer, expect, options or Options())
 
 

@@ -61,12 +61,10 @@ def reveal(program: Program, explored: Explored, facts: Facts, values: str, limi
     search = _Search(program, values, main, facts, starved, explored.paths + affordable(main, limit), explored.paths)
     for series in _series(main, values):
         search.follow(series)
-    found = [*search.found, *(f for f in search.doubtful if f.gained - search.undecided)]
+    found = [f for f in (*search.found, *(d for d in search.doubtful if d.gained - search.undecided)) if f.is_shown]
     here = frozenset(without_gradient(main))
-    branches = tuple(
-        Branch(Decision(f.site, f.node, True, True), observe(f.run), here - f.names(here), here) for f in found if f.site is not None
-    )
-    undecided = explored.undecided.union(*(f.gained for f in found if f.site is not None))
+    branches = tuple(Branch(Decision(f.site, f.node, True, True), observe(f.run), here - f.names(here), here) for f in found)
+    undecided = explored.undecided.union(*(f.gained for f in found))
     return replace(
         explored,
         branches=explored.branches + branches,
@@ -85,12 +83,18 @@ def _unexplained(facts: Facts, explored: Explored) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A trial that makes starved parameters train."""
+    """A trial that makes starved parameters train. `site`: where it parts from the program's own run, as far as that is in the user's
+    code; `selection`: an empty selection was made to take everything, which is the cause wherever it stands."""
 
     gained: frozenset[str]
     site: Site | None
     node: str
     run: Run
+    selection: bool
+
+    @property
+    def is_shown(self) -> bool:
+        return self.site is not None or self.selection
 
     def names(self, here: frozenset[str]) -> frozenset[str]:
         """The gained parameters under every name."""
@@ -128,7 +132,7 @@ class _Search:
         site = parting(self.program, self.values, {}, change) if other.error is None or series.selection else None
         if series.site is None or series.selection:
             site = site or _first_other_step(self.main, other)
-        found = _Found(frozenset(gained), site or series.site, series.node, other)
+        found = _Found(frozenset(gained), site or series.site, series.node, other, series.selection)
         if other.error is None:
             self.undecided |= gained
             self.found.append(found)

@@ -1,7 +1,7 @@
-"""Guards on attributes of modules that a forward read: the training flag, and values of Python's.
+"""Guards on what a forward read of Python's side: the training flag, attributes, globals, variables of closures.
 
-The training flag is that of the regenerated module, whose parts have one each. Another attribute may be set on the model, which the
-module came from, or on the module, in its place: both are compared. Attributes of one name, class and value are one guard.
+The training flag is that of the regenerated module, whose parts have one each. Another attribute of a module may be set on the model, which
+the module came from, or on the module, in its place: both are compared. Values of one name, class and content are one guard.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def of_attributes(reads: Iterable[Read]) -> OfAttributes:
     groups: dict[Any, list[Read]] = {}
     for read in reads:
         if read.value is not MISSING and not read.changed:
-            groups.setdefault((read.name, type(read.module), snapshot(read.value)), []).append(read)
+            kind = type(read.owner) if read.owner is not None else id(read.holder)
+            groups.setdefault((read.name, kind, snapshot(read.value)), []).append(read)
     guards: list[Guard] = []
     places: list[tuple[Place, ...]] = []
     for group in groups.values():
@@ -46,10 +47,10 @@ def of_attributes(reads: Iterable[Read]) -> OfAttributes:
 
 def _guard(group: Sequence[Read], expression: str, terms: tuple[str, ...]) -> Guard:
     first = group[0]
-    where = ".".join(filter(None, ["self", first.path])) if first.path is not None else type(first.module).__name__
+    where = f"{first.where}." if first.where else ""
     beside = f" (and in {len(group) - 1} more)" if len(group) > 1 else ""
     text = repr(first.value)
-    what = f"`{where}.{first.name}`{beside} is {text if len(text) <= 60 else text[:57] + '...'}"
+    what = f"`{where}{first.name}`{beside} is {text if len(text) <= 60 else text[:57] + '...'}"
     return Guard(what, site_of(first.spots[0]) if first.spots else None, expression, first.value, terms)
 
 
@@ -65,8 +66,9 @@ def part(path: str) -> str:
 
 def _places(group: Sequence[Read]) -> Iterator[Place]:
     for read in group:
-        held = attributes(read.module)
-        if held is not None:
-            yield held, None, read.name
+        yield read.holder, None, read.name
+        own = attributes(read.owner) if read.owner is not None else None
+        if own is not None and own is not read.holder:
+            yield own, None, read.name  # a class's value, which the object's own would hide
         if read.path is not None:
             yield None, read.path, read.name

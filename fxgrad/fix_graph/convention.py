@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -17,10 +18,11 @@ import torch.fx
 from torch import nn
 from torch.fx.graph import CodeGen
 
-from fxgrad.fix_graph.guards import Guard, Guards
+from fxgrad.fix_graph.guards import Guard, Guards, Holds
 from fxgrad.fix_graph.snapshots import snapshot
 from fxgrad.program.inputs import bound_inputs
-from fxgrad.records.errors import InputError
+from fxgrad.records import Site
+from fxgrad.records.errors import GuardError, InputError
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.graph_modules import empty_module, set_graph
 from fxgrad.torch_api.internals import InferenceRegion, enter_autocast, enter_inference_mode, set_grad_enabled
@@ -38,6 +40,7 @@ class CallingConvention:
         order: Sequence[int],
         repeats: Sequence[tuple[int, int]] = (),
         buffers: Sequence[str] = (),
+        site: Site | None = None,
     ) -> None:
         self.signature = signature
         self.input_structure = inputs
@@ -47,7 +50,7 @@ class CallingConvention:
         self.buffers = tuple(buffers)  # rebound by the forward; their new values are the last results of the graph
         self.tensors = _tensors_alone(signature, inputs) if not repeats else None
         self.constants: dict[int, Any] = {}  # of leaves that are Python values: what they are compared by
-        self.arguments = dict(self._arguments())
+        self.arguments = dict(self._arguments(site))
         self.guards = Guards()
 
     def __deepcopy__(self, memo: Any) -> CallingConvention:
@@ -76,7 +79,7 @@ class CallingConvention:
             )
         return [leaves[i] for i in self.order]
 
-    def _arguments(self) -> Iterator[tuple[str, tuple[tree.Structure, Guard | None]]]:
+    def _arguments(self, site: Site | None) -> Iterator[tuple[str, tuple[tree.Structure, Guard | None]]]:
         """Each argument by name: its structure, and the guard that it is that; None for a tensor, which may be any."""
         structure = self.input_structure
         if not isinstance(structure, tree.Branch):
@@ -88,7 +91,7 @@ class CallingConvention:
             name, value = str(pair.children[0].constant), pair.children[1]
             told = _told(value)
             what = f"`{name}` is {told if len(told) <= 80 else told[:77] + '...'}"
-            yield name, (value, None if _is_tensor(value) else Guard(what, None, "", told))
+            yield name, (value, None if _is_tensor(value) else Guard(what, site, "", told))
 
     def _check_arguments(self, structure: tree.Structure) -> None:
         """Raises GuardError if an argument's Python values are not those of the traced call."""
@@ -125,13 +128,20 @@ class CallingConvention:
 
 
 def _tensors_alone(signature: inspect.Signature, structure: tree.Structure) -> int | None:
-    """The number of parameters, if every one is a tensor of its own that may be passed by position; else None."""
+    """How many tensors, each of its own, may be passed by position, where that is all of a call: other arguments keep their defaults."""
     kinds = {p.kind for p in signature.parameters.values()}
     if not kinds <= {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD} or not isinstance(structure, tree.Branch):
         return None
     values = [pair.children[1] for pair in structure.children]
-    alone = all(isinstance(v, tree.Leaf) and v.index == n for n, v in enumerate(values)) and len(values) == len(signature.parameters)
-    return len(values) if alone else None
+    count = next((n for n, v in enumerate(values) if not (isinstance(v, tree.Leaf) and v.index == n)), len(values))
+    if len(values) != len(signature.parameters):
+        return None
+    rest = zip(values[count:], list(signature.parameters.values())[count:], strict=True)
+    kept = all(isinstance(v, tree.Leaf) and v.index is None and type(v.constant) in _FIXED and v.constant is p.default for v, p in rest)
+    return count if kept else None
+
+
+_FIXED = (bool, int, float, str, type(None))
 
 
 def _leaves(structure: tree.Structure) -> Iterator[tree.Leaf]:
@@ -169,6 +179,29 @@ class GuardedModule(torch.fx.GraphModule):
         """Checked at each call; `guards.enabled = False` switches the checks off."""
         codegen = codegen_of(self.graph)
         return codegen.convention.guards if isinstance(codegen, CallingCodeGen) else Guards()
+
+
+def say_narrow(module: torch.fx.GraphModule, errors: Sequence[GuardError]) -> None:
+    """Have the guards that raised these errors say that the graph was right without them."""
+    codegen = codegen_of(module.graph)
+    if not errors or not isinstance(codegen, CallingCodeGen):
+        return
+    convention = codegen.convention
+    before = convention.guards
+    told = [any(guard.what in error.reason for error in errors) for guard in before]
+    made = [replace(guard, what=guard.what + NARROW) if narrow else guard for guard, narrow in zip(before, told, strict=True)]
+    convention.guards = before.with_guards(made)
+    others = dict(zip(before, made, strict=True))
+    convention.arguments = {
+        name: (value, others[guard] if guard is not None else None) for name, (value, guard) in convention.arguments.items()
+    }
+    for node in module.graph.nodes:
+        if isinstance(node.target, Holds):
+            node.target.guard, node.target.guards = others[node.target.guard], convention.guards
+    set_graph(module, module.graph)
+
+
+NARROW = " (narrower than need be: on another batch the graph was right without this guard)"
 
 
 class CallingCodeGen(CodeGen):

@@ -16,29 +16,33 @@ from typing import Any, Protocol
 import torch
 import torch.fx
 
-from fxgrad.fix_graph.convention import CallingCodeGen, GuardedModule
+from fxgrad.fix_graph.convention import CallingCodeGen, GuardedModule, say_narrow
 from fxgrad.fix_graph.kept_state import kept, refuse_kept_state
-from fxgrad.fix_graph.one_path import Decided, decided
+from fxgrad.fix_graph.one_path import Decided, decided, first_difference
 from fxgrad.fix_graph.other_calls import shown
-from fxgrad.fix_graph.proof import Verification, saved_copies, seeded, verify
-from fxgrad.fix_graph.regenerate import regenerate
-from fxgrad.fix_graph.true_step import differences
+from fxgrad.fix_graph.proof import Verification, seeded, verify
+from fxgrad.fix_graph.regenerate import first_line_of, regenerate
+from fxgrad.fix_graph.true_step import differences, seeds
 from fxgrad.passes.rewrites.ops import sibling
 from fxgrad.passes.rewrites.out_of_place import Rewriting, rewrite
 from fxgrad.passes.rewrites.walk import Form
+from fxgrad.program.lazy import shaped
 from fxgrad.program.program import Program, program, tensors_of_program
 from fxgrad.records import Edit, Frozen, Options, Site
-from fxgrad.records.errors import FixError, TraceError
+from fxgrad.records.errors import FixError, GuardError, TraceError
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.errors import LEAF, MODIFIED_VIEW, NO_GRAD_FN, OUT_ARGUMENT, OVERWRITTEN, says, without_derivative
 from fxgrad.torch_api.graph_modules import set_graph
 from fxgrad.torch_api.internals import COMPILER_FLAGS
 from fxgrad.torch_api.module_internals import codegen_of
+from fxgrad.torch_api.saved_hooks import saved_copies
 from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.observations import Assumed, RawDecision
 from fxgrad.trace.recorder import NeedsValue
 from fxgrad.trace.run import Run, run
 from fxgrad.trace.self_check import refuse_unknown_torch
+from fxgrad.world.interrupts import never_lost
+from fxgrad.world.reach import preserve
 from fxgrad.world.standins import is_fake
 
 # What autograd says when it refuses an in-place write, or finds one done.
@@ -118,6 +122,7 @@ class FixResult:
         return self.source.write() if self.source is not None else ()
 
 
+@never_lost()
 def fix(
     model: Any,
     inputs: Any,
@@ -136,7 +141,8 @@ def fix(
         source: handed on to the result.
 
     Returns:
-        The result. The model, its gradients, buffers and the random state are as before.
+        The result. The model, its gradients, buffers and the random state are as before. A lazy model stays lazy: the module has the
+        parameters of a copy that was called once.
 
     Raises:
         FixError: no such module can be given; the reason names the line that stands in the way.
@@ -145,6 +151,7 @@ def fix(
     """
     refuse_unknown_torch()
     options = options or Options()
+    model, _, _ = shaped(model, inputs, None)
     target = program(model, inputs, loss)
     _refuse_without_data(target)
     eager, allow, oracle = _recorded(target)
@@ -210,34 +217,44 @@ def _refuse_other_than_eager(made: Rewriting, target: Program, eager: Run, oracl
     """The recorded run was no true one if the module, equal to it, differs from a plain step. On other inputs a module may differ by what
     it holds fixed, where that is said."""
     gradients = not _falsified(made)
+    narrow: list[GuardError] = []
     try:
         apart = differences(
-            made.graph_module, target, eager, gradients=gradients, keep_saved=oracle == _COPIED, others=standing.refusal is None
+            made.graph_module, target, eager, narrow, gradients=gradients, keep_saved=oracle == _COPIED, others=standing.refusal is None
         )
     except TraceError as error:
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
     if not apart:
+        say_narrow(made.graph_module, narrow)
         return
     changed = next((read for read in eager.recorder.reads.values() if read.changed), None)
     if changed is not None and standing.refusal is None:
         raise kept(changed)
     frozen = next((held for held in _frozen(made.graph_module) if held.site is not None), None)
     cause = f"; it takes for granted: {frozen.what}" if frozen is not None else ""
-    cause += "; the program draws random numbers of Python's or NumPy's" if eager.drew else ""
+    drawn = _line_of_a_draw(target, eager) if eager.drew else None
+    cause += "; it goes by random numbers of Python's or NumPy's" if eager.drew else ""
     first = "; ".join(f"{what}: {how}" for what, how in list(apart.items())[:3])
     raise standing.refusal or FixError(
         f"the recorded graph does not do what the program does: {first}{cause}",
-        site=frozen.site if frozen is not None else _first_line_of(target),
+        site=drawn or (frozen.site if frozen is not None else first_line_of(target)),
         hint=_GRAPH_ONLY,
     )
 
 
+def _line_of_a_draw(target: Program, eager: Run) -> Site | None:
+    """The first line that other draws of Python's or NumPy's make another one."""
+    taken = tuple(decision.outcome for decision in eager.recorder.decisions)
+    for seed in seeds():
+        other = _run(target, eager.recorder.allow, forced=taken, backward=False, seed=seed)
+        node = first_difference(eager, other)
+        step = next((step for step in eager.recorder.steps if step.node is node and step.spots), None)
+        if step is not None:
+            return site_of(step.spots[0])
+    return None
+
+
 _GRAPH_ONLY = "sizes, threads, compiled functions and state of Python's have no place in a graph; the edits of the source (`fxgrad fix`) are tried by themselves"
-
-
-def _first_line_of(target: Program) -> Site | None:
-    code = getattr(getattr(target.call, "forward", target.call), "__code__", None)
-    return site_of((code, 0)) if code is not None else None
 
 
 def _unverified(made: Rewriting, verification: Verification, eager: Run, sites: Mapping[str, Site | None]) -> FixError:
@@ -249,13 +266,27 @@ def _unverified(made: Rewriting, verification: Verification, eager: Run, sites: 
                 site=sites.get(step.node.name),
                 hint="write the tensor with torch, or copy it before it leaves: `.numpy().copy()`",
             )
-    hint = "change the line itself: give the result a new name instead of writing in place"
     needed = {s.overwriter for s in (*made.hazards, *made.found)}
     for refusal in sorted(made.refused, key=lambda r: r.node not in needed):
         reason = f"`{refusal.target}` cannot be rewritten: {refusal.reason}"
-        return FixError(reason, site=sites.get(refusal.node), hint=hint)
+        return FixError(reason, site=sites.get(refusal.node), hint=_WRITE)
     reason = "no rewritten module equals the model: " + "; ".join(verification.differences[:3])
-    return FixError(reason, site=_first_site(made, sites), hint=hint)
+    site = _first_site(made, sites)
+    if site is not None:
+        return FixError(reason, site=site, hint=_WRITE)
+    reason = "the recorded graph does not do what the program does: " + "; ".join(verification.differences[:3])
+    return FixError(reason, site=_bent(eager, sites), hint=_GRAPH_ONLY)
+
+
+_WRITE = "change the line itself: give the result a new name instead of writing in place"
+
+
+def _bent(eager: Run, sites: Mapping[str, Site | None]) -> Site | None:
+    """Where nothing was rewritten: the first line that a graph cannot repeat, as far as one is known, else where the forward begins."""
+    for step in eager.recorder.steps:
+        if step.target == "Tensor.__set__" or step.kind in ("escape", "entry"):
+            return sites.get(step.node.name)
+    return first_line_of(eager.program)
 
 
 def _first_site(made: Rewriting, sites: Mapping[str, Site | None]) -> Site | None:
@@ -317,11 +348,17 @@ _GIVE_DATA = "pass a model and inputs that are neither fake nor on the meta devi
 
 
 def _run(
-    target: Program, allow: frozenset[str] | None, forced: Sequence[bool] = (), nudge: Nudge | None = None, *, backward: bool = True
+    target: Program,
+    allow: frozenset[str] | None,
+    forced: Sequence[bool] = (),
+    nudge: Nudge | None = None,
+    *,
+    backward: bool = True,
+    seed: int | None = None,
 ) -> Run:
     try:
         with seeded():
-            return run(target, values="real", allow=allow, forced=forced, nudge=nudge, backward=backward)
+            return run(target, values="real", allow=allow, forced=forced, nudge=nudge, backward=backward, seed=seed, assumptions=True)
     except NeedsValue as need:
         raise FixError(_NO_DATA, site=site_of(need.spots[0]) if need.spots else None, hint=_GIVE_DATA) from need
     except TraceError as error:
@@ -425,14 +462,10 @@ def _shown(eager: Run, target: Program) -> tuple[Assumed, ...]:
 def _exporting() -> Iterator[None]:
     """`torch.compiler.is_compiling()` and `is_exporting()` are true, as while `torch.export` runs a program: it takes the way that fits all
     values, where it has one. Other threads see it meanwhile, as they do of `torch.export`."""
-    before = [getattr(torch.compiler, flag) for flag in COMPILER_FLAGS]
-    try:
+    with preserve():  # notes the flags, among all others
         for flag in COMPILER_FLAGS:
             setattr(torch.compiler, flag, True)
         yield
-    finally:
-        for flag, value in zip(COMPILER_FLAGS, before, strict=True):
-            setattr(torch.compiler, flag, value)
 
 
 # ---------------------------------------------------------------------------------------------------------------- the account

@@ -8,9 +8,9 @@ Needs nothing of the recorder: what makes guards of a run is `fxgrad.fix_graph.t
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -47,7 +47,11 @@ class Guard:
         Raises:
             GuardError: it is not what was taken.
         """
-        if not same(now, self.taken):
+        if self.taken is True or self.taken is False:
+            held = self.taken if now else not self.taken  # `now` may be a symbol of torch.compile
+        else:
+            held = same(now, self.taken)
+        if not held:
             raise self.broken(f"it is {_short(now)}")
 
 
@@ -55,9 +59,15 @@ def same(now: Any, taken: Any) -> bool:
     """Whether a value is the one that was taken: NaN is itself, True is not 1."""
     if now is taken:
         return True
-    if type(now) in (int, bool, str, torch.dtype, torch.device):
-        return type(now) is type(taken) and bool(now == taken)
+    kind = type(taken)
+    if kind is int or kind is float:  # a number that remembers where it came from is one too
+        return isinstance(now, kind) and not isinstance(now, bool) and bool(now == taken or (now != now and taken != taken))
+    if kind in _COMPARED and type(now) is kind and now == taken:
+        return True
     return bool(snapshot(now) == snapshot(taken))
+
+
+_COMPARED = frozenset((bool, str, torch.dtype, torch.device))
 
 
 def _short(value: Any) -> str:
@@ -65,8 +75,14 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-# Where an attribute's value stands: in a dictionary of the program's, or (None) in the regenerated module's part of this path; and its name.
-Place = tuple[dict[str, Any] | None, str | None, str]
+class Holder(Protocol):
+    """Where the program has a value: a dictionary, a class's attributes, a cell."""
+
+    def get(self, name: str, default: Any, /) -> Any: ...
+
+
+# Where a value stands: somewhere in the program, or (None) in the regenerated module's part of this path; and its name.
+Place = tuple[Holder | None, str | None, str]
 
 
 class Guards(tuple[Guard, ...]):
@@ -76,7 +92,7 @@ class Guards(tuple[Guard, ...]):
     names: tuple[str, ...] = ()
     _before: Callable[..., int] | None = None
     _places: tuple[tuple[int, Place], ...] = ()
-    _parts: tuple[Any, list[tuple[int, dict[str, Any], str, Any]]] | None = None
+    _parts: tuple[Any, list[tuple[int, Holder, str, Any]]] | None = None
 
     def __deepcopy__(self, memo: Any) -> Guards:
         return self
@@ -91,6 +107,13 @@ class Guards(tuple[Guard, ...]):
         early = [(number, guard) for number, guard in enumerate(self) if guard.expression and not guard.inside]
         if early:
             self._before = _compiled(early, self.names)
+
+    def with_guards(self, guards: Iterable[Guard]) -> Guards:
+        """The same checks under other words."""
+        made = Guards(guards)
+        made.arm(self.names, self._places)
+        made.enabled = self.enabled
+        return made
 
     @property
     def armed(self) -> bool:
@@ -120,9 +143,7 @@ class Guards(tuple[Guard, ...]):
             if now is not taken and not same(now, taken):
                 raise self[number].broken(f"it is {_short(now)}")
 
-    def _at(
-        self, module: Any, number: int, held: dict[str, Any] | None, path: str | None, name: str
-    ) -> tuple[int, dict[str, Any], str, Any]:
+    def _at(self, module: Any, number: int, held: Holder | None, path: str | None, name: str) -> tuple[int, Holder, str, Any]:
         return number, vars(module.get_submodule(path)) if held is None else held, name, self[number].taken
 
     def _found(self, guard: Guard, module: Any, tensors: Sequence[torch.Tensor]) -> GuardError:

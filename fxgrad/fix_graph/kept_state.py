@@ -1,21 +1,21 @@
 """State of Python's that a forward keeps for its next call and goes by: a counter that switches a layer on, a schedule.
 
-A graph holds one value of it. An attribute of a module that the forward itself changes is given another value, and the program is recorded
+A graph holds one value of it. What the forward reads and itself changes (`fxgrad.trace.python_state`) is given another value, and the program is recorded
 again: where it then records another graph, no module stands for it. What shows at the second call, `fxgrad.fix_graph.true_step` sees. Not
-handled: state in other places than attributes of modules, and other values than those tried.
+handled: state that is not seen there, and other values than those tried.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from fxgrad.fix_graph.one_path import same_graph
 from fxgrad.program.program import Program
 from fxgrad.records.errors import FixError
 from fxgrad.source.sites import site_of
-from fxgrad.trace.python_state import Read
+from fxgrad.trace.python_state import Cell, Read
 from fxgrad.trace.run import Run
 
 STEPS = (1, 1_000_000)  # added to a number
@@ -34,9 +34,9 @@ def refuse_kept_state(target: Program, first: Run, record: Callable[[Program], R
 
 def kept(read: Read) -> FixError:
     """Why there is no module."""
-    where = ".".join(filter(None, ["self", read.path]))
+    where = f"{read.where}." if read.where else ""
     return FixError(
-        f"the forward changes `{where}.{read.name}` and goes by it: a graph would hold one value of it",
+        f"the forward changes `{where}{read.name}` and goes by it: a graph would hold one value of it",
         site=site_of(read.spots[0]) if read.spots else None,
         hint="keep the number outside of the model and pass it in, or keep it in a buffer and compute with it",
     )
@@ -52,7 +52,12 @@ def _with(call: Callable[..., Any], read: Read, value: Any) -> Callable[..., Any
     """The program, which finds another value in the attribute; the run puts the user's back."""
 
     def changed(*args: Any, **kwargs: Any) -> Any:
-        vars(read.module)[read.name] = value
+        if isinstance(read.holder, Cell):
+            read.holder.cell.cell_contents = value
+        elif read.owner is not None:
+            object.__setattr__(read.owner, read.name, value)
+        else:
+            cast("dict[str, Any]", read.holder)[read.name] = value
         return call(*args, **kwargs)
 
     return changed

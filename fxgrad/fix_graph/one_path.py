@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import zip_longest
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ import torch.fx
 from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.observations import RawDecision, Step
 from fxgrad.trace.run import Run
+from fxgrad.trace.targets import Closure, GeneratorState
 
 MOST_TURNS = 12  # runs to find out; a program with more such branches on data is a loop over data
 
@@ -188,7 +190,15 @@ def _same_object(a: Any, b: Any) -> bool:
     if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
         both = isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) and a.dtype == b.dtype
         return both and a.layout is torch.strided and b.layout is torch.strided and torch.equal(a, b)
-    return type(a) is type(b) and type(a) in _COMPARED and bool(a == b)
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Closure):
+        return _same_object(a.function, b.function)
+    if isinstance(a, GeneratorState):
+        return a.device == b.device and torch.equal(a.state, b.state)
+    if isinstance(a, FunctionType):  # written in the forward, it is another one in each run
+        return a.__code__ is b.__code__
+    return type(a) in _COMPARED and bool(a == b)
 
 
 _COMPARED = (int, float, bool, str, complex, type(None), torch.dtype, torch.device, torch.Size, torch.memory_format, torch.layout)

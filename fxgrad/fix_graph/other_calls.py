@@ -10,6 +10,7 @@ Not handled: sizes that only other numbers than those tried tell apart; inputs t
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ from fxgrad.trace.observations import Assumed
 from fxgrad.trace.run import Run
 
 SIZES = 4  # groups of equal sizes that are tried
+MORE = (1, 2, 4, 8, 16, 32, 64)  # sizes that are tried of a small program: C code that takes an index says nothing
+STEPS, ELEMENTS = 500, 1_000_000  # at most, of a small one
 NUMBERS = 8  # lines at which a number leaves torch
 
 Record = Callable[[Program, Nudge | None], Run]  # the program once more, as the first run was recorded
@@ -56,15 +59,37 @@ def shown(target: Program, first: Run, record: Record) -> tuple[Assumed, ...]:
 
 
 def _by_size(target: Program, first: Run, record: Record, group: _Group) -> tuple[Assumed, ...]:
-    """What shows when the inputs are longer."""
-    for size in (group.size + 1, 2 * group.size + 1):
+    """What shows when the inputs have other sizes."""
+    first_ones = (group.size + 1, 2 * group.size + 1)
+    more = [size for size in MORE if size not in (*first_ones, group.size)] if _is_small(first) else []
+    for size in (*first_ones, *more):
         other = _recorded(record, _longer(target, group, size), None)
+        if other is None and size in first_ones:
+            break  # the program has one size for it
         if other is None:
-            break
+            continue
         missing = _missing(first, other)
         if missing is not None:
-            return missing or tuple(_the_size(first, other, group))
+            return missing or tuple(_the_size(first, other, group) if _is_steady(target, first, record) else ())
     return ()
+
+
+def _is_small(first: Run) -> bool:
+    """Whether a run more costs nothing."""
+    recorder = first.recorder
+    elements = sum(math.prod(filter(_is_plain, value.shape)) for value in recorder.values)
+    return len(recorder.steps) <= STEPS and elements <= ELEMENTS
+
+
+def _is_plain(size: object) -> bool:
+    """The size of a ragged dimension is none that can be multiplied."""
+    return type(size) is int
+
+
+def _is_steady(target: Program, first: Run, record: Record) -> bool:
+    """Whether the same call records the same graph: objects that a forward makes may be others in each run."""
+    again = _recorded(record, target, None)
+    return again is not None and same_graph(first, again)
 
 
 def _recorded(record: Record, target: Program, nudge: Nudge | None) -> Run | None:
@@ -134,7 +159,7 @@ def _groups(target: Program) -> list[_Group]:
 
 
 def _longer(target: Program, group: _Group, size: int) -> Program:
-    """The program on inputs whose dimensions of the group have this size: what they hold is repeated."""
+    """The program on inputs whose dimensions of the group have this size: what they hold is repeated, or cut."""
     leaves, structure = tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))
     made: dict[int, torch.Tensor] = {}
     for tensor in leaves:

@@ -26,7 +26,7 @@ from fxgrad.torch_api.calls import is_custom_function
 from fxgrad.torch_api.errors import out_of_memory
 from fxgrad.torch_api.internals import steady_cudnn
 from fxgrad.torch_api.module_internals import codegen_of
-from fxgrad.torch_api.saved_hooks import saved_hooks
+from fxgrad.torch_api.saved_hooks import saved_copies
 from fxgrad.trace.plain import input_tensors, with_inputs
 from fxgrad.trace.run import Run, _compute_loss
 from fxgrad.world.private import private_data
@@ -157,13 +157,6 @@ def _steady_kernels() -> None:
     steady_cudnn()
 
 
-@contextlib.contextmanager
-def saved_copies() -> Iterator[None]:
-    """Everything saved for backward is copied when it is saved: what is overwritten later does no harm."""
-    with saved_hooks(lambda t: t.detach().clone(), lambda t: t):
-        yield
-
-
 def eager_step(run: Run, target: Program) -> Step:
     """What a finished run on real values left."""
     made = Step(type=type(run.output).__name__)
@@ -209,25 +202,32 @@ def step(
     and with the writes that autograd refuses. `change`: on other inputs. `again`: after other calls."""
     made = Step()
     originals = input_tensors(target)
-    with _unguarded(module, dtype), preserve(module, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs)) as reach:  # noqa: SIM117  the inner ones read what the outer one has found
-        with reach.ctrl_c.waits(), private_data(reach.tensors.values(), dtype) as made_for, _default_dtype(dtype), torch.enable_grad():
-            given = [made_for.get(id(t), t) for t in originals]
-            if change is not None:
-                change(given)
-            standins = StandIns(None)
-            copies = [standins.make(t) if t is original else t for t, original in zip(given, originals, strict=True)]
-            torch.manual_seed(SEED)
-            _steady_kernels()
-            with reach.ctrl_c.comes():
-                contextvars.copy_context().run(_carry_out, made, module, target, copies, keep_saved, again)
-            _note_state(made, module, copies)
+    # In another dtype the numbers that a graph was made for are others.
+    with (
+        unguarded(module) if dtype is not None else contextlib.nullcontext(),
+        preserve(module, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs)) as reach,
+        reach.ctrl_c.waits(),
+        private_data(reach.tensors.values(), dtype) as made_for,
+        _default_dtype(dtype),
+        torch.enable_grad(),
+    ):
+        given = [made_for.get(id(t), t) for t in originals]
+        if change is not None:
+            change(given)
+        standins = StandIns(None)
+        copies = [standins.make(t) if t is original else t for t, original in zip(given, originals, strict=True)]
+        torch.manual_seed(SEED)
+        _steady_kernels()
+        with reach.ctrl_c.comes():
+            contextvars.copy_context().run(_carry_out, made, module, target, copies, keep_saved, again)
+        _note_state(made, module, copies)
     return made
 
 
 @contextlib.contextmanager
-def _unguarded(module: torch.fx.GraphModule, dtype: torch.dtype | None) -> Iterator[None]:
-    """In another dtype the numbers that a graph was made for are others."""
-    guards = getattr(module, "guards", None) if dtype is not None else None
+def unguarded(module: torch.fx.GraphModule) -> Iterator[None]:
+    """The module's guards do not check."""
+    guards = getattr(module, "guards", None)
     if guards is None:
         yield
         return

@@ -16,13 +16,16 @@ from fxgrad.fix_graph.attributes import of_attributes
 from fxgrad.fix_graph.convention import CallingConvention, graph_module
 from fxgrad.fix_graph.guards import Guards
 from fxgrad.fix_graph.taken import Taken
+from fxgrad.program.program import Program
+from fxgrad.records import Site
 from fxgrad.records.errors import TraceError
+from fxgrad.source.sites import site_of
 from fxgrad.trace.observations import Assumed
 from fxgrad.trace.run import Run
 from fxgrad.world.standins import is_fake
 
 # Nodes that only read: dropped when nothing uses them.
-_PURE_METHODS = frozenset(("size",))
+_PURE_METHODS = frozenset(("size", "__dlpack__"))
 
 
 def regenerate(run: Run, more: Sequence[Assumed] = ()) -> torch.fx.GraphModule:
@@ -43,7 +46,7 @@ def regenerate(run: Run, more: Sequence[Assumed] = ()) -> torch.fx.GraphModule:
         if node not in run.recorder.raised:
             copied[node] = graph.node_copy(node, copied.__getitem__)
             taken.after(node, graph, copied)
-    graph.output([copied[node] for node in (*run.output_nodes, *run.rebound.values())])
+    graph.output(torch.fx.node.map_arg([*run.output_nodes, *run.rebound.values()], copied.__getitem__))
     _drop_unused(graph)
     _refuse_fake(run, graph)
     convention = CallingConvention(
@@ -53,6 +56,7 @@ def regenerate(run: Run, more: Sequence[Assumed] = ()) -> torch.fx.GraphModule:
         run.input_order,
         run.input_repeats,
         tuple(run.rebound),
+        first_line_of(run.program),
     )
     convention.guards = _guards(convention, run, taken, graph)
     model = run.program.model
@@ -77,6 +81,12 @@ def _refuse_fake(run: Run, graph: torch.fx.Graph) -> None:
                 "no graph: the forward makes a tensor from Python data, which a run on fake values does not have",
                 hint="record it on real values: Options(values='real')",
             )
+
+
+def first_line_of(target: Program) -> Site | None:
+    """Where the forward begins."""
+    code = getattr(getattr(target.call, "forward", target.call), "__code__", None)
+    return site_of((code, 0)) if code is not None else None
 
 
 def _guards(convention: CallingConvention, run: Run, taken: Taken, graph: torch.fx.Graph) -> Guards:

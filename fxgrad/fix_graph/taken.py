@@ -89,6 +89,9 @@ class Taken:
 
     def _say(self, number: int, one: Assumed, text: str, *, inside: bool) -> Guard | None:
         taken = symbols.plain(one.taken)
+        sides = text.split(f" {_INFIX.get(one.target)} ") if len(one.args) == 2 else []
+        if len(sides) == 2 and sides[0] == sides[1]:
+            return None  # a size is itself
         if (text, repr(taken)) in self._said:
             return None
         self._said.add((text, repr(taken)))

@@ -30,23 +30,26 @@ from fxgrad.fix_graph.proof import (
     _note_inputs,
     _steady_kernels,
     eager_step,
-    saved_copies,
     step,
+    unguarded,
 )
 from fxgrad.program.program import Program
+from fxgrad.records.errors import GuardError
 from fxgrad.torch_api import tree
+from fxgrad.torch_api.saved_hooks import saved_copies
 from fxgrad.trace.experiment import reseed
 from fxgrad.trace.plain import Left, NotPrivateError, plain_step
 from fxgrad.trace.run import Run
 
 
 def differences(
-    module: torch.fx.GraphModule, target: Program, eager: Run, *, gradients: bool, keep_saved: bool, others: bool
+    module: torch.fx.GraphModule, target: Program, eager: Run, narrow: list[GuardError], *, gradients: bool, keep_saved: bool, others: bool
 ) -> dict[str, str]:
     """What the module does otherwise than the plain program, and in which way.
 
     `eager` is the recorded run that the module was found equal to: on the given inputs it stands for the module. `others`: on other inputs
-    too. Where the program draws from the generators of Python or NumPy, other draws are tried.
+    too. `narrow` gets the errors of guards without which the module would have given the same on another size. Where the program draws
+    from the generators of Python or NumPy, other draws are tried.
     """
     apart = _apart(target, None, lambda: eager_step(eager, target), gradients, keep_saved)
     redrawn: list[Other] = [(functools.partial(_reseeded, seed), None) for seed in seeds()] if eager.drew else []
@@ -57,7 +60,13 @@ def differences(
             if apart:
                 return apart
             made = functools.partial(step, module, target, change=change, keep_saved=keep_saved and again is not None, again=again)
-            found = _apart(target, change, made, gradients, keep_saved, again)
+            try:
+                found = _apart(target, change, made, gradients, keep_saved, again)
+            except GuardError as error:
+                found = None
+                with unguarded(module):
+                    if change is _longer and _apart(target, change, made, gradients, keep_saved) == {}:
+                        narrow.append(error)
             apart = found or {}
             if found is not None and series is not redrawn:
                 break  # the program takes another size, and values with it
@@ -70,7 +79,11 @@ Other = tuple[Change | None, Again | None]  # other inputs, an earlier call
 def _apart(
     target: Program, change: Change | None, made: Callable[[], Step], gradients: bool, keep_saved: bool, again: Again | None = None
 ) -> dict[str, str] | None:
-    """How what was `made` differs from a plain step; None where one of the two raises: that is said loudly, by the module itself."""
+    """How what was `made` differs from a plain step; None where one of the two raises: that is said loudly, by the module itself.
+
+    Raises:
+        GuardError: the module raises it, and the plain step does not raise.
+    """
     if again is not None:
         target = replace(target, call=functools.partial(_called, again, target.call))
     want = _plain(target, change, keep_saved)
@@ -78,6 +91,8 @@ def _apart(
         return None
     try:
         got = made()
+    except GuardError:
+        raise
     except Exception:  # whatever the module raises
         return None
     apart = _compare(want, got, gradients=gradients, exact=True).apart
@@ -152,12 +167,12 @@ def _plain(target: Program, change: Change | None, keep_saved: bool) -> Step | N
 
 def _second(call: Callable[..., Any], args: Any, kwargs: Any, *, longer: bool) -> Any:
     """A call on these inputs, then one on others, which sees what the first has left."""
-    call(*args, **kwargs)
     leaves, structure = tree.flatten((args, kwargs))
     first = Counter(t.shape[0] for t in leaves if t.dim() and t.layout is torch.strided).most_common(1)
     made = {id(t): _other(t, first[0][0] if first and longer else 0) for t in leaves}
-    args, kwargs = tree.unflatten(structure, [made[id(t)] for t in leaves])
-    return call(*args, **kwargs)
+    later, named = tree.unflatten(structure, [made[id(t)] for t in leaves])  # before the first call, which may write into containers
+    call(*args, **kwargs)
+    return call(*later, **named)
 
 
 def _other(tensor: torch.Tensor, first: int) -> torch.Tensor:

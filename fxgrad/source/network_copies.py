@@ -11,7 +11,7 @@ Not handled: which of these lines ran; functions that are handed on under anothe
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from fxgrad.source.bindings import bindings
 from fxgrad.source.names import argument, last_word, name_pattern, path_of
@@ -22,21 +22,22 @@ _TABLES = frozenset(["list", "tuple", "dict", "OrderedDict", "enumerate"])
 _FIRST = ("self", "cls")
 
 
-def copied_networks(sources: Iterable[Source]) -> frozenset[str]:
-    """The names, as patterns (see `fxgrad.source.names.name_pattern`)."""
+def copied_networks(sources: Iterable[Source]) -> Mapping[str, bool]:
+    """By name, as a pattern (see `fxgrad.source.names.name_pattern`): whether it is written from the other one's parameters again and again."""
     everywhere = tuple(sources)
-    pending = [(source, node, name) for source in everywhere for node, name in _kept(source)]
-    found: set[str] = set()
-    asked: set[tuple[Function, str]] = set()
+    pending = [(source, *found) for source in everywhere for found in (*_made(source), *_averaged(source))]
+    names: dict[str, bool] = {}
+    asked: set[tuple[Function, str, bool]] = set()
     while pending:
-        source, node, name = pending.pop()
-        found.add(name)
+        source, node, name, again = pending.pop()
+        if name:
+            names[name] = names.get(name, False) or again
         function = enclosing_function(source, node)
-        if function is None or (function, name) in asked:
+        if function is None or (function, name, again) in asked:
             continue
-        asked.add((function, name))
-        pending.extend((other, call, given) for other in everywhere for call, given in _handed_over(other, function, name))
-    return frozenset(found - {""})
+        asked.add((function, name, again))
+        pending.extend((other, call, given, again) for other in everywhere for call, given in _handed_over(other, function, name))
+    return names
 
 
 def _handed_over(source: Source, function: Function, name: str) -> Iterator[tuple[ast.Call, str]]:
@@ -56,19 +57,24 @@ def _parameters(function: Function) -> list[str]:
     return [a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)]
 
 
-def _kept(source: Source) -> Iterator[tuple[ast.AST, str]]:
-    """Each name with the statement or expression that says so."""
+_Found = tuple[ast.AST, str, bool]  # where it says so, the name, and whether the copy is written again and again
+
+
+def _made(source: Source) -> Iterator[_Found]:
     for value, name in _named_values(source):
         if _is_copy(source, value, name):
-            yield value, name
+            yield value, name, False
     for call in nodes(source, ast.Call):
         if isinstance(call.func, ast.Attribute) and call.func.attr == "load_state_dict" and call.args:
             given = _walked(call.args[0])
             if given and given != _word(call.func.value):
-                yield call, _word(call.func.value)
+                yield call, _word(call.func.value), False
+
+
+def _averaged(source: Source) -> Iterator[_Found]:
     for loop in nodes(source, ast.For):
-        yield from ((loop, name) for name in _averaged(source, loop))
-    yield from _averaged_by_name(source)
+        yield from ((loop, name, True) for name in _side_by_side(source, loop))
+    yield from ((loop, name, True) for loop, name in _by_name(source))
 
 
 def _named_values(source: Source) -> Iterator[tuple[ast.expr, str]]:
@@ -120,7 +126,7 @@ def _walked(expression: ast.expr) -> str:
     return ""
 
 
-def _averaged(source: Source, loop: ast.For) -> Iterator[str]:
+def _side_by_side(source: Source, loop: ast.For) -> Iterator[str]:
     """Of a loop over two networks' parameters side by side the network whose parameters the body writes."""
     match loop.target, loop.iter:
         case ast.Tuple(elts=variables), ast.Call(func=ast.Name(id=function), args=walks) if function.startswith("zip"):
@@ -141,7 +147,7 @@ def _given(source: Source, walk: ast.expr) -> str:
     return walk.id if isinstance(walk, ast.Name) and function is not None and walk.id in _parameters(function) else ""
 
 
-def _averaged_by_name(source: Source) -> Iterator[tuple[ast.AST, str]]:
+def _by_name(source: Source) -> Iterator[tuple[ast.AST, str]]:
     """`slow[k].lerp_(fast[k], 0.01)`, where both are tables of parameters: `slow = dict(self.slow.named_parameters())`."""
     tables: dict[tuple[Function | None, str], str] = {}
     for statement in nodes(source, ast.Assign):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import itertools
 import os
 import sys
 import weakref
@@ -80,6 +81,33 @@ def user_spots(frame: FrameType | None, boundary: CodeType | None = None, anchor
             spots.append((code, frame.f_lasti))
         frame = frame.f_back
     return tuple(spots)
+
+
+def is_unpacked(frame: FrameType | None) -> bool:
+    """Whether the code that called into fxgrad, from `frame` outwards, takes the result apart at once: `a, b = x.shape`."""
+    while frame is not None and frame.f_code.co_filename.startswith(_FXGRAD):
+        frame = frame.f_back
+    if frame is None:
+        return False
+    known = _unpackings.get(id(frame.f_code))
+    places = known[0] if known is not None else _unpackings.note(frame.f_code, _unpacking(frame.f_code))
+    return frame.f_lasti in places
+
+
+_unpackings = ByCode()
+
+
+def _unpacking(code: CodeType) -> frozenset[int]:
+    """The instructions whose result the next one takes apart."""
+    found = list(dis.get_instructions(code))
+    return frozenset(one.offset for one, after in itertools.pairwise(found) if after.opname == "UNPACK_SEQUENCE")
+
+
+def asked_by_torch(frame: FrameType | None) -> bool:
+    """Whether the code that called into fxgrad, from `frame` outwards, is torch's."""
+    while frame is not None and frame.f_code.co_filename.startswith(_FXGRAD):
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_filename.startswith(_TORCH)
 
 
 def user_frames(frame: FrameType | None, boundary: CodeType | None = None) -> Iterator[FrameType]:

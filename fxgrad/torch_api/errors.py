@@ -262,13 +262,12 @@ def is_kernel_error(error: BaseException) -> bool:
     return any(file in frame.filename.replace("\\", "/") for frame in frames[-8:] for file in _KERNEL_FILES)
 
 
-def captured_whole(site: Site | None) -> TraceError:
-    """The refusal of an operator that cannot be recorded call by call."""
-    return TraceError(
-        "torch.cond and its kind run only where torch.compile captures them whole: they cannot be recorded call by call",
-        site=site,
-        hint="write the branch as a Python `if` for the analysis",
-    )
+def captured_whole(site: Site | None, name: str = "") -> TraceError:
+    """The refusal of an operator that cannot be recorded call by call; `name` is the dispatcher's, "" where it is not known."""
+    said = {"": "torch.cond and its kind", "cond": "torch.cond", "map_impl": "map"}.get(name, name)
+    runs = "run only where torch.compile captures them whole: they" if not name else "runs only where torch.compile captures it whole: it"
+    branch = "the branch as a Python `if`" if name in ("", "cond") else "the loop in Python"
+    return TraceError(f"{said} {runs} cannot be recorded call by call", site=site, hint=f"write {branch} for the analysis")
 
 
 def out_of_memory(site: Site | None) -> TraceError:

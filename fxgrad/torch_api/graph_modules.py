@@ -15,11 +15,17 @@ from fxgrad.torch_api.module_internals import texts_of_graphs
 
 
 def empty_module(name: str, kind: type[torch.fx.GraphModule] = torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """A graph module without a graph, of a class called `name` below `kind`."""
-    own = next(base for base in kind.__mro__ if not base.__qualname__.endswith("GraphModuleImpl"))  # each instance has a class of its own
+    """A graph module without a graph, of a class called `name` below `kind`, or below torch's own where `kind` is made in another way."""
+    own = next(base for base in kind.__mro__ if _is_made_as_torchs(base))
     module: torch.fx.GraphModule = own(nn.Module(), torch.fx.Graph(), class_name=name)
     _text_goes_with(module)
     return module
+
+
+def _is_made_as_torchs(kind: type) -> bool:
+    """Whether a call of the class makes what one of `GraphModule` does; each instance of that has a class of its own, which is left out."""
+    constructors = (kind.__init__, type(kind).__call__)  # type: ignore[misc]
+    return constructors == (torch.fx.GraphModule.__init__, type.__call__) and not kind.__qualname__.endswith("GraphModuleImpl")
 
 
 def set_graph(module: torch.fx.GraphModule, graph: torch.fx.Graph) -> None:

@@ -13,6 +13,7 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -105,6 +106,8 @@ InferenceRegion: type = _C._InferenceMode  # what the first gives, and `torch.in
 enter_autocast: Callable[..., Any] = torch.amp.autocast_mode._enter_autocast
 exit_autocast: Callable[[Any], None] = torch.amp.autocast_mode._exit_autocast
 
+# `torch.compiler.is_compiling()` and `is_exporting()` answer these attributes of `torch.compiler`.
+COMPILER_FLAGS = ("_is_compiling_flag", "_is_exporting_flag")
 # Flags of the process with no public pair of functions that is as cheap: (asks, sets).
 FLAGS: tuple[tuple[Callable[[], Any], Callable[[Any], None]], ...] = (
     (_C._is_multithreading_enabled, _C._set_multithreading_enabled),
@@ -123,11 +126,10 @@ FLAGS: tuple[tuple[Callable[[], Any], Callable[[Any], None]], ...] = (
     (_C._get_mkldnn_deterministic, _C._set_mkldnn_deterministic),
     (_C._get_nnpack_enabled, _C._set_nnpack_enabled),
     (_C._check_sparse_tensor_invariants, _C._set_check_sparse_tensor_invariants),
+    *((partial(getattr, torch.compiler, flag), partial(setattr, torch.compiler, flag)) for flag in COMPILER_FLAGS),
 )
 # How tensors print; `torch.set_printoptions` has no counterpart that asks.
 PRINT_OPTIONS: Any = torch._tensor_str.PRINT_OPTS
-# `torch.compiler.is_compiling()` and `is_exporting()` answer these attributes of `torch.compiler`.
-COMPILER_FLAGS = ("_is_compiling_flag", "_is_exporting_flag")
 
 
 def autocast_arguments(context: torch.autocast) -> tuple[Any, ...]:

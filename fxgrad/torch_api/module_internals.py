@@ -86,6 +86,8 @@ def source_of_script(function: Any) -> Any:
 
 # `sdpa_kernel` switches attention kernels by a function that it looks up at every call: (module, attribute).
 ATTENTION_KERNELS: tuple[ModuleType, str] = (torch.nn.attention, "_sdpa_kernel")
+# The `autograd.Function` by which a module's full backward hooks mark its inputs and outputs.
+HookFunction: type[torch.autograd.Function] = torch.nn.modules._functions.BackwardHookFunction
 # A recurrent layer's own list of its weights is this attribute.
 FLAT_WEIGHTS = "_flat_weights"
 

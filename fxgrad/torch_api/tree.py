@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -80,13 +79,12 @@ def _attributes(item: Any) -> tuple[str, ...]:
     if dataclasses.is_dataclass(item):
         return tuple(f.name for f in dataclasses.fields(item) if hasattr(item, f.name))
     attributes = getattr(item, "__dict__", None)
-    declared = _slots(type(item))  # type: ignore[arg-type]  # mypy asks whether an object of the class can be hashed
+    declared = _slots(type(item))
     slots = tuple(name for name in declared if hasattr(item, name))
     return (*(attributes if isinstance(attributes, dict) else ()), *slots)
 
 
-@functools.lru_cache(1024)
-def _slots(kind: type) -> tuple[str, ...]:
+def _slots(kind: Any) -> tuple[str, ...]:
     """The names that the `__slots__` of a class and its bases declare, in the order of their making."""
     own = [base for base in reversed(kind.__mro__) if "__slots__" in vars(base)]
     return tuple(name for base in own for name, member in vars(base).items() if isinstance(member, types.MemberDescriptorType))
@@ -102,7 +100,8 @@ def unflatten(structure: Structure, leaves: Any) -> Any:
     if isinstance(structure, Leaf):
         return structure.constant if structure.index is None else leaves[structure.index]
     if isinstance(structure, Branch):
-        return pytree.tree_unflatten([unflatten(c, leaves) for c in structure.children], structure.spec)
+        made = pytree.tree_unflatten([unflatten(c, leaves) for c in structure.children], structure.spec)
+        return torch.Size(made) if structure.spec.type is torch.Size else made  # torch's registry makes a plain tuple of it
     made = copy.copy(structure.template)
     for name, child in zip(structure.names, structure.children, strict=True):
         value = unflatten(child, leaves)

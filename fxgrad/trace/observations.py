@@ -16,7 +16,7 @@ import torch.fx
 
 from fxgrad.records import Phase
 from fxgrad.source.sites import Spot
-from fxgrad.torch_api.internals import memory_key, version_of
+from fxgrad.torch_api.internals import FakeTensor, memory_key, version_of
 
 
 class NeedsValue(BaseException):
@@ -218,6 +218,17 @@ class Observations:
         siblings = self._siblings.get(storage)
         return siblings[-1] if siblings else None
 
+    def over_the_memory_of(self, tensor: torch.Tensor) -> Slot | None:
+        """The latest slot whose memory holds that of a tensor which came in without a torch call: exchanged through NumPy or DLPack, it has
+        a storage of its own over the same bytes. None if no step has seen it, and for tensors without data."""
+        start, end = _bytes_of(tensor)
+        for siblings in self._siblings.values() if start < end else ():
+            low, high = _bytes_of(siblings[-1].tensor, whole=True)
+            if low <= start and end <= high and siblings[-1].tensor.dtype == tensor.dtype:
+                alike = [slot for slot in siblings if _layout(slot.tensor) == _layout(tensor)]
+                return alike[-1] if alike else siblings[-1]
+        return None
+
     def drop(self, step: Step) -> None:
         """Forget a step that turned out to be only a question."""
         if self.steps[-1] is step:
@@ -271,3 +282,24 @@ def copied(tensor: torch.Tensor, fake: bool) -> torch.Tensor | None:
     if fake or tensor.layout is not torch.strided or tensor.device.type == "meta" or tensor.is_quantized:
         return None
     return tensor.detach().clone()
+
+
+def _bytes_of(tensor: torch.Tensor, *, whole: bool = False) -> tuple[int, int]:
+    """The addresses of a tensor's first byte and of the one after its last, or of its whole storage's; (0, 0) where it has no data."""
+    if (
+        isinstance(tensor, FakeTensor)
+        or tensor.is_meta
+        or tensor.layout is not torch.strided
+        or memory_key(tensor) < 0
+        or tensor.numel() == 0
+    ):
+        return 0, 0
+    storage = tensor.untyped_storage()
+    if whole:
+        return storage.data_ptr(), storage.data_ptr() + storage.nbytes()
+    reach = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True)) + 1
+    return tensor.data_ptr(), tensor.data_ptr() + reach * tensor.element_size()
+
+
+def _layout(tensor: torch.Tensor) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    return _bytes_of(tensor)[0], tuple(tensor.shape), tuple(tensor.stride())

@@ -1,19 +1,23 @@
-"""What a forward reads of Python's side: attributes of its modules that are no tensors, the training flag among them, and torch's modes.
+"""What a forward reads of Python's side: attributes of its modules and of the objects they hold, the training flag, globals and variables
+of closures, torch's modes.
 
-A graph holds what was read. `Read`: the first read of an attribute, with the value as it was then. What the forward itself changes, or
-makes, is state that it keeps for its next call: `changed`. Not seen: attributes of other objects than modules, globals, variables of
-closures.
+A graph holds what was read. `Read`: the first read of a value, as it was then. What the forward itself changes, or makes, is state that it
+keeps for its next call: `changed`. Attributes are noted as they are read. Globals and variables of closures are those that the functions
+name which ran, and the functions that these name. Not seen: values in containers of more than `MOST_ITEMS`, in objects that no module's
+attribute leads to, in slots.
 """
 
 from __future__ import annotations
 
 import copy
+import dis
 import functools
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from types import CellType, CodeType, FunctionType, SimpleNamespace
 from typing import Any, Protocol
 
 import torch
@@ -25,17 +29,42 @@ from fxgrad.world.undo import MISSING, attributes
 _PLAIN = frozenset((bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size))
 _CONTAINERS = frozenset((list, tuple, dict, set, deque))
 MOST_ITEMS = 64  # of a container that is compared at every call
-_TORCHS = frozenset(vars(nn.Module())) - {"training"}
+DEEPEST = 3  # objects of objects
+_TORCHS = frozenset(dir(nn.Module())) - {"training"}
+_HEAP_TYPE = 1 << 9  # of a class made by a `class` statement: Py_TPFLAGS_HEAPTYPE
 # Functions of torch that say in which mode a call runs: read at the call again.
 _MODES = ("is_grad_enabled", "is_inference_mode_enabled", "is_autocast_enabled", "get_default_dtype", "is_autocast_cpu_enabled")
 
 
+class Holder(Protocol):
+    """Where a value stands: a dictionary, a class's attributes, a cell."""
+
+    def get(self, name: str, default: Any, /) -> Any: ...
+
+
+class Cell:
+    """A variable of a closure, as something that holds it."""
+
+    def __init__(self, cell: CellType) -> None:
+        self.cell = cell
+
+    def get(self, name: str, default: Any, /) -> Any:
+        try:
+            return self.cell.cell_contents
+        except ValueError:
+            return default
+
+
 @dataclass(slots=True, eq=False)
 class Read:
-    """An attribute that the forward read: of which module (`path`: None where it is registered nowhere), its value then, and where."""
+    """A value that the forward read. `owner`: the module or object that it was read off, None for a global or a closure's variable;
+    `path`: of a module, its name, None where it is registered nowhere; `holder`: where it stands; `where`: what the program calls that.
+    """
 
-    module: nn.Module
+    owner: Any
     path: str | None
+    holder: Holder
+    where: str
     name: str
     value: Any
     spots: tuple[Spot, ...]
@@ -51,47 +80,107 @@ class Reader(Protocol):
     thread: int
     paths: dict[int, str]
     reads: dict[tuple[int, str], Read]
+    owners: dict[int, str]
 
     def spots(self) -> tuple[Spot, ...]: ...
 
     def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False, what: str = "") -> None: ...
 
 
-def interceptions(recorder: Reader, classes: set[type[nn.Module]]) -> Iterator[tuple[Any, str, Any]]:
-    """(holder, attribute, replacement), for modules of these classes."""
+# ---------------------------------------------------------------------------------------------------------------- attributes
+
+
+def interceptions(recorder: Reader, modules: Iterable[nn.Module]) -> Iterator[tuple[Any, str, Any]]:
+    """(holder, attribute, replacement), for these modules and what they hold."""
+    classes: set[type] = set()
+    for module in modules:
+        classes.add(type(module))
+        where = ".".join(filter(None, ["self", recorder.paths.get(id(module))]))
+        recorder.owners.setdefault(id(module), where)
+        for name, value in (attributes(module) or {}).items():
+            if _is_object(value):
+                _enter(recorder, f"{where}.{name}", value, classes, 0)
     for cls, original in [(cls, cls.__getattribute__) for cls in classes if not issubclass(cls, torch.jit.ScriptModule)]:
         yield cls, "__getattribute__", _reading(recorder, original)
     for name in _MODES:
         yield torch, name, _mode(recorder, name, getattr(torch, name))
 
 
+def _enter(recorder: Reader, where: str, item: Any, classes: set[type], depth: int) -> None:
+    """An object of the program's, and those that its attributes lead to."""
+    if id(item) in recorder.owners or depth > DEEPEST:
+        return
+    recorder.owners[id(item)] = where
+    classes.add(type(item))
+    for name, value in (attributes(item) or {}).items():
+        if _is_object(value):
+            _enter(recorder, f"{where}.{name}", value, classes, depth + 1)
+
+
+def _is_object(value: Any) -> bool:
+    """Whether its attributes are looked at: an object of a class written in Python, no torch's."""
+    kind: Any = type(value)
+    return bool(_is_of_python(kind))
+
+
+@functools.lru_cache(4096)
+def _is_of_python(kind: Any) -> bool:
+    if not kind.__flags__ & _HEAP_TYPE or issubclass(kind, nn.Module | torch.Tensor | type | BaseException) or "__call__" in dir(kind):
+        return False
+    return kind.__module__.partition(".")[0] not in ("torch", "builtins", "numpy", "enum", "collections", "threading", "logging", "fxgrad")
+
+
 def _reading(recorder: Reader, original: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
-    def __getattribute__(module: Any, name: str) -> Any:
+    def __getattribute__(owner: Any, name: str) -> Any:
         if recorder.quiet or not recorder.active or name in _TORCHS or name.startswith("__"):
-            return original(module, name)
+            return original(owner, name)
         try:
-            value = original(module, name)
+            value = original(owner, name)
         except AttributeError:
-            _note(recorder, module, name, MISSING)
+            _note(recorder, owner, name, MISSING)
             raise
         if type(value) in _PLAIN or type(value) in _CONTAINERS:
-            _note(recorder, module, name, value)
+            _note(recorder, owner, name, value)
+        elif type(value) is SimpleNamespace and not recorder.quiet:
+            _note_namespace(recorder, f"{recorder.owners.get(id(owner), '')}.{name}", value)
         return value
 
     return __getattribute__
 
 
-def _note(recorder: Reader, module: nn.Module, name: str, value: Any) -> None:
-    key = id(module), name
+def _note_namespace(recorder: Reader, where: str, space: SimpleNamespace) -> None:
+    """Nothing tells what is read of it: all that it holds."""
+    if id(space) not in recorder.owners:
+        recorder.owners[id(space)] = where
+        for name, value in vars(space).items():
+            if type(value) is SimpleNamespace:
+                _note_namespace(recorder, f"{where}.{name}", value)
+            elif _is_simple(value):
+                _note(recorder, space, name, value)
+
+
+def _note(recorder: Reader, owner: Any, name: str, value: Any) -> None:
+    key = id(owner), name
     if key in recorder.reads or recorder.phase != "forward" or threading.get_ident() != recorder.thread:
         return
-    held = attributes(module) or {}
-    if value is not MISSING and (held.get(name, MISSING) is not value or not _is_simple(value)):
-        return  # a property, a class's attribute, or more than is compared at every call
-    if value is MISSING and any(name in held[kind] for kind in ("_parameters", "_buffers", "_modules")):
+    held = attributes(owner)
+    if held is None or id(owner) not in recorder.owners:
         return
-    kept = value if value is MISSING or type(value) in _PLAIN else copy.deepcopy(value)
-    recorder.reads[key] = Read(module, recorder.paths.get(id(module)), name, kept, recorder.spots())
+    if value is MISSING and any(name in held.get(kind, ()) for kind in ("_parameters", "_buffers", "_modules")):
+        return
+    holder = held if value is MISSING or held.get(name, MISSING) is value else _of_class(type(owner), name, value)
+    if holder is not None and (value is MISSING or _is_simple(value)):
+        where, path = recorder.owners[id(owner)], recorder.paths.get(id(owner))
+        recorder.reads[key] = Read(owner, path, holder, where, name, _kept(value), recorder.spots())
+
+
+def _of_class(cls: type, name: str, value: Any) -> Holder | None:
+    """The attributes of the class that has this value, None where it is computed."""
+    return next((vars(base) for base in cls.__mro__ if vars(base).get(name, MISSING) is value), None)
+
+
+def _kept(value: Any) -> Any:
+    return value if value is MISSING or type(value) in _PLAIN else copy.deepcopy(value)
 
 
 def _is_simple(value: Any, depth: int = 0) -> bool:
@@ -104,12 +193,72 @@ def _is_simple(value: Any, depth: int = 0) -> bool:
     return all(_is_simple(item, depth + 1) for item in inner)
 
 
+# ---------------------------------------------------------------------------------------------------------------- scopes
+
+
+def named_before(functions: Iterable[FunctionType]) -> list[tuple[FunctionType, list[Read]]]:
+    """The functions that may run, and the plain globals and variables around them as they are before."""
+    found = []
+    for function in functions:
+        if not is_user_code(function.__code__.co_filename):
+            continue
+        reads = []
+        for name in function.__code__.co_names:
+            value = function.__globals__.get(name, MISSING)
+            if value is not MISSING and _is_simple(value):
+                reads.append(Read(None, None, function.__globals__, "", name, _kept(value), ()))
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            value = Cell(cell).get(name, MISSING)
+            if value is not MISSING and _is_simple(value):
+                reads.append(Read(None, None, Cell(cell), "", name, _kept(value), ()))
+        found.append((function, reads))
+    return found
+
+
+def note_scopes(recorder: Reader, before: list[tuple[FunctionType, list[Read]]], ran: set[CodeType]) -> None:
+    """Note what the functions named that `ran`, and the functions that these name."""
+    by_code = {id(code): function for function, _ in before for code in _codes(function.__code__)}
+    running = deque({id(function): function for code in ran if (function := by_code.get(id(code))) is not None}.values())
+    reads = {id(function): found for function, found in before}
+    seen: set[int] = set()
+    while running:
+        function = running.popleft()
+        if id(function) in seen:
+            continue
+        seen.add(id(function))
+        names = {name for code in _codes(function.__code__) for name in _globals_of(code)}
+        for read in reads.get(id(function), ()):
+            if isinstance(read.holder, Cell) or read.name in names:
+                owner = read.holder.cell if isinstance(read.holder, Cell) else read.holder
+                read.spots = ((function.__code__, 0),)
+                recorder.reads.setdefault((id(owner), read.name), read)
+        called = (function.__globals__.get(name) for name in names)
+        running.extend(item for item in called if isinstance(item, FunctionType) and id(item) in reads)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """A function's code and that of the functions written in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _globals_of(code: CodeType) -> set[str]:
+    return {str(one.argval) for one in dis.get_instructions(code) if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+
+
+# ---------------------------------------------------------------------------------------------------------------- the end
+
+
 def note_changes(reads: dict[tuple[int, str], Read]) -> None:
-    """At the forward's end: which attributes have another value than was read."""
+    """At the forward's end: which have another value than was read."""
     for read in reads.values():
-        now = (attributes(read.module) or {}).get(read.name, MISSING)
+        now = read.holder.get(read.name, MISSING)
+        if isinstance(read.owner, nn.Module) and read.value is not MISSING:
+            now = (attributes(read.owner) or {}).get(read.name, now)
         if read.value is MISSING or type(read.value) in _PLAIN:
-            same = now is read.value or (type(now) is type(read.value) and (now == read.value or now != now))
+            same = now is read.value or (type(now) is type(read.value) and bool(now == read.value or now != now))
         else:
             same = type(now) is type(read.value) and _is_simple(now) and now == read.value
         read.changed = not same

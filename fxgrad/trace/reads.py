@@ -8,11 +8,13 @@ comes out as a plain Python value is assumed (`fxgrad.trace.observations.Assumed
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from fxgrad.source.sites import asked_by_torch, is_unpacked
 from fxgrad.torch_api import calls, errors, symbols
 from fxgrad.torch_api.symbols import Origin
 from fxgrad.trace import targets
@@ -57,13 +59,16 @@ def query(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -
     out = func(*recorder.swap(args), **recorder.swap(kwargs))
     slot = recorder.seen.slots.get(id(args[0])) if args and name in _QUERIED else None
     if slot is not None:
-        recorder.assume(_QUERIED[name], (slot.node,), slot.tensor.device if name == "get_device" else out)
+        by_torch = asked_by_torch(sys._getframe())  # `for row in x` asks for the rank
+        recorder.assume(_QUERIED[name], (slot.node,), slot.tensor.device if name == "get_device" else out, weak=by_torch)
     return out
 
 
 def _symbolic_size(recorder: GraphDriver, slot: Slot, sizes: Sequence[int]) -> torch.Size:
     node = slot.node
     recorder.sizes_read = True
+    if node.op == "placeholder" and is_unpacked(sys._getframe()):
+        recorder.assume("ndim", (node,), len(sizes))
     return torch.Size([symbols.make(v, Origin(recorder, "size", (node, i), data=False)) for i, v in enumerate(sizes)])
 
 
@@ -145,8 +150,9 @@ def read_value(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: A
         recorder.origins.append(origin)
         recorder.assume(None, (node,), out, what="the value of .item()", weak=True)
         return symbols.make(out, origin)
-    taken = out.copy() if name in ("numpy", "__array__") else out
-    recorder.assume(None, (node,), taken, what=f"the value of .{name.strip('_')}()")
+    if name != "__dlpack__":  # a capsule: what is made of it has the tensor's memory, and is known by it
+        taken = out.copy() if name in ("numpy", "__array__") else out
+        recorder.assume(None, (node,), taken, what=f"the value of .{name.strip('_')}()")
     if name == "__float__":
         return _turned_number(recorder, out, step)
     return out

@@ -84,9 +84,12 @@ class Recorder(TorchFunctionMode):
         self.nudge: Nudge | None = None  # what is handed to the program disturbed
         self.nudged_shape: tuple[int, ...] | None = None
         self.selections: list[Step] = []  # steps whose result's size depends on data
+        self.assumptions = False  # whether what follows is noted
         self.assumed: list[Assumed] = []
         self.sizes_read = False
-        self.reads: dict[tuple[int, str], Read] = {}  # attributes of modules
+        self.reads: dict[tuple[int, str], Read] = {}  # of Python's side: attributes, globals
+        self.scopes: list[tuple[FunctionType, list[Read]]] = []  # the functions that may run, and what they name
+        self.owners: dict[int, str] = {}  # by id: what the program calls the module or object whose attributes are read
         self.inputs: dict[int, torch.fx.Node] = {}  # by the id of the user's tensor: its placeholder
         self.externals: dict[int, tuple[torch.Tensor, int]] = {}
         self.path_stack: list[str] = [""]
@@ -233,8 +236,29 @@ class Recorder(TorchFunctionMode):
     def entry(self, tensor: torch.Tensor, data: torch.Tensor, target: str, spots: tuple[Spot, ...]) -> Slot:
         """A tensor made outside torch's function interface from Python or NumPy data: what left torch before may have come back.
 
-        The graph keeps a copy of `data` as it is now and gives every run a fresh one: the program may go on to write into it.
+        Where its memory is that of a tensor of the graph, it is a new leaf over that. Else the graph keeps a copy of `data` as it is now
+        and gives every run a fresh one: the program may go on to write into it.
         """
+        source = self.seen.over_the_memory_of(tensor)
+        node = self._constant(data, spots) if source is None else self._exchanged(tensor, source)
+        if tensor.requires_grad:
+            node = self.graph.call_method("requires_grad_", (node,))
+        step = self.add_step(node, "entry", target, spots)
+        step.weak.extend(self.escapes)
+        slot = self.seen.bind(tensor, node, node.name)
+        step.makes.append(slot.value)
+        self.note_shared(step, tensor)
+        return slot
+
+    def _exchanged(self, tensor: torch.Tensor, source: Slot) -> torch.fx.Node:
+        """A tensor of the graph that left torch with its memory (NumPy, DLPack) and came back."""
+        offset = (tensor.data_ptr() - source.tensor.untyped_storage().data_ptr()) // tensor.element_size()
+        layout = (tuple(tensor.shape), tuple(tensor.stride()), offset)
+        if layout == (tuple(source.tensor.shape), tuple(source.tensor.stride()), source.tensor.storage_offset()):
+            return self.graph.call_function(targets.new_leaf, (source.node, False))
+        return self.graph.call_function(targets.new_leaf_view, (source.node, *layout, False))
+
+    def _constant(self, data: torch.Tensor, spots: tuple[Spot, ...]) -> torch.fx.Node:
         attribute = f"_tensor_constant{len(self.attributes)}_"
         self.quiet += 1
         try:
@@ -243,15 +267,8 @@ class Recorder(TorchFunctionMode):
         finally:
             self.quiet -= 1
         node = self.graph.call_method("clone", (self._insert_attribute(attribute),))
-        if tensor.requires_grad:
-            node = self.graph.call_method("requires_grad_", (node,))
-        step = self.add_step(node, "entry", target, spots)
-        step.weak.extend(self.escapes)
-        slot = self.seen.bind(tensor, node, node.name)
-        step.makes.append(slot.value)
         self.assume(ENTRY, (node,), None, weak=True, what="a tensor made from Python data")
-        self.note_shared(step, tensor)
-        return slot
+        return node
 
     def note_shared(self, step: Step, tensor: torch.Tensor) -> None:
         """NumPy may hold this tensor's memory from now on."""
@@ -382,6 +399,8 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if not self.active or threading.get_ident() != self.thread:
             return func(*args, **kwargs)
+        if self.reach.ctrl_c.pending is not None:
+            self.reach.ctrl_c.deliver()
         name: str = getattr(func, "__name__", "") or str(func)
         if name in TAKE_DATA and self.standins.fake is not None:
             self._refuse_to_take_data(name, args)
@@ -490,7 +509,7 @@ class Recorder(TorchFunctionMode):
 
     def _operation(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         if name in calls.CAPTURED_WHOLE and isinstance(func, HigherOrderOperator):
-            raise errors.captured_whole(next(map(site_of, self.spots()), None))
+            raise errors.captured_whole(next(map(site_of, self.spots()), None), name)
         (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = self.converted(args, kwargs)
         node = self._node(func, name, node_args, node_kwargs)
         step = self.add_step(node, "op", calls.target_name(func, name), self.spots())
@@ -618,7 +637,7 @@ class Recorder(TorchFunctionMode):
 
     def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False, what: str = "") -> None:
         """The program goes on with `taken`, which no node follows."""
-        if not self.quiet and self.phase == "forward":
+        if self.assumptions and not self.quiet and self.phase == "forward":
             self.assumed.append(Assumed(target, args, taken, self.spots(), what, weak))
 
     def decide(self, outcome: bool, symbol: Any, asked: Asked) -> bool:

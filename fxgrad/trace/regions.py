@@ -20,6 +20,7 @@ from torch.autograd import forward_ad
 from torch.utils.hooks import BackwardHook
 
 from fxgrad.records import NodeKind
+from fxgrad.torch_api import allowed_writes
 from fxgrad.torch_api.internals import (
     DisableTorchFunction,
     autocast_arguments,
@@ -161,7 +162,8 @@ def _hook_setup(recorder: Recorder, original: Callable[..., Any], target: Callab
             return recorder.graph.call_function(target, (holder, *node_args))
 
         def run(given: Any) -> Any:
-            return original(hook, given)
+            made = original(hook, given)
+            return made if recorder.allow is None else allowed_writes.own_memory(made, given if isinstance(given, tuple) else (given,))
 
         return opaque(recorder, "region", "backward hook", node, run, (tensors,), {})[0]
 

@@ -31,10 +31,11 @@ from fxgrad.torch_api import tree
 from fxgrad.torch_api.engine import run_backward
 from fxgrad.torch_api.errors import captured_whole, is_captured_whole, is_kernel_error, is_value_error, out_of_memory
 from fxgrad.torch_api.internals import DisableTorchFunction, dynamo_is_loaded, top_saved_tensors_hooks
+from fxgrad.torch_api.symbols import SymbolicFloat, SymbolicInt
 from fxgrad.trace.asked_types import asked_types
 from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave
-from fxgrad.trace.python_state import note_changes
+from fxgrad.trace.python_state import named_before, note_changes, note_scopes
 from fxgrad.trace.recorder import NeedsValue, Recorder, Slot
 from fxgrad.trace.saves import gradient_of, note_arrived, watching_gradients, watching_saves
 from fxgrad.trace.seams import intercepted
@@ -87,6 +88,7 @@ def run(
     nudge: Nudge | None = None,
     seed: int | None = None,
     allow: frozenset[str] | None = None,
+    assumptions: bool = False,
 ) -> Run:
     """Run the program once on stand-ins of the kind `values` ("fake" or "real").
 
@@ -96,6 +98,7 @@ def run(
     that starts at zero holds back comes through, and units that their bias switches off come on.
     `allow`: carry out the in-place writes that autograd refuses (`fxgrad.torch_api.allowed_writes`); of the leaves it names, inputs and attributes, the
     program writes copies. `nudge`: one thing read off data that the program is given disturbed. `seed`: other random numbers.
+    `assumptions`: note what the program is told and no node follows (`fxgrad.trace.observations.Assumed`, `fxgrad.trace.python_state`).
 
     The user's tensors, objects, random state and torch's global state are as before when it returns or raises.
 
@@ -111,6 +114,8 @@ def run(
         recorder = Recorder(target.root, reach, standins, _program_code(), forced)
         standins.arrives = note_arrived(recorder)
         recorder.nudge = nudge
+        recorder.assumptions = assumptions
+        recorder.scopes = named_before(reach.functions()) if assumptions else []
         recorder.open_checkpoints = target.open_checkpoints
         recorder.allow = allow
         result = Run(recorder, target)
@@ -278,10 +283,12 @@ def _leaf_names(bound: tuple[Any, ...]) -> list[str]:
 
 def _bind_output(result: Run) -> None:
     recorder = result.recorder
-    leaves, structure = tree.flatten(result.output)
-    result.output_nodes = tuple(recorder.slot_of(t).node for t in leaves)
+    leaves, structure = tree.flatten(result.output, (torch.Tensor, SymbolicInt, SymbolicFloat))
+    result.output_nodes = recorder.converted(*leaves)[1]
     result.output_structure = structure
     result.rebound = _rebound_buffers(recorder)
+    ran = {code for step in recorder.steps for code, _ in step.spots}
+    note_scopes(recorder, recorder.scopes, ran.union(read.spots[0][0] for read in recorder.reads.values() if read.spots))
     note_changes(recorder.reads)
     result.forward_last = next(iter(reversed(recorder.graph.nodes)), None)
 

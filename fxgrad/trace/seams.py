@@ -54,7 +54,8 @@ def _interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     yield FakeTensor, "data_ptr", _no_address(recorder, "data_ptr")
     yield FakeTensor, "__dlpack__", _no_address(recorder, "__dlpack__")
     yield ScriptFunction, "__call__", _script_call(recorder)
-    yield from symbols.CONSUMING
+    if recorder.assumptions:
+        yield from symbols.CONSUMING
     yield from transforms.interceptions(recorder)
     yield from pack_hooks.interceptions(recorder)
 
@@ -98,7 +99,8 @@ def _module_calls(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     # All originals are looked up before the first is replaced: one class in use may be another's base.
     for cls, original in [(cls, cls._call_impl) for cls in {type(module) for module in modules.values()}]:
         yield cls, "_call_impl", _module_call(recorder, known, original)
-    yield from python_state.interceptions(recorder, {type(module) for module in modules.values()})
+    if recorder.assumptions:
+        yield from python_state.interceptions(recorder, modules.values())
 
 
 def _module_call(recorder: Recorder, known: leaf_modules.Leaves, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -132,7 +134,8 @@ def _leaf_call(recorder: Recorder, module: nn.Module, path: str, original: Calla
         return original(module, *sub_args, **sub_kwargs)
 
     out, step, _ = opaque(recorder, "module", type(module).__name__, node, run, args, kwargs)
-    step.settings = tuple((name, getattr(module, name)) for name in ("dim", "normalized_shape") if hasattr(module, name))
+    held = vars(module)
+    step.settings = tuple((name, held[name]) for name in ("dim", "normalized_shape") if name in held)
     _note_call(recorder, module, path, out, step.spots)
     return out
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.utils.hooks import BackwardHook
 
-from fxgrad.torch_api.module_internals import backward_hooks
+from fxgrad.torch_api.module_internals import HookFunction, backward_hooks
 from fxgrad.world.swap import Swap
 
 
@@ -98,6 +98,10 @@ def hooked_inputs(hook: BackwardHook, args: Any) -> Any:
 def hooked_outputs(hook: BackwardHook, result: Any) -> Any:
     """A module's result, marked so that the hook gets its gradient."""
     return hook.setup_output_hook(result)  # type: ignore[no-untyped-call]
+
+
+# What they return are views from a custom Function, as those of the user's own are.
+hooked_inputs.function = hooked_outputs.function = HookFunction  # type: ignore[attr-defined]
 
 
 def put_legacy_hooks(module: nn.Module, result: Any) -> None:

@@ -1,4 +1,4 @@
-"""The garbage collector while runs are made: what there was before stays out of its passes, and comes back after.
+"""The garbage collector while runs are made: what there was before stays out of its passes, and comes back after, or when the program asks.
 
 Not handled: a user who has frozen objects keeps them so, and then nothing is done here.
 """
@@ -6,15 +6,23 @@ Not handled: a user who has frozen objects keeps them so, and then nothing is do
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fxgrad.world.interrupts import held
 
 # Python 3.12 begins with some hundred frozen objects of its own; to freeze on purpose is to freeze all that a program imported.
 _OWN = 2_000
 LOOK_AGAIN = 20.0  # processor seconds; to go through all objects takes some tenths of one
 _since = 0.0
 _settled = False
+
+# What shows which objects there are: not those that are settled. A program may ask (trackers of memory do).
+_ASKING = {name: getattr(gc, name) for name in ("get_objects", "get_referrers", "get_freeze_count", "freeze", "unfreeze")}
 
 
 @contextlib.contextmanager
@@ -24,37 +32,80 @@ def settled_heap() -> Iterator[None]:
     What the block leaves as garbage, and all of fx's graphs refer to themselves, is freed at its end, before the others are back: afterwards
     they all count as old. Python goes through the old ones by how often it has been through the young ones, and forgets that as objects are
     settled: in a process that does little else they would never be gone through, and so it is done here now and then.
-    A user who has frozen objects (`gc.freeze`) keeps them so, and then nothing is done here.
+    A program that asks the collector for objects gets all of them, and from then on nothing is settled. Where somebody holds a function that
+    asks (`from gc import get_objects`), or a user has frozen objects (`gc.freeze`) and keeps them so, nothing is done.
     """
     global _since, _settled
-    if gc.get_freeze_count() > _OWN:
+    if gc.get_freeze_count() > _OWN or _settled or _held_by_somebody():
         yield
         return
     begun, collected = time.process_time(), gc.isenabled()
-    gc.freeze()
-    _settled = True
-    try:
-        yield
-    finally:
-        _settled = False
-        if collected:
-            gc.collect()
-            gc.collect()  # what only autograd's nodes referred to, which the first has freed
-        gc.unfreeze()
-        _since += time.process_time() - begun
-        if collected and _since > LOOK_AGAIN:
-            _since = 0.0
-            gc.collect()
+    with held() as ctrl_c:
+        for name, function in _ASKING.items():
+            setattr(gc, name, _unsettling(function))
+        _ASKING["freeze"]()
+        _settled = True
+        try:
+            with ctrl_c.comes():
+                yield
+        finally:
+            _settled = False
+            for name, function in _ASKING.items():
+                setattr(gc, name, function)
+            if collected:
+                gc.collect()
+                gc.collect()  # what only autograd's nodes referred to, which the first has freed
+            gc.unfreeze()
+            _since += time.process_time() - begun
+            if collected and _since > LOOK_AGAIN:
+                _since = 0.0
+                gc.collect()
+
+
+def _unsettling(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def ask(*args: Any, **kwargs: Any) -> Any:
+        global _settled
+        if _settled:
+            _settled = False
+            _ASKING["unfreeze"]()
+        return function(*args, **kwargs)
+
+    return ask
+
+
+def _held_by_somebody() -> bool:
+    """Whether any but the module `gc` and this one hold a function that asks: counted beside an object that two dictionaries hold."""
+    two = _PROBE, dict(_PROBE)
+    (own,) = _references(two[0])
+    return max(_references(_ASKING)) > own
+
+
+_PROBE = {"held": object()}
+
+
+def _references(held: dict[str, Any]) -> list[int]:
+    return [sys.getrefcount(item) for item in held.values()]
+
+
+def undo_freezing() -> Callable[[], None]:
+    """The act that frees what a program has frozen, where nothing was: neither by the user nor here."""
+    count, unfreeze = _ASKING["get_freeze_count"], _ASKING["unfreeze"]
+    frozen = count()
+    return lambda: unfreeze() if not frozen and count() else None
 
 
 @contextlib.contextmanager
 def whole_heap() -> Iterator[None]:
     """The garbage collector sees all objects again, for a block inside one of `settled_heap`."""
+    global _settled
     if not _settled:
         yield
         return
-    gc.unfreeze()
+    _settled = False
+    _ASKING["unfreeze"]()
     try:
         yield
     finally:
-        gc.freeze()
+        _ASKING["freeze"]()
+        _settled = True

@@ -24,6 +24,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from fxgrad.world.heap import undo_freezing
 from fxgrad.world.scopes import is_own
 from fxgrad.world.undo import Act, undo_handler, undo_list, undo_logger
 
@@ -35,7 +36,7 @@ _SETTINGS = (sys, builtins, threading, warnings, logging)
 def kept_process() -> Iterator[None]:
     """All of this module, around a block."""
     lists = undo_list(sys.path), undo_list(sys.argv)
-    acts = *lists, *map(_undo_globals, _SETTINGS), *_loggers(), *map(_undo_asked, _ASKED), _undo_environment()
+    acts = *lists, *map(_undo_globals, _SETTINGS), *_loggers(), *map(_undo_asked, _ASKED), undo_freezing(), _undo_environment()
     alarms = _undo_timers(), _undo_handlers()  # first of all: an alarm of the program's must not come when its handler is gone
     try:
         with warnings.catch_warnings():

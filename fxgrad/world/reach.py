@@ -182,6 +182,10 @@ class Reach:
         """The globals of the functions that the walk came by."""
         return self._scopes.globals()
 
+    def functions(self) -> list[types.FunctionType]:
+        """The functions within reach."""
+        return [item for item in self._seen.values() if type(item) is types.FunctionType]
+
     def note_memoised(self) -> None:
         """Note what the memoised functions of libraries keep, wherever they are called from."""
         for function in of_libraries():

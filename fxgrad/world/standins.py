@@ -134,7 +134,9 @@ class StandIns:
         self._storages: dict[int, tuple[Any, torch.UntypedStorage]] = {}
         self._counters: dict[tuple[int, torch.dtype], list[tuple[torch.Tensor, torch.Tensor]]] = {}  # one original and copy of each counter
         self._originals: dict[int, torch.Tensor] = {}  # by the ids of their stand-ins
-        self.arrives: Callable[[torch.Tensor, torch.Tensor], None] | None = None  # told of an original and its stand-in before hooks of it run
+        self.arrives: Callable[[torch.Tensor, torch.Tensor], None] | None = (
+            None  # told of an original and its stand-in before hooks of it run
+        )
         self.historied: list[torch.Tensor] = []  # originals whose autograd history began before the run
         self.all_have_data = True  # no original so far is fake or on the meta device
 

@@ -23,6 +23,7 @@ import torch
 
 from fxgrad.passes.analyses.functions import direct_forward
 from fxgrad.passes.analyses.no_grad_regions import inside_call
+from fxgrad.passes.analyses.shapes import lends_its_shape
 from fxgrad.passes.analyses.stored_parameters import storages, stores
 from fxgrad.records import Facts, Flow, NodeFact, ParameterFact, Value
 from fxgrad.source import line_text
@@ -116,6 +117,8 @@ def _distances(facts: Facts, skip: frozenset[str]) -> tuple[dict[int, float], di
         for flow in node.flows:
             if not flow.open and flow.source in passing and _independent(node, facts.values[flow.target]):
                 continue
+            if lends_its_shape(node, flow) or drops_out(facts, node, flow):
+                continue
             arriving.setdefault(flow.target, []).append((node, flow))
     assert facts.loss is not None
     owned = storages(facts)
@@ -146,6 +149,11 @@ def _independent(node: NodeFact, target: Value) -> bool:
     if target.grad is not None:
         return True
     return node.kind in ("op", "module") and not node.writes and target.dtype.is_floating_point
+
+
+def drops_out(facts: Facts, node: NodeFact, flow: Flow) -> bool:
+    """Whether a derivative does not depend on what it was taken of: it has a history, and the value has no part in it (a constant added)."""
+    return node.target == GRAD and not flow.open and facts.values[flow.source].requires_grad and facts.values[flow.target].requires_grad
 
 
 def _along(start: int, following: Following) -> Iterator[tuple[NodeFact, Flow, str | None]]:

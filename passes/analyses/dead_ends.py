@@ -1,12 +1,14 @@
 """Dead ends: where the data of a parameter that never reaches the loss was last seen.
 
-Five kinds:
+Six kinds:
  1. *never called*: no step read the parameter, and neither its module nor anything in it ran. `part` is the outermost such module.
+    *left out* where that is a part of torch's own module that ran (an adaptive softmax whose clusters had no target): the rule says so.
  2. *not read*: its module ran without reading it. `part` is the parameter's name.
  3. *unread*: something was computed from it and nothing reads that. The place is the outermost call that returned the dead value;
     where an installed package lost it, of its calls the outermost that returned nothing else (the pooler, not the network around it).
  4. *missed*: what reads it ends in the loss function, or as a number in a forward that computes the loss: the `return` left it out.
  5. *lost*: the same, but a statement threw it away: `loss + aux` on a line of its own, `loss = ...` over it.
+ 6. *derived*: only a derivative is taken of it, and the derivative does not depend on it: the last bias of an energy drops out of forces.
 
 Only steps that autograd records are followed, so that an accuracy or a log line computed from a dead value does not count as its end;
 where none was recorded, all are.
@@ -19,11 +21,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from fxgrad.passes.analyses.cuts import drops_out
 from fxgrad.records import Call, Facts, NodeFact, ParameterFact, Site
 from fxgrad.source.handed_on import dropped_in, return_around, thrown_away
 from fxgrad.source.objects import origin
 
-Kind = Literal["never called", "not read", "unread", "missed", "lost"]
+Kind = Literal["never called", "left out", "not read", "unread", "missed", "lost", "derived"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,9 @@ def _inside_a_package(facts: Facts, end: DeadEnd, parameter: ParameterFact, reac
 def _place(facts: Facts, index: int, call: Call | None) -> DeadEnd:
     """Where the data that last reached node `index` was lost."""
     node = facts.nodes[index] if index >= 0 else None
+    derivative = _derivative(facts, node) if node is not None else None
+    if derivative is not None:
+        return DeadEnd("derived", derivative.site, derivative.name, "")
     if node is None or not node.stack:
         return DeadEnd("unread", call.site if call else None, node.name if node else None, call.path if call else "")
     start = 0
@@ -142,6 +148,11 @@ def _place(facts: Facts, index: int, call: Call | None) -> DeadEnd:
             return DeadEnd("lost" if lost else "missed", left, node.name, "")
     site = node.stack[min(frame, len(node.stack) - 1)]
     return DeadEnd("unread", site, node.name, call.path if call is not None else node.module)
+
+
+def _derivative(facts: Facts, node: NodeFact) -> NodeFact | None:
+    """The step that takes the derivative of what the node made, where nothing is left of it in there."""
+    return next((n for n in facts.nodes if any(f.source in node.makes and drops_out(facts, n, f) for f in n.flows)), None)
 
 
 def _returned(facts: Facts, node: NodeFact, frame: int) -> Site | None:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fxgrad.passes.analyses.shapes import MADE_LIKE
 from fxgrad.passes.findings import expression, line_of
 from fxgrad.records import Facts, NodeFact
 
-_SHAPES_ONLY = frozenset(
-    ["zeros_like", "ones_like", "full_like", "rand_like", "randn_like", "randint_like", "new_zeros", "new_ones", "new_full"]
-)
 _WITH_ITSELF = frozenset(["eq", "ne", "lt", "gt", "le", "ge", "not_equal", "equal", "less", "greater", "sub"])
 _VIEWS = frozenset(["float", "to", "type", "type_as", "unsqueeze", "expand", "view", "reshape"])
 
@@ -41,7 +39,7 @@ def attributes_behind(facts: Facts, value: int, makers: Mapping[int, NodeFact]) 
             attributes.append(_attribute_name(facts, current, node))
         elif node.kind not in ("op", "region") or word(node).startswith("empty"):
             return None
-        elif not (word(node) in _SHAPES_ONLY or _is_with_itself(node)):
+        elif not (word(node) in MADE_LIKE or _is_with_itself(node)):
             pending.extend(node.reads)
     return attributes
 

@@ -1,9 +1,10 @@
 """Networks that the program keeps as copies of others: target, momentum and teacher networks that no gradient is meant for.
 
 From the user's source and the model's structure. A submodule is such a copy if
- 1. the source makes or keeps it one (`fxgrad.source.network_copies`);
+ 1. the source makes or keeps it one (`fxgrad.source.network_copies`), or it is what torch's `AveragedModel` averages;
  2. another submodule of the model has parameters of the same names and shapes;
- 3. none of its parameters gets a gradient, and what stops them all takes their values on: a `detach`, code without gradients, an `argmax`.
+ 3. none of its parameters gets a gradient, and what stops them all takes their values on: a `detach`, code without gradients, an `argmax`;
+    a copy that the source averages again and again may also not be called at all (weights that are only evaluated).
 Copies that are trained (decoder layers cloned from one) fail the third, forgotten heads the first or the third.
 Not handled: a copy that is kept outside the model, names that only exist while the program runs.
 """
@@ -11,6 +12,7 @@ Not handled: a copy that is kept outside the model, names that only exist while 
 from __future__ import annotations
 
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.context import Context
@@ -25,24 +27,36 @@ _STOPS = frozenset(["FXG103", "FXG104", "FXG105", "FXG106", "FXG107", "FXG108"])
 
 def analyse(context: Context) -> frozenset[str]:
     """The names of the starved parameters that belong to such a copy."""
-    causes: Causes = context.causes
-    stopped = {
-        name
-        for parameter in causes.starved
-        for name in parameter.names
-        if (way := causes.frontier.ways.get(parameter.name)) is not None and way.cuts and {cut.code for cut in way.cuts} <= _STOPS
-    }
-    if not stopped:
+    stopped, idle = _stopped(context.causes), _idle(context.causes)
+    if not stopped and not idle:
         return frozenset()
     kept = copied_networks(load(file) for file in context.files if origin(file) == "user")
     found: set[str] = set()
-    for path, module in context.model.named_modules() if kept else ():
-        if not any(fits(name, path.rpartition(".")[2]) for name in kept if not is_unknown(name)):
-            continue
-        names = {f"{path}.{name}" for name, p in module.named_parameters() if p.requires_grad}
-        if names and names <= stopped and _has_twin(context.model, path, module):
+    averages = {f"{path}.module" for path, module in context.model.named_modules() if isinstance(module, AveragedModel)}
+    for path, module in context.model.named_modules() if kept or averages else ():
+        grades = [again for name, again in kept.items() if not is_unknown(name) and fits(name, path.rpartition(".")[2])]
+        if path in averages:
+            grades.append(True)
+        names = {f"{path}.{name}" for name, p in module.named_parameters() if p.requires_grad} if grades else set()
+        if names and names <= (stopped | idle if any(grades) else stopped) and _has_twin(context.model, path, module):
             found |= names
     return frozenset(found)
+
+
+def _stopped(causes: Causes) -> set[str]:
+    """The starved parameters whose values are taken on."""
+    found: set[str] = set()
+    for parameter in causes.starved:
+        way = causes.frontier.ways.get(parameter.name)
+        if way is not None and way.cuts and {cut.code for cut in way.cuts} <= _STOPS:
+            found.update(parameter.names)
+    return found
+
+
+def _idle(causes: Causes) -> set[str]:
+    """The parameters of modules that are never called."""
+    ends = causes.ends
+    return {name for p in causes.starved if p.name in ends and ends[p.name].kind == "never called" for name in p.names}
 
 
 def _has_twin(model: nn.Module, path: str, module: nn.Module) -> bool:

@@ -21,7 +21,8 @@ from fxgrad.passes.rewrites.walk import Applied, Plan, Refused
 def everything(graph_module: torch.fx.GraphModule, aliases: Aliases, *, allow: bool = False) -> Plan:
     """Every write."""
     hazards = needed(graph_module, aliases, allow=allow)
-    written = [n for n in graph_module.graph.nodes if n.name in aliases.nodes and aliases.nodes[n.name].writes]
+    placed = {place.storage for note in aliases.nodes.values() for place in note.places}  # an operator's own memory is not (rrelu's noise)
+    written = [n for n in graph_module.graph.nodes if n.name in aliases.nodes and placed.intersection(aliases.nodes[n.name].writes)]
     seen = [n for n in written if all(s in aliases.external for s in aliases.nodes[n.name].writes)]
     backs = {n.name for n in seen if not (registry.target_name(n) == "copy_" or n.op == "call_module")} | hazards.copy_back
     inner = {n.name for n in written} - {n.name for n in seen}

@@ -3,7 +3,7 @@
 What it finds
     A trainable parameter whose data never reaches the loss. It says which: its module is never called; its module runs without reading
     it; something was computed from it and nothing uses the result; a loss function (or a forward that computes the loss) went on to
-    return a value without it, or threw it away on the line named.
+    return a value without it, or threw it away on the line named; only a derivative that does not depend on it goes on.
 
 Why it matters
     Its `.grad` stays None, the optimizer skips it, and it keeps its random start while the loss goes down. DistributedDataParallel
@@ -41,14 +41,15 @@ Not handled
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from torch import nn
 
-from fxgrad.passes.analyses.causes import Causes, unconnected
+from fxgrad.passes.analyses.causes import Causes, is_starved, unconnected
 from fxgrad.passes.analyses.dead_ends import DeadEnd
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import severity, starved, subject
-from fxgrad.records import Facts, Finding, Fix, ParameterFact, Site, Step
+from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site, Step
 from fxgrad.source import attribute_site, attribute_sites, container_sites
 from fxgrad.source.objects import origin
 
@@ -71,6 +72,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         end = causes.ends.get(parameter.name)
         if end is None:
             continue
+        if end.kind == "never called" and _chooser(facts, context, end.part):
+            end = replace(end, kind="left out")
         site = definitions.site(end.part) if end.node is None else end.site
         key = (end.kind, site.file, site.line) if site is not None else (end.kind, end.part, 0)
         groups.setdefault(key, (site, []))[1].append((parameter, end))
@@ -80,8 +83,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         yield Finding(
             CODE,
             NAME,
-            severity(context, names),
-            message(members, names),
+            _severity(facts, context, members, names),
+            message(members, names, _chooser(facts, context, end.part) if end.kind == "left out" else ""),
             site,
             names,
             (Step("loss"), Step("no path"), *([Step(end.part, site, True)] if end.node and end.part else ()), Step(names[0])),
@@ -89,26 +92,54 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         )
 
 
+def _severity(facts: Facts, context: Context, members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...]) -> Severity:
+    """A warning where a constant drops out of a derivative: the rest of its module trains."""
+    level = severity(context, names)
+    if level != "error" or context.explicit or any(end.kind != "derived" for _, end in members):
+        return level
+    trained = {p.module for p in facts.parameters if p.requires_grad and not is_starved(facts, p)}
+    return "warning" if trained.issuperset(parameter.module for parameter, _ in members) else level
+
+
 ADVICE = {
     "never called": "call it in forward, or remove it",
+    "left out": "nothing to mend where other inputs use it; under DistributedDataParallel set find_unused_parameters=True",
     "not read": "use it in forward, or remove it",
     "unread": "use the result on the way to the loss, or drop the computation and its parameters",
     "lost": "keep the result: `loss = loss + aux` or `loss += aux` instead of an expression on its own or a second `loss = ...`",
+    "derived": "nothing to mend for a bias; else add a term with the value itself, or drop these parameters",
     "missed": "add what was left out to the value returned here, or drop the computation and its parameters",
 }
 
 
-def message(members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...]) -> str:
-    """What happened to the data, in one sentence."""
+def _chooser(facts: Facts, context: Context, part: str) -> str:
+    """The type of torch's own module that ran and did without its part `part`: by its inputs, no line of the user's leaves that out."""
+    called = {call.path for call in facts.calls}
+    words = part.split(".")
+    owner: object = context.model
+    for i, word in enumerate(words[:-1]):
+        owner, path = getattr(owner, word, None), ".".join(words[: i + 1])
+        kind = type(owner)
+        if path in called and kind.__module__.startswith("torch.nn.modules.") and not issubclass(kind, (*_CONTAINERS, nn.Sequential)):
+            return kind.__name__
+    return ""
+
+
+def message(members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...], chooser: str = "") -> str:
+    """What happened to the data, in one sentence. `chooser`: the type of the module that left it out."""
     kind = members[0][1].kind
     if kind == "unread":
         return f"nothing on the way to the loss uses what {subject(names)} computed: {starved(names)}"
+    if kind == "derived":
+        return f"the derivative taken here does not depend on {subject(names)}: {starved(names)}"
     if kind == "missed":
         return f"the value returned here leaves out what {subject(names)} computed: {starved(names)}"
     if kind == "lost":
         return f"the result is thrown away or written over here, and with it what {subject(names)} computed: {starved(names)}"
     parts = tuple(dict.fromkeys(end.part for _, end in members))
     listed = ", ".join(f"`{part}`" for part in parts[:_SHOWN]) + (f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else "")
+    if chooser:
+        return f"{chooser} does without {listed} for these inputs: {starved(names)}"
     what = "called" if kind == "never called" else "used in forward"
     return f"{listed} {'is' if len(parts) == 1 else 'are'} never {what}: {starved(names)}"
 

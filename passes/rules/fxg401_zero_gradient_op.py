@@ -5,7 +5,7 @@ What it finds
     zeros: rounding and sign, sampling without reparametrisation (`torch.normal`, `torch.bernoulli`), a factor or a loss weight of 0, a
     mask that is constant and zero, a softmax or a cross entropy over a single element, a value overwritten or cut off before the loss,
     hooks, and contributions that cancel (the last bias of a critic). Zero for now is no finding: a ReLU that is off, a saturated
-    sigmoid, LoRA's B, a gate that starts at zero, a padding row.
+    sigmoid, LoRA's B, a gate that starts at zero, a padding row; a note where a hook masks rows of a table (other rows may pass).
 
 Why it matters
     Nothing raises and `.grad` is there, so checks for None pass. The optimizer steps, with weight decay only.
@@ -44,6 +44,10 @@ NAME = "zero-gradient-op"
 SEVERITY = "error"
 
 
+# As functions and as modules of torch.
+_LOOK_UPS = frozenset(["embedding", "embedding_bag", "Embedding", "EmbeddingBag", "index_select", "gather", "__getitem__", "register_hook"])
+
+
 @dataclass(slots=True)
 class _Group:
     """What one line does, and to which parameters."""
@@ -80,8 +84,15 @@ def _cause(watched: Facts, context: Context, parameter: ParameterFact) -> _Group
         if site is None:
             return _unproven(loss)
         advice = "let the hook pass on what should train, or freeze these parameters"
-        return _Group(f"the hook `{text_of(site) or site.function}` hands on zeros", advice, True, False, site)
+        what = f"the hook `{text_of(site) or site.function}` hands on zeros"
+        return _Group(what, advice, True, False, site, proven=not _is_table(watched, parameter))
     return _Group(f"`{expression(reason.node)}` {reason.text}", reason.advice, reason.certain, reason.term, reason.node.site)
+
+
+def _is_table(watched: Facts, parameter: ParameterFact) -> bool:
+    """Whether rows of the parameter are looked up and no more: a hook that lets other rows through hands on zeros for these rows alone."""
+    readers = [node for node in watched.nodes if set(node.reads).intersection(parameter.values)]
+    return bool(readers) and all(node.target.rpartition(".")[2] in _LOOK_UPS for node in readers)
 
 
 def _unproven(loss: lost_gradients.Loss | None) -> _Group | None:

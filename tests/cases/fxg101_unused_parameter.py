@@ -1463,3 +1463,98 @@ def quiet_second_copy_shares_its_parameters() -> dict[str, Any]:
             return self.left(x).tanh()
 
     return dict(model=Pair(), inputs=(torch.randn(2, 3),), loss=lambda o: o.square().mean())
+
+
+def guilty_only_its_shape_lent() -> dict[str, Any]:
+    class Lent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.gate = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            gate = self.gate(x)  # FXG101
+            return self.fc(x) * torch.ones_like(gate)
+
+    return dict(model=Lent(), inputs=(torch.randn(2, 3),), loss=lambda o: o.sum())
+
+
+def guilty_network_that_drops_out_of_the_derivative() -> dict[str, Any]:
+    class Forces(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pairs, self.charge = nn.Linear(3, 3), nn.Linear(2, 1)
+            self.out = nn.Linear(3, 1, bias=False)
+
+        def forward(self, x, kind):
+            x = x.clone().requires_grad_()
+            energy = self.out(self.pairs(x).tanh()) + self.charge(kind)
+            return torch.autograd.grad(energy.sum(), x, create_graph=True)[0]  # FXG101
+
+    return dict(model=Forces(), inputs=(torch.randn(4, 3), torch.randn(4, 2)), loss=lambda o: o.square().mean())
+
+
+def quiet_average_that_is_only_evaluated() -> dict[str, Any]:
+    class Diffusion(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(4, 6), nn.SiLU(), nn.Linear(6, 4))
+            self.ema_net = copy.deepcopy(self.net)
+
+        def after_step(self):
+            for slow, fast in zip(self.ema_net.parameters(), self.net.parameters(), strict=True):
+                slow.data.mul_(0.999).add_(fast.data, alpha=0.001)
+
+        def forward(self, x):
+            noise = torch.randn_like(x)
+            return F.mse_loss(self.net(x + noise), noise)
+
+    return dict(model=Diffusion(), inputs=(torch.randn(3, 4),))
+
+
+def quiet_stochastic_weight_average_kept_inside() -> dict[str, Any]:
+    class Swa(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(4, 2)
+            self.best = torch.optim.swa_utils.AveragedModel(self.net)
+
+        def forward(self, x):
+            return self.net(x) if self.training else self.best(x)
+
+    return dict(model=Swa(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_sampler_accumulated_by_a_helper() -> dict[str, Any]:
+    def accumulate(average, source, decay=0.999):
+        ours, theirs = dict(average.named_parameters()), dict(source.named_parameters())
+        for k in ours:
+            ours[k].data.mul_(decay).add_(theirs[k].data, alpha=1 - decay)
+
+    class StyleGan(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.g, self.g_sample, self.d = nn.Linear(2, 4), nn.Linear(2, 4), nn.Linear(4, 1)
+
+        def forward(self, z):
+            return F.softplus(-self.d(self.g(z))).mean()
+
+    model = StyleGan()
+    accumulate(model.g_sample, model.g, 0)
+    return dict(model=model, inputs=(torch.randn(3, 2),))
+
+
+def quiet_slow_weights_of_a_lookahead() -> dict[str, Any]:
+    class Lookahead(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fast, self.slow = nn.Linear(4, 2), nn.Linear(4, 2)
+
+        @torch.no_grad()
+        def interpolate(self):
+            for s, (_, f) in zip(self.slow.parameters(), self.fast.named_parameters(), strict=True):
+                s += 0.5 * (f - s)
+
+        def forward(self, x):
+            return self.fast(x)
+
+    return dict(model=Lookahead(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())

@@ -1227,3 +1227,139 @@ def quiet_target_picked_by_the_online_network() -> dict[str, Any]:
             return F.smooth_l1_loss(self.q(s)[:, :1], goal)
 
     return dict(model=Agent(), inputs=(torch.randn(5, 4), torch.randn(5, 4)))
+
+
+def quiet_forces_trained_on_alone() -> dict[str, Any]:
+    """The energy's last bias has no part in the forces: nothing is detached."""
+
+    class Potential(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 1))
+
+        def forward(self, x):
+            x = x.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(self.net(x).sum(), x, create_graph=True)
+            return -slope
+
+    return dict(model=Potential(), inputs=(torch.randn(4, 3),), loss=lambda o: (o - 1).square().mean())
+
+
+def quiet_equation_residual_of_first_and_second_order() -> dict[str, Any]:
+    class Pinn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.u = nn.Sequential(nn.Linear(1, 6), nn.Tanh(), nn.Linear(6, 1))
+
+        def forward(self, t):
+            t = t.clone().requires_grad_()
+            u = self.u(t)
+            first = torch.autograd.grad(u, t, torch.ones_like(u), create_graph=True)[0]
+            second = torch.autograd.grad(first, t, grad_outputs=torch.ones_like(first), create_graph=True)[0]
+            return (second + 0.5 * first).square().mean()
+
+    return dict(model=Pinn(), inputs=(torch.rand(5, 1),))
+
+
+def quiet_codebook_averaged_over_what_it_is_given() -> dict[str, Any]:
+    class Vq(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enc, self.dec, self.codes = nn.Linear(4, 3), nn.Linear(3, 4), nn.Embedding(5, 3)
+
+        def forward(self, x):
+            z = self.enc(x)
+            index = torch.cdist(z, self.codes.weight).argmin(-1)
+            q = self.codes(index).detach()
+            with torch.no_grad():
+                self.codes.weight.mul_(0.99).add_(F.one_hot(index, 5).float().T @ z, alpha=0.01)
+            return F.mse_loss(self.dec(z + (q - z).detach()), x) + F.mse_loss(z, q)
+
+    return dict(model=Vq(), inputs=(torch.randn(6, 4),))
+
+
+def quiet_class_centres_moved_by_hand() -> dict[str, Any]:
+    class Centres(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.centres = nn.Linear(4, 2), nn.Parameter(torch.randn(3, 2))
+
+        def forward(self, x, y):
+            z = self.net(x)
+            loss = (z - self.centres.detach()[y]).square().sum(-1).mean()
+            self.centres.data.index_add_(0, y, 0.1 * (z.detach() - self.centres.data[y]))
+            return loss
+
+    return dict(model=Centres(), inputs=(torch.randn(4, 4), torch.tensor([0, 1, 2, 1])))
+
+
+def quiet_layers_stepped_by_their_own_local_loss() -> dict[str, Any]:
+    """Forward-forward: each layer takes its step inside the forward pass, and hands on what it computed, detached."""
+
+    class Local(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers, self.head = nn.ModuleList(nn.Linear(4, 4) for _ in range(2)), nn.Linear(4, 2)
+
+        def forward(self, x):
+            for layer in self.layers:
+                goodness = layer(x).relu().square().mean()
+                slopes = torch.autograd.grad(F.softplus(1 - goodness), list(layer.parameters()))
+                with torch.no_grad():
+                    for p, g in zip(layer.parameters(), slopes, strict=True):
+                        p -= 0.1 * g
+                x = layer(x).relu().detach()
+            return self.head(x)
+
+    return dict(model=Local(), inputs=(torch.randn(5, 4),), loss=lambda o: o.logsumexp(-1).mean())
+
+
+def quiet_layers_with_optimizers_inside() -> dict[str, Any]:
+    class Local(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers, self.head = nn.ModuleList(nn.Linear(4, 4) for _ in range(2)), nn.Linear(4, 2)
+            self.optimizers = [torch.optim.SGD(layer.parameters(), 0.1) for layer in self.layers]
+
+        def forward(self, x):
+            for layer, optimizer in zip(self.layers, self.optimizers, strict=True):
+                optimizer.zero_grad()
+                F.softplus(1 - layer(x).relu().square().mean()).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                x = layer(x).relu().detach()
+            return self.head(x)
+
+    return dict(model=Local(), inputs=(torch.randn(5, 4),), loss=lambda o: o.logsumexp(-1).mean())
+
+
+def quiet_hebbian_weights() -> dict[str, Any]:
+    class Hebb(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.plastic, self.head = nn.Parameter(0.1 * torch.randn(4, 4)), nn.Linear(4, 2)
+
+        def forward(self, x):
+            with torch.no_grad():
+                y = x @ self.plastic
+                self.plastic += 0.01 * (x.T @ y - y.square().mean(0) * self.plastic)
+            return self.head(x @ self.plastic.detach())
+
+    return dict(model=Hebb(), inputs=(torch.randn(5, 4),), loss=lambda o: o.logsumexp(-1).mean())
+
+
+def guilty_projected_by_hand_is_not_trained_by_hand() -> dict[str, Any]:
+    """What is written comes from the parameter itself and from noise: no average, no step."""
+
+    class Projected(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.gain = nn.Linear(3, 3), nn.Parameter(torch.rand(3))
+
+        def forward(self, x):
+            with torch.no_grad():
+                self.gain.add_(0.01 * torch.randn(3)).clamp_(0, 1)
+                self.gain.div_(self.gain.norm())
+            return self.fc(x) * self.gain.detach()  # FXG103
+
+    return dict(model=Projected(), inputs=(torch.randn(4, 3),), loss=lambda o: o.square().mean())

@@ -708,3 +708,18 @@ def quiet_dice_on_soft_masks_with_a_hard_metric() -> dict[str, Any]:
         return 1 - (2 * (p * goal).sum() + 1) / (p.sum() + goal.sum() + 1)
 
     return dict(model=nn.Linear(4, 4), inputs=(torch.randn(3, 4),), loss=loss)
+
+
+def quiet_direction_of_a_derivative_shaped_like_the_output() -> dict[str, Any]:
+    class Score(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.energy = nn.Sequential(nn.Linear(2, 6), nn.Softplus(), nn.Linear(6, 1))
+
+        def forward(self, x):
+            x = x.clone().requires_grad_()
+            e = self.energy(x)
+            (score,) = torch.autograd.grad(e, x, grad_outputs=e.new_ones(e.shape).expand_as(e), create_graph=True)
+            return (score + x).square().mean()
+
+    return dict(model=Score(), inputs=(torch.randn(5, 2),))

@@ -389,3 +389,25 @@ def quiet_frozen_network_fed_with_generated_numbers() -> dict[str, Any]:
             return self.head(self.soup(x))
 
     return dict(model=Soup(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_codebook_made_anew_from_its_average() -> dict[str, Any]:
+    """As in the best known notebook on VQ-VAE: both are Parameters, and neither is trained by a gradient."""
+
+    class Vq(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enc, self.dec, self.codes = nn.Linear(4, 3), nn.Linear(3, 4), nn.Embedding(5, 3)
+            self.register_buffer("counts", torch.zeros(5))
+            self.average = nn.Parameter(torch.randn(5, 3))
+
+        def forward(self, x):
+            z = self.enc(x)
+            one_hot = F.one_hot(torch.cdist(z, self.codes.weight).argmin(1), 5).float()
+            q = one_hot @ self.codes.weight
+            self.counts = self.counts * 0.99 + 0.01 * one_hot.sum(0)
+            self.average = nn.Parameter(self.average * 0.99 + 0.01 * one_hot.T @ z)
+            self.codes.weight = nn.Parameter(self.average / (self.counts.unsqueeze(1) + 1e-5))
+            return F.mse_loss(self.dec(z + (q - z).detach()), x) + 0.25 * F.mse_loss(q.detach(), z)
+
+    return dict(model=Vq(), inputs=(torch.randn(6, 4),))

@@ -798,3 +798,53 @@ def quiet_max_pooling_hides_a_branch():
             return torch.maximum(self.a(x), self.b(x))
 
     return dict(model=Maxout(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_only_the_new_word_is_trained_and_absent_here():
+    """Textual inversion: a hook lets the gradient of one row through."""
+
+    class Text(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.out = nn.Embedding(6, 3), nn.Linear(3, 2)
+            new = torch.zeros(6, 1)
+            new[5] = 1
+            self.words.weight.register_hook(lambda g: g * new)
+
+        def forward(self, ids):
+            return self.out(self.words(ids))
+
+    return dict(model=Text(), inputs=(torch.tensor([1, 2]),), loss=lambda o: o.square().mean())
+
+
+def quiet_pretrained_rows_held_by_a_hook_that_writes():
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows, self.scale = nn.Parameter(torch.randn(8, 3)), nn.Parameter(torch.ones(3))
+            self.rows.register_hook(self.hold)
+
+        @staticmethod
+        def hold(gradient):
+            gradient = gradient.clone()
+            gradient[:6] = 0
+            return gradient
+
+        def forward(self, index):
+            return self.rows[index] * self.scale
+
+    return dict(model=Table(), inputs=(torch.tensor([0, 3]),), loss=lambda o: o.square().mean())
+
+
+def quiet_sparse_experts_chosen_by_index_with_a_masking_hook():
+    class Experts(nn.Module):
+        def __init__(self, trained):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 3, 3))
+            self.register_buffer("trained", torch.arange(4) >= trained)
+            self.weight.register_hook(lambda g: torch.where(self.trained[:, None, None], g, torch.zeros_like(g)))
+
+        def forward(self, x, kind):
+            return torch.einsum("bi,bij->bj", x, self.weight.index_select(0, kind))
+
+    return dict(model=Experts(3), inputs=(torch.randn(2, 3), torch.tensor([0, 1])), loss=lambda o: o.square().mean())

@@ -366,3 +366,31 @@ def test_turned_decisions_are_replayed_in_order() -> None:
     assert outcomes(other) == (False,)
     assert other.gradients["no.weight"] == "some"
     assert other.gradients["yes.weight"] == "none"
+
+
+class Words(nn.Module):
+    """Targets of rare words use the softmax's tail, others do without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.words = nn.Linear(4, 4), nn.AdaptiveLogSoftmaxWithLoss(4, 12, [4, 8], div_value=1.0)
+
+    def forward(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return self.words(self.body(x), target).loss  # type: ignore[no-any-return]  # a module's call is Any
+
+
+def test_a_part_that_torchs_own_module_did_without_is_not_to_be_removed() -> None:
+    report = fxgrad.analyze(Words(), (torch.rand(5, 4), torch.tensor([0, 1, 5, 6, 2])))
+    (found,) = (f for f in report.findings if f.code == "FXG101")
+    assert found.parameters == ("words.tail.1.0.weight", "words.tail.1.1.weight")
+    assert (found.message, "remove" in found.fix.advice) == (
+        "AdaptiveLogSoftmaxWithLoss does without `words.tail.1` for these inputs: 2 parameters get no gradient",
+        False,
+    )
+
+
+def test_an_empty_selection_decides_where_no_line_is_the_users_too() -> None:
+    """The model itself is torch's: its own loop over clusters runs in the open."""
+    report = fxgrad.analyze(Words().words, (torch.rand(5, 4), torch.tensor([0, 1, 5, 6, 2])))
+    tails = {name: verdict for name, verdict in report.verdicts.items() if name.startswith("tail")}
+    assert tails == {f"tail.{i}.{j}.weight": "branch" if i else "flows" for i in (0, 1) for j in (0, 1)}

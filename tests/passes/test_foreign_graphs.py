@@ -15,8 +15,8 @@ import torch.fx
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from fxgrad.fix_graph.proof import saved_copies
 from fxgrad.passes.rewrites.out_of_place import rewrite
+from fxgrad.torch_api.saved_hooks import saved_copies
 
 Tensor = torch.Tensor
 Body = Callable[[Tensor, Tensor], Tensor]

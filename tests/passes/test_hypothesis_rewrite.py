@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fxgrad.fix_graph.fix import fix
-from fxgrad.fix_graph.proof import saved_copies
 from fxgrad.records import Options
 from fxgrad.records.errors import FixError
+from fxgrad.torch_api.saved_hooks import saved_copies
 
 Statement = tuple[int, ...]
 MODES = ("needed", "all")

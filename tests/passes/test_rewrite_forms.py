@@ -20,10 +20,10 @@ from torch.fx.passes.infra.pass_manager import PassManager
 from torch.fx.passes.shape_prop import ShapeProp
 
 import fxgrad
-from fxgrad.fix_graph.proof import saved_copies
 from fxgrad.passes.rewrites.out_of_place import OutOfPlace
 from fxgrad.records import Options
 from fxgrad.records.errors import FixError, InputError
+from fxgrad.torch_api.saved_hooks import saved_copies
 
 Tensor = torch.Tensor
 Body = Callable[["Net", Tensor, Tensor], Any]
@@ -435,3 +435,76 @@ def test_a_graph_of_make_fx() -> None:
     result.graph_module(x).sum().backward()
     s = x.detach().sigmoid()
     torch.testing.assert_close(x.grad, 2 * s * (1 - s))
+
+
+# ---------------------------------------------------------------------------------------------------------------- the oracle
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda h: F.rrelu(h, 0.1, 0.3, True),
+        lambda h: F.rrelu_(h, 0.1, 0.3, True),
+        lambda h: F.rrelu(h, 0.1, 0.3, True, inplace=True),
+        lambda h: nn.RReLU(inplace=True)(h[1:]),
+    ],
+    ids=["functional", "rrelu_", "inplace=True", "a module on a view"],
+)
+@pytest.mark.parametrize("mode", ["needed", "all"])
+def test_noise_that_an_operator_draws_while_it_runs_is_saved_as_drawn(draw: Callable[[Tensor], Tensor], mode: Any) -> None:
+    """Autograd is handed the noise before it is drawn: a copy taken then is of nothing."""
+
+    def program(m: Net, h: Tensor, w: Tensor) -> Tensor:
+        h = h - 1
+        return h.sin() * draw(h).sum() * w if mode == "needed" else draw(h).sum() * w
+
+    net = made(program)
+    fixed = fxgrad.fix(net, (torch.rand(4, 3).requires_grad_(),), options=Options(rewrite=mode))
+    with saved_copies():
+        want = stepped(net, net)
+    for a, b in zip(want, stepped(fixed.module, fixed.module), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+# ---------------------------------------------------------------------------------------------------------------- hooks
+
+
+class Hooked(nn.Module):
+    """Backward hooks on a layer whose result is written: eager refuses the write, for the hook marks the result by a view."""
+
+    def __init__(self, where: str, inplace: bool) -> None:
+        super().__init__()
+        self.lin, self.act, self.inplace = nn.Linear(3, 6), nn.ELU(inplace=inplace), inplace
+        self.seen: list[Tensor] = []
+        if where in ("layer", "sum"):
+            self.lin.register_full_backward_hook(lambda module, inner, outer: self.seen.append(outer[0].clone()))
+        elif where == "before":
+            self.lin.register_full_backward_pre_hook(lambda module, outer: self.seen.append(outer[0].clone()))
+        else:
+            self.act.register_full_backward_hook(lambda module, inner, outer: self.seen.append(inner[0].clone()))
+        self.where = where
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.lin(x)
+        if self.where == "sum" and self.inplace:
+            h += x.sum()
+        elif self.where == "sum":
+            h = h + x.sum()
+        return self.act(h) * 2
+
+
+@pytest.mark.parametrize("mode", ["needed", "all"])
+@pytest.mark.parametrize("where", ["layer", "before", "activation", "sum"])
+def test_a_write_into_what_a_backward_hook_marked(where: str, mode: Any) -> None:
+    torch.manual_seed(0)
+    written, meant = Hooked(where, True), Hooked(where, False)
+    meant.load_state_dict(written.state_dict())
+    x = torch.rand(4, 3, requires_grad=True)
+    with pytest.raises(RuntimeError, match="is a view and is being modified"):
+        written(x)
+    fixed = fxgrad.fix(written, (x,), options=Options(rewrite=mode)).module
+    written.seen.clear()
+    for a, b in zip(stepped(meant, meant), stepped(fixed, fixed), strict=True):
+        torch.testing.assert_close(a, b)
+    assert len(written.seen) == len(meant.seen) == 1
+    torch.testing.assert_close(written.seen, meant.seen)

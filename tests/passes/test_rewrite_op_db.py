@@ -74,7 +74,7 @@ def samples(op: Any, most: int) -> Iterator[Any]:
 
 def eager(model: Model, sample: Any) -> list[torch.Tensor] | None:
     """Outputs, then gradients of the tensors given; None where eager itself raises, with a copy of everything saved."""
-    from fxgrad.fix_graph.proof import saved_copies
+    from fxgrad.torch_api.saved_hooks import saved_copies
 
     torch.manual_seed(1)
     given, arguments, keywords = copied(sample)

@@ -622,8 +622,10 @@ def test_a_pickled_object_among_the_constants_is_not_loaded(exported: str, tmp_p
 
 def test_the_environment_is_as_before(exported: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     load(exported)
     assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
+    assert os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] == "1"
 
 
 def test_a_file_that_is_no_archive(tmp_path: Path) -> None:

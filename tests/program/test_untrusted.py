@@ -17,7 +17,7 @@ from torch import nn
 
 from fxgrad import Inputs, LoadError, analyze
 from fxgrad.program.load import load
-from fxgrad.program.load.untrusted import not_plain
+from fxgrad.program.load.untrusted import is_operator, not_plain
 
 Program = dict[str, Any]
 
@@ -269,6 +269,31 @@ def test_a_size_that_the_program_does_not_take(archive: Path) -> None:
     model = load(str(archive)).model
     report = analyze(model, Inputs((torch.ones(65, 3),), {"more": {"scale": torch.ones(2)}}))
     assert set(report.verdicts.values()) == {"blocked"}
+
+
+@pytest.mark.parametrize(
+    ("target", "is_one"),
+    [
+        ("torch.ops.aten.linear.default", True),
+        ("torch.ops.higher_order.cond", True),
+        ("_operator.floordiv", True),
+        ("torch.sym_min", True),
+        ("math.floor", True),
+        ("torch._functorch.predispatch._vmap_increment_nesting", True),
+        ("torch._functorch.predispatch.contextlib", False),
+        ("torch.ops.aten.from_file.default", False),
+        ("torch.ops.image.write_file.default", False),
+        ("torch.ops.higher_order.aoti_call_delegate", False),
+        ("torch.ops.load_library", False),
+        ("_operator.attrgetter", False),
+        ("_operator.call", False),
+        ("torch.hub.load", False),
+        ("#mine:op", False),
+        ("os.system", False),
+    ],
+)
+def test_operators_are_those_on_tensors_and_numbers(target: str, is_one: bool) -> None:
+    assert is_operator(target) is is_one
 
 
 def test_an_enum_as_a_key_needs_trust(tmp_path: Path) -> None:

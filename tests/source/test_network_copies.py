@@ -51,7 +51,7 @@ TEXTS = [
 def test_names(tmp_path: Path, text: str, names: set[str]) -> None:
     file = tmp_path / "agent.py"
     file.write_text(text + "\n")
-    assert copied_networks([load(str(file))]) == names
+    assert copied_networks([load(str(file))]).keys() == names
 
 
 def test_a_helper_of_another_file(tmp_path: Path) -> None:
@@ -59,3 +59,13 @@ def test_a_helper_of_another_file(tmp_path: Path) -> None:
     (tmp_path / "helpers.py").write_text("def hard_update(target, source):\n    target.load_state_dict(source.state_dict())\n")
     (tmp_path / "agent.py").write_text("import helpers\nhelpers.hard_update(agent.old, agent.new)\n")
     assert "old" in copied_networks(load(str(tmp_path / name)) for name in ("helpers.py", "agent.py"))
+
+
+def test_averaged_again_and_again(tmp_path: Path) -> None:
+    """Averages are told from what is copied once, through a helper too."""
+    file = tmp_path / "agent.py"
+    file.write_text(
+        "def soft(a, b):\n    for x, y in zip(a.parameters(), b.parameters()):\n        x.data.lerp_(y, 0.1)\n"
+        "soft(self.slow, self.fast)\nself.old.load_state_dict(self.fast.state_dict())\nself.twin = deepcopy(self.fast)\n"
+    )
+    assert copied_networks([load(str(file))]) == {"a": True, "slow": True, "old": False, "twin": False}

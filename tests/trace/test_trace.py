@@ -202,7 +202,7 @@ def test_frozen_python_values_are_listed() -> None:
     def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
         return self.layer(x) * int(x.shape[0]) + x.tolist()[0][0]
 
-    assumed = [one for one in traced(forward).recorder.assumed if not one.weak]
+    assumed = [one for one in traced(forward, assumptions=True).recorder.assumed if not one.weak]
     assert [(one.what, one.taken == X.tolist() or one.taken) for one in assumed] == [("", len(X)), ("the value of .tolist()", True)]
 
 

@@ -50,9 +50,13 @@ def limited(seconds: int) -> Iterator[None]:
 
 
 class Worker:
-    """The other process, started again when it has died. `errors` holds what it wrote to stderr."""
+    """The other process, started again when it has died. `errors` holds what it wrote to stderr.
 
-    def __init__(self) -> None:
+    `module` is what it runs; `patience`: after so many orders it is another process.
+    """
+
+    def __init__(self, module: str = "tests.zoo.worker", patience: int = PATIENCE) -> None:
+        self.module, self.patience = module, patience
         self.errors = tempfile.TemporaryFile("a+")  # noqa: SIM115  lives as long as the worker
         self.process: subprocess.Popen[str] | None = None
         self.asked = 0
@@ -60,10 +64,10 @@ class Worker:
     def ask(self, order: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The worker's answers to one order, up to the last; fewer where it died."""
         self.asked += 1
-        if self.asked % PATIENCE == 0:  # what packages keep of the models that they built adds up
+        if self.asked % self.patience == 0:  # what packages keep of the models that they built adds up
             self.close()
         if self.process is None or self.process.poll() is not None:
-            command = [sys.executable, "-W", "ignore", "-m", "tests.zoo.worker"]
+            command = [sys.executable, "-W", "ignore", "-m", self.module]
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=HERE.parent.parent
             )

@@ -221,7 +221,7 @@ def _walk(structure: tree.Structure, place: str, places: dict[int, str], constan
 def _keys(branch: tree.Branch) -> list[str]:
     """How each child is reached: `[0]`, `['ids']`, `.x`."""
     kind, context = _kind(branch), branch.spec.context
-    if kind in (list, tuple):
+    if kind in (list, tuple, torch.Size):
         return [f"[{index}]" for index in range(len(branch.children))]
     fields = getattr(kind, "_fields", None)
     if fields is not None:
@@ -265,6 +265,8 @@ def _built(structure: tree.Structure, results: list[str], definitions: Definitio
         return f"({parts[0]},)" if len(parts) == 1 else f"({', '.join(parts)})"
     if kind is list:
         return f"[{', '.join(parts)}]"
+    if kind is torch.Size:
+        return f"torch.Size([{', '.join(parts)}])"
     name = "" if kind is dict else definitions.reference(kind)
     keys = [key.strip("[].").strip("'\"") for key in _keys(structure)]
     if kind is dict:

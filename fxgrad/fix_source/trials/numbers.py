@@ -29,7 +29,7 @@ from fxgrad.source.sites import site_of, user_spots
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.functions import Apply, replaced_apply
 from fxgrad.torch_api.internals import base_of, storage_key
-from fxgrad.torch_api.saved_hooks import saved_hooks
+from fxgrad.torch_api.saved_hooks import saved_copies
 
 RATE = 1e-3  # of the plain gradient step between the two forwards
 SEED = 7
@@ -313,7 +313,7 @@ class _Double(TorchFunctionMode):
 @contextlib.contextmanager
 def _oracle(hidden: tuple[Site, ...], views: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
-        stack.enter_context(saved_hooks(lambda t: t.detach().clone(), lambda t: t))
+        stack.enter_context(saved_copies())
         if views:
             stack.enter_context(_cloned_functions())
         stack.enter_context(_Emulation(hidden, views))

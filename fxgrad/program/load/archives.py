@@ -23,7 +23,7 @@ from fxgrad.records import Inputs
 from fxgrad.records.errors import LoadError
 from fxgrad.torch_api.errors import PICKLED, says
 
-_FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+_FORCE, _NEVER = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
 def load_exported(file: str, *, trust_pickle: bool) -> tuple[nn.Module, Inputs | None]:
@@ -90,17 +90,19 @@ def _example_inputs(program: Any) -> Inputs | None:
 
 @contextlib.contextmanager
 def _restricted(on: bool) -> Iterator[None]:
-    """torch.export falls back to the full unpickler when the restricted one refuses; this variable takes that away."""
-    before = os.environ.get(_FORCE)
+    """torch.export falls back to the full unpickler when the restricted one refuses; one variable takes that away, and its opposite hinders."""
+    before = {name: os.environ.get(name) for name in (_FORCE, _NEVER)}
     if on:
         os.environ[_FORCE] = "1"
+        os.environ.pop(_NEVER, None)
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop(_FORCE, None)
-        else:
-            os.environ[_FORCE] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

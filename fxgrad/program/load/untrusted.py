@@ -29,7 +29,7 @@ _NAME = re.compile(r"[\w.\-+:/<> ]*")  # of parameters, buffers and modules, wit
 # Kept as text or written as a literal: never looked up, compiled or put into code. Of `guards_code` nothing is used: see `archives`.
 _TEXT = {"as_string", "as_strings", "custom", "from_node", "guards_code", "nn_module_stack", "source_fn_stack", "stack_trace", "torch_fn"}
 
-_TORCHS = re.compile(r"torch\.ops\.(aten|prims|torchvision)\.(?P<name>\w+)(\.\w+)?")
+_TORCHS = re.compile(r"torch\.ops\.(aten|prims|quantized_decomposed|torchvision)\.(?P<name>\w+)(\.\w+)?")
 _TOUCHING_FILES = {"from_file", "save", "warn", "_print"}  # of aten's: what reads, writes or prints
 _HIGHER = re.compile(r"torch\.ops\.higher_order\.(?P<name>\w+)")
 _TAKING_GRAPHS = {
@@ -37,6 +37,12 @@ _TAKING_GRAPHS = {
     *("flex_attention", "flex_attention_backward", "hints_wrapper", "invoke_subgraph", "local_map_hop", "map_impl", "out_dtype"),
     *("run_and_save_rng_state", "run_with_rng_state", "scan", "strict_mode", "tag_activation_checkpoint", "while_loop"),
     *("while_loop_stack_output", "with_effects", "wrap", "wrap_activation_checkpoint", "wrap_with_autocast", "wrap_with_set_grad_enabled"),
+}
+_TRANSFORM = re.compile(r"torch\._functorch\.predispatch\.(?P<name>\w+)")  # the levels of vmap and jvp, entered and left
+_LEVELS = {
+    *("_add_batch_dim", "_enter_dual_level", "_exit_dual_level", "_jvp_decrement_nesting", "_jvp_increment_nesting", "_make_dual"),
+    *("_remove_batch_dim", "_unpack_dual", "_unwrap_for_grad", "_vmap_decrement_nesting", "_vmap_increment_nesting"),
+    "lazy_load_decompositions",
 }
 _ON_NUMBERS = re.compile(r"math\.\w+|torch\._?sym_\w+|_operator\.(?P<name>\w+)")
 _ARITHMETIC = {
@@ -136,12 +142,14 @@ def _is_record(text: str) -> bool:
     return _is_name(text) and not text.lower().startswith(_PICKLED)
 
 
-def _is_operator(text: str) -> bool:
+def is_operator(text: str) -> bool:
     """Whether torch looks it up and finds a function of tensors or numbers, and no other."""
     if match := _TORCHS.fullmatch(text):
         return match["name"] not in _TOUCHING_FILES
     if match := _HIGHER.fullmatch(text):
         return match["name"] in _TAKING_GRAPHS
+    if match := _TRANSFORM.fullmatch(text):
+        return match["name"] in _LEVELS
     match = _ON_NUMBERS.fullmatch(text)
     return match is not None and (match["name"] is None or match["name"] in _ARITHMETIC)
 
@@ -204,8 +212,8 @@ def _is_plain(item: Any) -> bool:
 
 _FORMS: Mapping[str, tuple[str, Callable[[str], bool]]] = {
     "expr_str": ("a size", _is_size),
-    "target": ("an operator of torch", _is_operator),
-    "as_operator": ("an operator of torch", _is_operator),
+    "target": ("an operator of torch", is_operator),
+    "as_operator": ("an operator of torch", is_operator),
     "in_spec": ("a structure of plain types", _is_structure),
     "out_spec": ("a structure of plain types", _is_structure),
     "path_name": ("a tensor's file", _is_record),

@@ -1,0 +1,24 @@
+"""Tensors that a step reads for their shape, type and device alone: `torch.zeros_like(h)`, `h.new_ones(3)`, `x.expand_as(h)`.
+
+What such a step makes owes no number to them, so that no data flows. Not handled: sizes (`h.shape`), which are Python numbers.
+"""
+
+from __future__ import annotations
+
+from fxgrad.records import Flow, NodeFact
+
+MADE_LIKE = frozenset(
+    "zeros_like ones_like full_like rand_like randn_like randint_like empty_like new_zeros new_ones new_full new_empty".split()
+)
+_SHAPED_LIKE = frozenset(["expand_as", "view_as", "reshape_as", "type_as"])
+_FIRST = frozenset([0, "self", "input"])
+_SECOND = frozenset([1, "other", "tensor"])
+
+
+def lends_its_shape(node: NodeFact, flow: Flow) -> bool:
+    """Whether the step takes no number of the flow's source."""
+    name = node.target.rpartition(".")[2]
+    if name not in MADE_LIKE and name not in _SHAPED_LIKE:
+        return False
+    places = {place for place, value in node.operands if value == flow.source}
+    return bool(places) and places <= (_FIRST if name in MADE_LIKE else _SECOND)

@@ -1,0 +1,170 @@
+"""What a regenerated module hands out, and tensors that left torch with their memory and came back: those of this call, not of the traced."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.dlpack import from_dlpack, to_dlpack
+
+import fxgrad
+
+Tensor = torch.Tensor
+Body = Callable[[Tensor, Tensor], Any]
+Named = namedtuple("Named", "y sizes")
+
+
+@dataclass
+class Made:
+    y: Tensor
+    sizes: Any
+
+
+class Net(nn.Module):
+    def __init__(self, body: Body) -> None:
+        super().__init__()
+        self.w, self.body = nn.Parameter(torch.rand(3)), body
+
+    def forward(self, x: Tensor) -> Any:
+        return self.body(self.w, x)
+
+
+def plain(item: Any) -> Any:
+    """Tensors as lists, everything else with its type."""
+    if isinstance(item, Tensor):
+        return item.tolist()
+    if isinstance(item, Made):
+        return "Made", plain(vars(item))
+    if isinstance(item, dict):
+        return {key: plain(value) for key, value in item.items()}
+    if isinstance(item, tuple | list):
+        return type(item), [plain(value) for value in item]
+    return type(item), item
+
+
+OUTPUTS: dict[str, Body] = {
+    "a size": lambda w, x: (w * x, x.shape),
+    "a part of a size": lambda w, x: [w * x, x.shape[1:]],
+    "a size in a dict": lambda w, x: {"y": w * x, "sizes": (x * w).size()},
+    "a size in a named tuple": lambda w, x: Named(w * x, x.shape),
+    "a size in a dataclass": lambda w, x: Made(w * x, x.shape),
+    "a size that was computed": lambda w, x: (w * x, torch.Size([x.shape[0] * 2, 3])),
+    "numbers": lambda w, x: (w * x, x.numel(), x.shape[0] / 2, list(x.shape)),
+    "a number of data's": lambda w, x: (w * x, x.sum().item()),
+}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_python_values_in_an_output_are_those_of_the_call(name: str) -> None:
+    net = Net(OUTPUTS[name])
+    module = fxgrad.fix(net, (torch.rand(4, 3),), loss=first).module
+    for x in (torch.rand(4, 3), torch.rand(6, 3)):
+        assert plain(module(x)) == plain(net(x))
+
+
+def first(output: Any) -> Tensor:
+    y: Tensor = output["y"] if isinstance(output, dict) else output.y if isinstance(output, Made) else output[0]
+    return y.sum()
+
+
+def exchanged_slice(w: Tensor, x: Tensor) -> Tensor:
+    return from_dlpack((x * 2).t()[1:]) * w[:1]
+
+
+EXCHANGED: dict[str, Body] = {
+    "DLPack": lambda w, x: torch.from_dlpack(x * 2) * w,
+    "a DLPack capsule": lambda w, x: from_dlpack(to_dlpack(x * 2)) * w,
+    "DLPack of a view": exchanged_slice,
+    "DLPack through NumPy": lambda w, x: torch.from_numpy(np.from_dlpack(x * 2)) * w,
+    "NumPy": lambda w, x: torch.from_numpy((x * 2).numpy()) * w,
+    "DLPack of what a parameter made": lambda w, x: from_dlpack((w * 2).detach()) * w * x,
+}
+
+
+@pytest.mark.parametrize("name", EXCHANGED)
+def test_memory_that_left_and_came_back_is_that_of_the_call(name: str) -> None:
+    net = Net(EXCHANGED[name])
+    module = fxgrad.fix(net, (torch.rand(4, 3),)).module
+    assert not [n for n, _ in module.named_buffers()]  # nothing of the traced call is kept
+    x = torch.rand(4, 3)
+    assert module(x).tolist() == net(x).tolist()
+    gradients = []
+    for call in (net, module):
+        net.w.grad = None
+        call(x).sum().backward()
+        assert net.w.grad is not None
+        gradients.append(net.w.grad.tolist())
+    assert gradients[0] == gradients[1]
+
+
+def test_memory_that_numpy_writes_meanwhile_is_refused() -> None:
+    def body(w: Tensor, x: Tensor) -> Tensor:
+        array = (x * 2).numpy()
+        array += 1
+        return torch.from_numpy(array) * w
+
+    with pytest.raises(fxgrad.FxgradError, match="memory that NumPy shares is written"):
+        fxgrad.fix(Net(body), (torch.rand(4, 3),))
+
+
+class LazyLayers(nn.Module):
+    def __init__(self, first: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.first, self.last = first(), nn.LazyLinear(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x).sigmoid()
+        kept = h * h
+        h += 1  # overwrites what sigmoid saved
+        out: Tensor = self.last((kept * h).flatten(1))
+        return out
+
+
+@pytest.mark.parametrize(
+    ("first", "size"),
+    [
+        (lambda: nn.LazyLinear(4), (5, 3)),
+        (lambda: nn.Sequential(nn.LazyConv1d(4, 2), nn.LazyBatchNorm1d()), (5, 2, 6)),
+        (lambda: nn.Sequential(nn.Linear(3, 4), nn.LazyInstanceNorm1d(affine=True)), (5, 2, 3)),
+    ],
+    ids=["linear", "convolution and norm", "norm behind a layer with its shape"],
+)
+def test_a_lazy_model_stays_lazy_and_its_module_is_that_of_its_first_call(first: Callable[[], nn.Module], size: tuple[int, ...]) -> None:
+    model, x = LazyLayers(first), torch.rand(size)
+    torch.manual_seed(0)
+    module = fxgrad.fix(model, (x,)).module
+    assert any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters())
+    torch.manual_seed(0)
+    model(x)
+    assert list(model.state_dict()) == list(module.state_dict())
+    model.load_state_dict(module.state_dict())
+    outputs = []
+    for call in (model, module):
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t):
+            out = call(x)
+        out.sum().backward()
+        outputs.append([out.detach(), *(p.grad for p in call.parameters())])
+    for a, b in zip(*outputs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_hint_about_writing_stands_only_where_something_is_written() -> None:
+    """A result that the module cannot repeat: nothing is written in place, and the line is the one that leaves torch."""
+
+    def body(w: Tensor, x: Tensor) -> Tensor:
+        y = x * 2
+        z = y * w
+        y.data = x + 1
+        return z * y
+
+    with pytest.raises(fxgrad.FxgradError) as caught:
+        fxgrad.fix(Net(body), (torch.rand(4, 3),))
+    assert "in place" not in f"{caught.value.hint}"
+    assert caught.value.site is not None
+    assert caught.value.site.line == body.__code__.co_firstlineno + 3
