@@ -12,7 +12,6 @@ from typing import Any
 
 from torch.autograd.graph import saved_tensors_hooks
 
-from fxgrad.torch_api.module_internals import is_from_torch
 from fxgrad.trace.recorder import Recorder
 
 
@@ -26,7 +25,7 @@ def _enter(recorder: Recorder) -> Callable[[Any], None]:
 
     def __enter__(hooks: Any) -> None:
         pack, unpack = hooks.pack_hook, hooks.unpack_hook
-        if not recorder.active or threading.get_ident() != recorder.thread or not (_is_programs(pack) or _is_programs(unpack)):
+        if not recorder.active or threading.get_ident() != recorder.thread or not _are_programs(pack, unpack):
             original(hooks)
             return
         hooks.pack_hook = lambda tensor: _called(recorder, pack, recorder.handed(tensor))
@@ -47,6 +46,7 @@ def _called(recorder: Recorder, hook: Callable[[Any], Any], given: Any) -> Any:
         return hook(given)
 
 
-def _is_programs(hook: Callable[[Any], Any]) -> bool:
-    module = getattr(hook, "__module__", None) or ""
-    return not is_from_torch(hook) and module.partition(".")[0] != "fxgrad"
+def _are_programs(*hooks: Callable[[Any], Any]) -> bool:
+    """Whether a pair of hooks is neither torch's (a checkpoint's) nor ours; a builtin method says of neither half whose it is."""
+    packages = {(getattr(hook, "__module__", None) or "").partition(".")[0] for hook in hooks}
+    return not packages & {"torch", "fxgrad"}

@@ -180,9 +180,8 @@ class Doubled(Base):
         return super().forward(x) + copy.deepcopy(self.used).double()(x.double()).float()
 
 
-@pytest.mark.parametrize("make", [Formatted, Doubled])
-def test_an_error_of_fake_tensors_is_not_the_programs(make: Any) -> None:
-    report = fxgrad.analyze(make(), (X,), options=fxgrad.Options(values="fake"))
+def test_an_error_of_fake_tensors_is_not_the_programs() -> None:
+    report = fxgrad.analyze(Doubled(), (X,), options=fxgrad.Options(values="fake"))
     assert set(report.verdicts.values()) == {"flows"}
 
 
