@@ -14,6 +14,7 @@ import torch
 
 from fxgrad.torch_api.internals import DisableTorchFunction, version_of
 from fxgrad.torch_api.saved_hooks import saved_hooks
+from fxgrad.torch_api.tensors import has_nonzero
 from fxgrad.trace.observations import RawSave, copied, same_elements
 from fxgrad.trace.recorder import Recorder
 
@@ -43,7 +44,7 @@ def watching_gradients(recorder: Recorder, delivered: dict[tuple[int, int], str]
                     elif fake or grad.layout is not torch.strided:
                         state = "some"
                     else:
-                        state = "some" if bool((grad != 0).any()) else "zero"
+                        state = "some" if has_nonzero(grad) else "zero"
                     delivered[key, number] = state
 
         return function.register_prehook(before)
@@ -72,7 +73,7 @@ def gradient_of(recorder: Recorder, parameter: torch.Tensor) -> str:
     with torch.no_grad():
         if grad.layout is not torch.strided:
             grad = grad.coalesce().values() if grad.is_sparse else grad.to_dense()
-        return "some" if bool((grad != 0).any()) else "zero"
+        return "some" if has_nonzero(grad) else "zero"
 
 
 @contextlib.contextmanager
