@@ -284,6 +284,9 @@ def _disturb(made: torch.Tensor, generator: torch.Generator, unsettle: str) -> N
         return
     with torch.no_grad():
         data = made.detach()
+        for dim, stride in enumerate(data.stride()):
+            if stride == 0 and data.shape[dim] > 1:  # expanded: one row stands for all, and only it can be written
+                data = data.narrow(dim, 0, 1)
         level = data.flatten()[0]
         if not bool((data == level).all()):
             spread = data.double().std().to(data.dtype)
