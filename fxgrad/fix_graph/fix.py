@@ -31,13 +31,23 @@ from fxgrad.program.program import Program, program, tensors_of_program
 from fxgrad.records import Edit, Frozen, Options, Site
 from fxgrad.records.errors import FixError, GuardError, TraceError
 from fxgrad.source.sites import site_of
-from fxgrad.torch_api.errors import LEAF, MODIFIED_VIEW, NO_GRAD_FN, OUT_ARGUMENT, OVERWRITTEN, says, without_derivative
+from fxgrad.torch_api.errors import (
+    DETACHED_SAVED,
+    LEAF,
+    MODIFIED_VIEW,
+    NO_GRAD_FN,
+    OUT_ARGUMENT,
+    OVERLAP,
+    OVERWRITTEN,
+    says,
+    without_derivative,
+)
 from fxgrad.torch_api.graph_modules import set_graph
 from fxgrad.torch_api.internals import COMPILER_FLAGS
 from fxgrad.torch_api.module_internals import codegen_of
 from fxgrad.torch_api.saved_hooks import saved_copies
 from fxgrad.trace.experiment import Nudge
-from fxgrad.trace.observations import Assumed, RawDecision
+from fxgrad.trace.observations import Assumed, RawDecision, Step
 from fxgrad.trace.recorder import NeedsValue
 from fxgrad.trace.run import Run, run
 from fxgrad.trace.self_check import refuse_unknown_torch
@@ -312,11 +322,11 @@ def _recorded(target: Program) -> tuple[Run, bool, str]:
         return eager, allowed is not None, "eager, which has no gradients"
     if error is not None:
         if error.phase != "backward" or not says(error.message, OVERWRITTEN, *_VIEWS):
-            raise FixError(f"{error.phase} raises {error.type}: {_first_line(error.message)}", site=_blamed(eager), hint=_HINT)
+            raise _raising(eager)
         with saved_copies():
             eager = _run(target, allowed)
         if eager.error is not None:
-            raise FixError(f"backward raises {eager.error.type}: {_first_line(eager.error.message)}", site=_blamed(eager), hint=_HINT)
+            raise _raising(eager)
         return eager, allowed is not None, _COPIED
     return eager, True, "eager, with the writes that autograd refuses"
 
@@ -326,14 +336,44 @@ _SHARED_WITH_NUMPY = ("Tensor.numpy", "Tensor.__array__", "torch.from_numpy")
 _HINT = "no rewriting of in-place writes mends this"
 
 
+def _raising(eager: Run) -> FixError:
+    """The refusal of a program that raises, whatever is rewritten."""
+    error = eager.error
+    assert error is not None
+    advice = _HINT
+    if says(error.message, OVERLAP):
+        advice = "write a copy of the expanded tensor: `.clone()` it first"
+    elif says(error.message, DETACHED_SAVED):
+        advice = "give the result a name of its own: `y = y.detach()`"
+    elif says(error.message, OVERWRITTEN) and _written_after_transforms(eager):
+        advice = "what torch.func's transforms save cannot be copied: hand them a `.clone()` of what is written later"
+    return FixError(f"{error.phase} raises {error.type}: {_first_line(error.message)}", site=_blamed(eager), hint=advice)
+
+
 def _blamed(eager: Run) -> Site | None:
-    """Where the error came from; for an operator without a derivative the last call of it."""
-    assert eager.error is not None
-    named = without_derivative(eager.error.message)
-    if eager.error.site is not None or named is None:
-        return eager.error.site
-    calls = [s for s in eager.recorder.steps if s.spots and s.target.rpartition(".")[2] == named]
+    """Where the error came from; for one of backward the last call of the operator it names, or the write into what a transform saved."""
+    error = eager.error
+    assert error is not None
+    if error.site is not None:
+        return error.site
+    named = "detach_" if says(error.message, DETACHED_SAVED) else (without_derivative(error.message) or "").removeprefix("aten::")
+    calls = [s for s in eager.recorder.steps if s.spots and named and s.target.rpartition(".")[2] == named]
+    if not calls and says(error.message, OVERWRITTEN):
+        calls = _written_after_transforms(eager)[:1]
     return site_of(calls[-1].spots[0]) if calls else None
+
+
+def _written_after_transforms(eager: Run) -> list[Step]:
+    """The steps that write memory which a transform has read before."""
+    storages = {value.id: value.storage for value in eager.recorder.values}
+    read: set[int] = set()
+    found = []
+    for step in eager.recorder.steps:
+        if step.spots and read.intersection(step.writes):
+            found.append(step)
+        if step.kind == "transform":
+            read.update(storages[value] for value in step.reads)
+    return found
 
 
 def _first_line(message: str) -> str:

@@ -27,6 +27,7 @@ from fxgrad.torch_api.errors import out_of_memory
 from fxgrad.torch_api.internals import steady_cudnn
 from fxgrad.torch_api.module_internals import codegen_of
 from fxgrad.torch_api.saved_hooks import saved_copies
+from fxgrad.torch_api.tensors import inner_tensors
 from fxgrad.trace.plain import input_tensors, with_inputs
 from fxgrad.trace.run import Run, _compute_loss
 from fxgrad.world.private import private_data
@@ -342,6 +343,9 @@ def _difference(what: str, want: torch.Tensor | None, got: torch.Tensor | None, 
         with torch.no_grad():
             _difference(f"the rows of {what}", _rows(want), _rows(got), apart)
             return _difference(what, want.values(), got.values(), apart)
+    parts, others = inner_tensors(want), inner_tensors(got)
+    if parts and parts.keys() == others.keys():
+        return max(_difference(f"{name} of {what}", part, others[name], apart) for name, part in parts.items())
     if want.shape != got.shape or want.dtype != got.dtype or want.layout != got.layout:
         apart[what] = f"{got.dtype} {tuple(got.shape)}, not {want.dtype} {tuple(want.shape)}"
         return float("inf")

@@ -7,7 +7,7 @@ stands for one path through the program's branches and for the training mode it 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.fx
@@ -20,7 +20,8 @@ from fxgrad.program.program import Program
 from fxgrad.records import Site
 from fxgrad.records.errors import TraceError
 from fxgrad.source.sites import site_of
-from fxgrad.trace.observations import Assumed
+from fxgrad.torch_api.tensors import inner_tensors
+from fxgrad.trace.observations import Assumed, Step
 from fxgrad.trace.run import Run
 from fxgrad.world.standins import is_fake
 
@@ -49,6 +50,7 @@ def regenerate(run: Run, more: Sequence[Assumed] = ()) -> torch.fx.GraphModule:
     graph.output(torch.fx.node.map_arg([*run.output_nodes, *run.rebound.values()], copied.__getitem__))
     _drop_unused(graph)
     _refuse_fake(run, graph)
+    _refuse_composed(run, copied)
     convention = CallingConvention(
         run.program.signature,
         run.input_structure,
@@ -98,3 +100,34 @@ def _guards(convention: CallingConvention, run: Run, taken: Taken, graph: torch.
     for holds in taken.held:
         holds.guards = guards
     return guards
+
+
+def _refuse_composed(run: Run, copied: Mapping[torch.fx.Node, torch.fx.Node]) -> None:
+    """A nested tensor or one of a subclass that came into being beside torch's function interface was put together from other tensors:
+    as a constant it would be that of this run."""
+    for step in run.recorder.steps:
+        source = step.node.all_input_nodes[0] if step.kind == "entry" and step.node in copied and step.node.all_input_nodes else None
+        value = run.recorder.attributes.get(str(source.target)) if source is not None and source.op == "get_attr" else None
+        if isinstance(value, torch.Tensor) and _is_composed(run, step, value):
+            name = "nested tensor" if value.is_nested else type(value).__name__
+            raise TraceError(
+                f"no graph: the forward puts a {name} together where torch does not tell of it, and a graph would hold that of this run",
+                site=site_of(step.spots[0]) if step.spots else None,
+                hint="compute with the tensors that it is made of, or make it by a function of torch's (`torch.nested.as_nested_tensor`)",
+            )
+
+
+def _is_composed(run: Run, step: Step, value: torch.Tensor) -> bool:
+    if value.is_nested and value.layout is torch.strided:
+        return True
+    slots = run.recorder.slots
+    made = next((slot.tensor for slot in slots.values() if slot.node is step.node), value)
+    pending = [slots[id(part)].node for part in inner_tensors(made).values() if id(part) in slots]
+    seen: set[torch.fx.Node] = set()
+    while pending:
+        node = pending.pop()
+        if node.op == "placeholder" or (node.op == "get_attr" and not str(node.target).endswith("_")):
+            return True
+        pending += [n for n in node.all_input_nodes if n not in seen]
+        seen.update(node.all_input_nodes)
+    return False

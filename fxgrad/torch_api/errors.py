@@ -40,6 +40,7 @@ def kind_of(message: str, kinds: tuple[Kind, ...], *, any_case: bool = False) ->
 # ---------------------------------------------------------------------------------------- backward's refusals
 
 OVERWRITTEN = Kind(("modified by an inplace operation",))
+DETACHED_SAVED = Kind(("saved tensor that has been detached in-place",))
 SECOND_TIME = Kind(("through the graph a second time",))
 NO_GRAD_FN = Kind(("does not require grad and does not have a grad_fn",))
 NO_GRAD = Kind(("does not require grad",))

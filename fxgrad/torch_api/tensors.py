@@ -17,6 +17,8 @@ class Geometry:
 
     @staticmethod
     def of(tensor: torch.Tensor) -> Geometry:
+        if tensor.is_nested and tensor.layout is torch.strided:  # no shape, no strides: all its elements, one after the other
+            return Geometry((tensor.numel(),), (1,), 0)
         return Geometry(tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset()))
 
 
@@ -26,3 +28,27 @@ def refresh(tensor: torch.Tensor) -> None:
         tensor.grad_fn  # noqa: B018  asking is what does it
     except RuntimeError:  # one of several views: refused where it is used
         return
+
+
+def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
+    """The shape; of a nested tensor that has none the number of its parts."""
+    if tensor.is_nested and tensor.layout is torch.strided:
+        return (tensor.size(0),)
+    return tuple(tensor.shape)
+
+
+def inner_tensors(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Of a subclass around other tensors those, by attribute; empty for a tensor with data of its own."""
+    try:
+        tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):
+        return {name: part for name, part in getattr(tensor, "__dict__", {}).items() if isinstance(part, torch.Tensor)}
+    return {}
+
+
+def has_nonzero(gradient: torch.Tensor) -> bool:
+    """Whether any element is not zero; true of a subclass that does not say (a masked tensor that hides some)."""
+    try:
+        return bool((gradient != 0).any())
+    except (TypeError, NotImplementedError, RuntimeError):
+        return True

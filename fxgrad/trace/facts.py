@@ -18,6 +18,7 @@ import torch
 from fxgrad.records import Call, Decision, External, Facts, Flow, NodeFact, ParameterFact, Saved, Value
 from fxgrad.source.sites import site_of, sites_of
 from fxgrad.torch_api.internals import version_of
+from fxgrad.torch_api.tensors import has_nonzero
 from fxgrad.trace.recorder import RawValue, Step
 from fxgrad.trace.run import Run
 
@@ -218,7 +219,7 @@ def _delivered(raw: RawValue, run: Run) -> Any:
         return "none"
     if run.recorder.standins.fake is not None or grad.layout is not torch.strided:
         return "some"
-    return "some" if bool((grad != 0).any()) else "zero"
+    return "some" if has_nonzero(grad) else "zero"
 
 
 def _call(raw: Any) -> Call:

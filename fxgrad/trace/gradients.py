@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from fxgrad.torch_api.distributed import local_part
+from fxgrad.torch_api.tensors import has_nonzero
 from fxgrad.trace.notes import RANK
 
 
@@ -16,7 +17,7 @@ def state_of(gradient: torch.Tensor | None) -> str:
         gradient = local_part(gradient)  # a DTensor: this process's part of it
         if gradient.layout is not torch.strided:
             gradient = gradient.coalesce().values() if gradient.is_sparse else gradient.to_dense()
-        return "some" if bool((gradient != 0).any()) else "zero"
+        return "some" if has_nonzero(gradient) else "zero"
 
 
 def better(one: str, other: str) -> str:

@@ -17,6 +17,7 @@ import torch.fx
 from fxgrad.records import Phase
 from fxgrad.source.sites import Spot
 from fxgrad.torch_api.internals import FakeTensor, memory_key, version_of
+from fxgrad.torch_api.tensors import shape_of
 
 
 class NeedsValue(BaseException):
@@ -179,7 +180,7 @@ class Observations:
                 leaf = tensor
         number = len(self.values)
         device = self._device_name(tensor.device)
-        shape = tuple(tensor.shape)
+        shape = shape_of(tensor)
         self.values.append(RawValue(number, node, shape, tensor.dtype, device, storage, requires_grad, fn is None, fn, nr, leaf))
         return number
 
@@ -286,17 +287,17 @@ def copied(tensor: torch.Tensor, fake: bool) -> torch.Tensor | None:
 
 def _bytes_of(tensor: torch.Tensor, *, whole: bool = False) -> tuple[int, int]:
     """The addresses of a tensor's first byte and of the one after its last, or of its whole storage's; (0, 0) where it has no data."""
-    if (
-        isinstance(tensor, FakeTensor)
-        or tensor.is_meta
-        or tensor.layout is not torch.strided
-        or memory_key(tensor) < 0
-        or tensor.numel() == 0
-    ):
+    if isinstance(tensor, FakeTensor) or tensor.is_meta or tensor.is_nested or tensor.layout is not torch.strided:
+        return 0, 0
+    if memory_key(tensor) < 0 or tensor.numel() == 0:
         return 0, 0
     storage = tensor.untyped_storage()
+    try:
+        start, end = storage.data_ptr(), storage.data_ptr() + storage.nbytes()
+    except RuntimeError:  # a subclass around other tensors
+        return 0, 0
     if whole:
-        return storage.data_ptr(), storage.data_ptr() + storage.nbytes()
+        return start, end
     reach = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True)) + 1
     return tensor.data_ptr(), tensor.data_ptr() + reach * tensor.element_size()
 

@@ -239,8 +239,7 @@ class Recorder(TorchFunctionMode):
 
     def _alias(self, tensor: torch.Tensor, sibling: Slot) -> Slot:
         """A tensor made outside torch's function interface over a storage that is in the graph (`Variable(...)`, saved tensors)."""
-        args = (sibling.node, tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset(), tensor.requires_grad)
-        node = self.graph.call_function(targets.new_leaf_view, args)
+        node = self._new_leaf(sibling, (tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset())), tensor.requires_grad)
         step = self.add_step(node, "leaf", "alias", self.spots())
         step.reads.append(sibling.value)
         slot = self.seen.bind(tensor, node, node.name)
@@ -267,10 +266,13 @@ class Recorder(TorchFunctionMode):
     def _exchanged(self, tensor: torch.Tensor, source: Slot) -> torch.fx.Node:
         """A tensor of the graph that left torch with its memory (NumPy, DLPack) and came back."""
         offset = (tensor.data_ptr() - source.tensor.untyped_storage().data_ptr()) // tensor.element_size()
-        layout = (tuple(tensor.shape), tuple(tensor.stride()), offset)
+        return self._new_leaf(source, (tuple(tensor.shape), tuple(tensor.stride()), offset), requires_grad=False)
+
+    def _new_leaf(self, source: Slot, layout: tuple[tuple[int, ...], tuple[int, ...], int], requires_grad: bool) -> torch.fx.Node:
+        """A leaf over a tensor's memory; where it lies as that one does, no size is written down."""
         if layout == (tuple(source.tensor.shape), tuple(source.tensor.stride()), source.tensor.storage_offset()):
-            return self.graph.call_function(targets.new_leaf, (source.node, False))
-        return self.graph.call_function(targets.new_leaf_view, (source.node, *layout, False))
+            return self.graph.call_function(targets.new_leaf, (source.node, requires_grad))
+        return self.graph.call_function(targets.new_leaf_view, (source.node, *layout, requires_grad))
 
     def _constant(self, data: torch.Tensor, spots: tuple[Spot, ...]) -> torch.fx.Node:
         attribute = f"_tensor_constant{len(self.attributes)}_"

@@ -14,6 +14,7 @@ import torch
 
 from fxgrad.torch_api.internals import DisableTorchFunction, version_of
 from fxgrad.torch_api.saved_hooks import saved_hooks
+from fxgrad.torch_api.tensors import has_nonzero
 from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.observations import RawSave, copied, same_elements
 from fxgrad.trace.recorder import Recorder
@@ -44,7 +45,7 @@ def watching_gradients(recorder: Recorder, delivered: dict[tuple[int, int], str]
                     elif fake or grad.layout is not torch.strided:
                         state = "some"
                     else:
-                        state = "some" if bool((grad != 0).any()) else "zero"
+                        state = "some" if has_nonzero(grad) else "zero"
                     delivered[key, number] = state
 
         return function.register_prehook(before)

@@ -54,7 +54,8 @@ def _interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     yield torch, "from_numpy", _from_numpy(recorder)
     yield torch, "manual_seed", _manual_seed(recorder)
     yield torch.random, "manual_seed", _manual_seed(recorder)
-    yield torch.Tensor, "set_", _set(recorder)
+    yield torch.Tensor, "set_", _unasked(recorder, "set_")
+    yield torch.Tensor, "as_subclass", _unasked(recorder, "as_subclass")
     yield nn.RNNBase, "flatten_parameters", _flatten_parameters(recorder)
     yield FakeTensor, "data_ptr", _no_address(recorder, "data_ptr")
     yield FakeTensor, "__dlpack__", _no_address(recorder, "__dlpack__")
@@ -287,16 +288,19 @@ def _leaf_node(recorder: Recorder, slot: Slot, made: torch.Tensor) -> torch.fx.N
     return recorder.graph.call_function(new_leaf_view, (slot.node, *layout, made.requires_grad))
 
 
-def _set(recorder: Recorder) -> Callable[..., Any]:
-    """`Tensor.set_` is the one tensor method that asks no TorchFunctionMode."""
-    original = torch.Tensor.set_
+def _unasked(recorder: Recorder, name: str) -> Callable[..., Any]:
+    """`Tensor.set_` and `Tensor.as_subclass` are the tensor methods that ask no TorchFunctionMode."""
+    original = getattr(torch.Tensor, name)
 
-    def set_(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        if passes(recorder):
+    @functools.wraps(original)
+    def method(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if passes(recorder) or transforms_active():
+            if recorder.active and threading.get_ident() == recorder.thread:
+                tensor, args, kwargs = recorder.swap(tensor), recorder.swap(args), recorder.swap(kwargs)
             return original(tensor, *args, **kwargs)
-        return recorder.__torch_function__(set_, (), (tensor, *args), kwargs)
+        return recorder.__torch_function__(method, (), (tensor, *args), kwargs)
 
-    return set_
+    return method
 
 
 def _manual_seed(recorder: Recorder) -> Callable[..., Any]:

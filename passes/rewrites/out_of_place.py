@@ -89,7 +89,8 @@ def rewrite(
     plan = (plans.everything if mode == "all" else plans.needed)(graph_module, aliases, allow=allow)
     plan = replace(plan, careful=careful)
     made = _walked(graph_module, aliases, plan)
-    better = plans.cheaper(aliases, plan, made.applied, made.refused) if mode == "needed" else plan
+    # What was refused stays in place in either mode; what it overwrites is then copied when it is saved.
+    better = plans.cheaper(aliases, plan, made.applied if mode == "needed" else (), made.refused)
     if better is not plan:
         plan, made = better, _walked(graph_module, aliases, better)
     if made.applied:

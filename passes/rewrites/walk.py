@@ -72,6 +72,9 @@ class Plan:
     careful: bool = False
 
 
+_OTHER_MEMORY = ("resize_", "set_", "resize_as_")  # metadata writes that move a tensor, or change what its memory holds
+
+
 class _Refusal(Exception):
     """This write has no form; the reason is the message."""
 
@@ -264,8 +267,12 @@ class Walk:
         if note.inference:
             raise _Refusal("it runs in inference mode, where autograd keeps nothing")
         inner = [s for s in note.writes if s not in self.aliases.external]
+        if note.metadata and target_name(node) in _OTHER_MEMORY:
+            raise _Refusal("it changes the tensor itself, not its content")
         if any(s in self.aliases.tangled for s in inner):
-            raise _Refusal("the memory it writes is shared in a way the graph does not show")
+            cause = next((n for n in self.old.nodes if target_name(n) in _OTHER_MEMORY and self._lies_in(n, inner)), None)
+            how = f"came by `{target_name(cause)}`" if cause is not None else "is shared in a way the graph does not show"
+            raise _Refusal(f"the memory it writes {how}")
         if not inner:
             self._copy_back(node, note)
         elif note.metadata:
@@ -291,7 +298,7 @@ class Walk:
 
     def _as_view(self, node: torch.fx.Node, note: NodeAliases) -> None:
         plain = registry.plain(node)
-        if plain is None or target_name(node) in ("resize_", "set_", "resize_as_") or not note.views:
+        if plain is None or not note.views:
             raise _Refusal("it changes the tensor itself, not its content")
         target = self._object(node.all_input_nodes[0])
         frozen = self._frozen_shape(node, note)

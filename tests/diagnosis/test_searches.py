@@ -394,3 +394,27 @@ def test_an_empty_selection_decides_where_no_line_is_the_users_too() -> None:
     report = fxgrad.analyze(Words().words, (torch.rand(5, 4), torch.tensor([0, 1, 5, 6, 2])))
     tails = {name: verdict for name, verdict in report.verdicts.items() if name.startswith("tail")}
     assert tails == {f"tail.{i}.{j}.weight": "branch" if i else "flows" for i in (0, 1) for j in (0, 1)}
+
+
+@pytest.mark.parametrize(
+    "x",
+    [torch.tensor([[1.0, 2.0, 4.0]]).expand(5, 3), torch.tensor([[1.0], [3.0]]).expand(2, 3), torch.arange(7.0).unfold(0, 3, 1)],
+    ids=["rows", "columns", "windows"],
+)
+@pytest.mark.parametrize(
+    "forward",
+    [lambda m, x: m.weight * 0 * x, lambda m, x: (m.weight * x).round(), lambda m, x: m.weight * (x * 0).expand(4, *x.shape)],
+    ids=["times zero", "round", "times zeros"],
+)
+def test_a_zero_is_confirmed_on_an_expanded_input(forward: Callable[[Any, torch.Tensor], torch.Tensor], x: torch.Tensor) -> None:
+    """Other numbers are drawn for it once, into the memory that all its rows share."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.rand(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return forward(self, x)
+
+    assert fxgrad.analyze(Scaled(), (x,)).verdicts == {"weight": "zero"}

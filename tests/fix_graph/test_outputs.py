@@ -168,3 +168,67 @@ def test_a_hint_about_writing_stands_only_where_something_is_written() -> None:
     assert "in place" not in f"{caught.value.hint}"
     assert caught.value.site is not None
     assert caught.value.site.line == body.__code__.co_firstlineno + 3
+
+
+class Marked(Tensor):
+    """A subclass that adds nothing."""
+
+
+def rows(w: Tensor, x: Tensor) -> Tensor:
+    return torch.nested.nested_tensor_from_jagged(w * x, torch.tensor([0, 1, 4])).sin().values()  # type: ignore[no-any-return]
+
+
+def padded(w: Tensor, x: Tensor) -> Tensor:
+    parts = torch.nested.as_nested_tensor([w[:2] * x[0, :2], w * x[1]])
+    return torch.nested.to_padded_tensor(parts, 0.0)  # type: ignore[no-any-return]
+
+
+SUBCLASSES: dict[str, Body] = {
+    "as_subclass and back": lambda w, x: ((w * x).as_subclass(Marked) * 2).as_subclass(Tensor),
+    "as_subclass of an input": lambda w, x: x.as_subclass(Marked).as_subclass(Tensor) * w,
+    "a subclass's own constructor": lambda w, x: Marked(x * 2).as_subclass(Tensor) * w,
+    "jagged rows": rows,
+    "nested parts": padded,
+}
+
+
+@pytest.mark.parametrize("name", SUBCLASSES)
+def test_results_of_subclasses_are_recorded(name: str) -> None:
+    net = Net(SUBCLASSES[name])
+    module = fxgrad.fix(net, (torch.rand(4, 3),)).module
+    x = torch.rand(4, 3)
+    gradients = []
+    for call in (net, module):
+        net.w.grad = None
+        out = call(x)
+        out.sum().backward()
+        assert net.w.grad is not None
+        gradients.append((type(out), out.tolist(), net.w.grad.tolist()))
+    assert gradients[0] == gradients[1]
+
+
+def masked(w: Tensor, x: Tensor) -> Tensor:
+    from torch.masked import masked_tensor
+
+    found = masked_tensor(x * 2, x > 0.5)
+    return found.to_tensor(0.0) * w  # type: ignore[no-any-return]
+
+
+def copied_parts(w: Tensor, x: Tensor) -> Tensor:
+    parts = torch.nested.nested_tensor([x[0] * 2, x[1, :2]])
+    return torch.nested.to_padded_tensor(parts, 0.0) * w  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("body", "what", "line"), [(masked, "MaskedTensor", 4), (copied_parts, "nested tensor", 2)])
+def test_what_is_put_together_unseen_is_refused_with_its_line(body: Body, what: str, line: int) -> None:
+    with pytest.raises(fxgrad.FxgradError, match=f"puts a {what} together") as caught:
+        fxgrad.fix(Net(body), (torch.rand(4, 3),))
+    assert caught.value.site is not None
+    assert caught.value.site.line == body.__code__.co_firstlineno + line  # where it is first used
+
+
+def test_a_gradient_that_is_a_masked_tensor_has_a_verdict() -> None:
+    from torch.masked import as_masked_tensor
+
+    net = Net(lambda w, x: as_masked_tensor(w * x[0], x[0] > 0.5).sum().get_data())
+    assert fxgrad.analyze(net, (torch.rand(4, 3),)).verdicts == {"w": "flows"}

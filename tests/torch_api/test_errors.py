@@ -72,6 +72,13 @@ def _overwritten() -> None:
     y.sum().backward()
 
 
+def _detached_saved() -> None:
+    y = _leaf() * 1
+    z = y * y
+    y.detach_()
+    z.sum().backward()
+
+
 def _second_time() -> None:
     y = _leaf().exp().sum()
     y.backward()
@@ -125,6 +132,7 @@ def _overlap() -> None:
 
 PROVOKED: Mapping[str, Callable[[], Any]] = {
     "OVERWRITTEN": _overwritten,
+    "DETACHED_SAVED": _detached_saved,
     "SECOND_TIME": _second_time,
     "NO_GRAD_FN": lambda: torch.ones(()).backward(),
     "NOT_SCALAR": lambda: (_leaf() * 1).backward(),
