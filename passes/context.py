@@ -37,6 +37,7 @@ class Context:
     branches: tuple[Branch, ...] = ()  # the other outcomes of data-dependent decisions
     held: Any = None  # fxgrad.passes.analyses.optimizers.Held of the optimizers given; None where none was
     copies: frozenset[str] = frozenset()  # starved parameters of networks that are kept as copies of others
+    waiting: frozenset[str] = frozenset()  # starved parameters whose optimizer has its turn in another step
 
 
 class Rule(Protocol):

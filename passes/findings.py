@@ -100,14 +100,15 @@ def wanted(context: Context) -> frozenset[str]:
     """What should train: what the user named, else what requires grad and is in the optimizer, where one was given that fits the model.
 
     A module that no step would change and that gets no gradient (a target network, the generator in the discriminator's step) is
-    left alone on purpose; so is one that the program sets to an average of others, or keeps as a copy. A single parameter that is missing among its module's
+    left alone on purpose; so is one that the program sets to an average of others, or keeps as a copy, or that an optimizer of its own
+    steps another time. A single parameter that is missing among its module's
     (a bias that a filter forgot) is not. An optimizer with an empty group or with tensors that the model no longer has says nothing
     about intent.
     """
     if context.explicit:
         return context.expected
     causes: Causes | None = context.causes
-    return _optimized(context) - context.copies - (causes.averaged if causes is not None else frozenset())
+    return _optimized(context) - context.copies - context.waiting - (causes.averaged if causes is not None else frozenset())
 
 
 def _optimized(context: Context) -> frozenset[str]:

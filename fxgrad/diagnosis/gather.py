@@ -85,7 +85,12 @@ def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options
         hazards=hazards,
         branches=explored.branches,
     )
-    context = replace(context, held=optimizers.compare(facts, context), copies=target_networks.analyse(context))
+    context = replace(
+        context,
+        held=optimizers.compare(facts, context),
+        copies=target_networks.analyse(context),
+        waiting=optimizers.waiting(context),
+    )
     found = [finding for rule in RULES for finding in rule.check(facts, context)]
     if facts.error is not None and not any(f.severity == "error" for f in found):
         found.append(unexplained(facts))

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 
 from fxgrad.source.bindings import bindings
 from fxgrad.source.names import argument, last_word, name_pattern, path_of
-from fxgrad.source.parsing import Function, Source, enclosing_function, nodes
+from fxgrad.source.parsing import Function, Source, ancestors, enclosing_function, nodes
 
 _WALKS = frozenset(["parameters", "named_parameters", "state_dict", "buffers"])
 _TABLES = frozenset(["list", "tuple", "dict", "OrderedDict", "enumerate"])
@@ -27,17 +28,27 @@ def copied_networks(sources: Iterable[Source]) -> Mapping[str, bool]:
     everywhere = tuple(sources)
     pending = [(source, *found) for source in everywhere for found in (*_made(source), *_averaged(source))]
     names: dict[str, bool] = {}
-    asked: set[tuple[Function, str, bool]] = set()
+    asked: set[tuple[Source, Function | None, str, bool]] = set()
     while pending:
         source, node, name, again = pending.pop()
         if name:
             names[name] = names.get(name, False) or again
         function = enclosing_function(source, node)
-        if function is None or (function, name, again) in asked:
+        if (source, function, name, again) in asked:
             continue
-        asked.add((function, name, again))
+        asked.add((source, function, name, again))
+        pending.extend((source, value, other, again) for value, other in _renamed(source, function, name))
+        if function is None:
+            continue
         pending.extend((other, call, given, again) for other in everywhere for call, given in _handed_over(other, function, name))
     return names
+
+
+def _renamed(source: Source, function: Function | None, name: str) -> Iterator[tuple[ast.expr, str]]:
+    """What a variable of that function is given to: `System(net, average)`, `self.teacher = average`."""
+    for value, other in _named_values(source):
+        if isinstance(value, ast.Name) and value.id == name and enclosing_function(source, value) is function:
+            yield value, other
 
 
 def _handed_over(source: Source, function: Function, name: str) -> Iterator[tuple[ast.Call, str]]:
@@ -68,7 +79,17 @@ def _made(source: Source) -> Iterator[_Found]:
         if isinstance(call.func, ast.Attribute) and call.func.attr == "load_state_dict" and call.args:
             given = _walked(call.args[0])
             if given and given != _word(call.func.value):
-                yield call, _word(call.func.value), False
+                yield call, _word(call.func.value), _is_repeated(source, call)
+
+
+def _is_repeated(source: Source, call: ast.Call) -> bool:
+    """Whether a method other than `__init__` does it, or a loop."""
+    for parent in ancestors(source, call):
+        if isinstance(parent, ast.For | ast.While):
+            return True
+        if isinstance(parent, Function):
+            return parent.name != "__init__" and isinstance(source.parents.get(parent), ast.ClassDef)
+    return False
 
 
 def _averaged(source: Source) -> Iterator[_Found]:
@@ -86,8 +107,21 @@ def _named_values(source: Source) -> Iterator[tuple[ast.expr, str]]:
         yield from ((statement.value, target.id) for target in statement.targets if isinstance(target, ast.Name))
     for keyword in nodes(source, ast.keyword):
         yield keyword.value, keyword.arg or ""
+    for call in nodes(source, ast.Call) if _definitions(source) else ():
+        yield from zip(call.args, _definitions(source).get(last_word(source, call.func), ()), strict=False)
     for table in nodes(source, ast.Dict):
         yield from ((value, name_pattern(key)) for key, value in zip(table.keys, table.values, strict=True) if key is not None)
+
+
+@lru_cache(maxsize=64)
+def _definitions(source: Source) -> Mapping[str, list[str]]:
+    """The names of the arguments of each class of the file, in order."""
+    found = {}
+    for function in nodes(source, ast.FunctionDef):
+        owner = source.parents.get(function)
+        if function.name == "__init__" and isinstance(owner, ast.ClassDef):
+            found[owner.name] = _parameters(function)[1:]
+    return found
 
 
 def _is_copy(source: Source, value: ast.expr, name: str) -> bool:
@@ -135,7 +169,8 @@ def _side_by_side(source: Source, loop: ast.For) -> Iterator[str]:
             return
     if len(networks) != len(variables) or len({name for name in networks if name}) < 2:
         return
-    written = {name for statement in loop.body for part in ast.walk(statement) for name in _written(part)}
+    roots = [root for statement in loop.body for part in ast.walk(statement) for root in _written(part)]
+    written = {root.id for root in roots if isinstance(root, ast.Name)}
     for variable, network in zip(variables, networks, strict=True):
         if written & {name.id for name in ast.walk(variable) if isinstance(name, ast.Name)}:
             yield network
@@ -154,14 +189,18 @@ def _by_name(source: Source) -> Iterator[tuple[ast.AST, str]]:
         for target, value in _pairs(statement):
             if isinstance(target, ast.Name) and _walked(value):
                 tables[enclosing_function(source, statement), target.id] = _walked(value)
-    for loop in nodes(source, ast.For) if tables else ():
+    for loop in nodes(source, ast.For):
         scope = enclosing_function(source, loop)
-        read = {tables.get((scope, part.id), "") for part in ast.walk(loop) if isinstance(part, ast.Name)} | {_walked(loop.iter)}
-        for part in ast.walk(loop):
-            for name in _written(part):
-                network = tables.get((scope, name), "")
-                if network and read - {network, ""}:
-                    yield loop, network
+        standing = {name: network for (function, name), network in tables.items() if function is scope}
+        walked = _walked(loop.iter)
+        standing.update((part.id, walked) for part in ast.walk(loop.target) if isinstance(part, ast.Name) and walked)
+        parts = list(ast.walk(loop))
+        read = {standing.get(part.id, "") for part in parts if isinstance(part, ast.Name)}
+        read |= {_walked(part) for part in parts if isinstance(part, ast.Call)}
+        for written in (root for part in parts for root in _written(part)):
+            network = standing.get(written.id, "") if isinstance(written, ast.Name) else _walked(written)
+            if network and read - {network, ""}:
+                yield loop, network
 
 
 def _pairs(statement: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
@@ -172,24 +211,23 @@ def _pairs(statement: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
             yield target, statement.value
 
 
-def _written(part: ast.AST) -> Iterator[str]:
-    """The variables whose tensors, or items' tensors, a statement writes: `p.data = t`, `p += t`, `p[k].mul_(t)`, `f(t, out=p.data)`."""
+def _written(part: ast.AST) -> Iterator[ast.expr]:
+    """The variables, or tables of parameters, whose tensors a statement writes: `p.data = t`, `p += t`, `p[k].mul_(t)`, `f(t, out=p.data)`."""
+    owner: ast.expr | None = None
     match part:
-        case ast.Assign(targets=[ast.Attribute(value=owner, attr="data")]):
-            yield from _root(owner)
-        case ast.AugAssign(target=owner):
-            yield from _root(owner)
-        case ast.Call(func=ast.Attribute(attr=method, value=owner)) if method.endswith("_") and not method.endswith("__"):
-            yield from _root(owner)
-        case ast.keyword(arg="out", value=owner):
-            yield from _root(owner)
-
-
-def _root(owner: ast.expr) -> Iterator[str]:
-    while not isinstance(owner, ast.Name):
+        case ast.Assign(targets=[ast.Attribute(value=base, attr="data")]):
+            owner = base
+        case ast.AugAssign(target=base):
+            owner = base
+        case ast.Call(func=ast.Attribute(attr=method, value=base)) if method.endswith("_") and not method.endswith("__"):
+            owner = base
+        case ast.keyword(arg="out", value=base):
+            owner = base
+    while owner is not None and not isinstance(owner, ast.Name) and not _walked(owner):
         match owner:
             case ast.Call(func=inner) | ast.Attribute(value=inner) | ast.Subscript(value=inner):
                 owner = inner
             case _:
-                return
-    yield owner.id
+                owner = None
+    if owner is not None:
+        yield owner

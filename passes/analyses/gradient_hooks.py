@@ -7,7 +7,10 @@ gradient got lost: at the very value it was registered on.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import CellType
 from typing import Any
+
+import torch
 
 from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.lost_gradients import Loss
@@ -15,6 +18,8 @@ from fxgrad.passes.context import Context
 from fxgrad.records import Facts, NodeFact, ParameterFact, Site
 from fxgrad.source import return_sites
 from fxgrad.source.sites import is_user_code, site_of
+
+_EMPTY = CellType()
 
 
 def hook_site(facts: Facts, context: Context, parameter: ParameterFact, loss: Loss | None) -> Site | None:
@@ -55,6 +60,32 @@ def _of_parameter(context: Context, parameter: ParameterFact) -> Site | None:
                 if site is not None:
                     return site
     return None
+
+
+def lets_some_through(context: Context, parameter: ParameterFact) -> bool:
+    """Whether a hook of the parameter has a mask in reach that is neither all zeros nor without any: other rows may pass."""
+    for name in parameter.names:
+        try:
+            hooks = getattr(context.model.get_parameter(name), "_backward_hooks", None) or {}
+        except AttributeError:  # taken away since
+            continue
+        if any(_is_mixed(tensor) for hook in hooks.values() for tensor in _in_reach(hook)):
+            return True
+    return False
+
+
+def _in_reach(hook: Any) -> Iterator[torch.Tensor]:
+    """The tensors of its closure, of a partial's arguments and of the objects among these that it may read attributes of."""
+    held = [cell.cell_contents for cell in getattr(hook, "__closure__", None) or () if cell != _EMPTY]
+    held += [*getattr(hook, "args", ()), getattr(hook, "__self__", None)]
+    for item in held:
+        attributes = [item, *getattr(item, "__dict__", {}).values()]
+        attributes += [*item.buffers(recurse=False)] if isinstance(item, torch.nn.Module) else []
+        yield from (value for value in attributes if type(value) is torch.Tensor)
+
+
+def _is_mixed(tensor: torch.Tensor) -> bool:
+    return tensor.device.type == "cpu" and bool(tensor.any()) and not bool(tensor.all())
 
 
 def _of_module(context: Context, path: str) -> Site | None:

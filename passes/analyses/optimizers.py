@@ -6,6 +6,8 @@ From the objects as they are (groups and parameters are compared by identity), t
  2. A held Parameter is *stale* if the model does not have it, the run did not use it, and no living module registers it. Any other
     tensor from elsewhere is *foreign*: an optimizer may serve several models, or an image.
  3. A held parameter is *idle* if it requires grad and backward leaves none on it.
+ 4. Of several optimizers, given or kept on the model, one whose every held parameter is starved while another's trains has its turn in
+    another step (the generator's in the discriminator's step): what it holds is *waiting*.
 Not handled: optimizers that are not given and hold the same parameters twice, parameters kept alive by a module nobody uses.
 """
 
@@ -82,6 +84,23 @@ def idle(context: Context) -> tuple[Any, tuple[str, ...]] | None:
     causes: Causes = context.causes
     starved = {n for p in causes.starved for n in p.names}
     return given[0], tuple(n for n, p in context.model.named_parameters() if id(p) in held and n in starved)
+
+
+def waiting(context: Context) -> frozenset[str]:
+    """The names of definition 4."""
+    causes: Causes = context.causes
+    starved = {n for p in causes.starved for n in p.names}
+    kept = [list(vars(module).values()) for module in context.model.modules()] if starved else []
+    optimizers = {id(optimizer): optimizer for optimizer in optimizers_in([context.optimizer, *kept])}
+    if len(optimizers) < 2:
+        return frozenset()
+    named = [(id(p), n) for n, p in context.model.named_parameters(remove_duplicate=False) if p.requires_grad]
+    turns: list[set[str]] = []
+    for optimizer in optimizers.values():
+        held = {id(p) for p, _ in _held(optimizer)}
+        turns.append({name for number, name in named if number in held})
+    training = {name for names in turns if names - starved for name in names}
+    return frozenset(name for names in turns if names <= starved for name in names) - training if training else frozenset()
 
 
 def optimizers_in(given: Any) -> Iterator[Any]:

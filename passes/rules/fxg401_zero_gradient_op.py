@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 
 from fxgrad.passes.analyses import lost_gradients
 from fxgrad.passes.analyses.dead_structure import structural_zeros
-from fxgrad.passes.analyses.gradient_hooks import hook_site
+from fxgrad.passes.analyses.gradient_hooks import hook_site, lets_some_through
 from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.zeros import by_construction
 from fxgrad.passes.context import Context
@@ -85,12 +85,12 @@ def _cause(watched: Facts, context: Context, parameter: ParameterFact) -> _Group
             return _unproven(loss)
         advice = "let the hook pass on what should train, or freeze these parameters"
         what = f"the hook `{text_of(site) or site.function}` hands on zeros"
-        return _Group(what, advice, True, False, site, proven=not _is_table(watched, parameter))
+        return _Group(what, advice, True, False, site, proven=not (_is_table(watched, parameter) and lets_some_through(context, parameter)))
     return _Group(f"`{expression(reason.node)}` {reason.text}", reason.advice, reason.certain, reason.term, reason.node.site)
 
 
 def _is_table(watched: Facts, parameter: ParameterFact) -> bool:
-    """Whether rows of the parameter are looked up and no more: a hook that lets other rows through hands on zeros for these rows alone."""
+    """Whether rows of the parameter are looked up and no more: a mask that lets other rows through hands on zeros for these alone."""
     readers = [node for node in watched.nodes if set(node.reads).intersection(parameter.values)]
     return bool(readers) and all(node.target.rpartition(".")[2] in _LOOK_UPS for node in readers)
 

@@ -1558,3 +1558,37 @@ def quiet_slow_weights_of_a_lookahead() -> dict[str, Any]:
             return self.fast(x)
 
     return dict(model=Lookahead(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_old_policy_that_only_acts() -> dict[str, Any]:
+    class Ppo(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.policy, self.acting = nn.Linear(4, 3), nn.Linear(4, 3)
+
+        def finish(self):
+            self.acting.load_state_dict(self.policy.state_dict())
+
+        def forward(self, s, action, old):
+            logp = self.policy(s).log_softmax(-1).gather(1, action[:, None]).squeeze(1)
+            return -((logp - old).exp() * torch.arange(3.0)).mean()
+
+    return dict(model=Ppo(), inputs=(torch.randn(3, 4), torch.tensor([0, 1, 2]), torch.randn(3)))
+
+
+def quiet_best_weights_so_far() -> dict[str, Any]:
+    class Keeper(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(4, 2)
+            self.best, self.score = copy.deepcopy(self.net), 0.0
+
+        def keep(self, score):
+            if score > self.score:
+                self.score = score
+                self.best.load_state_dict(self.net.state_dict())
+
+        def forward(self, x):
+            return self.net(x)
+
+    return dict(model=Keeper(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())

@@ -1363,3 +1363,62 @@ def guilty_projected_by_hand_is_not_trained_by_hand() -> dict[str, Any]:
             return self.fc(x) * self.gain.detach()  # FXG103
 
     return dict(model=Projected(), inputs=(torch.randn(4, 3),), loss=lambda o: o.square().mean())
+
+
+def guilty_part_of_what_one_of_two_optimizers_holds() -> dict[str, Any]:
+    """Its optimizer has its turn in this very step: the other layers that it holds train."""
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.body, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+            self.slow = torch.optim.SGD([*self.stem.parameters(), *self.body.parameters()], 0.01)
+            self.fast = torch.optim.SGD(self.head.parameters(), 0.1)
+
+        def forward(self, x):
+            return self.head(self.body(self.stem(x).detach()).relu())  # FXG103
+
+    return dict(model=Two(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_judge_step_of_two_optimizers_on_the_model() -> dict[str, Any]:
+    class Gan(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.maker, self.judge = nn.Linear(2, 4), nn.Linear(4, 1)
+            self.optimizers = [torch.optim.Adam(self.maker.parameters()), torch.optim.Adam(self.judge.parameters())]
+
+        def forward(self, z, real):
+            fake = self.maker(z).detach()
+            return F.softplus(self.judge(fake)).mean() + F.softplus(-self.judge(real)).mean()
+
+    return dict(model=Gan(), inputs=(torch.randn(3, 2), torch.randn(3, 4)))
+
+
+def quiet_both_optimizers_handed_over_in_the_critics_step() -> dict[str, Any]:
+    class ActorCritic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.actor, self.critic = nn.Linear(4, 2), nn.Linear(6, 1)
+
+        def forward(self, s, goal):
+            action = self.actor(s).tanh().detach()
+            return F.mse_loss(self.critic(torch.cat([s, action], -1)), goal)
+
+    model = ActorCritic()
+    turns = {"actor": torch.optim.Adam(model.actor.parameters()), "critic": torch.optim.Adam(model.critic.parameters())}
+    return dict(model=model, inputs=(torch.randn(3, 4), torch.randn(3, 1)), optimizer=turns)
+
+
+def quiet_probe_with_its_own_optimizer_and_schedule() -> dict[str, Any]:
+    class Probed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.probe = nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Linear(4, 2)
+            self.body_optimizer = torch.optim.SGD(self.body.parameters(), 0.1)
+            self.probe_optimizer = torch.optim.SGD(self.probe.parameters(), 1.0)
+
+        def forward(self, x):
+            return self.probe(self.body(x).detach())
+
+    return dict(model=Probed(), inputs=(torch.randn(3, 4),), loss=lambda o: o.logsumexp(-1).mean())

@@ -978,3 +978,53 @@ def quiet_metric_decorator_wraps_a_trained_network() -> dict[str, Any]:
             return self.fc(x)
 
     return dict(model=Net(), inputs=(torch.randn(3, 4),), loss=lambda o: o.logsumexp(-1).mean())
+
+
+def quiet_teacher_handed_over_by_place() -> dict[str, Any]:
+    class Pair(nn.Module):
+        def __init__(self, pupil, guide):
+            super().__init__()
+            self.pupil, self.guide = pupil, guide
+
+        def forward(self, x):
+            with torch.no_grad():
+                goal = self.guide(x).softmax(-1)
+            return F.cross_entropy(self.pupil(x + 0.1), goal)
+
+    net = nn.Linear(4, 3)
+    return dict(model=Pair(net, copy.deepcopy(net)), inputs=(torch.randn(3, 4),))
+
+
+def quiet_bootstrapped_heads_each_with_a_copy() -> dict[str, Any]:
+    class Bootstrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.heads = nn.ModuleList(nn.Linear(4, 2) for _ in range(2))
+            self.late_heads = nn.ModuleList(copy.deepcopy(head) for head in self.heads)
+
+        def forward(self, s, s2):
+            with torch.no_grad():
+                goals = [head(s2).max(1)[0] for head in self.late_heads]
+            return sum(F.mse_loss(head(s)[:, 0], goal) for head, goal in zip(self.heads, goals, strict=True))
+
+    return dict(model=Bootstrapped(), inputs=(torch.randn(3, 4), torch.randn(3, 4)))
+
+
+def quiet_lagging_network_written_key_by_key() -> dict[str, Any]:
+    class Lagging(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.live, self.lagging = (nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)) for _ in range(2))
+
+        def after_step(self, tau):
+            for key, value in self.live.state_dict().items():
+                self.lagging.state_dict()[key].mul_(1 - tau).add_(tau * value)
+
+        @torch.no_grad()
+        def goal(self, s):
+            return self.lagging(s)
+
+        def forward(self, s, s2):
+            return F.mse_loss(self.live(s), self.goal(s2))
+
+    return dict(model=Lagging(), inputs=(torch.randn(3, 4), torch.randn(3, 4)))

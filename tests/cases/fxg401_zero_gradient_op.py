@@ -817,25 +817,6 @@ def quiet_only_the_new_word_is_trained_and_absent_here():
     return dict(model=Text(), inputs=(torch.tensor([1, 2]),), loss=lambda o: o.square().mean())
 
 
-def quiet_pretrained_rows_held_by_a_hook_that_writes():
-    class Table(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.rows, self.scale = nn.Parameter(torch.randn(8, 3)), nn.Parameter(torch.ones(3))
-            self.rows.register_hook(self.hold)
-
-        @staticmethod
-        def hold(gradient):
-            gradient = gradient.clone()
-            gradient[:6] = 0
-            return gradient
-
-        def forward(self, index):
-            return self.rows[index] * self.scale
-
-    return dict(model=Table(), inputs=(torch.tensor([0, 3]),), loss=lambda o: o.square().mean())
-
-
 def quiet_sparse_experts_chosen_by_index_with_a_masking_hook():
     class Experts(nn.Module):
         def __init__(self, trained):

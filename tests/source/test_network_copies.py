@@ -43,6 +43,13 @@ TEXTS = [
         "    def both(self, x, y):\n        self.sync(x, y)\n    def step(self):\n        self.both(self.t, self.q)",
         {"a", "x", "t"},
     ),
+    ("for k, p in q.state_dict().items():\n    t.state_dict()[k].mul_(1 - tau).add_(tau * p)", {"t"}),
+    ("for k, p in t.named_parameters():\n    p.data.lerp_(q.get(k), 0.1)", set()),
+    ("for k, p in t.named_parameters():\n    p.data.lerp_(q.state_dict()[k], 0.1)", {"t"}),
+    ("class Pair:\n    def __init__(self, live, slow): pass\nPair(q, deepcopy(q))", {"slow"}),
+    ("class Pair:\n    def __init__(self, live, slow): pass\ncopied = deepcopy(q)\nPair(q, copied)", {"slow", "copied"}),
+    ("copied = deepcopy(q)\nself.t = copied", {"copied", "t"}),
+    ("def f():\n    copied = deepcopy(q)\ndef g(copied):\n    self.t = copied", {"copied"}),
     ("for row, scale in zip(rows, scales):\n    row.mul_(scale)", set()),
 ]
 
@@ -67,5 +74,9 @@ def test_averaged_again_and_again(tmp_path: Path) -> None:
     file.write_text(
         "def soft(a, b):\n    for x, y in zip(a.parameters(), b.parameters()):\n        x.data.lerp_(y, 0.1)\n"
         "soft(self.slow, self.fast)\nself.old.load_state_dict(self.fast.state_dict())\nself.twin = deepcopy(self.fast)\n"
+        "while playing:\n    hard.load_state_dict(fast.state_dict())\n"
+        "class Agent:\n    def __init__(self):\n        self.first.load_state_dict(self.fast.state_dict())\n"
+        "    def keep(self):\n        self.best.load_state_dict(self.fast.state_dict())\n"
     )
-    assert copied_networks([load(str(file))]) == {"a": True, "slow": True, "old": False, "twin": False}
+    again = {name for name, repeated in copied_networks([load(str(file))]).items() if repeated}
+    assert again == {"a", "slow", "hard", "best"}
