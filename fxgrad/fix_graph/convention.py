@@ -19,7 +19,6 @@ from torch import nn
 from torch.fx.graph import CodeGen
 
 from fxgrad.fix_graph.guards import Guard, Guards, Holds
-from fxgrad.fix_graph.snapshots import snapshot
 from fxgrad.program.inputs import bound_inputs
 from fxgrad.records import Site
 from fxgrad.records.errors import GuardError, InputError
@@ -27,6 +26,7 @@ from fxgrad.torch_api import tree
 from fxgrad.torch_api.graph_modules import empty_module, set_graph
 from fxgrad.torch_api.internals import enter_autocast, enter_inference_mode, set_grad_enabled
 from fxgrad.torch_api.module_internals import codegen_of
+from fxgrad.world.snapshots import snapshot
 
 
 class CallingConvention:

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import torch
 
-from fxgrad.fix_graph.snapshots import snapshot
 from fxgrad.records import Site
 from fxgrad.records.errors import GuardError
+from fxgrad.world.snapshots import snapshot
 
 HINT = "give `fxgrad.fix` a call like this one, or switch the checks off: `module.guards.enabled = False`"
 
