@@ -77,8 +77,13 @@ def _by_size(target: Program, first: Run, record: Record, group: _Group) -> tupl
 def _is_small(first: Run) -> bool:
     """Whether a run more costs nothing."""
     recorder = first.recorder
-    elements = sum(math.prod(value.shape) for value in recorder.values)
+    elements = sum(math.prod(filter(_is_plain, value.shape)) for value in recorder.values)
     return len(recorder.steps) <= STEPS and elements <= ELEMENTS
+
+
+def _is_plain(size: object) -> bool:
+    """The size of a ragged dimension is none that can be multiplied."""
+    return type(size) is int
 
 
 def _is_steady(target: Program, first: Run, record: Record) -> bool:
