@@ -6,14 +6,20 @@ the module came from, or on the module, in its place: both are compared. Values 
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-from fxgrad.fix_graph.guards import Guard, Place
-from fxgrad.fix_graph.snapshots import snapshot
+import torch
+
+from fxgrad.fix_graph.guards import Guard, Holder, Place
 from fxgrad.source.sites import site_of
-from fxgrad.trace.python_state import Read
+from fxgrad.trace.python_state import Cell, Read
+from fxgrad.trace.run import Run
+from fxgrad.world.snapshots import snapshot
 from fxgrad.world.undo import MISSING, attributes
 
 
@@ -49,9 +55,23 @@ def _guard(group: Sequence[Read], expression: str, terms: tuple[str, ...]) -> Gu
     first = group[0]
     where = f"{first.where}." if first.where else ""
     beside = f" (and in {len(group) - 1} more)" if len(group) > 1 else ""
-    text = repr(first.value)
+    text = _said(first.value)
     what = f"`{where}{first.name}`{beside} is {text if len(text) <= 60 else text[:57] + '...'}"
     return Guard(what, site_of(first.spots[0]) if first.spots else None, expression, first.value, terms)
+
+
+def _said(value: Any) -> str:
+    """A value in short: functions and classes by name, modules and tensors by type."""
+    if isinstance(value, type | FunctionType | BuiltinFunctionType):
+        return value.__qualname__
+    if isinstance(value, torch.nn.Module | torch.Tensor):
+        return type(value).__name__
+    if type(value) in (list, tuple):
+        inner = ", ".join(map(_said, value))
+        return f"[{inner}]" if type(value) is list else f"({inner}{',' if len(value) == 1 else ''})"
+    if type(value) is dict:
+        return "{" + ", ".join(f"{_said(key)}: {_said(inner)}" for key, inner in value.items()) + "}"
+    return repr(value)
 
 
 def _training(paths: Sequence[str], flag: bool) -> tuple[str, tuple[str, ...]]:
@@ -72,3 +92,57 @@ def _places(group: Sequence[Read]) -> Iterator[Place]:
             yield own, None, read.name  # a class's value, which the object's own would hide
         if read.path is not None:
             yield None, read.path, read.name
+
+
+def of_tensors(run: Run) -> OfAttributes:
+    """The guards of tensors that the graph refers to and no module registers: that their names still lead to them."""
+    guards, places = [], []
+    recorder = run.recorder
+    first = {step.node: step for step in recorder.steps if step.kind == "attribute"}
+    for number, (tensor, _) in enumerate(recorder.externals.values()):
+        holder, key = recorder.reach.where.get(id(tensor), (None, ""))
+        place = _place_of(tensor, holder, key)
+        if place is None:
+            continue
+        where = f"{recorder.owners[id(holder)]}." if id(holder) in recorder.owners else ""
+        node = next((node for node in first if node.target == f"_tensor_constant{number}"), None)
+        readers = (step for step in recorder.steps if step.spots and first[node].makes[0] in step.reads) if node is not None else iter(())
+        spots = next((step.spots for step in readers), ())
+        site = site_of(spots[0]) if spots else None
+        guards.append(Guard(f"`{where}{key}` is the tensor that it was", site, "", tensor))
+        places.append((place,))
+    return OfAttributes(tuple(guards), tuple(places))
+
+
+class _Item:
+    """A part of a container, as something that holds it."""
+
+    def __init__(self, scope: Holder, index: Any) -> None:
+        self.scope, self.index = scope, index
+
+    def get(self, name: str, default: Any, /) -> Any:
+        held = self.scope.get(name, None)
+        try:
+            return held[self.index] if isinstance(held, dict | list | tuple) else default
+        except LookupError:
+            return None
+
+
+_KEY = re.compile(r"(\w+)(?:\[(.+)\])?")
+
+
+def _place_of(tensor: torch.Tensor, holder: Any, key: str) -> Place | None:
+    """Where the program has a tensor; None where no name leads to it by one step, or two."""
+    scope: Holder | None = holder.__globals__ if isinstance(holder, FunctionType) else attributes(holder)
+    parts = _KEY.fullmatch(key)
+    if scope is None or parts is None:
+        return None
+    name, index = parts[1], parts[2]
+    if isinstance(holder, FunctionType) and name in holder.__code__.co_freevars:
+        scope = Cell((holder.__closure__ or ())[holder.__code__.co_freevars.index(name)])
+    if index is not None:
+        try:
+            scope = _Item(scope, ast.literal_eval(index))
+        except (ValueError, SyntaxError):
+            return None
+    return (scope, None, name) if scope.get(name, None) is tensor else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -19,7 +19,6 @@ from torch import nn
 from torch.fx.graph import CodeGen
 
 from fxgrad.fix_graph.guards import Guard, Guards, Holds
-from fxgrad.fix_graph.snapshots import snapshot
 from fxgrad.program.inputs import bound_inputs
 from fxgrad.records import Site
 from fxgrad.records.errors import GuardError, InputError
@@ -27,6 +26,7 @@ from fxgrad.torch_api import tree
 from fxgrad.torch_api.graph_modules import empty_module, set_graph
 from fxgrad.torch_api.internals import InferenceRegion, enter_autocast, enter_inference_mode, set_grad_enabled
 from fxgrad.torch_api.module_internals import codegen_of
+from fxgrad.world.snapshots import snapshot
 
 
 class CallingConvention:
@@ -49,6 +49,7 @@ class CallingConvention:
         self.repeats = tuple(repeats)  # pairs of numbers that were one tensor in the traced call
         self.buffers = tuple(buffers)  # rebound by the forward; their new values are the last results of the graph
         self.tensors = _tensors_alone(signature, inputs) if not repeats else None
+        self.simple = _simple(signature, inputs) if not repeats else None
         self.constants: dict[int, Any] = {}  # of leaves that are Python values: what they are compared by
         self.arguments = dict(self._arguments(site))
         self.guards = Guards()
@@ -64,6 +65,9 @@ class CallingConvention:
         """
         if self.tensors == len(args) and not kwargs and all(isinstance(a, torch.Tensor) for a in args):
             return [args[i] for i in self.order]  # nothing to bind or flatten: a small model would feel it
+        found = self._simply(args, kwargs)
+        if found is not None:
+            return found
         leaves, structure = tree.flatten(bound_inputs(self.signature, args, kwargs))
         if self.guards.enabled:
             self._check_arguments(structure)
@@ -78,6 +82,26 @@ class CallingConvention:
                 hint="trace the model again with two tensors",
             )
         return [leaves[i] for i in self.order]
+
+    def _simply(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor] | None:
+        """The tensors of a call whose arguments are tensors and the traced call's plain values; None of another, which is looked into."""
+        if self.simple is None:
+            return None
+        leaves: dict[int, torch.Tensor] = {}
+        named = 0
+        for position, one in enumerate(self.simple):
+            value = one.default
+            if one.name in kwargs:
+                value, named = kwargs[one.name], named + 1
+            if position < len(args):
+                if one.name in kwargs or not one.positional:
+                    return None
+                value = args[position]
+            if one.index is not None and isinstance(value, torch.Tensor):
+                leaves[one.index] = value
+            elif one.index is not None or type(value) is not type(one.constant) or value != one.constant:
+                return None
+        return [leaves[i] for i in self.order] if named == len(kwargs) and len(args) <= len(self.simple) else None
 
     def _arguments(self, site: Site | None) -> Iterator[tuple[str, tuple[tree.Structure, Guard | None]]]:
         """Each argument by name: its structure, and the guard that it is that; None for a tensor, which may be any."""
@@ -142,6 +166,38 @@ def _tensors_alone(signature: inspect.Signature, structure: tree.Structure) -> i
 
 
 _FIXED = (bool, int, float, str, type(None))
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameter:
+    """One of a signature, in a call of tensors and plain values: the number of its tensor, or the value that the traced call had."""
+
+    name: str
+    positional: bool
+    default: Any
+    index: int | None
+    constant: Any
+
+
+def _simple(signature: inspect.Signature, structure: tree.Structure) -> tuple[_Parameter, ...] | None:
+    """The parameters of a call of tensors and plain values; None where the traced call has anything else."""
+    if not isinstance(structure, tree.Branch):
+        return None
+    traced = {str(pair.children[0].constant): pair.children[1] for pair in structure.children}
+    found = []
+    for name, parameter in signature.parameters.items():
+        value = traced.get(name)
+        if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+            if isinstance(value, tree.Branch) and not value.children:
+                continue
+            return None
+        if not isinstance(value, tree.Leaf) or (value.index is None and type(value.constant) not in _FIXED):
+            return None
+        positional = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            return None
+        found.append(_Parameter(name, positional, parameter.default, value.index, value.constant))
+    return tuple(found)
 
 
 def _leaves(structure: tree.Structure) -> Iterator[tree.Leaf]:

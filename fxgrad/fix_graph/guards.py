@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import torch
 
-from fxgrad.fix_graph.snapshots import snapshot
 from fxgrad.records import Site
 from fxgrad.records.errors import GuardError
+from fxgrad.world.snapshots import snapshot
 
 HINT = "give `fxgrad.fix` a call like this one, or switch the checks off: `module.guards.enabled = False`"
 
@@ -67,6 +67,7 @@ def same(now: Any, taken: Any) -> bool:
     return bool(snapshot(now) == snapshot(taken))
 
 
+_IMMUTABLE = frozenset((int, float, str, torch.Size))
 _COMPARED = frozenset((bool, str, torch.dtype, torch.device))
 
 
@@ -144,7 +145,11 @@ class Guards(tuple[Guard, ...]):
                 raise self[number].broken(f"it is {_short(now)}")
 
     def _at(self, module: Any, number: int, held: Holder | None, path: str | None, name: str) -> tuple[int, Holder, str, Any]:
-        return number, vars(module.get_submodule(path)) if held is None else held, name, self[number].taken
+        """A place of this module, with the very object that stands there where it is what was taken: it is compared by identity first."""
+        place = vars(module.get_submodule(path or "")) if held is None else held
+        taken = self[number].taken
+        now = place.get(name, taken)
+        return number, place, name, now if type(now) in _IMMUTABLE and same(now, taken) else taken
 
     def _found(self, guard: Guard, module: Any, tensors: Sequence[torch.Tensor]) -> GuardError:
         scope = {"self": module, "torch": torch, **dict(zip(self.names, tensors, strict=True))}

@@ -7,15 +7,19 @@ handled: state that is not seen there, and other values than those tried.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
+import torch
+
 from fxgrad.fix_graph.one_path import same_graph
+from fxgrad.fix_graph.true_step import seeds
 from fxgrad.program.program import Program
 from fxgrad.records.errors import FixError
 from fxgrad.source.sites import site_of
-from fxgrad.trace.python_state import Cell, Read
+from fxgrad.trace.python_state import Cell, Read, is_generator, is_stream
 from fxgrad.trace.run import Run
 
 STEPS = (1, 1_000_000)  # added to a number
@@ -26,8 +30,9 @@ def refuse_kept_state(target: Program, first: Run, record: Callable[[Program], R
     for read in first.recorder.reads.values():
         if not read.changed:
             continue
-        for value in _others(read.value):
-            other = record(replace(target, call=_with(target.call, read, value)))
+        changes = _streams(read) if is_stream(read.value) else [functools.partial(_put, read, value) for value in _others(read.value)]
+        for change in changes:
+            other = record(replace(target, call=_after(change, target.call)))
             if other.output_structure is None or not same_graph(first, other):
                 raise kept(read)
 
@@ -48,16 +53,45 @@ def _others(value: Any) -> tuple[Any, ...]:
     return tuple(value + step for step in STEPS) if isinstance(value, int | float) else ()
 
 
-def _with(call: Callable[..., Any], read: Read, value: Any) -> Callable[..., Any]:
-    """The program, which finds another value in the attribute; the run puts the user's back."""
+def _streams(read: Read) -> list[Callable[[], None]]:
+    """A stream further on; a generator of random numbers elsewhere."""
+    if not is_generator(read.value):
+        return [functools.partial(_advance, read, steps) for steps in (1, 1000)]
+    return [functools.partial(_reseed, read.value, seed) for seed in (*seeds(), *range(REDRAWN))]
+
+
+REDRAWN = 24
+
+
+def _advance(read: Read, steps: int) -> None:
+    stream: Any = read.holder.get(read.name, None)  # each run has a copy of its own
+    for _ in range(steps):
+        next(stream, None)
+
+
+def _reseed(generator: Any, seed: int) -> None:
+    if hasattr(generator, "bit_generator"):
+        generator.bit_generator.state = type(generator.bit_generator)(seed).state
+    elif isinstance(generator, torch.Generator):
+        generator.manual_seed(seed)
+    else:
+        generator.seed(seed)
+
+
+def _after(change: Callable[[], None], call: Callable[..., Any]) -> Callable[..., Any]:
+    """The program after a change, which the run takes back."""
 
     def changed(*args: Any, **kwargs: Any) -> Any:
-        if isinstance(read.holder, Cell):
-            read.holder.cell.cell_contents = value
-        elif read.owner is not None:
-            object.__setattr__(read.owner, read.name, value)
-        else:
-            cast("dict[str, Any]", read.holder)[read.name] = value
+        change()
         return call(*args, **kwargs)
 
     return changed
+
+
+def _put(read: Read, value: Any) -> None:
+    if isinstance(read.holder, Cell):
+        read.holder.cell.cell_contents = value
+    elif read.owner is not None:
+        object.__setattr__(read.owner, read.name, value)
+    else:
+        cast("dict[str, Any]", read.holder)[read.name] = value

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.fx
 
-from fxgrad.fix_graph.attributes import of_attributes
+from fxgrad.fix_graph.attributes import of_attributes, of_tensors
 from fxgrad.fix_graph.convention import CallingConvention, graph_module
 from fxgrad.fix_graph.guards import Guards
 from fxgrad.fix_graph.taken import Taken
@@ -93,9 +93,10 @@ def first_line_of(target: Program) -> Site | None:
 
 def _guards(convention: CallingConvention, run: Run, taken: Taken, graph: torch.fx.Graph) -> Guards:
     arguments = [guard for _, guard in convention.arguments.values() if guard is not None]
-    attributes = of_attributes(run.recorder.reads.values())
-    guards = Guards([*arguments, *attributes.guards, *taken.guards()])
-    places = [(number, place) for number, inner in enumerate(attributes.places, len(arguments)) for place in inner]
+    attributes, tensors = of_attributes(run.recorder.reads.values()), of_tensors(run)
+    guards = Guards([*arguments, *attributes.guards, *tensors.guards, *taken.guards()])
+    held = enumerate((*attributes.places, *tensors.places), len(arguments))
+    places = [(number, place) for number, inner in held for place in inner]
     guards.arm([node.name for node in graph.nodes if node.op == "placeholder"], places)
     for holds in taken.held:
         holds.guards = guards

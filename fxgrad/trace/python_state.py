@@ -9,21 +9,23 @@ attribute leads to, in slots.
 
 from __future__ import annotations
 
-import copy
 import dis
+import enum
 import functools
+import random
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from types import CellType, CodeType, FunctionType, SimpleNamespace
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, SimpleNamespace
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from fxgrad.source.sites import Spot, is_user_code
+from fxgrad.world.snapshots import snapshot
 from fxgrad.world.undo import MISSING, attributes
 
 _PLAIN = frozenset((bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size))
@@ -139,7 +141,7 @@ def _reading(recorder: Reader, original: Callable[[Any, str], Any]) -> Callable[
         except AttributeError:
             _note(recorder, owner, name, MISSING)
             raise
-        if type(value) in _PLAIN or type(value) in _CONTAINERS:
+        if _is_simple(value) or is_stream(value):
             _note(recorder, owner, name, value)
         elif type(value) is SimpleNamespace and not recorder.quiet:
             _note_namespace(recorder, f"{recorder.owners.get(id(owner), '')}.{name}", value)
@@ -169,7 +171,7 @@ def _note(recorder: Reader, owner: Any, name: str, value: Any) -> None:
     if value is MISSING and any(name in held.get(kind, ()) for kind in ("_parameters", "_buffers", "_modules")):
         return
     holder = held if value is MISSING or held.get(name, MISSING) is value else _of_class(type(owner), name, value)
-    if holder is not None and (value is MISSING or _is_simple(value)):
+    if holder is not None:
         where, path = recorder.owners[id(owner)], recorder.paths.get(id(owner))
         recorder.reads[key] = Read(owner, path, holder, where, name, _kept(value), recorder.spots())
 
@@ -180,12 +182,29 @@ def _of_class(cls: type, name: str, value: Any) -> Holder | None:
 
 
 def _kept(value: Any) -> Any:
-    return value if value is MISSING or type(value) in _PLAIN else copy.deepcopy(value)
+    """A value that stays as it is now: containers are copied, what they hold is not."""
+    if type(value) is dict:
+        return {key: _kept(inner) for key, inner in value.items()}
+    return type(value)(map(_kept, value)) if type(value) in (list, tuple, set, deque) else value
+
+
+def is_stream(value: Any) -> bool:
+    """Whether each use of it goes on from the last: an iterator, a generator of random numbers."""
+    return hasattr(type(value), "__next__") or is_generator(value)
+
+
+def is_generator(value: Any) -> bool:
+    """Whether it is a random generator of the program's own."""
+    numpy = sys.modules.get("numpy")
+    kinds = (random.Random, torch.Generator, *((numpy.random.Generator, numpy.random.RandomState) if numpy is not None else ()))
+    return isinstance(value, kinds)
 
 
 def _is_simple(value: Any, depth: int = 0) -> bool:
-    """Whether it is made of plain values alone, and few of them."""
-    if type(value) in _PLAIN:
+    """Whether it is compared at every call: a plain value, an object by identity, and few of them in containers."""
+    if type(value) in _PLAIN or isinstance(value, enum.Enum | FunctionType | BuiltinFunctionType | type):
+        return True
+    if depth and isinstance(value, nn.Module | torch.Tensor):
         return True
     if type(value) not in _CONTAINERS or len(value) > MOST_ITEMS or depth > 2:
         return False
@@ -205,14 +224,19 @@ def named_before(functions: Iterable[FunctionType]) -> list[tuple[FunctionType, 
         reads = []
         for name in function.__code__.co_names:
             value = function.__globals__.get(name, MISSING)
-            if value is not MISSING and _is_simple(value):
+            if value is not MISSING and _is_value(value):
                 reads.append(Read(None, None, function.__globals__, "", name, _kept(value), ()))
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             value = Cell(cell).get(name, MISSING)
-            if value is not MISSING and _is_simple(value):
+            if value is not MISSING and _is_value(value):
                 reads.append(Read(None, None, Cell(cell), "", name, _kept(value), ()))
         found.append((function, reads))
     return found
+
+
+def _is_value(value: Any) -> bool:
+    """Whether a name stands for a value, which may be another tomorrow, and no function, class or module."""
+    return _is_simple(value) and not isinstance(value, FunctionType | BuiltinFunctionType | type)
 
 
 def note_scopes(recorder: Reader, before: list[tuple[FunctionType, list[Read]]], ran: set[CodeType]) -> None:
@@ -257,11 +281,10 @@ def note_changes(reads: dict[tuple[int, str], Read]) -> None:
         now = read.holder.get(read.name, MISSING)
         if isinstance(read.owner, nn.Module) and read.value is not MISSING:
             now = (attributes(read.owner) or {}).get(read.name, now)
-        if read.value is MISSING or type(read.value) in _PLAIN:
-            same = now is read.value or (type(now) is type(read.value) and bool(now == read.value or now != now))
+        if read.value is MISSING or now is MISSING or is_stream(read.value):
+            read.changed = now is not read.value or is_stream(read.value)
         else:
-            same = type(now) is type(read.value) and _is_simple(now) and now == read.value
-        read.changed = not same
+            read.changed = snapshot(now) != snapshot(read.value)
 
 
 def _mode(recorder: Reader, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
