@@ -34,7 +34,7 @@ EXCEPTIONS: Mapping[tuple[str, str], str] = {
     ("fxgrad/torch_api/calls.py", "_C"): "a namespace of operators, as a target names it",
 }
 # Private attributes of the standard library's objects.
-OF_PYTHON = frozenset({"_actions", "_data", "_fields"})
+OF_PYTHON = frozenset({"_actions", "_data", "_fields", "_waiters"})
 _ASKING = frozenset({"getattr", "hasattr", "setattr", "delattr"})
 _NAMED = re.compile(r"\btorch\.(?:\w+\.)*_[a-zA-Z]\w*")
 
