@@ -47,7 +47,10 @@ def inner_tensors(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def has_nonzero(gradient: torch.Tensor) -> bool:
-    """Whether any element is not zero; true of a subclass that does not say (a masked tensor that hides some)."""
+    """Whether any element is not zero, of the numbers that a subclass is made of; true of one that does not say."""
+    parts = [part for part in inner_tensors(gradient).values() if part.is_floating_point() or part.is_complex()]
+    if parts:
+        return any(has_nonzero(part) for part in parts)
     try:
         return bool((gradient != 0).any())
     except (TypeError, NotImplementedError, RuntimeError):
