@@ -188,8 +188,7 @@ def _same_object(a: Any, b: Any) -> bool:
     if a is b:
         return True
     if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
-        both = isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) and a.dtype == b.dtype
-        return both and a.layout is torch.strided and b.layout is torch.strided and torch.equal(a, b)
+        return _is_plain(a) and _is_plain(b) and a.dtype == b.dtype and torch.equal(a, b)
     if type(a) is not type(b):
         return False
     if isinstance(a, Closure):
@@ -199,6 +198,11 @@ def _same_object(a: Any, b: Any) -> bool:
     if isinstance(a, FunctionType):  # written in the forward, it is another one in each run
         return a.__code__ is b.__code__
     return type(a) in _COMPARED and bool(a == b)
+
+
+def _is_plain(tensor: Any) -> bool:
+    """Whether torch can compare it with another, element by element."""
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout is torch.strided and not tensor.is_nested
 
 
 _COMPARED = (int, float, bool, str, complex, type(None), torch.dtype, torch.device, torch.Size, torch.memory_format, torch.layout)

@@ -21,7 +21,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from fxgrad.records import Raised
-from fxgrad.source.sites import site_of
+from fxgrad.source.sites import Spot, site_of
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.calls import QUERIES, SIZES
 from fxgrad.torch_api.internals import WITHOUT_TORCH_FUNCTION, DisableTorchFunctionSubclass
@@ -35,10 +35,11 @@ class _RunOverError(SystemExit):
 
 
 class Elsewhere(TorchFunctionMode):
-    """On in a thread of the program's that is not the recorder's, or in a job of such a thread."""
+    """On in a thread of the program's that is not the recorder's, or in a job of such a thread. `begun`: where the program began it."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, begun: tuple[Spot, ...]) -> None:
         super().__init__()
+        self._begun = begun
         self._recorder = weakref.ref(recorder)  # the thread may outlive the run
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -56,7 +57,7 @@ class Elsewhere(TorchFunctionMode):
             out = func(*_zeros(args), **_zeros(kwargs))  # somebody may wait for the thread, and the run is void: any value will do
         name = getattr(func, "__name__", "")
         if known and name not in QUERIES and name not in SIZES and (name != "__get__" or isinstance(out, torch.Tensor)):
-            recorder.note_unseen("a thread of the program computes with its tensors")
+            recorder.note_unseen("a thread of the program computes with its tensors", self._begun)
         return out
 
 
@@ -77,12 +78,14 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
         return recorder.active and threading.get_ident() in threads
 
     def under_a_mode(function: Callable[..., Any]) -> Callable[..., Any]:
+        begun = recorder.spots()
+
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
             new = threading.get_ident() not in threads
             threads.add(threading.get_ident())
             try:
-                with Elsewhere(recorder):
+                with Elsewhere(recorder, begun):
                     return function(*args, **kwargs)
             except _RunOverError:
                 return None

@@ -162,10 +162,10 @@ class Recorder(TorchFunctionMode):
             self.note_unseen("a tensor that was computed where no mode of torch looks")
         return self.entry(tensor, tensor, "constructor", self.spots())
 
-    def note_unseen(self, what: str) -> None:
-        """The run is no record of the program: it computes with its tensors out of the recorder's sight."""
+    def note_unseen(self, what: str, begun: tuple[Spot, ...] = ()) -> None:
+        """The run is no record of the program: it computes with its tensors out of the recorder's sight. `begun`: the line, if none is here."""
         if self.unseen is None:
-            self.unseen = what, self.spots()
+            self.unseen = what, self.spots() or begun
 
     def _is_outside(self, tensor: torch.Tensor) -> bool:
         if id(tensor) in self.reach.tensors:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from fxgrad.torch_api.internals import DisableTorchFunction, is_view, set_version, version_of
 from fxgrad.world.standins import SHARED_STORAGE_LIMIT, StandIns, each_element_once
@@ -25,7 +26,7 @@ def private_data(tensors: Iterable[torch.Tensor], dtype: torch.dtype | None) -> 
     The objects stay the same: whatever refers to them, a closure, a hook, a leaf module, finds the copies. Those that a write could
     change for good have stand-ins instead, which torch's functions are handed in their place; yields these, by the ids of the originals.
     """
-    tensors = list(tensors)
+    tensors = [tensor for tensor in tensors if not is_lazy(tensor)]  # what has no data yet, has none to keep apart
     copier = StandIns(None)
     copier.foreign = foreign_histories(tensors)
     kept: list[Callable[[], None]] = []

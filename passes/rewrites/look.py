@@ -168,7 +168,9 @@ class _Observer(allowed_writes.Interpreter):
 
     def _call(self, func: Callable[..., Any], args: Any, kwargs: Any, *, bound: bool = False) -> Any:
         args = args[1:] if bound else args
-        return allowed_writes.call(func, args, dict(kwargs)) if self.allow else func(*args, **kwargs)
+        if not self.allow or is_custom_function(func):  # what a custom Function returns gets memory of its own in `run_node`, and a note
+            return func(*args, **kwargs)
+        return allowed_writes.call(func, args, dict(kwargs))
 
     def _own_memory(self, out: Any, given: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
         made = allowed_writes.own_memory(out, tuple(given.values()))
