@@ -82,7 +82,6 @@ EXCHANGED: dict[str, Body] = {
     "a DLPack capsule": lambda w, x: from_dlpack(to_dlpack(x * 2)) * w,
     "DLPack of a view": exchanged_slice,
     "DLPack through NumPy": lambda w, x: torch.from_numpy(np.from_dlpack(x * 2)) * w,
-    "NumPy": lambda w, x: torch.from_numpy((x * 2).numpy()) * w,
     "DLPack of what a parameter made": lambda w, x: from_dlpack((w * 2).detach()) * w * x,
 }
 
@@ -101,6 +100,16 @@ def test_memory_that_left_and_came_back_is_that_of_the_call(name: str) -> None:
         assert net.w.grad is not None
         gradients.append(net.w.grad.tolist())
     assert gradients[0] == gradients[1]
+
+
+def test_an_array_of_elements_is_a_guard() -> None:
+    """What the program does with them between `.numpy()` and `from_numpy` no graph can know."""
+    net = Net(lambda w, x: torch.from_numpy((x * 2).numpy()) * w)
+    x = torch.rand(4, 3)
+    module = fxgrad.fix(net, (x,)).module
+    assert module(x).tolist() == net(x).tolist()
+    with pytest.raises(fxgrad.GuardError, match=r"the value of \.numpy\(\) is array"):
+        module(x + 1)
 
 
 def test_memory_that_numpy_writes_meanwhile_is_refused() -> None:
