@@ -36,7 +36,7 @@ def settled_heap() -> Iterator[None]:
     asks (`from gc import get_objects`), or a user has frozen objects (`gc.freeze`) and keeps them so, nothing is done.
     """
     global _since, _settled
-    if gc.get_freeze_count() > _OWN or _settled or _held_by_somebody():
+    if _settled or gc.get_freeze_count() > _OWN or _held_by_somebody():
         yield
         return
     begun, collected = time.process_time(), gc.isenabled()
@@ -91,8 +91,13 @@ def _references(held: dict[str, Any]) -> list[int]:
 def undo_freezing() -> Callable[[], None]:
     """The act that frees what a program has frozen, where nothing was: neither by the user nor here."""
     count, unfreeze = _ASKING["get_freeze_count"], _ASKING["unfreeze"]
-    frozen = count()
-    return lambda: unfreeze() if not frozen and count() else None
+    frozen = not _settled and count() > _OWN  # to count those that are settled here is to go through all of them
+
+    def undo() -> None:
+        if not frozen and not _settled and count() > _OWN:
+            unfreeze()
+
+    return undo
 
 
 @contextlib.contextmanager
