@@ -29,7 +29,7 @@ from fxgrad.trace.observations import Assumed
 from fxgrad.trace.run import Run
 
 SIZES = 4  # groups of equal sizes that are tried
-MORE = (1, 2, 4, 8, 16, 32, 64)  # sizes that are tried of a small program: C code that takes an index says nothing
+MORE = (1, 8, 64)  # sizes that are tried of a small program: C code that takes an index says nothing
 STEPS, ELEMENTS = 500, 1_000_000  # at most, of a small one
 NUMBERS = 8  # lines at which a number leaves torch
 
