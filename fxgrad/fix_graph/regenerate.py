@@ -7,6 +7,7 @@ stands for one path through the program's branches and for the training mode it 
 from __future__ import annotations
 
 import itertools
+import keyword
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -49,6 +50,7 @@ def regenerate(run: Run, more: Sequence[Assumed] = ()) -> torch.fx.GraphModule:
             taken.after(node, graph, copied)
     graph.output(torch.fx.node.map_arg([*run.output_nodes, *run.rebound.values()], copied.__getitem__))
     _drop_unused(graph)
+    _refuse_names(run, graph)
     _refuse_fake(run, graph)
     _refuse_composed(run, copied)
     convention = CallingConvention(
@@ -72,6 +74,21 @@ def _drop_unused(graph: torch.fx.Graph) -> None:
         pure = node.op == "get_attr" or (node.op == "call_method" and node.target in _PURE_METHODS)
         if pure and not node.users:
             graph.erase_node(node)
+
+
+def _refuse_names(run: Run, graph: torch.fx.Graph) -> None:
+    """torch.fx writes `self.blocks.class(x)` into its code, and puts quotes around a name that is no identifier as it is."""
+    sites = {step.node.name: step.spots for step in run.recorder.steps}
+    for node in graph.nodes:
+        parts = str(node.target).split(".") if node.op in ("call_module", "get_attr") else ()
+        for part in parts:
+            if keyword.iskeyword(part) or not part.isprintable() or '"' in part or "\\" in part:
+                spots = sites.get(node.name)
+                raise TraceError(
+                    f"no graph: the code that torch.fx writes has no way to say {part!r} in `{node.target}`",
+                    site=site_of(spots[0]) if spots else None,
+                    hint="give the module another name",
+                )
 
 
 def _refuse_fake(run: Run, graph: torch.fx.Graph) -> None:

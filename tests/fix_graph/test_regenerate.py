@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+import fxgrad
 from fxgrad.fix_graph.regenerate import regenerate
 from fxgrad.program.program import program
 from fxgrad.records.errors import GuardError, InputError, TraceError
@@ -234,3 +235,19 @@ def test_a_fresh_constant_for_every_call() -> None:
 
     module = graph(Model(4, 4), (X,))
     assert torch.equal(module(X), module(X))
+
+
+@pytest.mark.parametrize("name", ["class", 'a"b', "a\nb", "a\\b"])
+def test_names_that_generated_code_cannot_say_are_refused(name: str) -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleDict({name: nn.Linear(4, 4)})
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.blocks[name](torch.sigmoid(x))
+            return y
+
+    with pytest.raises(fxgrad.FixError, match="has no way to say") as caught:
+        fxgrad.fix(Named(), (torch.randn(2, 4),))
+    assert caught.value.site is not None
