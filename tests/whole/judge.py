@@ -161,7 +161,7 @@ def _fixed(program: Whole, model: nn.Module, mode: Any) -> tuple[Ended, str]:
 
 def _right(program: Whole, plain: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Left | None:
     """What eager's step leaves, with a copy of what is saved if it refuses otherwise; None where the forward raises even so."""
-    state = copy.deepcopy(plain)
+    state = _state(plain)
     try:
         return step(program, plain, inputs)
     except Exception:
@@ -172,12 +172,27 @@ def _right(program: Whole, plain: nn.Module, inputs: tuple[torch.Tensor, ...]) -
         return None
 
 
-def _put_back(plain: nn.Module, state: nn.Module) -> None:
+State = list[tuple[nn.Module, dict[str, torch.Tensor | None], dict[str, Any]]]
+
+
+def _state(model: nn.Module) -> State:
+    """The buffers and the attributes of each module."""
+    return [
+        (
+            module,
+            {name: None if buffer is None else buffer.clone() for name, buffer in module._buffers.items()},
+            {name: copy.copy(value) for name, value in vars(module).items() if not name.startswith("_")},
+        )
+        for module in model.modules()
+    ]
+
+
+def _put_back(model: nn.Module, state: State) -> None:
     """Buffers and attributes as they were before a step that raised half way; no gradients."""
-    for old, new in zip(state.modules(), plain.modules(), strict=True):
-        new._buffers.update(old._buffers)
-        new.__dict__.update({name: value for name, value in vars(old).items() if not name.startswith("_")})
-    for parameter in plain.parameters():
+    for module, buffers, attributes in state:
+        module._buffers.update(buffers)
+        module.__dict__.update(attributes)
+    for parameter in model.parameters():
         parameter.grad = None
 
 
