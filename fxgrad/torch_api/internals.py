@@ -183,10 +183,10 @@ def storage_id(storage: torch.UntypedStorage) -> int:
 
 
 def storage_key(tensor: torch.Tensor) -> int | None:
-    """What tensors have in common that share memory; None for one without a storage (sparse, some wrappers)."""
+    """What tensors have in common that share memory; None for one without a storage (sparse, some wrappers, lazy)."""
     try:
         key: int = tensor.untyped_storage()._cdata
-    except (NotImplementedError, RuntimeError):
+    except (NotImplementedError, RuntimeError, ValueError):
         return None
     return key
 

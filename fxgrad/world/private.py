@@ -53,7 +53,7 @@ def private_data(tensors: Iterable[torch.Tensor], dtype: torch.dtype | None) -> 
 def takes_a_history_for_good(tensor: torch.Tensor) -> bool:
     """Whether nothing would give a tensor its own autograd history back, once the program wrote it in place: one that has a history, or a
     view without one."""
-    if tensor.is_inference() or not (tensor.is_floating_point() or tensor.is_complex()):
+    if is_lazy(tensor) or tensor.is_inference() or not (tensor.is_floating_point() or tensor.is_complex()):
         return False
     return not tensor.is_leaf or (is_view(tensor) and not tensor.requires_grad)
 

@@ -222,3 +222,14 @@ def test_a_view_on_the_model_that_gets_a_gradient_written_is_a_leaf_again() -> N
     fxgrad.fix(net, (torch.randn(3, 4),))
     assert net.row.is_leaf
     assert net.row.tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("mode", ["needed", "all"])
+def test_a_lazy_module_within_reach_that_was_never_called_is_left_alone(mode: Any) -> None:
+    later = nn.LazyLinear(2)
+    net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True))
+    net.register_forward_hook(lambda module, args, out: out if later.in_features == 0 else later(out))
+    x = torch.randn(2, 3)
+    fixed = fxgrad.fix(net, (x,), options=fxgrad.Options(rewrite=mode)).module
+    assert torch.equal(fixed(x), net(x))
+    assert later.has_uninitialized_params()
