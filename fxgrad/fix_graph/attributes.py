@@ -17,7 +17,7 @@ import torch
 
 from fxgrad.fix_graph.guards import Guard, Holder, Place
 from fxgrad.source.sites import site_of
-from fxgrad.trace.python_state import Cell, Read
+from fxgrad.trace.python_state import Cell, Globals, Read
 from fxgrad.trace.run import Run
 from fxgrad.world.snapshots import snapshot
 from fxgrad.world.undo import MISSING, attributes
@@ -36,7 +36,7 @@ def of_attributes(reads: Iterable[Read]) -> OfAttributes:
     groups: dict[Any, list[Read]] = {}
     for read in reads:
         if read.value is not MISSING and not read.changed:
-            kind = type(read.owner) if read.owner is not None else id(read.holder)
+            kind = type(read.owner) if read.owner is not None else id(getattr(read.holder, "namespace", read.holder))
             groups.setdefault((read.name, kind, snapshot(read.value)), []).append(read)
     guards: list[Guard] = []
     places: list[tuple[Place, ...]] = []
@@ -133,7 +133,7 @@ _KEY = re.compile(r"(\w+)(?:\[(.+)\])?")
 
 def _place_of(tensor: torch.Tensor, holder: Any, key: str) -> Place | None:
     """Where the program has a tensor; None where no name leads to it by one step, or two."""
-    scope: Holder | None = holder.__globals__ if isinstance(holder, FunctionType) else attributes(holder)
+    scope: Holder | None = Globals(holder) if isinstance(holder, FunctionType) else attributes(holder)
     parts = _KEY.fullmatch(key)
     if scope is None or parts is None:
         return None

@@ -57,6 +57,21 @@ class Cell:
             return default
 
 
+class Globals:
+    """The globals of a function, as something that holds values: from the dictionary itself the world walk would go through the whole module."""
+
+    def __init__(self, function: FunctionType) -> None:
+        self.function = function
+
+    @property
+    def namespace(self) -> dict[str, Any]:
+        """The dictionary that functions of one module have in common."""
+        return self.function.__globals__
+
+    def get(self, name: str, default: Any, /) -> Any:
+        return self.function.__globals__.get(name, default)
+
+
 @dataclass(slots=True, eq=False)
 class Read:
     """A value that the forward read. `owner`: the module or object that it was read off, None for a global or a closure's variable;
@@ -225,7 +240,7 @@ def named_before(functions: Iterable[FunctionType]) -> list[tuple[FunctionType, 
         for name in function.__code__.co_names:
             value = function.__globals__.get(name, MISSING)
             if value is not MISSING and _is_value(value):
-                reads.append(Read(None, None, function.__globals__, "", name, _kept(value), ()))
+                reads.append(Read(None, None, Globals(function), "", name, _kept(value), ()))
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             value = Cell(cell).get(name, MISSING)
             if value is not MISSING and _is_value(value):

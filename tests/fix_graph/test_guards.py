@@ -20,6 +20,7 @@ from torch import nn
 
 import fxgrad
 from fxgrad.fix_graph.export.package import export_module
+from fxgrad.world.reach import Reach
 
 X = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
 SCALE = 2.0
@@ -608,3 +609,19 @@ def test_the_exported_package_has_them_too(tmp_path: Path, monkeypatch: pytest.M
         module(*calls[0])
     with pytest.raises(package.GuardError, match="training"):
         module.eval()(X.abs())
+
+
+def test_a_guard_on_a_global_does_not_lead_the_world_walk_through_its_module() -> None:
+    class Net(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * WALKED
+
+    module = fxgrad.fix(Net(), (torch.randn(3, 4),)).module
+    assert module.guards
+    reach = Reach()
+    reach.walk(module)
+    assert not reach.found(NEVER_NAMED)
+
+
+WALKED = 2.0
+NEVER_NAMED = {"held by this module": object()}
