@@ -264,7 +264,7 @@ def check(program: list[Statement], modes: tuple[str, ...] = MODES) -> str:
     return came
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(statements)
 def test_a_random_program_does_what_eager_does(program: list[Statement]) -> None:
     check(program)  # asserts inside
