@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from fxgrad.fix_graph.guards import Guard, Holder, Place
+from fxgrad.fix_graph.guards import Guard, Place
 from fxgrad.source.sites import site_of
-from fxgrad.trace.python_state import Cell, Globals, Read
+from fxgrad.trace.python_state import Cell, Globals, Holder, Read
 from fxgrad.trace.run import Run
 from fxgrad.world.snapshots import snapshot
 from fxgrad.world.undo import MISSING, attributes
@@ -36,7 +36,7 @@ def of_attributes(reads: Iterable[Read]) -> OfAttributes:
     groups: dict[Any, list[Read]] = {}
     for read in reads:
         if read.value is not MISSING and not read.changed:
-            kind = type(read.owner) if read.owner is not None else id(getattr(read.holder, "namespace", read.holder))
+            kind = id(read.holder.place) if isinstance(read.holder, Cell | Globals) else type(read.owner)
             groups.setdefault((read.name, kind, snapshot(read.value)), []).append(read)
     guards: list[Guard] = []
     places: list[tuple[Place, ...]] = []

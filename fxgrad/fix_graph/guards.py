@@ -1,8 +1,9 @@
 """What a graph took for granted, checked at each call of its module: `Guards`, a tuple of `Guard` records.
 
-A guard is an expression and the value it had. Those on a call's inputs, on modules' attributes and on modes are one generated function
-that runs before the graph; those on what the graph computes on the way are nodes of it (`Held`). A call that breaks one raises `GuardError`.
-Needs nothing of the recorder: what makes guards of a run is `fxgrad.fix_graph.taken`.
+A guard is an expression, or a place in the program, and the value it had. Expressions over a call's inputs, the training flag and modes are
+one generated function that runs before the graph, and after it the places are looked at (attributes, globals, variables of closures); those on
+what the graph computes on the way are nodes of it (`Holds`). A call that breaks one raises `GuardError`.
+What makes guards of a run is `fxgrad.fix_graph.taken`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from fxgrad.records import Site
 from fxgrad.records.errors import GuardError
+from fxgrad.trace.python_state import Holder
 from fxgrad.world.snapshots import snapshot
 
 HINT = "give `fxgrad.fix` a call like this one, or switch the checks off: `module.guards.enabled = False`"
@@ -52,7 +54,7 @@ class Guard:
         else:
             held = same(now, self.taken)
         if not held:
-            raise self.broken(f"it is {_short(now)}")
+            raise self.broken(f"it is {short(now)}")
 
 
 def same(now: Any, taken: Any) -> bool:
@@ -71,15 +73,10 @@ _IMMUTABLE = frozenset((int, float, str, torch.Size))
 _COMPARED = frozenset((bool, str, torch.dtype, torch.device))
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value for a message."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-class Holder(Protocol):
-    """Where the program has a value: a dictionary, a class's attributes, a cell."""
-
-    def get(self, name: str, default: Any, /) -> Any: ...
 
 
 # Where a value stands: somewhere in the program, or (None) in the regenerated module's part of this path; and its name.
@@ -142,7 +139,7 @@ class Guards(tuple[Guard, ...]):
         for number, held, name, taken in self._parts[1]:
             now = held.get(name, taken)
             if now is not taken and not same(now, taken):
-                raise self[number].broken(f"it is {_short(now)}")
+                raise self[number].broken(f"it is {short(now)}")
 
     def _at(self, module: Any, number: int, held: Holder | None, path: str | None, name: str) -> tuple[int, Holder, str, Any]:
         """A place of this module, with the very object that stands there where it is what was taken: it is compared by identity first."""
@@ -153,8 +150,8 @@ class Guards(tuple[Guard, ...]):
 
     def _found(self, guard: Guard, module: Any, tensors: Sequence[torch.Tensor]) -> GuardError:
         scope = {"self": module, "torch": torch, **dict(zip(self.names, tensors, strict=True))}
-        found = [f"`{term}` is {_short(eval(term, scope))}" for term in guard.terms]
-        return guard.broken(", ".join(found) or f"it is {_short(eval(guard.expression, scope))}")
+        found = [f"`{term}` is {short(eval(term, scope))}" for term in guard.terms]
+        return guard.broken(", ".join(found) or f"it is {short(eval(guard.expression, scope))}")
 
 
 def _again(guards: tuple[Guard, ...], names: tuple[str, ...], enabled: bool, places: Sequence[tuple[int, Place]]) -> Guards:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -19,7 +19,7 @@ from fxgrad.fix_graph.true_step import seeds
 from fxgrad.program.program import Program
 from fxgrad.records.errors import FixError
 from fxgrad.source.sites import site_of
-from fxgrad.trace.python_state import Cell, Read, is_generator, is_stream
+from fxgrad.trace.python_state import Cell, Globals, Read, is_generator, is_stream
 from fxgrad.trace.run import Run
 
 STEPS = (1, 1_000_000)  # added to a number
@@ -89,9 +89,7 @@ def _after(change: Callable[[], None], call: Callable[..., Any]) -> Callable[...
 
 
 def _put(read: Read, value: Any) -> None:
-    if isinstance(read.holder, Cell):
-        read.holder.cell.cell_contents = value
-    elif read.owner is not None:
-        object.__setattr__(read.owner, read.name, value)
+    if isinstance(read.holder, Cell | Globals):
+        read.holder.put(read.name, value)
     else:
-        cast("dict[str, Any]", read.holder)[read.name] = value
+        object.__setattr__(read.owner, read.name, value)

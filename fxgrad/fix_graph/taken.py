@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.fx
 
-from fxgrad.fix_graph.guards import Guard, Holds
+from fxgrad.fix_graph.guards import Guard, Holds, short
 from fxgrad.records import Site
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api import symbols
@@ -95,9 +95,9 @@ class Taken:
         if (text, repr(taken)) in self._said:
             return None
         self._said.add((text, repr(taken)))
-        what = one.what or f"`{text}` is {_short(taken)}"
+        what = one.what or f"`{text}` is {short(taken)}"
         if one.what.startswith("the value"):
-            what = f"{one.what} is {_short(taken)}"
+            what = f"{one.what} is {short(taken)}"
         terms = () if inside else tuple(dict.fromkeys(_terms(one)))
         made = self._found[number] = Guard(what, _site(one), text, taken, terms, inside)
         return made
@@ -156,11 +156,6 @@ class Taken:
 
 def _site(one: Assumed) -> Site | None:
     return site_of(one.spots[0]) if one.spots else None
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _made_of(args: Sequence[Any]) -> list[SymbolicInt | SymbolicFloat]:

@@ -59,7 +59,6 @@ def run_grad(
                 outputs, inputs, grad_outputs, retain_graph, create_graph, only_inputs, allow_unused, is_grads_batched, materialize_grads
             )
             return batched
-            return batched
     outputs, inputs = _several(outputs), _several(inputs)
     found: tuple[torch.Tensor | None, ...] = run_engine(
         outputs,

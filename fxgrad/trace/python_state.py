@@ -45,7 +45,7 @@ class Holder(Protocol):
 
 
 class Cell:
-    """A variable of a closure, as something that holds it."""
+    """A variable of a closure, as something that holds it. `place`: what all that hold the same have in common."""
 
     def __init__(self, cell: CellType) -> None:
         self.cell = cell
@@ -56,6 +56,13 @@ class Cell:
         except ValueError:
             return default
 
+    def put(self, name: str, value: Any) -> None:
+        self.cell.cell_contents = value
+
+    @property
+    def place(self) -> object:
+        return self.cell
+
 
 class Globals:
     """The globals of a function, as something that holds values: from the dictionary itself the world walk would go through the whole module."""
@@ -63,13 +70,15 @@ class Globals:
     def __init__(self, function: FunctionType) -> None:
         self.function = function
 
-    @property
-    def namespace(self) -> dict[str, Any]:
-        """The dictionary that functions of one module have in common."""
-        return self.function.__globals__
-
     def get(self, name: str, default: Any, /) -> Any:
         return self.function.__globals__.get(name, default)
+
+    def put(self, name: str, value: Any) -> None:
+        self.function.__globals__[name] = value
+
+    @property
+    def place(self) -> object:
+        return self.function.__globals__
 
 
 @dataclass(slots=True, eq=False)
@@ -268,9 +277,9 @@ def note_scopes(recorder: Reader, before: list[tuple[FunctionType, list[Read]]],
         names = {name for code in _codes(function.__code__) for name in _globals_of(code)}
         for read in reads.get(id(function), ()):
             if isinstance(read.holder, Cell) or read.name in names:
-                owner = read.holder.cell if isinstance(read.holder, Cell) else read.holder
+                assert isinstance(read.holder, Cell | Globals)
                 read.spots = ((function.__code__, 0),)
-                recorder.reads.setdefault((id(owner), read.name), read)
+                recorder.reads.setdefault((id(read.holder.place), read.name), read)
         called = (function.__globals__.get(name) for name in names)
         running.extend(item for item in called if isinstance(item, FunctionType) and id(item) in reads)
 

@@ -625,3 +625,28 @@ def test_a_guard_on_a_global_does_not_lead_the_world_walk_through_its_module() -
 
 WALKED = 2.0
 NEVER_NAMED = {"held by this module": object()}
+
+
+class Counts(nn.Module):
+    """Counts its calls in a global of this file; `goes_by_it`: and computes with the count."""
+
+    def __init__(self, goes_by_it: bool) -> None:
+        super().__init__()
+        self.goes_by_it = goes_by_it
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        global CALLS
+        CALLS += 1
+        return x * CALLS if self.goes_by_it else x * 2
+
+
+CALLS = 1
+
+
+def test_a_global_that_is_counted_up_stands_in_the_way_only_where_it_is_gone_by() -> None:
+    x = torch.randn(3, 4)
+    module = fxgrad.fix(Counts(False), (x,)).module
+    assert torch.equal(module(x + 1), (x + 1) * 2)
+    with pytest.raises(fxgrad.FixError, match="the forward changes `CALLS` and goes by it"):
+        fxgrad.fix(Counts(True), (x,))
+    assert CALLS == 1
