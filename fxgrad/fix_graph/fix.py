@@ -21,43 +21,30 @@ from fxgrad.fix_graph.kept_state import kept, refuse_kept_state
 from fxgrad.fix_graph.one_path import Decided, decided, first_difference
 from fxgrad.fix_graph.other_calls import shown
 from fxgrad.fix_graph.proof import Verification, seeded, verify
+from fxgrad.fix_graph.recording import COPIED, GRAPH_ONLY, HINT, VIEWS, first_line, recorded, recording, refuse_without_data
 from fxgrad.fix_graph.regenerate import first_line_of, regenerate
 from fxgrad.fix_graph.true_step import differences, seeds
 from fxgrad.passes.rewrites.ops import sibling
 from fxgrad.passes.rewrites.out_of_place import Rewriting, rewrite
 from fxgrad.passes.rewrites.walk import Form
 from fxgrad.program.lazy import shaped
-from fxgrad.program.program import Program, program, tensors_of_program
+from fxgrad.program.program import Program, program
 from fxgrad.records import Edit, Frozen, Options, Site
 from fxgrad.records.errors import FixError, GuardError, TraceError
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.errors import (
-    DETACHED_SAVED,
     LEAF,
-    MODIFIED_VIEW,
-    NO_GRAD_FN,
-    OUT_ARGUMENT,
-    OVERLAP,
-    OVERWRITTEN,
     says,
-    without_derivative,
 )
 from fxgrad.torch_api.graph_modules import set_graph
 from fxgrad.torch_api.internals import COMPILER_FLAGS
 from fxgrad.torch_api.module_internals import codegen_of
-from fxgrad.torch_api.saved_hooks import saved_copies
 from fxgrad.trace.experiment import Nudge
-from fxgrad.trace.observations import Assumed, RawDecision, Step
-from fxgrad.trace.recorder import NeedsValue
-from fxgrad.trace.run import Run, run
+from fxgrad.trace.observations import Assumed, RawDecision
+from fxgrad.trace.run import Run
 from fxgrad.trace.self_check import refuse_unknown_torch
 from fxgrad.world.interrupts import never_lost
 from fxgrad.world.reach import preserve
-from fxgrad.world.standins import is_fake
-
-# What autograd says when it refuses an in-place write, or finds one done.
-_VIEWS = (MODIFIED_VIEW, OUT_ARGUMENT)
-_MOST_LEAVES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +150,15 @@ def fix(
     options = options or Options()
     model, _, _ = shaped(model, inputs, None)
     target = program(model, inputs, loss)
-    _refuse_without_data(target)
-    eager, allow, oracle = _recorded(target)
+    refuse_without_data(target)
+    eager, allow, oracle = recorded(target)
     standing = _standing_for(target, eager, allow)
-    recorded, allow = standing.run, standing.allow
+    chosen, allow = standing.run, standing.allow
     try:
-        graph_module = regenerate(recorded, standing.assumed)
+        graph_module = regenerate(chosen, standing.assumed)
     except TraceError as error:
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
-    sites = {step.node.name: site_of(step.spots[0]) for step in recorded.recorder.steps if step.spots}
+    sites = {step.node.name: site_of(step.spots[0]) for step in chosen.recorder.steps if step.spots}
     for node in graph_module.graph.nodes:
         if node.name in sites:
             node.meta["site"] = sites[node.name]
@@ -181,7 +168,7 @@ def fix(
         made = _rewritten(graph_module, target, options, allow, careful=True)
         verification = _verification(made, target, eager, oracle)
     if not verification.passed:
-        raise standing.refusal or _unverified(made, verification, recorded, sites)
+        raise standing.refusal or _unverified(made, verification, chosen, sites)
     _refuse_other_than_eager(made, target, eager, oracle, standing)
     module = _own(made.graph_module) if copy else made.graph_module
     return FixResult(module, *_described(made, sites, options), verification, _frozen(module), source)
@@ -206,9 +193,9 @@ def _rewritten(graph_module: torch.fx.GraphModule, target: Program, options: Opt
         with seeded():
             return rewrite(graph_module, tensors, mode=options.rewrite, allow=allow, careful=careful)
     except RuntimeError as error:
-        if not allow and says(str(error), LEAF, *_VIEWS):
+        if not allow and says(str(error), LEAF, *VIEWS):
             return _rewritten(graph_module, target, options, True, careful=careful)
-        raise FixError(f"the recorded graph does not run: {_first_line(str(error))}", hint=_HINT) from error
+        raise FixError(f"the recorded graph does not run: {first_line(str(error))}", hint=HINT) from error
 
 
 def _verification(made: Rewriting, target: Program, eager: Run, oracle: str) -> Verification:
@@ -229,8 +216,8 @@ def _refuse_other_than_eager(made: Rewriting, target: Program, eager: Run, oracl
     gradients = not _falsified(made)
     narrow: list[GuardError] = []
     try:
-        apart = differences(
-            made.graph_module, target, eager, narrow, gradients=gradients, keep_saved=oracle == _COPIED, others=standing.refusal is None
+        apart, is_later = differences(
+            made.graph_module, target, eager, narrow, gradients=gradients, keep_saved=oracle == COPIED, others=standing.refusal is None
         )
     except TraceError as error:
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
@@ -238,7 +225,7 @@ def _refuse_other_than_eager(made: Rewriting, target: Program, eager: Run, oracl
         say_narrow(made.graph_module, narrow)
         return
     changed = next((read for read in eager.recorder.reads.values() if read.changed), None)
-    if changed is not None and standing.refusal is None:
+    if is_later and changed is not None and standing.refusal is None:
         raise kept(changed)
     frozen = next((held for held in _frozen(made.graph_module) if held.site is not None), None)
     cause = f"; it takes for granted: {frozen.what}" if frozen is not None else ""
@@ -248,7 +235,7 @@ def _refuse_other_than_eager(made: Rewriting, target: Program, eager: Run, oracl
     raise standing.refusal or FixError(
         f"the recorded graph does not do what the program does: {first}{cause}",
         site=drawn or (frozen.site if frozen is not None else first_line_of(target)),
-        hint=_GRAPH_ONLY,
+        hint=GRAPH_ONLY,
     )
 
 
@@ -256,15 +243,12 @@ def _line_of_a_draw(target: Program, eager: Run) -> Site | None:
     """The first line that other draws of Python's or NumPy's make another one."""
     taken = tuple(decision.outcome for decision in eager.recorder.decisions)
     for seed in seeds():
-        other = _run(target, eager.recorder.allow, forced=taken, backward=False, seed=seed)
+        other = recording(target, eager.recorder.allow, forced=taken, backward=False, seed=seed)
         node = first_difference(eager, other)
         step = next((step for step in eager.recorder.steps if step.node is node and step.spots), None)
         if step is not None:
             return site_of(step.spots[0])
     return None
-
-
-_GRAPH_ONLY = "sizes, threads, compiled functions and state of Python's have no place in a graph; the edits of the source (`fxgrad fix`) are tried by themselves"
 
 
 def _unverified(made: Rewriting, verification: Verification, eager: Run, sites: Mapping[str, Site | None]) -> FixError:
@@ -285,9 +269,10 @@ def _unverified(made: Rewriting, verification: Verification, eager: Run, sites: 
     if site is not None:
         return FixError(reason, site=site, hint=_WRITE)
     reason = "the recorded graph does not do what the program does: " + "; ".join(verification.differences[:3])
-    return FixError(reason, site=_bent(eager, sites), hint=_GRAPH_ONLY)
+    return FixError(reason, site=_bent(eager, sites), hint=GRAPH_ONLY)
 
 
+_SHARED_WITH_NUMPY = ("Tensor.numpy", "Tensor.__array__", "torch.from_numpy")
 _WRITE = "change the line itself: give the result a new name instead of writing in place"
 
 
@@ -304,138 +289,7 @@ def _first_site(made: Rewriting, sites: Mapping[str, Site | None]) -> Site | Non
     return next((site for n in nodes if (site := sites.get(n)) is not None), None)
 
 
-# ---------------------------------------------------------------------------------------------------------------- recording
-
-
-def _recorded(target: Program) -> tuple[Run, bool, str]:
-    """A run with an output and, as far as autograd can give them, gradients; whether writes had to be allowed; and what to call it."""
-    eager = _run(target, None)
-    if eager.error is None:
-        return eager, False, "eager"
-    allowed: frozenset[str] | None = None
-    if eager.error.phase != "backward":
-        eager, allowed = _run_allowing(target, eager)
-    error = eager.error
-    if error is not None and not error.type:
-        raise FixError(f"no graph: {error.message}, which the recorder does not see", site=error.site, hint=_GRAPH_ONLY)
-    if error is not None and error.phase == "backward" and says(error.message, NO_GRAD_FN):
-        return eager, allowed is not None, "eager, which has no gradients"
-    if error is not None:
-        if error.phase != "backward" or not says(error.message, OVERWRITTEN, *_VIEWS):
-            raise _raising(eager)
-        with saved_copies():
-            eager = _run(target, allowed)
-        if eager.error is not None:
-            raise _raising(eager)
-        return eager, allowed is not None, _COPIED
-    return eager, True, "eager, with the writes that autograd refuses"
-
-
-_COPIED = "eager, with a copy of everything saved for backward"
-_SHARED_WITH_NUMPY = ("Tensor.numpy", "Tensor.__array__", "torch.from_numpy")
-_HINT = "no rewriting of in-place writes mends this"
-
-
-def _raising(eager: Run) -> FixError:
-    """The refusal of a program that raises, whatever is rewritten."""
-    error = eager.error
-    assert error is not None
-    advice = _HINT
-    if says(error.message, OVERLAP):
-        advice = "write a copy of the expanded tensor: `.clone()` it first"
-    elif says(error.message, DETACHED_SAVED):
-        advice = "give the result a name of its own: `y = y.detach()`"
-    elif says(error.message, OVERWRITTEN) and _written_after_transforms(eager):
-        advice = "what torch.func's transforms save cannot be copied: hand them a `.clone()` of what is written later"
-    return FixError(f"{error.phase} raises {error.type}: {_first_line(error.message)}", site=_blamed(eager), hint=advice)
-
-
-def _blamed(eager: Run) -> Site | None:
-    """Where the error came from; for one of backward the last call of the operator it names, or the write into what a transform saved."""
-    error = eager.error
-    assert error is not None
-    if error.site is not None:
-        return error.site
-    named = "detach_" if says(error.message, DETACHED_SAVED) else (without_derivative(error.message) or "").removeprefix("aten::")
-    calls = [s for s in eager.recorder.steps if s.spots and named and s.target.rpartition(".")[2] == named]
-    if not calls and says(error.message, OVERWRITTEN):
-        calls = _written_after_transforms(eager)[:1]
-    return site_of(calls[-1].spots[0]) if calls else None
-
-
-def _written_after_transforms(eager: Run) -> list[Step]:
-    """The steps that write memory which a transform has read before."""
-    storages = {value.id: value.storage for value in eager.recorder.values}
-    read: set[int] = set()
-    found = []
-    for step in eager.recorder.steps:
-        if step.spots and read.intersection(step.writes):
-            found.append(step)
-        if step.kind == "transform":
-            read.update(storages[value] for value in step.reads)
-    return found
-
-
-def _first_line(message: str) -> str:
-    return message.splitlines()[0] if message else ""
-
-
-def _refuse_without_data(target: Program) -> None:
-    if any(tensor.device.type == "meta" or is_fake(tensor) for tensor in tensors_of_program(target)):
-        raise FixError(_NO_DATA, hint=_GIVE_DATA)
-
-
-_NO_DATA = "a fix is verified on real tensors, and the model or its inputs have no data"
-_GIVE_DATA = "pass a model and inputs that are neither fake nor on the meta device"
-
-
-def _run(
-    target: Program,
-    allow: frozenset[str] | None,
-    forced: Sequence[bool] = (),
-    nudge: Nudge | None = None,
-    *,
-    backward: bool = True,
-    seed: int | None = None,
-) -> Run:
-    try:
-        with seeded():
-            return run(target, values="real", allow=allow, forced=forced, nudge=nudge, backward=backward, seed=seed, assumptions=True)
-    except NeedsValue as need:
-        raise FixError(_NO_DATA, site=site_of(need.spots[0]) if need.spots else None, hint=_GIVE_DATA) from need
-    except TraceError as error:
-        raise FixError(error.reason, site=error.site, hint=error.hint) from error
-
-
-def _run_allowing(target: Program, first: Run) -> tuple[Run, frozenset[str]]:
-    """The program once more, and again for each leaf it writes, with the writes that autograd refuses."""
-    eager, allowed = first, frozenset[str]()
-    for _ in range(_MOST_LEAVES):
-        error = eager.error
-        if error is None or error.phase == "backward":
-            break
-        if error.phase == "forward" and says(error.message, LEAF):
-            leaf = _written_leaf(eager)
-            if leaf is None or leaf in allowed:
-                break
-            allowed |= {leaf}
-        elif eager is not first or not says(error.message, *_VIEWS):
-            break
-        eager = _run(target, allowed)
-    return eager, allowed
-
-
-def _written_leaf(eager: Run) -> str | None:
-    """The input or attribute whose memory the step that raised was to write."""
-    step = eager.recorder.current
-    if step is None:
-        return None
-    values = {v.id: v for v in eager.recorder.values}
-    written = {values[r].storage for r in step.reads[:1]}
-    for earlier in eager.recorder.steps:
-        if earlier.kind in ("input", "attribute") and any(values[m].storage in written for m in earlier.makes):
-            return earlier.target
-    return None
+# ---------------------------------------------------------------------------------------------------------------- which run stands
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -460,7 +314,7 @@ def _standing_for(target: Program, eager: Run, allow: bool) -> _Standing:
     refusal = _refused_branch(site) if isinstance(found.deciding, RawDecision) else _refused_loop(site)
     try:
         with _exporting():
-            exported, allow, _ = _recorded(target)
+            exported, allow, _ = recorded(target)
             found = _decided(exported, target)
             more = _shown(exported, target) if found.deciding is None else ()
     except FixError:
@@ -482,7 +336,7 @@ def _refused_loop(site: Site | None) -> FixError:
 
 
 def _decided(eager: Run, target: Program) -> Decided:
-    return decided(eager, lambda outcomes, nudge: _run(target, eager.recorder.allow, forced=outcomes, nudge=nudge))
+    return decided(eager, lambda outcomes, nudge: recording(target, eager.recorder.allow, forced=outcomes, nudge=nudge))
 
 
 def _shown(eager: Run, target: Program) -> tuple[Assumed, ...]:
@@ -494,7 +348,7 @@ def _shown(eager: Run, target: Program) -> tuple[Assumed, ...]:
     taken = tuple(decision.outcome for decision in eager.recorder.decisions)
 
     def record(other: Program, nudge: Nudge | None = None) -> Run:
-        return _run(other, eager.recorder.allow, forced=taken, nudge=nudge, backward=False)
+        return recording(other, eager.recorder.allow, forced=taken, nudge=nudge, backward=False)
 
     refuse_kept_state(target, eager, record)
     return shown(target, eager, record)

@@ -107,7 +107,7 @@ def verify(
     except Exception as error:  # whatever the module raises is the verdict on it
         text = str(error).splitlines()[0] if str(error) else ""
         return Verification(oracle, "", float("inf"), apart={"it raises": f"{type(error).__name__}: {text}"})
-    found = _compare(eager_step(eager, target), got, gradients=gradients and eager.error is None, exact=True)
+    found = compare(eager_step(eager, target), got, gradients=gradients and eager.error is None, exact=True)
     del got  # as large as the model and its gradients
     dtype, deep = "", None
     if reference is not None:
@@ -125,7 +125,7 @@ def _unsteady(reference: torch.fx.GraphModule, target: Program) -> frozenset[str
     """What differs between two runs of the graph before it was rewritten, at one seed: kernels that add up in no fixed order. In the
     program's own dtype such a number is no measure of another graph's; the comparison in float64 is."""
     one, other = (step(reference, target, keep_saved=True) for _ in range(2))
-    return frozenset(_compare(one, other, gradients=True, exact=True).apart)
+    return frozenset(compare(one, other, gradients=True, exact=True).apart)
 
 
 def _compare_graphs(reference: torch.fx.GraphModule, module: torch.fx.GraphModule, target: Program) -> tuple[str, Verification | None]:
@@ -136,7 +136,7 @@ def _compare_graphs(reference: torch.fx.GraphModule, module: torch.fx.GraphModul
             got = step(module, target, dtype=dtype)
         except Exception:  # float32 written into the program meets float64 tensors; the next dtype is the program's own
             continue
-        return str(dtype or "the program's own").removeprefix("torch."), _compare(want, got, gradients=True, exact=dtype is None)
+        return str(dtype or "the program's own").removeprefix("torch."), compare(want, got, gradients=True, exact=dtype is None)
     return "", None
 
 
@@ -148,11 +148,11 @@ def seeded() -> Iterator[None]:
     """Random numbers from the one seed of a verification; the caller's generators go on as if nothing had drawn."""
     with preserve():
         torch.manual_seed(SEED)
-        _steady_kernels()
+        steady_kernels()
         yield
 
 
-def _steady_kernels() -> None:
+def steady_kernels() -> None:
     """cuDNN takes algorithms that add up in a fixed order: with others a program's step differs from itself by more than rounding (a GAN
     step in TF32 on an H200 by 2e-4). `preserve` puts the user's choice back."""
     steady_cudnn()
@@ -218,7 +218,7 @@ def step(
         standins = StandIns(None)
         copies = [standins.make(t) if t is original else t for t, original in zip(given, originals, strict=True)]
         torch.manual_seed(SEED)
-        _steady_kernels()
+        steady_kernels()
         with reach.ctrl_c.comes():
             contextvars.copy_context().run(_carry_out, made, module, target, copies, keep_saved, again)
         _note_state(made, module, copies)
@@ -263,10 +263,10 @@ def _note_state(made: Step, module: torch.fx.GraphModule, copies: Sequence[torch
         made.buffers[name] = parameter.detach().clone()
     for name, buffer in module.named_buffers(remove_duplicate=False):
         made.buffers[name] = buffer.detach().clone()
-    _note_inputs(made, copies)
+    note_inputs(made, copies)
 
 
-def _note_inputs(made: Step, copies: Sequence[torch.Tensor]) -> None:
+def note_inputs(made: Step, copies: Sequence[torch.Tensor]) -> None:
     for number, copy in enumerate(copies):
         made.inputs[f"input {number}"] = copy.detach()
         made.gradients[f"input {number}"] = copy.grad if copy.is_leaf and copy.requires_grad else None
@@ -305,7 +305,7 @@ def _default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------------------------- comparison
 
 
-def _compare(want: Step, got: Step, *, gradients: bool, exact: bool) -> Verification:
+def compare(want: Step, got: Step, *, gradients: bool, exact: bool) -> Verification:
     apart: dict[str, str] = {}
     if exact and want.type != got.type:
         apart["the output"] = f"is a {got.type}, not a {want.type}"

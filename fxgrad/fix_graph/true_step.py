@@ -26,10 +26,10 @@ from fxgrad.fix_graph.proof import (
     Again,
     Change,
     Step,
-    _compare,
-    _note_inputs,
-    _steady_kernels,
+    compare,
     eager_step,
+    note_inputs,
+    steady_kernels,
     step,
     unguarded,
 )
@@ -44,8 +44,8 @@ from fxgrad.trace.run import Run
 
 def differences(
     module: torch.fx.GraphModule, target: Program, eager: Run, narrow: list[GuardError], *, gradients: bool, keep_saved: bool, others: bool
-) -> dict[str, str]:
-    """What the module does otherwise than the plain program, and in which way.
+) -> tuple[dict[str, str], bool]:
+    """What the module does otherwise than the plain program, and in which way; and whether it does so only after an earlier call.
 
     `eager` is the recorded run that the module was found equal to: on the given inputs it stands for the module. `others`: on other inputs
     too. `narrow` gets the errors of guards without which the module would have given the same on another size. Where the program draws
@@ -58,7 +58,7 @@ def differences(
     for series in (redrawn, sized, later):
         for change, again in series:
             if apart:
-                return apart
+                return apart, False
             made = functools.partial(step, module, target, change=change, keep_saved=keep_saved and again is not None, again=again)
             try:
                 found = _apart(target, change, made, gradients, keep_saved, again)
@@ -68,9 +68,11 @@ def differences(
                     if change is _longer and _apart(target, change, made, gradients, keep_saved) == {}:
                         narrow.append(error)
             apart = found or {}
+            if apart and series is later:
+                return apart, True
             if found is not None and series is not redrawn:
                 break  # the program takes another size, and values with it
-    return apart or {}
+    return apart or {}, False
 
 
 Other = tuple[Change | None, Again | None]  # other inputs, an earlier call
@@ -95,11 +97,11 @@ def _apart(
         raise
     except Exception:  # whatever the module raises
         return None
-    apart = _compare(want, got, gradients=gradients, exact=True).apart
+    apart = compare(want, got, gradients=gradients, exact=True).apart
     repeated = _plain(target, change, keep_saved) if apart else None
     if repeated is None:
         return dict(apart)
-    unsteady = _compare(want, repeated, gradients=gradients, exact=True).apart  # kernels that add up in no fixed order
+    unsteady = compare(want, repeated, gradients=gradients, exact=True).apart  # kernels that add up in no fixed order
     return {what: how for what, how in apart.items() if what not in unsteady}
 
 
@@ -141,7 +143,7 @@ def _plain(target: Program, change: Change | None, keep_saved: bool) -> Step | N
         if change is not None:
             change(inputs)
         torch.manual_seed(SEED)
-        _steady_kernels()
+        steady_kernels()
 
     def note(left: Left) -> None:
         leaves, _ = tree.flatten(left.output)
@@ -153,7 +155,7 @@ def _plain(target: Program, change: Change | None, keep_saved: bool) -> Step | N
             made.buffers[name] = parameter.detach().clone()
         for name, buffer in target.root.named_buffers(remove_duplicate=False):
             made.buffers[name] = buffer.detach().clone()
-        _note_inputs(made, [t.clone() if not t.is_leaf else t for t in left.inputs])
+        note_inputs(made, [t.clone() if not t.is_leaf else t for t in left.inputs])
 
     around: Callable[[], Any] = saved_copies if keep_saved else contextlib.nullcontext
     try:

@@ -15,7 +15,7 @@ from fxgrad.records.errors import FxgradError
 from fxgrad.records.plain_text import without_commands
 from fxgrad.records.report import ReportData
 from fxgrad.report import as_json, github, html, mermaid, sarif, table
-from fxgrad.report.plain import plain
+from fxgrad.report.printable import as_printable
 
 
 class Format(Protocol):
@@ -55,7 +55,7 @@ class Report(ReportData):
         """
         for module in FORMATS:
             if format == module.NAME:
-                text = module.render(self if module in _DATA else plain(self), verbose=verbose)
+                text = module.render(self if module in _DATA else as_printable(self), verbose=verbose)
                 return text if module in (*_DATA, github) else without_commands(text)
         names = ", ".join(module.NAME for module in FORMATS)
         raise FxgradError(f"this version of fxgrad has no report format {format!r}", hint=f"the formats are {names}")

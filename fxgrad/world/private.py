@@ -40,7 +40,7 @@ def private_data(tensors: Iterable[torch.Tensor], dtype: torch.dtype | None) -> 
                     kept.append(_contents(tensor))
                     continue
                 kept.append(_restorer(tensor))
-                tensor.data = _in_dtype(copier._copy(tensor), dtype)
+                tensor.data = _in_dtype(copier.copied(tensor), dtype)
                 if tensor.is_leaf:
                     tensor.grad = None
             with Swap(made) if made else contextlib.nullcontext():

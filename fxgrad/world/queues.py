@@ -10,7 +10,7 @@ import heapq
 import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -32,18 +32,17 @@ def hand_over() -> None:
 
 
 def _is_work(item: Any, depth: int = 3) -> bool:
+    """Whether something to call, or a tensor, is put: by itself, or in a container or an object."""
     if isinstance(item, torch.Tensor) or callable(item):
         return True
-    parts = (
-        item
-        if isinstance(item, list | tuple)
-        else item.values()
-        if isinstance(item, dict)
-        else vars(item).values()
-        if hasattr(item, "__dict__")
-        else ()
-    )
-    return depth > 0 and any(_is_work(part, depth - 1) for part in parts)
+    return depth > 0 and any(_is_work(part, depth - 1) for part in _parts(item))
+
+
+def _parts(item: Any) -> Iterable[Any]:
+    if isinstance(item, list | tuple):
+        return item
+    held = item if isinstance(item, dict) else getattr(item, "__dict__", {})
+    return held.values()
 
 
 def undo_queue(item: queue.Queue[Any]) -> Callable[[], None] | None:

@@ -255,7 +255,7 @@ class StandIns:
 
     def _real(self, original: torch.Tensor) -> torch.Tensor:
         if id(original) in self.foreign:
-            return self._copy(original).requires_grad_().clone()
+            return self.copied(original).requires_grad_().clone()
         if original.grad_fn is not None:
             return original.clone()  # keeps the history: backward walks into it as it would in the user's step
         if original.is_inference():
@@ -278,7 +278,7 @@ class StandIns:
     def _counted(self, original: torch.Tensor) -> torch.Tensor:
         """A copy that shares its version counter with the copies of what the original shares its own with: a write through one view of
         a base is a write of them all to autograd. `x.data` has the memory of x and another counter."""
-        data = self._copy(original)
+        data = self.copied(original)
         if type(data) is not torch.Tensor or data.layout is not torch.strided or original.dtype != data.dtype:
             return data
         layout = (data.size(), data.stride(), data.storage_offset())
@@ -302,7 +302,7 @@ class StandIns:
         copied = self._storages.get(storage_id(original.untyped_storage()))
         return copied is not None and storage_id(copied[1]) == storage_id(data.untyped_storage()) and not (data.is_conj() or data.is_neg())
 
-    def _copy(self, original: torch.Tensor) -> torch.Tensor:
+    def copied(self, original: torch.Tensor) -> torch.Tensor:
         data = original.detach()
         if type(data) is not torch.Tensor or data.layout is not torch.strided or data.is_quantized:
             return data.clone()

@@ -1,7 +1,7 @@
 """What a node calls, as torch's own registry of operators has it: its name, what it writes, and the same without the writing.
 
 An operator is called as a tensor's method, as a function of torch, or, in graphs of `torch.export` and `make_fx`, by itself: one overload
-(`torch.ops.aten.add_.Tensor`) or a packet that chooses one by the arguments (`torch.ops.aten.add_`). `plain` gives each in its own kind.
+(`torch.ops.aten.add_.Tensor`) or a packet that chooses one by the arguments (`torch.ops.aten.add_`). `out_of_place` gives each in its own kind.
 Only torch's own names are known: an operator or a function of the user's is its own matter, whatever it is called.
 """
 
@@ -43,7 +43,7 @@ def _signature(overload: Any) -> tuple[Any, ...]:
     return tuple((a.name, str(a.type)) for a in schema_of(overload).arguments if not a.is_out)
 
 
-def plain(node: torch.fx.Node) -> tuple[str, Any] | None:
+def out_of_place(node: torch.fx.Node) -> tuple[str, Any] | None:
     """The kind of node and the target that compute what an in-place node writes, from the same arguments; None if torch has none."""
     name = functional_name(target_name(node))
     if name is None:

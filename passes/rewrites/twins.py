@@ -64,7 +64,7 @@ def written_targets(node: torch.fx.Node, owner: torch.fx.GraphModule) -> tuple[t
     by_convention = (
         (node.op == "call_method" and name.endswith("_"))
         or node.target is operator.setitem
-        or (node.op == "call_function" and (inplace_operator(node.target) is not None or registry.plain(node) or has_flag(node)))
+        or (node.op == "call_function" and (inplace_operator(node.target) is not None or registry.out_of_place(node) or has_flag(node)))
         or (node.op == "call_module" and inplace_module(node, owner) is not None)
     )
     first = node.args[0] if node.args else node.kwargs.get("input", node.kwargs.get("self"))
@@ -122,7 +122,7 @@ def _build(
     if has_flag(node):
         return _flag_off(node)  # type: ignore[no-any-return]  # fx arguments are Any to torch; the walk has checked them
     functional = inplace_operator(node.target) if node.op == "call_function" else None
-    plain = ("call_function", functional) if functional is not None else registry.plain(node)
+    plain = ("call_function", functional) if functional is not None else registry.out_of_place(node)
     return _named(node, *plain) if plain is not None else None
 
 

@@ -154,7 +154,7 @@ class Walk:
 
         args, kwargs = torch.fx.node.map_arg(recipe.args, swap), torch.fx.node.map_arg(recipe.kwargs, swap)
         with self._mode(note.grad):
-            plain = registry.plain(node) if note.metadata else None
+            plain = registry.out_of_place(node) if note.metadata else None
             op, target = plain if plain is not None else (recipe.op, recipe.target)
             made = self.graph.create_node(op, target, args, kwargs)
             self.ops.made.append(made)
@@ -297,7 +297,7 @@ class Walk:
         self.applied.append(Applied(node.name, target_name(node), "copy back"))
 
     def _as_view(self, node: torch.fx.Node, note: NodeAliases) -> None:
-        plain = registry.plain(node)
+        plain = registry.out_of_place(node)
         if plain is None or not note.views:
             raise _Refusal("it changes the tensor itself, not its content")
         target = self._object(node.all_input_nodes[0])

@@ -16,7 +16,7 @@ import torch
 import fxgrad
 from fxgrad.fix_graph.proof import saved_copies
 from tests.suites.programs import Built, NotASample
-from tests.zoo.judge import Step, _another, _called, different, named, seed, step, true
+from tests.zoo.judge import Step, another, called, different, named, seed, step, true
 
 Ended = Literal["right", "wrong", "refused", "crash", ""]
 ASKED = ("verdicts", "needed", "all")
@@ -50,10 +50,10 @@ def judge(name: str, build: Callable[[], Built]) -> Judged:
             return judged
     else:
         judged.eager = "raises" if raised is not None else "runs"
-    questions: dict[str, Callable[[], str]] = {"verdicts": lambda: _verdicts(_another(model, build), inputs, want, raised)}
+    questions: dict[str, Callable[[], str]] = {"verdicts": lambda: _verdicts(another(model, build), inputs, want, raised)}
     if not isinstance(want, Exception):
-        questions["needed"] = lambda: _fixed(_another(model, build), inputs, want, "needed")
-        questions["all"] = lambda: _fixed(_another(model, build), inputs, want, "all")
+        questions["needed"] = lambda: _fixed(another(model, build), inputs, want, "needed")
+        questions["all"] = lambda: _fixed(another(model, build), inputs, want, "all")
     for asked, question in questions.items():
         try:
             why = question()
@@ -70,12 +70,12 @@ def judge(name: str, build: Callable[[], Built]) -> Judged:
 def _eager(model: Any, build: Callable[[], Built], inputs: Any) -> tuple[Step | Exception, Exception | None]:
     """The numbers that are right (or why there are none), and what a plain step raises."""
     try:
-        reference = _another(model, build)
+        reference = another(model, build)
         return step(reference, named(reference), inputs), None
     except Exception as error:
         raised = error
     try:
-        reference = _another(model, build)
+        reference = another(model, build)
         with saved_copies():
             return step(reference, named(reference), inputs), raised
     except Exception as error:
@@ -102,7 +102,7 @@ def _kind(gradient: torch.Tensor | None) -> str:
 
 
 def _fixed(model: Any, inputs: Any, want: Step, mode: Literal["needed", "all"]) -> str:
-    _called(model, inputs)  # a graph shares the parameters of the model, and a lazy module has none yet
+    called(model, inputs)  # a graph shares the parameters of the model, and a lazy module has none yet
     seed()
     made = fxgrad.fix(model, inputs, options=fxgrad.Options(rewrite=mode)).module
     return different(want, step(made, named(made), inputs), exact=False)

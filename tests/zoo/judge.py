@@ -99,7 +99,7 @@ def judge(
     note(outcome, "eager")
     try:
         model, inputs = build()
-        want, again = (step(reference, named(reference), inputs) for reference in (_another(model, build), _another(model, build)))
+        want, again = (step(reference, named(reference), inputs) for reference in (another(model, build), another(model, build)))
     except Exception as error:
         outcome.reasons["eager"] = _said(error)
         return outcome
@@ -108,7 +108,7 @@ def judge(
     steady = not different(want, again)
     stages: dict[str, Callable[[], None]] = {
         "analyse": lambda: _analyse(outcome, model, inputs, want, values),
-        "regenerate": lambda: _regenerate(outcome, _another(model, build), inputs, want, steady),
+        "regenerate": lambda: _regenerate(outcome, another(model, build), inputs, want, steady),
     }
     if rewrite:
         stages["rewrite needed"] = lambda: _rewrite(outcome, model, build, inputs, want, "needed")
@@ -132,7 +132,7 @@ def named(model: Any) -> dict[str, torch.Tensor]:
     return dict(model.named_parameters(remove_duplicate=False))
 
 
-def _another(model: Any, build: Callable[[], Any]) -> Any:
+def another(model: Any, build: Callable[[], Any]) -> Any:
     """The model again, as it is before its first step."""
     try:
         return copy.deepcopy(model)
@@ -140,7 +140,7 @@ def _another(model: Any, build: Callable[[], Any]) -> Any:
         return build()[0]
 
 
-def _called(model: Any, inputs: Any) -> None:
+def called(model: Any, inputs: Any) -> None:
     """A graph shares the parameters of the model, and a lazy module has none before it is called."""
     if any(is_lazy(t) for t in (*model.parameters(), *model.buffers())):
         seed()
@@ -177,7 +177,7 @@ def true(verdict: str, gradient: torch.Tensor | None) -> bool:
 def _regenerate(outcome: Outcome, model: Any, inputs: Any, want: Step, steady: bool) -> None:
     """Whether the regenerated module gives bit-equal outputs and gradients."""
     outcome.regenerated = False
-    _called(model, inputs)
+    called(model, inputs)
     seed()
     traced = regenerate(run(program(model, inputs, None), values="real"))
     got = step(traced, named(traced), inputs)
@@ -191,7 +191,7 @@ def _rewrite(outcome: Outcome, model: Any, build: Callable[[], Any], inputs: Any
     setattr(outcome, mode, "differs")
     seed()
     try:
-        why = _rewritten(_another(model, build), inputs, want, mode)
+        why = _rewritten(another(model, build), inputs, want, mode)
     except fxgrad.FxgradError:
         setattr(outcome, mode, "refused")
         raise
@@ -204,7 +204,7 @@ def _rewrite(outcome: Outcome, model: Any, build: Callable[[], Any], inputs: Any
 
 
 def _rewritten(model: Any, inputs: Any, want: Step, mode: Literal["needed", "all"]) -> str:
-    _called(model, inputs)
+    called(model, inputs)
     fixed = fxgrad.fix(model, inputs, options=fxgrad.Options(rewrite=mode))
     return different(want, step(fixed.module, named(fixed.module), inputs), exact=False)
 
@@ -214,8 +214,8 @@ def _agrees_in_double(model: Any, build: Callable[[], Any], inputs: Any, mode: L
         leaves, structure = tree.flatten(given(inputs))
         args, kwargs = tree.unflatten(structure, [t.double() if t.dtype == torch.float32 else t for t in leaves])
         wide = fxgrad.Inputs(args, kwargs)
-        reference = _another(model, build).double()
-        return not _rewritten(_another(model, build).double(), wide, step(reference, named(reference), wide), mode)
+        reference = another(model, build).double()
+        return not _rewritten(another(model, build).double(), wide, step(reference, named(reference), wide), mode)
     except Exception:  # the model holds float32 of its own
         return False
 

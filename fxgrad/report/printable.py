@@ -19,25 +19,25 @@ _Data = TypeVar("_Data", bound=ReportData)
 _LINES = frozenset({"message", "advice", "old", "new"})
 
 
-def plain(report: _Data) -> _Data:
+def as_printable(report: _Data) -> _Data:
     """The report with every text escaped where it holds what is not seen."""
-    made: _Data = _plain(report, "")
+    made: _Data = _printable(report, "")
     return made
 
 
-def _plain(value: Any, field: str) -> Any:
+def _printable(value: Any, field: str) -> Any:
     if isinstance(value, str):
         return printable(value) if field in _LINES else one_line(value)
     if isinstance(value, tuple):
-        parts = tuple(_plain(item, field) for item in value)
+        parts = tuple(_printable(item, field) for item in value)
         return value if all(map(_is_same, parts, value)) else parts
     if isinstance(value, Mapping):
-        return {_plain(key, field): _plain(item, field) for key, item in value.items()}
+        return {_printable(key, field): _printable(item, field) for key, item in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         changes = {}
         for part in dataclasses.fields(value):
             held = getattr(value, part.name)
-            made = _plain(held, part.name)
+            made = _printable(held, part.name)
             if made is not held:
                 changes[part.name] = made
         return dataclasses.replace(value, **changes) if changes else value
