@@ -104,6 +104,23 @@ def test_a_graph_that_does_not_stand_for_the_program_is_refused(make: Any) -> No
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
+class OverriddenAndNoted(Overridden):
+    """Notes its calls in a list, and goes by none of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[int] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.noted.append(len(self.noted))
+        return super().forward(x)
+
+
+def test_state_that_a_forward_keeps_is_not_blamed_for_what_the_first_call_shows() -> None:
+    with pytest.raises(fxgrad.FixError, match="does not do what the program does"):
+        fxgrad.fix(OverriddenAndNoted(), (X,))
+
+
 @pytest.mark.parametrize("make", [Chosen, ByLength, Rows])
 def test_a_number_that_is_held_fixed_is_either_listed_or_refused(make: Any) -> None:
     try:
