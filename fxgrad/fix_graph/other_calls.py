@@ -19,6 +19,7 @@ import torch
 
 from fxgrad.fix_graph.guards import same
 from fxgrad.fix_graph.one_path import first_difference, same_graph
+from fxgrad.fix_graph.taken import is_over_inputs
 from fxgrad.program.program import Program
 from fxgrad.records import Inputs
 from fxgrad.records.errors import FixError, InputError
@@ -105,13 +106,13 @@ def _missing(first: Run, other: Run) -> tuple[Assumed, ...] | None:
     """The weak things that another call, which records another graph, has otherwise; None where nothing is missing."""
     if same_graph(first, other):
         return None
-    weak = []
+    weak: list[Assumed] = []
     for one, another in zip(first.recorder.assumed, other.recorder.assumed, strict=False):
         if one.target != another.target or one.spots != another.spots:
             break
         if not same(symbols.plain(another.taken), symbols.plain(one.taken)):
             if not one.weak:
-                return None
+                return None if is_over_inputs(one) else tuple(weak) or None  # it may stand behind what a weak one makes impossible
             weak.append(one)
     return tuple(weak)
 

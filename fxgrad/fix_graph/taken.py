@@ -191,6 +191,11 @@ class _Inside(Exception):
     """It is over what the graph computes."""
 
 
+def is_over_inputs(one: Assumed) -> bool:
+    """Whether its guard is checked before the graph runs."""
+    return _early(one) is not None
+
+
 def _early(one: Assumed) -> str | None:
     """The expression over inputs alone; None where there is none."""
     try:

@@ -9,7 +9,7 @@ no noted call (NumPy, C++ extensions).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import CodeType
 from typing import Any
 
@@ -180,9 +180,11 @@ class Ledger:
         self.count += 1
         return Note(self.count, kind, target, self.spots(), module, torch.is_grad_enabled(), torch.is_inference_mode_enabled())
 
-    def result(self, note: Note, out: Any, reads: Iterable[tuple[torch.Tensor, Slot, int]]) -> bool:
-        """Bind what a call returned and wrote; False if it did neither, and the note is nothing."""
-        changed = [(tensor, slot) for tensor, slot, _ in reads if version_of(tensor) != slot.version]
+    def result(self, note: Note, out: Any, reads: Iterable[tuple[torch.Tensor, Slot, int]], room: Sequence[torch.Tensor] = ()) -> bool:
+        """Bind what a call returned and wrote; False if it did neither, and the note is nothing. `room`: what it was given as `out=`,
+        which it writes even where it moves no version counter (`torch.kron`)."""
+        given = {id(tensor) for tensor in room}
+        changed = [(tensor, slot) for tensor, slot, _ in reads if id(tensor) in given or version_of(tensor) != slot.version]
         for tensor in tensors_in(out):
             slot = self.tensors.get(tensor)
             if slot is None or slot.version != version_of(tensor) or self._edge(tensor, slot)[0] != slot.edge:

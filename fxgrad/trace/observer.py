@@ -156,7 +156,7 @@ class Observer(TorchFunctionMode):
             self.quiet -= 1
         if name in _ZEROING and self.backwards:
             self.cleared = self.ledger.spots()
-        note = self.after("op", target_name(func, name), reads, out, self._known_numbers(args))
+        note = self.after("op", target_name(func, name), reads, out, self._known_numbers(args), kwargs.get("out"))
         if note is not None:
             note.constants = tuple(a for a in args if isinstance(a, int | float) and not isinstance(a, bool))
             if name in _FROM_PYTHON and not note.reads:
@@ -170,14 +170,14 @@ class Observer(TorchFunctionMode):
             found = [self.ledger.read(tensor) for tensor in tensors_in(items)]
         return found
 
-    def after(self, kind: str, target: str, reads: list[Read], out: Any, numbers: tuple[int, ...] = ()) -> Note | None:
-        """The note of a call that has run; None if it neither made nor wrote anything."""
+    def after(self, kind: str, target: str, reads: list[Read], out: Any, numbers: tuple[int, ...] = (), room: Any = None) -> Note | None:
+        """The note of a call that has run, `room` its `out=`; None if it neither made nor wrote anything."""
         if not self.active:
             return None
         with self.guarded():
             note = self.ledger.note(kind, target)
             note.reads = [*(value for _, _, value in reads), *numbers]
-            if self.ledger.result(note, out, reads):
+            if self.ledger.result(note, out, reads, [] if room is None else list(tensors_in(room))):
                 return note
         return None
 

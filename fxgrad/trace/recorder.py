@@ -614,7 +614,8 @@ class Recorder(TorchFunctionMode):
 
     def finish(self, step: Step, slots: Sequence[Slot], out: Any, *, keep: bool) -> None:
         """Bind what a node returned and wrote; drop the node where it did neither."""
-        written = [slot for slot in slots if version_of(slot.tensor) != slot.version]
+        room = {value for key, value in step.operands if key == "out"}  # written, also where no version counter moves (`torch.kron`)
+        written = [slot for slot in slots if slot.value in room or version_of(slot.tensor) != slot.version]
         if step.target == "Tensor.__set__" and slots:
             written = [slots[0]]
         made = self._bind_outputs(step, out, step.node)

@@ -154,12 +154,13 @@ def _undo_text(item: Any) -> Act | None:
 def undo_logger(item: logging.Logger) -> Act:
     """What a program sets on a logger; not what its handlers have written."""
     level, disabled, propagate = item.level, item.disabled, item.propagate
-    lists = [undo_list(item.handlers), undo_list(item.filters)]
+    handlers, filters = item.handlers, item.filters  # Python 3.14 replaces the first where one is taken off
+    lists = [undo_list(handlers), undo_list(filters)]
 
     def act() -> None:
         if item.level != level:
             item.setLevel(level)
-        item.disabled, item.propagate = disabled, propagate
+        item.disabled, item.propagate, item.handlers, item.filters = disabled, propagate, handlers, filters
         for put in lists:
             put()
 

@@ -20,7 +20,7 @@ from typing import Literal
 from fxgrad.passes.analyses.overwrites import needed
 from fxgrad.records import Facts, NodeFact, Site
 
-How = Literal["data", "detach", "numpy", "no_grad", "fused", "set"]
+How = Literal["data", "detach", "numpy", "no_grad", "fused", "set", "uncounted"]
 
 _ALIASES: dict[str, How] = {
     "Tensor.data": "data",
@@ -48,7 +48,7 @@ class HiddenWrite:
 def has_hidden_writes(facts: Facts) -> bool:
     """Whether watching saved tensors could show something."""
     made_by = facts.maker_of
-    return any(_how(facts, node, made_by) is not None or _hands_out(node) for node in facts.nodes)
+    return any(_how(facts, node, made_by) is not None or _hands_out(node) or _has_room(node) for node in facts.nodes)
 
 
 def hidden_writes(facts: Facts, hazards: Facts | None) -> Iterator[HiddenWrite]:
@@ -61,7 +61,7 @@ def hidden_writes(facts: Facts, hazards: Facts | None) -> Iterator[HiddenWrite]:
         if saved.counted or writer is None or saver is None or (writer.site or writer.name) in seen or not needed(facts, saver):
             continue
         seen.add(writer.site or writer.name)
-        yield HiddenWrite(writer, _how(facts, writer, made_by) or "data", saver, _parameter(facts, writer))
+        yield HiddenWrite(writer, _how(facts, writer, made_by) or "uncounted", saver, _parameter(facts, writer))
     for node in facts.nodes:
         how = _how(facts, node, made_by)
         if how is None or (node.site or node.name) in seen or not _is_missed(facts, node, how):
@@ -72,6 +72,11 @@ def hidden_writes(facts: Facts, hazards: Facts | None) -> Iterator[HiddenWrite]:
 
 def _hands_out(node: NodeFact) -> bool:
     return _ALIASES.get(node.target) == "numpy" or node.target == "torch.from_numpy"
+
+
+def _has_room(node: NodeFact) -> bool:
+    """Whether it writes an `out=`: not every operator of torch's moves the version counter then."""
+    return any(key == "out" for key, _ in node.operands)
 
 
 def _how(facts: Facts, node: NodeFact, made_by: Mapping[int, NodeFact]) -> How | None:

@@ -2,7 +2,8 @@
 
 What it finds
     An error: memory that a step saved for backward is changed afterwards through an alias that torch's version counter does not watch
-    (`.data`, memory shared with NumPy, `t.data = new`, the step of a fused optimizer), and its elements are others then.
+    (`.data`, memory shared with NumPy, `t.data = new`, the step of a fused optimizer, `torch.kron(a, b, out=t)`), and its elements are
+    others then.
     A warning: a value is changed behind the graph's back before it is used (`self.weight.data *= mask` in forward, `h.detach().mul_(...)`,
     an intermediate value under `no_grad`), so that its gradient is that of a function without the write.
 
@@ -48,6 +49,7 @@ _THROUGH = {
     "no_grad": "under no_grad",
     "fused": "in a fused kernel",
     "set": "by replacing its `.data`",
+    "uncounted": "in an operator that does not count its writes",
 }
 
 

@@ -455,3 +455,47 @@ def guilty_copy_given_back_was_taken_after_the_write():
             return x @ self.weight
 
     return dict(model=Masked(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def guilty_product_written_by_an_operator_that_counts_no_write():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(6))
+
+        def forward(self, a, b):
+            room = torch.ones(6)
+            scaled = self.scale * room
+            torch.kron(a, b, out=room)  # FXG203
+            return (scaled * room).sum()
+
+    return dict(model=Scaled(), inputs=(torch.randn(2), torch.randn(3)), loss=lambda o: o)
+
+
+def quiet_room_written_before_it_is_saved():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(6))
+
+        def forward(self, a, b):
+            room = torch.empty(6)
+            torch.kron(a, b, out=room)
+            return (self.scale * room).sum()
+
+    return dict(model=Scaled(), inputs=(torch.randn(2), torch.randn(3)), loss=lambda o: o)
+
+
+def quiet_room_written_again_with_what_was_there():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(6))
+
+        def forward(self, a, b):
+            room = torch.kron(a, b)
+            scaled = self.scale * room
+            torch.kron(a, b, out=room)
+            return scaled.sum()
+
+    return dict(model=Scaled(), inputs=(torch.randn(2), torch.randn(3)), loss=lambda o: o)

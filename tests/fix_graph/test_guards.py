@@ -176,7 +176,31 @@ def a_size_on_the_way(self: Two, x: torch.Tensor) -> torch.Tensor:
     return self.b(h.t()) if h.shape[1] > 3 else h.t()
 
 
+def rows_of_a_size_then_rounds_of_it(self: Two, x: torch.Tensor) -> torch.Tensor:
+    y = self.a(x)
+    y = y + torch.stack([self.b(row) for row in y])
+    for number in range(y.shape[0]):
+        y = y + y[number]
+    return y
+
+
+def parts_of_a_size_then_a_branch_on_it(self: Two, x: torch.Tensor) -> torch.Tensor:
+    y = self.a(x)
+    y = y * torch.cat([self.b(part) for part in y.split(1)])
+    return y if y.size(0) > 3 else y * 2
+
+
+def parts_then_rows_then_a_size(self: Two, x: torch.Tensor) -> torch.Tensor:
+    y = self.a(x)
+    y = y - torch.cat([part.sin() for part in y.chunk(y.size(0))])
+    first, *others = y.unbind()
+    return torch.stack([first, *(other * first for other in others)]) + x
+
+
 BY_SIZE = [
+    (rows_of_a_size_then_rounds_of_it, "`len(unbind)` is 3"),
+    (parts_of_a_size_then_a_branch_on_it, "`len(split)` is 3"),
+    (parts_then_rows_then_a_size, "`len(chunk)` is 3"),
     (rounds_of_a_size, "`x.size(0)` is 3"),
     (rows, "`len(unbind)` is 3"),
     (counted_rows, "`len(unbind)` is 3"),
