@@ -7,6 +7,7 @@ through its globals, and classes without any method whose module was never enter
 
 from __future__ import annotations
 
+import collections
 import functools
 import inspect
 import os
@@ -27,6 +28,7 @@ _LEFT_OUT = tuple(os.path.join(os.path.realpath(folder), "") for folder in _FOLD
 _STANDARD = os.path.join(os.path.realpath(sysconfig.get_path("stdlib")), "")
 _NOTEBOOK_CELLS = ("<ipython-input", "<python-input")
 _ATOMS = frozenset((bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Tensor, torch.nn.Parameter))
+_CONTAINERS = frozenset((dict, collections.OrderedDict, list, tuple, set, frozenset))
 _LARGEST_CONTAINER = 10_000  # a longer list holds data, not layers
 
 Origin = Literal["user", "installed", "none"]
@@ -58,13 +60,19 @@ def files_of(*objects: object) -> tuple[str, ...]:
     pending = list(reversed(objects))
     while pending:
         item = pending.pop()
-        if type(item) in _ATOMS or id(item) in seen:
+        if id(item) in seen:
             continue
         seen[id(item)] = item
-        found.update(dict.fromkeys(_files(item)))
-        pending.extend(reversed(list(_parts(item))))
+        if type(item) not in _CONTAINERS:
+            found.update(dict.fromkeys(_files(item)))
+        pending.extend(part for part in reversed(list(_parts(item))) if not _says_nothing(part))
     files = [file for file in found if origin(file) != "none"]
     return tuple(sorted(files, key=lambda file: origin(file) == "installed"))
+
+
+def _says_nothing(part: object) -> bool:
+    """Whether it is data or empty, as most of what a module holds is."""
+    return type(part) in _ATOMS or (type(part) in _CONTAINERS and not part)
 
 
 def class_file(cls: type) -> str:

@@ -11,6 +11,7 @@ import functools
 import operator
 import traceback
 from collections.abc import Callable
+from types import MethodDescriptorType
 from typing import Any
 
 import torch
@@ -64,10 +65,15 @@ def target_name(func: Any, name: str) -> str:
     """The call as the facts name it: `Tensor.add_`, `torch.nn.functional.relu`."""
     if name == "__set__":
         return "Tensor.__set__"
-    if getattr(torch.Tensor, name, None) is func:
+    if _is_method(func, name):
         return f"Tensor.{name}"
     module = getattr(func, "__module__", None) or ""
     return f"{module}.{name}" if module else name
+
+
+def _is_method(func: Any, name: str) -> bool:
+    """Whether it is a method of tensors, also where something else stands under its name for now."""
+    return getattr(torch.Tensor, name, None) is func or (type(func) is MethodDescriptorType and issubclass(torch.Tensor, func.__objclass__))
 
 
 def graph_target(func: Any, name: str) -> tuple[str, Any]:
@@ -84,7 +90,7 @@ def _graph_target(func: Any, name: str) -> tuple[str, Any]:
         return "call_function", operator.setitem
     if name == "__getitem__":
         return "call_function", operator.getitem
-    if getattr(torch.Tensor, name, None) is func:
+    if _is_method(func, name):
         return "call_method", name
     if getattr(func, "__module__", None) == TENSOR_MODULE and hasattr(torch.Tensor, name):
         return "call_method", name  # `Tensor.__pow__` is a wrapper of `Tensor.pow` that carries the inner name

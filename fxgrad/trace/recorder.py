@@ -29,7 +29,7 @@ from fxgrad.source.sites import Anchor, Spot, site_of, user_frames, user_spots
 from fxgrad.torch_api import allowed_writes, calls, errors, symbols
 from fxgrad.torch_api.calls import DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES, TAKE_DATA
 from fxgrad.torch_api.engine import ENGINE
-from fxgrad.torch_api.internals import HigherOrderOperator, transforms_active, version_of
+from fxgrad.torch_api.internals import DisableTorchFunction, HigherOrderOperator, transforms_active, version_of
 from fxgrad.torch_api.symbols import Asked, Origin, SymbolicFloat, SymbolicInt
 from fxgrad.trace import fake_kernels, reads, targets
 from fxgrad.trace.experiment import Nudge, mask_shape, selecting_all, selects, selects_nothing
@@ -44,6 +44,7 @@ from fxgrad.world.standins import StandIns, is_fake
 
 _PLAIN = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.memory_format, torch.layout, complex, type(Ellipsis))
 _EXACTLY_PLAIN = frozenset(_PLAIN)
+_TORCH_OWN = frozenset((torch.Tensor, nn.Parameter))
 
 
 class Recorder(TorchFunctionMode):
@@ -223,12 +224,16 @@ class Recorder(TorchFunctionMode):
 
     def standin(self, tensor: torch.Tensor) -> torch.Tensor:
         """The stand-in of a tensor of the user's; torch's own making of it is not the program's doing."""
+        # A subclass may answer for its copies itself; for all others no mode is asked at each of torch's calls.
+        aside = DisableTorchFunction() if type(tensor) in _TORCH_OWN else contextlib.nullcontext()
         self.quiet += 1
         try:
             known = self.standins.get(tensor)
-            made = known if known is not None else self.standins.make(tensor)
-            if known is None:
-                self.lent.lend(tensor, made)
+            if known is not None:
+                return known
+            with aside:
+                made = self.standins.make(tensor)
+            self.lent.lend(tensor, made)
             return made
         finally:
             self.quiet -= 1
@@ -436,6 +441,8 @@ class Recorder(TorchFunctionMode):
 
     def swap(self, item: Any) -> Any:
         """Stand-ins for the user's tensors in an argument tree, nothing recorded but hidden reads."""
+        if type(item) in _EXACTLY_PLAIN:
+            return item
         if isinstance(item, torch.Tensor):
             slot = self.slots.get(id(item))
             if slot is None:
@@ -449,9 +456,9 @@ class Recorder(TorchFunctionMode):
         if isinstance(item, SymbolicInt | SymbolicFloat):
             return symbols.plain(item)
         if type(item) is tuple:
-            return tuple(self.swap(x) for x in item)
+            return tuple(map(self.swap, item))
         if type(item) is list:
-            return [self.swap(x) for x in item]
+            return list(map(self.swap, item))
         if type(item) is dict:
             return {k: self.swap(v) for k, v in item.items()}
         if isinstance(item, tuple) and hasattr(item, "_fields"):

@@ -298,7 +298,8 @@ def _unasked(recorder: Recorder, name: str) -> Callable[..., Any]:
             if recorder.active and threading.get_ident() == recorder.thread:
                 tensor, args, kwargs = recorder.swap(tensor), recorder.swap(args), recorder.swap(kwargs)
             return original(tensor, *args, **kwargs)
-        return recorder.__torch_function__(method, (), (tensor, *args), kwargs)
+        # Not itself: a function that holds itself would keep the whole run as garbage, and what remembers functions would keep it for good.
+        return recorder.__torch_function__(original, (), (tensor, *args), kwargs)
 
     return method
 

@@ -228,3 +228,35 @@ def test_the_text_of_a_graph_goes_with_it() -> None:
     assert inspect.unwrap(type(module).forward).__code__.co_filename == kept
     del module
     assert texts() == before
+
+
+class Sets(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(torch.empty(0).set_(x.detach()).as_subclass(torch.Tensor))
+
+
+@pytest.mark.parametrize("values", ["auto", "real", "fake"])
+@pytest.mark.parametrize("model", [nn.Sequential(nn.Linear(3, 3), nn.ReLU()), Sets()], ids=["layers", "set_"])
+def test_a_run_needs_no_collector_to_go(model: nn.Module, values: Any) -> None:
+    """Nothing of the run but fx's nodes, which refer to each other, waits for a pass of the garbage collector, and nothing keeps it."""
+
+    def use() -> None:
+        fxgrad.analyze(model, (torch.randn(2, 3),), loss=lambda out: out.sum(), options=fxgrad.Options(values=values))
+
+    use()
+    gc.collect()
+    debug = gc.get_debug()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        use()
+        gc.collect()
+    finally:
+        gc.set_debug(debug)
+    found = {type(item).__name__ for item in gc.garbage}
+    gc.garbage.clear()
+    assert found.isdisjoint(("Recorder", "Run", "Tensor", "FakeTensor", "Step", "StandIns"))
+    assert not any(type(item) is Recorder for item in gc.get_objects())
