@@ -52,6 +52,6 @@ def has_nonzero(gradient: torch.Tensor) -> bool:
     if parts:
         return any(has_nonzero(part) for part in parts)
     try:
-        return bool((gradient != 0).any())
+        return bool(gradient.any())
     except (TypeError, NotImplementedError, RuntimeError):
         return True

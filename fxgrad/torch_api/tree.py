@@ -124,7 +124,7 @@ def tensors_in(item: Any) -> Iterator[torch.Tensor]:
     """The tensors in an argument or a result: in tuples, lists, dictionaries, slices and dataclasses."""
     if isinstance(item, torch.Tensor):
         yield item
-    elif isinstance(item, tuple | list):
+    elif isinstance(item, (tuple, list)):
         for inner in item:
             yield from tensors_in(inner)
     elif isinstance(item, dict):

@@ -44,6 +44,9 @@ from fxgrad.world.standins import StandIns, is_fake
 
 _PLAIN = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.memory_format, torch.layout, complex, type(Ellipsis))
 _EXACTLY_PLAIN = frozenset(_PLAIN)
+_SYMBOLIC = (SymbolicInt, SymbolicFloat)  # a tuple: these are asked of everything that a call is given, and `A | B` is made anew each time
+_NUMBERS = (int, float)
+_SEQUENCES = (tuple, list)
 _TORCH_OWN = frozenset((torch.Tensor, nn.Parameter))
 
 
@@ -329,7 +332,7 @@ class Recorder(TorchFunctionMode):
             slot = self.slot_of(item)
             self._reads.append(slot)
             return slot.tensor, slot.node
-        if isinstance(item, SymbolicInt | SymbolicFloat):
+        if isinstance(item, _SYMBOLIC):
             return symbols.plain(item), self._symbol(item)
         if isinstance(item, _PLAIN):
             # A NumPy scalar is a float to Python but prints as `np.float64(8.0)`, a name the generated code does not have.
@@ -453,7 +456,7 @@ class Recorder(TorchFunctionMode):
             for region in self.hidden:
                 region.setdefault(id(item), (item, slot))
             return slot.tensor
-        if isinstance(item, SymbolicInt | SymbolicFloat):
+        if isinstance(item, _SYMBOLIC):
             return symbols.plain(item)
         if type(item) is tuple:
             return tuple(map(self.swap, item))
@@ -524,15 +527,15 @@ class Recorder(TorchFunctionMode):
         """Of a call's own arguments the values of tensors, and the numbers and tuples of numbers, each by position or keyword."""
         operands: list[tuple[int | str, int]] = []
         settings: list[tuple[int | str, Any]] = []
-        for key, item in (*enumerate(args), *kwargs.items()):
+        for key, item in (*enumerate(args), *kwargs.items()) if kwargs else enumerate(args):
             if isinstance(item, torch.Tensor):
                 slot = self.slots.get(id(item))
                 if slot is not None:
                     operands.append((key, slot.value))
-            elif isinstance(item, int | float):
+            elif isinstance(item, _NUMBERS):
                 settings.append((key, symbols.plain(item)))
-            elif isinstance(item, tuple | list) and all(isinstance(x, int) for x in item):
-                settings.append((key, tuple(symbols.plain(x) for x in item)))
+            elif isinstance(item, _SEQUENCES) and all(isinstance(x, int) for x in item):
+                settings.append((key, tuple(map(symbols.plain, item))))
         return tuple(operands), tuple(settings)
 
     def _operation(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
@@ -541,7 +544,7 @@ class Recorder(TorchFunctionMode):
         (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = self.converted(args, kwargs)
         node = self._node(func, name, node_args, node_kwargs)
         step = self.add_step(node, "op", calls.target_name(func, name), self.spots())
-        step.constants = tuple(a for a in (*args, *kwargs.values()) if isinstance(a, int | float) and not isinstance(a, bool))
+        step.constants = tuple(a for a in (*args, *kwargs.values()) if isinstance(a, _NUMBERS) and not isinstance(a, bool))
         step.reads = [slot.value for slot in slots] + pseudo
         step.operands, step.settings = self._arguments(args, kwargs)
         self.current = step
@@ -566,7 +569,7 @@ class Recorder(TorchFunctionMode):
             fake_kernels.finish_fake_write(name, sub_args, {id(slot.tensor): slot.version for slot in slots})
         self.finish(step, slots, out, keep=name in EFFECTS or name == "__set__")
         self.current = None
-        if isinstance(out, tuple | list) and not hasattr(out, "_fields"):
+        if isinstance(out, _SEQUENCES) and not hasattr(out, "_fields"):
             self.assume(symbols.LEN, (node,), len(out), weak=True)
         return self.handed(out)
 
@@ -696,7 +699,7 @@ def _takes_functions(func: Any, name: str, args: Any, kwargs: Any) -> bool:
 
 def _parts(out: Any) -> Iterator[tuple[Callable[..., Any], Any, Any]]:
     """What is in a call's result, and how a graph takes it out."""
-    if isinstance(out, tuple | list):
+    if isinstance(out, _SEQUENCES):
         yield from ((operator.getitem, i, item) for i, item in enumerate(out))
     elif isinstance(out, dict):
         yield from ((operator.getitem, key, item) for key, item in out.items())

@@ -312,6 +312,10 @@ class StandIns:
         if storage.nbytes() != nbytes and storage.nbytes() > max(SHARED_STORAGE_LIMIT, 4 * nbytes):
             return data.clone()
         if key not in self._storages:
+            if storage.nbytes() == nbytes and data.is_contiguous() and not (data.is_conj() or data.is_neg()):
+                made = data.clone()  # all there is: nothing has to be laid over the copy
+                self._storages[key] = (storage, made.untyped_storage())
+                return made
             self._storages[key] = (storage, storage.clone())  # type: ignore[no-untyped-call]
         copied = self._storages[key][1]
         made = torch.empty(0, dtype=data.dtype, device=data.device)

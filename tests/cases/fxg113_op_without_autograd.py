@@ -319,7 +319,7 @@ def quiet_sampling_operator_on_detached_logits() -> dict[str, Any]:
 
 def quiet_autograd_kernel_in_a_library() -> dict[str, Any]:
     space = _space()
-    library = torch.library.Library(space, "DEF")
+    library = _kept(torch.library.Library(space, "DEF"))
     library.define("double(Tensor x) -> Tensor")
 
     class Double(torch.autograd.Function):
