@@ -58,7 +58,7 @@ def _line(row: str, judged: list[Mapping[str, Any]]) -> str:
     for asked in ASKED:
         found = collections.Counter(one["ended"].get(asked, "") for one in judged)
         cells.append(" / ".join(str(found[ended]) for ended in ("right", "refused", "wrong", "crash")))
-    raises = sum(one["eager"] == "raises" for one in judged)
+    raises = sum("raises" in one["eager"] for one in judged)
     return f"| {row} | {len(judged)} | {raises} | {' | '.join(cells)} |"
 
 
