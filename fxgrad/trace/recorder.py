@@ -68,6 +68,7 @@ class Recorder(TorchFunctionMode):
         self.thread = threading.get_ident()
         self.graph = torch.fx.Graph()
         self.quiet = 0
+        self.making = False  # a stand-in: what torch does for it is none of the program's
         self.phase: Phase = "forward"
         self.progress = begin_run()
         self.attributes: dict[str, Any] = {}
@@ -227,19 +228,21 @@ class Recorder(TorchFunctionMode):
 
     def standin(self, tensor: torch.Tensor) -> torch.Tensor:
         """The stand-in of a tensor of the user's; torch's own making of it is not the program's doing."""
+        known = self.standins.get(tensor)
+        if known is not None:
+            return known
         # A subclass may answer for its copies itself; for all others no mode is asked at each of torch's calls.
-        aside = DisableTorchFunction() if type(tensor) in _TORCH_OWN else contextlib.nullcontext()
+        ours, outer = type(tensor) in _TORCH_OWN, self.making
+        self.making = ours
         self.quiet += 1
         try:
-            known = self.standins.get(tensor)
-            if known is not None:
-                return known
-            with aside:
+            with DisableTorchFunction() if ours else contextlib.nullcontext():
                 made = self.standins.make(tensor)
             self.lent.lend(tensor, made)
-            return made
         finally:
             self.quiet -= 1
+            self.making = outer
+        return made
 
     def _insert_attribute(self, attribute: str) -> torch.fx.Node:
         # GraphModule resolves these when it is made from the recorder's attributes; the graph has no owner yet.

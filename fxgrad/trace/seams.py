@@ -295,7 +295,7 @@ def _unasked(recorder: Recorder, name: str) -> Callable[..., Any]:
     @functools.wraps(original)
     def method(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         if passes(recorder) or transforms_active():
-            if recorder.active and threading.get_ident() == recorder.thread:
+            if recorder.active and not recorder.making and threading.get_ident() == recorder.thread:
                 tensor, args, kwargs = recorder.swap(tensor), recorder.swap(args), recorder.swap(kwargs)
             return original(tensor, *args, **kwargs)
         # Not itself: a function that holds itself would keep the whole run as garbage, and what remembers functions would keep it for good.

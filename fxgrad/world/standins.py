@@ -11,6 +11,7 @@ import contextlib
 import copy
 import inspect
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
@@ -113,11 +114,16 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         return False  # no wrapper around `__torch_dispatch__`, see _DISPATCH
 
 
+_mutable: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()  # by operator: the question is asked at each call
+
+
 def _written(func: Any, args: Any, kwargs: Any) -> list[Any]:
     """What an operator writes that is no fake tensor: a real one is handed to it only past the function modes."""
-    schema = schema_of(func)
-    if not schema.is_mutable:
+    if func not in _mutable:
+        _mutable[func] = schema_of(func).is_mutable
+    if not _mutable[func]:
         return []
+    schema = schema_of(func)
     given = zip(schema.arguments, args, strict=False)
     named = ((argument, kwargs[argument.name]) for argument in schema.arguments if kwargs and argument.name in kwargs)
     written = [value for argument, value in (*given, *named) if argument.is_write]
