@@ -2,12 +2,14 @@
 
 `plain_step` gives the error that the step raised, None where it ran, after the caller has read what the step left. A recorder's run that
 raised may have done so by the recorder's own doing; what this step does is a fact.
+The program has as many frames to recurse in as in a call of the user's own (Python 3.12 and later: of Python's; C has a limit of its own).
 Not handled: tensors without data, and subclasses that take no other data (`fxgrad.world.private`); the caller looks first.
 """
 
 from __future__ import annotations
 
 import contextvars
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ import torch
 from fxgrad.program.loss import default_loss, no_tensor
 from fxgrad.program.program import Program
 from fxgrad.records import Inputs, Phase, Raised
+from fxgrad.source.objects import origin
 from fxgrad.source.sites import traceback_sites
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.errors import out_of_memory
@@ -110,6 +113,7 @@ def plain_step(
             if prepare is not None:
                 prepare(left.inputs)
             args, kwargs = with_inputs(target, left.inputs)
+            sys.setrecursionlimit(sys.getrecursionlimit() + _own_frames())  # `preserve` puts it back
             try:
                 with reach.ctrl_c.comes(), around():
                     contextvars.copy_context().run(_step, target, left, args, kwargs, retain)
@@ -121,6 +125,19 @@ def plain_step(
                 return _as_raised(error, left.phase)
             note(left)
     return None
+
+
+def _own_frames() -> int:
+    """The frames between the user's call and here: the program's own step would not have them above it."""
+    frame: Any = sys._getframe(1)
+    count = 0
+    while frame is not None and origin(frame.f_code.co_filename) == "none":
+        count += 1
+        frame = frame.f_back
+    return count + BETWEEN
+
+
+BETWEEN = 2  # from there to the program's call, less those of a call that the user would make
 
 
 def _copies(originals: Sequence[torch.Tensor], foreign: frozenset[int]) -> list[torch.Tensor]:

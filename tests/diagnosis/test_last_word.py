@@ -6,6 +6,7 @@ import copy
 import io
 import linecache
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -82,11 +83,37 @@ class Reversible(Base):
         return self.spare(Freed.apply(h, self.used))
 
 
-def deep() -> nn.Module:
+def nested(levels: int) -> nn.Module:
     net: nn.Module = nn.Linear(4, 4)
-    for _ in range(220):
+    for _ in range(levels):
         net = nn.Sequential(net)
     return net
+
+
+def deep() -> nn.Module:
+    """Nearly as deep as eager takes it here: how deep C may call is another number in each Python."""
+    return nested(_deepest(nested, 100) * 9 // 10)
+
+
+class Recursive(nn.Module):
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.layer, self.levels = nn.Linear(4, 4), levels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down(x, self.levels)
+
+    def down(self, x: torch.Tensor, levels: int) -> torch.Tensor:
+        return self.down(x, levels - 1) if levels else self.layer(x)
+
+
+def _deepest(make: Callable[[int], nn.Module], levels: int) -> int:
+    while True:
+        try:
+            make(levels + 1)(X)
+        except RecursionError:
+            return levels
+        levels += 1
 
 
 X = torch.ones(3, 4)
@@ -101,6 +128,13 @@ def test_what_only_the_recorder_cannot_do_is_not_the_programs_error(make: Any) -
     assert report.ok
     assert all(p.grad is None for p in net.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_recursion_has_the_room_that_it_has_in_eager() -> None:
+    """The frames of the analysis are not the program's: what just fits is no error, and a little more is."""
+    deepest = _deepest(Recursive, 500) + 1  # that call had a frame more above it than the user's has here
+    assert set(fxgrad.analyze(Recursive(deepest), (X,)).verdicts.values()) == {"flows"}
+    assert set(fxgrad.analyze(Recursive(deepest + 3), (X,)).verdicts.values()) == {"blocked"}
 
 
 def test_the_report_says_what_its_verdicts_rest_on() -> None:
