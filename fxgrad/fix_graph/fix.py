@@ -96,6 +96,13 @@ class FixResult:
     frozen: tuple[Frozen, ...] = ()
     source: Source | None = field(default=None, repr=False)
 
+    def __repr__(self) -> str:
+        """In one line: the module prints in as many as the model."""
+        off = max(self.verification.gradients.values(), default=0.0)
+        counts = f"{len(self.applied)} rewritten, {len(self.refused)} left in place, {len(self.frozen)} guards"
+        equal = f"outputs within {self.verification.outputs:g}, gradients within {off:g} of {self.verification.oracle}"
+        return f"FixResult({type(self.module).__name__}: {counts}; {equal})"
+
     @property
     def source_edits(self) -> tuple[Edit, ...]:
         """The same fixes as text edits to the user's files, the likeliest for each write; found when first read, and not tried: `fxgrad fix`

@@ -241,3 +241,19 @@ def test_a_gradient_that_is_a_masked_tensor_has_a_verdict() -> None:
 
     net = Net(lambda w, x: as_masked_tensor(w * x[0], x[0] > 0.5).sum().get_data())
     assert fxgrad.analyze(net, (torch.rand(4, 3),)).verdicts == {"w": "flows"}
+
+
+def test_a_result_prints_in_one_line() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.layer(x).sigmoid()
+            y += x.shape[0] if x.shape[0] > 1 else 2
+            return y
+
+    text = repr(fxgrad.fix(Net(), (torch.randn(2, 4),)))
+    assert text.startswith("FixResult(Net: 1 rewritten, 0 left in place, 1 guards; outputs within 0, gradients within 0 of eager")
+    assert "\n" not in text
