@@ -32,10 +32,7 @@ from fxgrad.program.program import Program, program
 from fxgrad.records import Edit, Frozen, Options, Site
 from fxgrad.records.errors import FixError, GuardError, TraceError
 from fxgrad.source.sites import site_of
-from fxgrad.torch_api.errors import (
-    LEAF,
-    says,
-)
+from fxgrad.torch_api.errors import LEAF, says
 from fxgrad.torch_api.graph_modules import set_graph
 from fxgrad.torch_api.internals import COMPILER_FLAGS
 from fxgrad.torch_api.module_internals import codegen_of
@@ -99,7 +96,7 @@ class FixResult:
     def __repr__(self) -> str:
         """In one line: the module prints in as many as the model."""
         off = max(self.verification.gradients.values(), default=0.0)
-        counts = f"{len(self.applied)} rewritten, {len(self.refused)} left in place, {len(self.frozen)} guards"
+        counts = f"{len(self.applied)} rewritten, {len(self.refused)} left in place, guards: {len(self.frozen)}"
         equal = f"outputs within {self.verification.outputs:g}, gradients within {off:g} of {self.verification.oracle}"
         return f"FixResult({type(self.module).__name__}: {counts}; {equal})"
 

@@ -111,9 +111,12 @@ def _missing(first: Run, other: Run) -> tuple[Assumed, ...] | None:
         if one.target != another.target or one.spots != another.spots:
             break
         if not same(symbols.plain(another.taken), symbols.plain(one.taken)):
-            if not one.weak:
-                return None if is_over_inputs(one) else tuple(weak) or None  # it may stand behind what a weak one makes impossible
-            weak.append(one)
+            if one.weak:
+                weak.append(one)
+            elif is_over_inputs(one) or not weak:
+                return None
+            else:
+                break  # checked only inside, behind what the weak ones may make impossible
     return tuple(weak)
 
 

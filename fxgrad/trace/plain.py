@@ -127,6 +127,9 @@ def plain_step(
     return None
 
 
+_BETWEEN = 2  # frames from there to the program's call, less those of a call that the user would make
+
+
 def _own_frames() -> int:
     """The frames between the user's call and here: the program's own step would not have them above it."""
     frame: Any = sys._getframe(1)
@@ -134,10 +137,7 @@ def _own_frames() -> int:
     while frame is not None and origin(frame.f_code.co_filename) == "none":
         count += 1
         frame = frame.f_back
-    return count + BETWEEN
-
-
-BETWEEN = 2  # from there to the program's call, less those of a call that the user would make
+    return count + _BETWEEN
 
 
 def _copies(originals: Sequence[torch.Tensor], foreign: frozenset[int]) -> list[torch.Tensor]:

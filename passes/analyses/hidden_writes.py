@@ -4,7 +4,7 @@ From facts, and from those of a second run that watched saved tensors. Definitio
  1. A write is *hidden* if it goes through an alias without a history: `.data` (its own version counter), `.detach()` (the same counter,
     no graph), memory that NumPy shares, `t.data = new`; or if it changes an intermediate value under `no_grad`.
  2. It *falsifies* a gradient if a step had saved the memory for backward, torch's version counter did not move, and the elements are
-    others now. A fused optimizer's step counts: it moves no counter.
+    others now. A fused optimizer's step counts: it moves no counter. So does `out=` of an operator that does not count it (`torch.kron`).
  3. It is *missed* by the graph if a gradient comes back, past it, to the value it changed: the gradient is that of another function.
     Overwriting a leaf with something that does not depend on it (a lazy initialisation, a projection under `no_grad`) misses nothing, nor
     does giving it back a copy of its own value (weights disturbed for a while, as sharpness-aware steps do).

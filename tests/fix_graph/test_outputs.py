@@ -255,5 +255,5 @@ def test_a_result_prints_in_one_line() -> None:
             return y
 
     text = repr(fxgrad.fix(Net(), (torch.randn(2, 4),)))
-    assert text.startswith("FixResult(Net: 1 rewritten, 0 left in place, 1 guards; outputs within 0, gradients within 0 of eager")
+    assert text.startswith("FixResult(Net: 1 rewritten, 0 left in place, guards: 1; outputs within 0, gradients within 0 of eager")
     assert "\n" not in text
