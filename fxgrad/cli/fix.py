@@ -72,9 +72,9 @@ def _export(arguments: argparse.Namespace, select: tuple[str, ...], ignore: tupl
         inputs, assumptions = given_inputs(loaded.model, loaded.inputs, arguments.input)
         with showing(sys.stderr):
             result = fix(loaded.model, inputs, loss=loss, options=options)
-        files = export_module(result.module, arguments.module)
         expect = arguments.expect or loaded.expect
         report = analyze(result.module, inputs, loss=loss, expect=expect, options=Options(max_paths=arguments.max_paths))
+        files = export_module(result.module, inputs, arguments.module)
     for note in (*loaded.notes, *assumptions):
         tell(f"assumed: {note}")
     for done in result.applied:
@@ -89,6 +89,7 @@ def _export(arguments: argparse.Namespace, select: tuple[str, ...], ignore: tupl
     remaining = report.selected(select, ignore).findings
     for finding in remaining:
         tell(f"not mended: {finding.code} {finding.message}")
+    tell("the package was loaded in a fresh process, and one step of it equals the graph's")
     for file in files:
         tell(f"wrote {file}")
     return int(any(finding.severity == "error" for finding in remaining))
