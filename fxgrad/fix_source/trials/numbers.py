@@ -8,6 +8,8 @@ A step runs as it is, or under the *oracle*: what eager PyTorch would compute if
     write, must give the same output.
  3. A `.data` read on a line whose write goes unseen gives an alias that autograd follows.
  4. `f(..., out=y)` writes its result into y by `copy_`, which autograd follows.
+The oracle of graphs (`fxgrad.torch_api.allowed_writes`) gives each of several views one of its own, which its base sees written; here the clone
+is what shows, by the forward under no_grad, that others read what is written: no edit of the one line can be right then.
 Not handled: steps that give other numbers each time although every generator is seeded; they cannot be compared.
 """
 
