@@ -101,23 +101,23 @@ def verify(
         return Verification(oracle, "", float("inf"), apart={"it raises": f"{type(error).__name__}: {text}"})
     found = compare(eager_step(eager, target), got, gradients=gradients and eager.error is None, exact=True)
     del got  # as large as the model and its gradients
-    dtype, deep = "", None
-    if reference is not None:
-        dtype, deep = _compare_graphs(reference, module, target)
-    unsteady: frozenset[str] = frozenset()
-    if found.apart and reference is not None and dtype == "float64" and deep is not None and deep.passed:
-        unsteady = _unsteady(reference, target)
-    apart = {what: how for what, how in found.apart.items() if what not in unsteady}
-    apart.update(deep.apart if deep is not None else {})
-    compared = found if gradients or deep is None else deep
+    dtype, deep = _compare_graphs(reference, module, target) if reference is not None else ("", None)
+    apart = dict(found.apart)
+    if apart and deep is not None and deep.passed and dtype == "float64":
+        apart = _steady(apart, reference, target)
+    if deep is not None:
+        apart.update(deep.apart)
+    compared = deep if deep is not None and not gradients else found
     return Verification(oracle, dtype, found.outputs, compared.gradients, found.buffers, found.inputs, apart)
 
 
-def _unsteady(reference: torch.fx.GraphModule, target: Program) -> frozenset[str]:
-    """What differs between two runs of the graph before it was rewritten, at one seed: kernels that add up in no fixed order. In the
-    program's own dtype such a number is no measure of another graph's; the comparison in float64 is."""
+def _steady(apart: Mapping[str, str], reference: torch.fx.GraphModule | None, target: Program) -> dict[str, str]:
+    """What is apart, without that in which two runs of the graph before it was rewritten differ at one seed: kernels that add up in no fixed
+    order. In the program's own dtype such a number is no measure of another graph's; the comparison in float64 is."""
+    assert reference is not None, "there is something to compare with in float64"
     one, other = (step(reference, target, keep_saved=True) for _ in range(2))
-    return frozenset(compare(one, other, gradients=True, exact=True).apart)
+    unsteady = compare(one, other, gradients=True, exact=True).apart
+    return {what: how for what, how in apart.items() if what not in unsteady}
 
 
 def _compare_graphs(reference: torch.fx.GraphModule, module: torch.fx.GraphModule, target: Program) -> tuple[str, Verification | None]:
