@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
+from fxgrad.torch_api.autograd_graph import grad_fn_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.driver import WatchDriver
 from fxgrad.trace.edges import Behind, is_custom, number_of
 from fxgrad.trace.gradients import better, state_of
-from fxgrad.trace.ledger import grad_fn
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.stale_tensors import hidden
 
@@ -106,14 +106,14 @@ def _walk(observer: WatchDriver, losses: Any, target: str) -> tuple[Backward, li
         observer.saved += hidden(ledger, behind.functions)
     ledger.keep(note)
     ledger.losses.update(note.reads)
-    started = tuple(function for tensor, _, _ in reads if (function := grad_fn(tensor)) is not None)
+    started = tuple(function for tensor, _, _ in reads if (function := grad_fn_of(tensor)) is not None)
     made = Backward(note.number, note.spots, tuple(note.reads), live, started)
     observer.backwards.append(made)
     return made, [*behind.leaves, *(tensor for tensor, _, _ in reads if tensor.is_leaf and tensor.requires_grad)]
 
 
 def _behind(observer: WatchDriver, tensors: list[torch.Tensor]) -> Behind:
-    return observer.ledger.edges.reachable([function for tensor in tensors if (function := grad_fn(tensor)) is not None])
+    return observer.ledger.edges.reachable([function for tensor in tensors if (function := grad_fn_of(tensor)) is not None])
 
 
 def _ended(observer: WatchDriver, made: Backward, gradients: list[Gradient]) -> None:
