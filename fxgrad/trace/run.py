@@ -34,6 +34,7 @@ from fxgrad.torch_api.internals import DisableTorchFunction, dynamo_is_loaded, t
 from fxgrad.torch_api.symbols import SymbolicFloat, SymbolicInt
 from fxgrad.trace.asked_types import asked_types
 from fxgrad.trace.elsewhere import out_of_sight
+from fxgrad.trace.entries import own_copy
 from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave
 from fxgrad.trace.python_state import named_before, note_changes, note_scopes
@@ -280,7 +281,7 @@ def _bind_inputs(result: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
         step.makes.append(slot.value)
         recorder.inputs[id(tensor)] = node
         if recorder.allow is not None and name in recorder.allow:
-            slot = recorder.own_copy(slot)
+            slot = own_copy(recorder, slot)
         recorder.slots[id(tensor)] = slot
     result.input_order, result.input_repeats = tuple(order), tuple(repeats)
     return args, kwargs
