@@ -219,8 +219,8 @@ def is_stream(value: Any) -> bool:
 
 def is_generator(value: Any) -> bool:
     """Whether it is a random generator of the program's own."""
-    numpy = sys.modules.get("numpy")
-    kinds = (random.Random, torch.Generator, *((numpy.random.Generator, numpy.random.RandomState) if numpy is not None else ()))
+    numpy = sys.modules.get("numpy.random")
+    kinds = (random.Random, torch.Generator, *((numpy.Generator, numpy.RandomState) if numpy is not None else ()))
     return isinstance(value, kinds)
 
 
