@@ -15,6 +15,7 @@ from fxgrad.source.sites import site_of, sites_of
 from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tensors import has_nonzero
 from fxgrad.trace.edges import Edges, Key, number_of
+from fxgrad.trace.observations import RawSave
 from fxgrad.trace.recorder import RawValue, Step
 from fxgrad.trace.run import Run
 
@@ -283,16 +284,19 @@ def _replaced_data(run: Run) -> Iterable[Saved]:
 
     Saved as a view (`weight.t()`) or as the step's own result, the old data is kept and nothing is wrong.
     """
-    raws, steps = run.recorder.values, run.recorder.steps
-    for index, step in enumerate(steps):
+    raws = run.recorder.values
+    for index, step in enumerate(run.recorder.steps):
         old = raws[step.reads[0]] if step.target == "Tensor.__set__" and step.reads else None
         if old is None or all(raws[v].storage == old.storage for v in step.makes):
             continue
         for save in run.saves:
-            same = save.saver is not None and save.index <= index and old.id in save.saver.reads
-            if not same or tuple(save.tensor.shape) != old.shape or run.recorder.storage_number(save.tensor) != old.storage:
-                continue
-            if not save.tensor.is_contiguous() and save.tensor.dim() > 1:
-                continue
-            assert save.saver is not None
-            yield Saved(save.saver.node.name, step.node.name, old.shape, save.version, save.version, False)
+            if save.saver is not None and save.index <= index and old.id in save.saver.reads and _is_itself(run, save, old):
+                yield Saved(save.saver.node.name, step.node.name, old.shape, save.version, save.version, False)
+
+
+def _is_itself(run: Run, save: RawSave, value: RawValue) -> bool:
+    """Whether the very tensor was saved, and no view of it."""
+    tensor = save.tensor
+    if tuple(tensor.shape) != value.shape or run.recorder.storage_number(tensor) != value.storage:
+        return False
+    return tensor.is_contiguous() or tensor.dim() <= 1

@@ -329,12 +329,7 @@ class Recorder(TorchFunctionMode):
         step.operands, step.settings = arguments.settings(self, args, kwargs)
         self.current = step
         self._refuse_unformulated(step.target, slots)
-        if name == "register_post_accumulate_grad_hook" and (original := self.standins.stood_for(sub_args[0])) is not None:
-            sub_args = (sub_args[0], self.standins.hook_of(original, sub_args[1]))
-        if selects(name, sub_args):
-            if self.nudge is not None and self.nudge.selection:
-                sub_args = self._nudged_selection(name, sub_args)
-            self.selections.append(step)
+        sub_args = self._in_place_of(step, name, sub_args)
         try:
             if name in ENGINE or _takes_functions(func, name, args, kwargs):
                 with self.region() as hidden:
@@ -352,6 +347,17 @@ class Recorder(TorchFunctionMode):
         if isinstance(out, SEQUENCES) and not hasattr(out, "_fields"):
             self.assume(symbols.LEN, (node,), len(out), weak=True)
         return self.handed(out)
+
+    def _in_place_of(self, step: Step, name: str, args: Any) -> Any:
+        """What a call runs on in place of its arguments: a hook is handed the program's own parameter, the nudge may change a selection."""
+        if name == "register_post_accumulate_grad_hook":
+            original = self.standins.stood_for(args[0])
+            return args if original is None else (args[0], self.standins.hook_of(original, args[1]))
+        if selects(name, args):
+            if self.nudge is not None and self.nudge.selection:
+                args = self._nudged_selection(name, args)
+            self.selections.append(step)
+        return args
 
     def _run_back(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         """A call in which torch calls functions of the program: the recorder, which is off while it handles a call, is on in those."""
