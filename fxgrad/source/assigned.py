@@ -11,29 +11,60 @@ from collections.abc import Iterable, Iterator
 from fxgrad.records import Site
 from fxgrad.source.parsing import Source, ancestors, column_of, load, nodes, site_of
 
-_Assigning = ast.Assign | ast.AugAssign | ast.AnnAssign
 _Loop = ast.For | ast.AsyncFor | ast.While
 
 
 def assigned_names(site: Site) -> tuple[str, ...]:
-    """The targets that take the value of the statement's right side at the site, in order: `h`, `c` of `out, (h, c) = f(x)` behind `out`.
+    """The targets of the statement around the site, in order: `out`, `h` and `c` of `out, (h, c) = f(x)`; () where it assigns nothing.
 
-    Of `a, b = f(x), g(x)` only the target of the item in which the site lies. () where the statement assigns nothing.
+    Of `a, b = f(x), g(x)` only the target of the item in which the site lies.
     """
+    return _assigned(site, whole=False)
+
+
+def names_of_value(site: Site) -> tuple[str, ...]:
+    """The same where the expression at the site is all that is assigned, and not a part of it."""
+    return _assigned(site, whole=True)
+
+
+def is_returned(site: Site) -> bool:
+    """Whether the expression at the site is what its function returns."""
+    statement = statement_at(site)
+    return isinstance(statement, ast.Return) and statement.value is not None and _is_at(load(site.file), statement.value, site)
+
+
+def names_read(site: Site) -> frozenset[str]:
+    """The names, dotted and subscripted ones too, that the statement around the site reads."""
+    statement = statement_at(site)
+    read = (ast.Name, ast.Attribute, ast.Subscript)
+    found = (node for node in ast.walk(statement) if isinstance(node, read)) if statement is not None else ()
+    names = {ast.unparse(node) for node in found if isinstance(node.ctx, ast.Load)}
+    return frozenset(names | {ast.unparse(statement.target)} if isinstance(statement, ast.AugAssign) else names)
+
+
+def _assigned(site: Site, *, whole: bool) -> tuple[str, ...]:
     statement = statement_at(site)
     source = load(site.file)
     if isinstance(statement, ast.AugAssign):
         return (ast.unparse(statement.target),)
-    if isinstance(statement, ast.AnnAssign):
-        return (ast.unparse(statement.target),) if statement.value is not None else ()
-    if not isinstance(statement, ast.Assign):
+    if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
         return ()
-    target = statement.targets[0]
-    items = _items(statement.value)
+    value: ast.expr = statement.value
+    target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+    items = _items(value)
     parts = _items(target)
     if items and len(items) == len(parts):
-        target = next((part for part, item in zip(parts, items, strict=True) if _holds(source, item, site)), target)
+        pairs = zip(parts, items, strict=True)
+        target, value = next(((part, item) for part, item in pairs if _holds(source, item, site)), (target, value))
+    if whole and not _is_at(source, value, site):
+        return ()
     return tuple(_names(target))
+
+
+def _is_at(source: Source, expression: ast.expr, site: Site) -> bool:
+    """Whether the expression spans just the site."""
+    span = site_of(source, expression)
+    return (span.line, span.column, span.end_line, span.end_column) == (site.line, site.column, site.end_line, site.end_column)
 
 
 def statement_at(site: Site) -> ast.stmt | None:
@@ -123,6 +154,15 @@ def with_detached(call: ast.Call, names: Iterable[str]) -> str:
     arguments = [f"{text}.detach()" if (text := ast.unparse(argument)) in wanted else text for argument in call.args]
     arguments += [ast.unparse(keyword) for keyword in call.keywords]
     return f"{ast.unparse(call.func)}({', '.join(arguments)})"
+
+
+def receiver(site: Site) -> str:
+    """What the method at the site is called on, where that is a name: `t` of `t.mean(0)`; else ""."""
+    call = call_at(site)
+    match call.func if call is not None else None:
+        case ast.Attribute(value=ast.Name(id=name)) if name not in ("torch", "F", "nn"):
+            return name
+    return ""
 
 
 def differentiated(site: Site) -> str:

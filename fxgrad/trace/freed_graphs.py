@@ -66,13 +66,16 @@ def met_again(ledger: Ledger, failed: Backward) -> tuple[MetAgain, ...]:
     return tuple(sorted(found.values(), key=lambda met: -met.maker))
 
 
-def new_notes(ledger: Ledger, failed: Backward) -> frozenset[int]:
-    """The notes that made what the failed backward walks for the first time."""
-    found: set[int] = set()
+def walked_anew(ledger: Ledger, failed: Backward) -> tuple[frozenset[int], frozenset[int]]:
+    """What the failed backward walks for the first time: the notes that made it, and the leaf edges it hands on to."""
+    notes: set[int] = set()
+    leaves: set[int] = set()
     for function in nodes_behind(failed.started):
-        if leaf_of(function) is None and not any(note < failed.note for note in freed_by(function)):
-            found.add(ledger.edges.maker(function))
-    return frozenset(found - {-1})
+        if leaf_of(function) is not None or any(note < failed.note for note in freed_by(function)):
+            continue
+        notes.add(ledger.edges.maker(function))
+        leaves.update(ledger.edges.key_of(inner, 0)[0] for inner, _ in one_back(function) if leaf_of(inner) is not None)
+    return frozenset(notes - {-1}), frozenset(leaves)
 
 
 def _met(ledger: Ledger, function: Any, value: int, reader: int, walks: tuple[int, ...]) -> MetAgain | None:

@@ -20,10 +20,10 @@ from typing import Literal
 from torch.optim import Optimizer
 
 from fxgrad.records import Facts, NodeFact, Site
-from fxgrad.source.assigned import assigned_names, loop_between
+from fxgrad.source.assigned import is_returned, loop_between, names_of_value
 from fxgrad.source.sites import site_of, sites_of
 from fxgrad.torch_api.errors import SECOND_TIME, says
-from fxgrad.trace.freed_graphs import MetAgain, met_again, new_notes
+from fxgrad.trace.freed_graphs import MetAgain, met_again, walked_anew
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.watching.steps import held_by
@@ -60,6 +60,7 @@ class Meeting:
     loop: Site | None
     stepped: Site | None  # a step between the two, of an optimizer that holds what lies behind either
     changed: bool  # what lies behind the tensor was written between the two
+    once: frozenset[int]  # the leaf edges behind it that the second reaches by no other way: a detach would stop them
     held: tuple[frozenset[int], ...]  # leaf edges by optimizer
 
 
@@ -91,8 +92,9 @@ def _meeting(facts: Facts, observer: Observer, held: Sequence[frozenset[int]], m
     freeing = next((b for b in walks if b.spots == failed.spots), walks[-1])
     first, second = _walk(freeing, observer), _walk(failed, observer)
     here = shared_line(maker.stack, second.stack) or maker.site
+    new, leaves = walked_anew(observer.ledger, failed)
     return Meeting(
-        kind=_kind(facts, observer, met, maker, first, second, held),
+        kind=_kind(facts, observer, met, maker, (first, second), held, new),
         met=met,
         name=called(maker, met.output),
         first=first,
@@ -103,6 +105,7 @@ def _meeting(facts: Facts, observer: Observer, held: Sequence[frozenset[int]], m
         loop=loop_between(second.stack[_depth(second.stack, here)], here),
         stepped=_stepped(observer, freeing, failed),
         changed=is_changed(facts, observer, met, freeing, failed),
+        once=met.leaves - leaves,
         held=tuple(held),
     )
 
@@ -126,24 +129,30 @@ def _aim(backward: Backward, observer: Observer) -> frozenset[int]:
 
 
 def _kind(
-    facts: Facts, observer: Observer, met: MetAgain, maker: NodeFact, first: Walk, second: Walk, held: Sequence[frozenset[int]]
+    facts: Facts,
+    observer: Observer,
+    met: MetAgain,
+    maker: NodeFact,
+    walks: tuple[Walk, Walk],
+    held: Sequence[frozenset[int]],
+    new: frozenset[int],
 ) -> Kind:
-    new = new_notes(observer.ledger, second.backward)
+    first, second = walks
     if _in_closure(observer, second.backward) and not _within(maker.stack, second.stack):
         return "closure"
     if built_at(maker, second.stack) is not None:
         return "built"
     if _recurs(facts, maker, first, new):
         return "state"
-    same_line = first.backward.spots == second.backward.spots
-    together = bool(new) and max(new) < first.backward.note
-    if same_line and not together:
-        return "once"
+    apart = met.reader >= 0 and is_apart(met, first, second, held)
+    if first.backward.spots == second.backward.spots and not (new and max(new) < first.backward.note):
+        behind = frozenset().union(*(held[index] for index in owners(met.leaves, held)))
+        return "apart" if apart and first.aim and not first.aim & behind else "once"
     if first.backward.partial and not is_changed(facts, observer, met, first.backward, second.backward):
         return "looked at"
     if met.reader < 0 or met.value in first.backward.losses:
         return "same"
-    return "apart" if is_apart(met, first, second, held) else "together"
+    return "apart" if apart else "together"
 
 
 def _in_closure(observer: Observer, backward: Backward) -> bool:
@@ -222,11 +231,13 @@ def _depth(stack: tuple[Site, ...], here: Site) -> int:
 
 
 def called(node: NodeFact, output: int) -> str:
-    """What the user calls a result: the target of the innermost statement that assigns it, in any function it was handed on to; else ""."""
+    """What the user calls a result: the target it is assigned to, in the function that made it or in one it was returned to; else ""."""
     for site in node.stack:
-        names = assigned_names(site)
+        names = names_of_value(site)
         if names:
             return names[min(output, len(names) - 1)]
+        if not is_returned(site):
+            return ""
     return ""
 
 

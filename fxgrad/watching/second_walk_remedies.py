@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from fxgrad.passes.findings import LONGEST, line_of, source_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
-from fxgrad.source.assigned import added_to, assigned_names, call_on, differentiated, loop_between, with_detached
+from fxgrad.source.assigned import added_to, assigned_names, call_on, differentiated, loop_between, names_read, receiver, with_detached
 from fxgrad.source.parsing import load
 from fxgrad.watching.second_walk import Kind, Meeting, Walk, built_at, called, owners, shared_line
 
@@ -41,10 +41,8 @@ def _message(found: Meeting, site: Site | None) -> str:
 
 def _closure(facts: Facts, found: Meeting) -> Remedy:
     function = found.second.site.function.rpartition(".")[2]
-    return (
-        found.here,
-        f"compute {_named(found)} inside `{function}`: the optimizer calls that several times a step, and each backward needs a graph of its own",
-    )
+    again = f"compute {_named(found)} inside `{function}`: the optimizer calls that several times a step"
+    return found.here, _as_constant(found, again) or f"{again}, and each backward needs a graph of its own"
 
 
 def _built(facts: Facts, found: Meeting) -> Remedy:
@@ -52,10 +50,18 @@ def _built(facts: Facts, found: Meeting) -> Remedy:
     assert site is not None
     names = assigned_names(site)
     what = f"`{names[0]}`" if names else "it"
-    return (
-        site,
-        f"make {what} anew in forward, from the parameters: move this computation out of `__init__`, so that every step has a graph of its own",
-    )
+    advice = f"make {what} anew in forward, from the parameters: move this computation out of `__init__`, so that every step has a graph of its own"
+    constant = _as_constant(found, "")
+    return site, f"{advice}; or, {constant.partition(':')[0]}: detach it here" if constant else advice
+
+
+def _as_constant(found: Meeting, otherwise: str) -> str:
+    """The remedy where no parameter needs the gradient that comes back through the tensor: it may be meant as a constant."""
+    if found.reader is None or found.once or not found.met.leaves:
+        return ""
+    made = _short(found.maker.site)
+    cut = f"`{found.name} = {found.name}.detach()`" if found.name else f"`{made}.detach()`"
+    return f"if it is a constant for this loss (a target, an old policy): detach it where it is made, {cut}; else {otherwise}"
 
 
 def _state(facts: Facts, found: Meeting) -> Remedy:
@@ -64,29 +70,41 @@ def _state(facts: Facts, found: Meeting) -> Remedy:
     term = added_to(site, name) if site is not None and name else ""
     if term:
         return site, f"go backward on this step's term alone, `{term}.backward()`, and keep the sum as a number: `{name} += {term}.item()`"
-    initial, loop = _only_from_the_start(facts, found)
+    initial, loop = _initial(facts, found) if found.once else (None, None)
     if initial is not None:
         return (
             site,
             f"begin every step from the initial value: move `{_short(initial)}`{line_of(initial, site)} into the loop{line_of(loop, site)}",
         )
-    return site, _detached(found, site)
+    return site, f"detach what is kept from one step to the next: {_cut(facts, found, site)}"
 
 
-def _detached(found: Meeting, site: Site | None) -> str:
-    name = found.name
-    if not name:
-        return "detach what is kept where it is taken up: this step's loss trains what this step computes"
-    cut = f"`{name} = {name}.detach()`"
-    if _is_container(found):
-        cut = f"`{name} = tuple(part.detach() for part in {name})`"
-    if "." not in name and "[" not in name and _in_one_function(found):
-        return f"detach what is kept from one step to the next: put {cut} after the backward{line_of(found.second.site, site)}"
-    function = found.maker.site.function.rpartition(".")[2] if found.maker.site is not None else "forward"
-    where = f"at the top of `{function}`"
-    if _is_none_at_first(found):
-        cut = f"`if {name} is not None:` {cut}"
-    return f"detach what is kept from one step to the next: put {cut} {where}, before it is used"
+def _cut(facts: Facts, found: Meeting, site: Site | None) -> str:
+    """Where to detach: in the function that goes backward, after it; else where the function that keeps it begins; else where it is stored."""
+    reads = found.reader.stack if found.reader is not None else ()
+    # Where the line that made it has run again before it is read, its name is another tensor's by then.
+    rebound = found.reader is not None and any(
+        found.met.maker < int(node.name[1:]) < int(found.reader.name[1:]) for node in facts.nodes if node.stack == found.maker.stack
+    )
+    for frame in () if rebound else found.maker.stack[::-1]:
+        reading = next((s for s in reads if (s.file, s.function) == (frame.file, frame.function)), None)
+        names = assigned_names(frame)
+        kept = [name for name in names if reading is not None and name in names_read(reading)]
+        if not kept:
+            continue
+        name = kept[0] if len(kept) == 1 else ", ".join(kept)
+        cut = f"`{name} = {', '.join(f'{one}.detach()' for one in kept)}`"
+        if _is_container(found, names, name):
+            cut = f"`{name} = tuple(part.detach() for part in {name})`"
+        place = next((s for s in found.second.stack if (s.file, s.function) == (frame.file, frame.function)), None)
+        if place is not None and place.line != frame.line:
+            return f"put {cut} after the backward{line_of(place, site)}"
+        guard = f"`if {name} is not None:` " if _is_none_at_first(frame, name) else ""
+        return f"put {guard}{cut} at the top of `{frame.function.rpartition('.')[2]}`, before it is used"
+    if found.name and (rebound or not any(found.name in names_read(reading) for reading in reads[:1])):
+        return f"store `{found.name}.detach()` where `{found.name}` is kept for later steps"
+    name = found.name or (receiver(site) if site is not None else "")
+    return f"write `{name}.detach()` for `{name}` here" if name else "this line takes it up: let it take a detached one"
 
 
 def _once(facts: Facts, found: Meeting) -> Remedy:
@@ -95,6 +113,9 @@ def _once(facts: Facts, found: Meeting) -> Remedy:
     lines = _outside(facts, found)
     which = f"`{_short(lines[0])}` (line {lines[0].line})" if len(lines) == 1 else f"lines {lines[0].line} to {lines[-1].line}"
     advice = f"move {which} into the loop{line_of(found.loop, lines[0])}, so that every backward has a graph of its own"
+    constant = _as_constant(found, advice)
+    if constant:
+        return found.here, constant
     if found.stepped is None and found.reader is not None and not found.changed:
         advice += "; or add the losses in the loop and go backward once, after it"
     return lines[0], advice
@@ -136,7 +157,7 @@ def _together(facts: Facts, found: Meeting) -> Remedy:
 def _apart(facts: Facts, found: Meeting) -> Remedy:
     reads = found.reader.site if found.reader is not None else found.second.site
     if len(owners(found.met.leaves, found.held)) > 1:
-        history = {name for note in found.met.spent if (name := _called(facts, note)) and name != found.name}
+        history = _behind(facts, found)
         call = call_on(found.here, history)
         if call is None:
             return (
@@ -199,9 +220,19 @@ def _short(site: Site | None) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
-def _called(facts: Facts, note: int) -> str:
-    node = facts.node_named.get(f"n{note}")
-    return called(node, 0) if node is not None else ""
+def _behind(facts: Facts, found: Meeting) -> set[str]:
+    """The names of what the tensor was computed from, as far as it has a history."""
+    pending, seen, names = list(found.maker.makes), set(found.maker.makes), set()
+    while pending:
+        value = pending.pop()
+        node = facts.maker_of.get(value)
+        for flow in node.flows if node is not None else ():
+            if flow.open and flow.target == value and flow.source not in seen and not facts.values[flow.source].is_leaf:
+                seen.add(flow.source)
+                pending.append(flow.source)
+                made = facts.maker_of.get(flow.source)
+                names.add(called(made, made.makes.index(flow.source)) if made is not None else "")
+    return names - {found.name, ""}
 
 
 def _outside(facts: Facts, found: Meeting) -> list[Site]:
@@ -224,32 +255,20 @@ def _is_outside(found: Meeting, site: Site) -> bool:
     return place is not None and loop_between(place, site) == found.loop
 
 
-def _in_one_function(found: Meeting) -> bool:
-    """Whether the tensor is kept in a variable of the function that goes backward."""
-    second = found.second.site
-    return (found.here.file, found.here.function) == (second.file, second.function)
-
-
-def _is_container(found: Meeting) -> bool:
+def _is_container(found: Meeting, names: tuple[str, ...], name: str) -> bool:
     """Whether the name holds several of the results: `state` of `out, state = lstm(x, state)`."""
-    names = next((names for site in found.maker.stack if (names := assigned_names(site))), ())
-    return 1 < len(names) < len(found.maker.makes) and found.met.output >= len(names) - 1
+    return 1 < len(names) < len(found.maker.makes) and found.met.output >= len(names) - 1 and name == names[-1]
 
 
-def _is_none_at_first(found: Meeting) -> bool:
-    """Whether the user's file sets the name to None anywhere."""
-    assigned = re.compile(rf"^\s*{re.escape(found.name)}\s*(:[^=]*)?=\s*None\b|[,=]\s*None\s*$")
-    return any(assigned.search(line) and found.name in line for line in load(found.here.file).lines)
+def _is_none_at_first(frame: Site, name: str) -> bool:
+    """Whether the user's file sets the name to None anywhere, alone or in a tuple."""
+    assigned = re.compile(r"=.*\bNone\s*(#.*)?$")
+    return any(name in line.partition("=")[0] and assigned.search(line) for line in load(frame.file).lines)
 
 
-def _only_from_the_start(facts: Facts, found: Meeting) -> tuple[Site | None, Site | None]:
-    """The line before the loop that made the first state from parameters which no step reaches but through it, and the loop; else nothing."""
-    failed, here = found.second.backward, found.here
-    later = [node for node in facts.nodes if int(node.name[1:]) > found.met.maker]
-    used = [f for node in later for f in node.flows if f.open and f.target in failed.live and not facts.values[f.target].is_leaf]
-    again = {facts.values[flow.source].grad for flow in used}
-    if found.met.leaves <= again:
-        return None, None
+def _initial(facts: Facts, found: Meeting) -> tuple[Site | None, Site | None]:
+    """The line before the loop that made the first state, and the loop; else nothing."""
+    here = found.here
     place = next((s for s in found.second.stack if (s.file, s.function) == (here.file, here.function)), None)
     for note in found.met.spent:
         node = facts.node_named.get(f"n{note}")

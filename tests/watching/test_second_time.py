@@ -498,6 +498,145 @@ for it in range(3):
         (("h = h0.tanh().expand(2, 4)\nfor it in range(3):\n", "for it in range(3):\n    h = h0.tanh().expand(2, 4)\n"),),
         ("retain_graph", "detach"),
     ),
+    "a model in whose methods the networks take turns": Program(
+        """
+class Model:
+    def __init__(self):
+        self.G, self.D = G, D
+        self.opt_g, self.opt_d = torch.optim.Adam(G.parameters()), torch.optim.Adam(D.parameters())
+    def step_d(self, real):
+        self.opt_d.zero_grad()
+        loss = self.D(self.fake).mean() - self.D(real).mean()  # FXG201
+        loss.backward()
+        self.opt_d.step()
+    def step_g(self):
+        self.opt_g.zero_grad()
+        loss = -self.D(self.fake).mean()
+        loss.backward()
+        self.opt_g.step()
+        losses.append(loss.item())
+    def train(self, z, real):
+        self.fake = torch.tanh(self.G(z))
+        self.step_d(real)
+        self.step_g()
+G, D = nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+model = Model()
+for it in range(3):
+    model.train(torch.randn(6, 3), torch.randn(6, 4))
+""",
+        ("`self.fake` (made at line 23)", "(line 19)", "`self.D(self.fake.detach())`"),
+        (("self.D(self.fake).mean() - ", "self.D(self.fake.detach()).mean() - "),),
+    ),
+    "several turns of the critic on the same fakes": Program(
+        GAN
+        + """    fake = torch.tanh(G(z))
+    for _ in range(2):
+        opt_d.zero_grad()
+        loss_d = D(fake).mean() - D(real).mean()  # FXG201
+        loss_d.backward()
+        opt_d.step()
+    opt_g.zero_grad()
+    loss_g = -D(fake).mean()
+    loss_g.backward()
+    opt_g.step()
+    losses.append(loss_g.item())
+""",
+        ("`loss_d.backward()` (line 15)", "`fake`", "`D(fake.detach())`"),
+        (("loss_d = D(fake)", "loss_d = D(fake.detach())"),),
+    ),
+    # --------------------------------------------------------------------------------------------- meant as a constant
+    "an old policy that is not detached": Program(
+        """
+policy = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+opt = torch.optim.Adam(policy.parameters(), 0.01)
+s, advantage, action = torch.randn(16, 4), torch.randn(16), torch.randint(0, 2, (16, 1))
+old = F.log_softmax(policy(s), 1).gather(1, action)  # FXG201
+for epoch in range(3):
+    new = F.log_softmax(policy(s), 1).gather(1, action)
+    loss = -((new - old).exp().squeeze(1) * advantage).mean()
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+    losses.append(loss.item())
+""",
+        ("`old` (made at line 10)", "`old = old.detach()`", "a constant"),
+        (
+            (
+                "old = F.log_softmax(policy(s), 1).gather(1, action)  # FXG201\n",
+                "old = F.log_softmax(policy(s), 1).gather(1, action)\nold = old.detach()\n",
+            ),
+        ),
+    ),
+    "returns made of the values before the epochs": Program(
+        """
+critic = nn.Linear(3, 1)
+opt = torch.optim.Adam(critic.parameters(), 0.01)
+s = torch.randn(6, 3)
+returns = torch.randn(6, 1) + 0.9 * critic(s).tanh()  # FXG201
+for epoch in range(3):
+    loss = F.mse_loss(critic(s), returns)
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+    losses.append(loss.item())
+""",
+        ("`returns`", "`returns = returns.detach()`"),
+        (("0.9 * critic(s).tanh()  # FXG201\n", "0.9 * critic(s).tanh()\nreturns = returns.detach()\n"),),
+    ),
+    "a target outside the closure": Program(
+        """
+cnn = nn.Conv2d(3, 4, 3)
+image = torch.rand(1, 3, 8, 8, requires_grad=True)
+opt = torch.optim.LBFGS([image, *cnn.parameters()], max_iter=3)
+wanted = cnn(torch.rand(1, 3, 8, 8)).relu()  # FXG201
+for it in range(3):
+    def closure():
+        opt.zero_grad()
+        loss = F.mse_loss(cnn(image).relu(), wanted)
+        loss.backward()
+        return loss
+    losses.append(opt.step(closure).item())
+""",
+        ("`wanted`", "`wanted = wanted.detach()`", "inside `closure`"),
+        (("cnn(torch.rand(1, 3, 8, 8)).relu()  # FXG201\n", "cnn(torch.rand(1, 3, 8, 8)).relu()\nwanted = wanted.detach()\n"),),
+    ),
+    "a bank of features": Program(
+        """
+net = nn.Linear(3, 4)
+opt = torch.optim.SGD(net.parameters(), 0.1)
+bank = []
+for it in range(3):
+    f = F.normalize(net(torch.randn(5, 3)), dim=1)
+    every = torch.cat([*bank, f])  # FXG201
+    loss = (f @ every.T).exp().mean()
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+    bank.append(f)
+    losses.append(loss.item())
+""",
+        ("`f` (made at line 11)", "store `f.detach()`"),
+        (("bank.append(f)", "bank.append(f.detach())"),),
+    ),
+    "a state that a function hands back": Program(
+        """
+cell, head = nn.GRUCell(3, 4), nn.Linear(4, 1)
+opt = torch.optim.SGD([*cell.parameters(), *head.parameters()], 0.1)
+def run(x, before):
+    new = cell(x, before)  # FXG201
+    return head(new), new
+state = torch.zeros(2, 4)
+for it in range(3):
+    guess, state = run(torch.randn(2, 3), state)
+    loss = guess.square().mean()
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+    losses.append(loss.item())
+""",
+        ("`state = state.detach()` after the backward (line 17)",),
+        (("    loss.backward()\n", "    loss.backward()\n    state = state.detach()\n"),),
+    ),
     # ------------------------------------------------------------------------------------------- looked at before
     "a saliency map before the loss": Program(
         """
@@ -682,3 +821,134 @@ def trainable(space: dict[str, Any]) -> dict[str, torch.Tensor]:
         elif isinstance(value, torch.Tensor) and value.is_leaf and value.requires_grad and name != "x":
             found[name] = value
     return found
+
+
+# ------------------------------------------------------------------------------------------------ rightly walked twice
+
+QUIET = {
+    "the graph is kept for a second loss": """
+trunk, a, b = nn.Linear(4, 6), nn.Linear(6, 1), nn.Linear(6, 1)
+opt = torch.optim.SGD([*trunk.parameters(), *a.parameters(), *b.parameters()], 0.1)
+for it in range(2):
+    h = torch.tanh(trunk(torch.randn(5, 4)))
+    opt.zero_grad()
+    a(h).square().mean().backward(retain_graph=True)
+    b(h).square().mean().backward()
+    opt.step()
+""",
+    "truncated backpropagation": """
+cell, head = nn.LSTMCell(3, 4), nn.Linear(4, 1)
+opt = torch.optim.SGD([*cell.parameters(), *head.parameters()], 0.1)
+h, c = torch.zeros(2, 4), torch.zeros(2, 4)
+for it in range(3):
+    loss = 0.0
+    for _ in range(3):
+        h, c = cell(torch.randn(2, 3), (h, c))
+        loss = loss + head(h).square().mean()
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+    h, c = h.detach(), c.detach()
+""",
+    "a GAN with detached fakes": GAN
+    + """    fake = G(z)
+    opt_d.zero_grad()
+    (F.softplus(D(fake.detach())).mean() + F.softplus(-D(real)).mean()).backward()
+    opt_d.step()
+    opt_g.zero_grad()
+    F.softplus(-D(fake)).mean().backward()
+    opt_g.step()
+""",
+    "gradient penalty of a critic": """
+critic = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+opt = torch.optim.Adam(critic.parameters())
+for it in range(2):
+    real, fake = torch.randn(6, 4), torch.randn(6, 4)
+    t = torch.rand(6, 1)
+    x = (t * real + (1 - t) * fake).requires_grad_()
+    (g,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
+    loss = critic(fake).mean() - critic(real).mean() + 10 * (g.norm(dim=1) - 1).square().mean()
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+""",
+    "class activation maps beside the loss": """
+conv, head = nn.Conv2d(1, 3, 3), nn.Linear(108, 2)
+opt = torch.optim.Adam([*conv.parameters(), *head.parameters()])
+kept = {}
+conv.register_forward_hook(lambda module, args, out: kept.update(a=out))
+for it in range(2):
+    out = head(conv(torch.randn(4, 1, 8, 8)).relu().flatten(1))
+    (g,) = torch.autograd.grad(out[:, 1].sum(), kept["a"], retain_graph=True)
+    heat = (g.mean((2, 3), keepdim=True) * kept["a"]).sum(1).relu().detach()
+    loss = F.cross_entropy(out, torch.zeros(4, dtype=torch.long))
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+""",
+    "adversarial examples from a leaf": """
+net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+opt = torch.optim.SGD(net.parameters(), 0.1)
+for it in range(2):
+    x, y = torch.rand(4, 6).requires_grad_(), torch.randint(0, 3, (4,))
+    F.cross_entropy(net(x), y).backward()
+    worse = (x + 0.1 * x.grad.sign()).clamp(0, 1).detach()
+    opt.zero_grad()
+    F.cross_entropy(net(worse), y).backward()
+    opt.step()
+""",
+    "two gradients of one loss": """
+net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1))
+opt = torch.optim.SGD(net.parameters(), 0.1)
+for it in range(2):
+    x = torch.randn(5, 4, requires_grad=True)
+    loss = net(x).square().mean()
+    (g,) = torch.autograd.grad(loss, x, retain_graph=True)
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+""",
+    "a sum walked twice, which saves nothing": """
+a, b = nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(3))
+opt = torch.optim.SGD([a, b], 0.1)
+for it in range(2):
+    both = a + b
+    opt.zero_grad()
+    both.sum().backward()
+    (2 * both).sum().backward()
+    opt.step()
+""",
+    "gradients towards one input only": """
+left, right, top = nn.Linear(3, 4), nn.Linear(3, 4), nn.Linear(4, 1)
+opt = torch.optim.SGD([*left.parameters(), *right.parameters(), *top.parameters()], 0.1)
+for it in range(2):
+    l, r = torch.tanh(left(torch.randn(5, 3))), torch.tanh(right(torch.randn(5, 3)))
+    (top(l).sum() + 0 * r.sum()).backward(inputs=[*left.parameters(), *top.parameters()])
+    opt.zero_grad()
+    (top(torch.tanh(left(torch.randn(5, 3)))) + r.mean()).mean().backward()
+    opt.step()
+""",
+    "inner steps of meta learning": """
+net = nn.Linear(4, 1)
+opt = torch.optim.Adam(net.parameters())
+for it in range(2):
+    x, y = torch.randn(5, 4), torch.randn(5, 1)
+    w, b = net.weight, net.bias
+    for _ in range(2):
+        loss = F.mse_loss(F.linear(x, w, b).tanh(), y)
+        gw, gb = torch.autograd.grad(loss, (w, b), create_graph=True)
+        w, b = w - 0.1 * gw, b - 0.1 * gb
+    opt.zero_grad()
+    F.mse_loss(F.linear(x, w, b), y).backward()
+    opt.step()
+""",
+}
+
+
+@pytest.mark.parametrize("name", QUIET)
+@pytest.mark.filterwarnings("ignore")
+def test_rightly_walked_twice(tmp_path: Path, name: str) -> None:
+    report, status = run_script(write(tmp_path, QUIET[name])[0], steps=2)
+    assert report is not None
+    assert [f for f in report.findings if f.severity != "note"] == []
+    assert status == 0
