@@ -27,6 +27,7 @@ PAIRS = 4096  # flows of one call that are written out; a `_foreach_` call of mo
 
 _NUMBERS = itertools.count(1)  # for all watches of a process: a graph may outlive one
 _MARK = "fxgrad"
+_FREED = "fxgrad freed by"
 
 
 def number_of(function: Any) -> int:
@@ -36,6 +37,19 @@ def number_of(function: Any) -> int:
     if number is None:
         number = metadata[_MARK] = next(_NUMBERS)
     return int(number)
+
+
+def note_freed(functions: Iterable[Any], note: int) -> None:
+    """The backward of that note walks these autograd nodes and frees what they saved. The nodes themselves carry it: it goes with them."""
+    for function in functions:
+        metadata = function.metadata
+        metadata[_FREED] = (*metadata.get(_FREED, ()), note)
+
+
+def freed_by(function: Any) -> tuple[int, ...]:
+    """The notes of the backwards that walked an autograd node and did not keep the graph."""
+    found: tuple[int, ...] = function.metadata.get(_FREED, ())
+    return found
 
 
 @dataclass(frozen=True, slots=True)

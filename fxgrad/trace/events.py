@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import inspect
 import os
 import sys
 import threading
@@ -32,6 +33,8 @@ from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
 from fxgrad.trace.notes import Called
 from fxgrad.trace.observer import Observer
+
+ZEROED = 64  # calls of `zero_grad` that are remembered
 
 
 class Events:
@@ -84,6 +87,7 @@ class Events:
             stack.enter_context(_patched(torch, "from_numpy", self._from_numpy()))
             stack.enter_context(_patched(torch, "compile", self._compile(stack)))
             stack.enter_context(_patched(Optimizer, "__init__", self._optimizer_made()))
+            stack.enter_context(_patched(Optimizer, "zero_grad", self._zeroed()))
             for module, name in TRANSFORMS:
                 holder = importlib.import_module(module)
                 if hasattr(holder, name):
@@ -231,13 +235,18 @@ class Events:
     # ------------------------------------------------------------------ backward, optimizers, the rest
 
     def _backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(original)
+
         @functools.wraps(original)
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
             if not self.looking():
                 backwards.nested(self.observer, tensors)
                 original(tensors, *args, **kwargs)
                 return
-            with backwards.around(self.observer, tensors):
+            arguments: dict[str, Any] = {}
+            with contextlib.suppress(TypeError):  # arguments that do not fit: torch's own words are to come
+                arguments = signature.bind(tensors, *args, **kwargs).arguments
+            with backwards.around(self.observer, tensors, backwards.walk_of("Tensor.backward", arguments)):
                 original(tensors, *args, **kwargs)
 
         return backward
@@ -258,6 +267,18 @@ class Events:
             self.optimizers.add(optimizer)
 
         return __init__
+
+    def _zeroed(self) -> Callable[..., None]:
+        """`zero_grad()` leaves no trace where there was no gradient yet, and says for whom the next backward is."""
+        original = Optimizer.zero_grad
+
+        @functools.wraps(original)
+        def zero_grad(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+            original(optimizer, *args, **kwargs)
+            if self.looking():
+                self.observer.zeroed = [*self.observer.zeroed[1 - ZEROED :], (self.observer.ledger.count, weakref.ref(optimizer))]
+
+        return zero_grad
 
     def _seen_when_made(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """`nn.Parameter(t)`, `Variable(t)`: a new leaf, met where it is made and not only where it is used."""

@@ -83,6 +83,7 @@ class Observer(TorchFunctionMode):
         self.decisions: list[Decided] = []
         self.backwards: list[Backward] = []
         self.taken: list[Taken] = []
+        self.zeroed: list[tuple[int, weakref.ref[Any]]] = []  # the last calls of an optimizer's `zero_grad`, each with the note so far
         self.dropped: set[tuple[int, int]] = set()  # (note, value): a custom Function gave no gradient for a value it had read
         self.cleared: tuple[Spot, ...] = ()  # where gradients were dropped or zeroed after the last backward
         self.hidden: list[dict[int, None]] = []  # what the regions that run now have read without being given it

@@ -31,7 +31,7 @@ from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
 from fxgrad.trace.watched_facts import Watched, observe
-from fxgrad.watching import gradient_errors, step_order
+from fxgrad.watching import gradient_errors, second_walk, second_walk_remedies, step_order
 from fxgrad.watching.models import tree
 from fxgrad.watching.variable_names import Names
 
@@ -72,10 +72,13 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     found = [_placed(finding, watched, context.causes) for finding in found]
     if not _replicates(seen):
         found = [replace(f, severity="note") if f.code == "FXG501" and f.severity == "warning" else f for f in found]
-    found += step_order.check(facts, observer, watched.cleared)
-    kept = step_order.kept(facts, observer)
-    if kept is not None:
-        found = [*(finding for finding in found if finding.code != "FXG201"), kept]
+    meeting = second_walk.meeting(facts, observer, (optimizer for optimizer, _ in seen.optimizers))
+    if meeting is None:
+        found += step_order.check(facts, observer, watched.cleared)
+    else:
+        # What the step had yet to reach is unknown, and what it did too early or again is said in the one finding.
+        found = [f for f in found if f.severity != "error" or any(verdicts.get(name) == "none" for name in f.parameters)]
+        found.append(second_walk_remedies.explain(facts, meeting))
     if seen.unfinished:
         found = [f for f in found if not f.parameters or any(verdicts.get(name) != "blocked" for name in f.parameters)]
     if error is not None:
