@@ -180,15 +180,16 @@ class _Definitions:
         key = (type(owner), attribute)
         if key not in self.built:
             numbered = isinstance(owner, (*_CONTAINERS, nn.Sequential))  # other files may number anything
-            own = attribute_site(owner, attribute)
-            self.built[key] = own if own is not None or numbered else attribute_site(owner, attribute, self.context.files)
+            # A class that sets what it is given (`setattr(self, name, value)`) may have set anything: a line that says the name is better.
+            own = attribute_sites(owner, attribute, named=not numbered)
+            self.built[key] = next(iter(own), None) if own or numbered else attribute_site(owner, attribute, self.context.files)
         return self.built[key]
 
     def _filled(self, owner: object, attribute: str, item: str, container: nn.Module) -> Site | None:
         """Of the lines that fill a container the one for this item, as far as numbers tell: first and last are sure, loops between."""
         key = (type(owner), attribute)
         if key not in self.fills:
-            made = attribute_sites(owner, attribute)
+            made = attribute_sites(owner, attribute, named=True)
             found = container_sites(owner, attribute, () if made else self.context.files)
             self.fills[key] = tuple(site for site in found if site not in made) or found
         fills = self.fills[key]
