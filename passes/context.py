@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fxgrad.records.facts import Decision, Facts
+from fxgrad.records.facts import Decision, Facts, Ran
 from fxgrad.records.findings import Finding, Verdict
 
 
@@ -36,6 +36,7 @@ class Context:
     hazards: Facts | None = None  # a second run with saved tensors watched, where something was overwritten
     branches: tuple[Branch, ...] = ()  # the other outcomes of data-dependent decisions
     held: Any = None  # fxgrad.passes.analyses.optimizers.Held of the optimizers given; None where none was
+    ran: tuple[Ran, ...] = ()  # what of the user's functions ran, where a part of the model did not
     copies: frozenset[str] = frozenset()  # starved parameters of networks that are kept as copies of others
     waiting: frozenset[str] = frozenset()  # starved parameters whose optimizer has its turn in another step
 

@@ -21,11 +21,12 @@ from fxgrad.passes.analyses.hidden_writes import has_hidden_writes
 from fxgrad.passes.context import Context
 from fxgrad.passes.rules import fxg301_optimizer_misses_parameter, fxg303_optimizer_idle_parameter
 from fxgrad.program.program import Program, tensors_of_program
-from fxgrad.records import Facts, Finding, Fix, Options, ParameterFact, Raised, Verdict
+from fxgrad.records import Facts, Finding, Fix, Options, ParameterFact, Raised, Ran, Verdict
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source import files_of
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.errors import MISFIT, OVERWRITTEN, says
+from fxgrad.trace.coverage import Coverage
 from fxgrad.trace.facts import observe
 from fxgrad.trace.progress import tell
 from fxgrad.trace.recorder import NeedsValue
@@ -87,6 +88,7 @@ def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options
     )
     context = replace(
         context,
+        ran=_ran(program, main, context.causes, values),
         held=optimizers.compare(facts, context),
         copies=target_networks.analyse(context),
         waiting=optimizers.waiting(context),
@@ -173,6 +175,16 @@ def _watched(program: Program, main: Run, facts: Facts, values: str) -> Facts | 
         return None
     watched = observe(run(program, values=values, forced=outcomes(main), watch_gradients=True))
     return confirm_zeros(program, main, watched, values, unsettle=True)
+
+
+def _ran(program: Program, main: Run, found: causes.Causes, values: str) -> tuple[Ran, ...]:
+    """What of the user's functions runs, from a second run that is looked at, where a part of the model is used by nothing."""
+    if all(end.node is not None for end in found.ends.values()):
+        return ()
+    coverage = Coverage()
+    with coverage.looking():
+        run(program, values=values, forced=outcomes(main), backward=False)
+    return coverage.ran({id(module): name for name, module in program.root.named_modules()})
 
 
 def _hazards(program: Program, main: Run, facts: Facts, values: str) -> Facts | None:

@@ -24,7 +24,7 @@ from typing import TypeVar, cast
 from fxgrad.records import Site
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-Located = ast.stmt | ast.expr | ast.excepthandler
+Located = ast.stmt | ast.expr | ast.excepthandler | ast.pattern
 Node = TypeVar("Node", bound=ast.AST)
 
 

@@ -20,12 +20,13 @@ from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, cuts, optimizers
 from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.context import Context
-from fxgrad.records import Facts, Finding, Fix, ParameterFact, Saved, Site, Verdict
+from fxgrad.records import Facts, Finding, Fix, ParameterFact, Ran, Saved, Site, Verdict
 from fxgrad.report import Report
 from fxgrad.report.intent import hear, intent_for
 from fxgrad.source import files_of
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.distributed import is_replica
+from fxgrad.trace.coverage import Coverage
 from fxgrad.trace.events import Events
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
@@ -52,6 +53,7 @@ class Seen:
     mark: int = 0  # the first note of the step that was watched closely
     assumptions: tuple[str, ...] = ()
     unfinished: bool = False  # what no backward has reached may yet have been reached
+    coverage: Coverage | None = None
 
 
 def judge(seen: Seen, error: BaseException | None = None) -> Report:
@@ -169,7 +171,14 @@ def _context(seen: Seen, root: nn.Module, watched: Watched, verdicts: Mapping[st
         watched=watched.delivered if lost else None,
         hazards=facts if saved else None,
     )
-    return replace(context, held=optimizers.compare(facts, context))
+    return replace(context, held=optimizers.compare(facts, context), ran=_ran(seen, root, context.causes))
+
+
+def _ran(seen: Seen, root: nn.Module, found: Causes) -> tuple[Ran, ...]:
+    """What of the user's functions ran, where a part of a model is used by nothing."""
+    if seen.coverage is None or all(end.node is not None for end in found.ends.values()):
+        return ()
+    return seen.coverage.ran({id(module): name for name, module in root.named_modules()})
 
 
 def _is_live(facts: Facts, parameter: ParameterFact) -> bool:

@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from fxgrad.records.errors import InputError
 from fxgrad.report import Report
 from fxgrad.torch_api.internals import DisableTorchFunction, function_mode_count, pop_function_mode, push_function_mode, version_of
+from fxgrad.trace.coverage import Coverage
 from fxgrad.trace.events import Events
 from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.notes import Backward, Taken
@@ -72,6 +73,7 @@ class Session:
         self.events = Events(self.observer, self._before_step, self._after_step)
         self.events.on_outermost = lambda module: self._scan()
         self.names = Names()
+        self.coverage = Coverage()
         self._stepped: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
         self._open: list[weakref.ref[Optimizer]] = []  # steps that run now: a wrapper's holds another's
         self._versions: dict[int, tuple[weakref.ref[torch.Tensor], int]] = {}  # of the leaves that the last backward reached
@@ -94,10 +96,12 @@ class Session:
         self._hooks.enter_context(self.events.steps())
         self._patches.enter_context(self.events.caught())
         self.observer.__enter__()  # type: ignore[no-untyped-call]
+        self.coverage.start()
 
     def stop_looking(self) -> None:
         """Leave the program to itself. May be called inside a call that is being watched."""
         self.observer.active = False
+        self.coverage.stop()
         _remove(self.observer)
         self._patches.close()
 
@@ -177,6 +181,7 @@ class Session:
             self._mark if self.observer.delivered else 0,
             said,
             self._unfinished,
+            self.coverage,
         )
 
     def _title(self) -> str:
