@@ -10,9 +10,11 @@ from pathlib import Path
 
 from fxgrad.cli.arguments import STATUS, model_arguments, step
 from fxgrad.cli.codes import codes
+from fxgrad.cli.doubts import refuse_doubtful
 from fxgrad.cli.output import tell, write
 from fxgrad.cli.progress_line import showing
 from fxgrad.diagnosis import analyze
+from fxgrad.program.step import Step
 from fxgrad.records import Options
 from fxgrad.records.errors import InputError
 from fxgrad.report import FORMATS, Report
@@ -71,8 +73,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _analysed(arguments: argparse.Namespace) -> Report:
     """The report on the model that the arguments name. What the user's program prints goes to stderr."""
     options = Options(values=arguments.values, max_paths=arguments.max_paths)
+
+    def analysed(asked: Step) -> Report:
+        return analyze.analyze(asked.model, asked.inputs, loss=asked.loss, optimizer=asked.optimizer, expect=asked.expect, options=options)
+
     with contextlib.redirect_stdout(sys.stderr), step(arguments) as found, showing(sys.stderr):
-        report = analyze.analyze(
-            found.model, found.inputs, loss=found.loss, optimizer=found.optimizer, expect=found.expect, options=options
-        )
+        report = analysed(found)
+        refuse_doubtful(found, report, analysed)
         return replace(report, assumptions=(*found.assumed, *report.assumptions))

@@ -123,15 +123,15 @@ class Construction:
                 lines.append(f"{option}{key}={value.text} ({value.why})")
         return tuple(lines)
 
-    def others(self) -> Iterator[tuple[str, str, Construction]]:
-        """The same with another value for a guess that makes another model of it: key, value, what the call made then."""
+    def others(self) -> Iterator[tuple[str, str, str, Construction]]:
+        """The same with another value for a guess that makes another model of it: key, both values, what the call made then."""
         for key, value in self.guesses.taken.items():
             for position, other in enumerate(self.guesses.left[key] if value.choice else ()):
                 if other is value:
                     continue
                 guesses = Guesses(self.guesses.definitions, self.guesses.given, {**self.guesses.positions, key: position})
                 with contextlib.suppress(Exception):  # another value need not fit
-                    yield key, other.text, _called(guesses, self.function, self.function.__name__)
+                    yield key, value.text, other.text, _called(guesses, self.function, self.function.__name__)
 
 
 def constructions(function: Callable[..., Any], name: str, definitions: Definitions, given: Mapping[str, Any]) -> Iterator[Construction]:

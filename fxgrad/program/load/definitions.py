@@ -145,10 +145,9 @@ class Definitions:
     def _calls(self) -> Iterator[tuple[ast.Module | ast.FunctionDef, ast.Call]]:
         """Calls at the top level and in top-level functions, each with its scope."""
         functions = [node for node in self._own.values() if isinstance(node, ast.FunctionDef)]
-        for scope in (self.tree, *functions):
-            for node in _inside(scope):
-                if isinstance(node, ast.Call):
-                    yield scope, node
+        scopes: list[ast.Module | ast.FunctionDef] = [self.tree, *functions]
+        for scope in scopes:
+            yield from ((scope, node) for node in _inside(scope) if isinstance(node, ast.Call))
 
     def compared(self, class_or_function: str, name: str) -> tuple[str, ...]:
         """The texts that a definition compares a parameter (or the attribute of that name) with: `if mode == "sum"`."""
