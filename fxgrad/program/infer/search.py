@@ -151,8 +151,12 @@ class _Search:
         return [one for one in candidates if dims is None or not (isinstance(one.spec, Spec) and len(one.spec.shape) == dims)]
 
     def likeliest(self, name: str | None) -> Candidate | None:
-        """What stands first for the input by now."""
-        return next(iter(self._queues.get(name or "", ())), None)
+        """What stands first for the input by now of what was not tried; None where all was."""
+        names = list(self._queues)
+        if name not in names:
+            return None
+        tried = {mark[names.index(name)] for mark in self._tried}
+        return next((one for one in self._queues[name] if one.text() not in tried), None)
 
     def _next(self, end: float) -> dict[str, Candidate] | None:
         names = list(self._queues)

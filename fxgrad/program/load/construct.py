@@ -22,8 +22,8 @@ from typing import Any
 
 from torch import nn
 
+from fxgrad.program.inputs import required
 from fxgrad.program.load.definitions import UNKNOWN, Definitions, Way
-from fxgrad.program.load.execute import required
 from fxgrad.program.load.values import Settings, Value, annotation_of, by_name, is_settings, written
 from fxgrad.records.errors import LoadError
 

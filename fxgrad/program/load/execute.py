@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import inspect
 import io
 import os
 import sys
@@ -171,13 +170,3 @@ def _syntax_site(error: SyntaxError) -> Site | None:
     if end_line < error.lineno or column < 1 or end_column < 1:
         end_line = end_column = 0
     return Site(os.path.abspath(error.filename), error.lineno, max(column, 0), end_line, end_column)
-
-
-def required(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The parameters that a call must give; () also where the signature cannot be read."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return ()
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return tuple(p.name for p in parameters if p.default is p.empty and p.kind not in variable)
