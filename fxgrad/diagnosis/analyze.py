@@ -8,6 +8,7 @@ from typing import Any
 from fxgrad.diagnosis.gather import diagnose, source_files
 from fxgrad.passes.analyses.optimizers import optimizers_in
 from fxgrad.program.lazy import shaped
+from fxgrad.program.mistakes import refuse_arrays
 from fxgrad.program.program import placement, program
 from fxgrad.records import Finding, Options
 from fxgrad.records.errors import InputError
@@ -67,6 +68,7 @@ def _analyze(
     intent = intent_for(files)
     wanted = expect if expect is not None else (intent.expect or None)
     diagnosis = diagnose(target, expect=wanted, options=options, files=files)
+    refuse_arrays(target.inputs, diagnosis.facts.error.message if diagnosis.facts.error is not None else "")
     heard = hear(diagnosis.findings, intent, diagnosis.files)
     run = diagnosis.run
     place = placement(target)

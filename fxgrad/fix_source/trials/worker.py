@@ -165,18 +165,11 @@ def _files(target: Any) -> tuple[str, ...]:
     return files_of(target.model, target.root, *([target.loss] if target.loss is not None else []))
 
 
-@contextlib.contextmanager
-def load_step(
-    model: str, inputs: Sequence[str] = (), loss: str | None = None, expect: Sequence[str] | None = None, trust_pickle: bool = False
-) -> Iterator[Step]:
-    """The step that the command line names: MODEL, `--input`, `--loss`, `--expect`; inputs that are neither given nor in the file inferred."""
-    from fxgrad.program.infer import given_inputs
-    from fxgrad.program.load import loading
+def load_step(model: str, **named: Any) -> contextlib.AbstractContextManager[Any]:
+    """The step that the command line names: MODEL and what `Subject.of` has of it; what is neither given nor in the file is guessed."""
+    from fxgrad.program.step import step_of
 
-    with loading(model, trust_pickle=trust_pickle) as loaded:
-        found, _ = given_inputs(loaded.model, loaded.inputs, inputs)
-        function = loaded.loss_named(loss) if loss else loaded.loss
-        yield Step(loaded.model, found, function, loaded.optimizer, tuple(expect) if expect else loaded.expect)
+    return step_of(model, **named)
 
 
 @contextlib.contextmanager

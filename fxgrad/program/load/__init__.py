@@ -12,15 +12,19 @@ import contextlib
 import os
 import re
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from fxgrad.program.load.archives import load_exported, load_pickle
 from fxgrad.program.load.choose import Built, named, only
+from fxgrad.program.load.construct import Construction
 from fxgrad.program.load.execute import import_module, run_file, script_state
-from fxgrad.program.load.extras import Extras, extras
+from fxgrad.program.load.extras import extras
 from fxgrad.program.load.losses import loss_from
+from fxgrad.program.load.packages import package_of
 from fxgrad.records import Inputs
 from fxgrad.records.errors import LoadError
 
@@ -41,7 +45,7 @@ class Loaded:
     """A model and what was found beside it; None where nothing was.
 
     `file` is the absolute path it came from (None: a module without a file); `notes` say what was chosen or passed
-    over.
+    over; `guessed` is the call with guessed arguments that made the model, `others` are the same with other guesses.
     """
 
     model: Any
@@ -52,6 +56,13 @@ class Loaded:
     file: str | None = None
     notes: tuple[str, ...] = ()
     module: types.ModuleType | None = None
+    guessed: Construction | None = None
+    others: Iterator[Loaded] = iter(())
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """The notes, and the guesses as they are by now: some are made while the model runs."""
+        return (*self.notes, *(self.guessed.assumed if self.guessed is not None else ()))
 
     def loss_named(self, spec: str) -> Callable[[Any], Any]:
         """The loss that `--loss SPEC` names; a function of the model's own file is taken from the module already loaded.
@@ -62,18 +73,19 @@ class Loaded:
         return loss_from(spec, {self.file: self.module} if self.file and self.module else {})
 
 
-def load(model: str, *, trust_pickle: bool = False) -> Loaded:
-    """What MODEL names; `sys.path`, `sys.argv` and the working directory are as before.
+def load(model: str, *, trust_pickle: bool = False, arguments: Sequence[str] = (), argv: Sequence[str] = ()) -> Loaded:
+    """What MODEL names, built with `arguments` (`name=value`), its file run with `argv`; `sys.path`, `sys.argv` and the working directory
+    are as before.
 
     Raises:
         LoadError: it cannot be found, read, run or built, or is no model.
     """
-    with loading(model, trust_pickle=trust_pickle) as loaded:
+    with loading(model, trust_pickle=trust_pickle, arguments=arguments, argv=argv) as loaded:
         return loaded
 
 
 @contextlib.contextmanager
-def loading(model: str, *, trust_pickle: bool = False) -> Iterator[Loaded]:
+def loading(model: str, *, trust_pickle: bool = False, arguments: Sequence[str] = (), argv: Sequence[str] = ()) -> Iterator[Loaded]:
     """`load`, with the file's own `sys.path` kept while the block runs: a forward may import what lies beside it.
 
     Raises:
@@ -84,15 +96,21 @@ def loading(model: str, *, trust_pickle: bool = False) -> Iterator[Loaded]:
         path, name = match["path"], match["name"]
         _check_path(path, match["suffix"])
         file = os.path.abspath(path)
-        with script_state(os.path.dirname(os.path.realpath(file)), path):
-            yield _from_python(run_file(file), name, path) if match["suffix"] == "py" else _from_archive(file, trust_pickle)
+        if match["suffix"] != "py":
+            yield _from_archive(file, trust_pickle)
+            return
+        package = package_of(file)
+        folder = os.path.dirname(os.path.realpath(file))
+        with script_state([folder] if package is None else [package[0], folder], [path, *argv]):
+            module = run_file(file) if package is None else import_module(package[1])
+            yield _from_python(module, name, path, arguments)
         return
     match = _MODULE.fullmatch(model)
     if match is None:
         what = f"{model} is a folder" if os.path.isdir(model) else f"{model!r} names no model"
         raise LoadError(what, hint=_FORMS)
-    with script_state(os.getcwd(), model):
-        yield _from_python(import_module(match["module"]), match["name"], match["module"])
+    with script_state([os.getcwd()], [model, *argv]):
+        yield _from_python(import_module(match["module"]), match["name"], match["module"], arguments)
 
 
 def _check_path(path: str, suffix: str) -> None:
@@ -107,15 +125,47 @@ def _check_path(path: str, suffix: str) -> None:
         raise LoadError(f"{path} is {what}", hint=hint)
 
 
-def _from_python(module: types.ModuleType, name: str | None, title: str) -> Loaded:
+def _from_python(module: types.ModuleType, name: str | None, title: str, arguments: Sequence[str]) -> Loaded:
     if name == "":
         raise LoadError(f"no name follows the colon of {title}:", hint=_FORMS)
-    built = named(module, name, title) if name else only(module, title)
+    given = dict(_argument(text, vars(module)) for text in arguments)
+    built = named(module, name, title, given) if name else only(module, title, given)
+    return _completed(module, built, name, title)
+
+
+def _completed(module: types.ModuleType, built: Built, name: str | None, title: str) -> Loaded:
+    """The model with what stands beside it."""
     fresh = built.fresh and "optimizer" not in built.extras
     found = extras({**_file_extras(module, built), **built.extras}, built.model, fresh=fresh)
     chosen = () if name else (f"no name was given: the model is {built.said} in {title}",)
-    file = os.path.abspath(module.__file__) if module.__file__ else None
-    return _loaded(built.model, found, file, chosen, module)
+    return Loaded(
+        model=built.model,
+        inputs=found.inputs,
+        loss=found.loss,
+        optimizer=found.optimizer,
+        expect=found.expect,
+        file=os.path.abspath(module.__file__) if module.__file__ else None,
+        notes=(*chosen, *found.notes),
+        module=module,
+        guessed=built.guessed,
+        others=(_completed(module, other, name, title) for other in built.others),
+    )
+
+
+def _argument(text: str, namespace: Mapping[str, Any]) -> tuple[str, Any]:
+    """An `--arg` as a name and a value: Python where it is Python, with the names of the model's file, else the text itself.
+
+    Raises:
+        LoadError: it has no name.
+    """
+    name, equals, value = text.partition("=")
+    name = name.strip()
+    if not equals or not all(part.isidentifier() for part in name.split(".")):
+        raise LoadError(f"cannot read the argument {text!r}", hint="write it like --arg width=64 or --arg config.layers=2")
+    try:
+        return name, eval(value, {"torch": torch, "nn": torch.nn, **namespace})
+    except Exception:  # a word is what most people write for a text
+        return name, value
 
 
 def _file_extras(module: types.ModuleType, built: Built) -> dict[str, Any]:
@@ -128,16 +178,3 @@ def _from_archive(file: str, trust_pickle: bool) -> Loaded:
         model, inputs = load_exported(file, trust_pickle=trust_pickle)
         return Loaded(model, inputs=inputs, file=file)
     return Loaded(load_pickle(file, trust_pickle=trust_pickle), file=file)
-
-
-def _loaded(model: Any, found: Extras, file: str | None, chosen: tuple[str, ...], module: types.ModuleType) -> Loaded:
-    return Loaded(
-        model=model,
-        inputs=found.inputs,
-        loss=found.loss,
-        optimizer=found.optimizer,
-        expect=found.expect,
-        file=file,
-        notes=(*chosen, *found.notes),
-        module=module,
-    )
