@@ -38,7 +38,7 @@ def around(observer: WatchDriver, losses: Any) -> Iterator[None]:
     made: Backward | None = None
     leaves: list[torch.Tensor] = []
     with observer.guarded():
-        made, leaves = _walk(observer, losses, "Tensor.backward")
+        made, leaves = (_unnoted if observer.gradients_only else _walk)(observer, losses, "Tensor.backward")
     observer.nested.append(leaves)
     observer.quiet += 1
     failure: BaseException | None = None
@@ -110,6 +110,13 @@ def _walk(observer: WatchDriver, losses: Any, target: str) -> tuple[Backward, li
     made = Backward(note.number, note.spots, tuple(note.reads), live, started)
     observer.backwards.append(made)
     return made, [*behind.leaves, *(tensor for tensor, _, _ in reads if tensor.is_leaf and tensor.requires_grad)]
+
+
+def _unnoted(observer: WatchDriver, losses: Any, target: str) -> tuple[Backward, list[torch.Tensor]]:
+    """The same where calls are not noted any more: only the leaves are of interest."""
+    started = list(tensors_in(losses))
+    leaves = [*_behind(observer, started).leaves, *(tensor for tensor in started if tensor.is_leaf and tensor.requires_grad)]
+    return Backward(observer.ledger.count, observer.ledger.spots(), ()), leaves
 
 
 def _behind(observer: WatchDriver, tensors: list[torch.Tensor]) -> Behind:

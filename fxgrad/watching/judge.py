@@ -31,7 +31,7 @@ from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
 from fxgrad.trace.watched_facts import Watched, observe
-from fxgrad.watching import gradient_errors, step_order
+from fxgrad.watching import gradient_errors, step_order, turns
 from fxgrad.watching.models import tree
 from fxgrad.watching.variable_names import Names
 
@@ -52,6 +52,8 @@ class Seen:
     mark: int = 0  # the first note of the step that was watched closely
     assumptions: tuple[str, ...] = ()
     unfinished: bool = False  # what no backward has reached may yet have been reached
+    further: int = 0  # steps in which gradients alone were looked at
+    late: tuple[torch.Tensor, ...] = ()  # what had no gradient before them and then got one
 
 
 def judge(seen: Seen, error: BaseException | None = None) -> Report:
@@ -72,7 +74,8 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     found = [_placed(finding, watched, context.causes) for finding in found]
     if not _replicates(seen):
         found = [replace(f, severity="note") if f.code == "FXG501" and f.severity == "warning" else f for f in found]
-    found += step_order.check(facts, observer, watched.cleared)
+    late = turns.names_of(seen.late, root)
+    found += [*step_order.check(facts, observer, watched.cleared), *turns.skipping(late, observer, root)]
     kept = step_order.kept(facts, observer)
     if kept is not None:
         found = [*(finding for finding in found if finding.code != "FXG201"), kept]
@@ -90,7 +93,7 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         parameters=tuple(replace(p, expected=not context.expected.isdisjoint(p.names)) for p in facts.parameters),
         loss_used=_losses(observer.backwards),
         values="real",
-        assumptions=_assumptions(seen, error),
+        assumptions=(*turns.said(seen.further, late), *_assumptions(seen, error)),
         model=seen.title,
         nodes=len(facts.nodes),
         decisions=facts.decisions,
@@ -104,7 +107,15 @@ def _root(seen: Seen) -> nn.Module:
     reached = [t for slot in seen.observer.ledger.tensors.living() if slot.after and (t := slot()) is not None]
     read = _read(seen.observer)
     used = {id(t) for t in reached} | {id(t) for t in held if _is_in(seen.observer, t, read)}
-    return tree(seen.names, given=seen.given, called=seen.events.outermost.values(), held=held, reached=reached, used=used)
+    called = seen.events.outermost.values() if seen.optimizers else _meant(seen, {id(t) for t in reached})
+    return tree(seen.names, given=seen.given, called=called, held=held, reached=reached, used=used)
+
+
+def _meant(seen: Seen, reached: set[int]) -> list[nn.Module]:
+    """Without an optimizer, the modules that are meant to train: where one does, not those that are only evaluated."""
+    trained = seen.events.trained()
+    trains = any(id(parameter) in reached for module in trained for parameter in module.parameters())
+    return trained if trains else list(seen.events.outermost.values())
 
 
 def _read(observer: Observer) -> frozenset[int]:
