@@ -107,9 +107,13 @@ def _walk(observer: WatchDriver, losses: Any, target: str) -> tuple[Backward, li
     ledger.keep(note)
     ledger.losses.update(note.reads)
     started = tuple(function for tensor, _, _ in reads if (function := grad_fn(tensor)) is not None)
-    made = Backward(note.number, note.spots, tuple(note.reads), live, started)
+    made = Backward(note.number, note.spots, tuple(note.reads), live, started, nan=any(_is_nan(tensor) for tensor, _, _ in reads))
     observer.backwards.append(made)
     return made, [*behind.leaves, *(tensor for tensor, _, _ in reads if tensor.is_leaf and tensor.requires_grad)]
+
+
+def _is_nan(loss: torch.Tensor) -> bool:
+    return loss.numel() == 1 and loss.layout is torch.strided and not loss.is_meta and bool(torch.isnan(loss.detach()).any())
 
 
 def _unnoted(observer: WatchDriver, losses: Any, target: str) -> tuple[Backward, list[torch.Tensor]]:

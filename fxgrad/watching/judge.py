@@ -31,7 +31,8 @@ from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
 from fxgrad.trace.watched_facts import Watched, observe
-from fxgrad.watching import gradient_errors, step_order, turns
+from fxgrad.watching import gradient_errors, idle_steps, step_order, turns
+from fxgrad.watching.further import AT_LEAST
 from fxgrad.watching.models import tree
 from fxgrad.watching.variable_names import Names
 
@@ -74,6 +75,7 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     found = [_placed(finding, watched, context.causes) for finding in found]
     if not _replicates(seen):
         found = [replace(f, severity="note") if f.code == "FXG501" and f.severity == "warning" else f for f in found]
+    found = list(idle_steps.check(found, facts, verdicts, context.expected, observer.backwards))
     late = turns.names_of(seen.late, root)
     found += [*step_order.check(facts, observer, watched.cleared), *turns.skipping(late, observer, root)]
     kept = step_order.kept(facts, observer)
@@ -174,6 +176,7 @@ def _context(seen: Seen, root: nn.Module, watched: Watched, verdicts: Mapping[st
         files=tuple(dict.fromkeys([*seen.files, *files_of(root)])),
         verdicts={**verdicts, **dict.fromkeys(watched.accidental, "flows")},
         causes=_causes(watched),
+        settled=frozenset(name for name, verdict in verdicts.items() if verdict == "zero" and seen.further >= AT_LEAST),
         watched=watched.delivered if lost else None,
         hazards=facts if saved else None,
     )
