@@ -14,7 +14,7 @@ from fxgrad.diagnosis.branches import Explored, explore, outcomes, without_gradi
 from fxgrad.diagnosis.escaped_numbers import confirm_leaks
 from fxgrad.diagnosis.hidden_choices import reveal
 from fxgrad.diagnosis.last_word import confirmed, has_data, spoken
-from fxgrad.diagnosis.zeros import confirm_zeros
+from fxgrad.diagnosis.zeros import confirm_zeros, pending, zero_for_good
 from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, optimizers, target_networks
 from fxgrad.passes.analyses.hidden_writes import has_hidden_writes
@@ -67,6 +67,7 @@ def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options
     explored = reveal(program, explored, seen, values, options.max_paths)
     facts = confirm_leaks(program, explored, confirm_zeros(program, main, seen, values), values)
     watched, hazards = _watched(program, main, facts, values), _hazards(program, main, facts, values)
+    settled = _settled(program, main, facts, watched, values)
     tell("rules")
     verdicts = _verdicts(facts, explored.undecided)
     context = Context(
@@ -82,7 +83,9 @@ def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options
             frozenset(n for n, v in verdicts.items() if v == "branch"),
             frozenset(main.recorder.decisions[i].node for i in explored.deciding),
         ),
-        watched=watched,
+        watched=_kept_zero(watched, settled) if watched is not None else None,
+        settled=settled,
+        pending=pending(program, facts, settled),
         hazards=hazards,
         branches=explored.branches,
     )
@@ -185,6 +188,21 @@ def _ran(program: Program, main: Run, found: causes.Causes, values: str) -> tupl
     with coverage.looking():
         run(program, values=values, forced=outcomes(main), backward=False)
     return coverage.ran({id(module): name for name, module in program.root.named_modules()})
+
+
+def _settled(program: Program, main: Run, facts: Facts, watched: Facts | None, values: str) -> frozenset[str]:
+    """The parameters whose gradient is zero for other numbers too, and stays so whatever steps do to the others."""
+    if watched is None or values != "real":
+        return frozenset()
+    always = {name for p in watched.parameters if p.gradient == "zero" for name in p.names}
+    return frozenset(always) | zero_for_good(program, main, facts)
+
+
+def _kept_zero(watched: Facts, settled: frozenset[str]) -> Facts:
+    """What only other weights would make something, and no step makes other, is zero."""
+    return replace(
+        watched, parameters=tuple(replace(p, gradient="zero") if settled.intersection(p.names) else p for p in watched.parameters)
+    )
 
 
 def _hazards(program: Program, main: Run, facts: Facts, values: str) -> Facts | None:

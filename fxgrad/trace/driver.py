@@ -88,6 +88,7 @@ class WatchDriver(Protocol):
     active: bool
     quiet: int  # depth of what is not looked into
     closely: bool  # note what every autograd node is given
+    gradients_only: bool  # calls are not noted any more: what backwards leave is
     backwards: list[Backward]
     cleared: tuple[Spot, ...]
     delivered: dict[Key, str]

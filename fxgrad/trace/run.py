@@ -87,6 +87,7 @@ def run(
     watch_gradients: bool = False,
     noise: int | None = None,
     unsettle: Literal["", "moved", "drawn"] = "",
+    held: frozenset[int] = frozenset(),
     nudge: Nudge | None = None,
     seed: int | None = None,
     allow: frozenset[str] | None = None,
@@ -97,7 +98,7 @@ def run(
     `forced` are outcomes for its first decisions on data. `watch_saves` notes what is saved for backward, `watch_gradients` what gradient
     each autograd node was given. `noise` seeds a disturbance of every real stand-in that is not constant: a second draw of the numbers;
     with `unsettle` of constant parameters too ("moved"), or with all trained parameters drawn anew ("drawn"): what a gate or a last layer
-    that starts at zero holds back comes through, and units that their bias switches off come on.
+    that starts at zero holds back comes through, and units that their bias switches off come on. `held`: ids of tensors that stay as they are.
     `allow`: carry out the in-place writes that autograd refuses (`fxgrad.torch_api.allowed_writes`); of the leaves it names, inputs and attributes, the
     program writes copies. `nudge`: one thing read off data that the program is given disturbed. `seed`: other random numbers.
     `assumptions`: note what the program is told and no node follows (`fxgrad.trace.observations.Assumed`, `fxgrad.trace.python_state`).
@@ -112,6 +113,7 @@ def run(
     with _LOCK, preserve(*roots) as reach, reach.ctrl_c.waits(), gradients_set_aside(_reached_by_backward(reach)):
         fake = FakeMode() if values == "fake" else None
         standins = StandIns(fake, noise, unsettle, placement(target))
+        standins.held = held
         standins.foreign = foreign_histories(reach.tensors.values())
         recorder = Recorder(target.root, reach, standins, _program_code(), forced)
         standins.arrives = note_arrived(recorder)

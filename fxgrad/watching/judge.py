@@ -32,7 +32,8 @@ from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
 from fxgrad.trace.watched_facts import Watched, observe
-from fxgrad.watching import gradient_errors, second_walk, second_walk_remedies, step_order
+from fxgrad.watching import gradient_errors, idle_steps, second_walk, second_walk_remedies, step_order, turns
+from fxgrad.watching.further import AT_LEAST
 from fxgrad.watching.models import tree
 from fxgrad.watching.variable_names import Names
 
@@ -54,6 +55,8 @@ class Seen:
     assumptions: tuple[str, ...] = ()
     unfinished: bool = False  # what no backward has reached may yet have been reached
     coverage: Coverage | None = None
+    further: int = 0  # steps in which gradients alone were looked at
+    late: tuple[torch.Tensor, ...] = ()  # what had no gradient before them and then got one
 
 
 def judge(seen: Seen, error: BaseException | None = None) -> Report:
@@ -74,6 +77,9 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     found = [_placed(finding, watched, context.causes) for finding in found]
     if not _replicates(seen):
         found = [replace(f, severity="note") if f.code == "FXG501" and f.severity == "warning" else f for f in found]
+    found = list(idle_steps.check(found, facts, verdicts, context.expected, observer.backwards))
+    late = turns.names_of(seen.late, root)
+    found += turns.skipping(late, observer, root)
     meeting = second_walk.meeting(facts, observer, (optimizer for optimizer, _ in seen.optimizers))
     if meeting is None:
         found += step_order.check(facts, observer, watched.cleared)
@@ -95,7 +101,7 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         parameters=tuple(replace(p, expected=not context.expected.isdisjoint(p.names)) for p in facts.parameters),
         loss_used=_losses(observer.backwards),
         values="real",
-        assumptions=_assumptions(seen, error),
+        assumptions=(*turns.said(seen.further, late), *_assumptions(seen, error)),
         model=seen.title,
         nodes=len(facts.nodes),
         decisions=facts.decisions,
@@ -109,7 +115,15 @@ def _root(seen: Seen) -> nn.Module:
     reached = [t for slot in seen.observer.ledger.tensors.living() if slot.after and (t := slot()) is not None]
     read = _read(seen.observer)
     used = {id(t) for t in reached} | {id(t) for t in held if _is_in(seen.observer, t, read)}
-    return tree(seen.names, given=seen.given, called=seen.events.outermost.values(), held=held, reached=reached, used=used)
+    called = seen.events.outermost.values() if seen.optimizers else _meant(seen, {id(t) for t in reached})
+    return tree(seen.names, given=seen.given, called=called, held=held, reached=reached, used=used)
+
+
+def _meant(seen: Seen, reached: set[int]) -> list[nn.Module]:
+    """Without an optimizer, the modules that are meant to train: where one does, not those that are only evaluated."""
+    trained = seen.events.trained()
+    trains = any(id(parameter) in reached for module in trained for parameter in module.parameters())
+    return trained if trains else list(seen.events.outermost.values())
 
 
 def _read(observer: Observer) -> frozenset[int]:
@@ -168,6 +182,7 @@ def _context(seen: Seen, root: nn.Module, watched: Watched, verdicts: Mapping[st
         files=tuple(dict.fromkeys([*seen.files, *files_of(root)])),
         verdicts={**verdicts, **dict.fromkeys(watched.accidental, "flows")},
         causes=_causes(watched),
+        settled=frozenset(name for name, verdict in verdicts.items() if verdict == "zero" and seen.further >= AT_LEAST),
         watched=watched.delivered if lost else None,
         hazards=facts if saved else None,
     )

@@ -159,14 +159,19 @@ def test_no_candidate(write: Write) -> None:
 
 # (more of the file, the model that is taken, what is said of it)
 GUESSED = [
-    ("class Deep(nn.Module):\n    def __init__(self, in_features, n_layers):\n        super().__init__()\n"
-     "        self.parts = nn.ModuleList(nn.Linear(in_features, in_features) for _ in range(n_layers))\n"
-     "    def forward(self, x): return x\n", "Deep(in_features=64, n_layers=2)"),
+    (
+        "class Deep(nn.Module):\n    def __init__(self, in_features, n_layers):\n        super().__init__()\n"
+        "        self.parts = nn.ModuleList(nn.Linear(in_features, in_features) for _ in range(n_layers))\n"
+        "    def forward(self, x): return x\n",
+        "Deep(in_features=64, n_layers=2)",
+    ),
 ]
 
 
 def test_an_argument_that_no_guess_fits_is_named_with_its_class_and_line(write: Write) -> None:
-    error = error_of(write(head=HEAD.replace("width=3", "width, depth").replace("nn.Linear(width, 2)", "nn.Linear(width.a.b.c, {}[depth])")))
+    error = error_of(
+        write(head=HEAD.replace("width=3", "width, depth").replace("nn.Linear(width, 2)", "nn.Linear(width.a.b.c, {}[depth])"))
+    )
     assert error.reason.startswith("`Net` needs arguments: width, depth; no guess for them ran: the first raised ")
     assert error.hint.startswith("write them as in --arg width=... --arg depth=...")
     assert error.site is not None
