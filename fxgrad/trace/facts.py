@@ -41,11 +41,22 @@ def observe(run: Run) -> Facts:
     )
 
 
+class _Leaves:
+    """The edge of a leaf tensor, which goes by the object. Of nobody's: a run is to go with its last reference."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, tuple[int, torch.Tensor]] = {}
+
+    def __call__(self, tensor: torch.Tensor) -> Key:
+        number, _ = self._numbers.setdefault(id(tensor), (len(self._numbers) + 1, tensor))
+        return -number, 0
+
+
 class _Edges:
-    """The edge (definition 1) of every value, and autograd's graph behind them. A leaf goes by its tensor object."""
+    """The edge (definition 1) of every value, and autograd's graph behind them."""
 
     def __init__(self, raws: Sequence[RawValue]) -> None:
-        self._leaves: dict[int, tuple[int, torch.Tensor]] = {}
+        self._leaf = _Leaves()
         self.graph = Edges(self._leaf)
         self._raws = raws
         self._entered = 0
@@ -54,10 +65,6 @@ class _Edges:
         for key in self.keys:
             if key is not None:
                 self.numbers.setdefault(key, len(self.numbers))
-
-    def _leaf(self, tensor: torch.Tensor) -> Key:
-        number, _ = self._leaves.setdefault(id(tensor), (len(self._leaves) + 1, tensor))
-        return -number, 0
 
     def _key(self, raw: RawValue) -> Key | None:
         if not raw.requires_grad:
