@@ -48,6 +48,7 @@ class Coverage:
 
     def __init__(self) -> None:
         self.records: dict[tuple[int, int], Record] = {}  # by the ids of code and module: the hash of a code object is slow
+        self._begun: dict[int, CodeType] = {}
         self._kinds: dict[int, tuple[bool, CodeType]] = {}
         self._frames: dict[int, Record] = {}
         self._end: Callable[[], None] | None = None
@@ -58,8 +59,8 @@ class Coverage:
             self._end = self._monitored() if sys.version_info >= (3, 12) else self._traced()
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and self._end is not None:  # these began before
-            if self._is_user(frame.f_code):
-                self._record(frame).left = 0
+            # Not for which module: until Python 3.13 a frame keeps the locals that it was asked for, and what they hold, until it ends.
+            self._begun[id(frame.f_code)] = frame.f_code
             frame = frame.f_back
 
     def stop(self) -> None:
@@ -104,6 +105,8 @@ class Coverage:
         record = self.records.get(key)
         if record is None or (record.module is not None and record.module() is not module):
             record = self.records[key] = Record(frame.f_code, module)
+            if id(frame.f_code) in self._begun:
+                record.left = 0
         return record
 
     def _traced(self) -> Callable[[], None] | None:
