@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from fxgrad.fix_source import patch
 from fxgrad.fix_source.patch import Mended
-from fxgrad.fix_source.sheet import Sheet, apply, libcst, read, sheet
+from fxgrad.fix_source.sheet import Sheet, apply, read, sheet
 from fxgrad.fix_source.trials.job import Subject, Trial
 from fxgrad.fix_source.trials.server import Server, Trials
 from fxgrad.fix_source.trouble import EVERY, Trouble
@@ -107,9 +107,8 @@ def mend(
     programs are mended one after the other.
 
     Raises:
-        FixError: LibCST is missing, or the program cannot be analysed.
+        FixError: the program cannot be analysed.
     """
-    libcst()
     subject = Subject.of(model) if isinstance(model, str) else model
     options = options or Options()
     with contextlib.ExitStack() as stack:
@@ -194,7 +193,6 @@ class _Session:
             texts = {file: mended.text for file, mended in self.files.items()}
             for file in dict.fromkeys(edit.site.file for edit in proposal.edits):
                 texts[file] = apply(self._page(file).text, file, proposal.edits)
-                sheet(file, texts[file])
                 compile(texts[file], file, "exec", dont_inherit=True)
         except (FixError, SyntaxError) as error:
             return None, str(error)
