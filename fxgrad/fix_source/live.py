@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -92,23 +92,28 @@ def mended(findings: Iterable[Finding], target: Program, *, values: str = "real"
 
 
 def _has_other_names(pages: Callable[[str], Sheet], trouble: Trouble) -> bool:
-    """Whether the text around a write has the tensor under names that `may_be_shared` does not follow, by way of a loop, a comprehension, a
-    pattern, a tuple, a generator or a property."""
+    """Whether the text around a write has the tensor under names that `may_be_shared` does not follow.
+
+    By way of a loop, a comprehension, a pattern, a tuple, a generator or a property.
+    """
+    if trouble.site is None:
+        return False
     try:
-        page = pages(trouble.site.file) if trouble.site is not None else None
+        page = pages(trouble.site.file)
     except FixError:
         return False
-    node = next(iter(page.nodes_at(trouble.site)), None) if page is not None else None
-    function = enclosing_function(page.parsed, node) if page is not None and node is not None else None
-    if page is None or node is None or function is None:
+    node = next(iter(page.nodes_at(trouble.site)), None)
+    function = enclosing_function(page.parsed, node) if node is not None else None
+    if node is None or function is None:
         return False
     words = _words(page, _written(node)) or [""]
     if any(item.decorator_list and item.name in words for item in functions(page.parsed)):
         return True  # a property, perhaps
-    inside = list(ast.walk(function))
-    if any(isinstance(item, ast.Yield | ast.YieldFrom) for item in inside):
-        return True
-    return any(words[0] in _words(page, bound) for item in inside for bound in _bound(item))
+    for item in ast.walk(function):
+        bound = _bound(item)
+        if isinstance(item, ast.Yield | ast.YieldFrom) or (bound is not None and words[0] in _words(page, bound)):
+            return True
+    return False
 
 
 def _written(node: Placed) -> Placed:
@@ -121,14 +126,13 @@ def _written(node: Placed) -> Placed:
     return node
 
 
-def _bound(item: ast.AST) -> Iterator[Placed | ast.pattern]:
+def _bound(item: ast.AST) -> Placed | ast.pattern | None:
     """What binds names to tensors that `may_be_shared` does not follow."""
     if isinstance(item, ast.For | ast.AsyncFor | ast.comprehension):
-        yield item.target
-    elif isinstance(item, ast.match_case):
-        yield item.pattern
-    elif isinstance(item, ast.Assign) and isinstance(item.value, ast.Tuple):
-        yield item
+        return item.target
+    if isinstance(item, ast.match_case):
+        return item.pattern
+    return item if isinstance(item, ast.Assign) and isinstance(item.value, ast.Tuple) else None
 
 
 def _words(page: Sheet, node: Placed | ast.pattern) -> list[str]:

@@ -210,17 +210,10 @@ class _Session:
         after = _weights((_key(t, texts), t) for t in trial.troubles)
         if after[key] >= before[key]:
             return "the finding stays"
-        for name, verdict in trial.verdicts.items():
-            if _RANK[verdict] < _RANK[state.verdicts.get(name, "blocked")] and state.verdicts.get(name) != "blocked":
-                return f"`{name}` would be {verdict}"
-        # A program that raised could not show what comes later; but nothing new may come of the edited line itself.
-        raised = "blocked" in state.verdicts.values()
-        for new in (t.finding for t in trial.troubles if t.finding.severity == "error" and _key(t, texts) not in before):
-            if not raised or _touches(proposal, new.site):
-                return f"it brings {new.code}: {new.message}"
-        if safety == "safe" and not trial.proof:
-            return "nothing could be compared"
-        return trial.difference if safety == "safe" else ""
+        worse = _worse_verdict(state, trial) or _new_finding(state, trial, proposal, texts, before)
+        if worse or safety == "unsafe":
+            return worse
+        return trial.difference if trial.proof else "nothing could be compared"
 
     def _accept(self, trouble: Trouble, proposal: Proposal, safety: Safety, trial: Trial) -> None:
         for file in dict.fromkeys(edit.site.file for edit in proposal.edits):
@@ -279,6 +272,30 @@ def _weights(troubles: Iterable[tuple[tuple[str, ...], Trouble]]) -> Counter[tup
     for key, trouble in troubles:
         found[key] += trouble.saves
     return found
+
+
+def _worse_verdict(state: Trial, trial: Trial) -> str:
+    """A parameter that an edit takes the gradient from; "" where there is none."""
+    for name, verdict in trial.verdicts.items():
+        before = state.verdicts.get(name, "blocked")
+        if before != "blocked" and _RANK[verdict] < _RANK[before]:
+            return f"`{name}` would be {verdict}"
+    return ""
+
+
+def _new_finding(state: Trial, trial: Trial, proposal: Proposal, texts: Mapping[str, str], before: Counter[tuple[str, ...]]) -> str:
+    """An error that an edit brings; "" where there is none.
+
+    A program that raised could not show what comes later; but nothing new may come of the edited line itself.
+    """
+    raised = "blocked" in state.verdicts.values()
+    for trouble in trial.troubles:
+        new = trouble.finding
+        if new.severity != "error" or _key(trouble, texts) in before:
+            continue
+        if not raised or _touches(proposal, new.site):
+            return f"it brings {new.code}: {new.message}"
+    return ""
 
 
 def _key(trouble: Trouble, texts: Mapping[str, str]) -> tuple[str, ...]:

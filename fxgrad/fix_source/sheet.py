@@ -239,6 +239,18 @@ class Sheet:
         """The innermost node of one of the kinds with exactly the site's span."""
         return next((node for node in self.nodes_at(site) if isinstance(node, kinds)), None)
 
+    def nodes_around(self, site: Site | None) -> Iterator[Placed]:
+        """The nodes with the site's span, or on its line, then those inside of it, then those around its beginning."""
+        if site is None:
+            return
+        start = self.offset(site.line, 1)
+        span = self.span_of_site(site) or (start, self.next_line(start))
+        exact = self.nodes_at(site)
+        yield from exact
+        yield from (node for node in self.nodes if node not in exact and span[0] <= self.span(node)[0] and self.span(node)[1] <= span[1])
+        if exact:
+            yield from (node for node in ancestors(self.parsed, exact[0]) if isinstance(node, Placed))
+
     def parent(self, node: ast.AST) -> ast.AST | None:
         """The node around this one; None around the module."""
         return self.parsed.parents.get(node)

@@ -259,6 +259,15 @@ def may_be_shared(page: Sheet, node: Placed, text: str) -> bool:
     function = enclosing_function(page.parsed, node)
     if function is None:
         return False
+    others = {name for names in _same_tensor(page, function, node) if text in names for name in names if name.isidentifier()}
+    if any(other != text and read_later(page, node, other) for other in others):
+        return True
+    parameters = (*function.args.args, *function.args.posonlyargs, *function.args.kwonlyargs)
+    return text in [parameter.arg for parameter in parameters] and _is_called_for_effect(page, function.name)
+
+
+def _same_tensor(page: Sheet, function: Function, node: Placed) -> Iterator[list[str]]:
+    """For each assignment of a function that may have run before `node` the places that are one tensor, or views of it, after it."""
     own, looped = statement_of(page, node), in_loop(page, node)
     for assignment in page.of_kind(ast.Assign):
         if assignment is own or enclosing_function(page.parsed, assignment) is not function:
@@ -266,12 +275,7 @@ def may_be_shared(page: Sheet, node: Placed, text: str) -> bool:
         if page.span(assignment)[0] > page.span(node)[0] and not looped:
             continue  # a name bound after the write has the new value either way
         names = [page.source(target) for target in assignment.targets]
-        sources = [page.source(inner) for inner, step in _links(assignment.value) if step != "attribute"]
-        others = [*names, *sources] if text in names or text in sources else []
-        if any(other != text and other.isidentifier() and read_later(page, node, other) for other in others):
-            return True
-    parameters = (*function.args.args, *function.args.posonlyargs, *function.args.kwonlyargs)
-    return text in [parameter.arg for parameter in parameters] and _is_called_for_effect(page, function.name)
+        yield names + [page.source(inner) for inner, step in _links(assignment.value) if step != "attribute"]
 
 
 def _is_called_for_effect(page: Sheet, name: str) -> bool:

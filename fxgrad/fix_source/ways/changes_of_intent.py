@@ -1,6 +1,6 @@
 """Fixes that change numbers or intent: never made unless the user allows them, one function for each finding.
 
-Made from a finding's site and the text there: drop a `detach()`, unwrap a `no_grad`, register a plain tensor or list of layers, checkpoint
+Made from a finding's site and the text there: drop a `detach()`, unwrap a `no_grad`, checkpoint
 without reentrance, stack instead of `torch.tensor`, build the optimizer last, write a parameter under no_grad. Each is still tried: its
 finding must go. Not handled: choosing among remedies that mean different things; the first that helps is taken.
 """
@@ -16,10 +16,10 @@ from fxgrad.fix_source.sheet import Placed, Sheet
 from fxgrad.fix_source.syntax import Compound, arguments, block_of, insert_before, keyword, line_of, statement_of
 from fxgrad.fix_source.trouble import Trouble
 from fxgrad.fix_source.ways.proposal import Pages, Proposal
+from fxgrad.fix_source.ways.registration import registered_modules, registered_tensor
 from fxgrad.fix_source.ways.saved_values import kept_detached
-from fxgrad.records import Edit, Finding, Site
+from fxgrad.records import Edit, Finding
 from fxgrad.records.errors import FixError
-from fxgrad.source.parsing import ancestors
 
 _TENSOR_MAKERS = ("tensor", "as_tensor", "Tensor", "FloatTensor", "DoubleTensor", "asarray")
 _OPTIMIZER = re.compile(r"optim|\bopt\b|\bopt_")
@@ -43,7 +43,7 @@ def unsafe_proposals(pages: Pages, trouble: Trouble) -> Iterator[Proposal]:
 
 def _without_detach(page: Sheet, finding: Finding) -> Iterator[Proposal]:
     """FXG103: `h.detach()`, `h.data`, `torch.detach(h)` as `h`."""
-    for node in _around(page, finding.site):
+    for node in page.nodes_around(finding.site):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("detach", "detach_"):
             given = arguments(node)
             if given:
@@ -59,7 +59,7 @@ def _without_detach(page: Sheet, finding: Finding) -> Iterator[Proposal]:
 
 def _with_gradients(page: Sheet, finding: Finding) -> Iterator[Proposal]:
     """FXG104: the block without its `with torch.no_grad():`, the function without its decorator, the switch on."""
-    for node in _around(page, finding.site):
+    for node in page.nodes_around(finding.site):
         given = arguments(node) if isinstance(node, ast.Call) else []
         if given and page.source(given[0].value) == "False":
             yield Proposal("switches gradients on", (page.edit(*page.span(given[0].value), "True"),))
@@ -126,7 +126,7 @@ def _item_span(page: Sheet, item: ast.withitem) -> tuple[int, int]:
 
 def _stacked(page: Sheet, finding: Finding) -> Iterator[Proposal]:
     """FXG108: `torch.tensor([a, b])` as `torch.stack([a, b])`, `torch.tensor(t)` as `t`."""
-    for node in _around(page, finding.site):
+    for node in page.nodes_around(finding.site):
         given = arguments(node) if isinstance(node, ast.Call) else []
         if not isinstance(node, ast.Call) or not given or given[0].name or given[0].star:
             continue
@@ -143,7 +143,7 @@ def _stacked(page: Sheet, finding: Finding) -> Iterator[Proposal]:
 
 def _not_reentrant(page: Sheet, finding: Finding) -> Iterator[Proposal]:
     """FXG114: `use_reentrant=False`."""
-    for node in _around(page, finding.site):
+    for node in page.nodes_around(finding.site):
         if not isinstance(node, ast.Call) or not arguments(node):
             continue
         given = keyword(node, "use_reentrant")
@@ -154,111 +154,6 @@ def _not_reentrant(page: Sheet, finding: Finding) -> Iterator[Proposal]:
             edit = page.edit(end, end, ", use_reentrant=False")
         yield Proposal("checkpoints without reentrance", (edit,))
         return
-
-
-# --------------------------------------------------------------------------------------------------------------- what is registered
-
-
-def _registered_tensor(page: Sheet, finding: Finding) -> Iterator[Proposal]:
-    """FXG109: `self.w = torch.randn(3)` as a Parameter; where it must not train, as a buffer."""
-    parameter = _constructor(page, "Parameter")
-    for assignment in _assignments(page, finding.site):
-        value, target = assignment.value, assignment.targets[0]
-        start, end = page.outer_span(value)
-        if parameter:
-            text = _without_grad(page, value)
-            yield Proposal("makes it a Parameter", (page.edit(start, end, f"{parameter}({text})"),))
-        if isinstance(target, ast.Attribute) and page.source(target.value) == "self":
-            whole = page.span(assignment)
-            new = f'self.register_buffer("{target.attr}", {page.text[start:end]})'
-            yield Proposal("makes it a buffer", (page.edit(*whole, new),))
-
-
-def _without_grad(page: Sheet, value: ast.expr) -> str:
-    """The expression without `requires_grad=True`, which a Parameter has anyway, and without a Parameter inside."""
-    start, end = page.outer_span(value)
-    cuts: list[tuple[int, int]] = []
-    for node in page.of_kind(ast.Call):
-        given, (first, last) = arguments(node), page.span(node)
-        if not given or not start <= first < last <= end:
-            continue
-        if page.source(node.func).endswith("Parameter"):
-            inner = page.outer_span(given[0].value)
-            cuts += [(first, inner[0]), (inner[1], last)]
-        for before, argument in zip(given, given[1:], strict=False):
-            if argument.name == "requires_grad":
-                cuts.append((page.outer_span(before.node)[1], page.span(argument.node)[1]))
-    made, position = [], start
-    for begin, stop in sorted(cuts):
-        if begin >= position:
-            made.append(page.text[position:begin])
-            position = stop
-    return "".join([*made, page.text[position:end]])
-
-
-def _registered_modules(page: Sheet, finding: Finding) -> Iterator[Proposal]:
-    """FXG110: `[nn.Linear(...)]` as `nn.ModuleList([...])`, a dict as `nn.ModuleDict`; lists within lists too."""
-    for assignment in _assignments(page, finding.site):
-        kind = _container(page, assignment.value)
-        edits = _wrapped(page, assignment.value) if kind else ()
-        if edits:
-            yield Proposal(f"makes it an nn.{kind}", edits)
-    yield from _filled(page, finding)
-
-
-def _filled(page: Sheet, finding: Finding) -> Iterator[Proposal]:
-    """The site fills a list (`self.layers.append(...)`): its `self.layers = []` becomes an nn.ModuleList."""
-    call = page.node_at(finding.site, ast.Call)
-    if call is None or not isinstance(call.func, ast.Attribute):
-        return
-    inner = [edit for argument in arguments(call) if _container(page, argument.value) for edit in _wrapped(page, argument.value)]
-    owner = page.source(call.func.value)
-    for node in page.of_kind(ast.Assign):
-        if page.source(node.targets[0]) != owner:
-            continue
-        kind = {"[]": "ModuleList", "{}": "ModuleDict", "list()": "ModuleList", "dict()": "ModuleDict"}.get(page.source(node.value))
-        name = _constructor(page, kind) if kind else ""
-        if name:
-            yield Proposal(f"makes it an nn.{kind}", (page.edit(*page.outer_span(node.value), f"{name}()"), *inner))
-
-
-def _container(page: Sheet, value: ast.expr) -> str:
-    """The class of torch.nn that registers what such a container holds; "" for anything else."""
-    called = page.source(value.func) if isinstance(value, ast.Call) else ""
-    if isinstance(value, ast.List | ast.ListComp | ast.Tuple) or called in ("list", "tuple"):
-        return "ModuleList"
-    return "ModuleDict" if isinstance(value, ast.Dict | ast.DictComp) or called == "dict" else ""
-
-
-def _wrapped(page: Sheet, value: ast.expr) -> tuple[Edit, ...]:
-    """The containers of an expression, outer and inner, each inside its constructor."""
-    edits: list[Edit] = []
-    start, end = page.outer_span(value)
-    for node in page.of_kind(ast.expr):
-        kind = _container(page, node)
-        inside = start <= page.outer_span(node)[0] < page.outer_span(node)[1] <= end
-        held = node is value or isinstance(page.parent(node), ast.List | ast.Tuple | ast.Set | ast.Dict | ast.ListComp | ast.DictComp)
-        name = _constructor(page, kind) if kind and inside and held else ""
-        if name:
-            first, last = page.outer_span(node)
-            edits += [page.edit(first, first, f"{name}("), page.edit(last, last, ")")]
-    return tuple(edits)
-
-
-def _constructor(page: Sheet, name: str) -> str:
-    """How the file can call a class of torch.nn; "" if it imports neither torch nor that."""
-    for node in page.nodes:
-        if not isinstance(node, ast.Import | ast.ImportFrom):
-            continue
-        module = (node.module or "") if isinstance(node, ast.ImportFrom) and not node.level else ""
-        for item in node.names:
-            full = f"{module}.{item.name}" if module else item.name
-            bound = item.asname or item.name
-            if full == "torch.nn" and (item.asname is not None or module):
-                return f"{bound}.{name}"
-            if full == f"torch.nn.{name}":
-                return bound
-    return f"torch.nn.{name}" if "import torch\n" in page.text.replace("\r\n", "\n") else ""
 
 
 # ---------------------------------------------------------------------------------------------------------------- statements moved
@@ -316,28 +211,6 @@ def _under_no_grad(page: Sheet, finding: Finding) -> Iterator[Proposal]:
         yield Proposal("writes under no_grad", (replace(line, new=f"{line.new}{page.indent}"),))
 
 
-# -------------------------------------------------------------------------------------------------------------------------- places
-
-
-def _around(page: Sheet, site: Site | None) -> Iterator[Placed]:
-    """The nodes with the site's span, then those inside of it, then those around its beginning."""
-    if site is None:
-        return
-    span = page.span_of_site(site)
-    if span is None:
-        start = page.offset(site.line, 1)
-        span = (start, page.next_line(start))
-    exact = page.nodes_at(site)
-    yield from exact
-    yield from (node for node in page.nodes if node not in exact and span[0] <= page.span(node)[0] and page.span(node)[1] <= span[1])
-    if exact:
-        yield from (node for node in ancestors(page.parsed, exact[0]) if isinstance(node, Placed))
-
-
-def _assignments(page: Sheet, site: Site | None) -> Iterator[ast.Assign]:
-    return (node for node in _around(page, site) if isinstance(node, ast.Assign))
-
-
 def _deleted(page: Sheet, node: Placed) -> Edit:
     """The whole statement's line taken out, or `pass` in its place where it is the only one of its block."""
     statement = statement_of(page, node)
@@ -352,8 +225,8 @@ _BY_CODE: dict[str, Callable[[Sheet, Finding], Iterator[Proposal]]] = {
     "FXG103": _without_detach,
     "FXG104": _with_gradients,
     "FXG108": _stacked,
-    "FXG109": _registered_tensor,
-    "FXG110": _registered_modules,
+    "FXG109": registered_tensor,
+    "FXG110": registered_modules,
     "FXG114": _not_reentrant,
     "FXG201": _kept_detached,
     "FXG202": _under_no_grad,

@@ -15,22 +15,10 @@ from typing import NamedTuple
 import torch
 
 from fxgrad.fix_source.sheet import Sheet
-from fxgrad.fix_source.syntax import (
-    Argument,
-    Comprehension,
-    arguments,
-    bases,
-    by_position,
-    declaration,
-    insert_before,
-    is_conditional,
-    is_inplace_name,
-    keyword,
-    place,
-    read_later,
-)
+from fxgrad.fix_source.syntax import Argument, arguments, by_position, is_inplace_name, keyword, place
 from fxgrad.fix_source.trouble import Trouble
-from fxgrad.fix_source.ways.proposal import Proposal, proposal
+from fxgrad.fix_source.ways.proposal import Proposal
+from fxgrad.fix_source.ways.rebinding import clone_first, declared, rebound, visible
 from fxgrad.records import Edit
 
 
@@ -98,11 +86,11 @@ def _call(page: Sheet, call: ast.Call, trouble: Trouble) -> Iterator[Proposal]:
     flag = _flag(call, trouble.operation)
     if flag is not None:
         edit = page.edit(*page.span(flag), "False")
-        yield from _rebound(page, call, place(page, first), (edit,), "passes inplace=False")
+        yield from rebound(page, call, place(page, first), (edit,), "passes inplace=False")
     elif isinstance(call.func, ast.Attribute) and is_inplace_name(call.func.attr):
         renamed = _renamed(page, call.func)
         how = f"`{call.func.attr}` out of place"
-        yield from _rebound(page, call, place(page, first), (renamed,), how) if renamed is not None else ()
+        yield from rebound(page, call, place(page, first), (renamed,), how) if renamed is not None else ()
     yield from clone_first(page, call, first)
 
 
@@ -140,7 +128,7 @@ def _parts_last(page: Sheet, written: ast.expr, direct: list[Proposal], clones: 
 
 def _spelled_out(page: Sheet, node: ast.AugAssign) -> Proposal | None:
     """`y += e` as `y = y + e`."""
-    target, cut = _visible(page, node.target)
+    target, cut = visible(page, node.target)
     text = place(page, target)
     if text is None:
         return None
@@ -174,27 +162,37 @@ def _needs_parentheses(page: Sheet, operator: type[ast.operator], value: ast.exp
 
 def _method(page: Sheet, call: ast.Call, part: bool) -> Iterator[Proposal]:
     """`y.mul_(2).add_(1)` from the flagged call outwards; what it is called on is rebound."""
-    calls = _chain(page, call)
+    receiver = _receiver(call)
+    base, cut = visible(page, receiver)
+    text = place(page, base)
+    clones = list(clone_first(page, call, receiver))
+    direct = list(_renamed_calls(page, _chain(page, call), text, cut)) if text is not None or not clones else []
+    yield from _parts_last(page, base, direct, clones) if part and isinstance(base, ast.Subscript) else (*direct, *clones)
+
+
+def _receiver(call: ast.Call) -> ast.expr:
+    """What the first of a chain of in-place calls is called on."""
     receiver: ast.expr = call
     while isinstance(receiver, ast.Call) and isinstance(receiver.func, ast.Attribute) and is_inplace_name(receiver.func.attr):
         receiver = receiver.func.value
     if receiver is call and isinstance(call.func, ast.Attribute):
-        receiver = call.func.value  # `y.__iadd__(1)`
-    base, cut = _visible(page, receiver)
-    text = place(page, base)
-    clones = list(clone_first(page, call, receiver))
+        return call.func.value  # `y.__iadd__(1)`
+    return receiver
+
+
+def _renamed_calls(page: Sheet, calls: Sequence[_Called], text: str | None, cut: Edit | None) -> Iterator[Proposal]:
+    """The calls under the names of their twins, with the place `text` rebound; `cut` drops a `.data` on the way."""
     renames = [_renamed(page, name) for _, name in calls]
-    direct: list[Proposal] = []
-    if None not in renames and (text is not None or not clones):
-        how = "`" + "`, `".join(name.attr for _, name in calls) + "` out of place"
-        edits = tuple(edit for edit in (cut, *renames) if edit is not None)
-        if cut is not None:
-            how = "writes where autograd sees it"
-            direct += _as_operator(page, calls, text)
-        direct += _rebound(page, calls[-1][0], text, edits, how)
-    elif text is not None and len(calls) == 1:
-        direct += _refilled(page, *calls[0], text)
-    yield from _parts_last(page, base, direct, clones) if part and isinstance(base, ast.Subscript) else (*direct, *clones)
+    if None in renames:
+        if text is not None and len(calls) == 1:
+            yield from _refilled(page, *calls[0], text)
+        return
+    edits = tuple(edit for edit in (cut, *renames) if edit is not None)
+    how = "`" + "`, `".join(name.attr for _, name in calls) + "` out of place"
+    if cut is not None:
+        how = "writes where autograd sees it"
+        yield from _as_operator(page, calls, text)
+    yield from rebound(page, calls[-1][0], text, edits, how)
 
 
 def _chain(page: Sheet, call: ast.Call) -> list[_Called]:
@@ -237,7 +235,7 @@ def _as_operator(page: Sheet, calls: Sequence[_Called], text: str | None) -> Ite
         return
     value = f"({value})" if _needs_parentheses(page, operator, given[0].value) else value
     new = f"{text} = {text} {_OPERATORS[operator].sign} {value}"
-    edits = (page.edit(*page.outer_span(call), new), *_declared(page, call, text))
+    edits = (page.edit(*page.outer_span(call), new), *declared(page, call, text))
     yield Proposal("writes where autograd sees it", edits)
 
 
@@ -252,7 +250,7 @@ def _refilled(page: Sheet, call: ast.Call, name: ast.Attribute, text: str) -> It
         new = f"torch.full_like({text}, {values[0]})"
     else:
         return
-    edits = (page.edit(*page.outer_span(call), f"{text} = {new}"), *_declared(page, call, text))
+    edits = (page.edit(*page.outer_span(call), f"{text} = {new}"), *declared(page, call, text))
     yield Proposal(f"`{name.attr}` out of place", edits)
 
 
@@ -294,96 +292,14 @@ def _without_out(page: Sheet, call: ast.Call, out: Argument) -> Iterator[Proposa
         text = place(page, value)
     clones = tuple(clone_first(page, call, value))
     if isinstance(value, ast.Subscript):
-        rebound = list(_rebound(page, call, page.source(value), (edit,), "assigns instead of passing out="))
+        bound = list(rebound(page, call, page.source(value), (edit,), "assigns instead of passing out="))
         for clone in clones:
-            yield from (Proposal(item.how, (*clone.edits, *item.edits)) for item in rebound if _disjoint(clone, item))
+            yield from (Proposal(item.how, (*clone.edits, *item.edits)) for item in bound if _disjoint(clone, item))
     if text is not None:
-        yield from _rebound(page, call, text, (edit,), "assigns instead of passing out=")
+        yield from rebound(page, call, text, (edit,), "assigns instead of passing out=")
     yield from clones
 
 
 def _disjoint(one: Proposal, other: Proposal) -> bool:
     starts = {(edit.site.line, edit.site.column) for edit in one.edits}
     return not any((edit.site.line, edit.site.column) in starts for edit in other.edits)
-
-
-# ------------------------------------------------------------------------------------------------------------- rebinding, clones
-
-
-def _visible(page: Sheet, expression: ast.expr) -> tuple[ast.expr, Edit | None]:
-    """`h` for `h.data`, with the edit that drops `.data`; anything else as it is."""
-    if isinstance(expression, ast.Attribute) and expression.attr == "data":
-        start, end = page.outer_span(expression.value)[1], page.span(expression)[1]
-        return expression.value, page.edit(start, end, "")
-    return expression, None
-
-
-def _declared(page: Sheet, node: ast.AST, text: str) -> tuple[Edit, ...]:
-    edit = declaration(page, node, text) if text.isidentifier() else None
-    return (edit,) if edit is not None else ()
-
-
-def _rebound(page: Sheet, outer: ast.expr, text: str | None, edits: tuple[Edit, ...], how: str) -> Iterator[Proposal]:
-    """The edits, with the place `text` bound to the result of `outer`: likeliest first by whether it is read again."""
-    parent = page.parent(outer)
-    start, end = page.outer_span(outer)
-    plain = Proposal(how, edits)
-    if text is None:
-        yield plain
-    elif isinstance(parent, ast.Expr):
-        yield Proposal(how, (*_declared(page, outer, text), page.edit(start, start, f"{text} = "), *edits))
-    elif isinstance(parent, ast.Assign) and parent.value is outer:
-        if text not in [page.source(target) for target in parent.targets]:
-            both = Proposal(how, (*_declared(page, outer, text), page.edit(start, start, f"{text} = "), *edits))
-            yield from (both, plain) if read_later(page, parent, text) else (plain, both)
-        else:
-            yield plain
-    elif isinstance(parent, ast.NamedExpr) and page.source(parent.target) == text:
-        yield plain
-    else:
-        named = [*_walrus(page, outer, text, edits, how), *_hoisted(page, outer, text, edits, how)]
-        yield from (*named, plain) if read_later(page, outer, text) else (plain, *named)
-
-
-def _walrus(page: Sheet, outer: ast.expr, text: str, edits: tuple[Edit, ...], how: str) -> Iterator[Proposal]:
-    scopes = (item for item in page.outwards(outer) if isinstance(item, Comprehension | ast.Lambda | ast.stmt))
-    if not text.isidentifier() or isinstance(next(scopes, None), ast.Lambda):
-        return
-    start, end = page.outer_span(outer)
-    named = (page.edit(start, start, f"({text} := "), page.edit(end, end, ")"))
-    yield Proposal(how, (*_declared(page, outer, text), *named, *edits))
-
-
-def _hoisted(page: Sheet, outer: ast.expr, text: str, edits: tuple[Edit, ...], how: str) -> Iterator[Proposal]:
-    """`f(self.h.add_(1))` as `self.h = self.h.add(1)` and `f(self.h)`."""
-    if is_conditional(page, outer):
-        return
-    start, end = page.span(outer)
-    new, position = [], start
-    for edit in sorted(edits, key=lambda item: (item.site.line, item.site.column)):
-        span = page.span_of_site(edit.site)
-        if span is None or not start <= span[0] <= span[1] <= end:
-            return
-        new += [page.text[position : span[0]], edit.new]
-        position = span[1]
-    moved = "".join([*new, page.text[position:end]])
-    line = insert_before(page, outer, f"{text} = {moved}")
-    if line is None or "\n" in moved or "\r" in moved:
-        return
-    whole = page.outer_span(outer)
-    if page.span_of_site(line.site) == (whole[0], whole[0]):
-        return
-    yield Proposal(how, (*_declared(page, outer, text), line, page.edit(*whole, text)))
-
-
-def clone_first(page: Sheet, node: ast.AST, receiver: ast.expr) -> Iterator[Proposal]:
-    """`x = x.clone()` on a line before, for each place that the written tensor may belong to; `.data` is dropped from the write."""
-    cuts, inner = [], receiver
-    while isinstance(inner, ast.Attribute | ast.Subscript):
-        cut = _visible(page, inner)[1]
-        cuts += [cut] if cut is not None else []
-        inner = inner.value
-    for text in bases(page, receiver):
-        made = proposal(f"clones `{text}` before the write", insert_before(page, node, f"{text} = {text}.clone()"))
-        if made is not None:
-            yield Proposal(made.how, (*_declared(page, node, text), *made.edits, *cuts))

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from fxgrad.fix_source.sheet import Sheet
 from fxgrad.fix_source.syntax import arguments, place
 from fxgrad.fix_source.trouble import Trouble
-from fxgrad.fix_source.ways.out_of_place import clone_first
 from fxgrad.fix_source.ways.proposal import Pages, Proposal
+from fxgrad.fix_source.ways.rebinding import clone_first
 from fxgrad.records import Site
 from fxgrad.records.errors import FixError
 
