@@ -80,8 +80,8 @@ def container_sites(owner: object, attribute: str, files: Sequence[str] = ()) ->
     filling = [item for item in found if item.grade == 2 or _is_filled(item.binding.value)]
     fills = [item.binding.site(item.source) for item in filling]
     for source in family.sources(files):
-        receivers = [_local_name(item) for item in found if item.source is source]
-        fills += [site_of(source, node) for node in _fills(family, source, attribute, [r for r in receivers if r])]
+        receivers = filter(None, (_local_name(item) for item in found if item.source is source))
+        fills += [site_of(source, node) for node in _fills(family, source, attribute, list(receivers))]
     makes = [item.binding.site(item.source) for item in found if item not in filling]
     makes += [site_of(source, statement) for source, statement in _class_body(family, attribute)]
     return tuple(dict.fromkeys([*fills, *makes]))
