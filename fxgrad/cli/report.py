@@ -14,9 +14,10 @@ from fxgrad.cli.doubts import refuse_doubtful
 from fxgrad.cli.output import tell, write
 from fxgrad.cli.progress_line import showing
 from fxgrad.diagnosis import analyze
+from fxgrad.program.no_cuda import CudaOnCpu, lacks_cuda
 from fxgrad.program.step import Step
 from fxgrad.records import Options
-from fxgrad.records.errors import InputError
+from fxgrad.records.errors import FxgradError, InputError
 from fxgrad.report import FORMATS, Report
 from fxgrad.report.baseline import apply_baseline, write_baseline
 from fxgrad.report.table import raised
@@ -71,7 +72,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _analysed(arguments: argparse.Namespace) -> Report:
-    """The report on the model that the arguments name. What the user's program prints goes to stderr."""
+    """The report on the model that the arguments name; where it asks for CUDA and there is none, on the same on the CPU."""
+    try:
+        report = _once(arguments)
+    except FxgradError as error:
+        if not lacks_cuda(error):
+            raise
+    else:
+        if report.error is None or not lacks_cuda(report.error.message):
+            return report
+    with CudaOnCpu() as on_cpu:
+        report = _once(arguments)
+    return replace(report, assumptions=(on_cpu.said, *report.assumptions))
+
+
+def _once(arguments: argparse.Namespace) -> Report:
+    """What the user's program prints goes to stderr."""
     options = Options(values=arguments.values, max_paths=arguments.max_paths)
 
     def analysed(asked: Step) -> Report:

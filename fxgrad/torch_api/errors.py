@@ -142,6 +142,16 @@ NO_FAKE = Kind(
         "Expected inputs of BF16 type",
     )
 )
+# CUDA is asked for where there is none: a build without it, or a machine without a driver or a GPU.
+NO_CUDA = Kind(
+    (
+        "Torch not compiled with CUDA enabled",
+        "not linked with support for cuda",
+        "Found no NVIDIA driver",
+        "No CUDA GPUs are available",
+        "no CUDA-capable device",
+    )
+)
 # `torch.load` refuses a pickle; asked in any case.
 PICKLED = Kind(("weights_only", "Weights only load failed"))
 

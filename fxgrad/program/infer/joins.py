@@ -28,8 +28,8 @@ class Part:
 class Joins:
     """The joined tensors of one run, by id."""
 
-    def __init__(self, source: Callable[[torch.Tensor, int], str | None]) -> None:
-        self._source = source  # the input that a tensor has a dimension's size from
+    def __init__(self, source: Callable[[torch.Tensor], str | None]) -> None:
+        self._source = source  # the input that a tensor has its sizes from
         self._known: dict[int, tuple[int, tuple[Part, ...]]] = {}
 
     def note(self, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
@@ -38,8 +38,12 @@ class Joins:
         dim = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))
         if not isinstance(dim, int) or not isinstance(tensors, tuple | list) or not isinstance(result, torch.Tensor) or not result.dim():
             return
-        parts = [Part(t.shape[dim], self._source(t, dim % t.dim())) for t in tensors if isinstance(t, torch.Tensor) and t.dim()]
-        self._known[id(result)] = (dim % result.dim(), tuple(parts))
+        if not -result.dim() <= dim < result.dim():
+            return
+        # torch passes over empty tensors of one dimension here.
+        whole = [tensor for tensor in tensors if isinstance(tensor, torch.Tensor) and tensor.dim() == result.dim()]
+        place = dim % result.dim()
+        self._known[id(result)] = (place, tuple(Part(tensor.shape[place], self._source(tensor)) for tensor in whole))
 
     def share(self, tensor: Any, need: Need) -> Iterator[tuple[str, Need]] | None:
         """What each input among the parts must be for the layer to fit. None: the tensor was not joined where the layer looks."""

@@ -164,8 +164,8 @@ class Provenance(TorchFunctionMode):
             if name:
                 self.needs.setdefault(name, Need("state", why=why, shapes=(shape,)))
 
-    def _whose(self, tensor: torch.Tensor, dim: int) -> str | None:
-        """The input that a tensor has its size in a dimension from: one of the tensor's own shape, for a change of an element changes none."""
+    def _whose(self, tensor: torch.Tensor) -> str | None:
+        """The input that a tensor has its sizes from: one of the tensor's own shape, for a change of elements changes none."""
         own = (name for name in self._tags.get(id(tensor), {}) if self._shapes[name] == tuple(tensor.shape))
         return next(own, None)
 

@@ -1,9 +1,9 @@
 """A model, and what stands beside it, from what a command line names.
 
-MODEL is `path/to/file.py`, `path/to/file.py:name`, `package.module:name` or a `.pt2` file; a pickle only where it is
-trusted. `name` is a module, a class or a factory; without it the file's only candidate. What the file defines as
-`example_inputs`, `loss`, `optimizer` and `expect` comes along. Loading runs the file's code. Not handled: notebooks,
-TorchScript, weights without their model.
+MODEL is `path/to/file.py`, `path/to/file.py:name`, `package.module:name`, a `.pt2` file or a folder with a `config.json`; a pickle only
+where it is trusted. `name` is a module, a class or a factory; without it the file's only candidate. What the file defines as
+`example_inputs`, `loss`, `optimizer` and `expect` comes along. Loading runs the file's code. Not handled: notebooks, TorchScript, weights
+without their model, names on a hub; each is refused in its own words.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from fxgrad.program.load.choose import Built, named, only
 from fxgrad.program.load.construct import Construction
 from fxgrad.program.load.execute import import_module, run_file, script_state
 from fxgrad.program.load.extras import extras
+from fxgrad.program.load.folders import is_model_folder, load_folder
 from fxgrad.program.load.losses import loss_from
 from fxgrad.program.load.packages import package_of
 from fxgrad.records import Inputs
@@ -30,10 +31,19 @@ from fxgrad.records.errors import LoadError
 
 __all__ = ["Loaded", "load", "loading"]
 
-_FORMS = "MODEL is path/to/file.py, path/to/file.py:name, package.module:name or a .pt2 file"
-_FILE = re.compile(r"(?P<path>.+?\.(?P<suffix>py|pt2|pt|pth|pkl|pickle|ckpt|ipynb|safetensors|onnx))(:(?P<name>.*))?", re.DOTALL)
+_FORMS = "MODEL is path/to/file.py, path/to/file.py:name, package.module:name, a folder with a config.json or a .pt2 file"
+_FILE = re.compile(
+    r"(?P<path>.+?\.(?P<suffix>py|pt2|pt|pth|pkl|pickle|ckpt|ipynb|safetensors|onnx|ya?ml|json|toml|gguf|h5|keras|tflite|bin))(:(?P<name>.*))?",
+    re.DOTALL,
+)
 _MODULE = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*)(:(?P<name>.*))?")
+_HUB = re.compile(r"[\w.-]+/[\w.-]+|[\w.]+(-[\w.]+)+")
+_SETTINGS = ("settings, not code", "give the Python file that builds the model from them")
+_OTHER_LIBRARY = ("a model of another library", "give the Python file that builds the model in PyTorch")
 _REFUSED = {
+    **dict.fromkeys(("yaml", "yml", "json", "toml"), _SETTINGS),
+    **dict.fromkeys(("gguf", "h5", "keras", "tflite"), _OTHER_LIBRARY),
+    "bin": ("weights without a model", "give the Python file that builds the model, or the folder with its config.json"),
     "ipynb": ("a notebook", "export it to a .py file, or call fxgrad.analyze in it"),
     "safetensors": ("weights without a model", "give the Python file that builds the model"),
     "onnx": ("an ONNX graph, which does not train", "give the Python file that builds the model"),
@@ -91,6 +101,10 @@ def loading(model: str, *, trust_pickle: bool = False, arguments: Sequence[str] 
     Raises:
         LoadError: as `load`.
     """
+    if is_model_folder(model):
+        built, said = load_folder(model)
+        yield Loaded(built, notes=(said,))
+        return
     match = _FILE.fullmatch(model)
     if match is not None:
         path, name = match["path"], match["name"]
@@ -107,10 +121,18 @@ def loading(model: str, *, trust_pickle: bool = False, arguments: Sequence[str] 
         return
     match = _MODULE.fullmatch(model)
     if match is None:
-        what = f"{model} is a folder" if os.path.isdir(model) else f"{model!r} names no model"
-        raise LoadError(what, hint=_FORMS)
+        raise _no_model(model)
     with script_state([os.getcwd()], [model, *argv]):
         yield _from_python(import_module(match["module"]), match["name"], match["module"], arguments)
+
+
+def _no_model(model: str) -> LoadError:
+    if os.path.isdir(model):
+        return LoadError(f"{model} is a folder without a config.json", hint=_FORMS)
+    if _HUB.fullmatch(model):
+        hint = "nothing is downloaded: give a folder with its config.json, or a file that builds it from its configuration"
+        return LoadError(f"{model} is no file here, and looks like a name on a hub", hint=hint)
+    return LoadError(f"{model!r} names no model", hint=_FORMS)
 
 
 def _check_path(path: str, suffix: str) -> None:

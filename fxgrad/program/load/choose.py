@@ -74,6 +74,9 @@ def only(module: types.ModuleType, title: str, given: Mapping[str, Any]) -> Buil
     if names:
         listed = ", ".join(f"{name} (line {known.lines[name]})" if name in known.lines else name for name in names)
         raise LoadError(f"{title} has several models: {listed}", hint=f"name one, as in {title}:{names[0]}")
+    for name, value in _public(module):
+        if _is_exported(value):
+            return build(module, name, value, given)  # which says what to write
     raise LoadError(f"there is no model in {title}", hint="define an nn.Module, or a function `make_model()` that returns one")
 
 
@@ -83,7 +86,7 @@ def build(module: types.ModuleType, name: str, value: Any, given: Mapping[str, A
     Raises:
         LoadError: its arguments cannot be guessed, it fails, or is no model.
     """
-    if given and (isinstance(value, nn.Module) or not callable(value)):
+    if given and isinstance(value, nn.Module):
         raise LoadError(f"`{name}` is not built here, so it takes no --arg", hint="name the class or function that builds it")
     if isinstance(value, nn.Module):
         return Built(_checked(value, name), name, f"`{name}`, a {type(value).__name__}", False, {})
@@ -93,6 +96,9 @@ def build(module: types.ModuleType, name: str, value: Any, given: Mapping[str, A
         if given or required(value):
             return _guessed(module, name, value, given)
         return Built(_checked(call(value, f"building {name}()"), name), name, f"`{name}()`", True, {})
+    if _is_exported(value):
+        hint = f"write `model = {name}.module()` and name that"
+        raise LoadError(f"`{name}` is an ExportedProgram, which cannot be called", site=_site(module, name), hint=hint)
     if not callable(value):
         kind = "a state dict" if _is_state(value) else f"of type {type(value).__name__}"
         hint = "name an nn.Module, a class or a function that returns one"
@@ -232,6 +238,11 @@ def _close(module: types.ModuleType, name: str) -> str:
     named_so = [key for key, item in public if inspect.isfunction(item) and _FACTORY.fullmatch(key)]
     own = dict.fromkeys([*_instances(module), *_made(module, Definitions(module)), *named_so])
     return f"it has {', '.join(own)}" if own else "it defines no model"
+
+
+def _is_exported(value: Any) -> bool:
+    """Whether it is an `ExportedProgram`, by name: its module takes long to import."""
+    return type(value).__name__ == "ExportedProgram"
 
 
 def _is_state(value: Any) -> bool:
