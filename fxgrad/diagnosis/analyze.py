@@ -42,7 +42,8 @@ def analyze(
         options: see `Options`.
 
     Returns:
-        The report. The model, its gradients, buffers and the random state are as before.
+        The report. The verdict of a name is that of the Parameter registered under it as the analysis began (the one that an optimizer
+        holds), also where forward puts another in its place. The model, its gradients, buffers and the random state are as before.
 
     Raises:
         InputError: the inputs do not fit the model, `expect` names no parameter, or `optimizer` is none.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fxgrad.source.bindings import is_self
+from fxgrad.source.bindings import bindings, is_self
 from fxgrad.source.classes import Lineage, lineage
 from fxgrad.source.names import fits, is_unknown, name_pattern
 from fxgrad.source.parsing import Function, Source, ancestors, enclosing_function, enclosing_method, nodes
@@ -30,7 +30,8 @@ _BUILDING_WORDS = ("init", "reset", "freeze", "load", "save", "param")
 class Use:
     """`node` is the expression for the attribute in `function`. `pattern`: its name is put together (`getattr(self, f"fc{i}")`).
 
-    `held`: the variable or attribute of the same object that a list or dict with it in is given to.
+    `held`: the variable or attribute of the same object that a list or dict with it in is given to. `builds`: the attribute that the
+    constructor computes from it.
     """
 
     source: Source
@@ -38,6 +39,7 @@ class Use:
     function: Function
     pattern: str = ""
     held: ast.expr | None = None
+    builds: str = ""
 
     @property
     def display(self) -> ast.expr | None:
@@ -62,6 +64,10 @@ def _of_self(family: Lineage, attribute: str) -> Iterator[Use]:
             if place is None or place[0] is not cls or place[1] is None or not is_self(base, place[1]):
                 continue
             held = _held_in(source, node)
+            built_of_it = _computed_from(source, node, place[1], attribute) if place[1].name == "__init__" and held is None else ""
+            if built_of_it:
+                yield Use(source, node, place[1], pattern, builds=built_of_it)
+                continue
             built = _builds(place[1]) and not isinstance(held, ast.Attribute)  # what a constructor keeps is used later
             if not built and _is_use(source, node):
                 yield Use(source, node, place[1], pattern, held)
@@ -100,6 +106,15 @@ def _attribute(node: ast.expr) -> tuple[ast.expr | None, str, str]:
 def _builds(function: Function) -> bool:
     name = function.name
     return name in _BUILDING or any(word in name.lower() for word in _BUILDING_WORDS)
+
+
+def _computed_from(source: Source, node: ast.expr, method: Function, attribute: str) -> str:
+    """The other attribute of the object that the statement around the node computes from it."""
+    around = {node, *ancestors(source, node)}
+    for binding in bindings(source):
+        if binding.value in around and binding.value is not node and is_self(binding.base, method) and binding.name != attribute:
+            return binding.name
+    return ""
 
 
 def _is_use(source: Source, node: ast.expr) -> bool:

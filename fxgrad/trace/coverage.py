@@ -22,6 +22,7 @@ from fxgrad.records import Ran, Span
 from fxgrad.source.objects import origin
 
 MOST = 100_000  # instructions of one function on one module that are counted
+MOST_WATCHED = 30_000  # the same in a program that trains meanwhile: settrace costs a microsecond each
 
 _TOOLS = (3, 4)  # of sys.monitoring's six the ones that are nobody's
 
@@ -31,11 +32,11 @@ class Record:
 
     __slots__ = ("code", "counts", "left", "module")
 
-    def __init__(self, code: CodeType, module: nn.Module | None) -> None:
+    def __init__(self, code: CodeType, module: nn.Module | None, most: int) -> None:
         self.code = code
         self.module = weakref.ref(module) if module is not None else None
         self.counts: dict[int, int] = {}
-        self.left = MOST
+        self.left = most
 
     def note(self, offset: int) -> None:
         """The instruction ran."""
@@ -44,9 +45,10 @@ class Record:
 
 
 class Coverage:
-    """What ran while `looking`."""
+    """What ran while `looking`; of each function `most` instructions."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST) -> None:
+        self.most = most
         self.records: dict[tuple[int, int], Record] = {}  # by the ids of code and module: the hash of a code object is slow
         self._begun: dict[int, CodeType] = {}
         self._kinds: dict[int, tuple[bool, CodeType]] = {}
@@ -104,9 +106,8 @@ class Coverage:
         key = id(frame.f_code), id(module)
         record = self.records.get(key)
         if record is None or (record.module is not None and record.module() is not module):
-            record = self.records[key] = Record(frame.f_code, module)
-            if id(frame.f_code) in self._begun:
-                record.left = 0
+            most = 0 if id(frame.f_code) in self._begun else self.most
+            record = self.records[key] = Record(frame.f_code, module, most)
         return record
 
     def _traced(self) -> Callable[[], None] | None:

@@ -55,6 +55,7 @@ class Run:
 
     recorder: Recorder
     program: Program
+    registered: tuple[tuple[str, nn.Parameter], ...] = ()  # the parameters as the run began, by every name
     loss: Slot | None = None
     loss_used: str = ""
     loss_requires_grad: bool = False
@@ -122,7 +123,7 @@ def run(
         recorder.scopes = named_before(reach.functions()) if assumptions else []
         recorder.open_checkpoints = target.open_checkpoints
         recorder.allow = allow
-        result = Run(recorder, target)
+        result = Run(recorder, target, registered=tuple(target.root.named_parameters(remove_duplicate=False)))
         if seed is not None:
             reseed(seed)
         drawn = drawn_so_far()
@@ -351,12 +352,12 @@ def _backward(result: Run, loss: Any) -> None:
     with recorder.region():
         run_backward(result.loss.tensor, retain_graph=bool(recorder.standins.historied))
     with DisableTorchFunction():
+        # A name stands for the Parameter that was registered under it as the run began, also where the program has put another in its place
+        # or taken it away: that is the one that an optimizer holds.
+        result.gradients.update((name, gradient_of(recorder, parameter)) for name, parameter in result.registered)
         for name, parameter in result.program.root.named_parameters(remove_duplicate=False):
-            result.gradients[name] = gradient_of(recorder, parameter)
-        for key, name in recorder.names.items():  # a parameter that the program took away is still the one that was analysed
-            original = recorder.standins.original(key)
-            if name not in result.gradients and isinstance(original, nn.Parameter):
-                result.gradients[name] = gradient_of(recorder, original)
+            if name not in result.gradients:
+                result.gradients[name] = gradient_of(recorder, parameter)
 
 
 def _refuse_captured_whole(error: BaseException) -> None:

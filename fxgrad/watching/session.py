@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 from fxgrad.records.errors import InputError
 from fxgrad.report import Report
 from fxgrad.torch_api.internals import DisableTorchFunction, function_mode_count, pop_function_mode, push_function_mode, version_of
-from fxgrad.trace.coverage import Coverage
+from fxgrad.trace.coverage import MOST_WATCHED, Coverage
 from fxgrad.trace.events import Events
 from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.notes import Backward, Taken
@@ -76,7 +76,7 @@ class Session:
         self.events = Events(self.observer, self._before_step, self._after_step)
         self.events.on_outermost = lambda module: self._scan()
         self.names = Names()
-        self.coverage = Coverage()
+        self.coverage = Coverage(MOST_WATCHED)
         self._stepped: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
         self._open: list[weakref.ref[Optimizer]] = []  # steps that run now: a wrapper's holds another's
         self._inner: list[Optimizer] = []

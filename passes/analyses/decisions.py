@@ -120,6 +120,12 @@ def _is_inside(ran: Ran, function: Function) -> bool:
 
 
 def _of_use(facts: Facts, context: Context, part: _Part, use: Use, seen_from: Site | None) -> Decision | None:
+    if use.builds:
+        if not isinstance(part.container, nn.Parameter):
+            return None
+        built = site_of(use.source, use.node)
+        at = f"at{line_of(built, seen_from).replace(' (', ' ').replace(')', '')}"
+        return Decision(f"{at}, where `{use.builds}` is computed once", built)
     if use.held is not None and part.item:
         return None
     if use.held is not None and use.function.name == "__init__":

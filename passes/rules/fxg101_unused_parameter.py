@@ -48,6 +48,8 @@ from torch import nn
 from fxgrad.passes.analyses import decisions
 from fxgrad.passes.analyses.causes import Causes, is_starved, unconnected
 from fxgrad.passes.analyses.dead_ends import DeadEnd
+from fxgrad.passes.analyses.index import once
+from fxgrad.passes.analyses.made_in_forward import renewed
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import severity, starved, subject
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site, Step
@@ -71,8 +73,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     definitions = _Definitions(context)
     for parameter in causes.starved:
         end = causes.ends.get(parameter.name)
-        if end is None:
-            continue
+        if end is None or (end.node is None and once(facts, renewed).intersection(parameter.names)):
+            continue  # FXG110, FXG111: another takes its place
         if end.kind == "never called" and _chooser(facts, context, end.part):
             end = replace(end, kind="left out")
         site = definitions.site(end.part) if end.node is None else end.site

@@ -648,3 +648,39 @@ def test_what_is_not_known_is_not_told(name: str, way: str, tmp_path: Path, caps
     finding = unused(written(tmp_path, UNTOLD[name]), way, capsys)
     assert "; " not in finding.message
     assert not [step for step in finding.path if step.cut]
+
+
+def test_a_parameter_that_the_constructor_alone_reads() -> None:
+    class Classes(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.new = torch.nn.Parameter(torch.randn(1, 3))
+            self.register_buffer("full", torch.cat([torch.randn(2, 3), self.new.data]))
+            self.out = torch.nn.Linear(3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(x @ self.full.t())
+
+    (finding,) = [f for f in fxgrad.analyze(Classes(), (torch.randn(2, 3),)).findings if f.code == "FXG101"]
+    number = next(n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if "self.new.data]))" in text)
+    assert finding.message.endswith(f"; used only at line {number}, where `full` is computed once")
+
+
+def test_a_layer_made_anew_is_told_once_and_its_name_is_the_registered_one() -> None:
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = torch.nn.Linear(3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.fc = torch.nn.Linear(3, 3)
+            return self.fc(x)
+
+    model = Net()
+    before = dict(model.named_parameters())
+    report = fxgrad.analyze(model, (torch.randn(2, 3),))
+    assert dict(report.verdicts) == {"fc.weight": "none", "fc.bias": "none"}
+    assert [(f.code, f.parameters) for f in report.findings] == [("FXG110", ("fc.weight", "fc.bias"))]
+    assert all(dict(model.named_parameters())[name] is parameter for name, parameter in before.items())
+    model(torch.randn(2, 3)).sum().backward()
+    assert [p.grad for p in before.values()] == [None, None]
