@@ -107,7 +107,11 @@ def _ends(facts: Facts, *, recorded_only: bool) -> tuple[dict[int, int], dict[in
     for index in range(len(facts.nodes) - 1, -1, -1):
         for flow in facts.nodes[index].flows:
             # A step that records nothing is no use of a value that could train; of one that could not, it is.
-            if flow.weak or _is_asked_for(facts, facts.nodes[index], flow) or (recorded_only and not flow.open and facts.values[flow.source].requires_grad):
+            if (
+                flow.weak
+                or _is_asked_for(facts, facts.nodes[index], flow)
+                or (recorded_only and not flow.open and facts.values[flow.source].requires_grad)
+            ):
                 continue
             last[flow.source] = max(last.get(flow.source, -1), index, last.get(flow.target, -1))
             further = outermost.get(flow.target)
