@@ -55,7 +55,10 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class NodeFact:
-    """What one recorded step did. `stack`: user frames, innermost first (`site` is stack[0]); `module`: path of the user module it ran in."""
+    """What one recorded step did. `stack`: user frames, innermost first (`site` is stack[0]); `module`: path of the user module it ran in.
+
+    `grad_enabled`: whether autograd recorded it; of `torch.autograd.grad` that is its `create_graph`.
+    """
 
     name: str
     kind: NodeKind

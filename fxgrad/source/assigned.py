@@ -165,6 +165,14 @@ def receiver(site: Site) -> str:
     return ""
 
 
+def next_backward(site: Site) -> Site | None:
+    """The first `.backward(...)` below the site in the same function."""
+    source = load(site.file)
+    calls = [n for n in nodes(source, ast.Call) if isinstance(n.func, ast.Attribute) and n.func.attr == "backward" and n.lineno > site.line]
+    found = (site_of(source, call) for call in calls)
+    return next((call for call in found if call.function == site.function), None)
+
+
 def differentiated(site: Site) -> str:
     """What a call at the site goes backward from: `loss` of `loss.backward()`, `scaler.backward(loss)`, `grad(loss, x)`; "" if unknown."""
     call = call_at(site)

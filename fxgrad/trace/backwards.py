@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from fxgrad.torch_api.autograd_graph import grad_fn_of, one_back
+from fxgrad.torch_api.calls import DERIVATIVE, creates_graph
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.driver import WatchDriver
 from fxgrad.trace.edges import Behind, is_custom, note_freed, number_of
@@ -89,7 +90,7 @@ def grad(observer: WatchDriver, func: Any, args: Any, kwargs: Any) -> Any:
     call = _GRAD.bind(*args, **kwargs).arguments
     reads = observer.before(args, kwargs)
     made: Backward | None = None
-    walk = walk_of("torch.autograd.grad", call)
+    walk = walk_of(DERIVATIVE, call)
     with observer.guarded():
         if not call.get("create_graph"):
             made, _ = _walk(observer, call["outputs"], walk)
@@ -109,7 +110,9 @@ def grad(observer: WatchDriver, func: Any, args: Any, kwargs: Any) -> Any:
         made.failed = False
         with observer.guarded():
             _ended(observer, made, list(zip(tensors_in(call["inputs"]), out, strict=False)))
-    observer.after("op", "torch.autograd.grad", reads, out)
+    note = observer.after("op", DERIVATIVE, reads, out)
+    if note is not None:
+        note.grad = creates_graph(args, kwargs)
     return out
 
 

@@ -53,6 +53,8 @@ class Events:
         self.when_over: Callable[[], None] | None = None  # called at every optimizer step after the watch has ended
         self._before_step = before_step
         self._after_step = after_step
+        self._turn = 0  # calls of modules from outside any module, so far
+        self._made: dict[Any, list[int]] = {}  # by the place that makes a Parameter within such a call, the first two turns it did
         self._gathering = False  # whether FSDP2 is looked at
         self._thread = threading.get_ident()
         self._process = os.getpid()
@@ -129,6 +131,7 @@ class Events:
                 self.on_outermost(module)
             if not stack and torch.is_grad_enabled():
                 self.with_grad.add(id(module))
+            self._turn += not stack
             stack.append(module)
             try:
                 out = original(module, *args, **kwargs)
@@ -322,9 +325,23 @@ class Events:
             out = original(cls, *args, **kwargs)
             if self.looking():
                 self.observer.before(out)
+                if cls is nn.Parameter and self.observer.ledger.stack:
+                    self._made_in_forward(out)
             return out
 
         return make
+
+    def _made_in_forward(self, parameter: Any) -> None:
+        """A Parameter that a call of a module makes, as another call had: not one that is made late, once."""
+        ledger = self.observer.ledger
+        turns = self._made.setdefault((ledger.spots(), tuple(parameter.shape)), [])
+        if self._turn not in turns:
+            turns.append(self._turn)
+        slot = ledger.tensors.get(parameter)
+        if len(turns) > 1 and turns[1] == self._turn and slot is not None:
+            for note in reversed(ledger.notes[-2:]):
+                if slot.value in note.makes:
+                    note.kind, note.target, note.spots = "leaf", "torch.nn.Parameter", note.spots or ledger.spots()
 
     def _from_numpy(self) -> Callable[..., Any]:
         original = torch.from_numpy

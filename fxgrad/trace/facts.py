@@ -12,6 +12,7 @@ import torch
 
 from fxgrad.records import Call, Decision, External, Facts, Flow, NodeFact, ParameterFact, Saved, Value
 from fxgrad.source.sites import site_of, sites_of
+from fxgrad.torch_api.calls import DERIVATIVE, creates_graph
 from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tensors import has_nonzero
 from fxgrad.trace.edges import Edges, Key, number_of
@@ -112,7 +113,7 @@ def _nodes(run: Run, edges: _Edges) -> tuple[NodeFact, ...]:
                 stack=sites_of(step.spots),
                 module=step.module,
                 phase=step.phase,
-                grad_enabled=step.grad,
+                grad_enabled=creates_graph(step.node.args, step.node.kwargs) if step.target == DERIVATIVE else step.grad,
                 inference=step.inference,
                 reads=tuple(dict.fromkeys(step.reads)),
                 makes=tuple(step.makes),

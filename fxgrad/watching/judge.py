@@ -90,7 +90,9 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     if seen.unfinished:
         found = [f for f in found if not f.parameters or any(verdicts.get(name) != "blocked" for name in f.parameters)]
     if error is not None:
-        found += gradient_errors.explained(error, facts, observer.ledger)
+        named = {name for finding in found if finding.severity == "error" for name in finding.parameters}
+        told = {id(p) for name, p in root.named_parameters(remove_duplicate=False) if name in named}
+        found += gradient_errors.explained(error, facts, observer, told)
     if record is not None and not any(finding.severity == "error" for finding in found):
         found.append(unexplained(facts))
     heard = hear(found, intent_for(context.files), context.files)

@@ -28,6 +28,7 @@ from fxgrad.passes.analyses.shapes import lends_its_shape
 from fxgrad.passes.analyses.stored_parameters import storages, stores
 from fxgrad.records import Facts, Flow, NodeFact, ParameterFact, Value
 from fxgrad.source import line_text
+from fxgrad.torch_api.calls import DERIVATIVE
 from fxgrad.torch_api.internals import OPERATORS
 
 DETACHES = frozenset(
@@ -41,7 +42,7 @@ DETACHES = frozenset(
         f"{OPERATORS}aten.detach_.default",
     )
 )
-GRAD = "torch.autograd.grad"  # its results have a history only with create_graph=True
+GRAD = DERIVATIVE  # its results have a history only with create_graph=True
 COPIES = frozenset(("torch.tensor", "torch.as_tensor", "torch.asarray", "Tensor.new_tensor", "torch.scalar_tensor"))
 CASTS = frozenset(
     [
@@ -157,8 +158,8 @@ def _independent(node: NodeFact, target: Value) -> bool:
 
 
 def drops_out(facts: Facts, node: NodeFact, flow: Flow) -> bool:
-    """Whether a derivative does not depend on what it was taken of: it has a history, and the value has no part in it (a constant added)."""
-    return node.target == GRAD and not flow.open and facts.values[flow.source].requires_grad and facts.values[flow.target].requires_grad
+    """Whether a derivative that is differentiable itself does not depend on what it was taken of: a constant added, or unused."""
+    return node.target == GRAD and node.grad_enabled and not flow.open and facts.values[flow.source].requires_grad
 
 
 def _along(start: int, following: Following) -> Iterator[tuple[NodeFact, Flow, str | None]]:

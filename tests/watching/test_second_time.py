@@ -1,36 +1,16 @@
 """ "Backward through the graph a second time": the line, the two backwards and the tensor that are named, and the advice, followed.
 
-Each program is held beside its mended version, which does what the report says and nothing more. It runs for real: every parameter ends with
-a gradient that is not zero, and no two steps have the same loss.
+Each program is held beside its mended version, which does what the report says and nothing more.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from torch import nn
 
-from fxgrad.report import Report
 from fxgrad.watching.script import run_script
-
-HEAD = "import torch\nfrom torch import nn\nfrom torch.nn import functional as F\ntorch.manual_seed(0)\nlosses = []\n"
-MARK = re.compile(r"# (FXG\d{3})$")
-
-
-@dataclass(frozen=True)
-class Program:
-    """`text`: its guilty line is marked. `said`: pieces of the finding, `never`: what it must not advise. `mended`: edits that follow it."""
-
-    text: str
-    said: tuple[str, ...]
-    mended: tuple[tuple[str, str], ...]
-    never: tuple[str, ...] = ("retain_graph",)
-
+from tests.watching.remedies import Program, check_mended, check_said, write
 
 GAN = """
 G, D = nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
@@ -766,61 +746,17 @@ for it in range(3):
 }
 
 
-def write(folder: Path, text: str) -> tuple[str, str]:
-    path = folder / "script.py"
-    path.write_text(HEAD + text)
-    return str(path), HEAD + text
-
-
-def errors(report: Report | None) -> list[Any]:
-    assert report is not None
-    return [finding for finding in report.findings if finding.severity == "error"]
-
-
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.filterwarnings("ignore")
 def test_culprit_and_remedy(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    program = PROGRAMS[name]
-    path, text = write(tmp_path, program.text)
-    report, status = run_script(path)
+    check_said(PROGRAMS[name], tmp_path)
     assert "a second time" in capsys.readouterr().err
-    (finding,) = errors(report)
-    (want,) = [(m[1], n) for n, line in enumerate(text.splitlines(), 1) if (m := MARK.search(line))]
-    advice = finding.fix.advice
-    assert (finding.code, finding.site.line) == want, finding
-    assert [piece for piece in program.said if piece not in f"{finding.message}; {advice}"] == [], f"{finding.message}; {advice}"
-    assert [word for word in program.never if word in advice] == []
-    assert status == 1
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.filterwarnings("ignore")
 def test_mended_as_advised_everything_trains(tmp_path: Path, name: str) -> None:
-    program = PROGRAMS[name]
-    text = program.text
-    for old, new in program.mended:
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    path, text = write(tmp_path, text)
-    space: dict[str, Any] = {"__name__": "mended"}
-    exec(compile(text, path, "exec"), space)  # the program, without fxgrad
-    assert len(set(space["losses"])) == len(space["losses"]) == 3
-    trained = trainable(space)
-    assert trained
-    assert [key for key, tensor in trained.items() if tensor.grad is None or not tensor.grad.any()] == []
-    report, _ = run_script(path, steps=2)
-    assert errors(report) == []
-
-
-def trainable(space: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The parameters of every module in the namespace, and the leaves that stand there by themselves and are no data."""
-    found: dict[str, torch.Tensor] = {}
-    for name, value in space.items():
-        if isinstance(value, nn.Module):
-            found.update((f"{name}.{inner}", parameter) for inner, parameter in value.named_parameters())
-        elif isinstance(value, torch.Tensor) and value.is_leaf and value.requires_grad and name != "x":
-            found[name] = value
-    return found
+    check_mended(PROGRAMS[name], tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------ rightly walked twice
