@@ -55,6 +55,7 @@ class Seen:
     unfinished: bool = False  # what no backward has reached may yet have been reached
     further: int = 0  # steps in which gradients alone were looked at
     late: tuple[torch.Tensor, ...] = ()  # what had no gradient before them and then got one
+    vain: tuple[torch.optim.Optimizer, ...] = ()  # that step and hold nothing that a backward gives a gradient
 
 
 def judge(seen: Seen, error: BaseException | None = None) -> Report:
@@ -72,10 +73,11 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     found = [
         finding for rule in RULES for finding in rule.check(facts, context) if finding.code != "FXG203" or step_order.harms(finding, facts)
     ]
-    found = [_placed(finding, watched, context.causes) for finding in found]
+    found = [step_order.in_closure(_placed(finding, watched, context.causes), facts, seen.events.closures) for finding in found]
     if not _replicates(seen):
         found = [replace(f, severity="note") if f.code == "FXG501" and f.severity == "warning" else f for f in found]
     found = list(idle_steps.check(found, facts, verdicts, context.expected, observer.backwards))
+    found += [idle_steps.vain(optimizer, seen.events, seen.names, observer.ledger, root) for optimizer in seen.vain]
     late = turns.names_of(seen.late, root)
     found += [*step_order.check(facts, observer, watched.cleared), *turns.skipping(late, observer, root)]
     kept = step_order.kept(facts, observer)

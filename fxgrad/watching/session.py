@@ -75,6 +75,7 @@ class Session:
         self.events = Events(self.observer, self._before_step, self._after_step)
         self.events.on_outermost = lambda module: self._scan()
         self.names = Names()
+        self._fed: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # those that hold something a step could change
         self._stepped: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
         self._open: list[weakref.ref[Optimizer]] = []  # steps that run now: a wrapper's holds another's
         self._inner: list[Optimizer] = []
@@ -176,7 +177,9 @@ class Session:
             return self.report
 
     def _seen(self) -> Seen:
-        ordered = sorted(self._optimizers(), key=lambda o: -self._stepped.get(o, 0))
+        stepped = [o for o in self._optimizers() if self._stepped.get(o, 0)]
+        vain = tuple(o for o in stepped if o not in self._fed)
+        ordered = sorted((o for o in self._optimizers() if o not in vain), key=lambda o: -self._stepped.get(o, 0))
         said = (*self._said, *self._idle())
         return Seen(
             self.observer,
@@ -191,6 +194,7 @@ class Session:
             self._unfinished,
             self._further.count,
             tuple(self._further.late()),
+            vain,
         )
 
     def _idle(self) -> list[str]:
@@ -278,6 +282,7 @@ class Session:
         observer = self.observer
         with observer.guarded():
             self._states, leaves, had = note_begun(observer.ledger, optimizer)
+            self._note_fed(optimizer)
             if observer.gradients_only:
                 return
             self._scan()
@@ -299,6 +304,7 @@ class Session:
         with observer.guarded():
             if "some" not in self._states:  # a step that is given a closure runs its backwards itself
                 note_begun(observer.ledger, optimizer)
+                self._note_fed(optimizer)
             if not observer.gradients_only:
                 self._note_writes(optimizer)
         observer.forget_numbers()
@@ -306,6 +312,10 @@ class Session:
             for stepped in dict.fromkeys((optimizer, *self._inner)):
                 self._stepped[stepped] = self._stepped.get(stepped, 0) + 1
         self._inner = []
+
+    def _note_fed(self, optimizer: Optimizer) -> None:
+        if any(p.requires_grad or p.grad is not None or isinstance(p, nn.Parameter) for p in held_by(optimizer)):
+            self._fed.add(optimizer)
 
     def _note_writes(self, optimizer: Optimizer) -> None:
         ledger = self.observer.ledger
