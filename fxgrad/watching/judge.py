@@ -123,11 +123,16 @@ def _meant(seen: Seen, reached: set[int]) -> list[nn.Module]:
 
 
 def _read(observer: Observer) -> frozenset[int]:
-    """Values that a step computed something from, and the leaf edges of such values: an update makes a parameter a new value."""
+    """Values that a step computed something from, and the leaf edges of such values: an update makes a parameter a new value.
+
+    Where a second step was seen, by that one: what is read to build a model (`weight_norm` reads the weight that it replaces) is not used.
+    """
     found: set[int] = set()
     ledger = observer.ledger
+    first = observer.taken[0].note if observer.taken else 0
+    begun = first if any(backward.note > first for backward in observer.backwards) else 0
     for note in ledger.notes:
-        if not note.makes:
+        if not note.makes or note.number < begun:
             continue
         for number in note.reads:
             value = ledger.values[number]

@@ -82,6 +82,7 @@ class Session:
         self._states: frozenset[str] = frozenset()  # of the gradients as the outermost of them began
         self._further = Further(self.observer.ledger)
         self._said: list[str] = []
+        self._kept: tuple[Optimizer, ...] = ()  # a function that trains may have returned before there is a report on it
         self._reached: list[tuple[weakref.ref[torch.Tensor], int, int]] = []  # leaves of the last backward: version and value then
         self._unfinished = False  # interrupted before the first step had ended
         self._by_hand = 0
@@ -114,6 +115,7 @@ class Session:
         """Take the last hooks off: outside any optimizer step."""
         self.stop_looking()
         self._hooks.close()
+        self._kept = ()
         self.observer.ledger.tensors.clear()
 
     def finish(self, error: BaseException | None = None) -> Report | None:
@@ -236,6 +238,7 @@ class Session:
         wanted = closely or self._further.wanted(self._trainable())
         if self._agree(wanted):
             self.steps += 1
+            self._kept = self._optimizers()
             if closely:  # of zeros a second step tells whether they stay, and where on the way they come from
                 self._mark = observer.ledger.count
             else:
@@ -309,6 +312,7 @@ class Session:
                 self._note_writes(optimizer)
         observer.forget_numbers()
         if "some" in self._states or any(not backward.partial for backward in observer.backwards):
+            self._kept = self._kept or (optimizer,)
             for stepped in dict.fromkeys((optimizer, *self._inner)):
                 self._stepped[stepped] = self._stepped.get(stepped, 0) + 1
         self._inner = []
