@@ -23,6 +23,9 @@ from fxgrad.records import Site
 # Array-notation libraries that only pass a call on to torch; a line in them says nothing about the model.
 SKIPPED = ("einops", "opt_einsum", "beartype", "jaxtyping", "typeguard")
 
+# Pieces of the standard library for older Pythons: their decorators stand around functions of torch.
+BACKPORTS = ("typing_extensions.py", "exceptiongroup.py")
+
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _FXGRAD = _PACKAGE + os.sep
@@ -42,6 +45,8 @@ def is_user_code(filename: str) -> bool:
     if path.startswith((_TORCH, _FXGRAD, _PASSES)):
         return False
     if any(f"{os.sep}{name}{os.sep}" in path for name in SKIPPED):
+        return False
+    if os.path.basename(path) in BACKPORTS:
         return False
     return not path.startswith(_STDLIB) or "site-packages" in path
 

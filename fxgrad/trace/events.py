@@ -16,6 +16,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from types import CodeType
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from torch.autograd.variable import VariableMeta
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from fxgrad.source.sites import user_spots
+from fxgrad.source.sites import Spot, user_spots
 from fxgrad.torch_api import distributed
 from fxgrad.torch_api.functions import Apply, replaced_apply
 from fxgrad.torch_api.internals import dynamo_is_loaded, transforms_active
@@ -47,8 +48,10 @@ class Events:
         self.replicates = False  # it makes a DistributedDataParallel
         self.compiles = False  # the program calls torch.compile
         self.outermost: dict[int, nn.Module] = {}  # modules with parameters that were called from outside any module
+        self.closures: set[CodeType] = set()  # what optimizer steps were given to call
         self.with_grad: set[int] = set()  # the ids of those that were called where gradients are on
         self.optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        self.made: weakref.WeakKeyDictionary[Optimizer, tuple[Spot, ...]] = weakref.WeakKeyDictionary()  # where they were built
         self.on_outermost: Callable[[nn.Module], None] = lambda module: None
         self.when_over: Callable[[], None] | None = None  # called at every optimizer step after the watch has ended
         self._before_step = before_step
@@ -279,6 +282,10 @@ class Events:
         return None
 
     def _closure(self, closure: Callable[..., Any]) -> Callable[..., Any]:
+        code = getattr(getattr(closure, "__func__", closure), "__code__", None)
+        if code is not None:
+            self.closures.add(code)
+
         @functools.wraps(closure)
         def call(*args: Any, **kwargs: Any) -> Any:
             before, self.observer.stepping = self.observer.stepping, False
@@ -303,6 +310,8 @@ class Events:
         def __init__(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
             original(optimizer, *args, **kwargs)
             self.optimizers.add(optimizer)
+            if self.attending():
+                self.made[optimizer] = user_spots(sys._getframe(1), self.observer.ledger.boundary)
 
         return __init__
 

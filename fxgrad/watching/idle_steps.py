@@ -1,7 +1,8 @@
-"""Steps that teach nothing: every gradient zero, or a loss that is not a number.
+"""Steps that teach nothing: every gradient zero, a loss that is not a number, an optimizer of tensors that get no gradient.
 
-Either is true of healthy models for one parameter or one batch; of all that should train, or of every loss, it is never meant. Not handled: a
-loss that becomes NaN after the steps that were watched.
+The first two are true of healthy models for one parameter or one batch; of all that should train, or of every loss, they are never meant. Nor is
+an optimizer over `p.data` or over copies: it steps, raises nothing and changes nothing. Not handled: a loss that becomes NaN after the steps
+that were watched.
 """
 
 from __future__ import annotations
@@ -9,9 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import torch
+from torch import nn
+
+from fxgrad.passes.findings import listed
 from fxgrad.records import Facts, Finding, Fix, Site, Step, Verdict
 from fxgrad.source.sites import site_of
+from fxgrad.trace.events import Events
+from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import Backward
+from fxgrad.watching.steps import held_by
+from fxgrad.watching.variable_names import Names
 
 RULE = ("FXG401", "zero-gradient-op")
 _NAN = (
@@ -48,3 +57,31 @@ def _of_the_loss(facts: Facts, losses: Sequence[Backward], names: frozenset[str]
         what = f"every gradient is zero{' and the loss is NaN' if nan else ''}: nothing trains"
     advice = _NAN if nan else "look at what the loss is made of: a constant, an empty selection, a weight of 0"
     return Finding(*RULE, "error", what, site, tuple(sorted(names)), (Step("loss", site, True),), Fix(advice))
+
+
+def vain(optimizer: torch.optim.Optimizer, events: Events, names: Names, ledger: Ledger, root: nn.Module) -> Finding:
+    """The finding of an optimizer that steps and holds only plain tensors without a gradient."""
+    tensors = list(held_by(optimizer))
+    own = {id(parameter): name for name, parameter in root.named_parameters()}
+    sources: dict[str, bool] = {}  # name -> whether it is a parameter of the models
+    for tensor in tensors:
+        others = [other for slot in ledger.tensors.sharing(tensor) if (other := slot()) is not None and other is not tensor]
+        known = [(own.get(id(other)) or names.of_tensor(other), id(other) in own) for other in others]
+        sources.update({name: registered for name, registered in known if name is not None})
+    spots = events.made.get(optimizer, ())
+    built = next((spot for spot in spots if spot[0].co_name != "__init__"), spots[0] if spots else None)
+    site = site_of(built) if built is not None else None
+    what = f"the data of {listed(sources)}" if sources else "copies, or tensors made for it alone"
+    count = f"{len(tensors)} tensor{'s' if len(tensors) != 1 else ''}"
+    return Finding(
+        "FXG302",
+        "optimizer-stale-parameter",
+        "error",
+        f"the optimizer holds {count} without requires_grad ({what}): no backward gives {'it' if len(tensors) == 1 else 'them'} a gradient, and its steps change nothing",
+        site,
+        tuple(name for name, registered in sources.items() if registered),
+        (Step("optimizer", site, True),),
+        Fix(
+            "hand it the leaves that the loss is computed from, not their `.data`, `detach()` or copies; a leaf is made in its final dtype"
+        ),
+    )

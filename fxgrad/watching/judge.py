@@ -32,7 +32,7 @@ from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
 from fxgrad.trace.watched_facts import Watched, observe
-from fxgrad.watching import gradient_errors, idle_steps, second_walk, second_walk_remedies, step_order, turns
+from fxgrad.watching import gradient_errors, idle_steps, second_walk, second_walk_remedies, step_order, turns, worker_errors
 from fxgrad.watching.further import AT_LEAST
 from fxgrad.watching.models import tree
 from fxgrad.watching.variable_names import Names
@@ -57,6 +57,7 @@ class Seen:
     coverage: Coverage | None = None
     further: int = 0  # steps in which gradients alone were looked at
     late: tuple[torch.Tensor, ...] = ()  # what had no gradient before them and then got one
+    vain: tuple[torch.optim.Optimizer, ...] = ()  # that step and hold nothing that a backward gives a gradient
 
 
 def judge(seen: Seen, error: BaseException | None = None) -> Report:
@@ -74,10 +75,11 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     found = [
         finding for rule in RULES for finding in rule.check(facts, context) if finding.code != "FXG203" or step_order.harms(finding, facts)
     ]
-    found = [_placed(finding, watched, context.causes) for finding in found]
+    found = [step_order.in_closure(_placed(finding, watched, context.causes), facts, seen.events.closures) for finding in found]
     if not _replicates(seen):
         found = [replace(f, severity="note") if f.code == "FXG501" and f.severity == "warning" else f for f in found]
     found = list(idle_steps.check(found, facts, verdicts, context.expected, observer.backwards))
+    found += [idle_steps.vain(optimizer, seen.events, seen.names, observer.ledger, root) for optimizer in seen.vain]
     late = turns.names_of(seen.late, root)
     found += turns.skipping(late, observer, root)
     meeting = second_walk.meeting(facts, observer, (optimizer for optimizer, _ in seen.optimizers))
@@ -90,6 +92,8 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     if seen.unfinished:
         found = [f for f in found if not f.parameters or any(verdicts.get(name) != "blocked" for name in f.parameters)]
     if error is not None:
+        worker = worker_errors.explained(error, observer.ledger, seen.names)
+        found = found if worker is None else [*(f for f in found if f.code != "FXG202"), worker]
         named = {name for finding in found if finding.severity == "error" for name in finding.parameters}
         told = {id(p) for name, p in root.named_parameters(remove_duplicate=False) if name in named}
         found += gradient_errors.explained(error, facts, observer, told)
@@ -129,11 +133,16 @@ def _meant(seen: Seen, reached: set[int]) -> list[nn.Module]:
 
 
 def _read(observer: Observer) -> frozenset[int]:
-    """Values that a step computed something from, and the leaf edges of such values: an update makes a parameter a new value."""
+    """Values that a step computed something from, and the leaf edges of such values: an update makes a parameter a new value.
+
+    Where a second step was seen, by that one: what is read to build a model (`weight_norm` reads the weight that it replaces) is not used.
+    """
     found: set[int] = set()
     ledger = observer.ledger
+    first = observer.taken[0].note if observer.taken else 0
+    begun = first if any(backward.note > first for backward in observer.backwards) else 0
     for note in ledger.notes:
-        if not note.makes:
+        if not note.makes or note.number < begun:
             continue
         for number in note.reads:
             value = ledger.values[number]

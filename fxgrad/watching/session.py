@@ -77,12 +77,14 @@ class Session:
         self.events.on_outermost = lambda module: self._scan()
         self.names = Names()
         self.coverage = Coverage(MOST_WATCHED)
+        self._fed: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # those that hold something a step could change
         self._stepped: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
         self._open: list[weakref.ref[Optimizer]] = []  # steps that run now: a wrapper's holds another's
         self._inner: list[Optimizer] = []
         self._states: frozenset[str] = frozenset()  # of the gradients as the outermost of them began
         self._further = Further(self.observer.ledger)
         self._said: list[str] = []
+        self._kept: tuple[Optimizer, ...] = ()  # a function that trains may have returned before there is a report on it
         self._reached: list[tuple[weakref.ref[torch.Tensor], int, int]] = []  # leaves of the last backward: version and value then
         self._unfinished = False  # interrupted before the first step had ended
         self._by_hand = 0
@@ -117,6 +119,7 @@ class Session:
         """Take the last hooks off: outside any optimizer step."""
         self.stop_looking()
         self._hooks.close()
+        self._kept = ()
         self.observer.ledger.tensors.clear()
 
     def finish(self, error: BaseException | None = None) -> Report | None:
@@ -180,7 +183,9 @@ class Session:
             return self.report
 
     def _seen(self) -> Seen:
-        ordered = sorted(self._optimizers(), key=lambda o: -self._stepped.get(o, 0))
+        stepped = [o for o in self._optimizers() if self._stepped.get(o, 0)]
+        vain = tuple(o for o in stepped if o not in self._fed)
+        ordered = sorted((o for o in self._optimizers() if o not in vain), key=lambda o: -self._stepped.get(o, 0))
         said = (*self._said, *self._idle())
         return Seen(
             self.observer,
@@ -196,6 +201,7 @@ class Session:
             self.coverage,
             self._further.count,
             tuple(self._further.late()),
+            vain,
         )
 
     def _idle(self) -> list[str]:
@@ -237,6 +243,7 @@ class Session:
         wanted = closely or self._further.wanted(self._trainable())
         if self._agree(wanted):
             self.steps += 1
+            self._kept = self._optimizers()
             if closely:  # of zeros a second step tells whether they stay, and where on the way they come from
                 self._mark = observer.ledger.count
             else:
@@ -283,6 +290,7 @@ class Session:
         observer = self.observer
         with observer.guarded():
             self._states, leaves, had = note_begun(observer.ledger, optimizer)
+            self._note_fed(optimizer)
             if observer.gradients_only:
                 return
             self._scan()
@@ -304,13 +312,19 @@ class Session:
         with observer.guarded():
             if "some" not in self._states:  # a step that is given a closure runs its backwards itself
                 note_begun(observer.ledger, optimizer)
+                self._note_fed(optimizer)
             if not observer.gradients_only:
                 self._note_writes(optimizer)
         observer.forget_numbers()
         if "some" in self._states or any(not backward.partial for backward in observer.backwards):
+            self._kept = self._kept or (optimizer,)
             for stepped in dict.fromkeys((optimizer, *self._inner)):
                 self._stepped[stepped] = self._stepped.get(stepped, 0) + 1
         self._inner = []
+
+    def _note_fed(self, optimizer: Optimizer) -> None:
+        if any(p.requires_grad or p.grad is not None or isinstance(p, nn.Parameter) for p in held_by(optimizer)):
+            self._fed.add(optimizer)
 
     def _note_writes(self, optimizer: Optimizer) -> None:
         ledger = self.observer.ledger

@@ -76,3 +76,84 @@ def test_a_step_that_teaches_nothing_is_an_error(tmp_path: Path, name: str, caps
 def test_a_step_that_teaches_something_is_none(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     report = report_on(tmp_path, QUIET[name])
     assert [str(f) for f in report.findings if f.severity != "note"] == []
+
+
+HELD = {
+    "data of parameters": "opt = torch.optim.SGD([p.data for p in net.parameters()], 0.1)  # FXG302\n",
+    "copies": "opt = torch.optim.SGD([p.detach().clone() for p in net.parameters()], 0.1)  # FXG302\n",
+    "a state dict": "opt = torch.optim.Adam(list(net.state_dict().values()))  # FXG302\n",
+    "in a class of one's own": (
+        "class Plain(torch.optim.SGD):\n    def __init__(self, params):\n        super().__init__([p.data for p in params], 0.1)\n"
+        "opt = Plain(net.parameters())  # FXG302\n"
+    ),
+}
+FED = {
+    "frozen for the first steps": (
+        "opt = torch.optim.SGD(net.parameters(), 0.1)\nnet[0].requires_grad_(False)\nother = torch.optim.SGD(net[0].parameters(), 0.1)\n",
+        "loss = net(x).square().mean(); other.step()",
+    ),
+    "an image": (
+        "net.requires_grad_(False)\nz = torch.zeros(4, requires_grad=True)\nopt = torch.optim.Adam([z])\n",
+        "loss = net(x + z).mean()",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_an_optimizer_of_what_gets_no_gradient(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = training("loss = net(x).square().mean(); net.zero_grad()", NET + HELD[name])
+    report = report_on(tmp_path, text)
+    want = {(m[1], HEAD.count("\n") + text[: m.start()].count("\n") + 1) for m in MARK.finditer(text)}
+    assert {(f.code, f.site.line) for f in report.findings if f.severity == "error" and f.site} == want, str(report)
+
+
+@pytest.mark.parametrize("name", FED)
+def test_an_optimizer_that_is_given_gradients(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    setup, loss = FED[name]
+    report = report_on(tmp_path, training(loss, NET + setup))
+    assert [str(f) for f in report.findings if f.severity != "note"] == []
+
+
+def test_an_optimizer_of_data_that_is_given_gradients_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        NET
+        + "flat = [p.data for p in net.parameters()]\nopt = torch.optim.SGD(flat, 0.1)\n"
+        + (
+            "for step in range(3):\n    net.zero_grad()\n    net(torch.randn(6, 4)).square().mean().backward()\n"
+            "    for f, p in zip(flat, net.parameters()):\n        f.grad = p.grad\n    opt.step()\n"
+        )
+    )
+    assert [str(f) for f in report_on(tmp_path, text).findings if f.severity != "note"] == []
+
+
+CLOSURES = {
+    "a decorator": "    @torch.no_grad()\n    def step(self, closure=None):\n        loss = closure()  # FXG104\n{update}",
+    "a block": "    def step(self, closure):\n        with torch.no_grad():\n            loss = closure()  # FXG104\n{update}",
+    "a keyword and a method": "    @torch.no_grad()\n    def step(self, *, closure):\n        if closure is not None:\n            loss = closure()  # FXG104\n{update}",
+}
+UPDATE = "        for group in self.param_groups:\n            for p in group['params']:\n                p.data.sub_(0.1 * p.grad)\n        return loss\n"
+CLOSED = """
+net = nn.Linear(4, 1)
+class Sign(torch.optim.Optimizer):
+    def __init__(self, params):
+        super().__init__(params, {{}})
+{step}
+opt = Sign(net.parameters())
+for step in range(3):
+    def closure():
+        opt.zero_grad()
+        loss = net(torch.randn(5, 4)).square().mean()
+        loss.backward()
+        return loss
+    opt.step(closure=closure)
+"""
+
+
+@pytest.mark.parametrize("name", CLOSURES)
+def test_a_closure_called_where_gradients_are_off(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = CLOSED.format(step=CLOSURES[name].format(update=UPDATE))
+    report = report_on(tmp_path, text)
+    want = {(m[1], HEAD.count("\n") + text[: m.start()].count("\n") + 1) for m in MARK.finditer(text)}
+    assert {(f.code, f.site.line) for f in report.findings if f.severity == "error" and f.site} == want, str(report)
+    mended = text.replace("loss = closure()  # FXG104", "loss = torch.enable_grad()(closure)()")
+    assert report_on(tmp_path, mended).ok
