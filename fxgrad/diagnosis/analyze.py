@@ -8,6 +8,7 @@ from typing import Any
 from fxgrad.diagnosis.gather import diagnose, source_files
 from fxgrad.passes.analyses.optimizers import optimizers_in
 from fxgrad.program.lazy import shaped
+from fxgrad.program.mistakes import refuse_arrays
 from fxgrad.program.program import placement, program
 from fxgrad.records import Finding, Options
 from fxgrad.records.errors import InputError
@@ -41,7 +42,8 @@ def analyze(
         options: see `Options`.
 
     Returns:
-        The report. The model, its gradients, buffers and the random state are as before.
+        The report. The verdict of a name is that of the Parameter registered under it as the analysis began (the one that an optimizer
+        holds), also where forward puts another in its place. The model, its gradients, buffers and the random state are as before.
 
     Raises:
         InputError: the inputs do not fit the model, `expect` names no parameter, or `optimizer` is none.
@@ -67,6 +69,7 @@ def _analyze(
     intent = intent_for(files)
     wanted = expect if expect is not None else (intent.expect or None)
     diagnosis = diagnose(target, expect=wanted, options=options, files=files)
+    refuse_arrays(target.inputs, diagnosis.facts.error.message if diagnosis.facts.error is not None else "")
     heard = hear(diagnosis.findings, intent, diagnosis.files)
     run = diagnosis.run
     place = placement(target)

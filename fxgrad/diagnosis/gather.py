@@ -14,18 +14,19 @@ from fxgrad.diagnosis.branches import Explored, explore, outcomes, without_gradi
 from fxgrad.diagnosis.escaped_numbers import confirm_leaks
 from fxgrad.diagnosis.hidden_choices import reveal
 from fxgrad.diagnosis.last_word import confirmed, has_data, spoken
-from fxgrad.diagnosis.zeros import confirm_zeros
+from fxgrad.diagnosis.zeros import confirm_zeros, pending, zero_for_good
 from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, optimizers, target_networks
 from fxgrad.passes.analyses.hidden_writes import has_hidden_writes
 from fxgrad.passes.context import Context
 from fxgrad.passes.rules import fxg301_optimizer_misses_parameter, fxg303_optimizer_idle_parameter
 from fxgrad.program.program import Program, tensors_of_program
-from fxgrad.records import Facts, Finding, Fix, Options, ParameterFact, Raised, Verdict
+from fxgrad.records import Facts, Finding, Fix, Options, ParameterFact, Raised, Ran, Verdict
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source import files_of
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.errors import MISFIT, OVERWRITTEN, says
+from fxgrad.trace.coverage import Coverage
 from fxgrad.trace.facts import observe
 from fxgrad.trace.progress import tell
 from fxgrad.trace.recorder import NeedsValue
@@ -66,6 +67,7 @@ def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options
     explored = reveal(program, explored, seen, values, options.max_paths)
     facts = confirm_leaks(program, explored, confirm_zeros(program, main, seen, values), values)
     watched, hazards = _watched(program, main, facts, values), _hazards(program, main, facts, values)
+    settled = _settled(program, main, facts, watched, values)
     tell("rules")
     verdicts = _verdicts(facts, explored.undecided)
     context = Context(
@@ -81,12 +83,15 @@ def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options
             frozenset(n for n, v in verdicts.items() if v == "branch"),
             frozenset(main.recorder.decisions[i].node for i in explored.deciding),
         ),
-        watched=watched,
+        watched=_kept_zero(watched, settled) if watched is not None else None,
+        settled=settled,
+        pending=pending(program, facts, settled),
         hazards=hazards,
         branches=explored.branches,
     )
     context = replace(
         context,
+        ran=_ran(program, main, context.causes, values),
         held=optimizers.compare(facts, context),
         copies=target_networks.analyse(context),
         waiting=optimizers.waiting(context),
@@ -173,6 +178,31 @@ def _watched(program: Program, main: Run, facts: Facts, values: str) -> Facts | 
         return None
     watched = observe(run(program, values=values, forced=outcomes(main), watch_gradients=True))
     return confirm_zeros(program, main, watched, values, unsettle=True)
+
+
+def _ran(program: Program, main: Run, found: causes.Causes, values: str) -> tuple[Ran, ...]:
+    """What of the user's functions runs, from a second run that is looked at, where a part of the model is used by nothing."""
+    if all(end.node is not None for end in found.ends.values()):
+        return ()
+    coverage = Coverage()
+    with coverage.looking():
+        run(program, values=values, forced=outcomes(main), backward=False)
+    return coverage.ran({id(module): name for name, module in program.root.named_modules()})
+
+
+def _settled(program: Program, main: Run, facts: Facts, watched: Facts | None, values: str) -> frozenset[str]:
+    """The parameters whose gradient is zero for other numbers too, and stays so whatever steps do to the others."""
+    if watched is None or values != "real":
+        return frozenset()
+    always = {name for p in watched.parameters if p.gradient == "zero" for name in p.names}
+    return frozenset(always) | zero_for_good(program, main, facts)
+
+
+def _kept_zero(watched: Facts, settled: frozenset[str]) -> Facts:
+    """What only other weights would make something, and no step makes other, is zero."""
+    return replace(
+        watched, parameters=tuple(replace(p, gradient="zero") if settled.intersection(p.names) else p for p in watched.parameters)
+    )
 
 
 def _hazards(program: Program, main: Run, facts: Facts, values: str) -> Facts | None:

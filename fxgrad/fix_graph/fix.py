@@ -104,9 +104,6 @@ class FixResult:
     def source_edits(self) -> tuple[Edit, ...]:
         """The same fixes as text edits to the user's files, the likeliest for each write; found when first read, and not tried: `fxgrad fix`
         tries each one in a fresh process.
-
-        Raises:
-            FixError: LibCST is not installed.
         """
         return self.source.edits() if self.source is not None else ()
 
@@ -118,7 +115,7 @@ class FixResult:
         """Apply the source edits to the files, each replaced in one step, and return their names.
 
         Raises:
-            FixError: LibCST is not installed, or a file changed since the edits were found.
+            FixError: a file changed since the edits were found.
         """
         return self.source.write() if self.source is not None else ()
 

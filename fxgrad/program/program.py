@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from fxgrad.program.inputs import inputs_of
+from fxgrad.program.mistakes import refuse_no_loss, refuse_no_model
 from fxgrad.program.wrapped import refuse_parts, unwrapped
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
@@ -41,19 +42,17 @@ def program(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimize
     """The user's arguments in one shape.
 
     Raises:
-        InputError: `model` is not callable, lies in parts on several processes, or `inputs` is neither tuple, dict nor `Inputs`.
+        InputError: `model` is not callable or a class, lies in parts on several processes, `inputs` is neither tuple, dict nor `Inputs`, or
+            `loss` is no function of the output alone.
     """
+    refuse_no_model(model)
+    refuse_no_loss(loss)
     given = inputs_of(inputs)
     model = unwrapped(model)
     if isinstance(model, nn.Module):
         refuse_parts(model)
         _refuse_uninitialised(model)
         return Program(model, model, model, _signature(model.forward), given, loss, optimizer)
-    if not callable(model):
-        raise InputError(
-            f"the model must be an nn.Module or a callable, not {type(model).__name__}",
-            hint="pass the module itself, not its state dict or its output",
-        )
     root = _closure_root(model)
     refuse_parts(root)
     return Program(model, root, model, _signature(model), given, loss, optimizer)

@@ -55,7 +55,10 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class NodeFact:
-    """What one recorded step did. `stack`: user frames, innermost first (`site` is stack[0]); `module`: path of the user module it ran in."""
+    """What one recorded step did. `stack`: user frames, innermost first (`site` is stack[0]); `module`: path of the user module it ran in.
+
+    `grad_enabled`: whether autograd recorded it; of `torch.autograd.grad` that is its `create_graph`.
+    """
 
     name: str
     kind: NodeKind
@@ -140,6 +143,25 @@ class External:
     owner: str | None  # qualified name of the registered module it was reached from ("" is the model itself); None if from elsewhere
     attribute: str  # the owner's attribute that the path starts with
     constant: bool  # all its elements are equal, or it has no values to look at
+
+
+Span = tuple[
+    int, int, int, int
+]  # line and column where it begins, line and column where it ends; columns in bytes from 0, as `ast` has them
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What of one function's text ran: how often each span did. `module`: the path of the module whose method it is; None: of no such one.
+
+    `whole`: every run of it was seen to its end; else the counts say nothing.
+    """
+
+    file: str
+    function: str
+    module: str | None
+    counts: Mapping[Span, int]
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ differentiable operations.
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MethodDescriptorType
 from typing import Any
 
@@ -55,6 +56,20 @@ EFFECTS = _words(
     "_set_grad_enabled register_hook retain_grad backward requires_grad_ manual_seed register_post_accumulate_grad_hook record_stream "
     "_foreach_zero_ _fused_sgd_ _fused_adam_ _fused_adamw_ _fused_adagrad_"
 )
+
+
+# What a step that takes a derivative is called; its results have a history where it was asked for one.
+DERIVATIVE = "torch.autograd.grad"
+_DERIVATIVE = inspect.signature(torch.autograd.grad)
+
+
+def creates_graph(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether these arguments of `torch.autograd.grad` ask for a derivative that is differentiable itself."""
+    try:
+        arguments = _DERIVATIVE.bind(*args, **kwargs).arguments
+    except TypeError:
+        return False
+    return bool(arguments.get("create_graph"))
 
 
 # Operators over Python functions that torch.compile captures whole; both branches of a `cond` get gradients.

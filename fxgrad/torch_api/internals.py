@@ -149,6 +149,9 @@ def steady_cudnn() -> None:
 
 # ------------------------------------------------------------------------------------ saved tensors, versions
 
+# The type of autograd's nodes that accumulate into a leaf: a custom Function's node may have any attribute, `variable` too.
+AccumulateGrad: Any = _C._functions.AccumulateGrad
+
 # Takes off the innermost pair of hooks on saved tensors.
 pop_saved_tensors_hooks: Callable[[], None] = _C._autograd._pop_saved_tensors_default_hooks
 push_saved_tensors_hooks: Callable[..., None] = _C._autograd._push_saved_tensors_default_hooks

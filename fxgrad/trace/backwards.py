@@ -1,6 +1,7 @@
 """Around a backward: what it is about to reach, read off the graph while that is whole, and what it left.
 
-`around` is entered by every way to a backward (`Tensor.backward`, `autograd.backward`); `grad` runs an `autograd.grad`. Hooks on autograd
+`around` is entered by every way to a backward (`Tensor.backward`, `autograd.backward`); `grad` runs an `autograd.grad`. A walk that does not
+keep the graph leaves its mark on every autograd node that it visits. Hooks on autograd
 nodes only look: on a custom Function's to see for which inputs it returns nothing, on every node where zeros are to be explained. They do
 not keep the observer: it holds tensors, whose nodes hold their hooks where no garbage collector sees it.
 """
@@ -10,16 +11,18 @@ from __future__ import annotations
 import contextlib
 import inspect
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from fxgrad.torch_api.autograd_graph import grad_fn_of, one_back
+from fxgrad.torch_api.calls import DERIVATIVE, creates_graph
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.driver import WatchDriver
-from fxgrad.trace.edges import Behind, is_custom, number_of
+from fxgrad.trace.edges import Behind, is_custom, note_freed, number_of
 from fxgrad.trace.gradients import better, state_of
-from fxgrad.trace.ledger import grad_fn
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.stale_tensors import hidden
 
@@ -28,8 +31,24 @@ Gradient = tuple[torch.Tensor, torch.Tensor | None]
 _GRAD = inspect.signature(torch.autograd.grad)
 
 
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """How a backward was asked to walk. `inputs`: the tensors it goes no further than, None for every leaf."""
+
+    target: str
+    retained: bool
+    inputs: Any = None
+
+
+def walk_of(target: str, arguments: dict[str, Any]) -> Walk:
+    """From the arguments of `backward` or `autograd.grad`, by name."""
+    retained = arguments.get("retain_graph")
+    created = bool(arguments.get("create_graph"))
+    return Walk(target, created if retained is None else bool(retained), arguments.get("inputs"))
+
+
 @contextlib.contextmanager
-def around(observer: WatchDriver, losses: Any) -> Iterator[None]:
+def around(observer: WatchDriver, losses: Any, walk: Walk) -> Iterator[None]:
     """Around a backward from the tensors in `losses`; one inside another is a part of it."""
     if not observer.active or observer.quiet:
         yield
@@ -38,7 +57,7 @@ def around(observer: WatchDriver, losses: Any) -> Iterator[None]:
     made: Backward | None = None
     leaves: list[torch.Tensor] = []
     with observer.guarded():
-        made, leaves = _walk(observer, losses, "Tensor.backward")
+        made, leaves = _unnoted(observer, losses) if observer.gradients_only else _walk(observer, losses, walk)
     observer.nested.append(leaves)
     observer.quiet += 1
     failure: BaseException | None = None
@@ -71,28 +90,37 @@ def grad(observer: WatchDriver, func: Any, args: Any, kwargs: Any) -> Any:
     call = _GRAD.bind(*args, **kwargs).arguments
     reads = observer.before(args, kwargs)
     made: Backward | None = None
+    walk = walk_of(DERIVATIVE, call)
     with observer.guarded():
         if not call.get("create_graph"):
-            made, _ = _walk(observer, call["outputs"], "torch.autograd.grad")
+            made, _ = _walk(observer, call["outputs"], walk)
             made.partial = made.failed = True  # until it has run
     observer.quiet += 1
     try:
         out = func(*args, **kwargs)
+    except Exception:
+        if made is None:  # a step of the forward, as long as it ran; where it raised, the walk that raised
+            with observer.guarded():
+                made, _ = _walk(observer, call["outputs"], walk)
+                made.partial = made.failed = True
+        raise
     finally:
         observer.quiet -= 1
     if made is not None:
         made.failed = False
         with observer.guarded():
             _ended(observer, made, list(zip(tensors_in(call["inputs"]), out, strict=False)))
-    observer.after("op", "torch.autograd.grad", reads, out)
+    note = observer.after("op", DERIVATIVE, reads, out)
+    if note is not None:
+        note.grad = creates_graph(args, kwargs)
     return out
 
 
-def _walk(observer: WatchDriver, losses: Any, target: str) -> tuple[Backward, list[torch.Tensor]]:
+def _walk(observer: WatchDriver, losses: Any, walk: Walk) -> tuple[Backward, list[torch.Tensor]]:
     """The record of a backward that is about to run, and the leaves it will reach."""
     ledger = observer.ledger
     reads = [ledger.read(tensor) for tensor in tensors_in(losses)]
-    note = ledger.note("op", target)
+    note = ledger.note("op", walk.target)
     note.reads = [value for _, _, value in reads]
     behind = _behind(observer, [tensor for tensor, _, _ in reads])
     keys = {*behind.keys, *(key for _, _, value in reads if (key := ledger.keys[value]) is not None)}
@@ -106,14 +134,52 @@ def _walk(observer: WatchDriver, losses: Any, target: str) -> tuple[Backward, li
         observer.saved += hidden(ledger, behind.functions)
     ledger.keep(note)
     ledger.losses.update(note.reads)
-    started = tuple(function for tensor, _, _ in reads if (function := grad_fn(tensor)) is not None)
-    made = Backward(note.number, note.spots, tuple(note.reads), live, started)
+    started = tuple(function for tensor, _, _ in reads if (function := grad_fn_of(tensor)) is not None)
+    if not walk.retained:
+        note_freed(_visited(observer, behind.functions, walk.inputs), note.number)
+    leaves = frozenset(number for number, _ in keys if number < 0)
+    nan = any(_is_nan(tensor) for tensor, _, _ in reads)
+    made = Backward(note.number, note.spots, tuple(note.reads), live, started, nan=nan, leaves=leaves)
     observer.backwards.append(made)
     return made, [*behind.leaves, *(tensor for tensor, _, _ in reads if tensor.is_leaf and tensor.requires_grad)]
 
 
+def _is_nan(loss: torch.Tensor) -> bool:
+    return loss.numel() == 1 and loss.layout is torch.strided and not loss.is_meta and bool(torch.isnan(loss.detach()).any())
+
+
+def _unnoted(observer: WatchDriver, losses: Any) -> tuple[Backward, list[torch.Tensor]]:
+    """The same where calls are not noted any more: only the leaves are of interest."""
+    started = list(tensors_in(losses))
+    leaves = [*_behind(observer, started).leaves, *(tensor for tensor in started if tensor.is_leaf and tensor.requires_grad)]
+    return Backward(observer.ledger.count, observer.ledger.spots(), ()), leaves
+
+
 def _behind(observer: WatchDriver, tensors: list[torch.Tensor]) -> Behind:
-    return observer.ledger.edges.reachable([function for tensor in tensors if (function := grad_fn(tensor)) is not None])
+    return observer.ledger.edges.reachable([function for tensor in tensors if (function := grad_fn_of(tensor)) is not None])
+
+
+def _visited(observer: WatchDriver, functions: list[Any], inputs: Any) -> Iterable[Any]:
+    """The autograd nodes that a walk to `inputs` runs: those from which one of them is reached; all, where none were named."""
+    targets = {key for tensor in tensors_in(inputs) if (key := observer.ledger.keys[observer.ledger.read(tensor)[2]]) is not None}
+    if not targets:
+        return functions
+    runs: set[int] = set()
+    before: dict[int, list[int]] = {}
+    pending: list[int] = []
+    for function in functions:
+        number = number_of(function)
+        for inner, output in one_back(function):
+            key = observer.ledger.edges.key_of(inner, output)
+            before.setdefault(key[0], []).append(number)
+            if key in targets:
+                pending.append(number)
+    while pending:
+        number = pending.pop()
+        if number not in runs:
+            runs.add(number)
+            pending += before.get(number, ())
+    return [function for function in functions if number_of(function) in runs]
 
 
 def _ended(observer: WatchDriver, made: Backward, gradients: list[Gradient]) -> None:

@@ -6,7 +6,7 @@ other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -20,8 +20,10 @@ from fxgrad.trace.edges import Key
 from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import Backward, Note
-from fxgrad.trace.observations import Observations, RawDecision, Slot, Step
+from fxgrad.trace.observations import Observations, RawDecision, Shared, Slot, Step
 from fxgrad.trace.slots import Slot as LiveSlot
+from fxgrad.world.reach import Reach
+from fxgrad.world.standins import StandIns
 
 
 class GraphDriver(Owner, Protocol):
@@ -29,6 +31,16 @@ class GraphDriver(Owner, Protocol):
 
     graph: torch.fx.Graph
     seen: Observations
+    slots: dict[int, Slot]  # by the id of a tensor object, the user's own or its stand-in
+    reach: Reach
+    standins: StandIns
+    quiet: int  # depth of what is not recorded
+    allow: frozenset[str] | None  # writes that autograd refuses are carried out; the leaves these name enter as copies
+    shared: list[Shared] | None  # memory that NumPy and torch share, where it is watched
+    names: dict[int, str]  # of registered tensors, by id
+    attributes: dict[str, Any]  # what the graph refers to
+    object_names: dict[int, str]  # of objects among them, by id
+    externals: dict[int, tuple[torch.Tensor, int]]
     nudge: Nudge | None  # what is handed to the program disturbed
     forced: tuple[Any, ...]  # outcomes for the first decisions on data
     decisions: list[RawDecision]
@@ -50,7 +62,15 @@ class GraphDriver(Owner, Protocol):
 
     def finish(self, step: Step, slots: Sequence[Slot], out: Any, *, keep: bool) -> None: ...
 
-    def note_shared(self, step: Step, tensor: torch.Tensor) -> None: ...
+    def standin(self, tensor: torch.Tensor) -> torch.Tensor: ...
+
+    def keep(self, item: Any) -> None: ...
+
+    def note_unseen(self, what: str) -> None: ...
+
+    def storage_number(self, tensor: torch.Tensor) -> int: ...
+
+    def symbol_reads(self, origin: Origin) -> Iterator[int]: ...
 
     def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False, what: str = "") -> None: ...
 
@@ -68,6 +88,7 @@ class WatchDriver(Protocol):
     active: bool
     quiet: int  # depth of what is not looked into
     closely: bool  # note what every autograd node is given
+    gradients_only: bool  # calls are not noted any more: what backwards leave is
     backwards: list[Backward]
     cleared: tuple[Spot, ...]
     delivered: dict[Key, str]

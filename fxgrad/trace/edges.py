@@ -1,22 +1,33 @@
 """Autograd's edges, by number: which value's gradient arrives where, and what lies behind a value.
 
-An *edge* is a pair (autograd node, output number), or a leaf. A node is numbered in its own `metadata`, for the Python object that stands
-for it comes and goes while the node lives on. Nothing here keeps a graph alive. Definitions 2 and 3 are those of `fxgrad.trace.facts`.
+Definitions, cited by number wherever facts are made:
+ 1. An *edge* is a pair (autograd node, output number), or a leaf: the thing a gradient is delivered to.
+ 2. A flow source -> target through a step is *open* if walking back from target's edge reaches source's edge without passing an edge that
+    an earlier step made.
+ 3. A value is *live* if its edge is reachable from the loss's edge.
+Autograd decides both; no list of differentiable operations is kept here. A node is numbered in its own `metadata`, for the Python object
+that stands for it comes and goes while the node lives on. Nothing here keeps a graph alive.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from fxgrad.records import Flow
+from fxgrad.torch_api.autograd_graph import leaf_of, nodes_behind, one_back
+
 Key = tuple[int, int]  # (number of an autograd node, output number), or (-number of a leaf, 0)
+
+PAIRS = 4096  # flows of one call that are written out; a `_foreach_` call of more is paired by position
 
 _NUMBERS = itertools.count(1)  # for all watches of a process: a graph may outlive one
 _MARK = "fxgrad"
+_FREED = "fxgrad freed by"
 
 
 def number_of(function: Any) -> int:
@@ -26,6 +37,19 @@ def number_of(function: Any) -> int:
     if number is None:
         number = metadata[_MARK] = next(_NUMBERS)
     return int(number)
+
+
+def note_freed(functions: Iterable[Any], note: int) -> None:
+    """The backward of that note walks these autograd nodes and frees what they saved. The nodes themselves carry it: it goes with them."""
+    for function in functions:
+        metadata = function.metadata
+        metadata[_FREED] = (*metadata.get(_FREED, ()), note)
+
+
+def freed_by(function: Any) -> tuple[int, ...]:
+    """The notes of the backwards that walked an autograd node and did not keep the graph."""
+    found: tuple[int, ...] = function.metadata.get(_FREED, ())
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +69,47 @@ class Edges:
         self.values: dict[Key, list[int]] = {}  # the values whose gradient arrives there
         self.makers: dict[int, int] = {}  # the number of an autograd node -> the note of the call that made it
 
-    def next_of(self, function: Any) -> Iterable[tuple[Key, Any]]:
-        """The edges one step further back, each with its autograd node (None for a leaf)."""
-        for inner, number in function.next_functions:
-            if inner is None:
-                continue
-            variable = getattr(inner, "variable", None)
-            if isinstance(variable, torch.Tensor):
-                yield self._leaf_key(variable), None
-            else:
-                yield (number_of(inner), number), inner
+    def key_of(self, function: Any, number: int) -> Key:
+        """The edge of an output of an autograd node; where that accumulates into a leaf, the leaf's."""
+        leaf = leaf_of(function)
+        return (number_of(function), number) if leaf is None else self._leaf_key(leaf)
 
     def inputs_of(self, function: Any) -> list[list[int]]:
         """By position, the values whose gradient an autograd node hands on; none where it hands on nothing."""
         found: list[list[int]] = []
         for inner, number in function.next_functions:
-            variable = getattr(inner, "variable", None)
-            key = None if inner is None else self._leaf_key(variable) if variable is not None else (number_of(inner), number)
-            found.append(list(self.values.get(key, ())) if key is not None else [])
+            found.append([] if inner is None else list(self.values.get(self.key_of(inner, number), ())))
         return found
 
     def maker(self, function: Any) -> int:
         """The note of the call that made an autograd node; -1 if no noted call did."""
         return self.makers.get(number_of(function), -1)
 
-    def behind(self, function: Any, reads: dict[Key, list[int]], own: set[Key | None], note: int) -> set[int]:
-        """The values behind an autograd node, no further back than one earlier call (definition 2).
+    def flows(self, note: int, keys: Sequence[Key | None], reads: Sequence[int], makes: Sequence[tuple[int, Any]]) -> list[Flow]:
+        """The flows of a call (definition 2). `keys`: the edge of each value so far; `reads`: the values it was given, each once; `makes`:
+        those it made, each with its autograd node, None for a leaf."""
+        by_key: dict[Key, list[int]] = {}
+        for read in reads:
+            key = keys[read]
+            if key is not None:
+                by_key.setdefault(key, []).append(read)
+        own, count = {keys[make] for make, _ in makes}, len(makes)
+        every = len(reads) * count <= PAIRS
+        found: list[Flow] = []
+        for position, (make, function) in enumerate(makes):
+            reached: set[int] = set()
+            key = keys[make]
+            if key is not None and key in by_key:
+                reached.update(by_key[key])
+            elif function is not None:
+                reached = self._behind(function, by_key, own, note)
+            near = reads if every else reads[position::count]
+            found.extend(Flow(read, make, read in reached) for read in near if read != make)
+            found.extend(Flow(read, make, True) for read in reached.difference(near) if read != make)
+        return found
+
+    def _behind(self, function: Any, reads: dict[Key, list[int]], own: set[Key | None], note: int) -> set[int]:
+        """The values behind an autograd node, no further back than one earlier call.
 
         `reads`: the edges of what the call was given; `own`: those of what it made. Nodes met on the way belong to `note`.
         """
@@ -79,7 +118,8 @@ class Edges:
         self.makers.setdefault(start, note)
         stack, seen = [function], {start}
         while stack:
-            for key, inner in self.next_of(stack.pop()):
+            for inner, number in one_back(stack.pop()):
+                key = self.key_of(inner, number)
                 given = reads.get(key)
                 if given is not None:
                     reached.update(given)
@@ -88,7 +128,7 @@ class Edges:
                 if known is not None and key not in own:
                     reached.add(known[-1])  # reached without being an argument: a closure, a second derivative
                     continue
-                if inner is None or key[0] in seen:
+                if key[0] < 0 or key[0] in seen:  # a leaf, or a node that the walk has met
                     continue
                 seen.add(key[0])
                 if self.makers.setdefault(key[0], note) == note:
@@ -97,27 +137,14 @@ class Edges:
 
     def reachable(self, functions: Iterable[Any]) -> Behind:
         """Everything behind some autograd nodes (definition 3), themselves included."""
-        stack = list(functions)
-        numbers = {number_of(f) for f in stack}
-        found = Behind(set(), list(stack), [])
-        seen: set[int] = set()
-        while stack:
-            for inner, number in stack.pop().next_functions:
-                if inner is None:
-                    continue
-                variable = getattr(inner, "variable", None)
-                if isinstance(variable, torch.Tensor):
-                    found.keys.add(self._leaf_key(variable))
-                    if id(variable) not in seen:
-                        seen.add(id(variable))
-                        found.leaves.append(variable)
-                    continue
-                mark = number_of(inner)
-                found.keys.add((mark, number))
-                if mark not in numbers:
-                    numbers.add(mark)
-                    stack.append(inner)
-                    found.functions.append(inner)
+        found = Behind(set(), [], [])
+        for function in nodes_behind(functions):
+            leaf = leaf_of(function)
+            if leaf is not None:
+                found.leaves.append(leaf)
+                continue
+            found.functions.append(function)
+            found.keys.update(self.key_of(inner, number) for inner, number in one_back(function))
         return found
 
 

@@ -101,13 +101,13 @@ def reseed(seed: int) -> None:
     """Other random numbers from Python's, NumPy's and torch's own generators."""
     random.seed(seed)
     torch.manual_seed(seed)
-    numpy = sys.modules.get("numpy")
+    numpy = sys.modules.get("numpy.random")
     if numpy is not None:
-        numpy.random.seed(seed)
+        numpy.seed(seed)
 
 
 def drawn_so_far() -> tuple[Any, ...]:
     """The states of Python's and NumPy's generators: they differ once a number was drawn."""
-    numpy = sys.modules.get("numpy")
-    state = numpy.random.get_state() if numpy is not None else None
+    numpy = sys.modules.get("numpy.random")
+    state = numpy.get_state() if numpy is not None else None
     return random.getstate(), None if state is None else (state[1].tobytes(), *state[2:])

@@ -1,36 +1,30 @@
 """Facts: what autograd did in one run, as frozen records, from the raw observations of the recorder.
 
-Definitions, cited by number below:
- 1. An *edge* is a pair (autograd node, output number), or a leaf: the thing a gradient is delivered to.
- 2. A flow source -> target through a step is *open* if walking `next_functions` from target's edge reaches source's edge without
-    passing an edge that an earlier step made.
- 3. A value is *live* if its edge is reachable from the loss's edge.
-Autograd decides both; no list of differentiable operations is kept here.
+What is an edge, an open flow and a live value: `fxgrad.trace.edges`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 
 from fxgrad.records import Call, Decision, External, Facts, Flow, NodeFact, ParameterFact, Saved, Value
 from fxgrad.source.sites import site_of, sites_of
+from fxgrad.torch_api.calls import DERIVATIVE, creates_graph
 from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tensors import has_nonzero
+from fxgrad.trace.edges import Edges, Key, number_of
+from fxgrad.trace.observations import RawSave
 from fxgrad.trace.recorder import RawValue, Step
 from fxgrad.trace.run import Run
-
-Key = tuple[Any, ...]
 
 
 def observe(run: Run) -> Facts:
     """The Facts of a finished run."""
     edges = _Edges(run.recorder.values)
-    live_keys = _reachable(run, edges)
     values = tuple(_value(raw, edges, run) for raw in run.recorder.values)
-    live = frozenset(raw.id for raw in run.recorder.values if edges.keys[raw.id] in live_keys)
     nodes = _nodes(run, edges)
     return Facts(
         values=values,
@@ -40,7 +34,7 @@ def observe(run: Run) -> Facts:
         externals=tuple(_externals(run)),
         decisions=tuple(Decision(site_of(d.spots[0]) if d.spots else None, d.node, d.outcome, d.known) for d in run.recorder.decisions),
         saved=tuple(_saved(run)),
-        live=live,
+        live=edges.live(run.loss.value) if run.loss is not None else frozenset(),
         loss=run.loss.value if run.loss is not None else None,
         loss_requires_grad=run.loss_requires_grad,
         error=run.error,
@@ -48,73 +42,67 @@ def observe(run: Run) -> Facts:
     )
 
 
-class _Edges:
-    """The edge (definition 1) of every value, as a key; `owners` maps a key to the first value that carried it."""
+class _Leaves:
+    """The edge of a leaf tensor, which goes by the object. Of nobody's: a run is to go with its last reference."""
 
-    def __init__(self, raws: Iterable[RawValue]) -> None:
-        self.keys: list[Key | None] = []
+    def __init__(self) -> None:
+        self._numbers: dict[int, tuple[int, torch.Tensor]] = {}
+
+    def __call__(self, tensor: torch.Tensor) -> Key:
+        number, _ = self._numbers.setdefault(id(tensor), (len(self._numbers) + 1, tensor))
+        return -number, 0
+
+
+class _Edges:
+    """The edge (definition 1) of every value, and autograd's graph behind them."""
+
+    def __init__(self, raws: Sequence[RawValue]) -> None:
+        self._leaf = _Leaves()
+        self.graph = Edges(self._leaf)
+        self._raws = raws
+        self._entered = 0
+        self.keys = [self._key(raw) for raw in raws]
         self.numbers: dict[Key, int] = {}
-        self.owners: dict[Key, int] = {}
-        self.functions: dict[int, int] = {}  # id(autograd node) -> first value made by it
-        for raw in raws:
-            key = self.key(raw)
-            self.keys.append(key)
+        for key in self.keys:
             if key is not None:
                 self.numbers.setdefault(key, len(self.numbers))
-                self.owners.setdefault(key, raw.id)
-                if raw.fn is not None:
-                    self.functions.setdefault(id(raw.fn), raw.id)
 
-    @staticmethod
-    def key(raw: RawValue) -> Key | None:
+    def _key(self, raw: RawValue) -> Key | None:
         if not raw.requires_grad:
             return None
         if raw.fn is not None:
-            return (id(raw.fn), raw.nr)
-        return ("leaf", id(raw.leaf))
+            return number_of(raw.fn), raw.nr
+        return self._leaf(raw.leaf) if raw.leaf is not None else None
+
+    def flows(self, step: Step) -> Iterator[Flow]:
+        """The flows of a step (definition 2); steps are asked for in the order in which they ran."""
+        for raw in self._raws[self._entered : max(step.makes, default=-1) + 1]:
+            key = self.keys[raw.id]
+            if key is not None:
+                self.graph.values.setdefault(key, []).append(raw.id)
+            self._entered = raw.id + 1
+        makes = [(make, self._raws[make].fn) for make in step.makes]
+        yield from self.graph.flows(_ONE, self.keys, list(dict.fromkeys(step.reads)), makes)
+        for make in step.makes:
+            for weak in step.weak:
+                yield Flow(weak, make, False, weak=True)
+
+    def live(self, loss: int) -> frozenset[int]:
+        """The values whose edges lie behind a value's, and those of the same edge (definition 3)."""
+        start = self.keys[loss]
+        if start is None:
+            return frozenset()
+        function = self._raws[loss].fn
+        reached = self.graph.reachable([function]).keys if function is not None else set()
+        reached.add(start)
+        return frozenset(raw.id for raw in self._raws if self.keys[raw.id] in reached)
 
 
-def _next_keys(function: Any, keep: list[Any]) -> list[tuple[Key, Any]]:
-    """The edges one step further back, each with its autograd node (None for a leaf)."""
-    found: list[tuple[Key, Any]] = []
-    for inner, number in function.next_functions:
-        if inner is None:
-            continue
-        keep.append(inner)  # an id is only good while the object lives
-        variable = getattr(inner, "variable", None)
-        if isinstance(variable, torch.Tensor):
-            found.append((("leaf", id(variable)), None))
-        else:
-            found.append(((id(inner), number), inner))
-    return found
-
-
-def _reachable(run: Run, edges: _Edges) -> set[Key | None]:
-    """Definition 3, iteratively: a chain of ten thousand steps must not recurse."""
-    if run.loss is None:
-        return set()
-    raw = run.recorder.values[run.loss.value]
-    start = edges.keys[raw.id]
-    if start is None:
-        return set()
-    seen: set[Key | None] = {start}
-    functions = {id(raw.fn)}
-    stack = [raw.fn] if raw.fn is not None else []
-    keep: list[Any] = []
-    while stack:
-        for key, inner in _next_keys(stack.pop(), keep):
-            seen.add(key)
-            if inner is not None and id(inner) not in functions:
-                functions.add(id(inner))
-                stack.append(inner)
-    run.recorder._keep.append(keep)
-    return seen
+_ONE = 0  # all nodes belong to one call, as it were: a walk goes through what no value carries, whichever step made it
 
 
 def _nodes(run: Run, edges: _Edges) -> tuple[NodeFact, ...]:
-    raws = run.recorder.values
     nodes = []
-    keep: list[Any] = []
     for step in run.recorder.steps:
         nodes.append(
             NodeFact(
@@ -125,69 +113,18 @@ def _nodes(run: Run, edges: _Edges) -> tuple[NodeFact, ...]:
                 stack=sites_of(step.spots),
                 module=step.module,
                 phase=step.phase,
-                grad_enabled=step.grad,
+                grad_enabled=creates_graph(step.node.args, step.node.kwargs) if step.target == DERIVATIVE else step.grad,
                 inference=step.inference,
                 reads=tuple(dict.fromkeys(step.reads)),
                 makes=tuple(step.makes),
-                flows=tuple(_flows(step, raws, edges, keep)),
+                flows=tuple(edges.flows(step)),
                 writes=tuple(step.writes),
                 constants=step.constants,
                 operands=step.operands,
                 settings=step.settings,
             )
         )
-    run.recorder._keep.append(keep)
     return tuple(nodes)
-
-
-def _flows(step: Step, raws: list[RawValue], edges: _Edges, keep: list[Any]) -> Iterable[Flow]:
-    """Definition 2 for every pair of a step."""
-    reads = list(dict.fromkeys(step.reads))
-    by_key: dict[Key, list[int]] = {}
-    for read in reads:
-        key = edges.keys[read]
-        if key is not None:
-            by_key.setdefault(key, []).append(read)
-    first = min(step.makes, default=0)
-    for make in step.makes:
-        reached = _walk(raws[make], make, first, by_key, edges, keep) if raws[make].requires_grad else set()
-        for read in reads:
-            if read != make:
-                yield Flow(read, make, read in reached)
-        for extra in reached - set(reads):
-            if extra != make:
-                yield Flow(extra, make, True)
-        for weak in step.weak:
-            yield Flow(weak, make, False, weak=True)
-
-
-def _walk(raw: RawValue, make: int, first: int, by_key: dict[Key, list[int]], edges: _Edges, keep: list[Any]) -> set[int]:
-    """The values whose edges lie behind `raw`'s, no further than one earlier step back."""
-    own = edges.keys[make]
-    reached: set[int] = set()
-    if own in by_key:
-        reached.update(by_key[own])
-        return reached
-    if raw.fn is None:
-        return reached
-    stack, seen = [raw.fn], {id(raw.fn)}
-    while stack:
-        for key, inner in _next_keys(stack.pop(), keep):
-            if key in by_key:
-                reached.update(by_key[key])
-                continue
-            owner = edges.owners.get(key)
-            if owner is not None and owner < first:
-                reached.add(owner)  # reached without being an argument: a second derivative, a closure
-                continue
-            if inner is None or id(inner) in seen:
-                continue
-            made = edges.functions.get(id(inner))
-            if made is not None and made < first:
-                continue
-            seen.add(id(inner))
-            stack.append(inner)
-    return reached
 
 
 def _value(raw: RawValue, edges: _Edges, run: Run) -> Value:
@@ -355,16 +292,19 @@ def _replaced_data(run: Run) -> Iterable[Saved]:
 
     Saved as a view (`weight.t()`) or as the step's own result, the old data is kept and nothing is wrong.
     """
-    raws, steps = run.recorder.values, run.recorder.steps
-    for index, step in enumerate(steps):
+    raws = run.recorder.values
+    for index, step in enumerate(run.recorder.steps):
         old = raws[step.reads[0]] if step.target == "Tensor.__set__" and step.reads else None
         if old is None or all(raws[v].storage == old.storage for v in step.makes):
             continue
         for save in run.saves:
-            same = save.saver is not None and save.index <= index and old.id in save.saver.reads
-            if not same or tuple(save.tensor.shape) != old.shape or run.recorder.storage_number(save.tensor) != old.storage:
-                continue
-            if not save.tensor.is_contiguous() and save.tensor.dim() > 1:
-                continue
-            assert save.saver is not None
-            yield Saved(save.saver.node.name, step.node.name, old.shape, save.version, save.version, False)
+            if save.saver is not None and save.index <= index and old.id in save.saver.reads and _is_itself(run, save, old):
+                yield Saved(save.saver.node.name, step.node.name, old.shape, save.version, save.version, False)
+
+
+def _is_itself(run: Run, save: RawSave, value: RawValue) -> bool:
+    """Whether the very tensor was saved, and no view of it."""
+    tensor = save.tensor
+    if tuple(tensor.shape) != value.shape or run.recorder.storage_number(tensor) != value.storage:
+        return False
+    return tensor.is_contiguous() or tensor.dim() <= 1

@@ -1,7 +1,7 @@
 """The ledger: values, autograd's edges and notes of a running program, in the order in which things happen.
 
 Every tensor the program names gets a value; an in-place write makes a new value of every living tensor over that storage. The flows of a
-call are asked of autograd as soon as it has run (definition 2 of `fxgrad.trace.facts`), so that no graph needs to be kept. A tensor that no noted
+call are asked of autograd as soon as it has run (definition 2 of `fxgrad.trace.edges`), so that no graph needs to be kept. A tensor that no noted
 call made is *adopted* at its first use: autograd says what lies behind it. Not handled: writes that bump no version counter and go through
 no noted call (NumPy, C++ extensions).
 """
@@ -18,6 +18,7 @@ from torch import nn
 
 from fxgrad.records import Flow, Value
 from fxgrad.source.sites import Spot, user_spots
+from fxgrad.torch_api.autograd_graph import grad_fn_of
 from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.edges import Edges, Key, number_of
@@ -25,7 +26,6 @@ from fxgrad.trace.notes import Note
 from fxgrad.trace.slots import Slot, Tensors
 
 LIMIT = 300_000  # notes; one step of a 70-billion-parameter model makes ten thousand
-PAIRS = 4096  # flows of one call that are written out; a `_foreach_` call of more is paired by position
 
 
 class Ledger:
@@ -60,7 +60,7 @@ class Ledger:
         alias = self.tensors.last_value(tensor)
         numbers: list[int] = []
         slot = self.tensors.add(tensor)
-        if tensor.requires_grad and grad_fn(tensor) is not None:
+        if tensor.requires_grad and grad_fn_of(tensor) is not None:
             note = self.note("op", "torch.unseen")
         elif alias >= 0 and self.values[alias] is not None:
             note = self.note("leaf", "alias")
@@ -165,7 +165,7 @@ class Ledger:
     def _edge(self, tensor: torch.Tensor, slot: Slot) -> tuple[Key | None, Any]:
         if not tensor.requires_grad:
             return None, None
-        function = grad_fn(tensor)
+        function = grad_fn_of(tensor)
         return ((-slot.leaf, 0), None) if function is None else ((number_of(function), tensor.output_nr), function)
 
     # ------------------------------------------------------------------ notes
@@ -215,23 +215,9 @@ class Ledger:
 
     def connect(self, note: Note) -> None:
         """Find the flows of a note and keep it."""
-        note.reads = reads = list(dict.fromkeys(note.reads))
-        by_key: dict[Key, list[int]] = {}
-        for read in reads:
-            key = self.keys[read]
-            if key is not None:
-                by_key.setdefault(key, []).append(read)
-        own, count = {self.keys[make] for make in note.makes}, len(note.makes)
-        every = len(reads) * count <= PAIRS
-        for position, (make, function) in enumerate(zip(note.makes, note.functions, strict=True)):
-            key = self.keys[make]
-            if key in by_key:
-                reached = set(by_key[key])
-            else:
-                reached = self.edges.behind(function, by_key, own, note.number) if function is not None else set()
-            near = reads if every else reads[position::count]
-            note.flows.extend(Flow(read, make, read in reached) for read in near if read != make)
-            note.flows.extend(Flow(read, make, True) for read in reached.difference(near) if read != make)
+        note.reads = list(dict.fromkeys(note.reads))
+        makes = list(zip(note.makes, note.functions, strict=True))
+        note.flows.extend(self.edges.flows(note.number, self.keys, note.reads, makes))
         note.functions = []
         self.keep(note)
 
@@ -272,11 +258,3 @@ class Ledger:
                 carried.remove(number)
                 if not carried:
                     del self.edges.values[key]
-
-
-def grad_fn(tensor: torch.Tensor) -> Any:
-    """The tensor's autograd node; None for a leaf, and for a view whose base was rewritten in a way autograd refuses."""
-    try:
-        return tensor.grad_fn
-    except RuntimeError:
-        return None

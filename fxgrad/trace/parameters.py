@@ -88,7 +88,8 @@ def externals(ledger: Ledger, root: nn.Module, paths: dict[int, str]) -> Iterabl
     found = []
     for slot in ledger.tensors.living():
         tensor = slot()
-        if tensor is not None and slot.after in ("zero", "some") and id(tensor) not in known:
+        # What `autograd.grad` was asked about may be an activation that a hook keeps: no leaf, and no weight.
+        if tensor is not None and tensor.is_leaf and slot.after in ("zero", "some") and id(tensor) not in known:
             found.append((slot.value, tensor))
     if not found:
         return

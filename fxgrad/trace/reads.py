@@ -19,6 +19,7 @@ from fxgrad.torch_api import calls, errors, symbols
 from fxgrad.torch_api.symbols import Origin
 from fxgrad.trace import targets
 from fxgrad.trace.driver import GraphDriver
+from fxgrad.trace.entries import note_shared
 from fxgrad.trace.experiment import disturbed
 from fxgrad.trace.observations import RawDecision, Slot, Step
 
@@ -142,7 +143,7 @@ def read_value(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: A
     step.makes = [value]
     recorder.escapes.append(value)
     if name in ("numpy", "__array__"):
-        recorder.note_shared(step, slot.tensor)
+        note_shared(recorder, step, slot.tensor)
     if name == "item" and isinstance(out, int | float) and not isinstance(out, bool):
         origin = Origin(recorder, None, (), data=True)
         origin.resolved = node

@@ -30,23 +30,18 @@ from fxgrad.torch_api import allowed_writes, calls, errors, symbols
 from fxgrad.torch_api.calls import DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES, TAKE_DATA
 from fxgrad.torch_api.engine import ENGINE
 from fxgrad.torch_api.internals import DisableTorchFunction, HigherOrderOperator, transforms_active, version_of
-from fxgrad.torch_api.symbols import Asked, Origin, SymbolicFloat, SymbolicInt
-from fxgrad.trace import fake_kernels, reads, targets
+from fxgrad.torch_api.symbols import Asked, Origin
+from fxgrad.trace import arguments, entries, fake_kernels, reads
+from fxgrad.trace.arguments import EXACTLY_PLAIN, NUMBERS, SEQUENCES, SYMBOLIC, Arguments
 from fxgrad.trace.experiment import Nudge, mask_shape, selecting_all, selects, selects_nothing
-from fxgrad.trace.observations import ENTRY, Assumed, NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step, copied
+from fxgrad.trace.observations import Assumed, NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step
 from fxgrad.trace.progress import EVERY, begin_run
 from fxgrad.trace.python_state import Read
-from fxgrad.trace.targets import Closure, GeneratorState, call_object
 from fxgrad.world.private import Lent
 from fxgrad.world.reach import Reach
-from fxgrad.world.scopes import FUNCTIONS, held_tensors
+from fxgrad.world.scopes import FUNCTIONS
 from fxgrad.world.standins import StandIns, is_fake
 
-_PLAIN = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.memory_format, torch.layout, complex, type(Ellipsis))
-_EXACTLY_PLAIN = frozenset(_PLAIN)
-_SYMBOLIC = (SymbolicInt, SymbolicFloat)  # a tuple: these are asked of everything that a call is given, and `A | B` is made anew each time
-_NUMBERS = (int, float)
-_SEQUENCES = (tuple, list)
 _TORCH_OWN = frozenset((torch.Tensor, nn.Parameter))
 
 
@@ -112,9 +107,7 @@ class Recorder(TorchFunctionMode):
         for name, tensor in _named_tensors(root):
             self.names.setdefault(id(tensor), name)
         self.paths = {id(module): name for name, module in root.named_modules()}
-        self._reads: list[Slot] = []
-        self._pseudo: list[int] = []
-        self._object_names: dict[int, str] = {}
+        self.object_names: dict[int, str] = {}
         self.lent = Lent()
         self.saved: list[torch.Tensor] = []  # what autograd keeps for backward, by the numbers it was given instead
         self._keep: list[Any] = []
@@ -155,17 +148,7 @@ class Recorder(TorchFunctionMode):
     def slot_of(self, tensor: torch.Tensor) -> Slot:
         """The slot of a tensor the program hands to torch; an unknown one enters the graph here."""
         slot = self.slots.get(id(tensor))
-        return slot if slot is not None else self._adopt(tensor)
-
-    def _adopt(self, tensor: torch.Tensor) -> Slot:
-        if self._is_outside(tensor):
-            return self._external(tensor)
-        sibling = self.seen.sharing(self.storage_number(tensor))
-        if sibling is not None:
-            return self._alias(tensor, sibling)
-        if tensor.grad_fn is not None:
-            self.note_unseen("a tensor that was computed where no mode of torch looks")
-        return self.entry(tensor, tensor, "constructor", self.spots())
+        return slot if slot is not None else entries.adopted(self, tensor)
 
     def note_unseen(self, what: str, begun: tuple[Spot, ...] = ()) -> None:
         """The run is no record of the program: it computes with its tensors out of the recorder's sight. `begun`: the line, if none is here."""
@@ -176,42 +159,6 @@ class Recorder(TorchFunctionMode):
         if id(tensor) in self.reach.tensors:
             return True
         return self.standins.fake is not None and not is_fake(tensor)
-
-    def _external(self, tensor: torch.Tensor) -> Slot:
-        """A tensor from before the run: parameter, buffer, attribute, closure."""
-        made = self.standin(tensor)
-        name = self.names.get(id(tensor))
-        if name is None:
-            attribute = f"_tensor_constant{len(self.externals)}"
-            self.attributes[attribute] = tensor
-        else:
-            attribute = name
-        node = self._insert_attribute(attribute)
-        step = self.add_step(node, "attribute", attribute, ())
-        slot = self.seen.bind(made, node, node.name)
-        step.makes.append(slot.value)
-        if self.allow is not None and attribute in self.allow:
-            slot = self.own_copy(slot)
-        self.slots[id(tensor)] = slot
-        self._keep.append(tensor)
-        if name is None:
-            self.externals[id(tensor)] = (tensor, slot.value)
-        return slot
-
-    def own_copy(self, slot: Slot) -> Slot:
-        """A leaf that the program writes although autograd does not let it: what it writes is a copy with the leaf's gradient."""
-        self.quiet += 1
-        try:
-            with torch.enable_grad():
-                made = slot.tensor.clone()
-        finally:
-            self.quiet -= 1
-        node = self.graph.call_method("clone", (slot.node,))
-        step = self.add_step(node, "op", "Tensor.clone", ())
-        step.reads.append(slot.value)
-        own = self.bind(made, node, node.name)
-        step.makes.append(own.value)
-        return own
 
     def handed(self, item: Any) -> Any:
         """What the program gets of a call's result: where that is a tensor's stand-in, the tensor itself (`x.add_(1) is x`)."""
@@ -244,168 +191,13 @@ class Recorder(TorchFunctionMode):
             self.making = outer
         return made
 
-    def _insert_attribute(self, attribute: str) -> torch.fx.Node:
-        # GraphModule resolves these when it is made from the recorder's attributes; the graph has no owner yet.
-        return self.graph.create_node("get_attr", attribute)
-
-    def _alias(self, tensor: torch.Tensor, sibling: Slot) -> Slot:
-        """A tensor made outside torch's function interface over a storage that is in the graph (`Variable(...)`, saved tensors)."""
-        node = self._new_leaf(sibling, (tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset())), tensor.requires_grad)
-        step = self.add_step(node, "leaf", "alias", self.spots())
-        step.reads.append(sibling.value)
-        slot = self.seen.bind(tensor, node, node.name)
-        step.makes.append(slot.value)
-        return slot
-
-    def entry(self, tensor: torch.Tensor, data: torch.Tensor, target: str, spots: tuple[Spot, ...]) -> Slot:
-        """A tensor made outside torch's function interface from Python or NumPy data: what left torch before may have come back.
-
-        Where its memory is that of a tensor of the graph, it is a new leaf over that. Else the graph keeps a copy of `data` as it is now
-        and gives every run a fresh one: the program may go on to write into it.
-        """
-        source = self.seen.over_the_memory_of(tensor)
-        node = self._constant(data, spots) if source is None else self._exchanged(tensor, source)
-        if tensor.requires_grad:
-            node = self.graph.call_method("requires_grad_", (node,))
-        step = self.add_step(node, "entry", target, spots)
-        step.weak.extend(self.escapes)
-        slot = self.seen.bind(tensor, node, node.name)
-        step.makes.append(slot.value)
-        self.note_shared(step, tensor)
-        return slot
-
-    def _exchanged(self, tensor: torch.Tensor, source: Slot) -> torch.fx.Node:
-        """A tensor of the graph that left torch with its memory (NumPy, DLPack) and came back."""
-        offset = (tensor.data_ptr() - source.tensor.untyped_storage().data_ptr()) // tensor.element_size()
-        return self._new_leaf(source, (tuple(tensor.shape), tuple(tensor.stride()), offset), requires_grad=False)
-
-    def _new_leaf(self, source: Slot, layout: tuple[tuple[int, ...], tuple[int, ...], int], requires_grad: bool) -> torch.fx.Node:
-        """A leaf over a tensor's memory; where it lies as that one does, no size is written down."""
-        if layout == (tuple(source.tensor.shape), tuple(source.tensor.stride()), source.tensor.storage_offset()):
-            return self.graph.call_function(targets.new_leaf, (source.node, requires_grad))
-        return self.graph.call_function(targets.new_leaf_view, (source.node, *layout, requires_grad))
-
-    def _constant(self, data: torch.Tensor, spots: tuple[Spot, ...]) -> torch.fx.Node:
-        attribute = f"_tensor_constant{len(self.attributes)}_"
-        self.quiet += 1
-        try:
-            with torch.no_grad():
-                self.attributes[attribute] = data.detach().clone()
-        finally:
-            self.quiet -= 1
-        node = self.graph.call_method("clone", (self._insert_attribute(attribute),))
-        self.assume(ENTRY, (node,), None, weak=True, what="a tensor made from Python data")
-        return node
-
-    def note_shared(self, step: Step, tensor: torch.Tensor) -> None:
-        """NumPy may hold this tensor's memory from now on."""
-        copy = copied(tensor, is_fake(tensor)) if self.shared is not None else None
-        if self.shared is not None and copy is not None:
-            self.shared.append(Shared(step, tensor, copy))
-
-    def entered(self, tensor: torch.Tensor, target: str, spots: tuple[Spot, ...]) -> torch.Tensor:
-        """A tensor made from NumPy data, as the program gets it."""
-        data = tensor
-        if self.standins.fake is not None and not is_fake(tensor):
-            self.quiet += 1
-            try:
-                tensor = self.standins.fake.from_tensor(tensor, static_shapes=True)
-            finally:
-                self.quiet -= 1
-        self.entry(tensor, data, target, spots)
-        return tensor
-
     # ------------------------------------------------------------------ arguments
 
     def converted(self, *items: Any) -> tuple[tuple[Any, ...], tuple[Any, ...], list[Slot], list[int]]:
         """Arguments as the call gets them, as the graph holds them, the slots they read and the values of the numbers among them."""
-        outer = self._reads, self._pseudo
-        self._reads, self._pseudo = [], []
-        try:
-            pairs = [self.convert(item) for item in items]
-            return tuple(p[0] for p in pairs), tuple(p[1] for p in pairs), self._reads, self._pseudo
-        finally:
-            self._reads, self._pseudo = outer
-
-    def convert(self, item: Any) -> tuple[Any, Any]:
-        """An argument as the call gets it (stand-ins, plain numbers) and as the graph holds it (nodes)."""
-        if type(item) in _EXACTLY_PLAIN:
-            return item, item
-        if isinstance(item, torch.Tensor):
-            slot = self.slot_of(item)
-            self._reads.append(slot)
-            return slot.tensor, slot.node
-        if isinstance(item, _SYMBOLIC):
-            return symbols.plain(item), self._symbol(item)
-        if isinstance(item, _PLAIN):
-            # A NumPy scalar is a float to Python but prints as `np.float64(8.0)`, a name the generated code does not have.
-            return item, getattr(item, "item")() if type(item).__module__ == "numpy" else item  # noqa: B009  no type of _PLAIN has it
-        if isinstance(item, tuple):
-            return self._convert_tuple(item)
-        if isinstance(item, list):
-            pairs = [self.convert(x) for x in item]
-            return [p[0] for p in pairs], [p[1] for p in pairs]
-        if type(item) is dict:
-            both = {k: self.convert(v) for k, v in item.items()}
-            return {k: v[0] for k, v in both.items()}, {k: v[1] for k, v in both.items()}
-        if isinstance(item, slice):
-            start, stop, step = self.convert(item.start), self.convert(item.stop), self.convert(item.step)
-            return slice(start[0], stop[0], step[0]), slice(start[1], stop[1], step[1])
-        if isinstance(item, range):
-            return item, tuple(item)
-        if isinstance(item, FUNCTIONS):
-            return item, self._function(item)
-        if isinstance(item, torch.Generator) and item is not torch.default_generator and not self.reach.found(item):
-            return item, self._generator(item)
-        return item, self.object_node(item)
-
-    def _convert_tuple(self, item: tuple[Any, ...]) -> tuple[Any, Any]:
-        pairs = [self.convert(x) for x in item]
-        run, held = tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
-        if not hasattr(item, "_fields"):
-            return run, held
-        kind: Any = type(item)
-        if kind.__bases__ == (tuple,):
-            return kind(*run), kind(*held)
-        # A named tuple with a constructor of its own (PackedSequence) looks at its fields: only a call can build it from nodes.
-        return kind(*run), self.graph.call_function(kind, held)
-
-    def object_node(self, item: Any) -> torch.fx.Node:
-        """A Python object (generator, callable, configuration) that the graph refers to as an attribute."""
-        name = self._object_names.get(id(item))
-        if name is None:
-            name = f"_object{len(self._object_names)}"
-            self._object_names[id(item)] = name
-            self.attributes[name] = item
-            self._keep.append(item)
-        return self._insert_attribute(name)
-
-    def _function(self, function: Callable[..., Any]) -> torch.fx.Node:
-        """A function handed to torch (a tensor hook) or to an `autograd.Function`: the tensors of this run that it holds become arguments."""
-        held = {id(t): t for t in held_tensors(function) if id(t) in self.slots}
-        inner = {key: (t, self.slots[key]) for key, t in held.items() if self.slots[key].node.op != "get_attr"}
-        if not inner:
-            return self.object_node(function)
-        self._reads.extend(slot for _, slot in inner.values())
-        return self.bound_closure(Closure(function), inner)
-
-    def _generator(self, generator: torch.Generator) -> torch.fx.Node:
-        """A generator that the program made in this run: the graph makes one that draws the same numbers."""
-        self.assume("", (), None, what="the random numbers of a generator that the forward makes")
-        return self.graph.call_function(call_object, (self.object_node(GeneratorState(generator)),))
-
-    def bound_closure(self, closure: Closure, inner: dict[int, tuple[torch.Tensor, Slot]]) -> torch.fx.Node:
-        """A closure whose tensors are those of the run that calls it, not those of the recorded run."""
-        holder = self.object_node(closure)
-        closure.captured = tuple(tensor for tensor, _ in inner.values())
-        return self.graph.call_method("bind", (holder, *(slot.node for _, slot in inner.values())))
-
-    def _symbol(self, item: Any) -> Any:
-        if item.origin.owner is not self:
-            return symbols.plain(item)
-        if item.origin.data:
-            self._pseudo.extend(self.symbol_reads(item.origin))
-        return item.origin.node()
+        given = Arguments(self)
+        pairs = [given.convert(item) for item in items]
+        return tuple(p[0] for p in pairs), tuple(p[1] for p in pairs), given.reads, given.numbers
 
     def symbol_reads(self, origin: Origin) -> Iterator[int]:
         """The values that a number was computed from."""
@@ -447,7 +239,7 @@ class Recorder(TorchFunctionMode):
 
     def swap(self, item: Any) -> Any:
         """Stand-ins for the user's tensors in an argument tree, nothing recorded but hidden reads."""
-        if type(item) in _EXACTLY_PLAIN:
+        if type(item) in EXACTLY_PLAIN:
             return item
         if isinstance(item, torch.Tensor):
             slot = self.slots.get(id(item))
@@ -455,11 +247,11 @@ class Recorder(TorchFunctionMode):
                 # Only what the user owns: torch's own meta kernels come through here as well, on tensors of theirs.
                 if id(item) not in self.reach.tensors:
                     return item
-                slot = self._external(item)
+                slot = entries.external(self, item)
             for region in self.hidden:
                 region.setdefault(id(item), (item, slot))
             return slot.tensor
-        if isinstance(item, _SYMBOLIC):
+        if isinstance(item, SYMBOLIC):
             return symbols.plain(item)
         if type(item) is tuple:
             return tuple(map(self.swap, item))
@@ -526,38 +318,18 @@ class Recorder(TorchFunctionMode):
             self.quiet -= 1
             self.hidden.pop()
 
-    def _arguments(self, args: Any, kwargs: Any) -> tuple[tuple[tuple[int | str, int], ...], tuple[tuple[int | str, Any], ...]]:
-        """Of a call's own arguments the values of tensors, and the numbers and tuples of numbers, each by position or keyword."""
-        operands: list[tuple[int | str, int]] = []
-        settings: list[tuple[int | str, Any]] = []
-        for key, item in (*enumerate(args), *kwargs.items()) if kwargs else enumerate(args):
-            if isinstance(item, torch.Tensor):
-                slot = self.slots.get(id(item))
-                if slot is not None:
-                    operands.append((key, slot.value))
-            elif isinstance(item, _NUMBERS):
-                settings.append((key, symbols.plain(item)))
-            elif isinstance(item, _SEQUENCES) and all(isinstance(x, int) for x in item):
-                settings.append((key, tuple(map(symbols.plain, item))))
-        return tuple(operands), tuple(settings)
-
     def _operation(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         if name in calls.CAPTURED_WHOLE and isinstance(func, HigherOrderOperator):
             raise errors.captured_whole(next(map(site_of, self.spots()), None), name)
         (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = self.converted(args, kwargs)
         node = self._node(func, name, node_args, node_kwargs)
         step = self.add_step(node, "op", calls.target_name(func, name), self.spots())
-        step.constants = tuple(a for a in (*args, *kwargs.values()) if isinstance(a, _NUMBERS) and not isinstance(a, bool))
+        step.constants = tuple(a for a in (*args, *kwargs.values()) if isinstance(a, NUMBERS) and not isinstance(a, bool))
         step.reads = [slot.value for slot in slots] + pseudo
-        step.operands, step.settings = self._arguments(args, kwargs)
+        step.operands, step.settings = arguments.settings(self, args, kwargs)
         self.current = step
         self._refuse_unformulated(step.target, slots)
-        if name == "register_post_accumulate_grad_hook" and (original := self.standins.stood_for(sub_args[0])) is not None:
-            sub_args = (sub_args[0], self.standins.hook_of(original, sub_args[1]))
-        if selects(name, sub_args):
-            if self.nudge is not None and self.nudge.selection:
-                sub_args = self._nudged_selection(name, sub_args)
-            self.selections.append(step)
+        sub_args = self._in_place_of(step, name, sub_args)
         try:
             if name in ENGINE or _takes_functions(func, name, args, kwargs):
                 with self.region() as hidden:
@@ -572,9 +344,20 @@ class Recorder(TorchFunctionMode):
             fake_kernels.finish_fake_write(name, sub_args, {id(slot.tensor): slot.version for slot in slots})
         self.finish(step, slots, out, keep=name in EFFECTS or name == "__set__")
         self.current = None
-        if isinstance(out, _SEQUENCES) and not hasattr(out, "_fields"):
+        if isinstance(out, SEQUENCES) and not hasattr(out, "_fields"):
             self.assume(symbols.LEN, (node,), len(out), weak=True)
         return self.handed(out)
+
+    def _in_place_of(self, step: Step, name: str, args: Any) -> Any:
+        """What a call runs on in place of its arguments: a hook is handed the program's own parameter, the nudge may change a selection."""
+        if name == "register_post_accumulate_grad_hook":
+            original = self.standins.stood_for(args[0])
+            return args if original is None else (args[0], self.standins.hook_of(original, args[1]))
+        if selects(name, args):
+            if self.nudge is not None and self.nudge.selection:
+                args = self._nudged_selection(name, args)
+            self.selections.append(step)
+        return args
 
     def _run_back(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         """A call in which torch calls functions of the program: the recorder, which is off while it handles a call, is on in those."""
@@ -702,7 +485,7 @@ def _takes_functions(func: Any, name: str, args: Any, kwargs: Any) -> bool:
 
 def _parts(out: Any) -> Iterator[tuple[Callable[..., Any], Any, Any]]:
     """What is in a call's result, and how a graph takes it out."""
-    if isinstance(out, _SEQUENCES):
+    if isinstance(out, SEQUENCES):
         yield from ((operator.getitem, i, item) for i, item in enumerate(out))
     elif isinstance(out, dict):
         yield from ((operator.getitem, key, item) for key, item in out.items())

@@ -32,6 +32,7 @@ from fxgrad.torch_api.internals import (
 )
 from fxgrad.torch_api.module_internals import ATTENTION_KERNELS, has_legacy_hooks, is_scripting
 from fxgrad.trace import targets
+from fxgrad.trace.entries import object_node
 from fxgrad.trace.observations import Slot, Step
 from fxgrad.trace.recorder import Recorder
 
@@ -154,7 +155,7 @@ def _hook_setup(recorder: Recorder, original: Callable[..., Any], target: Callab
             return original(hook, tensors)
         holder = recorder.hook_nodes.get(id(hook))
         if holder is None:
-            module = recorder.object_node(hook.module)
+            module = object_node(recorder, hook.module)
             holder = recorder.hook_nodes[id(hook)] = recorder.graph.call_function(targets.backward_hook, (module,))
             recorder.keep(hook)
 
@@ -176,4 +177,4 @@ def legacy_hooks(recorder: Recorder, module: nn.Module, out: Any) -> None:
         return
     with DisableTorchFunction():
         _, (held,), _, _ = recorder.converted(out)
-        recorder.graph.call_function(targets.put_legacy_hooks, (recorder.object_node(module), held))
+        recorder.graph.call_function(targets.put_legacy_hooks, (object_node(recorder, module), held))

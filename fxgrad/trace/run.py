@@ -34,6 +34,7 @@ from fxgrad.torch_api.internals import DisableTorchFunction, dynamo_is_loaded, t
 from fxgrad.torch_api.symbols import SymbolicFloat, SymbolicInt
 from fxgrad.trace.asked_types import asked_types
 from fxgrad.trace.elsewhere import out_of_sight
+from fxgrad.trace.entries import own_copy
 from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave
 from fxgrad.trace.python_state import named_before, note_changes, note_scopes
@@ -54,6 +55,7 @@ class Run:
 
     recorder: Recorder
     program: Program
+    registered: tuple[tuple[str, nn.Parameter], ...] = ()  # the parameters as the run began, by every name
     loss: Slot | None = None
     loss_used: str = ""
     loss_requires_grad: bool = False
@@ -86,6 +88,7 @@ def run(
     watch_gradients: bool = False,
     noise: int | None = None,
     unsettle: Literal["", "moved", "drawn"] = "",
+    held: frozenset[int] = frozenset(),
     nudge: Nudge | None = None,
     seed: int | None = None,
     allow: frozenset[str] | None = None,
@@ -96,7 +99,7 @@ def run(
     `forced` are outcomes for its first decisions on data. `watch_saves` notes what is saved for backward, `watch_gradients` what gradient
     each autograd node was given. `noise` seeds a disturbance of every real stand-in that is not constant: a second draw of the numbers;
     with `unsettle` of constant parameters too ("moved"), or with all trained parameters drawn anew ("drawn"): what a gate or a last layer
-    that starts at zero holds back comes through, and units that their bias switches off come on.
+    that starts at zero holds back comes through, and units that their bias switches off come on. `held`: ids of tensors that stay as they are.
     `allow`: carry out the in-place writes that autograd refuses (`fxgrad.torch_api.allowed_writes`); of the leaves it names, inputs and attributes, the
     program writes copies. `nudge`: one thing read off data that the program is given disturbed. `seed`: other random numbers.
     `assumptions`: note what the program is told and no node follows (`fxgrad.trace.observations.Assumed`, `fxgrad.trace.python_state`).
@@ -111,6 +114,7 @@ def run(
     with _LOCK, preserve(*roots) as reach, reach.ctrl_c.waits(), gradients_set_aside(_reached_by_backward(reach)):
         fake = FakeMode() if values == "fake" else None
         standins = StandIns(fake, noise, unsettle, placement(target))
+        standins.held = held
         standins.foreign = foreign_histories(reach.tensors.values())
         recorder = Recorder(target.root, reach, standins, _program_code(), forced)
         standins.arrives = note_arrived(recorder)
@@ -119,7 +123,7 @@ def run(
         recorder.scopes = named_before(reach.functions()) if assumptions else []
         recorder.open_checkpoints = target.open_checkpoints
         recorder.allow = allow
-        result = Run(recorder, target)
+        result = Run(recorder, target, registered=tuple(target.root.named_parameters(remove_duplicate=False)))
         if seed is not None:
             reseed(seed)
         drawn = drawn_so_far()
@@ -280,7 +284,7 @@ def _bind_inputs(result: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
         step.makes.append(slot.value)
         recorder.inputs[id(tensor)] = node
         if recorder.allow is not None and name in recorder.allow:
-            slot = recorder.own_copy(slot)
+            slot = own_copy(recorder, slot)
         recorder.slots[id(tensor)] = slot
     result.input_order, result.input_repeats = tuple(order), tuple(repeats)
     return args, kwargs
@@ -348,12 +352,12 @@ def _backward(result: Run, loss: Any) -> None:
     with recorder.region():
         run_backward(result.loss.tensor, retain_graph=bool(recorder.standins.historied))
     with DisableTorchFunction():
+        # A name stands for the Parameter that was registered under it as the run began, also where the program has put another in its place
+        # or taken it away: that is the one that an optimizer holds.
+        result.gradients.update((name, gradient_of(recorder, parameter)) for name, parameter in result.registered)
         for name, parameter in result.program.root.named_parameters(remove_duplicate=False):
-            result.gradients[name] = gradient_of(recorder, parameter)
-        for key, name in recorder.names.items():  # a parameter that the program took away is still the one that was analysed
-            original = recorder.standins.original(key)
-            if name not in result.gradients and isinstance(original, nn.Parameter):
-                result.gradients[name] = gradient_of(recorder, original)
+            if name not in result.gradients:
+                result.gradients[name] = gradient_of(recorder, parameter)
 
 
 def _refuse_captured_whole(error: BaseException) -> None:

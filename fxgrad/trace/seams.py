@@ -25,7 +25,8 @@ from fxgrad.torch_api import allowed_writes, symbols, tree
 from fxgrad.torch_api.functions import Apply, patched, replaced_apply
 from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transforms_active
 from fxgrad.torch_api.module_internals import ScriptFunction, source_of_script
-from fxgrad.trace import elsewhere, leaf_modules, pack_hooks, python_state, regions, transforms
+from fxgrad.trace import elsewhere, imports, leaf_modules, pack_hooks, python_state, regions, transforms
+from fxgrad.trace.entries import numpy_entry, object_node
 from fxgrad.trace.observations import NeedsValue, Slot
 from fxgrad.trace.recorder import Recorder
 from fxgrad.trace.regions import opaque, passes
@@ -41,6 +42,7 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
             *_interceptions(recorder),
             *regions.interceptions(recorder),
             *elsewhere.interceptions(recorder),
+            *imports.interceptions(recorder),
         ):
             stack.enter_context(patched(holder, name, value))
         stack.enter_context(transforms.checkpoint_intercepted(recorder))
@@ -152,7 +154,7 @@ def _script_module_call(recorder: Recorder, module: Any, path: str | None, origi
     def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
         if path:
             return recorder.graph.call_module(path, node_args, node_kwargs)
-        return recorder.graph.call_function(call_object, (recorder.object_node(module), *node_args), node_kwargs)
+        return recorder.graph.call_function(call_object, (object_node(recorder, module), *node_args), node_kwargs)
 
     def run(*sub_args: Any, **sub_kwargs: Any) -> Any:
         with leaf_modules.scripted(module, recorder.swap):
@@ -225,7 +227,7 @@ def _script_call(recorder: Recorder) -> Callable[..., Any]:
         name = getattr(function, "name", "") or "script_function"
 
         def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
-            return recorder.graph.call_function(call_object, (recorder.object_node(function), *node_args), node_kwargs)
+            return recorder.graph.call_function(call_object, (object_node(recorder, function), *node_args), node_kwargs)
 
         def run(*sub_args: Any, **sub_kwargs: Any) -> Any:
             return original(function, *sub_args, **sub_kwargs)
@@ -327,6 +329,6 @@ def _from_numpy(recorder: Recorder) -> Callable[..., Any]:
         if passes(recorder):
             return made
         with DisableTorchFunction():
-            return recorder.entered(made, "torch.from_numpy", recorder.spots_from(sys._getframe(1)))
+            return numpy_entry(recorder, made, "torch.from_numpy", recorder.spots_from(sys._getframe(1)))
 
     return from_numpy

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 
 from fxgrad.records import Saved
+from fxgrad.torch_api.autograd_graph import nodes_behind
 from fxgrad.torch_api.errors import OVERWRITTEN, expected_version, says
 from fxgrad.torch_api.internals import RAW_SAVED, version_of
-from fxgrad.trace.edges import number_of
 from fxgrad.trace.ledger import Ledger
 
 
 def overwritten(ledger: Ledger, started: Sequence[Any]) -> Iterator[Saved]:
     """Every changed saved tensor behind the autograd nodes that a backward started from, with who saved it and who wrote it."""
     order = {note.number: index for index, note in enumerate(ledger.notes)}
-    for function in _behind(started):
+    for function in nodes_behind(started):
         saver = order.get(ledger.edges.maker(function))
         if saver is None:
             continue
@@ -64,18 +64,6 @@ def _data(raw: Any) -> torch.Tensor | None:
     except (RuntimeError, AttributeError):
         return None
     return data if isinstance(data, torch.Tensor) else None
-
-
-def _behind(started: Sequence[Any]) -> Iterator[Any]:
-    stack = list(started)
-    seen = {number_of(f) for f in stack}
-    while stack:
-        function = stack.pop()
-        yield function
-        for inner, _ in function.next_functions:
-            if inner is not None and number_of(inner) not in seen:
-                seen.add(number_of(inner))
-                stack.append(inner)
 
 
 def _changed(function: Any) -> Iterator[tuple[torch.Tensor, int]]:

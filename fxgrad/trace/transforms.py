@@ -18,8 +18,11 @@ from typing import Any
 import torch
 
 from fxgrad.records import NodeKind
+from fxgrad.torch_api.functions import patched
 from fxgrad.torch_api.internals import transforms_active
 from fxgrad.torch_api.module_internals import TRANSFORMS, TRANSFORMS_WITH_FUNCTIONS
+from fxgrad.trace.arguments import bound_closure
+from fxgrad.trace.entries import object_node
 from fxgrad.trace.recorder import Recorder
 from fxgrad.trace.regions import opaque, passes
 from fxgrad.trace.targets import Closure, call_object
@@ -39,17 +42,8 @@ def checkpoint_intercepted(recorder: Recorder) -> Iterator[None]:
     import torch.utils.checkpoint as module
 
     inner = module.checkpoint.__wrapped__  # type: ignore[attr-defined]
-    hook = "__dynamo_disable"
-    had = hook in vars(inner)
-    before = vars(inner).get(hook)
-    setattr(inner, hook, _transform(recorder, inner, kind="checkpoint", target=module.checkpoint))
-    try:
+    with patched(inner, "__dynamo_disable", _transform(recorder, inner, kind="checkpoint", target=module.checkpoint)):
         yield
-    finally:
-        if had:
-            setattr(inner, hook, before)
-        else:
-            delattr(inner, hook)
 
 
 def _transform(recorder: Recorder, original: Any, kind: NodeKind = "transform", target: Any = None) -> Callable[..., Any]:
@@ -66,7 +60,7 @@ def _transform(recorder: Recorder, original: Any, kind: NodeKind = "transform", 
             return function(*args, **{k: v for k, v in kwargs.items() if k not in _CHECKPOINT_OPTIONS})
         closure = Closure(function)
         known = getattr(function, "graph_node", None)
-        holder = known if known is not None else recorder.object_node(closure)
+        holder = known if known is not None else object_node(recorder, closure)
 
         def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
             return recorder.graph.call_function(target, (holder, *node_args), node_kwargs)
@@ -80,7 +74,7 @@ def _transform(recorder: Recorder, original: Any, kind: NodeKind = "transform", 
         inner = {key: (t, slot) for key, (t, slot) in hidden.items() if slot.node.op != "get_attr" and slot.value in step.reads}
         if inner and known is None:
             with recorder.graph.inserting_before(step.node):
-                step.node.replace_input_with(holder, recorder.bound_closure(closure, inner))
+                step.node.replace_input_with(holder, bound_closure(recorder, closure, inner))
         return _with_functions(recorder, step.node, out)
 
     return call

@@ -9,12 +9,15 @@ Definitions:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from types import CodeType
 
 from fxgrad.passes.findings import line_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
 from fxgrad.source.sites import site_of
-from fxgrad.torch_api.errors import SECOND_TIME, says
 from fxgrad.trace.notes import Backward, Taken
 from fxgrad.trace.observer import Observer
 
@@ -32,41 +35,6 @@ def check(facts: Facts, observer: Observer, cleared: tuple[str, ...]) -> Iterato
         if finding.site not in seen:
             seen.add(finding.site)
             yield finding
-
-
-def kept(facts: Facts, observer: Observer) -> Finding | None:
-    """ "backward through the graph a second time": the call that takes up what was computed before the backward that freed it."""
-    error = facts.error
-    failing = observer.backwards[-1] if observer.backwards and observer.backwards[-1].failed else None
-    if error is None or failing is None or not says(error.message, SECOND_TIME):
-        return None
-    made = facts.maker_of
-    for backward in reversed([b for b in observer.backwards if not b.failed and not b.partial]):
-        for node in facts.nodes:
-            if int(node.name[1:]) < backward.note:
-                continue
-            for flow in node.flows:
-                old = made.get(flow.source)
-                if not flow.open or flow.target not in failing.live or old is None or facts.values[flow.source].is_leaf:
-                    continue
-                if int(old.name[1:]) < backward.note and node.target != "Tensor.backward":
-                    return _freed(old, node, backward)
-    return None
-
-
-def _freed(old: NodeFact, node: NodeFact, backward: Backward) -> Finding:
-    spent = site_of(backward.spots[0]) if backward.spots else None
-    return Finding(
-        "FXG201",
-        "overwritten-saved-tensor",
-        "error",
-        f"this goes on from a tensor computed{line_of(old.site, node.site)} before the backward{line_of(spent, node.site)}, "
-        "which has freed its graph",
-        node.site,
-        (),
-        (Step("loss"), Step(node.target.rpartition(".")[2], node.site, True), Step(old.target.rpartition(".")[2], old.site)),
-        Fix("detach what is kept from one step to the next: `h = h.detach()`"),
-    )
 
 
 def _cleared(observer: Observer, names: tuple[str, ...]) -> Iterator[Finding]:
@@ -141,6 +109,26 @@ def _finding(backward: Backward, used: NodeFact, site: Site | None, what: str, n
 def harms(finding: Finding, facts: Facts) -> bool:
     """Whether a write through `.data` is a hazard in a training loop: inside a model it is; an initialisation or clipping is none."""
     return finding.severity == "error" or any(node.module for node in facts.nodes if node.site == finding.site)
+
+
+def in_closure(finding: Finding, facts: Facts, closures: Collection[CodeType]) -> Finding:
+    """Gradients that are off where an optimizer's step calls the closure it was given: that call is to blame, not the closure."""
+    if finding.code != "FXG104":
+        return finding
+    given = {(os.path.abspath(code.co_filename), code.co_qualname) for code in closures}
+    lines = {step.site for step in finding.path}
+    for node in facts.nodes:
+        if node.site not in lines or node.grad_enabled:
+            continue
+        for inner, outer in itertools.pairwise(node.stack):
+            if (inner.file, inner.function) in given:
+                return replace(
+                    finding,
+                    message=f"the optimizer's step calls its closure where gradients are off{line_of(finding.site, outer)}: {finding.message}",
+                    site=outer,
+                    fix=Fix("switch them on for the closure alone: `with torch.enable_grad(): loss = closure()`"),
+                )
+    return finding
 
 
 def _never(observer: Observer) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
+from fxgrad.torch_api.autograd_graph import leaf_of, nodes_behind
 from fxgrad.torch_api.internals import DisableTorchFunction, is_view, set_version, version_of
 from fxgrad.world.standins import SHARED_STORAGE_LIMIT, StandIns, each_element_once
 from fxgrad.world.swap import Swap
@@ -77,8 +78,8 @@ def _contents(tensor: torch.Tensor) -> Callable[[], None]:
 
 def leaves_behind(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
     """The leaves to which the histories of `tensors` lead."""
-    nodes = _history([t.grad_fn for t in tensors if t.grad_fn is not None])
-    return [leaf for node in nodes if (leaf := _leaf_of(node)) is not None]
+    nodes = nodes_behind([t.grad_fn for t in tensors if t.grad_fn is not None])
+    return [leaf for node in nodes if (leaf := leaf_of(node)) is not None]
 
 
 def foreign_histories(tensors: Iterable[torch.Tensor]) -> frozenset[int]:
@@ -90,25 +91,7 @@ def foreign_histories(tensors: Iterable[torch.Tensor]) -> frozenset[int]:
 
 
 def _leads_to(start: Any, leaves: set[int], nodes: set[Any]) -> bool:
-    return any(id(_leaf_of(node)) in leaves or (node in nodes and node is not start) for node in _history([start]))
-
-
-def _leaf_of(node: Any) -> torch.Tensor | None:
-    """The leaf that a node of autograd's accumulates into."""
-    variable = getattr(node, "variable", None)
-    return variable if isinstance(variable, torch.Tensor) else None
-
-
-def _history(starts: list[Any]) -> Iterator[Any]:
-    """The autograd nodes behind `starts`, these included."""
-    queue, seen = list(starts), set(starts)
-    while queue:
-        node = queue.pop()
-        yield node
-        for after, _ in node.next_functions:
-            if after is not None and after not in seen:
-                seen.add(after)
-                queue.append(after)
+    return any(id(leaf_of(node)) in leaves or (node in nodes and node is not start) for node in nodes_behind([start]))
 
 
 @contextlib.contextmanager

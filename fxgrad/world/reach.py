@@ -17,7 +17,7 @@ import functools
 import threading
 import types
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -61,7 +61,13 @@ class Reach:
 
     def walk(self, *roots: Any) -> None:
         """Note everything within reach of `roots`, breadth first. Raises `InputError` past `LIMIT` objects: no part is left out."""
-        queue: deque[tuple[Any, Any, str]] = deque((root, None, "") for root in roots)
+        self._walk(deque((root, None, "") for root in roots))
+
+    def note_imported(self, modules: Iterable[types.ModuleType], holder: object) -> None:
+        """Note what is within reach of modules that `holder`'s code was the first to load; they stay loaded, as they are now."""
+        self._walk(deque((value, holder, name) for module in modules for name, value in self._scopes.imported(module)))
+
+    def _walk(self, queue: deque[tuple[Any, Any, str]]) -> None:
         while queue:
             item, holder, key = queue.popleft()
             if id(item) in self._seen or isinstance(item, _ATOMS):

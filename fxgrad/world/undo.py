@@ -201,11 +201,12 @@ def _undo_numpy(item: Any) -> Act | None:
     if isinstance(item, numpy.ndarray) and item.nbytes <= LARGEST_ARRAY and item.flags.writeable:
         held = item.copy()
         return lambda: numpy.copyto(item, held)
-    if isinstance(item, numpy.random.Generator | numpy.random.BitGenerator):
+    generators = sys.modules.get("numpy.random")  # numpy loads it at its first use: until then nothing is of it
+    if generators is not None and isinstance(item, generators.Generator | generators.BitGenerator):
         bits = getattr(item, "bit_generator", item)
         state = bits.state
         return lambda: setattr(bits, "state", state)
-    if isinstance(item, numpy.random.RandomState):
+    if generators is not None and isinstance(item, generators.RandomState):
         numbers = item.get_state()
         return lambda: item.set_state(numbers)
     return None

@@ -10,6 +10,7 @@ Six kinds:
  5. *lost*: the same, but a statement threw it away: `loss + aux` on a line of its own, `loss = ...` over it.
  6. *derived*: only a derivative is taken of it, and the derivative does not depend on it: the last bias of an energy drops out of forces.
 
+That `autograd.grad` is asked for its derivative is no use of a parameter.
 Only steps that autograd records are followed, so that an accuracy or a log line computed from a dead value does not count as its end;
 where none was recorded, all are.
 Two passes over the nodes for all parameters together. Not handled: values kept in an attribute and read by nothing.
@@ -21,8 +22,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from fxgrad.passes.analyses.cuts import drops_out
-from fxgrad.records import Call, Facts, NodeFact, ParameterFact, Site
+from fxgrad.passes.analyses.cuts import GRAD, drops_out
+from fxgrad.records import Call, Facts, Flow, NodeFact, ParameterFact, Site
 from fxgrad.source.handed_on import dropped_in, return_around, thrown_away
 from fxgrad.source.objects import origin
 
@@ -45,9 +46,9 @@ def analyse(facts: Facts, parameters: Iterable[ParameterFact]) -> Mapping[str, D
     if not parameters:
         return {}
     last, outermost = _ends(facts, recorded_only=True)
-    alive = _alive(facts)
     reaching = _reaching(facts)
-    used = {flow.source for node in facts.nodes for flow in node.flows}
+    used = {flow.source for node in facts.nodes for flow in node.flows if not _is_asked_for(facts, node, flow)}
+    alive = _alive(facts, used)
     places: dict[tuple[int, int | None], DeadEnd] = {}
     unrecorded: tuple[dict[int, int], dict[int, tuple[int, int, int]]] | None = None  # asked for seldom
     found: dict[str, DeadEnd] = {}
@@ -67,10 +68,16 @@ def analyse(facts: Facts, parameters: Iterable[ParameterFact]) -> Mapping[str, D
     return found
 
 
-def _alive(facts: Facts) -> frozenset[str]:
+def _is_asked_for(facts: Facts, node: NodeFact, flow: Flow) -> bool:
+    """Whether the flow is that of a parameter into `autograd.grad`: one of the `inputs`."""
+    return node.target == GRAD and facts.values[flow.source].is_leaf
+
+
+def _alive(facts: Facts, used: set[int]) -> frozenset[str]:
     """The qualified names of modules that ran, or in which something ran or was read."""
     paths = [call.path for call in facts.calls]
-    paths += [name.rpartition(".")[0] for p in facts.parameters if p.module_called or p.values for name in p.names]
+    read = [p for p in facts.parameters if p.module_called or not used.isdisjoint(p.values)]
+    paths += [name.rpartition(".")[0] for p in read for name in p.names]
     alive = {""}
     for path in dict.fromkeys(paths):
         while path not in alive:
@@ -100,7 +107,11 @@ def _ends(facts: Facts, *, recorded_only: bool) -> tuple[dict[int, int], dict[in
     for index in range(len(facts.nodes) - 1, -1, -1):
         for flow in facts.nodes[index].flows:
             # A step that records nothing is no use of a value that could train; of one that could not, it is.
-            if flow.weak or (recorded_only and not flow.open and facts.values[flow.source].requires_grad):
+            if (
+                flow.weak
+                or _is_asked_for(facts, facts.nodes[index], flow)
+                or (recorded_only and not flow.open and facts.values[flow.source].requires_grad)
+            ):
                 continue
             last[flow.source] = max(last.get(flow.source, -1), index, last.get(flow.target, -1))
             further = outermost.get(flow.target)

@@ -22,12 +22,13 @@ _RETAINS = ("retain_graph=True", "create_graph=True")
 class Kept:
     """`reader` is the first step that uses the kept tensor; `name` is where it was kept, "" if that is not known.
 
-    `owner` is the module whose plain attribute `name` it is (None: it is kept elsewhere, or deeper).
+    `owner` is the module whose plain attribute `name` it is (None: it is kept elsewhere, or deeper). `outside`: no module holds it.
     """
 
     reader: NodeFact
     name: str
     owner: str | None = None
+    outside: bool = False
 
 
 def kept(facts: Facts) -> Kept | None:
@@ -47,7 +48,8 @@ def kept(facts: Facts) -> Kept | None:
                     external = externals.get(value)
                     if external is None:
                         return Kept(node, old[value])
-                    return Kept(node, external.path, external.owner if external.path == external.attribute else None)
+                    owner = external.owner if external.path == external.attribute else None
+                    return Kept(node, external.path, owner, external.owner is None)
     return None
 
 
@@ -61,7 +63,16 @@ def computed_once(context: Context, found: Kept) -> Site | None:
     return inside[0] if inside and len(inside) == len(sites) else None
 
 
-def spender(facts: Facts) -> NodeFact | None:
+@dataclass(frozen=True, slots=True)
+class Spender:
+    """The call that walked the graph first; `shared`: the step that made what both go through; `result_used`: the loss is made of what it gave."""
+
+    call: NodeFact
+    shared: NodeFact
+    result_used: bool
+
+
+def spender(facts: Facts) -> Spender | None:
     """The `backward` call of this run that walked, and freed, what is needed again."""
     failing = facts.error.node if facts.error is not None and facts.error.phase != "backward" else None
     calls = [node for node in facts.nodes if node.target in _BACKWARDS]
@@ -71,11 +82,25 @@ def spender(facts: Facts) -> NodeFact | None:
         text = source_of(node.site)
         if any(word in text for word in _RETAINS):
             continue
-        behind = _behind(facts, node.reads)
         again = _behind(facts, next((n.reads for n in calls if n.name == failing), ())) if failing else facts.live
-        if any(not facts.values[v].is_leaf for v in behind & again):
-            return node
+        shared = [v for v in _behind(facts, node.reads) & again if not facts.values[v].is_leaf]
+        maker = facts.maker_of.get(max(shared)) if shared else None
+        if maker is not None:
+            return Spender(node, maker, _is_used(facts, node))
     return None
+
+
+def _is_used(facts: Facts, node: NodeFact) -> bool:
+    """Whether what a call gave gets to the loss, as data."""
+    reached = set(node.makes)
+    for later in facts.nodes:
+        reached.update(flow.target for flow in later.flows if flow.source in reached)
+    return facts.loss in reached
+
+
+def needed(facts: Facts) -> tuple[str, ...]:
+    """The parameters that this run does not read: if they get a gradient, then through what is older than the run."""
+    return tuple(p.name for p in facts.parameters if p.requires_grad and not any(value in facts.live for value in p.values))
 
 
 def _behind(facts: Facts, start: tuple[int, ...]) -> frozenset[int]:

@@ -98,17 +98,28 @@ def by_construction(facts: Facts, loss: Loss, context: Context) -> Reason | None
 
 def _emptied(facts: Facts, value: int) -> NodeFact | None:
     """The step that first made it empty, if it cuts by fixed positions: what a mask selects is another matter in every batch."""
-    made_by = facts.maker_of
-    node = made_by.get(value)
-    while node is not None:
-        before = [v for v in node.reads if v in made_by and math.prod(facts.values[v].shape) == 0 and v not in node.makes]
-        if not before:
-            break
-        node = made_by[before[0]]
+    node, made_by = emptied_at(facts, value), facts.maker_of
     if node is None or word(node) not in _CUTTING:
         return None
     fixed = all(attributes_behind(facts, v, made_by) is not None for v in node.reads if not facts.values[v].dtype.is_floating_point)
     return node if fixed else None
+
+
+def emptied_at(facts: Facts, value: int) -> NodeFact | None:
+    """The step that first made a value empty."""
+    made_by = facts.maker_of
+    node = made_by.get(value)
+    while node is not None:
+        before = [v for v in node.reads if v in made_by and _is_emptied(facts, v) and v not in node.makes]
+        if not before:
+            break
+        node = made_by[before[0]]
+    return node
+
+
+def _is_emptied(facts: Facts, value: int) -> bool:
+    """Whether it is empty data; an empty index is what empties."""
+    return math.prod(facts.values[value].shape) == 0 and facts.values[value].dtype.is_floating_point
 
 
 def is_zero_step(facts: Facts, node: NodeFact) -> bool:

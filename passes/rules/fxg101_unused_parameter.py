@@ -45,13 +45,18 @@ from dataclasses import replace
 
 from torch import nn
 
+from fxgrad.passes.analyses import decisions
 from fxgrad.passes.analyses.causes import Causes, is_starved, unconnected
 from fxgrad.passes.analyses.dead_ends import DeadEnd
+from fxgrad.passes.analyses.freed_graphs import kept
+from fxgrad.passes.analyses.index import once
+from fxgrad.passes.analyses.made_in_forward import renewed
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import severity, starved, subject
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site, Step
 from fxgrad.source import attribute_site, attribute_sites, container_sites
 from fxgrad.source.objects import origin
+from fxgrad.torch_api.errors import SECOND_TIME, says
 
 CODE = "FXG101"
 NAME = "unused-parameter"
@@ -66,12 +71,16 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     causes: Causes = context.causes
     if unconnected(facts, causes):
         return  # FXG116: no parameter is unused where the loss uses none
+    # Behind a graph from before the run may be whatever this run does not read: the error is FXG201's.
+    old = facts.error is not None and says(facts.error.message, SECOND_TIME) and kept(facts) is not None
     groups: dict[tuple[str, str, int], tuple[Site | None, list[tuple[ParameterFact, DeadEnd]]]] = {}
     definitions = _Definitions(context)
     for parameter in causes.starved:
         end = causes.ends.get(parameter.name)
-        if end is None:
+        if end is None or (old and end.node is None):
             continue
+        if end.node is None and once(facts, renewed).intersection(parameter.names):
+            continue  # FXG110, FXG111: another takes its place
         if end.kind == "never called" and _chooser(facts, context, end.part):
             end = replace(end, kind="left out")
         site = definitions.site(end.part) if end.node is None else end.site
@@ -80,16 +89,35 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     for site, members in groups.values():
         names = tuple(dict.fromkeys(n for parameter, _ in members for n in parameter.names))
         end = members[0][1]
+        decision = _decision(facts, context, members, site)
         yield Finding(
             CODE,
             NAME,
             _severity(facts, context, members, names),
-            message(members, names, _chooser(facts, context, end.part) if end.kind == "left out" else ""),
+            message(members, names, _chooser(facts, context, end.part) if end.kind == "left out" else "", decision),
             site,
             names,
-            (Step("loss"), Step("no path"), *([Step(end.part, site, True)] if end.node and end.part else ()), Step(names[0])),
+            _path(members, names, site, decision),
             Fix(ADVICE[end.kind]),
         )
+
+
+def _decision(facts: Facts, context: Context, members: list[tuple[ParameterFact, DeadEnd]], site: Site | None) -> decisions.Decision | None:
+    """What passed by the parts, where that is one and the same for all."""
+    if members[0][1].kind not in ("never called", "not read"):
+        return None
+    found = {decisions.of_part(facts, context, part, site) for part in dict.fromkeys(end.part for _, end in members)}
+    return found.pop() if len(found) == 1 else None
+
+
+def _path(
+    members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...], site: Site | None, decision: decisions.Decision | None
+) -> tuple[Step, ...]:
+    end = members[0][1]
+    cut = [Step(end.part, site, True)] if end.node and end.part else []
+    if decision is not None:
+        cut = [Step(decision.label, decision.site, True)]
+    return (Step("loss"), Step("no path"), *cut, Step(names[0]))
 
 
 def _severity(facts: Facts, context: Context, members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...]) -> Severity:
@@ -125,8 +153,10 @@ def _chooser(facts: Facts, context: Context, part: str) -> str:
     return ""
 
 
-def message(members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...], chooser: str = "") -> str:
-    """What happened to the data, in one sentence. `chooser`: the type of the module that left it out."""
+def message(
+    members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...], chooser: str = "", decision: decisions.Decision | None = None
+) -> str:
+    """What happened to the data, in one sentence. `chooser`: the type of the module that left it out; `decision`: what passed it by."""
     kind = members[0][1].kind
     if kind == "unread":
         return f"nothing on the way to the loss uses what {subject(names)} computed: {starved(names)}"
@@ -141,7 +171,8 @@ def message(members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...]
     if chooser:
         return f"{chooser} does without {listed} for these inputs: {starved(names)}"
     what = "called" if kind == "never called" else "used in forward"
-    return f"{listed} {'is' if len(parts) == 1 else 'are'} never {what}: {starved(names)}"
+    passed = f"; {decision.text}" if decision is not None else ""
+    return f"{listed} {'is' if len(parts) == 1 else 'are'} never {what}: {starved(names)}{passed}"
 
 
 class _Definitions:
@@ -180,15 +211,16 @@ class _Definitions:
         key = (type(owner), attribute)
         if key not in self.built:
             numbered = isinstance(owner, (*_CONTAINERS, nn.Sequential))  # other files may number anything
-            own = attribute_site(owner, attribute)
-            self.built[key] = own if own is not None or numbered else attribute_site(owner, attribute, self.context.files)
+            # A class that sets what it is given (`setattr(self, name, value)`) may have set anything: a line that says the name is better.
+            own = attribute_sites(owner, attribute, named=not numbered)
+            self.built[key] = next(iter(own), None) if own or numbered else attribute_site(owner, attribute, self.context.files)
         return self.built[key]
 
     def _filled(self, owner: object, attribute: str, item: str, container: nn.Module) -> Site | None:
         """Of the lines that fill a container the one for this item, as far as numbers tell: first and last are sure, loops between."""
         key = (type(owner), attribute)
         if key not in self.fills:
-            made = attribute_sites(owner, attribute)
+            made = attribute_sites(owner, attribute, named=True)
             found = container_sites(owner, attribute, () if made else self.context.files)
             self.fills[key] = tuple(site for site in found if site not in made) or found
         fills = self.fills[key]

@@ -32,10 +32,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses.building_lines import building_site
-from fxgrad.passes.analyses.freed_graphs import Kept, computed_once, kept, spender
+from fxgrad.passes.analyses.cuts import GRAD
+from fxgrad.passes.analyses.freed_graphs import Kept, Spender, computed_once, kept, needed, spender
 from fxgrad.passes.analyses.overwrites import Overwrite, Save, overwrites
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import expression, line_of, shape, source_of, text_of
+from fxgrad.passes.findings import expression, line_of, listed, shape, source_of, text_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Raised, Site, Step
 from fxgrad.torch_api.errors import OVERWRITTEN, SECOND_TIME, says
 
@@ -125,27 +126,37 @@ def _augmented(text: str) -> tuple[str, str, str]:
 def _second_time(facts: Facts, context: Context, error: Raised) -> Finding:
     old = kept(facts)
     if old is not None:
-        return _kept(context, old, "that step's backward has freed it")
-    call = spender(facts)
-    if call is not None:
+        return _kept(facts, context, old, "that step's backward has freed it")
+    spent = spender(facts)
+    if spent is not None:
+        call, shared = spent.call, spent.shared
         again = f"a second backward{line_of(error.site, call.site)}" if error.phase != "backward" else "the loss"
         return _finding(
-            f"`{expression(call)}` frees a graph that {again} needs again",
+            f"`{expression(call)}` frees the graph of `{expression(shared)}`{line_of(shared.site, call.site)}, which {again} goes through again",
             call.site,
-            "detach what the two losses share, add them and call backward once, or keep the graph with retain_graph=True",
+            _spent_once(spent),
         )
     return _finding(
         "backward goes a second time through a graph that it has freed",
         error.site,
-        "compute the loss anew for every backward, or keep the graph with retain_graph=True",
+        "compute the loss anew for every backward: a graph serves one",
     )
+
+
+def _spent_once(spent: Spender) -> str:
+    """What mends it without stopping a parameter."""
+    if spent.call.target == GRAD:
+        keep = "create_graph=True" if spent.result_used else "retain_graph=True"
+        why = "its result is a part of the loss" if spent.result_used else "the loss has yet to go through the same graph"
+        return f"pass {keep} to this call: {why}"
+    return "add the two losses and go backward once; or detach, for this first loss alone, what the two share: the second one trains it"
 
 
 def _unseen(facts: Facts, context: Context, error: Raised) -> Finding:
     """No write of this run explains it: the saved tensor is older than the run, or torch's own words must do."""
     old = kept(facts)
     if old is not None:
-        return _kept(context, old, "what that graph saved (weights, mostly) has changed since")
+        return _kept(facts, context, old, "what that graph saved (weights, mostly) has changed since")
     return _finding(
         f"backward finds a tensor overwritten that it had saved: {error.message.splitlines()[0].partition(': ')[2].partition('. Hint')[0]}",
         error.site,
@@ -153,7 +164,7 @@ def _unseen(facts: Facts, context: Context, error: Raised) -> Finding:
     )
 
 
-def _kept(context: Context, old: Kept, then: str) -> Finding:
+def _kept(facts: Facts, context: Context, old: Kept, then: str) -> Finding:
     once = computed_once(context, old)
     if once is not None:
         return _finding(
@@ -161,11 +172,18 @@ def _kept(context: Context, old: Kept, then: str) -> Finding:
             once,
             "compute it anew in every forward, from the parameters it comes from",
         )
-    return _finding(
-        f"{_held(old.name)} still carries the graph of an earlier step, and {then}",
-        old.reader.site,
-        "detach what is kept between steps: `h = h.detach()`",
-    )
+    return _finding(f"{_held(old.name)} still carries the graph of an earlier step, and {then}", old.reader.site, _kept_advice(facts, old))
+
+
+def _kept_advice(facts: Facts, old: Kept) -> str:
+    """A state is detached; what was computed for good is computed anew, where a parameter is trained through it alone or no module keeps it."""
+    starving = needed(facts)
+    if starving:
+        return f"compute it anew in every step: {listed(starving)} can get a gradient through it alone"
+    name = old.name or "h"
+    if old.outside or not old.name:
+        return f"compute it anew in every step, where it is used; only a state or a target is detached, `{name} = {name}.detach()`"
+    return f"detach what is kept between steps, before it is used: `{name}.detach()` in place of `{name}`"
 
 
 def _held(name: str) -> str:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+import fxgrad
 from fxgrad.fix_graph.regenerate import regenerate
 from fxgrad.program.program import program
 from fxgrad.records import Inputs
@@ -38,6 +39,12 @@ def forward_of(function: Callable[..., Any]) -> nn.Module:
         forward = function
 
     return Model()
+
+
+def _watched(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> fxgrad.Report:
+    with fxgrad.watch(model) as watch:
+        model(*inputs).sum().backward()
+    return watch.report
 
 
 def traced(function: Callable[..., Any], values: str = "real", **options: Any) -> Run:
@@ -234,6 +241,27 @@ def test_a_write_makes_views_and_bases_new_values() -> None:
     write = next(node for node in facts.nodes if node.target == "Tensor.mul_")
     sums = [node for node in facts.nodes if node.target == "Tensor.sum"]
     assert {value for node in sums[:2] for value in node.reads} <= set(write.makes)
+
+
+class _Scaled(torch.autograd.Function):
+    """Keeps a tensor under the name that autograd's own nodes of leaves have."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.variable = torch.ones(2)
+        return x * 3
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient * 3
+
+
+@pytest.mark.parametrize("how", [fxgrad.analyze, _watched])
+def test_only_what_accumulates_is_a_leaf(how: Callable[..., fxgrad.Report]) -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return (_Scaled.apply(self.layer(x)) * 2).detach() + self.other(x)
+
+    assert [finding.code for finding in how(forward_of(forward), (X,)).findings] == ["FXG103"]
 
 
 def test_calls_of_a_fake_kernel_are_not_the_programs() -> None:

@@ -7,6 +7,7 @@ and after Ctrl-C inside forward.
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 import threading
 import warnings
@@ -350,3 +351,35 @@ def test_more_than_can_be_put_back_is_refused_with_its_place(monkeypatch: pytest
     assert model[0].table[-1] == {"row": (1999, 2000)}
     monkeypatch.undo()
     assert fxgrad.analyze(model, (torch.ones(1, 2),)).ok
+
+
+def test_numpys_generators_are_not_loaded_for_nothing() -> None:
+    """They take longer to load than a small analysis, and are the program's own to load."""
+    code = """
+import sys, torch, fxgrad
+assert "numpy.random" not in sys.modules
+fxgrad.analyze(torch.nn.Linear(2, 2), (torch.ones(1, 2),))
+print("numpy.random" in sys.modules)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False"]
+
+
+def test_a_program_that_is_the_first_to_seed_numpy_leaves_it_unforeseen() -> None:
+    code = """
+import sys, torch, fxgrad
+
+class Model(torch.nn.Linear):
+    def forward(self, x):
+        import numpy
+        numpy.random.seed(0)
+        return super().forward(x)
+
+fxgrad.analyze(Model(2, 2), (torch.ones(1, 2),))
+import numpy
+drawn = numpy.random.rand()
+numpy.random.seed(0)
+print(drawn == numpy.random.rand())
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False"]

@@ -10,16 +10,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import importlib.abc
-import importlib.util
 import os
 import pickle
-import re
 import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -27,6 +24,7 @@ from typing import Any
 import torch
 
 from fxgrad.diagnosis.analyze import analyze
+from fxgrad.fix_source.trials.copies import Redirected, with_copies
 from fxgrad.fix_source.trials.job import Job, Trial
 from fxgrad.fix_source.trials.numbers import Numbers, Step, as_double, difference, forward_only, measure, seed
 from fxgrad.fix_source.trouble import every_write, troubles
@@ -134,7 +132,7 @@ def _trial(job: Job) -> Trial:
     sys.dont_write_bytecode = True
     os.chdir(job.folder)
     copies = {os.path.realpath(file): copy for file, copy in job.texts}
-    sys.meta_path.insert(0, _Redirected(copies))
+    sys.meta_path.insert(0, Redirected(copies))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with _noting_constructors():
@@ -165,61 +163,20 @@ def _files(target: Any) -> tuple[str, ...]:
     return files_of(target.model, target.root, *([target.loss] if target.loss is not None else []))
 
 
-@contextlib.contextmanager
-def load_step(
-    model: str, inputs: Sequence[str] = (), loss: str | None = None, expect: Sequence[str] | None = None, trust_pickle: bool = False
-) -> Iterator[Step]:
-    """The step that the command line names: MODEL, `--input`, `--loss`, `--expect`; inputs that are neither given nor in the file inferred."""
-    from fxgrad.program.infer import given_inputs
-    from fxgrad.program.load import loading
+def load_step(model: str, **named: Any) -> contextlib.AbstractContextManager[Any]:
+    """The step that the command line names: MODEL and what `Subject.of` has of it; what is neither given nor in the file is guessed."""
+    from fxgrad.program.step import step_of
 
-    with loading(model, trust_pickle=trust_pickle) as loaded:
-        found, _ = given_inputs(loaded.model, loaded.inputs, inputs)
-        function = loaded.loss_named(loss) if loss else loaded.loss
-        yield Step(loaded.model, found, function, loaded.optimizer, tuple(expect) if expect else loaded.expect)
+    return step_of(model, **named)
 
 
 @contextlib.contextmanager
 def _loaded(job: Job) -> Iterator[Step]:
     module, _, function = job.subject.loader.partition(":")
     loader = getattr(importlib.import_module(module), function)
-    made = loader(**_with_copies(dict(job.subject.arguments), dict(job.texts)))
+    made = loader(**with_copies(dict(job.subject.arguments), dict(job.texts)))
     with made if hasattr(made, "__enter__") else contextlib.nullcontext(made) as found:
         yield Step(found.model, found.inputs, found.loss, found.optimizer, found.expect)
-
-
-def _with_copies(item: Any, copies: dict[str, str]) -> Any:
-    if isinstance(item, dict):
-        return {key: _with_copies(value, copies) for key, value in item.items()}
-    if isinstance(item, list | tuple):
-        return [_with_copies(part, copies) for part in item]
-    if not isinstance(item, str):
-        return item
-    for found in re.finditer(r"\.py(?=:|$)", item):  # not in `~/.pyenv/…`
-        real = os.path.realpath(item[: found.end()])
-        for file, copy in copies.items():
-            if os.path.realpath(file) == real:
-                return copy + item[found.end() :]
-    return item
-
-
-class _Redirected(importlib.abc.MetaPathFinder):
-    """Imports an edited file's copy wherever any other finder finds the file."""
-
-    def __init__(self, copies: dict[str, str]) -> None:
-        self.copies = copies
-
-    def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> Any:
-        """What the other finders say, with the copy as origin."""
-        for finder in sys.meta_path:
-            spec = finder.find_spec(name, path, target) if finder is not self else None
-            if spec is None:
-                continue
-            copy = self.copies.get(os.path.realpath(spec.origin)) if spec.origin else None
-            if copy is None:
-                return spec
-            return importlib.util.spec_from_file_location(name, copy, submodule_search_locations=spec.submodule_search_locations)
-        return None
 
 
 # --------------------------------------------------------------------------------------------------------- where modules are built
