@@ -1,7 +1,7 @@
 """The trial of an exported package: loaded in a fresh process, one step of it is held against one of the module that it was made from.
 
 The step: the inputs that the module was made for, outputs, buffers, and the gradients of a weighed sum of all outputs. Not handled: inputs that
-no pickle holds, and classes of pytree nodes that another process cannot import; both are refused.
+no pickle holds, classes of pytree nodes that another process cannot import, models on several devices; they are refused.
 """
 
 from __future__ import annotations
@@ -98,6 +98,14 @@ def _carried_out(job: Path) -> Step:
         command, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"the process ended with status {done.returncode}"]
-        raise FixError(f"the package would not run in a process of its own: {said[-1]}", hint=_HINT)
+        said = _error_line(done.stderr) or f"it ended with status {done.returncode}"
+        raise FixError(f"the package would not run in a process of its own: {said}", hint=_HINT)
     return Step(**torch.load(job / fresh_process.FOUND, weights_only=False))
+
+
+def _error_line(told: str) -> str:
+    """The first line of the error under a traceback, whose own lines are indented."""
+    lines = told.strip().splitlines()
+    below = [number for number, line in enumerate(lines) if line.startswith(" ")]
+    rest = lines[below[-1] + 1 :] if below else lines
+    return next(iter(rest or lines[-1:]), "")
