@@ -37,12 +37,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import fxgrad  # noqa: E402  the path above first: the benchmark runs from a checkout
+from fxgrad.program.loss import loss_of  # noqa: E402
 from fxgrad.program.program import program  # noqa: E402
 from fxgrad.trace.run import run  # noqa: E402
 from tests.zoo.configured import transformers_models  # noqa: E402
 from tests.zoo.families import module_db, vit_pytorch, x_transformers  # noqa: E402
 from tests.zoo.graphs import geometric  # noqa: E402
-from tests.zoo.sweep import given, loss_of  # noqa: E402
+from tests.zoo.sweep import given  # noqa: E402
 
 CHOSEN = (
     "LlamaForCausalLM", "GPT2LMHeadModel", "BertForMaskedLM", "MistralForCausalLM", "MixtralForCausalLM", "GemmaForCausalLM",
@@ -63,7 +64,7 @@ ENOUGH = 1.0  # seconds: no further repetition of a cell that took so long
 
 def real_step(model: nn.Module, inputs: Any) -> None:
     args, kwargs = given(inputs)
-    loss_of(model(*args, **kwargs)).backward()
+    loss_of(None, model(*args, **kwargs)).backward()
     model.zero_grad(set_to_none=True)
 
 
@@ -74,7 +75,7 @@ def fake_step(model: nn.Module, inputs: Any) -> None:
     with mode:
         faked = {n: mode.from_tensor(t, static_shapes=True) for n, t in [*model.named_parameters(), *model.named_buffers()]}
         args, kwargs = _pytree.tree_map_only(torch.Tensor, lambda t: mode.from_tensor(t, static_shapes=True), given(inputs))
-        loss_of(torch.func.functional_call(model, faked, args, kwargs)).backward()
+        loss_of(None, torch.func.functional_call(model, faked, args, kwargs)).backward()
 
 
 class Loss(nn.Module):
@@ -93,7 +94,7 @@ class Loss(nn.Module):
         for place, tensor in zip(self.places, tensors, strict=True):
             leaves[place] = tensor
         args, kwargs = _pytree.tree_unflatten(leaves, self.spec)
-        return (loss_of(self.model(*args, **kwargs)),)
+        return (loss_of(None, self.model(*args, **kwargs)),)
 
 
 def make_fx_joint(model: nn.Module, inputs: Any) -> Any:

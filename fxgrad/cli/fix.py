@@ -75,9 +75,9 @@ def _export(arguments: argparse.Namespace, select: tuple[str, ...], ignore: tupl
     with contextlib.redirect_stdout(sys.stderr), step(arguments) as asked:
         with showing(sys.stderr):
             result = fix(asked.model, asked.inputs, loss=asked.loss, options=options)
-        files = export_module(result.module, arguments.module)
         again = Options(max_paths=arguments.max_paths)
         report = analyze(result.module, asked.inputs, loss=asked.loss, expect=asked.expect, options=again)
+        files = export_module(result.module, asked.inputs, arguments.module)
     for note in asked.assumed:
         tell(f"assumed: {note}")
     for done in result.applied:
@@ -92,6 +92,7 @@ def _export(arguments: argparse.Namespace, select: tuple[str, ...], ignore: tupl
     remaining = report.selected(select, ignore).findings
     for finding in remaining:
         tell(f"not mended: {finding.code} {finding.message}")
+    tell("the package was loaded in a fresh process, and one step of it equals the graph's")
     for file in files:
         tell(f"wrote {file}")
     return int(any(finding.severity == "error" for finding in remaining))

@@ -26,7 +26,7 @@ from fxgrad.fix_graph.regenerate import first_line_of, regenerate
 from fxgrad.fix_graph.true_step import differences, seeds
 from fxgrad.passes.rewrites.ops import sibling
 from fxgrad.passes.rewrites.out_of_place import Rewriting, rewrite
-from fxgrad.passes.rewrites.walk import Form
+from fxgrad.passes.rewrites.plans import Form
 from fxgrad.program.lazy import shaped
 from fxgrad.program.program import Program, program
 from fxgrad.records import Edit, Frozen, Options, Site

@@ -154,6 +154,7 @@ def _copies(originals: Sequence[torch.Tensor], foreign: frozenset[int]) -> list[
 def _step(target: Program, left: Left, args: tuple[Any, ...], kwargs: dict[str, Any], retain: bool) -> None:
     left.output = target.call(*args, **kwargs)
     left.phase = "loss"
+    # Not by `loss_of`: a frame more, and a loss that recurses would have one less than in a call of the user's own.
     left.loss = target.loss(left.output) if target.loss is not None else default_loss(left.output)[0]
     left.phase = "backward"
     if not isinstance(left.loss, torch.Tensor):

@@ -31,9 +31,9 @@ from fxgrad.fix_source.trouble import every_write, troubles
 from fxgrad.program.program import program
 from fxgrad.records import Site
 from fxgrad.source.sites import sites_of, user_spots
+from fxgrad.torch_api.comparison import EDIT_AS_IT_IS, EDIT_IN_DOUBLE
 from fxgrad.torch_api.internals import DYNAMO
 
-DOUBLE, NATIVE = 1e-9, 1e-4  # relative differences that count as none
 _NATIVE_NAME = "as it is"
 _MODES = (("float64, training mode", True), ("float64, evaluation mode", False))
 _BOTH_MODES = 5_000_000  # elements up to which training and evaluation mode are both compared
@@ -248,7 +248,8 @@ def _compared(job: Job, trial: Trial, native: Numbers) -> Trial:
     for name, (tensors, shared, error) in torch.load(job.reference, weights_only=True).items():
         if not error:
             want = Numbers(tensors, shared)
-            held.append((name, difference(want, numbers[name], tolerance=NATIVE if name == _NATIVE_NAME else DOUBLE)))
+            allowed = EDIT_AS_IT_IS if name == _NATIVE_NAME else EDIT_IN_DOUBLE
+            held.append((name, difference(want, numbers[name], tolerances=allowed)))
     text = next((f"{text} ({name})" for name, text in held if text), "")
     return replace(trial, difference=text, proof=", ".join(name for name, _ in held))
 
@@ -284,7 +285,7 @@ def _unusable(job: Job, numbers: dict[str, Numbers], trial: Trial) -> str:
         return "the loss is not finite on these inputs"
     with _in_double(job) as step:
         again = _best(step, trial, train)
-    return "the step gives other numbers each time it is run" if difference(first, again, tolerance=DOUBLE) else ""
+    return "the step gives other numbers each time it is run" if difference(first, again, tolerances=EDIT_IN_DOUBLE) else ""
 
 
 def _untrue(job: Job, numbers: dict[str, Numbers], trial: Trial) -> str:
@@ -306,7 +307,7 @@ def _untrue(job: Job, numbers: dict[str, Numbers], trial: Trial) -> str:
     if plain.error:
         return plain.error.splitlines()[0]
     want = Numbers({name: tensor for name, tensor in oracle.tensors.items() if name in plain.tensors})
-    text = difference(want, plain, tolerance=DOUBLE)
+    text = difference(want, plain, tolerances=EDIT_IN_DOUBLE)
     return f"others read what this write changes: {text}" if text else ""
 
 
