@@ -40,6 +40,7 @@ from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.observations import Assumed, RawDecision
 from fxgrad.trace.run import Run
 from fxgrad.trace.self_check import refuse_unknown_torch
+from fxgrad.world.heap import settled_heap
 from fxgrad.world.interrupts import never_lost
 from fxgrad.world.reach import preserve
 
@@ -124,6 +125,7 @@ class FixResult:
 
 
 @never_lost()
+@settled_heap()
 def fix(
     model: Any,
     inputs: Any,
