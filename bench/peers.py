@@ -38,6 +38,7 @@ sys.path.insert(0, str(ROOT))
 
 import fxgrad  # noqa: E402  the path above first: the benchmark runs from a checkout
 from fxgrad.program.program import program  # noqa: E402
+from fxgrad.trace.experiment import Experiment  # noqa: E402
 from fxgrad.trace.run import run  # noqa: E402
 from tests.zoo.configured import transformers_models  # noqa: E402
 from tests.zoo.families import module_db, vit_pytorch, x_transformers  # noqa: E402
@@ -124,7 +125,7 @@ def tools(model: nn.Module, inputs: Any) -> dict[str, Callable[[], Any]]:
         return lambda: fxgrad.analyze(model, inputs, options=fxgrad.Options(values=values))
 
     def recorder(values: str) -> Callable[[], Any]:
-        return lambda: run(program(model, inputs, None), values=values, backward=False)
+        return lambda: run(program(model, inputs, None), Experiment(values, backward=False))
 
     return {
         REAL_STEP: lambda: real_step(model, inputs),

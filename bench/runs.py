@@ -34,7 +34,7 @@ COUNTED = {
     "recorded runs": run.run.__code__,
     "plain steps": plain.plain_step.__code__,
     "steps of a module": proof.step.__code__,
-    "world walks": Reach.walk.__code__,
+    "world walks": Reach.note_memoised.__code__,
 }
 
 Subject = tuple[str, Any, Any, Callable[[Any], Any] | None]  # its name, model, inputs and loss

@@ -9,9 +9,10 @@ import torch
 
 from fxgrad.diagnosis.branches import outcomes
 from fxgrad.passes.analyses.dead_structure import structural_zeros
-from fxgrad.program.program import Program
 from fxgrad.records import Facts
-from fxgrad.trace.run import Run, run
+from fxgrad.trace.experiment import Experiment
+from fxgrad.trace.lab import Lab
+from fxgrad.trace.run import Run
 
 _Draw = tuple[int, Literal["", "moved", "drawn"]]
 
@@ -20,7 +21,7 @@ SECOND_DRAWS: tuple[_Draw, ...] = ((1, ""), (2, ""))  # seeds, and what becomes 
 UNSETTLED_DRAWS: tuple[_Draw, ...] = ((1, "moved"), (2, "drawn"), (3, "drawn"))
 
 
-def confirm_zeros(program: Program, main: Run, facts: Facts, values: str, *, unsettle: bool = False) -> Facts:
+def confirm_zeros(lab: Lab, main: Run, facts: Facts, values: str, *, unsettle: bool = False) -> Facts:
     """A gradient of zeros is "zero" only if other numbers give zeros too: a ReLU that happens to be off is not by construction.
 
     With `unsettle` constant parameters are other numbers too: a gate or a last layer that starts at zero holds nothing back for good.
@@ -36,7 +37,7 @@ def confirm_zeros(program: Program, main: Run, facts: Facts, values: str, *, uns
     for seed, how in UNSETTLED_DRAWS if unsettle else SECOND_DRAWS:
         if not zeros:
             break
-        other = run(program, values="real", forced=outcomes(main), noise=seed, seed=seed, unsettle=how)
+        other = lab.run(Experiment("real", forced=outcomes(main), noise=seed, seed=seed, unsettle=how))
         if other.error is None:
             zeros -= _above_rounding(other)
     parameters = tuple(replace(p, gradient="some") if p.gradient == "zero" and p.name not in zeros else p for p in facts.parameters)

@@ -40,6 +40,7 @@ from fxgrad.torch_api import tree
 from fxgrad.torch_api.errors import ANY_IN_PLACE, OVERWRITTEN, says
 from fxgrad.torch_api.internals import TorchDispatchMode, storage_key
 from fxgrad.torch_api.tree import tensors_in
+from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.plain import input_tensors, with_inputs
 from fxgrad.trace.progress import tell
 from fxgrad.trace.run import Run, _compute_loss, run
@@ -273,7 +274,7 @@ def _fixed_wholly(target: Program) -> Made:
 
 def _recorded_nodes(target: Program) -> int | None:
     try:
-        return len(regenerate(run(target, values="real")).graph.nodes)
+        return len(regenerate(run(target, Experiment("real"))).graph.nodes)
     except FxgradError:
         return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fxgrad.fix_graph.proof import seeded
+from fxgrad.fix_graph.proof import SEED
 from fxgrad.program.program import Program, tensors_of_program
 from fxgrad.records import Site
 from fxgrad.records.errors import FixError, TraceError
@@ -25,7 +25,7 @@ from fxgrad.torch_api.errors import (
     without_derivative,
 )
 from fxgrad.torch_api.saved_hooks import saved_copies
-from fxgrad.trace.experiment import Nudge
+from fxgrad.trace.experiment import Experiment, Nudge
 from fxgrad.trace.observations import Step
 from fxgrad.trace.recorder import NeedsValue
 from fxgrad.trace.run import Run, run
@@ -127,9 +127,9 @@ def recording(
     backward: bool = True,
     seed: int | None = None,
 ) -> Run:
+    asked = Experiment("real", tuple(forced), backward, nudge=nudge, seed=seed, steady=SEED, allow=allow, assumptions=True)
     try:
-        with seeded():
-            return run(target, values="real", allow=allow, forced=forced, nudge=nudge, backward=backward, seed=seed, assumptions=True)
+        return run(target, asked)
     except NeedsValue as need:
         raise FixError(_NO_DATA, site=site_of(need.spots[0]) if need.spots else None, hint=_GIVE_DATA) from need
     except TraceError as error:

@@ -21,6 +21,7 @@ from fxgrad.fix_graph.regenerate import regenerate
 from fxgrad.program.program import Program, program
 from fxgrad.records.errors import TraceError
 from fxgrad.torch_api import tree
+from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.facts import observe
 from fxgrad.trace.recorder import NeedsValue
 from fxgrad.trace.run import Run, run
@@ -166,7 +167,7 @@ def recorded() -> Callable[[Program, str], Run]:
 
     def record(target: Program, values: str) -> Run:
         seed()
-        result = run(target, values=values)
+        result = run(target, Experiment(values))
         assert result.error is None, f"{values}: {result.error}"
         observe(result)
         return result
@@ -191,10 +192,10 @@ def same_as_eager(recorded: Callable[[Program, str], Run]) -> Callable[..., dict
             runs["fake"] = recorded(target, "fake")
         elif fake is False:
             with pytest.raises(NeedsValue):
-                run(target, values="fake")
+                run(target, Experiment("fake"))
         else:
             with contextlib.suppress(NeedsValue):
-                found = run(target, values="fake")
+                found = run(target, Experiment("fake"))
                 runs["fake"] = found if found.error is None else None
         eager = [step(model, target.root, given, loss or default_loss) for given in (inputs, *then)]
         for values, result in runs.items():
