@@ -21,7 +21,18 @@ from fxgrad.fix_graph.kept_state import kept, refuse_kept_state
 from fxgrad.fix_graph.one_path import Decided, decided, first_difference
 from fxgrad.fix_graph.other_calls import shown
 from fxgrad.fix_graph.proof import Verification, seeded, verify
-from fxgrad.fix_graph.recording import COPIED, GRAPH_ONLY, HINT, VIEWS, first_line, recorded, recording, refuse_without_data
+from fxgrad.fix_graph.recording import (
+    COPIED,
+    EAGER,
+    GRAPH_ONLY,
+    HINT,
+    VIEWS,
+    first_line,
+    recorded,
+    recording,
+    refuse_without_data,
+    writes_nothing,
+)
 from fxgrad.fix_graph.regenerate import first_line_of, regenerate
 from fxgrad.fix_graph.true_step import differences, seeds
 from fxgrad.passes.rewrites.ops import sibling
@@ -157,6 +168,11 @@ def fix(
     model, _, _ = shaped(model, inputs, None)
     target = program(model, inputs, loss)
     refuse_without_data(target)
+    with target.world.open():
+        return _fixed(target, options, copy, source)
+
+
+def _fixed(target: Program, options: Options, copy: bool, source: Source | None) -> FixResult:
     eager, allow, oracle = recorded(target)
     standing = _standing_for(target, eager, allow)
     chosen, allow = standing.run, standing.allow
@@ -168,11 +184,13 @@ def fix(
     for node in graph_module.graph.nodes:
         if node.name in sites:
             node.meta["site"] = sites[node.name]
-    made = _rewritten(graph_module, target, options, allow)
+    nothing = not allow and oracle == EAGER and writes_nothing(chosen)
+    made = Rewriting(graph_module, (), ()) if nothing else _rewritten(graph_module, target, options, allow)
     verification = _verification(made, target, eager, oracle)
-    if not verification.passed:
-        made = _rewritten(graph_module, target, options, allow, careful=True)
-        verification = _verification(made, target, eager, oracle)
+    for careful in (False, True) if nothing else (True,):
+        if not verification.passed:
+            made = _rewritten(graph_module, target, options, allow, careful=careful)
+            verification = _verification(made, target, eager, oracle)
     if not verification.passed:
         raise standing.refusal or _unverified(made, verification, chosen, sites)
     _refuse_other_than_eager(made, target, eager, oracle, standing)

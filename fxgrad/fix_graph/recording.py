@@ -41,7 +41,7 @@ def recorded(target: Program) -> tuple[Run, bool, str]:
     """A run with an output and, as far as autograd can give them, gradients; whether writes had to be allowed; and what to call it."""
     eager = recording(target, None)
     if eager.error is None:
-        return eager, False, "eager"
+        return eager, False, EAGER
     allowed: frozenset[str] | None = None
     if eager.error.phase != "backward":
         eager, allowed = _run_allowing(target, eager)
@@ -61,6 +61,7 @@ def recorded(target: Program) -> tuple[Run, bool, str]:
     return eager, True, "eager, with the writes that autograd refuses"
 
 
+EAGER = "eager"
 COPIED = "eager, with a copy of everything saved for backward"
 HINT = "no rewriting of in-place writes mends this"
 
@@ -103,6 +104,16 @@ def _written_after_transforms(eager: Run) -> list[Step]:
         if step.kind == "transform":
             read.update(storages[value] for value in step.reads)
     return found
+
+
+def writes_nothing(eager: Run) -> bool:
+    """Whether no step of a recorded run writes memory that was there before it, as far as anybody can see: by its version, by an `out=`, by
+    what moves no version (a fused optimizer), or by way of NumPy. Of such a graph nothing needs rewriting.
+    """
+    return not any(
+        step.writes or step.kind in ("escape", "entry") or "._fused_" in step.target or any(key == "out" for key, _ in step.operands)
+        for step in eager.recorder.steps
+    )
 
 
 def first_line(message: str) -> str:
