@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy as copying
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -26,6 +26,7 @@ from fxgrad.fix_graph.recording import (
     EAGER,
     GRAPH_ONLY,
     HINT,
+    STEADY,
     VIEWS,
     first_line,
     recorded,
@@ -47,7 +48,6 @@ from fxgrad.torch_api.errors import LEAF, says
 from fxgrad.torch_api.graph_modules import set_graph
 from fxgrad.torch_api.internals import COMPILER_FLAGS
 from fxgrad.torch_api.module_internals import codegen_of
-from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.observations import Assumed, RawDecision
 from fxgrad.trace.run import Run
 from fxgrad.trace.self_check import refuse_unknown_torch
@@ -267,7 +267,7 @@ def _line_of_a_draw(target: Program, eager: Run) -> Site | None:
     """The first line that other draws of Python's or NumPy's make another one."""
     taken = tuple(decision.outcome for decision in eager.recorder.decisions)
     for seed in seeds():
-        other = recording(target, eager.recorder.allow, forced=taken, backward=False, seed=seed)
+        other = recording(target, replace(STEADY, allow=eager.recorder.allow, forced=taken, backward=False, seed=seed))
         node = first_difference(eager, other)
         step = next((step for step in eager.recorder.steps if step.node is node and step.spots), None)
         if step is not None:
@@ -360,7 +360,8 @@ def _refused_loop(site: Site | None) -> FixError:
 
 
 def _decided(eager: Run, target: Program) -> Decided:
-    return decided(eager, lambda outcomes, nudge: recording(target, eager.recorder.allow, forced=outcomes, nudge=nudge))
+    asked = replace(STEADY, allow=eager.recorder.allow)
+    return decided(eager, lambda outcomes, nudge: recording(target, replace(asked, forced=outcomes, nudge=nudge)))
 
 
 def _shown(eager: Run, target: Program) -> tuple[Assumed, ...]:
@@ -370,12 +371,9 @@ def _shown(eager: Run, target: Program) -> tuple[Assumed, ...]:
         FixError: it goes by state that the program keeps for its next call.
     """
     taken = tuple(decision.outcome for decision in eager.recorder.decisions)
-
-    def record(other: Program, nudge: Nudge | None = None) -> Run:
-        return recording(other, eager.recorder.allow, forced=taken, nudge=nudge, backward=False)
-
-    refuse_kept_state(target, eager, record)
-    return shown(target, eager, record)
+    asked = replace(STEADY, allow=eager.recorder.allow, forced=taken, backward=False)
+    refuse_kept_state(target, eager, asked)
+    return shown(target, eager, asked)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ What raises whatever is rewritten is refused, with the line that stands in the w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 from fxgrad.fix_graph.proof import SEED
 from fxgrad.program.program import Program, tensors_of_program
@@ -25,7 +25,7 @@ from fxgrad.torch_api.errors import (
     without_derivative,
 )
 from fxgrad.torch_api.saved_hooks import saved_copies
-from fxgrad.trace.experiment import Experiment, Nudge
+from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.observations import Step
 from fxgrad.trace.recorder import NeedsValue
 from fxgrad.trace.run import Run, run
@@ -39,7 +39,7 @@ GRAPH_ONLY = "sizes, threads, compiled functions and state of Python's have no p
 
 def recorded(target: Program) -> tuple[Run, bool, str]:
     """A run with an output and, as far as autograd can give them, gradients; whether writes had to be allowed; and what to call it."""
-    eager = recording(target, None)
+    eager = recording(target)
     if eager.error is None:
         return eager, False, EAGER
     allowed: frozenset[str] | None = None
@@ -54,7 +54,7 @@ def recorded(target: Program) -> tuple[Run, bool, str]:
         if error.phase != "backward" or not says(error.message, OVERWRITTEN, *VIEWS):
             raise _raising(eager)
         with saved_copies():
-            eager = recording(target, allowed)
+            eager = recording(target, replace(STEADY, allow=allowed))
         if eager.error is not None:
             raise _raising(eager)
         return eager, allowed is not None, COPIED
@@ -129,16 +129,11 @@ _NO_DATA = "a fix is verified on real tensors, and the model or its inputs have 
 _GIVE_DATA = "pass a model and inputs that are neither fake nor on the meta device"
 
 
-def recording(
-    target: Program,
-    allow: frozenset[str] | None,
-    forced: Sequence[bool] = (),
-    nudge: Nudge | None = None,
-    *,
-    backward: bool = True,
-    seed: int | None = None,
-) -> Run:
-    asked = Experiment("real", tuple(forced), backward, nudge=nudge, seed=seed, steady=SEED, allow=allow, assumptions=True)
+STEADY = Experiment("real", steady=SEED, assumptions=True)  # what a graph is made from: its numbers compare with those of other steps
+
+
+def recording(target: Program, asked: Experiment = STEADY) -> Run:
+    """`run`, whose refusals are those of a fix."""
     try:
         return run(target, asked)
     except NeedsValue as need:
@@ -161,7 +156,7 @@ def _run_allowing(target: Program, first: Run) -> tuple[Run, frozenset[str]]:
             allowed |= {leaf}
         elif eager is not first or not says(error.message, *VIEWS):
             break
-        eager = recording(target, allowed)
+        eager = recording(target, replace(STEADY, allow=allowed))
     return eager, allowed
 
 

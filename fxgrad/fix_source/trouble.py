@@ -14,7 +14,6 @@ from typing import Any, Literal
 from fxgrad.diagnosis.analyze import Examined
 from fxgrad.records import Facts, Finding, NodeFact, Site
 from fxgrad.source.objects import origin
-from fxgrad.torch_api.errors import OUT_ARGUMENT, says
 from fxgrad.trace.lab import Shown
 
 # Findings about a write: those that an edit of the writing line can mend.
@@ -103,13 +102,16 @@ def every_write(found: Iterable[Trouble], examined: Examined, built: Built) -> t
 
 
 def _may_write(finding: Finding) -> bool:
-    return finding.code in WRITES or says(finding.message, OUT_ARGUMENT)
+    return finding.code in WRITES
 
 
 def _described(finding: Finding, facts: Facts, owners: dict[str, Any], built: Built) -> Trouble:
     if not _may_write(finding):
         return Trouble(finding)
-    about = {node.name: node for node in facts.nodes if _is_about(finding, node, owners.get(node.name), built)}
+    step = facts.node_named.get(finding.step)
+    if step is None:
+        return Trouble(finding)
+    about = {node.name: node for node in facts.nodes if _is_about(step, finding.site, node, owners.get(node.name), built)}
     found = _refused(finding, facts) or _overwriting(finding, facts, about) or _writing(finding, about)
     if found is None:
         return Trouble(finding)
@@ -132,11 +134,10 @@ def _is_narrow(writer: NodeFact, facts: Facts) -> bool:
     return len({value.dtype for value in read if value.shape and value.dtype.is_floating_point}) > 1
 
 
-def _is_about(finding: Finding, node: NodeFact, owner: Any, built: Built) -> bool:
-    """Whether the finding names this step: by its own line, or by the line that built the module it is a call of."""
-    if node.site == finding.site:
+def _is_about(step: NodeFact, site: Site | None, node: NodeFact, owner: Any, built: Built) -> bool:
+    """Whether a finding about `step` is about this one as well: they stand in one line, or modules built in the finding's line made both."""
+    if node is step or (node.site is not None and node.site == step.site):
         return True
-    site = finding.site
     if owner is None or not node.writes or site is None:
         return False
     return any(made.file == site.file and site.line <= made.line <= max(site.line, site.end_line) for made in built(owner))
@@ -144,10 +145,9 @@ def _is_about(finding: Finding, node: NodeFact, owner: Any, built: Built) -> boo
 
 def _refused(finding: Finding, facts: Facts) -> tuple[NodeFact, Trouble] | None:
     error = facts.error
-    writer = next((node for node in facts.nodes if error is not None and node.name == error.node), None)
-    if error is None or writer is None or error.site != finding.site:
+    if error is None or error.node != finding.step:
         return None
-    return writer, Trouble(finding, refused=True)
+    return facts.node_named[finding.step], Trouble(finding, refused=True)
 
 
 def _overwriting(finding: Finding, facts: Facts, about: Mapping[str, NodeFact]) -> tuple[NodeFact, Trouble] | None:

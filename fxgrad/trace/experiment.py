@@ -44,7 +44,7 @@ class Experiment:
     `steady`: torch's random numbers from this seed, and kernels that add up in a fixed order, so that another run's numbers compare.
     `allow`: carry out the in-place writes that autograd refuses (`fxgrad.torch_api.allowed_writes`); of the leaves it names, inputs and
     attributes, the program writes copies. `assumptions`: note what the program is told and no node follows (`fxgrad.trace.observations.Assumed`,
-    `fxgrad.trace.python_state`).
+    `fxgrad.trace.python_state`). `open_numbers`: sizes and numbers that C code must ask for their value (`fxgrad.torch_api.symbols.OpenInt`).
     """
 
     values: Values
@@ -59,6 +59,7 @@ class Experiment:
     steady: int | None = None
     allow: frozenset[str] | None = None
     assumptions: bool = False
+    open_numbers: bool = False
 
 
 def disturbed(tensor: torch.Tensor, name: str, nudge: Nudge) -> torch.Tensor:

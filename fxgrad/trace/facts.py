@@ -43,6 +43,7 @@ def observe(run: Run) -> Facts:
         live=live,
         loss=run.loss.value if run.loss is not None else None,
         loss_requires_grad=run.loss_requires_grad,
+        loss_type=run.loss_type,
         error=run.error,
         returns=dict(run.returns),
     )

@@ -30,7 +30,7 @@ from fxgrad.torch_api import allowed_writes, calls, errors, symbols
 from fxgrad.torch_api.calls import DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES, TAKE_DATA
 from fxgrad.torch_api.engine import ENGINE
 from fxgrad.torch_api.internals import DisableTorchFunction, HigherOrderOperator, transforms_active, version_of
-from fxgrad.torch_api.symbols import Asked, Origin, SymbolicFloat, SymbolicInt
+from fxgrad.torch_api.symbols import Asked, Origin
 from fxgrad.trace import fake_kernels, reads, targets
 from fxgrad.trace.experiment import Nudge, mask_shape, selecting_all, selects, selects_nothing
 from fxgrad.trace.observations import ENTRY, Assumed, NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step, copied
@@ -44,7 +44,7 @@ from fxgrad.world.standins import StandIns, is_fake
 
 _PLAIN = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.memory_format, torch.layout, complex, type(Ellipsis))
 _EXACTLY_PLAIN = frozenset(_PLAIN)
-_SYMBOLIC = (SymbolicInt, SymbolicFloat)  # a tuple: these are asked of everything that a call is given, and `A | B` is made anew each time
+_SYMBOLIC = symbols.SYMBOLS  # a tuple: these are asked of everything that a call is given, and `A | B` is made anew each time
 _NUMBERS = (int, float)
 _SEQUENCES = (tuple, list)
 _TORCH_OWN = frozenset((torch.Tensor, nn.Parameter))
@@ -94,6 +94,7 @@ class Recorder(TorchFunctionMode):
         self.assumptions = False  # whether what follows is noted
         self.assumed: list[Assumed] = []
         self.sizes_read = False
+        self.open_numbers = False
         self.reads: dict[tuple[int, str], Read] = {}  # of Python's side: attributes, globals
         self.scopes: list[tuple[FunctionType, list[Read]]] = []  # the functions that may run, and what they name
         self.owners: dict[int, str] = {}  # by id: what the program calls the module or object whose attributes are read

@@ -31,7 +31,7 @@ from fxgrad.torch_api import tree
 from fxgrad.torch_api.engine import run_backward
 from fxgrad.torch_api.errors import captured_whole, is_captured_whole, is_kernel_error, is_value_error, out_of_memory
 from fxgrad.torch_api.internals import DisableTorchFunction, dynamo_is_loaded, steady_cudnn, top_saved_tensors_hooks
-from fxgrad.torch_api.symbols import SymbolicFloat, SymbolicInt
+from fxgrad.torch_api.symbols import SYMBOLS
 from fxgrad.trace.asked_types import asked_types
 from fxgrad.trace.elsewhere import out_of_sight
 from fxgrad.trace.experiment import Experiment, drawn_so_far, reseed
@@ -57,6 +57,7 @@ class Run:
     loss: Slot | None = None
     loss_used: str = ""
     loss_requires_grad: bool = False
+    loss_type: str = ""  # of a loss that is no tensor
     error: Raised | None = None
     refusal: InputError | None = None
     raised_in: CodeType | None = None  # whose `raise` or `assert` ended the run, where one did
@@ -94,6 +95,7 @@ def run(target: Program, experiment: Experiment) -> Run:
         standins.arrives = note_arrived(recorder)
         recorder.nudge = experiment.nudge
         recorder.assumptions = experiment.assumptions
+        recorder.open_numbers = experiment.open_numbers
         recorder.scopes = named_before(reach.functions()) if experiment.assumptions else []
         recorder.open_checkpoints = target.open_checkpoints
         recorder.allow = experiment.allow
@@ -280,7 +282,7 @@ def _leaf_names(bound: tuple[Any, ...]) -> list[str]:
 
 def _bind_output(result: Run) -> None:
     recorder = result.recorder
-    leaves, structure = tree.flatten(result.output, (torch.Tensor, SymbolicInt, SymbolicFloat))
+    leaves, structure = tree.flatten(result.output, (torch.Tensor, *SYMBOLS))
     result.output_nodes = recorder.converted(*leaves)[1]
     result.output_structure = structure
     result.rebound = _rebound_buffers(recorder)
@@ -317,6 +319,8 @@ def _finish_loss(result: Run, loss: Any) -> None:
     if isinstance(loss, torch.Tensor):
         result.loss = recorder.slot_of(loss)
         result.loss_requires_grad = result.loss.tensor.requires_grad
+    else:
+        result.loss_type = type(loss).__name__
 
 
 def _backward(result: Run, loss: Any) -> None:

@@ -19,6 +19,8 @@ from fxgrad.fix_source.syntax import insert_before, statement_of
 from fxgrad.fix_source.trouble import Trouble
 from fxgrad.fix_source.ways.proposal import Pages, Proposal
 from fxgrad.fix_source.ways.saved_values import kept_detached
+from fxgrad.passes.rules.fxg201_overwritten_saved_tensor import OLD_GRAPH
+from fxgrad.passes.rules.fxg202_inplace_on_leaf import INTO_LEAF
 from fxgrad.records import Edit, Finding, Site
 from fxgrad.records.errors import FixError
 
@@ -283,7 +285,7 @@ def _constructor(page: Sheet, name: str) -> str:
 def _kept_detached(page: Sheet, finding: Finding) -> Iterator[Proposal]:
     """FXG201 about an earlier step's graph: what is kept between steps is read without its history."""
     cst = libcst()
-    if "freed" not in finding.message and "earlier step" not in finding.message:
+    if finding.kind != OLD_GRAPH:
         return
     for node in page.nodes_at(finding.site) if finding.site is not None else ():
         if isinstance(node, cst.BaseExpression):
@@ -325,7 +327,7 @@ def _under_no_grad(page: Sheet, finding: Finding) -> Iterator[Proposal]:
     cst = libcst()
     node = next(iter(page.nodes_at(finding.site)), None) if finding.site is not None else None
     statement = statement_of(page, node) if node is not None else None
-    into_leaf = bool(finding.parameters) or "leaf" in finding.message
+    into_leaf = bool(finding.parameters) or finding.kind == INTO_LEAF
     if not into_leaf or not isinstance(statement, cst.BaseSmallStatement) or "import torch" not in page.text:
         return
     start, end = page.span(statement)
