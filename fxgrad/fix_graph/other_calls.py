@@ -29,7 +29,7 @@ from fxgrad.records.errors import FixError, InputError
 from fxgrad.source.sites import Spot
 from fxgrad.torch_api import symbols, tree
 from fxgrad.trace.experiment import Experiment, Nudge
-from fxgrad.trace.observations import Assumed
+from fxgrad.trace.observations import Assumed, Step
 from fxgrad.trace.run import Run
 
 SIZES = 4  # groups of equal sizes that are tried
@@ -64,20 +64,47 @@ def shown(target: Program, first: Run, asked: Experiment) -> tuple[Assumed, ...]
 
 
 def _is_open(target: Program, first: Run, asked: Experiment) -> bool:
-    """Whether nothing but what the recorder noted takes a size or a number: C code that must ask for one does not ask, and nothing weak was
-    made of one."""
-    if any(one.weak and not _of_item(one) for one in first.recorder.assumed):
+    """Whether nothing but what the recorder noted takes a size or a number: C code that must ask for one does not ask, nothing weak was made
+    of one, and what was taken apart has as many parts whatever the sizes."""
+    weak = [one for one in first.recorder.assumed if one.weak and not _goes_without_sizes(one, first)]
+    taken_apart = [one for one in weak if one.target is symbols.LEN]
+    if len(taken_apart) < len(weak):
         return False
+    groups = _groups(target)[:SIZES] if taken_apart else []
+    for group in groups:
+        target = _longer(target, group, 2 * group.size + 1)
     other = _recorded(target, replace(asked, open_numbers=True))
     if other is None or not same_graph(first, other):
         return False
     told = [[(one.target, one.spots) for one in run.recorder.assumed] for run in (first, other)]
-    return told[0] == told[1]
+    return told[0] == told[1] and (not groups or _same_parts(first, other, taken_apart))
 
 
-def _of_item(one: Assumed) -> bool:
-    """Whether it is the value of `.item()`, which is a number as a size is one."""
+def _goes_without_sizes(one: Assumed, first: Run) -> bool:
+    """Whether it is the value of `.item()`, which is a number as a size is one; or a rank, where none goes by a size."""
+    if one.target == "ndim":
+        return not any(step.target.endswith("squeeze") for step in first.recorder.steps)
     return one.target is None and isinstance(one.args[0], torch.fx.Node)
+
+
+def _same_parts(first: Run, other: Run, taken_apart: Sequence[Assumed]) -> bool:
+    """Whether what was taken apart in `first` was cut along sizes that are the same in `other`, the same graph on other sizes."""
+    nodes = {one.args[0] for one in taken_apart}
+    return all(
+        _along(first, step) == _along(other, again)
+        for step, again in zip(first.recorder.steps, other.recorder.steps, strict=False)
+        if step.node in nodes
+    )
+
+
+def _along(run: Run, step: Step) -> tuple[int, list[int]]:
+    """How many parts a step made, and the sizes of what it took apart that they may have been cut from."""
+    values = run.recorder.values
+    parts = [values[v].shape for v in step.makes]
+    whole = values[step.reads[0]].shape if step.reads else ()
+    if any(len(part) != len(whole) for part in parts):
+        return len(parts), []  # `unbind`: as many as the size
+    return len(parts), [size for dim, size in enumerate(whole) if sum(part[dim] for part in parts) == size]
 
 
 def _by_size(target: Program, first: Run, asked: Experiment, group: _Group) -> tuple[Assumed, ...]:
