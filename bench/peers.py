@@ -111,6 +111,14 @@ def make_fx_joint(model: nn.Module, inputs: Any) -> Any:
     return make_fx(joint, tracing_mode="fake", _allow_non_fake_inputs=True)(parameters, *whole.tensors)
 
 
+def functional(model: nn.Module, inputs: Any) -> Any:
+    """torch's own way to a graph without in-place writes, forward alone: what `fxgrad.fix` stands beside."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    whole = Loss(model, inputs)
+    return make_fx(torch.func.functionalize(whole), tracing_mode="fake", _allow_non_fake_inputs=True)(*whole.tensors)
+
+
 def aot_joint(model: nn.Module, inputs: Any) -> Any:
     from torch._functorch.aot_autograd import aot_export_module
 
@@ -133,11 +141,13 @@ def tools(model: nn.Module, inputs: Any) -> dict[str, Callable[[], Any]]:
         AUTO: analyze("auto"),
         "analyze, real": analyze("real"),
         FAKE: analyze("fake"),
+        "fxgrad.fix": lambda: fxgrad.fix(model, inputs),
         "our tracer alone, real": recorder("real"),
         "our tracer alone, fake": recorder("fake"),
         "torch.fx.symbolic_trace": lambda: torch.fx.symbolic_trace(model),
         EXPORT: lambda: torch.export.export(model, args, kwargs, strict=False),
         "torch.export, strict": lambda: torch.export.export(model, args, kwargs, strict=True),
+        "make_fx, functionalize": lambda: functional(model, inputs),
         "make_fx, joint": lambda: make_fx_joint(model, inputs),
         "AOTAutograd, joint": lambda: aot_joint(model, inputs),
     }

@@ -26,6 +26,7 @@ from fxgrad.fix_graph.recording import (
     EAGER,
     GRAPH_ONLY,
     HINT,
+    OPEN,
     STEADY,
     VIEWS,
     first_line,
@@ -173,8 +174,29 @@ def fix(
 
 
 def _fixed(target: Program, options: Options, copy: bool, source: Source | None) -> FixResult:
-    eager, allow, oracle = recorded(target)
-    standing = _standing_for(target, eager, allow)
+    """From a run with open numbers; where what comes of it is not what the program does, from one with plain ones."""
+    eager, allow, oracle = recorded(target, OPEN)
+    made = _made(target, options, copy, source, _standing_for(target, eager, allow), eager, oracle)
+    if isinstance(made, FixError) and _is_open(eager):
+        eager, allow, oracle = recorded(target)
+        made = _made(target, options, copy, source, _standing_for(target, eager, allow), eager, oracle)
+    if isinstance(made, FixError):
+        raise made
+    return made
+
+
+def _is_open(run: Run) -> bool:
+    return run.experiment is not None and run.experiment.open_numbers
+
+
+def _made(
+    target: Program, options: Options, copy: bool, source: Source | None, standing: _Standing, eager: Run, oracle: str
+) -> FixResult | FixError:
+    """The result, or in which way the graph is not equal to the program.
+
+    Raises:
+        FixError: there is no graph.
+    """
     chosen, allow = standing.run, standing.allow
     try:
         graph_module = regenerate(chosen, standing.assumed)
@@ -192,8 +214,10 @@ def _fixed(target: Program, options: Options, copy: bool, source: Source | None)
             made = _rewritten(graph_module, target, options, allow, careful=careful)
             verification = _verification(made, target, eager, oracle)
     if not verification.passed:
-        raise standing.refusal or _unverified(made, verification, chosen, sites)
-    _refuse_other_than_eager(made, target, eager, oracle, standing)
+        return standing.refusal or _unverified(made, verification, chosen, sites)
+    unequal = _other_than_eager(made, target, eager, oracle, standing)
+    if unequal is not None:
+        return unequal
     module = _own(made.graph_module) if copy else made.graph_module
     return FixResult(module, *_described(made, sites, options), verification, _frozen(module), source)
 
@@ -234,7 +258,7 @@ def _falsified(made: Rewriting) -> bool:
     return bool(made.exposed) or any(not save.counted and save.overwriter is not None for save in made.found)
 
 
-def _refuse_other_than_eager(made: Rewriting, target: Program, eager: Run, oracle: str, standing: _Standing) -> None:
+def _other_than_eager(made: Rewriting, target: Program, eager: Run, oracle: str, standing: _Standing) -> FixError | None:
     """The recorded run was no true one if the module, equal to it, differs from a plain step. On other inputs a module may differ by what
     it holds fixed, where that is said."""
     gradients = not _falsified(made)
@@ -247,16 +271,16 @@ def _refuse_other_than_eager(made: Rewriting, target: Program, eager: Run, oracl
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
     if not apart:
         say_narrow(made.graph_module, narrow)
-        return
+        return None
     changed = next((read for read in eager.recorder.reads.values() if read.changed), None)
     if is_later and changed is not None and standing.refusal is None:
-        raise kept(changed)
+        return kept(changed)
     frozen = next((held for held in _frozen(made.graph_module) if held.site is not None), None)
     cause = f"; it takes for granted: {frozen.what}" if frozen is not None else ""
     drawn = _line_of_a_draw(target, eager) if eager.drew else None
     cause += "; it goes by random numbers of Python's or NumPy's" if eager.drew else ""
     first = "; ".join(f"{what}: {how}" for what, how in list(apart.items())[:3])
-    raise standing.refusal or FixError(
+    return standing.refusal or FixError(
         f"the recorded graph does not do what the program does: {first}{cause}",
         site=drawn or (frozen.site if frozen is not None else first_line_of(target)),
         hint=GRAPH_ONLY,

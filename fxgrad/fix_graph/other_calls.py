@@ -70,6 +70,9 @@ def _is_open(target: Program, first: Run, asked: Experiment) -> bool:
     taken_apart = [one for one in weak if one.target is symbols.LEN]
     if len(taken_apart) < len(weak):
         return False
+    opened = first.experiment is not None and first.experiment.open_numbers  # then nothing asked
+    if opened and not taken_apart:
+        return True
     groups = _groups(target)[:SIZES] if taken_apart else []
     for group in groups:
         target = _longer(target, group, 2 * group.size + 1)

@@ -37,9 +37,13 @@ _MOST_LEAVES = 64
 GRAPH_ONLY = "sizes, threads, compiled functions and state of Python's have no place in a graph; the edits of the source (`fxgrad fix`) are tried by themselves"
 
 
-def recorded(target: Program) -> tuple[Run, bool, str]:
-    """A run with an output and, as far as autograd can give them, gradients; whether writes had to be allowed; and what to call it."""
-    eager = recording(target)
+def recorded(target: Program, asked: Experiment | None = None) -> tuple[Run, bool, str]:
+    """A run with an output and, as far as autograd can give them, gradients; whether writes had to be allowed; and what to call it. With open
+    numbers (`OPEN`) where they change nothing and C code asks for none: then it takes none unseen in other runs either."""
+    asked = asked or STEADY
+    eager = recording(target, asked)
+    if asked.open_numbers and _may_be_bent(eager):
+        return recorded(target)
     if eager.error is None:
         return eager, False, EAGER
     allowed: frozenset[str] | None = None
@@ -54,11 +58,18 @@ def recorded(target: Program) -> tuple[Run, bool, str]:
         if error.phase != "backward" or not says(error.message, OVERWRITTEN, *VIEWS):
             raise _raising(eager)
         with saved_copies():
-            eager = recording(target, replace(STEADY, allow=allowed))
+            eager = recording(target, replace(asked, allow=allowed))
         if eager.error is not None:
             raise _raising(eager)
         return eager, allowed is not None, COPIED
     return eager, True, "eager, with the writes that autograd refuses"
+
+
+def _may_be_bent(eager: Run) -> bool:
+    """Whether open numbers may have led the program elsewhere than plain ones, or have been taken by C code."""
+    recorder, error = eager.recorder, eager.error
+    changed = any(read.changed for read in recorder.reads.values())
+    return recorder.taken_by_c > 0 or changed or (error is not None and error.phase != "backward")
 
 
 EAGER = "eager"
@@ -130,6 +141,7 @@ _GIVE_DATA = "pass a model and inputs that are neither fake nor on the meta devi
 
 
 STEADY = Experiment("real", steady=SEED, assumptions=True)  # what a graph is made from: its numbers compare with those of other steps
+OPEN = replace(STEADY, open_numbers=True)
 
 
 def recording(target: Program, asked: Experiment = STEADY) -> Run:

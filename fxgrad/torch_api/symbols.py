@@ -36,6 +36,8 @@ class Owner(Protocol):
 
     def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False) -> None: ...
 
+    def asked(self) -> None: ...
+
 
 class _Nobody:
     """The owner of symbols whose run is gone: they are plain numbers."""
@@ -50,6 +52,9 @@ class _Nobody:
         raise AssertionError("the run of this number is over")
 
     def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False) -> None:
+        raise AssertionError("the run of this number is over")
+
+    def asked(self) -> None:
         raise AssertionError("the run of this number is over")
 
 
@@ -154,7 +159,7 @@ class OpenInt(torch.SymInt):
         return hash(consumed(self, weak=True))
 
     def __index__(self) -> int:
-        number: int = consumed(self)
+        number: int = _asked_for(self)
         return number
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -184,6 +189,7 @@ class OpenFloat(torch.SymFloat):
 
 SYMBOLS = (SymbolicInt, SymbolicFloat, OpenInt, OpenFloat)
 OPEN = (OpenInt, OpenFloat)
+Symbol = SymbolicInt | SymbolicFloat | OpenInt | OpenFloat
 
 
 def make(value: Any, origin: Origin) -> Any:
@@ -220,6 +226,13 @@ def consumed(value: Any, *, weak: bool = False) -> Any:
     if number is not value and value.origin.owner.active:
         value.origin.owner.assume(None, (value,), number, weak=weak)
     return number
+
+
+def _asked_for(value: Any) -> Any:
+    """`consumed`, by whom takes an int or a float without asking."""
+    if value.origin.owner.active:
+        value.origin.owner.asked()
+    return consumed(value)
 
 
 def _result(value: Any, op: Callable[..., Any], *args: Any) -> Any:
@@ -337,6 +350,7 @@ _define(SymbolicInt, {**_BINARY, **_BITS})
 _define(SymbolicFloat, _BINARY)
 _define(OpenInt, {**_BINARY, **_BITS})
 _define(OpenFloat, _BINARY)
+OpenFloat.__float__ = _asked_for  # type: ignore[method-assign]  # or `float()` itself: it cannot be told
 
 
 # ---------------------------------------------------------------------------------------------------- functions of C on numbers
