@@ -295,7 +295,8 @@ def _kept(reach: Reach) -> Iterator[Reach]:
 class World:
     """The world around one program: walked at each run, or, while it is `open`, at the first of them and put back after each.
 
-    A run that imported something may have brought more within reach: after it the world is walked anew.
+    A run that imported something may have brought more within reach: after it the world is walked anew. While other threads live, which may
+    change things between two runs, it is walked at each.
     """
 
     def __init__(self) -> None:
@@ -305,7 +306,7 @@ class World:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """In the block nobody but the runs changes anything of the user's. What was noted is let go at its end."""
+        """In the block this thread changes nothing of the user's but by runs. What was noted is let go at its end."""
         if self._open:
             yield
             return
@@ -318,7 +319,7 @@ class World:
     @contextlib.contextmanager
     def preserved(self, *roots: Any) -> Iterator[Reach]:
         """`preserve`, where what is known of the world is not gone over again."""
-        if not self._open:
+        if not self._open or threading.active_count() > 1:
             with preserve(*roots) as reach:
                 yield reach
             return
