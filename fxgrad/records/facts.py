@@ -195,6 +195,7 @@ class Facts:
     loss_requires_grad: bool
     error: Raised | None
     returns: Mapping[str, Site]  # per function frame key `file:function`, the return statement it left by
+    loss_type: str = ""  # of a loss that is no tensor, where one was returned
     memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # see passes/analyses/index.py
 
     @cached_property

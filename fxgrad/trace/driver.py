@@ -47,6 +47,7 @@ class GraphDriver(Owner, Protocol):
     escapes: list[int]
     symbol_values: dict[int, int]
     origins: list[Origin]
+    open_numbers: bool
     sizes_read: bool  # whether the program was handed sizes
     looks: tuple[Spot, ...]  # where the program looked at autograd's graph
 

@@ -19,7 +19,9 @@ from fxgrad.diagnosis.gather import unexplained
 from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, cuts, optimizers
 from fxgrad.passes.analyses.causes import Causes
+from fxgrad.passes.analyses.zeros import CANCELS
 from fxgrad.passes.context import Context
+from fxgrad.passes.rules.fxg101_unused_parameter import left_out
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Ran, Saved, Site, Verdict
 from fxgrad.report import Report
 from fxgrad.report.intent import hear, intent_for
@@ -264,7 +266,7 @@ def _placed(finding: Finding, watched: Watched, found: Causes) -> Finding:
         edge = watched.edges.get(finding.parameters[0])
         site = next((n.site for n in watched.facts.nodes if n.site and any(watched.facts.values[v].grad == edge for v in n.makes)), None)
         return replace(finding, site=site or finding.site)  # where the parameter was made that the optimizer does not hold
-    if finding.code == "FXG401" and "cancel" in finding.message:
+    if finding.kind == CANCELS:
         return replace(finding, severity="note")  # true of the last bias of every critic: nothing to mend in a program that trains
     if finding.code == "FXG116" and finding.site is None and watched.facts.error is not None:
         return replace(finding, site=watched.facts.error.site)
@@ -283,7 +285,7 @@ def _at_the_term(finding: Finding, facts: Facts, found: Causes) -> Finding:
     return replace(
         finding,
         site=site,
-        message=finding.message.replace("the value returned here leaves out", "no loss uses this part of"),
+        message=left_out(finding.parameters, "no loss uses this part of"),
         fix=Fix("add this term to a loss that is differentiated, or drop it and its parameters"),
     )
 

@@ -153,6 +153,11 @@ def _chooser(facts: Facts, context: Context, part: str) -> str:
     return ""
 
 
+def left_out(names: tuple[str, ...], by: str = "the value returned here leaves out") -> str:
+    """The sentence about what misses a return; `by`: how it begins."""
+    return f"{by} what {subject(names)} computed: {starved(names)}"
+
+
 def message(
     members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...], chooser: str = "", decision: decisions.Decision | None = None
 ) -> str:
@@ -163,7 +168,7 @@ def message(
     if kind == "derived":
         return f"the derivative taken here does not depend on {subject(names)}: {starved(names)}"
     if kind == "missed":
-        return f"the value returned here leaves out what {subject(names)} computed: {starved(names)}"
+        return left_out(names)
     if kind == "lost":
         return f"the result is thrown away or written over here, and with it what {subject(names)} computed: {starved(names)}"
     parts = tuple(dict.fromkeys(end.part for _, end in members))

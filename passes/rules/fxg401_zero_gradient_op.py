@@ -65,6 +65,7 @@ class _Group:
     site: Site | None
     proven: bool = True
     settled: bool = False  # nothing shows why, and yet no step changes it
+    kind: str = ""
     names: list[str] = field(default_factory=list)
 
 
@@ -115,7 +116,9 @@ def _cause(watched: Facts, context: Context, parameter: ParameterFact) -> _Group
         advice = "let the hook pass on what should train, or freeze these parameters"
         what = f"the hook `{text_of(site) or site.function}` hands on zeros"
         return _Group(what, advice, True, False, site, proven=not (_is_table(watched, parameter) and lets_some_through(context, parameter)))
-    return _Group(f"`{expression(reason.node)}` {reason.text}", reason.advice, reason.certain, reason.term, reason.node.site)
+    return _Group(
+        f"`{expression(reason.node)}` {reason.text}", reason.advice, reason.certain, reason.term, reason.node.site, kind=reason.kind
+    )
 
 
 def _is_table(watched: Facts, parameter: ParameterFact) -> bool:
@@ -210,6 +213,7 @@ def _finding(group: _Group, context: Context) -> Finding:
         names,
         path,
         Fix(group.advice),
+        kind=group.kind,
     )
 
 
