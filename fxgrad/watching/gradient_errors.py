@@ -16,23 +16,22 @@ import torch
 from fxgrad.passes.findings import source_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Phase, Raised, Site
 from fxgrad.source.sites import is_user_code, site_of, traceback_sites
-from fxgrad.torch_api.errors import NO_FLOATS, NO_PARAMETERS, NON_LEAF_OPTIMIZED, NUMPY_OF_HISTORY, OF_GRADIENTS, says
+from fxgrad.torch_api.errors import NO_FLOATS, NO_PARAMETERS, NON_LEAF_OPTIMIZED, NONE, NOT_A_LOSS, NUMPY_OF_HISTORY, says
+from fxgrad.torch_api.explanations import OF_GRADIENTS
 from fxgrad.torch_api.internals import DisableTorchFunction
 from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 
-_OF_NONE = re.compile(r"'NoneType' object (?:has no attribute|is not|does not)|unsupported operand type.*'NoneType'")
-_NO_BACKWARD = re.compile(r"'([\w.]+)' object has no attribute 'backward'")
 _GRADIENT = re.compile(r"([A-Za-z_][\w.\[\]'\"-]*)\.grad\b")
 _WORD = re.compile(r"(\w+)|\[([^\]]*)\]")
 
 
 def is_gradient_error(error: BaseException) -> bool:
     """Whether the report can explain this error."""
-    if _NO_BACKWARD.search(str(error)):
+    if says(str(error), NOT_A_LOSS):
         return True
-    if isinstance(error, AttributeError | TypeError) and _OF_NONE.search(str(error)):
+    if isinstance(error, AttributeError | TypeError) and says(str(error), NONE):
         return _missing_gradient(error) is not None
     if not isinstance(error, RuntimeError | ValueError | TypeError | NotImplementedError):
         return False
@@ -42,7 +41,7 @@ def is_gradient_error(error: BaseException) -> bool:
 def number_as_loss(error: BaseException, observer: Observer) -> None:
     """`loss.backward()` of a Python number that was read off a tensor: that number is the loss, for all that lies behind it."""
     frame = _innermost(error.__traceback__)
-    if frame is None or not _NO_BACKWARD.search(str(error)):
+    if frame is None or not says(str(error), NOT_A_LOSS):
         return
     text = source_of(site_of((frame.tb_frame.f_code, frame.tb_lasti)))
     found = _look_up(text.partition(".backward")[0], {**frame.tb_frame.f_globals, **frame.tb_frame.f_locals})
@@ -59,7 +58,7 @@ def raised(error: BaseException, observer: Observer) -> Raised | None:
     if _missing_gradient(error) is not None:
         return None
     stack = traceback_sites(error.__traceback__)
-    failed = bool(observer.backwards and observer.backwards[-1].failed) or _NO_BACKWARD.search(str(error)) is not None
+    failed = bool(observer.backwards and observer.backwards[-1].failed) or says(str(error), NOT_A_LOSS)
     phase: Phase = "backward" if failed else "forward"
     return Raised(phase, type(error).__name__, str(error), _own_line(stack), stack, None)
 
@@ -162,7 +161,7 @@ def _made(facts: Facts, value: int, otherwise: Site | None) -> Site | None:
 
 def _missing_gradient(error: BaseException) -> tuple[str, Any] | None:
     """The expression `t` and the tensor of a `t.grad` that was None where this error was raised."""
-    if not isinstance(error, AttributeError | TypeError) or not _OF_NONE.search(str(error)):
+    if not isinstance(error, AttributeError | TypeError) or not says(str(error), NONE):
         return None
     frame = _innermost(error.__traceback__)
     if frame is None:

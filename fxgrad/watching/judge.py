@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from fxgrad.diagnosis.analyze import LISTED_NOTES
-from fxgrad.diagnosis.gather import unexplained
 from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, cuts, optimizers
 from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.context import Context
+from fxgrad.passes.rules.fxg002_program_raises import unexplained
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Saved, Site, Verdict
 from fxgrad.report import Report
 from fxgrad.report.intent import hear, intent_for
