@@ -275,6 +275,9 @@ PICKLED = Kind(("weights_only", "Weights only load failed"))
 
 _CUSTOM = re.compile(r"backward through ([\w:.]+) but no autograd formula")
 _NATIVE = re.compile(r"derivative for '?([\w:.]+?)'? is not implemented")
+_INDEX = re.compile(r"at index (\d+) appears to not have been used")
+_FUNCTION = re.compile(r"Function '(\w+)' returned nan")
+_READY = re.compile(r"with name ([\w.]+) has been marked as ready twice")
 _EXPECTED = re.compile(r"expected version (\d+)")
 _COUNT = re.compile(r"expected (\d+), got (\d+)")
 _SHAPE = re.compile(r"at index (\d+) - got (\[[\d, ]*\]) but expected shape compatible with (\[[\d, ]*\])")
@@ -290,6 +293,24 @@ def expected_version(message: str) -> int | None:
     """The version at which an overwritten tensor had been saved."""
     match = _EXPECTED.search(message)
     return int(match.group(1)) if match is not None else None
+
+
+def asked_index(message: str) -> int | None:
+    """The index of the tensor that `autograd.grad` was asked for and that was not used."""
+    match = _INDEX.search(message)
+    return int(match.group(1)) if match is not None else None
+
+
+def nan_function(message: str) -> str | None:
+    """The autograd node whose derivative is NaN."""
+    match = _FUNCTION.search(message)
+    return match.group(1) if match is not None else None
+
+
+def ready_parameter(message: str) -> str | None:
+    """The parameter whose gradient DistributedDataParallel was given twice, by its name in the wrapped module."""
+    match = _READY.search(message)
+    return match.group(1) if match is not None else None
 
 
 def gradient_counts(message: str) -> tuple[str, str] | None:

@@ -19,7 +19,6 @@ from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, cuts, optimizers
 from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.context import Context
-from fxgrad.passes.rules.fxg002_program_raises import unexplained
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Saved, Site, Verdict
 from fxgrad.report import Report
 from fxgrad.report.intent import hear, intent_for
@@ -32,6 +31,7 @@ from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
 from fxgrad.trace.watched_facts import Watched, observe
 from fxgrad.watching import gradient_errors, step_order
+from fxgrad.watching.death import Death
 from fxgrad.watching.models import tree
 from fxgrad.watching.variable_names import Names
 
@@ -79,9 +79,11 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     if seen.unfinished:
         found = [f for f in found if not f.parameters or any(verdicts.get(name) != "blocked" for name in f.parameters)]
     if error is not None:
-        found += gradient_errors.explained(error, facts, observer.ledger)
-    if record is not None and not any(finding.severity == "error" for finding in found):
-        found.append(unexplained(facts))
+        optimizers = tuple(optimizer for optimizer, _ in seen.optimizers)
+        death = Death(error, facts, context, observer, optimizers, seen.names.of_tensor, tuple(found))
+        found = gradient_errors.explained(death, found)
+    if error is not None and not any(finding.severity == "error" for finding in found):
+        found.append(gradient_errors.in_its_own_words(error, facts, observer))
     heard = hear(found, intent_for(context.files), context.files)
     return Report(
         verdicts=verdicts,

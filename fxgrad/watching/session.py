@@ -112,7 +112,7 @@ class Session:
         to do with gradients before the first step had ended."""
         if self.report is not None:
             return self.report
-        explains = error is not None and gradient_errors.is_gradient_error(error)
+        explains = error is not None and self._explains(error)
         if error is not None and not explains:
             if not any(self._stepped.values()):
                 return None  # in the middle of a first step nothing can be said of what it would have left without a gradient
@@ -123,6 +123,11 @@ class Session:
         if error is not None:
             self._scan_traceback(error.__traceback__)
         return self._judged(error)
+
+    def _explains(self, error: BaseException) -> bool:
+        self._scan_traceback(error.__traceback__)
+        modules = (*self.given, *(module for _, module in self.names.modules()))
+        return gradient_errors.is_gradient_error(error, self.observer, iter(modules))
 
     def interrupted(self, frame: FrameType | None) -> Report | None:
         """The report on a program that another process keeps from going on; None where nothing can be said yet.

@@ -1,0 +1,134 @@
+"""Tensors that an operation made where a leaf is wanted, and tensors that can have no gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from fxgrad.passes.findings import source_of
+from fxgrad.records import Finding
+from fxgrad.source import attribute_site
+from fxgrad.torch_api.explanations import explanation_of
+from fxgrad.watching.death.record import RAISES, Death, finding, frames, local, look_up, raising_text
+
+MOST = 1000  # autograd nodes that are looked at for what a tensor was computed from
+
+
+def optimized(death: Death) -> Iterator[Finding]:
+    """An optimizer is given the result of an operation: the line that made it."""
+    tensor = local(death.error, "param", torch.Tensor)
+    made = death.maker(tensor)
+    text = source_of(made.site) if made is not None else ""
+    yield finding(
+        ("FXG302", "optimizer-stale-parameter"),
+        f"the optimizer is given what {f'`{text}`' if text else 'an operation'} computed, no leaf: the gradient goes to what it came from",
+        made.site if made is not None else death.site,
+        "compute first, then make the leaf: `(0.1 * torch.randn(3)).requires_grad_()`",
+    )
+
+
+def none_given(death: Death) -> Iterator[Finding]:
+    """An optimizer is given nothing."""
+    yield finding(
+        ("FXG301", "optimizer-misses-parameter"),
+        "the optimizer is given no parameters: the module has none, or a generator (`model.parameters()`) was used up before",
+        death.site,
+        "register layers as attributes or in nn.ModuleList, and call `model.parameters()` anew for every use",
+    )
+
+
+def integers(death: Death) -> Iterator[Finding]:
+    """A tensor of integers is asked to require grad."""
+    yield finding(
+        ("FXG106", "integer-cast"),
+        "a tensor of integers is asked for a gradient: it has no direction to go in",
+        death.site,
+        "make it of floats: `torch.tensor([1.0, 2.0])`, or `dtype=torch.float32`",
+    )
+
+
+def to_numpy(death: Death) -> Iterator[Finding]:
+    """A tensor with a history is handed to NumPy."""
+    yield finding(
+        ("FXG107", "left-torch"),
+        "a tensor with a history is handed to NumPy, which would lose its gradient",
+        death.site,
+        "for a log or a plot write `.detach().numpy()`; on the way to the loss stay in torch",
+    )
+
+
+def copied(death: Death) -> Iterator[Finding]:
+    """`copy.deepcopy` meets a tensor with a history: where a module keeps it, and what made it."""
+    tensor = next((value for frame in frames(death.error) if isinstance(value := frame.f_locals.get("self"), torch.Tensor)), None)
+    if tensor is None:
+        return
+    made = death.maker(tensor)
+    for path, module in death.model.named_modules():
+        attribute = next((name for name, value in vars(module).items() if value is tensor), None)
+        if attribute is None:
+            continue
+        kept = attribute_site(module, attribute, death.context.files)
+        name = f"{path}.{attribute}" if path else attribute
+        yield finding(
+            RAISES,
+            f"`{name}` is kept with its history{f': `{source_of(made.site)}` made it' if made is not None else ''}; a tensor that an "
+            "operation made cannot be copied",
+            kept or (made.site if made is not None else death.site),
+            f"keep it detached (`self.{attribute} = ....detach()`), or copy the model before its first forward",
+        )
+        return
+    if made is not None:
+        yield finding(RAISES, "this tensor has a history and is copied: only leaves can be", made.site, "copy `t.detach()`")
+
+
+def flagged(death: Death) -> Iterator[Finding]:
+    """`requires_grad` is set on a computed tensor: which parameters it is computed from."""
+    text, namespace = raising_text(death.error)
+    name = text.rpartition(".")[0] if text.endswith("requires_grad") else text.partition(".requires_grad_")[0]
+    tensor = look_up(name, namespace)
+    entry = explanation_of(death.message)
+    if not isinstance(tensor, torch.Tensor) or entry is None:
+        return
+    sources = _sources(death, tensor)
+    named = f": it is computed from {' and '.join(f'`{s}`' for s in sources[:3])}" if sources else ""
+    advice = f"freeze {' and '.join(f'`{s}`' for s in sources[:3])}" if sources else entry.remedy
+    yield finding(
+        ("FXG102", "frozen-parameter"),
+        f"`{name}` is no leaf, its requires_grad cannot be set{named}",
+        death.site,
+        f"{advice}; to stop the gradient here use `.detach()`",
+        tuple(sources),
+    )
+
+
+def _sources(death: Death, tensor: torch.Tensor) -> list[str]:
+    """The parameters that a tensor is computed from."""
+    slot = death.ledger.tensors.get(tensor)
+    if slot is None:
+        return _sources_in_graph(death, tensor)
+    reached = {slot.value}
+    for node in reversed(death.facts.nodes):
+        for flow in node.flows:
+            if flow.open and flow.target in reached:
+                reached.add(flow.source)
+    found = [p.name for p in death.facts.parameters if reached.intersection(p.values)]
+    return found or _sources_in_graph(death, tensor)
+
+
+def _sources_in_graph(death: Death, tensor: torch.Tensor) -> list[str]:
+    """The same, read off autograd's graph: the tensor may be older than the watch."""
+    found: list[str] = []
+    pending, seen = [tensor.grad_fn], set[Any]()
+    while pending and len(seen) < MOST:
+        function = pending.pop()
+        if function is None or function in seen:
+            continue
+        seen.add(function)
+        leaf = getattr(function, "variable", None)  # of the node that gathers a leaf's gradient
+        name = death.parameter_name(leaf) if isinstance(leaf, torch.Tensor) else None
+        if name is not None:
+            found.append(name)
+        pending.extend(after for after, _ in function.next_functions)
+    return sorted(found)
