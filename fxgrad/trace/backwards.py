@@ -108,7 +108,7 @@ def _partial(observer: WatchDriver, outputs: Any) -> Backward:
 
 def _note_request(observer: WatchDriver, made: Backward, inputs: list[torch.Tensor], missing: tuple[int, ...]) -> None:
     slots = tuple(observer.ledger.read(tensor)[1] for tensor in inputs)
-    observer.requests.append(Request(made.spots, slots, missing, made.losses, made.live, torch.is_grad_enabled()))
+    observer.requests.append(Request(made.note, made.spots, slots, missing, made.losses, made.live, torch.is_grad_enabled()))
 
 
 def _walk(observer: WatchDriver, losses: Any, target: str, *, keep: bool = True) -> tuple[Backward, list[torch.Tensor]]:

@@ -96,9 +96,10 @@ class Request:
     """A call that asked for gradients and got None, or raised: `autograd.grad`, or a look at `.grad`.
 
     `slots`: the tensors that it was asked for, in their order; `missing`: the positions without a gradient, none where it raised.
-    `outputs` and `live` are those of a `Backward`. `grad`: whether gradients were recorded where it ran.
+    `note`, `outputs` and `live` are those of a `Backward`. `grad`: whether gradients were recorded where it ran.
     """
 
+    note: int
     spots: tuple[Spot, ...]
     slots: tuple[Slot, ...]
     missing: tuple[int, ...]

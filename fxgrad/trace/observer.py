@@ -240,7 +240,7 @@ class Observer(TorchFunctionMode):
         if out is None and not self.stepping and len(self.requests) < REQUEST_LIMIT and is_asked_by_user(sys._getframe(1)):
             with self.guarded():
                 _, slot, _ = self.ledger.read(args[0])
-                self.requests.append(Request(self.ledger.spots(), (slot,), (0,)))
+                self.requests.append(Request(self.ledger.count, self.ledger.spots(), (slot,), (0,)))
         return out
 
     def _set_data(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:

@@ -49,14 +49,11 @@ def number_as_loss(error: BaseException, observer: Observer) -> None:
 
 def raised(error: BaseException, observer: Observer) -> Raised | None:
     """The error as a record; None where the program had gone on past every backward of the step: then nothing is blocked."""
-    if is_past_backward(error):
+    if says(str(error), *AFTERWARDS) or absent.missing_gradient(error) is not None:
+        return None
+    if absent.is_of_none(error) and any(not backward.partial for backward in observer.backwards):
         return None
     return _record(error, observer)
-
-
-def is_past_backward(error: BaseException) -> bool:
-    """Whether an error says that the gradients are there, or are not: of a `.grad` that is None, or an optimizer's."""
-    return absent.is_of_none(error) or says(str(error), *AFTERWARDS)
 
 
 def _record(error: BaseException, observer: Observer) -> Raised:

@@ -101,8 +101,7 @@ def _starved(death: Death, request: Request, positions: tuple[int, ...]) -> Iter
         tensor = slot()
         name = death.parameter_name(tensor) if tensor is not None else None
         slots[name or f"input {position}"] = slot
-    loss = request.outputs[0] if request.outputs else None
-    found = starved_findings(death, slots, loss, request.live | frozenset(request.outputs))
+    found = starved_findings(death, slots, request)
     which = f"index {positions[0]} of `autograd.grad`" if len(positions) == 1 else "what is None in the result of `autograd.grad`"
     told: set[str] = set()
     for one in found:

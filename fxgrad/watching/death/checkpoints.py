@@ -120,7 +120,8 @@ def ready_twice(death: Death) -> Iterator[Finding]:
     entry = explanation_of(death.message)
     if entry is None:
         return
-    named = (parameter.name,) if parameter is not None else ()
+    inside = {value for node in regions for value in node.reads}
+    named = tuple(n for p in facts.parameters if p is parameter or inside.intersection(p.values) for n in p.names)
     which = f"`{parameter.name}`" if parameter is not None else "a parameter"
     if regions:
         last = regions[-1]

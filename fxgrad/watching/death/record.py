@@ -20,6 +20,7 @@ from fxgrad.records import Facts, Finding, Fix, NodeFact, ParameterFact, Site
 from fxgrad.source.sites import is_user_code, site_of, traceback_sites
 from fxgrad.torch_api.internals import DisableTorchFunction
 from fxgrad.trace.ledger import Ledger
+from fxgrad.trace.notes import Request
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.slots import Slot
 
@@ -149,14 +150,22 @@ def gradient_of(tensor: torch.Tensor) -> torch.Tensor | None:
 # ------------------------------------------------------------------------------------- causes, as for a parameter
 
 
-def starved_findings(
-    death: Death, slots: dict[str, Slot], loss: int | None, live: frozenset[int], place: Callable[[Finding], Finding] = lambda f: f
-) -> list[Finding]:
+def starved_findings(death: Death, slots: dict[str, Slot], request: Request) -> list[Finding]:
     """What the rules say of tensors that get no gradient of one output, as they say it of parameters that get none of the loss."""
-    facts = death.facts
-    known = {name: p for p in facts.parameters for name in p.names}
-    starved = tuple(_starved(facts, name, slot, known.get(name)) for name, slot in slots.items())
-    alone = replace(facts, parameters=starved, error=None, loss=loss, live=live, loss_requires_grad=bool(live))
+    known = {name: p for p in death.facts.parameters for name in p.names}
+    # What was computed after the request has no part in its output.
+    before = tuple(node for node in death.facts.nodes if int(node.name[1:]) <= request.note)
+    read = {value for node in before for value in node.reads if node.target != "torch.autograd.grad"}
+    starved = tuple(_starved(death.facts, name, slot, known.get(name), read) for name, slot in slots.items())
+    alone = replace(
+        death.facts,
+        nodes=before,
+        parameters=starved,
+        error=None,
+        loss=request.outputs[0] if request.outputs else None,
+        live=request.live | frozenset(request.outputs),
+        loss_requires_grad=True,
+    )
     names = frozenset(slots)
     context = replace(
         death.context,
@@ -169,14 +178,15 @@ def starved_findings(
         watched=None,
         hazards=None,
     )
-    found = [place(f) for rule in RULES if rule.CODE.startswith("FXG1") for f in rule.check(alone, context)]
+    found = [f for rule in RULES if rule.CODE.startswith("FXG1") for f in rule.check(alone, context)]
     return [f for f in found if f.severity == "error" and names.intersection(f.parameters)]
 
 
-def _starved(facts: Facts, name: str, slot: Slot, known: ParameterFact | None) -> ParameterFact:
+def _starved(facts: Facts, name: str, slot: Slot, known: ParameterFact | None, read: set[int]) -> ParameterFact:
     if known is not None:
-        return replace(known, gradient="none", requires_grad=True)
-    values = tuple(value.id for value in facts.values if value.grad == -slot.leaf)
+        values = tuple(value for value in known.values if value in read)
+        return replace(known, gradient="none", requires_grad=True, values=values)
+    values = tuple(value.id for value in facts.values if value.grad == -slot.leaf and value.id in read)
     tensor = slot()
     shape = tuple(tensor.shape) if tensor is not None else ()
     return ParameterFact(name, (name,), shape, True, "", "", True, values, "none")
