@@ -93,7 +93,7 @@ CHECKPOINT_UNPACKED = Kind(("Unpack is being triggered for a tensor that was alr
 # DistributedDataParallel waits for gradients that never came; has one come twice; has none to wait for.
 UNREDUCED = Kind(("finished reduction in the prior iteration",))
 READY_TWICE = Kind(("mark a variable ready only once", "marked as ready twice"))
-NOT_NEEDED = Kind(("doesn't have any parameters that require a gradient",))
+NOT_NEEDED = Kind(("DistributedDataParallel is not needed when a module",))
 GRAPH_CHANGED = Kind(("Your training graph has changed in this iteration",))
 MIXED_FLAT = Kind(("Must flatten tensors with uniform `requires_grad`",))
 FSDP_TWICE = Kind(("FSDP does not support gradients of gradients",))
@@ -126,12 +126,12 @@ VMAP_BRANCH = Kind(("attempting to use a Tensor in some data-dependent control f
 VMAP_RANDOM = Kind(("called random operation while in randomness error mode",))
 GRAD_IN_VMAP = Kind(("Please call autograd.grad() outside torch.vmap",))
 BACKWARD_IN_TRANSFORM = Kind(("backward() called inside a functorch transform",))
-TRANSFORM_SCALAR = Kind(("Expected f(*args) to return a scalar tensor",))
-TRANSFORM_TENSOR = Kind(("Expected f(*args) to return a tensor",))
+TRANSFORM_SCALAR = Kind(("Expected f(*args) to return a scalar",))
+TRANSFORM_TENSOR = Kind(("Expected f(*args) to return a Tensor", "Expected f(*args) to return a tensor"))
 TRANSFORM_FLAG = Kind(("attempting to call Tensor.requires_grad_()",))
 TRANSFORM_FLOATS = Kind(("must be floating-point or complex Tensors",))
 TRANSFORM_HOOKS = Kind(("yet support saved tensor hooks",))
-INDEPENDENT = Kind(("is independent of the input",))
+INDEPENDENT = Kind(("is independent of the input", "is independent of input"))
 COMPILED_TWICE = Kind(("does not currently support double backward",))
 DONATED = Kind(("compiled with non-empty donated buffers",))
 CUDA_GRAPHS = Kind(("accessing tensor output of CUDAGraphs that has been overwritten",))
@@ -149,7 +149,7 @@ HOOK_RESULT = Kind(
         "should always return None or None for all gradients",
     )
 )
-HOOKED_VIEW = Kind(("BackwardHookFunctionBackward is a view and",))
+HOOKED_VIEW = Kind(("of BackwardHookFunction ... is a view and", "of BackwardHookFunction is a view and"))
 PACK_HOOK = Kind(("saved tensor pack hook is modifying its input in place",))
 
 # --------------------------------------------------------------------------------------------- refused writes
@@ -274,7 +274,7 @@ PICKLED = Kind(("weights_only", "Weights only load failed"))
 # ---------------------------------------------------------------------------------------------- what is named
 
 _CUSTOM = re.compile(r"backward through ([\w:.]+) but no autograd formula")
-_NATIVE = re.compile(r"derivative for '?([\w:.]+?)'? is not implemented")
+_NATIVE = re.compile(r"derivative for '?([\w:.]+?)(?:: \w+)?'? is not implemented")
 _INDEX = re.compile(r"at index (\d+) appears to not have been used")
 _FUNCTION = re.compile(r"Function '(\w+)' returned nan")
 _READY = re.compile(r"with name ([\w.]+) has been marked as ready twice")

@@ -46,8 +46,8 @@ def unexplained(facts: Facts) -> Finding:
     """The finding where the program raised and no rule says why, so that the report is never silent about it."""
     error = facts.error
     assert error is not None
-    words = error.message.splitlines()[0] if error.message else ""
     entry = explanation_of(error.message)
-    means = f": {entry.means}" if entry is not None else ""
-    advice = entry.remedy if entry is not None else ADVICE
-    return Finding(CODE, NAME, "error", f"{error.phase} raises {error.type}: {words}{means}", error.site, (), (), Fix(advice))
+    if entry is not None:
+        return Finding(CODE, NAME, "error", f"{error.type}: {entry.means}", error.site, (), (), Fix(entry.remedy))
+    words = error.message.splitlines()[0] if error.message else ""
+    return Finding(CODE, NAME, "error", f"{error.phase} raises {error.type}: {words}", error.site, (), (), Fix(ADVICE))

@@ -17,6 +17,7 @@ from fxgrad.watching.death.record import Death
 CAUSES: tuple[tuple[Kind, Callable[[Death], Iterator[Finding]]], ...] = (
     (errors.NOT_USED, absent.not_used),
     (errors.NO_GRAD_FN, derivatives.nothing_recorded),
+    (errors.DETACHED_SAVED, derivatives.detached),
     (errors.NAN_GRADIENT, derivatives.nan),
     (errors.NEGATIVE_SLOPE, derivatives.negative_slope),
     (errors.CHECKPOINT_CHANGED, checkpoints.changed),

@@ -101,12 +101,13 @@ def _starved(death: Death, request: Request, positions: tuple[int, ...]) -> Iter
         tensor = slot()
         name = death.parameter_name(tensor) if tensor is not None else None
         slots[name or f"input {position}"] = slot
-    found = starved_findings(death, slots, request)
+    found = [_as_found(death, one) for one in starved_findings(death, slots, request) if one.site is not None]
     which = f"index {positions[0]} of `autograd.grad`" if len(positions) == 1 else "what is None in the result of `autograd.grad`"
     told: set[str] = set()
     for one in found:
         told.update(one.parameters)
-        yield replace(one, message=f"{one.message}; {which}{line_of(asked, one.site)} is {listed(one.parameters)}")
+        mine = [name for name in one.parameters if name in slots]
+        yield replace(one, message=f"{one.message}; {which}{line_of(asked, one.site)} is {listed(mine)}")
     rest = [name for name in slots if name not in told]
     if rest:
         where = line_of(asked, death.site) if asked != death.site else ""
@@ -118,6 +119,12 @@ def _starved(death: Death, request: Request, positions: tuple[int, ...]) -> Iter
             "differentiate with respect to the very tensor that forward used, or pass allow_unused=True and skip None",
             tuple(rest),
         )
+
+
+def _as_found(death: Death, one: Finding) -> Finding:
+    """The finding of the rules on the whole program, where it is the same and tells of more parameters."""
+    same = (f for f in death.found if f.severity == "error" and (f.code, f.site) == (one.code, one.site))
+    return next((f for f in same if set(one.parameters) <= set(f.parameters)), one)
 
 
 # ------------------------------------------------------------------------------------------------------ .grad
@@ -158,11 +165,15 @@ def _of_attribute(death: Death, name: str, tensor: torch.Tensor) -> Iterator[Fin
             f"guard the first time: `if {name}.grad is not None:`, or let an optimizer's `zero_grad()` do it",
         )
     elif slot is not None and not slot.after:
+        cause = next((f for f in death.found if f.severity == "error" and f.site is not None and name in f.parameters), None)
+        if cause is not None:
+            yield replace(cause, message=f"{cause.message}; so `{name}.grad`{line_of(site, cause.site)} is None")
+            return
         yield finding(
             UNUSED,
             f"`{name}.grad` is None: no backward so far went through `{name}`",
             site,
-            "mend what keeps it from the loss (named beside this finding, if it was seen), or skip parameters without a gradient",
+            "mend what keeps it from the loss, or skip parameters without a gradient",
             (name,),
         )
 

@@ -31,6 +31,8 @@ def nothing_recorded(death: Death) -> Iterator[Finding]:
     request = next((r for r in reversed(death.observer.requests) if not r.missing), None)
     if request is None or request.grad or death.site is None:
         return
+    if any(f.code == "FXG104" and f.severity == "error" for f in death.found):
+        return  # the same region, found by the parameters that it starves
     off = next(
         (site for entry in user_entries(death.error) if (site := no_grad_site(_site(entry.tb_frame, entry.tb_lasti))) is not None), None
     )
@@ -89,6 +91,18 @@ def nan(death: Death) -> Iterator[Finding]:
         node.site,
         entry.remedy,
     )
+
+
+def detached(death: Death) -> Iterator[Finding]:
+    """A saved tensor was detached in place: that call."""
+    node = next((node for node in reversed(death.facts.nodes) if node.target == "Tensor.detach_" and node.site is not None), None)
+    if node is not None:
+        yield finding(
+            ("FXG201", "overwritten-saved-tensor"),
+            f"{said(node)} cuts off in place a tensor that an earlier step saved for backward",
+            node.site,
+            "use `detach()`, which returns a new tensor, instead of `detach_()`",
+        )
 
 
 def negative_slope(death: Death) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import nn
 
 from fxgrad.passes.findings import source_of
 from fxgrad.records import Finding
@@ -76,7 +77,7 @@ def copied(death: Death) -> Iterator[Finding]:
             f"`{name}` is kept with its history{f': `{source_of(made.site)}` made it' if made is not None else ''}; a tensor that an "
             "operation made cannot be copied",
             kept or (made.site if made is not None else death.site),
-            f"keep it detached (`self.{attribute} = ....detach()`), or copy the model before its first forward",
+            f"keep what is detached in `{attribute}`: `.detach()`, or copy the model before its first forward",
         )
         return
     if made is not None:
@@ -87,11 +88,16 @@ def flagged(death: Death) -> Iterator[Finding]:
     """`requires_grad` is set on a computed tensor: which parameters it is computed from."""
     text, namespace = raising_text(death.error)
     name = text.rpartition(".")[0] if text.endswith("requires_grad") else text.partition(".requires_grad_")[0]
-    tensor = look_up(name, namespace)
+    tensor, owner = look_up(name, namespace), look_up(name.rpartition(".")[0], namespace)
     entry = explanation_of(death.message)
-    if not isinstance(tensor, torch.Tensor) or entry is None:
+    if entry is None or not name:
         return
-    sources = _sources(death, tensor)
+    if isinstance(tensor, torch.Tensor):
+        sources = _sources(death, tensor)
+    elif isinstance(owner, nn.Module):
+        sources = _parametrized(owner, name)
+    else:
+        return
     named = f": it is computed from {' and '.join(f'`{s}`' for s in sources[:3])}" if sources else ""
     advice = f"freeze {' and '.join(f'`{s}`' for s in sources[:3])}" if sources else entry.remedy
     yield finding(
@@ -101,6 +107,13 @@ def flagged(death: Death) -> Iterator[Finding]:
         f"{advice}; to stop the gradient here use `.detach()`",
         tuple(sources),
     )
+
+
+def _parametrized(owner: nn.Module, name: str) -> list[str]:
+    """The parameters that stand for `owner.weight`, a property: `parametrizations.weight.original0`, `weight_g`."""
+    variable, _, attribute = name.rpartition(".")
+    found = [own for own, _ in owner.named_parameters() if attribute in own.split(".") or own.startswith(f"{attribute}_")]
+    return [f"{variable}.{own}" for own in found]
 
 
 def _sources(death: Death, tensor: torch.Tensor) -> list[str]:
