@@ -144,6 +144,10 @@ x = torch.randn(2, 4, 8, requires_grad=True)
 (g,) = torch.autograd.grad(critic(x), x, create_graph=True)
 g.pow(2).sum().backward()
 """,
+    "complex-output": """
+w = nn.Parameter(torch.ones(3, dtype=torch.complex64))
+F.silu(w).abs().sum().backward()  # HERE
+""",
     "nan-gradient": """
 net = nn.Linear(3, 3)
 nn.init.zeros_(net.weight)
@@ -777,6 +781,24 @@ try:
 finally:
     dist.destroy_process_group()
 """,
+    "graph-changed": """
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.extra = nn.Linear(3, 3), nn.Linear(3, 3)
+    def forward(self, x, more):
+        h = self.body(x)
+        return self.extra(h) if more else h
+try:
+    net = DistributedDataParallel(Net(), static_graph=True)
+    for step in range(4):
+        net(torch.randn(2, 3), step < 2).sum().backward()  # HERE
+finally:
+    dist.destroy_process_group()
+""",
     "ddp-not-needed": """
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
@@ -799,6 +821,10 @@ finally:
     dist.destroy_process_group()
 """,
     # --------------------------------------------------------------------------------------------- transforms
+    "forward-ad": """
+points = torch.randn(4, 2)
+torch.func.jvp(lambda p: torch.cdist(p, p + 1), (points,), (points,))  # HERE
+""",
     "no-level": """
 import torch.autograd.forward_ad as fwAD
 w = torch.ones(3)
@@ -870,14 +896,11 @@ ELSEWHERE: dict[str, str] = {
     "forked": "Unable to handle autograd's threading in combination with fork-based multiprocessing.",
     "poisoned": "Trying to execute AccumulateGrad node that was poisoned by swap_tensors",
     "too-few-gradients": "Function FooBackward returned not enough gradients",
-    "graph-changed": "Your training graph has changed in this iteration, e.g., one parameter is unused in first iteration",
     "mixed-flat": "Must flatten tensors with uniform `requires_grad` when `use_orig_params=False`",
     "fsdp-twice": "FSDP does not support gradients of gradients",
     "compiled-twice": "torch.compile with aot_autograd does not currently support double backward",
     "donated": "This backward function was compiled with non-empty donated buffers which requires create_graph=False and retain_graph=False.",
     "cuda-graphs": "Error: accessing tensor output of CUDAGraphs that has been overwritten by a subsequent run.",
-    "complex-output": "svd does not support automatic differentiation for outputs with complex dtype.",
-    "forward-ad": "Trying to use forward AD with igamma that does not support it because it has not been implemented yet.",
     "grad-under-vmap": "output (other is being vmapped over). Please call autograd.grad() outside torch.vmap or file a bug report",
     "needless-search": "find_unused_parameters=True was specified in DDP constructor, but did not find any unused parameters in the forward pass.",
     "written-view": "Output 0 of SqueezeBackward1 is a view and is being modified inplace.",

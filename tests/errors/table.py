@@ -17,12 +17,14 @@ from pathlib import Path
 
 import torch
 
+from fxgrad.cli.pasted import errors_in
 from fxgrad.records import Finding
 from fxgrad.torch_api.explanations import EXPLANATIONS, Entry
 from fxgrad.watching.script import run_script
 from tests.errors.programs import ELSEWHERE, PRELUDE, PROGRAMS, WARNINGS
 
 README = Path(__file__).parents[1] / "README.md"
+LONGEST = 160  # characters of a cell
 _BETWEEN = re.compile(r"(<!-- table: errors -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -69,11 +71,15 @@ def table() -> str:
     with tempfile.TemporaryDirectory() as folder:
         for entry in EXPLANATIONS:
             for name in [n for n in PROGRAMS if n.partition(" ")[0] == entry.name]:
-                rows.append(f"| {_words(entry)} | `{name}`: `{_line(name)}` | {_said(outcome(name, Path(folder)))} |")
+                got = outcome(name, Path(folder))
+                words = _cell(errors_in(got.written)[-1].message)
+                rows.append(f"| {words} | `{name}`: `{_line(name)}` | {_said(got)} |")
             if entry.name in WARNINGS:
                 rows.append(f"| {_words(entry)} (a warning) | `{entry.name}` | `fxgrad explain` |")
             if entry.name in ELSEWHERE:
-                rows.append(f"| {_words(entry)} | needs a GPU, several processes or compiled code | `fxgrad explain` |")
+                rows.append(
+                    f"| {_cell(ELSEWHERE[entry.name])} | not provoked here: it takes a GPU, several processes, compiled code or an extension | `fxgrad explain` |"
+                )
     return f"torch {torch.__version__.partition('+')[0]}\n\n" + "\n".join(rows) + "\n"
 
 
@@ -91,11 +97,12 @@ def _said(got: Outcome) -> str:
     if found is None:
         return "; ".join(f.code for f in got.findings) or "nothing"
     message = found.message.replace(os.path.basename(found.site.file) if found.site else "", "line")
-    return f"{found.code}: {_cell(message[:160])}{'...' if len(message) > 160 else ''}"
+    return f"{found.code}: {_cell(message)}"
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    short = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    return short.replace("|", "\\|")
 
 
 def renewed(text: str) -> str:

@@ -7,6 +7,14 @@ from fxgrad.torch_api.explanations.entry import Entry
 
 PROCESSES = (
     Entry(
+        name="graph-changed",
+        kind=errors.GRAPH_CHANGED,
+        means="DistributedDataParallel was promised that every step uses the same parameters (static_graph), and this step does not",
+        causes=("a branch on data, a layer drop, a schedule that adds a layer or a loss",),
+        remedy="pass static_graph=False (and find_unused_parameters=True), or let every step use all parameters",
+        code="FXG501",
+    ),
+    Entry(
         name="unreduced",
         kind=errors.UNREDUCED,
         means="DistributedDataParallel still waits for gradients of the last step: some parameters got none",
@@ -36,14 +44,6 @@ PROCESSES = (
         causes=("all of it is frozen: a teacher, a backbone; or frozen too early, before it was wrapped",),
         remedy="do not wrap a frozen module",
         code="FXG102",
-    ),
-    Entry(
-        name="graph-changed",
-        kind=errors.GRAPH_CHANGED,
-        means="DistributedDataParallel was promised that every step uses the same parameters (static_graph), and this step does not",
-        causes=("a branch on data, a layer drop, a schedule that adds a layer or a loss",),
-        remedy="pass static_graph=False (and find_unused_parameters=True), or let every step use all parameters",
-        code="FXG501",
     ),
     Entry(
         name="mixed-flat",

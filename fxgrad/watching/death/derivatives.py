@@ -123,7 +123,7 @@ def negative_slope(death: Death) -> Iterator[Finding]:
         built = attribute_site(holder, name, death.context.files) if slopes and holder is not None and name else None
         yield finding(
             ("FXG201", "overwritten-saved-tensor"),
-            f"the slope {slope} is negative, and {said(node)}{line_of(node.site, built)} overwrites its argument: backward cannot tell "
+            f"the slope {slope} is negative, and {said(node)}{line_of(node.site, built) if built is not None else ''} overwrites its argument: backward cannot tell "
             "from the result on which side it was",
             built or node.site,
             entry.remedy,
