@@ -110,6 +110,7 @@ NO_INF_CHECKS = Kind(("No inf checks were recorded",))
 UNSCALED_TWICE = Kind(("unscale_() has already been called",))
 UNSCALED_LATE = Kind(("unscale_() is being called after step()",))
 STEPPED_TWICE = Kind(("step() has already been called since the last update()",))
+UNSCALED_LOSS = Kind(("but _scale is None",))
 HALF_GRADIENTS = Kind(("Attempting to unscale FP16 gradients",))
 NOT_FINITE = Kind(("is non-finite, so it cannot be clipped",))
 

@@ -57,6 +57,22 @@ def slope(x):
 opt = torch.optim.SGD(net.parameters(), lr=0.1)
 slope(torch.randn(3, 2)).sum().backward()
 """,
+    "nothing-recorded 4": """
+class F1(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, net):
+        ctx.save_for_backward(x); ctx.net = net
+        return net(x)
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        y = ctx.net(x)
+        (gx,) = torch.autograd.grad(y, x, g)  # HERE
+        return gx, None
+net = nn.Linear(3, 1)
+head = nn.Linear(3, 3)
+F1.apply(head(torch.randn(2, 3)), net).sum().backward()
+""",
     "complex-loss": """
 net = nn.Linear(4, 4)
 spectrum = torch.fft.rfft(net(torch.randn(2, 4)))  # HERE
@@ -68,6 +84,12 @@ net = nn.Linear(4, 4)
 out = net(torch.randn(2, 4))
 pairs = torch.view_as_complex(out.unflatten(1, (2, 2)))  # HERE
 (pairs ** 2).sum().backward()
+""",
+    "complex-loss 3": """
+w = nn.Parameter(torch.randn(3, dtype=torch.cfloat))
+x = torch.randn(3)
+loss = (w * x).sum()  # HERE
+loss.backward()
 """,
     "not-a-scalar": """
 net = nn.Linear(3, 2)
@@ -108,6 +130,21 @@ class Net(nn.Module):
 net = Net()
 loss = net(torch.randn(2, 3)).sum()
 g = torch.autograd.grad(loss, net.a.weight, create_graph=True)
+""",
+    "not-used 4": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.enc = nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3)})  # HERE
+        self.head = nn.Linear(3, 1)
+    def forward(self, x):
+        return self.head(self.enc["a"](x))
+net = Net()
+def inner(net, x):
+    params = {n: p for n, p in net.named_parameters()}
+    loss = net(x).mean()
+    return torch.autograd.grad(loss, tuple(params.values()), create_graph=True)
+inner(net, torch.randn(2, 3))
 """,
     "no-inputs": """
 net = nn.Linear(3, 1)
@@ -375,6 +412,29 @@ block = Block()
 loss = checkpoint(block, torch.randn(2, 4), use_reentrant=False).sum()
 loss.backward()
 """,
+    "checkpoint-changed 4": """
+from torch.utils.checkpoint import checkpoint
+class B(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.l, self.d, self.cos = nn.Linear(4, 4), nn.Dropout(.5), None
+        self.count = 0
+    def forward(self, x):
+        self.count += 1
+        if self.cos is None:
+            self.cos = torch.cos(self.l.weight)  # HERE
+        return self.d(self.l(x)) @ self.cos
+b = B()
+loss = checkpoint(b, torch.randn(2, 4), use_reentrant=False).sum()
+loss.backward()
+""",
+    "checkpoint-changed 5": """
+from torch.utils.checkpoint import checkpoint
+net = nn.Sequential(nn.Linear(4, 4), nn.Dropout(.5), nn.Linear(4, 1))
+loss = checkpoint(net, torch.randn(2, 4), use_reentrant=False).sum()
+net.eval()  # HERE
+loss.backward()
+""",
     "checkpoint-grad": """
 from torch.utils.checkpoint import checkpoint
 net = nn.Linear(3, 1)
@@ -546,6 +606,20 @@ net = nn.Linear(3, 1)
 best = net(torch.randn(2, 3)).mean()  # HERE
 kept = copy.deepcopy({"loss": best})
 """,
+    "deepcopy 3": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.l = nn.Linear(3, 3)
+        self.memory = []
+    def forward(self, x):
+        h = self.l(x)
+        self.memory.append(h)  # HERE
+        return h
+net = Net()
+net(torch.randn(2, 3)).sum().backward()
+ema = torch.optim.swa_utils.AveragedModel(net)
+""",
     "serialized": """
 import multiprocessing.reduction, pickle
 from torch.multiprocessing import reductions
@@ -602,6 +676,59 @@ signal = torch.randn(1, 1, 3)  # HERE
 net(signal).sum().backward()
 saliency = kept[0].abs()
 """,
+    "none 4": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(3, 1)
+        self.b = nn.Linear(3, 1)  # HERE
+    def forward(self, x):
+        return self.a(x)
+net = Net()
+net(torch.randn(2, 3)).sum().backward()
+flat = torch.cat([p.grad.flatten() if p.grad is not None else p.grad for p in net.parameters()])
+""",
+    "none 5": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(3, 1)
+        self.b = nn.Linear(3, 1)  # HERE
+    def forward(self, x):
+        return self.a(x)
+net = Net()
+opt = torch.optim.SGD(net.parameters(), lr=.1)
+def total(params):
+    return torch.stack([torch.norm(p.grad) for p in params]).norm()
+net(torch.randn(2, 3)).sum().backward()
+print(total(net.parameters()))
+opt.step()
+""",
+    "none 6": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(3, 1)
+        self.b = nn.Linear(3, 1)  # HERE
+    def forward(self, x):
+        return self.a(x)
+net = Net()
+saved = {}
+net(torch.randn(2, 3)).sum().backward()
+for n, p in net.named_parameters():
+    saved[n] = p.grad
+def average(store):
+    return {k: g / 2 for k, g in store.items()}
+average(saved)
+""",
+    "none 7": """
+net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1))
+def guided(module, gin, gout):
+    return (gin[0].clamp(min=0),)
+net[0].register_full_backward_hook(guided)
+x = torch.randn(2, 3)  # HERE
+net(x).sum().backward()
+""",
     "not-a-loss": """
 net = nn.Linear(3, 1)
 loss = net(torch.randn(2, 3)).mean().item()  # HERE
@@ -649,6 +776,22 @@ opt2 = torch.optim.NAdam(net.parameters())
 net(torch.tensor([1, 2])).sum().backward()
 opt2.step()
 """,
+    "sparse-gradient 4": """
+def make(**options):
+    return nn.Embedding(10, 3, **options)
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.tables = nn.ModuleList([make(sparse=True) for _ in range(2)])  # HERE
+        self.head = nn.Linear(6, 1)
+    def forward(self, a):
+        return self.head(torch.cat([t(a) for t in self.tables], 1))
+net = Net()
+opt = torch.optim.AdamW(net.parameters())
+for s in range(2):
+    loss = net(torch.tensor([1, 2])).sum()
+    opt.zero_grad(); loss.backward(); opt.step()
+""",
     "foreach": """
 net = nn.Linear(3, 1)
 opt = torch.optim.Adam(net.parameters(), foreach=True, differentiable=True)
@@ -685,6 +828,38 @@ opt_critic = torch.optim.SGD(critic.parameters(), lr=0.1)
 scaler = torch.amp.GradScaler("cpu")
 scaler.scale(critic(torch.randn(3, 2)).mean()).backward()
 scaler.step(opt_net)
+""",
+    "no-inf-checks 4": """
+net = nn.Linear(3, 1)
+opt = torch.optim.SGD(net.parameters(), lr=.1)
+scaler = torch.amp.GradScaler("cpu")
+for p in net.parameters():
+    p.requires_grad = False  # HERE
+x = torch.randn(2, 3, requires_grad=True)
+scaler.scale(net(x).mean()).backward()
+scaler.step(opt)
+""",
+    "no-inf-checks 5": """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(3, 3), nn.Linear(3, 1)
+    def forward(self, x):
+        return self.head(self.body(x).detach())  # HERE
+net = Net()
+opt = torch.optim.SGD(net.body.parameters(), lr=.1)
+opt2 = torch.optim.SGD(net.head.parameters(), lr=.1)
+scaler = torch.amp.GradScaler("cpu")
+scaler.scale(net(torch.randn(2, 3)).mean()).backward()
+scaler.step(opt)
+""",
+    "unscaled-loss": """
+net = nn.Linear(3, 1)
+opt = torch.optim.SGD(net.parameters(), lr=.1)
+scaler = torch.amp.GradScaler("cpu")
+loss = net(torch.randn(2, 3)).mean()
+loss.backward()  # HERE
+scaler.step(opt)
 """,
     "unscaled-twice": """
 net = nn.Linear(3, 1)
@@ -760,6 +935,24 @@ class Tower(nn.Module):
 try:
     net = DistributedDataParallel(Tower(), find_unused_parameters=False)
     net(torch.randn(2, 3)).sum().backward()
+finally:
+    dist.destroy_process_group()
+""",
+    "ready-twice 3": """
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(3, 3), nn.Linear(3, 1)
+    def forward(self, x):
+        return self.body(x)
+try:
+    net = DistributedDataParallel(Net(), find_unused_parameters=True)
+    h = net(torch.randn(2, 3))
+    loss = net.module.head(h).sum()  # HERE
+    loss.backward()
 finally:
     dist.destroy_process_group()
 """,

@@ -30,7 +30,7 @@ EXCEPTIONS: Mapping[tuple[str, str], str] = {
     ("fxgrad/program/load/archives.py", "weights_only"): "the name of an environment variable",
     ("fxgrad/trace/recorder.py", "no autograd formula"): "our own words",
     ("fxgrad/cli/explain.py", "does not require grad"): "an example of what is asked",
-    ("fxgrad/watching/gradient_errors.py", "does not require grad"): "our own words",
+    ("fxgrad/watching/death/absent.py", "does not require grad"): "our own words",
     ("passes/rewrites/walk.py", "inference mode"): "our own words",
     ("passes/rules/fxg113_op_without_autograd.py", "no autograd formula"): "our own words",
     ("passes/rules/fxg202_inplace_on_leaf.py", "inference mode"): "our own words",

@@ -176,6 +176,13 @@ OPTIMIZERS = (
         code="FXG302",
     ),
     Entry(
+        name="unscaled-loss",
+        kind=errors.UNSCALED_LOSS,
+        means="the gradient scaler is to step or unscale, and has scaled no loss yet",
+        causes=("`loss.backward()` in place of `scaler.scale(loss).backward()`", "a step before the first backward"),
+        remedy="call `scaler.scale(loss).backward()`",
+    ),
+    Entry(
         name="unscaled-twice",
         kind=errors.UNSCALED_TWICE,
         means="the scaler is asked to unscale the gradients of one optimizer twice between two updates",

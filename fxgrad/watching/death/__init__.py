@@ -25,6 +25,7 @@ CAUSES: tuple[tuple[Kind, Callable[[Death], Iterator[Finding]]], ...] = (
     (errors.SPARSE_GRADIENT, optimizers.sparse),
     (errors.DENSE_GRADIENT, optimizers.dense),
     (errors.NO_INF_CHECKS, optimizers.no_inf_checks),
+    (errors.UNSCALED_LOSS, optimizers.unscaled_loss),
     (errors.NON_LEAF_OPTIMIZED, leaves.optimized),
     (errors.NO_PARAMETERS, leaves.none_given),
     (errors.NO_FLOATS, leaves.integers),
@@ -35,8 +36,8 @@ CAUSES: tuple[tuple[Kind, Callable[[Death], Iterator[Finding]]], ...] = (
 
 # Raised when every backward of the step has run: what gradients there are is known, and nothing is blocked.
 AFTERWARDS = (
-    *(errors.SPARSE_GRADIENT, errors.DENSE_GRADIENT, errors.NO_INF_CHECKS, errors.UNSCALED_TWICE, errors.UNSCALED_LATE),
-    *(errors.STEPPED_TWICE, errors.HALF_GRADIENTS, errors.NOT_FINITE, errors.NO_CLOSURE, errors.FOREACH),
+    *(errors.SPARSE_GRADIENT, errors.DENSE_GRADIENT, errors.NO_INF_CHECKS, errors.UNSCALED_LOSS, errors.UNSCALED_LATE),
+    *(errors.UNSCALED_TWICE, errors.STEPPED_TWICE, errors.HALF_GRADIENTS, errors.NOT_FINITE, errors.NO_CLOSURE, errors.FOREACH),
 )
 
 

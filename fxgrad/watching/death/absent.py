@@ -66,11 +66,12 @@ def used(death: Death) -> Iterator[Finding]:
     """Something is None where the program goes on: a gradient, if one was asked for under a name that leads here."""
     missing = missing_gradient(death.error)
     if missing is not None:
-        yield from _of_attribute(death, *missing)
+        name, tensor = missing
+        yield from _of_attribute(death, death.parameter_name(tensor) or name, tensor)
         return
     names = _names_behind(death.error)
     for request in reversed(death.observer.requests):
-        if request.missing and request.spots and not names.isdisjoint(_bound_at(site_of(request.spots[0]))):
+        if request.missing and _leads_here(request, names, death.error):
             if request.outputs:
                 yield from _starved(death, request, request.missing)
             else:
@@ -86,8 +87,19 @@ def is_explained(error: BaseException, requests: list[Request], hooks: Iterator[
     if missing_gradient(error) is not None:
         return True
     names = _names_behind(error)
-    asked = (site_of(r.spots[0]) for r in requests if r.missing and r.spots)
-    return any(not names.isdisjoint(_bound_at(site)) for site in asked) or any(not names.isdisjoint(_stored_by(c)) for c in hooks)
+    if any(request.missing and _leads_here(request, names, error) for request in requests):
+        return True
+    return any(not names.isdisjoint(_stored_by(code)) for code in hooks)
+
+
+def _leads_here(request: Request, names: frozenset[str], error: BaseException) -> bool:
+    """Whether what a request got is what raised: it is asked for in the expression itself, or bound to one of the names that lead there."""
+    asked = site_of(request.spots[0]) if request.spots else None
+    if asked is None:
+        return False
+    raising = [site for entry in user_entries(error) if (site := site_of((entry.tb_frame.f_code, entry.tb_lasti))) is not None]
+    inside = any(site.file == asked.file and site.line <= asked.line <= site.end_line for site in raising)
+    return inside or not names.isdisjoint(_bound_at(asked))
 
 
 # --------------------------------------------------------------------------------------------- autograd.grad

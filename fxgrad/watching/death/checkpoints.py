@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
 from torch import nn
 
 from fxgrad.passes.findings import line_of, source_of
-from fxgrad.records import Finding, NodeFact, Site
+from fxgrad.records import Facts, Finding, ParameterFact, Site
 from fxgrad.source.names import dotted, last_word
 from fxgrad.source.parsing import Function, enclosing_function, first_line, functions, load, nodes, site_of
 from fxgrad.torch_api.errors import ready_parameter
@@ -26,22 +27,42 @@ def changed(death: Death) -> Iterator[Finding]:
     """What the checkpointed part changes, or draws, as it runs: its second run starts from something else than its first."""
     part = next((p for frame in frames(death.error) if (p := checkpointed(frame.f_locals)) is not None), None)
     codes = list(_codes(part)) if part is not None else []
-    found = [change for code in codes for change in _changes(code)]
+    # What is read again can make the difference; a counter that nothing reads cannot.
+    found = sorted((change for code in codes for change in _changes(code)), key=lambda change: not change.is_read)
     calls = [(s, call) for s in map(load, death.context.files) for call in nodes(s, ast.Call) if last_word(s, call.func) == "checkpoint"]
     called = next((site_of(*call) for call in calls), None)
-    if found:
-        site, what = found[0]
+    toggled = _toggled(death, part)
+    if toggled is not None and not (found and found[0].is_read):
         yield finding(
             RAISES,
-            f"{what}: the checkpoint{line_of(called, site)} runs this again in backward, and it computes something else then",
-            site,
+            f"the mode is changed between forward and backward: the checkpoint{line_of(called, toggled)} runs its part again in the other",
+            toggled,
+            "call backward before the model changes between train() and eval()",
+        )
+        return
+    if found:
+        change = found[0]
+        yield finding(
+            RAISES,
+            f"{change.what}: the checkpoint{line_of(called, change.site)} runs this again in backward, and it computes something else then",
+            change.site,
             "make the checkpointed part a function of its arguments alone: no cache in training, nothing written or drawn from Python's "
             "generators inside",
         )
         return
     entry = explanation_of(death.message)
     if entry is not None and called is not None:
-        yield finding(RAISES, f"the part inside this checkpoint computes something else in backward: {entry.means}", called, entry.remedy)
+        yield finding(RAISES, entry.means, called, entry.remedy)
+
+
+def _toggled(death: Death, part: Any) -> Site | None:
+    """The last `.eval()` or `.train()` before the backward, in its function, where the checkpointed part is in eval mode now."""
+    if not isinstance(part, nn.Module) or part.training or death.site is None:
+        return None
+    source = load(death.site.file)
+    calls = [call for call in nodes(source, ast.Call) if isinstance(call.func, ast.Attribute) and call.func.attr in ("eval", "train")]
+    sites = [site_of(source, call) for call in calls if call.lineno < death.site.line]
+    return next((site for site in reversed(sites) if site.function == death.site.function), None)
 
 
 def _codes(part: Any) -> Iterator[CodeType]:
@@ -63,7 +84,16 @@ def _codes(part: Any) -> Iterator[CodeType]:
                 yield from _codes(cell.cell_contents)
 
 
-def _changes(code: CodeType) -> Iterator[tuple[Site, str]]:
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A statement that changes what outlives the function; `is_read`: what it changes is read elsewhere in the function."""
+
+    site: Site
+    what: str
+    is_read: bool = True
+
+
+def _changes(code: CodeType) -> Iterator[Change]:
     """The statements of a function that change what outlives it, or draw from a generator that no checkpoint puts back."""
     source = load(code.co_filename)
     function = next((f for f in functions(source) if first_line(f) == code.co_firstlineno), None)
@@ -80,12 +110,21 @@ def _changes(code: CodeType) -> Iterator[tuple[Site, str]]:
             case ast.Call(func=ast.Attribute(value=holder, attr=name)) if name in _CHANGES:
                 kept = holder if _outlives(function, holder) else None
             case ast.Call() if dotted(source, node.func).startswith(_DRAWS):
-                yield site_of(source, node), f"`{ast.unparse(node)}` draws from a generator that no checkpoint puts back"
+                yield Change(site_of(source, node), f"`{ast.unparse(node)}` draws from a generator that no checkpoint puts back")
                 continue
             case _:
                 continue
         if kept is not None and isinstance(node, ast.stmt | ast.expr):
-            yield site_of(source, node), f"`{ast.unparse(kept)}` is changed in forward"
+            name = ast.unparse(kept)
+            inside = set(ast.walk(node))
+            same = (n for n in ast.walk(function) if isinstance(n, ast.expr) and n not in inside and ast.unparse(n) == name)
+            again = any(isinstance(getattr(n, "ctx", None), ast.Load) for n in same) or _reads_itself(node, name)
+            yield Change(site_of(source, node), f"`{name}` is changed in forward", again)
+
+
+def _reads_itself(node: ast.AST, name: str) -> bool:
+    """`self.cache = torch.cat([self.cache, k])`."""
+    return isinstance(node, ast.Assign) and any(ast.unparse(n) == name for n in ast.walk(node.value) if isinstance(n, ast.expr))
 
 
 def _outlives(function: Function, target: ast.expr) -> bool:
@@ -136,20 +175,20 @@ def ready_twice(death: Death) -> Iterator[Finding]:
             named,
         )
         return
-    outside = _used_outside(facts.nodes, parameter.values if parameter is not None else ())
+    outside = _used_outside(facts, parameter) if parameter is not None else None
     if outside is not None:
         yield finding(
             RAISES,
-            f"{which} is used here, outside of the forward that DistributedDataParallel wraps, and inside it as well",
-            outside.site,
+            f"{which} is used here, outside of the forward that DistributedDataParallel wraps: there it counted as unused, or as used already",
+            outside,
             "compute it inside the wrapped forward and return it",
             named,
         )
 
 
-def _used_outside(steps: tuple[NodeFact, ...], values: tuple[int, ...]) -> NodeFact | None:
-    """A step outside of any module that reads one of the values, so that a gradient comes back."""
-    for node in steps:
-        if not node.module and node.site is not None and any(flow.open and flow.source in values for flow in node.flows):
-            return node
-    return None
+def _used_outside(facts: Facts, parameter: ParameterFact) -> Site | None:
+    """A call of a part of the model from outside any module, or a step there, that uses the parameter."""
+    called = (call for call in facts.calls if call.depth == 1 and call.site is not None and "." in call.path)
+    part = next((call.site for call in called if parameter.module.startswith(call.path)), None)
+    steps = (node for node in facts.nodes if not node.module and node.site is not None)
+    return part or next((n.site for n in steps if any(flow.open and flow.source in parameter.values for flow in n.flows)), None)

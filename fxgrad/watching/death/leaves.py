@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,8 +10,9 @@ import torch
 from torch import nn
 
 from fxgrad.passes.findings import source_of
-from fxgrad.records import Finding
+from fxgrad.records import Finding, Site
 from fxgrad.source import attribute_site
+from fxgrad.source.parsing import load, nodes, site_of
 from fxgrad.torch_api.explanations import explanation_of
 from fxgrad.watching.death.record import RAISES, Death, finding, frames, local, look_up, raising_text
 
@@ -67,10 +69,10 @@ def copied(death: Death) -> Iterator[Finding]:
         return
     made = death.maker(tensor)
     for path, module in death.model.named_modules():
-        attribute = next((name for name, value in vars(module).items() if value is tensor), None)
+        attribute = next((name for name, value in vars(module).items() if _holds(value, tensor)), None)
         if attribute is None:
             continue
-        kept = attribute_site(module, attribute, death.context.files)
+        kept = _appended(death, attribute) or attribute_site(module, attribute, death.context.files)
         name = f"{path}.{attribute}" if path else attribute
         yield finding(
             RAISES,
@@ -82,6 +84,21 @@ def copied(death: Death) -> Iterator[Finding]:
         return
     if made is not None:
         yield finding(RAISES, "this tensor has a history and is copied: only leaves can be", made.site, "copy `t.detach()`")
+
+
+def _holds(value: Any, tensor: torch.Tensor) -> bool:
+    items = value.values() if type(value) is dict else value if type(value) in (list, tuple) else (value,)
+    return any(item is tensor for item in items)
+
+
+def _appended(death: Death, attribute: str) -> Site | None:
+    """The call that puts something into the list of that name."""
+    for source in map(load, death.context.files):
+        for call in nodes(source, ast.Call):
+            match call.func:
+                case ast.Attribute(value=ast.Attribute(attr=name), attr="append" | "extend" | "insert") if name == attribute:
+                    return site_of(source, call)
+    return None
 
 
 def flagged(death: Death) -> Iterator[Finding]:

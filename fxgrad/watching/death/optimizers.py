@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -95,11 +96,11 @@ def no_inf_checks(death: Death) -> Iterator[Finding]:
     if optimizer is None:
         return
     held = list(held_by(optimizer))
-    own = {id(parameter) for parameter in held}
+    stepped = {id(parameter) for one in (optimizer, *death.optimizers) for parameter in held_by(one)}
     trained = [
         tensor
         for slot in death.ledger.tensors.living()
-        if slot.after in ("some", "zero") and (tensor := slot()) is not None and id(tensor) not in own
+        if slot.after in ("some", "zero") and (tensor := slot()) is not None and id(tensor) not in stepped
     ]
     built = _built(death, optimizer)
     kind = type(optimizer).__name__
@@ -113,18 +114,35 @@ def no_inf_checks(death: Death) -> Iterator[Finding]:
         said = f"the gradients are cleared here, after backward and before the scaler's step{line_of(death.site, site)}"
         yield finding(("FXG303", "optimizer-idle-parameter"), said, site, "call zero_grad() before backward, or after the step")
         return
-    others = [name for tensor in trained if (name := death.parameter_name(tensor)) is not None]
+    others = [name for tensor in trained if isinstance(tensor, nn.Parameter) and (name := death.parameter_name(tensor)) is not None]
     names = tuple(name for parameter in held if (name := death.parameter_name(parameter)) is not None)
-    if not others and any(f.severity == "error" and f.parameters for f in death.found):
+    if not any(parameter.requires_grad for parameter in held):
+        frozen = next((f for f in death.found if f.code == "FXG102" and set(f.parameters) & set(names)), None)
+        if frozen is not None:
+            yield replace(frozen, severity="error", message=f"{frozen.message}; {kind} has no gradient to step with")
+            return
+    if not others and any(f.severity == "error" and f.parameters and f.site is not None for f in death.found):
         return  # what keeps the gradients from them is found
-    beside = f"; the backward left gradients on {listed(others)}, which it does not hold" if others else ""
+    beside = f"; the backward left gradients on {listed(others)}, which no optimizer holds" if others else ""
     yield finding(
         ("FXG302", "optimizer-stale-parameter"),
         f"none of the {len(held)} parameters that {kind} holds has a gradient{beside}",
         replacing_site(death.context, built, others) or built or death.site,
-        "build the optimizer from the model that is trained, after it is copied or replaced",
+        "build the optimizer from the model that is trained, after it is copied or replaced, and step it after a backward that reaches it",
         names,
     )
+
+
+def unscaled_loss(death: Death) -> Iterator[Finding]:
+    """A scaler that has scaled nothing: the backward of the plain loss."""
+    last = next((b for b in reversed(death.observer.backwards) if not b.partial and b.spots), None)
+    if last is not None:
+        yield finding(
+            RAISES,
+            f"the loss is not scaled here, and the scaler is asked to step{line_of(death.site, site_at(last.spots[0]))}",
+            site_at(last.spots[0]),
+            "write `scaler.scale(loss).backward()`",
+        )
 
 
 def _raising(death: Death) -> Optimizer | None:
