@@ -20,8 +20,9 @@ from fxgrad.passes.analyses import causes, optimizers, target_networks
 from fxgrad.passes.analyses.hidden_writes import has_hidden_writes
 from fxgrad.passes.context import Context
 from fxgrad.passes.rules import fxg301_optimizer_misses_parameter, fxg303_optimizer_idle_parameter
+from fxgrad.passes.rules.fxg002_program_raises import unexplained
 from fxgrad.program.program import Program, tensors_of_program
-from fxgrad.records import Facts, Finding, Fix, Options, ParameterFact, Raised, Ran, Verdict
+from fxgrad.records import Facts, Finding, Options, ParameterFact, Raised, Ran, Verdict
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source import files_of
 from fxgrad.source.sites import site_of
@@ -137,22 +138,6 @@ def _from_plain_step(
 
 
 _STARVED = {"zero": "gets a gradient of zeros", "none": "gets no gradient"}
-
-
-def unexplained(facts: Facts) -> Finding:
-    """The program raised and no rule knows why: its own words and line, so that the report is never silent about it."""
-    error = facts.error
-    assert error is not None
-    return Finding(
-        "FXG116",
-        "loss-without-grad",
-        "error",
-        f"{error.phase} raises {error.type}: {error.message.splitlines()[0] if error.message else ''}",
-        error.site,
-        (),
-        (),
-        Fix("mend this error first: until the step runs, nothing gets a gradient"),
-    )
 
 
 def _opened(lab: Lab, main: Run, values: Values) -> tuple[Lab, Run]:

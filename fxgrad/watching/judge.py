@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from fxgrad.diagnosis.analyze import LISTED_NOTES
-from fxgrad.diagnosis.gather import unexplained
 from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, cuts, optimizers
 from fxgrad.passes.analyses.causes import Causes
@@ -35,6 +34,7 @@ from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
 from fxgrad.trace.watched_facts import Watched, observe
 from fxgrad.watching import gradient_errors, idle_steps, second_walk, second_walk_remedies, step_order, turns, worker_errors
+from fxgrad.watching.death import Death
 from fxgrad.watching.further import AT_LEAST
 from fxgrad.watching.models import tree
 from fxgrad.watching.variable_names import Names
@@ -96,11 +96,10 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     if error is not None:
         worker = worker_errors.explained(error, observer.ledger, seen.names)
         found = found if worker is None else [*(f for f in found if f.code != "FXG202"), worker]
-        named = {name for finding in found if finding.severity == "error" for name in finding.parameters}
-        told = {id(p) for name, p in root.named_parameters(remove_duplicate=False) if name in named}
-        found += gradient_errors.explained(error, facts, observer, told)
-    if record is not None and not any(finding.severity == "error" for finding in found):
-        found.append(unexplained(facts))
+        held = tuple(optimizer for optimizer, _ in seen.optimizers)
+        found = gradient_errors.explained(Death(error, facts, context, observer, held, seen.names.of_tensor, tuple(found)), found)
+    if error is not None and not any(finding.severity == "error" for finding in found):
+        found.append(gradient_errors.in_its_own_words(error, facts, observer))
     heard = hear(found, intent_for(context.files), context.files)
     return Report(
         verdicts=verdicts,

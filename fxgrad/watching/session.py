@@ -127,7 +127,7 @@ class Session:
         to do with gradients before the first step had ended."""
         if self.report is not None:
             return self.report
-        explains = error is not None and gradient_errors.is_gradient_error(error)
+        explains = error is not None and self._explains(error)
         if explains and self._further.count:  # too little was noted of this step to say what led to it
             self._said.append(
                 f"the program then died of a gradient error in a step of which only gradients were watched: watch {self.steps} steps"
@@ -143,6 +143,11 @@ class Session:
         if error is not None:
             self._scan_traceback(error.__traceback__)
         return self._judged(error)
+
+    def _explains(self, error: BaseException) -> bool:
+        self._scan_traceback(error.__traceback__)
+        modules = (*self.given, *(module for _, module in self.names.modules()))
+        return gradient_errors.is_gradient_error(error, self.observer, iter(modules))
 
     def interrupted(self, frame: FrameType | None) -> Report | None:
         """The report on a program that another process keeps from going on; None where nothing can be said yet.

@@ -19,7 +19,7 @@ from fxgrad.passes.findings import line_of, source_of
 from fxgrad.records import Finding, Fix, Site, Step
 from fxgrad.records.errors import InputError
 from fxgrad.source.sites import site_of, traceback_sites
-from fxgrad.torch_api.errors import ACROSS_PROCESSES, IN_WORKER, OUT_ARGUMENT, says
+from fxgrad.torch_api.errors import IN_WORKER, OUT_ARGUMENT, SERIALIZED, says
 from fxgrad.trace.ledger import Ledger
 from fxgrad.watching.variable_names import Names
 from fxgrad.world.reach import Reach
@@ -28,7 +28,7 @@ from fxgrad.world.reach import Reach
 def explained(error: BaseException, ledger: Ledger, names: Names) -> Finding | None:
     """The finding on such an error; None for any other."""
     text = str(error)
-    if not says(text, ACROSS_PROCESSES) and not (says(text, IN_WORKER) and says(text, OUT_ARGUMENT)):
+    if not says(text, SERIALIZED) and not (says(text, IN_WORKER) and says(text, OUT_ARGUMENT)):
         return None
     stack = traceback_sites(error.__traceback__)
     read = next((site for site in stack if "site-packages" not in site.file), stack[0] if stack else None)
