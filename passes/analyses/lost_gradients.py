@@ -46,8 +46,8 @@ def _nearest_to_loss(facts: Facts, start: list[int], ways: Mapping[int, list[tup
     while queue:
         value = queue.popleft()
         for node, flow in ways.get(value, ()):
-            if flow.target not in facts.live:
-                continue
+            if flow.target not in facts.live or flow.target in start:
+                continue  # an optimizer's step makes a new value of the parameter itself
             given = _RANK[facts.values[flow.target].delivered]
             held = _RANK[facts.values[value].delivered] if value not in start else mine
             if given > held and held <= mine:
@@ -75,7 +75,7 @@ def _way(value: int, came: dict[int, tuple[int, str]]) -> tuple[str, ...]:
 
 def _merge(facts: Facts, start: list[int], ways: Mapping[int, list[tuple[NodeFact, Flow]]], left: str) -> Loss | None:
     """The first step at which the ways that leave the parameter meet again."""
-    firsts = [flow.target for value in start for _, flow in ways.get(value, ()) if flow.target in facts.live]
+    firsts = [flow.target for value in start for _, flow in ways.get(value, ()) if flow.target in facts.live and flow.target not in start]
     if len(firsts) < 2:
         return None
     reached: dict[int, int] = {value: 1 << i for i, value in enumerate(dict.fromkeys(firsts))}

@@ -32,12 +32,13 @@ from dataclasses import dataclass, field
 
 from fxgrad.passes.analyses import lost_gradients
 from fxgrad.passes.analyses.dead_structure import structural_zeros
+from fxgrad.passes.analyses.fixed_operands import word
 from fxgrad.passes.analyses.gradient_hooks import hook_site, lets_some_through
 from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.zeros import by_construction
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, listed, text_of
-from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site, Step
+from fxgrad.records import Facts, Finding, Fix, NodeFact, ParameterFact, Severity, Site, Step
 
 CODE = "FXG401"
 NAME = "zero-gradient-op"
@@ -46,6 +47,10 @@ SEVERITY = "error"
 
 # As functions and as modules of torch.
 _LOOK_UPS = frozenset(["embedding", "embedding_bag", "Embedding", "EmbeddingBag", "index_select", "gather", "__getitem__", "register_hook"])
+
+# What takes a part of one tensor.
+_PARTS = frozenset(["__getitem__", "select", "narrow", "chunk", "split", "unbind", "tensor_split"])
+_RECURRENT = frozenset(["lstm", "gru", "rnn_tanh"])
 
 
 @dataclass(slots=True)
@@ -82,7 +87,7 @@ def _cause(watched: Facts, context: Context, parameter: ParameterFact) -> _Group
     if reason is None or (reason.node.site is None and loss is None):
         site = hook_site(watched, context, parameter, loss)
         if site is None:
-            return _unproven(loss)
+            return _unproven(watched, loss)
         advice = "let the hook pass on what should train, or freeze these parameters"
         what = f"the hook `{text_of(site) or site.function}` hands on zeros"
         return _Group(what, advice, True, False, site, proven=not (_is_table(watched, parameter) and lets_some_through(context, parameter)))
@@ -95,12 +100,27 @@ def _is_table(watched: Facts, parameter: ParameterFact) -> bool:
     return bool(readers) and all(node.target.rpartition(".")[2] in _LOOK_UPS for node in readers)
 
 
-def _unproven(loss: lost_gradients.Loss | None) -> _Group | None:
+def _unproven(watched: Facts, loss: lost_gradients.Loss | None) -> _Group | None:
     """The step that handed on zeros, where nothing shows that it always does: its line is told, and no more."""
     if loss is None or loss.node.site is None:
         return None
+    part = _part_used(watched, loss.node)
+    if part is not None:
+        what = f"`{expression(part)}` is all that is used of `{expression(loss.node)}`"
+        # Gates are smooth: what comes back through a recurrent layer as exact zeros was never asked for.
+        proven = word(loss.node).lower() in _RECURRENT
+        return _Group(what, "use the rest too, or leave out the parameters that only that depends on", False, False, part.site, proven)
     what = f"`{expression(loss.node)}` hands on only zeros for these inputs"
     return _Group(what, "try other inputs; if it stays so, look at what this line weighs or selects", False, False, loss.node.site, False)
+
+
+def _part_used(watched: Facts, node: NodeFact) -> NodeFact | None:
+    """The one step that takes a part of the result, at fixed positions, on the only way from it to the loss."""
+    readers = {n.name: n for v in node.makes for n, flow in watched.open_from.get(v, ()) if flow.target in watched.live}
+    found = next(iter(readers.values())) if len(readers) == 1 else None
+    if found is None or found.site is None or found.target.rpartition(".")[2] not in _PARTS or len(set(found.reads)) != 1:
+        return None
+    return found
 
 
 def _structural(watched: Facts, parameter: ParameterFact) -> lost_gradients.Loss | None:
