@@ -31,7 +31,7 @@ from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
 from fxgrad.trace.watched_facts import Watched, observe
-from fxgrad.watching import gradient_errors, idle_steps, step_order, turns
+from fxgrad.watching import gradient_errors, idle_steps, step_order, turns, worker_errors
 from fxgrad.watching.further import AT_LEAST
 from fxgrad.watching.models import tree
 from fxgrad.watching.variable_names import Names
@@ -86,6 +86,8 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     if seen.unfinished:
         found = [f for f in found if not f.parameters or any(verdicts.get(name) != "blocked" for name in f.parameters)]
     if error is not None:
+        worker = worker_errors.explained(error, observer.ledger, seen.names)
+        found = found if worker is None else [*(f for f in found if f.code != "FXG202"), worker]
         found += gradient_errors.explained(error, facts, observer.ledger)
     if record is not None and not any(finding.severity == "error" for finding in found):
         found.append(unexplained(facts))
