@@ -54,6 +54,9 @@ WRONG_GRADIENT = Kind(("returned an invalid gradient",))
 TOO_FEW = Kind(("not enough gradients",))
 LEGACY_FUNCTION = Kind(("Legacy autograd function",))
 NO_BACKWARD = Kind(("implement either the backward or vjp",))
+# What `torch.compile` compiled is walked once, and by what it returns alone.
+COMPILED_TWICE = Kind(("does not currently support double backward",))
+COMPILED_KEPT = Kind(("compiled with non-empty donated buffers",))
 # A tensor with a history on its way from or to another process.
 IN_WORKER = Kind(("in DataLoader worker process",))
 ACROSS_PROCESSES = Kind(("does not support crossing process boundaries",))

@@ -69,6 +69,7 @@ def nested(observer: WatchDriver, losses: Any) -> None:
 def grad(observer: WatchDriver, func: Any, args: Any, kwargs: Any) -> Any:
     """`autograd.grad`: its results are values like others, and it leaves no `.grad`. Without `create_graph` it is a backward too."""
     call = _GRAD.bind(*args, **kwargs).arguments
+    observer.again = True
     reads = observer.before(args, kwargs)
     made: Backward | None = None
     with observer.guarded():
