@@ -91,6 +91,7 @@ def grad(observer: WatchDriver, func: Any, args: Any, kwargs: Any) -> Any:
     if not isinstance(call.arguments["inputs"], torch.Tensor | Mapping):
         call.arguments["inputs"] = tuple(call.arguments["inputs"])  # a generator can be looked at only once
     asked, inputs = call.arguments, list(tensors_in(call.arguments["inputs"]))
+    observer.again = True
     reads = observer.before(call.args, call.kwargs)
     made: Backward | None = None
     walk = walk_of(DERIVATIVE, asked)

@@ -89,6 +89,7 @@ class WatchDriver(Protocol):
     active: bool
     quiet: int  # depth of what is not looked into
     closely: bool  # note what every autograd node is given
+    again: bool  # a graph is differentiated besides its backward
     gradients_only: bool  # calls are not noted any more: what backwards leave is
     requests: list[Request]
     backwards: list[Backward]

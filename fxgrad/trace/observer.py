@@ -91,6 +91,7 @@ class Observer(TorchFunctionMode):
         self.cleared: tuple[Spot, ...] = ()  # where gradients were dropped or zeroed after the last backward
         self.hidden: list[dict[int, None]] = []  # what the regions that run now have read without being given it
         self.closely = False  # note what every autograd node is given
+        self.again = False  # a graph is differentiated besides or kept after its backward: autograd.grad, retain_graph, create_graph
         self.gradients_only = False  # calls are not noted any more: what backwards leave is
         self.delivered: dict[Key, str] = {}
         self.saved: list[Saved] = []  # tensors saved for a backward that were then overwritten unseen

@@ -33,7 +33,7 @@ from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
 from fxgrad.trace.watched_facts import Watched, observe
-from fxgrad.watching import gradient_errors, idle_steps, second_walk, second_walk_remedies, step_order, turns, worker_errors
+from fxgrad.watching import compiled, gradient_errors, idle_steps, second_walk, second_walk_remedies, step_order, turns, worker_errors
 from fxgrad.watching.death import Death
 from fxgrad.watching.further import AT_LEAST
 from fxgrad.watching.models import tree
@@ -60,6 +60,8 @@ class Seen:
     further: int = 0  # steps in which gradients alone were looked at
     late: tuple[torch.Tensor, ...] = ()  # what had no gradient before them and then got one
     vain: tuple[torch.optim.Optimizer, ...] = ()  # that step and hold nothing that a backward gives a gradient
+    beside: bool = False  # a step ran compiled after those that were watched
+    compiled_error: BaseException | None = None  # what that raised
 
 
 def judge(seen: Seen, error: BaseException | None = None) -> Report:
@@ -82,6 +84,8 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         found = [replace(f, severity="note") if f.code == "FXG501" and f.severity == "warning" else f for f in found]
     found = list(idle_steps.check(found, facts, verdicts, context.expected, observer.backwards))
     found += [idle_steps.vain(optimizer, seen.events, seen.names, observer.ledger, root) for optimizer in seen.vain]
+    if seen.compiled_error is not None and compiled.is_from_compiling(seen.compiled_error):
+        found.append(compiled.finding(seen.compiled_error, seen.events.compiled))
     late = turns.names_of(seen.late, root)
     found += turns.skipping(late, observer, root)
     meeting = second_walk.meeting(facts, observer, (optimizer for optimizer, _ in seen.optimizers))
@@ -303,7 +307,9 @@ def _losses(backwards: Sequence[Backward]) -> str:
 def _assumptions(seen: Seen, error: BaseException | None) -> tuple[str, ...]:
     said = seen.assumptions if error is None else ()
     observer = seen.observer
-    if seen.events.compiles:
+    if seen.beside and seen.compiled_error is None:
+        said = (*said, "the compiled code ran eagerly in the steps that were watched, and compiled in the one after them")
+    elif seen.events.compiles:
         said = (*said, "the compiled code ran eagerly while it was watched: gradients are those of the Python code")
     if observer.trouble is not None:
         said = (*said, f"watching ended early by an error of fxgrad's own: {observer.trouble!r}")
