@@ -31,6 +31,7 @@ EXCEPTIONS: Mapping[tuple[str, str], str] = {
     ("fxgrad/trace/recorder.py", "no autograd formula"): "our own words",
     ("fxgrad/cli/explain.py", "does not require grad"): "an example of what is asked",
     ("fxgrad/watching/death/absent.py", "does not require grad"): "our own words",
+    ("fxgrad/watching/death/no_gradient.py", "does not require grad"): "our own words",
     ("passes/rewrites/write_forms.py", "inference mode"): "our own words",
     ("passes/rules/fxg113_op_without_autograd.py", "no autograd formula"): "our own words",
     ("passes/rules/fxg202_inplace_on_leaf.py", "inference mode"): "our own words",
