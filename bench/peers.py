@@ -37,12 +37,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import fxgrad  # noqa: E402  the path above first: the benchmark runs from a checkout
+from fxgrad.program.loss import loss_of  # noqa: E402
 from fxgrad.program.program import program  # noqa: E402
+from fxgrad.trace.experiment import Experiment  # noqa: E402
 from fxgrad.trace.run import run  # noqa: E402
 from tests.zoo.configured import transformers_models  # noqa: E402
 from tests.zoo.families import module_db, vit_pytorch, x_transformers  # noqa: E402
 from tests.zoo.graphs import geometric  # noqa: E402
-from tests.zoo.sweep import given, loss_of  # noqa: E402
+from tests.zoo.sweep import given  # noqa: E402
 
 CHOSEN = (
     "LlamaForCausalLM", "GPT2LMHeadModel", "BertForMaskedLM", "MistralForCausalLM", "MixtralForCausalLM", "GemmaForCausalLM",
@@ -63,7 +65,7 @@ ENOUGH = 1.0  # seconds: no further repetition of a cell that took so long
 
 def real_step(model: nn.Module, inputs: Any) -> None:
     args, kwargs = given(inputs)
-    loss_of(model(*args, **kwargs)).backward()
+    loss_of(None, model(*args, **kwargs)).backward()
     model.zero_grad(set_to_none=True)
 
 
@@ -74,7 +76,7 @@ def fake_step(model: nn.Module, inputs: Any) -> None:
     with mode:
         faked = {n: mode.from_tensor(t, static_shapes=True) for n, t in [*model.named_parameters(), *model.named_buffers()]}
         args, kwargs = _pytree.tree_map_only(torch.Tensor, lambda t: mode.from_tensor(t, static_shapes=True), given(inputs))
-        loss_of(torch.func.functional_call(model, faked, args, kwargs)).backward()
+        loss_of(None, torch.func.functional_call(model, faked, args, kwargs)).backward()
 
 
 class Loss(nn.Module):
@@ -93,7 +95,7 @@ class Loss(nn.Module):
         for place, tensor in zip(self.places, tensors, strict=True):
             leaves[place] = tensor
         args, kwargs = _pytree.tree_unflatten(leaves, self.spec)
-        return (loss_of(self.model(*args, **kwargs)),)
+        return (loss_of(None, self.model(*args, **kwargs)),)
 
 
 def make_fx_joint(model: nn.Module, inputs: Any) -> Any:
@@ -110,6 +112,14 @@ def make_fx_joint(model: nn.Module, inputs: Any) -> Any:
     return make_fx(joint, tracing_mode="fake", _allow_non_fake_inputs=True)(parameters, *whole.tensors)
 
 
+def functional(model: nn.Module, inputs: Any) -> Any:
+    """torch's own way to a graph without in-place writes, forward alone: what `fxgrad.fix` stands beside."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    whole = Loss(model, inputs)
+    return make_fx(torch.func.functionalize(whole), tracing_mode="fake", _allow_non_fake_inputs=True)(*whole.tensors)
+
+
 def aot_joint(model: nn.Module, inputs: Any) -> Any:
     from torch._functorch.aot_autograd import aot_export_module
 
@@ -124,7 +134,7 @@ def tools(model: nn.Module, inputs: Any) -> dict[str, Callable[[], Any]]:
         return lambda: fxgrad.analyze(model, inputs, options=fxgrad.Options(values=values))
 
     def recorder(values: str) -> Callable[[], Any]:
-        return lambda: run(program(model, inputs, None), values=values, backward=False)
+        return lambda: run(program(model, inputs, None), Experiment(values, backward=False))
 
     return {
         REAL_STEP: lambda: real_step(model, inputs),
@@ -132,11 +142,13 @@ def tools(model: nn.Module, inputs: Any) -> dict[str, Callable[[], Any]]:
         AUTO: analyze("auto"),
         "analyze, real": analyze("real"),
         FAKE: analyze("fake"),
+        "fxgrad.fix": lambda: fxgrad.fix(model, inputs),
         "our tracer alone, real": recorder("real"),
         "our tracer alone, fake": recorder("fake"),
         "torch.fx.symbolic_trace": lambda: torch.fx.symbolic_trace(model),
         EXPORT: lambda: torch.export.export(model, args, kwargs, strict=False),
         "torch.export, strict": lambda: torch.export.export(model, args, kwargs, strict=True),
+        "make_fx, functionalize": lambda: functional(model, inputs),
         "make_fx, joint": lambda: make_fx_joint(model, inputs),
         "AOTAutograd, joint": lambda: aot_joint(model, inputs),
     }

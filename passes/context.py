@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from fxgrad.records.facts import Decision, Facts
+from fxgrad.records.facts import Decision, Facts, Ran
 from fxgrad.records.findings import Finding, Verdict
 
 
@@ -34,8 +34,13 @@ class Context:
     causes: Any = None  # fxgrad.passes.analyses.causes.Causes of these facts
     watched: Facts | None = None  # a second run with backward watched, where a gradient was lost on an open way
     hazards: Facts | None = None  # a second run with saved tensors watched, where something was overwritten
+    settled: frozenset[str] = frozenset()  # parameters whose gradient stays zero, whatever steps do to the others
+    pending: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # zero for now: by parameter those that start at zero and will move
     branches: tuple[Branch, ...] = ()  # the other outcomes of data-dependent decisions
     held: Any = None  # fxgrad.passes.analyses.optimizers.Held of the optimizers given; None where none was
+    ran: tuple[Ran, ...] = ()  # what of the user's functions ran, where a part of the model did not
     copies: frozenset[str] = frozenset()  # starved parameters of networks that are kept as copies of others
     waiting: frozenset[str] = frozenset()  # starved parameters whose optimizer has its turn in another step
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import json
 import os
@@ -152,6 +153,19 @@ def test_import_loads_no_package_but_torch(fresh_import: tuple[Path, list[str]])
     packages = {name.split(".")[0] for name in loaded} - sys.stdlib_module_names
     # `sysconfig` loads its platform's data under a name that is not in the interpreter's own list.
     assert {name for name in packages if not name.startswith("_sysconfigdata")} == {"fxgrad"}
+
+
+def test_only_two_packages_are_needed_and_two_more_are_known() -> None:
+    found: dict[str, set[str]] = {}
+    for file in (*(ROOT / "fxgrad").rglob("*.py"), *(ROOT / "passes").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            imported += [node.module or "."] if isinstance(node, ast.ImportFrom) else []
+            for package in {name.partition(".")[0] for name in imported} - sys.stdlib_module_names:
+                found.setdefault(package, set()).add(file.relative_to(ROOT).as_posix())
+    assert set(found) == {"fxgrad", "torch", "tabulate", "rich", "pytest"}
+    assert found["rich"] == {"fxgrad/cli/output.py", "fxgrad/cli/progress_line.py"}
+    assert found["pytest"] == {"fxgrad/pytest_plugin.py"}
 
 
 def test_import_does_not_load_the_compiler(fresh_import: tuple[Path, list[str]]) -> None:

@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "tests" / "versions.jsonl"
 TABLE = ROOT / "tests" / "VERSIONS.md"
 TORCHES = ("2.11.0", "2.12.1", "2.13.0", "2.14.1", "2.15.0")
-EXTRAS = "fix,rich,test"
+EXTRAS = "rich,test"
 COMMAND = "python -m pytest -q -p no:cacheprovider"
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from typing import NoReturn
+
+from fxgrad.program.step import Step, step_of
 
 STATUS = "exit status: 0 no error-level finding, 1 there are some, 2 could not run"
 
@@ -18,8 +21,13 @@ class Parser(argparse.ArgumentParser):
 def model_arguments(command: argparse.ArgumentParser) -> None:
     """MODEL, what it is called with, what must train, and which rules speak."""
     add = command.add_argument
-    add("model", metavar="MODEL", help="path/to/file.py[:name], package.module:name, or a .pt2 file of torch.export.save")
+    add(
+        "model",
+        metavar="MODEL",
+        help="path/to/file.py[:name], package.module:name, a folder with a config.json, or a .pt2 file; after `--` what the file reads of sys.argv",
+    )
     add("--input", action="append", default=[], metavar="SPEC", help="[name=]SHAPE[:DTYPE][RANGE], as in x=2x3x224x224:float32; repeat it")
+    add("--arg", action="append", default=[], metavar="NAME=VALUE", help="an argument to build the model with, as Python; repeat it")
     add("--loss", metavar="SPEC", help="package.module:name or file.py:name, called with the output, or a part of it: .loss, [0]")
     add("--expect", action="append", metavar="GLOB", help="parameters that must train; repeat it (default: all that require grad)")
     add("--select", default="", metavar="CODES", help="only rules whose code begins so, comma separated: FXG1,FXG301")
@@ -27,6 +35,19 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
     add("--max-paths", type=positive, default=64, metavar="N", help="outcomes of data-dependent branches explored at most (default: 64)")
     add("--values", choices=("auto", "fake", "real"), default="auto", help="run the model on tensors with data or without (default: auto)")
     add("--trust-pickle", action="store_true", help="load a pickled model: doing so runs the code in it")
+
+
+def step(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[Step]:
+    """The step that the arguments name."""
+    return step_of(
+        arguments.model,
+        inputs=arguments.input,
+        loss=arguments.loss,
+        expect=arguments.expect,
+        trust_pickle=arguments.trust_pickle,
+        arguments=arguments.arg,
+        argv=arguments.argv,
+    )
 
 
 def positive(text: str) -> int:

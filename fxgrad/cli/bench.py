@@ -7,10 +7,9 @@ import contextlib
 import json
 import sys
 
+from fxgrad.cli.arguments import step
 from fxgrad.cli.output import say, tell
 from fxgrad.cli.progress_line import showing
-from fxgrad.program.infer import given_inputs
-from fxgrad.program.load import loading
 
 EXAMPLES = """examples:
   fxgrad bench model.py                            where the model is
@@ -34,24 +33,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure. The table goes to stdout, what had to be assumed to stderr."""
     from fxgrad.fix_graph.benchmark import benchmark  # here: it takes as long to import as all the rest of the command line
 
-    with (
-        contextlib.redirect_stdout(sys.stderr),
-        showing(sys.stderr),
-        loading(arguments.model, trust_pickle=arguments.trust_pickle) as loaded,
-    ):
-        loss = loaded.loss_named(arguments.loss) if arguments.loss else loaded.loss
-        inputs, assumptions = given_inputs(loaded.model, loaded.inputs, arguments.input)
+    with contextlib.redirect_stdout(sys.stderr), showing(sys.stderr), step(arguments) as asked:
         found = benchmark(
-            loaded.model,
+            asked.model,
             None,
-            inputs,
-            loss=loss,
+            asked.inputs,
+            loss=asked.loss,
             device=arguments.device,
             runs=arguments.runs,
             seconds=arguments.seconds,
             compiled=arguments.compiled,
         )
-    for note in (*loaded.notes, *assumptions):
+    for note in asked.assumed:
         tell(f"fxgrad: assumed: {note}")
     say(json.dumps(found.to_dict(), indent=2) if arguments.format == "json" else str(found))
     return 0

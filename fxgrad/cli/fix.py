@@ -7,6 +7,7 @@ import contextlib
 import sys
 from typing import Literal
 
+from fxgrad.cli.arguments import step
 from fxgrad.cli.codes import codes
 from fxgrad.cli.output import say, tell
 from fxgrad.cli.progress_line import showing
@@ -14,8 +15,6 @@ from fxgrad.diagnosis.analyze import analyze
 from fxgrad.fix_graph.export.package import check_folder, export_module
 from fxgrad.fix_graph.fix import fix
 from fxgrad.fix_source import MendResult, Subject, mend
-from fxgrad.program.infer import given_inputs
-from fxgrad.program.load import loading
 from fxgrad.records import Finding, Options
 from fxgrad.source.excerpt import place
 
@@ -46,7 +45,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.module is not None:
         return _export(arguments, select, ignore)
     subject = Subject.of(
-        arguments.model, inputs=arguments.input, loss=arguments.loss, expect=arguments.expect, trust_pickle=arguments.trust_pickle
+        arguments.model,
+        inputs=arguments.input,
+        loss=arguments.loss,
+        expect=arguments.expect,
+        trust_pickle=arguments.trust_pickle,
+        arguments=arguments.arg,
+        argv=arguments.argv,
     )
     rewrite: Literal["needed", "all"] = "all" if arguments.all else "needed"
     options = Options(values=arguments.values, max_paths=arguments.max_paths, unsafe=arguments.unsafe_fixes, rewrite=rewrite)
@@ -67,15 +72,13 @@ def _export(arguments: argparse.Namespace, select: tuple[str, ...], ignore: tupl
     """The model as a verified graph, in a folder. Errors that rewriting cannot mend stay in it, and count for the exit status."""
     check_folder(arguments.module)
     options = Options(rewrite="all" if arguments.all else "needed", max_paths=arguments.max_paths)
-    with contextlib.redirect_stdout(sys.stderr), loading(arguments.model, trust_pickle=arguments.trust_pickle) as loaded:
-        loss = loaded.loss_named(arguments.loss) if arguments.loss else loaded.loss
-        inputs, assumptions = given_inputs(loaded.model, loaded.inputs, arguments.input)
+    with contextlib.redirect_stdout(sys.stderr), step(arguments) as asked:
         with showing(sys.stderr):
-            result = fix(loaded.model, inputs, loss=loss, options=options)
-        files = export_module(result.module, arguments.module)
-        expect = arguments.expect or loaded.expect
-        report = analyze(result.module, inputs, loss=loss, expect=expect, options=Options(max_paths=arguments.max_paths))
-    for note in (*loaded.notes, *assumptions):
+            result = fix(asked.model, asked.inputs, loss=asked.loss, options=options)
+        again = Options(max_paths=arguments.max_paths)
+        report = analyze(result.module, asked.inputs, loss=asked.loss, expect=asked.expect, options=again)
+        files = export_module(result.module, asked.inputs, arguments.module)
+    for note in asked.assumed:
         tell(f"assumed: {note}")
     for done in result.applied:
         tell(f"{place(done.site) + ': ' if done.site else ''}`{done.operator}` out of place ({done.form}): {done.reason}")
@@ -89,6 +92,7 @@ def _export(arguments: argparse.Namespace, select: tuple[str, ...], ignore: tupl
     remaining = report.selected(select, ignore).findings
     for finding in remaining:
         tell(f"not mended: {finding.code} {finding.message}")
+    tell("the package was loaded in a fresh process, and one step of it equals the graph's")
     for file in files:
         tell(f"wrote {file}")
     return int(any(finding.severity == "error" for finding in remaining))

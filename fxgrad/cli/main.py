@@ -46,8 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "--version" in given and set(given) <= {"--version", "-v", "--verbose"}:
         say(versions.long() if len(set(given)) > 1 else versions.short())
         return 0
+    given, argv = _split(given)
     try:
-        arguments = _parser().parse_args(given)
+        arguments = _parser().parse_args(given, argparse.Namespace(argv=argv))
     except SystemExit as error:  # argparse after --help, --version or a usage error
         return error.code if isinstance(error.code, int) else 2
     try:
@@ -62,6 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         first = next(iter(str(error).strip().splitlines()), "")
         said = f"{type(error).__name__}{f': {first}' if first else ''} (unforeseen: please report it with the output of --traceback)"
         return _failed(said, show=arguments.traceback)
+
+
+def _split(given: list[str]) -> tuple[list[str], list[str]]:
+    """What is fxgrad's, and what after `--` is for the model's file. A script of `run` takes its arguments without one."""
+    if "--" not in given or given[0] == "run":
+        return given, []
+    at = given.index("--")
+    return given[:at], given[at + 1 :]
 
 
 def entry() -> None:

@@ -8,26 +8,30 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from fxgrad.cli.arguments import STATUS, model_arguments
+from fxgrad.cli.arguments import STATUS, model_arguments, step
 from fxgrad.cli.codes import codes
+from fxgrad.cli.doubts import refuse_doubtful
 from fxgrad.cli.output import tell, write
 from fxgrad.cli.progress_line import showing
 from fxgrad.diagnosis import analyze
-from fxgrad.program.infer import given_inputs
-from fxgrad.program.load import loading
+from fxgrad.program.no_cuda import CudaOnCpu, lacks_cuda
+from fxgrad.program.step import Step
 from fxgrad.records import Options
-from fxgrad.records.errors import InputError
+from fxgrad.records.errors import FxgradError, InputError
 from fxgrad.report import FORMATS, Report
 from fxgrad.report.baseline import apply_baseline, write_baseline
 from fxgrad.report.table import raised
 
-EXAMPLES = f"""MODEL names a module, a class that takes no arguments, or a function that returns a module; the name may be left out
-where the file has one candidate. `example_inputs`, `loss`, `optimizer` and `expect` are used where the file defines them.
+EXAMPLES = f"""MODEL names a module, a class, or a function that returns a module; the name may be left out where the file has one candidate.
+Arguments and inputs that nobody gives are guessed, and the report says how to write others. `example_inputs`, `loss`, `optimizer` and
+`expect` are used where the file defines them.
 
 examples:
   fxgrad report model.py                                      the file's only model, inputs inferred
   fxgrad report model.py:Net --input x=2x3x224x224:float32    one input by name
   fxgrad report model.py --input ids=2x16:int64[0,1000)       integers from 0 to 999
+  fxgrad report model.py --arg width=64 --arg config.layers=2 an argument that the model is built with
+  fxgrad report model.py -- --data here                       what a file that parses arguments asks for
   fxgrad report package.models:build --loss losses.py:total   loss = total(output)
   fxgrad report model.py --loss '.logits'                     a part of the output, summed
   fxgrad report model.py --expect 'head.*' --ignore FXG3      only the head must train; no optimizer rules
@@ -68,12 +72,28 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _analysed(arguments: argparse.Namespace) -> Report:
-    """The report on the model that the arguments name. What the user's program prints goes to stderr."""
+    """The report on the model that the arguments name; where it asks for CUDA and there is none, on the same on the CPU."""
+    try:
+        report = _once(arguments)
+    except FxgradError as error:
+        if not lacks_cuda(error):
+            raise
+    else:
+        if report.error is None or not lacks_cuda(report.error.message):
+            return report
+    with CudaOnCpu() as on_cpu:
+        report = _once(arguments)
+    return replace(report, assumptions=(on_cpu.said, *report.assumptions))
+
+
+def _once(arguments: argparse.Namespace) -> Report:
+    """What the user's program prints goes to stderr."""
     options = Options(values=arguments.values, max_paths=arguments.max_paths)
-    with contextlib.redirect_stdout(sys.stderr), loading(arguments.model, trust_pickle=arguments.trust_pickle) as loaded:
-        loss = loaded.loss_named(arguments.loss) if arguments.loss else loaded.loss
-        inputs, assumptions = given_inputs(loaded.model, loaded.inputs, arguments.input)
-        expect = arguments.expect or loaded.expect
-        with showing(sys.stderr):
-            report = analyze.analyze(loaded.model, inputs, loss=loss, optimizer=loaded.optimizer, expect=expect, options=options)
-    return replace(report, assumptions=(*loaded.notes, *assumptions, *report.assumptions))
+
+    def analysed(asked: Step) -> Report:
+        return analyze.analyze(asked.model, asked.inputs, loss=asked.loss, optimizer=asked.optimizer, expect=asked.expect, options=options)
+
+    with contextlib.redirect_stdout(sys.stderr), step(arguments) as found, showing(sys.stderr):
+        report = analysed(found)
+        refuse_doubtful(found, report, analysed)
+        return replace(report, assumptions=(*found.assumed, *report.assumptions))

@@ -172,16 +172,19 @@ class _Same:
 
     def argument(self, a: Any, b: Any) -> bool:
         if isinstance(a, torch.fx.Node) and isinstance(b, torch.fx.Node):
-            if a.op == "get_attr":
-                return a.op == b.op and a.target == b.target and _same_object(*(h.get(str(a.target)) for h in self.held))
-            return self.numbers[0].get(a) == self.numbers[1].get(b)
+            return self.value(a, b)
         if isinstance(a, tuple | list) and isinstance(b, tuple | list):
             return len(a) == len(b) and all(map(self.argument, a, b))
         if isinstance(a, dict) and isinstance(b, dict):
-            return list(a) == list(b) and all(self.argument(a[k], b[k]) for k in a)
+            return list(a) == list(b) and all(map(self.argument, a.values(), b.values()))
         if isinstance(a, slice) and isinstance(b, slice):
             return self.argument((a.start, a.stop, a.step), (b.start, b.stop, b.step))
         return _same_object(a, b)
+
+    def value(self, a: torch.fx.Node, b: torch.fx.Node) -> bool:
+        if a.op != "get_attr":
+            return self.numbers[0].get(a) == self.numbers[1].get(b)
+        return a.op == b.op and a.target == b.target and _same_object(*(held.get(str(a.target)) for held in self.held))
 
 
 def _same_object(a: Any, b: Any) -> bool:

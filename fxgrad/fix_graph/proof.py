@@ -20,30 +20,22 @@ import torch
 import torch.fx
 
 from fxgrad.fix_graph.convention import CallingCodeGen
+from fxgrad.program.loss import loss_of
 from fxgrad.program.program import Program
 from fxgrad.torch_api import allowed_writes, tree
 from fxgrad.torch_api.calls import is_custom_function
+from fxgrad.torch_api.comparison import GRAPH, compare_tensors
 from fxgrad.torch_api.errors import out_of_memory
 from fxgrad.torch_api.internals import steady_cudnn
 from fxgrad.torch_api.module_internals import codegen_of
 from fxgrad.torch_api.saved_hooks import saved_copies
-from fxgrad.torch_api.tensors import inner_tensors
 from fxgrad.trace.plain import input_tensors, with_inputs
-from fxgrad.trace.run import Run, _compute_loss
+from fxgrad.trace.run import Run
 from fxgrad.world.private import private_data
 from fxgrad.world.reach import preserve
 from fxgrad.world.standins import StandIns
 
 SEED = 20240817
-# Elementwise tolerances (relative, absolute) are those of torch.testing.assert_close; float64 compares two graphs of the same operators.
-TOLERANCES = {
-    torch.float64: (1e-7, 1e-9),
-    torch.float32: (1.3e-6, 1e-5),
-    torch.float16: (1e-3, 1e-5),
-    torch.bfloat16: (1.6e-2, 1e-5),
-    torch.complex64: (1.3e-6, 1e-5),
-    torch.complex128: (1e-7, 1e-7),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,23 +101,23 @@ def verify(
         return Verification(oracle, "", float("inf"), apart={"it raises": f"{type(error).__name__}: {text}"})
     found = compare(eager_step(eager, target), got, gradients=gradients and eager.error is None, exact=True)
     del got  # as large as the model and its gradients
-    dtype, deep = "", None
-    if reference is not None:
-        dtype, deep = _compare_graphs(reference, module, target)
-    unsteady: frozenset[str] = frozenset()
-    if found.apart and reference is not None and dtype == "float64" and deep is not None and deep.passed:
-        unsteady = _unsteady(reference, target)
-    apart = {what: how for what, how in found.apart.items() if what not in unsteady}
-    apart.update(deep.apart if deep is not None else {})
-    compared = found if gradients or deep is None else deep
+    dtype, deep = _compare_graphs(reference, module, target) if reference is not None else ("", None)
+    apart = dict(found.apart)
+    if apart and deep is not None and deep.passed and dtype == "float64":
+        apart = _steady(apart, reference, target)
+    if deep is not None:
+        apart.update(deep.apart)
+    compared = deep if deep is not None and not gradients else found
     return Verification(oracle, dtype, found.outputs, compared.gradients, found.buffers, found.inputs, apart)
 
 
-def _unsteady(reference: torch.fx.GraphModule, target: Program) -> frozenset[str]:
-    """What differs between two runs of the graph before it was rewritten, at one seed: kernels that add up in no fixed order. In the
-    program's own dtype such a number is no measure of another graph's; the comparison in float64 is."""
+def _steady(apart: Mapping[str, str], reference: torch.fx.GraphModule | None, target: Program) -> dict[str, str]:
+    """What is apart, without that in which two runs of the graph before it was rewritten differ at one seed: kernels that add up in no fixed
+    order. In the program's own dtype such a number is no measure of another graph's; the comparison in float64 is."""
+    assert reference is not None, "there is something to compare with in float64"
     one, other = (step(reference, target, keep_saved=True) for _ in range(2))
-    return frozenset(compare(one, other, gradients=True, exact=True).apart)
+    unsteady = compare(one, other, gradients=True, exact=True).apart
+    return {what: how for what, how in apart.items() if what not in unsteady}
 
 
 def _compare_graphs(reference: torch.fx.GraphModule, module: torch.fx.GraphModule, target: Program) -> tuple[str, Verification | None]:
@@ -206,7 +198,7 @@ def step(
     # In another dtype the numbers that a graph was made for are others.
     with (
         unguarded(module) if dtype is not None else contextlib.nullcontext(),
-        preserve(module, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs)) as reach,
+        target.preserved(module) as reach,
         reach.ctrl_c.waits(),
         private_data(reach.tensors.values(), dtype) as made_for,
         _default_dtype(dtype),
@@ -251,7 +243,7 @@ def _carry_out(
         made.outputs = [t.detach().clone() for t in leaves]
         made.requires_grad = tuple(t.requires_grad for t in leaves)
         made.type = type(out).__name__
-        loss = _compute_loss(Run(None, target, output=out))  # type: ignore[arg-type]
+        loss = loss_of(target.loss, out)
         if isinstance(loss, torch.Tensor) and loss.requires_grad:
             retain = any(t.grad_fn is not None for t in input_tensors(target))  # a graph of the user's, who will want it for a backward
             loss.backward(retain_graph=retain)  # type: ignore[no-untyped-call]
@@ -313,57 +305,22 @@ def compare(want: Step, got: Step, *, gradients: bool, exact: bool) -> Verificat
         apart["outputs"] = f"{len(got.outputs)} tensors, not {len(want.outputs)}"
     if want.requires_grad != got.requires_grad:
         apart["the outputs that require grad"] = "are others"
-    pairs = enumerate(zip(want.outputs, got.outputs, strict=False))
-    outputs = max((_difference(f"output {i}", a, b, apart) for i, (a, b) in pairs), default=0.0)
-    found = Verification("", "", outputs)
-    measured: dict[str, dict[str, float]] = {"gradients": {}, "buffers": {}, "inputs": {}}
-    for kind in ("gradients", "buffers", "inputs") if gradients else ("buffers", "inputs"):
-        wanted, gotten = getattr(want, kind), getattr(got, kind)
-        for name, value in wanted.items():
-            what = f"{'gradient of ' if kind == 'gradients' else ''}{name}"
-            if name in gotten and not (value is None and gotten[name] is None):
-                measured[kind][name] = _difference(what, value, gotten[name], apart)
-    return Verification(found.oracle, found.dtype, outputs, apart=apart, **measured)
+    outputs = {f"output {number}": tensor for number, tensor in enumerate(want.outputs)}
+    others = {f"output {number}": tensor for number, tensor in enumerate(got.outputs)}
+    largest = max(_by_name(outputs, others, "", apart).values(), default=0.0)
+    measured = _by_name(want.gradients, got.gradients, "gradient of ", apart) if gradients else {}
+    buffers = _by_name(want.buffers, got.buffers, "", apart)
+    return Verification("", "", largest, measured, buffers, _by_name(want.inputs, got.inputs, "", apart), apart)
 
 
-def _rows(jagged: Any) -> torch.Tensor:
-    offsets: torch.Tensor = jagged.offsets()
-    return offsets
+Named = Mapping[str, torch.Tensor] | Mapping[str, torch.Tensor | None]
 
 
-def _difference(what: str, want: torch.Tensor | None, got: torch.Tensor | None, apart: dict[str, str]) -> float:
-    """The largest absolute difference; what is out of tolerance is noted in `apart`."""
-    if want is None or got is None:
-        if want is not got:
-            apart[what] = f"{'there is one' if got is not None else 'there is none'}"
-        return 0.0
-    if want.is_meta and got.is_meta:
-        return 0.0
-    if want.layout is torch.jagged and got.layout is torch.jagged:  # two such are never of one shape: each has a ragged size of its own
-        with torch.no_grad():
-            _difference(f"the rows of {what}", _rows(want), _rows(got), apart)
-            return _difference(what, want.values(), got.values(), apart)
-    parts, others = inner_tensors(want), inner_tensors(got)
-    if parts and parts.keys() == others.keys():
-        return max(_difference(f"{name} of {what}", part, others[name], apart) for name, part in parts.items())
-    if want.shape != got.shape or want.dtype != got.dtype or want.layout != got.layout:
-        apart[what] = f"{got.dtype} {tuple(got.shape)}, not {want.dtype} {tuple(want.shape)}"
-        return float("inf")
-    if want.numel() == 0:
-        return 0.0
-    with torch.no_grad():
-        want, got = (t.to_dense() if t.layout is not torch.strided else t for t in (want, got))
-        if not (want.is_floating_point() or want.is_complex()):
-            differing = int((want != got).sum())
-            if differing:
-                apart[what] = f"{differing} elements differ"
-            return float(differing > 0)
-        relative, absolute = TOLERANCES.get(want.dtype, (1e-2, 1e-2))
-        both_nan = want.isnan() & got.isnan()
-        gap = torch.where(both_nan | (want == got), 0.0, (want - got).abs())
-        largest = float(gap.max())
-        # Sums in another order differ by what the largest summand rounds to, not by what is left after cancellation.
-        scale = float(torch.where(want.isfinite(), want.abs(), 0).max())
-        if not largest <= absolute + relative * scale:
-            apart[what] = f"differs by {largest:.3g}"
-        return largest
+def _by_name(want: Named, got: Named, kind: str, apart: dict[str, str]) -> dict[str, float]:
+    """The largest difference of each tensor that both have."""
+    pairs = {name: (tensor, got[name]) for name, tensor in want.items() if name in got}
+    return {
+        name: compare_tensors(f"{kind}{name}", one, other, GRAPH, apart)
+        for name, (one, other) in pairs.items()
+        if one is not None or other is not None
+    }

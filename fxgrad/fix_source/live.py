@@ -7,23 +7,26 @@ were edited since they were imported. A write under a name that a loop or a comp
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from fxgrad.diagnosis.analyze import analyze
+from fxgrad.diagnosis.analyze import Examined, examine
 from fxgrad.fix_source import patch
 from fxgrad.fix_source.patch import Mended
-from fxgrad.fix_source.sheet import Sheet, apply, libcst, read, sheet
+from fxgrad.fix_source.sheet import Placed, Sheet, apply, read, sheet
+from fxgrad.fix_source.syntax import arguments
 from fxgrad.fix_source.trouble import Trouble, every_write, troubles
 from fxgrad.fix_source.ways.every_way import proposals
 from fxgrad.fix_source.ways.proposal import Proposal
-from fxgrad.program.program import Program, program
-from fxgrad.records import Edit, Finding, Options, Site
+from fxgrad.program.program import Program
+from fxgrad.records import Edit, Options, Site
 from fxgrad.records.errors import FixError
 from fxgrad.source import attribute_site, files_of
 from fxgrad.source.objects import origin
+from fxgrad.source.parsing import enclosing_function, functions
 
 
 class LiveSource:
@@ -35,15 +38,9 @@ class LiveSource:
 
     @cached_property
     def files(self) -> tuple[Mended, ...]:
-        """The files with their edits.
-
-        Raises:
-            FixError: LibCST is not installed.
-        """
-        libcst()
+        """The files with their edits."""
         model, inputs, loss = self._given
-        report = analyze(model, inputs, loss=loss, options=self._options)
-        return mended(report.findings, program(model, inputs, loss), values=report.values, everything=self._options.rewrite == "all")
+        return mended(examine(model, inputs, loss=loss, options=self._options), everything=self._options.rewrite == "all")
 
     def edits(self) -> tuple[Edit, ...]:
         """The change as edits of the files as they lie on disk."""
@@ -58,10 +55,10 @@ class LiveSource:
         return patch.write(self.files)
 
 
-def mended(findings: Iterable[Finding], target: Program, *, values: str = "real", everything: bool = False) -> tuple[Mended, ...]:
-    """The user's files with an edit for each error-level finding that is about a write; with `everything` for each write.
+def mended(examined: Examined, *, everything: bool = False) -> tuple[Mended, ...]:
+    """The user's files with an edit for each error-level finding of an analysis that is about a write; with `everything` for each write.
 
-    `findings` are those of `fxgrad.analyze` on the program, `values` what it ran on. What no edit can be proposed for is left out.
+    What no edit can be proposed for is left out.
     """
     files: dict[str, Mended] = {}
 
@@ -73,11 +70,11 @@ def mended(findings: Iterable[Finding], target: Program, *, values: str = "real"
         return sheet(file, files[file].text)
 
     def built(module: Any) -> tuple[Site, ...]:
-        return _built(target, module)
+        return _built(examined.lab.program, module)
 
-    wanted = [finding for finding in findings if finding.severity == "error"]
-    found = [t for t in troubles(wanted, target, values, built) if t.is_write]
-    found += every_write(found, target, values, built) if everything else ()
+    wanted = [finding for finding in examined.report.findings if finding.severity == "error"]
+    found = [t for t in troubles(wanted, examined, built) if t.is_write]
+    found += every_write(found, examined, built) if everything else ()
     # From the end of the text backwards, so that the places of those before it stay true.
     for trouble in sorted(found, key=_place, reverse=True):
         offered = list(proposals(page, trouble))
@@ -94,39 +91,51 @@ def mended(findings: Iterable[Finding], target: Program, *, values: str = "real"
 
 
 def _has_other_names(pages: Callable[[str], Sheet], trouble: Trouble) -> bool:
-    """Whether the text around a write has the tensor under names that `may_be_shared` does not follow, by way of a loop, a comprehension, a
-    pattern, a tuple, a generator or a property."""
-    cst = libcst()
+    """Whether the text around a write has the tensor under names that `may_be_shared` does not follow.
+
+    By way of a loop, a comprehension, a pattern, a tuple, a generator or a property.
+    """
+    if trouble.site is None:
+        return False
     try:
-        page = pages(trouble.site.file) if trouble.site is not None else None
+        page = pages(trouble.site.file)
     except FixError:
         return False
-    node = next(iter(page.nodes_at(trouble.site)), None) if page is not None and trouble.site is not None else None
-    function = page.nearest(node, cst.FunctionDef) if page is not None and node is not None else None
-    if page is None or node is None or function is None:
+    node = next(iter(page.nodes_at(trouble.site)), None)
+    function = enclosing_function(page.parsed, node) if node is not None else None
+    if node is None or function is None:
         return False
-    written: Any = node
-    if isinstance(node, cst.AugAssign):
-        written = node.target
-    elif isinstance(node, cst.Call):
-        written = node.func.value if isinstance(node.func, cst.Attribute) else node.args[0].value if node.args else node
-    words = re.findall(r"\w+", page.source(written)) or [""]
-    start, end = page.span(function)
-    for item in page.ranges:
-        if isinstance(item, cst.FunctionDef) and item.decorators and item.name.value in words:
-            return True  # a property, perhaps
-        if not start <= page.span(item)[0] < end:
-            continue
-        bound: Any = None
-        if isinstance(item, cst.For | cst.CompFor):
-            bound = item.target
-        elif isinstance(item, cst.MatchCase):
-            bound = item.pattern
-        elif isinstance(item, cst.Assign) and isinstance(item.value, cst.Tuple):
-            bound = item
-        if isinstance(item, cst.Yield) or (bound is not None and words[0] in re.findall(r"\w+", page.source(bound))):
+    words = _words(page, _written(node)) or [""]
+    if any(item.decorator_list and item.name in words for item in functions(page.parsed)):
+        return True  # a property, perhaps
+    for item in ast.walk(function):
+        bound = _bound(item)
+        if isinstance(item, ast.Yield | ast.YieldFrom) or (bound is not None and words[0] in _words(page, bound)):
             return True
     return False
+
+
+def _written(node: Placed) -> Placed:
+    """What a writing expression writes into."""
+    if isinstance(node, ast.AugAssign):
+        return node.target
+    if isinstance(node, ast.Call):
+        given = arguments(node)
+        return node.func.value if isinstance(node.func, ast.Attribute) else given[0].value if given else node
+    return node
+
+
+def _bound(item: ast.AST) -> Placed | ast.pattern | None:
+    """What binds names to tensors that `may_be_shared` does not follow."""
+    if isinstance(item, ast.For | ast.AsyncFor | ast.comprehension):
+        return item.target
+    if isinstance(item, ast.match_case):
+        return item.pattern
+    return item if isinstance(item, ast.Assign) and isinstance(item.value, ast.Tuple) else None
+
+
+def _words(page: Sheet, node: Placed | ast.pattern) -> list[str]:
+    return re.findall(r"\w+", page.source(node))
 
 
 def _applied(page: Callable[[str], Sheet], proposal: Proposal) -> dict[str, str]:
@@ -148,7 +157,6 @@ def _place(trouble: Trouble) -> tuple[str, int, int]:
 
 def _built(target: Program, module: Any) -> tuple[Site, ...]:
     """The calls with an `inplace` in the statement that assigns the module to its attribute."""
-    cst = libcst()
     path = next((name for name, item in target.root.named_modules() if item is module), "")
     holder, _, attribute = path.rpartition(".")
     while holder and attribute.isdigit():  # an item of a Sequential: the statement assigns the whole
@@ -161,6 +169,6 @@ def _built(target: Program, module: Any) -> tuple[Site, ...]:
     except FixError:
         return ()
     span = page.span_of_site(site) or (page.offset(site.line, 1), page.offset(site.line, 1))
-    calls = (node for node in page.ranges if isinstance(node, cst.Call) and span[0] <= page.span(node)[0] < span[1])
+    calls = (node for node in page.of_kind(ast.Call) if span[0] <= page.span(node)[0] < span[1])
     kind = type(module).__name__
     return tuple(page.edit(*page.span(call), "").site for call in calls if page.source(call.func).endswith(kind))

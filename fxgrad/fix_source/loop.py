@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from fxgrad.fix_source import patch
 from fxgrad.fix_source.patch import Mended
-from fxgrad.fix_source.sheet import Sheet, apply, libcst, read, sheet
+from fxgrad.fix_source.sheet import Sheet, apply, read, sheet
 from fxgrad.fix_source.trials.job import Subject, Trial
 from fxgrad.fix_source.trials.server import Server, Trials
 from fxgrad.fix_source.trouble import EVERY, Trouble
@@ -107,9 +107,8 @@ def mend(
     programs are mended one after the other.
 
     Raises:
-        FixError: LibCST is missing, or the program cannot be analysed.
+        FixError: the program cannot be analysed.
     """
-    libcst()
     subject = Subject.of(model) if isinstance(model, str) else model
     options = options or Options()
     with contextlib.ExitStack() as stack:
@@ -194,7 +193,6 @@ class _Session:
             texts = {file: mended.text for file, mended in self.files.items()}
             for file in dict.fromkeys(edit.site.file for edit in proposal.edits):
                 texts[file] = apply(self._page(file).text, file, proposal.edits)
-                sheet(file, texts[file])
                 compile(texts[file], file, "exec", dont_inherit=True)
         except (FixError, SyntaxError) as error:
             return None, str(error)
@@ -212,17 +210,10 @@ class _Session:
         after = _weights((_key(t, texts), t) for t in trial.troubles)
         if after[key] >= before[key]:
             return "the finding stays"
-        for name, verdict in trial.verdicts.items():
-            if _RANK[verdict] < _RANK[state.verdicts.get(name, "blocked")] and state.verdicts.get(name) != "blocked":
-                return f"`{name}` would be {verdict}"
-        # A program that raised could not show what comes later; but nothing new may come of the edited line itself.
-        raised = "blocked" in state.verdicts.values()
-        for new in (t.finding for t in trial.troubles if t.finding.severity == "error" and _key(t, texts) not in before):
-            if not raised or _touches(proposal, new.site):
-                return f"it brings {new.code}: {new.message}"
-        if safety == "safe" and not trial.proof:
-            return "nothing could be compared"
-        return trial.difference if safety == "safe" else ""
+        worse = _worse_verdict(state, trial) or _new_finding(state, trial, proposal, texts, before)
+        if worse or safety == "unsafe":
+            return worse
+        return trial.difference if trial.proof else "nothing could be compared"
 
     def _accept(self, trouble: Trouble, proposal: Proposal, safety: Safety, trial: Trial) -> None:
         for file in dict.fromkeys(edit.site.file for edit in proposal.edits):
@@ -281,6 +272,30 @@ def _weights(troubles: Iterable[tuple[tuple[str, ...], Trouble]]) -> Counter[tup
     for key, trouble in troubles:
         found[key] += trouble.saves
     return found
+
+
+def _worse_verdict(state: Trial, trial: Trial) -> str:
+    """A parameter that an edit takes the gradient from; "" where there is none."""
+    for name, verdict in trial.verdicts.items():
+        before = state.verdicts.get(name, "blocked")
+        if before != "blocked" and _RANK[verdict] < _RANK[before]:
+            return f"`{name}` would be {verdict}"
+    return ""
+
+
+def _new_finding(state: Trial, trial: Trial, proposal: Proposal, texts: Mapping[str, str], before: Counter[tuple[str, ...]]) -> str:
+    """An error that an edit brings; "" where there is none.
+
+    A program that raised could not show what comes later; but nothing new may come of the edited line itself.
+    """
+    raised = "blocked" in state.verdicts.values()
+    for trouble in trial.troubles:
+        new = trouble.finding
+        if new.severity != "error" or _key(trouble, texts) in before:
+            continue
+        if not raised or _touches(proposal, new.site):
+            return f"it brings {new.code}: {new.message}"
+    return ""
 
 
 def _key(trouble: Trouble, texts: Mapping[str, str]) -> tuple[str, ...]:

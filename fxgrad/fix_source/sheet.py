@@ -1,42 +1,34 @@
 """One source file ready to be edited: its text exactly as stored, its syntax tree with positions, and the spans of its nodes.
 
-A `Sheet` is made from a file's bytes (or from text that an earlier edit made) and never changes. The tree is LibCST's, used to look, never
-to print: an edit replaces a span of the text, so nothing outside that span is reformatted. Positions are those of `Site`: lines and columns
-from 1, columns in characters. Not handled: notebooks and files that do not parse.
+A `Sheet` is made from a file's bytes (or from text that an earlier edit made) and never changes. The tree is that of
+Python's own `ast`, used to look, never to print: an edit replaces a span of the text, so nothing outside that span is
+reformatted. What a tree leaves out, brackets around an expression and comments, is read from the text. Positions are
+those of `Site`: lines and columns from 1, columns in characters. Not handled: notebooks and files that do not parse.
 """
 
 from __future__ import annotations
 
+import ast
 import codecs
 import io
+import re
+import symtable
 import tokenize
+import warnings
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 from fxgrad.records import Edit, Site
 from fxgrad.records.errors import FixError
+from fxgrad.source.parsing import Function, ancestors, column_of, from_text, tokens
 
-if TYPE_CHECKING:
-    import libcst as cst
-
-    Found = TypeVar("Found", bound=cst.CSTNode)
-
+Placed = ast.stmt | ast.expr | ast.keyword  # the nodes that edits are made at; all have a span
+Found = TypeVar("Found", bound=ast.stmt | ast.expr | ast.keyword)
 Span = tuple[int, int]  # offsets into the text, the second exclusive
-
-
-def libcst() -> Any:
-    """The LibCST package, which only mending needs.
-
-    Raises:
-        FixError: it is not installed.
-    """
-    try:
-        import libcst
-    except ImportError as error:
-        raise FixError("mending source needs LibCST, which is not installed", hint="pip install 'fxgrad[fix]'") from error
-    return libcst
+_BLANKS = " \t\f\r\n\\"  # what may stand between two tokens, backslashes at line ends included
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,36 +80,20 @@ class Sheet:
     """A text with its tree.
 
     Raises:
-        FixError: LibCST is not installed, or the text does not parse.
+        FixError: the text does not parse.
     """
 
     def __init__(self, file: str, text: str) -> None:
-        cst = libcst()
-        from libcst import metadata
-
         self.file = file
         self.text = text
-        try:
-            wrapper = metadata.MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
-        except cst.ParserSyntaxError as error:
-            raise FixError(f"{file} does not parse: {error.message}", site=Site(file, error.raw_line)) from error
-        self.module = wrapper.module
-        self.ranges = wrapper.resolve(metadata.PositionProvider)
-        self.parents = wrapper.resolve(metadata.ParentNodeProvider)
+        self._scopes = _scopes(file, text)
+        self.parsed = from_text(file, text)
 
     @cached_property
     def starts(self) -> list[int]:
         """The offset of each line's first character."""
-        starts, offset = [0], 0
         # The tokenizer's three line ends; str.splitlines would also cut at form feeds.
-        text = self.text
-        while offset < len(text):
-            if text[offset] == "\r" and text[offset + 1 : offset + 2] == "\n":
-                offset += 1
-            if text[offset] in "\r\n":
-                starts.append(offset + 1)
-            offset += 1
-        return starts
+        return [0, *(found.end() for found in re.finditer(r"\r\n|\n|\r", self.text))]
 
     @cached_property
     def newline(self) -> str:
@@ -128,20 +104,75 @@ class Sheet:
         return "\n"
 
     @cached_property
-    def _by_span(self) -> dict[Span, list[cst.CSTNode]]:
-        found: dict[Span, list[cst.CSTNode]] = {}
-        for node in self.ranges:
+    def indent(self) -> str:
+        """What the file's first indented line is indented by."""
+        return next((token.string for token in self._tokens if token.type == tokenize.INDENT), " " * 4)
+
+    @cached_property
+    def lines_in_strings(self) -> frozenset[int]:
+        """Lines whose first character belongs to a string that began on a line before."""
+        found: set[int] = set()
+        opened: list[int] = []
+        for token in self._tokens:
+            name = tokenize.tok_name[token.type]
+            if name in ("FSTRING_START", "TSTRING_START"):  # from Python 3.12 and 3.14 on: before, an f-string is one token
+                opened.append(token.start[0])
+            elif name in ("FSTRING_END", "TSTRING_END"):
+                found.update(range(opened.pop() + 1, token.end[0] + 1))
+            elif token.type == tokenize.STRING:
+                found.update(range(token.start[0] + 1, token.end[0] + 1))
+        return frozenset(found)
+
+    @cached_property
+    def _tokens(self) -> tuple[tokenize.TokenInfo, ...]:
+        return tuple(tokens(self.parsed))
+
+    @cached_property
+    def _comments(self) -> dict[int, int]:
+        """Where each comment begins, by the offset where it ends."""
+        found = {}
+        for token in self._tokens:
+            if token.type == tokenize.COMMENT:
+                start = self.offset(token.start[0], token.start[1] + 1)
+                found[start + len(token.string)] = start
+        return found
+
+    @cached_property
+    def nodes(self) -> tuple[Placed, ...]:
+        """Statements, expressions and arguments by name, in the order in which the text ends them: inner before outer."""
+        preorder = [node for node in self.parsed.parents if isinstance(node, Placed)]
+        spans = {node: self.span(node) for node in preorder}
+        return tuple(sorted(reversed(preorder), key=lambda node: (spans[node][1], -spans[node][0])))
+
+    @cached_property
+    def _by_span(self) -> dict[Span, list[Placed]]:
+        found: dict[Span, list[Placed]] = {}
+        for node in self.nodes:
             found.setdefault(self.span(node), []).append(node)
         return found
+
+    def scope(self, function: Function) -> symtable.SymbolTable | None:
+        """The names of a function, as the compiler sees them."""
+        pending = [self._scopes]
+        for table in pending:
+            pending.extend(table.get_children())
+            if (table.get_type(), table.get_name(), table.get_lineno()) == ("function", function.name, function.lineno):
+                return table
+        return None
+
+    def of_kind(self, *kinds: type[Found]) -> Iterator[Found]:
+        """The nodes of some kinds, inner before outer."""
+        return (node for node in self.nodes if isinstance(node, kinds))
 
     def offset(self, line: int, column: int) -> int:
         """The offset of a 1-based line and column."""
         return self.starts[min(line, len(self.starts)) - 1] + column - 1
 
-    def span(self, node: cst.CSTNode) -> Span:
-        """Where a node stands, without the parentheses around it."""
-        place = self.ranges[node]
-        return self.offset(place.start.line, place.start.column + 1), self.offset(place.end.line, place.end.column + 1)
+    def span(self, node: Placed | ast.pattern) -> Span:
+        """Where a node stands, without the parentheses around it; those of a tuple and of a generator are their own."""
+        end_line, end = node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
+        first = self.offset(node.lineno, column_of(self.parsed, node.lineno, node.col_offset))
+        return first, self.offset(end_line, column_of(self.parsed, end_line, end))
 
     def span_of_site(self, site: Site) -> Span | None:
         """The span of a site; None where the interpreter gave no columns."""
@@ -149,48 +180,98 @@ class Sheet:
             return None
         return self.offset(site.line, site.column), self.offset(site.end_line, site.end_column)
 
-    def outer_span(self, node: cst.CSTNode) -> Span:
-        """The span with the node's own parentheses."""
+    def outer_span(self, node: Placed) -> Span:
+        """The span with the parentheses around the node that are not a call's own. Not for the bases of a class."""
         start, end = self.span(node)
-        opening: Any = getattr(node, "lpar", ())
-        closing: Any = getattr(node, "rpar", ())
-        if isinstance(opening, list | tuple) and opening:  # a single node where it is a statement's, not the expression's own
-            start, end = self.span(opening[0])[0], self.span(closing[-1])[1]
-        return start, end
+        call = self.parent(node)
+        closed = self.span(call)[1] if isinstance(call, ast.Call) else 0
+        while True:
+            before, after = self._code_before(start), self.code_after(end)
+            if self.text[before : before + 1] != "(" or self.text[after : after + 1] != ")" or after + 1 == closed:
+                return start, end
+            start, end = before, after + 1
 
-    def source(self, node: cst.CSTNode) -> str:
+    def is_parenthesized(self, node: ast.expr) -> bool:
+        """Whether parentheses keep the expression together, its own or those around it."""
+        start, end = self.span(node)
+        if isinstance(node, ast.Tuple) and self.text[start] == "(":
+            return not node.elts or start < self.outer_span(node.elts[0])[0]
+        return isinstance(node, ast.GeneratorExp) or self.outer_span(node) != (start, end)
+
+    def _code_before(self, offset: int) -> int:
+        """The offset of the last character before `offset` that is no blank, line end or comment; -1 where there is none."""
+        while offset > 0:
+            if offset in self._comments:
+                offset = self._comments[offset]
+            elif self.text[offset - 1] in _BLANKS:
+                offset -= 1
+            else:
+                break
+        return offset - 1
+
+    def code_after(self, offset: int) -> int:
+        """The offset of the first character from `offset`, the end of a node, on that is no blank, line end or comment."""
+        while offset < len(self.text):
+            if self.text[offset] == "#":
+                offset = self.next_line(offset)
+            elif self.text[offset] in _BLANKS:
+                offset += 1
+            else:
+                break
+        return offset
+
+    def source(self, node: Placed | ast.pattern) -> str:
         """The node's text, without the parentheses around it."""
         start, end = self.span(node)
         return self.text[start:end]
 
-    def nodes_at(self, site: Site) -> list[cst.CSTNode]:
-        """The nodes whose span is the site's, outermost first."""
-        span = self.span_of_site(site)
+    def outer_source(self, node: Placed) -> str:
+        """The node's text with the parentheses around it."""
+        start, end = self.outer_span(node)
+        return self.text[start:end]
+
+    def nodes_at(self, site: Site | None) -> list[Placed]:
+        """The nodes whose span is the site's, innermost first."""
+        span = self.span_of_site(site) if site is not None else None
         return self._by_span.get(span, []) if span is not None else []
 
-    def node_at(self, site: Site, *kinds: type[Found]) -> Found | None:
-        """The outermost node of one of the kinds with exactly the site's span."""
-        for node in self.nodes_at(site):
-            if isinstance(node, kinds):
-                return node
-        return None
+    def node_at(self, site: Site | None, *kinds: type[Found]) -> Found | None:
+        """The innermost node of one of the kinds with exactly the site's span."""
+        return next((node for node in self.nodes_at(site) if isinstance(node, kinds)), None)
 
-    def ancestors(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-        """The node's parents, innermost first."""
-        while (parent := self.parents.get(node)) is not None:
-            yield parent
-            node = parent
+    def nodes_around(self, site: Site | None) -> Iterator[Placed]:
+        """The nodes with the site's span, or on its line, then those inside of it, then those around its beginning."""
+        if site is None:
+            return
+        start = self.offset(site.line, 1)
+        span = self.span_of_site(site) or (start, self.next_line(start))
+        exact = self.nodes_at(site)
+        yield from exact
+        yield from (node for node in self.nodes if node not in exact and span[0] <= self.span(node)[0] and self.span(node)[1] <= span[1])
+        if exact:
+            yield from (node for node in ancestors(self.parsed, exact[0]) if isinstance(node, Placed))
 
-    def nearest(self, node: cst.CSTNode, *kinds: type[Found]) -> Found | None:
+    def parent(self, node: ast.AST) -> ast.AST | None:
+        """The node around this one; None around the module."""
+        return self.parsed.parents.get(node)
+
+    def outwards(self, node: ast.AST) -> Iterator[ast.AST]:
+        """The node and its parents, innermost first."""
+        yield node
+        yield from ancestors(self.parsed, node)
+
+    def nearest(self, node: ast.AST, *kinds: type[Found]) -> Found | None:
         """The innermost of the node and its parents that is of one of the kinds."""
-        for item in (node, *self.ancestors(node)):
-            if isinstance(item, kinds):
-                return item
-        return None
+        return next((item for item in self.outwards(node) if isinstance(item, kinds)), None)
 
     def line_start(self, offset: int) -> int:
         """The offset where the line of `offset` begins."""
-        return max(self.text.rfind("\n", 0, offset), self.text.rfind("\r", 0, offset)) + 1
+        return self.starts[self._line(offset) - 1]
+
+    def next_line(self, offset: int) -> int:
+        """The offset of the line after the one that `offset` is in."""
+        line = self._line(offset)
+        return self.starts[line] if line < len(self.starts) else len(self.text)
 
     def edit(self, start: int, end: int, new: str) -> Edit:
         """The edit that replaces a span."""
@@ -200,9 +281,18 @@ class Sheet:
         return Edit(site, self.text[start:end], new)
 
     def _line(self, offset: int) -> int:
-        from bisect import bisect_right
-
         return bisect_right(self.starts, offset)
+
+
+def _scopes(file: str, text: str) -> symtable.SymbolTable:
+    try:
+        with warnings.catch_warnings():  # an invalid escape warns again on every parse, and raises under -W error
+            warnings.simplefilter("ignore")
+            return symtable.symtable(text, file, "exec")
+    except SyntaxError as error:
+        raise FixError(f"{file} does not parse: {error.msg}", site=Site(file, error.lineno or 1)) from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise FixError(f"{file} does not parse: {error}") from error
 
 
 def apply(text: str, file: str, edits: tuple[Edit, ...]) -> str:

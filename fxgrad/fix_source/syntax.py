@@ -6,15 +6,17 @@ Not handled: names bound by `exec`, `global` statements in other functions, code
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-from fxgrad.fix_source.sheet import Sheet, libcst
+from fxgrad.fix_source.sheet import Placed, Sheet
 from fxgrad.records import Edit
+from fxgrad.source.parsing import Function, ancestors, enclosing_function
 
-if TYPE_CHECKING:
-    import libcst as cst
-
+Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+Loop = ast.For | ast.AsyncFor | ast.While
+Compound = Loop | ast.If | ast.With | ast.AsyncWith | ast.Try | ast.TryStar | ast.Match | Function | ast.ClassDef
 # Attributes of a tensor that are views of it, and methods that return one: what stands before the dot is the tensor to clone.
 VIEW_ATTRIBUTES = frozenset({"data", "T", "mT", "H", "mH", "real", "imag"})
 _VIEW_METHODS = frozenset(
@@ -51,45 +53,68 @@ _VIEW_METHODS = frozenset(
 )
 
 
-def place(page: Sheet, expression: cst.BaseExpression) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a call: `name` is "" for one by position, `star` whether it stands for several (`*xs`, `**options`)."""
+
+    node: ast.expr | ast.keyword
+    value: ast.expr
+    name: str = ""
+    star: bool = False
+
+
+def arguments(call: ast.Call) -> list[Argument]:
+    """The arguments of a call in the order of the text."""
+    found = [Argument(node, node.value, star=True) if isinstance(node, ast.Starred) else Argument(node, node) for node in call.args]
+    found += [Argument(node, node.value, node.arg or "", star=node.arg is None) for node in call.keywords]
+    return sorted(found, key=lambda argument: (argument.node.lineno, argument.node.col_offset))
+
+
+def keyword(call: ast.Call, name: str) -> Argument | None:
+    """The argument that is given by that name."""
+    return next((argument for argument in arguments(call) if argument.name == name), None)
+
+
+def by_position(call: ast.Call, index: int) -> Argument | None:
+    """The argument in that place; None where one up to it is given by name or stands for several."""
+    given = arguments(call)[: index + 1]
+    is_plain = all(not argument.name and not argument.star for argument in given)
+    return given[index] if index < len(given) and is_plain else None
+
+
+def place(page: Sheet, expression: ast.expr) -> str | None:
     """The expression's text if it can be assigned to and may be evaluated twice: `y`, `self.h`, `state["h"]`, `hs[i - 1]`.
 
     None for calls and slices, for views of a tensor (`y.T`), and for what spreads over several lines.
     """
-    cst = libcst()
     text = page.source(expression)
     if "\n" in text or "\r" in text or not _is_place(expression):
         return None
-    if isinstance(expression, cst.Attribute) and expression.attr.value in VIEW_ATTRIBUTES:
+    if isinstance(expression, ast.Attribute) and expression.attr in VIEW_ATTRIBUTES:
         return None
     return text
 
 
-def _is_place(expression: cst.BaseExpression) -> bool:
-    cst = libcst()
-    if isinstance(expression, cst.Name):
+def _is_place(expression: ast.expr) -> bool:
+    if isinstance(expression, ast.Name):
         return True
-    if isinstance(expression, cst.Attribute):
+    if isinstance(expression, ast.Attribute):
         return _is_place(expression.value)
-    if isinstance(expression, cst.Subscript) and len(expression.slice) == 1:
-        index = expression.slice[0].slice
-        return isinstance(index, cst.Index) and index.star is None and _is_plain(index.value) and _is_place(expression.value)
-    return False
+    return isinstance(expression, ast.Subscript) and _is_plain(expression.slice) and _is_place(expression.value)
 
 
-def _is_plain(expression: cst.BaseExpression) -> bool:
+def _is_plain(expression: ast.expr) -> bool:
     """An index that has one value however often it is read."""
-    cst = libcst()
-    if isinstance(expression, cst.Name | cst.Integer | cst.SimpleString):
-        return True
-    if isinstance(expression, cst.UnaryOperation):
-        return _is_plain(expression.expression)
-    if isinstance(expression, cst.BinaryOperation):
+    if isinstance(expression, ast.Constant):
+        return expression.value is None or isinstance(expression.value, int | str)
+    if isinstance(expression, ast.UnaryOp):
+        return _is_plain(expression.operand)
+    if isinstance(expression, ast.BinOp):
         return _is_plain(expression.left) and _is_plain(expression.right)
-    return isinstance(expression, cst.Attribute) and _is_place(expression)
+    return isinstance(expression, ast.Name) or (isinstance(expression, ast.Attribute) and _is_place(expression))
 
 
-def bases(page: Sheet, expression: cst.BaseExpression) -> tuple[str, ...]:
+def bases(page: Sheet, expression: ast.expr) -> tuple[str, ...]:
     """The places whose tensor the expression may be a view of, the whole before its parts: of `xs[0].view(-1)[i]` `xs`, `xs[0]`."""
     found: list[str] = []
     for inner, step in _links(expression):
@@ -100,19 +125,18 @@ def bases(page: Sheet, expression: cst.BaseExpression) -> tuple[str, ...]:
     return tuple(dict.fromkeys(reversed(found)))
 
 
-def _links(expression: cst.BaseExpression) -> Iterator[tuple[cst.BaseExpression, str]]:
+def _links(expression: ast.expr) -> Iterator[tuple[ast.expr, str]]:
     """The expression and all it is a part or a view of, outermost first, each with what is done with it: item, view or attribute."""
-    cst = libcst()
     step = "view"
     while True:
         yield expression, step
-        if isinstance(expression, cst.Subscript):
+        if isinstance(expression, ast.Subscript):
             expression, step = expression.value, "item"
-        elif isinstance(expression, cst.Attribute):
-            step = "view" if expression.attr.value in VIEW_ATTRIBUTES else "attribute"
+        elif isinstance(expression, ast.Attribute):
+            step = "view" if expression.attr in VIEW_ATTRIBUTES else "attribute"
             expression = expression.value
-        elif isinstance(expression, cst.Call) and isinstance(expression.func, cst.Attribute):
-            method = expression.func.attr.value
+        elif isinstance(expression, ast.Call) and isinstance(expression.func, ast.Attribute):
+            method = expression.func.attr
             if method not in _VIEW_METHODS and not is_inplace_name(method):
                 return
             expression, step = expression.func.value, "view"
@@ -125,163 +149,139 @@ def is_inplace_name(name: str) -> bool:
     return name.endswith("_") and not name.endswith("__") and len(name) > 1
 
 
-def statement_of(page: Sheet, node: cst.CSTNode) -> cst.CSTNode | None:
-    """The innermost statement around a node: a small one, or the compound one whose header holds it."""
-    cst = libcst()
-    return page.nearest(node, cst.BaseSmallStatement, cst.BaseCompoundStatement)
+def statement_of(page: Sheet, node: ast.AST) -> ast.stmt | None:
+    """The innermost statement around a node: a simple one, or the compound one whose header holds it."""
+    return page.nearest(node, ast.stmt)
 
 
-def insert_before(page: Sheet, node: cst.CSTNode, text: str) -> Edit | None:
+def block_of(page: Sheet, statement: ast.stmt) -> list[ast.stmt]:
+    """The statements that the statement is one of, itself included."""
+    fields = ast.iter_fields(page.parent(statement) or page.parsed.tree or statement)
+    return next((block for _, block in fields if isinstance(block, list) and statement in block), [statement])
+
+
+def line_of(page: Sheet, statement: ast.stmt) -> list[ast.stmt]:
+    """The statements of its block that share a line with a statement, itself included: both of `a = 1; b = 2`."""
+    block = block_of(page, statement)
+    first = last = block.index(statement)
+    while first and block[first - 1].end_lineno == block[first].lineno:
+        first -= 1
+    while last + 1 < len(block) and block[last].end_lineno == block[last + 1].lineno:
+        last += 1
+    return block[first : last + 1]
+
+
+def insert_before(page: Sheet, node: ast.AST, text: str) -> Edit | None:
     """The edit that puts a statement on a line of its own before the one around `node`; None where none can stand there."""
-    cst = libcst()
     statement = statement_of(page, node)
-    if statement is None or isinstance(statement, cst.While | cst.FunctionDef | cst.ClassDef):
+    # A `while` reads its header again, and what stands in the header of a `def` or a `class` belongs to a scope of its own.
+    if statement is None or isinstance(statement, ast.While | Function | ast.ClassDef):
         return None
-    if isinstance(statement, cst.If) and isinstance(page.parents.get(statement), cst.If):  # an elif
-        return None
+    return _line_before(page, statement, text)
+
+
+def _line_before(page: Sheet, statement: ast.stmt, text: str) -> Edit | None:
     start = page.span(statement)[0]
+    if isinstance(statement, ast.If) and page.text.startswith("elif", start):
+        return None
     indent = page.text[page.line_start(start) : start]
     if indent.strip(" \t\f"):  # `if c: y[0] = 1`, `a = 1; y[0] = 1`
-        small = isinstance(statement, cst.BaseSmallStatement)
-        return page.edit(start, start, f"{text}; ") if small else None
+        return None if isinstance(statement, Compound) else page.edit(start, start, f"{text}; ")
+    if isinstance(statement, Function | ast.ClassDef) and statement.decorator_list:
+        start = page.line_start(page.span(statement.decorator_list[0])[0]) + len(indent)
     return page.edit(start, start, f"{text}{page.newline}{indent}")
 
 
-def is_conditional(page: Sheet, node: cst.CSTNode) -> bool:
+def is_conditional(page: Sheet, node: ast.AST) -> bool:
     """Whether the expression may run not at all, or more than once, within its statement."""
-    cst = libcst()
-    kinds = (cst.Lambda, cst.BaseComp, cst.IfExp, cst.BooleanOperation)
-    for parent in page.ancestors(node):
-        if isinstance(parent, kinds):
+    for parent in ancestors(page.parsed, node):
+        if isinstance(parent, ast.Lambda | Comprehension | ast.IfExp | ast.BoolOp):
             return True
-        if isinstance(parent, cst.BaseSmallStatement | cst.BaseCompoundStatement):
-            return isinstance(parent, cst.While)
+        if isinstance(parent, ast.stmt):
+            return isinstance(parent, ast.While)
     return True
 
 
-def in_loop(page: Sheet, node: cst.CSTNode) -> bool:
+def in_loop(page: Sheet, node: ast.AST) -> bool:
     """Whether a `for` or `while` of the same function is around the node."""
-    cst = libcst()
-    loop = page.nearest(node, cst.For, cst.While, cst.FunctionDef)
-    return isinstance(loop, cst.For | cst.While)
+    around = (item for item in page.outwards(node) if isinstance(item, Loop | Function))
+    return isinstance(next(around, None), Loop)
 
 
-def read_later(page: Sheet, node: cst.CSTNode, text: str) -> bool:
+def read_later(page: Sheet, node: Placed, text: str) -> bool:
     """Whether the place is read after `node` in its function, or anywhere in a loop around it; True for all but plain names."""
-    cst = libcst()
     if not text.isidentifier():
         return True
-    function = page.nearest(node, cst.FunctionDef)
-    end = page.span(node)[1]
+    function = enclosing_function(page.parsed, node)
+    start, end = page.span(node)
     first = end
-    for parent in page.ancestors(node):
-        if isinstance(parent, cst.For | cst.While):
-            first = page.span(parent)[0]
+    for parent in ancestors(page.parsed, node):
         if parent is function:
             break
-    inside = page.span(node)
-    return any(
-        span[0] >= first and not inside[0] <= span[0] < inside[1] and not _is_stored(page, name)
-        for name, span in _names(page, function, text)
-    )
+        if isinstance(parent, Loop):
+            first = page.span(parent)[0]
+    reads = (page.span(name)[0] for name in _reads(page, function, text))
+    return any(read >= first and not start <= read < end for read in reads)
 
 
-def _names(page: Sheet, function: cst.CSTNode | None, text: str) -> Iterator[tuple[cst.Name, tuple[int, int]]]:
-    cst = libcst()
-    limits = page.span(function) if function is not None else (0, len(page.text))
-    for node in page.ranges:
-        if isinstance(node, cst.Name) and node.value == text:
-            span = page.span(node)
-            if limits[0] <= span[0] < limits[1]:
-                yield node, span
-
-
-def _is_stored(page: Sheet, name: cst.Name) -> bool:
-    """Whether it is bound there, or is no variable at all (`obj.y`, `f(y=1)`)."""
-    cst = libcst()
-    parent = page.parents.get(name)
-    if isinstance(parent, cst.Attribute):
-        return parent.attr is name
-    if isinstance(parent, cst.Arg):
-        return parent.keyword is name
-    return isinstance(parent, cst.AssignTarget | cst.Param | cst.NamedExpr) and getattr(parent, "value", None) is not name
-
-
-def declaration(page: Sheet, node: cst.CSTNode, name: str) -> Edit | None:
-    """The `nonlocal` or `global` that a function needs before it may rebind a variable of another scope; None if it needs none."""
-    cst = libcst()
-    function = page.nearest(node, cst.FunctionDef)
-    if function is None or binds(page, function, name):
-        return None
-    outer = [parent for parent in page.ancestors(function) if isinstance(parent, cst.FunctionDef)]
-    word = "nonlocal" if any(binds(page, parent, name) for parent in outer) else "global"
-    body = function.body.body
-    first = body[0]
-    if len(body) > 1 and isinstance(first, cst.SimpleStatementLine) and function.get_docstring() is not None:
-        first = body[1]
-    return insert_before(page, first.body[0] if isinstance(first, cst.SimpleStatementLine) else first, f"{word} {name}")
-
-
-def binds(page: Sheet, function: cst.FunctionDef, name: str) -> bool:
-    """Whether the function itself (not one inside it) binds the name, or declares it."""
-    cst = libcst()
-    for found, _ in _names(page, function, name):
-        if page.nearest(page.parents[found], cst.FunctionDef, cst.Lambda) is not function:
+def _reads(page: Sheet, function: Function | None, text: str) -> Iterator[ast.Name]:
+    """Where a function, or the file, reads a variable; `y += 1` reads as well."""
+    first, last = page.span(function) if function is not None else (0, len(page.text))
+    for name in page.of_kind(ast.Name):
+        if name.id != text or not first <= page.span(name)[0] < last:
             continue
-        parent = page.parents.get(found)
-        if isinstance(parent, cst.Param | cst.NameItem | cst.AugAssign | cst.AsName):
-            return True
-        if isinstance(parent, cst.NamedExpr | cst.AnnAssign) and parent.target is found:
-            return True
-        if isinstance(_target_around(page, found), cst.AssignTarget | cst.For):
-            return True
-    return False
+        if isinstance(name.ctx, ast.Load) or isinstance(page.parent(name), ast.AugAssign):
+            yield name
 
 
-def _target_around(page: Sheet, name: cst.Name) -> Any:
-    """The assignment target or `for` that binds the name, through tuples; None if the name is only read."""
-    cst = libcst()
-    node: Any = name
-    for parent in page.ancestors(name):
-        if isinstance(parent, cst.AssignTarget):
-            return parent
-        if isinstance(parent, cst.For):
-            return parent if parent.target is node else None
-        if not isinstance(parent, cst.Element | cst.StarredElement | cst.Tuple | cst.List):
-            return None
-        node = parent
-    return None
+def declaration(page: Sheet, node: ast.AST, name: str) -> Edit | None:
+    """The `nonlocal` or `global` that a function needs before it may rebind a variable of another scope; None if it needs none."""
+    function = enclosing_function(page.parsed, node)
+    if function is None:
+        return None
+    scope = page.scope(function)
+    # A global that only a comprehension reads is in the comprehension's names alone.
+    symbol = scope.lookup(name) if scope is not None and name in scope.get_identifiers() else None
+    if symbol is not None and (symbol.is_local() or symbol.is_nonlocal() or symbol.is_declared_global()):
+        return None
+    word = "nonlocal" if symbol is not None and symbol.is_free() else "global"
+    first = function.body[0]
+    if len(function.body) > 1 and ast.get_docstring(function, clean=False) is not None:
+        first = function.body[1]
+    return _line_before(page, first, f"{word} {name}")
 
 
-def may_be_shared(page: Sheet, node: cst.CSTNode, text: str) -> bool:
+def may_be_shared(page: Sheet, node: Placed, text: str) -> bool:
     """Whether another name of the function may be the same tensor or a view of it and is read after `node`, on whatever branch.
 
     Also where `text` is a parameter, and somewhere in the file the function is called for its effect alone.
     """
-    cst = libcst()
-    function: Any = page.nearest(node, cst.FunctionDef)
+    function = enclosing_function(page.parsed, node)
     if function is None:
         return False
+    others = {name for names in _same_tensor(page, function, node) if text in names for name in names if name.isidentifier()}
+    if any(other != text and read_later(page, node, other) for other in others):
+        return True
+    parameters = (*function.args.args, *function.args.posonlyargs, *function.args.kwonlyargs)
+    return text in [parameter.arg for parameter in parameters] and _is_called_for_effect(page, function.name)
+
+
+def _same_tensor(page: Sheet, function: Function, node: Placed) -> Iterator[list[str]]:
+    """For each assignment of a function that may have run before `node` the places that are one tensor, or views of it, after it."""
     own, looped = statement_of(page, node), in_loop(page, node)
-    for assignment in page.ranges:
-        if not isinstance(assignment, cst.Assign) or page.nearest(assignment, cst.FunctionDef) is not function:
+    for assignment in page.of_kind(ast.Assign):
+        if assignment is own or enclosing_function(page.parsed, assignment) is not function:
             continue
-        if assignment is own or (page.span(assignment)[0] > page.span(node)[0] and not looped):
+        if page.span(assignment)[0] > page.span(node)[0] and not looped:
             continue  # a name bound after the write has the new value either way
-        names = [page.source(target.target) for target in assignment.targets]
-        sources = [page.source(inner) for inner, step in _links(assignment.value) if step != "attribute"]
-        others = [*names, *sources] if text in names or text in sources else []
-        if any(other != text and other.isidentifier() and read_later(page, node, other) for other in others):
-            return True
-    parameters = (*function.params.params, *function.params.posonly_params, *function.params.kwonly_params)
-    return text in [parameter.name.value for parameter in parameters] and _is_called_for_effect(page, function.name.value)
+        names = [page.source(target) for target in assignment.targets]
+        yield names + [page.source(inner) for inner, step in _links(assignment.value) if step != "attribute"]
 
 
 def _is_called_for_effect(page: Sheet, name: str) -> bool:
-    cst = libcst()
-    for call in page.ranges:
-        if isinstance(call, cst.Call) and isinstance(page.parents.get(call), cst.Expr):
-            last = call.func.attr.value if isinstance(call.func, cst.Attribute) else page.source(call.func)
+    for call in page.of_kind(ast.Call):
+        if isinstance(page.parent(call), ast.Expr):
+            last = call.func.attr if isinstance(call.func, ast.Attribute) else page.source(call.func)
             if last == name:
                 return True
     return False

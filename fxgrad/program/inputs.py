@@ -1,9 +1,9 @@
-"""A call's inputs in one shape, from what a user passes. Raises where they do not fit; looks into no tensor."""
+"""What a call needs, and its inputs in one shape, from what a user passes. Raises where they do not fit; looks into no tensor."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,7 +36,20 @@ def inputs_of(inputs: Any) -> Inputs:
         return Inputs((), dict(inputs))
     if isinstance(inputs, torch.Tensor):
         return Inputs((inputs,))
-    raise InputError(
-        f"inputs must be a tuple, a dict or fxgrad.Inputs, not {type(inputs).__name__}",
-        hint="write `(x,)` for one positional input",
-    )
+    hint = "write `(torch.from_numpy(x),)`" if is_array(inputs) else "write `(x,)` for one positional input"
+    raise InputError(f"inputs must be a tuple, a dict or fxgrad.Inputs, not {type(inputs).__name__}", hint=hint)
+
+
+def is_array(value: Any) -> bool:
+    """Whether it is NumPy's, which need not be installed."""
+    return type(value).__module__ == "numpy" and type(value).__name__ == "ndarray"
+
+
+def required(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The parameters that a call must give; () also where the signature cannot be read."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return tuple(p.name for p in parameters if p.default is p.empty and p.kind not in variable)

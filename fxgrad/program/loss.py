@@ -1,17 +1,26 @@
-"""The loss of a program that names none: what its output offers as one, or the sum of its floating tensors.
+"""The loss of a program: the one that was given, or what its output offers as one, or the sum of its floating tensors.
 
-Not handled: a loss that the caller gives; that one is called as it is.
+Not handled: what a given loss returns; it is called as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from fxgrad.records.errors import InputError
 from fxgrad.torch_api import tree
+
+
+def loss_of(given: Callable[[Any], Any] | None, output: Any) -> Any:
+    """The loss by the function that was `given`, else the default one.
+
+    Raises:
+        InputError: as `default_loss`; and whatever the function raises.
+    """
+    return given(output) if given is not None else default_loss(output)[0]
 
 
 def default_loss(output: Any) -> tuple[torch.Tensor, str]:

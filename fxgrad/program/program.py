@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
 from fxgrad.program.inputs import inputs_of
+from fxgrad.program.mistakes import refuse_no_loss, refuse_no_model
 from fxgrad.program.wrapped import refuse_parts, unwrapped
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
 from fxgrad.torch_api import tree
+from fxgrad.world.reach import Reach, World
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
     """What is analysed: `root` holds every module by name, `call` runs the model, `signature` is the model's own.
 
+    `world`: what is around it, kept from its runs.
     `open_checkpoints`: record what runs inside a checkpointed function step by step, instead of the checkpoint as one step.
     """
 
@@ -35,25 +39,29 @@ class Program:
     loss: Callable[[Any], Any] | None
     optimizer: Any = None
     open_checkpoints: bool = False
+    world: World = field(default_factory=World)
+
+    def preserved(self, *more: Any) -> AbstractContextManager[Reach]:
+        """Around a run: all within reach of the program, and of `more`, is as before when the block ends, however it ends."""
+        inputs = self.inputs.args, dict(self.inputs.kwargs)
+        return self.world.preserved(self.model, self.root, self.loss, *inputs, self.optimizer, *more)
 
 
 def program(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimizer: Any = None) -> Program:
     """The user's arguments in one shape.
 
     Raises:
-        InputError: `model` is not callable, lies in parts on several processes, or `inputs` is neither tuple, dict nor `Inputs`.
+        InputError: `model` is not callable or a class, lies in parts on several processes, `inputs` is neither tuple, dict nor `Inputs`, or
+            `loss` is no function of the output alone.
     """
+    refuse_no_model(model)
+    refuse_no_loss(loss)
     given = inputs_of(inputs)
     model = unwrapped(model)
     if isinstance(model, nn.Module):
         refuse_parts(model)
         _refuse_uninitialised(model)
         return Program(model, model, model, _signature(model.forward), given, loss, optimizer)
-    if not callable(model):
-        raise InputError(
-            f"the model must be an nn.Module or a callable, not {type(model).__name__}",
-            hint="pass the module itself, not its state dict or its output",
-        )
     root = _closure_root(model)
     refuse_parts(root)
     return Program(model, root, model, _signature(model), given, loss, optimizer)

@@ -21,7 +21,9 @@ from fxgrad.records.facts import (
     ParameterFact,
     Phase,
     Raised,
+    Ran,
     Saved,
+    Span,
     Value,
 )
 from fxgrad.records.findings import (
@@ -58,10 +60,12 @@ __all__ = [
     "ParameterFact",
     "Phase",
     "Raised",
+    "Ran",
     "Safety",
     "Saved",
     "Severity",
     "Site",
+    "Span",
     "Step",
     "TraceError",
     "Value",

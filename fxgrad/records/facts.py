@@ -145,6 +145,25 @@ class External:
     constant: bool  # all its elements are equal, or it has no values to look at
 
 
+Span = tuple[
+    int, int, int, int
+]  # line and column where it begins, line and column where it ends; columns in bytes from 0, as `ast` has them
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What of one function's text ran: how often each span did. `module`: the path of the module whose method it is; None: of no such one.
+
+    `whole`: every run of it was seen to its end; else the counts say nothing.
+    """
+
+    file: str
+    function: str
+    module: str | None
+    counts: Mapping[Span, int]
+    whole: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """A tensor saved for backward by `saver` and overwritten later by `overwriter` (node names)."""
@@ -176,6 +195,7 @@ class Facts:
     loss_requires_grad: bool
     error: Raised | None
     returns: Mapping[str, Site]  # per function frame key `file:function`, the return statement it left by
+    loss_type: str = ""  # of a loss that is no tensor, where one was returned
     memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # see passes/analyses/index.py
 
     @cached_property

@@ -50,8 +50,8 @@ def attribute_site(owner: object, attribute: str, files: Sequence[str] = ()) -> 
     return next(iter(attribute_sites(owner, attribute, files)), None)
 
 
-def attribute_sites(owner: object, attribute: str, files: Sequence[str] = ()) -> tuple[Site, ...]:
-    """Every statement that assigns the attribute, likeliest source of its value first.
+def attribute_sites(owner: object, attribute: str, files: Sequence[str] = (), *, named: bool = False) -> tuple[Site, ...]:
+    """Every statement that assigns the attribute, likeliest source of its value first. `named`: only those that name it.
 
     The owner's class comes before its bases, `__init__` before other methods, those before the class body, and code
     outside the classes (`model.fc = ...` in `files`) after them; a statement naming the type of the present value
@@ -61,6 +61,8 @@ def attribute_sites(owner: object, attribute: str, files: Sequence[str] = ()) ->
     family = lineage(owner)
     type_name = _present_type(owner, attribute)
     found = sorted(_assignments(family, owner, attribute, files), key=lambda item: item.key(type_name))
+    if named:
+        found = [item for item in found if item.grade < 3]
     body = [site_of(source, statement) for source, statement in _class_body(family, attribute)]
     inside = [item.binding.site(item.source) for item in found if item.grade == 0 and item.rank < ELSEWHERE]
     rest = [item.binding.site(item.source) for item in found if item.grade > 0 or item.rank == ELSEWHERE]
@@ -78,8 +80,8 @@ def container_sites(owner: object, attribute: str, files: Sequence[str] = ()) ->
     filling = [item for item in found if item.grade == 2 or _is_filled(item.binding.value)]
     fills = [item.binding.site(item.source) for item in filling]
     for source in family.sources(files):
-        receivers = [_local_name(item) for item in found if item.source is source]
-        fills += [site_of(source, node) for node in _fills(family, source, attribute, [r for r in receivers if r])]
+        receivers = filter(None, (_local_name(item) for item in found if item.source is source))
+        fills += [site_of(source, node) for node in _fills(family, source, attribute, list(receivers))]
     makes = [item.binding.site(item.source) for item in found if item not in filling]
     makes += [site_of(source, statement) for source, statement in _class_body(family, attribute)]
     return tuple(dict.fromkeys([*fills, *makes]))

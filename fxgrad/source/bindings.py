@@ -75,10 +75,8 @@ def _of_node(node: ast.AST) -> Iterator[Binding]:
             yield from (replace(binding, kind="augment") for binding in _of_target(node, node, target, value))
         case ast.For(target=target) | ast.AsyncFor(target=target):
             yield from _of_target(target, target, target, None)
-        case ast.With(items=items) | ast.AsyncWith(items=items):
-            for item in items:
-                if item.optional_vars is not None:
-                    yield from _of_target(item.context_expr, item.optional_vars, item.optional_vars, None)
+        case ast.withitem(context_expr=context, optional_vars=ast.expr() as target):
+            yield from _of_target(context, target, target, None)
         case ast.Delete(targets=targets):
             for target in targets:
                 yield from (replace(binding, kind="delete") for binding in _of_target(node, node, target, None))

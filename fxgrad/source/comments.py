@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
-from fxgrad.source.parsing import Source, load
+from fxgrad.source.parsing import Source, load, tokens
 
 _IGNORE = re.compile(r"#\s*fxgrad:\s*ignore(?:\s*\[([^\]]*)\]|(?![\w-])(?!\s*\[))")
 
@@ -26,15 +26,10 @@ def suppressions(file: str) -> Mapping[int, frozenset[str]]:
 @lru_cache(maxsize=512)
 def _suppressions(source: Source) -> Mapping[int, frozenset[str]]:
     found: dict[int, frozenset[str]] = {}
-    lines = iter([line + "\n" for line in source.lines])
-    try:
-        for token in tokenize.generate_tokens(lambda: next(lines, "")):
-            if token.type == tokenize.COMMENT:
-                codes = _codes(token.string)
-                if codes is not None:
-                    found[token.start[0]] = codes
-    except (tokenize.TokenError, SyntaxError):
-        pass
+    for token in tokens(source):
+        codes = _codes(token.string) if token.type == tokenize.COMMENT else None
+        if codes is not None:
+            found[token.start[0]] = codes
     return MappingProxyType(found)
 
 

@@ -85,9 +85,13 @@ def _freezing_call(source: Source, call: ast.Call) -> _Freeze | None:
     if word == "from_pretrained" and receiver is not None and last_word(source, receiver).startswith("Embedding"):
         value = argument(call, 1, "freeze")  # True where it is left out
         return None if is_literal(value, False) else _Freeze(call, _assigned(source, call))
+    return _Freeze(call, call, by_name=True) if _FREEZE_CALL.search(word) and not _thaws(call, word) else None
+
+
+def _thaws(call: ast.Call, word: str) -> bool:
+    """`set_requires_grad(net, True)`."""
     values = [*call.args, *(keyword.value for keyword in call.keywords)]
-    thaws = "requires_grad" in word and any(is_literal(value, True) for value in values)
-    return _Freeze(call, call, by_name=True) if _FREEZE_CALL.search(word) and not thaws else None
+    return "requires_grad" in word and any(is_literal(value, True) for value in values)
 
 
 def _assigned(source: Source, node: ast.AST) -> ast.expr | None:

@@ -46,14 +46,20 @@ def _hands_on(source: Source, site: Site) -> bool:
         return any(part is expression for part in _as_is(scope.body))
     if not isinstance(scope, Function):
         return False
-    returned = [n.value for n in nodes(source, ast.Return) if n.value is not None and _scope(source, n) is scope]
-    if any(part is expression for value in returned for part in _as_is(value)):
+    returned = [part for value in _returned(source, scope) for part in _as_is(value)]
+    if any(part is expression for part in returned):
         return True
     held = _holders(source, scope, expression)
     if _overwriting(source, scope, expression, held) is not None:
         return False
-    names = {part.id for value in returned for part in _as_is(value) if isinstance(part, ast.Name)}
+    names = {part.id for part in returned if isinstance(part, ast.Name)}
     return bool(held) and held <= names | _moved(source, scope, names, held)
+
+
+def _returned(source: Source, scope: Function) -> Iterator[ast.expr]:
+    for statement in nodes(source, ast.Return):
+        if statement.value is not None and _scope(source, statement) is scope:
+            yield statement.value
 
 
 def thrown_away(site: Site) -> Site | None:

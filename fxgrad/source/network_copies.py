@@ -169,11 +169,14 @@ def _side_by_side(source: Source, loop: ast.For) -> Iterator[str]:
             return
     if len(networks) != len(variables) or len({name for name in networks if name}) < 2:
         return
-    roots = [root for statement in loop.body for part in ast.walk(statement) for root in _written(part)]
-    written = {root.id for root in roots if isinstance(root, ast.Name)}
+    written = _variables(root for statement in loop.body for part in ast.walk(statement) for root in _written(part))
     for variable, network in zip(variables, networks, strict=True):
-        if written & {name.id for name in ast.walk(variable) if isinstance(name, ast.Name)}:
+        if written & _variables(ast.walk(variable)):
             yield network
+
+
+def _variables(parts: Iterable[ast.AST]) -> set[str]:
+    return {part.id for part in parts if isinstance(part, ast.Name)}
 
 
 def _given(source: Source, walk: ast.expr) -> str:
@@ -184,23 +187,33 @@ def _given(source: Source, walk: ast.expr) -> str:
 
 def _by_name(source: Source) -> Iterator[tuple[ast.AST, str]]:
     """`slow[k].lerp_(fast[k], 0.01)`, where both are tables of parameters: `slow = dict(self.slow.named_parameters())`."""
-    tables: dict[tuple[Function | None, str], str] = {}
-    for statement in nodes(source, ast.Assign):
-        for target, value in _pairs(statement):
-            if isinstance(target, ast.Name) and _walked(value):
-                tables[enclosing_function(source, statement), target.id] = _walked(value)
+    tables = _tables(source)
     for loop in nodes(source, ast.For):
         scope = enclosing_function(source, loop)
         standing = {name: network for (function, name), network in tables.items() if function is scope}
         walked = _walked(loop.iter)
-        standing.update((part.id, walked) for part in ast.walk(loop.target) if isinstance(part, ast.Name) and walked)
+        if walked:
+            standing.update(dict.fromkeys(_variables(ast.walk(loop.target)), walked))
         parts = list(ast.walk(loop))
-        read = {standing.get(part.id, "") for part in parts if isinstance(part, ast.Name)}
-        read |= {_walked(part) for part in parts if isinstance(part, ast.Call)}
+        read = {_standing_for(part, standing) for part in parts if isinstance(part, ast.Name | ast.Call)}
         for written in (root for part in parts for root in _written(part)):
-            network = standing.get(written.id, "") if isinstance(written, ast.Name) else _walked(written)
+            network = _standing_for(written, standing)
             if network and read - {network, ""}:
                 yield loop, network
+
+
+def _tables(source: Source) -> Mapping[tuple[Function | None, str], str]:
+    """The network whose parameters a variable holds, by function and variable."""
+    found = {}
+    for statement in nodes(source, ast.Assign):
+        for target, value in _pairs(statement):
+            if isinstance(target, ast.Name) and _walked(value):
+                found[enclosing_function(source, statement), target.id] = _walked(value)
+    return found
+
+
+def _standing_for(part: ast.expr, standing: Mapping[str, str]) -> str:
+    return standing.get(part.id, "") if isinstance(part, ast.Name) else _walked(part)
 
 
 def _pairs(statement: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:

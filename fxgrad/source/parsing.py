@@ -24,7 +24,7 @@ from typing import TypeVar, cast
 from fxgrad.records import Site
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-Located = ast.stmt | ast.expr | ast.excepthandler
+Located = ast.stmt | ast.expr | ast.excepthandler | ast.pattern
 Node = TypeVar("Node", bound=ast.AST)
 
 
@@ -89,13 +89,16 @@ def _unreadable(file: str) -> Source:
     return Source(file, (), None, MappingProxyType({}))
 
 
-@lru_cache(maxsize=512)
-def _from_text(file: str, text: str) -> Source:
+def from_text(file: str, text: str) -> Source:
+    """The source that stands, or would stand, in `file`."""
     # Only these three end a line for the tokenizer; str.splitlines() also cuts at form feeds and U+2028.
     lines = tuple(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
     tree = _tree(text)
     parents = MappingProxyType({} if tree is None else dict(_edges(tree)))
     return Source(file, lines, tree, parents)
+
+
+_from_text = lru_cache(maxsize=512)(from_text)
 
 
 def _tree(text: str) -> ast.Module | None:
@@ -116,6 +119,15 @@ def _edges(root: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
             continue
         yield node, parent
         pending.extend([(child, node) for child in ast.iter_child_nodes(node)][::-1])
+
+
+def tokens(source: Source) -> Iterator[tokenize.TokenInfo]:
+    """The tokens in the order of the text, with columns in characters; those before the error where it does not tokenize."""
+    lines = iter([line + "\n" for line in source.lines])
+    try:
+        yield from tokenize.generate_tokens(lambda: next(lines, ""))
+    except (tokenize.TokenError, SyntaxError):
+        return
 
 
 def nodes(source: Source, kind: type[Node]) -> list[Node]:

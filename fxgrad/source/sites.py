@@ -12,7 +12,7 @@ import itertools
 import os
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
@@ -22,6 +22,9 @@ from fxgrad.records import Site
 
 # Array-notation libraries that only pass a call on to torch; a line in them says nothing about the model.
 SKIPPED = ("einops", "opt_einsum", "beartype", "jaxtyping", "typeguard")
+
+# Pieces of the standard library for older Pythons: their decorators stand around functions of torch.
+BACKPORTS = ("typing_extensions.py", "exceptiongroup.py")
 
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -42,6 +45,8 @@ def is_user_code(filename: str) -> bool:
     if path.startswith((_TORCH, _FXGRAD, _PASSES)):
         return False
     if any(f"{os.sep}{name}{os.sep}" in path for name in SKIPPED):
+        return False
+    if os.path.basename(path) in BACKPORTS:
         return False
     return not path.startswith(_STDLIB) or "site-packages" in path
 
@@ -133,6 +138,21 @@ def _character(filename: str, line: int, byte: int) -> int:
     return len(text.encode()[:byte].decode(errors="replace")) + 1
 
 
+def stands_for(filename: str, lines: Mapping[int, Site]) -> None:
+    """Say where the lines of a generated file were written first: those of an exported program. A copy of it has the same text."""
+    _written_at[_generated(filename)] = lines
+
+
+_written_at: dict[str, Mapping[int, Site]] = {}
+
+
+@functools.lru_cache(256)
+def _generated(filename: str) -> str:
+    import linecache
+
+    return "".join(linecache.getlines(filename))
+
+
 _sites = ByCode()  # the positions of a code object, and its sites by instruction
 
 
@@ -152,6 +172,10 @@ def _site(code: CodeType, lasti: int, positions: tuple[Any, ...]) -> Site:
     if dis.opname[code.co_code[2 * index]] == "BEFORE_WITH":
         index -= 1  # Python before 3.13 gives `__enter__` the whole `with` block: the expression before it is what is entered
     line, end_line, column, end_column = positions[index] if index < len(positions) else (None, None, None, None)
+    if line is not None and code.co_filename.startswith("<eval_with_key>"):
+        written = _written_at.get(_generated(code.co_filename), {}).get(line)
+        if written is not None:
+            return written
     filename = os.path.abspath(code.co_filename) if not code.co_filename.startswith("<") else code.co_filename
     if line is None:
         return Site(filename, code.co_firstlineno, function=code.co_qualname)

@@ -37,7 +37,7 @@ def statement_site(file: str, line: int, column: int = 0) -> Site | None:
         return None
     # Preorder puts the innermost last; without a column `a = 1; b = 2` leaves two on equal footing.
     innermost = (node for node in around if not any(node in ancestors(source, other) for other in around))
-    site = _header(source, around[-1] if column else next(innermost))
+    site = header(source, around[-1] if column else next(innermost))
     if column and not site.line <= line <= site.end_line:  # between the statements of a body
         return statement_site(file, line)
     return site
@@ -99,7 +99,7 @@ def _start(node: _Statement) -> tuple[int, int]:
     return min(position(part) for part in (node, *decorators))
 
 
-def _header(source: Source, node: _Statement) -> Site:
+def header(source: Source, node: _Statement) -> Site:
     """The span of a simple statement; of a compound one from its keyword to before its colon."""
     site = site_of(source, node)
     kinds = (ast.stmt, ast.excepthandler, ast.match_case)

@@ -54,6 +54,9 @@ WRONG_GRADIENT = Kind(("returned an invalid gradient",))
 TOO_FEW = Kind(("not enough gradients",))
 LEGACY_FUNCTION = Kind(("Legacy autograd function",))
 NO_BACKWARD = Kind(("implement either the backward or vjp",))
+# A tensor with a history on its way from or to another process.
+IN_WORKER = Kind(("in DataLoader worker process",))
+ACROSS_PROCESSES = Kind(("does not support crossing process boundaries",))
 # DistributedDataParallel waits for gradients that never came.
 UNREDUCED = Kind(("finished reduction in the prior iteration",))
 
@@ -99,7 +102,7 @@ CANNOT_ASSIGN = Kind(("cannot assign",))
 # What a report can explain.
 OF_GRADIENTS = (
     *(OVERWRITTEN, SECOND_TIME, NO_GRAD_FN, NO_GRAD, NOT_SCALAR, NOT_USED, NO_FORMULA, NO_DERIVATIVE, UNREDUCED),
-    *(LEGACY_FUNCTION, WRONG_COUNT, WRONG_GRADIENT, TOO_FEW),
+    *(LEGACY_FUNCTION, WRONG_COUNT, WRONG_GRADIENT, TOO_FEW, ACROSS_PROCESSES),
     *(LEAF, VIEW_OF_LEAF, SEVERAL_VIEWS, FUNCTION_VIEW, NO_GRAD_VIEW, MODIFIED, IN_PLACE, DETACHED_VIEW),
     *(OVERLAP, INPUT_OVERLAP, INFERENCE_TENSOR, INFERENCE_MODE, NO_AUTODIFF, NUMPY_OF_HISTORY),
     *(NON_LEAF_OPTIMIZED, NO_PARAMETERS, NON_LEAF_FLAG, NO_FLOATS, AS_PARAMETER),
@@ -140,6 +143,16 @@ NO_FAKE = Kind(
         "is not supported for tensor subclasses",
         "data pointer",
         "Expected inputs of BF16 type",
+    )
+)
+# CUDA is asked for where there is none: a build without it, or a machine without a driver or a GPU.
+NO_CUDA = Kind(
+    (
+        "Torch not compiled with CUDA enabled",
+        "not linked with support for cuda",
+        "Found no NVIDIA driver",
+        "No CUDA GPUs are available",
+        "no CUDA-capable device",
     )
 )
 # `torch.load` refuses a pickle; asked in any case.

@@ -112,16 +112,49 @@ def _plain(cls: Any, *args: Any, **kwargs: Any) -> Any:
     return _C_APPLY.__get__(None, cls)(*args, **kwargs)
 
 
+class _Patch:
+    """An attribute that is replaced now. `own`: it was the holder's before, not inherited."""
+
+    def __init__(self, holder: Any, name: str, value: Any) -> None:
+        self.holder, self.name, self.value = holder, name, value
+        self.own, self.original = name in vars(holder), vars(holder).get(name)
+
+    def put(self) -> None:
+        setattr(self.holder, self.name, self.value)
+
+    def take_away(self) -> None:
+        if self.own:
+            setattr(self.holder, self.name, self.original)
+        elif self.name in vars(self.holder):
+            delattr(self.holder, self.name)
+
+
+_patches: list[_Patch] = []  # those of the process, in the order in which they were put
+
+
 @contextlib.contextmanager
 def patched(holder: Any, name: str, value: Any) -> Iterator[None]:
     """An attribute is replaced while the block runs; one that was inherited is so again after."""
-    own = name in vars(holder)
-    original = vars(holder).get(name)
-    setattr(holder, name, value)
+    patch = _Patch(holder, name, value)
+    _patches.append(patch)
+    patch.put()
     try:
         yield
     finally:
-        if own:
-            setattr(holder, name, original)
-        else:
-            delattr(holder, name)
+        _patches.remove(patch)
+        patch.take_away()
+
+
+@contextlib.contextmanager
+def unpatched() -> Iterator[None]:
+    """What is replaced now is as it was while the block runs."""
+    lifted = list(_patches)
+    for patch in reversed(lifted):
+        patch.take_away()
+    try:
+        yield
+    finally:
+        for patch in lifted:
+            if patch.name in vars(patch.holder):  # the block may have put another there: that is what ours stands before
+                patch.own, patch.original = True, vars(patch.holder)[patch.name]
+            patch.put()

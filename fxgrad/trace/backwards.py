@@ -57,7 +57,7 @@ def around(observer: WatchDriver, losses: Any, walk: Walk) -> Iterator[None]:
     made: Backward | None = None
     leaves: list[torch.Tensor] = []
     with observer.guarded():
-        made, leaves = _walk(observer, losses, walk)
+        made, leaves = _unnoted(observer, losses) if observer.gradients_only else _walk(observer, losses, walk)
     observer.nested.append(leaves)
     observer.quiet += 1
     failure: BaseException | None = None
@@ -138,9 +138,21 @@ def _walk(observer: WatchDriver, losses: Any, walk: Walk) -> tuple[Backward, lis
     if not walk.retained:
         note_freed(_visited(observer, behind.functions, walk.inputs), note.number)
     leaves = frozenset(number for number, _ in keys if number < 0)
-    made = Backward(note.number, note.spots, tuple(note.reads), live, started, leaves=leaves)
+    nan = any(_is_nan(tensor) for tensor, _, _ in reads)
+    made = Backward(note.number, note.spots, tuple(note.reads), live, started, nan=nan, leaves=leaves)
     observer.backwards.append(made)
     return made, [*behind.leaves, *(tensor for tensor, _, _ in reads if tensor.is_leaf and tensor.requires_grad)]
+
+
+def _is_nan(loss: torch.Tensor) -> bool:
+    return loss.numel() == 1 and loss.layout is torch.strided and not loss.is_meta and bool(torch.isnan(loss.detach()).any())
+
+
+def _unnoted(observer: WatchDriver, losses: Any) -> tuple[Backward, list[torch.Tensor]]:
+    """The same where calls are not noted any more: only the leaves are of interest."""
+    started = list(tensors_in(losses))
+    leaves = [*_behind(observer, started).leaves, *(tensor for tensor in started if tensor.is_leaf and tensor.requires_grad)]
+    return Backward(observer.ledger.count, observer.ledger.spots(), ()), leaves
 
 
 def _behind(observer: WatchDriver, tensors: list[torch.Tensor]) -> Behind:

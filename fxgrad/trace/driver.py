@@ -47,6 +47,7 @@ class GraphDriver(Owner, Protocol):
     escapes: list[int]
     symbol_values: dict[int, int]
     origins: list[Origin]
+    open_numbers: bool
     sizes_read: bool  # whether the program was handed sizes
     looks: tuple[Spot, ...]  # where the program looked at autograd's graph
 
@@ -88,6 +89,7 @@ class WatchDriver(Protocol):
     active: bool
     quiet: int  # depth of what is not looked into
     closely: bool  # note what every autograd node is given
+    gradients_only: bool  # calls are not noted any more: what backwards leave is
     backwards: list[Backward]
     cleared: tuple[Spot, ...]
     delivered: dict[Key, str]

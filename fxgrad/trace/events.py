@@ -16,6 +16,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from types import CodeType
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from torch.autograd.variable import VariableMeta
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from fxgrad.source.sites import user_spots
+from fxgrad.source.sites import Spot, user_spots
 from fxgrad.torch_api import distributed
 from fxgrad.torch_api.functions import Apply, replaced_apply
 from fxgrad.torch_api.internals import dynamo_is_loaded, transforms_active
@@ -47,7 +48,10 @@ class Events:
         self.replicates = False  # it makes a DistributedDataParallel
         self.compiles = False  # the program calls torch.compile
         self.outermost: dict[int, nn.Module] = {}  # modules with parameters that were called from outside any module
+        self.closures: set[CodeType] = set()  # what optimizer steps were given to call
+        self.with_grad: set[int] = set()  # the ids of those that were called where gradients are on
         self.optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        self.made: weakref.WeakKeyDictionary[Optimizer, tuple[Spot, ...]] = weakref.WeakKeyDictionary()  # where they were built
         self.on_outermost: Callable[[nn.Module], None] = lambda module: None
         self.when_over: Callable[[], None] | None = None  # called at every optimizer step after the watch has ended
         self._before_step = before_step
@@ -59,14 +63,22 @@ class Events:
         self._process = os.getpid()
 
     def looking(self) -> bool:
-        """Whether the observer looks at what happens here: not within a note, another thread or a forked process."""
+        """Whether calls are noted here: not within a note, another thread or a forked process, nor where only gradients are watched."""
+        return not self.observer.gradients_only and self.attending()
+
+    def attending(self) -> bool:
+        """The same of backwards and steps."""
         observer = self.observer
         return observer.active and not observer.quiet and threading.get_ident() == self._thread and os.getpid() == self._process
+
+    def trained(self) -> list[nn.Module]:
+        """What was called from outside any module other than to evaluate it; all, where nothing was called with gradients on."""
+        return [module for key, module in self.outermost.items() if key in self.with_grad] or list(self.outermost.values())
 
     @contextlib.contextmanager
     def steps(self) -> Iterator[None]:
         """The hooks on optimizer steps. Apart from the rest: they cannot be taken off inside a step, where the watch mostly ends."""
-        before = register_optimizer_step_pre_hook(lambda optimizer, args, kwargs: self._stepping(optimizer, self._before_step))
+        before = register_optimizer_step_pre_hook(self._step_begins)
         after = register_optimizer_step_post_hook(lambda optimizer, args, kwargs: self._stepping(optimizer, self._after_step))
         try:
             yield
@@ -106,6 +118,8 @@ class Events:
         original = nn.Module.__call__
 
         def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if self.observer.gradients_only and module not in self.called and self.attending():
+                self.observer.gradients_only = False  # its first call: what becomes of it is noted, to the end of this step
             if not self.looking():
                 if self.observer.quiet and self.observer.active:
                     self.called.add(module)
@@ -118,6 +132,8 @@ class Events:
             if not stack and id(module) not in self.outermost and next(module.parameters(), None) is not None:
                 self.outermost[id(module)] = module
                 self.on_outermost(module)
+            if not stack and torch.is_grad_enabled():
+                self.with_grad.add(id(module))
             self._turn += not stack
             stack.append(module)
             try:
@@ -242,7 +258,7 @@ class Events:
 
         @functools.wraps(original)
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
-            if not self.looking():
+            if not self.attending():
                 backwards.nested(self.observer, tensors)
                 original(tensors, *args, **kwargs)
                 return
@@ -254,8 +270,34 @@ class Events:
 
         return backward
 
+    def _step_begins(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        """What the step is called with instead, where it is given a closure: that runs the program's own forward and backward."""
+        self._stepping(optimizer, self._before_step)
+        if not self.looking():
+            return None
+        if len(args) > 1 and callable(args[1]):
+            return (args[0], self._closure(args[1]), *args[2:]), kwargs
+        if callable(kwargs.get("closure")):
+            return args, {**kwargs, "closure": self._closure(kwargs["closure"])}
+        return None
+
+    def _closure(self, closure: Callable[..., Any]) -> Callable[..., Any]:
+        code = getattr(getattr(closure, "__func__", closure), "__code__", None)
+        if code is not None:
+            self.closures.add(code)
+
+        @functools.wraps(closure)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            before, self.observer.stepping = self.observer.stepping, False
+            try:
+                return closure(*args, **kwargs)
+            finally:
+                self.observer.stepping = before
+
+        return call
+
     def _stepping(self, optimizer: Optimizer, then: Callable[[Optimizer], None]) -> None:
-        if self.looking():
+        if self.attending():
             self.optimizers.add(optimizer)
             then(optimizer)
         elif self.when_over is not None and not self.observer.active:
@@ -268,6 +310,8 @@ class Events:
         def __init__(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
             original(optimizer, *args, **kwargs)
             self.optimizers.add(optimizer)
+            if self.attending():
+                self.made[optimizer] = user_spots(sys._getframe(1), self.observer.ledger.boundary)
 
         return __init__
 
@@ -329,7 +373,7 @@ class Events:
         def compile(*args: Any, **kwargs: Any) -> Any:
             compiled = original(*args, **kwargs)
             self.compiles = True
-            if self.looking() and dynamo_is_loaded():
+            if self.attending() and dynamo_is_loaded():
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             return compiled
 

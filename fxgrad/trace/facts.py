@@ -16,6 +16,7 @@ from fxgrad.torch_api.calls import DERIVATIVE, creates_graph
 from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tensors import has_nonzero
 from fxgrad.trace.edges import Edges, Key, number_of
+from fxgrad.trace.observations import RawSave
 from fxgrad.trace.recorder import RawValue, Step
 from fxgrad.trace.run import Run
 
@@ -36,16 +37,28 @@ def observe(run: Run) -> Facts:
         live=edges.live(run.loss.value) if run.loss is not None else frozenset(),
         loss=run.loss.value if run.loss is not None else None,
         loss_requires_grad=run.loss_requires_grad,
+        loss_type=run.loss_type,
         error=run.error,
         returns=dict(run.returns),
     )
 
 
+class _Leaves:
+    """The edge of a leaf tensor, which goes by the object. Of nobody's: a run is to go with its last reference."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, tuple[int, torch.Tensor]] = {}
+
+    def __call__(self, tensor: torch.Tensor) -> Key:
+        number, _ = self._numbers.setdefault(id(tensor), (len(self._numbers) + 1, tensor))
+        return -number, 0
+
+
 class _Edges:
-    """The edge (definition 1) of every value, and autograd's graph behind them. A leaf goes by its tensor object."""
+    """The edge (definition 1) of every value, and autograd's graph behind them."""
 
     def __init__(self, raws: Sequence[RawValue]) -> None:
-        self._leaves: dict[int, tuple[int, torch.Tensor]] = {}
+        self._leaf = _Leaves()
         self.graph = Edges(self._leaf)
         self._raws = raws
         self._entered = 0
@@ -54,10 +67,6 @@ class _Edges:
         for key in self.keys:
             if key is not None:
                 self.numbers.setdefault(key, len(self.numbers))
-
-    def _leaf(self, tensor: torch.Tensor) -> Key:
-        number, _ = self._leaves.setdefault(id(tensor), (len(self._leaves) + 1, tensor))
-        return -number, 0
 
     def _key(self, raw: RawValue) -> Key | None:
         if not raw.requires_grad:
@@ -284,16 +293,19 @@ def _replaced_data(run: Run) -> Iterable[Saved]:
 
     Saved as a view (`weight.t()`) or as the step's own result, the old data is kept and nothing is wrong.
     """
-    raws, steps = run.recorder.values, run.recorder.steps
-    for index, step in enumerate(steps):
+    raws = run.recorder.values
+    for index, step in enumerate(run.recorder.steps):
         old = raws[step.reads[0]] if step.target == "Tensor.__set__" and step.reads else None
         if old is None or all(raws[v].storage == old.storage for v in step.makes):
             continue
         for save in run.saves:
-            same = save.saver is not None and save.index <= index and old.id in save.saver.reads
-            if not same or tuple(save.tensor.shape) != old.shape or run.recorder.storage_number(save.tensor) != old.storage:
-                continue
-            if not save.tensor.is_contiguous() and save.tensor.dim() > 1:
-                continue
-            assert save.saver is not None
-            yield Saved(save.saver.node.name, step.node.name, old.shape, save.version, save.version, False)
+            if save.saver is not None and save.index <= index and old.id in save.saver.reads and _is_itself(run, save, old):
+                yield Saved(save.saver.node.name, step.node.name, old.shape, save.version, save.version, False)
+
+
+def _is_itself(run: Run, save: RawSave, value: RawValue) -> bool:
+    """Whether the very tensor was saved, and no view of it."""
+    tensor = save.tensor
+    if tuple(tensor.shape) != value.shape or run.recorder.storage_number(tensor) != value.storage:
+        return False
+    return tensor.is_contiguous() or tensor.dim() <= 1

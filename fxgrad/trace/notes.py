@@ -64,7 +64,7 @@ class Backward:
     """One backward: the values it started from, and every value whose edge lies behind them.
 
     `started`: the autograd nodes it began at, kept only where it raised. `partial`: `autograd.grad`, which leaves no `.grad`.
-    `leaves`: the leaf edges behind it.
+    `leaves`: the leaf edges behind it. `nan`: a loss was not a number.
     """
 
     note: int
@@ -73,6 +73,7 @@ class Backward:
     live: frozenset[int] = frozenset()
     started: tuple[Any, ...] = ()
     failed: bool = False
+    nan: bool = False
     partial: bool = False
     leaves: frozenset[int] = frozenset()
 

@@ -88,6 +88,7 @@ class Observer(TorchFunctionMode):
         self.cleared: tuple[Spot, ...] = ()  # where gradients were dropped or zeroed after the last backward
         self.hidden: list[dict[int, None]] = []  # what the regions that run now have read without being given it
         self.closely = False  # note what every autograd node is given
+        self.gradients_only = False  # calls are not noted any more: what backwards leave is
         self.delivered: dict[Key, str] = {}
         self.saved: list[Saved] = []  # tensors saved for a backward that were then overwritten unseen
         self.nested: list[list[torch.Tensor]] = []  # by backward that runs now: leaves that backwards inside it reach
@@ -123,7 +124,7 @@ class Observer(TorchFunctionMode):
             handler, name = self._handlers[func]
         except (KeyError, TypeError):
             handler, name = self._classify(func)
-        if handler is None or transforms_active():
+        if handler is None or transforms_active() or (self.gradients_only and handler != self._decision):
             return func(*args, **kwargs)
         return handler(func, name, args, kwargs)
 
@@ -251,7 +252,7 @@ class Observer(TorchFunctionMode):
 
     def _decision(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         out = func(*args, **kwargs)
-        if self.ledger.stack and isinstance(out, bool) and len(self.decisions) < DECISION_LIMIT:
+        if (self.ledger.stack or self.gradients_only) and isinstance(out, bool) and len(self.decisions) < DECISION_LIMIT:
             self.decisions.append(Decided(self.ledger.spots(), self.ledger.count, out))
         return out
 

@@ -27,7 +27,6 @@ from fxgrad.torch_api.errors import out_of_memory
 from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.run import _LOCK, _eager_compile, _leave_contexts, _saved_tensors_hooks
 from fxgrad.world.private import foreign_histories, private_data, takes_a_history_for_good
-from fxgrad.world.reach import preserve
 from fxgrad.world.standins import StandIns
 from fxgrad.world.switches import kept_modes
 
@@ -98,9 +97,8 @@ def plain_step(
         NotPrivateError: see there.
         TraceError: the device's memory does not hold the copies.
     """
-    roots = (target.model, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs), target.optimizer)
     left = Left()
-    with _LOCK, preserve(*roots) as reach, reach.ctrl_c.waits():
+    with _LOCK, target.preserved() as reach, reach.ctrl_c.waits():
         tensors, originals = reach.tensors.values(), input_tensors(target)
         given = frozenset(map(id, originals))
         if any(takes_a_history_for_good(t) for t in tensors if id(t) not in given):
@@ -154,6 +152,7 @@ def _copies(originals: Sequence[torch.Tensor], foreign: frozenset[int]) -> list[
 def _step(target: Program, left: Left, args: tuple[Any, ...], kwargs: dict[str, Any], retain: bool) -> None:
     left.output = target.call(*args, **kwargs)
     left.phase = "loss"
+    # Not by `loss_of`: a frame more, and a loss that recurses would have one less than in a call of the user's own.
     left.loss = target.loss(left.output) if target.loss is not None else default_loss(left.output)[0]
     left.phase = "backward"
     if not isinstance(left.loss, torch.Tensor):

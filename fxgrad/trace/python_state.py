@@ -266,8 +266,8 @@ def _is_value(value: Any) -> bool:
 def note_scopes(recorder: Reader, before: list[tuple[FunctionType, list[Read]]], ran: set[CodeType]) -> None:
     """Note what the functions named that `ran`, and the functions that these name."""
     by_code = {id(code): function for function, _ in before for code in _codes(function.__code__)}
-    running = deque({id(function): function for code in ran if (function := by_code.get(id(code))) is not None}.values())
     reads = {id(function): found for function, found in before}
+    running = deque(dict.fromkeys(by_code[id(code)] for code in ran if id(code) in by_code))
     seen: set[int] = set()
     while running:
         function = running.popleft()
@@ -275,13 +275,18 @@ def note_scopes(recorder: Reader, before: list[tuple[FunctionType, list[Read]]],
             continue
         seen.add(id(function))
         names = {name for code in _codes(function.__code__) for name in _globals_of(code)}
-        for read in reads.get(id(function), ()):
-            if isinstance(read.holder, Cell) or read.name in names:
-                assert isinstance(read.holder, Cell | Globals)
-                read.spots = ((function.__code__, 0),)
-                recorder.reads.setdefault((id(read.holder.place), read.name), read)
+        _note_named(recorder, function, names, reads.get(id(function), []))
         called = (function.__globals__.get(name) for name in names)
         running.extend(item for item in called if isinstance(item, FunctionType) and id(item) in reads)
+
+
+def _note_named(recorder: Reader, function: FunctionType, names: set[str], reads: list[Read]) -> None:
+    """Of what was read for a function, what its code names: its closure, and globals of these names."""
+    for read in reads:
+        if isinstance(read.holder, Cell) or read.name in names:
+            assert isinstance(read.holder, Cell | Globals)
+            read.spots = ((function.__code__, 0),)
+            recorder.reads.setdefault((id(read.holder.place), read.name), read)
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

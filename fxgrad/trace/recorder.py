@@ -89,6 +89,8 @@ class Recorder(TorchFunctionMode):
         self.assumptions = False  # whether what follows is noted
         self.assumed: list[Assumed] = []
         self.sizes_read = False
+        self.open_numbers = False
+        self.taken_by_c = 0  # open numbers whose value C code asked for, where it would have taken it
         self.reads: dict[tuple[int, str], Read] = {}  # of Python's side: attributes, globals
         self.scopes: list[tuple[FunctionType, list[Read]]] = []  # the functions that may run, and what they name
         self.owners: dict[int, str] = {}  # by id: what the program calls the module or object whose attributes are read
@@ -329,12 +331,7 @@ class Recorder(TorchFunctionMode):
         step.operands, step.settings = arguments.settings(self, args, kwargs)
         self.current = step
         self._refuse_unformulated(step.target, slots)
-        if name == "register_post_accumulate_grad_hook" and (original := self.standins.stood_for(sub_args[0])) is not None:
-            sub_args = (sub_args[0], self.standins.hook_of(original, sub_args[1]))
-        if selects(name, sub_args):
-            if self.nudge is not None and self.nudge.selection:
-                sub_args = self._nudged_selection(name, sub_args)
-            self.selections.append(step)
+        sub_args = self._in_place_of(step, name, sub_args)
         try:
             if name in ENGINE or _takes_functions(func, name, args, kwargs):
                 with self.region() as hidden:
@@ -352,6 +349,17 @@ class Recorder(TorchFunctionMode):
         if isinstance(out, SEQUENCES) and not hasattr(out, "_fields"):
             self.assume(symbols.LEN, (node,), len(out), weak=True)
         return self.handed(out)
+
+    def _in_place_of(self, step: Step, name: str, args: Any) -> Any:
+        """What a call runs on in place of its arguments: a hook is handed the program's own parameter, the nudge may change a selection."""
+        if name == "register_post_accumulate_grad_hook":
+            original = self.standins.stood_for(args[0])
+            return args if original is None else (args[0], self.standins.hook_of(original, args[1]))
+        if selects(name, args):
+            if self.nudge is not None and self.nudge.selection:
+                args = self._nudged_selection(name, args)
+            self.selections.append(step)
+        return args
 
     def _run_back(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         """A call in which torch calls functions of the program: the recorder, which is off while it handles a call, is on in those."""
@@ -451,6 +459,11 @@ class Recorder(TorchFunctionMode):
         """The program goes on with `taken`, which no node follows."""
         if self.assumptions and not self.quiet and self.phase == "forward":
             self.assumed.append(Assumed(target, args, taken, self.spots(), what, weak))
+
+    def asked(self) -> None:
+        """C code asked for the value of an open number."""
+        if not self.quiet and self.phase == "forward":
+            self.taken_by_c += 1
 
     def decide(self, outcome: bool, symbol: Any, asked: Asked) -> bool:
         """A comparison of a number read off data."""

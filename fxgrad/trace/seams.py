@@ -25,7 +25,7 @@ from fxgrad.torch_api import allowed_writes, symbols, tree
 from fxgrad.torch_api.functions import Apply, patched, replaced_apply
 from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transforms_active
 from fxgrad.torch_api.module_internals import ScriptFunction, source_of_script
-from fxgrad.trace import elsewhere, leaf_modules, pack_hooks, python_state, regions, transforms
+from fxgrad.trace import elsewhere, imports, leaf_modules, pack_hooks, python_state, regions, transforms
 from fxgrad.trace.entries import numpy_entry, object_node
 from fxgrad.trace.observations import NeedsValue, Slot
 from fxgrad.trace.recorder import Recorder
@@ -42,6 +42,7 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
             *_interceptions(recorder),
             *regions.interceptions(recorder),
             *elsewhere.interceptions(recorder),
+            *imports.interceptions(recorder),
         ):
             stack.enter_context(patched(holder, name, value))
         stack.enter_context(transforms.checkpoint_intercepted(recorder))

@@ -20,7 +20,7 @@ PURGE = 10_000  # storages remembered before those that are gone are dropped
 class Slot(weakref.ref):  # type: ignore[type-arg]
     """A weak reference to one tensor, and what is known of it: its value, storage, version and autograd edge."""
 
-    __slots__ = ("after", "begun", "edge", "key", "leaf", "place", "storage", "value", "version")
+    __slots__ = ("after", "begun", "cleared", "edge", "key", "leaf", "place", "storage", "value", "version")
 
     key: int
     place: int
@@ -31,6 +31,7 @@ class Slot(weakref.ref):  # type: ignore[type-arg]
     leaf: int  # the number of its leaf edge: one for its whole life
     after: str  # the best its gradient was after a backward ("" before the first that reached it)
     begun: str  # the best its gradient was as a step of its optimizer began ("" before the first)
+    cleared: bool  # whether one that a backward had left was gone as a step began
 
     # weakref.ref compares by referent, and a tensor's == is elementwise: slots are told apart by identity.
     def __eq__(self, other: object) -> bool:
@@ -80,6 +81,7 @@ class Tensors:
         slot.value = -1
         slot.edge = None
         slot.after = slot.begun = ""
+        slot.cleared = False
         slot.leaf = self._leaves = self._leaves + 1
         slot.version = version_of(tensor)
         self._slots[slot.key] = slot

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from fxgrad.records import NodeKind
+from fxgrad.torch_api.functions import patched
 from fxgrad.torch_api.internals import transforms_active
 from fxgrad.torch_api.module_internals import TRANSFORMS, TRANSFORMS_WITH_FUNCTIONS
 from fxgrad.trace.arguments import bound_closure
@@ -41,17 +42,8 @@ def checkpoint_intercepted(recorder: Recorder) -> Iterator[None]:
     import torch.utils.checkpoint as module
 
     inner = module.checkpoint.__wrapped__  # type: ignore[attr-defined]
-    hook = "__dynamo_disable"
-    had = hook in vars(inner)
-    before = vars(inner).get(hook)
-    setattr(inner, hook, _transform(recorder, inner, kind="checkpoint", target=module.checkpoint))
-    try:
+    with patched(inner, "__dynamo_disable", _transform(recorder, inner, kind="checkpoint", target=module.checkpoint)):
         yield
-    finally:
-        if had:
-            setattr(inner, hook, before)
-        else:
-            delattr(inner, hook)
 
 
 def _transform(recorder: Recorder, original: Any, kind: NodeKind = "transform", target: Any = None) -> Callable[..., Any]:

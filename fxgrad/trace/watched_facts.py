@@ -98,7 +98,7 @@ def observe(
         ),
         aims=_aims(facts, plain, backwards, observer.taken),
         edges={name: -slots[id(p)].leaf for name, p in named if id(p) in slots},
-        cleared=tuple(n for n, p in named if id(p) in slots and slots[id(p)].after == "some" and slots[id(p)].begun == "none"),
+        cleared=tuple(n for n, p in named if id(p) in slots and slots[id(p)].cleared and slots[id(p)].begun == "none"),
     )
 
 

@@ -19,19 +19,23 @@ from fxgrad.diagnosis.gather import unexplained
 from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, cuts, optimizers
 from fxgrad.passes.analyses.causes import Causes
+from fxgrad.passes.analyses.zeros import CANCELS
 from fxgrad.passes.context import Context
-from fxgrad.records import Facts, Finding, Fix, ParameterFact, Saved, Site, Verdict
+from fxgrad.passes.rules.fxg101_unused_parameter import left_out
+from fxgrad.records import Facts, Finding, Fix, ParameterFact, Ran, Saved, Site, Verdict
 from fxgrad.report import Report
 from fxgrad.report.intent import hear, intent_for
 from fxgrad.source import files_of
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.distributed import is_replica
+from fxgrad.trace.coverage import Coverage
 from fxgrad.trace.events import Events
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
 from fxgrad.trace.watched_facts import Watched, observe
-from fxgrad.watching import gradient_errors, second_walk, second_walk_remedies, step_order
+from fxgrad.watching import gradient_errors, idle_steps, second_walk, second_walk_remedies, step_order, turns, worker_errors
+from fxgrad.watching.further import AT_LEAST
 from fxgrad.watching.models import tree
 from fxgrad.watching.variable_names import Names
 
@@ -52,6 +56,10 @@ class Seen:
     mark: int = 0  # the first note of the step that was watched closely
     assumptions: tuple[str, ...] = ()
     unfinished: bool = False  # what no backward has reached may yet have been reached
+    coverage: Coverage | None = None
+    further: int = 0  # steps in which gradients alone were looked at
+    late: tuple[torch.Tensor, ...] = ()  # what had no gradient before them and then got one
+    vain: tuple[torch.optim.Optimizer, ...] = ()  # that step and hold nothing that a backward gives a gradient
 
 
 def judge(seen: Seen, error: BaseException | None = None) -> Report:
@@ -69,9 +77,13 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     found = [
         finding for rule in RULES for finding in rule.check(facts, context) if finding.code != "FXG203" or step_order.harms(finding, facts)
     ]
-    found = [_placed(finding, watched, context.causes) for finding in found]
+    found = [step_order.in_closure(_placed(finding, watched, context.causes), facts, seen.events.closures) for finding in found]
     if not _replicates(seen):
         found = [replace(f, severity="note") if f.code == "FXG501" and f.severity == "warning" else f for f in found]
+    found = list(idle_steps.check(found, facts, verdicts, context.expected, observer.backwards))
+    found += [idle_steps.vain(optimizer, seen.events, seen.names, observer.ledger, root) for optimizer in seen.vain]
+    late = turns.names_of(seen.late, root)
+    found += turns.skipping(late, observer, root)
     meeting = second_walk.meeting(facts, observer, (optimizer for optimizer, _ in seen.optimizers))
     if meeting is None:
         found += step_order.check(facts, observer, watched.cleared)
@@ -82,6 +94,8 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     if seen.unfinished:
         found = [f for f in found if not f.parameters or any(verdicts.get(name) != "blocked" for name in f.parameters)]
     if error is not None:
+        worker = worker_errors.explained(error, observer.ledger, seen.names)
+        found = found if worker is None else [*(f for f in found if f.code != "FXG202"), worker]
         named = {name for finding in found if finding.severity == "error" for name in finding.parameters}
         told = {id(p) for name, p in root.named_parameters(remove_duplicate=False) if name in named}
         found += gradient_errors.explained(error, facts, observer, told)
@@ -95,7 +109,7 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         parameters=tuple(replace(p, expected=not context.expected.isdisjoint(p.names)) for p in facts.parameters),
         loss_used=_losses(observer.backwards),
         values="real",
-        assumptions=_assumptions(seen, error),
+        assumptions=(*turns.said(seen.further, late), *_assumptions(seen, error)),
         model=seen.title,
         nodes=len(facts.nodes),
         decisions=facts.decisions,
@@ -109,15 +123,28 @@ def _root(seen: Seen) -> nn.Module:
     reached = [t for slot in seen.observer.ledger.tensors.living() if slot.after and (t := slot()) is not None]
     read = _read(seen.observer)
     used = {id(t) for t in reached} | {id(t) for t in held if _is_in(seen.observer, t, read)}
-    return tree(seen.names, given=seen.given, called=seen.events.outermost.values(), held=held, reached=reached, used=used)
+    called = seen.events.outermost.values() if seen.optimizers else _meant(seen, {id(t) for t in reached})
+    return tree(seen.names, given=seen.given, called=called, held=held, reached=reached, used=used)
+
+
+def _meant(seen: Seen, reached: set[int]) -> list[nn.Module]:
+    """Without an optimizer, the modules that are meant to train: where one does, not those that are only evaluated."""
+    trained = seen.events.trained()
+    trains = any(id(parameter) in reached for module in trained for parameter in module.parameters())
+    return trained if trains else list(seen.events.outermost.values())
 
 
 def _read(observer: Observer) -> frozenset[int]:
-    """Values that a step computed something from, and the leaf edges of such values: an update makes a parameter a new value."""
+    """Values that a step computed something from, and the leaf edges of such values: an update makes a parameter a new value.
+
+    Where a second step was seen, by that one: what is read to build a model (`weight_norm` reads the weight that it replaces) is not used.
+    """
     found: set[int] = set()
     ledger = observer.ledger
+    first = observer.taken[0].note if observer.taken else 0
+    begun = first if any(backward.note > first for backward in observer.backwards) else 0
     for note in ledger.notes:
-        if not note.makes:
+        if not note.makes or note.number < begun:
             continue
         for number in note.reads:
             value = ledger.values[number]
@@ -168,10 +195,18 @@ def _context(seen: Seen, root: nn.Module, watched: Watched, verdicts: Mapping[st
         files=tuple(dict.fromkeys([*seen.files, *files_of(root)])),
         verdicts={**verdicts, **dict.fromkeys(watched.accidental, "flows")},
         causes=_causes(watched),
+        settled=frozenset(name for name, verdict in verdicts.items() if verdict == "zero" and seen.further >= AT_LEAST),
         watched=watched.delivered if lost else None,
         hazards=facts if saved else None,
     )
-    return replace(context, held=optimizers.compare(facts, context))
+    return replace(context, held=optimizers.compare(facts, context), ran=_ran(seen, root, context.causes))
+
+
+def _ran(seen: Seen, root: nn.Module, found: Causes) -> tuple[Ran, ...]:
+    """What of the user's functions ran, where a part of a model is used by nothing."""
+    if seen.coverage is None or all(end.node is not None for end in found.ends.values()):
+        return ()
+    return seen.coverage.ran({id(module): name for name, module in root.named_modules()})
 
 
 def _is_live(facts: Facts, parameter: ParameterFact) -> bool:
@@ -231,7 +266,7 @@ def _placed(finding: Finding, watched: Watched, found: Causes) -> Finding:
         edge = watched.edges.get(finding.parameters[0])
         site = next((n.site for n in watched.facts.nodes if n.site and any(watched.facts.values[v].grad == edge for v in n.makes)), None)
         return replace(finding, site=site or finding.site)  # where the parameter was made that the optimizer does not hold
-    if finding.code == "FXG401" and "cancel" in finding.message:
+    if finding.kind == CANCELS:
         return replace(finding, severity="note")  # true of the last bias of every critic: nothing to mend in a program that trains
     if finding.code == "FXG116" and finding.site is None and watched.facts.error is not None:
         return replace(finding, site=watched.facts.error.site)
@@ -250,7 +285,7 @@ def _at_the_term(finding: Finding, facts: Facts, found: Causes) -> Finding:
     return replace(
         finding,
         site=site,
-        message=finding.message.replace("the value returned here leaves out", "no loss uses this part of"),
+        message=left_out(finding.parameters, "no loss uses this part of"),
         fix=Fix("add this term to a loss that is differentiated, or drop it and its parameters"),
     )
 

@@ -3,12 +3,14 @@
 It has seen enough when every optimizer that takes part has stepped `steps` times after a backward (of a GAN's two the second comes later)
 and another step is about to begin: by then the next forward and backward have run, and so has what goes wrong only there (a hidden state
 that was kept, a backward after the step it was meant for). An optimizer that never steps while another does is waited for `PATIENCE` steps
-and then left out of the judgement, which the report says.
+and then left out of the judgement, which the report says. While something that should train has no gradient, or only zeros, further steps run
+(`further`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import weakref
@@ -23,12 +25,14 @@ from torch.optim import Optimizer
 from fxgrad.records.errors import InputError
 from fxgrad.report import Report
 from fxgrad.torch_api.internals import DisableTorchFunction, function_mode_count, pop_function_mode, push_function_mode, version_of
+from fxgrad.trace.coverage import MOST_WATCHED, Coverage
 from fxgrad.trace.events import Events
 from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.notes import Backward, Taken
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.self_check import refuse_unknown_torch
 from fxgrad.watching import gradient_errors
+from fxgrad.watching.further import Further
 from fxgrad.watching.judge import Seen, judge
 from fxgrad.watching.steps import held_by, note_after, note_begun
 from fxgrad.watching.variable_names import Names
@@ -72,9 +76,16 @@ class Session:
         self.events = Events(self.observer, self._before_step, self._after_step)
         self.events.on_outermost = lambda module: self._scan()
         self.names = Names()
+        self.coverage = Coverage(MOST_WATCHED)
+        self._fed: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # those that hold something a step could change
         self._stepped: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
         self._open: list[weakref.ref[Optimizer]] = []  # steps that run now: a wrapper's holds another's
-        self._versions: dict[int, tuple[weakref.ref[torch.Tensor], int]] = {}  # of the leaves that the last backward reached
+        self._inner: list[Optimizer] = []
+        self._states: frozenset[str] = frozenset()  # of the gradients as the outermost of them began
+        self._further = Further(self.observer.ledger)
+        self._said: list[str] = []
+        self._kept: tuple[Optimizer, ...] = ()  # a function that trains may have returned before there is a report on it
+        self._reached: list[tuple[weakref.ref[torch.Tensor], int, int]] = []  # leaves of the last backward: version and value then
         self._unfinished = False  # interrupted before the first step had ended
         self._by_hand = 0
         self._mark = 0
@@ -91,13 +102,16 @@ class Session:
             TraceError: this torch is newer than those known, and its seams do not match.
         """
         refuse_unknown_torch()
+        _running.add(self)
         self._hooks.enter_context(self.events.steps())
         self._patches.enter_context(self.events.caught())
         self.observer.__enter__()  # type: ignore[no-untyped-call]
+        self.coverage.start()
 
     def stop_looking(self) -> None:
         """Leave the program to itself. May be called inside a call that is being watched."""
         self.observer.active = False
+        self.coverage.stop()
         _remove(self.observer)
         self._patches.close()
 
@@ -105,6 +119,7 @@ class Session:
         """Take the last hooks off: outside any optimizer step."""
         self.stop_looking()
         self._hooks.close()
+        self._kept = ()
         self.observer.ledger.tensors.clear()
 
     def finish(self, error: BaseException | None = None) -> Report | None:
@@ -113,6 +128,11 @@ class Session:
         if self.report is not None:
             return self.report
         explains = error is not None and gradient_errors.is_gradient_error(error)
+        if explains and self._further.count:  # too little was noted of this step to say what led to it
+            self._said.append(
+                f"the program then died of a gradient error in a step of which only gradients were watched: watch {self.steps} steps"
+            )
+            explains = False
         if error is not None and not explains:
             if not any(self._stepped.values()):
                 return None  # in the middle of a first step nothing can be said of what it would have left without a gradient
@@ -152,7 +172,7 @@ class Session:
             return observer.nested[0]
         if not observer.backwards or not observer.backwards[-1].failed:
             return []
-        return [leaf for ref, _ in self._versions.values() if (leaf := ref()) is not None]
+        return [leaf for ref, _, _ in self._reached if (leaf := ref()) is not None]
 
     def _judged(self, error: BaseException | None) -> Report:
         with self._judgement:
@@ -163,9 +183,10 @@ class Session:
             return self.report
 
     def _seen(self) -> Seen:
-        ordered = sorted(self._optimizers(), key=lambda o: -self._stepped.get(o, 0))
-        idle = [type(o).__name__ for o in self._waiting(1)] if any(self._stepped.values()) else []
-        said = tuple(f"{name} has not stepped yet: what it holds is not judged" for name in idle)
+        stepped = [o for o in self._optimizers() if self._stepped.get(o, 0)]
+        vain = tuple(o for o in stepped if o not in self._fed)
+        ordered = sorted((o for o in self._optimizers() if o not in vain), key=lambda o: -self._stepped.get(o, 0))
+        said = (*self._said, *self._idle())
         return Seen(
             self.observer,
             self.events,
@@ -177,7 +198,18 @@ class Session:
             self._mark if self.observer.delivered else 0,
             said,
             self._unfinished,
+            self.coverage,
+            self._further.count,
+            tuple(self._further.late()),
+            vain,
         )
+
+    def _idle(self) -> list[str]:
+        """What is said of optimizers that have not stepped while others have."""
+        stepped = [o for o in self._optimizers() if self._stepped.get(o, 0)]
+        judged = {id(p) for o in stepped for p in held_by(o)}
+        idle = [o for o in self._waiting(1) if any(id(p) not in judged for p in held_by(o))] if stepped else []
+        return [f"{type(o).__name__} has not stepped yet: what it holds is not judged" for o in idle]
 
     def _title(self) -> str:
         return ", ".join(self.names.of_module(module) for module in self.given) or "program"
@@ -185,53 +217,85 @@ class Session:
     # ------------------------------------------------------------------ what happens meanwhile
 
     def _before_backward(self) -> None:
-        """Updates by hand: with no optimizer a step has ended when the next backward finds what the last one reached rewritten."""
-        written = any((leaf := ref()) is not None and version_of(leaf) != version for ref, version in self._versions.values())
-        if written and not self.events.optimizers:
+        """Updates by hand: with no optimizer a step has ended when the next backward finds what the last one reached rewritten.
+
+        Through `.data`, which moves no version counter, too: a noted write makes a leaf another value. In further steps nothing is noted, and
+        every backward counts.
+        """
+        if self.events.optimizers:
+            return
+        written = self.observer.gradients_only or any(
+            (leaf := ref()) is not None and (version_of(leaf) != version or self._value(leaf) != value)
+            for ref, version, value in self._reached
+        )
+        if written:
             self._by_hand += 1
             if self._by_hand > self.steps:
                 self._enough()
 
+    def _value(self, leaf: torch.Tensor) -> int:
+        slot = self.observer.ledger.tensors.get(leaf)
+        return slot.value if slot is not None else -1
+
     def _enough(self) -> None:
-        if not self._mark and self._agree(self._has_zeros()):
-            # Of zeros a second step tells whether they stay, and where on the way they come from.
+        observer = self.observer
+        closely = not self._mark and self._has_zeros()
+        wanted = closely or self._further.wanted(self._trainable())
+        if self._agree(wanted):
             self.steps += 1
-            self._mark = self.observer.ledger.count
-            self.observer.closely = True
+            self._kept = self._optimizers()
+            if closely:  # of zeros a second step tells whether they stay, and where on the way they come from
+                self._mark = observer.ledger.count
+            else:
+                self._further.count += 1
+            observer.closely, observer.gradients_only = closely, not closely
         elif self.report is None:
             self._done(self._judged(None))
 
     def _has_zeros(self) -> bool:
         return any((slot.begun or slot.after) == "zero" for slot in self.observer.ledger.tensors.living())
 
+    def _trainable(self) -> list[torch.Tensor]:
+        """What should train: what optimizers that step hold; where there is none, the parameters of what was called and trains."""
+        stepped = [optimizer for optimizer in self._optimizers() if self._stepped.get(optimizer, 0)]
+        if stepped:
+            return [parameter for optimizer in stepped for parameter in held_by(optimizer)]
+        return [parameter for module in self.events.trained() for parameter in module.parameters()]
+
     def _after_backward(self, backward: Backward, reached: list[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
         note_after(self.observer.ledger, reached)
         if backward.partial:
             return
-        self._versions = {id(leaf): (weakref.ref(leaf), version_of(leaf)) for leaf, _ in reached}
+        self._reached = [(weakref.ref(leaf), version_of(leaf), self._value(leaf)) for leaf, _ in reached]
         if len(self.observer.backwards) <= SCANS:
             self._scan()
 
     def _before_step(self, optimizer: Optimizer) -> None:
         observer = self.observer
         if not self._open and self._seen_enough():
+            with observer.guarded():
+                note_begun(observer.ledger, optimizer)
             self._enough()
             if self.report is not None:
                 return
         self._open.append(weakref.ref(optimizer))
         if len(self._open) > 1 and self._open[0]() is not None and observer.stepping:
+            self._inner.append(optimizer)
             return
-        self._open = self._open[-1:]
+        self._open, self._inner = self._open[-1:], []
         self._note_step(optimizer)
         observer.stepping = True
 
     def _note_step(self, optimizer: Optimizer) -> None:
         observer = self.observer
         with observer.guarded():
+            self._states, leaves, had = note_begun(observer.ledger, optimizer)
+            self._note_fed(optimizer)
+            if observer.gradients_only:
+                return
             self._scan()
-            states, leaves, had = note_begun(observer.ledger, optimizer)
             spots = observer.ledger.spots()
-            observer.taken.append(Taken(observer.ledger.count, spots, states, leaves, observer.cleared, had))
+            observer.taken.append(Taken(observer.ledger.count, spots, self._states, leaves, observer.cleared, had))
 
     def look(self, optimizer: Optimizer) -> None:
         """Take the gradients as they are now for those of a step: a trainer says that one is about to begin."""
@@ -246,12 +310,21 @@ class Session:
             return
         observer.stepping = False
         with observer.guarded():
-            if "some" not in observer.taken[-1].states:  # a step that is given a closure runs its backwards itself
+            if "some" not in self._states:  # a step that is given a closure runs its backwards itself
                 note_begun(observer.ledger, optimizer)
-            self._note_writes(optimizer)
+                self._note_fed(optimizer)
+            if not observer.gradients_only:
+                self._note_writes(optimizer)
         observer.forget_numbers()
-        if "some" in observer.taken[-1].states or any(not backward.partial for backward in observer.backwards):
-            self._stepped[optimizer] = self._stepped.get(optimizer, 0) + 1
+        if "some" in self._states or any(not backward.partial for backward in observer.backwards):
+            self._kept = self._kept or (optimizer,)
+            for stepped in dict.fromkeys((optimizer, *self._inner)):
+                self._stepped[stepped] = self._stepped.get(stepped, 0) + 1
+        self._inner = []
+
+    def _note_fed(self, optimizer: Optimizer) -> None:
+        if any(p.requires_grad or p.grad is not None or isinstance(p, nn.Parameter) for p in held_by(optimizer)):
+            self._fed.add(optimizer)
 
     def _note_writes(self, optimizer: Optimizer) -> None:
         ledger = self.observer.ledger
@@ -271,9 +344,9 @@ class Session:
         return self.chosen or tuple(o for o in self.events.optimizers if _could_train(o) or self._stepped.get(o, 0))
 
     def _waiting(self, steps: int) -> list[Optimizer]:
-        """The optimizers that have not stepped so often and hold what no other that has does: a wrapper shares its parameters."""
+        """The optimizers that have not stepped so often and hold what no other that has does, or what the others do not train."""
         ready = [o for o in self._optimizers() if self._stepped.get(o, 0) >= steps]
-        covered = {id(p) for o in ready for p in held_by(o)}
+        covered = {id(p) for o in ready for p in held_by(o) if (slot := self.observer.ledger.tensors.get(p)) and slot.begun == "some"}
         return [o for o in self._optimizers() if o not in ready and any(p.requires_grad and id(p) not in covered for p in held_by(o))]
 
     # ------------------------------------------------------------------ names
@@ -285,6 +358,19 @@ class Session:
         while traceback is not None:
             self.names.scan(traceback.tb_frame, self.observer.ledger.boundary)
             traceback = traceback.tb_next
+
+
+_running: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    """A forked process, such as a worker that loads data, runs unwatched: nobody reads what would be noted there."""
+    for session in list(_running):
+        session.stop_looking()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def flat(given: Sequence[Any]) -> tuple[nn.Module | Optimizer, ...]:

@@ -9,7 +9,11 @@ Definitions:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from types import CodeType
 
 from fxgrad.passes.findings import line_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
@@ -105,6 +109,26 @@ def _finding(backward: Backward, used: NodeFact, site: Site | None, what: str, n
 def harms(finding: Finding, facts: Facts) -> bool:
     """Whether a write through `.data` is a hazard in a training loop: inside a model it is; an initialisation or clipping is none."""
     return finding.severity == "error" or any(node.module for node in facts.nodes if node.site == finding.site)
+
+
+def in_closure(finding: Finding, facts: Facts, closures: Collection[CodeType]) -> Finding:
+    """Gradients that are off where an optimizer's step calls the closure it was given: that call is to blame, not the closure."""
+    if finding.code != "FXG104":
+        return finding
+    given = {(os.path.abspath(code.co_filename), code.co_qualname) for code in closures}
+    lines = {step.site for step in finding.path}
+    for node in facts.nodes:
+        if node.site not in lines or node.grad_enabled:
+            continue
+        for inner, outer in itertools.pairwise(node.stack):
+            if (inner.file, inner.function) in given:
+                return replace(
+                    finding,
+                    message=f"the optimizer's step calls its closure where gradients are off{line_of(finding.site, outer)}: {finding.message}",
+                    site=outer,
+                    fix=Fix("switch them on for the closure alone: `with torch.enable_grad(): loss = closure()`"),
+                )
+    return finding
 
 
 def _never(observer: Observer) -> Iterator[Finding]:

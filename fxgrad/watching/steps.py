@@ -33,6 +33,7 @@ def note_begun(ledger: Ledger, optimizer: Optimizer) -> tuple[frozenset[str], fr
         states.add(state)
         leaves.add(-slot.leaf)
         had = had or slot.after == "some"
+        slot.cleared = slot.cleared or (state == "none" and slot.after == "some")
         slot.begun = better(slot.begun, state)
     return frozenset(states), frozenset(leaves), had
 

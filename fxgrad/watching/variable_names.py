@@ -22,6 +22,7 @@ from fxgrad.torch_api.module_internals import eager_module
 
 CONTAINER = 64  # items of a list or dictionary that are looked at
 PRIVATE = 4  # added to the rank of what an object keeps to itself: any other name is better
+LAST = 9  # the rank of a model that only its own methods hold
 OBJECTS = 200  # objects of one frame whose attributes are looked at
 
 _WRAPPERS = ("DistributedDataParallel", "DataParallel", "OptimizedModule", "FullyShardedDataParallel")
@@ -62,7 +63,9 @@ class Names:
 
     def _look(self, name: str, value: Any, rank: int) -> None:
         if isinstance(value, nn.Module):
-            self._add(name, unwrapped(value), rank)
+            own = name in ("self", "cls")  # a method calls its model so: any variable that a caller holds says more
+            inner = unwrapped(value)
+            self._add(_small(type(inner).__name__) if own else name, inner, LAST if own else rank)
         elif isinstance(value, torch.Tensor):
             if id(value) not in self._tensors or self._tensors[id(value)][2]() is not value or rank < self._tensors[id(value)][0]:
                 self._tensors[id(value)] = (rank, name, weakref.ref(value))

@@ -110,6 +110,16 @@ class Scopes:
             else:  # a package's module, or what else it imports
                 yield from self._of_module(value, names, follow=follow, met=met)
 
+    def imported(self, module: types.ModuleType) -> Iterator[Named]:
+        """What a module that was just loaded holds, of the user's or of a package beside torch that is not too large."""
+        own = is_own(module.__name__)
+        if not own and _of_a_library(module.__name__):
+            return
+        self._namespaces.note(vars(module), own=own)
+        for name, value in items(vars(module)):
+            if not isinstance(value, types.ModuleType):
+                yield from self._worth(name, value, own=own, follow=own)
+
     def _worth(self, name: str, value: Any, *, own: bool, follow: bool) -> Iterator[Named]:
         """A global that may change, or that leads to one."""
         if type(value) in _PLAIN:

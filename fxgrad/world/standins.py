@@ -152,6 +152,7 @@ class StandIns:
         self.unsettle = unsettle
         self.noise = None if noise is None else torch.Generator().manual_seed(noise)
         self.inputs: frozenset[int] = frozenset()
+        self.held: frozenset[int] = frozenset()  # ids of originals that stay as they are, whatever `noise` does to the others
         self.foreign: frozenset[int] = frozenset()  # ids of originals whose history is cut: it leads to nothing of the program's
         self._made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._storages: dict[int, tuple[Any, torch.UntypedStorage]] = {}
@@ -202,7 +203,8 @@ class StandIns:
                 self.all_have_data = False
             try:
                 made = self._real(original) if self.fake is None else self._fake(original)
-                if self.noise is not None and (original.requires_grad or id(original) in self.inputs):
+                movable = (original.requires_grad or id(original) in self.inputs) and id(original) not in self.held
+                if self.noise is not None and movable:
                     _disturb(made, self.noise, self.unsettle if original.requires_grad else "")
             except (RuntimeError, NotImplementedError, TypeError) as error:
                 raise TraceError(

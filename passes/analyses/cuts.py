@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import torch
 
 from fxgrad.passes.analyses.functions import direct_forward
+from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.no_grad_regions import inside_call
 from fxgrad.passes.analyses.shapes import lends_its_shape
 from fxgrad.passes.analyses.stored_parameters import storages, stores
@@ -62,11 +63,15 @@ _STEP = 1e-6  # of two ways equally cut, the shorter
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A flow over which no gradient comes back; `code` is the rule it belongs to."""
+    """A flow over which no gradient comes back; `code` is the rule it belongs to.
+
+    `behind`: the step before it that has no derivative either, where the two are one cause.
+    """
 
     node: str
     flow: Flow
     code: str
+    behind: str = ""
 
 
 Following = Mapping[int, tuple[NodeFact, Flow, "str | None"]]  # by value: the flow to take towards the loss, and its rule if it is a cut
@@ -175,7 +180,32 @@ def _way(facts: Facts, start: int, following: Following, next_cut: dict[int, int
             code = "FXG105"  # no region of the user's: `Normal(...).sample()` itself records nothing
         cuts.append(Cut(node.name, flow, code))
         value = _next_cut(flow.target, following, next_cut)
-    return Way(start, tuple(_merged(facts, cuts, following)), following)
+    return Way(start, tuple(_left_as_numbers(facts, list(_merged(facts, cuts, following)), start, following)), following)
+
+
+def _left_as_numbers(facts: Facts, cuts: list[Cut], start: int, following: Following) -> list[Cut]:
+    """Where the loss is made of Python numbers alone, the step that made numbers is the cause, not one before it that picked which
+    (a sample, an argmax): mended there, the loss would be a number still."""
+    if not any(cut.code == "FXG105" for cut in cuts) or once(facts, _uses_parameters):
+        return cuts
+    before: set[int] = set()
+    for node, flow, _ in _along(start, following):
+        drawn = [cut for cut in cuts if cut.code == "FXG105" and id(cut.flow) in before]
+        if node.kind == "escape" and drawn:
+            kept = [cut for cut in cuts if cut not in drawn and cut.node != node.name]
+            at = cuts.index(drawn[0])
+            return [*kept[:at], Cut(node.name, flow, "FXG107", drawn[-1].node), *kept[at:]]
+        before.add(id(flow))
+    return cuts
+
+
+def _uses_parameters(facts: Facts) -> bool:
+    """Whether data of a parameter goes into the loss without leaving torch."""
+    found = {facts.loss}
+    for node in reversed(facts.nodes):
+        if node.kind != "escape":
+            found.update(flow.source for flow in node.flows if not flow.weak and flow.target in found)
+    return any(not found.isdisjoint(parameter.values) for parameter in facts.parameters)
 
 
 def _next_cut(start: int, following: Following, known: dict[int, int | None]) -> int | None:

@@ -46,7 +46,7 @@ def _nearest_to_loss(facts: Facts, start: list[int], ways: Mapping[int, list[tup
     while queue:
         value = queue.popleft()
         for node, flow in ways.get(value, ()):
-            if flow.target not in facts.live:
+            if not _goes_on(facts, flow):
                 continue
             given = _RANK[facts.values[flow.target].delivered]
             held = _RANK[facts.values[value].delivered] if value not in start else mine
@@ -73,9 +73,14 @@ def _way(value: int, came: dict[int, tuple[int, str]]) -> tuple[str, ...]:
     return tuple(reversed(names))
 
 
+def _goes_on(facts: Facts, flow: Flow) -> bool:
+    """Whether a flow is a piece of a way to the loss: an optimizer's write, from a parameter to itself, is none."""
+    return flow.target in facts.live and not facts.values[flow.target].is_leaf
+
+
 def _merge(facts: Facts, start: list[int], ways: Mapping[int, list[tuple[NodeFact, Flow]]], left: str) -> Loss | None:
     """The first step at which the ways that leave the parameter meet again."""
-    firsts = [flow.target for value in start for _, flow in ways.get(value, ()) if flow.target in facts.live]
+    firsts = [flow.target for value in start for _, flow in ways.get(value, ()) if _goes_on(facts, flow)]
     if len(firsts) < 2:
         return None
     reached: dict[int, int] = {value: 1 << i for i, value in enumerate(dict.fromkeys(firsts))}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fxgrad.passes.analyses.stored_parameters import replaced
+from fxgrad.passes.analyses.stored_parameters import displaced, replaced
 from fxgrad.records import Facts, NodeFact, Phase, Site
 from fxgrad.source import line_text
 
@@ -18,11 +18,12 @@ _INSIDE = ("__init__", "reset_parameters", "<listcomp>", "<genexpr>", "<dictcomp
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """`count` parameters made by the expression at `site`."""
+    """`count` parameters made by the expression at `site`; `names`: the registered ones of the layer whose place that takes."""
 
     site: Site
     count: int
     phase: Phase
+    names: tuple[str, ...] = ()
 
 
 def made_in_forward(facts: Facts, *, directly: bool) -> Iterator[Made]:
@@ -38,7 +39,16 @@ def made_in_forward(facts: Facts, *, directly: bool) -> Iterator[Made]:
         if ("Parameter" in line_text(site.file, site.line)) is directly:
             groups.setdefault(site, []).append(node)
     for site, members in groups.items():
-        yield Made(site, len(members), members[0].phase)
+        yield Made(site, len(members), members[0].phase, displaced(facts, site, members[0].module))
+
+
+def renewed(facts: Facts) -> frozenset[str]:
+    """The registered parameters whose place new ones take in forward: that they are used by nothing is no cause of its own."""
+    found = {name for made in made_in_forward(facts, directly=False) for name in made.names}
+    for node in facts.nodes:
+        if node.kind == "leaf" and node.target == "torch.nn.Parameter" and any(v in facts.live for v in node.makes):
+            found.add(replaced(facts, node) or "")
+    return frozenset(found - {""})
 
 
 def _derived(facts: Facts) -> set[int]:

@@ -30,10 +30,20 @@ def inside_call(facts: Facts, node: NodeFact) -> bool:
     """Whether gradients were switched off by torch itself within the very call that the user wrote (a distribution's `sample`)."""
     if node.kind != "op" or node.inference or node.site is None:
         return False
-    switch = _switch(facts, node)
-    if switch is None or switch.stack != node.stack:
+    if no_grad_site(node.site) is not None:
         return False
-    return no_grad_site(node.site) is None
+    switch = _switch(facts, node)
+    if switch is not None:
+        return switch.stack == node.stack
+    # A watch notes no switches: the function that made the call ran with gradients on before and after.
+    switched = any(site.function == node.site.function for site in grad_off_sites([node.site.file]))
+    return _is_on_around(facts, node) and not switched
+
+
+def _is_on_around(facts: Facts, node: NodeFact) -> bool:
+    """Whether other steps of the very function ran with gradients on, and none of another line without."""
+    steps = [n for n in facts.nodes if n.site and n.stack[1:] == node.stack[1:] and n.site.function == node.stack[0].function]
+    return any(n.grad_enabled for n in steps) and all(n.grad_enabled or n.site == node.site for n in steps)
 
 
 def _switch(facts: Facts, node: NodeFact) -> NodeFact | None:

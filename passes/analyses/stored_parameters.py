@@ -42,6 +42,15 @@ def replaced(facts: Facts, node: NodeFact) -> str | None:
     return own[0] if own else None
 
 
+def displaced(facts: Facts, site: Site, module: str) -> tuple[str, ...]:
+    """The registered parameters of the layer whose place the one built at `site`, in a method of `module`, takes."""
+    path = _attribute(site)
+    if path is None or path == "*":
+        return ()
+    start = f"{module}.{path}." if module else f"{path}."
+    return tuple(name for p in facts.parameters for name in p.names if name.startswith(start))
+
+
 @functools.lru_cache(maxsize=1024)
 def _attribute(site: Site) -> str | None:
     """The attribute path that the statement around `site` binds (`fc.weight` of `self.fc.weight = ...`); "*" for one with a computed

@@ -52,15 +52,18 @@ _CUTTING = frozenset(["getitem", "narrow", "select", "split", "chunk", "unbind",
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """`text` says what `node` does to the gradient; `certain`: nothing between two steps can change it; `term`: it weighs a loss term."""
+    """`text` says what `node` does to the gradient; `certain`: nothing between two steps can change it; `term`: it weighs a loss term; `kind`:
+    what a watch of a whole script judges otherwise (`CANCELS`)."""
 
     node: NodeFact
     text: str
     advice: str
     certain: bool = True
     term: bool = False
+    kind: str = ""
 
 
+CANCELS = "cancels"  # contributions of several ways add up to nothing
 _SOFTEN = "use a differentiable stand-in: straight-through (`x + (x.round() - x).detach()`), a soft version, a reparametrised sample"
 _KEEP = "write the new value into another tensor, or take these parameters out of training"
 _WEIGH = "give it a weight other than 0, or drop it and its parameters"
@@ -75,7 +78,7 @@ def by_construction(facts: Facts, loss: Loss, context: Context) -> Reason | None
     """Why the gradient is zero for any data; None if it is not known to be."""
     node, flow = loss.node, loss.flow
     if flow is None:
-        return Reason(node, "lets its contributions cancel", _CANCEL, certain=False)
+        return Reason(node, "lets its contributions cancel", _CANCEL, certain=False, kind=CANCELS)
     source, name = facts.values[flow.source], word(node)
     if math.prod(source.shape) == 0:
         emptied = _emptied(facts, flow.source)
@@ -98,17 +101,28 @@ def by_construction(facts: Facts, loss: Loss, context: Context) -> Reason | None
 
 def _emptied(facts: Facts, value: int) -> NodeFact | None:
     """The step that first made it empty, if it cuts by fixed positions: what a mask selects is another matter in every batch."""
-    made_by = facts.maker_of
-    node = made_by.get(value)
-    while node is not None:
-        before = [v for v in node.reads if v in made_by and math.prod(facts.values[v].shape) == 0 and v not in node.makes]
-        if not before:
-            break
-        node = made_by[before[0]]
+    node, made_by = emptied_at(facts, value), facts.maker_of
     if node is None or word(node) not in _CUTTING:
         return None
     fixed = all(attributes_behind(facts, v, made_by) is not None for v in node.reads if not facts.values[v].dtype.is_floating_point)
     return node if fixed else None
+
+
+def emptied_at(facts: Facts, value: int) -> NodeFact | None:
+    """The step that first made a value empty."""
+    made_by = facts.maker_of
+    node = made_by.get(value)
+    while node is not None:
+        before = [v for v in node.reads if v in made_by and _is_emptied(facts, v) and v not in node.makes]
+        if not before:
+            break
+        node = made_by[before[0]]
+    return node
+
+
+def _is_emptied(facts: Facts, value: int) -> bool:
+    """Whether it is empty data; an empty index is what empties."""
+    return math.prod(facts.values[value].shape) == 0 and facts.values[value].dtype.is_floating_point
 
 
 def is_zero_step(facts: Facts, node: NodeFact) -> bool:

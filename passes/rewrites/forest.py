@@ -110,6 +110,11 @@ class Forest:
         storages = {p.storage for p in self.aliases.nodes[node.name].places}
         return next((n for s in storages for n in self.by_storage.get(s, ()) if self.last_use.get(n, -1) > after), None)
 
+    def lives_beside(self, node: torch.fx.Node, after: int) -> bool:
+        """Whether another result in the memory of `node` is used after position `after`."""
+        storages = {p.storage for p in self.aliases.nodes[node.name].places}
+        return any(n is not node and self.last_use.get(n, -1) > after for s in storages for n in self.by_storage[s])
+
     def _overlap(self, one: torch.fx.Node, two: torch.fx.Node, storage: int) -> bool:
         here, there = ([p for p in self.aliases.nodes[n.name].places if p.storage == storage] for n in (one, two))
         return any(a.dtype != b.dtype or overlap(a.geometry, b.geometry) for a in here for b in there)

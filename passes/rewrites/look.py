@@ -228,17 +228,12 @@ class _Observer(allowed_writes.Interpreter):
         copied: tuple[str, ...],
         needs_grad: tuple[str, ...],
     ) -> NodeAliases:
-        known = set(self.numbers)
         results = list(tensors_in(out))
         single = isinstance(out, torch.Tensor)
-        written = {self.numbers[k]: meta for k, meta in self.watch.written.items() if k in known}
+        written = {self.numbers[key]: metadata for key, metadata in self.watch.written.items() if key in self.numbers}
         metadata = bool(written) and all(written.values())
         same_as = self.objects.get(id(out)) if single else None
-        views = () if same_as is not None and not metadata else self._views(n, results, given, single)
-        if metadata and same_as is not None:
-            views = tuple(v for v in views if v != same_as) if self._moved(same_as, results[0]) else (same_as,)
-            if n.target in _RESHAPED_MEMORY:
-                self.tangled.update(place.storage for place in map(self._place, results))
+        views = self._sources(n, results, given, same_as, metadata)
         note = NodeAliases(
             name=n.name,
             index=len(self.nodes),
@@ -265,20 +260,34 @@ class _Observer(allowed_writes.Interpreter):
         """Whether a tensor object lies in another storage than when node `name` returned it (`set_`)."""
         return self.nodes[name].places[0].storage != self.number(tensor)
 
-    def _views(self, n: torch.fx.Node, results: Sequence[torch.Tensor], given: Mapping[str, Any], single: bool) -> tuple[str, ...]:
+    def _sources(
+        self, n: torch.fx.Node, results: Sequence[torch.Tensor], given: Mapping[str, Any], same_as: str | None, metadata: bool
+    ) -> tuple[str, ...]:
+        """The nodes that the results are views of; of a tensor that got another shape the one that it was."""
+        if same_as is None:
+            return self._views(n, results, given)
+        if not metadata:
+            return ()
+        views = self._views(n, results, given)
+        moved = self._moved(same_as, results[0])
+        if n.target in _RESHAPED_MEMORY:
+            self.tangled.update(place.storage for place in map(self._place, results))
+        return tuple(v for v in views if v != same_as) if moved else (same_as,)
+
+    def _views(self, n: torch.fx.Node, results: Sequence[torch.Tensor], given: Mapping[str, Any]) -> tuple[str, ...]:
         """The arguments that explain the memory of the results; memory that none explains is tangled."""
         if n.op in ("placeholder", "get_attr"):
             return ()
-        mine = {s: False for t in results if (s := self.number(t)) >= 0}
-        found = []
+        storages = [storage for storage in map(self.number, results) if storage >= 0]
+        found, explained = [], set()
         for name, value in given.items():
-            shared = [s for t in tensors_in(value) if (s := self.number(t)) in mine]
+            shared = set(map(self.number, tensors_in(value))).intersection(storages)
             if shared:
                 found.append(name)
-                mine.update(dict.fromkeys(shared, True))
-        places = [s for t in results if (s := self.number(t)) >= 0]
-        for storage, explained in mine.items():
-            if not explained and (storage in self.placed or (places.count(storage) > 1 and len({id(t) for t in results}) > 1)):
+                explained |= shared
+        several = len(set(map(id, results))) > 1
+        for storage in set(storages) - explained:
+            if storage in self.placed or (several and storages.count(storage) > 1):
                 self.tangled.add(storage)
         return tuple(found)
 

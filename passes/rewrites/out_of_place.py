@@ -20,7 +20,8 @@ from fxgrad.passes.analyses.aliases import Aliases, Save
 from fxgrad.passes.rewrites import data_writes, plans
 from fxgrad.passes.rewrites.look import observe
 from fxgrad.passes.rewrites.ops import sibling
-from fxgrad.passes.rewrites.walk import Applied, Plan, Refused, Walk
+from fxgrad.passes.rewrites.plans import Applied, Plan, Refused
+from fxgrad.passes.rewrites.walk import Walk
 from fxgrad.records.errors import InputError
 from fxgrad.torch_api.graph_modules import set_graph
 

@@ -1,6 +1,7 @@
 """Plans: which writes of a graph a rewriting is to convert, and which savings it is to copy instead.
 
-`needed` and `everything` make a plan from the aliases of a graph; `cheaper` improves one by what a first walk found each form to cost.
+`needed` and `everything` make a plan from the aliases of a graph; `cheaper` improves one by what a first walk (`Applied`, `Refused`) found each
+form to cost.
 """
 
 from __future__ import annotations
@@ -8,14 +9,57 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch.fx
 
 from fxgrad.passes.analyses.aliases import Aliases, NodeAliases, Save
 from fxgrad.passes.rewrites import registry, twins
 from fxgrad.passes.rewrites.forest import Forest, overlap
-from fxgrad.passes.rewrites.walk import Applied, Plan, Refused
+
+# functional: the twin's result replaces the tensor. scatter: it is put back into the tensor's base. replaced: as these, with the old
+# gradient (a write under no_grad). clone: the write stays in place, on a fresh copy. copy back: the twin's result is copied into a tensor
+# of the caller's. view: a metadata write becomes a view. snapshot: a copy is saved for backward in the overwritten tensor's place.
+Form = Literal["functional", "scatter", "replaced", "clone", "copy back", "view", "snapshot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """One rewritten node: its name and target in the graph as it was, and the form it took. `copied`: elements copied for it."""
+
+    node: str
+    target: str
+    form: Form
+    copied: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A node that stays in place although it was to be rewritten."""
+
+    node: str
+    target: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a walk is to do, nodes by name.
+
+    `convert`: writes to be made out of place. `copy_back`: writes of the caller's tensors to be made by `copy_`. `snapshots`: per
+    node that saves for backward, the arguments it gets a copy of. `fresh`: results to be copied because they must not share memory.
+    `single`: parts of a split that are to be views of their own, because they are written. `functional`: leave no write in place
+    where a form without one exists. `careful`: only forms that keep every stride.
+    """
+
+    convert: frozenset[str]
+    copy_back: frozenset[str] = frozenset()
+    snapshots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    fresh: frozenset[str] = frozenset()
+    single: frozenset[str] = frozenset()
+    functional: bool = False
+    careful: bool = False
 
 
 def everything(graph_module: torch.fx.GraphModule, aliases: Aliases, *, allow: bool = False) -> Plan:
@@ -107,20 +151,31 @@ def cheaper(aliases: Aliases, plan: Plan, applied: Sequence[Applied], refused: S
     snapshots = {name: set(arguments) for name, arguments in plan.snapshots.items()}
     convert, fresh = set(plan.convert), set(plan.fresh)
     for name, copied in cost.items():
-        saves = [s for s in aliases.hazards if s.overwriter == name and name in convert]
-        if not saves or not all(_copyable(s, aliases) for s in saves) or _must_move(name, aliases):
-            continue
-        wanted = {(s.saver, a) for s in saves for a in s.arguments}
-        results = {s.saver for s in saves if not s.arguments}
-        size = sum(math.prod(p.geometry.shape) for n in (*(a for _, a in wanted), *results) for p in aliases.nodes[n].places)
-        if size < copied:
+        for save in _copied_instead(name, copied, aliases) if name in convert else ():
             convert.discard(name)
-            fresh |= results
-            for saver, argument in wanted:
-                snapshots.setdefault(saver, set()).add(argument)
+            if save.arguments:
+                snapshots.setdefault(save.saver, set()).update(save.arguments)
+            else:
+                fresh.add(save.saver)
     if convert == plan.convert:
         return plan
     return replace(plan, convert=frozenset(convert), fresh=frozenset(fresh), snapshots={k: tuple(sorted(v)) for k, v in snapshots.items()})
+
+
+def _copied_instead(name: str, cost: float, aliases: Aliases) -> Sequence[Save]:
+    """The savings to be copied so that the write `name` may stay; none where that is not enough, or costs as much as converting it."""
+    saves = [save for save in aliases.hazards if save.overwriter == name]
+    if _must_move(name, aliases) or not all(_copyable(save, aliases) for save in saves):
+        return ()
+    return saves if _size_of(saves, aliases) < cost else ()
+
+
+def _size_of(saves: Sequence[Save], aliases: Aliases) -> int:
+    """How many elements copies of what is saved have, each saver's argument copied once."""
+    arguments = {(save.saver, argument) for save in saves for argument in save.arguments}
+    results = {save.saver for save in saves if not save.arguments}
+    copied = [*(argument for _, argument in arguments), *results]
+    return sum(math.prod(place.geometry.shape) for name in copied for place in aliases.nodes[name].places)
 
 
 def _copyable(save: Save, aliases: Aliases) -> bool:

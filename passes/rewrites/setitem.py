@@ -87,23 +87,35 @@ def assign(ops: Ops, tensor: Any, target: torch.fx.Node, index: Any, value: Any,
     """
     parts, rank = elements(index), aliases.rank(target)
     path = steps(parts, rank, aliases.is_number)
-    number = isinstance(value, int | float | bool | complex) or aliases.is_number(value)
-    if path is not None and all(kind == "unsqueeze" for kind, _ in path):
-        return None  # all of it: what `copy_` does, and a clone that is written knows that the old value gets a gradient of zeros
+    number = _is_number(value, aliases)
     if path is not None:
+        if all(kind == "unsqueeze" for kind, _ in path):
+            return None  # all of it: what `copy_` does, and a clone that is written knows that the old value gets a gradient of zeros
         resolved = tuple((kind, resolve(args)) for kind, args in path)
         inner = view(ops, tensor, resolved)
         if number:
             return scatter(ops, tensor, ops.function(torch.full_like, inner, resolve(value)), resolved)
-        inner_rank = rank + sum({"select": -1, "slice": 0, "unsqueeze": 1}[kind] for kind, _ in path)
-        return scatter(ops, tensor, broadcast(ops, resolve(value), aliases.rank(value), inner, inner_rank), resolved)
+        return scatter(ops, tensor, broadcast(ops, resolve(value), aliases.rank(value), inner, _rank_of_view(rank, path)), resolved)
     if isinstance(index, torch.fx.Node) and number and aliases.is_mask(index, rank):
         return ops.method("masked_fill", tensor, resolve(index), resolve(value))
-    if all(isinstance(p, torch.fx.Node) or (isinstance(p, slice) and p == slice(None, None, None)) for p in parts):
-        indices = [resolve(p) if isinstance(p, torch.fx.Node) else None for p in parts]
-        put = ops.method("new_full", tensor, (), resolve(value)) if number else ops.method("to", resolve(value), tensor)
-        return ops.function(torch.ops.aten.index_put.default, tensor, indices, put)
-    return None
+    if not all(isinstance(part, torch.fx.Node) or _is_whole(part) for part in parts):
+        return None
+    indices = [resolve(part) if isinstance(part, torch.fx.Node) else None for part in parts]
+    put = ops.method("new_full", tensor, (), resolve(value)) if number else ops.method("to", resolve(value), tensor)
+    return ops.function(torch.ops.aten.index_put.default, tensor, indices, put)
+
+
+def _is_number(value: Any, aliases: Aliases) -> bool:
+    return isinstance(value, int | float | bool | complex) or aliases.is_number(value)
+
+
+def _is_whole(part: Any) -> bool:
+    """Whether an element of an index is `:`."""
+    return isinstance(part, slice) and part == slice(None, None, None)
+
+
+def _rank_of_view(rank: int, path: tuple[Step, ...]) -> int:
+    return rank + sum({"select": -1, "slice": 0, "unsqueeze": 1}[kind] for kind, _ in path)
 
 
 def broadcast(ops: Ops, value: Any, value_rank: int, like: Any, like_rank: int) -> Any:

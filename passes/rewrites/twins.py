@@ -30,6 +30,9 @@ from fxgrad.torch_api.tensors import Geometry
 Resolve = Callable[[Any], Any]
 
 
+Build = Callable[[Ops, Sequence[Any], Resolve], Sequence[Any] | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Twin:
     """`build(ops, targets' values, resolve)` gives the new value of each target, None if this form has no twin after all.
@@ -39,7 +42,7 @@ class Twin:
     """
 
     targets: tuple[torch.fx.Node, ...]
-    build: Callable[[Ops, Sequence[Any], Resolve], Sequence[Any] | None]
+    build: Build
     casts: tuple[torch.dtype | None, ...] = ()
     unseen: bool = False
 
@@ -61,14 +64,21 @@ def written_targets(node: torch.fx.Node, owner: torch.fx.GraphModule) -> tuple[t
     name = target_name(node)
     if name.startswith("_foreach_") and name.endswith("_") and node.args and isinstance(node.args[0], list | tuple):
         return tuple(n for n in node.args[0] if isinstance(n, torch.fx.Node))
-    by_convention = (
-        (node.op == "call_method" and name.endswith("_"))
-        or node.target is operator.setitem
-        or (node.op == "call_function" and (inplace_operator(node.target) is not None or registry.out_of_place(node) or has_flag(node)))
-        or (node.op == "call_module" and inplace_module(node, owner) is not None)
-    )
     first = node.args[0] if node.args else node.kwargs.get("input", node.kwargs.get("self"))
-    return (first,) if by_convention and isinstance(first, torch.fx.Node) else None
+    return (first,) if isinstance(first, torch.fx.Node) and _writes_first(node, name, owner) else None
+
+
+def _writes_first(node: torch.fx.Node, name: str, owner: torch.fx.GraphModule) -> bool:
+    """Whether a node writes its first argument, by the conventions of its kind."""
+    if node.op == "call_method":
+        return name.endswith("_")
+    if node.op == "call_module":
+        return inplace_module(node, owner) is not None
+    if node.op != "call_function":
+        return False
+    if node.target is operator.setitem or inplace_operator(node.target) is not None:
+        return True
+    return registry.out_of_place(node) is not None or has_flag(node)
 
 
 def _out_nodes(node: torch.fx.Node, keywords: Sequence[str]) -> tuple[torch.fx.Node, ...] | None:
@@ -103,24 +113,22 @@ def twin_of(node: torch.fx.Node, owner: torch.fx.GraphModule, aliases: Aliases) 
     return _trial(node, Twin(targets, build), owner, aliases)
 
 
-def _build(
-    node: torch.fx.Node, owner: torch.fx.GraphModule, aliases: Aliases, note: NodeAliases
-) -> Callable[[Ops, Sequence[Any], Resolve], Sequence[Any] | None] | None:
+def _build(node: torch.fx.Node, owner: torch.fx.GraphModule, aliases: Aliases, note: NodeAliases) -> Build | None:
     name = target_name(node)
     if registry.out_arguments(node):
-        return _without_out(node)  # type: ignore[no-any-return]  # fx arguments are Any to torch; the walk has checked them
+        return _without_out(node)
     if node.target is operator.setitem:
         target, index, value = node.args
         assert isinstance(target, torch.fx.Node)
         return lambda ops, values, resolve: _one(setitem.assign(ops, values[0], target, index, value, aliases, resolve))
     if name == "copy_":
-        return _copy(node, aliases, note)  # type: ignore[no-any-return]  # fx arguments are Any to torch; the walk has checked them
+        return _copy(node, aliases, note)
     if name.startswith("_foreach_"):
-        return _foreach(node, name)  # type: ignore[no-any-return]  # fx arguments are Any to torch; the walk has checked them
+        return _foreach(node, name)
     if node.op == "call_module":
-        return _module(node, owner)  # type: ignore[no-any-return]  # fx arguments are Any to torch; the walk has checked them
+        return _module(node, owner)
     if has_flag(node):
-        return _flag_off(node)  # type: ignore[no-any-return]  # fx arguments are Any to torch; the walk has checked them
+        return _flag_off(node)
     functional = inplace_operator(node.target) if node.op == "call_function" else None
     plain = ("call_function", functional) if functional is not None else registry.out_of_place(node)
     return _named(node, *plain) if plain is not None else None
@@ -130,7 +138,7 @@ def _one(value: Any) -> Sequence[Any] | None:
     return None if value is None else (value,)
 
 
-def _named(node: torch.fx.Node, op: str, target: Any) -> Any:
+def _named(node: torch.fx.Node, op: str, target: Any) -> Build:
     """`x.add_(y)`, `torch.relu_(x)`, `torch.ops.aten.add_.Tensor(x, y)`, `x += y`."""
     args, kwargs = _rest(node)
     if op == "call_method":
@@ -138,7 +146,7 @@ def _named(node: torch.fx.Node, op: str, target: Any) -> Any:
     return lambda ops, values, resolve: (ops.function(target, values[0], *resolve(args), **resolve(kwargs)),)
 
 
-def _copy(node: torch.fx.Node, aliases: Aliases, note: NodeAliases) -> Any:
+def _copy(node: torch.fx.Node, aliases: Aliases, note: NodeAliases) -> Build | None:
     """`t.copy_(s)`: a fresh copy of `s`, unless autograd must still see that `t` gets a gradient of zeros."""
     arguments = registry.positional(node)
     if arguments is None or len(arguments) < 2:
@@ -157,7 +165,7 @@ def _copy(node: torch.fx.Node, aliases: Aliases, note: NodeAliases) -> Any:
     return build
 
 
-def _foreach(node: torch.fx.Node, name: str) -> Any:
+def _foreach(node: torch.fx.Node, name: str) -> Build | None:
     functional = getattr(torch, name[:-1], None)
     if functional is None or not node.args:
         return None
@@ -169,7 +177,7 @@ def _foreach(node: torch.fx.Node, name: str) -> Any:
     return build
 
 
-def _without_out(node: torch.fx.Node) -> Any:
+def _without_out(node: torch.fx.Node) -> Build:
     outs = registry.out_arguments(node)
     several = len(outs) > 1 or not isinstance(node.kwargs[outs[0]], torch.fx.Node)
 
@@ -215,7 +223,7 @@ def _bound(node: torch.fx.Node) -> inspect.BoundArguments | None:
         return None
 
 
-def _flag_off(node: torch.fx.Node) -> Any:
+def _flag_off(node: torch.fx.Node) -> Build:
     bound = _bound(node)
     assert bound is not None
     first = next(iter(bound.arguments))
@@ -238,7 +246,7 @@ def inplace_module(node: torch.fx.Node, owner: torch.fx.GraphModule) -> nn.Modul
     return None if held else module
 
 
-def _module(node: torch.fx.Node, owner: torch.fx.GraphModule) -> Any:
+def _module(node: torch.fx.Node, owner: torch.fx.GraphModule) -> Build | None:
     module = inplace_module(node, owner)
     if module is None:
         return None

@@ -43,6 +43,7 @@ _SAME_ORDER = frozenset(
 _SWAPS = frozenset(["transpose", "swapaxes", "swapdims"])
 _ALONG = {"vsplit": 0, "hsplit": 1, "dsplit": 2}
 _LAST_TWO = frozenset(["t", "T", "mT", "adjoint"])
+_PERMUTATIONS = _SWAPS | _LAST_TWO | {"permute", "movedim", "moveaxis"}
 
 
 def name_of(node: torch.fx.Node) -> str:
@@ -57,8 +58,7 @@ def name_of(node: torch.fx.Node) -> str:
 
 def covers(node: torch.fx.Node) -> bool:
     """Whether the view holds every element of its source."""
-    name = name_of(node)
-    return name in _SAME_ORDER or name in _SWAPS or name in _LAST_TWO or name in ("permute", "movedim", "moveaxis")
+    return name_of(node) in _SAME_ORDER | _PERMUTATIONS
 
 
 def put_back(ops: Ops, node: torch.fx.Node, source: torch.fx.Node, value: Any, old: Any, aliases: Aliases, resolve: Resolve) -> Any:
@@ -66,10 +66,8 @@ def put_back(ops: Ops, node: torch.fx.Node, source: torch.fx.Node, value: Any, o
     here, there = aliases.place(node), aliases.place(source)
     if here is None or there is None or here.dtype != there.dtype:
         return None
-    if node.op == "call_module":
-        return _covering(ops, value, old, here.geometry, there.geometry)
     name = name_of(node)
-    if name in _SAME_ORDER:
+    if node.op == "call_module" or name in _SAME_ORDER:
         return _covering(ops, value, old, here.geometry, there.geometry)
     if node.target is operator.getitem:
         path = setitem.steps(setitem.elements(node.args[1]), len(there.geometry.shape), aliases.is_number)
@@ -79,17 +77,21 @@ def put_back(ops: Ops, node: torch.fx.Node, source: torch.fx.Node, value: Any, o
     arguments = registry.positional(node)
     if arguments is None:
         return None
-    args = arguments[1:]
+    if name in _PERMUTATIONS:
+        return _permutation(ops, name, arguments[1:], value, len(here.geometry.shape), resolve)
+    return _selection(ops, name, arguments[1:], value, old, resolve)
+
+
+def _permutation(ops: Ops, name: str, args: Sequence[Any], value: Any, rank: int, resolve: Resolve) -> Any:
+    """Dimensions back in their order."""
     if name in _SWAPS:
         return ops.method("transpose", value, *resolve(args))
     if name in _LAST_TWO:
-        return ops.method("transpose", value, -2, -1) if len(here.geometry.shape) == 2 or name == "mT" else None
+        return ops.method("transpose", value, -2, -1) if rank == 2 or name == "mT" else None
     if name == "permute":
         order = args[0] if len(args) == 1 and isinstance(args[0], list | tuple) else args
         return _unpermuted(ops, value, order)
-    if name in ("movedim", "moveaxis") and len(args) == 2:
-        return ops.method("movedim", value, args[1], args[0])
-    return _selection(ops, name, args, value, old, resolve)
+    return ops.method("movedim", value, args[1], args[0]) if len(args) == 2 else None
 
 
 def _selection(ops: Ops, name: str, args: Sequence[Any], value: Any, old: Any, resolve: Resolve) -> Any:
@@ -140,14 +142,29 @@ def part(ops: Ops, split: torch.fx.Node, index: int, source: Any, rank: int, res
     if name == "tensor_split" or name in _ALONG:
         return _tensor_split(ops, size, dim, index, source)
     if isinstance(size, list | tuple):
-        if not all(isinstance(n, int) for n in size):
-            return None
-        return "slice", (dim, sum(size[:index]), sum(size[: index + 1]), 1)
-    if name == "chunk":  # as many as needed of the size that the first has
-        if not isinstance(size, int):
-            return None
-        rest = ops.function(operator.add, ops.method("size", source, dim), size - 1)
-        size = ops.function(operator.floordiv, rest, size)
+        return _of_sizes(size, dim, index)
+    if name == "chunk":
+        return _chunk(ops, size, dim, index, source)
+    return _of_one_size(ops, size, dim, index)
+
+
+def _of_sizes(sizes: Sequence[Any], dim: Any, index: int) -> setitem.Step | None:
+    """Part `index` of parts that have these sizes."""
+    if not all(isinstance(n, int) for n in sizes):
+        return None
+    return "slice", (dim, sum(sizes[:index]), sum(sizes[: index + 1]), 1)
+
+
+def _chunk(ops: Ops, count: Any, dim: Any, index: int, source: Any) -> setitem.Step | None:
+    """Part `index` of `count` at most: as many as needed of the size that the first has."""
+    if not isinstance(count, int):
+        return None
+    rest = ops.function(operator.add, ops.method("size", source, dim), count - 1)
+    return _of_one_size(ops, ops.function(operator.floordiv, rest, count), dim, index)
+
+
+def _of_one_size(ops: Ops, size: Any, dim: Any, index: int) -> setitem.Step:
+    """Part `index` of parts that all have this size, but for the last."""
     start, end = (ops.function(operator.mul, size, i) if isinstance(size, torch.fx.Node) else size * i for i in (index, index + 1))
     return "slice", (dim, start, end, 1)
 

@@ -45,9 +45,12 @@ from dataclasses import replace
 
 from torch import nn
 
+from fxgrad.passes.analyses import decisions
 from fxgrad.passes.analyses.causes import Causes, is_starved, unconnected
 from fxgrad.passes.analyses.dead_ends import DeadEnd
 from fxgrad.passes.analyses.freed_graphs import unknown
+from fxgrad.passes.analyses.index import once
+from fxgrad.passes.analyses.made_in_forward import renewed
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import severity, starved, subject
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site, Step
@@ -74,6 +77,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         end = causes.ends.get(parameter.name)
         if end is None or parameter.name in excused:
             continue
+        if end.node is None and once(facts, renewed).intersection(parameter.names):
+            continue  # FXG110, FXG111: another takes its place
         if end.kind == "never called" and _chooser(facts, context, end.part):
             end = replace(end, kind="left out")
         site = definitions.site(end.part) if end.node is None else end.site
@@ -82,16 +87,35 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     for site, members in groups.values():
         names = tuple(dict.fromkeys(n for parameter, _ in members for n in parameter.names))
         end = members[0][1]
+        decision = _decision(facts, context, members, site)
         yield Finding(
             CODE,
             NAME,
             _severity(facts, context, members, names),
-            message(members, names, _chooser(facts, context, end.part) if end.kind == "left out" else ""),
+            message(members, names, _chooser(facts, context, end.part) if end.kind == "left out" else "", decision),
             site,
             names,
-            (Step("loss"), Step("no path"), *([Step(end.part, site, True)] if end.node and end.part else ()), Step(names[0])),
+            _path(members, names, site, decision),
             Fix(ADVICE[end.kind]),
         )
+
+
+def _decision(facts: Facts, context: Context, members: list[tuple[ParameterFact, DeadEnd]], site: Site | None) -> decisions.Decision | None:
+    """What passed by the parts, where that is one and the same for all."""
+    if members[0][1].kind not in ("never called", "not read"):
+        return None
+    found = {decisions.of_part(facts, context, part, site) for part in dict.fromkeys(end.part for _, end in members)}
+    return found.pop() if len(found) == 1 else None
+
+
+def _path(
+    members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...], site: Site | None, decision: decisions.Decision | None
+) -> tuple[Step, ...]:
+    end = members[0][1]
+    cut = [Step(end.part, site, True)] if end.node and end.part else []
+    if decision is not None:
+        cut = [Step(decision.label, decision.site, True)]
+    return (Step("loss"), Step("no path"), *cut, Step(names[0]))
 
 
 def _severity(facts: Facts, context: Context, members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...]) -> Severity:
@@ -127,15 +151,22 @@ def _chooser(facts: Facts, context: Context, part: str) -> str:
     return ""
 
 
-def message(members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...], chooser: str = "") -> str:
-    """What happened to the data, in one sentence. `chooser`: the type of the module that left it out."""
+def left_out(names: tuple[str, ...], by: str = "the value returned here leaves out") -> str:
+    """The sentence about what misses a return; `by`: how it begins."""
+    return f"{by} what {subject(names)} computed: {starved(names)}"
+
+
+def message(
+    members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...], chooser: str = "", decision: decisions.Decision | None = None
+) -> str:
+    """What happened to the data, in one sentence. `chooser`: the type of the module that left it out; `decision`: what passed it by."""
     kind = members[0][1].kind
     if kind == "unread":
         return f"nothing on the way to the loss uses what {subject(names)} computed: {starved(names)}"
     if kind == "derived":
         return f"the derivative taken here does not depend on {subject(names)}: {starved(names)}"
     if kind == "missed":
-        return f"the value returned here leaves out what {subject(names)} computed: {starved(names)}"
+        return left_out(names)
     if kind == "lost":
         return f"the result is thrown away or written over here, and with it what {subject(names)} computed: {starved(names)}"
     parts = tuple(dict.fromkeys(end.part for _, end in members))
@@ -143,7 +174,8 @@ def message(members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...]
     if chooser:
         return f"{chooser} does without {listed} for these inputs: {starved(names)}"
     what = "called" if kind == "never called" else "used in forward"
-    return f"{listed} {'is' if len(parts) == 1 else 'are'} never {what}: {starved(names)}"
+    passed = f"; {decision.text}" if decision is not None else ""
+    return f"{listed} {'is' if len(parts) == 1 else 'are'} never {what}: {starved(names)}{passed}"
 
 
 class _Definitions:
@@ -182,15 +214,16 @@ class _Definitions:
         key = (type(owner), attribute)
         if key not in self.built:
             numbered = isinstance(owner, (*_CONTAINERS, nn.Sequential))  # other files may number anything
-            own = attribute_site(owner, attribute)
-            self.built[key] = own if own is not None or numbered else attribute_site(owner, attribute, self.context.files)
+            # A class that sets what it is given (`setattr(self, name, value)`) may have set anything: a line that says the name is better.
+            own = attribute_sites(owner, attribute, named=not numbered)
+            self.built[key] = next(iter(own), None) if own or numbered else attribute_site(owner, attribute, self.context.files)
         return self.built[key]
 
     def _filled(self, owner: object, attribute: str, item: str, container: nn.Module) -> Site | None:
         """Of the lines that fill a container the one for this item, as far as numbers tell: first and last are sure, loops between."""
         key = (type(owner), attribute)
         if key not in self.fills:
-            made = attribute_sites(owner, attribute)
+            made = attribute_sites(owner, attribute, named=True)
             found = container_sites(owner, attribute, () if made else self.context.files)
             self.fills[key] = tuple(site for site in found if site not in made) or found
         fills = self.fills[key]

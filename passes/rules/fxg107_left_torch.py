@@ -3,7 +3,8 @@
 What it finds
     A trainable parameter whose data reaches the loss only through a Python number or a NumPy array: `.item()`, `.tolist()`, `.numpy()`,
     `np.asarray(t)` and any NumPy function of a tensor, `float(t)`, `int(t)`, `math.exp(t)`. Named is the line where the value leaves; the
-    way back in (`torch.from_numpy`, `torch.tensor(number)`, a product with the number) belongs to the same finding. That the number
+    way back in (`torch.from_numpy`, `torch.tensor(number)`, a product with the number) belongs to the same finding, and where the loss is
+    made of such numbers alone so does what picked them before (a sample, an argmax). That the number
     matters is not guessed: the program is run again with another number there, and its loss changes.
 
 Why it matters
@@ -34,20 +35,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import cut_groups, finding, starved, subject
+from fxgrad.passes.findings import cut_groups, finding, line_of, said, starved, subject
 from fxgrad.records import Facts, Finding, NodeFact
 
 CODE = "FXG107"
 NAME = "left-torch"
 SEVERITY = "error"
 
+_OF_NUMBERS = (
+    "make the loss of tensors: of what was drawn, its log-probability times the reward (`-dist.log_prob(a) * reward`), or rsample()"
+)
+
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per line at which a value leaves."""
     for group in cut_groups(context, facts, CODE):
-        node, parameters, _ = group
+        node, parameters, way = group
         what, advice = _way_out(node)
         message = f"{what}, and the loss goes on from there: {starved(parameters)} ({subject(parameters)})"
+        picked = next((facts.node_named[cut.behind] for cut in way.cuts if cut.node == node.name and cut.behind), None)
+        if picked is not None:
+            message += f"; what was picked by {said(picked)}{line_of(picked.site, node.site)} has no derivative either"
+            advice = _OF_NUMBERS
         yield finding(context, facts, (CODE, NAME), group, message, advice)
 
 

@@ -33,6 +33,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+
 from fxgrad.passes.analyses.made_in_forward import made_in_forward
 from fxgrad.passes.analyses.unregistered import (
     by_line,
@@ -44,9 +46,11 @@ from fxgrad.passes.analyses.unregistered import (
     qualified,
 )
 from fxgrad.passes.context import Context
+from fxgrad.passes.findings import subject
 from fxgrad.records import External, Facts, Finding, Fix, Severity, Site, Step
-from fxgrad.source import attribute_site
+from fxgrad.source import attribute_site, attribute_sites
 from fxgrad.torch_api.errors import SECOND_TIME, says
+from fxgrad.world.private import leaves_behind
 
 CODE = "FXG109"
 NAME = "unregistered-tensor"
@@ -86,8 +90,10 @@ def _buffers(facts: Facts, context: Context) -> Iterator[Finding]:
         if node.kind != "attribute" or node.target not in buffers or id(buffers[node.target]) in held:
             continue
         tensor = buffers[node.target]
+        owner, _, name = node.target.rpartition(".")
+        if tensor.requires_grad and not tensor.is_leaf and any(v in facts.live for v in node.makes) and not _is_spent(facts):
+            yield from _computed_once(context, node.target, tensor)
         if tensor.requires_grad and tensor.is_leaf and any(v in facts.live for v in node.makes):
-            owner, _, name = node.target.rpartition(".")
             yield Finding(
                 CODE,
                 NAME,
@@ -98,6 +104,25 @@ def _buffers(facts: Facts, context: Context) -> Iterator[Finding]:
                 (Step("loss"), Step(node.target)),
                 Fix("make it an nn.Parameter; a buffer is for what must not train"),
             )
+
+
+def _computed_once(context: Context, buffer: str, tensor: torch.Tensor) -> Iterator[Finding]:
+    """A buffer that the constructor computed from parameters and nothing computes again: it keeps their first values."""
+    owner, _, name = buffer.rpartition(".")
+    sites = attribute_sites(context.model.get_submodule(owner), name, context.files)
+    behind = {id(leaf) for leaf in leaves_behind([tensor])}
+    names = tuple(n for n, p in context.model.named_parameters(remove_duplicate=False) if id(p) in behind)
+    if names and sites and all(site.function.endswith("__init__") for site in sites):
+        yield Finding(
+            CODE,
+            NAME,
+            "error",
+            f"`{buffer}` was computed once, from {subject(names)}: a step changes the parameter, and the buffer keeps what it was made of",
+            sites[0],
+            names,
+            (Step("loss"), Step(buffer, sites[0], True), Step(names[0])),
+            Fix("compute it in forward from the parameter"),
+        )
 
 
 def _level(facts: Facts, context: Context, external: External) -> Severity | None:

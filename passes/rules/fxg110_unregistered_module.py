@@ -38,7 +38,7 @@ from torch import nn
 from fxgrad.passes.analyses.made_in_forward import made_in_forward
 from fxgrad.passes.analyses.unregistered import by_line, hides_on_purpose, holders, in_layer, is_optimized, is_variable, owner_of, qualified
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import plural
+from fxgrad.passes.findings import plural, subject
 from fxgrad.records import External, Facts, Finding, Fix, Site, Step
 
 CODE = "FXG110"
@@ -57,9 +57,10 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             NAME,
             "error" if made.phase == "forward" else "warning",
             f"a layer is made anew in every {'forward' if made.phase == 'forward' else 'loss'}: "
-            f"its {made.count} parameter{'s' if made.count != 1 else ''} start at random each time and no optimizer holds them",
+            f"its {made.count} parameter{'s' if made.count != 1 else ''} start at random each time and no optimizer holds them"
+            + (f"; those of {subject(made.names)}, whose place it takes, get no gradient" if made.names else ""),
             made.site,
-            (),
+            made.names,
             (Step("loss"), Step("layer", made.site, True)),
             Fix("make the layer once, in __init__, as an attribute of the module"),
         )

@@ -26,7 +26,6 @@ Not handled
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses.causes import Causes, unconnected
@@ -50,7 +49,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         return
     if facts.loss is None:
         if error is not None:
-            yield _no_tensor(facts, context, error.message)
+            yield _no_tensor(facts, context)
     elif not facts.loss_requires_grad:
         yield _no_history(facts, context)
     elif error is not None and says(error.message, NOT_SCALAR):
@@ -62,9 +61,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         )
 
 
-def _no_tensor(facts: Facts, context: Context, text: str) -> Finding:
-    found = re.search(r"the loss is an? (\w+)", text)
-    kind = found.group(1) if found else "value"
+def _no_tensor(facts: Facts, context: Context) -> Finding:
+    kind = facts.loss_type or "value"
     left = next((n for n in reversed(facts.nodes) if n.kind == "escape"), None)
     if kind.startswith(_NUMBERS) and left is not None:
         what = left.target.rpartition(".")[2].strip("_")

@@ -30,6 +30,7 @@ Not handled
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from fxgrad.passes.analyses.building_lines import building_site
 from fxgrad.passes.analyses.cuts import GRAD
@@ -44,6 +45,8 @@ from fxgrad.torch_api.errors import OVERWRITTEN, SECOND_TIME, says
 CODE = "FXG201"
 NAME = "overwritten-saved-tensor"
 SEVERITY = "error"
+# Kinds of this rule's findings: a step of the run overwrites; what is kept from before the run still has its graph.
+OVERWRITTEN_HERE, OLD_GRAPH = "overwritten", "old graph"
 
 LISTED = 4  # saves named in one message
 
@@ -90,7 +93,7 @@ def _overwritten(overwrite: Overwrite, built: Site | None, saver_built: Site | N
         message = f"`{write}` overwrites {len(saves)} tensors saved for backward: {named}{more}"
     stations = tuple(Step(save.saver.target.rpartition(".")[2], save.saver.site) for save in saves[:LISTED])
     advice = "build this module with inplace=False" if built is not None else _advice(writer)
-    return _finding(message, site, advice, (*stations, Step(write, site, True)))
+    return replace(_finding(message, site, advice, (*stations, Step(write, site, True))), kind=OVERWRITTEN_HERE, step=writer.name)
 
 
 def _saver(save: Save, seen_from: Site | None, built: Site | None = None) -> str:
@@ -137,11 +140,12 @@ def _second_time(facts: Facts, context: Context, error: Raised) -> Finding:
             call.site,
             _spent_once(spent),
         )
-    return _finding(
+    found = _finding(
         "backward goes a second time through a graph that it has freed",
         error.site,
         "compute the loss anew for every backward: a graph serves one",
     )
+    return replace(found, kind=OLD_GRAPH)
 
 
 def _spent_once(spent: Spender) -> str:
@@ -168,12 +172,16 @@ def _unseen(facts: Facts, context: Context, error: Raised) -> Finding:
 def _kept(facts: Facts, context: Context, old: Kept, then: str) -> Finding:
     once = computed_once(context, old)
     if once is not None:
-        return _finding(
+        found = _finding(
             f"{_held(old.name)} is computed once, in __init__, and its graph serves a single backward: {then}",
             once,
             "compute it anew in every forward, from the parameters it comes from",
         )
-    return _finding(f"{_held(old.name)} still carries the graph of an earlier step, and {then}", old.reader.site, _kept_advice(facts, old))
+    else:
+        found = _finding(
+            f"{_held(old.name)} still carries the graph of an earlier step, and {then}", old.reader.site, _kept_advice(facts, old)
+        )
+    return replace(found, kind=OLD_GRAPH)
 
 
 def _kept_advice(facts: Facts, old: Kept) -> str:

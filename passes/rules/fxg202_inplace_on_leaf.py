@@ -53,6 +53,7 @@ from fxgrad.torch_api.errors import (
 CODE = "FXG202"
 NAME = "inplace-on-leaf"
 SEVERITY = "error"
+INTO_LEAF = "leaf"  # the kind of a finding about a write into a leaf, or into a view of one
 
 # What torch says, and what was written into; "{leaf}" and "{maker}" are filled in from the facts. The narrower kind stands first.
 REFUSALS = {
@@ -97,6 +98,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         names,
         (Step("loss"), Step(write, error.site, True), *(Step(n) for n in names[:1])),
         Fix(_advice(meaning, names)),
+        kind=INTO_LEAF if "{leaf}" in meaning else "",
+        step=node.name if node is not None else "",
     )
 
 

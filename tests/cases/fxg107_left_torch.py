@@ -234,6 +234,77 @@ def guilty_threshold_of_a_python_if() -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------------------------- healthy
 
 
+def guilty_rewards_of_sampled_actions_are_the_loss() -> dict[str, Any]:
+    def reward(action: int) -> float:
+        return 1.0 if action == 0 else -0.5 * action
+
+    def loss(logits: torch.Tensor) -> torch.Tensor:
+        actions = torch.distributions.Categorical(logits=logits).sample()
+        rewards = []
+        for action in actions:
+            rewards.append(reward(action.item()))  # FXG107
+        return -torch.tensor(rewards, requires_grad=True).sum()
+
+    return dict(model=nn.Linear(3, 4), inputs=(torch.randn(5, 3),), loss=loss)
+
+
+def guilty_a_score_of_hard_choices_in_numpy() -> dict[str, Any]:
+    class Gates(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
+            self.gate = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            picks = torch.distributions.Bernoulli(logits=self.gate(self.body(x))).sample()
+            share = picks.cpu().numpy().mean(keepdims=True)  # FXG107
+            return torch.from_numpy(share).requires_grad_().sum()
+
+    return dict(model=Gates(), inputs=(torch.randn(5, 3),))
+
+
+def guilty_a_penalty_counted_from_tokens() -> dict[str, Any]:
+    def loss(logits: torch.Tensor) -> torch.Tensor:
+        tokens = logits.argmax(-1)
+        repeated = sum(float(a == b) + 0.1 * float(a) for a, b in zip(tokens[1:], tokens[:-1], strict=True))  # FXG107
+        return torch.tensor(repeated, requires_grad=True)
+
+    return dict(model=nn.Linear(3, 4), inputs=(torch.randn(6, 3),), loss=loss)
+
+
+def quiet_the_drawn_actions_weigh_their_log_probability() -> dict[str, Any]:
+    def loss(logits: torch.Tensor) -> torch.Tensor:
+        dist = torch.distributions.Categorical(logits=logits)
+        actions = dist.sample()
+        rewards = torch.tensor([1.0 if action == 0 else -0.5 for action in actions.tolist()])
+        return -(dist.log_prob(actions) * rewards).mean()
+
+    return dict(model=nn.Linear(3, 4), inputs=(torch.randn(5, 3),), loss=loss)
+
+
+def quiet_a_choice_between_two_models_is_no_loss_of_numbers() -> dict[str, Any]:
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.speak, self.table = nn.Linear(3, 4), nn.Embedding(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            tokens = torch.tensor(self.speak(x).argmax(-1).tolist())  # or FXG105
+            return self.table(tokens)
+
+    model = Words()
+    model.speak.requires_grad_(False)
+    return dict(model=model, inputs=(torch.randn(5, 3),), loss=lambda out: out.pow(2).mean())
+
+
+def quiet_a_number_of_a_draw_scales_the_loss() -> dict[str, Any]:
+    def loss(out: torch.Tensor) -> torch.Tensor:
+        keep = torch.bernoulli(torch.full((1,), 0.5)).item()
+        return out.pow(2).mean() * (1.0 + keep)
+
+    return dict(model=nn.Linear(3, 4), inputs=(torch.randn(5, 3),), loss=loss)
+
+
 def quiet_logging_with_item() -> dict[str, Any]:
     class Logged(nn.Module):
         def __init__(self) -> None:

@@ -191,6 +191,73 @@ def guilty_positions_drawn_as_a_plain_tensor() -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------------------------- healthy
 
 
+def guilty_buffer_put_together_from_a_parameter_once() -> dict[str, Any]:
+    class Classes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.new = nn.Parameter(torch.randn(1, 3))
+            self.register_buffer("full", torch.cat([torch.randn(2, 3), self.new]))  # FXG109
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.full.t()
+
+    return dict(model=nn.Sequential(nn.Linear(3, 3), Classes()), inputs=(torch.randn(4, 3),), loss=lambda o: o.pow(2).mean())
+
+
+def guilty_buffer_normalised_from_a_parameter_once() -> dict[str, Any]:
+    class Filter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.taps = nn.Parameter(torch.rand(1, 1, 3))
+            kernel = self.taps / self.taps.sum()
+            self.register_buffer("kernel", kernel, persistent=False)  # FXG109
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.conv1d(x, self.kernel, padding=1)
+
+    return dict(model=Filter(), inputs=(torch.randn(2, 1, 6),), loss=lambda o: o.pow(2).mean())
+
+
+def quiet_buffer_computed_from_a_parameter_in_forward() -> dict[str, Any]:
+    class Classes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.new = nn.Parameter(torch.randn(1, 3))
+            self.register_buffer("old", torch.randn(2, 3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ torch.cat([self.old, self.new]).t()
+
+    return dict(model=Classes(), inputs=(torch.randn(4, 3),), loss=lambda o: o.pow(2).mean())
+
+
+def quiet_buffer_begun_with_a_parameters_numbers() -> dict[str, Any]:
+    class Average(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3))
+            self.register_buffer("first", self.scale.detach().clone())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.scale - self.first
+
+    return dict(model=Average(), inputs=(torch.randn(4, 3),), loss=lambda o: o.pow(2).mean())
+
+
+def quiet_buffer_that_forward_computes_again() -> dict[str, Any]:
+    class Cached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3))
+            self.register_buffer("doubled", self.scale * 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.doubled = self.scale * 2
+            return x * self.doubled
+
+    return dict(model=Cached(), inputs=(torch.randn(4, 3),), loss=lambda o: o.pow(2).mean())
+
+
 def quiet_attention_mask_attribute() -> dict[str, Any]:
     class Causal(nn.Module):
         def __init__(self) -> None:

@@ -199,6 +199,19 @@ def guilty_layer_of_the_class() -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------------------------- healthy
 
 
+def guilty_registered_layer_built_again_in_forward() -> dict[str, Any]:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.out = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.fc = nn.Linear(x.shape[-1], 4)  # FXG110
+            return self.out(self.fc(x))
+
+    return dict(model=Net(), inputs=(torch.randn(2, 3),), loss=lambda o: o.pow(2).mean())
+
+
 def quiet_module_list() -> dict[str, Any]:
     class Mlp(nn.Module):
         def __init__(self) -> None:

@@ -391,7 +391,7 @@ def quiet_zero_initialised_last_layer_used_twice():
     return dict(model=Residual(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
 
 
-def quiet_recurrence_from_a_zero_state():
+def recurrence_from_a_zero_state():
     class OneStep(nn.Module):
         def __init__(self):
             super().__init__()
@@ -399,9 +399,9 @@ def quiet_recurrence_from_a_zero_state():
 
         def forward(self, x):
             state = torch.zeros(len(x), 4)
-            return self.out(torch.tanh(self.x(x) + state @ self.h))
+            return self.out(torch.tanh(self.x(x) + state @ self.h))  # FXG401
 
-    return dict(model=OneStep(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
+    return dict(model=OneStep(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean(), want={"h": "zero"})
 
 
 def quiet_task_without_samples_in_this_batch():

@@ -172,7 +172,7 @@ def test_inputs_that_were_not_written_are_inferred(run: Run, analysis: Analysis)
 def test_expect_and_loss_win_over_those_of_the_file(run: Run, analysis: Analysis) -> None:
     Path("model.py").write_text(MODEL + "\n\nexpect = ['head.*']\ndef loss(output): return output.sum()\ndef other(output): return 1\n")
     run("report", "model.py", "--expect", "a.*", "--expect", "b", "--loss", "model.py:other")
-    assert analysis.options["expect"] == ["a.*", "b"]
+    assert analysis.options["expect"] == ("a.*", "b")
     assert analysis.options["loss"].__name__ == "other"
 
 

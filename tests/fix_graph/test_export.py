@@ -157,6 +157,20 @@ class Paired(nn.Module):
         return Pair(y, y * 2)
 
 
+class Stored(nn.Module):
+    """A store that breaks nothing stays one; a default that is no number; a parameter with strides of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.table = nn.Linear(4, 4), nn.Parameter(torch.arange(12.0).view(3, 4).t())
+
+    def forward(self, x: torch.Tensor, fill: float = float("nan")) -> torch.Tensor:
+        y = self.fc(x).exp()
+        y[..., :2] = fill if fill == fill else 0.5
+        y[[0, 1], 3] += 2
+        return y * self.table.as_strided((4,), (1,))
+
+
 def bert() -> tuple[nn.Module, Any]:
     transformers = pytest.importorskip("transformers")
     small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 32}
@@ -174,6 +188,7 @@ PROGRAMS: dict[str, Callable[[], tuple[nn.Module, Any]]] = {
     "sequences": lambda: (Sequences(), (torch.randn(2, 3, 4),)),
     "structured": lambda: (Structured(), ({"a": torch.randn(3, 4), "b": [torch.randn(3, 4)]},)),
     "paired": lambda: (Paired(), (torch.randn(3, 4),)),
+    "stored": lambda: (Stored(), (torch.randn(3, 4),)),
     "bert": bert,
 }
 
@@ -209,7 +224,7 @@ FRESH = (
 import importlib.abc, pathlib, sys
 class Blocked(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("fxgrad", "libcst", "tests") or name == "test_mend_export":
+        if name.partition(".")[0] in ("fxgrad", "tests") or name == "test_mend_export":
             raise ImportError(f"{name} is blocked here")
 sys.meta_path.insert(0, Blocked())
 import torch
@@ -238,7 +253,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         model, inputs = make()
         state = torch.random.get_rng_state()
-        export_module(fxgrad.fix(model, inputs).module, place / name)
+        export_module(fxgrad.fix(model, inputs).module, inputs, place / name)
         assert torch.equal(torch.random.get_rng_state(), state)
         torch.save(split(inputs), place / f"{name}.inputs")
     run = subprocess.run([sys.executable, "-I", "-c", FRESH, str(place), *PROGRAMS], capture_output=True, text=True, check=False)
@@ -302,6 +317,139 @@ def test_another_call_than_the_exported_one_is_refused(folder: Path, monkeypatch
     model = __import__("tied").load()
     with pytest.raises(ValueError, match="made for shift=2.0"):
         model(torch.zeros(1, 2, dtype=torch.long))
+
+
+# -------------------------------------------------------------------------------------------------- what its text does not say
+
+
+class Rated(torch.autograd.Function):
+    rate = 2.0
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x * Rated.rate
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        return gradients[0] * Rated.rate
+
+
+Rated.rate = 5.0  # after the text that is copied
+
+
+def times(x: torch.Tensor, factor: float = 2.0) -> torch.Tensor:
+    return x * factor
+
+
+times.__defaults__ = (7.0,)
+
+
+class OnlyBackward(torch.autograd.Function):
+    """The forward is what its text says, the gradient is not."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x * 7.0
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        return times(gradients[0])
+
+
+@dataclasses.dataclass
+class Doubled:
+    y: torch.Tensor
+
+    def __post_init__(self) -> None:
+        self.y = self.y * 2
+
+
+@torch.library.custom_op("fxgrad_tests::twice", mutates_args=())
+def twice(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+
+
+twice.register_autograd(lambda ctx, gradient: gradient * 2)
+
+
+class Ending(nn.Module):
+    """A layer, and how the forward ends."""
+
+    def __init__(self, ending: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.fc, self.ending = nn.Linear(4, 4), ending
+
+    def forward(self, x: torch.Tensor) -> Any:
+        y = self.fc(x).exp()
+        y += 1
+        return self.ending(y)
+
+
+OTHERWISE = "the package would not do what the module does: "
+NOT_ALONE = "the package would not run in a process of its own: "
+
+
+@pytest.mark.parametrize(
+    ("ending", "reason"),
+    [
+        (Rated.apply, f"{OTHERWISE}output 0: differs by"),
+        (OnlyBackward.apply, f"{OTHERWISE}gradient of fc.weight: differs by"),
+        (Doubled, f"{OTHERWISE}output 0: differs by"),
+        (torch.ops.fxgrad_tests.twice, f"{NOT_ALONE}AttributeError: "),
+    ],
+    ids=["class attribute", "default, in backward alone", "post init", "operator of the program"],
+)
+def test_a_package_that_does_otherwise_is_not_written(ending: Callable[[torch.Tensor], Any], reason: str, tmp_path: Path) -> None:
+    model, inputs = Ending(ending), (torch.randn(3, 4),)
+    module = fxgrad.fix(model, inputs).module
+    with pytest.raises(FixError, match=reason):
+        export_module(module, inputs, tmp_path / "above" / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_package_stays_where_the_next_is_refused(tmp_path: Path) -> None:
+    exported(tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    model, inputs = Ending(Doubled), (torch.randn(3, 4),)
+    with pytest.raises(FixError, match=OTHERWISE):
+        export_module(fxgrad.fix(model, inputs).module, inputs, tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@dataclasses.dataclass
+class Batch:
+    x: torch.Tensor
+    pair: Pair
+    name: str = "training"
+
+
+class OfBatch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, batch: Batch, scale: float = 2.0) -> torch.Tensor:
+        y = self.fc(batch.x).exp()
+        y += batch.pair.first * scale
+        return y * batch.pair.second
+
+
+def test_inputs_of_the_programs_own_classes_are_tried(tmp_path: Path) -> None:
+    inputs = (Batch(torch.randn(3, 4), Pair(torch.randn(3, 4, requires_grad=True), torch.randn(4))),)
+    files = export_module(fxgrad.fix(OfBatch(), inputs).module, inputs, tmp_path / "out")
+    assert " = batch.pair.second\n" in files[0].read_text()
+    assert inputs[0].pair.first.grad is None
+
+
+def test_a_disk_that_is_full_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: Any, target: Any) -> None:
+        target.write(source.read(1))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(FixError, match="cannot write .*: No space left on device"):
+        exported(tmp_path / "above" / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------------------------------ the command line
@@ -422,11 +570,12 @@ def test_a_copy_keeps_what_the_graph_does_not_use() -> None:
 
 def test_only_what_fxgrad_made_can_be_exported(tmp_path: Path) -> None:
     with pytest.raises(FixError, match="only a module that fxgrad made"):
-        export_module(torch.fx.symbolic_trace(nn.Linear(2, 2)), tmp_path / "out")
+        export_module(torch.fx.symbolic_trace(nn.Linear(2, 2)), (torch.ones(1, 2),), tmp_path / "out")
 
 
 def exported(folder: Path) -> tuple[Path, ...]:
-    return export_module(fxgrad.fix(nn.Linear(2, 2), (torch.ones(1, 2),)).module, folder)
+    inputs = (torch.ones(1, 2),)
+    return export_module(fxgrad.fix(nn.Linear(2, 2), inputs).module, inputs, folder)
 
 
 def test_an_earlier_export_is_replaced(tmp_path: Path) -> None:

@@ -617,7 +617,7 @@ class Branching(nn.Module):
 def test_the_exported_package_has_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Branching()
     fixed: Any = fxgrad.fix(model, (X.abs(),))
-    export_module(fixed.module, tmp_path / "guarded_package")
+    export_module(fixed.module, (X.abs(),), tmp_path / "guarded_package")
     monkeypatch.syspath_prepend(str(tmp_path))
     package: Any = __import__("guarded_package")
     module = package.load()

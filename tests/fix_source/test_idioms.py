@@ -757,21 +757,11 @@ def test_source_edits_cost_nothing_until_they_are_read(tmp_path: Path, monkeypat
     def unwanted(*_: Any, **__: Any) -> None:
         raise LookupError("analysed")
 
-    monkeypatch.setattr("fxgrad.fix_source.live.analyze", unwanted)
+    monkeypatch.setattr("fxgrad.fix_source.live.examine", unwanted)
     live = load(IDIOMS[0].write(tmp_path), "live")
     result = fxgrad.fix(live.Net(), live.example_inputs())
     with pytest.raises(LookupError, match="analysed"):
         _ = result.source_edits
-
-
-def test_without_libcst_the_graph_is_mended_and_the_source_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    live = load(IDIOMS[0].write(tmp_path), "live")
-    monkeypatch.setitem(sys.modules, "libcst", None)
-    result = fxgrad.fix(live.Net(), live.example_inputs())
-    assert result.applied
-    with pytest.raises(fxgrad.FixError, match="needs LibCST") as caught:
-        _ = result.source_edits
-    assert caught.value.hint == "pip install 'fxgrad[fix]'"
 
 
 def test_source_edits_of_every_write(tmp_path: Path) -> None:

@@ -18,9 +18,11 @@ import torch
 from torch import nn
 
 from fxgrad.fix_graph.regenerate import regenerate
+from fxgrad.program.loss import loss_of
 from fxgrad.program.program import Program, program
 from fxgrad.records.errors import TraceError
 from fxgrad.torch_api import tree
+from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.facts import observe
 from fxgrad.trace.recorder import NeedsValue
 from fxgrad.trace.run import Run, run
@@ -46,13 +48,6 @@ def seed() -> None:
     torch.manual_seed(0)
     random.seed(0)
     np.random.seed(0)
-
-
-def default_loss(output: Any) -> torch.Tensor:
-    loss = getattr(output, "loss", None)
-    if isinstance(loss, torch.Tensor):
-        return loss
-    return sum(t.sum() for t in tree.flatten(output)[0] if t.is_floating_point())  # type: ignore[return-value]
 
 
 def fresh(inputs: Any) -> Any:
@@ -88,7 +83,7 @@ class Buffers:
                 buffer.copy_(value)
 
 
-def step(call: Callable[..., Any], root: nn.Module, inputs: Any, loss: Loss) -> Outcome:
+def step(call: Callable[..., Any], root: nn.Module, inputs: Any, loss: Loss | None) -> Outcome:
     """One forward and backward from fresh seeds and no gradients."""
     buffers = Buffers(root)
     seed()
@@ -96,7 +91,7 @@ def step(call: Callable[..., Any], root: nn.Module, inputs: Any, loss: Loss) -> 
     given = fresh(inputs)
     tensors, _ = tree.flatten(given)
     output = call(**given) if isinstance(given, dict) else call(*given)
-    loss(output).backward()
+    loss_of(loss, output).backward()
     leaves, structure = tree.flatten(output)
     holder = call if isinstance(call, nn.Module) else root
     outcome = Outcome(
@@ -166,7 +161,7 @@ def recorded() -> Callable[[Program, str], Run]:
 
     def record(target: Program, values: str) -> Run:
         seed()
-        result = run(target, values=values)
+        result = run(target, Experiment(values))
         assert result.error is None, f"{values}: {result.error}"
         observe(result)
         return result
@@ -191,12 +186,12 @@ def same_as_eager(recorded: Callable[[Program, str], Run]) -> Callable[..., dict
             runs["fake"] = recorded(target, "fake")
         elif fake is False:
             with pytest.raises(NeedsValue):
-                run(target, values="fake")
+                run(target, Experiment("fake"))
         else:
             with contextlib.suppress(NeedsValue):
-                found = run(target, values="fake")
+                found = run(target, Experiment("fake"))
                 runs["fake"] = found if found.error is None else None
-        eager = [step(model, target.root, given, loss or default_loss) for given in (inputs, *then)]
+        eager = [step(model, target.root, given, loss) for given in (inputs, *then)]
         for values, result in runs.items():
             if result is None:
                 continue
@@ -207,7 +202,7 @@ def same_as_eager(recorded: Callable[[Program, str], Run]) -> Callable[..., dict
                 continue
             faults = list(drop_in_faults(model, module)) if isinstance(model, nn.Module) else []
             for given, want in zip((inputs, *then), eager, strict=True):
-                got = step(module, target.root, given, loss or default_loss)
+                got = step(module, target.root, given, loss)
                 faults += differences(want, got, identical if values == "real" else close)
             got_none = {name for name, state in result.gradients.items() if state == "none"}
             faults += [f"verdict of {n}" for n, grad in eager[0].gradients.items() if (grad is None) != (n in got_none)]

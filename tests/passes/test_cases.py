@@ -58,16 +58,16 @@ def marks(path: Path, first: int, last: int) -> tuple[dict[int, set[str]], dict[
 
 
 def truth(build: Callable[[], dict[str, Any]]) -> dict[str, str] | None:
-    """What a real step leaves per parameter; None where it raises."""
+    """What a real step leaves on the Parameters that were registered before it; None where it raises."""
     torch.manual_seed(11)
     case = build()
     model, inputs, loss = case["model"], case["inputs"], case.get("loss") or (lambda out: out)
+    named = dict(model.named_parameters(remove_duplicate=False))
     try:
         out = model(*inputs) if isinstance(inputs, tuple) else model(**inputs)
         loss(out).backward()
     except Exception:
         return None
-    named = dict(model.named_parameters(remove_duplicate=False))
     return {
         n: "none" if p.grad is None else ("zero" if not bool((p.grad.to_dense() if p.grad.is_sparse else p.grad).any()) else "flows")
         for n, p in named.items()

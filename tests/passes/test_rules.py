@@ -43,6 +43,35 @@ def test_in_an_installed_package_the_call_of_the_unread_module_is_named() -> Non
     assert text[finding.site.column - 1 : finding.site.end_column - 1] == "self.pooler(sequence_output)"
 
 
+@pytest.mark.parametrize("way", ["layer", "parameter", "container"])
+def test_a_line_that_names_the_attribute_is_blamed_before_one_that_sets_any(way: str) -> None:
+    """The classes of transformers have a `setattr(self, name, value)`, in a file of their own."""
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    model = BertModel(config, add_pooling_layer=False)
+    if way == "layer":
+        model.extra = nn.Linear(3, 3)
+    elif way == "parameter":
+        model.embeddings.register_parameter("scale", nn.Parameter(torch.ones(3)))
+    else:
+        model.heads = nn.ModuleDict()
+        model.heads["tag"] = nn.Linear(3, 3)
+    report = fxgrad.analyze(model, {"input_ids": torch.tensor([[2, 5, 7]])}, loss=lambda out: out.last_hidden_state.sum())
+    (finding,) = [f for f in report.findings if f.code == "FXG101"]
+    assert finding.site is not None
+    assert finding.site.file == __file__
+    text = Path(__file__).read_text().splitlines()[finding.site.line - 1].strip()
+    assert (
+        text
+        == {
+            "layer": "model.extra = nn.Linear(3, 3)",
+            "parameter": 'model.embeddings.register_parameter("scale", nn.Parameter(torch.ones(3)))',
+            "container": "model.heads = nn.ModuleDict()",
+        }[way]
+    )
+
+
 class TwoHeads(nn.Module):
     def __init__(self) -> None:
         super().__init__()

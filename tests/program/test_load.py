@@ -139,7 +139,7 @@ def test_a_module_that_is_only_imported_is_no_candidate(write: Write) -> None:
     ("text", "listed"),
     [
         ("first = Net()\nsecond = Net()", "first (line 14), second (line 15)"),
-        ("class Other(nn.Module):\n    def forward(self, x): return x", "Net (line 5), Other (line 14)"),
+        ("class Other(nn.Linear):\n    def __init__(self):\n        super().__init__(2, 2)", "Net (line 5), Other (line 14)"),
     ],
 )
 def test_several_candidates_are_listed(write: Write, text: str, listed: str) -> None:
@@ -157,11 +157,24 @@ def test_no_candidate(write: Write) -> None:
     assert error_of(write("x = 1\n", head="")).reason == "there is no model in model.py"
 
 
-def test_a_class_that_needs_arguments_is_named_with_its_line(write: Write) -> None:
-    error = error_of(write(head=HEAD.replace("width=3", "width, depth")))
-    assert error.reason == "`Net` needs arguments: width, depth"
-    assert "def make_model(): return Net(...)" in error.hint
-    assert line_of(error) == 5
+# (more of the file, the model that is taken, what is said of it)
+GUESSED = [
+    (
+        "class Deep(nn.Module):\n    def __init__(self, in_features, n_layers):\n        super().__init__()\n"
+        "        self.parts = nn.ModuleList(nn.Linear(in_features, in_features) for _ in range(n_layers))\n"
+        "    def forward(self, x): return x\n",
+        "Deep(in_features=64, n_layers=2)",
+    ),
+]
+
+
+def test_an_argument_that_no_guess_fits_is_named_with_its_class_and_line(write: Write) -> None:
+    error = error_of(
+        write(head=HEAD.replace("width=3", "width, depth").replace("nn.Linear(width, 2)", "nn.Linear(width.a.b.c, {}[depth])"))
+    )
+    assert error.reason.startswith("`Net` needs arguments: width, depth; no guess for them ran: the first raised ")
+    assert error.hint.startswith("write them as in --arg width=... --arg depth=...")
+    assert error.site is not None
 
 
 # ------------------------------------------------------------------------------------------------------- what goes wrong

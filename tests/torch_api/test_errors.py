@@ -29,7 +29,7 @@ EXCEPTIONS: Mapping[tuple[str, str], str] = {
     ("fxgrad/program/load/archives.py", "weights_only"): "the name of an environment variable",
     ("fxgrad/trace/recorder.py", "no autograd formula"): "our own words",
     ("fxgrad/watching/gradient_errors.py", "does not require grad"): "our own words",
-    ("passes/rewrites/walk.py", "inference mode"): "our own words",
+    ("passes/rewrites/write_forms.py", "inference mode"): "our own words",
     ("passes/rules/fxg113_op_without_autograd.py", "no autograd formula"): "our own words",
     ("passes/rules/fxg202_inplace_on_leaf.py", "inference mode"): "our own words",
 }

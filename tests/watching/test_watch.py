@@ -81,6 +81,20 @@ def test_loss_that_leaves_a_head_out() -> None:
     assert "right.abs().mean()" in Path(__file__).read_text().splitlines()[finding.site.line - 1]
 
 
+def test_a_draw_switches_gradients_off_by_itself() -> None:
+    """`sample()` has a `no_grad` of its own: no region of the user's is to blame."""
+    model = nn.Linear(3, 2)
+
+    def step() -> None:
+        drawn = torch.distributions.Bernoulli(logits=model(x())).sample()
+        drawn.requires_grad_().mean().backward()
+
+    report = report_of(step, model)
+    codes = {f.code for f in report.findings}
+    assert "FXG105" in codes
+    assert "FXG104" not in codes
+
+
 def test_verdict_is_what_grad_was_as_the_step_began() -> None:
     model = nn.Linear(3, 1)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

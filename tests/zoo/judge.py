@@ -19,8 +19,10 @@ from torch.nn.parameter import is_lazy
 
 import fxgrad
 from fxgrad.fix_graph.regenerate import regenerate
+from fxgrad.program.loss import loss_of
 from fxgrad.program.program import program
 from fxgrad.torch_api import tree
+from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.run import run
 
 Rewritten = Literal["equal", "refused", "differs", ""]
@@ -57,18 +59,6 @@ def given(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (inputs, {}) if isinstance(inputs, tuple) else ((), dict(inputs))
 
 
-def loss_of(output: Any) -> torch.Tensor:
-    """The loss that fxgrad takes when none is given."""
-    for candidate in (getattr(output, "loss", None), output.get("loss") if isinstance(output, dict) else None, output):
-        if isinstance(candidate, torch.Tensor) and candidate.numel() == 1:
-            return candidate
-    floating = [t for t in tree.flatten(output)[0] if t.is_floating_point()]
-    total = floating[0].sum()
-    for tensor in floating[1:]:
-        total = total + tensor.sum()
-    return total
-
-
 Step = tuple[list[torch.Tensor], dict[str, torch.Tensor | None]]
 
 
@@ -84,7 +74,7 @@ def step(call: Any, parameters: dict[str, torch.Tensor], inputs: Any) -> Step:
     seed()
     output = call(*args, **kwargs)
     leaves = [t.detach().clone() for t in tree.flatten(output)[0]]
-    loss_of(output).backward()
+    loss_of(None, output).backward()
     gradients = {n: p.grad for n, p in parameters.items()}
     for parameter in parameters.values():
         parameter.grad = None
@@ -179,7 +169,7 @@ def _regenerate(outcome: Outcome, model: Any, inputs: Any, want: Step, steady: b
     outcome.regenerated = False
     called(model, inputs)
     seed()
-    traced = regenerate(run(program(model, inputs, None), values="real"))
+    traced = regenerate(run(program(model, inputs, None), Experiment("real")))
     got = step(traced, named(traced), inputs)
     why = different(want, got, exact=steady)
     outcome.regenerated = not why

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.zoo.judge import Outcome, given, judge, loss_of
+from tests.zoo.judge import Outcome, given, judge
 from tests.zoo.table import good, load, write
 
 HERE = Path(__file__).resolve().parent
@@ -167,7 +167,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
     worker.close()
 
 
-__all__ = ["Outcome", "given", "judge", "limited", "loss_of", "main"]
+__all__ = ["Outcome", "given", "judge", "limited", "main"]
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")

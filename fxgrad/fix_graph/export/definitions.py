@@ -9,10 +9,12 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
+import math
 import re
 import sys
 import textwrap
 import types
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,24 +129,31 @@ def literal(item: Any, definitions: Definitions) -> str:
     Raises:
         FixError: it has no such text.
     """
-    if isinstance(item, float) and item != item or item in (float("inf"), float("-inf")) and isinstance(item, float):
+    if item is Ellipsis:
+        return "..."
+    if isinstance(item, float) and not math.isfinite(item):
         return f'float("{item}")'
     if isinstance(item, torch.dtype | torch.layout | torch.memory_format):
         return str(item)
     if isinstance(item, torch.device):
         return f"torch.{item!r}"
-    if isinstance(item, _PLAIN) or item is Ellipsis:
-        return "..." if item is Ellipsis else repr(item)
+    if isinstance(item, _PLAIN):
+        return repr(item)
     if isinstance(item, slice):
-        return f"slice({', '.join(literal(part, definitions) for part in (item.start, item.stop, item.step))})"
+        return f"slice({', '.join(_literals((item.start, item.stop, item.step), definitions))})"
     if type(item) in (tuple, torch.Size):
-        inner = ", ".join(literal(part, definitions) for part in item)
-        return f"({inner},)" if len(item) == 1 else f"({inner})"
+        inner = _literals(item, definitions)
+        return f"({inner[0]},)" if len(inner) == 1 else f"({', '.join(inner)})"
     if type(item) is list:
-        return f"[{', '.join(literal(part, definitions) for part in item)}]"
+        return f"[{', '.join(_literals(item, definitions))}]"
     if type(item) is dict:
-        return "{" + ", ".join(f"{literal(k, definitions)}: {literal(v, definitions)}" for k, v in item.items()) + "}"
+        pairs = zip(_literals(item.keys(), definitions), _literals(item.values(), definitions), strict=True)
+        return "{" + ", ".join(f"{key}: {value}" for key, value in pairs) + "}"
     return definitions.reference(item)
+
+
+def _literals(items: Iterable[Any], definitions: Definitions) -> list[str]:
+    return [literal(item, definitions) for item in items]
 
 
 def identifier(text: str) -> str:

@@ -11,7 +11,7 @@ import os
 import re
 import types
 from collections import namedtuple
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -30,9 +30,10 @@ from fxgrad.torch_api.module_internals import codegen_of
 
 _HINT = "keep the module in the program that made it"
 _FREED = re.compile(r";\s+(?:\w+ = )+None\s*$")
+_NAMED = re.compile(r"^(\w+) = |;\s+(\w+) = \w+$")  # `mul = …`; a store is `x[i] = v;  setitem = x`
 
 
-def forward_lines(module: torch.fx.GraphModule, sites: Mapping[str, Site], definitions: Definitions) -> list[str]:
+def forward_lines(module: torch.fx.GraphModule, definitions: Definitions) -> list[str]:
     """`def forward(...)` and its body, indented by four spaces.
 
     Raises:
@@ -42,30 +43,55 @@ def forward_lines(module: torch.fx.GraphModule, sites: Mapping[str, Site], defin
     if not isinstance(codegen, CallingCodeGen):
         raise FixError("only a module that fxgrad made can be exported", hint="use torch.fx.GraphModule.to_folder")
     convention = codegen.convention
+    _check_attributes(module)
     body = _statements(module, definitions)
     lines = [f"    def forward({', '.join(['self', *_parameters(convention, definitions)])}):"]
     lines += [f"        {line}" for line in _inputs(module, convention, definitions)]
     lines += [f"        {line}" for line in _guards(convention, definitions)]
-    indent = " " * 8
-    for node in module.graph.nodes:
-        if node.target is set_grad_enabled:
-            # The graph switches by calls. As blocks they end also when something raises, and in the caller's mode.
-            opens = not node.args[0] and len(indent) == 8
-            lines += [f"{indent}with torch.no_grad():"] if opens else []
-            indent = " " * (8 if node.args[0] else 12)
-        elif isinstance(node.target, Holds):
-            lines += [f"{indent}{line}" for line in _held(node.target.guard, node.args[0], definitions)]
-        elif node.name in body:
-            site = sites.get(node.name) or node.meta.get("site")
-            lines += [f"{indent}{line}" for line in _comment(site, lines)]
-            lines.append(f"{indent}{body[node.name]}")
-    if lines[-1].endswith("with torch.no_grad():"):
-        lines.append(f"{indent}pass")
+    lines += _steps(module, body, definitions)
     return [*lines, *(f"        {line}" for line in _outputs(module, convention, definitions))]
 
 
+def _steps(module: torch.fx.GraphModule, body: Mapping[str, str], definitions: Definitions) -> list[str]:
+    """The graph's own steps, each below its comment."""
+    lines: list[str] = []
+    outside, inside = " " * 8, " " * 12
+    indent = outside
+    for node in module.graph.nodes:
+        if node.op in ("placeholder", "output"):
+            continue
+        if node.target is set_grad_enabled:
+            # The graph switches by calls. As blocks they end also when something raises, and in the caller's mode.
+            on = bool(node.args[0])
+            if not on and indent == outside:
+                lines.append(f"{indent}with torch.no_grad():")
+            indent = outside if on else inside
+        elif isinstance(node.target, Holds):
+            lines += [f"{indent}{line}" for line in _held(node.target.guard, node.args[0], definitions)]
+        else:
+            lines += [f"{indent}{line}" for line in _comment(node.meta.get("site"), lines)]
+            lines.append(f"{indent}{body[node.name]}")
+    if lines and lines[-1].endswith("with torch.no_grad():"):
+        lines.append(f"{indent}pass")
+    return lines
+
+
 def _statements(module: torch.fx.GraphModule, definitions: Definitions) -> dict[str, str]:
-    """One line of Python per node, by torch.fx's own code generator."""
+    """A line of Python by the name of each node, from torch.fx's own code generator: as the module itself runs it."""
+    code = _plain_graph(module).python_code("self")
+    lines = dict(_by_name(code.src))
+    for name, item in code.globals.items():
+        if inspect.ismodule(item):
+            if any(re.search(rf"\b{re.escape(name)}\.", line) for line in lines.values()):
+                definitions.imports[f"import {item.__name__}" if item.__name__ == name else f"import {item.__name__} as {name}"] = None
+        elif re.search(rf"\b{re.escape(name)}\b", code.src):
+            said = _said(item, lines, definitions)
+            lines = {key: _renamed(line, name, said) for key, line in lines.items()}
+    return {key: _tidy(key, line) for key, line in lines.items()}
+
+
+def _plain_graph(module: torch.fx.GraphModule) -> torch.fx.Graph:
+    """The graph under torch's own way of calling, without guards and output."""
     graph = torch.fx.Graph()
     copied: dict[torch.fx.Node, torch.fx.Node] = {}
     for node in module.graph.nodes:
@@ -74,25 +100,26 @@ def _statements(module: torch.fx.GraphModule, definitions: Definitions) -> dict[
             copied[node].name = node.name
             copied[node].type = None
     graph.set_codegen(CodeGen())
-    code = graph.python_code("self")
-    lines = {}
-    for line in code.src.splitlines():
-        match = re.match(r"    (\w+) = ", line)
-        if match is not None:
-            lines[match[1]] = _FREED.sub("", line.strip())
-    placeholders = {node.name for node in module.graph.nodes if node.op == "placeholder"}
-    for name, item in code.globals.items():
-        if re.search(rf"\b{re.escape(name)}\b", code.src) and not inspect.ismodule(item):
-            said = _named(item, definitions)
-            root = said.partition(".")[0]
-            if root in lines and root in definitions.bound:  # a step of the graph has the same name
-                definitions.texts[f"_{root}"] = f"_{root} = {root}"
-                said = f"_{said}"
-            lines = {key: _renamed(line, name, said) for key, line in lines.items()}
-        elif inspect.ismodule(item) and re.search(rf"\b{re.escape(name)}\.", "\n".join(lines.values())):
-            definitions.imports[f"import {item.__name__}" if item.__name__ == name else f"import {item.__name__} as {name}"] = None
-    _check_attributes(module)
-    return {key: _tidy(key, line) for key, line in lines.items() if key not in placeholders}
+    return graph
+
+
+def _by_name(text: str) -> Iterator[tuple[str, str]]:
+    """The statements of generated code, each with the name that it binds."""
+    for line in text.splitlines():
+        statement = _FREED.sub("", line.strip())
+        bound = _NAMED.search(statement)
+        if bound is not None:
+            yield bound[1] or bound[2], statement
+
+
+def _said(item: Any, lines: Mapping[str, str], definitions: Definitions) -> str:
+    """How the file names a thing of the graph's globals."""
+    said = _named(item, definitions)
+    root = said.partition(".")[0]
+    if root in lines and root in definitions.bound:  # a step of the graph has the same name
+        definitions.texts[f"_{root}"] = f"_{root} = {root}"
+        return f"_{said}"
+    return said
 
 
 def _named(item: Any, definitions: Definitions) -> str:
@@ -105,13 +132,14 @@ def _named(item: Any, definitions: Definitions) -> str:
 
 
 def _renamed(line: str, name: str, said: str) -> str:
-    head, equals, value = line.partition(" = ")
-    return head + equals + re.sub(rf"(?<![\w.]){re.escape(name)}\b", lambda _: said, value)
+    return re.sub(rf"(?<![\w.]){re.escape(name)}\b", lambda _: said, line)
 
 
 def _tidy(name: str, line: str) -> str:
     """What is called for its effect needs no name."""
-    return line.removeprefix(f"{name} = ") if name.startswith(("setattr", "setitem")) else line
+    if not name.startswith(("setattr", "setitem")):
+        return line
+    return line.removeprefix(f"{name} = ").partition(f";  {name} = ")[0]
 
 
 def _check_attributes(module: torch.fx.GraphModule) -> None:
@@ -161,16 +189,30 @@ def _inputs(module: torch.fx.GraphModule, convention: CallingConvention, definit
         _walk(pair.children[1], pair.children[0].constant, places, constants)
     for place, value in constants:
         if isinstance(value, bool | int | float | str | types.NoneType) and place.isidentifier():
-            yield f"if {place} is not None:" if value is None else f"if {place} != {value!r}:"
+            yield f"if {_unlike(place, value, definitions)}:"
             yield f'    raise GuardError("this module was made for {place}={value!r}")'
-    for name, parameter in convention.signature.parameters.items():
-        if parameter.default is None and any(re.match(rf"{name}\b", place) for place in places.values()):
-            yield f"if {name} is None:"
-            yield f'    raise GuardError("this module was made for calls with {name}")'
+    yield from _given(convention, places.values())
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
     for node, index in zip(placeholders, convention.order, strict=True):
         if places[index] != node.name:
             yield f"{node.name} = {places[index]}"
+
+
+def _unlike(place: str, value: Any, definitions: Definitions) -> str:
+    """Whether an argument is not this one; NaN differs from itself."""
+    if value is None:
+        return f"{place} is not None"
+    if value != value:
+        return f"{place} == {place}"
+    return f"{place} != {literal(value, definitions)}"
+
+
+def _given(convention: CallingConvention, places: Collection[str]) -> Iterator[str]:
+    """An argument that may be left out was not: there is a tensor in it."""
+    for name, parameter in convention.signature.parameters.items():
+        if parameter.default is None and any(re.match(rf"{name}\b", place) for place in places):
+            yield f"if {name} is None:"
+            yield f'    raise GuardError("this module was made for calls with {name}")'
 
 
 def _guards(convention: CallingConvention, definitions: Definitions) -> Iterator[str]:

@@ -137,7 +137,9 @@ def _dtypes(child: nn.Module, target: str) -> list[str]:
 
 
 def _empty(tensor: torch.Tensor) -> str:
-    return f"torch.empty({tuple(tensor.shape)}, dtype={tensor.dtype})"
+    if tensor.is_contiguous():
+        return f"torch.empty({tuple(tensor.shape)}, dtype={tensor.dtype})"
+    return f"torch.empty_strided({tuple(tensor.shape)}, {tensor.stride()}, dtype={tensor.dtype})"
 
 
 def layer_call(layer: nn.Module) -> str | None:

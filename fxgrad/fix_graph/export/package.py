@@ -2,17 +2,21 @@
 
 Writes `DIR/__init__.py` (a class with the model's layers and its forward, step by step, the user's line above each), `DIR/state.pt` (its
 values) and, where a layer has no constructor call, `DIR/layers.pt` (those layers, pickled). The state dict has the model's keys. Beside them
-`DIR/fxgrad.json` says what was written: only files that are still so are replaced. Not handled: graphs that hold Python objects of the
+`DIR/fxgrad.json` says what was written: only files that are still so are replaced. What is written has run: the draft, beside the folder, is
+tried first (`fxgrad.fix_graph.export.trial`), and its files are the ones that DIR gets. Not handled: graphs that hold Python objects of the
 program; they are refused with the object's name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import sys
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +26,11 @@ from torch import nn
 
 from fxgrad.fix_graph.export.definitions import Definitions, identifier
 from fxgrad.fix_graph.export.forward_text import forward_lines
+from fxgrad.fix_graph.export.fresh_process import PACKAGE
 from fxgrad.fix_graph.export.layers_text import constructor_lines, plain_tensors
-from fxgrad.records import Site
+from fxgrad.fix_graph.export.trial import refuse_other_than
 from fxgrad.records.errors import FixError
-from fxgrad.source.files import replace_file, replacing
+from fxgrad.source.files import replacing
 
 _MARK = "fxgrad.json"  # by the name of each file that was written, its digest
 _FILES = ("__init__.py", "state.pt", "layers.pt")
@@ -46,42 +51,80 @@ class GuardError(ValueError):
     """A call breaks what the graph was made for."""'''
 
 
-def export_module(module: torch.fx.GraphModule, directory: str | Path, *, sites: Mapping[str, Site] | None = None) -> tuple[Path, ...]:
-    """Write the package and return its files. `sites`: the user's line of each graph node, by node name (default: the
-    node's `meta["site"]`, where it has one).
+def export_module(module: torch.fx.GraphModule, inputs: Any, directory: str | Path) -> tuple[Path, ...]:
+    """Write the package and return its files. `inputs`: those that the module was made for, which the package is tried on.
 
     The class is called as the model is; `load()` of the package returns it with the values it had here.
 
     Raises:
-        FixError: something in the graph cannot be written down, or the folder exists and holds something else.
+        FixError: something in the graph cannot be written down, the package does not do by itself what the module does, or the folder
+            holds something else. The folder is then as before.
     """
     folder = Path(directory)
     check_folder(folder)
-    name = identifier(type(module).__name__)
-    text, stored = module_source(module, name, sites or {})
-    values = {**module.state_dict(), **_unsaved(module)}
-    saved: dict[str, Any] = {"state.pt": {key: value.detach().cpu().clone() for key, value in values.items()}}
-    if stored:
-        saved["layers.pt"] = stored
+    text, stored = module_source(module, identifier(type(module).__name__))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, value in saved.items():
-            with replacing(folder / file) as stream:
-                torch.save(value, stream)
-        replace_file(folder / "__init__.py", text.encode())
-        files = ("__init__.py", *saved)
-        replace_file(folder / _MARK, f"{json.dumps({file: _digest(folder / file) for file in files}, indent=1)}\n".encode())
+        with tempfile.TemporaryDirectory(prefix=".fxgrad-", dir=_existing(folder)) as place:
+            draft = Path(place, PACKAGE)
+            files = _written_out(module, text, stored, draft)
+            refuse_other_than(module, inputs, Path(place))
+            with _made(folder):
+                _copy(draft, folder, files)
     except OSError as error:
         raise FixError(f"cannot write {folder}: {error.strerror}") from error
     return tuple(folder / file for file in files)
 
 
-def module_source(module: torch.fx.GraphModule, name: str, sites: Mapping[str, Site]) -> tuple[str, dict[str, nn.Module]]:
+def _existing(folder: Path) -> Path:
+    """The folder, or the innermost one above it that exists: a draft there lies on the disk that it is written to."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+
+
+def _written_out(module: torch.fx.GraphModule, text: str, stored: dict[str, nn.Module], draft: Path) -> tuple[str, ...]:
+    """The package in a new folder of its own; the names of its files."""
+    draft.mkdir()
+    values = {**module.state_dict(), **_unsaved(module)}
+    saved: dict[str, Any] = {"state.pt": {key: value.detach().cpu().clone() for key, value in values.items()}}
+    if stored:
+        saved["layers.pt"] = stored
+    for file, value in saved.items():
+        torch.save(value, draft / file)
+    (draft / "__init__.py").write_bytes(text.encode())
+    return ("__init__.py", *saved)
+
+
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """The folder and those above it; what was not there before goes where the block raises."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if new:
+            shutil.rmtree(new[-1], ignore_errors=True)
+        raise
+
+
+def _copy(draft: Path, folder: Path, files: tuple[str, ...]) -> None:
+    """The draft's files into the folder, with a mark of what they are; none of them has its name before all are on the disk."""
+    digests = {file: _digest(draft / file) for file in files}
+    with contextlib.ExitStack() as stack:
+        mark = stack.enter_context(replacing(folder / _MARK))  # the last to be left, and so to take its name
+        mark.write(f"{json.dumps(digests, indent=1)}\n".encode())
+        for file in files:
+            stream = stack.enter_context(replacing(folder / file))
+            with open(draft / file, "rb") as tried:
+                shutil.copyfileobj(tried, stream)
+            stream.flush()
+
+
+def module_source(module: torch.fx.GraphModule, name: str) -> tuple[str, dict[str, nn.Module]]:
     """The text of the package, and the layers it loads whole."""
     definitions = Definitions()
     stored: dict[str, nn.Module] = {}
     constructor = constructor_lines(module, stored)
-    forward = forward_lines(module, sites, definitions)
+    forward = forward_lines(module, definitions)
     unlisted = tuple(plain_tensors(module))
     imports = {"from pathlib import Path": None, "import torch": None, "from torch import nn": None, **definitions.imports}
     copied = bool(definitions.texts)  # whose annotations may name what is not here

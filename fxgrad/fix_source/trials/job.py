@@ -37,9 +37,12 @@ class Subject:
         loss: str | None = None,
         expect: Sequence[str] | None = None,
         trust_pickle: bool = False,
+        arguments: Sequence[str] = (),
+        argv: Sequence[str] = (),
     ) -> Subject:
-        """What the command line gives: MODEL, `--input`, `--loss`, `--expect`, `--trust-pickle`."""
+        """What the command line gives: MODEL, `--input`, `--loss`, `--expect`, `--trust-pickle`, `--arg`, and what stands after `--`."""
         given = {"model": model, "inputs": list(inputs), "loss": loss, "trust_pickle": trust_pickle}
+        given |= {"arguments": list(arguments), "argv": list(argv)}
         return cls({**given, "expect": list(expect) if expect is not None else None})
 
 

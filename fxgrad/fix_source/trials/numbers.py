@@ -8,6 +8,8 @@ A step runs as it is, or under the *oracle*: what eager PyTorch would compute if
     write, must give the same output.
  3. A `.data` read on a line whose write goes unseen gives an alias that autograd follows.
  4. `f(..., out=y)` writes its result into y by `copy_`, which autograd follows.
+The oracle of graphs (`fxgrad.torch_api.allowed_writes`) gives each of several views one of its own, which its base sees written; here the clone
+is what shows, by the forward under no_grad, that others read what is written: no edit of the one line can be right then.
 Not handled: steps that give other numbers each time although every generator is seeded; they cannot be compared.
 """
 
@@ -16,17 +18,20 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
+from fxgrad.program.inputs import inputs_of
+from fxgrad.program.loss import loss_of
 from fxgrad.program.program import program
-from fxgrad.records import Inputs, Site
+from fxgrad.records import Site
 from fxgrad.source.sites import site_of, user_spots
 from fxgrad.torch_api import tree
+from fxgrad.torch_api.comparison import Tolerances, compare_tensors
 from fxgrad.torch_api.functions import Apply, replaced_apply
 from fxgrad.torch_api.internals import base_of, storage_key
 from fxgrad.torch_api.saved_hooks import saved_copies
@@ -86,12 +91,12 @@ def measure(
     root = step.root
     if train is not None:
         root.train(train)
-    args, kwargs = _inputs(step.inputs)
+    given = inputs_of(step.inputs)
     try:
         for number in range(2):
             with _oracle(hidden, views) if oracle else contextlib.nullcontext(), _Double() if double else contextlib.nullcontext():
                 seed(SEED + number)
-                _one(step, root, (args, kwargs), numbers, f"step {number}: ", cut=oracle and views)
+                _one(step, root, (given.args, dict(given.kwargs)), numbers, f"step {number}: ", cut=oracle and views)
     except Exception as error:
         numbers.error = f"{type(error).__name__}: {error}"
     numbers.shared = _shared(root)
@@ -101,7 +106,8 @@ def measure(
 def forward_only(step: Step) -> Numbers:
     """The first step's output in float64, every write done as written: with gradients off, or, if that fails, off for the writes."""
     numbers = Numbers()
-    args, kwargs = _copied(_inputs(step.inputs), False)
+    given = inputs_of(step.inputs)
+    args, kwargs = _copied((given.args, dict(given.kwargs)), False)
     for quiet in (torch.no_grad(), _QuietWrites()):
         numbers = Numbers()
         try:
@@ -139,18 +145,17 @@ def as_double(step: Step) -> Step:
     return Step(step.model, tree.unflatten(structure, made), step.loss, step.optimizer, step.expect)
 
 
-def difference(one: Numbers, other: Numbers, *, tolerance: float) -> str:
-    """What differs, in words; "" where nothing does. Relative to the larger magnitude of each tensor."""
+def difference(one: Numbers, other: Numbers, *, tolerances: Tolerances) -> str:
+    """What differs, in words; "" where nothing does."""
     if one.error or other.error:
         return "" if one.error == other.error else f"raises {(other.error or one.error).splitlines()[0]}"
     if one.tensors.keys() != other.tensors.keys():
         return f"{sorted(one.tensors.keys() ^ other.tensors.keys())[0]} is there in one version only"
+    apart: dict[str, str] = {}
     for name, want in one.tensors.items():
-        got = other.tensors[name]
-        if want.shape != got.shape or want.dtype != got.dtype:
-            return f"{name} is a {_kind(got)}, was a {_kind(want)}"
-        if not _close(want, got, tolerance):
-            return f"{name} differs by {_largest(want, got):.3g}"
+        compare_tensors(name, want, other.tensors[name], tolerances, apart)
+        if apart:
+            return next(f"{what} {how}" for what, how in apart.items())
     if one.shared != other.shared:
         return "other tensors of the model share memory"
     return ""
@@ -161,7 +166,7 @@ def _one(step: Step, root: torch.nn.Module, inputs: Any, numbers: Numbers, prefi
         parameter.grad = None
     given = _copied(inputs, cut)
     output = step.model(*given[0], **given[1])
-    loss = step.loss(output) if step.loss is not None else _own_loss(output)
+    loss = loss_of(step.loss, output)
     _keep(numbers, f"{prefix}output", output)
     _keep(numbers, f"{prefix}loss", loss)
     loss.backward()
@@ -173,22 +178,6 @@ def _one(step: Step, root: torch.nn.Module, inputs: Any, numbers: Numbers, prefi
                 parameter.sub_(RATE * parameter.grad.to_dense())
     for name, tensor in _state(root):
         _keep(numbers, f"{prefix}{name} afterwards", tensor)
-
-
-def _own_loss(output: Any) -> Any:
-    """The loss that an analysis takes where none is given."""
-    for candidate in (getattr(output, "loss", None), output.get("loss") if isinstance(output, Mapping) else None, output):
-        if isinstance(candidate, torch.Tensor) and candidate.numel() == 1:
-            return candidate
-    return sum(leaf.sum() for leaf in tree.flatten(output)[0] if leaf.is_floating_point())
-
-
-def _inputs(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(inputs, Inputs):
-        return inputs.args, dict(inputs.kwargs)
-    if isinstance(inputs, Mapping):
-        return (), dict(inputs)
-    return (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs), {}
 
 
 def _copied(given: Any, cut: bool) -> Any:
@@ -227,21 +216,6 @@ def _shared(root: torch.nn.Module) -> tuple[tuple[str, ...], ...]:
         if key is not None:
             groups.setdefault(key, []).append(name)
     return tuple(sorted(tuple(sorted(names)) for names in groups.values() if len(names) > 1))
-
-
-def _kind(tensor: torch.Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} tensor of shape {tuple(tensor.shape)}"
-
-
-def _close(want: torch.Tensor, got: torch.Tensor, tolerance: float) -> bool:
-    if not want.is_floating_point() and not want.is_complex():
-        return bool(torch.equal(want, got))
-    scale = float(want.abs().nan_to_num(0.0, 0.0, 0.0).max()) if want.numel() else 0.0
-    return bool(torch.allclose(got, want, rtol=tolerance, atol=tolerance * max(scale, 1e-3), equal_nan=True))
-
-
-def _largest(want: torch.Tensor, got: torch.Tensor) -> float:
-    return float((want.double() - got.double()).abs().nan_to_num(float("inf")).max()) if want.numel() else 0.0
 
 
 # ------------------------------------------------------------------------------------------------------------------- the oracle

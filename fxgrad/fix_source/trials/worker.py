@@ -10,32 +10,29 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import importlib.abc
-import importlib.util
 import os
 import pickle
-import re
 import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from fxgrad.diagnosis.analyze import analyze
+from fxgrad.diagnosis.analyze import examine
+from fxgrad.fix_source.trials.copies import Redirected, with_copies
 from fxgrad.fix_source.trials.job import Job, Trial
 from fxgrad.fix_source.trials.numbers import Numbers, Step, as_double, difference, forward_only, measure, seed
 from fxgrad.fix_source.trouble import every_write, troubles
-from fxgrad.program.program import program
 from fxgrad.records import Site
 from fxgrad.source.sites import sites_of, user_spots
+from fxgrad.torch_api.comparison import EDIT_AS_IT_IS, EDIT_IN_DOUBLE
 from fxgrad.torch_api.internals import DYNAMO
 
-DOUBLE, NATIVE = 1e-9, 1e-4  # relative differences that count as none
 _NATIVE_NAME = "as it is"
 _MODES = (("float64, training mode", True), ("float64, evaluation mode", False))
 _BOTH_MODES = 5_000_000  # elements up to which training and evaluation mode are both compared
@@ -134,7 +131,7 @@ def _trial(job: Job) -> Trial:
     sys.dont_write_bytecode = True
     os.chdir(job.folder)
     copies = {os.path.realpath(file): copy for file, copy in job.texts}
-    sys.meta_path.insert(0, _Redirected(copies))
+    sys.meta_path.insert(0, Redirected(copies))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with _noting_constructors():
@@ -146,13 +143,12 @@ def _analysed(job: Job, threads: int) -> Trial:
     with _loaded(job) as step:
         if _elements(step) > _ONE_THREAD:
             torch.set_num_threads(threads)
-        report = analyze(step.model, step.inputs, loss=step.loss, optimizer=step.optimizer, expect=step.expect, options=job.options)
-        target = program(step.model, step.inputs, step.loss, step.optimizer)
-        findings = (*report.findings, *report.notes)
-        found = troubles(findings, target, report.values, _built_at)
+        examined = examine(step.model, step.inputs, loss=step.loss, optimizer=step.optimizer, expect=step.expect, options=job.options)
+        report = examined.report
+        found = troubles((*report.findings, *report.notes), examined, _built_at)
         if job.options.rewrite == "all":
-            found += every_write(found, target, report.values, _built_at)
-        trial = Trial(verdicts=dict(report.verdicts), troubles=found, files=_files(target))
+            found += every_write(found, examined, _built_at)
+        trial = Trial(verdicts=dict(report.verdicts), troubles=found, files=_files(examined.lab.program))
         if not job.prove or not _is_measurable(step):
             return replace(trial, unproved="the model is too large, or has no values, to be run for a proof")
         native = _best(step, trial, None, double=False)
@@ -165,61 +161,20 @@ def _files(target: Any) -> tuple[str, ...]:
     return files_of(target.model, target.root, *([target.loss] if target.loss is not None else []))
 
 
-@contextlib.contextmanager
-def load_step(
-    model: str, inputs: Sequence[str] = (), loss: str | None = None, expect: Sequence[str] | None = None, trust_pickle: bool = False
-) -> Iterator[Step]:
-    """The step that the command line names: MODEL, `--input`, `--loss`, `--expect`; inputs that are neither given nor in the file inferred."""
-    from fxgrad.program.infer import given_inputs
-    from fxgrad.program.load import loading
+def load_step(model: str, **named: Any) -> contextlib.AbstractContextManager[Any]:
+    """The step that the command line names: MODEL and what `Subject.of` has of it; what is neither given nor in the file is guessed."""
+    from fxgrad.program.step import step_of
 
-    with loading(model, trust_pickle=trust_pickle) as loaded:
-        found, _ = given_inputs(loaded.model, loaded.inputs, inputs)
-        function = loaded.loss_named(loss) if loss else loaded.loss
-        yield Step(loaded.model, found, function, loaded.optimizer, tuple(expect) if expect else loaded.expect)
+    return step_of(model, **named)
 
 
 @contextlib.contextmanager
 def _loaded(job: Job) -> Iterator[Step]:
     module, _, function = job.subject.loader.partition(":")
     loader = getattr(importlib.import_module(module), function)
-    made = loader(**_with_copies(dict(job.subject.arguments), dict(job.texts)))
+    made = loader(**with_copies(dict(job.subject.arguments), dict(job.texts)))
     with made if hasattr(made, "__enter__") else contextlib.nullcontext(made) as found:
         yield Step(found.model, found.inputs, found.loss, found.optimizer, found.expect)
-
-
-def _with_copies(item: Any, copies: dict[str, str]) -> Any:
-    if isinstance(item, dict):
-        return {key: _with_copies(value, copies) for key, value in item.items()}
-    if isinstance(item, list | tuple):
-        return [_with_copies(part, copies) for part in item]
-    if not isinstance(item, str):
-        return item
-    for found in re.finditer(r"\.py(?=:|$)", item):  # not in `~/.pyenv/…`
-        real = os.path.realpath(item[: found.end()])
-        for file, copy in copies.items():
-            if os.path.realpath(file) == real:
-                return copy + item[found.end() :]
-    return item
-
-
-class _Redirected(importlib.abc.MetaPathFinder):
-    """Imports an edited file's copy wherever any other finder finds the file."""
-
-    def __init__(self, copies: dict[str, str]) -> None:
-        self.copies = copies
-
-    def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> Any:
-        """What the other finders say, with the copy as origin."""
-        for finder in sys.meta_path:
-            spec = finder.find_spec(name, path, target) if finder is not self else None
-            if spec is None:
-                continue
-            copy = self.copies.get(os.path.realpath(spec.origin)) if spec.origin else None
-            if copy is None:
-                return spec
-            return importlib.util.spec_from_file_location(name, copy, submodule_search_locations=spec.submodule_search_locations)
-        return None
 
 
 # --------------------------------------------------------------------------------------------------------- where modules are built
@@ -291,7 +246,8 @@ def _compared(job: Job, trial: Trial, native: Numbers) -> Trial:
     for name, (tensors, shared, error) in torch.load(job.reference, weights_only=True).items():
         if not error:
             want = Numbers(tensors, shared)
-            held.append((name, difference(want, numbers[name], tolerance=NATIVE if name == _NATIVE_NAME else DOUBLE)))
+            allowed = EDIT_AS_IT_IS if name == _NATIVE_NAME else EDIT_IN_DOUBLE
+            held.append((name, difference(want, numbers[name], tolerances=allowed)))
     text = next((f"{text} ({name})" for name, text in held if text), "")
     return replace(trial, difference=text, proof=", ".join(name for name, _ in held))
 
@@ -327,7 +283,7 @@ def _unusable(job: Job, numbers: dict[str, Numbers], trial: Trial) -> str:
         return "the loss is not finite on these inputs"
     with _in_double(job) as step:
         again = _best(step, trial, train)
-    return "the step gives other numbers each time it is run" if difference(first, again, tolerance=DOUBLE) else ""
+    return "the step gives other numbers each time it is run" if difference(first, again, tolerances=EDIT_IN_DOUBLE) else ""
 
 
 def _untrue(job: Job, numbers: dict[str, Numbers], trial: Trial) -> str:
@@ -349,7 +305,7 @@ def _untrue(job: Job, numbers: dict[str, Numbers], trial: Trial) -> str:
     if plain.error:
         return plain.error.splitlines()[0]
     want = Numbers({name: tensor for name, tensor in oracle.tensors.items() if name in plain.tensors})
-    text = difference(want, plain, tolerance=DOUBLE)
+    text = difference(want, plain, tolerances=EDIT_IN_DOUBLE)
     return f"others read what this write changes: {text}" if text else ""
 
 

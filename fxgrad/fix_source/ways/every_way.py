@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
-from fxgrad.fix_source.sheet import Sheet, libcst
-from fxgrad.fix_source.syntax import bases, in_loop, may_be_shared
+from fxgrad.fix_source.sheet import Placed, Sheet
+from fxgrad.fix_source.syntax import arguments, bases, in_loop, may_be_shared
 from fxgrad.fix_source.trouble import Trouble
 from fxgrad.fix_source.ways.inplace_flags import at_constructor
 from fxgrad.fix_source.ways.out_of_place import at_write, is_method_call
 from fxgrad.fix_source.ways.proposal import Pages, Proposal
 from fxgrad.fix_source.ways.saved_values import at_callers, at_saver
 from fxgrad.records.errors import FixError
-
-if TYPE_CHECKING:
-    import libcst as cst
 
 
 def proposals(pages: Pages, trouble: Trouble) -> Iterator[Proposal]:
@@ -36,16 +33,16 @@ def proposals(pages: Pages, trouble: Trouble) -> Iterator[Proposal]:
     yield from at_callers(pages, trouble)
 
 
-def _saver_first(page: Sheet, node: cst.CSTNode) -> bool:
+def _saver_first(page: Sheet, node: Placed) -> bool:
     """Whether a clone at the saver is better than an edit of the write.
 
     In a loop it costs less than a clone of the whole tensor before each write. And where another name may be the same tensor, only it is right
     on branches that no run has taken.
     """
-    cst = libcst()
-    target: Any = node.target if isinstance(node, cst.AugAssign) else node
-    if isinstance(node, cst.Subscript) and in_loop(page, node):
+    target: ast.AST = node.target if isinstance(node, ast.AugAssign) else node
+    if isinstance(node, ast.Subscript) and in_loop(page, node):
         return True
-    if isinstance(node, cst.Call) and node.args and not is_method_call(page, node):
-        target = node.args[0].value
-    return any(may_be_shared(page, node, text) for text in bases(page, target))
+    given = arguments(node) if isinstance(node, ast.Call) and not is_method_call(page, node) else []
+    if given:
+        target = given[0].value
+    return isinstance(target, ast.expr) and any(may_be_shared(page, node, text) for text in bases(page, target))

@@ -6,26 +6,23 @@ Not handled: savers inside library code, which have no line of the user's.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
-from fxgrad.fix_source.sheet import Sheet, libcst
-from fxgrad.fix_source.syntax import place
+from fxgrad.fix_source.sheet import Sheet
+from fxgrad.fix_source.syntax import arguments, place
 from fxgrad.fix_source.trouble import Trouble
-from fxgrad.fix_source.ways.out_of_place import clone_first
 from fxgrad.fix_source.ways.proposal import Pages, Proposal
+from fxgrad.fix_source.ways.rebinding import clone_first
 from fxgrad.records import Site
 from fxgrad.records.errors import FixError
 
-if TYPE_CHECKING:
-    import libcst as cst
-
 _FRAMES = 3  # callers of the write that are looked at
+_LOOSE = ast.BinOp | ast.UnaryOp | ast.Compare | ast.IfExp | ast.Await | ast.BoolOp  # a dot after them would bind more tightly
 
 
 def at_saver(pages: Pages, trouble: Trouble) -> Iterator[Proposal]:
     """`.clone()` on what the saving expression read or made."""
-    cst = libcst()
     found = _expression(pages, trouble.saver)
     if found is None:
         return
@@ -38,7 +35,7 @@ def at_saver(pages: Pages, trouble: Trouble) -> Iterator[Proposal]:
     written = _written(pages, trouble)
     operands.sort(key=lambda item: page.source(item) not in written)
     for operand in operands:
-        if not isinstance(operand, cst.Integer | cst.Float | cst.BaseString) and not _is_clone(operand):
+        if not _is_clone(operand):
             yield _cloned(page, operand, f"clones `{page.source(operand)}` where it is saved")
 
 
@@ -57,35 +54,29 @@ def at_callers(pages: Pages, trouble: Trouble) -> Iterator[Proposal]:
                 yield _cloned(page, operand, f"passes a clone of `{page.source(operand)}`")
 
 
-def _expression(pages: Pages, site: Site | None) -> tuple[Sheet, cst.BaseExpression] | None:
-    cst = libcst()
+def _expression(pages: Pages, site: Site | None) -> tuple[Sheet, ast.expr] | None:
     if site is None:
         return None
     try:
         page = pages(site.file)
     except FixError:
         return None
-    node = page.node_at(site, cst.BaseExpression)
+    node = page.node_at(site, ast.expr)
     return (page, node) if node is not None else None
 
 
-def _cloned(page: Sheet, node: cst.BaseExpression, how: str) -> Proposal:
-    cst = libcst()
+def _cloned(page: Sheet, node: ast.expr, how: str) -> Proposal:
     start, end = page.outer_span(node)
-    loose = not getattr(node, "lpar", ()) and isinstance(
-        node, cst.BinaryOperation | cst.UnaryOperation | cst.Comparison | cst.IfExp | cst.Await | cst.BooleanOperation
-    )
-    if loose:
+    if isinstance(node, _LOOSE) and not page.is_parenthesized(node):
         return Proposal(how, (page.edit(start, start, "("), page.edit(end, end, ").clone()")))
     return Proposal(how, (page.edit(end, end, ".clone()"),))
 
 
-def _is_clone(node: cst.BaseExpression) -> bool:
-    cst = libcst()
-    return isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute) and node.func.attr.value == "clone"
+def _is_clone(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "clone"
 
 
-def kept_detached(page: Sheet, node: cst.BaseExpression) -> Iterator[Proposal]:
+def kept_detached(page: Sheet, node: ast.expr) -> Iterator[Proposal]:
     """`.detach()` on each thing that an expression reads off an object: what was kept from an earlier step is one of them."""
     for operand in _operands(page, node):
         text = place(page, operand)
@@ -94,37 +85,39 @@ def kept_detached(page: Sheet, node: cst.BaseExpression) -> Iterator[Proposal]:
             yield Proposal(f"detaches `{text}`, which is kept between steps", (page.edit(end, end, ".detach()"),))
 
 
-def _operands(page: Sheet, node: cst.BaseExpression) -> Iterator[cst.BaseExpression]:
-    """What the expression works on: arguments, the object a method is called on, both sides of an operator."""
-    cst = libcst()
-    if isinstance(node, cst.Call):
-        for argument in node.args:
+def _operands(page: Sheet, node: ast.expr) -> Iterator[ast.expr]:
+    """What the expression works on: arguments, the object a method is called on, both sides of an operator; no literals."""
+    yield from (item for item in _parts(page, node) if not isinstance(item, ast.Constant | ast.JoinedStr))
+
+
+def _parts(page: Sheet, node: ast.expr) -> Iterator[ast.expr]:
+    if isinstance(node, ast.Call):
+        for argument in arguments(node):
             if not argument.star:
                 yield argument.value
-        if isinstance(node.func, cst.Attribute) and page.source(node.func.value) not in ("self", "torch", "F", "cls"):
+        if isinstance(node.func, ast.Attribute) and page.source(node.func.value) not in ("self", "torch", "F", "cls"):
             yield node.func.value
-    elif isinstance(node, cst.BinaryOperation):
+    elif isinstance(node, ast.BinOp):
         yield from (node.left, node.right)
         # `z @ self.embed.T`: the place itself reads better than its transpose.
         for side in (node.left, node.right):
-            if isinstance(side, cst.Attribute | cst.Subscript) and isinstance(side.value, cst.Attribute | cst.Name):
+            if isinstance(side, ast.Attribute | ast.Subscript) and isinstance(side.value, ast.Attribute | ast.Name):
                 yield side.value
-    elif isinstance(node, cst.UnaryOperation):
-        yield node.expression
-    elif isinstance(node, cst.Subscript | cst.Attribute):
+    elif isinstance(node, ast.UnaryOp):
+        yield node.operand
+    elif isinstance(node, ast.Subscript | ast.Attribute):
         yield node.value
 
 
 def _written(pages: Pages, trouble: Trouble) -> frozenset[str]:
     """Every expression in the writing statement's target, as text: the saver likely calls it the same."""
-    cst = libcst()
     found = _expression(pages, trouble.site)
     if found is None:
         return frozenset()
     page, node = found
     names: set[str] = set()
-    inner: Any = node
-    while isinstance(inner, cst.Call | cst.Attribute | cst.Subscript):
-        inner = inner.func if isinstance(inner, cst.Call) else inner.value
+    inner = node
+    while isinstance(inner, ast.Call | ast.Attribute | ast.Subscript):
+        inner = inner.func if isinstance(inner, ast.Call) else inner.value
         names.add(page.source(inner))
     return frozenset(names)

@@ -19,13 +19,14 @@ from fxgrad.program.infer.candidates import Candidate, distinct, from_signature
 from fxgrad.program.infer.pretrained import configured, input_names, is_pretrained
 from fxgrad.program.infer.probe import Arrange, FakeProber, home, real_prober, value_of
 from fxgrad.program.infer.search import Found, GaveUp, confirmed, search
-from fxgrad.program.infer.spec import SEED, Spec, build, inputs_from_specs, parse
+from fxgrad.program.infer.spec import SEED, Spec, build, inputs_from_specs, parse, specs_in
+from fxgrad.program.infer.states import states
 from fxgrad.records import Inputs, Site
 from fxgrad.records.errors import InputError
 from fxgrad.source.excerpt import place
 from fxgrad.source.sites import traceback_sites
 
-__all__ = ["Spec", "build", "given_inputs", "infer_inputs", "inputs_from_specs", "missing_inputs", "parse"]
+__all__ = ["Spec", "build", "given_inputs", "infer_inputs", "inputs_from_specs", "missing_inputs", "other_dimensions", "parse"]
 
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 TRIES = 64  # for each input
@@ -53,11 +54,38 @@ def infer_inputs(model: Any, given: Inputs | None = None) -> tuple[Inputs, tuple
     Raises:
         InputError: an input cannot be guessed; it is named, with the `--input` to write.
     """
+    inputs, found = _inferred(model, given or Inputs(), {})
+    return inputs, _assumptions(found)
+
+
+def other_dimensions(model: Any, given: Inputs) -> tuple[Inputs, str, str]:
+    """Other inputs that the model runs on: what was guessed as rows of features is another number of dimensions of them; and what the guesses
+    are and were, as `--input` writes them.
+
+    Raises:
+        InputError: there are none.
+    """
+    _, found = _inferred(model, given, {})
+    rows = {
+        name: len(one.spec.shape) for name, one in found.candidates.items() if isinstance(one.spec, Spec) and one.why.endswith("features")
+    }
+    if not rows:
+        raise InputError("no input is rows of features")
+    inputs, other = _inferred(model, given, rows)
+    texts = [
+        " --input ".join(str(replace(one.spec, name=name)) for name, one in each.candidates.items() if name in rows and one.spec)
+        for each in (found, other)
+    ]
+    return inputs, texts[0], texts[1]
+
+
+def _inferred(model: Any, given: Inputs, unlike: Mapping[str, int]) -> tuple[Inputs, Found]:
+    """The inputs, and what the search found. `unlike`: by input, a number of dimensions that it must not have."""
     while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         model = model.module
     signature = _signature(model)
-    bound = _bound(signature, given or Inputs())
-    sets, hints = [_required(signature, bound)], {}
+    bound = _bound(signature, given)
+    sets, hints = [_required(signature, bound)], states(model, signature)
     if is_pretrained(model):
         accepted = tuple(name for name in signature.parameters if name not in bound)
         sets, hints = [*input_names(model, accepted), *sets], dict(configured(model))
@@ -69,34 +97,40 @@ def infer_inputs(model: Any, given: Inputs | None = None) -> tuple[Inputs, tuple
     failures = []
     for names in dict.fromkeys(sets):
         queues = {name: _queue(signature, name, hints) for name in names}
-        outcome = _settled(model, arrange, queues, bound, tries=len(names) * TRIES if positional else _PRETRAINED_TRIES)
+        outcome = _settled(model, arrange, queues, bound, tries=len(names) * TRIES if positional else _PRETRAINED_TRIES, unlike=unlike)
         if isinstance(outcome, Found):
-            return arrange({**bound, **_values(outcome.candidates, model)}), _assumptions(outcome)
+            return arrange({**bound, **_values(outcome.candidates, model)}), outcome
         failures.append(outcome)
     raise _failure(model, failures[0])
 
 
 def _settled(
-    model: Any, arrange: Arrange, queues: Mapping[str, list[Candidate]], bound: Mapping[str, Any], *, tries: int
+    model: Any,
+    arrange: Arrange,
+    queues: Mapping[str, list[Candidate]],
+    bound: Mapping[str, Any],
+    *,
+    tries: int,
+    unlike: Mapping[str, int],
 ) -> Found | GaveUp:
     """What the search on fake tensors finds; where values decide, what a search on real ones confirms or finds instead."""
     unknown = next((name for name, queue in queues.items() if not queue), None)
     if unknown is not None:
         return GaveUp(unknown, None, 0)
-    found = search(FakeProber(model, arrange), queues, bound, tries=max(tries, 1))
+    found = search(FakeProber(model, arrange), queues, bound, tries=max(tries, 1), unlike=unlike)
     if isinstance(found, GaveUp) or not (found.made_up or found.beyond or _has_indices(found)):
         return found
     real = real_prober(model, arrange)
     if real is None or (not found.beyond and confirmed(real, found, bound)):
         return found
-    again = search(real, queues, bound, tries=max(tries, 1))
+    again = search(real, queues, bound, tries=max(tries, 1), unlike=unlike)
     return again if isinstance(again, Found) else found
 
 
 def _has_indices(found: Found) -> bool:
     """Whether an input may index something: a fake run does not see an index out of range."""
-    specs = (candidate.spec for candidate in found.candidates.values())
-    return any(spec is not None and not spec.dtype.is_floating_point for spec in specs)
+    specs = [spec for candidate in found.candidates.values() for spec in specs_in(candidate.spec)]
+    return any(not spec.dtype.is_floating_point for spec in specs)
 
 
 def missing_inputs(model: Any, given: Inputs) -> tuple[str, ...]:
@@ -194,8 +228,11 @@ def _failure(model: Any, outcome: GaveUp) -> InputError:
         hint = "define `example_inputs` in the model's file"
         return InputError(f"the input `{name}` of {where} cannot be guessed: it is no tensor", hint=hint)
     first = next(iter(str(outcome.error).strip().splitlines()), "")
-    reason = f"no guess for the input `{name}` of {where} ran; the last of {outcome.tries} raised {type(outcome.error).__name__}: {first}"
-    hint = f"write it, as in --input {name}=2x3x224x224:float32, or define `example_inputs` in the model's file"
+    tried = f"the last of {outcome.tries}{', all that there was time for,' if outcome.out_of_time else ''}"
+    reason = f"no guess for the input `{name}` of {where} ran; {tried} raised {type(outcome.error).__name__}: {first}"
+    spec = outcome.proposal.spec if outcome.proposal is not None else None
+    written = replace(spec, name=name) if spec is not None else f"{name}=2x3x224x224:float32"
+    hint = f"write it, as in --input {written}, or define `example_inputs` in the model's file"
     error = InputError(reason, site=_site(outcome.error), hint=hint)
     error.__cause__ = outcome.error
     return error

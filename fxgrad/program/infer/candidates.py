@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from fxgrad.program.infer.spec import Spec
+from fxgrad.program.infer.spec import Group, Spec
 
 BATCH = 2
 LENGTH = 16
@@ -24,9 +24,9 @@ _INT = torch.int64
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A tensor to make (`spec`), or where that is None the Python constant `value`; `why` it may be right, for the report."""
+    """A tensor or a tuple of tensors to make (`spec`), or where that is None the Python constant `value`; `why` it may be right, for the report."""
 
-    spec: Spec | None
+    spec: Spec | Group | None
     value: Any = None
     why: str = ""
 
@@ -38,7 +38,7 @@ class Candidate:
 @dataclass(frozen=True, slots=True)
 class Need:
     """What the first layer that an input reaches takes: `kind` is "ids", "channels", "features", "sequence" (features
-    of a recurrent or attention layer), "index", "target" or "like".
+    of a recurrent or attention layer), "index", "target", "like" or "state" (of a recurrent layer, of `shapes`).
 
     `size` counts embedding rows, channels, features or classes; `dims` the spatial dimensions of channels; `shape` is
     that of an index, a target or a like.
@@ -50,6 +50,7 @@ class Need:
     shape: tuple[int, ...] = ()
     dtype: torch.dtype = torch.float32
     why: str = ""
+    shapes: tuple[tuple[int, ...], ...] = ()
 
 
 def from_need(need: Need) -> list[Candidate]:
@@ -62,6 +63,8 @@ def from_need(need: Need) -> list[Candidate]:
         return [_tensor(shape, _INT, 0, need.size, need.why) for shape in shapes]
     if need.kind == "target":
         return [_tensor(need.shape, _INT, 0, max(need.size, 1), need.why)]
+    if need.kind == "state":
+        return [state(need.shapes, need.why)]
     if need.kind == "like":
         return [_tensor(need.shape, need.dtype, why=need.why)]
     if need.kind == "channels":
@@ -69,6 +72,12 @@ def from_need(need: Need) -> list[Candidate]:
     else:
         shapes = _with_features(need.size, sequence=need.kind == "sequence")
     return [_tensor(shape, why=need.why) for shape in shapes]
+
+
+def state(shapes: Sequence[tuple[int, ...]], why: str) -> Candidate:
+    """A recurrent layer's state: a tensor, or for an LSTM a pair."""
+    specs = tuple(Spec(None, shape) for shape in shapes)
+    return Candidate(specs[0] if len(specs) == 1 else Group(None, specs), why=why)
 
 
 def _with_channels(channels: int, dims: int) -> list[tuple[int, ...]]:
@@ -130,7 +139,7 @@ _NAMED: tuple[tuple[str, list[Candidate]], ...] = (
     (r"labels?|targets?|y|gt|start_positions|end_positions|next_sentence_label", _CLASSES),
     (r"t|timesteps?|time_?steps?|times?|steps?", [_tensor((BATCH,), _INT, 0, 1000), _tensor((BATCH,)), _tensor((BATCH, 1)), _tensor(())]),
     (r"sigmas?|noise_levels?|log_snr", [_tensor((BATCH,)), _tensor((BATCH, 1)), _tensor(())]),
-    (r"pixel_values|(\w+_)?images?|imgs?|pictures?|pixels?", _IMAGE),
+    (r"pixel_values|(\w+_)?(images?|imgs?|pictures?|pixels?)(_\w)?|seg(_?map|mentation)?|label_?map|depth|flow", _IMAGE),
     (r"input_values|wave(form)?s?|wavs?|audios?", [_tensor((BATCH, 4000)), _tensor((BATCH, 1, 4000))]),
     (r"input_features|mels?|spec(trogram)?s?", [_tensor((BATCH, 80, size)) for size in (128, 3000)]),
     (r"edge_index", [_tensor((2, 8), _INT)]),

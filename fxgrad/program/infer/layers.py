@@ -13,6 +13,7 @@ import torch
 
 from fxgrad.program.infer.candidates import Need
 
+_WIDTH = 64
 _LOSSES = frozenset(
     {
         "mse_loss",
@@ -38,8 +39,11 @@ def needs_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Itera
         yield 0, "input", Need("channels", channels, weight.dim() - 2, why=f"`{name}` takes {_several(channels, 'channel')}")
     elif name == "linear" and isinstance(weight, torch.Tensor):
         yield 0, "input", _features_needed(name, weight.shape[-1])
-    elif name in ("matmul", "mm", "__matmul__", "bmm") and isinstance(weight, torch.Tensor) and weight.dim() > 1:
+    elif name in ("matmul", "mm", "__matmul__", "bmm") and isinstance(weight, torch.Tensor) and weight.dim() > 1 and args:
         yield 0, "input", _features_needed(name, weight.shape[-2])
+        yield from _factor_needs(name, args[0], weight)
+    elif name == "split" and args and isinstance(args[0], torch.Tensor):
+        yield from _split_needs(args, kwargs)
     elif name == "bilinear" and isinstance(_argument(args, kwargs, 2, "weight"), torch.Tensor):
         weight = _argument(args, kwargs, 2, "weight")
         yield 0, "input1", _features_needed(name, weight.shape[1])
@@ -47,8 +51,48 @@ def needs_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Itera
     elif name == "multi_head_attention_forward":
         for position, key in enumerate(("query", "key", "value")):
             yield position, key, Need("sequence", args[3], why=f"`{name}` takes {_several(args[3], 'feature')}")
+        yield from _mask_needs(name, args, kwargs)
+    elif name == "scaled_dot_product_attention" and len(args) > 1:
+        shape = (args[0].shape[-2], args[1].shape[-2])
+        yield 3, "attn_mask", Need("like", shape=shape, dtype=torch.bool, why=f"`{name}` masks {_several(shape[0], 'query')} with it")
     else:
         yield from _norm_and_loss_needs(name, args, kwargs)
+
+
+def _factor_needs(name: str, first: Any, second: torch.Tensor) -> Iterator[tuple[int, str, Need]]:
+    """The second factor of a product whose first is a batch of matrices that it does not fit."""
+    if isinstance(first, torch.Tensor) and first.dim() > 2 and (second.dim() != first.dim() or second.shape[-2] != first.shape[-1]):
+        shape = (*first.shape[:-2], first.shape[-1], second.shape[-1] if second.dim() == first.dim() else _WIDTH)
+        yield 1, "other", Need("like", shape=shape, dtype=first.dtype, why=f"`{name}` multiplies {_by(first)} with it")
+
+
+def _split_needs(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[int, str, Need]]:
+    """What is split into parts of given sizes is as long as all of them."""
+    tensor, sizes, dim = args[0], _argument(args, kwargs, 1, "split_size_or_sections"), _argument(args, kwargs, 2, "dim") or 0
+    if not isinstance(sizes, tuple | list) or not tensor.dim() or not all(isinstance(size, int) for size in sizes):
+        return
+    if -tensor.dim() <= dim < tensor.dim() and tensor.shape[dim] != sum(sizes):
+        shape = list(tensor.shape)
+        shape[dim] = sum(sizes)
+        yield 0, "tensor", Need("like", shape=tuple(shape), dtype=tensor.dtype, why=f"it is split into {' + '.join(map(str, sizes))}")
+
+
+def _by(tensor: torch.Tensor) -> str:
+    return "x".join(map(str, tensor.shape))
+
+
+def _mask_needs(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[int, str, Need]]:
+    """The masks of an attention over queries and keys whose first dimension is their length."""
+    query, key = args[0], args[1]
+    if isinstance(query, torch.Tensor) and isinstance(key, torch.Tensor) and query.dim() in (2, 3) and key.dim() == query.dim():
+        why = f"`{name}` masks {query.shape[0]} by {key.shape[0]} with it"
+        yield 16, "attn_mask", Need("like", shape=(query.shape[0], key.shape[0]), dtype=torch.bool, why=why)
+        shape = (*query.shape[1:2], key.shape[0]) if query.dim() == 3 else (key.shape[0],)
+        yield (
+            14,
+            "key_padding_mask",
+            Need("like", shape=shape, dtype=torch.bool, why=f"`{name}` masks {_several(key.shape[0], 'key')} with it"),
+        )
 
 
 def _norm_and_loss_needs(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[int, str, Need]]:

@@ -25,7 +25,7 @@ from torch.nn.parameter import is_lazy
 
 from fxgrad.program.infer.candidates import Candidate
 from fxgrad.program.infer.provenance import Provenance
-from fxgrad.program.infer.spec import SEED, build
+from fxgrad.program.infer.spec import SEED, Spec, build, specs_in
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
 from fxgrad.torch_api.errors import NO_FAKE, says
@@ -33,6 +33,7 @@ from fxgrad.torch_api.internals import (
     DataDependentOutputException,
     DynamicOutputShapeException,
     UnsupportedOperatorException,
+    pytree,
 )
 from fxgrad.world.reach import preserve
 from fxgrad.world.standins import FakeMode
@@ -81,7 +82,7 @@ class FakeProber:
                 return self._fake.from_tensor(tensor, static_shapes=True) if id(tensor) in reach.tensors else tensor
 
             values = {name: self._value(candidate) for name, candidate in arguments.items()}
-            own = {name: self._fake.from_tensor(v) if isinstance(v, torch.Tensor) else v for name, v in given.items()}
+            own = pytree.tree_map_only(torch.Tensor, self._fake.from_tensor, dict(given))
             return _tried(self._call, self._arrange, {**own, **values}, stand_in)
 
     def _call(self, inputs: Inputs) -> Any:
@@ -93,7 +94,12 @@ class FakeProber:
         device, _ = self._home
         if candidate.spec is None:
             return candidate.value
-        return torch.empty(candidate.spec.shape, dtype=cast(candidate.spec.dtype, self._home), device=device)
+        if isinstance(candidate.spec, Spec):
+            return self._empty(candidate.spec, device)
+        return tuple(self._empty(spec, device) for spec in specs_in(candidate.spec))
+
+    def _empty(self, spec: Spec, device: torch.device) -> torch.Tensor:
+        return torch.empty(spec.shape, dtype=cast(spec.dtype, self._home), device=device)
 
 
 class RealProber:
@@ -108,7 +114,7 @@ class RealProber:
         """The model on tensors made of the candidates, and of copies of the user's own inputs `given`."""
         generator = torch.Generator().manual_seed(SEED)
         with preserve(self._model), _silent():
-            own = {name: v.detach().clone() if isinstance(v, torch.Tensor) else v for name, v in given.items()}
+            own = pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.detach().clone(), dict(given))
             values = {name: value_of(candidate, generator, self._home) for name, candidate in arguments.items()}
             model = copy.deepcopy(self._model)
             return _tried(
@@ -136,7 +142,7 @@ def value_of(candidate: Candidate, generator: torch.Generator, place: tuple[torc
     if candidate.spec is None:
         return candidate.value
     made = build(candidate.spec, generator)
-    return made.to(device=place[0], dtype=cast(made.dtype, place))
+    return pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.to(device=place[0], dtype=cast(tensor.dtype, place)), made)
 
 
 def cast(dtype: torch.dtype, place: tuple[torch.device, torch.dtype]) -> torch.dtype:
@@ -154,7 +160,7 @@ def home(model: Any) -> tuple[torch.device, torch.dtype]:
 def _tried(
     call: Callable[[Inputs], Any], arrange: Arrange, named: Mapping[str, Any], stand_in: Callable[[torch.Tensor], torch.Tensor]
 ) -> Try:
-    seen = Provenance({name: value for name, value in named.items() if isinstance(value, torch.Tensor)}, stand_in)
+    seen = Provenance(named, stand_in)
     try:
         with _entering(seen), seen:
             call(arrange(named))

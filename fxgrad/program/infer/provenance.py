@@ -18,6 +18,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from fxgrad.program.infer.candidates import Need
+from fxgrad.program.infer.joins import JOINING, Joins
 from fxgrad.program.infer.layers import features_of, index_limits, needs_of
 from fxgrad.torch_api.internals import FakeTensor, pytree, unset_fake_temporarily
 
@@ -62,6 +63,7 @@ _PURE = frozenset(
     # fmt: on
 )
 _VALUES = frozenset({"__bool__", "item", "__int__", "__float__", "__index__", "tolist", "numpy", "equal", "allclose"})
+_MEASURES = frozenset({"size", "dim", "__len__", "numel", "ndimension"})
 _MADE_UP = 500  # values handed out before a loop on them is taken to be endless
 _TRUE = 50  # first answers of a condition: most loops that run while something holds must end at some point
 
@@ -82,25 +84,29 @@ class Failure:
 
 
 class Provenance(TorchFunctionMode):
-    """The observations of one run. `inputs` are the tensors given, by name; `stand_in` gives what to compute with for a tensor.
+    """The observations of one run. `inputs` are the tensors or tuples given, by name; `stand_in` gives what to compute with for a tensor.
 
     FakeTensorMode alone would run a call on real tensors for real: `self.count += 1` would change the user's tensor.
     """
 
-    def __init__(self, inputs: Mapping[str, torch.Tensor], stand_in: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def __init__(self, inputs: Mapping[str, Any], stand_in: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
         self._stand_in = stand_in
         self.needs: dict[str, Need] = {}
         self.touched: set[str] = set()  # inputs that anything was computed from, or read off (`x.shape`)
+        self.measured: set[str] = set()  # inputs whose sizes were read off them or off what was computed from them
         self.passed: set[str] = set()  # inputs that the first layer they need to fit has accepted
         self.limits: dict[str, int] = {}
         self.failure: Failure | None = None
         self.made_up = 0
         self.calls = 0
-        self._shapes = {name: tuple(tensor.shape) for name, tensor in inputs.items()}
-        self._dtypes = {name: tensor.dtype for name, tensor in inputs.items()}
-        self._tags: dict[int, Tags] = {id(tensor): {name: True} for name, tensor in inputs.items()}
-        self._alive: list[Any] = list(inputs.values())  # an id is only good while its tensor lives
+        leaves = [(name, leaf) for name, value in inputs.items() for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+        # Of a tuple the tensors are alike; the first stands for it.
+        self._shapes = {name: tuple(tensor.shape) for name, tensor in reversed(leaves)}
+        self._dtypes = {name: tensor.dtype for name, tensor in reversed(leaves)}
+        self._tags: dict[int, Tags] = {id(tensor): {name: True} for name, tensor in leaves}
+        self._alive: list[Any] = [tensor for _, tensor in leaves]  # an id is only good while its tensor lives
+        self._joins = Joins(self._whose)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -114,12 +120,14 @@ class Provenance(TorchFunctionMode):
         tags = self._joined(tensors)
         if tags:
             self.touched.update(tags)
+            if name in _MEASURES or name == "__get__":
+                self.measured.update(tags)
             self._note(name, args, kwargs)
         try:
             result = func(*args, **kwargs)
         except Exception:
             if self.failure is None:
-                self.failure = Failure(frozenset(tags), features_of(name, args), tuple(self._likes(tensors)))
+                self.failure = Failure(frozenset(tags), features_of(name, args), tuple(self._likes(name, tensors)))
             raise
         self.calls += 1
         if tags:
@@ -129,16 +137,37 @@ class Provenance(TorchFunctionMode):
                 if isinstance(leaf, torch.Tensor) and not any(leaf is tensor for tensor in tensors):
                     self._tags[id(leaf)] = kept
                     self._alive.append(leaf)
+            if name in JOINING:
+                self._joins.note(args, kwargs, result)
         return result
 
     def entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A module was called: recurrent and transformer layers check sizes before they call any function."""
+        if len(args) > 1 and isinstance(module, nn.RNNBase | nn.RNNCellBase) and isinstance(args[0], torch.Tensor):
+            self._state_needs(module, args[0], args[1])
         sizes = [getattr(module, key, None) for key in ("input_size", "d_model")]
         size = next((size for size in sizes if isinstance(size, int)), None)
         if size is None or not isinstance(module, nn.RNNBase | nn.RNNCellBase | nn.Transformer):
             return
         for arg in args[: 2 if isinstance(module, nn.Transformer) else 1]:
             self._need(arg, Need("sequence", size, why=f"`{type(module).__name__}` takes {size} features"))
+
+    def _state_needs(self, module: nn.RNNBase | nn.RNNCellBase, x: torch.Tensor, state: Any) -> None:
+        """What the state must be for this input: of one input of the program a pair where the layer takes a pair, else each its own."""
+        shapes = state_shapes(module, batch_of(module, x))
+        names = [next(iter(self._tags.get(id(leaf), {})), "") for leaf in pytree.tree_leaves(state)]
+        why = f"`{type(module).__name__}` has a state of {module.hidden_size}"
+        if len(set(names)) == 1 and names[0]:
+            self.needs.setdefault(names[0], Need("state", why=why, shapes=shapes))
+            return
+        for name, shape in zip(names, shapes, strict=False):
+            if name:
+                self.needs.setdefault(name, Need("state", why=why, shapes=(shape,)))
+
+    def _whose(self, tensor: torch.Tensor) -> str | None:
+        """The input that a tensor has its sizes from: one of the tensor's own shape, for a change of elements changes none."""
+        own = (name for name in self._tags.get(id(tensor), {}) if self._shapes[name] == tuple(tensor.shape))
+        return next(own, None)
 
     def _joined(self, tensors: Sequence[torch.Tensor]) -> Tags:
         joined: dict[str, bool] = {}
@@ -156,12 +185,17 @@ class Provenance(TorchFunctionMode):
                 self.limits[tag] = min(self.limits.get(tag, limit), limit if pure else min(limit, 2))
 
     def _need(self, tensor: Any, need: Need) -> None:
+        shared = self._joins.share(tensor, need)
+        if shared is not None:
+            for name, part in shared:
+                self.needs.setdefault(name, part)
+            return
         for tag in self._tags.get(id(tensor), {}):
             # Flattened labels meet flattened scores: their shape says nothing about the input's.
             if need.kind not in ("target", "like") or tuple(tensor.shape) == self._shapes[tag]:
                 self.needs.setdefault(tag, need)
 
-    def _likes(self, tensors: Sequence[torch.Tensor]) -> Iterator[tuple[str, Need]]:
+    def _likes(self, function: str, tensors: Sequence[torch.Tensor]) -> Iterator[tuple[str, Need]]:
         """For an input whose data met another tensor in a failed call: the shape that would have fitted that one."""
         for tensor, other in itertools.permutations(tensors[:3], 2):
             sources = self._tags.get(id(tensor), {})
@@ -170,7 +204,7 @@ class Provenance(TorchFunctionMode):
                 continue
             if source in self.needs and tensor.shape == self._shapes[source]:  # its first layer decides, not what it meets later
                 continue
-            shape = _fitting(self._shapes[source], tuple(tensor.shape), tuple(other.shape))
+            shape = _fitting(self._shapes[source], tuple(tensor.shape), tuple(other.shape), exact=function in JOINING)
             if shape is not None:
                 yield source, Need("like", shape=shape, dtype=self._dtypes[source], why=f"it meets a tensor of {_by(other)}")
 
@@ -189,15 +223,32 @@ class Provenance(TorchFunctionMode):
         return int(one) if name in ("__int__", "__index__") else float(one) if name == "__float__" else one
 
 
-def _fitting(source: tuple[int, ...], tensor: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...] | None:
+def state_shapes(module: nn.RNNBase | nn.RNNCellBase, batch: int | None) -> tuple[tuple[int, ...], ...]:
+    """The shapes of a recurrent layer's state, of an LSTM's two; `batch` None: of an input without a batch."""
+    size = () if batch is None else (batch,)
+    if isinstance(module, nn.RNNCellBase):
+        return ((*size, module.hidden_size),) * (2 if isinstance(module, nn.LSTMCell) else 1)
+    layers = module.num_layers * (2 if module.bidirectional else 1)
+    hidden = (layers, *size, module.proj_size or module.hidden_size)
+    return (hidden, (layers, *size, module.hidden_size)) if isinstance(module, nn.LSTM) else (hidden,)
+
+
+def batch_of(module: nn.RNNBase | nn.RNNCellBase, x: torch.Tensor) -> int | None:
+    """The batch of a recurrent layer's input; None where it has none."""
+    if isinstance(module, nn.RNNCellBase):
+        return x.shape[0] if x.dim() == 2 else None
+    return x.shape[0 if module.batch_first else 1] if x.dim() == 3 else None
+
+
+def _fitting(source: tuple[int, ...], tensor: tuple[int, ...], other: tuple[int, ...], *, exact: bool = False) -> tuple[int, ...] | None:
     """The input's shape with which `tensor`, computed from it, would have met `other`; None where that cannot be told.
 
     Either all of the shape, where the input was only changed element by element, or the one size that the two disagree
-    on.
+    on. `exact`: a size of 1 does not stand for any.
     """
     if source == tensor:
         return other
-    pairs = [(a, b) for a, b in zip(reversed(tensor), reversed(other), strict=False) if a != b and 1 not in (a, b)]
+    pairs = [(a, b) for a, b in zip(reversed(tensor), reversed(other), strict=False) if a != b and (exact or 1 not in (a, b))]
     if len(pairs) != 1 or source.count(pairs[0][0]) != 1:
         return None
     return tuple(pairs[0][1] if size == pairs[0][0] else size for size in source)

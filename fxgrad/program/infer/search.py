@@ -9,8 +9,10 @@ handled: inputs that only make sense together beyond their shapes.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -18,9 +20,11 @@ import torch
 from fxgrad.program.infer.candidates import Candidate, Need, distinct, from_need
 from fxgrad.program.infer.probe import Try
 from fxgrad.program.infer.provenance import EndlessLoop
+from fxgrad.program.infer.spec import Group, Spec
 from fxgrad.torch_api.errors import WHATEVER_THE_INPUTS, says
 
 _POSITIONS = 50_000  # combinations looked at for one that was not ruled out
+SECONDS = 8.0  # of CPU, for one search
 
 
 class Prober(Protocol):
@@ -48,20 +52,35 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class GaveUp:
-    """No combination ran: the input behind the last failure (None: unknown), that failure, and how many tries there were."""
+    """No combination ran: the input behind the last failure (None: unknown), that failure, and how many tries there were; `proposal`: what
+    would fit that input by what was seen; `out_of_time`: there were others to try.
+    """
 
     name: str | None
     error: Exception | None
     tries: int
+    proposal: Candidate | None = None
+    out_of_time: bool = False
 
 
-def search(prober: Prober, queues: Mapping[str, Sequence[Candidate]], given: Mapping[str, Any], *, tries: int) -> Found | GaveUp:
-    """The first combination, one candidate from each queue, that the model runs on; else the furthest where the inputs are not to blame."""
-    state = _Search({name: list(queue) for name, queue in queues.items()})
+def search(
+    prober: Prober,
+    queues: Mapping[str, Sequence[Candidate]],
+    given: Mapping[str, Any],
+    *,
+    tries: int,
+    unlike: Mapping[str, int] = MappingProxyType({}),
+) -> Found | GaveUp:
+    """The first combination, one candidate from each queue, that the model runs on; else the furthest where the inputs are not to blame.
+
+    `unlike`: by input, a number of dimensions that it must not have.
+    """
+    state = _Search({name: list(queue) for name, queue in queues.items()}, unlike)
     furthest: tuple[Mapping[str, Candidate], Try] | None = None
     deepest: tuple[Mapping[str, Candidate], Try] | None = None
     count = 0
-    while count < tries and (combination := state.next()) is not None:
+    end = time.process_time() + SECONDS
+    while count < tries and (combination := state.next(end)) is not None:
         count += 1
         outcome = prober.run(combination, given)
         if outcome.error is None or _of_autograd(outcome.error):
@@ -75,7 +94,9 @@ def search(prober: Prober, queues: Mapping[str, Sequence[Candidate]], given: Map
         state.learn(combination, outcome)
     if furthest is not None and deepest is not None and furthest[1].seen.calls >= deepest[1].seen.calls:
         return _found(*furthest)
-    return GaveUp(_blamed(deepest, queues), deepest[1].error if deepest else None, count)
+    blamed = _blamed(deepest, queues)
+    late = count < tries and time.process_time() >= end
+    return GaveUp(blamed, deepest[1].error if deepest else None, count, state.likeliest(blamed), late)
 
 
 def confirmed(prober: Prober, found: Found, given: Mapping[str, Any]) -> bool:
@@ -104,17 +125,44 @@ def _of_the_program(outcome: Try) -> bool:
 class _Search:
     """The queues as they stand, and what has been ruled out."""
 
-    def __init__(self, queues: dict[str, list[Candidate]]) -> None:
-        self._queues = queues
+    def __init__(self, queues: dict[str, list[Candidate]], unlike: Mapping[str, int]) -> None:
+        self._unlike = unlike
+        self._queues = {name: self._allowed(name, queue) for name, queue in queues.items()}
         self._tried: set[tuple[str, ...]] = set()
         self._ruled_out: list[frozenset[tuple[str, str]]] = []  # (input, candidate) pairs that fail whatever the other inputs are
+        self._measured: list[frozenset[tuple[str, str]]] = []  # the same with the inputs whose sizes were read before
         self._needs: set[tuple[str, Need]] = set()
         self._sides: dict[str, list[tuple[int, float]]] = {}  # per input: side length, and features got as a length
 
-    def next(self) -> dict[str, Candidate] | None:
-        """The likeliest combination that is left: the one with the smallest sum of positions."""
+    def next(self, end: float) -> dict[str, Candidate] | None:
+        """The likeliest combination that is left: the one with the smallest sum of positions. None also once the CPU time is `end`.
+
+        Where all are ruled out, a size that was read off another input may have been at fault.
+        """
+        found = self._next(end)
+        if found is None and self._ruled_out != self._measured:
+            self._ruled_out = self._measured
+            found = self._next(end)
+        return found
+
+    def _allowed(self, name: str, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Without those of the number of dimensions that is not wanted."""
+        dims = self._unlike.get(name)
+        return [one for one in candidates if dims is None or not (isinstance(one.spec, Spec) and len(one.spec.shape) == dims)]
+
+    def likeliest(self, name: str | None) -> Candidate | None:
+        """What stands first for the input by now of what was not tried; None where all was."""
+        names = list(self._queues)
+        if name not in names:
+            return None
+        tried = {mark[names.index(name)] for mark in self._tried}
+        return next((one for one in self._queues[name] if one.text() not in tried), None)
+
+    def _next(self, end: float) -> dict[str, Candidate] | None:
         names = list(self._queues)
         for positions in itertools.islice(_by_sum([len(self._queues[name]) for name in names]), _POSITIONS):
+            if time.process_time() >= end:
+                return None
             chosen = {name: self._queues[name][position] for name, position in zip(names, positions, strict=True)}
             pairs = {(name, candidate.text()) for name, candidate in chosen.items()}
             mark = tuple(candidate.text() for candidate in chosen.values())
@@ -128,14 +176,19 @@ class _Search:
         seen = outcome.seen
         if not outcome.beyond:
             behind = self._behind(tried, outcome)
-            self._ruled_out.append(frozenset((name, tried[name].text()) for name in behind))
+            strict = frozenset((name, tried[name].text()) for name in behind)
+            loose = strict | {(name, tried[name].text()) for name in seen.measured if name in tried}
+            if self._ruled_out is not self._measured:
+                self._ruled_out.append(strict)
+            self._measured.append(loose)
             for name, need in seen.failure.likes if seen.failure else ():
-                self._add(name, need)
+                self._add(name, need, tuples=isinstance(tried[name].spec, Group) if name in tried else False)
             if seen.failure is not None and seen.failure.features is not None:
                 images = [name for name in behind if name in seen.needs and seen.needs[name].kind == "channels"]
                 self._resize(images, tried, seen.failure.features)
         for name, need in seen.needs.items():
-            self._add(name, need, after=tried[name] if name in seen.passed and name in tried else None)
+            accepted = tried[name] if name in seen.passed and name in tried else None
+            self._add(name, need, after=accepted, tuples=name in tried and isinstance(tried[name].spec, Group))
 
     def _behind(self, tried: Mapping[str, Candidate], outcome: Try) -> list[str]:
         """The inputs that the failure came from; of one that no torch function raised, all that were looked at so far.
@@ -147,18 +200,21 @@ class _Search:
             return [name for name in failure.inputs if name in tried]
         return [name for name, candidate in tried.items() if candidate.spec is None or name in outcome.seen.touched]
 
-    def _add(self, name: str, need: Need, *, after: Candidate | None = None) -> None:
-        """What the need asks for comes first, but after a candidate that its layer has accepted."""
+    def _add(self, name: str, need: Need, *, after: Candidate | None = None, tuples: bool = False) -> None:
+        """What the need asks for comes first, but after a candidate that its layer has accepted. `tuples`: the input is a pair of such."""
         if name in self._queues and (name, need) not in self._needs:
             self._needs.add((name, need))
             first = [after] if after is not None else []
-            self._queues[name] = distinct([*first, *from_need(need), *self._queues[name]])
+            asked = from_need(need)
+            if tuples and need.kind != "state":
+                asked = [replace(one, spec=Group(None, (one.spec, one.spec))) for one in asked if isinstance(one.spec, Spec)] + asked
+            self._queues[name] = distinct([*first, *self._allowed(name, asked), *self._queues[name]])
 
     def _resize(self, images: Sequence[str], tried: Mapping[str, Candidate], features: tuple[int, int]) -> None:
         """Features of a flattened map grow with the side to the power of its dimensions: two sides give the line to the wanted one."""
         for name in images:
             spec = tried[name].spec
-            if spec is None or len(spec.shape) < 3 or len(set(spec.shape[2:])) > 1:
+            if not isinstance(spec, Spec) or len(spec.shape) < 3 or len(set(spec.shape[2:])) > 1:
                 continue
             side, power = spec.shape[-1], 1 / (len(spec.shape) - 2)
             known = self._sides.setdefault(name, [])
@@ -202,7 +258,7 @@ def _bounded(combination: Mapping[str, Candidate], outcome: Try) -> dict[str, Ca
 
 def _below(candidate: Candidate, limit: int | None) -> Candidate:
     spec = candidate.spec
-    if spec is None or limit is None or spec.dtype.is_floating_point or spec.dtype is torch.bool:
+    if not isinstance(spec, Spec) or limit is None or spec.dtype.is_floating_point or spec.dtype is torch.bool:
         return candidate
     high = limit if spec.high is None else min(spec.high, limit)
     return replace(candidate, spec=replace(spec, low=min(spec.low or 0, high - 1), high=high))
@@ -210,6 +266,12 @@ def _below(candidate: Candidate, limit: int | None) -> Candidate:
 
 def _blamed(deepest: tuple[Mapping[str, Candidate], Try] | None, queues: Mapping[str, Sequence[Candidate]]) -> str | None:
     seen = deepest[1].seen if deepest else None
-    failed = seen.failure.inputs if seen and seen.failure else ()
-    behind = failed or (seen.touched if seen else ())
-    return next((name for name in queues if name in behind), next(iter(queues), None))
+    if seen is None:
+        return next(iter(queues), None)
+    failed = seen.failure.inputs if seen.failure else frozenset()
+    asked = {name for name in seen.needs if name not in seen.passed}
+    for behind in (failed - seen.passed, asked, failed, seen.touched - seen.passed, seen.touched):
+        named = next((name for name in queues if name in behind), None)
+        if named is not None:
+            return named
+    return next(iter(queues), None)

@@ -1,4 +1,5 @@
-"""One input as the command line writes it: `x=2x3x224x224:float32`, `ids=2x16:int64[0,1000)`, `2x3` by position, `t=:float32` a scalar.
+"""One input as the command line writes it: `x=2x3x224x224:float32`, `ids=2x16:int64[0,1000)`, `2x3` by position, `t=:float32` a scalar,
+`state=(2x4x16,2x4x16)` a tuple.
 
 `[name=]SHAPE[:DTYPE][RANGE]`: SHAPE is sizes joined by `x`, nothing for a scalar; DTYPE a torch dtype (default
 float32); RANGE `[low,high)` or `[low,high]`, by default standard normal for floats and {0, 1} for integers. Tensors are
@@ -22,13 +23,14 @@ from fxgrad.records.errors import InputError
 SEED = 0
 _HINT = "write it like x=2x3x224x224:float32 or ids=2x16:int64[0,1000)"
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
-_SPEC = re.compile(
-    r"(?:(?P<name>[^\W\d]\w*)=)?"
+_TENSOR = (
     r"(?P<shape>(?:\d+(?:x\d+)*)?)"
     r"(?::(?P<dtype>\w+))?"
-    rf"(?:\[(?P<low>{_NUMBER}),(?P<high>{_NUMBER})(?P<close>[)\]]))?",
-    re.IGNORECASE,
+    rf"(?:\[(?P<low>{_NUMBER}),(?P<high>{_NUMBER})(?P<close>[)\]]))?"
 )
+_SPEC = re.compile(rf"(?:(?P<name>[^\W\d]\w*)=)?{_TENSOR}", re.IGNORECASE)
+_GROUP = re.compile(r"(?:(?P<name>[^\W\d]\w*)=)?\((?P<parts>.*)\)", re.DOTALL)
+_PART = re.compile(_TENSOR, re.IGNORECASE)
 _SHORT = {"fp16": "float16", "fp32": "float32", "fp64": "float64", "bf16": "bfloat16"}
 
 
@@ -48,13 +50,72 @@ class Spec:
         return f"{name}{'x'.join(map(str, self.shape))}:{str(self.dtype).removeprefix('torch.')}{bounds}"
 
 
-def parse(text: str) -> Spec:
-    """The Spec that the text writes.
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A tuple of tensors to make, such as the state of an LSTM."""
+
+    name: str | None
+    parts: tuple[Spec | Group, ...]
+
+    def __str__(self) -> str:
+        return f"{f'{self.name}=' if self.name else ''}({','.join(map(str, self.parts))}{',' if len(self.parts) == 1 else ''})"
+
+
+def specs_in(spec: Spec | Group | None) -> tuple[Spec, ...]:
+    """The tensors of an input, in order."""
+    if isinstance(spec, Group):
+        return tuple(inner for part in spec.parts for inner in specs_in(part))
+    return () if spec is None else (spec,)
+
+
+def parse(text: str) -> Spec | Group:
+    """What the text writes: a tensor, or a tuple of them.
 
     Raises:
         InputError: it cannot be read; the reason says which part.
     """
-    match = _SPEC.fullmatch("".join(text.split()))
+    plain = "".join(text.split())
+    group = _GROUP.fullmatch(plain)
+    if group is None:
+        return _tensor(plain, text)
+    return Group(group["name"], tuple(parse(part) for part in _parts(group["parts"], text)))
+
+
+def _parts(inner: str, text: str) -> list[str]:
+    """The parts of a tuple. A range has a comma and may end in a parenthesis, so each part is read to its own end."""
+    found, position = [], 0
+    while position < len(inner):
+        if inner[position] == "(":
+            end = position + _closing(inner[position:], text) + 1
+        else:
+            part = _PART.match(inner, position)
+            end = part.end() if part else position
+        if end == position or inner[end : end + 1] not in ("", ","):
+            break
+        found.append(inner[position:end])
+        position = end + 1
+    if not found or position < len(inner):
+        raise InputError(f"cannot read the input {text!r}", hint="write a tuple like state=(2x4x16,2x4x16)")
+    return found
+
+
+def _closing(inner: str, text: str) -> int:
+    """Where the parenthesis that the text begins with is closed; that of a half-open range is none."""
+    depth = 0
+    for position, character in enumerate(re.sub(r"\[[^\[\])]*\)", lambda m: "." * len(m[0]), inner)):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth == 0:
+            return position
+    raise InputError(f"cannot read the input {text!r}", hint="write a tuple like state=(2x4x16,2x4x16)")
+
+
+def _tensor(plain: str, text: str) -> Spec:
+    """The tensor that the text writes.
+
+    Raises:
+        InputError: it cannot be read; the reason says which part.
+    """
+    match = _SPEC.fullmatch(plain)
     if match is None or not (match["shape"] or match["dtype"]):
         raise InputError(f"cannot read the input {text!r}", hint=_HINT)
     dtype = _dtype(match["dtype"] or "float32", text)
@@ -80,12 +141,14 @@ def _dtype(name: str, text: str) -> torch.dtype:
     return found
 
 
-def build(spec: Spec, generator: torch.Generator) -> torch.Tensor:
-    """A tensor on the CPU with values from `generator`.
+def build(spec: Spec | Group, generator: torch.Generator) -> Any:
+    """A tensor on the CPU, or a tuple of them, with values from `generator`.
 
     Raises:
         InputError: torch cannot make one (out of memory, a dtype without values).
     """
+    if isinstance(spec, Group):
+        return tuple(build(part, generator) for part in spec.parts)
     try:
         return _built(spec, generator)
     except (RuntimeError, NotImplementedError) as error:

@@ -8,8 +8,10 @@ refused with a reason.
 from __future__ import annotations
 
 import contextlib
+import linecache
 import logging
 import os
+import re
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -19,10 +21,13 @@ from torch import nn
 
 from fxgrad.program.load.execute import failing_as_load_error
 from fxgrad.program.load.untrusted import PICKLE, not_plain
-from fxgrad.records import Inputs
+from fxgrad.records import Inputs, Site
 from fxgrad.records.errors import LoadError
+from fxgrad.source import line_text
+from fxgrad.source.sites import is_user_code, stands_for
 from fxgrad.torch_api.errors import PICKLED, says
 
+_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n(.*)')
 _FORCE, _NEVER = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
@@ -45,7 +50,29 @@ def load_exported(file: str, *, trust_pickle: bool) -> tuple[nn.Module, Inputs |
                 raise _untrusted(name) from error
             raise
         # Guards are source text of the archive, made with keys of its inputs. Without them torch checks sizes by a hook.
-        return program.module(check_guards=False), _example_inputs(program)
+        module = program.module(check_guards=False)
+    _name_lines(module)
+    return module, _example_inputs(program)
+
+
+def _name_lines(module: nn.Module) -> None:
+    """Let each line of the generated forward stand for the user's line that its node was exported from, where that is still there."""
+    if not isinstance(module, torch.fx.GraphModule):
+        return
+    code = module.forward.__code__
+    written = {node.name: _written(node.stack_trace or "") for node in module.graph.nodes}
+    lines = linecache.getlines(code.co_filename)
+    found = {number: written.get(text.partition("=")[0].partition(":")[0].strip()) for number, text in enumerate(lines, 1)}
+    stands_for(code.co_filename, {number: site for number, site in found.items() if site is not None})
+
+
+def _written(stack_trace: str) -> Site | None:
+    """The innermost line of the user's in a node's stack; None also where the file is there and has another text by now."""
+    for file, line, function, text in reversed(_FRAME.findall(stack_trace)):
+        if is_user_code(file):
+            now = line_text(file, int(line)).strip()
+            return Site(file, int(line), function=function) if now in ("", text.strip()) else None
+    return None
 
 
 def _check_plain(file: str, name: str) -> None:
@@ -69,6 +96,8 @@ def load_pickle(file: str, *, trust_pickle: bool) -> nn.Module:
         LoadError: `trust_pickle` is off, or the file holds something else.
     """
     name = os.path.basename(file)
+    if _is_torchscript(file):
+        raise LoadError(f"{name} is a TorchScript program, which has no Python lines to name", hint="give the model before scripting")
     if not trust_pickle:
         raise _untrusted(name)
     with failing_as_load_error(f"torch.load({name!r})"):
@@ -77,6 +106,14 @@ def load_pickle(file: str, *, trust_pickle: bool) -> nn.Module:
         return value
     hint = "write a Python file whose function builds the model and loads these weights, and give that"
     raise LoadError(f"{name} holds a {type(value).__name__}, not a model", hint=hint)
+
+
+def _is_torchscript(file: str) -> bool:
+    """Whether it is an archive of `torch.jit.save`: the only ones with code in them."""
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any(name.partition("/")[2].startswith("code/") for name in archive.namelist())
 
 
 def _untrusted(name: str) -> LoadError:

@@ -1,28 +1,29 @@
 """Which object of a loaded module is the model: the one that was named, or the only candidate.
 
-A candidate is, in this order, a module instance, a class of modules that can be built without arguments and that no
-other class of the file builds on, or a function named like a factory. Made from the module's namespace and the syntax
-tree of its file. Not handled: telling two candidates apart by what they are for; the user names one.
+A candidate is a module instance; where there is none, a class of modules that no other candidate of the file is made of, or a function that
+returns such a module. One that needs arguments gets guessed ones (`construct`). Made from the module's namespace and the syntax tree of its
+file. Not handled: telling two candidates apart by what they are for; the user names one.
 """
 
 from __future__ import annotations
 
-import ast
 import difflib
 import inspect
 import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from fxgrad.program.load.execute import call, required
+from fxgrad.program.inputs import required
+from fxgrad.program.load.construct import Construction, classes_for, constructions
+from fxgrad.program.load.definitions import Definitions
+from fxgrad.program.load.execute import call
 from fxgrad.records import Site
 from fxgrad.records.errors import LoadError
-from fxgrad.source import parsed
 from fxgrad.torch_api.module_internals import Loss
 
 EXTRAS = ("example_inputs", "loss", "optimizer", "expect")
@@ -32,17 +33,20 @@ _FACTORY = re.compile(r"(make|build|create|get|load)(_?(\w+_)?(model|net|network
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Built:
-    """A model and how it came about: `fresh` if it was built here, `extras` what its factory returned beside it."""
+    """A model and how it came about: `fresh` if it was built here, `extras` what its factory returned beside it; `guessed`: the call with
+    guessed arguments that made it, `others` what other guesses make."""
 
     model: Any
     name: str
     said: str
     fresh: bool
     extras: Mapping[str, Any]
+    guessed: Construction | None = None
+    others: Iterator[Built] = iter(())
 
 
-def named(module: types.ModuleType, name: str, title: str) -> Built:
-    """The model under a (dotted) name.
+def named(module: types.ModuleType, name: str, title: str, given: Mapping[str, Any]) -> Built:
+    """The model under a (dotted) name. `given`: arguments to build it with.
 
     Raises:
         LoadError: there is no such name, or it is not a model and cannot be made into one.
@@ -52,50 +56,96 @@ def named(module: types.ModuleType, name: str, title: str) -> Built:
         if not hasattr(value, part):
             raise LoadError(f"{title} has no `{name}`", hint=_close(module, name))
         value = getattr(value, part)
-    return build(module, name, value)
+    return build(module, name, value, given)
 
 
-def only(module: types.ModuleType, title: str) -> Built:
-    """The model of a module that has one candidate.
+def only(module: types.ModuleType, title: str, given: Mapping[str, Any]) -> Built:
+    """The model of a module that has one candidate. `given`: arguments to build it with.
 
     Raises:
         LoadError: there is none, or several: they are listed with their lines.
     """
-    lines = _lines(module)
-    for names in (_instances(module), _classes(module), _factories(module)):
-        if len(names) == 1:
-            return build(module, names[0], getattr(module, names[0]))
-        if names:
-            listed = ", ".join(f"{name} (line {lines[name]})" if name in lines else name for name in names)
-            raise LoadError(f"{title} has several models: {listed}", hint=f"name one, as in {title}:{names[0]}")
-    asking = [cls.__name__ for cls in _defined_classes(module) if required(cls)]
-    if asking:
-        _refuse_arguments(module, asking[0], getattr(module, asking[0]))
+    known = Definitions(module)
+    names = _instances(module) or _made(module, known)
+    if len(names) > 1:
+        names = _with_parameters(module, names)
+    if len(names) == 1:
+        return build(module, names[0], getattr(module, names[0]), given)
+    if names:
+        listed = ", ".join(f"{name} (line {known.lines[name]})" if name in known.lines else name for name in names)
+        raise LoadError(f"{title} has several models: {listed}", hint=f"name one, as in {title}:{names[0]}")
+    for name, value in _public(module):
+        if _is_exported(value):
+            return build(module, name, value, given)  # which says what to write
     raise LoadError(f"there is no model in {title}", hint="define an nn.Module, or a function `make_model()` that returns one")
 
 
-def build(module: types.ModuleType, name: str, value: Any) -> Built:
+def build(module: types.ModuleType, name: str, value: Any, given: Mapping[str, Any]) -> Built:
     """The model that an object is or makes.
 
     Raises:
-        LoadError: it needs arguments, fails, or is no model.
+        LoadError: its arguments cannot be guessed, it fails, or is no model.
     """
+    if given and isinstance(value, nn.Module):
+        raise LoadError(f"`{name}` is not built here, so it takes no --arg", hint="name the class or function that builds it")
     if isinstance(value, nn.Module):
         return Built(_checked(value, name), name, f"`{name}`, a {type(value).__name__}", False, {})
     if isinstance(value, type) and not issubclass(value, nn.Module):
         raise LoadError(f"`{name}` is a class, but not of an nn.Module", site=_site(module, name), hint="name a model or a factory")
     if isinstance(value, type):
-        _refuse_arguments(module, name, value)
+        if given or required(value):
+            return _guessed(module, name, value, given)
         return Built(_checked(call(value, f"building {name}()"), name), name, f"`{name}()`", True, {})
+    if _is_exported(value):
+        hint = f"write `model = {name}.module()` and name that"
+        raise LoadError(f"`{name}` is an ExportedProgram, which cannot be called", site=_site(module, name), hint=hint)
     if not callable(value):
         kind = "a state dict" if _is_state(value) else f"of type {type(value).__name__}"
         hint = "name an nn.Module, a class or a function that returns one"
         raise LoadError(f"`{name}` is {kind}, not a model", site=_site(module, name), hint=hint)
-    if required(value):
-        if "example_inputs" in vars(module):
-            return Built(value, name, f"the function `{name}`", False, {})
-        _refuse_arguments(module, name, value)
+    if required(value) and "example_inputs" in vars(module):
+        return Built(value, name, f"the function `{name}`", False, {})
+    if given or required(value):
+        return _guessed(module, name, value, given)
     return _from_factory(module, name, call(value, f"calling {name}()"))
+
+
+def _guessed(module: types.ModuleType, name: str, function: Any, given: Mapping[str, Any]) -> Built:
+    """What the first call that comes to its end makes; `others` are those of the calls after it."""
+    _refuse_unknown(module, name, function, given)
+    known = Definitions(module)
+    needed = [key for key in required(function) if key not in given]
+    written = " ".join(f"--arg {key}=..." for key in needed)
+    hint = f"write them as in {written}, or write a function that builds it and name that" if written else "change --arg"
+    if not isinstance(function, type) and known.gives(name) is None and not given:
+        raise LoadError(f"`{name}` needs arguments: {', '.join(needed)}", site=_site(module, name), hint=hint)
+
+    def all_of_them() -> Iterator[Built]:
+        for made in constructions(function, name, known, given):
+            if isinstance(function, type):
+                yield Built(_checked(made.value, name), name, f"`{made.text}`", True, {}, made, others)
+            else:
+                built = _from_factory(module, name, made.value)
+                yield Built(built.model, name, f"what `{made.text}` returns", True, built.extras, made, others)
+
+    others = all_of_them()
+    try:
+        return next(others)
+    except LoadError as error:
+        reason = f"`{name}` needs arguments: {', '.join(needed)}; {error.reason}" if needed else f"building {name}: {error.reason}"
+        raise LoadError(reason, site=error.site or _site(module, name), hint=hint) from error
+
+
+def _refuse_unknown(module: types.ModuleType, name: str, function: Any, given: Mapping[str, Any]) -> None:
+    """Raise for an `--arg` that the call does not take."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    taken = [parameter.name for parameter in parameters]
+    for key in given:
+        if key.partition(".")[0] not in taken:
+            takes = f"it takes {', '.join(taken)}" if taken else "it takes none"
+            raise LoadError(f"`{name}` has no argument `{key}`", site=_site(module, name), hint=takes)
 
 
 def _from_factory(module: types.ModuleType, name: str, made: Any) -> Built:
@@ -118,13 +168,6 @@ def _checked(model: Any, name: str) -> Any:
     return model
 
 
-def _refuse_arguments(module: types.ModuleType, name: str, value: Any) -> None:
-    needed = required(value)
-    if needed:
-        hint = f"write a function that builds it, `def make_model(): return {name}(...)`, and name that"
-        raise LoadError(f"`{name}` needs arguments: {', '.join(needed)}", site=_site(module, name), hint=hint)
-
-
 def _instances(module: types.ModuleType) -> list[str]:
     """Names of module instances that are no loss and no part of another; of those with parameters if any has some."""
     found = {name: value for name, value in _public(module) if isinstance(value, nn.Module) and not isinstance(value, Loss)}
@@ -135,27 +178,52 @@ def _instances(module: types.ModuleType) -> list[str]:
     return [name for name in whole if next(found[name].parameters(), None) is not None] or whole
 
 
-def _classes(module: types.ModuleType) -> list[str]:
-    """Names of module classes to build without arguments, without those that another class of the file builds on."""
-    classes = _defined_classes(module)
-    return [cls.__name__ for cls in classes if not required(cls)]
+def _made(module: types.ModuleType, known: Definitions) -> list[str]:
+    """Names of what makes a model: classes that are no part of another, and functions that return a module of another kind.
+
+    A function without arguments stands for the class that needs some; a class without any for the functions that only fill in others.
+    """
+    classes = {cls.__name__: cls for cls in _defined_classes(module)}
+    functions = [name for name, value in _public(module) if inspect.isfunction(value) and value.__module__ == module.__name__]
+    gives = {name: given for name in functions if (given := known.gives(name)) is not None}
+    parts = {part for name in (*classes, *gives) for part in known.reached(name) if part != gives.get(name)}
+    for name, cls in classes.items():
+        parts |= {part.__name__ for key in required(cls) for part in classes_for(known, key, name)}
+    # Two classes that name each other are both parts, and so none is left: then all are candidates.
+    whole = [name for name in classes if name not in parts] or list(classes)
+    free = [name for name in whole if not required(classes[name])]
+    ready = [name for name in gives if name not in parts and not required(getattr(module, name)) and gives[name] not in free]
+    filled = {gives[name] for name in ready}
+    found = [*free, *ready, *(name for name in whole if name not in free and name not in filled)]
+    if not found:
+        found = [name for name in functions if _FACTORY.fullmatch(name) and not required(getattr(module, name))]
+    asking = [name for name in gives if name not in parts and name not in ready and gives[name] not in whole]
+    return sorted(found or asking, key=lambda name: known.lines.get(name, 0))
+
+
+def _with_parameters(module: types.ModuleType, names: list[str]) -> list[str]:
+    """Those that have parameters or cannot be built to see, if there are some: a loss and an activation are modules too."""
+    return [name for name in names if not _is_bare(module, name)] or names
+
+
+def _is_bare(module: types.ModuleType, name: str) -> bool:
+    value = getattr(module, name)
+    if isinstance(value, type) and not issubclass(value, nn.Module):
+        return False
+    try:
+        made = build(module, name, value, {}).model
+    except LoadError:
+        return False
+    return isinstance(made, nn.Module) and next(made.parameters(), None) is None
 
 
 def _defined_classes(module: types.ModuleType) -> list[type[nn.Module]]:
-    """Classes of modules with a forward, defined in the module, that no other such class names in its body or bases."""
+    """Classes of modules with a forward, defined in the module, that are no loss."""
     values = [value for _, value in _public(module) if isinstance(value, type) and issubclass(value, nn.Module)]
     own = [cls for cls in dict.fromkeys(values) if cls.__module__ == module.__name__ and not issubclass(cls, Loss)]
-    own = [cls for cls in own if cls.forward is not nn.Module.forward and not inspect.isabstract(cls)]
-    names = {cls.__name__ for cls in own}
-    tree = _tree(module)
-    bodies = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name in names] if tree else []
-    used = {part.id for body in bodies for part in ast.walk(body) if isinstance(part, ast.Name) and part.id != body.name}
-    return [cls for cls in own if cls.__name__ not in used] or own
-
-
-def _factories(module: types.ModuleType) -> list[str]:
-    own = [(name, value) for name, value in _public(module) if inspect.isfunction(value) and value.__module__ == module.__name__]
-    return [name for name, value in own if _FACTORY.fullmatch(name) and not required(value)]
+    # Looked up without calling anything: a ScriptModule's forward is there for instances only.
+    forwards = {cls: inspect.getattr_static(cls, "forward", None) for cls in own}
+    return [cls for cls in own if forwards[cls] is not nn.Module.forward and not inspect.isabstract(cls)]
 
 
 def _public(module: types.ModuleType) -> Iterable[tuple[str, Any]]:
@@ -163,34 +231,24 @@ def _public(module: types.ModuleType) -> Iterable[tuple[str, Any]]:
 
 
 def _close(module: types.ModuleType, name: str) -> str:
-    public = [key for key, value in _public(module) if callable(value) and not isinstance(value, types.ModuleType)]
-    close = difflib.get_close_matches(name, public, n=3, cutoff=0.5)
+    public = [(key, item) for key, item in _public(module) if callable(item) and not isinstance(item, types.ModuleType)]
+    close = difflib.get_close_matches(name, [key for key, _ in public], n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(f'`{key}`' for key in close)}?"
-    own = [*_instances(module), *_classes(module), *_factories(module)]
+    named_so = [key for key, item in public if inspect.isfunction(item) and _FACTORY.fullmatch(key)]
+    own = dict.fromkeys([*_instances(module), *_made(module, Definitions(module)), *named_so])
     return f"it has {', '.join(own)}" if own else "it defines no model"
+
+
+def _is_exported(value: Any) -> bool:
+    """Whether it is an `ExportedProgram`, by name: its module takes long to import."""
+    return type(value).__name__ == "ExportedProgram"
 
 
 def _is_state(value: Any) -> bool:
     return isinstance(value, Mapping) and bool(value) and all(isinstance(item, torch.Tensor) for item in value.values())
 
 
-def _tree(module: types.ModuleType) -> ast.Module | None:
-    return parsed(module.__file__) if module.__file__ else None
-
-
-def _lines(module: types.ModuleType) -> dict[str, int]:
-    """The line that last binds each top-level name by assignment, `class` or `def`."""
-    tree = _tree(module)
-    lines: dict[str, int] = {}
-    for node in ast.walk(tree) if tree else ():
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node in tree.body:  # type: ignore[union-attr]
-            lines[node.name] = node.lineno
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            lines.setdefault(node.id, node.lineno)
-    return lines
-
-
 def _site(module: types.ModuleType, name: str) -> Site | None:
-    line = _lines(module).get(name.partition(".")[0])
+    line = Definitions(module).lines.get(name.partition(".")[0])
     return Site(module.__file__, line) if line and module.__file__ else None

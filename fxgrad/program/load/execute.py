@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import inspect
 import io
 import os
 import sys
 import types
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -29,22 +28,23 @@ _PRIVATE = "_fxgrad_"
 
 
 @contextlib.contextmanager
-def script_state(folder: str, argv: str) -> Iterator[None]:
-    """`sys.path`, `sys.argv` and the working directory as a script in `folder` finds them, and all as before afterwards.
+def script_state(folders: Sequence[str], argv: Sequence[str]) -> Iterator[None]:
+    """`sys.path` (with `folders` first), `sys.argv` and the working directory as a script finds them, and all as before afterwards.
 
-    Modules that came from `folder` are forgotten at the end: the next file may have another `utils.py` beside it.
+    Modules that came from the folders are forgotten at the end: the next file may have another `utils.py` beside it.
     """
     path, arguments, modules = sys.path[:], sys.argv[:], set(sys.modules)
     working = os.getcwd()
-    sys.path.insert(0, folder)
-    sys.argv[:] = [argv]
+    sys.path[:0] = folders
+    sys.argv[:] = argv
     try:
         yield
     finally:
         sys.path[:] = path
         sys.argv[:] = arguments
         os.chdir(working)
-        _forget(set(sys.modules) - modules, folder)
+        for folder in folders:
+            _forget(set(sys.modules) - modules, folder)
 
 
 def _forget(names: set[str], folder: str) -> None:
@@ -127,6 +127,8 @@ def failing_as_load_error(doing: str) -> Iterator[None]:
         raise
     except SystemExit as error:
         hint = 'put what should only run as a script under `if __name__ == "__main__":`'
+        if _of_argparse(error):
+            hint = "give the arguments that it asks for after `--`, as in fxgrad report FILE.py -- --data DIR"
         raise LoadError(f"{doing} ends in sys.exit({error.code!r})", site=_site(error), hint=hint) from error
     except SyntaxError as error:
         raise LoadError(f"{type(error).__name__}: {error.msg}", site=_syntax_site(error), hint="mend the syntax") from error
@@ -134,6 +136,16 @@ def failing_as_load_error(doing: str) -> Iterator[None]:
         first = next(iter(str(error).strip().splitlines()), "")
         reason = f"{doing} raises {type(error).__name__}{f': {first}' if first else ''}"
         raise LoadError(reason, site=_site(error), hint=_hint(error)) from error
+
+
+def _of_argparse(error: SystemExit) -> bool:
+    """Whether it was raised while the program's arguments were read."""
+    at = error.__traceback__
+    while at is not None:
+        if at.tb_frame.f_globals.get("__name__") == "argparse":
+            return True
+        at = at.tb_next
+    return False
 
 
 def _hint(error: Exception) -> str:
@@ -158,13 +170,3 @@ def _syntax_site(error: SyntaxError) -> Site | None:
     if end_line < error.lineno or column < 1 or end_column < 1:
         end_line = end_column = 0
     return Site(os.path.abspath(error.filename), error.lineno, max(column, 0), end_line, end_column)
-
-
-def required(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The parameters that a call must give; () also where the signature cannot be read."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return ()
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return tuple(p.name for p in parameters if p.default is p.empty and p.kind not in variable)

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxgrad.program.load.execute import call, required
+from fxgrad.program.inputs import required
+from fxgrad.program.load.execute import call
 from fxgrad.records import Inputs, Site
 from fxgrad.records.errors import LoadError
 

@@ -65,7 +65,7 @@ class Member:
         self._process = os.getpid()
         self._delivering = threading.RLock()
         self._waits = False  # the main thread waits for others here, not in a collective
-        self._voted = False
+        self._votes = 0
         self._hurry = threading.Event()
         self._over = threading.Event()
         self._wake, self._woken = socket.socketpair()
@@ -86,13 +86,14 @@ class Member:
                 thread.join(PATIENCE)
 
     def agree(self, wanted: bool) -> bool:
-        """Whether this rank or another wants a further step; called once, as this one has seen enough."""
-        self._voted = True
-        self.board.post(f"vote {self.board.rank}", wanted)
-        self.board.post("a vote", True)
+        """Whether this rank or another wants a further step; called as this one has seen enough, before the same step on every rank."""
+        number = self._votes
+        self._votes += 1
+        self.board.post(f"vote {number} {self.board.rank}", wanted)
+        self.board.post(f"a vote {number}", True)
         with self._waiting():
-            self._until(lambda: all(self._has_spoken(rank) for rank in range(self.board.size)), PATIENCE)
-        return wanted or any(self.board.read(f"vote {rank}") for rank in range(self.board.size))
+            self._until(lambda: all(self._has_spoken(number, rank) for rank in range(self.board.size)), PATIENCE)
+        return wanted or any(self.board.read(f"vote {number} {rank}") for rank in range(self.board.size))
 
     def deliver(self, report: Report | None, ending: Ending | None = None) -> None:
         """Hand in this rank's share, once; on rank 0 show the report on all. Returns when that has been shown."""
@@ -121,8 +122,8 @@ class Member:
         finally:
             self.board.post("shown", True)
 
-    def _has_spoken(self, rank: int) -> bool:
-        return self.board.has(f"vote {rank}") or self.board.has(f"share {rank}")
+    def _has_spoken(self, number: int, rank: int) -> bool:
+        return self.board.has(f"vote {number} {rank}") or self.board.has(f"share {rank}")
 
     def _until(self, there: Callable[[], bool], seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -174,7 +175,7 @@ class Member:
         return True
 
     def _is_waited_for(self) -> bool:
-        return self.board.has("a share") or (not self._voted and self.board.has("a vote"))
+        return self.board.has("a share") or self.board.has(f"a vote {self._votes}")
 
     def _stand(self, said: str) -> None:
         """Share what was seen, in place of the main thread."""

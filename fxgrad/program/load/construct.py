@@ -1,0 +1,312 @@
+"""Calling a class or factory whose arguments nobody gave: each is guessed, a failed call changes one guess, `--arg` decides.
+
+An argument is, in this order: what the user writes, what the file's own call of it says, a setting of the file under that name, an instance of
+its annotation, a part or settings class of the file, a value by its name (`values`). Settings that no class makes are read attribute by
+attribute, each attribute a guess of its own (`config.n_embd`). Not handled: arguments that only fit in ways no name tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import inspect
+import io
+import re
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from fxgrad.program.inputs import required
+from fxgrad.program.load.definitions import UNKNOWN, Definitions, Way
+from fxgrad.program.load.values import Settings, Value, annotation_of, by_name, is_settings, written
+from fxgrad.records.errors import LoadError
+
+TRIES = 64
+SECONDS = 8.0  # of CPU, for all tries together
+_DEEP = 3  # classes built for arguments of classes built for arguments
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_CLASS_WANTED = re.compile(r"(\w+_)?(block|layer|cls|class|cell|unit)(_type|_cls|_class|_fn|_layer)?")
+_SETTINGS_CLASS = re.compile(r"\w*(config|configuration|args|arguments|options|settings|hparams|hyperparameters|params|cfg)", re.IGNORECASE)
+_SETTINGS_MAKER = re.compile(r"(get|parse|make|build|load|default|create)_?(\w+_)?(args|arguments|config|cfg|opts?|options|hparams|params)")
+
+
+@dataclass(slots=True, eq=False)
+class Guesses:
+    """The values taken so far, by key: `width`, of an attribute `config.width`. `positions`: which of a key's values, 0 where not told."""
+
+    definitions: Definitions
+    given: Mapping[str, Any]
+    positions: Mapping[str, int] = field(default_factory=dict)
+    taken: dict[str, Value] = field(default_factory=dict)
+    left: dict[str, list[Value]] = field(default_factory=dict)
+
+    def take(self, key: str, values: Sequence[Value]) -> Value:
+        """The value of the key in this try."""
+        if key not in self.taken:
+            position = min(self.positions.get(key, 0), len(values) - 1)
+            self.taken[key] = values[position]
+            self.left[key] = list(values)
+        return self.taken[key]
+
+
+class Read:
+    """An object of settings that is not there: an attribute or key is guessed when it is read, and stays as it was guessed or set."""
+
+    def __init__(self, guesses: Guesses, prefix: str) -> None:
+        self.__dict__.update(_guesses=guesses, _prefix=prefix)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        known = self._guesses.definitions
+        key = f"{self._prefix}.{name}"
+        if key in self._guesses.given:
+            value = self._guesses.given[key]
+        elif name in known.options:
+            value = self._guesses.take(key, [Value(known.options[name], written(known.options[name]), "the default of the option")]).value
+        elif name in known.optional:
+            if known.optional[name] is UNKNOWN:
+                raise AttributeError(name)
+            value = known.optional[name]
+        else:
+            value = _made(self._guesses, key, self._guesses.take(key, by_name(name)))
+        self.__dict__[name] = value
+        return value
+
+    def __getitem__(self, name: Any) -> Any:
+        if not isinstance(name, str):
+            raise TypeError(f"`{self._prefix}` is guessed as settings, not as a list")
+        return getattr(self, name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.__dict__[name] = value
+
+    def __contains__(self, name: str) -> bool:
+        return hasattr(self, name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return getattr(self, name, default)
+
+    def keys(self) -> tuple[str, ...]:
+        """None: which there are is not known before they are read."""
+        return ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Read:
+        other = Read(self._guesses, self._prefix)
+        other.__dict__.update(self.__dict__)
+        return other
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Construction:
+    """What a call with guessed arguments made."""
+
+    value: Any
+    text: str
+    guesses: Guesses
+    function: Callable[..., Any]
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """One line for each guess, as `--arg` writes it."""
+        lines = []
+        for key, value in self.guesses.taken.items():
+            if value.text:
+                # What is built of guesses in turn is no Python to paste; those guesses follow it.
+                option = "" if value.text.endswith("(...)") else "--arg "
+                lines.append(f"{option}{key}={value.text} ({value.why})")
+        return tuple(lines)
+
+    def others(self) -> Iterator[tuple[str, str, str, Construction]]:
+        """The same with another value for a guess that makes another model of it: key, both values, what the call made then."""
+        for key, value in self.guesses.taken.items():
+            for position, other in enumerate(self.guesses.left[key] if value.choice else ()):
+                if other is value:
+                    continue
+                guesses = Guesses(self.guesses.definitions, self.guesses.given, {**self.guesses.positions, key: position})
+                with contextlib.suppress(Exception):  # another value need not fit
+                    yield key, value.text, other.text, _called(guesses, self.function, self.function.__name__)
+
+
+def constructions(function: Callable[..., Any], name: str, definitions: Definitions, given: Mapping[str, Any]) -> Iterator[Construction]:
+    """What calls with the likeliest arguments make, those of the failed calls changed one by one.
+
+    Raises:
+        LoadError: none of the calls comes to its end; the first one's error is told.
+    """
+    pending: list[Mapping[str, int]] = [{}]
+    seen: set[frozenset[tuple[str, int]]] = {frozenset()}
+    first: Exception | None = None
+    made, begun = 0, time.process_time()
+    for _ in range(TRIES):
+        if not pending or time.process_time() - begun > SECONDS:
+            break
+        guesses = Guesses(definitions, given, pending.pop(0))
+        try:
+            with _silent():
+                built = _called(guesses, function, name)
+        except Exception as error:  # whatever wrong arguments make the user's code raise
+            first = first or error
+        else:
+            made += 1
+            yield built
+        # The argument that was read last is the likeliest to be wrong.
+        for key in reversed(guesses.left):
+            position = guesses.positions.get(key, 0) + 1
+            changed = {**guesses.positions, key: position}
+            if position < len(guesses.left[key]) and frozenset(changed.items()) not in seen:
+                seen.add(frozenset(changed.items()))
+                pending.append(changed)
+    if not made:
+        said = next(iter(str(first).strip().splitlines()), "")
+        raise LoadError(f"no guess for them ran: the first raised {type(first).__name__}{f': {said}' if said else ''}") from first
+
+
+def _called(guesses: Guesses, function: Callable[..., Any], name: str, prefix: str = "") -> Construction:
+    """One call. Settings of the user's (`given`) may be for any parameter, guesses are for those without a default."""
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.kind not in _VARIABLE]
+    way = _way(guesses, function, name, parameters, prefix)
+    args: list[Any] = []
+    words: dict[str, Any] = {}
+    texts = []
+    for parameter in parameters:
+        key = f"{prefix}{parameter.name}"
+        if key in guesses.given:
+            value = Value(guesses.given[key], written(guesses.given[key]))
+        elif parameter.name in way:
+            value = guesses.take(key, [way[parameter.name]])
+        elif parameter.default is parameter.empty:
+            value = guesses.take(key, _values(guesses, function, name, parameter, key))
+        else:
+            continue
+        made = _made(guesses, key, value)
+        texts.append(f"{parameter.name}={value.text or '...'}")
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            args.append(made)
+        else:
+            words[parameter.name] = made
+    return Construction(function(*args, **words), f"{name}({', '.join(texts)})", guesses, function)
+
+
+def _way(
+    guesses: Guesses, function: Callable[..., Any], name: str, parameters: Sequence[inspect.Parameter], prefix: str
+) -> dict[str, Value]:
+    """The arguments that the file's own call gives, by name."""
+    ways = [way for way in guesses.definitions.ways(name) if _binds(function, way)]
+    if not ways:
+        return {}
+    choice = guesses.take(f"{prefix}()", [*(Value(way, "") for way in ways), Value(None, "")]).value
+    if choice is None:
+        return {}
+    bound = inspect.signature(function).bind_partial(*choice.args, **choice.kwargs).arguments
+    why = f"as line {choice.line} builds it"
+    plain = {p.name for p in parameters}
+    return {key: Value(value, written(value), why) for key, value in bound.items() if value is not UNKNOWN and key in plain}
+
+
+def _binds(function: Callable[..., Any], way: Way) -> bool:
+    try:
+        inspect.signature(function).bind(*way.args, **way.kwargs)
+    except TypeError:
+        return False
+    return True
+
+
+def _values(guesses: Guesses, function: Callable[..., Any], name: str, parameter: inspect.Parameter, key: str) -> list[Value]:
+    known, annotation = guesses.definitions, annotation_of(parameter)
+    found = [*_of_the_file(known, parameter.name), *_of_annotation(known, function, parameter)]
+    if annotation in ("", "nn.Module", "Module", "torch.nn.Module"):
+        found += _parts(known, parameter.name, name)
+    if is_settings(parameter.name) and not annotation:
+        found += _settings_classes(known, name)
+    plain = annotation if known.value(annotation) is None else ""
+    return [*found, *by_name(parameter.name, plain, known.compared(name, parameter.name))]
+
+
+def _of_the_file(known: Definitions, name: str) -> Iterator[Value]:
+    """A setting that the file keeps under the argument's own name: `args = parser.parse_args()`."""
+    value = known.value(name)
+    if value is not None and is_settings(name) and not callable(value) and not isinstance(value, types.ModuleType):
+        yield Value(value, name, f"the file's own `{name}`")
+
+
+def _of_annotation(known: Definitions, function: Callable[..., Any], parameter: inspect.Parameter) -> Iterator[Value]:
+    """A class that the argument is annotated with, to be built."""
+    kind = parameter.annotation
+    if isinstance(kind, str):
+        kind = known.value(annotation_of(parameter))
+    if isinstance(kind, type) and kind.__module__ not in ("builtins", "inspect", "torch", "torch.nn.modules.module", "collections.abc"):
+        yield Value(_Built(kind), f"{kind.__name__}()", f"`{parameter.name}` is annotated {kind.__name__}")
+
+
+def _parts(known: Definitions, name: str, asking: str) -> Iterator[Value]:
+    """Module classes of the file under the argument's name: the class where the name asks for one (`block`), else an instance."""
+    classes = classes_for(known, name, asking)
+    if _CLASS_WANTED.fullmatch(name.lower()):
+        for cls in classes:
+            yield Value(cls, cls.__name__, f"a class of the file, as `{name}` asks for one")
+    for cls in classes:
+        yield Value(_Built(cls), f"{cls.__name__}(...)", f"a class of the file, by the name `{name}`")
+
+
+def classes_for(known: Definitions, name: str, asking: str) -> list[type[nn.Module]]:
+    """The module classes of the file that an argument of `asking` may be named after, the one of the very name alone."""
+    values = {key: known.value(key) for key in known.lines if key != asking}
+    modules = {key: value for key, value in values.items() if isinstance(value, type) and issubclass(value, nn.Module)}
+    same = [value for key, value in modules.items() if _plain(key) == _plain(name)]
+    long = len(name) > 3  # `fn`, `net`: the end of many names
+    return same or [value for key, value in modules.items() if long and _plain(key).endswith(_plain(name))]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "")
+
+
+def _settings_classes(known: Definitions, asking: str) -> list[Value]:
+    """What in the file makes settings: the class named after the one that asks, else the only one; a function without arguments."""
+    names = {**{key: known.value(key) for key in known.lines}, **{k: v for k, v in known.namespace.items() if isinstance(v, type)}}
+    classes = [v for k, v in names.items() if isinstance(v, type) and not issubclass(v, nn.Module) and _makes_settings(k, v)]
+    own = [cls for cls in classes if _plain(cls.__name__).startswith(_plain(asking))]
+    chosen = own[:1] or (classes if len(classes) == 1 else [])
+    found = [Value(_Built(cls), f"{cls.__name__}()", "the file's own class of settings") for cls in chosen]
+    makers = [v for k, v in names.items() if inspect.isfunction(v) and _SETTINGS_MAKER.fullmatch(k) and not required(v)]
+    return [*found, *(Value(_Built(maker), f"{maker.__name__}()", "the file's own settings") for maker in makers)]
+
+
+def _makes_settings(name: str, value: type) -> bool:
+    own = not value.__module__.startswith(("torch", "typing", "dataclasses", "argparse", "builtins"))
+    return own and (dataclasses.is_dataclass(value) or _SETTINGS_CLASS.fullmatch(name) is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """A class or function to call for an argument."""
+
+    function: Callable[..., Any]
+
+
+def _made(guesses: Guesses, key: str, value: Value) -> Any:
+    """The value itself; what stands for something to be made is made now, and anew for each try."""
+    if value.value is Settings:
+        return Read(guesses, key)
+    if isinstance(value.value, _Built):
+        if key.count(".") >= _DEEP:
+            raise LoadError(f"`{key}` is built of too many others")
+        function = value.value.function
+        return _called(guesses, function, function.__name__, f"{key}.").value
+    if isinstance(value.value, nn.Module | list | dict):
+        return copy.deepcopy(value.value)
+    return value.value
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,227 @@
+"""What a file's text says of its top-level classes and functions: which names each uses, what a function returns, how the file calls them.
+
+Made from the syntax tree and the namespace of the loaded module. Not handled: names bound in loops, by `exec` or in other files.
+"""
+
+from __future__ import annotations
+
+import ast
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import nn
+
+from fxgrad.source import parsed
+
+Definition = ast.ClassDef | ast.FunctionDef
+_SCOPES = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the file itself calls a class or function, `line`: the arguments whose values can be told without running the call."""
+
+    line: int
+    args: tuple[Any, ...]  # UNKNOWN where it cannot be told
+    kwargs: Mapping[str, Any]
+
+
+class _Unknown:
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN = _Unknown()
+
+
+class Definitions:
+    """The top level of one module."""
+
+    def __init__(self, module: types.ModuleType) -> None:
+        self._module = module
+        self.namespace: Mapping[str, Any] = vars(module)
+        self.tree = (parsed(module.__file__) if module.__file__ else None) or ast.Module([], [])
+        self._own: dict[str, Definition] = {node.name: node for node in self.tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+
+    @cached_property
+    def lines(self) -> Mapping[str, int]:
+        """The line that binds each name by assignment, `class` or `def`; of a definition the last one."""
+        found = {name: node.lineno for name, node in self._own.items()}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.setdefault(node.id, node.lineno)
+        return found
+
+    def reached(self, name: str) -> set[str]:
+        """The definitions that `name` uses, and those that they use. Its own result is not among them where `name` is a function."""
+        found: set[str] = set()
+        pending = [name]
+        while pending:
+            for used in self._uses(pending.pop()):
+                if used not in found:
+                    found.add(used)
+                    pending.append(used)
+        return found - {name}
+
+    def _uses(self, name: str) -> set[str]:
+        node = self._own.get(name)
+        if node is None:
+            return set()
+        names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and part.id in self._own and part.id != name}
+        return names | (self._handed_to.get(name, set()) if isinstance(node, ast.ClassDef) else set())
+
+    @cached_property
+    def _handed_to(self) -> Mapping[str, set[str]]:
+        """For each definition those that make an argument of a call of it: `Seq2Seq(Encoder(8), Decoder(8))`."""
+        found: dict[str, set[str]] = {}
+        for scope, call in self._calls():
+            assigned = _assigned(scope)
+            for value in (*call.args, *(word.value for word in call.keywords)):
+                value = assigned.get(value.id, value) if isinstance(value, ast.Name) else value
+                names = {part.id for part in ast.walk(value) if isinstance(part, ast.Name) and part.id in self._own}
+                found.setdefault(_name(call.func), set()).update(names)
+        return found
+
+    def gives(self, name: str) -> str | None:
+        """What a function's `return` builds: a class of modules or another such function, by its dotted name. None: nothing of the kind."""
+        return self._gives(name, frozenset())
+
+    def _gives(self, name: str, asked: frozenset[str]) -> str | None:
+        node = self._own.get(name)
+        if not isinstance(node, ast.FunctionDef) or name in asked:
+            return None
+        assigned = _assigned(node)
+        for part in _inside(node):
+            value = part.value if isinstance(part, ast.Return) else None
+            value = assigned.get(value.id, value) if isinstance(value, ast.Name) else value
+            while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and isinstance(value.func.value, ast.Call):
+                if value.func.attr not in ("to", "cuda", "cpu", "eval", "train", "apply", "half", "float", "double", "requires_grad_"):
+                    break
+                value = value.func.value  # `Net().to(device)` is what `Net()` is
+            if not isinstance(value, ast.Call):
+                continue
+            called = _name(value.func)
+            made = self.value(called)
+            if isinstance(made, type) and issubclass(made, nn.Module):
+                return called
+            inner = self._gives(called, asked | {name})
+            if inner is not None:
+                return inner
+        return None
+
+    def value(self, dotted: str) -> Any:
+        """What a dotted name stands for in the module; None where it stands for nothing."""
+        found: Any = self._module
+        for part in dotted.split("."):
+            found = getattr(found, part, None)
+        return found
+
+    def ways(self, name: str) -> Iterator[Way]:
+        """How the file calls `name`, outside of all class bodies; a call that hands something on (`*args`) is none."""
+        for scope, call in self._calls():
+            starred = any(isinstance(arg, ast.Starred) for arg in call.args) or any(word.arg is None for word in call.keywords)
+            if _name(call.func) != name or starred or getattr(scope, "name", None) == name:
+                continue
+            assigned = _assigned(scope)
+            args = tuple(self._told(arg, assigned) for arg in call.args)
+            kwargs = {str(word.arg): self._told(word.value, assigned) for word in call.keywords}
+            if any(value is not UNKNOWN for value in (*args, *kwargs.values())):
+                yield Way(call.lineno, args, kwargs)
+
+    def _told(self, node: ast.expr, assigned: Mapping[str, ast.expr], depth: int = 0) -> Any:
+        """A literal's value, or what a name of the module or a local name stands for."""
+        if isinstance(node, ast.Name) and depth < 8:
+            if node.id in assigned:
+                return self._told(assigned[node.id], assigned, depth + 1)
+            return self.namespace.get(node.id, UNKNOWN)
+        try:
+            return ast.literal_eval(node)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            return UNKNOWN
+
+    def _calls(self) -> Iterator[tuple[ast.Module | ast.FunctionDef, ast.Call]]:
+        """Calls at the top level and in top-level functions, each with its scope."""
+        functions = [node for node in self._own.values() if isinstance(node, ast.FunctionDef)]
+        scopes: list[ast.Module | ast.FunctionDef] = [self.tree, *functions]
+        for scope in scopes:
+            yield from ((scope, node) for node in _inside(scope) if isinstance(node, ast.Call))
+
+    def compared(self, class_or_function: str, name: str) -> tuple[str, ...]:
+        """The texts that a definition compares a parameter (or the attribute of that name) with: `if mode == "sum"`."""
+        node = self._own.get(class_or_function)
+        found: dict[str, None] = {}
+        for part in ast.walk(node) if node else ():
+            if isinstance(part, ast.Compare) and any(_last(side) == name for side in (part.left, *part.comparators)):
+                inner = [text for side in (part.left, *part.comparators) for text in ast.walk(side)]
+                found.update(dict.fromkeys(t.value for t in inner if isinstance(t, ast.Constant) and isinstance(t.value, str)))
+        return tuple(found)
+
+    @cached_property
+    def options(self) -> Mapping[str, Any]:
+        """The defaults of the command line options that the file adds to parsers, by the name of the attribute."""
+        found: dict[str, Any] = {}
+        for node in ast.walk(self.tree):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument"):
+                continue
+            words = {word.arg: self._told(word.value, {}) for word in node.keywords}
+            flags = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+            long = [flag for flag in flags if flag.startswith("--")] or flags
+            if not long:
+                continue
+            name = words.get("dest") or long[0].lstrip("-").replace("-", "_")
+            switch = {"store_true": False, "store_false": True}.get(str(words.get("action")), UNKNOWN)
+            default = words.get("default", switch)
+            if default is not UNKNOWN and default is not None and isinstance(name, str):
+                found[name] = default
+        return found
+
+    @cached_property
+    def optional(self) -> Mapping[str, Any]:
+        """What the file takes where an object lacks an attribute or key: `getattr(config, "bias", True)`, `config.get("bias", True)`."""
+        found: dict[str, Any] = {}
+        for node in ast.walk(self.tree):
+            if not isinstance(node, ast.Call):
+                continue
+            called, args = _last(node.func), node.args
+            if called in ("getattr", "hasattr"):
+                args = args[1:]
+            elif called != "get" or not isinstance(node.func, ast.Attribute):
+                continue
+            if args and isinstance(args[0], ast.Constant) and isinstance(args[0].value, str):
+                default = self._told(args[1], {}) if len(args) > 1 else UNKNOWN
+                found.setdefault(args[0].value, default)
+        return found
+
+
+def _inside(scope: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a scope without those of the scopes in it."""
+    pending = list(ast.iter_child_nodes(scope))[::-1]
+    while pending:
+        node = pending.pop()
+        if not isinstance(node, _SCOPES):
+            yield node
+            pending.extend(list(ast.iter_child_nodes(node))[::-1])
+
+
+def _assigned(scope: ast.AST) -> dict[str, ast.expr]:
+    """The first value that each plain name of a scope is bound to."""
+    found: dict[str, ast.expr] = {}
+    for node in _inside(scope):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            found.setdefault(node.targets[0].id, node.value)
+    return found
+
+
+def _name(node: ast.expr) -> str:
+    """`nn.Linear` of the expression; "" of anything else."""
+    if isinstance(node, ast.Attribute):
+        inner = _name(node.value)
+        return f"{inner}.{node.attr}" if inner else ""
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _last(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""

@@ -1,0 +1,76 @@
+"""Tensors with a history that a data set hands to another process: a worker cannot take them, or cannot send them back.
+
+Torch says so of a `stack(..., out=...)` in its own collating, or of a refusal to serialize; here the tensor itself is looked for in the data set,
+and the line that computed it is named. Not handled: a history made in a worker, where only the line that reads the loader is known; what a
+collating function of the user's own returns, for then the worker's thread dies and the program waits for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from fxgrad.passes.findings import line_of, source_of
+from fxgrad.records import Finding, Fix, Site, Step
+from fxgrad.records.errors import InputError
+from fxgrad.source.sites import site_of, traceback_sites
+from fxgrad.torch_api.errors import ACROSS_PROCESSES, IN_WORKER, OUT_ARGUMENT, says
+from fxgrad.trace.ledger import Ledger
+from fxgrad.watching.variable_names import Names
+from fxgrad.world.reach import Reach
+
+
+def explained(error: BaseException, ledger: Ledger, names: Names) -> Finding | None:
+    """The finding on such an error; None for any other."""
+    text = str(error)
+    if not says(text, ACROSS_PROCESSES) and not (says(text, IN_WORKER) and says(text, OUT_ARGUMENT)):
+        return None
+    stack = traceback_sites(error.__traceback__)
+    read = next((site for site in stack if "site-packages" not in site.file), stack[0] if stack else None)
+    reach = Reach()
+    for dataset in _datasets(error.__traceback__):
+        with contextlib.suppress(InputError):  # too much to walk over: what was met until then is enough
+            reach.walk(dataset)
+    tensors = [tensor for tensor in reach.tensors.values() if tensor.requires_grad]
+    made = next((tensor for tensor in tensors if not tensor.is_leaf), None)
+    site = _made(made, ledger) if made is not None else None
+    if made is not None:
+        name = names.of_tensor(made)
+        text = source_of(site) if site is not None else ""
+        what = f"`{name}`" if name else f"what `{text}` computed" if text else "a tensor that was computed with a history"
+        message = f"{what} is part of the data set{line_of(read, site)} and has a history, which no other process can follow"
+        advice = (
+            f"keep the numbers alone: `{text}.detach()`, or compute it under `torch.no_grad()`" if text else "detach it where it is made"
+        )
+    else:
+        named = [name for tensor in tensors if (name := names.of_tensor(tensor)) is not None]
+        what = f"computed from `{named[0]}`, which requires grad" if named else "computed from what requires grad"
+        message = f"what the data set hands out is {what}: its history cannot leave the process of the worker"
+        advice = "compute items under `torch.no_grad()`, and what should train in the training loop"
+    return Finding("FXG107", "left-torch", "error", message, site or read, (), (Step("worker", read, True),), Fix(advice))
+
+
+def _made(tensor: torch.Tensor, ledger: Ledger) -> Site | None:
+    """The line that computed it."""
+    slot = ledger.tensors.get(tensor)
+    note = next((note for note in ledger.notes if slot is not None and slot.value in note.makes), None)
+    if note is None or not note.spots:
+        return None
+    sites = [site_of(spot) for spot in note.spots]
+    return next((site for site in sites if "site-packages" not in site.file), sites[0])
+
+
+def _datasets(traceback: TracebackType | None) -> Iterator[Any]:
+    """The data sets that the frames of a traceback know, directly or by their loader."""
+    while traceback is not None:
+        for value in list(traceback.tb_frame.f_locals.values()):
+            if isinstance(value, Dataset):
+                yield value
+            elif isinstance(value, DataLoader):
+                yield value.dataset
+        traceback = traceback.tb_next

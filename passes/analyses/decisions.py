@@ -1,0 +1,328 @@
+"""Why a part of the model was passed by: the branch, slice, key or `return` that kept the line that uses it from running.
+
+From the text of the functions that use the part, and what of them ran (`records.Ran`). A decision is told only where the counts show it: for
+a part of one of several like modules, those of that module alone. Of a container the loop that went over it, the index or key that took
+others.
+
+Not handled: parts of installed packages, and values that went through other variables.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from fxgrad.passes.context import Context
+from fxgrad.passes.findings import line_of, text_of
+from fxgrad.records import Facts, Ran, Site, Span
+from fxgrad.source.names import fits
+from fxgrad.source.objects import origin
+from fxgrad.source.parsing import Function, Source, absolute, ancestors, enclosing_function, site_of
+from fxgrad.source.passed_by import Counts, Passed, left_by, passed_by, quoted
+from fxgrad.source.statements import header
+from fxgrad.source.uses import Use, picks, uses
+
+_CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict, nn.Sequential)
+_TOLD = 2  # uses of one part that are told
+_TAKEN = 4  # items of a container that are listed
+_WRAPPING = frozenset(("enumerate", "zip", "reversed", "list", "tuple", "iter", "sorted"))
+_VIEWS = frozenset(("values", "items", "children", "named_children"))
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`text`: a clause for a message; `site`: what decided, and `label` its text."""
+
+    text: str
+    site: Site
+
+    @property
+    def label(self) -> str:
+        """The deciding expression in a path."""
+        return text_of(self.site) or "branch"
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """`attribute` of the module called `owner`; `item`: the part of that container which is meant, "" for the attribute itself."""
+
+    owner: str
+    attribute: str
+    item: str
+    holder: object
+    container: object
+
+
+def of_part(facts: Facts, context: Context, name: str, seen_from: Site | None) -> Decision | None:
+    """What passed by the module or parameter called `name`."""
+    if not context.ran:
+        return None
+    part = _part(context.model, name)
+    if part is None:
+        return None
+    found: list[Decision] = []
+    known = True
+    for use in uses(part.holder, part.attribute, context.files):
+        if origin(use.source.file) != "user" or _takes_another(use, part):
+            continue
+        decision = _of_use(facts, context, part, use, seen_from)
+        if decision is None:
+            known = False
+        else:
+            found.append(decision)
+    if not found:
+        return None
+    more = len(found) - _TOLD
+    only = "only " if known and len(found) == 1 else ""
+    clauses = [decision.text for decision in found[:_TOLD]]
+    text = f"{'' if clauses[0].startswith('put') else f'used {only}'}{', and '.join(clauses)}" + (
+        f", and at {more} further place{'s' if more > 1 else ''}" if more > 0 else ""
+    )
+    return Decision(text, found[0].site)
+
+
+def _part(model: object, name: str) -> _Part | None:
+    """The attribute of the innermost module that is no container."""
+    words = name.split(".")
+    owners: list[object] = [model]
+    for word in words:
+        owners.append(getattr(owners[-1], word, None))
+    last = len(words) - 1
+    item = ""
+    while last > 0 and isinstance(owners[last], _CONTAINERS) and type(owners[last]).__module__.startswith("torch."):
+        item = words[last]
+        last -= 1
+    if owners[last] is None:
+        return None
+    return _Part(".".join(words[:last]), words[last], item, owners[last], owners[last + 1])
+
+
+def _ran(context: Context, part: _Part, use: Use) -> tuple[Ran, ...]:
+    """What of the using function ran, on the part's own module where it is a method."""
+    found = (ran for ran in context.ran if ran.module in (None, part.owner) and absolute(ran.file) == use.source.file)
+    return tuple(ran for ran in found if _is_inside(ran, use.function))
+
+
+def _together(ran: tuple[Ran, ...]) -> Counts:
+    merged: dict[Span, int] = {}
+    for one in ran:
+        for span, times in one.counts.items():
+            merged[span] = merged.get(span, 0) + times
+    return Counts(merged)
+
+
+def _is_inside(ran: Ran, function: Function) -> bool:
+    first = next(iter(ran.counts), None)
+    return first is not None and function.lineno <= first[0] <= (function.end_lineno or 0)
+
+
+def _of_use(facts: Facts, context: Context, part: _Part, use: Use, seen_from: Site | None) -> Decision | None:
+    if use.builds:
+        if not isinstance(part.container, nn.Parameter):
+            return None
+        built = site_of(use.source, use.node)
+        at = f"at{line_of(built, seen_from).replace(' (', ' ').replace(')', '')}"
+        return Decision(f"{at}, where `{use.builds}` is computed once", built)
+    if use.held is not None and part.item:
+        return None
+    if use.held is not None and use.function.name == "__init__":
+        return _of_kept(facts, context, part, use, seen_from)  # that ran before anybody looked
+    ran = _ran(context, part, use)
+    if not all(one.whole for one in ran):
+        return None
+    place = site_of(use.source, use.node)
+    at = f"at{line_of(place, seen_from).replace(' (', ' ').replace(')', '')}"
+    if not ran:
+        if not _could_have_run(context, use):
+            return None
+        return Decision(f"{at}, in `{use.function.name}`, which did not run", header(use.source, use.function))
+    counts = _together(ran)
+    times = counts.times(use.node)
+    if times is None:
+        return None
+    if not times:
+        return _told(use.source, passed_by(use.source, use.node, counts), at, place, seen_from)
+    if use.held is not None:
+        return _of_kept(facts, context, part, use, seen_from)
+    if part.item or use.pattern:
+        return _of_item(facts, context, part, use, counts, seen_from)
+    return None
+
+
+def _could_have_run(context: Context, use: Use) -> bool:
+    """Whether what did not run would have called the part: a method that a call of it stands in."""
+    parent = use.source.parents.get(use.node)
+    return isinstance(parent, ast.Call) and parent.func is use.node
+
+
+def _told(source: Source, passed: Passed | None, at: str, place: Site, seen_from: Site | None) -> Decision | None:
+    if passed is None:
+        return None
+    site = header(source, passed.node) if isinstance(passed.node, ast.stmt | ast.ExceptHandler) else site_of(source, passed.node)
+    where = "" if site.line == place.line and site.file == place.file else line_of(site, seen_from)
+    return Decision(f"{at}, {passed.how.format(where)}", site)
+
+
+# ------------------------------------------------------------------ items of containers
+
+
+def _of_kept(facts: Facts, context: Context, part: _Part, use: Use, seen_from: Site | None) -> Decision | None:
+    """It stands in a list or dict that is kept under a name: where others are taken out of that."""
+    assert use.held is not None
+    source, display = use.source, use.display
+    for pick in picks(use, part.holder):
+        function = enclosing_function(source, pick)
+        if function is None:
+            continue
+        ran = _ran(context, part, Use(source, pick, function))
+        if not ran or not all(one.whole for one in ran) or not _together(ran).times(pick):
+            continue
+        beside = {node.attr for node in ast.walk(display or pick) if isinstance(node, ast.Attribute)}
+        put, site = site_of(source, use.node), site_of(source, pick)
+        taken = _taken(facts, f"{part.owner}." if part.owner else "", beside.__contains__, site)
+        at = f"at{line_of(put, seen_from).replace(' (', ' ').replace(')', '')}"
+        text = f"put {at} in `{quoted(source, use.held)}`, of which `{quoted(source, pick)}`{line_of(site, seen_from)} {taken}"
+        return Decision(text, site) if taken else None
+    return None
+
+
+def _taken(facts: Facts, start: str, is_one: Callable[[str], bool], site: Site) -> str:
+    """Which of the modules or parameters whose names begin so ran; "took only" where it was called right there."""
+    there: dict[str, bool] = {}
+    for call in facts.calls:
+        name = call.path[len(start) :].split(".")[0]
+        if call.path.startswith(start) and is_one(name):
+            there[name] = there.get(name, True) and call.site is not None and _encloses(call.site, site)
+    for path in (path for p in facts.parameters if p.values for path in p.names):
+        name = path[len(start) :].split(".")[0]
+        if path.startswith(start) and is_one(name):
+            there.setdefault(name, False)
+    if not there:
+        return ""
+    shown = ", ".join(f"`{name}`" for name in list(there)[:_TAKEN]) + (f" and {len(there) - _TAKEN} more" if len(there) > _TAKEN else "")
+    return f"took only {shown}" if all(there.values()) else f"hands on, and only {shown} ran"
+
+
+def _encloses(outer: Site, inner: Site) -> bool:
+    begins = (outer.line, outer.column) <= (inner.line, inner.column)
+    return outer.file == inner.file and begins and (inner.end_line, inner.end_column) <= (outer.end_line, outer.end_column)
+
+
+def _takes_another(use: Use, part: _Part) -> bool:
+    """Whether a constant index or key takes another item than the one that is meant."""
+    parent = use.source.parents.get(use.node)
+    if not part.item or not isinstance(parent, ast.Subscript) or parent.value is not use.node or isinstance(parent.slice, ast.Slice):
+        return False
+    try:
+        key = ast.literal_eval(parent.slice)
+    except ValueError:
+        return False
+    if isinstance(key, int) and key < 0:
+        key += _size(part)
+    return str(key) != part.item
+
+
+def _size(part: _Part) -> int:
+    try:
+        return len(part.container)  # type: ignore[arg-type]
+    except TypeError:
+        return 0
+
+
+def _of_item(facts: Facts, context: Context, part: _Part, use: Use, counts: Counts, seen_from: Site | None) -> Decision | None:
+    """The container was at hand: which of its items the expression around it took."""
+    source = use.source
+    around = use.node
+    for parent in () if use.pattern else ancestors(source, use.node):
+        if isinstance(parent, ast.Subscript) and parent.value is around and not isinstance(parent.slice, ast.Slice):
+            around = parent
+            break
+        if isinstance(parent, ast.For | ast.AsyncFor) and parent.iter is around:
+            return _of_loop(source, part, use, parent, counts, seen_from)
+        if isinstance(parent, ast.comprehension):
+            owner = source.parents.get(parent)
+            return _of_loop(source, part, use, owner, counts, seen_from) if isinstance(owner, ast.expr) else None
+        if not _hands_all(parent, around):
+            break
+        around = parent  # type: ignore[assignment]
+    if around is use.node and not use.pattern:
+        return None
+    site = site_of(source, around)
+    prefix = f"{part.owner}." if part.owner else ""
+    if use.pattern:
+        taken = _taken(facts, prefix, lambda name: fits(use.pattern, name), site)
+    else:
+        taken = _taken(facts, f"{prefix}{part.attribute}.", bool, site)
+    return Decision(f"through `{quoted(source, around)}`{line_of(site, seen_from)}, which {taken}", site) if taken else None
+
+
+def _hands_all(parent: ast.AST, child: ast.AST) -> bool:
+    """Whether it goes over the items of `child`: `enumerate(x)`, `x[1:]`, `x.items()`."""
+    match parent:
+        case ast.Call(func=ast.Name(id=name), args=args):
+            return name in _WRAPPING and child in args
+        case ast.Call(func=func):
+            return func is child
+        case ast.Attribute(attr=name):
+            return name in _VIEWS
+        case ast.Subscript(value=value, slice=ast.Slice()):
+            return value is child
+    return False
+
+
+def _of_loop(source: Source, part: _Part, use: Use, loop: ast.AST, counts: Counts, seen_from: Site | None) -> Decision | None:
+    """The loop over a container ended before the item, left it out, or did something else with it."""
+    if isinstance(loop, ast.For | ast.AsyncFor):
+        target, body, of = loop.target, loop.body[0], loop.iter
+    elif isinstance(loop, ast.ListComp | ast.SetComp | ast.GeneratorExp) and len(loop.generators) == 1:
+        target, of = loop.generators[0].target, loop.generators[0].iter
+        body = loop.generators[0].ifs[0] if loop.generators[0].ifs else loop.elt  # type: ignore[assignment]
+    else:
+        return None
+    turns, entered = counts.times(body), counts.times(of)
+    if turns is None or not entered:
+        return None
+    site = site_of(source, of)
+    head = f"`{quoted(source, of)}`{line_of(site, seen_from)}"
+    if not turns:
+        return Decision(f"in the loop over {head}, which had nothing to go through", site)
+    names = {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
+    called = [node for node in ast.walk(loop) if isinstance(node, ast.Name) and _is_called(source, node, names)]
+    if not called:
+        return None
+    if any(counts.times(node) == turns for node in called):
+        return _ended(source, part, loop, of, turns, entered, counts, seen_from)
+    if turns != entered * _size(part):
+        return None
+    passed = passed_by(source, called[0], counts, least=turns, within=loop)
+    place = site_of(source, called[0])
+    at = f"at{line_of(place, seen_from).replace(' (', ' ').replace(')', '')}"
+    return _told(source, passed, at, place, seen_from)
+
+
+def _is_called(source: Source, node: ast.Name, names: set[str]) -> bool:
+    """Whether the loop's variable is called here, or handed to a call."""
+    if node.id not in names or not isinstance(node.ctx, ast.Load):
+        return False
+    parent = source.parents.get(node)
+    return isinstance(parent, ast.Call) and (parent.func is node or node in parent.args)
+
+
+def _ended(
+    source: Source, part: _Part, loop: ast.AST, of: ast.expr, turns: int, entered: int, counts: Counts, seen_from: Site | None
+) -> Decision | None:
+    """The loop did the same with all it had: it was not given this item, or did not come to it."""
+    site = site_of(source, of)
+    head = f"`{quoted(source, of)}`{line_of(site, seen_from)}"
+    left = left_by(source, loop, counts) if isinstance(loop, ast.For | ast.AsyncFor) else None
+    if left is not None:
+        place = header(source, left.node) if isinstance(left.node, ast.stmt) else site_of(source, left.node)
+        return Decision(f"in the loop over {head}, which was {left.how.format(line_of(place, seen_from))}", place)
+    size = _size(part)
+    if turns >= entered * size:
+        return None
+    each = f"{turns // entered} of {size}" if turns % entered == 0 else f"some of {size}"
+    return Decision(f"in the loop over {head}, which took {each}", site)

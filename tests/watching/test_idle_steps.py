@@ -1,0 +1,159 @@
+"""Steps that teach nothing, in whole scripts: all gradients zero, a loss that is NaN, an optimizer that trains nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fxgrad.report import Report
+from fxgrad.watching.script import run_script
+
+MARK = re.compile(r"# (FXG\d{3})$", re.MULTILINE)
+HEAD = "import torch\nfrom torch import nn\nfrom torch.nn import functional as F\n\ntorch.manual_seed(0)\n"
+NET = "net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))\n"
+LOOP = """
+for step in range(8):
+    x = torch.randn(6, 4)
+    {loss}
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+"""
+SGD = "opt = torch.optim.SGD(net.parameters(), 0.1)\n"
+
+
+def training(loss: str, setup: str = NET + SGD) -> str:
+    return setup + LOOP.format(loss=loss)
+
+
+GUILTY = {
+    "the mean of an empty selection": training("loss = net(x)[x[:, 0] > 99].mean()  # FXG401"),
+    "an empty slice": training("loss = net(x)[6:].mean()  # FXG401"),
+    "the logarithm of what is negative": training("loss = torch.log(net(x) - 100).mean()  # FXG401"),
+    "zero divided by zero": training("loss = (net(x) / torch.zeros(1) * torch.zeros(1)).mean()  # FXG401"),
+    "a weight of zero on all": training("loss = (net(x).square() * torch.zeros(6, 1)).mean()  # FXG401"),
+    "two layers that start at zero": training(
+        "loss = (x.sum(1) - net(x).sum(1)).square().mean()  # FXG401",
+        "net = nn.Sequential(nn.Linear(4, 8, bias=False), nn.Linear(8, 1, bias=False))\n[nn.init.zeros_(p) for p in net.parameters()]\n"
+        + SGD,
+    ),
+}
+QUIET = {
+    "a batch without samples of one kind": training("loss = net(x)[x[:, 0] > 0].mean() if step % 2 else net(x).mean()"),
+    "an update that starts at zero": training(
+        "loss = (net(x) + x @ a @ b).square().mean()",
+        NET + "a, b = nn.Parameter(torch.randn(4, 2)), nn.Parameter(torch.zeros(2, 1))\n"
+        "opt = torch.optim.SGD([*net.parameters(), a, b], 0.1)\n",
+    ),
+    "a learning rate that warms up from zero": training(
+        "loss = (net(x) + x @ a @ b).square().mean(); opt.param_groups[0]['lr'] = 0.01 * max(step - 2, 0)",
+        NET + "a, b = nn.Parameter(torch.randn(4, 2)), nn.Parameter(torch.zeros(2, 1))\n"
+        "opt = torch.optim.SGD([*net.parameters(), a, b], 0.1)\n",
+    ),
+    "infinity in the first step": training("loss = net(x).square().mean() * (float('inf') if step < 0 else 1)"),
+}
+
+
+def report_on(folder: Path, text: str) -> Report:
+    path = folder / "script.py"
+    path.write_text(HEAD + text)
+    report, _ = run_script(str(path))
+    assert report is not None
+    return report
+
+
+@pytest.mark.parametrize("name", GUILTY)
+def test_a_step_that_teaches_nothing_is_an_error(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = GUILTY[name]
+    report = report_on(tmp_path, text)
+    want = {(m[1], HEAD.count("\n") + text[: m.start()].count("\n") + 1) for m in MARK.finditer(text)}
+    assert {(f.code, f.site.line) for f in report.findings if f.severity == "error" and f.site} == want, str(report)
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_a_step_that_teaches_something_is_none(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    report = report_on(tmp_path, QUIET[name])
+    assert [str(f) for f in report.findings if f.severity != "note"] == []
+
+
+HELD = {
+    "data of parameters": "opt = torch.optim.SGD([p.data for p in net.parameters()], 0.1)  # FXG302\n",
+    "copies": "opt = torch.optim.SGD([p.detach().clone() for p in net.parameters()], 0.1)  # FXG302\n",
+    "a state dict": "opt = torch.optim.Adam(list(net.state_dict().values()))  # FXG302\n",
+    "in a class of one's own": (
+        "class Plain(torch.optim.SGD):\n    def __init__(self, params):\n        super().__init__([p.data for p in params], 0.1)\n"
+        "opt = Plain(net.parameters())  # FXG302\n"
+    ),
+}
+FED = {
+    "frozen for the first steps": (
+        "opt = torch.optim.SGD(net.parameters(), 0.1)\nnet[0].requires_grad_(False)\nother = torch.optim.SGD(net[0].parameters(), 0.1)\n",
+        "loss = net(x).square().mean(); other.step()",
+    ),
+    "an image": (
+        "net.requires_grad_(False)\nz = torch.zeros(4, requires_grad=True)\nopt = torch.optim.Adam([z])\n",
+        "loss = net(x + z).mean()",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_an_optimizer_of_what_gets_no_gradient(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = training("loss = net(x).square().mean(); net.zero_grad()", NET + HELD[name])
+    report = report_on(tmp_path, text)
+    want = {(m[1], HEAD.count("\n") + text[: m.start()].count("\n") + 1) for m in MARK.finditer(text)}
+    assert {(f.code, f.site.line) for f in report.findings if f.severity == "error" and f.site} == want, str(report)
+
+
+@pytest.mark.parametrize("name", FED)
+def test_an_optimizer_that_is_given_gradients(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    setup, loss = FED[name]
+    report = report_on(tmp_path, training(loss, NET + setup))
+    assert [str(f) for f in report.findings if f.severity != "note"] == []
+
+
+def test_an_optimizer_of_data_that_is_given_gradients_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        NET
+        + "flat = [p.data for p in net.parameters()]\nopt = torch.optim.SGD(flat, 0.1)\n"
+        + (
+            "for step in range(3):\n    net.zero_grad()\n    net(torch.randn(6, 4)).square().mean().backward()\n"
+            "    for f, p in zip(flat, net.parameters()):\n        f.grad = p.grad\n    opt.step()\n"
+        )
+    )
+    assert [str(f) for f in report_on(tmp_path, text).findings if f.severity != "note"] == []
+
+
+CLOSURES = {
+    "a decorator": "    @torch.no_grad()\n    def step(self, closure=None):\n        loss = closure()  # FXG104\n{update}",
+    "a block": "    def step(self, closure):\n        with torch.no_grad():\n            loss = closure()  # FXG104\n{update}",
+    "a keyword and a method": "    @torch.no_grad()\n    def step(self, *, closure):\n        if closure is not None:\n            loss = closure()  # FXG104\n{update}",
+}
+UPDATE = "        for group in self.param_groups:\n            for p in group['params']:\n                p.data.sub_(0.1 * p.grad)\n        return loss\n"
+CLOSED = """
+net = nn.Linear(4, 1)
+class Sign(torch.optim.Optimizer):
+    def __init__(self, params):
+        super().__init__(params, {{}})
+{step}
+opt = Sign(net.parameters())
+for step in range(3):
+    def closure():
+        opt.zero_grad()
+        loss = net(torch.randn(5, 4)).square().mean()
+        loss.backward()
+        return loss
+    opt.step(closure=closure)
+"""
+
+
+@pytest.mark.parametrize("name", CLOSURES)
+def test_a_closure_called_where_gradients_are_off(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = CLOSED.format(step=CLOSURES[name].format(update=UPDATE))
+    report = report_on(tmp_path, text)
+    want = {(m[1], HEAD.count("\n") + text[: m.start()].count("\n") + 1) for m in MARK.finditer(text)}
+    assert {(f.code, f.site.line) for f in report.findings if f.severity == "error" and f.site} == want, str(report)
+    mended = text.replace("loss = closure()  # FXG104", "loss = torch.enable_grad()(closure)()")
+    assert report_on(tmp_path, mended).ok
