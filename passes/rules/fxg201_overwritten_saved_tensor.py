@@ -39,6 +39,7 @@ from fxgrad.passes.analyses.overwrites import Overwrite, Save, overwrites
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, line_of, listed, shape, source_of, text_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Raised, Site, Step
+from fxgrad.source.assigned import assigned_names, names_read
 from fxgrad.torch_api.errors import OVERWRITTEN, SECOND_TIME, says
 
 CODE = "FXG201"
@@ -131,7 +132,7 @@ def _second_time(facts: Facts, context: Context, error: Raised) -> Finding:
     if old is not None:
         return _kept(facts, context, old, "that step's backward has freed it")
     spent = spender(facts)
-    if spent is not None:
+    if spent is not None and spent.call.site != error.site:
         call, shared = spent.call, spent.shared
         again = f"a second backward{line_of(error.site, call.site)}" if error.phase != "backward" else "the loss"
         return _finding(
@@ -189,6 +190,10 @@ def _kept_advice(facts: Facts, old: Kept) -> str:
     if starving:
         return f"compute it anew in every step: {listed(starving)} can get a gradient through it alone"
     name = old.name or "h"
+    line = old.reader.site
+    carried = [one for one in assigned_names(line) if one in names_read(line)] if line is not None else []
+    if carried and not old.name:
+        return f"detach what is kept between steps: `{carried[0]} = {carried[0]}.detach()` before this line, where it is a tensor"
     if old.outside or not old.name:
         return f"compute it anew in every step, where it is used; only a state or a target is detached, `{name} = {name}.detach()`"
     return f"detach what is kept between steps, before it is used: `{name}.detach()` in place of `{name}`"
