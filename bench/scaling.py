@@ -24,6 +24,7 @@ from torch import nn
 import fxgrad
 from fxgrad.fix_graph.regenerate import regenerate
 from fxgrad.program.program import program
+from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.facts import observe
 from fxgrad.trace.run import run
 
@@ -177,7 +178,7 @@ def measure(kind: type[nn.Module], steps: int) -> tuple[int, dict[str, float]]:
     model, inputs = kind(steps), (torch.randn(2, 4),)
     target = program(model, inputs, None)
     found = {}
-    found["trace"], result = seconds(lambda: run(target, values="real"))
+    found["trace"], result = seconds(lambda: run(target, Experiment("real")))
     found["observe"], _ = seconds(lambda: observe(result))
     found["regenerate"], _ = seconds(lambda: regenerate(result))
     found["analyze"], report = seconds(lambda: fxgrad.analyze(model, inputs))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from fxgrad.diagnosis.gather import diagnose, source_files
+from fxgrad.diagnosis.gather import diagnose, saving, source_files
 from fxgrad.passes.analyses.optimizers import optimizers_in
 from fxgrad.program.lazy import shaped
 from fxgrad.program.mistakes import refuse_arrays
@@ -15,6 +16,8 @@ from fxgrad.records.errors import InputError
 from fxgrad.report import Report
 from fxgrad.report.intent import hear, intent_for
 from fxgrad.source.sites import caller_file
+from fxgrad.trace.experiment import Experiment
+from fxgrad.trace.lab import Lab
 from fxgrad.trace.self_check import refuse_unknown_torch
 from fxgrad.world.heap import settled_heap
 from fxgrad.world.interrupts import never_lost
@@ -50,13 +53,37 @@ def analyze(
         TraceError: the program needs a value that the inputs do not have, or cannot be recorded; or this torch is newer than those known
             and its seams do not match (`fxgrad.trace.self_check`).
     """
+    return examine(model, inputs, loss=loss, optimizer=optimizer, expect=expect, options=options).report
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examined:
+    """A report, and what stands behind it: the lab that made its runs, and the experiments `main`, on whose path the findings are, and
+    `saving`, the same with what is saved for backward noted, which was made where a finding asked for it."""
+
+    report: Report
+    lab: Lab
+    main: Experiment
+    saving: Experiment
+
+
+def examine(
+    model: Any,
+    inputs: Any,
+    *,
+    loss: Callable[[Any], Any] | None = None,
+    optimizer: Any = None,
+    expect: Iterable[str] | None = None,
+    options: Options | None = None,
+) -> Examined:
+    """`analyze`, with the evidence at hand."""
     with never_lost(), settled_heap():
-        return _analyze(model, inputs, loss, optimizer, expect, options or Options())
+        return _examine(model, inputs, loss, optimizer, expect, options or Options())
 
 
-def _analyze(
+def _examine(
     model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimizer: Any, expect: Iterable[str] | None, options: Options
-) -> Report:
+) -> Examined:
     """All that a run made is dropped as this returns."""
     refuse_unknown_torch()
     model, optimizer, called = shaped(model, inputs, optimizer)
@@ -68,12 +95,14 @@ def _analyze(
     files = source_files(target, caller_file())
     intent = intent_for(files)
     wanted = expect if expect is not None else (intent.expect or None)
-    diagnosis = diagnose(target, expect=wanted, options=options, files=files)
+    lab = Lab(target)
+    with lab.open():
+        diagnosis = diagnose(lab, expect=wanted, options=options, files=files)
     refuse_arrays(target.inputs, diagnosis.facts.error.message if diagnosis.facts.error is not None else "")
     heard = hear(diagnosis.findings, intent, diagnosis.files)
     run = diagnosis.run
     place = placement(target)
-    return Report(
+    report = Report(
         verdicts=diagnosis.verdicts,
         findings=tuple(f for f in heard.findings if _is_listed(f)),
         notes=tuple(f for f in heard.findings if not _is_listed(f)),
@@ -95,6 +124,8 @@ def _analyze(
         ),
         suppressed=heard.suppressed,
     )
+    assert run.experiment is not None
+    return Examined(report, diagnosis.lab, run.experiment, saving(run, diagnosis.values))
 
 
 def _is_listed(finding: Finding) -> bool:

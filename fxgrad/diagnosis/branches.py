@@ -16,13 +16,13 @@ import torch
 
 from fxgrad.diagnosis.parting_line import parting
 from fxgrad.passes.context import Branch
-from fxgrad.program.program import Program
 from fxgrad.records import Decision, Site
 from fxgrad.source import line_text
 from fxgrad.source.sites import Spot, site_of
-from fxgrad.trace.facts import observe
+from fxgrad.trace.experiment import Experiment, Values
+from fxgrad.trace.lab import Lab
 from fxgrad.trace.recorder import NeedsValue, RawDecision
-from fxgrad.trace.run import Run, run
+from fxgrad.trace.run import Run
 
 TURNS_PER_LINE = 16
 _DECIDES = re.compile(r"\b(if|elif|while|assert|max|min|sorted)\b")
@@ -58,7 +58,7 @@ def outcomes(result: Run) -> tuple[bool, ...]:
     return tuple(d.outcome for d in result.recorder.decisions)
 
 
-def explore(program: Program, main: Run, *, values: str, limit: int) -> Explored:
+def explore(lab: Lab, main: Run, *, values: Values, limit: int) -> Explored:
     """Turn every decision of `main`, and those met on the way, once."""
     if not main.recorder.decisions:
         return Explored(main, (), frozenset(), 1, False)
@@ -79,7 +79,7 @@ def explore(program: Program, main: Run, *, values: str, limit: int) -> Explored
             cut_off = True
             continue
         try:
-            other = run(program, values=values, forced=turn.prefix)
+            other = lab.run(Experiment(values, forced=turn.prefix))
         except NeedsValue as need:
             unseen = unseen or need
             continue
@@ -92,7 +92,7 @@ def explore(program: Program, main: Run, *, values: str, limit: int) -> Explored
             continue
         if other.error is None:
             tried.append((turn, other))
-    return replace(_compared(program, values, main, tried, paths, cut_off), unseen=unseen)
+    return replace(_compared(lab, values, main, tried, paths, cut_off), unseen=unseen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def _turns(result: Run, start: int) -> Iterator[_Turn]:
         yield _Turn((*taken[:index], not taken[index]), result.recorder.decisions[index], before)
 
 
-def _compared(program: Program, values: str, main: Run, tried: Sequence[tuple[_Turn, Run]], paths: int, cut_off: bool) -> Explored:
+def _compared(lab: Lab, values: Values, main: Run, tried: Sequence[tuple[_Turn, Run]], paths: int, cut_off: bool) -> Explored:
     sites: dict[tuple[Spot, ...], Site | None] = {}
     here = without_gradient(main)
     trainable = {n for n, p in main.program.root.named_parameters(remove_duplicate=False) if p.requires_grad}
@@ -123,13 +123,13 @@ def _compared(program: Program, values: str, main: Run, tried: Sequence[tuple[_T
         # The inputs decide: what trains on their path trains; what starves there and not elsewhere depends on the branch.
         undecided |= (here - there) if raw.known else (here ^ there)
         if raw.spots not in sites:
-            sites[raw.spots] = _condition(program, values, turn)
+            sites[raw.spots] = _condition(lab, values, turn)
         site = sites[raw.spots]
         changed = turn.before ^ there  # by this decision, not by those turned before it
         found.append(
             Branch(
                 Decision(site, raw.node, raw.outcome, raw.known),
-                observe(other),
+                lab.seen(other),
                 frozenset((there & changed) | (here - changed)),
                 frozenset(here),
             )
@@ -140,14 +140,14 @@ def _compared(program: Program, values: str, main: Run, tried: Sequence[tuple[_T
     return Explored(main, tuple(found), frozenset(undecided), paths, cut_off, frozenset(deciding))
 
 
-def _condition(program: Program, values: str, turn: _Turn) -> Site | None:
+def _condition(lab: Lab, values: Values, turn: _Turn) -> Site | None:
     """The condition's place: where the truth value is taken; if it is only stored there, the statement at which the runs then part."""
     if not turn.decision.spots:
         return None
     taken = site_of(turn.decision.spots[0])
     if _DECIDES.search(line_text(taken.file, taken.line)):
         return taken
-    return parting(program, values, {"forced": turn.prefix[:-1]}, {"forced": turn.prefix}) or taken
+    return parting(lab, Experiment(values, forced=turn.prefix[:-1]), Experiment(values, forced=turn.prefix)) or taken
 
 
 def differ(one: Run, other: Run) -> bool:

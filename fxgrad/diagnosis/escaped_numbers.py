@@ -13,16 +13,16 @@ from dataclasses import replace
 
 from fxgrad.diagnosis.branches import Explored, affordable, differ, outcomes
 from fxgrad.passes.analyses.causes import is_starved
-from fxgrad.program.program import Program
 from fxgrad.records import Facts, Flow, NodeFact
-from fxgrad.trace.experiment import Nudge
-from fxgrad.trace.run import Run, run
+from fxgrad.trace.experiment import Experiment, Nudge
+from fxgrad.trace.lab import Lab
+from fxgrad.trace.run import Run
 
 TESTED = 12  # lines at which a number leaves torch
 AMOUNTS = (None, 0, 1000, -1000)  # see Nudge
 
 
-def confirm_leaks(program: Program, explored: Explored, facts: Facts, values: str) -> Facts:
+def confirm_leaks(lab: Lab, explored: Explored, facts: Facts, values: str) -> Facts:
     """`facts` with every weak flow that matters to a starved parameter proven or dropped."""
     main = explored.main
     if values != "real" or main.loss is None:
@@ -39,7 +39,7 @@ def confirm_leaks(program: Program, explored: Explored, facts: Facts, values: st
     for numbers in list(lines.values())[: affordable(main, TESTED)]:
         first_and_last = dict.fromkeys((numbers[0], numbers[-1]))
         matters = any(_decides(explored, escapes[number]) for number in numbers)
-        matters = matters or any(_matters(program, main, number) for number in first_and_last)
+        matters = matters or any(_matters(lab, main, number) for number in first_and_last)
         (proven if matters else dropped).update(v for n in numbers for v in escapes[n].makes)
     return _with_flows(facts, proven, dropped)
 
@@ -78,9 +78,9 @@ def _decides(explored: Explored, escape: NodeFact) -> bool:
     return any(d.node == escape.name or set(escape.makes).intersection(d.reads) for d in decisions)
 
 
-def _matters(program: Program, main: Run, number: int) -> bool:
+def _matters(lab: Lab, main: Run, number: int) -> bool:
     for amount in AMOUNTS:
-        other = run(program, values="real", forced=outcomes(main), nudge=Nudge(number, amount), backward=False)
+        other = lab.run(Experiment("real", forced=outcomes(main), nudge=Nudge(number, amount), backward=False))
         if other.loss is None or differ(main, other):
             return True  # without a loss the disturbed number broke the program: it was used
     return False

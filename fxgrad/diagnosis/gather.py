@@ -20,17 +20,19 @@ from fxgrad.passes.analyses import causes, optimizers, target_networks
 from fxgrad.passes.analyses.hidden_writes import has_hidden_writes
 from fxgrad.passes.context import Context
 from fxgrad.passes.rules import fxg301_optimizer_misses_parameter, fxg303_optimizer_idle_parameter
+from fxgrad.passes.rules.fxg002_program_raises import unexplained
 from fxgrad.program.program import Program, tensors_of_program
-from fxgrad.records import Facts, Finding, Fix, Options, ParameterFact, Raised, Ran, Verdict
+from fxgrad.records import Facts, Finding, Options, ParameterFact, Raised, Ran, Verdict
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source import files_of
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.errors import MISFIT, OVERWRITTEN, says
 from fxgrad.trace.coverage import Coverage
-from fxgrad.trace.facts import observe
+from fxgrad.trace.experiment import Experiment, Values
+from fxgrad.trace.lab import Lab
 from fxgrad.trace.progress import tell
 from fxgrad.trace.recorder import NeedsValue
-from fxgrad.trace.run import Run, run
+from fxgrad.trace.run import Run
 
 # Above this many elements (parameters and inputs) one real step costs more than a fake one, and a copy of the model is felt.
 REAL_ELEMENTS = 50_000_000
@@ -38,36 +40,38 @@ REAL_ELEMENTS = 50_000_000
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was found. `run` and `facts` are those of the path that the inputs take; `files` the source files of the program."""
+    """What was found. `run` and `facts` are those of the path that the inputs take; `files` the source files of the program; `lab` has made
+    the runs."""
 
     verdicts: Mapping[str, Verdict]
     findings: tuple[Finding, ...]
     facts: Facts
+    lab: Lab
     run: Run
-    values: str
+    values: Values
     paths: int
     paths_cut_off: bool
     files: tuple[str, ...]
     assumption: str = ""  # what the verdicts rest on, where it is not the recorded run
 
 
-def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options, files: tuple[str, ...]) -> Diagnosis:
+def diagnose(lab: Lab, *, expect: Iterable[str] | None, options: Options, files: tuple[str, ...]) -> Diagnosis:
     """Analyse one program; `files` are its `source_files`.
 
     Raises:
         InputError: the inputs do not fit, or `expect` names no parameter.
         TraceError: a value is needed and there is none.
     """
-    expected, explicit = _expected(program, expect)
-    program, explored, values = _explored(program, options)
-    main = explored.main
+    expected, explicit = _expected(lab.program, expect)
+    lab, explored, values = _explored(lab, options)
+    program, main = lab.program, explored.main
     if main.aside is not None:
-        return _from_plain_step(program, main, main.aside, values, (expected, explicit), files)
-    seen = observe(main)
-    explored = reveal(program, explored, seen, values, options.max_paths)
-    facts = confirm_leaks(program, explored, confirm_zeros(program, main, seen, values), values)
-    watched, hazards = _watched(program, main, facts, values), _hazards(program, main, facts, values)
-    settled = _settled(program, main, facts, watched, values)
+        return _from_plain_step(lab, main, main.aside, values, (expected, explicit), files)
+    seen = lab.seen(main)
+    explored = reveal(lab, explored, seen, values, options.max_paths)
+    facts = confirm_leaks(lab, explored, confirm_zeros(lab, main, seen, values), values)
+    watched, hazards = _watched(lab, main, facts, values), _hazards(lab, main, facts, values)
+    settled = _settled(lab, main, facts, watched, values)
     tell("rules")
     verdicts = _verdicts(facts, explored.undecided)
     context = Context(
@@ -91,7 +95,7 @@ def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options
     )
     context = replace(
         context,
-        ran=_ran(program, main, context.causes, values),
+        ran=_ran(lab, main, context.causes, values),
         held=optimizers.compare(facts, context),
         copies=target_networks.analyse(context),
         waiting=optimizers.waiting(context),
@@ -99,19 +103,19 @@ def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options
     found = [finding for rule in RULES for finding in rule.check(facts, context)]
     if facts.error is not None and not any(f.severity == "error" for f in found):
         found.append(unexplained(facts))
-    return Diagnosis(verdicts, tuple(found), facts, main, values, explored.paths, explored.cut_off, files)
+    return Diagnosis(verdicts, tuple(found), facts, lab, main, values, explored.paths, explored.cut_off, files)
 
 
 def _from_plain_step(
-    program: Program, main: Run, aside: Raised, values: str, wanted: tuple[frozenset[str], bool], files: tuple[str, ...]
+    lab: Lab, main: Run, aside: Raised, values: Values, wanted: tuple[frozenset[str], bool], files: tuple[str, ...]
 ) -> Diagnosis:
     """The verdicts where only the recorder raised: those of the plain step, as far as they need no cause.
 
     Raises:
         TraceError: a parameter gets no gradient, or zeros: why is in the part that could not be recorded.
     """
-    expected, explicit = wanted
-    facts = observe(main)
+    program, (expected, explicit) = lab.program, wanted
+    facts = lab.seen(main)
     verdicts = _verdicts(facts, frozenset())
     starved = sorted(name for name in expected if verdicts[name] != "flows")
     where = f"{aside.site}: " if aside.site is not None else ""
@@ -130,42 +134,26 @@ def _from_plain_step(
         f"the verdicts are those of one plain step, for the recorder cannot follow the program ({where}{spoken(aside)}): "
         "no other outcome of a branch was tried, no hidden write looked for"
     )
-    return Diagnosis(verdicts, tuple(found), facts, main, values, 1, False, files, assumption)
+    return Diagnosis(verdicts, tuple(found), facts, lab, main, values, 1, False, files, assumption)
 
 
 _STARVED = {"zero": "gets a gradient of zeros", "none": "gets no gradient"}
 
 
-def unexplained(facts: Facts) -> Finding:
-    """The program raised and no rule knows why: its own words and line, so that the report is never silent about it."""
-    error = facts.error
-    assert error is not None
-    return Finding(
-        "FXG116",
-        "loss-without-grad",
-        "error",
-        f"{error.phase} raises {error.type}: {error.message.splitlines()[0] if error.message else ''}",
-        error.site,
-        (),
-        (),
-        Fix("mend this error first: until the step runs, nothing gets a gradient"),
-    )
-
-
-def _opened(program: Program, main: Run, values: str) -> tuple[Program, Run]:
+def _opened(lab: Lab, main: Run, values: Values) -> tuple[Lab, Run]:
     """The program with its checkpoints opened, where that changes no gradient: then lines inside them can be named."""
     if not any(step.kind == "checkpoint" for step in main.recorder.steps):
-        return program, main
-    opened = replace(program, open_checkpoints=True)
+        return lab, main
+    opened = lab.beside(replace(lab.program, open_checkpoints=True))
     try:
-        other = run(opened, values=values)
+        other = opened.run(Experiment(values))
     except NeedsValue:
-        return program, main
+        return lab, main
     same = other.gradients == main.gradients and (other.error is None) is (main.error is None)
-    return (opened, other) if same else (program, main)
+    return (opened, other) if same else (lab, main)
 
 
-def _watched(program: Program, main: Run, facts: Facts, values: str) -> Facts | None:
+def _watched(lab: Lab, main: Run, facts: Facts, values: Values) -> Facts | None:
     """A second run with backward watched, where a gradient was lost although autograd recorded the way.
 
     There a gradient is "zero" only if no other weights would make it something.
@@ -176,26 +164,26 @@ def _watched(program: Program, main: Run, facts: Facts, values: str) -> Facts | 
     )
     if not lost or facts.error is not None:
         return None
-    watched = observe(run(program, values=values, forced=outcomes(main), watch_gradients=True))
-    return confirm_zeros(program, main, watched, values, unsettle=True)
+    watched = lab.shown(Experiment(values, forced=outcomes(main), watch_gradients=True)).facts
+    return confirm_zeros(lab, main, watched, values, unsettle=True)
 
 
-def _ran(program: Program, main: Run, found: causes.Causes, values: str) -> tuple[Ran, ...]:
+def _ran(lab: Lab, main: Run, found: causes.Causes, values: Values) -> tuple[Ran, ...]:
     """What of the user's functions runs, from a second run that is looked at, where a part of the model is used by nothing."""
     if all(end.node is not None for end in found.ends.values()):
         return ()
     coverage = Coverage()
     with coverage.looking():
-        run(program, values=values, forced=outcomes(main), backward=False)
-    return coverage.ran({id(module): name for name, module in program.root.named_modules()})
+        lab.run(Experiment(values, forced=outcomes(main), backward=False))
+    return coverage.ran({id(module): name for name, module in lab.program.root.named_modules()})
 
 
-def _settled(program: Program, main: Run, facts: Facts, watched: Facts | None, values: str) -> frozenset[str]:
+def _settled(lab: Lab, main: Run, facts: Facts, watched: Facts | None, values: Values) -> frozenset[str]:
     """The parameters whose gradient is zero for other numbers too, and stays so whatever steps do to the others."""
     if watched is None or values != "real":
         return frozenset()
     always = {name for p in watched.parameters if p.gradient == "zero" for name in p.names}
-    return frozenset(always) | zero_for_good(program, main, facts)
+    return frozenset(always) | zero_for_good(lab, main, facts)
 
 
 def _kept_zero(watched: Facts, settled: frozenset[str]) -> Facts:
@@ -205,12 +193,17 @@ def _kept_zero(watched: Facts, settled: frozenset[str]) -> Facts:
     )
 
 
-def _hazards(program: Program, main: Run, facts: Facts, values: str) -> Facts | None:
+def _hazards(lab: Lab, main: Run, facts: Facts, values: Values) -> Facts | None:
     """A second run with saved tensors watched, where one was or may have been overwritten."""
     broken = facts.error is not None and says(facts.error.message, OVERWRITTEN)
     if not broken and not has_hidden_writes(facts):
         return None
-    return observe(run(program, values=values, forced=outcomes(main), backward=False, watch_saves=True))
+    return lab.shown(saving(main, values)).facts
+
+
+def saving(main: Run, values: Values) -> Experiment:
+    """The run on the path of `main` that notes what is saved for backward."""
+    return Experiment(values, forced=outcomes(main), backward=False, watch_saves=True)
 
 
 def source_files(program: Program, caller: str | None) -> tuple[str, ...]:
@@ -234,23 +227,25 @@ def _expected(program: Program, expect: Iterable[str] | None) -> tuple[frozenset
     return frozenset(chosen), True
 
 
-def _explored(program: Program, options: Options) -> tuple[Program, Explored, str]:
+def _explored(lab: Lab, options: Options) -> tuple[Lab, Explored, Values]:
     """Every path, on the values that the options and the program ask for; the program with its checkpoints opened where they can be."""
-    values = options.values
-    if values == "auto":
-        values = "real" if _cheap_and_real(program) else "fake"
+    program = lab.program
+    if options.values == "auto":
+        values: Values = "real" if _cheap_and_real(program) else "fake"
+    else:
+        values = options.values
     at_will = values == "fake" and options.values == "auto" and has_data(program)
     try:
-        opened, explored = _paths(program, values, options.max_paths)
+        opened, explored = _paths(lab, values, options.max_paths)
         error = explored.main.error
         if error is not None and error.phase != "backward" and at_will:  # the program's error, or that of a stand-in: real values tell
-            return (*_paths(program, "real", options.max_paths), "real")
+            return (*_paths(lab, "real", options.max_paths), "real")
         if values == "fake":
-            explored = replace(explored, main=confirmed(program, explored.main))
+            explored = replace(explored, main=confirmed(lab, explored.main))
         return opened, explored, values
     except NeedsValue as need:
         if at_will:
-            return (*_paths(program, "real", options.max_paths), "real")
+            return (*_paths(lab, "real", options.max_paths), "real")
         site = site_of(need.spots[0]) if need.spots else None
         if has_data(program):
             raise TraceError(f"{need.what}, and fake tensors have none", site=site, hint='use Options(values="real")') from None
@@ -259,18 +254,18 @@ def _explored(program: Program, options: Options) -> tuple[Program, Explored, st
         ) from None
 
 
-def _paths(program: Program, values: str, limit: int) -> tuple[Program, Explored]:
-    main = run(program, values=values)
+def _paths(lab: Lab, values: Values, limit: int) -> tuple[Lab, Explored]:
+    main = lab.run(Experiment(values))
     if values == "real":  # before other paths are tried: a decision on known data is the program's own
-        main = confirmed(program, main)
+        main = confirmed(lab, main)
     _refuse_misfit(main)
     if main.aside is not None:
-        return program, Explored(main, (), frozenset(), 1, False)
-    program, main = _opened(program, main, values)
-    explored = explore(program, main, values=values, limit=limit)
-    if explored.unseen is not None and _may_hide_the_truth(program, explored.main):
+        return lab, Explored(main, (), frozenset(), 1, False)
+    lab, main = _opened(lab, main, values)
+    explored = explore(lab, main, values=values, limit=limit)
+    if explored.unseen is not None and _may_hide_the_truth(lab.program, explored.main):
         raise explored.unseen
-    return program, explored
+    return lab, explored
 
 
 def _may_hide_the_truth(program: Program, main: Run) -> bool:

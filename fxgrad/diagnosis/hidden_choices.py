@@ -18,14 +18,13 @@ from fxgrad.diagnosis.escaped_numbers import reaching_loss
 from fxgrad.diagnosis.parting_line import parting
 from fxgrad.passes.analyses.causes import is_starved
 from fxgrad.passes.context import Branch
-from fxgrad.program.program import Program
 from fxgrad.records import Decision, Facts, Site
 from fxgrad.source.sites import site_of
-from fxgrad.trace.experiment import Nudge
-from fxgrad.trace.facts import observe
+from fxgrad.trace.experiment import Experiment, Nudge, Values
+from fxgrad.trace.lab import Lab
 from fxgrad.trace.observations import Step
 from fxgrad.trace.recorder import NeedsValue
-from fxgrad.trace.run import Run, run
+from fxgrad.trace.run import Run
 
 LINES = 8
 PER_LINE = 4  # values read on one line: a loop reads many
@@ -33,10 +32,10 @@ AMOUNTS = (1, -1, 1000, -1000, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7)  # adde
 FIRST = 6  # of these always; the rest where the first show something
 SEEDS = (1, 2, 3)
 # Last, other weights and inputs altogether: counts of tokens per expert cannot be changed one by one, they must add up.
-REDRAWN: tuple[dict[str, Any], ...] = (
-    {"noise": 1, "seed": 1},
-    {"noise": 2, "seed": 2, "unsettle": "drawn"},
-    {"noise": 3, "seed": 3, "unsettle": "drawn"},
+REDRAWN = (
+    Experiment("real", noise=1, seed=1),
+    Experiment("real", noise=2, seed=2, unsettle="drawn"),
+    Experiment("real", noise=3, seed=3, unsettle="drawn"),
 )
 RANDOM = "random"  # the node of a decision that a random draw takes
 
@@ -45,25 +44,25 @@ RANDOM = "random"  # the node of a decision that a random draw takes
 class _Series:
     """Ways to disturb one thing, the `first` of them always tried; `node` and `site` say what it is."""
 
-    changes: tuple[dict[str, Any], ...]
+    changes: tuple[Experiment, ...]
     first: int
     node: str
     site: Site | None
     selection: bool = False
 
 
-def reveal(program: Program, explored: Explored, facts: Facts, values: str, limit: int) -> Explored:
+def reveal(lab: Lab, explored: Explored, facts: Facts, values: Values, limit: int) -> Explored:
     """`explored` with the hidden decisions found beside it."""
     main = explored.main
     starved = _unexplained(facts, explored)
     if not starved or main.recorder.forced or main.error is not None:
         return explored
-    search = _Search(program, values, main, facts, starved, explored.paths + affordable(main, limit), explored.paths)
+    search = _Search(lab, values, main, facts, starved, explored.paths + affordable(main, limit), explored.paths)
     for series in _series(main, values):
         search.follow(series)
     found = [f for f in (*search.found, *(d for d in search.doubtful if d.gained - search.undecided)) if f.is_shown]
     here = frozenset(without_gradient(main))
-    branches = tuple(Branch(Decision(f.site, f.node, True, True), observe(f.run), here - f.names(here), here) for f in found)
+    branches = tuple(Branch(Decision(f.site, f.node, True, True), lab.seen(f.run), here - f.names(here), here) for f in found)
     undecided = explored.undecided.union(*(f.gained for f in found))
     return replace(
         explored,
@@ -105,8 +104,8 @@ class _Found:
 class _Search:
     """Tries things within a limit of runs. `found`: proven; `doubtful`: the program raised after the parameters were read."""
 
-    def __init__(self, program: Program, values: str, main: Run, facts: Facts, starved: set[str], limit: int, paths: int) -> None:
-        self.program, self.values, self.main, self.facts, self.starved = program, values, main, facts, starved
+    def __init__(self, lab: Lab, values: Values, main: Run, facts: Facts, starved: set[str], limit: int, paths: int) -> None:
+        self.lab, self.values, self.main, self.facts, self.starved = lab, values, main, facts, starved
         self.limit, self.paths = limit, paths
         self.undecided: set[str] = set()
         self.found: list[_Found] = []
@@ -120,16 +119,16 @@ class _Search:
                 return
             shown |= self._try(series, change)
 
-    def _try(self, series: _Series, change: dict[str, Any]) -> bool:
+    def _try(self, series: _Series, change: Experiment) -> bool:
         try:
-            other = run(self.program, values=self.values, **change)
+            other = self.lab.run(change)
         except NeedsValue:
             return False
         self.paths += 1
-        gained = _gained(self.facts, other, self.starved)
+        gained = _gained(self.lab, self.facts, other, self.starved)
         if not gained - self.undecided:
             return bool(gained)
-        site = parting(self.program, self.values, {}, change) if other.error is None or series.selection else None
+        site = parting(self.lab, Experiment(self.values), change) if other.error is None or series.selection else None
         if series.site is None or series.selection:
             site = site or _first_other_step(self.main, other)
         found = _Found(frozenset(gained), site or series.site, series.node, other, series.selection)
@@ -141,31 +140,33 @@ class _Search:
         return True
 
 
-def _gained(facts: Facts, other: Run, starved: set[str]) -> set[str]:
+def _gained(lab: Lab, facts: Facts, other: Run, starved: set[str]) -> set[str]:
     """Starved parameters that train in the other run; where that raised after all, those that only it reads."""
     if other.error is None:
         found = starved - without_gradient(other)
         return set() if starved <= found and len(found) == len(facts.parameters) else found
     if other.error.phase == "backward":
         return set()
-    read = {p.name for p in observe(other).parameters if p.values}
+    read = {p.name for p in lab.seen(other).parameters if p.values}
     return {p.name for p in facts.parameters if p.name in starved and not p.values and p.name in read}
 
 
-def _series(main: Run, values: str) -> Iterator[_Series]:
+def _series(main: Run, values: Values) -> Iterator[_Series]:
     if values == "real":
         recorder = main.recorder
         for number, step in _by_line([step for step in recorder.steps if step.kind == "escape"]):
-            changes = tuple({"nudge": Nudge(number, amount)} for amount in AMOUNTS)
+            changes = tuple(Experiment(values, nudge=Nudge(number, amount)) for amount in AMOUNTS)
             yield _Series(changes, FIRST, step.node.name, _site(step))
         empty = [(i, step) for i, step in enumerate(recorder.selections) if _came_out_empty(main, step)]
         for index, step in _by_line([step for _, step in empty]):
-            yield _Series(({"nudge": Nudge(empty[index][0], selection=True)},), 1, step.node.name, _site(step), selection=True)
+            yield _Series(
+                (Experiment(values, nudge=Nudge(empty[index][0], selection=True)),), 1, step.node.name, _site(step), selection=True
+            )
         read = [step for step in recorder.steps if step.kind == "escape"] + recorder.selections
         if read:
             yield _Series(REDRAWN, len(REDRAWN), read[0].node.name, None)
     if main.drew:
-        yield _Series(tuple({"seed": seed} for seed in SEEDS), len(SEEDS), RANDOM, None)
+        yield _Series(tuple(Experiment(values, seed=seed) for seed in SEEDS), len(SEEDS), RANDOM, None)
 
 
 def _site(step: Step) -> Site | None:

@@ -12,7 +12,7 @@ from fxgrad.records import Raised
 from fxgrad.records.errors import TraceError
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.internals import FakeTensor
-from fxgrad.trace.plain import truth
+from fxgrad.trace.lab import Lab
 from fxgrad.trace.run import Run
 
 # Parameters and inputs above this many elements are not copied, and not computed with, only to look at an error: 2 GB in float32.
@@ -24,16 +24,16 @@ def has_data(program: Program) -> bool:
     return not any(t.device.type == "meta" or isinstance(t, FakeTensor) for t in tensors_of_program(program))
 
 
-def confirmed(program: Program, main: Run) -> Run:
+def confirmed(lab: Lab, main: Run) -> Run:
     """`main`, its error as the plain program has it; where that has none, with the plain step's gradients, and what the recorder ran into
     as `aside`.
 
     Raises:
         TraceError: whether the program raises cannot be known.
     """
-    error = main.error
+    error, program = main.error, lab.program
     if error is None:
-        return _seen_through(program, main)
+        return _seen_through(lab, main)
     if not has_data(program) or sum(t.numel() for t in tensors_of_program(program)) > PLAIN_ELEMENTS:
         if not _of_a_stand_in(error):
             return main
@@ -42,7 +42,7 @@ def confirmed(program: Program, main: Run) -> Run:
             site=error.site,
             hint='pass real tensors, and Options(values="real")',
         )
-    found = truth(program)
+    found = lab.truth()
     if found is None:
         return main
     if found.error is None:
@@ -53,15 +53,16 @@ def confirmed(program: Program, main: Run) -> Run:
     return main
 
 
-def _seen_through(program: Program, main: Run) -> Run:
+def _seen_through(lab: Lab, main: Run) -> Run:
     """`main`, once a plain step agrees with it where the program looked at autograd's graph: the leaves in there are stand-ins.
 
     Raises:
         TraceError: it does not agree, so the program took another way.
     """
+    program = lab.program
     if not main.recorder.looks or not has_data(program) or sum(t.numel() for t in tensors_of_program(program)) > PLAIN_ELEMENTS:
         return main
-    found = truth(program)
+    found = lab.truth()
     if found is None or found.error is not None or not found.gradients or found.gradients == main.gradients:
         return main
     raise TraceError(

@@ -12,7 +12,9 @@ from fxgrad.diagnosis.branches import outcomes
 from fxgrad.passes.analyses.dead_structure import structural_zeros
 from fxgrad.program.program import Program
 from fxgrad.records import Facts
-from fxgrad.trace.run import Run, run
+from fxgrad.trace.experiment import Experiment
+from fxgrad.trace.lab import Lab
+from fxgrad.trace.run import Run
 
 _Draw = tuple[int, Literal["", "moved", "drawn"]]
 
@@ -22,7 +24,7 @@ SECOND_DRAWS: tuple[_Draw, ...] = ((1, ""), (2, ""))  # seeds, and what becomes 
 UNSETTLED_DRAWS: tuple[_Draw, ...] = ((1, "moved"), (2, "drawn"), (3, "drawn"))
 
 
-def confirm_zeros(program: Program, main: Run, facts: Facts, values: str, *, unsettle: bool = False) -> Facts:
+def confirm_zeros(lab: Lab, main: Run, facts: Facts, values: str, *, unsettle: bool = False) -> Facts:
     """A gradient of zeros is "zero" only if other numbers give zeros too: a ReLU that happens to be off is not by construction.
 
     With `unsettle` constant parameters are other numbers too: a gate or a last layer that starts at zero holds nothing back for good.
@@ -38,27 +40,27 @@ def confirm_zeros(program: Program, main: Run, facts: Facts, values: str, *, uns
     for seed, how in UNSETTLED_DRAWS if unsettle else SECOND_DRAWS:
         if not zeros:
             break
-        other = run(program, values="real", forced=outcomes(main), noise=seed, seed=seed, unsettle=how)
+        other = lab.run(Experiment("real", forced=outcomes(main), noise=seed, seed=seed, unsettle=how))
         if other.error is None:
             zeros -= _above_rounding(other)
     parameters = tuple(replace(p, gradient="some") if p.gradient == "zero" and p.name not in zeros else p for p in facts.parameters)
     return replace(facts, parameters=parameters)
 
 
-def zero_for_good(program: Program, main: Run, facts: Facts) -> frozenset[str]:
+def zero_for_good(lab: Lab, main: Run, facts: Facts) -> frozenset[str]:
     """Of the parameters with a gradient of zeros those that keep it: the largest set that stays so while all outside it are drawn anew.
 
     A parameter that is zero itself and gets only zeros is where it was after every step: it is held. LoRA's B gets a gradient, so it is drawn,
     and A has one then; of two layers in a row that both start at zero each holds the other.
     """
     names = {p.name: p.names for p in facts.parameters if p.gradient == "zero" and p.requires_grad}
-    own = dict(program.root.named_parameters(remove_duplicate=False))
+    own = dict(lab.program.root.named_parameters(remove_duplicate=False))
     zeros = set(names)
     for seed in range(1, TURNS + 1):
         held = frozenset(id(own[name]) for name in zeros if _is_zero(own[name]))
         if not held:
             return frozenset()
-        other = run(program, values="real", forced=outcomes(main), noise=seed, seed=seed, unsettle="drawn", held=held)
+        other = lab.run(Experiment("real", forced=outcomes(main), noise=seed, seed=seed, unsettle="drawn", held=held))
         if other.error is not None:
             return frozenset()
         moved = zeros & _above_rounding(other)

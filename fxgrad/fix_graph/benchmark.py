@@ -35,6 +35,7 @@ from fxgrad.program.program import Program, program
 from fxgrad.records import Inputs, Options
 from fxgrad.records.errors import FxgradError, InputError
 from fxgrad.torch_api import tree
+from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.plain import input_tensors, with_inputs
 from fxgrad.trace.run import run
 from fxgrad.world.private import private_data
@@ -159,7 +160,7 @@ def _fixed_wholly(target: Program) -> Made:
 
 def _recorded_nodes(target: Program) -> int | None:
     try:
-        return len(regenerate(run(target, values="real")).graph.nodes)
+        return len(regenerate(run(target, Experiment("real"))).graph.nodes)
     except FxgradError:
         return None
 

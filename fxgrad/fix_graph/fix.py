@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy as copying
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -21,7 +21,20 @@ from fxgrad.fix_graph.kept_state import kept, refuse_kept_state
 from fxgrad.fix_graph.one_path import Decided, decided, first_difference
 from fxgrad.fix_graph.other_calls import shown
 from fxgrad.fix_graph.proof import Verification, seeded, verify
-from fxgrad.fix_graph.recording import COPIED, GRAPH_ONLY, HINT, VIEWS, first_line, recorded, recording, refuse_without_data
+from fxgrad.fix_graph.recording import (
+    COPIED,
+    EAGER,
+    GRAPH_ONLY,
+    HINT,
+    OPEN,
+    STEADY,
+    VIEWS,
+    first_line,
+    recorded,
+    recording,
+    refuse_without_data,
+    writes_nothing,
+)
 from fxgrad.fix_graph.regenerate import first_line_of, regenerate
 from fxgrad.fix_graph.true_step import differences, seeds
 from fxgrad.passes.rewrites.ops import sibling
@@ -36,10 +49,10 @@ from fxgrad.torch_api.errors import LEAF, says
 from fxgrad.torch_api.graph_modules import set_graph
 from fxgrad.torch_api.internals import COMPILER_FLAGS
 from fxgrad.torch_api.module_internals import codegen_of
-from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.observations import Assumed, RawDecision
 from fxgrad.trace.run import Run
 from fxgrad.trace.self_check import refuse_unknown_torch
+from fxgrad.world.heap import settled_heap
 from fxgrad.world.interrupts import never_lost
 from fxgrad.world.reach import preserve
 
@@ -121,6 +134,7 @@ class FixResult:
 
 
 @never_lost()
+@settled_heap()
 def fix(
     model: Any,
     inputs: Any,
@@ -152,8 +166,34 @@ def fix(
     model, _, _ = shaped(model, inputs, None)
     target = program(model, inputs, loss)
     refuse_without_data(target)
-    eager, allow, oracle = recorded(target)
-    standing = _standing_for(target, eager, allow)
+    with target.world.open():
+        return _fixed(target, options, copy, source)
+
+
+def _fixed(target: Program, options: Options, copy: bool, source: Source | None) -> FixResult:
+    """From a run with open numbers; where what comes of it is not what the program does, from one with plain ones."""
+    eager, allow, oracle = recorded(target, OPEN)
+    made = _made(target, options, copy, source, _standing_for(target, eager, allow), eager, oracle)
+    if isinstance(made, FixError) and _is_open(eager):
+        eager, allow, oracle = recorded(target)
+        made = _made(target, options, copy, source, _standing_for(target, eager, allow), eager, oracle)
+    if isinstance(made, FixError):
+        raise made
+    return made
+
+
+def _is_open(run: Run) -> bool:
+    return run.experiment is not None and run.experiment.open_numbers
+
+
+def _made(
+    target: Program, options: Options, copy: bool, source: Source | None, standing: _Standing, eager: Run, oracle: str
+) -> FixResult | FixError:
+    """The result, or in which way the graph is not equal to the program.
+
+    Raises:
+        FixError: there is no graph.
+    """
     chosen, allow = standing.run, standing.allow
     try:
         graph_module = regenerate(chosen, standing.assumed)
@@ -163,14 +203,18 @@ def fix(
     for node in graph_module.graph.nodes:
         if node.name in sites:
             node.meta["site"] = sites[node.name]
-    made = _rewritten(graph_module, target, options, allow)
+    nothing = not allow and oracle == EAGER and writes_nothing(chosen)
+    made = Rewriting(graph_module, (), ()) if nothing else _rewritten(graph_module, target, options, allow)
     verification = _verification(made, target, eager, oracle)
+    for careful in (False, True) if nothing else (True,):
+        if not verification.passed:
+            made = _rewritten(graph_module, target, options, allow, careful=careful)
+            verification = _verification(made, target, eager, oracle)
     if not verification.passed:
-        made = _rewritten(graph_module, target, options, allow, careful=True)
-        verification = _verification(made, target, eager, oracle)
-    if not verification.passed:
-        raise standing.refusal or _unverified(made, verification, chosen, sites)
-    _refuse_other_than_eager(made, target, eager, oracle, standing)
+        return standing.refusal or _unverified(made, verification, chosen, sites)
+    unequal = _other_than_eager(made, target, eager, oracle, standing)
+    if unequal is not None:
+        return unequal
     module = _own(made.graph_module) if copy else made.graph_module
     return FixResult(module, *_described(made, sites, options), verification, _frozen(module), source)
 
@@ -211,7 +255,7 @@ def _falsified(made: Rewriting) -> bool:
     return bool(made.exposed) or any(not save.counted and save.overwriter is not None for save in made.found)
 
 
-def _refuse_other_than_eager(made: Rewriting, target: Program, eager: Run, oracle: str, standing: _Standing) -> None:
+def _other_than_eager(made: Rewriting, target: Program, eager: Run, oracle: str, standing: _Standing) -> FixError | None:
     """The recorded run was no true one if the module, equal to it, differs from a plain step. On other inputs a module may differ by what
     it holds fixed, where that is said."""
     gradients = not _falsified(made)
@@ -224,16 +268,16 @@ def _refuse_other_than_eager(made: Rewriting, target: Program, eager: Run, oracl
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
     if not apart:
         say_narrow(made.graph_module, narrow)
-        return
+        return None
     changed = next((read for read in eager.recorder.reads.values() if read.changed), None)
     if is_later and changed is not None and standing.refusal is None:
-        raise kept(changed)
+        return kept(changed)
     frozen = next((held for held in _frozen(made.graph_module) if held.site is not None), None)
     cause = f"; it takes for granted: {frozen.what}" if frozen is not None else ""
     drawn = _line_of_a_draw(target, eager) if eager.drew else None
     cause += "; it goes by random numbers of Python's or NumPy's" if eager.drew else ""
     first = "; ".join(f"{what}: {how}" for what, how in list(apart.items())[:3])
-    raise standing.refusal or FixError(
+    return standing.refusal or FixError(
         f"the recorded graph does not do what the program does: {first}{cause}",
         site=drawn or (frozen.site if frozen is not None else first_line_of(target)),
         hint=GRAPH_ONLY,
@@ -244,7 +288,7 @@ def _line_of_a_draw(target: Program, eager: Run) -> Site | None:
     """The first line that other draws of Python's or NumPy's make another one."""
     taken = tuple(decision.outcome for decision in eager.recorder.decisions)
     for seed in seeds():
-        other = recording(target, eager.recorder.allow, forced=taken, backward=False, seed=seed)
+        other = recording(target, replace(STEADY, allow=eager.recorder.allow, forced=taken, backward=False, seed=seed))
         node = first_difference(eager, other)
         step = next((step for step in eager.recorder.steps if step.node is node and step.spots), None)
         if step is not None:
@@ -337,7 +381,8 @@ def _refused_loop(site: Site | None) -> FixError:
 
 
 def _decided(eager: Run, target: Program) -> Decided:
-    return decided(eager, lambda outcomes, nudge: recording(target, eager.recorder.allow, forced=outcomes, nudge=nudge))
+    asked = replace(STEADY, allow=eager.recorder.allow)
+    return decided(eager, lambda outcomes, nudge: recording(target, replace(asked, forced=outcomes, nudge=nudge)))
 
 
 def _shown(eager: Run, target: Program) -> tuple[Assumed, ...]:
@@ -347,12 +392,9 @@ def _shown(eager: Run, target: Program) -> tuple[Assumed, ...]:
         FixError: it goes by state that the program keeps for its next call.
     """
     taken = tuple(decision.outcome for decision in eager.recorder.decisions)
-
-    def record(other: Program, nudge: Nudge | None = None) -> Run:
-        return recording(other, eager.recorder.allow, forced=taken, nudge=nudge, backward=False)
-
-    refuse_kept_state(target, eager, record)
-    return shown(target, eager, record)
+    asked = replace(STEADY, allow=eager.recorder.allow, forced=taken, backward=False)
+    refuse_kept_state(target, eager, asked)
+    return shown(target, eager, asked)
 
 
 @contextlib.contextmanager

@@ -15,24 +15,26 @@ from typing import Any
 import torch
 
 from fxgrad.fix_graph.one_path import same_graph
+from fxgrad.fix_graph.recording import recording
 from fxgrad.fix_graph.true_step import seeds
 from fxgrad.program.program import Program
 from fxgrad.records.errors import FixError
 from fxgrad.source.sites import site_of
+from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.python_state import Cell, Globals, Read, is_generator, is_stream
 from fxgrad.trace.run import Run
 
 STEPS = (1, 1_000_000)  # added to a number
 
 
-def refuse_kept_state(target: Program, first: Run, record: Callable[[Program], Run]) -> None:
-    """Raise FixError where the graph of `first` goes by an attribute that its forward changes."""
+def refuse_kept_state(target: Program, first: Run, asked: Experiment) -> None:
+    """Raise FixError where the graph of `first` goes by an attribute that its forward changes. `asked`: how it is recorded again."""
     for read in first.recorder.reads.values():
         if not read.changed:
             continue
         changes = _streams(read) if is_stream(read.value) else [functools.partial(_put, read, value) for value in _others(read.value)]
         for change in changes:
-            other = record(replace(target, call=_after(change, target.call)))
+            other = recording(replace(target, call=_after(change, target.call)), asked)
             if other.output_structure is None or not same_graph(first, other):
                 raise kept(read)
 

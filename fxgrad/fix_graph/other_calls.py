@@ -1,7 +1,8 @@
-"""What other calls of a program show that its graph takes for granted, beside what the recorder notes by itself.
+"""What a graph takes for granted beside what the recorder notes by itself: what C code takes, and what other calls of the program show.
 
-C code takes a number without a word (an index into a list, NumPy), and what the recorder calls `weak` may not matter. So the program is
-recorded again, with one thing other each time: a size of its inputs, a number that leaves torch. Where it records another graph,
+C code takes the value of a number without a word (an index into a list, NumPy), and what the recorder calls `weak` may not matter. Whether
+there is any such thing shows in one more run: in it C code must ask for each number (`Experiment.open_numbers`). Where there is, or may be,
+the program is recorded again, with one thing other each time: a size of its inputs, a number that leaves torch. Where it records another graph,
  1. a guard that the recorder noted does not hold in that call either: nothing is missing;
  2. or something weak was other in that call: it is a guard;
  3. or nothing is known of it: the size itself is a guard, at the line where the runs part.
@@ -12,29 +13,29 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.fx
 
 from fxgrad.fix_graph.guards import same
 from fxgrad.fix_graph.one_path import first_difference, same_graph
+from fxgrad.fix_graph.recording import recording
 from fxgrad.fix_graph.taken import is_over_inputs
 from fxgrad.program.program import Program
 from fxgrad.records import Inputs
 from fxgrad.records.errors import FixError, InputError
 from fxgrad.source.sites import Spot
 from fxgrad.torch_api import symbols, tree
-from fxgrad.trace.experiment import Nudge
-from fxgrad.trace.observations import Assumed
+from fxgrad.trace.experiment import Experiment, Nudge
+from fxgrad.trace.observations import Assumed, Step
 from fxgrad.trace.run import Run
 
 SIZES = 4  # groups of equal sizes that are tried
 MORE = (1, 8, 64)  # sizes that are tried of a small program: C code that takes an index says nothing
 STEPS, ELEMENTS = 500, 1_000_000  # at most, of a small one
 NUMBERS = 8  # lines at which a number leaves torch
-
-Record = Callable[[Program, Nudge | None], Run]  # the program once more, as the first run was recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,33 +46,83 @@ class _Group:
     size: int
 
 
-def shown(target: Program, first: Run, record: Record) -> tuple[Assumed, ...]:
-    """What else the graph of `first` takes for granted."""
+def shown(target: Program, first: Run, asked: Experiment) -> tuple[Assumed, ...]:
+    """What else the graph of `first` takes for granted. `asked`: how the program is recorded once more."""
     found: dict[int, Assumed] = {}
-    if first.recorder.sizes_read or any(one.target is symbols.LEN for one in first.recorder.assumed):
-        for group in _groups(target)[:SIZES]:
-            found.update((id(one), one) for one in _by_size(target, first, record, group))
-    for number, read in _items(first):
-        others = (_recorded(record, target, Nudge(number, amount)) for amount in (1, -1))
+    sizes = first.recorder.sizes_read or any(one.target is symbols.LEN for one in first.recorder.assumed)
+    items = list(_items(first))
+    if not (sizes or items) or _is_open(target, first, asked):
+        return ()
+    for group in _groups(target)[:SIZES] if sizes else ():
+        found.update((id(one), one) for one in _by_size(target, first, asked, group))
+    for number, read in items:
+        others = (_recorded(target, replace(asked, nudge=Nudge(number, amount))) for amount in (1, -1))
         ran = [other for other in others if other is not None]
         missing = (one for other in ran for one in _missing(first, other) or ())
         found.update((id(one), one) for one in (missing if ran else (read,)))  # no other number will do: somebody looks at it
     return tuple(replace(one, weak=False) for one in found.values())
 
 
-def _by_size(target: Program, first: Run, record: Record, group: _Group) -> tuple[Assumed, ...]:
+def _is_open(target: Program, first: Run, asked: Experiment) -> bool:
+    """Whether nothing but what the recorder noted takes a size or a number: C code that must ask for one does not ask, nothing weak was made
+    of one, and what was taken apart has as many parts whatever the sizes."""
+    weak = [one for one in first.recorder.assumed if one.weak and not _goes_without_sizes(one, first)]
+    taken_apart = [one for one in weak if one.target is symbols.LEN]
+    if len(taken_apart) < len(weak):
+        return False
+    opened = first.experiment is not None and first.experiment.open_numbers  # then nothing asked
+    if opened and not taken_apart:
+        return True
+    groups = _groups(target)[:SIZES] if taken_apart else []
+    for group in groups:
+        target = _longer(target, group, 2 * group.size + 1)
+    other = _recorded(target, replace(asked, open_numbers=True))
+    if other is None or not same_graph(first, other):
+        return False
+    told = [[(one.target, one.spots) for one in run.recorder.assumed] for run in (first, other)]
+    return told[0] == told[1] and (not groups or _same_parts(first, other, taken_apart))
+
+
+def _goes_without_sizes(one: Assumed, first: Run) -> bool:
+    """Whether it is the value of `.item()`, which is a number as a size is one; or a rank, where none goes by a size."""
+    if one.target == "ndim":
+        return not any(step.target.endswith("squeeze") for step in first.recorder.steps)
+    return one.target is None and isinstance(one.args[0], torch.fx.Node)
+
+
+def _same_parts(first: Run, other: Run, taken_apart: Sequence[Assumed]) -> bool:
+    """Whether what was taken apart in `first` was cut along sizes that are the same in `other`, the same graph on other sizes."""
+    nodes = {one.args[0] for one in taken_apart}
+    return all(
+        _along(first, step) == _along(other, again)
+        for step, again in zip(first.recorder.steps, other.recorder.steps, strict=False)
+        if step.node in nodes
+    )
+
+
+def _along(run: Run, step: Step) -> tuple[int, list[int]]:
+    """How many parts a step made, and the sizes of what it took apart that they may have been cut from."""
+    values = run.recorder.values
+    parts = [values[v].shape for v in step.makes]
+    whole = values[step.reads[0]].shape if step.reads else ()
+    if any(len(part) != len(whole) for part in parts):
+        return len(parts), []  # `unbind`: as many as the size
+    return len(parts), [size for dim, size in enumerate(whole) if sum(part[dim] for part in parts) == size]
+
+
+def _by_size(target: Program, first: Run, asked: Experiment, group: _Group) -> tuple[Assumed, ...]:
     """What shows when the inputs have other sizes."""
     first_ones = (group.size + 1, 2 * group.size + 1)
     more = [size for size in MORE if size not in (*first_ones, group.size)] if _is_small(first) else []
     for size in (*first_ones, *more):
-        other = _recorded(record, _longer(target, group, size), None)
+        other = _recorded(_longer(target, group, size), asked)
         if other is None and size in first_ones:
             break  # the program has one size for it
         if other is None:
             continue
         missing = _missing(first, other)
         if missing is not None:
-            return missing or tuple(_the_size(first, other, group) if _is_steady(target, first, record) else ())
+            return missing or tuple(_the_size(first, other, group) if _is_steady(target, first, asked) else ())
     return ()
 
 
@@ -87,16 +138,16 @@ def _is_plain(size: object) -> bool:
     return type(size) is int
 
 
-def _is_steady(target: Program, first: Run, record: Record) -> bool:
+def _is_steady(target: Program, first: Run, asked: Experiment) -> bool:
     """Whether the same call records the same graph: objects that a forward makes may be others in each run."""
-    again = _recorded(record, target, None)
+    again = _recorded(target, asked)
     return again is not None and same_graph(first, again)
 
 
-def _recorded(record: Record, target: Program, nudge: Nudge | None) -> Run | None:
+def _recorded(target: Program, asked: Experiment) -> Run | None:
     """A run to its end; None where the program does not take the call."""
     try:
-        other = record(target, nudge)
+        other = recording(target, asked)
     except (FixError, InputError):
         return None
     return other if other.output_structure is not None else None

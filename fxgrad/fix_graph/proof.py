@@ -198,7 +198,7 @@ def step(
     # In another dtype the numbers that a graph was made for are others.
     with (
         unguarded(module) if dtype is not None else contextlib.nullcontext(),
-        preserve(module, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs)) as reach,
+        target.preserved(module) as reach,
         reach.ctrl_c.waits(),
         private_data(reach.tensors.values(), dtype) as made_for,
         _default_dtype(dtype),

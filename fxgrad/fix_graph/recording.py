@@ -6,9 +6,9 @@ What raises whatever is rewritten is refused, with the line that stands in the w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
-from fxgrad.fix_graph.proof import seeded
+from fxgrad.fix_graph.proof import SEED
 from fxgrad.program.program import Program, tensors_of_program
 from fxgrad.records import Site
 from fxgrad.records.errors import FixError, TraceError
@@ -25,7 +25,7 @@ from fxgrad.torch_api.errors import (
     without_derivative,
 )
 from fxgrad.torch_api.saved_hooks import saved_copies
-from fxgrad.trace.experiment import Nudge
+from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.observations import Step
 from fxgrad.trace.recorder import NeedsValue
 from fxgrad.trace.run import Run, run
@@ -37,11 +37,15 @@ _MOST_LEAVES = 64
 GRAPH_ONLY = "sizes, threads, compiled functions and state of Python's have no place in a graph; the edits of the source (`fxgrad fix`) are tried by themselves"
 
 
-def recorded(target: Program) -> tuple[Run, bool, str]:
-    """A run with an output and, as far as autograd can give them, gradients; whether writes had to be allowed; and what to call it."""
-    eager = recording(target, None)
+def recorded(target: Program, asked: Experiment | None = None) -> tuple[Run, bool, str]:
+    """A run with an output and, as far as autograd can give them, gradients; whether writes had to be allowed; and what to call it. With open
+    numbers (`OPEN`) where they change nothing and C code asks for none: then it takes none unseen in other runs either."""
+    asked = asked or STEADY
+    eager = recording(target, asked)
+    if asked.open_numbers and _may_be_bent(eager):
+        return recorded(target)
     if eager.error is None:
-        return eager, False, "eager"
+        return eager, False, EAGER
     allowed: frozenset[str] | None = None
     if eager.error.phase != "backward":
         eager, allowed = _run_allowing(target, eager)
@@ -54,13 +58,21 @@ def recorded(target: Program) -> tuple[Run, bool, str]:
         if error.phase != "backward" or not says(error.message, OVERWRITTEN, *VIEWS):
             raise _raising(eager)
         with saved_copies():
-            eager = recording(target, allowed)
+            eager = recording(target, replace(asked, allow=allowed))
         if eager.error is not None:
             raise _raising(eager)
         return eager, allowed is not None, COPIED
     return eager, True, "eager, with the writes that autograd refuses"
 
 
+def _may_be_bent(eager: Run) -> bool:
+    """Whether open numbers may have led the program elsewhere than plain ones, or have been taken by C code."""
+    recorder, error = eager.recorder, eager.error
+    changed = any(read.changed for read in recorder.reads.values())
+    return recorder.taken_by_c > 0 or changed or (error is not None and error.phase != "backward")
+
+
+EAGER = "eager"
 COPIED = "eager, with a copy of everything saved for backward"
 HINT = "no rewriting of in-place writes mends this"
 
@@ -105,6 +117,16 @@ def _written_after_transforms(eager: Run) -> list[Step]:
     return found
 
 
+def writes_nothing(eager: Run) -> bool:
+    """Whether no step of a recorded run writes memory that was there before it, as far as anybody can see: by its version, by an `out=`, by
+    what moves no version (a fused optimizer), or by way of NumPy. Of such a graph nothing needs rewriting.
+    """
+    return not any(
+        step.writes or step.kind in ("escape", "entry") or "._fused_" in step.target or any(key == "out" for key, _ in step.operands)
+        for step in eager.recorder.steps
+    )
+
+
 def first_line(message: str) -> str:
     return message.splitlines()[0] if message else ""
 
@@ -118,18 +140,14 @@ _NO_DATA = "a fix is verified on real tensors, and the model or its inputs have 
 _GIVE_DATA = "pass a model and inputs that are neither fake nor on the meta device"
 
 
-def recording(
-    target: Program,
-    allow: frozenset[str] | None,
-    forced: Sequence[bool] = (),
-    nudge: Nudge | None = None,
-    *,
-    backward: bool = True,
-    seed: int | None = None,
-) -> Run:
+STEADY = Experiment("real", steady=SEED, assumptions=True)  # what a graph is made from: its numbers compare with those of other steps
+OPEN = replace(STEADY, open_numbers=True)
+
+
+def recording(target: Program, asked: Experiment = STEADY) -> Run:
+    """`run`, whose refusals are those of a fix."""
     try:
-        with seeded():
-            return run(target, values="real", allow=allow, forced=forced, nudge=nudge, backward=backward, seed=seed, assumptions=True)
+        return run(target, asked)
     except NeedsValue as need:
         raise FixError(_NO_DATA, site=site_of(need.spots[0]) if need.spots else None, hint=_GIVE_DATA) from need
     except TraceError as error:
@@ -150,7 +168,7 @@ def _run_allowing(target: Program, first: Run) -> tuple[Run, frozenset[str]]:
             allowed |= {leaf}
         elif eager is not first or not says(error.message, *VIEWS):
             break
-        eager = recording(target, allowed)
+        eager = recording(target, replace(STEADY, allow=allowed))
     return eager, allowed
 
 

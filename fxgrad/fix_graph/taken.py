@@ -19,7 +19,7 @@ from fxgrad.fix_graph.guards import Guard, Holds, short
 from fxgrad.records import Site
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api import symbols
-from fxgrad.torch_api.symbols import Origin, SymbolicFloat, SymbolicInt
+from fxgrad.torch_api.symbols import SYMBOLS, Origin, Symbol
 from fxgrad.trace.observations import ENTRY, Assumed
 from fxgrad.trace.targets import numel
 
@@ -131,7 +131,7 @@ class Taken:
         """An argument as the new graph has it; a number that no node of the run computes gets its own."""
         if isinstance(arg, torch.fx.Node):
             return copied[arg]
-        if not isinstance(arg, SymbolicInt | SymbolicFloat):
+        if not isinstance(arg, SYMBOLS):
             return arg
         stack = [arg.origin]
         while stack:
@@ -149,7 +149,7 @@ class Taken:
         return self._numbers[id(arg.origin)]
 
     def _held(self, arg: Any, copied: Mapping[torch.fx.Node, torch.fx.Node]) -> Any:
-        if isinstance(arg, SymbolicInt | SymbolicFloat):
+        if isinstance(arg, SYMBOLS):
             return self._numbers[id(arg.origin)]
         return copied[arg] if isinstance(arg, torch.fx.Node) else arg
 
@@ -158,13 +158,13 @@ def _site(one: Assumed) -> Site | None:
     return site_of(one.spots[0]) if one.spots else None
 
 
-def _made_of(args: Sequence[Any]) -> list[SymbolicInt | SymbolicFloat]:
+def _made_of(args: Sequence[Any]) -> list[Symbol]:
     """All symbolic numbers that arguments were made of, themselves among them, each once."""
-    found: dict[int, SymbolicInt | SymbolicFloat] = {}
+    found: dict[int, Symbol] = {}
     stack = list(args)
     while stack:
         arg = stack.pop()
-        if isinstance(arg, SymbolicInt | SymbolicFloat) and id(arg) not in found:
+        if isinstance(arg, SYMBOLS) and id(arg) not in found:
             found[id(arg)] = arg
             stack.extend(arg.origin.args)
     return list(found.values())
@@ -175,7 +175,7 @@ def _nodes(args: Sequence[Any]) -> Iterator[torch.fx.Node | None]:
     for arg in args:
         if isinstance(arg, torch.fx.Node):
             yield arg
-        elif isinstance(arg, SymbolicInt | SymbolicFloat):
+        elif isinstance(arg, SYMBOLS):
             yield from _nodes_of(arg.origin)
 
 
@@ -227,7 +227,7 @@ def _told(one: Assumed, name: Callable[[torch.fx.Node], str]) -> str:
 def _text(arg: Any, name: Callable[[torch.fx.Node], str]) -> str:
     if isinstance(arg, torch.fx.Node):
         return name(arg)
-    if not isinstance(arg, SymbolicInt | SymbolicFloat):
+    if not isinstance(arg, SYMBOLS):
         return repr(arg)
     origin = arg.origin
     if origin.target is None:
@@ -254,7 +254,7 @@ def _call(target: Any, args: Sequence[str]) -> str:
 def _terms(one: Assumed) -> Iterator[str]:
     """The sizes that an early expression reads."""
     for arg in one.args:
-        if isinstance(arg, SymbolicInt | SymbolicFloat):
+        if isinstance(arg, SYMBOLS):
             for origin in arg.origin.walk():
                 base = origin.args[0] if origin.args else None
                 if isinstance(base, torch.fx.Node) and base.op == "placeholder":

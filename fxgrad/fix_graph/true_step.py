@@ -2,8 +2,8 @@
 
 The recorded run is no measure of what the recorder itself bends (a thread's work, a compiled function, a patched one). So the module is
 compared with one plain step on the given inputs, and with one on others: drawn anew from the values each input has, a row longer where
-the program takes that; and with the step after an earlier call, which may have left state behind. A call that breaks a guard of the
-module's is no difference: it raises, and says why.
+the program takes that; and with the step after an earlier call, which may have left state behind. These two are one step of two calls as
+long as nothing differs. A call that breaks a guard of the module's is no difference: it raises, and says why.
 Not handled: programs whose plain step raises; state that shows after many calls only (but see `fxgrad.fix_graph.kept_state`).
 """
 
@@ -33,6 +33,7 @@ from fxgrad.fix_graph.proof import (
     step,
     unguarded,
 )
+from fxgrad.program.loss import default_loss
 from fxgrad.program.program import Program
 from fxgrad.records.errors import GuardError
 from fxgrad.torch_api import tree
@@ -52,6 +53,8 @@ def differences(
     from the generators of Python or NumPy, other draws are tried.
     """
     apart = _apart(target, None, lambda: eager_step(eager, target), gradients, keep_saved)
+    if others and not apart and not eager.drew and _agree(module, target, narrow, gradients, keep_saved):
+        return {}, False
     redrawn: list[Other] = [(functools.partial(_reseeded, seed), None) for seed in seeds()] if eager.drew else []
     sized: list[Other] = [(_longer, None), (_drawn, None)] if others else []
     later: list[Other] = [(None, functools.partial(_second, longer=longer)) for longer in (True, False)]
@@ -73,6 +76,43 @@ def differences(
             if found is not None and series is not redrawn:
                 break  # the program takes another size, and values with it
     return apart or {}, False
+
+
+def _agree(module: torch.fx.GraphModule, target: Program, narrow: list[GuardError], gradients: bool, keep_saved: bool) -> bool:
+    """Whether the module does what the program does in two calls, on other inputs and then on others again. Where that is not so, or cannot be
+    had (what the second call writes may be what the first one's backward needs), one of the calls may still be the same by itself."""
+    target = replace(target, loss=functools.partial(_both, target.loss))
+    for change in (_longer, _drawn):
+        again = functools.partial(_two, longer=change is _longer)
+        made = functools.partial(step, module, target, change=change, keep_saved=keep_saved, again=again)
+        try:
+            found = _apart(target, change, made, gradients, keep_saved, again)
+        except GuardError as error:
+            with unguarded(module):
+                if change is _drawn or _apart(target, change, made, gradients, keep_saved, again) != {}:
+                    return False
+            narrow.append(error)
+        else:
+            if found is not None:
+                return not found
+    return False
+
+
+def _two(call: Callable[..., Any], args: Any, kwargs: Any, *, longer: bool) -> tuple[Any, Any]:
+    """A call on these inputs, and one on their rows in another order, without the one that made them `longer`."""
+    leaves, structure = tree.flatten((args, kwargs))
+    rows = Counter(t.shape[0] for t in leaves if t.dim() and t.layout is torch.strided).most_common(1)
+    made = {id(t): _other(t, 0) for t in leaves}
+    if longer and rows:
+        made = {key: t[:-1] if t.dim() and t.layout is torch.strided and t.shape[0] == rows[0][0] else t for key, t in made.items()}
+    later, named = tree.unflatten(structure, [made[id(t)] for t in leaves])  # before the first call, which may write into containers
+    return call(*args, **kwargs), call(*later, **named)
+
+
+def _both(loss: Callable[[Any], Any] | None, outputs: tuple[Any, Any]) -> Any:
+    """The loss of two calls."""
+    one, other = (default_loss(output)[0] if loss is None else loss(output) for output in outputs)
+    return one + other
 
 
 Other = tuple[Change | None, Again | None]  # other inputs, an earlier call

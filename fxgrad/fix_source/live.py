@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from fxgrad.diagnosis.analyze import analyze
+from fxgrad.diagnosis.analyze import Examined, examine
 from fxgrad.fix_source import patch
 from fxgrad.fix_source.patch import Mended
 from fxgrad.fix_source.sheet import Placed, Sheet, apply, read, sheet
@@ -21,8 +21,8 @@ from fxgrad.fix_source.syntax import arguments
 from fxgrad.fix_source.trouble import Trouble, every_write, troubles
 from fxgrad.fix_source.ways.every_way import proposals
 from fxgrad.fix_source.ways.proposal import Proposal
-from fxgrad.program.program import Program, program
-from fxgrad.records import Edit, Finding, Options, Site
+from fxgrad.program.program import Program
+from fxgrad.records import Edit, Options, Site
 from fxgrad.records.errors import FixError
 from fxgrad.source import attribute_site, files_of
 from fxgrad.source.objects import origin
@@ -40,8 +40,7 @@ class LiveSource:
     def files(self) -> tuple[Mended, ...]:
         """The files with their edits."""
         model, inputs, loss = self._given
-        report = analyze(model, inputs, loss=loss, options=self._options)
-        return mended(report.findings, program(model, inputs, loss), values=report.values, everything=self._options.rewrite == "all")
+        return mended(examine(model, inputs, loss=loss, options=self._options), everything=self._options.rewrite == "all")
 
     def edits(self) -> tuple[Edit, ...]:
         """The change as edits of the files as they lie on disk."""
@@ -56,10 +55,10 @@ class LiveSource:
         return patch.write(self.files)
 
 
-def mended(findings: Iterable[Finding], target: Program, *, values: str = "real", everything: bool = False) -> tuple[Mended, ...]:
-    """The user's files with an edit for each error-level finding that is about a write; with `everything` for each write.
+def mended(examined: Examined, *, everything: bool = False) -> tuple[Mended, ...]:
+    """The user's files with an edit for each error-level finding of an analysis that is about a write; with `everything` for each write.
 
-    `findings` are those of `fxgrad.analyze` on the program, `values` what it ran on. What no edit can be proposed for is left out.
+    What no edit can be proposed for is left out.
     """
     files: dict[str, Mended] = {}
 
@@ -71,11 +70,11 @@ def mended(findings: Iterable[Finding], target: Program, *, values: str = "real"
         return sheet(file, files[file].text)
 
     def built(module: Any) -> tuple[Site, ...]:
-        return _built(target, module)
+        return _built(examined.lab.program, module)
 
-    wanted = [finding for finding in findings if finding.severity == "error"]
-    found = [t for t in troubles(wanted, target, values, built) if t.is_write]
-    found += every_write(found, target, values, built) if everything else ()
+    wanted = [finding for finding in examined.report.findings if finding.severity == "error"]
+    found = [t for t in troubles(wanted, examined, built) if t.is_write]
+    found += every_write(found, examined, built) if everything else ()
     # From the end of the text backwards, so that the places of those before it stay true.
     for trouble in sorted(found, key=_place, reverse=True):
         offered = list(proposals(page, trouble))

@@ -1,7 +1,8 @@
 """What is to be mended: one finding with all that a run knew about the write behind it.
 
-Made in the fresh process that analyses a program, from its report and one more run in which saved tensors are watched; frozen, without
-tensors, so that it can travel to the process that edits. Not handled: writes inside compiled extensions, which have no line of their own.
+Made in the fresh process that analyses a program, from its report and the run in which saved tensors are watched, which an analysis that
+found such a write has made already; frozen, without tensors, so that it can travel to the process that edits. Not handled: writes inside
+compiled extensions, which have no line of their own.
 """
 
 from __future__ import annotations
@@ -10,12 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from fxgrad.program.program import Program
+from fxgrad.diagnosis.analyze import Examined
 from fxgrad.records import Facts, Finding, NodeFact, Site
 from fxgrad.source.objects import origin
-from fxgrad.torch_api.errors import OUT_ARGUMENT, says
-from fxgrad.trace.facts import observe
-from fxgrad.trace.run import Run, run
+from fxgrad.trace.lab import Shown
 
 # Findings about a write: those that an edit of the writing line can mend.
 WRITES = frozenset({"FXG201", "FXG202", "FXG203", "FXG204", "FXG205"})
@@ -64,29 +63,29 @@ class Trouble:
         return self.is_write and "." not in self.operation
 
 
-def troubles(findings: Iterable[Finding], program: Program, values: str, built: Built) -> tuple[Trouble, ...]:
-    """A trouble for each finding, in the order of the findings."""
+def troubles(findings: Iterable[Finding], examined: Examined, built: Built) -> tuple[Trouble, ...]:
+    """A trouble for each of an analysis' findings, in their order."""
     findings = tuple(findings)
     if not any(map(_may_write, findings)):
         return tuple(Trouble(finding) for finding in findings)
-    watched = run(program, values=values, backward=False, watch_saves=True)
-    facts, owners = observe(watched), _owners(program, watched)
+    shown = examined.lab.shown(examined.saving)
+    facts, owners = shown.facts, _owners(examined, shown)
     return tuple(_described(finding, facts, owners, built) for finding in findings)
 
 
-def _owners(program: Program, watched: Run) -> dict[str, Any]:
+def _owners(examined: Examined, shown: Shown) -> dict[str, Any]:
     """The module that each call of one calls, by node name."""
-    modules = dict(program.root.named_modules())
-    return {n.name: modules.get(str(n.target)) for n in watched.recorder.graph.nodes if n.op == "call_module"}
+    modules = dict(examined.lab.program.root.named_modules())
+    return {step: modules.get(path) for step, path in shown.layers.items()}
 
 
-def every_write(found: Iterable[Trouble], program: Program, values: str, built: Built) -> tuple[Trouble, ...]:
+def every_write(found: Iterable[Trouble], examined: Examined, built: Built) -> tuple[Trouble, ...]:
     """The in-place operations of the user's forward that no trouble in `found` is about, one for each place.
 
     Item assignments are left out: Python has no out-of-place way to write them.
     """
-    watched = run(program, values=values, backward=False)
-    facts, owners = observe(watched), _owners(program, watched)
+    shown = examined.lab.shown(examined.main)
+    facts, owners = shown.facts, _owners(examined, shown)
     made: dict[Site, Trouble] = {}
     known = {trouble.site for trouble in found}
     for node in facts.nodes:
@@ -103,13 +102,16 @@ def every_write(found: Iterable[Trouble], program: Program, values: str, built: 
 
 
 def _may_write(finding: Finding) -> bool:
-    return finding.code in WRITES or says(finding.message, OUT_ARGUMENT)
+    return finding.code in WRITES
 
 
 def _described(finding: Finding, facts: Facts, owners: dict[str, Any], built: Built) -> Trouble:
     if not _may_write(finding):
         return Trouble(finding)
-    about = {node.name: node for node in facts.nodes if _is_about(finding, node, owners.get(node.name), built)}
+    step = facts.node_named.get(finding.step)
+    if step is None:
+        return Trouble(finding)
+    about = {node.name: node for node in facts.nodes if _is_about(step, finding.site, node, owners.get(node.name), built)}
     found = _refused(finding, facts) or _overwriting(finding, facts, about) or _writing(finding, about)
     if found is None:
         return Trouble(finding)
@@ -132,11 +134,10 @@ def _is_narrow(writer: NodeFact, facts: Facts) -> bool:
     return len({value.dtype for value in read if value.shape and value.dtype.is_floating_point}) > 1
 
 
-def _is_about(finding: Finding, node: NodeFact, owner: Any, built: Built) -> bool:
-    """Whether the finding names this step: by its own line, or by the line that built the module it is a call of."""
-    if node.site == finding.site:
+def _is_about(step: NodeFact, site: Site | None, node: NodeFact, owner: Any, built: Built) -> bool:
+    """Whether a finding about `step` is about this one as well: they stand in one line, or modules built in the finding's line made both."""
+    if node is step or (node.site is not None and node.site == step.site):
         return True
-    site = finding.site
     if owner is None or not node.writes or site is None:
         return False
     return any(made.file == site.file and site.line <= made.line <= max(site.line, site.end_line) for made in built(owner))
@@ -144,10 +145,9 @@ def _is_about(finding: Finding, node: NodeFact, owner: Any, built: Built) -> boo
 
 def _refused(finding: Finding, facts: Facts) -> tuple[NodeFact, Trouble] | None:
     error = facts.error
-    writer = next((node for node in facts.nodes if error is not None and node.name == error.node), None)
-    if error is None or writer is None or error.site != finding.site:
+    if error is None or error.node != finding.step:
         return None
-    return writer, Trouble(finding, refused=True)
+    return facts.node_named[finding.step], Trouble(finding, refused=True)
 
 
 def _overwriting(finding: Finding, facts: Facts, about: Mapping[str, NodeFact]) -> tuple[NodeFact, Trouble] | None:

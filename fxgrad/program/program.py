@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,12 +20,14 @@ from fxgrad.program.wrapped import refuse_parts, unwrapped
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
 from fxgrad.torch_api import tree
+from fxgrad.world.reach import Reach, World
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
     """What is analysed: `root` holds every module by name, `call` runs the model, `signature` is the model's own.
 
+    `world`: what is around it, kept from its runs.
     `open_checkpoints`: record what runs inside a checkpointed function step by step, instead of the checkpoint as one step.
     """
 
@@ -36,6 +39,12 @@ class Program:
     loss: Callable[[Any], Any] | None
     optimizer: Any = None
     open_checkpoints: bool = False
+    world: World = field(default_factory=World)
+
+    def preserved(self, *more: Any) -> AbstractContextManager[Reach]:
+        """Around a run: all within reach of the program, and of `more`, is as before when the block ends, however it ends."""
+        inputs = self.inputs.args, dict(self.inputs.kwargs)
+        return self.world.preserved(self.model, self.root, self.loss, *inputs, self.optimizer, *more)
 
 
 def program(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimizer: Any = None) -> Program:

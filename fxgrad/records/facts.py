@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
-
-import torch
-import torch.fx
+from typing import TYPE_CHECKING, Any, Literal
 
 from fxgrad.records.findings import Site
+
+if TYPE_CHECKING:
+    import torch
 
 Phase = Literal["forward", "loss", "backward"]
 
@@ -195,6 +195,7 @@ class Facts:
     loss_requires_grad: bool
     error: Raised | None
     returns: Mapping[str, Site]  # per function frame key `file:function`, the return statement it left by
+    loss_type: str = ""  # of a loss that is no tensor, where one was returned
     memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # see passes/analyses/index.py
 
     @cached_property

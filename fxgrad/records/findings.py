@@ -81,7 +81,9 @@ class Step:
 class Finding:
     """One cause. `parameters` are the qualified names it starves; `path` runs from the loss to the parameter, the cut marked in it.
 
-    `ranks`: the processes it holds on, where a report was gathered from several; () in a report on one.
+    `ranks`: the processes it holds on, where a report was gathered from several; () in a report on one. What whoever goes on from a finding
+    may ask instead of reading its words: `kind`, the case within its rule, in a word ("" where there is one alone), and `step`, the step of
+    the recorded run that it is about, by name ("": none).
     """
 
     code: str
@@ -93,3 +95,5 @@ class Finding:
     path: tuple[Step, ...] = ()
     fix: Fix | None = None
     ranks: tuple[int, ...] = ()
+    kind: str = ""
+    step: str = field(default="", compare=False)

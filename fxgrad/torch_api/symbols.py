@@ -4,7 +4,9 @@
 read off a tensor's *data* (`.item()`) has `data=True`: comparing it is a decision on data. `math.ceil`, `floor`, `trunc` and `round` keep the origin.
 
 What a program learns of a number otherwise is told to its owner (`assume`): the outcome of a comparison of sizes, and a plain number where
-C code consumes it (`int`, `float`, `math.sqrt`, a hash, a text, the length of a list). Not seen: an index into a list, and NumPy.
+C code consumes it (`int`, `float`, `math.sqrt`, a hash, a text, the length of a list). Not seen: an index into a list, and NumPy, for C code takes
+the value of an int without asking. It must ask an `OpenInt` or an `OpenFloat`, which are none to it (and pass for torch's own symbolic
+numbers where torch checks its arguments): a run with these shows whether another has such consumers.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+import torch
 import torch.fx
 
 Asked = tuple[Any, tuple[Any, ...]]  # a function and its arguments
@@ -25,6 +28,7 @@ class Owner(Protocol):
     """The recorder that a symbol belongs to."""
 
     active: bool
+    open_numbers: bool  # whether C code must ask for the value of its numbers
 
     def symbol_node(self, target: Any, args: tuple[Any, ...]) -> torch.fx.Node: ...
 
@@ -32,11 +36,14 @@ class Owner(Protocol):
 
     def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False) -> None: ...
 
+    def asked(self) -> None: ...
+
 
 class _Nobody:
     """The owner of symbols whose run is gone: they are plain numbers."""
 
     active = False
+    open_numbers = False
 
     def symbol_node(self, target: Any, args: tuple[Any, ...]) -> torch.fx.Node:
         raise AssertionError("the run of this number is over")
@@ -45,6 +52,9 @@ class _Nobody:
         raise AssertionError("the run of this number is over")
 
     def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False) -> None:
+        raise AssertionError("the run of this number is over")
+
+    def asked(self) -> None:
         raise AssertionError("the run of this number is over")
 
 
@@ -88,7 +98,7 @@ class Origin:
     def inputs(self) -> Iterator[Origin]:
         """The origins that this one was computed from."""
         for arg in self.args:
-            if isinstance(arg, SymbolicInt | SymbolicFloat):
+            if isinstance(arg, SYMBOLS):
                 yield arg.origin
 
     def walk(self) -> Iterator[Origin]:
@@ -104,7 +114,7 @@ class Origin:
 
 
 def _held(arg: Any) -> Any:
-    return arg.origin.resolved if isinstance(arg, SymbolicInt | SymbolicFloat) else arg
+    return arg.origin.resolved if isinstance(arg, SYMBOLS) else arg
 
 
 class SymbolicInt(int):
@@ -137,10 +147,57 @@ class SymbolicFloat(float):
         return float(self)
 
 
+class OpenInt(torch.SymInt):
+    """A number that passes for an int in Python and for a symbolic one with torch, and is none to other C code."""
+
+    __class__ = property(lambda self: int)  # what `isinstance` goes by
+
+    def __init__(self, value: int, origin: Origin) -> None:
+        self.value, self.origin = value, origin
+
+    def __hash__(self) -> int:
+        return hash(consumed(self, weak=True))
+
+    def __index__(self) -> int:
+        number: int = _asked_for(self)
+        return number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, (self.value,)
+
+    def __deepcopy__(self, memo: Any) -> int:
+        return self.value
+
+
+class OpenFloat(torch.SymFloat):
+    """The same for a float."""
+
+    __class__ = property(lambda self: float)
+
+    def __init__(self, value: float, origin: Origin) -> None:
+        self.value, self.origin = value, origin
+
+    def __hash__(self) -> int:
+        return hash(consumed(self, weak=True))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return float, (self.value,)
+
+    def __deepcopy__(self, memo: Any) -> float:
+        return self.value
+
+
+SYMBOLS = (SymbolicInt, SymbolicFloat, OpenInt, OpenFloat)
+OPEN = (OpenInt, OpenFloat)
+Symbol = SymbolicInt | SymbolicFloat | OpenInt | OpenFloat
+
+
 def make(value: Any, origin: Origin) -> Any:
     """`value` as a symbol, if it is an int or a float (a bool is never one)."""
     if isinstance(value, bool):
         return value
+    if origin.owner.open_numbers and isinstance(value, int | float):
+        return OpenInt(value, origin) if isinstance(value, int) else OpenFloat(value, origin)
     if isinstance(value, int):
         integer = SymbolicInt(value)
         integer.origin = origin
@@ -158,6 +215,8 @@ def plain(value: Any) -> Any:
         return int.__int__(value)
     if isinstance(value, SymbolicFloat):
         return float.__float__(value)
+    if isinstance(value, OPEN):
+        return value.value
     return value
 
 
@@ -169,9 +228,16 @@ def consumed(value: Any, *, weak: bool = False) -> Any:
     return number
 
 
+def _asked_for(value: Any) -> Any:
+    """`consumed`, by whom takes an int or a float without asking."""
+    if value.origin.owner.active:
+        value.origin.owner.asked()
+    return consumed(value)
+
+
 def _result(value: Any, op: Callable[..., Any], *args: Any) -> Any:
     """The outcome of `op(*args)` as a symbol; a plain number once the run is over."""
-    origins = [arg.origin for arg in args if isinstance(arg, SymbolicInt | SymbolicFloat)]
+    origins = [arg.origin for arg in args if isinstance(arg, SYMBOLS)]
     if not origins[0].owner.active:
         return value
     return make(value, Origin(origins[0].owner, op, args, data=any(origin.data for origin in origins)))
@@ -212,9 +278,9 @@ def _comparison(op: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Any]:
             return NotImplemented
         outcome = op(plain(self), plain(other))
         for symbol in (self, other):
-            if isinstance(symbol, SymbolicInt | SymbolicFloat) and symbol.origin.data and symbol.origin.owner.active:
+            if isinstance(symbol, SYMBOLS) and symbol.origin.data and symbol.origin.owner.active:
                 return bool(symbol.origin.owner.decide(outcome, symbol, (op, (self, other))))
-        owner = next(symbol.origin.owner for symbol in (self, other) if isinstance(symbol, SymbolicInt | SymbolicFloat))
+        owner = next(symbol.origin.owner for symbol in (self, other) if isinstance(symbol, SYMBOLS))
         if owner.active:
             owner.assume(op, (self, other), outcome)
         return outcome
@@ -282,6 +348,9 @@ def _define(kind: type, binary: dict[str, Callable[..., Any]]) -> None:
 
 _define(SymbolicInt, {**_BINARY, **_BITS})
 _define(SymbolicFloat, _BINARY)
+_define(OpenInt, {**_BINARY, **_BITS})
+_define(OpenFloat, _BINARY)
+OpenFloat.__float__ = _asked_for  # type: ignore[method-assign]  # or `float()` itself: it cannot be told
 
 
 # ---------------------------------------------------------------------------------------------------- functions of C on numbers

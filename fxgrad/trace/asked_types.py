@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from fxgrad.torch_api.internals import FakeTensor
-from fxgrad.torch_api.symbols import SymbolicFloat, SymbolicInt
+from fxgrad.torch_api.symbols import SYMBOLS
 
 
 def asked_type(item: Any) -> type:
@@ -23,8 +23,8 @@ def asked_type(item: Any) -> type:
     cls = type(item)
     if issubclass(cls, FakeTensor):
         return nn.Parameter if isinstance(item, nn.Parameter) else torch.Tensor
-    if cls is SymbolicInt or cls is SymbolicFloat:
-        return int if cls is SymbolicInt else float
+    if cls in SYMBOLS:
+        return int if isinstance(item, int) else float
     return cls
 
 

@@ -47,6 +47,7 @@ class Events:
         self.called: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self.replicates = False  # it makes a DistributedDataParallel
         self.compiles = False  # the program calls torch.compile
+        self.compiled: tuple[Spot, ...] = ()  # where it first does
         self.outermost: dict[int, nn.Module] = {}  # modules with parameters that were called from outside any module
         self.closures: set[CodeType] = set()  # what optimizer steps were given to call
         self.with_grad: set[int] = set()  # the ids of those that were called where gradients are on
@@ -262,6 +263,8 @@ class Events:
                 backwards.nested(self.observer, tensors)
                 original(tensors, *args, **kwargs)
                 return
+            if kwargs.get("retain_graph") or kwargs.get("create_graph"):
+                self.observer.again = True
             arguments: dict[str, Any] = {}
             with contextlib.suppress(TypeError):  # arguments that do not fit: torch's own words are to come
                 arguments = signature.bind(tensors, *args, **kwargs).arguments
@@ -373,6 +376,7 @@ class Events:
         def compile(*args: Any, **kwargs: Any) -> Any:
             compiled = original(*args, **kwargs)
             self.compiles = True
+            self.compiled = self.compiled or user_spots(sys._getframe(1), self.observer.ledger.boundary)
             if self.attending() and dynamo_is_loaded():
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             return compiled

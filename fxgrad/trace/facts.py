@@ -37,6 +37,7 @@ def observe(run: Run) -> Facts:
         live=edges.live(run.loss.value) if run.loss is not None else frozenset(),
         loss=run.loss.value if run.loss is not None else None,
         loss_requires_grad=run.loss_requires_grad,
+        loss_type=run.loss_type,
         error=run.error,
         returns=dict(run.returns),
     )

@@ -27,6 +27,8 @@ from fxgrad.trace.slots import Slot, Tensors
 
 LIMIT = 300_000  # notes; one step of a 70-billion-parameter model makes ten thousand
 
+UNSEEN = "torch.unseen"  # what made a tensor, where no noted call did
+
 
 class Ledger:
     """Notes so far. `boundary`: the code whose frame ends a stack; None for the whole stack. `stack`: the modules that run now."""
@@ -61,7 +63,7 @@ class Ledger:
         numbers: list[int] = []
         slot = self.tensors.add(tensor)
         if tensor.requires_grad and grad_fn_of(tensor) is not None:
-            note = self.note("op", "torch.unseen")
+            note = self.note("op", UNSEEN)
         elif alias >= 0 and self.values[alias] is not None:
             note = self.note("leaf", "alias")
             note.reads = [alias]
@@ -74,7 +76,7 @@ class Ledger:
         self.connect(note)
         if note.kind == "entry":
             note.flows = [Flow(number, slot.value, False, weak=True) for number in numbers]
-        if note.target == "torch.unseen" and not note.flows:  # nothing known lies behind it: it is older than the watch
+        if note.target == UNSEEN and not note.flows:  # nothing known lies behind it: it is older than the watch
             note.kind, note.spots = "attribute", ()
         return slot
 
@@ -110,7 +112,7 @@ class Ledger:
 
     def _renew(self, tensor: torch.Tensor, slot: Slot) -> None:
         """The tensor changed where nobody looked: an `autograd.Function` gave it a history, an optimizer wrote it."""
-        note = self.note("op", "torch.unseen")
+        note = self.note("op", UNSEEN)
         note.reads = [slot.value]
         if version_of(tensor) != slot.version:
             note.writes = [slot.storage]

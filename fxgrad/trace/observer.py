@@ -11,6 +11,7 @@ is one note), during backward, in other threads and processes, and an optimizer'
 from __future__ import annotations
 
 import contextlib
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from types import CodeType
@@ -20,14 +21,14 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from fxgrad.records import Flow, Saved
-from fxgrad.source.sites import Spot
+from fxgrad.source.sites import Spot, is_asked_by_user
 from fxgrad.torch_api.calls import DECISIONS, ESCAPES, QUERIES, SIZES, target_name
 from fxgrad.torch_api.internals import DisableTorchFunction, set_grad_enabled, transforms_active
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
 from fxgrad.trace.edges import Key
 from fxgrad.trace.ledger import Ledger
-from fxgrad.trace.notes import Backward, Decided, Note, Taken
+from fxgrad.trace.notes import Backward, Decided, Note, Request, Taken
 from fxgrad.trace.slots import Slot
 
 Read = tuple[torch.Tensor, Slot, int]
@@ -36,6 +37,7 @@ Handler = Callable[[Any, str, Any, Any], Any]
 
 RECENT = 32  # numbers that left torch lately: what data from Python may be made of
 DECISION_LIMIT = 200
+REQUEST_LIMIT = 500  # calls that got None for a gradient
 
 _PASSED = (
     QUERIES
@@ -82,12 +84,14 @@ class Observer(TorchFunctionMode):
         self.trouble: Exception | None = None
         self.decisions: list[Decided] = []
         self.backwards: list[Backward] = []
+        self.requests: list[Request] = []  # calls that asked for gradients and got None, or raised
         self.taken: list[Taken] = []
         self.zeroed: list[tuple[int, weakref.ref[Any]]] = []  # the last calls of an optimizer's `zero_grad`, each with the note so far
         self.dropped: set[tuple[int, int]] = set()  # (note, value): a custom Function gave no gradient for a value it had read
         self.cleared: tuple[Spot, ...] = ()  # where gradients were dropped or zeroed after the last backward
         self.hidden: list[dict[int, None]] = []  # what the regions that run now have read without being given it
         self.closely = False  # note what every autograd node is given
+        self.again = False  # a graph is differentiated besides or kept after its backward: autograd.grad, retain_graph, create_graph
         self.gradients_only = False  # calls are not noted any more: what backwards leave is
         self.delivered: dict[Key, str] = {}
         self.saved: list[Saved] = []  # tensors saved for a backward that were then overwritten unseen
@@ -134,7 +138,9 @@ class Observer(TorchFunctionMode):
         if name in ("__get__", "__set__"):
             attribute = getattr(getattr(func, "__self__", None), "__name__", "")
             setters: dict[str, Handler] = {"data": self._set_data, "grad": self._set_grad}
-            handler = setters.get(attribute) if name == "__set__" else self._get if attribute in _GETTERS else None
+            getters: dict[str, Handler] = {"grad": self._get_grad}
+            found = getters.get(attribute, self._get if attribute in _GETTERS else None)
+            handler = setters.get(attribute) if name == "__set__" else found
         elif name in _PASSED:
             handler = None
         elif name in DECISIONS:
@@ -229,6 +235,15 @@ class Observer(TorchFunctionMode):
         out = func(*args, **kwargs)
         if isinstance(out, torch.Tensor):
             self.after("op", f"Tensor.{func.__self__.__name__}", reads, out)
+        return out
+
+    def _get_grad(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """A look at `.grad`: where it is None and the user's own line looks, that is kept; the program may go on with it."""
+        out = func(*args, **kwargs)
+        if out is None and not self.stepping and len(self.requests) < REQUEST_LIMIT and is_asked_by_user(sys._getframe(1)):
+            with self.guarded():
+                _, slot, _ = self.ledger.read(args[0])
+                self.requests.append(Request(self.ledger.count, self.ledger.spots(), (slot,), (0,)))
         return out
 
     def _set_data(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:

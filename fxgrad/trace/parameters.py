@@ -15,8 +15,9 @@ from torch import nn
 from fxgrad.records import External, ParameterFact, Raised, Value
 from fxgrad.records.errors import InputError
 from fxgrad.torch_api.distributed import is_sharded
+from fxgrad.torch_api.errors import SECOND_TIME, says
 from fxgrad.trace.events import Events
-from fxgrad.trace.ledger import Ledger
+from fxgrad.trace.ledger import UNSEEN, Ledger
 from fxgrad.world.reach import Reach
 
 
@@ -82,14 +83,20 @@ def _used(ledger: Ledger, values: Sequence[Value]) -> dict[int, list[int]]:
     return {**copied, **others, **found}
 
 
-def externals(ledger: Ledger, root: nn.Module, paths: dict[int, str]) -> Iterable[External]:
-    """Leaves that a gradient reached, that no `parameters()` lists and that a module holds all the same."""
+def externals(ledger: Ledger, root: nn.Module, paths: dict[int, str], error: Raised | None = None) -> Iterable[External]:
+    """Leaves that a gradient reached, that no `parameters()` lists and that a module holds all the same.
+
+    Where the error says that a graph was freed, also what a module holds that was computed before the watch began.
+    """
     known = {id(parameter) for parameter in root.parameters()}
+    older = _older(ledger) if error is not None and says(error.message, SECOND_TIME) else frozenset()
     found = []
     for slot in ledger.tensors.living():
         tensor = slot()
+        if tensor is None or id(tensor) in known:
+            continue
         # What `autograd.grad` was asked about may be an activation that a hook keeps: no leaf, and no weight.
-        if tensor is not None and tensor.is_leaf and slot.after in ("zero", "some") and id(tensor) not in known:
+        if slot.value in older or (tensor.is_leaf and slot.after in ("zero", "some")):
             found.append((slot.value, tensor))
     if not found:
         return
@@ -101,9 +108,16 @@ def externals(ledger: Ledger, root: nn.Module, paths: dict[int, str]) -> Iterabl
         if owner is None:
             continue
         attribute = path.partition(".")[0].partition("[")[0]
-        yield External(
-            value, path, isinstance(tensor, nn.Parameter), True, True, tensor.is_floating_point(), owner, attribute, _is_constant(tensor)
-        )
+        is_parameter, floating = isinstance(tensor, nn.Parameter), tensor.is_floating_point()
+        yield External(value, path, is_parameter, True, tensor.is_leaf, floating, owner, attribute, _is_constant(tensor))
+
+
+def _older(ledger: Ledger) -> frozenset[int]:
+    """The values with a history that no noted call made."""
+    adopted = (value for note in ledger.notes if note.kind == "attribute" or note.target == UNSEEN for value in note.makes)
+    return frozenset(
+        value for value in adopted if (known := ledger.values[value]) is not None and known.requires_grad and not known.is_leaf
+    )
 
 
 def _is_constant(tensor: torch.Tensor) -> bool:

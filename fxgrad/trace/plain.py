@@ -27,7 +27,6 @@ from fxgrad.torch_api.errors import out_of_memory
 from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.run import _LOCK, _eager_compile, _leave_contexts, _saved_tensors_hooks
 from fxgrad.world.private import foreign_histories, private_data, takes_a_history_for_good
-from fxgrad.world.reach import preserve
 from fxgrad.world.standins import StandIns
 from fxgrad.world.switches import kept_modes
 
@@ -98,9 +97,8 @@ def plain_step(
         NotPrivateError: see there.
         TraceError: the device's memory does not hold the copies.
     """
-    roots = (target.model, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs), target.optimizer)
     left = Left()
-    with _LOCK, preserve(*roots) as reach, reach.ctrl_c.waits():
+    with _LOCK, target.preserved() as reach, reach.ctrl_c.waits():
         tensors, originals = reach.tensors.values(), input_tensors(target)
         given = frozenset(map(id, originals))
         if any(takes_a_history_for_good(t) for t in tensors if id(t) not in given):

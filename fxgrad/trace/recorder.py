@@ -89,6 +89,8 @@ class Recorder(TorchFunctionMode):
         self.assumptions = False  # whether what follows is noted
         self.assumed: list[Assumed] = []
         self.sizes_read = False
+        self.open_numbers = False
+        self.taken_by_c = 0  # open numbers whose value C code asked for, where it would have taken it
         self.reads: dict[tuple[int, str], Read] = {}  # of Python's side: attributes, globals
         self.scopes: list[tuple[FunctionType, list[Read]]] = []  # the functions that may run, and what they name
         self.owners: dict[int, str] = {}  # by id: what the program calls the module or object whose attributes are read
@@ -457,6 +459,11 @@ class Recorder(TorchFunctionMode):
         """The program goes on with `taken`, which no node follows."""
         if self.assumptions and not self.quiet and self.phase == "forward":
             self.assumed.append(Assumed(target, args, taken, self.spots(), what, weak))
+
+    def asked(self) -> None:
+        """C code asked for the value of an open number."""
+        if not self.quiet and self.phase == "forward":
+            self.taken_by_c += 1
 
     def decide(self, outcome: bool, symbol: Any, asked: Asked) -> bool:
         """A comparison of a number read off data."""

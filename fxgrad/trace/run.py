@@ -1,7 +1,7 @@
 """One run of a program under the recorder: forward, loss and backward on stand-ins. From it come the graph and the facts.
 
 `run` produces a `Run`: the recorder with its raw observations, the loss, the error the program raised, and the gradients autograd left.
-Which values to run on is the caller's choice; a program that needs a number fake tensors do not have raises `NeedsValue`.
+What to run is an `Experiment`, the caller's choice; a program that needs a number fake tensors do not have raises `NeedsValue`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import dis
 import functools
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import CodeType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.fx
@@ -30,19 +30,19 @@ from fxgrad.source.sites import is_user_code, site_of, traceback_sites
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.engine import run_backward
 from fxgrad.torch_api.errors import captured_whole, is_captured_whole, is_kernel_error, is_value_error, out_of_memory
-from fxgrad.torch_api.internals import DisableTorchFunction, dynamo_is_loaded, top_saved_tensors_hooks
-from fxgrad.torch_api.symbols import SymbolicFloat, SymbolicInt
+from fxgrad.torch_api.internals import DisableTorchFunction, dynamo_is_loaded, steady_cudnn, top_saved_tensors_hooks
+from fxgrad.torch_api.symbols import SYMBOLS
 from fxgrad.trace.asked_types import asked_types
 from fxgrad.trace.elsewhere import out_of_sight
 from fxgrad.trace.entries import own_copy
-from fxgrad.trace.experiment import Nudge, drawn_so_far, reseed
+from fxgrad.trace.experiment import Experiment, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave
 from fxgrad.trace.python_state import named_before, note_changes, note_scopes
 from fxgrad.trace.recorder import NeedsValue, Recorder, Slot
 from fxgrad.trace.saves import gradient_of, note_arrived, watching_gradients, watching_saves
 from fxgrad.trace.seams import intercepted
 from fxgrad.world.private import can_be_lent, foreign_histories, gradients_set_aside, leaves_behind
-from fxgrad.world.reach import Reach, preserve
+from fxgrad.world.reach import Reach
 from fxgrad.world.standins import FakeMode, StandIns, unlogged
 from fxgrad.world.switches import kept_modes
 
@@ -59,6 +59,7 @@ class Run:
     loss: Slot | None = None
     loss_used: str = ""
     loss_requires_grad: bool = False
+    loss_type: str = ""  # of a loss that is no tensor
     error: Raised | None = None
     refusal: InputError | None = None
     raised_in: CodeType | None = None  # whose `raise` or `assert` ended the run, where one did
@@ -76,33 +77,11 @@ class Run:
     delivered: dict[tuple[int, int], str] = field(default_factory=dict)
     aside: Raised | None = None  # what the recorder ran into, where the plain program does not: `error` is None then, `gradients` are its
     drew: bool = False  # random numbers of Python's or NumPy's own generators
+    experiment: Experiment | None = None  # what it was asked for by
 
 
-def run(
-    target: Program,
-    *,
-    values: str,
-    forced: Sequence[Any] = (),
-    backward: bool = True,
-    watch_saves: bool = False,
-    watch_gradients: bool = False,
-    noise: int | None = None,
-    unsettle: Literal["", "moved", "drawn"] = "",
-    held: frozenset[int] = frozenset(),
-    nudge: Nudge | None = None,
-    seed: int | None = None,
-    allow: frozenset[str] | None = None,
-    assumptions: bool = False,
-) -> Run:
-    """Run the program once on stand-ins of the kind `values` ("fake" or "real").
-
-    `forced` are outcomes for its first decisions on data. `watch_saves` notes what is saved for backward, `watch_gradients` what gradient
-    each autograd node was given. `noise` seeds a disturbance of every real stand-in that is not constant: a second draw of the numbers;
-    with `unsettle` of constant parameters too ("moved"), or with all trained parameters drawn anew ("drawn"): what a gate or a last layer
-    that starts at zero holds back comes through, and units that their bias switches off come on. `held`: ids of tensors that stay as they are.
-    `allow`: carry out the in-place writes that autograd refuses (`fxgrad.torch_api.allowed_writes`); of the leaves it names, inputs and attributes, the
-    program writes copies. `nudge`: one thing read off data that the program is given disturbed. `seed`: other random numbers.
-    `assumptions`: note what the program is told and no node follows (`fxgrad.trace.observations.Assumed`, `fxgrad.trace.python_state`).
+def run(target: Program, experiment: Experiment) -> Run:
+    """Run the program once on stand-ins, as the experiment says.
 
     The user's tensors, objects, random state and torch's global state are as before when it returns or raises.
 
@@ -110,22 +89,25 @@ def run(
         NeedsValue: on fake values, the program asked for a number.
         TraceError: a tensor has no stand-in.
     """
-    roots = (target.model, target.root, target.loss, target.inputs.args, dict(target.inputs.kwargs), target.optimizer)
-    with _LOCK, preserve(*roots) as reach, reach.ctrl_c.waits(), gradients_set_aside(_reached_by_backward(reach)):
-        fake = FakeMode() if values == "fake" else None
-        standins = StandIns(fake, noise, unsettle, placement(target))
-        standins.held = held
+    with _LOCK, target.preserved() as reach, reach.ctrl_c.waits(), gradients_set_aside(_reached_by_backward(reach)):
+        fake = FakeMode() if experiment.values == "fake" else None
+        standins = StandIns(fake, experiment.noise, experiment.unsettle, placement(target))
+        standins.held = experiment.held
         standins.foreign = foreign_histories(reach.tensors.values())
-        recorder = Recorder(target.root, reach, standins, _program_code(), forced)
+        recorder = Recorder(target.root, reach, standins, _program_code(), experiment.forced)
         standins.arrives = note_arrived(recorder)
-        recorder.nudge = nudge
-        recorder.assumptions = assumptions
-        recorder.scopes = named_before(reach.functions()) if assumptions else []
+        recorder.nudge = experiment.nudge
+        recorder.assumptions = experiment.assumptions
+        recorder.open_numbers = experiment.open_numbers
+        recorder.scopes = named_before(reach.functions()) if experiment.assumptions else []
         recorder.open_checkpoints = target.open_checkpoints
-        recorder.allow = allow
-        result = Run(recorder, target, registered=tuple(target.root.named_parameters(remove_duplicate=False)))
-        if seed is not None:
-            reseed(seed)
+        recorder.allow = experiment.allow
+        result = Run(recorder, target, experiment=experiment, registered=tuple(target.root.named_parameters(remove_duplicate=False)))
+        if experiment.steady is not None:
+            torch.manual_seed(experiment.steady)
+            steady_cudnn()
+        if experiment.seed is not None:
+            reseed(experiment.seed)
         drawn = drawn_so_far()
         with (
             fake or contextlib.nullcontext(),
@@ -137,7 +119,7 @@ def run(
             kept_modes(),
         ):
             # In a context of its own: what the program sets in context variables goes with it.
-            call = functools.partial(_run_program, result, backward=backward, watch_saves=watch_saves, watch_gradients=watch_gradients)
+            call = functools.partial(_run_program, result, experiment)
             try:
                 with reach.ctrl_c.comes():
                     contextvars.copy_context().run(call)
@@ -189,7 +171,7 @@ def _reached_by_backward(reach: Reach) -> list[torch.Tensor]:
         return list({id(t): t for t in (*leaves, *leaves_behind(reach.tensors.values()))}.values())
 
 
-def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradients: bool) -> None:
+def _run_program(result: Run, asked: Experiment) -> None:
     recorder, target = result.recorder, result.program
     hooks = _saved_tensors_hooks()
     try:
@@ -197,7 +179,7 @@ def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradie
             _bind_parameters(recorder)
             args, kwargs = _bind_inputs(result)
             _bind_others(recorder)
-        with watching_saves(result) if watch_saves else contextlib.nullcontext():
+        with watching_saves(result) if asked.watch_saves else contextlib.nullcontext():
             result.output = target.call(*args, **kwargs)
             with DisableTorchFunction():
                 _bind_output(result)
@@ -205,9 +187,9 @@ def _run_program(result: Run, *, backward: bool, watch_saves: bool, watch_gradie
             loss = _compute_loss(result)
         with DisableTorchFunction():
             _finish_loss(result, loss)
-        if backward:
+        if asked.backward:
             recorder.phase = "backward"
-            with watching_gradients(recorder, result.delivered) if watch_gradients else contextlib.nullcontext():
+            with watching_gradients(recorder, result.delivered) if asked.watch_gradients else contextlib.nullcontext():
                 _backward(result, loss)
     except (NeedsValue, KeyboardInterrupt, SystemExit, TraceError) as error:
         _leave_contexts(error, hooks)
@@ -303,7 +285,7 @@ def _leaf_names(bound: tuple[Any, ...]) -> list[str]:
 
 def _bind_output(result: Run) -> None:
     recorder = result.recorder
-    leaves, structure = tree.flatten(result.output, (torch.Tensor, SymbolicInt, SymbolicFloat))
+    leaves, structure = tree.flatten(result.output, (torch.Tensor, *SYMBOLS))
     result.output_nodes = recorder.converted(*leaves)[1]
     result.output_structure = structure
     result.rebound = _rebound_buffers(recorder)
@@ -340,6 +322,8 @@ def _finish_loss(result: Run, loss: Any) -> None:
     if isinstance(loss, torch.Tensor):
         result.loss = recorder.slot_of(loss)
         result.loss_requires_grad = result.loss.tensor.requires_grad
+    else:
+        result.loss_type = type(loss).__name__
 
 
 def _backward(result: Run, loss: Any) -> None:

@@ -21,6 +21,7 @@ from fxgrad.program.program import Program, program
 from fxgrad.records.errors import TraceError
 from fxgrad.torch_api import versions
 from fxgrad.trace import transforms
+from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.run import Run, run
 
 
@@ -190,7 +191,7 @@ def _difference(probes: Sequence[_Probe]) -> str:
     loss.backward()
     target = program(_Model([probe.body for probe in probes]), (x,), None)
     target = replace(target, open_checkpoints=not any(probe.kind for probe in probes))
-    made = run(target, values="real")
+    made = run(target, Experiment("real"))
     if made.error is not None:
         return f"the recorded step raises {made.error.type}: {made.error.message}"
     for kind in {probe.kind for probe in probes if probe.kind}:

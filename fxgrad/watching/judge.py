@@ -15,11 +15,12 @@ import torch
 from torch import nn
 
 from fxgrad.diagnosis.analyze import LISTED_NOTES
-from fxgrad.diagnosis.gather import unexplained
 from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, cuts, optimizers
 from fxgrad.passes.analyses.causes import Causes
+from fxgrad.passes.analyses.zeros import CANCELS
 from fxgrad.passes.context import Context
+from fxgrad.passes.rules.fxg101_unused_parameter import left_out
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Ran, Saved, Site, Verdict
 from fxgrad.report import Report
 from fxgrad.report.intent import hear, intent_for
@@ -32,7 +33,8 @@ from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
 from fxgrad.trace.watched_facts import Watched, observe
-from fxgrad.watching import gradient_errors, idle_steps, second_walk, second_walk_remedies, step_order, turns, worker_errors
+from fxgrad.watching import compiled, gradient_errors, idle_steps, second_walk, second_walk_remedies, step_order, turns, worker_errors
+from fxgrad.watching.death import Death
 from fxgrad.watching.further import AT_LEAST
 from fxgrad.watching.models import tree
 from fxgrad.watching.variable_names import Names
@@ -58,6 +60,8 @@ class Seen:
     further: int = 0  # steps in which gradients alone were looked at
     late: tuple[torch.Tensor, ...] = ()  # what had no gradient before them and then got one
     vain: tuple[torch.optim.Optimizer, ...] = ()  # that step and hold nothing that a backward gives a gradient
+    beside: bool = False  # a step ran compiled after those that were watched
+    compiled_error: BaseException | None = None  # what that raised
 
 
 def judge(seen: Seen, error: BaseException | None = None) -> Report:
@@ -80,6 +84,8 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         found = [replace(f, severity="note") if f.code == "FXG501" and f.severity == "warning" else f for f in found]
     found = list(idle_steps.check(found, facts, verdicts, context.expected, observer.backwards))
     found += [idle_steps.vain(optimizer, seen.events, seen.names, observer.ledger, root) for optimizer in seen.vain]
+    if seen.compiled_error is not None and compiled.is_from_compiling(seen.compiled_error):
+        found.append(compiled.finding(seen.compiled_error, seen.events.compiled))
     late = turns.names_of(seen.late, root)
     found += turns.skipping(late, observer, root)
     meeting = second_walk.meeting(facts, observer, (optimizer for optimizer, _ in seen.optimizers))
@@ -94,11 +100,10 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     if error is not None:
         worker = worker_errors.explained(error, observer.ledger, seen.names)
         found = found if worker is None else [*(f for f in found if f.code != "FXG202"), worker]
-        named = {name for finding in found if finding.severity == "error" for name in finding.parameters}
-        told = {id(p) for name, p in root.named_parameters(remove_duplicate=False) if name in named}
-        found += gradient_errors.explained(error, facts, observer, told)
-    if record is not None and not any(finding.severity == "error" for finding in found):
-        found.append(unexplained(facts))
+        held = tuple(optimizer for optimizer, _ in seen.optimizers)
+        found = gradient_errors.explained(Death(error, facts, context, observer, held, seen.names.of_tensor, tuple(found)), found)
+    if error is not None and not any(finding.severity == "error" for finding in found):
+        found.append(gradient_errors.in_its_own_words(error, facts, observer))
     heard = hear(found, intent_for(context.files), context.files)
     return Report(
         verdicts=verdicts,
@@ -264,7 +269,7 @@ def _placed(finding: Finding, watched: Watched, found: Causes) -> Finding:
         edge = watched.edges.get(finding.parameters[0])
         site = next((n.site for n in watched.facts.nodes if n.site and any(watched.facts.values[v].grad == edge for v in n.makes)), None)
         return replace(finding, site=site or finding.site)  # where the parameter was made that the optimizer does not hold
-    if finding.code == "FXG401" and "cancel" in finding.message:
+    if finding.kind == CANCELS:
         return replace(finding, severity="note")  # true of the last bias of every critic: nothing to mend in a program that trains
     if finding.code == "FXG116" and finding.site is None and watched.facts.error is not None:
         return replace(finding, site=watched.facts.error.site)
@@ -283,7 +288,7 @@ def _at_the_term(finding: Finding, facts: Facts, found: Causes) -> Finding:
     return replace(
         finding,
         site=site,
-        message=finding.message.replace("the value returned here leaves out", "no loss uses this part of"),
+        message=left_out(finding.parameters, "no loss uses this part of"),
         fix=Fix("add this term to a loss that is differentiated, or drop it and its parameters"),
     )
 
@@ -302,7 +307,9 @@ def _losses(backwards: Sequence[Backward]) -> str:
 def _assumptions(seen: Seen, error: BaseException | None) -> tuple[str, ...]:
     said = seen.assumptions if error is None else ()
     observer = seen.observer
-    if seen.events.compiles:
+    if seen.beside and seen.compiled_error is None:
+        said = (*said, "the compiled code ran eagerly in the steps that were watched, and compiled in the one after them")
+    elif seen.events.compiles:
         said = (*said, "the compiled code ran eagerly while it was watched: gradients are those of the Python code")
     if observer.trouble is not None:
         said = (*said, f"watching ended early by an error of fxgrad's own: {observer.trouble!r}")

@@ -24,6 +24,7 @@ from fxgrad.source.assigned import is_returned, loop_between, names_of_value
 from fxgrad.source.sites import site_of, sites_of
 from fxgrad.torch_api.errors import SECOND_TIME, says
 from fxgrad.trace.freed_graphs import MetAgain, met_again, walked_anew
+from fxgrad.trace.ledger import UNSEEN
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.watching.steps import held_by
@@ -87,8 +88,8 @@ def _meeting(facts: Facts, observer: Observer, held: Sequence[frozenset[int]], m
     maker = facts.node_named.get(f"n{met.maker}")
     earlier = {b.note: b for b in observer.backwards if b.spots}
     walks = [earlier[note] for note in met.freed_by if note in earlier]
-    if maker is None or maker.site is None or not walks:
-        return None
+    if maker is None or maker.site is None or maker.kind == "attribute" or maker.target == UNSEEN or not walks:
+        return None  # older than the watch: the rule on facts names what holds it
     freeing = next((b for b in walks if b.spots == failed.spots), walks[-1])
     first, second = _walk(freeing, observer), _walk(failed, observer)
     here = shared_line(maker.stack, second.stack) or maker.site

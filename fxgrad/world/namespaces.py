@@ -15,10 +15,8 @@ from typing import Any
 import torch
 
 from fxgrad.torch_api.internals import COMPILED_NAMES
-from fxgrad.torch_api.symbols import SymbolicFloat, SymbolicInt
+from fxgrad.torch_api.symbols import SYMBOLS
 from fxgrad.world.undo import MISSING, attributes
-
-_NUMBERS = (SymbolicInt, SymbolicFloat)
 
 
 class Namespaces:
@@ -60,7 +58,7 @@ def _is_new(now: Any, before: Any) -> bool:
 
 def of_a_run(value: Any, depth: int = 3) -> bool:
     """Whether a value is or holds a tensor, a module or a symbolic number."""
-    if isinstance(value, (torch.Tensor, torch.nn.Module, *_NUMBERS)):
+    if isinstance(value, (torch.Tensor, torch.nn.Module, *SYMBOLS)):
         return True
     if not depth or isinstance(value, str | int | float | type | types.ModuleType | types.FunctionType):
         return False

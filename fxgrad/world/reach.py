@@ -14,10 +14,11 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import sys
 import threading
 import types
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from fxgrad.torch_api.internals import C_MODULE
 from fxgrad.torch_api.module_internals import global_hooks
 from fxgrad.world.interrupts import CtrlC, held
 from fxgrad.world.memoised import Memoised, of_libraries, undo_memo
+from fxgrad.world.queues import undo_queue
 from fxgrad.world.scopes import Scopes, is_own
 from fxgrad.world.switches import kept_switches
 from fxgrad.world.undo import WEAK, Act, Note, attributes, elements, items, made_by_user, members, refill, slots, twin, undo_slots, undoer
@@ -42,22 +44,33 @@ _TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 class Reach:
-    """What the walk found: `tensors` by id, `modules`, who holds what, and the acts that put everything back.
+    """What the walk found: `tensors` by id, `modules`, who holds what, and the acts that put everything back, after one run or after several.
 
-    `ctrl_c`: when an interrupt may come; while it is open, nothing of the user's may be out of its place.
+    `ctrl_c`: when an interrupt may come; while it is open, nothing of the user's may be out of its place. `beside`: an earlier walk of the
+    same world, which is not gone over again: what it found counts as found, and is put back with the rest.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Reach | None = None) -> None:
         self.tensors: dict[int, torch.Tensor] = {}
         self.modules: list[torch.nn.Module] = []
         self.where: dict[int, tuple[Any, str]] = {}  # tensor id -> (the object that holds it, attribute or key)
         self.parents: dict[int, tuple[Any, str]] = {}  # any object's id -> the same, so that a path can be climbed
         self._acts: list[Act] = []
+        self._loans: list[Callable[[], Act | None]] = []  # give a run something in place of the user's; the act takes it back
+        self._lent: list[Act] = []
         self._dicts: list[tuple[dict[Any, Any], list[tuple[Any, Any]]]] = []  # the bulk of all objects: no act each
         self._seen: dict[int, Any] = {}
         self._kinds: dict[type, tuple[Note | None, bool, list[tuple[str, Any]]]] = {}
         self._scopes = Scopes()
         self.ctrl_c = CtrlC()
+        self._beside = beside
+        if beside is not None:
+            self.tensors.update(beside.tensors)
+            self.modules += beside.modules
+            self.where.update(beside.where)
+            self.parents.update(beside.parents)
+            self._seen.update(beside._seen)
+            self._kinds = beside._kinds
 
     def walk(self, *roots: Any) -> None:
         """Note everything within reach of `roots`, breadth first. Raises `InputError` past `LIMIT` objects: no part is left out."""
@@ -95,8 +108,9 @@ class Reach:
             yield from self._dict(item, holder, key)
             return
         note, opaque, _ = self._kind(type(item))
-        act = note(item) if note is not None else None
-        if act is not None:
+        if note is undo_queue:
+            self._loans.append(functools.partial(undo_queue, item))
+        elif note is not None and (act := note(item)) is not None:
             self._acts.append(act)
         if isinstance(item, list | deque | set | tuple | frozenset):
             yield from ((v, holder, f"{key}[{i}]") for i, v in enumerate(elements(item)) if not _is_plain(v))
@@ -125,15 +139,10 @@ class Reach:
             yield item.obj, holder, key
         elif isinstance(item, WEAK) and hasattr(item, "values"):
             yield from ((value, holder, key) for value in item.values())
-        elif (copied := twin(item)) is not None:
-            self._lend(item, copied, holder, key)
-
-    def _lend(self, item: Any, copied: Any, holder: Any, key: str) -> None:
-        """Have the run advance a copy of an iterator, under the name that leads to it."""
-        scope = holder.__globals__ if isinstance(holder, types.FunctionType) else attributes(holder)
-        if scope is not None and scope.get(key) is item:
-            scope[key] = copied
-            self._acts.append(functools.partial(scope.__setitem__, key, item))
+        else:
+            scope = holder.__globals__ if isinstance(holder, types.FunctionType) else attributes(holder)
+            if scope is not None and scope.get(key) is item:
+                self._loans.append(functools.partial(_lend_twin, item, scope, key))
 
     def _kind(self, cls: type) -> tuple[Note | None, bool, list[tuple[str, Any]]]:
         """How objects of a class are noted, whether their attributes stay out of it, and their slots."""
@@ -186,11 +195,18 @@ class Reach:
 
     def globals(self) -> list[dict[str, Any]]:
         """The globals of the functions that the walk came by."""
-        return self._scopes.globals()
+        before = self._beside.globals() if self._beside is not None else []
+        return [*before, *self._scopes.globals()]
 
     def functions(self) -> list[types.FunctionType]:
         """The functions within reach."""
         return [item for item in self._seen.values() if type(item) is types.FunctionType]
+
+    def begin(self) -> None:
+        """A run begins: it is lent what it may use up, and whoever puts into a queue of the user's is asked who does so."""
+        if self._beside is not None:
+            self._beside.begin()
+        self._lent = [act for lend in self._loans if (act := lend()) is not None]
 
     def note_memoised(self) -> None:
         """Note what the memoised functions of libraries keep, wherever they are called from."""
@@ -205,15 +221,30 @@ class Reach:
             Exception: the first that one of them raised, after the others are back.
         """
         failed: list[Exception] = []
+        if self._beside is not None:
+            try:
+                self._beside.restore()
+            except Exception as error:
+                failed.append(error)
         for item, before in self._dicts:
             refill(item, before)
-        for act in (*self._acts, *self._scopes.restore()):
+        lent, self._lent = self._lent, []
+        for act in (*lent, *self._acts, *self._scopes.restore()):
             try:
                 act()
             except Exception as error:  # one object of the user's that cannot be put back
                 failed.append(error)
         if failed:
             raise failed[0]
+
+
+def _lend_twin(item: Any, scope: dict[str, Any], key: str) -> Act | None:
+    """Have a run advance a copy of an iterator, under the name that leads to it."""
+    copied = twin(item)
+    if copied is None:
+        return None
+    scope[key] = copied
+    return functools.partial(scope.__setitem__, key, item)
 
 
 def _value_of(variable: contextvars.ContextVar[Any]) -> Any:
@@ -244,13 +275,63 @@ def _too_many(holder: Any, key: str, parents: dict[int, tuple[Any, str]]) -> Inp
 @contextlib.contextmanager
 def preserve(*roots: Any) -> Iterator[Reach]:
     """Everything within reach of `roots`, and torch's and Python's global state, are as before when the block ends, however it ends."""
+    with _kept(_walked(roots)) as reach:
+        yield reach
+
+
+def _walked(roots: Iterable[Any]) -> Reach:
     reach = Reach()
+    reach.walk(*global_hooks(), *roots)
+    reach.note_memoised()
+    return reach
+
+
+@contextlib.contextmanager
+def _kept(reach: Reach) -> Iterator[Reach]:
     with held() as reach.ctrl_c, kept_switches():
         try:
-            reach.walk(*global_hooks(), *roots)
-            reach.note_memoised()
+            reach.begin()
             reach.ctrl_c.open = True
             yield reach
         finally:
             reach.ctrl_c.open = False
             reach.restore()
+
+
+class World:
+    """The world around one program: walked at each run, or, while it is `open`, at the first of them and put back after each.
+
+    A run that imported something may have brought more within reach: after it the world is walked anew. While other threads live, which may
+    change things between two runs, it is walked at each.
+    """
+
+    def __init__(self) -> None:
+        self._open = False
+        self._known: Reach | None = None
+        self._imported = 0  # modules, when it was walked
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """In the block this thread changes nothing of the user's but by runs. What was noted is let go at its end."""
+        if self._open:
+            yield
+            return
+        self._open = True
+        try:
+            yield
+        finally:
+            self._open, self._known = False, None
+
+    @contextlib.contextmanager
+    def preserved(self, *roots: Any) -> Iterator[Reach]:
+        """`preserve`, where what is known of the world is not gone over again."""
+        if not self._open or threading.active_count() > 1:
+            with preserve(*roots) as reach:
+                yield reach
+            return
+        if self._known is None or self._imported != len(sys.modules):
+            self._known, self._imported = _walked(roots), len(sys.modules)
+        reach = Reach(beside=self._known)
+        reach.walk(*global_hooks(), *roots)
+        with _kept(reach):
+            yield reach

@@ -13,8 +13,11 @@ from fxgrad.passes.context import Context
 from fxgrad.passes.findings import source_of
 from fxgrad.records import Facts, NodeFact, Site
 from fxgrad.source import attribute_sites
+from fxgrad.torch_api.errors import SECOND_TIME, says
 
 _BACKWARDS = ("Tensor.backward", "torch.autograd.backward", "torch.autograd.grad")
+# In a watched program a tensor that was met goes by no name; one that no noted call made may be older than the watch.
+UNNAMED, UNSEEN = "tensor", "torch.unseen"
 _RETAINS = ("retain_graph=True", "create_graph=True")
 
 
@@ -36,7 +39,7 @@ def kept(facts: Facts) -> Kept | None:
     old = {
         value: node.target
         for node in facts.nodes
-        if node.kind in ("attribute", "input")
+        if node.kind in ("attribute", "input") or node.target == UNSEEN
         for value in node.makes
         if facts.values[value].requires_grad and not facts.values[value].is_leaf
     }
@@ -47,7 +50,7 @@ def kept(facts: Facts) -> Kept | None:
                 if value in old and (not strict or not facts.live or any(v in facts.live for v in node.makes)):
                     external = externals.get(value)
                     if external is None:
-                        return Kept(node, old[value])
+                        return Kept(node, "" if old[value] in (UNNAMED, UNSEEN) else old[value])
                     owner = external.owner if external.path == external.attribute else None
                     return Kept(node, external.path, owner, external.owner is None)
     return None
@@ -94,13 +97,25 @@ def _is_used(facts: Facts, node: NodeFact) -> bool:
     """Whether what a call gave gets to the loss, as data."""
     reached = set(node.makes)
     for later in facts.nodes:
-        reached.update(flow.target for flow in later.flows if flow.source in reached)
+        as_tensors = (flow for flow in later.flows if not flow.weak and facts.values[flow.target].device != "python")
+        reached.update(flow.target for flow in as_tensors if flow.source in reached)
     return facts.loss in reached
 
 
 def needed(facts: Facts) -> tuple[str, ...]:
     """The parameters that this run does not read: if they get a gradient, then through what is older than the run."""
     return tuple(p.name for p in facts.parameters if p.requires_grad and not any(value in facts.live for value in p.values))
+
+
+def unknown(facts: Facts) -> frozenset[str]:
+    """The parameters of which a second walk leaves nothing to say: behind what is older than the run, or behind the call that walked first."""
+    if facts.error is None or not says(facts.error.message, SECOND_TIME):
+        return frozenset()
+    if kept(facts) is not None:
+        return frozenset(needed(facts))
+    spent = spender(facts)
+    walked = _behind(facts, spent.call.reads) if spent is not None else frozenset()
+    return frozenset(p.name for p in facts.parameters if not walked.isdisjoint(p.values))
 
 
 def _behind(facts: Facts, start: tuple[int, ...]) -> frozenset[int]:

@@ -52,15 +52,18 @@ _CUTTING = frozenset(["getitem", "narrow", "select", "split", "chunk", "unbind",
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """`text` says what `node` does to the gradient; `certain`: nothing between two steps can change it; `term`: it weighs a loss term."""
+    """`text` says what `node` does to the gradient; `certain`: nothing between two steps can change it; `term`: it weighs a loss term; `kind`:
+    what a watch of a whole script judges otherwise (`CANCELS`)."""
 
     node: NodeFact
     text: str
     advice: str
     certain: bool = True
     term: bool = False
+    kind: str = ""
 
 
+CANCELS = "cancels"  # contributions of several ways add up to nothing
 _SOFTEN = "use a differentiable stand-in: straight-through (`x + (x.round() - x).detach()`), a soft version, a reparametrised sample"
 _KEEP = "write the new value into another tensor, or take these parameters out of training"
 _WEIGH = "give it a weight other than 0, or drop it and its parameters"
@@ -75,7 +78,7 @@ def by_construction(facts: Facts, loss: Loss, context: Context) -> Reason | None
     """Why the gradient is zero for any data; None if it is not known to be."""
     node, flow = loss.node, loss.flow
     if flow is None:
-        return Reason(node, "lets its contributions cancel", _CANCEL, certain=False)
+        return Reason(node, "lets its contributions cancel", _CANCEL, certain=False, kind=CANCELS)
     source, name = facts.values[flow.source], word(node)
     if math.prod(source.shape) == 0:
         emptied = _emptied(facts, flow.source)

@@ -48,7 +48,7 @@ from torch import nn
 from fxgrad.passes.analyses import decisions
 from fxgrad.passes.analyses.causes import Causes, is_starved, unconnected
 from fxgrad.passes.analyses.dead_ends import DeadEnd
-from fxgrad.passes.analyses.freed_graphs import kept
+from fxgrad.passes.analyses.freed_graphs import unknown
 from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.made_in_forward import renewed
 from fxgrad.passes.context import Context
@@ -56,7 +56,6 @@ from fxgrad.passes.findings import severity, starved, subject
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site, Step
 from fxgrad.source import attribute_site, attribute_sites, container_sites
 from fxgrad.source.objects import origin
-from fxgrad.torch_api.errors import SECOND_TIME, says
 
 CODE = "FXG101"
 NAME = "unused-parameter"
@@ -71,13 +70,12 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     causes: Causes = context.causes
     if unconnected(facts, causes):
         return  # FXG116: no parameter is unused where the loss uses none
-    # Behind a graph from before the run may be whatever this run does not read: the error is FXG201's.
-    old = facts.error is not None and says(facts.error.message, SECOND_TIME) and kept(facts) is not None
+    excused = unknown(facts)  # the error is FXG201's
     groups: dict[tuple[str, str, int], tuple[Site | None, list[tuple[ParameterFact, DeadEnd]]]] = {}
     definitions = _Definitions(context)
     for parameter in causes.starved:
         end = causes.ends.get(parameter.name)
-        if end is None or (old and end.node is None):
+        if end is None or parameter.name in excused:
             continue
         if end.node is None and once(facts, renewed).intersection(parameter.names):
             continue  # FXG110, FXG111: another takes its place
@@ -153,6 +151,11 @@ def _chooser(facts: Facts, context: Context, part: str) -> str:
     return ""
 
 
+def left_out(names: tuple[str, ...], by: str = "the value returned here leaves out") -> str:
+    """The sentence about what misses a return; `by`: how it begins."""
+    return f"{by} what {subject(names)} computed: {starved(names)}"
+
+
 def message(
     members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...], chooser: str = "", decision: decisions.Decision | None = None
 ) -> str:
@@ -163,7 +166,7 @@ def message(
     if kind == "derived":
         return f"the derivative taken here does not depend on {subject(names)}: {starved(names)}"
     if kind == "missed":
-        return f"the value returned here leaves out what {subject(names)} computed: {starved(names)}"
+        return left_out(names)
     if kind == "lost":
         return f"the result is thrown away or written over here, and with it what {subject(names)} computed: {starved(names)}"
     parts = tuple(dict.fromkeys(end.part for _, end in members))

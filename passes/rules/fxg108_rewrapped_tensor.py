@@ -30,12 +30,18 @@ from collections.abc import Iterator
 
 from fxgrad.passes.analyses.cuts import constructor
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import cut_groups, finding, starved, subject
+from fxgrad.passes.findings import cut_groups, finding, said, starved, subject
 from fxgrad.records import Facts, Finding
 
 CODE = "FXG108"
 NAME = "rewrapped-tensor"
 SEVERITY = "error"
+
+ALIAS = "alias"  # a leaf over memory that is known already: a copied module's parameter
+COPIED = (
+    "a copy's gradient stays with the copy: compute new weights from the originals and go forward with them, "
+    "`torch.func.functional_call(model, {name: p - lr * g}, x)`"
+)
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
@@ -43,8 +49,11 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     read = {value for parameter in facts.parameters for value in parameter.values}
     for group in cut_groups(context, facts, CODE):
         node, parameters, way = group
-        what = constructor(node) or node.target.rpartition(".")[2]
+        made = constructor(node) or node.target.rpartition(".")[2]
+        what = said(node) if made == ALIAS else f"`{made}`"
         of = "a parameter" if any(c.node == node.name and c.flow.source in read for c in way.cuts) else "a computed tensor"
-        message = f"`{what}` copies the numbers of {of} without their history: {starved(parameters)} ({subject(parameters)})"
-        advice = "use the tensor itself (torch.stack or torch.cat for several) instead of wrapping it anew"
+        message = f"{what} copies the numbers of {of} without their history: {starved(parameters)} ({subject(parameters)})"
+        advice = (
+            COPIED if "deepcopy" in what else "use the tensor itself (torch.stack or torch.cat for several) instead of wrapping it anew"
+        )
         yield finding(context, facts, (CODE, NAME), group, message, advice)

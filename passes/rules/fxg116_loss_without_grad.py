@@ -2,7 +2,7 @@
 
 What it finds
     A loss that cannot be differentiated: a tensor without a history, although trainable parameters went into it or because none did; a
-    Python number, None or a tuple in place of a tensor; a tensor of several elements. Where a cut made the loss lose its history, the
+    Python number, None or a tuple in place of a tensor; a tensor of several elements, or of complex numbers. Where a cut made the loss lose its history, the
     cut has the error and this is a warning beside it.
 
 Why it matters
@@ -26,15 +26,15 @@ Not handled
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses.causes import Causes, unconnected
 from fxgrad.passes.context import Context
+from fxgrad.passes.findings import said
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Severity, Site, Step
 from fxgrad.source.handed_on import return_around
 from fxgrad.source.objects import code_of
-from fxgrad.torch_api.errors import NOT_SCALAR, says
+from fxgrad.torch_api.errors import COMPLEX_LOSS, NOT_SCALAR, says
 
 CODE = "FXG116"
 NAME = "loss-without-grad"
@@ -50,7 +50,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         return
     if facts.loss is None:
         if error is not None:
-            yield _no_tensor(facts, context, error.message)
+            yield _no_tensor(facts, context)
     elif not facts.loss_requires_grad:
         yield _no_history(facts, context)
     elif error is not None and says(error.message, NOT_SCALAR):
@@ -60,11 +60,20 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             _made(facts),
             "reduce it with .mean() or .sum()",
         )
+    elif error is not None and says(error.message, COMPLEX_LOSS):
+        node = _made_complex(facts)
+        yield _finding(
+            facts,
+            f"the loss is a complex number, which has no direction that is down: {said(node)} made it complex"
+            if node is not None
+            else "the loss is a complex number, which has no direction that is down",
+            node.site if node is not None else _made(facts),
+            "make it real before it is reduced: `.abs().pow(2).mean()`, or `torch.view_as_real(...)`",
+        )
 
 
-def _no_tensor(facts: Facts, context: Context, text: str) -> Finding:
-    found = re.search(r"the loss is an? (\w+)", text)
-    kind = found.group(1) if found else "value"
+def _no_tensor(facts: Facts, context: Context) -> Finding:
+    kind = facts.loss_type or "value"
     left = next((n for n in reversed(facts.nodes) if n.kind == "escape"), None)
     if kind.startswith(_NUMBERS) and left is not None:
         what = left.target.rpartition(".")[2].strip("_")
@@ -107,6 +116,23 @@ def _made(facts: Facts) -> Site | None:
     if not node.reads:
         return _returned(facts, node) or node.site
     return node.site
+
+
+def _made_complex(facts: Facts) -> NodeFact | None:
+    """On the way from the loss back, the first step that made a complex value of real ones that a gradient goes to."""
+    pending, seen = [facts.loss] if facts.loss is not None else [], set[int]()
+    while pending:
+        value = pending.pop(0)
+        node = facts.maker_of.get(value)
+        if node is None or value in seen:
+            continue
+        seen.add(value)
+        sources = [flow.source for flow in node.flows if flow.target == value and flow.open]
+        still = [source for source in sources if facts.values[source].dtype.is_complex]
+        if sources and not still and node.site is not None:
+            return node
+        pending.extend(still)
+    return None
 
 
 def _returned(facts: Facts, node: NodeFact) -> Site | None:

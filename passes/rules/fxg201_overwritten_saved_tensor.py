@@ -30,6 +30,7 @@ Not handled
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from fxgrad.passes.analyses.building_lines import building_site
 from fxgrad.passes.analyses.cuts import GRAD
@@ -38,11 +39,14 @@ from fxgrad.passes.analyses.overwrites import Overwrite, Save, overwrites
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, line_of, listed, shape, source_of, text_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Raised, Site, Step
+from fxgrad.source.assigned import assigned_names, names_read
 from fxgrad.torch_api.errors import OVERWRITTEN, SECOND_TIME, says
 
 CODE = "FXG201"
 NAME = "overwritten-saved-tensor"
 SEVERITY = "error"
+# Kinds of this rule's findings: a step of the run overwrites; what is kept from before the run still has its graph.
+OVERWRITTEN_HERE, OLD_GRAPH = "overwritten", "old graph"
 
 LISTED = 4  # saves named in one message
 
@@ -89,7 +93,7 @@ def _overwritten(overwrite: Overwrite, built: Site | None, saver_built: Site | N
         message = f"`{write}` overwrites {len(saves)} tensors saved for backward: {named}{more}"
     stations = tuple(Step(save.saver.target.rpartition(".")[2], save.saver.site) for save in saves[:LISTED])
     advice = "build this module with inplace=False" if built is not None else _advice(writer)
-    return _finding(message, site, advice, (*stations, Step(write, site, True)))
+    return replace(_finding(message, site, advice, (*stations, Step(write, site, True))), kind=OVERWRITTEN_HERE, step=writer.name)
 
 
 def _saver(save: Save, seen_from: Site | None, built: Site | None = None) -> str:
@@ -128,7 +132,7 @@ def _second_time(facts: Facts, context: Context, error: Raised) -> Finding:
     if old is not None:
         return _kept(facts, context, old, "that step's backward has freed it")
     spent = spender(facts)
-    if spent is not None:
+    if spent is not None and spent.call.site != error.site:
         call, shared = spent.call, spent.shared
         again = f"a second backward{line_of(error.site, call.site)}" if error.phase != "backward" else "the loss"
         return _finding(
@@ -136,11 +140,12 @@ def _second_time(facts: Facts, context: Context, error: Raised) -> Finding:
             call.site,
             _spent_once(spent),
         )
-    return _finding(
+    found = _finding(
         "backward goes a second time through a graph that it has freed",
         error.site,
         "compute the loss anew for every backward: a graph serves one",
     )
+    return replace(found, kind=OLD_GRAPH)
 
 
 def _spent_once(spent: Spender) -> str:
@@ -167,12 +172,16 @@ def _unseen(facts: Facts, context: Context, error: Raised) -> Finding:
 def _kept(facts: Facts, context: Context, old: Kept, then: str) -> Finding:
     once = computed_once(context, old)
     if once is not None:
-        return _finding(
+        found = _finding(
             f"{_held(old.name)} is computed once, in __init__, and its graph serves a single backward: {then}",
             once,
             "compute it anew in every forward, from the parameters it comes from",
         )
-    return _finding(f"{_held(old.name)} still carries the graph of an earlier step, and {then}", old.reader.site, _kept_advice(facts, old))
+    else:
+        found = _finding(
+            f"{_held(old.name)} still carries the graph of an earlier step, and {then}", old.reader.site, _kept_advice(facts, old)
+        )
+    return replace(found, kind=OLD_GRAPH)
 
 
 def _kept_advice(facts: Facts, old: Kept) -> str:
@@ -181,6 +190,10 @@ def _kept_advice(facts: Facts, old: Kept) -> str:
     if starving:
         return f"compute it anew in every step: {listed(starving)} can get a gradient through it alone"
     name = old.name or "h"
+    line = old.reader.site
+    carried = [one for one in assigned_names(line) if one in names_read(line)] if line is not None else []
+    if carried and not old.name:
+        return f"detach what is kept between steps: `{carried[0]} = {carried[0]}.detach()` before this line, where it is a tensor"
     if old.outside or not old.name:
         return f"compute it anew in every step, where it is used; only a state or a target is detached, `{name} = {name}.detach()`"
     return f"detach what is kept between steps, before it is used: `{name}.detach()` in place of `{name}`"

@@ -36,6 +36,7 @@ from fxgrad.torch_api.errors import (
     BEING_MODIFIED,
     DETACHED_VIEW,
     FUNCTION_VIEW,
+    HOOKED_VIEW,
     IN_PLACE,
     INFERENCE_VIEW,
     INPUT_OVERLAP,
@@ -53,12 +54,14 @@ from fxgrad.torch_api.errors import (
 CODE = "FXG202"
 NAME = "inplace-on-leaf"
 SEVERITY = "error"
+INTO_LEAF = "leaf"  # the kind of a finding about a write into a leaf, or into a view of one
 
 # What torch says, and what was written into; "{leaf}" and "{maker}" are filled in from the facts. The narrower kind stands first.
 REFUSALS = {
     VIEW_OF_LEAF: "a view of {leaf}",
     LEAF: "{leaf}",
     SEVERAL_VIEWS: "one of several views that {maker} returned together",
+    HOOKED_VIEW: "what {maker} returned as a view, for its module has a backward hook",
     FUNCTION_VIEW: "a view that {maker}, a custom autograd.Function, returned",
     NO_GRAD_VIEW: "a view that {maker} made under no_grad",
     INFERENCE_VIEW: "a view that {maker} made in inference mode",
@@ -97,6 +100,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         names,
         (Step("loss"), Step(write, error.site, True), *(Step(n) for n in names[:1])),
         Fix(_advice(meaning, names)),
+        kind=INTO_LEAF if "{leaf}" in meaning else "",
+        step=node.name if node is not None else "",
     )
 
 

@@ -70,6 +70,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             (write.parameter,) if write.parameter is not None else (),
             (Step("loss"), *stations),
             Fix(_advice(write)),
+            kind=write.how,
+            step=write.node.name if site is write.node.site else "",
         )
 
 

@@ -58,6 +58,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             (),
             (Step(hit[0]), Step(expression(node), node.site, True)),
             Fix("write out of place (`x = x - mean`), or `x = x.clone()` first"),
+            step=node.name,
         )
 
 

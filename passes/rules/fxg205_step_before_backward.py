@@ -67,4 +67,5 @@ def _finding(overwrite: Overwrite) -> Finding:
         overwrite.parameters,
         (Step("loss"), *stations, Step(expression(writer), writer.site, True)),
         Fix("call every backward that needs the old weights before the step, or run forward again after it"),
+        step=writer.name,
     )

@@ -199,7 +199,7 @@ def test_what_the_plain_program_raises_stays_blocked(make: Any) -> None:
 
 def test_the_plain_step_is_only_taken_where_a_run_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
-    monkeypatch.setattr("fxgrad.diagnosis.last_word.truth", lambda program: taken.append(program))
+    monkeypatch.setattr("fxgrad.trace.lab.truth", lambda program: taken.append(program))
     fxgrad.analyze(Base(), (X,))
     assert not taken
 

@@ -18,6 +18,7 @@ import fxgrad
 from fxgrad import Options
 from fxgrad.diagnosis.branches import outcomes
 from fxgrad.program.program import program
+from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.run import run
 
 
@@ -360,9 +361,9 @@ def test_a_parameter_taken_away_in_forward_keeps_its_gradient() -> None:
 
 def test_turned_decisions_are_replayed_in_order() -> None:
     target = program(Gated(lambda h: h.sum() < 1e9), (torch.randn(2, 3),), None)
-    main = run(target, values="real")
+    main = run(target, Experiment("real"))
     assert outcomes(main) == (True,)
-    other = run(target, values="real", forced=(False,))
+    other = run(target, Experiment("real", forced=(False,)))
     assert outcomes(other) == (False,)
     assert other.gradients["no.weight"] == "some"
     assert other.gradients["yes.weight"] == "none"

@@ -14,11 +14,12 @@ import fxgrad
 from fxgrad.fix_graph.regenerate import regenerate
 from fxgrad.program.program import program
 from fxgrad.records.errors import GuardError, InputError, TraceError
+from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.run import run
 
 
 def graph(model: Any, inputs: Any, values: str = "real") -> torch.fx.GraphModule:
-    result = run(program(model, inputs, None), values=values)
+    result = run(program(model, inputs, None), Experiment(values))
     assert result.error is None, result.error
     return regenerate(result)
 
@@ -144,7 +145,7 @@ def test_two_tensors_for_one_are_refused() -> None:
 
 
 def test_a_forward_that_raised_has_no_graph() -> None:
-    result = run(program(nn.Linear(3, 3), (X,), None), values="real")
+    result = run(program(nn.Linear(3, 3), (X,), None), Experiment("real"))
     with pytest.raises(TraceError, match="no graph"):
         regenerate(result)
 
@@ -154,7 +155,7 @@ def test_data_that_fake_values_do_not_have_is_no_graph() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(x) + torch.Tensor([1.0])
 
-    result = run(program(Model(4, 4), (X,), None), values="fake")
+    result = run(program(Model(4, 4), (X,), None), Experiment("fake"))
     with pytest.raises(TraceError, match="Python data"):
         regenerate(result)
 

@@ -757,7 +757,7 @@ def test_source_edits_cost_nothing_until_they_are_read(tmp_path: Path, monkeypat
     def unwanted(*_: Any, **__: Any) -> None:
         raise LookupError("analysed")
 
-    monkeypatch.setattr("fxgrad.fix_source.live.analyze", unwanted)
+    monkeypatch.setattr("fxgrad.fix_source.live.examine", unwanted)
     live = load(IDIOMS[0].write(tmp_path), "live")
     result = fxgrad.fix(live.Net(), live.example_inputs())
     with pytest.raises(LookupError, match="analysed"):

@@ -22,6 +22,7 @@ from fxgrad.program.loss import loss_of
 from fxgrad.program.program import Program, program
 from fxgrad.records.errors import TraceError
 from fxgrad.torch_api import tree
+from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.facts import observe
 from fxgrad.trace.recorder import NeedsValue
 from fxgrad.trace.run import Run, run
@@ -160,7 +161,7 @@ def recorded() -> Callable[[Program, str], Run]:
 
     def record(target: Program, values: str) -> Run:
         seed()
-        result = run(target, values=values)
+        result = run(target, Experiment(values))
         assert result.error is None, f"{values}: {result.error}"
         observe(result)
         return result
@@ -185,10 +186,10 @@ def same_as_eager(recorded: Callable[[Program, str], Run]) -> Callable[..., dict
             runs["fake"] = recorded(target, "fake")
         elif fake is False:
             with pytest.raises(NeedsValue):
-                run(target, values="fake")
+                run(target, Experiment("fake"))
         else:
             with contextlib.suppress(NeedsValue):
-                found = run(target, values="fake")
+                found = run(target, Experiment("fake"))
                 runs["fake"] = found if found.error is None else None
         eager = [step(model, target.root, given, loss) for given in (inputs, *then)]
         for values, result in runs.items():

@@ -188,6 +188,7 @@ def test_bart_as_causal_lm_starves_its_cross_attention(same_as_eager: Callable[.
 
 def test_a_faulty_fake_kernel_asks_for_values(caplog: pytest.LogCaptureFixture) -> None:
     from fxgrad.program.program import program
+    from fxgrad.trace.experiment import Experiment
     from fxgrad.trace.recorder import NeedsValue
     from fxgrad.trace.run import run
 
@@ -196,5 +197,5 @@ def test_a_faulty_fake_kernel_asks_for_values(caplog: pytest.LogCaptureFixture) 
 
     inputs = (torch.ones(4, 8, dtype=torch.float64), torch.ones(2, 8, 8, dtype=torch.float64))
     with pytest.raises(NeedsValue, match="grouped_mm"):
-        run(program(experts, inputs, None), values="fake")
+        run(program(experts, inputs, None), Experiment("fake"))
     assert caplog.records == []

@@ -17,6 +17,7 @@ from torch import nn
 from fxgrad.program.program import program
 from fxgrad.records import Site
 from fxgrad.source.sites import site_of
+from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.run import run
 
 LINES = Path(__file__).read_text(encoding="utf-8").splitlines()
@@ -35,7 +36,7 @@ def text(site: Site) -> str:
 
 def spans(function: Callable[..., Any]) -> dict[str, str]:
     """For each recorded call of `function(X)`, by target: the innermost text."""
-    result = run(program(function, (X,), lambda out: LAYER(out).sum()), values="real", backward=False)
+    result = run(program(function, (X,), lambda out: LAYER(out).sum()), Experiment("real", backward=False))
     assert result.error is None, result.error
     return {step.target: text(site_of(step.spots[0])) for step in result.recorder.steps if step.spots and step.phase == "forward"}
 
@@ -132,7 +133,7 @@ def test_grad_mode_switches_by_with_and_by_decorator() -> None:
             y = x.cos()
         return quietly(y)
 
-    result = run(program(forward, (X,), lambda out: LAYER(out).sum()), values="real", backward=False)
+    result = run(program(forward, (X,), lambda out: LAYER(out).sum()), Experiment("real", backward=False))
     switches = [step for step in result.recorder.steps if step.target.endswith("_set_grad_enabled")]
     got = [text(site_of(step.spots[0])) for step in switches]
     assert (got[0], got[2:]) == ("torch.no_grad()", ["quietly(y)", "quietly(y)"])
@@ -147,7 +148,7 @@ def test_a_layer_is_placed_where_the_user_calls_it() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.layer(x)
 
-    result = run(program(Model(), (X,), None), values="real", backward=False)
+    result = run(program(Model(), (X,), None), Experiment("real", backward=False))
     steps = [step for step in result.recorder.steps if step.kind == "module"]
     assert [(step.target, text(site_of(step.spots[0]))) for step in steps] == [
         ("Linear", "self.layer(x)"),
@@ -162,7 +163,7 @@ def test_the_stack_goes_outwards() -> None:
     def forward(x: torch.Tensor) -> torch.Tensor:
         return inner(x).cos()
 
-    result = run(program(forward, (X,), lambda out: LAYER(out).sum()), values="real", backward=False)
+    result = run(program(forward, (X,), lambda out: LAYER(out).sum()), Experiment("real", backward=False))
     step = next(step for step in result.recorder.steps if step.target == "Tensor.sin")
     assert [text(site_of(spot)) for spot in step.spots] == ["x.sin()", "inner(x)"]
 
@@ -173,7 +174,7 @@ def test_an_error_is_placed_at_the_innermost_user_line(values: str) -> None:
         y = LAYER(x).exp()
         return F.relu(y).add_(LAYER.weight[:3, :3])
 
-    result = run(program(forward, (X,), None), values="real", backward=False)
+    result = run(program(forward, (X,), None), Experiment("real", backward=False))
     assert result.error is not None
     assert result.error.site is not None
     assert text(result.error.site) == "F.relu(y).add_(LAYER.weight[:3, :3])"

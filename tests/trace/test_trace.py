@@ -20,6 +20,7 @@ from fxgrad.program.program import program
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source.sites import site_of
+from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.facts import observe
 from fxgrad.trace.recorder import NeedsValue
 from fxgrad.trace.run import Run, run
@@ -48,7 +49,7 @@ def _watched(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> fxgrad.Repor
 
 
 def traced(function: Callable[..., Any], values: str = "real", **options: Any) -> Run:
-    return run(program(forward_of(function), (X,), None), values=values, **options)
+    return run(program(forward_of(function), (X,), None), Experiment(values, **options))
 
 
 # ------------------------------------------------------------------ arguments
@@ -57,7 +58,7 @@ def traced(function: Callable[..., Any], values: str = "real", **options: Any) -
 @pytest.mark.parametrize("inputs", [(X,), [X], {"x": X}, Inputs((X,)), Inputs((), {"x": X}), X])
 def test_inputs_in_every_shape(inputs: Any) -> None:
     target = program(forward_of(lambda self, x: self.layer(x)), inputs, None)
-    assert run(target, values="real").gradients == {
+    assert run(target, Experiment("real")).gradients == {
         "layer.weight": "some",
         "layer.bias": "some",
         "other.weight": "none",
@@ -74,13 +75,13 @@ def test_what_is_no_program_is_refused(model: Any, inputs: Any) -> None:
 @pytest.mark.parametrize("values", ["real", "fake"])
 def test_lazy_parameters_are_refused(values: str) -> None:
     with pytest.raises(InputError, match="call the model once"):
-        run(program(nn.Sequential(nn.LazyLinear(4)), (X,), None), values=values)
+        run(program(nn.Sequential(nn.LazyLinear(4)), (X,), None), Experiment(values))
 
 
 def test_a_lazy_module_that_was_called_is_ordinary() -> None:
     model = nn.Sequential(nn.LazyLinear(4))
     model(X)
-    assert run(program(model, (X,), None), values="fake").gradients == {"0.weight": "some", "0.bias": "some"}
+    assert run(program(model, (X,), None), Experiment("fake")).gradients == {"0.weight": "some", "0.bias": "some"}
 
 
 # ------------------------------------------------------------------ values
@@ -138,7 +139,7 @@ def test_a_faulty_fake_kernel_asks_for_values(caplog: pytest.LogCaptureFixture) 
 def test_without_data_a_kernel_error_is_the_programs() -> None:
     with torch.device("meta"):
         model, x = nn.Linear(3, 3), torch.empty(2, 4)
-    result = run(program(model, (x,), None), values="fake")
+    result = run(program(model, (x,), None), Experiment("fake"))
     assert result.error is not None
     assert result.error.phase == "forward"
 
@@ -147,7 +148,7 @@ def test_a_question_of_torch_nn_is_no_question_of_the_program() -> None:
     layer = nn.TransformerEncoderLayer(4, 1, 8, batch_first=True)
     model = nn.Sequential(nn.TransformerEncoder(layer, 1))
     mask = nn.Transformer.generate_square_subsequent_mask(3)
-    result = run(program(lambda x: model[0](x, mask=mask), (torch.randn(2, 3, 4),), None), values="fake")
+    result = run(program(lambda x: model[0](x, mask=mask), (torch.randn(2, 3, 4),), None), Experiment("fake"))
     assert (result.error, result.recorder.decisions) == (None, [])
 
 
@@ -155,7 +156,7 @@ def test_a_history_from_before_the_run_asks_for_values() -> None:
     weight = nn.Parameter(torch.randn(4, 4))
     made = weight * 2
     with pytest.raises(NeedsValue):
-        run(program(lambda x: F.linear(x, made).sum() + weight.sum(), (X,), None), values="fake")
+        run(program(lambda x: F.linear(x, made).sum() + weight.sum(), (X,), None), Experiment("fake"))
 
 
 def test_a_branch_that_is_captured_whole_is_refused() -> None:
@@ -308,12 +309,13 @@ def test_a_very_long_chain_is_given_back_without_a_crash(step: str, error: str |
     program_text = f"""
 import gc, torch
 from fxgrad.program.program import program
+from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.run import run
 def chain(x):
     for _ in range(60_000):
         {step}
     return x
-result = run(program(chain, (torch.ones(2, requires_grad=True),), None), values="real")
+result = run(program(chain, (torch.ones(2, requires_grad=True),), None), Experiment("real"))
 assert (result.error and result.error.type) == {error!r} and len(result.recorder.steps) > 60_000
 del result
 gc.collect()

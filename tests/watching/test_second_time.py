@@ -5,10 +5,15 @@ Each program is held beside its mended version, which does what the report says 
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
+import fxgrad
 from fxgrad.watching.script import run_script
 from tests.watching.remedies import Program, check_mended, check_said, write
 
@@ -888,3 +893,43 @@ def test_rightly_walked_twice(tmp_path: Path, name: str) -> None:
     assert report is not None
     assert [f for f in report.findings if f.severity != "note"] == []
     assert status == 0
+
+
+# ------------------------------------------------------------------------------------------- older than the watch
+
+OLDER = {
+    "a product made in __init__": ("Low", "`weight` is computed once, in __init__", "anew in every forward"),
+    "a state in a variable": ("Cell", "a tensor kept from before", "`h = h.detach()`"),
+}
+
+
+class Low(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.randn(3, 2)), nn.Parameter(torch.randn(2, 4))
+        self.weight = self.a @ self.b
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight
+
+
+class Cell(nn.GRUCell):
+    def __init__(self) -> None:
+        super().__init__(3, 4)
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_graph_that_is_older_than_the_watch(name: str) -> None:
+    kind, said, advice = OLDER[name]
+    model: Any = {"Low": Low, "Cell": Cell}[kind]()
+    h = model(torch.randn(2, 3), torch.zeros(2, 4))
+    h.square().mean().backward()
+    with contextlib.suppress(RuntimeError), fxgrad.watch(model) as watch:
+        h = model(torch.randn(2, 3), h)
+        h.square().mean().backward()
+    assert watch.report is not None
+    (finding,) = [f for f in watch.report.findings if f.severity == "error"]
+    assert finding.code == "FXG201"
+    assert said in finding.message
+    assert finding.fix is not None
+    assert advice in finding.fix.advice

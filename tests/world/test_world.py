@@ -23,6 +23,7 @@ from torch import nn
 import fxgrad
 from fxgrad.program.program import program
 from fxgrad.trace import regions, seams
+from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.recorder import NeedsValue
 from fxgrad.trace.run import Run, run
 from fxgrad.world import reach
@@ -230,7 +231,7 @@ def _trained(end: str) -> tuple[Busy, torch.Tensor, torch.optim.Optimizer]:
 
 
 def _run(model: Busy, x: torch.Tensor, optimizer: torch.optim.Optimizer, values: str) -> Run:
-    return run(program(model, (x,), lambda out: out.sum(), optimizer), values=values, watch_saves=True)
+    return run(program(model, (x,), lambda out: out.sum(), optimizer), Experiment(values, watch_saves=True))
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
@@ -290,10 +291,10 @@ def test_an_error_leaves_no_hooks_on_what_autograd_saves(values: str) -> None:
     top = torch._C._autograd._top_saved_tensors_default_hooks
     if values == "fake":
         with pytest.raises(NeedsValue) as caught:
-            run(program(forward, (torch.ones(2, requires_grad=True),), None), values="fake")
+            run(program(forward, (torch.ones(2, requires_grad=True),), None), Experiment("fake"))
         assert caught.value.__traceback__ is not None
     else:
-        assert run(program(forward, (torch.ones(2, requires_grad=True),), None), values="real").error is not None
+        assert run(program(forward, (torch.ones(2, requires_grad=True),), None), Experiment("real")).error is not None
     assert top(True) is None
 
 
@@ -309,7 +310,7 @@ def test_other_threads_are_not_recorded() -> None:
             worker.join()
             return self.layer(x)
 
-    result = run(program(Threaded(), (torch.ones(1, 2),), None), values="real")
+    result = run(program(Threaded(), (torch.ones(1, 2),), None), Experiment("real"))
     assert [step.target for step in result.recorder.steps if step.kind == "op"] == ["Tensor.sum"]
 
 

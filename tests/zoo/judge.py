@@ -22,6 +22,7 @@ from fxgrad.fix_graph.regenerate import regenerate
 from fxgrad.program.loss import loss_of
 from fxgrad.program.program import program
 from fxgrad.torch_api import tree
+from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.run import run
 
 Rewritten = Literal["equal", "refused", "differs", ""]
@@ -168,7 +169,7 @@ def _regenerate(outcome: Outcome, model: Any, inputs: Any, want: Step, steady: b
     outcome.regenerated = False
     called(model, inputs)
     seed()
-    traced = regenerate(run(program(model, inputs, None), values="real"))
+    traced = regenerate(run(program(model, inputs, None), Experiment("real")))
     got = step(traced, named(traced), inputs)
     why = different(want, got, exact=steady)
     outcome.regenerated = not why

@@ -23,12 +23,11 @@ from typing import Any
 
 import torch
 
-from fxgrad.diagnosis.analyze import analyze
+from fxgrad.diagnosis.analyze import examine
 from fxgrad.fix_source.trials.copies import Redirected, with_copies
 from fxgrad.fix_source.trials.job import Job, Trial
 from fxgrad.fix_source.trials.numbers import Numbers, Step, as_double, difference, forward_only, measure, seed
 from fxgrad.fix_source.trouble import every_write, troubles
-from fxgrad.program.program import program
 from fxgrad.records import Site
 from fxgrad.source.sites import sites_of, user_spots
 from fxgrad.torch_api.comparison import EDIT_AS_IT_IS, EDIT_IN_DOUBLE
@@ -144,13 +143,12 @@ def _analysed(job: Job, threads: int) -> Trial:
     with _loaded(job) as step:
         if _elements(step) > _ONE_THREAD:
             torch.set_num_threads(threads)
-        report = analyze(step.model, step.inputs, loss=step.loss, optimizer=step.optimizer, expect=step.expect, options=job.options)
-        target = program(step.model, step.inputs, step.loss, step.optimizer)
-        findings = (*report.findings, *report.notes)
-        found = troubles(findings, target, report.values, _built_at)
+        examined = examine(step.model, step.inputs, loss=step.loss, optimizer=step.optimizer, expect=step.expect, options=job.options)
+        report = examined.report
+        found = troubles((*report.findings, *report.notes), examined, _built_at)
         if job.options.rewrite == "all":
-            found += every_write(found, target, report.values, _built_at)
-        trial = Trial(verdicts=dict(report.verdicts), troubles=found, files=_files(target))
+            found += every_write(found, examined, _built_at)
+        trial = Trial(verdicts=dict(report.verdicts), troubles=found, files=_files(examined.lab.program))
         if not job.prove or not _is_measurable(step):
             return replace(trial, unproved="the model is too large, or has no values, to be run for a proof")
         native = _best(step, trial, None, double=False)

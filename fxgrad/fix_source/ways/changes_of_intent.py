@@ -18,6 +18,8 @@ from fxgrad.fix_source.trouble import Trouble
 from fxgrad.fix_source.ways.proposal import Pages, Proposal
 from fxgrad.fix_source.ways.registration import registered_modules, registered_tensor
 from fxgrad.fix_source.ways.saved_values import kept_detached
+from fxgrad.passes.rules.fxg201_overwritten_saved_tensor import OLD_GRAPH
+from fxgrad.passes.rules.fxg202_inplace_on_leaf import INTO_LEAF
 from fxgrad.records import Edit, Finding
 from fxgrad.records.errors import FixError
 
@@ -161,7 +163,7 @@ def _not_reentrant(page: Sheet, finding: Finding) -> Iterator[Proposal]:
 
 def _kept_detached(page: Sheet, finding: Finding) -> Iterator[Proposal]:
     """FXG201 about an earlier step's graph: what is kept between steps is read without its history."""
-    if "freed" not in finding.message and "earlier step" not in finding.message:
+    if finding.kind != OLD_GRAPH:
         return
     for node in page.nodes_at(finding.site):
         if isinstance(node, ast.expr):
@@ -199,7 +201,7 @@ def _under_no_grad(page: Sheet, finding: Finding) -> Iterator[Proposal]:
     """FXG202: a write into a parameter, as an initialisation that autograd does not see."""
     node = next(iter(page.nodes_at(finding.site)), None)
     statement = statement_of(page, node) if node is not None else None
-    into_leaf = bool(finding.parameters) or "leaf" in finding.message
+    into_leaf = bool(finding.parameters) or finding.kind == INTO_LEAF
     if not into_leaf or statement is None or isinstance(statement, Compound) or "import torch" not in page.text:
         return
     start, end = page.span(statement)
