@@ -18,6 +18,8 @@ from torch import nn
 from fxgrad.program.load import Loaded, load, loading
 from fxgrad.records import Inputs
 from fxgrad.records.errors import FxgradError, LoadError
+from fxgrad.source import line_text
+from fxgrad.source.sites import site_of
 
 Write = Callable[..., str]
 
@@ -580,6 +582,16 @@ def test_an_exported_program_with_its_inputs(exported: str) -> None:
     assert loaded.inputs is not None
     assert (len(loaded.inputs.args), list(loaded.inputs.kwargs)) == (1, ["scale"])
     assert loaded.model(*loaded.inputs.args, **loaded.inputs.kwargs).shape == (2, 2)
+
+
+def test_a_node_of_an_exported_program_stands_at_the_users_line(exported: str) -> None:
+    loaded = load(exported)
+    assert loaded.inputs is not None
+    loaded.model(*loaded.inputs.args, **loaded.inputs.kwargs)
+    forward = loaded.model.forward.__code__
+    sites = [site_of((forward, lasti)) for lasti in range(0, len(forward.co_code), 2)]
+    lines = {line.strip() for site in sites if site.file == os.path.abspath(__file__) for line in [line_text(site.file, site.line)]}
+    assert lines == {"result: torch.Tensor = self.a(x) * scale"}
 
 
 class Bomb:
