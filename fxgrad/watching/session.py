@@ -31,6 +31,7 @@ from fxgrad.trace.observer import Observer
 from fxgrad.trace.self_check import refuse_unknown_torch
 from fxgrad.watching import gradient_errors
 from fxgrad.watching.judge import Seen, judge
+from fxgrad.watching.registered import Registered
 from fxgrad.watching.steps import held_by, note_after, note_begun
 from fxgrad.watching.variable_names import Names
 
@@ -71,7 +72,8 @@ class Session:
         self.observer = Observer(boundary, self._before_backward, self._after_backward)
         self.observer.on_raise = raising
         self.events = Events(self.observer, self._before_step, self._after_step)
-        self.events.on_outermost = lambda module: self._scan()
+        self.events.on_outermost = self._first_call
+        self.registered = Registered()
         self.names = Names()
         self.coverage = Coverage(MOST_WATCHED)
         self._stepped: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
@@ -109,6 +111,7 @@ class Session:
         """Take the last hooks off: outside any optimizer step."""
         self.stop_looking()
         self._hooks.close()
+        self.registered.clear()
         self.observer.ledger.tensors.clear()
 
     def finish(self, error: BaseException | None = None) -> Report | None:
@@ -162,7 +165,8 @@ class Session:
         with self._judgement:
             self.stop_looking()
             if self.report is None:
-                with DisableTorchFunction(), self._judging():
+                held = {id(p) for optimizer in self._optimizers() for p in held_by(optimizer)}
+                with DisableTorchFunction(), self._judging(), self.registered.in_place(held):
                     self.report = judge(self._seen(), error)
             return self.report
 
@@ -282,6 +286,10 @@ class Session:
         return [o for o in self._optimizers() if o not in ready and any(p.requires_grad and id(p) not in covered for p in held_by(o))]
 
     # ------------------------------------------------------------------ names
+
+    def _first_call(self, module: nn.Module) -> None:
+        self._scan()
+        self.registered.note(module)
 
     def _scan(self) -> None:
         self.names.scan(sys._getframe(1), self.observer.ledger.boundary)
