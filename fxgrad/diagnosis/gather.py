@@ -24,6 +24,7 @@ from fxgrad.program.program import Program, tensors_of_program
 from fxgrad.records import Facts, Finding, Fix, Options, ParameterFact, Raised, Ran, Verdict
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source import files_of
+from fxgrad.source.objects import origin
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.errors import MISFIT, OVERWRITTEN, says
 from fxgrad.trace.coverage import Coverage
@@ -88,7 +89,7 @@ def diagnose(program: Program, *, expect: Iterable[str] | None, options: Options
     )
     context = replace(
         context,
-        ran=_ran(program, main, context.causes, values),
+        ran=_ran(program, main, context, values),
         held=optimizers.compare(facts, context),
         copies=target_networks.analyse(context),
         waiting=optimizers.waiting(context),
@@ -177,9 +178,10 @@ def _watched(program: Program, main: Run, facts: Facts, values: str) -> Facts | 
     return confirm_zeros(program, main, watched, values, unsettle=True)
 
 
-def _ran(program: Program, main: Run, found: causes.Causes, values: str) -> tuple[Ran, ...]:
+def _ran(program: Program, main: Run, context: Context, values: str) -> tuple[Ran, ...]:
     """What of the user's functions runs, from a second run that is looked at, where a part of the model is used by nothing."""
-    if all(end.node is not None for end in found.ends.values()):
+    found: causes.Causes = context.causes
+    if all(end.node is not None for end in found.ends.values()) or not any(origin(file) == "user" for file in context.files):
         return ()
     coverage = Coverage()
     with coverage.looking():

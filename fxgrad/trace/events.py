@@ -46,6 +46,7 @@ class Events:
         self.outermost: dict[int, nn.Module] = {}  # modules with parameters that were called from outside any module
         self.optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self.on_outermost: Callable[[nn.Module], None] = lambda module: None
+        self.on_first_forward: Callable[[nn.Module], None] = lambda module: None  # the first call of such a module has ended
         self.when_over: Callable[[], None] | None = None  # called at every optimizer step after the watch has ended
         self._before_step = before_step
         self._after_step = after_step
@@ -109,7 +110,8 @@ class Events:
             if not stack and not self._gathering and (classes := distributed.gathering()) is not None:
                 self._gathering = True
                 self._watch_gathering(patches, *classes)
-            if not stack and id(module) not in self.outermost and next(module.parameters(), None) is not None:
+            first = not stack and id(module) not in self.outermost and next(module.parameters(), None) is not None
+            if first:
                 self.outermost[id(module)] = module
                 self.on_outermost(module)
             stack.append(module)
@@ -122,6 +124,8 @@ class Events:
             finally:
                 stack.pop()
             self._returned(module, out, len(stack) + 1)
+            if first:
+                self.on_first_forward(module)
             return out
 
         return __call__

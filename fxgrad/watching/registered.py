@@ -1,51 +1,57 @@
-"""The parameters and layers of a program's models as its first forward found them: the ones that its optimizers were given.
+"""The parameters and layers that a model's first forward put others in the place of (`self.weight = nn.Parameter(...)`).
 
-A forward may put others in their places (`self.weight = nn.Parameter(...)`). A name stands for what was registered under it, so the report is
-made with those back where they were, as far as an optimizer holds them; then the program has its own again. Not handled: what was replaced
-before the first forward, which is what the optimizer holds or does not hold (FXG302).
+A name stands for what was registered under it as the model was called, which is what its optimizer was given. So the report is made with
+those back where they were, as far as an optimizer holds them or there is none; then the program has its own again. Not handled: what was
+replaced before the first forward, which the optimizer holds or does not hold (FXG302), or only in a later one.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 
+Place = tuple[dict[str, Any], str]  # a table of a module's, and a name in it
+
 
 class Registered:
-    """What each module had, by module."""
+    """What the first forwards of the models replaced."""
 
     def __init__(self) -> None:
-        self._had: dict[nn.Module, tuple[dict[str, nn.Parameter | None], dict[str, nn.Module | None]]] = {}
+        self._had: list[tuple[dict[str, Any], dict[str, Any]]] = []  # tables of modules, and copies of them
+        self._replaced: list[tuple[Place, Any]] = []
 
     def note(self, model: nn.Module) -> None:
         """Its first forward is about to begin."""
-        for module in model.modules():
-            if module not in self._had:
-                self._had[module] = (dict(module._parameters), dict(module._modules))
+        tables = [table for module in model.modules() for table in (module._parameters, module._modules)]
+        self._had = [(table, dict(table)) for table in tables if table]
+
+    def compare(self) -> None:
+        """That forward has ended."""
+        for table, before in self._had:
+            for name, item in before.items():
+                if item is not None and name in table and table[name] is not item:
+                    self._replaced.append(((table, name), item))
+        self._had = []
 
     def clear(self) -> None:
         """Let go of all."""
-        self._had.clear()
+        self._had = []
+        self._replaced = []
 
     @contextlib.contextmanager
     def in_place(self, held: set[int]) -> Iterator[None]:
-        """What a forward replaced is back, where `held` has the ids of its parameters."""
-        swapped: list[tuple[dict[str, object], str, object]] = []
-        for module, (parameters, modules) in self._had.items():
-            for name, parameter in parameters.items():
-                if parameter is not None and id(parameter) in held and module._parameters.get(name, parameter) is not parameter:
-                    swapped.append((module._parameters, name, parameter))  # type: ignore[arg-type]
-            for name, part in modules.items():
-                taken = part is not None and module._modules.get(name, part) is not part
-                if taken and part is not None and any(id(p) in held for p in part.parameters()):
-                    swapped.append((module._modules, name, part))  # type: ignore[arg-type]
-        before = [(table, name, table[name]) for table, name, _ in swapped]
+        """What was replaced is back. `held`: the ids of what optimizers hold, which of these it is that train."""
+        own: list[tuple[Place, Any]] = []
         try:
-            for table, name, item in swapped:
-                table[name] = item
+            for (table, name), item in self._replaced:
+                parameters = item.parameters() if isinstance(item, nn.Module) else (item,)
+                if name in table and (not held or any(id(p) in held for p in parameters)):
+                    own.append(((table, name), table[name]))
+                    table[name] = item
             yield
         finally:
-            for table, name, item in before:
+            for (table, name), item in reversed(own):
                 table[name] = item

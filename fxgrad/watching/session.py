@@ -73,6 +73,7 @@ class Session:
         self.observer.on_raise = raising
         self.events = Events(self.observer, self._before_step, self._after_step)
         self.events.on_outermost = self._first_call
+        self.events.on_first_forward = lambda module: self.registered.compare()
         self.registered = Registered()
         self.names = Names()
         self.coverage = Coverage(MOST_WATCHED)

@@ -257,6 +257,22 @@ TOLD = {
         """,
         "used only in the loop over `self.convs[:-1]` (line {use}), which took 3 of 4",
     ),
+    "a slice of nothing": (
+        """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.base, self.more = nn.Linear(3, 3), nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+                self.depth = 0
+
+            def forward(self, x):
+                x = self.base(x)
+                for layer in self.more[: self.depth]:  # use
+                    x = layer(x)
+                return x
+        """,
+        "used only in the loop over `self.more[: self.depth]` (line {use}), which had nothing to go through",
+    ),
     "zip stops early": (
         """
         class Net(nn.Module):
