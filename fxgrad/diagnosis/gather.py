@@ -25,6 +25,7 @@ from fxgrad.program.program import Program, tensors_of_program
 from fxgrad.records import Facts, Finding, Options, ParameterFact, Raised, Ran, Verdict
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source import files_of
+from fxgrad.source.objects import origin
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.errors import MISFIT, OVERWRITTEN, says
 from fxgrad.trace.coverage import Coverage
@@ -95,7 +96,7 @@ def diagnose(lab: Lab, *, expect: Iterable[str] | None, options: Options, files:
     )
     context = replace(
         context,
-        ran=_ran(lab, main, context.causes, values),
+        ran=_ran(lab, main, context, values),
         held=optimizers.compare(facts, context),
         copies=target_networks.analyse(context),
         waiting=optimizers.waiting(context),
@@ -168,9 +169,10 @@ def _watched(lab: Lab, main: Run, facts: Facts, values: Values) -> Facts | None:
     return confirm_zeros(lab, main, watched, values, unsettle=True)
 
 
-def _ran(lab: Lab, main: Run, found: causes.Causes, values: Values) -> tuple[Ran, ...]:
+def _ran(lab: Lab, main: Run, context: Context, values: Values) -> tuple[Ran, ...]:
     """What of the user's functions runs, from a second run that is looked at, where a part of the model is used by nothing."""
-    if all(end.node is not None for end in found.ends.values()):
+    found: causes.Causes = context.causes
+    if all(end.node is not None for end in found.ends.values()) or not any(origin(file) == "user" for file in context.files):
         return ()
     coverage = Coverage()
     with coverage.looking():

@@ -54,6 +54,7 @@ class Events:
         self.optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self.made: weakref.WeakKeyDictionary[Optimizer, tuple[Spot, ...]] = weakref.WeakKeyDictionary()  # where they were built
         self.on_outermost: Callable[[nn.Module], None] = lambda module: None
+        self.on_first_forward: Callable[[nn.Module], None] = lambda module: None  # the first call of such a module has ended
         self.when_over: Callable[[], None] | None = None  # called at every optimizer step after the watch has ended
         self._before_step = before_step
         self._after_step = after_step
@@ -130,7 +131,8 @@ class Events:
             if not stack and not self._gathering and (classes := distributed.gathering()) is not None:
                 self._gathering = True
                 self._watch_gathering(patches, *classes)
-            if not stack and id(module) not in self.outermost and next(module.parameters(), None) is not None:
+            first = not stack and id(module) not in self.outermost and next(module.parameters(), None) is not None
+            if first:
                 self.outermost[id(module)] = module
                 self.on_outermost(module)
             if not stack and torch.is_grad_enabled():
@@ -146,6 +148,8 @@ class Events:
             finally:
                 stack.pop()
             self._returned(module, out, len(stack) + 1)
+            if first:
+                self.on_first_forward(module)
             return out
 
         return __call__

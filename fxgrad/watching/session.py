@@ -35,6 +35,7 @@ from fxgrad.trace.self_check import refuse_unknown_torch
 from fxgrad.watching import compiled, gradient_errors
 from fxgrad.watching.further import Further
 from fxgrad.watching.judge import Seen, judge
+from fxgrad.watching.registered import Registered
 from fxgrad.watching.steps import held_by, note_after, note_begun
 from fxgrad.watching.variable_names import Names
 
@@ -75,7 +76,9 @@ class Session:
         self.observer = Observer(boundary, self._before_backward, self._after_backward)
         self.observer.on_raise = raising
         self.events = Events(self.observer, self._before_step, self._after_step)
-        self.events.on_outermost = lambda module: self._scan()
+        self.events.on_outermost = self._first_call
+        self.events.on_first_forward = lambda module: self.registered.compare()
+        self.registered = Registered()
         self.names = Names()
         self.coverage = Coverage(MOST_WATCHED)
         self._fed: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # those that hold something a step could change
@@ -123,6 +126,7 @@ class Session:
         self.stop_looking()
         self._hooks.close()
         self._kept = ()
+        self.registered.clear()
         self.observer.ledger.tensors.clear()
 
     def finish(self, error: BaseException | None = None) -> Report | None:
@@ -189,7 +193,8 @@ class Session:
         with self._judgement:
             self.stop_looking()
             if self.report is None:
-                with DisableTorchFunction(), self._judging():
+                held = {id(p) for optimizer in self._optimizers() for p in held_by(optimizer)}
+                with DisableTorchFunction(), self._judging(), self.registered.in_place(held):
                     self.report = judge(self._seen(), error)
             return self.report
 
@@ -376,6 +381,10 @@ class Session:
         return [o for o in self._optimizers() if o not in ready and any(p.requires_grad and id(p) not in covered for p in held_by(o))]
 
     # ------------------------------------------------------------------ names
+
+    def _first_call(self, module: nn.Module) -> None:
+        self._scan()
+        self.registered.note(module)
 
     def _scan(self) -> None:
         self.names.scan(sys._getframe(1), self.observer.ledger.boundary)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -310,7 +309,7 @@ def guilty_mixture_weight_of_zero():
     return dict(model=Mixture(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
 
 
-def guilty_one_direction_of_a_recurrent_layer() -> dict[str, Any]:
+def guilty_one_direction_of_a_recurrent_layer():
     class Reader(nn.Module):
         def __init__(self, hidden: int = 4) -> None:
             super().__init__()
@@ -325,7 +324,7 @@ def guilty_one_direction_of_a_recurrent_layer() -> dict[str, Any]:
     return dict(model=Reader(), inputs=(torch.randn(2, 5, 3),), loss=lambda o: o.pow(2).mean())
 
 
-def guilty_last_direction_of_a_recurrent_layer() -> dict[str, Any]:
+def guilty_last_direction_of_a_recurrent_layer():
     class Reader(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -339,7 +338,7 @@ def guilty_last_direction_of_a_recurrent_layer() -> dict[str, Any]:
     return dict(model=Reader(), inputs=(torch.randn(5, 2, 3),), loss=lambda o: o.pow(2).mean())
 
 
-def guilty_last_step_of_both_directions() -> dict[str, Any]:
+def guilty_last_step_of_both_directions():
     # Backwards in time the last step is the first: nothing goes through the recurrent weights of that direction.
     class Reader(nn.Module):
         def __init__(self) -> None:
@@ -354,7 +353,7 @@ def guilty_last_step_of_both_directions() -> dict[str, Any]:
     return dict(model=Reader(), inputs=(torch.randn(2, 5, 3),), loss=lambda o: o.pow(2).mean())
 
 
-def quiet_both_directions_of_a_recurrent_layer() -> dict[str, Any]:
+def quiet_both_directions_of_a_recurrent_layer():
     class Reader(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -368,7 +367,7 @@ def quiet_both_directions_of_a_recurrent_layer() -> dict[str, Any]:
     return dict(model=Reader(), inputs=(torch.randn(2, 5, 3),), loss=lambda o: o.pow(2).mean())
 
 
-def quiet_lower_layer_of_two_directions() -> dict[str, Any]:
+def quiet_lower_layer_of_two_directions():
     class Reader(nn.Module):
         def __init__(self) -> None:
             super().__init__()
