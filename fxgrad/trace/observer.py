@@ -99,6 +99,7 @@ class Observer(TorchFunctionMode):
         self.on_raise: Callable[[BaseException], None] = lambda error: None
         self.before_backward = before_backward
         self.on_backward = on_backward
+        self.frozen: dict[int, tuple[int, tuple[Spot, ...]]] = {}  # by the number of a leaf, when and where the program froze it
         self._numbers: dict[int, tuple[float, int]] = {}
         self._arrays: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._escapes: list[int] = []
@@ -128,7 +129,7 @@ class Observer(TorchFunctionMode):
             handler, name = self._handlers[func]
         except (KeyError, TypeError):
             handler, name = self._classify(func)
-        if handler is None or transforms_active() or (self.gradients_only and handler != self._decision):
+        if handler is None or transforms_active() or (self.gradients_only and handler not in (self._decision, self._set_flag)):
             return func(*args, **kwargs)
         return handler(func, name, args, kwargs)
 
@@ -137,7 +138,7 @@ class Observer(TorchFunctionMode):
         handler: Handler | None = self._operation
         if name in ("__get__", "__set__"):
             attribute = getattr(getattr(func, "__self__", None), "__name__", "")
-            setters: dict[str, Handler] = {"data": self._set_data, "grad": self._set_grad}
+            setters: dict[str, Handler] = {"data": self._set_data, "grad": self._set_grad, "requires_grad": self._set_flag}
             getters: dict[str, Handler] = {"grad": self._get_grad}
             found = getters.get(attribute, self._get if attribute in _GETTERS else None)
             handler = setters.get(attribute) if name == "__set__" else found
@@ -145,6 +146,8 @@ class Observer(TorchFunctionMode):
             handler = None
         elif name in DECISIONS:
             handler = self._decision
+        elif name == "requires_grad_":
+            handler = self._set_flag
         elif name in ESCAPES:
             handler = self._escape
         elif func is torch.autograd.grad:
@@ -264,6 +267,19 @@ class Observer(TorchFunctionMode):
         if len(args) > 1 and args[1] is None and self.backwards:
             self.cleared = self.ledger.spots()
         return func(*args, **kwargs)
+
+    def _set_flag(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """`t.requires_grad = False`, `t.requires_grad_()`: which line froze a leaf, and is the last to have done so."""
+        noted = name == "requires_grad_" and not self.gradients_only
+        out = self._operation(func, name, args, kwargs) if noted else func(*args, **kwargs)
+        if self.active and args and isinstance(args[0], torch.Tensor):
+            with self.guarded():
+                tensor, slot, _ = self.ledger.read(args[0])
+                if tensor.requires_grad:
+                    self.frozen.pop(slot.leaf, None)
+                elif tensor.is_leaf:
+                    self.frozen.setdefault(slot.leaf, (self.ledger.count, self.ledger.spots()))
+        return out
 
     def _decision(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         out = func(*args, **kwargs)

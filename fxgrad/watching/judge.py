@@ -33,10 +33,21 @@ from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
 from fxgrad.trace.watched_facts import Watched, observe
-from fxgrad.watching import compiled, gradient_errors, idle_steps, second_walk, second_walk_remedies, step_order, turns, worker_errors
+from fxgrad.watching import (
+    compiled,
+    freezes,
+    gradient_errors,
+    idle_steps,
+    second_walk,
+    second_walk_remedies,
+    step_order,
+    turns,
+    worker_errors,
+)
 from fxgrad.watching.death import Death
 from fxgrad.watching.further import AT_LEAST
 from fxgrad.watching.models import tree
+from fxgrad.watching.steps import held_by
 from fxgrad.watching.variable_names import Names
 
 SHOWN = 3  # backward calls named in the head of the report
@@ -97,6 +108,10 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         found.append(second_walk_remedies.explain(facts, meeting))
     if seen.unfinished:
         found = [f for f in found if not f.parameters or any(verdicts.get(name) != "blocked" for name in f.parameters)]
+    frozen = freezes.Freezes(observer, root, {id(p) for optimizer in seen.events.optimizers for p in held_by(optimizer)})
+    found = [frozen.placed(finding) for finding in found]
+    if record is not None and record.phase == "backward" and not any(finding.severity == "error" for finding in found):
+        found += frozen.explained(record)
     if error is not None:
         worker = worker_errors.explained(error, observer.ledger, seen.names)
         found = found if worker is None else [*(f for f in found if f.code != "FXG202"), worker]
@@ -296,7 +311,8 @@ def _at_the_term(finding: Finding, facts: Facts, found: Causes) -> Finding:
 def _losses(backwards: Sequence[Backward]) -> str:
     lines: dict[str, None] = {}
     for backward in backwards:
-        site: Site | None = site_of(backward.spots[0]) if backward.spots else None
+        sites = [site_of(spot) for spot in backward.spots]
+        site: Site | None = next((s for s in sites if "site-packages" not in s.file), sites[0] if sites else None)  # before a trainer's
         if site is not None:
             lines[f"backward at {os.path.basename(site.file)}:{site.line}"] = None
     shown = list(lines)
