@@ -33,7 +33,7 @@ from fxgrad.fix_graph.proof import (
     step,
     unguarded,
 )
-from fxgrad.program.loss import default_loss
+from fxgrad.program.loss import loss_of
 from fxgrad.program.program import Program
 from fxgrad.records.errors import GuardError
 from fxgrad.torch_api import tree
@@ -111,7 +111,7 @@ def _two(call: Callable[..., Any], args: Any, kwargs: Any, *, longer: bool) -> t
 
 def _both(loss: Callable[[Any], Any] | None, outputs: tuple[Any, Any]) -> Any:
     """The loss of two calls."""
-    one, other = (default_loss(output)[0] if loss is None else loss(output) for output in outputs)
+    one, other = (loss_of(loss, output) for output in outputs)
     return one + other
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -232,20 +232,25 @@ class _Emulation(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        data = name in ("__get__", "__set__") and bool(self.lines) and getattr(func.__self__, "__name__", "") == "data"
-        if data and not (args[0].is_leaf and args[0].requires_grad) and self._flagged():
+        if self.lines and name in ("__get__", "__set__") and self._is_hidden(func, args[0]):
             # `h.data *= m` reads, writes, and assigns the alias back: the write has happened by then.
             return args[0].view_as(args[0]) if name == "__get__" else None
-        out = kwargs.get("out")
-        if isinstance(out, torch.Tensor) and torch.is_grad_enabled():
-            made = func(*args, **{key: value for key, value in kwargs.items() if key != "out"})
-            if out.requires_grad and base_of(out) is None:
-                out.detach_()  # all of it is written: its own history ends here
-            return out.copy_(made)
+        if isinstance(kwargs.get("out"), torch.Tensor) and torch.is_grad_enabled():
+            return self._written(kwargs["out"], func, args, kwargs)
         made = func(*args, **kwargs)
         return self._separate(name, made) if self.views else made
 
-    def _flagged(self) -> bool:
+    @staticmethod
+    def _written(out: torch.Tensor, func: Any, args: Any, kwargs: Mapping[str, Any]) -> torch.Tensor:
+        made = func(*args, **{key: value for key, value in kwargs.items() if key != "out"})
+        if out.requires_grad and base_of(out) is None:
+            out.detach_()  # all of it is written: its own history ends here
+        return out.copy_(made)
+
+    def _is_hidden(self, func: Any, tensor: torch.Tensor) -> bool:
+        """Whether this is a `.data` on a line whose write goes unseen."""
+        if getattr(func.__self__, "__name__", "") != "data" or (tensor.is_leaf and tensor.requires_grad):
+            return False
         spots = user_spots(sys._getframe(2))
         site = site_of(spots[0]) if spots else None
         return site is not None and (site.file, site.line) in self.lines
