@@ -49,7 +49,7 @@ class _Group:
 def shown(target: Program, first: Run, asked: Experiment) -> tuple[Assumed, ...]:
     """What else the graph of `first` takes for granted. `asked`: how the program is recorded once more."""
     found: dict[int, Assumed] = {}
-    sizes = first.recorder.sizes_read or any(one.target is symbols.LEN for one in first.recorder.assumed)
+    sizes = first.recorder.sizes_read or first.recorder.unfollowed or any(one.target is symbols.LEN for one in first.recorder.assumed)
     items = list(_items(first))
     if not (sizes or items) or _is_open(target, first, asked):
         return ()
@@ -68,7 +68,7 @@ def _is_open(target: Program, first: Run, asked: Experiment) -> bool:
     of one, and what was taken apart has as many parts whatever the sizes."""
     weak = [one for one in first.recorder.assumed if one.weak and not _goes_without_sizes(one, first)]
     taken_apart = [one for one in weak if one.target is symbols.LEN]
-    if len(taken_apart) < len(weak):
+    if first.recorder.unfollowed or len(taken_apart) < len(weak):
         return False
     opened = first.experiment is not None and first.experiment.open_numbers  # then nothing asked
     if opened and not taken_apart:

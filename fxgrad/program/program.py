@@ -44,7 +44,7 @@ class Program:
     def preserved(self, *more: Any) -> AbstractContextManager[Reach]:
         """Around a run: all within reach of the program, and of `more`, is as before when the block ends, however it ends."""
         inputs = self.inputs.args, dict(self.inputs.kwargs)
-        return self.world.preserved(self.model, self.root, self.loss, *inputs, self.optimizer, *more)
+        return self.world.preserved((self.model, self.root, self.loss, *inputs, self.optimizer), more)
 
 
 def program(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimizer: Any = None) -> Program:

@@ -48,6 +48,7 @@ class GraphDriver(Owner, Protocol):
     symbol_values: dict[int, int]
     origins: list[Origin]
     open_numbers: bool
+    unfollowed: bool  # whether it was handed numbers that go by sizes and remember nothing: strides, bytes
     sizes_read: bool  # whether the program was handed sizes
     looks: tuple[Spot, ...]  # where the program looked at autograd's graph
 

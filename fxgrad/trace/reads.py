@@ -45,6 +45,8 @@ def read_property(recorder: GraphDriver, func: Any, args: Any) -> Any:
     if not isinstance(out, torch.Tensor) or out is slot.tensor:
         if name in _TOLD:
             recorder.assume(name, (slot.node,), out)
+        elif isinstance(out, int) and not isinstance(out, bool):
+            recorder.unfollowed = True
         if name == "grad_fn" and out is not None:
             recorder.looks = recorder.looks or recorder.spots()
         return recorder.handed(out)
@@ -62,6 +64,8 @@ def query(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -
     if slot is not None:
         by_torch = asked_by_torch(sys._getframe())  # `for row in x` asks for the rank
         recorder.assume(_QUERIED[name], (slot.node,), slot.tensor.device if name == "get_device" else out, weak=by_torch)
+    elif isinstance(out, int | tuple) and not isinstance(out, bool) and not asked_by_torch(sys._getframe()):
+        recorder.unfollowed = True
     return out
 
 

@@ -89,7 +89,7 @@ class Recorder(TorchFunctionMode):
         self.assumptions = False  # whether what follows is noted
         self.assumed: list[Assumed] = []
         self.sizes_read = False
-        self.open_numbers = False
+        self.open_numbers = self.unfollowed = False
         self.taken_by_c = 0  # open numbers whose value C code asked for, where it would have taken it
         self.reads: dict[tuple[int, str], Read] = {}  # of Python's side: attributes, globals
         self.scopes: list[tuple[FunctionType, list[Read]]] = []  # the functions that may run, and what they name

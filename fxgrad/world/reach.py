@@ -18,7 +18,7 @@ import sys
 import threading
 import types
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -323,15 +323,17 @@ class World:
             self._open, self._known = False, None
 
     @contextlib.contextmanager
-    def preserved(self, *roots: Any) -> Iterator[Reach]:
-        """`preserve`, where what is known of the world is not gone over again."""
+    def preserved(self, roots: Sequence[Any], more: Sequence[Any] = ()) -> Iterator[Reach]:
+        """`preserve`, where what is known of the world is not gone over again. `more`: what may be another thing at the next run (ours, a graph
+        that was made of the program), and is walked at each.
+        """
         if not self._open or threading.active_count() > 1:
-            with preserve(*roots) as reach:
+            with preserve(*roots, *more) as reach:
                 yield reach
             return
         if self._known is None or self._imported != len(sys.modules):
             self._known, self._imported = _walked(roots), len(sys.modules)
         reach = Reach(beside=self._known)
-        reach.walk(*global_hooks(), *roots)
+        reach.walk(*global_hooks(), *roots, *more)
         with _kept(reach):
             yield reach

@@ -71,6 +71,10 @@ def a_number_in_arithmetic(self: Two, x: torch.Tensor) -> torch.Tensor:
     return self.a(x) * x.sum().item() + x.max().item()
 
 
+def elements_by_numpy(self: Two, x: torch.Tensor) -> torch.Tensor:
+    return self.a(x) / np.prod(x.shape)
+
+
 def halves(self: Two, x: torch.Tensor) -> torch.Tensor:
     left, right = self.a(x).chunk(2, dim=-1)
     return torch.cat((right, left), dim=-1)
@@ -91,7 +95,16 @@ def a_live_dropout(self: Two, x: torch.Tensor) -> torch.Tensor:
     return self.plain[0](x) + self.layers[1](x)
 
 
-GENERIC = [layers_alone, sizes_in_arithmetic, a_length, a_number_in_arithmetic, halves, a_counter_that_nobody_reads, a_mask_kept_by_size]
+GENERIC = [
+    layers_alone,
+    sizes_in_arithmetic,
+    a_length,
+    a_number_in_arithmetic,
+    elements_by_numpy,
+    halves,
+    a_counter_that_nobody_reads,
+    a_mask_kept_by_size,
+]
 
 
 # ---------------------------------------------------------------------------------------------- sizes
@@ -163,6 +176,14 @@ def numpy_by_size(self: Two, x: torch.Tensor) -> torch.Tensor:
     return self.a(x) * torch.from_numpy(np.arange(x.shape[0], dtype=np.float32))[:, None]
 
 
+def a_stride(self: Two, x: torch.Tensor) -> torch.Tensor:
+    return self.a(x) * x.t().contiguous().stride()[0]
+
+
+def bytes_of_the_input(self: Two, x: torch.Tensor) -> torch.Tensor:
+    return self.a(x) / x.nbytes
+
+
 def a_list_by_size(self: Two, x: torch.Tensor) -> torch.Tensor:
     return self.a(x) * sum([0.5] * x.shape[0])
 
@@ -217,6 +238,8 @@ BY_SIZE = [
     (a_whole_number_of_a_size, "`x.size(0)` is 3"),
     (numpy_by_size, "`x.size(0)` is 3"),
     (a_list_by_size, "`x.size(0)` is 3"),
+    (a_stride, "`x.size(0)` is 3"),
+    (bytes_of_the_input, "`x.size(0)` is 3"),
     (a_shape_compared, "`x.size(0) == 3` is True"),
     (a_size_on_the_way, "`t.size(1) > 3` is False"),
 ]

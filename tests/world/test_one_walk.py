@@ -87,6 +87,17 @@ def test_outside_of_an_open_world_a_change_between_runs_stays(capfd: pytest.Capt
     assert [line.partition(",")[0] for line in capfd.readouterr().out.splitlines()] == ["(0", "(3"]
 
 
+def test_what_is_beside_the_program_may_change_between_runs() -> None:
+    target, beside = program(Forgetful(), (X,), None), Forgetful()
+    with target.world.open():
+        with target.preserved(beside):
+            beside.calls = 5
+        assert beside.calls == 0
+        beside.calls = 7
+        run(target, Experiment("real"))
+        assert beside.calls == 7
+
+
 class Importing(nn.Module):
     """Its first call brings a module of the user's within reach, whose counter every call counts up."""
 
