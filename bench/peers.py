@@ -287,6 +287,10 @@ def summary(found: dict[str, Any]) -> str:
             *(statistics.median(g[w] for g in good) for w in ("cpu", "peak")),
         ]
         lines.append(f"| {tool} | {len(good)} of {len(results)} | " + " | ".join(map(shown, figures)) + " |")
+    measured = f"{found['command']}, {found['date']}: {found['machine']}; torch {found['torch']}, transformers {found['transformers']},"
+    measured += f" Python {found['python']}, 1 thread."
+    if not all(ratios(results, tool, to) for tool, to in ((AUTO, REAL_STEP), (FAKE, FAKE_STEP))):
+        return "\n".join([*lines, "", measured]) + "\n"
     both = [r for r in results.values() if "cpu" in r.get(AUTO, {}) and "cpu" in r.get(EXPORT, {})]
     faster = {tool: sum(r[tool]["cpu"] < r[EXPORT]["cpu"] for r in both if "cpu" in r.get(tool, {})) for tool in (AUTO, FAKE)}
     lines += [
@@ -295,8 +299,7 @@ def summary(found: dict[str, Any]) -> str:
         f" steps; on fake values {shown(statistics.median(ratios(results, FAKE, FAKE_STEP)))} fake steps. It costs less CPU time than non-strict"
         f" `torch.export` on {faster[AUTO]} of the {len(both)} models that both ran (on fake values: {faster[FAKE]}).",
         "",
-        f"{found['command']}, {found['date']}: {found['machine']}; torch {found['torch']}, transformers {found['transformers']},"
-        f" Python {found['python']}, 1 thread.",
+        measured,
     ]
     return "\n".join(lines) + "\n"
 

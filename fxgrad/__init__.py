@@ -6,19 +6,19 @@ names the cut: rule, file, line, column.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from fxgrad.api import fix
-from fxgrad.diagnosis.analyze import analyze, assert_gradients_flow
-from fxgrad.fix_graph.fix import FixResult
-from fxgrad.records import Finding, Fix, Inputs, Options, Site, Step
-from fxgrad.records.errors import FixError, FxgradError, GuardError, InputError, LoadError, TraceError
-from fxgrad.report import Report
-from fxgrad.watching.watch import Watch, watch
-
 if TYPE_CHECKING:
+    from fxgrad.api import fix
+    from fxgrad.diagnosis.analyze import analyze, assert_gradients_flow
     from fxgrad.fix_graph.benchmark import Benchmark, benchmark
+    from fxgrad.fix_graph.fix import FixResult
     from fxgrad.passes.rewrites.out_of_place import OutOfPlace
+    from fxgrad.records import Finding, Fix, Inputs, Options, Site, Step
+    from fxgrad.records.errors import FixError, FxgradError, GuardError, InputError, LoadError, TraceError
+    from fxgrad.report import Report
+    from fxgrad.watching.watch import Watch, watch
 
 __version__ = "0.1.0"
 
@@ -48,14 +48,24 @@ __all__ = [
 ]
 
 
+# Where each name comes from. It is loaded when first asked for: `fxgrad explain` reads an error's text in less time than torch needs.
+_HOMES = {
+    "fxgrad.api": ("fix",),
+    "fxgrad.diagnosis.analyze": ("analyze", "assert_gradients_flow"),
+    "fxgrad.fix_graph.benchmark": ("Benchmark", "benchmark"),
+    "fxgrad.fix_graph.fix": ("FixResult",),
+    "fxgrad.passes.rewrites.out_of_place": ("OutOfPlace",),
+    "fxgrad.records": ("Finding", "Fix", "Inputs", "Options", "Site", "Step"),
+    "fxgrad.records.errors": ("FixError", "FxgradError", "GuardError", "InputError", "LoadError", "TraceError"),
+    "fxgrad.report": ("Report",),
+    "fxgrad.watching.watch": ("Watch", "watch"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
 def __getattr__(name: str) -> Any:
-    """What measures and what rewrites graphs by hand is loaded when first asked for: the first takes as long to import as the rest."""
-    if name in ("Benchmark", "benchmark"):
-        from fxgrad.fix_graph import benchmark
-
-        return getattr(benchmark, name)
-    if name == "OutOfPlace":
-        from fxgrad.passes.rewrites.out_of_place import OutOfPlace
-
-        return OutOfPlace
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """A name of `__all__`, from the module that has it."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
+    return found

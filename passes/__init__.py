@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fxgrad.passes.context import Rule
 from fxgrad.passes.rules import (
+    fxg001_unused_suppression,
+    fxg002_program_raises,
     fxg101_unused_parameter,
     fxg102_frozen_parameter,
     fxg103_detached_path,
@@ -33,6 +35,8 @@ from fxgrad.passes.rules import (
 )
 
 RULES: tuple[Rule, ...] = (
+    fxg001_unused_suppression,
+    fxg002_program_raises,
     fxg101_unused_parameter,
     fxg102_frozen_parameter,
     fxg103_detached_path,

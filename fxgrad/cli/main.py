@@ -2,7 +2,8 @@
 
 Exit status: 0 clean, 1 findings at error level, 2 could not run. Data goes to stdout, talk to stderr, what the user's
 own program prints too; an error is one line, what, where and how to mend it, with the traceback only on `--traceback`.
-A subcommand is one entry of `COMMANDS`. Not handled: output of C code in the user's program, which goes where it likes.
+A subcommand is one entry of `COMMANDS`; its module is imported where it is the one that was asked for, for most of them
+import torch. Not handled: output of C code in the user's program, which goes where it likes.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from fxgrad.cli import bench, completion, explain, fix, report, run, versions
 from fxgrad.cli.arguments import STATUS, Parser, model_arguments
 from fxgrad.cli.output import say, tell
 from fxgrad.records.errors import FxgradError
-from fxgrad.source.excerpt import place
 
 _EXAMPLES = f"""examples:
   fxgrad report model.py
@@ -29,26 +29,34 @@ _EXAMPLES = f"""examples:
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A subcommand: its name, what `--help` says of it, its arguments, and what it does (returning the exit status)."""
+class Parts(NamedTuple):
+    """What a subcommand's module has: examples, its arguments, and what it does (returning the exit status)."""
 
-    name: str
-    summary: str
     examples: str
     add: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
 
 
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A subcommand: its name, what `--help` says of it, and how its module is imported."""
+
+    name: str
+    summary: str
+    parts: Callable[[], Parts]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status."""
     given = list(sys.argv[1:] if argv is None else argv)
-    if "--version" in given and set(given) <= {"--version", "-v", "--verbose"}:
+    if given[:1] == ["--version"] or ("--version" in given and set(given) <= {"--version", "-v", "--verbose"}):
+        from fxgrad.cli import versions
+
         say(versions.long() if len(set(given)) > 1 else versions.short())
         return 0
     given, argv = _split(given)
     try:
-        arguments = _parser().parse_args(given, argparse.Namespace(argv=argv))
+        arguments = _parser(given).parse_args(given, argparse.Namespace(argv=argv))
     except SystemExit as error:  # argparse after --help, --version or a usage error
         return error.code if isinstance(error.code, int) else 2
     try:
@@ -89,51 +97,86 @@ def _failed(said: str, *, show: bool) -> int:
 
 
 def _one_line(error: FxgradError) -> str:
+    from fxgrad.source.excerpt import place
+
     where = f"{place(error.site)}: " if error.site else ""
     hint = f" ({error.hint})" if error.hint else ""
     return " ".join(f"{where}{error.reason}{hint}".split())
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(given: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """The parser; for one command line, given, with the arguments of those subcommands alone that it names."""
     raw = argparse.RawDescriptionHelpFormatter
     purpose = "Which parameters get no gradient, which line is to blame, and what repairs it."
     parser = Parser(prog="fxgrad", description=purpose, epilog=_EXAMPLES, formatter_class=raw)
-    parser.add_argument("--version", action="version", version=versions.short(), help="show the version; with -v all that matters")
+    parser.add_argument("--version", action="store_true", help="show the version; with -v all that matters")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     for item in COMMANDS:
-        command = commands.add_parser(
-            item.name, help=item.summary, description=f"{item.summary.capitalize()}.", epilog=item.examples, formatter_class=raw
-        )
+        command = commands.add_parser(item.name, help=item.summary, description=f"{item.summary.capitalize()}.", formatter_class=raw)
         command.add_argument("--traceback", action="store_true", help="show the Python traceback of an error")
-        item.add(command)
-        command.set_defaults(run=item.run)
+        if given is None or item.name in given:
+            command.epilog, add, run = item.parts()
+            add(command)
+            command.set_defaults(run=run)
     return parser
 
 
-def _fix_arguments(command: argparse.ArgumentParser) -> None:
-    model_arguments(command)
-    fix.add(command)
+def _report() -> Parts:
+    from fxgrad.cli import report
+
+    return Parts(report.EXAMPLES, report.add, report.run)
 
 
-def _bench_arguments(command: argparse.ArgumentParser) -> None:
-    model_arguments(command)
-    bench.add(command)
+def _fix() -> Parts:
+    from fxgrad.cli import fix
+
+    def add(command: argparse.ArgumentParser) -> None:
+        model_arguments(command)
+        fix.add(command)
+
+    return Parts(fix.EXAMPLES, add, fix.run)
 
 
-def _completion(arguments: argparse.Namespace) -> int:
-    return completion.run(arguments.shell, _parser())
+def _bench() -> Parts:
+    from fxgrad.cli import bench
+
+    def add(command: argparse.ArgumentParser) -> None:
+        model_arguments(command)
+        bench.add(command)
+
+    return Parts(bench.EXAMPLES, add, bench.run)
 
 
-def _no_arguments(command: argparse.ArgumentParser) -> None:
-    del command
+def _run() -> Parts:
+    from fxgrad.cli import run
+
+    return Parts(run.EXAMPLES, run.add, run.run)
+
+
+def _rules() -> Parts:
+    from fxgrad.cli import explain
+
+    return Parts("example:\n  fxgrad rules\n", lambda command: None, explain.list_rules)
+
+
+def _explain() -> Parts:
+    from fxgrad.cli import explain
+
+    return Parts(explain.EXAMPLES, explain.add, explain.run)
+
+
+def _completion() -> Parts:
+    from fxgrad.cli import completion
+
+    return Parts(completion.EXAMPLES, completion.add, lambda arguments: completion.run(arguments.shell, _parser()))
 
 
 COMMANDS: tuple[Command, ...] = (
-    Command("report", "report which parameters of a model get no gradient, and why", report.EXAMPLES, report.add, report.run),
-    Command("fix", "repair the source of a model, shown as a diff or written", fix.EXAMPLES, _fix_arguments, fix.run),
-    Command("bench", "time a model beside its repaired forms and torch's own means", bench.EXAMPLES, _bench_arguments, bench.run),
-    Command("run", "run a training script and report on its first optimizer steps", run.EXAMPLES, run.add, run.run),
-    Command("rules", "list the rules", "example:\n  fxgrad rules\n", _no_arguments, explain.list_rules),
-    Command("explain", "print the documentation of a rule", "example:\n  fxgrad explain FXG103\n", explain.add, explain.run),
-    Command("completion", "print a script that completes fxgrad's words in a shell", completion.EXAMPLES, completion.add, _completion),
+    Command("report", "report which parameters of a model get no gradient, and why", _report),
+    Command("fix", "repair the source of a model, shown as a diff or written", _fix),
+    Command("bench", "time a model beside its repaired forms and torch's own means", _bench),
+    Command("run", "run a training script and report on its first optimizer steps", _run),
+    Command("rules", "list the rules", _rules),
+    Command("explain", "explain a rule, or an error: its text, a traceback or a log, given or on stdin", _explain),
+    Command("completion", "print a script that completes fxgrad's words in a shell", _completion),
 )

@@ -14,7 +14,6 @@ from typing import Any
 
 from fxgrad.records.errors import InputError
 from fxgrad.records.plain_text import one_line, printable, without_commands
-from fxgrad.source.files import replace_file
 
 # What of a report's text is painted. Later patterns win where they overlap.
 STYLES = (
@@ -62,6 +61,8 @@ def write(text: str, output: str | None, *, coloured: bool = False) -> None:
     if output is None:
         say(text, coloured=coloured)
         return
+    from fxgrad.source.files import replace_file
+
     try:
         replace_file(output, f"{text}\n".encode())
     except OSError as error:

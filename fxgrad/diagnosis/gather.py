@@ -20,10 +20,12 @@ from fxgrad.passes.analyses import causes, optimizers, target_networks
 from fxgrad.passes.analyses.hidden_writes import has_hidden_writes
 from fxgrad.passes.context import Context
 from fxgrad.passes.rules import fxg301_optimizer_misses_parameter, fxg303_optimizer_idle_parameter
+from fxgrad.passes.rules.fxg002_program_raises import unexplained
 from fxgrad.program.program import Program, tensors_of_program
-from fxgrad.records import Facts, Finding, Fix, Options, ParameterFact, Raised, Ran, Verdict
+from fxgrad.records import Facts, Finding, Options, ParameterFact, Raised, Ran, Verdict
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source import files_of
+from fxgrad.source.objects import origin
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.errors import MISFIT, OVERWRITTEN, says
 from fxgrad.trace.coverage import Coverage
@@ -94,7 +96,7 @@ def diagnose(lab: Lab, *, expect: Iterable[str] | None, options: Options, files:
     )
     context = replace(
         context,
-        ran=_ran(lab, main, context.causes, values),
+        ran=_ran(lab, main, context, values),
         held=optimizers.compare(facts, context),
         copies=target_networks.analyse(context),
         waiting=optimizers.waiting(context),
@@ -139,22 +141,6 @@ def _from_plain_step(
 _STARVED = {"zero": "gets a gradient of zeros", "none": "gets no gradient"}
 
 
-def unexplained(facts: Facts) -> Finding:
-    """The program raised and no rule knows why: its own words and line, so that the report is never silent about it."""
-    error = facts.error
-    assert error is not None
-    return Finding(
-        "FXG116",
-        "loss-without-grad",
-        "error",
-        f"{error.phase} raises {error.type}: {error.message.splitlines()[0] if error.message else ''}",
-        error.site,
-        (),
-        (),
-        Fix("mend this error first: until the step runs, nothing gets a gradient"),
-    )
-
-
 def _opened(lab: Lab, main: Run, values: Values) -> tuple[Lab, Run]:
     """The program with its checkpoints opened, where that changes no gradient: then lines inside them can be named."""
     if not any(step.kind == "checkpoint" for step in main.recorder.steps):
@@ -183,9 +169,10 @@ def _watched(lab: Lab, main: Run, facts: Facts, values: Values) -> Facts | None:
     return confirm_zeros(lab, main, watched, values, unsettle=True)
 
 
-def _ran(lab: Lab, main: Run, found: causes.Causes, values: Values) -> tuple[Ran, ...]:
+def _ran(lab: Lab, main: Run, context: Context, values: Values) -> tuple[Ran, ...]:
     """What of the user's functions runs, from a second run that is looked at, where a part of the model is used by nothing."""
-    if all(end.node is not None for end in found.ends.values()):
+    found: causes.Causes = context.causes
+    if all(end.node is not None for end in found.ends.values()) or not any(origin(file) == "user" for file in context.files):
         return ()
     coverage = Coverage()
     with coverage.looking():

@@ -260,10 +260,6 @@ class Sheet:
         yield node
         yield from ancestors(self.parsed, node)
 
-    def nearest(self, node: ast.AST, *kinds: type[Found]) -> Found | None:
-        """The innermost of the node and its parents that is of one of the kinds."""
-        return next((item for item in self.outwards(node) if isinstance(item, kinds)), None)
-
     def line_start(self, offset: int) -> int:
         """The offset where the line of `offset` begins."""
         return self.starts[self._line(offset) - 1]

@@ -20,36 +20,11 @@ Compound = Loop | ast.If | ast.With | ast.AsyncWith | ast.Try | ast.TryStar | as
 # Attributes of a tensor that are views of it, and methods that return one: what stands before the dot is the tensor to clone.
 VIEW_ATTRIBUTES = frozenset({"data", "T", "mT", "H", "mH", "real", "imag"})
 _VIEW_METHODS = frozenset(
-    [
-        "view",
-        "view_as",
-        "reshape",
-        "flatten",
-        "unflatten",
-        "t",
-        "transpose",
-        "permute",
-        "movedim",
-        "swapaxes",
-        "swapdims",
-        "squeeze",
-        "unsqueeze",
-        "expand",
-        "expand_as",
-        "narrow",
-        "select",
-        "diagonal",
-        "unfold",
-        "chunk",
-        "split",
-        "unbind",
-        "as_strided",
-        "detach",
-        "index_select",
-        "ravel",
-        "mH",
-        "adjoint",
-    ]
+    """
+    view view_as reshape flatten unflatten t transpose permute movedim swapaxes swapdims squeeze
+    unsqueeze expand expand_as narrow select diagonal unfold chunk split unbind as_strided detach
+    index_select ravel mH adjoint
+    """.split()
 )
 
 
@@ -151,13 +126,13 @@ def is_inplace_name(name: str) -> bool:
 
 def statement_of(page: Sheet, node: ast.AST) -> ast.stmt | None:
     """The innermost statement around a node: a simple one, or the compound one whose header holds it."""
-    return page.nearest(node, ast.stmt)
+    return next((item for item in page.outwards(node) if isinstance(item, ast.stmt)), None)
 
 
 def block_of(page: Sheet, statement: ast.stmt) -> list[ast.stmt]:
     """The statements that the statement is one of, itself included."""
-    fields = ast.iter_fields(page.parent(statement) or page.parsed.tree or statement)
-    return next((block for _, block in fields if isinstance(block, list) and statement in block), [statement])
+    fields = ast.iter_fields(page.parsed.parents[statement])
+    return next(block for _, block in fields if isinstance(block, list) and statement in block)
 
 
 def line_of(page: Sheet, statement: ast.stmt) -> list[ast.stmt]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
-
-import torch
-import torch.fx
+from typing import TYPE_CHECKING, Any, Literal
 
 from fxgrad.records.findings import Site
+
+if TYPE_CHECKING:
+    import torch
 
 Phase = Literal["forward", "loss", "backward"]
 

@@ -21,11 +21,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fxgrad.passes.rules import fxg001_unused_suppression
 from fxgrad.records import Finding, Fix, Site
 from fxgrad.records.errors import InputError
 from fxgrad.source import suppressions
-
-UNUSED = ("FXG001", "unused-suppression")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,8 @@ def _unused(files: Sequence[str], used: set[tuple[str, int]]) -> Iterable[Findin
                 continue
             which = f"[{', '.join(sorted(codes))}]" if codes else ""
             yield Finding(
-                *UNUSED,
+                fxg001_unused_suppression.CODE,
+                fxg001_unused_suppression.NAME,
                 "note",
                 f"`# fxgrad: ignore{which}` silences nothing here",
                 Site(file, line),

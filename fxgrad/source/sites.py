@@ -108,6 +108,13 @@ def _unpacking(code: CodeType) -> frozenset[int]:
     return frozenset(one.offset for one, after in itertools.pairwise(found) if after.opname == "UNPACK_SEQUENCE")
 
 
+def is_asked_by_user(frame: FrameType | None) -> bool:
+    """Whether the code that called into fxgrad, from `frame` outwards, is the user's own."""
+    while frame is not None and frame.f_code.co_filename.startswith(_FXGRAD):
+        frame = frame.f_back
+    return frame is not None and _is_user(frame.f_code)
+
+
 def asked_by_torch(frame: FrameType | None) -> bool:
     """Whether the code that called into fxgrad, from `frame` outwards, is torch's."""
     while frame is not None and frame.f_code.co_filename.startswith(_FXGRAD):

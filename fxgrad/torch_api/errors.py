@@ -18,7 +18,7 @@ from fxgrad.records.errors import TraceError
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One thing that torch says: any of the phrases is in the message."""
+    """One thing that torch says: any of the phrases is in the message. ` ... ` stands for whatever is between."""
 
     phrases: tuple[str, ...]
 
@@ -32,9 +32,19 @@ def kind_of(message: str, kinds: tuple[Kind, ...], *, any_case: bool = False) ->
     """The first of the kinds that a message is of."""
     text = message.lower() if any_case else message
     for kind in kinds:
-        if any((phrase.lower() if any_case else phrase) in text for phrase in kind.phrases):
+        if any(_is_in(phrase.lower() if any_case else phrase, text) for phrase in kind.phrases):
             return kind
     return None
+
+
+def _is_in(phrase: str, text: str) -> bool:
+    start = 0
+    for part in phrase.split(" ... "):
+        found = text.find(part, start)
+        if found < 0:
+            return False
+        start = found + len(part)
+    return True
 
 
 # ---------------------------------------------------------------------------------------- backward's refusals
@@ -45,20 +55,105 @@ SECOND_TIME = Kind(("through the graph a second time",))
 NO_GRAD_FN = Kind(("does not require grad and does not have a grad_fn",))
 NO_GRAD = Kind(("does not require grad",))
 NOT_SCALAR = Kind(("implicitly created only for scalar",))
+COMPLEX_LOSS = Kind(("only for real scalar outputs",))
+COMPLEX_OUTPUT = Kind(("automatic differentiation for outputs with complex dtype",))
+GRADIENT_SHAPE = Kind(("Mismatch in shape: grad_output[",))
+NO_INPUTS = Kind(("argument to `grad()` cannot be empty", "argument to `backward()` cannot be empty", "requires non-empty inputs"))
+NOT_DIFFERENTIATED = Kind(("One of the differentiated Tensors does not require grad",))
 NOT_USED = Kind(("appears to not have been used in the graph",))
 NO_FORMULA = Kind(("no autograd formula",))
-NO_DERIVATIVE = Kind(("derivative for",))
+NO_DERIVATIVE = Kind(("derivative for ... is not implemented",))
+NAN_GRADIENT = Kind(("returned nan values in its",))  # said under anomaly detection
+NEGATIVE_SLOPE = Kind(("calculation is triggered with a negative slope",))
+CUDNN_EVAL = Kind(("RNN backward can only be called in training mode",))
+CUDNN_TWICE = Kind(("Double backwards is not supported for CuDNN RNNs",))
+FLEX_CPU = Kind(("FlexAttention does not support backward on",))
+FORKED = Kind(("autograd's threading in combination with fork",))
+POISONED = Kind(("node that was poisoned by swap_tensors",))
+ASSIGNED_GRADIENT = Kind(("assigned grad has data", "attempting to assign a gradient"))
 # What a Function's backward returned.
 WRONG_COUNT = Kind(("incorrect number of gradients",))
 WRONG_GRADIENT = Kind(("returned an invalid gradient",))
 TOO_FEW = Kind(("not enough gradients",))
 LEGACY_FUNCTION = Kind(("Legacy autograd function",))
 NO_BACKWARD = Kind(("implement either the backward or vjp",))
-# A tensor with a history on its way from or to another process.
+
+# -------------------------------------------------------------------------------------- checkpoints, processes
+
+CHECKPOINT_CHANGED = Kind(
+    (
+        "Recomputed values for the following tensors have different metadata",
+        "A different number of tensors was saved during the original forward and recomputation",
+        "trying to save more tensors during recomputation than",
+    )
+)
+CHECKPOINT_GRAD = Kind(("torch.utils.checkpoint is incompatible with .grad()",))
+CHECKPOINT_NEEDLESS = Kind(("none of output has requires_grad=True, this checkpoint() is not necessary",))
+CHECKPOINT_UNPACKED = Kind(("Unpack is being triggered for a tensor that was already unpacked once",))
+# A tensor with a history on its way from another process.
 IN_WORKER = Kind(("in DataLoader worker process",))
-ACROSS_PROCESSES = Kind(("does not support crossing process boundaries",))
-# DistributedDataParallel waits for gradients that never came.
+# DistributedDataParallel waits for gradients that never came; has one come twice; has none to wait for.
 UNREDUCED = Kind(("finished reduction in the prior iteration",))
+READY_TWICE = Kind(("mark a variable ready only once", "marked as ready twice"))
+NOT_NEEDED = Kind(("DistributedDataParallel is not needed when a module",))
+GRAPH_CHANGED = Kind(("our training graph has changed in this iteration",))
+MIXED_FLAT = Kind(("Must flatten tensors with uniform `requires_grad`",))
+FSDP_TWICE = Kind(("FSDP does not support gradients of gradients",))
+
+# ------------------------------------------------------------------------------------ optimizers, gradient scalers
+
+SPARSE_GRADIENT = Kind(("does not support sparse grad", "not compatible with sparse gradients"))
+DENSE_GRADIENT = Kind(("SparseAdam does not support dense gradients",))
+SHARED_GROUPS = Kind(("parameters appear in more than one parameter group",))
+NOT_TENSORS = Kind(("optimizer can only optimize Tensors",))
+FOREACH = Kind(("_foreach ops don't support autograd",))
+NO_CLOSURE = Kind(("missing 1 required positional argument: 'closure'",))
+NO_INF_CHECKS = Kind(("No inf checks were recorded",))
+UNSCALED_TWICE = Kind(("unscale_() has already been called",))
+UNSCALED_LATE = Kind(("unscale_() is being called after step()",))
+STEPPED_TWICE = Kind(("step() has already been called since the last update()",))
+UNSCALED_LOSS = Kind(("but _scale is None",))
+HALF_GRADIENTS = Kind(("Attempting to unscale FP16 gradients",))
+NOT_FINITE = Kind(("is non-finite, so it cannot be clipped",))
+
+# ----------------------------------------------------------------------------------- transforms, compiled code
+
+FORWARD_AD = Kind(("Trying to use forward AD with ... that does not support it",))
+NO_LEVEL = Kind(("make sure to enter_dual_level",))
+NO_JVP = Kind(("must implement the jvp function",))
+SETUP_CONTEXT = Kind(("must override the setup_context staticmethod",))
+VMAP_FUNCTION = Kind(("does not have vmap support", "override the vmap staticmethod or set generate_vmap_rule"))
+VMAP_IN_PLACE = Kind(("vmap: inplace arithmetic",))
+VMAP_ITEM = Kind(("vmap over calling .item()",))
+VMAP_BRANCH = Kind(("attempting to use a Tensor in some data-dependent control flow",))
+VMAP_RANDOM = Kind(("called random operation while in randomness error mode",))
+GRAD_IN_VMAP = Kind(("Please call autograd.grad() outside torch.vmap",))
+BACKWARD_IN_TRANSFORM = Kind(("backward() called inside a functorch transform",))
+TRANSFORM_SCALAR = Kind(("Expected f(*args) to return a scalar",))
+TRANSFORM_TENSOR = Kind(("Expected f(*args) to return a Tensor", "Expected f(*args) to return a tensor"))
+TRANSFORM_FLAG = Kind(("attempting to call Tensor.requires_grad_()",))
+TRANSFORM_FLOATS = Kind(("must be floating-point or complex Tensors",))
+TRANSFORM_HOOKS = Kind(("yet support saved tensor hooks",))
+INDEPENDENT = Kind(("is independent of the input", "is independent of input"))
+COMPILED_TWICE = Kind(("does not currently support double backward",))
+DONATED = Kind(("compiled with non-empty donated buffers",))
+CUDA_GRAPHS = Kind(("accessing tensor output of CUDAGraphs that has been overwritten",))
+
+# ------------------------------------------------------------------------------------------------------- hooks
+
+TENSOR_HOOK = Kind(("cannot register a hook on a tensor that doesn't require gradient",))
+LEAF_HOOK = Kind(("post accumulate grad hooks cannot be registered on non-leaf tensors",))
+RETAIN_GRAD = Kind(("can't retain_grad on Tensor that has requires_grad=False",))
+TWO_KINDS_OF_HOOKS = Kind(("Cannot use both regular backward hooks and full backward hooks",))
+HOOK_RESULT = Kind(
+    (
+        "Backward hook returned an invalid number of grad_input",
+        "Backward pre hook returned an invalid number of grad_output",
+        "should always return None or None for all gradients",
+    )
+)
+HOOKED_VIEW = Kind(("of BackwardHookFunction ... is a view and", "of BackwardHookFunction is a view and"))
+PACK_HOOK = Kind(("saved tensor pack hook is modifying its input in place",))
 
 # --------------------------------------------------------------------------------------------- refused writes
 
@@ -83,11 +178,17 @@ MODIFIED_VIEW = Kind(
     )
 )
 MODIFIED = Kind(("modified inplace",))
+DIRTY = Kind(("marked as dirty during the forward method were not returned",))
+RESIZED = Kind(("cannot resize variables that require grad",))
+ELEMENTWISE = Kind(("() on Variable that requires grad",))
 ANY_IN_PLACE = Kind(("inplace operation",))  # said in the advice of other refusals too
 
 # --------------------------------------------------------------------------------- refused without a backward
 
 INFERENCE_TENSOR = Kind(("nference tensor",))
+INFERENCE_SAVED = Kind(("Inference tensors cannot be saved for backward",))
+INFERENCE_WRITE = Kind(("Inplace update to inference tensor outside InferenceMode",))
+INFERENCE_FLAG = Kind(("Setting requires_grad=True on inference tensor",))
 INFERENCE_MODE = Kind(("inference mode",))
 NO_AUTODIFF = Kind(("support automatic differentiation",))
 NUMPY_OF_HISTORY = Kind(("numpy() on Tensor that requires grad",))
@@ -98,15 +199,40 @@ NO_FLOATS = Kind(("can require gradients",))
 FLOATS_ONLY = Kind(("only Tensors of floating point",))
 AS_PARAMETER = Kind(("as parameter",))
 CANNOT_ASSIGN = Kind(("cannot assign",))
-
-# What a report can explain.
-OF_GRADIENTS = (
-    *(OVERWRITTEN, SECOND_TIME, NO_GRAD_FN, NO_GRAD, NOT_SCALAR, NOT_USED, NO_FORMULA, NO_DERIVATIVE, UNREDUCED),
-    *(LEGACY_FUNCTION, WRONG_COUNT, WRONG_GRADIENT, TOO_FEW, ACROSS_PROCESSES),
-    *(LEAF, VIEW_OF_LEAF, SEVERAL_VIEWS, FUNCTION_VIEW, NO_GRAD_VIEW, MODIFIED, IN_PLACE, DETACHED_VIEW),
-    *(OVERLAP, INPUT_OVERLAP, INFERENCE_TENSOR, INFERENCE_MODE, NO_AUTODIFF, NUMPY_OF_HISTORY),
-    *(NON_LEAF_OPTIMIZED, NO_PARAMETERS, NON_LEAF_FLAG, NO_FLOATS, AS_PARAMETER),
+PARAMETER_REPLACED = Kind(("cannot assign ... as parameter",))
+NON_LEAF_PARAMETER = Kind(("Cannot assign non-leaf Tensor to parameter",))
+DEEPCOPY = Kind(("support the deepcopy protocol",))
+SERIALIZED = Kind(("refusing to serialize non-leaf tensor",))
+# Python's own words: a number for a loss, and None where a tensor was expected.
+NOT_A_LOSS = Kind(("object has no attribute 'backward'",))
+NONE = Kind(
+    (
+        "'NoneType' object has no attribute",
+        "unsupported operand type(s) for ... 'NoneType'",
+        "'NoneType' object is not",
+        "'NoneType' object does not",
+        "must be Tensor, not NoneType",
+        "but got NoneType",
+        "element of type NoneType",
+    )
 )
+
+# ---------------------------------------------------------------------------------------------------- warnings
+
+WARNED_NON_LEAF_GRAD = Kind((".grad attribute of a Tensor that is not a leaf Tensor is being accessed",))
+WARNED_CHECKPOINT = Kind(("None of the inputs have requires_grad=True. Gradients will be None",))
+WARNED_SCHEDULER = Kind(("`lr_scheduler.step()` before `optimizer.step()`",))
+WARNED_HOOK_OUTPUTS = Kind(("Full backward hook is firing when gradients are computed with respect to module outputs",))
+WARNED_OLD_HOOK = Kind(("Using a non-full backward hook when",))
+WARNED_COPY = Kind(("To copy construct from a tensor, it is recommended to use",))
+WARNED_NUMBER = Kind(("Converting a tensor with requires_grad=True to a scalar",))
+WARNED_CYCLE = Kind(("backward() with create_graph=True will create a reference cycle",))
+WARNED_UNUSED_FLAG = Kind(("was specified in DDP constructor, but did not find any unused parameters",))
+WARNED_NO_KERNEL = Kind(("an autograd kernel was not registered to the Autograd key",))
+WARNED_COMPLEX = Kind(("Casting complex values to real discards the imaginary part",))
+
+# Words that more than one of the kinds above has; a report is made of any.
+BROADLY = (NO_GRAD, MODIFIED, IN_PLACE, INFERENCE_TENSOR, INFERENCE_MODE, NO_AUTODIFF, AS_PARAMETER)
 # What a model raises because of gradients, whatever inputs it gets; asked in any case.
 WHATEVER_THE_INPUTS = (
     *(OVERWRITTEN, SECOND_TIME, NO_GRAD, NO_DERIVATIVE, LEAF, NO_GRAD_VIEW, OUTPUT_VIEW, MODIFIED),
@@ -161,7 +287,10 @@ PICKLED = Kind(("weights_only", "Weights only load failed"))
 # ---------------------------------------------------------------------------------------------- what is named
 
 _CUSTOM = re.compile(r"backward through ([\w:.]+) but no autograd formula")
-_NATIVE = re.compile(r"derivative for '?([\w:.]+?)'? is not implemented")
+_NATIVE = re.compile(r"derivative for '?([\w:.]+?)(?:: \w+)?'? is not implemented")
+_INDEX = re.compile(r"at index (\d+) appears to not have been used")
+_FUNCTION = re.compile(r"Function '(\w+)' returned nan")
+_READY = re.compile(r"with name ([\w.]+) has been marked as ready twice")
 _EXPECTED = re.compile(r"expected version (\d+)")
 _COUNT = re.compile(r"expected (\d+), got (\d+)")
 _SHAPE = re.compile(r"at index (\d+) - got (\[[\d, ]*\]) but expected shape compatible with (\[[\d, ]*\])")
@@ -177,6 +306,24 @@ def expected_version(message: str) -> int | None:
     """The version at which an overwritten tensor had been saved."""
     match = _EXPECTED.search(message)
     return int(match.group(1)) if match is not None else None
+
+
+def asked_index(message: str) -> int | None:
+    """The index of the tensor that `autograd.grad` was asked for and that was not used."""
+    match = _INDEX.search(message)
+    return int(match.group(1)) if match is not None else None
+
+
+def nan_function(message: str) -> str | None:
+    """The autograd node whose derivative is NaN."""
+    match = _FUNCTION.search(message)
+    return match.group(1) if match is not None else None
+
+
+def ready_parameter(message: str) -> str | None:
+    """The parameter whose gradient DistributedDataParallel was given twice, by its name in the wrapped module."""
+    match = _READY.search(message)
+    return match.group(1) if match is not None else None
 
 
 def gradient_counts(message: str) -> tuple[str, str] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -158,3 +158,15 @@ def unpatched() -> Iterator[None]:
             if patch.name in vars(patch.holder):  # the block may have put another there: that is what ours stands before
                 patch.own, patch.original = True, vars(patch.holder)[patch.name]
             patch.put()
+
+
+def checkpointed(variables: Mapping[str, Any]) -> Any:
+    """What a checkpoint computes again: the module or function given to it, from the variables of a frame of torch's; None if this is no
+    such frame. The frame is that of the unpack hook, whose `frame` keeps the function that runs the part again."""
+    again = getattr(variables.get("frame"), "recompute_fn", None)
+    code, cells = getattr(again, "__code__", None), getattr(again, "__closure__", None)
+    if code is None or cells is None:
+        return None
+    closed = dict(zip(code.co_freevars, cells, strict=True))
+    cell = closed.get("function") or closed.get("fn")
+    return cell.cell_contents if cell is not None else None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.driver import WatchDriver
 from fxgrad.trace.edges import Behind, is_custom, note_freed, number_of
 from fxgrad.trace.gradients import better, state_of
-from fxgrad.trace.notes import Backward
+from fxgrad.trace.notes import Backward, Request
 from fxgrad.trace.stale_tensors import hidden
 
 Gradient = tuple[torch.Tensor, torch.Tensor | None]
@@ -87,37 +87,55 @@ def nested(observer: WatchDriver, losses: Any) -> None:
 
 def grad(observer: WatchDriver, func: Any, args: Any, kwargs: Any) -> Any:
     """`autograd.grad`: its results are values like others, and it leaves no `.grad`. Without `create_graph` it is a backward too."""
-    call = _GRAD.bind(*args, **kwargs).arguments
-    reads = observer.before(args, kwargs)
+    call = _GRAD.bind(*args, **kwargs)
+    if not isinstance(call.arguments["inputs"], torch.Tensor | Mapping):
+        call.arguments["inputs"] = tuple(call.arguments["inputs"])  # a generator can be looked at only once
+    asked, inputs = call.arguments, list(tensors_in(call.arguments["inputs"]))
+    observer.again = True
+    reads = observer.before(call.args, call.kwargs)
     made: Backward | None = None
-    walk = walk_of(DERIVATIVE, call)
+    walk = walk_of(DERIVATIVE, asked)
     with observer.guarded():
-        if not call.get("create_graph"):
-            made, _ = _walk(observer, call["outputs"], walk)
-            made.partial = made.failed = True  # until it has run
+        if not asked.get("create_graph"):
+            made = _partial(observer, asked["outputs"], walk)
     observer.quiet += 1
     try:
-        out = func(*args, **kwargs)
+        out = func(*call.args, **call.kwargs)
     except Exception:
-        if made is None:  # a step of the forward, as long as it ran; where it raised, the walk that raised
-            with observer.guarded():
-                made, _ = _walk(observer, call["outputs"], walk)
-                made.partial = made.failed = True
+        with observer.guarded():
+            made = made or _partial(observer, asked["outputs"], walk)
+            _note_request(observer, made, inputs, ())
         raise
     finally:
         observer.quiet -= 1
-    if made is not None:
-        made.failed = False
-        with observer.guarded():
-            _ended(observer, made, list(zip(tensors_in(call["inputs"]), out, strict=False)))
+    results = list(out.values()) if isinstance(out, Mapping) else list(out)
+    missing = tuple(position for position, result in enumerate(results) if result is None)
+    with observer.guarded():
+        if made is not None:
+            made.failed = False
+            _ended(observer, made, list(zip(inputs, results, strict=False)))
+        if missing:
+            _note_request(observer, made or _walk(observer, asked["outputs"], walk, keep=False)[0], inputs, missing)
     note = observer.after("op", DERIVATIVE, reads, out)
     if note is not None:
         note.grad = creates_graph(args, kwargs)
     return out
 
 
-def _walk(observer: WatchDriver, losses: Any, walk: Walk) -> tuple[Backward, list[torch.Tensor]]:
-    """The record of a backward that is about to run, and the leaves it will reach."""
+def _partial(observer: WatchDriver, outputs: Any, walk: Walk) -> Backward:
+    """The record of an `autograd.grad` that is about to run, or has raised."""
+    made, _ = _walk(observer, outputs, walk)
+    made.partial = made.failed = True
+    return made
+
+
+def _note_request(observer: WatchDriver, made: Backward, inputs: list[torch.Tensor], missing: tuple[int, ...]) -> None:
+    slots = tuple(observer.ledger.read(tensor)[1] for tensor in inputs)
+    observer.requests.append(Request(made.note, made.spots, slots, missing, made.losses, made.live, torch.is_grad_enabled()))
+
+
+def _walk(observer: WatchDriver, losses: Any, walk: Walk, *, keep: bool = True) -> tuple[Backward, list[torch.Tensor]]:
+    """The record of a backward that is about to run, and the leaves it will reach; `keep`: it is one of those that count."""
     ledger = observer.ledger
     reads = [ledger.read(tensor) for tensor in tensors_in(losses)]
     note = ledger.note("op", walk.target)
@@ -132,15 +150,16 @@ def _walk(observer: WatchDriver, losses: Any, walk: Walk) -> tuple[Backward, lis
             _watch_custom(observer, function)
     if ledger.hidden:
         observer.saved += hidden(ledger, behind.functions)
-    ledger.keep(note)
     ledger.losses.update(note.reads)
     started = tuple(function for tensor, _, _ in reads if (function := grad_fn_of(tensor)) is not None)
-    if not walk.retained:
+    if keep and not walk.retained:
         note_freed(_visited(observer, behind.functions, walk.inputs), note.number)
     leaves = frozenset(number for number, _ in keys if number < 0)
     nan = any(_is_nan(tensor) for tensor, _, _ in reads)
     made = Backward(note.number, note.spots, tuple(note.reads), live, started, nan=nan, leaves=leaves)
-    observer.backwards.append(made)
+    if keep:
+        ledger.keep(note)
+        observer.backwards.append(made)
     return made, [*behind.leaves, *(tensor for tensor, _, _ in reads if tensor.is_leaf and tensor.requires_grad)]
 
 

@@ -19,7 +19,7 @@ from fxgrad.torch_api.symbols import Asked, Origin, Owner
 from fxgrad.trace.edges import Key
 from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.ledger import Ledger
-from fxgrad.trace.notes import Backward, Note
+from fxgrad.trace.notes import Backward, Note, Request
 from fxgrad.trace.observations import Observations, RawDecision, Shared, Slot, Step
 from fxgrad.trace.slots import Slot as LiveSlot
 from fxgrad.world.reach import Reach
@@ -89,7 +89,9 @@ class WatchDriver(Protocol):
     active: bool
     quiet: int  # depth of what is not looked into
     closely: bool  # note what every autograd node is given
+    again: bool  # a graph is differentiated besides its backward
     gradients_only: bool  # calls are not noted any more: what backwards leave is
+    requests: list[Request]
     backwards: list[Backward]
     cleared: tuple[Spot, ...]
     delivered: dict[Key, str]

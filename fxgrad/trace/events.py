@@ -47,12 +47,14 @@ class Events:
         self.called: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self.replicates = False  # it makes a DistributedDataParallel
         self.compiles = False  # the program calls torch.compile
+        self.compiled: tuple[Spot, ...] = ()  # where it first does
         self.outermost: dict[int, nn.Module] = {}  # modules with parameters that were called from outside any module
         self.closures: set[CodeType] = set()  # what optimizer steps were given to call
         self.with_grad: set[int] = set()  # the ids of those that were called where gradients are on
         self.optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self.made: weakref.WeakKeyDictionary[Optimizer, tuple[Spot, ...]] = weakref.WeakKeyDictionary()  # where they were built
         self.on_outermost: Callable[[nn.Module], None] = lambda module: None
+        self.on_first_forward: Callable[[nn.Module], None] = lambda module: None  # the first call of such a module has ended
         self.when_over: Callable[[], None] | None = None  # called at every optimizer step after the watch has ended
         self._before_step = before_step
         self._after_step = after_step
@@ -129,7 +131,8 @@ class Events:
             if not stack and not self._gathering and (classes := distributed.gathering()) is not None:
                 self._gathering = True
                 self._watch_gathering(patches, *classes)
-            if not stack and id(module) not in self.outermost and next(module.parameters(), None) is not None:
+            first = not stack and id(module) not in self.outermost and next(module.parameters(), None) is not None
+            if first:
                 self.outermost[id(module)] = module
                 self.on_outermost(module)
             if not stack and torch.is_grad_enabled():
@@ -145,6 +148,8 @@ class Events:
             finally:
                 stack.pop()
             self._returned(module, out, len(stack) + 1)
+            if first:
+                self.on_first_forward(module)
             return out
 
         return __call__
@@ -262,6 +267,8 @@ class Events:
                 backwards.nested(self.observer, tensors)
                 original(tensors, *args, **kwargs)
                 return
+            if kwargs.get("retain_graph") or kwargs.get("create_graph"):
+                self.observer.again = True
             arguments: dict[str, Any] = {}
             with contextlib.suppress(TypeError):  # arguments that do not fit: torch's own words are to come
                 arguments = signature.bind(tensors, *args, **kwargs).arguments
@@ -373,6 +380,7 @@ class Events:
         def compile(*args: Any, **kwargs: Any) -> Any:
             compiled = original(*args, **kwargs)
             self.compiles = True
+            self.compiled = self.compiled or user_spots(sys._getframe(1), self.observer.ledger.boundary)
             if self.attending() and dynamo_is_loaded():
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             return compiled

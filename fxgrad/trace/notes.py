@@ -13,6 +13,7 @@ from torch import nn
 
 from fxgrad.records import Flow
 from fxgrad.source.sites import Spot
+from fxgrad.trace.slots import Slot
 
 State = Literal["none", "zero", "some"]
 RANK = {"none": 0, "zero": 1, "some": 2}
@@ -91,3 +92,20 @@ class Taken:
     leaves: frozenset[int]
     cleared: tuple[Spot, ...]
     had: bool
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A call that asked for gradients and got None, or raised: `autograd.grad`, or a look at `.grad`.
+
+    `slots`: the tensors that it was asked for, in their order; `missing`: the positions without a gradient, none where it raised.
+    `note`, `outputs` and `live` are those of a `Backward`. `grad`: whether gradients were recorded where it ran.
+    """
+
+    note: int
+    spots: tuple[Spot, ...]
+    slots: tuple[Slot, ...]
+    missing: tuple[int, ...]
+    outputs: tuple[int, ...] = ()
+    live: frozenset[int] = frozenset()
+    grad: bool = True

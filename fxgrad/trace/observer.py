@@ -11,6 +11,7 @@ is one note), during backward, in other threads and processes, and an optimizer'
 from __future__ import annotations
 
 import contextlib
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from types import CodeType
@@ -20,14 +21,14 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from fxgrad.records import Flow, Saved
-from fxgrad.source.sites import Spot
+from fxgrad.source.sites import Spot, is_asked_by_user
 from fxgrad.torch_api.calls import DECISIONS, ESCAPES, QUERIES, SIZES, target_name
 from fxgrad.torch_api.internals import DisableTorchFunction, set_grad_enabled, transforms_active
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
 from fxgrad.trace.edges import Key
 from fxgrad.trace.ledger import Ledger
-from fxgrad.trace.notes import Backward, Decided, Note, Taken
+from fxgrad.trace.notes import Backward, Decided, Note, Request, Taken
 from fxgrad.trace.slots import Slot
 
 Read = tuple[torch.Tensor, Slot, int]
@@ -36,6 +37,7 @@ Handler = Callable[[Any, str, Any, Any], Any]
 
 RECENT = 32  # numbers that left torch lately: what data from Python may be made of
 DECISION_LIMIT = 200
+REQUEST_LIMIT = 500  # calls that got None for a gradient
 
 _PASSED = (
     QUERIES
@@ -82,12 +84,14 @@ class Observer(TorchFunctionMode):
         self.trouble: Exception | None = None
         self.decisions: list[Decided] = []
         self.backwards: list[Backward] = []
+        self.requests: list[Request] = []  # calls that asked for gradients and got None, or raised
         self.taken: list[Taken] = []
         self.zeroed: list[tuple[int, weakref.ref[Any]]] = []  # the last calls of an optimizer's `zero_grad`, each with the note so far
         self.dropped: set[tuple[int, int]] = set()  # (note, value): a custom Function gave no gradient for a value it had read
         self.cleared: tuple[Spot, ...] = ()  # where gradients were dropped or zeroed after the last backward
         self.hidden: list[dict[int, None]] = []  # what the regions that run now have read without being given it
         self.closely = False  # note what every autograd node is given
+        self.again = False  # a graph is differentiated besides or kept after its backward: autograd.grad, retain_graph, create_graph
         self.gradients_only = False  # calls are not noted any more: what backwards leave is
         self.delivered: dict[Key, str] = {}
         self.saved: list[Saved] = []  # tensors saved for a backward that were then overwritten unseen
@@ -95,6 +99,7 @@ class Observer(TorchFunctionMode):
         self.on_raise: Callable[[BaseException], None] = lambda error: None
         self.before_backward = before_backward
         self.on_backward = on_backward
+        self.frozen: dict[int, tuple[int, tuple[Spot, ...]]] = {}  # by the number of a leaf, when and where the program froze it
         self._numbers: dict[int, tuple[float, int]] = {}
         self._arrays: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._escapes: list[int] = []
@@ -124,7 +129,7 @@ class Observer(TorchFunctionMode):
             handler, name = self._handlers[func]
         except (KeyError, TypeError):
             handler, name = self._classify(func)
-        if handler is None or transforms_active() or (self.gradients_only and handler != self._decision):
+        if handler is None or transforms_active() or (self.gradients_only and handler not in (self._decision, self._set_flag)):
             return func(*args, **kwargs)
         return handler(func, name, args, kwargs)
 
@@ -133,12 +138,16 @@ class Observer(TorchFunctionMode):
         handler: Handler | None = self._operation
         if name in ("__get__", "__set__"):
             attribute = getattr(getattr(func, "__self__", None), "__name__", "")
-            setters: dict[str, Handler] = {"data": self._set_data, "grad": self._set_grad}
-            handler = setters.get(attribute) if name == "__set__" else self._get if attribute in _GETTERS else None
+            setters: dict[str, Handler] = {"data": self._set_data, "grad": self._set_grad, "requires_grad": self._set_flag}
+            getters: dict[str, Handler] = {"grad": self._get_grad}
+            found = getters.get(attribute, self._get if attribute in _GETTERS else None)
+            handler = setters.get(attribute) if name == "__set__" else found
         elif name in _PASSED:
             handler = None
         elif name in DECISIONS:
             handler = self._decision
+        elif name == "requires_grad_":
+            handler = self._set_flag
         elif name in ESCAPES:
             handler = self._escape
         elif func is torch.autograd.grad:
@@ -231,6 +240,15 @@ class Observer(TorchFunctionMode):
             self.after("op", f"Tensor.{func.__self__.__name__}", reads, out)
         return out
 
+    def _get_grad(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """A look at `.grad`: where it is None and the user's own line looks, that is kept; the program may go on with it."""
+        out = func(*args, **kwargs)
+        if out is None and not self.stepping and len(self.requests) < REQUEST_LIMIT and is_asked_by_user(sys._getframe(1)):
+            with self.guarded():
+                _, slot, _ = self.ledger.read(args[0])
+                self.requests.append(Request(self.ledger.count, self.ledger.spots(), (slot,), (0,)))
+        return out
+
     def _set_data(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         reads = self.before(args)
         out = func(*args, **kwargs)
@@ -249,6 +267,19 @@ class Observer(TorchFunctionMode):
         if len(args) > 1 and args[1] is None and self.backwards:
             self.cleared = self.ledger.spots()
         return func(*args, **kwargs)
+
+    def _set_flag(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """`t.requires_grad = False`, `t.requires_grad_()`: which line froze a leaf, and is the last to have done so."""
+        noted = name == "requires_grad_" and not self.gradients_only
+        out = self._operation(func, name, args, kwargs) if noted else func(*args, **kwargs)
+        if self.active and args and isinstance(args[0], torch.Tensor):
+            with self.guarded():
+                tensor, slot, _ = self.ledger.read(args[0])
+                if tensor.requires_grad:
+                    self.frozen.pop(slot.leaf, None)
+                elif tensor.is_leaf:
+                    self.frozen.setdefault(slot.leaf, (self.ledger.count, self.ledger.spots()))
+        return out
 
     def _decision(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         out = func(*args, **kwargs)

@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from fxgrad.diagnosis.analyze import LISTED_NOTES
-from fxgrad.diagnosis.gather import unexplained
 from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, cuts, optimizers
 from fxgrad.passes.analyses.causes import Causes
@@ -34,9 +33,21 @@ from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
 from fxgrad.trace.watched_facts import Watched, observe
-from fxgrad.watching import gradient_errors, idle_steps, second_walk, second_walk_remedies, step_order, turns, worker_errors
+from fxgrad.watching import (
+    compiled,
+    freezes,
+    gradient_errors,
+    idle_steps,
+    second_walk,
+    second_walk_remedies,
+    step_order,
+    turns,
+    worker_errors,
+)
+from fxgrad.watching.death import Death
 from fxgrad.watching.further import AT_LEAST
 from fxgrad.watching.models import tree
+from fxgrad.watching.steps import held_by
 from fxgrad.watching.variable_names import Names
 
 SHOWN = 3  # backward calls named in the head of the report
@@ -60,6 +71,8 @@ class Seen:
     further: int = 0  # steps in which gradients alone were looked at
     late: tuple[torch.Tensor, ...] = ()  # what had no gradient before them and then got one
     vain: tuple[torch.optim.Optimizer, ...] = ()  # that step and hold nothing that a backward gives a gradient
+    beside: bool = False  # a step ran compiled after those that were watched
+    compiled_error: BaseException | None = None  # what that raised
 
 
 def judge(seen: Seen, error: BaseException | None = None) -> Report:
@@ -82,6 +95,8 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         found = [replace(f, severity="note") if f.code == "FXG501" and f.severity == "warning" else f for f in found]
     found = list(idle_steps.check(found, facts, verdicts, context.expected, observer.backwards))
     found += [idle_steps.vain(optimizer, seen.events, seen.names, observer.ledger, root) for optimizer in seen.vain]
+    if seen.compiled_error is not None and compiled.is_from_compiling(seen.compiled_error):
+        found.append(compiled.finding(seen.compiled_error, seen.events.compiled))
     late = turns.names_of(seen.late, root)
     found += turns.skipping(late, observer, root)
     meeting = second_walk.meeting(facts, observer, (optimizer for optimizer, _ in seen.optimizers))
@@ -93,14 +108,17 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         found.append(second_walk_remedies.explain(facts, meeting))
     if seen.unfinished:
         found = [f for f in found if not f.parameters or any(verdicts.get(name) != "blocked" for name in f.parameters)]
+    frozen = freezes.Freezes(observer, root, {id(p) for optimizer in seen.events.optimizers for p in held_by(optimizer)})
+    found = [frozen.placed(finding) for finding in found]
+    if record is not None and record.phase == "backward" and not any(finding.severity == "error" for finding in found):
+        found += frozen.explained(record)
     if error is not None:
         worker = worker_errors.explained(error, observer.ledger, seen.names)
         found = found if worker is None else [*(f for f in found if f.code != "FXG202"), worker]
-        named = {name for finding in found if finding.severity == "error" for name in finding.parameters}
-        told = {id(p) for name, p in root.named_parameters(remove_duplicate=False) if name in named}
-        found += gradient_errors.explained(error, facts, observer, told)
-    if record is not None and not any(finding.severity == "error" for finding in found):
-        found.append(unexplained(facts))
+        held = tuple(optimizer for optimizer, _ in seen.optimizers)
+        found = gradient_errors.explained(Death(error, facts, context, observer, held, seen.names.of_tensor, tuple(found)), found)
+    if error is not None and not any(finding.severity == "error" for finding in found):
+        found.append(gradient_errors.in_its_own_words(error, facts, observer))
     heard = hear(found, intent_for(context.files), context.files)
     return Report(
         verdicts=verdicts,
@@ -293,7 +311,8 @@ def _at_the_term(finding: Finding, facts: Facts, found: Causes) -> Finding:
 def _losses(backwards: Sequence[Backward]) -> str:
     lines: dict[str, None] = {}
     for backward in backwards:
-        site: Site | None = site_of(backward.spots[0]) if backward.spots else None
+        sites = [site_of(spot) for spot in backward.spots]
+        site: Site | None = next((s for s in sites if "site-packages" not in s.file), sites[0] if sites else None)  # before a trainer's
         if site is not None:
             lines[f"backward at {os.path.basename(site.file)}:{site.line}"] = None
     shown = list(lines)
@@ -304,7 +323,9 @@ def _losses(backwards: Sequence[Backward]) -> str:
 def _assumptions(seen: Seen, error: BaseException | None) -> tuple[str, ...]:
     said = seen.assumptions if error is None else ()
     observer = seen.observer
-    if seen.events.compiles:
+    if seen.beside and seen.compiled_error is None:
+        said = (*said, "the compiled code ran eagerly in the steps that were watched, and compiled in the one after them")
+    elif seen.events.compiles:
         said = (*said, "the compiled code ran eagerly while it was watched: gradients are those of the Python code")
     if observer.trouble is not None:
         said = (*said, f"watching ended early by an error of fxgrad's own: {observer.trouble!r}")

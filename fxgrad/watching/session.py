@@ -4,7 +4,8 @@ It has seen enough when every optimizer that takes part has stepped `steps` time
 and another step is about to begin: by then the next forward and backward have run, and so has what goes wrong only there (a hidden state
 that was kept, a backward after the step it was meant for). An optimizer that never steps while another does is waited for `PATIENCE` steps
 and then left out of the judgement, which the report says. While something that should train has no gradient, or only zeros, further steps run
-(`further`).
+(`further`). Compiled code runs eagerly while it is watched; where it is differentiated in a way that it may refuse, a step as the program has it
+follows the watched ones (`compiled`).
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.notes import Backward, Taken
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.self_check import refuse_unknown_torch
-from fxgrad.watching import gradient_errors
+from fxgrad.watching import compiled, gradient_errors
 from fxgrad.watching.further import Further
 from fxgrad.watching.judge import Seen, judge
+from fxgrad.watching.registered import Registered
 from fxgrad.watching.steps import held_by, note_after, note_begun
 from fxgrad.watching.variable_names import Names
 
@@ -74,7 +76,9 @@ class Session:
         self.observer = Observer(boundary, self._before_backward, self._after_backward)
         self.observer.on_raise = raising
         self.events = Events(self.observer, self._before_step, self._after_step)
-        self.events.on_outermost = lambda module: self._scan()
+        self.events.on_outermost = self._first_call
+        self.events.on_first_forward = lambda module: self.registered.compare()
+        self.registered = Registered()
         self.names = Names()
         self.coverage = Coverage(MOST_WATCHED)
         self._fed: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # those that hold something a step could change
@@ -84,6 +88,8 @@ class Session:
         self._states: frozenset[str] = frozenset()  # of the gradients as the outermost of them began
         self._further = Further(self.observer.ledger)
         self._said: list[str] = []
+        self._beside = False  # a step runs as it is, compiled
+        self._compiled_error: BaseException | None = None
         self._kept: tuple[Optimizer, ...] = ()  # a function that trains may have returned before there is a report on it
         self._reached: list[tuple[weakref.ref[torch.Tensor], int, int]] = []  # leaves of the last backward: version and value then
         self._unfinished = False  # interrupted before the first step had ended
@@ -120,6 +126,7 @@ class Session:
         self.stop_looking()
         self._hooks.close()
         self._kept = ()
+        self.registered.clear()
         self.observer.ledger.tensors.clear()
 
     def finish(self, error: BaseException | None = None) -> Report | None:
@@ -127,7 +134,10 @@ class Session:
         to do with gradients before the first step had ended."""
         if self.report is not None:
             return self.report
-        explains = error is not None and gradient_errors.is_gradient_error(error)
+        if error is not None and self._beside:
+            self._compiled_error = error
+            error = error if not compiled.is_from_compiling(error) else None
+        explains = error is not None and self._explains(error)
         if explains and self._further.count:  # too little was noted of this step to say what led to it
             self._said.append(
                 f"the program then died of a gradient error in a step of which only gradients were watched: watch {self.steps} steps"
@@ -143,6 +153,11 @@ class Session:
         if error is not None:
             self._scan_traceback(error.__traceback__)
         return self._judged(error)
+
+    def _explains(self, error: BaseException) -> bool:
+        self._scan_traceback(error.__traceback__)
+        modules = (*self.given, *(module for _, module in self.names.modules()))
+        return gradient_errors.is_gradient_error(error, self.observer, iter(modules))
 
     def interrupted(self, frame: FrameType | None) -> Report | None:
         """The report on a program that another process keeps from going on; None where nothing can be said yet.
@@ -178,7 +193,8 @@ class Session:
         with self._judgement:
             self.stop_looking()
             if self.report is None:
-                with DisableTorchFunction(), self._judging():
+                held = {id(p) for optimizer in self._optimizers() for p in held_by(optimizer)}
+                with DisableTorchFunction(), self._judging(), self.registered.in_place(held):
                     self.report = judge(self._seen(), error)
             return self.report
 
@@ -202,6 +218,8 @@ class Session:
             self._further.count,
             tuple(self._further.late()),
             vain,
+            self._beside,
+            self._compiled_error,
         )
 
     def _idle(self) -> list[str]:
@@ -321,6 +339,19 @@ class Session:
             for stepped in dict.fromkeys((optimizer, *self._inner)):
                 self._stepped[stepped] = self._stepped.get(stepped, 0) + 1
         self._inner = []
+        if self.events.compiles and observer.again and not self._waiting(self.steps):
+            self._run_compiled()
+
+    def _run_compiled(self) -> None:
+        """Let the next step run as the program has it: what is compiled may refuse what its Python code allowed."""
+        self._beside, self._kept = True, self._optimizers()
+        self.stop_looking()
+        self.events.when_over = self._ran_compiled
+
+    def _ran_compiled(self) -> None:
+        self.events.when_over = None
+        if self.report is None:
+            self._done(self._judged(None))
 
     def _note_fed(self, optimizer: Optimizer) -> None:
         if any(p.requires_grad or p.grad is not None or isinstance(p, nn.Parameter) for p in held_by(optimizer)):
@@ -350,6 +381,10 @@ class Session:
         return [o for o in self._optimizers() if o not in ready and any(p.requires_grad and id(p) not in covered for p in held_by(o))]
 
     # ------------------------------------------------------------------ names
+
+    def _first_call(self, module: nn.Module) -> None:
+        self._scan()
+        self.registered.note(module)
 
     def _scan(self) -> None:
         self.names.scan(sys._getframe(1), self.observer.ledger.boundary)

@@ -19,7 +19,7 @@ from fxgrad.passes.findings import line_of, source_of
 from fxgrad.records import Finding, Fix, Site, Step
 from fxgrad.records.errors import InputError
 from fxgrad.source.sites import site_of, traceback_sites
-from fxgrad.torch_api.errors import ACROSS_PROCESSES, IN_WORKER, OUT_ARGUMENT, says
+from fxgrad.torch_api.errors import IN_WORKER, OUT_ARGUMENT, SERIALIZED, says
 from fxgrad.trace.ledger import Ledger
 from fxgrad.watching.variable_names import Names
 from fxgrad.world.reach import Reach
@@ -28,7 +28,7 @@ from fxgrad.world.reach import Reach
 def explained(error: BaseException, ledger: Ledger, names: Names) -> Finding | None:
     """The finding on such an error; None for any other."""
     text = str(error)
-    if not says(text, ACROSS_PROCESSES) and not (says(text, IN_WORKER) and says(text, OUT_ARGUMENT)):
+    if not says(text, SERIALIZED) and not (says(text, IN_WORKER) and says(text, OUT_ARGUMENT)):
         return None
     stack = traceback_sites(error.__traceback__)
     read = next((site for site in stack if "site-packages" not in site.file), stack[0] if stack else None)
@@ -56,13 +56,24 @@ def explained(error: BaseException, ledger: Ledger, names: Names) -> Finding | N
 
 
 def _made(tensor: torch.Tensor, ledger: Ledger) -> Site | None:
-    """The line that computed it."""
+    """The line that computed it, or what it is a view of."""
     slot = ledger.tensors.get(tensor)
-    note = next((note for note in ledger.notes if slot is not None and slot.value in note.makes), None)
+    makers = {value: note for note in ledger.notes for value in note.makes}
+    note = makers.get(slot.value) if slot is not None else None
+    while note is not None:
+        viewed = next((v for v in note.reads if slot is not None and v in makers and _storage(ledger, v) == slot.storage), None)
+        if viewed is None or makers[viewed] is note:
+            break
+        note = makers[viewed]
     if note is None or not note.spots:
         return None
     sites = [site_of(spot) for spot in note.spots]
     return next((site for site in sites if "site-packages" not in site.file), sites[0])
+
+
+def _storage(ledger: Ledger, value: int) -> int:
+    known = ledger.values[value]
+    return known.storage if known is not None and known.requires_grad else -1
 
 
 def _datasets(traceback: TracebackType | None) -> Iterator[Any]:

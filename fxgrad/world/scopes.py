@@ -151,9 +151,12 @@ class Scopes:
         if known is None:
             known = self._classes[cls] = []
             for base in cls.__mro__:
-                if _of_a_library(base.__module__) and not (base.__module__ == "builtins" and made_by_user(base)):
+                home = base.__module__
+                if not isinstance(home, str):
+                    continue  # a class of Cython's, whose `__module__` is that of its instances
+                if _of_a_library(home) and not (home == "builtins" and made_by_user(base)):
                     continue
-                own = is_own(base.__module__) or base.__module__ == "builtins"
+                own = is_own(home) or home == "builtins"
                 if own:
                     self._acts.append(undo_class(base))
                 for name, value in list(vars(base).items()):

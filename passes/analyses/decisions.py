@@ -65,7 +65,7 @@ def of_part(facts: Facts, context: Context, name: str, seen_from: Site | None) -
         return None
     found: list[Decision] = []
     known = True
-    for use in uses(part.holder, part.attribute, context.files):
+    for use in _uses(facts, context, part):
         if origin(use.source.file) != "user" or _takes_another(use, part):
             continue
         decision = _of_use(facts, context, part, use, seen_from)
@@ -100,9 +100,26 @@ def _part(model: object, name: str) -> _Part | None:
     return _Part(".".join(words[:last]), words[last], item, owners[last], owners[last + 1])
 
 
-def _ran(context: Context, part: _Part, use: Use) -> tuple[Ran, ...]:
+def _uses(facts: Facts, context: Context, part: _Part) -> tuple[Use, ...]:
+    """The uses of the attribute, looked up once for all modules of the type: a network repeats its layers."""
+    key = "uses", type(part.holder), part.attribute
+    if key not in facts.memo:
+        facts.memo[key] = uses(part.holder, part.attribute, context.files)
+    found: tuple[Use, ...] = facts.memo[key]
+    return found
+
+
+def _ran(facts: Facts, context: Context, part: _Part, use: Use) -> tuple[Ran, ...]:
     """What of the using function ran, on the part's own module where it is a method."""
-    found = (ran for ran in context.ran if ran.module in (None, part.owner) and absolute(ran.file) == use.source.file)
+    key = "ran", use.source.file
+    if key not in facts.memo:
+        there: dict[str | None, list[Ran]] = {}
+        for ran in context.ran:
+            if absolute(ran.file) == use.source.file:
+                there.setdefault(ran.module, []).append(ran)
+        facts.memo[key] = there
+    by_module: dict[str | None, list[Ran]] = facts.memo[key]
+    found = [*by_module.get(None, ()), *by_module.get(part.owner, ())]
     return tuple(ran for ran in found if _is_inside(ran, use.function))
 
 
@@ -130,7 +147,7 @@ def _of_use(facts: Facts, context: Context, part: _Part, use: Use, seen_from: Si
         return None
     if use.held is not None and use.function.name == "__init__":
         return _of_kept(facts, context, part, use, seen_from)  # that ran before anybody looked
-    ran = _ran(context, part, use)
+    ran = _ran(facts, context, part, use)
     if not all(one.whole for one in ran):
         return None
     place = site_of(use.source, use.node)
@@ -147,7 +164,7 @@ def _of_use(facts: Facts, context: Context, part: _Part, use: Use, seen_from: Si
         return _told(use.source, passed_by(use.source, use.node, counts), at, place, seen_from)
     if use.held is not None:
         return _of_kept(facts, context, part, use, seen_from)
-    if part.item or use.pattern:
+    if part.item or use.pattern or isinstance(part.container, _CONTAINERS):
         return _of_item(facts, context, part, use, counts, seen_from)
     return None
 
@@ -177,7 +194,7 @@ def _of_kept(facts: Facts, context: Context, part: _Part, use: Use, seen_from: S
         function = enclosing_function(source, pick)
         if function is None:
             continue
-        ran = _ran(context, part, Use(source, pick, function))
+        ran = _ran(facts, context, part, Use(source, pick, function))
         if not ran or not all(one.whole for one in ran) or not _together(ran).times(pick):
             continue
         beside = {node.attr for node in ast.walk(display or pick) if isinstance(node, ast.Attribute)}

@@ -39,7 +39,8 @@ def made_in_forward(facts: Facts, *, directly: bool) -> Iterator[Made]:
         if ("Parameter" in line_text(site.file, site.line)) is directly:
             groups.setdefault(site, []).append(node)
     for site, members in groups.items():
-        yield Made(site, len(members), members[0].phase, displaced(facts, site, members[0].module))
+        names = displaced(facts, site, members[0].module)
+        yield Made(site, len(names) or len(members), members[0].phase, names)  # a watch sees several forwards
 
 
 def renewed(facts: Facts) -> frozenset[str]:

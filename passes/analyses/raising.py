@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from fxgrad.records import Facts, NodeFact
 from fxgrad.torch_api.errors import INFERENCE_TENSOR, says, without_derivative
 
 _ALIASES = {"__floordiv__": "floor_divide", "__rfloordiv__": "floor_divide"}
 
 
-def missing_formula(facts: Facts) -> tuple[NodeFact, bool] | None:
-    """The step whose derivative is missing, and whether it is a custom operator's (not one of torch's own)."""
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A step whose derivative is missing; `custom`: it is no operator of torch's own; `second`: it is the derivative of its derivative."""
+
+    node: NodeFact
+    custom: bool
+    second: bool
+
+
+def missing_formula(facts: Facts) -> Missing | None:
+    """The step that the error of a missing derivative is about."""
     text = facts.error.message if facts.error is not None else ""
     operator = without_derivative(text)
     if operator is None:
@@ -20,9 +31,21 @@ def missing_formula(facts: Facts) -> tuple[NodeFact, bool] | None:
         if not any(v in facts.live for v in node.makes):
             continue
         words = [_ALIASES.get(w, w).strip("_") for w in node.target.split(".")]
-        if name.strip("_") in words or any("NotImplemented" in facts.values[v].function for v in node.makes):
-            return node, space != "aten"
+        if name.strip("_") in words:
+            return Missing(node, space != "aten", second=False)
+    # The operator ran inside a backward that is differentiated: the step that it is the derivative of has a node of that name.
+    for node in reversed(facts.nodes):
+        if node.site is not None and any(_plain(facts.values[v].function) == _plain(name) for v in node.makes):
+            return Missing(node, space != "aten", second=True)
+    for node in reversed(facts.nodes):
+        if any(v in facts.live and "NotImplemented" in facts.values[v].function for v in node.makes):
+            return Missing(node, space != "aten", second=False)
     return None
+
+
+def _plain(name: str) -> str:
+    """`ScaledDotProductBackward0` and `_scaled_dot_product_backward` as one word."""
+    return name.rstrip("0123456789").replace("_", "").lower()
 
 
 def inference_site(facts: Facts) -> NodeFact | None:

@@ -62,6 +62,7 @@ NAME = "unused-parameter"
 SEVERITY = "error"
 
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+_COMPARED = 64  # modules of one finding of which it is asked what passed each by
 _SHOWN = 3  # modules named in a message; the finding lists every parameter
 
 
@@ -102,9 +103,10 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 
 def _decision(facts: Facts, context: Context, members: list[tuple[ParameterFact, DeadEnd]], site: Site | None) -> decisions.Decision | None:
     """What passed by the parts, where that is one and the same for all."""
-    if members[0][1].kind not in ("never called", "not read"):
+    parts = dict.fromkeys(end.part for _, end in members)
+    if members[0][1].kind not in ("never called", "not read") or len(parts) > _COMPARED:
         return None
-    found = {decisions.of_part(facts, context, part, site) for part in dict.fromkeys(end.part for _, end in members)}
+    found = {decisions.of_part(facts, context, part, site) for part in parts}
     return found.pop() if len(found) == 1 else None
 
 

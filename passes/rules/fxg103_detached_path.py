@@ -35,7 +35,7 @@ from collections.abc import Iterator
 from fxgrad.passes.analyses.cuts import GRAD
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import cut_groups, finding, said, starved, subject
-from fxgrad.records import Facts, Finding
+from fxgrad.records import Facts, Finding, NodeFact
 
 CODE = "FXG103"
 NAME = "detached-path"
@@ -53,6 +53,9 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         advice = f"drop the `{what}` if these parameters should train; if the cut is meant, leave them out of `expect`"
         if hidden:
             advice = "take the tensors from named_parameters(), which keep their history"
+        if _makes_a_leaf(facts, node):
+            advice = f"give the optimizer what {written} makes: those are leaves of their own, and the gradients arrive there"
+            advice += "" if hidden else f"; or drop the `{what}` where it is made anew in every step"
         if node.target == GRAD:
             cut, advice = f"{written} without create_graph=True", "pass create_graph=True where the gradient is part of the loss"
         yield finding(
@@ -63,3 +66,17 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             f"{cut} cuts {subject(parameters)} off from the loss: {starved(parameters)}",
             advice,
         )
+
+
+def _line(node: NodeFact) -> tuple[str, int] | None:
+    return (node.site.file, node.site.line) if node.site is not None else None
+
+
+def _makes_a_leaf(facts: Facts, node: NodeFact) -> bool:
+    """Whether the detached tensor is made a leaf that requires grad on the same line, and backward reaches it."""
+    reached = set(node.makes)
+    line = _line(node)
+    for later in facts.nodes:
+        if line is not None and _line(later) == line and reached.intersection(later.reads):
+            reached.update(later.makes)
+    return any(facts.values[v].is_leaf and facts.values[v].requires_grad and v in facts.live for v in reached)

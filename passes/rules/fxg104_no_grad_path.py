@@ -37,12 +37,19 @@ from fxgrad.passes.analyses.cuts import Way
 from fxgrad.passes.analyses.no_grad_regions import region_of
 from fxgrad.passes.analyses.raising import inference_site
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import cut_groups, path, severity, starved, subject
+from fxgrad.passes.findings import cut_groups, line_of, path, severity, starved, subject
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
+from fxgrad.torch_api.errors import INFERENCE_FLAG, INFERENCE_WRITE, says
 
 CODE = "FXG104"
 NAME = "no-grad-path"
 SEVERITY = "error"
+
+
+def _use(message: str) -> str:
+    if says(message, INFERENCE_WRITE):
+        return "written outside of it"
+    return "asked to require grad" if says(message, INFERENCE_FLAG) else "used where backward must save it"
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
@@ -67,12 +74,13 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         )
     raised = inference_site(facts)
     if raised is not None and facts.error is not None:
+        place = region_of(facts, raised, context.files) or raised.site or facts.error.site
         yield Finding(
             CODE,
             NAME,
             "error",
-            "a tensor made in inference_mode is used where backward must save it, which torch refuses",
-            region_of(facts, raised, context.files) or raised.site or facts.error.site,
+            f"a tensor made in inference_mode is {_use(facts.error.message)}{line_of(facts.error.site, place)}, which torch refuses",
+            place,
             (),
             (Step("loss"), Step(raised.target.rpartition(".")[2], raised.site, True)),
             Fix("use torch.no_grad() instead of inference_mode, or clone the result outside of it"),

@@ -39,6 +39,9 @@ CODE = "FXG105"
 NAME = "non-differentiable-op"
 SEVERITY = "error"
 
+_ATTENTION = "run it with the kernel that has one: `with torch.nn.attention.sdpa_kernel(SDPBackend.MATH):`, or write the attention out"
+_SECOND = "write it out in operations that have one, or drop the derivative of the derivative (`create_graph=True`)"
+
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per line that cuts."""
@@ -55,15 +58,23 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             "use differentiable values (softmax, the gathered scores, rsample(), a straight-through estimator) in place of indices, masks, samples",
         )
     found = missing_formula(facts)
-    if found is not None and not found[1]:
-        node, _ = found
+    if found is not None and not found.custom:
+        node = found.node
+        attention = "attention" in node.target
+        advice = (
+            _ATTENTION
+            if attention
+            else _SECOND
+            if found.second
+            else "use a differentiable operation, or detach the operand if its gradient is not wanted"
+        )
         yield Finding(
             CODE,
             NAME,
             "error",
-            f"{said(node)} has no derivative in torch: backward raises",
+            f"{said(node)} has no {'second ' if found.second else ''}derivative in torch: backward raises",
             node.site,
             (),
             (Step("loss"), Step(node.target.rpartition(".")[2], node.site, True)),
-            Fix("use a differentiable operation, or detach the operand if its gradient is not wanted"),
+            Fix(advice),
         )

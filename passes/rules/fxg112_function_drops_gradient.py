@@ -53,6 +53,7 @@ from fxgrad.torch_api.calls import custom_operator
 from fxgrad.torch_api.errors import (
     LEGACY_FUNCTION,
     NO_BACKWARD,
+    NO_GRAD_FN,
     OVERWRITTEN,
     SECOND_TIME,
     TOO_FEW,
@@ -62,6 +63,7 @@ from fxgrad.torch_api.errors import (
     gradient_shapes,
     says,
 )
+from fxgrad.torch_api.explanations import explanation_of
 
 CODE = "FXG112"
 NAME = "function-drops-gradient"
@@ -156,10 +158,14 @@ def _refused(facts: Facts) -> Iterator[Finding]:
         return  # what it saved was overwritten or freed by others: FXG201
     raising = raising_backward(error.site) if error.phase == "backward" else None
     if raising is not None:
-        message = f"`{raising}.backward` raises {error.type}: {error.message.splitlines()[0] if error.message else ''}"
-        yield Finding(
-            CODE, NAME, "error", message, error.site, (), (Step("loss"), Step(raising, error.site, True)), Fix("mend the backward")
-        )
+        entry = explanation_of(error.message)
+        words = entry.means if entry is not None else error.message.partition("\n")[0]
+        message = f"`{raising}.backward` raises {error.type}: {words}"
+        advice = entry.remedy if entry is not None else "mend the backward"
+        if says(error.message, NO_GRAD_FN):
+            message = f"nothing is recorded in `{raising}.backward`: it runs with gradients off"
+            advice = "compute what is differentiated inside `with torch.enable_grad():`, from `x = x.detach().requires_grad_()`"
+        yield Finding(CODE, NAME, "error", message, error.site, (), (Step("loss"), Step(raising, error.site, True)), Fix(advice))
         return
     if not says(error.message, WRONG_COUNT, WRONG_GRADIENT, TOO_FEW):
         return

@@ -61,8 +61,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         message = f"`{custom_operator(node.target) or node.target}` has no autograd formula: {plural(parameters)} get no gradient"
         yield finding(context, facts, (CODE, NAME), group, message, ADVICE)
     found = missing_formula(facts)
-    if found is not None and found[1]:
-        node, _ = found
+    if found is not None and found.custom:
+        node = found.node
         told.add(node.site)
         yield _finding(node, "error", (), f"`{custom_operator(node.target) or node.target}` has no autograd formula: backward raises")
     for node, names in _silent(context):

@@ -2,7 +2,7 @@
 
 What it finds
     A loss that cannot be differentiated: a tensor without a history, although trainable parameters went into it or because none did; a
-    Python number, None or a tuple in place of a tensor; a tensor of several elements. Where a cut made the loss lose its history, the
+    Python number, None or a tuple in place of a tensor; a tensor of several elements, or of complex numbers. Where a cut made the loss lose its history, the
     cut has the error and this is a warning beside it.
 
 Why it matters
@@ -30,10 +30,11 @@ from collections.abc import Iterator
 
 from fxgrad.passes.analyses.causes import Causes, unconnected
 from fxgrad.passes.context import Context
+from fxgrad.passes.findings import said
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Severity, Site, Step
 from fxgrad.source.handed_on import return_around
 from fxgrad.source.objects import code_of
-from fxgrad.torch_api.errors import NOT_SCALAR, says
+from fxgrad.torch_api.errors import COMPLEX_LOSS, NOT_SCALAR, says
 
 CODE = "FXG116"
 NAME = "loss-without-grad"
@@ -58,6 +59,16 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             f"the loss has the shape {tuple(facts.values[facts.loss].shape)}: backward() needs a single number",
             _made(facts),
             "reduce it with .mean() or .sum()",
+        )
+    elif error is not None and says(error.message, COMPLEX_LOSS):
+        node = _made_complex(facts)
+        yield _finding(
+            facts,
+            f"the loss is a complex number, which has no direction that is down: {said(node)} made it complex"
+            if node is not None
+            else "the loss is a complex number, which has no direction that is down",
+            node.site if node is not None else _made(facts),
+            "make it real before it is reduced: `.abs().pow(2).mean()`, or `torch.view_as_real(...)`",
         )
 
 
@@ -105,6 +116,23 @@ def _made(facts: Facts) -> Site | None:
     if not node.reads:
         return _returned(facts, node) or node.site
     return node.site
+
+
+def _made_complex(facts: Facts) -> NodeFact | None:
+    """On the way from the loss back, the first step that made a complex value of real ones that a gradient goes to."""
+    pending, seen = [facts.loss] if facts.loss is not None else [], set[int]()
+    while pending:
+        value = pending.pop(0)
+        node = facts.maker_of.get(value)
+        if node is None or value in seen:
+            continue
+        seen.add(value)
+        sources = [flow.source for flow in node.flows if flow.target == value and flow.open]
+        still = [source for source in sources if facts.values[source].dtype.is_complex]
+        if sources and not still and node.site is not None:
+            return node
+        pending.extend(still)
+    return None
 
 
 def _returned(facts: Facts, node: NodeFact) -> Site | None:

@@ -34,13 +34,13 @@ from dataclasses import dataclass, field
 
 from fxgrad.passes.analyses import lost_gradients
 from fxgrad.passes.analyses.dead_structure import structural_zeros
-from fxgrad.passes.analyses.fixed_operands import attributes_behind
+from fxgrad.passes.analyses.fixed_operands import attributes_behind, word
 from fxgrad.passes.analyses.gradient_hooks import hook_site, lets_some_through
 from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.zeros import by_construction, emptied_at
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, listed, text_of
-from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site, Step
+from fxgrad.records import Facts, Finding, Fix, NodeFact, ParameterFact, Severity, Site, Step
 
 CODE = "FXG401"
 NAME = "zero-gradient-op"
@@ -52,6 +52,9 @@ _LOOK_UPS = frozenset(["embedding", "embedding_bag", "Embedding", "EmbeddingBag"
 
 # Modules of torch that make their own state of zeros where they are given none.
 _RECURRENT = frozenset(["RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell"])
+# What takes a part of one tensor.
+_PARTS = frozenset(["__getitem__", "select", "narrow", "chunk", "split", "unbind", "tensor_split"])
+_GATED = frozenset(["lstm", "gru", "rnn_tanh"])
 
 
 @dataclass(slots=True)
@@ -168,12 +171,27 @@ def _unproven(watched: Facts, loss: lost_gradients.Loss | None, *, settled: bool
     if loss.flow is not None and 0 in watched.values[loss.flow.source].shape:
         emptied = emptied_at(watched, loss.flow.source) or loss.node
         return _Group(f"`{expression(emptied)}` selects nothing", "check what selects here", False, False, emptied.site, False)
+    part = _part_used(watched, loss.node)
+    if part is not None:
+        what = f"`{expression(part)}` is all that is used of `{expression(loss.node)}`"
+        # Gates are smooth: what comes back through a recurrent layer as exact zeros was never asked for.
+        proven = word(loss.node).lower() in _GATED
+        return _Group(what, "use the rest too, or leave out the parameters that only that depends on", False, False, part.site, proven)
     what = f"`{expression(loss.node)}` hands on only zeros"
     if settled:
         advice = "let one of the factors start at other numbers than zero, or give this line other data than padding or a zero state"
         return _Group(what, advice, False, False, loss.node.site, proven=False, settled=True)
     advice = "try other inputs; if it stays so, look at what this line weighs or selects"
     return _Group(f"{what} for these inputs", advice, False, False, loss.node.site, False)
+
+
+def _part_used(watched: Facts, node: NodeFact) -> NodeFact | None:
+    """The one step that takes a part of the result, at fixed positions, on the only way from it to the loss."""
+    readers = {n.name: n for v in node.makes for n, flow in watched.open_from.get(v, ()) if flow.target in watched.live}
+    found = next(iter(readers.values())) if len(readers) == 1 else None
+    if found is None or found.site is None or found.target.rpartition(".")[2] not in _PARTS or len(set(found.reads)) != 1:
+        return None
+    return found
 
 
 def _structural(watched: Facts, parameter: ParameterFact) -> lost_gradients.Loss | None:

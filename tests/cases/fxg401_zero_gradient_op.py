@@ -309,6 +309,76 @@ def guilty_mixture_weight_of_zero():
     return dict(model=Mixture(), inputs=(torch.randn(5, 4),), loss=lambda o: o.square().mean())
 
 
+def guilty_one_direction_of_a_recurrent_layer():
+    class Reader(nn.Module):
+        def __init__(self, hidden: int = 4) -> None:
+            super().__init__()
+            self.hidden = hidden
+            self.rnn = nn.LSTM(3, hidden, bidirectional=True, batch_first=True)
+            self.out = nn.Linear(hidden, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            states, _ = self.rnn(x)
+            return self.out(states[:, -1, : self.hidden])  # FXG401
+
+    return dict(model=Reader(), inputs=(torch.randn(2, 5, 3),), loss=lambda o: o.pow(2).mean())
+
+
+def guilty_last_direction_of_a_recurrent_layer():
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.GRU(3, 4, bidirectional=True)
+            self.out = nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            _, last = self.rnn(x)
+            return self.out(last[-1])  # FXG401
+
+    return dict(model=Reader(), inputs=(torch.randn(5, 2, 3),), loss=lambda o: o.pow(2).mean())
+
+
+def guilty_last_step_of_both_directions():
+    # Backwards in time the last step is the first: nothing goes through the recurrent weights of that direction.
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.LSTM(3, 4, bidirectional=True, batch_first=True)
+            self.out = nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            states, _ = self.rnn(x)
+            return self.out(states[:, -1])  # FXG401
+
+    return dict(model=Reader(), inputs=(torch.randn(2, 5, 3),), loss=lambda o: o.pow(2).mean())
+
+
+def quiet_both_directions_of_a_recurrent_layer():
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.LSTM(3, 4, bidirectional=True, batch_first=True)
+            self.out = nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            states, _ = self.rnn(x)
+            return self.out(states.mean(1))
+
+    return dict(model=Reader(), inputs=(torch.randn(2, 5, 3),), loss=lambda o: o.pow(2).mean())
+
+
+def quiet_lower_layer_of_two_directions():
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.below, self.rnn = nn.GRU(3, 4, bidirectional=True), nn.GRU(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.rnn(self.below(x)[0])[1][-1]
+
+    return dict(model=Reader(), inputs=(torch.randn(5, 2, 3),), loss=lambda o: o.pow(2).mean())
+
+
 def quiet_straight_through_round():
     class Quantised(nn.Module):
         def __init__(self):

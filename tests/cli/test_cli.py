@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import fxgrad
 from fxgrad import cli
@@ -330,6 +331,96 @@ def test_traceback_shows_the_users_line(run: Run) -> None:
     assert (status, out) == (2, "")
     assert "    return 1 / 0" in err
     assert err.splitlines()[-1].startswith("fxgrad: error: model.py:2:12: running model.py raises ZeroDivisionError")
+
+
+WITH_OPTIONS = """\
+import argparse
+
+import torch
+from torch import nn
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--width", type=int, required=True)
+net = nn.Linear(parser.parse_args().width, 2)
+"""
+
+FLAG = """\
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, width, stop_early: bool, mode="plain"):
+        super().__init__()
+        self.a, self.b, self.stop_early = nn.Linear(width, width), nn.Linear(width, 2), stop_early
+
+    def forward(self, x):
+        x = self.a(x)
+        return self.b(x.detach() if self.stop_early else x)
+"""
+
+ATTENTION = """\
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        q, k = (layer(x).view(x.size(0), -1, 6) for layer in (self.q, self.k))
+        return (q @ k.transpose(1, 2)).softmax(-1) @ k
+"""
+
+ON_CUDA = """\
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        scale = torch.ones(4, device="cuda:0")
+        return self.b((self.a(x.cuda()) * scale).detach())
+"""
+
+
+def test_what_follows_two_dashes_is_for_the_models_file(run: Run) -> None:
+    Path("model.py").write_text(WITH_OPTIONS)
+    assert run("report", "model.py")[0] == 2
+    assert run("report", "model.py", "--ignore", "FXG3", "--", "--width", "7")[0] == 0
+
+
+def test_a_verdict_that_hangs_on_a_guess_is_none(run: Run) -> None:
+    Path("model.py").write_text(FLAG)
+    status, out, err = run("report", "model.py")
+    assert (status, out) == (2, "")
+    assert "the verdict hangs on a guess: stop_early=True gives FXG103, stop_early=False gives no finding" in err
+    assert "(write --arg stop_early=True or --arg stop_early=False)" in err
+    assert [run("report", "model.py", "--arg", f"stop_early={value}")[0] for value in (True, False)] == [1, 0]
+
+
+def test_a_finding_on_guessed_rows_must_hold_for_sequences(run: Run) -> None:
+    Path("model.py").write_text(ATTENTION)
+    status, out, err = run("report", "model.py")
+    assert (status, out) == (2, "")
+    assert "x=2x6:float32 gives FXG401, x=2x16x6:float32 gives no finding" in err
+    assert run("report", "model.py", "--input", "2x16x6")[0] == 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
+@pytest.mark.parametrize("more", ["", "\n\nexample_inputs = (torch.ones(2, 4),)\n", "\n\nnet = Net().cuda()\n"])
+def test_a_program_for_cuda_is_analysed_without(run: Run, more: str) -> None:
+    Path("model.py").write_text(ON_CUDA + more)
+    status, out, _ = run("report", "model.py")
+    assert status == 1
+    assert "assumed: there is no CUDA here: what the program puts on `cuda` stays on the CPU (model.py:" in out
+    assert "FXG103 model.py:12" in out
 
 
 def test_an_interrupt_ends_quietly(run: Run, analysis: Analysis) -> None:

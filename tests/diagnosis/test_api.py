@@ -10,6 +10,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import fxgrad
+from fxgrad.records.errors import InputError
 
 
 class Cut(nn.Module):
@@ -115,3 +116,71 @@ def test_the_call_that_gives_a_lazy_model_its_shapes_leaves_no_trace() -> None:
     assert CALLS == []
     assert torch.equal(before, torch.get_rng_state())
     assert model.body.has_uninitialized_params()
+
+
+class Linear(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.a(x)
+
+
+class Takes(Linear):
+    """Makes tensors of what it gets."""
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(torch.as_tensor(x))
+
+
+X = (torch.ones(4, 3),)
+MISTAKES: dict[str, tuple[Any, Any, Any, str, str]] = {
+    "a class": (Linear, X, None, "the model is the class Linear, not an instance of it", "pass Linear(...)"),
+    "a file": ("model.py", X, None, "the model is a text, 'model.py'", "fxgrad report model.py"),
+    "nothing": (None, X, None, "the model must be an nn.Module or a callable, not NoneType", "pass the module itself"),
+    "a criterion": (
+        Linear(),
+        X,
+        nn.MSELoss(),
+        "the loss MSELoss takes input, target, but",
+        "loss=lambda output: criterion(output, target)",
+    ),
+    "a function of two": (Linear(), X, nn.functional.mse_loss, "the loss mse_loss takes input, target, but", "loss=lambda output: "),
+    "a class of losses": (Linear(), X, nn.MSELoss, "the loss is the class MSELoss, not", "loss=lambda output: "),
+    "a loss that was computed": (Linear(), X, X[0].sum(), "the loss is a tensor that was computed before", "pass a function"),
+    "the name of a loss": (Linear(), X, "mse", "the loss is of type str, not", "loss=lambda output: "),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("call", [fxgrad.analyze, fxgrad.fix])
+def test_what_is_no_model_or_loss_gets_what_to_write(call: Any, mistake: str) -> None:
+    model, inputs, loss, reason, hint = MISTAKES[mistake]
+    with pytest.raises(InputError) as caught:
+        call(model, inputs, loss=loss)
+    assert caught.value.reason.startswith(reason)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_programs_without_lines_are_refused() -> None:
+    for model, said in (
+        (torch.jit.trace(Linear(), X), "the model is TorchScript"),
+        (torch.export.export(Linear(), X), "the model is an ExportedProgram"),
+    ):
+        with pytest.raises(InputError, match=said):
+            fxgrad.analyze(model, X)
+
+
+def test_arrays_are_refused_where_the_model_takes_none() -> None:
+    array = X[0].numpy()
+    for inputs in ((array,), {"x": array}, array):
+        with pytest.raises(InputError) as caught:
+            fxgrad.analyze(Linear(), inputs)
+        assert "torch.from_numpy" in caught.value.hint
+    assert fxgrad.analyze(Takes(), (array,)).ok
+
+
+def test_a_criterion_with_a_target_of_its_own_is_a_loss() -> None:
+    assert fxgrad.analyze(Linear(), X, loss=lambda output: nn.functional.mse_loss(output, torch.zeros(4, 2))).ok

@@ -15,6 +15,7 @@ import torch
 
 import fxgrad
 from fxgrad.records import Finding
+from fxgrad.report import Report
 from fxgrad.watching.script import run_script
 
 HEAD = """
@@ -255,6 +256,22 @@ TOLD = {
                 return x
         """,
         "used only in the loop over `self.convs[:-1]` (line {use}), which took 3 of 4",
+    ),
+    "a slice of nothing": (
+        """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.base, self.more = nn.Linear(3, 3), nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+                self.depth = 0
+
+            def forward(self, x):
+                x = self.base(x)
+                for layer in self.more[: self.depth]:  # use
+                    x = layer(x)
+                return x
+        """,
+        "used only in the loop over `self.more[: self.depth]` (line {use}), which had nothing to go through",
     ),
     "zip stops early": (
         """
@@ -612,14 +629,17 @@ def loaded(path: Path) -> ModuleType:
     return module
 
 
-def unused(path: Path, way: str, capsys: pytest.CaptureFixture[str]) -> Finding:
+def judged(path: Path, way: str, capsys: pytest.CaptureFixture[str]) -> Report:
     if way == "run":
         report, _ = run_script(str(path))
         capsys.readouterr()
         assert report is not None
-    else:
-        report = fxgrad.analyze(loaded(path).build(), (torch.randn(2, 3),), loss=lambda out: out.pow(2).mean())
-    (finding,) = [f for f in report.findings if f.code == "FXG101"]
+        return report
+    return fxgrad.analyze(loaded(path).build(), (torch.randn(2, 3),), loss=lambda out: out.pow(2).mean())
+
+
+def unused(path: Path, way: str, capsys: pytest.CaptureFixture[str]) -> Finding:
+    (finding,) = [f for f in judged(path, way, capsys).findings if f.code == "FXG101"]
     return finding
 
 
@@ -666,21 +686,100 @@ def test_a_parameter_that_the_constructor_alone_reads() -> None:
     assert finding.message.endswith(f"; used only at line {number}, where `full` is computed once")
 
 
-def test_a_layer_made_anew_is_told_once_and_its_name_is_the_registered_one() -> None:
-    class Net(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = torch.nn.Linear(3, 3)
+REPLACED = {
+    "a layer": (
+        """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc, self.out = nn.Linear(3, 3), nn.Linear(3, 3)
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.fc = torch.nn.Linear(3, 3)
-            return self.fc(x)
+            def forward(self, x):
+                self.fc = nn.Linear(x.shape[-1], 3)  # by
+                return self.out(self.fc(x))
+        """,
+        "FXG110",
+        {"fc.weight", "fc.bias"},
+    ),
+    "a parameter": (
+        """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.weight = nn.Parameter(torch.randn(3, 3))
+                self.register_buffer("mask", torch.tensor([1.0, 0.0, 1.0]))
 
-    model = Net()
-    before = dict(model.named_parameters())
-    report = fxgrad.analyze(model, (torch.randn(2, 3),))
-    assert dict(report.verdicts) == {"fc.weight": "none", "fc.bias": "none"}
-    assert [(f.code, f.parameters) for f in report.findings] == [("FXG110", ("fc.weight", "fc.bias"))]
-    assert all(dict(model.named_parameters())[name] is parameter for name, parameter in before.items())
-    model(torch.randn(2, 3)).sum().backward()
-    assert [p.grad for p in before.values()] == [None, None]
+            def forward(self, x):
+                self.weight = nn.Parameter(self.weight * self.mask)  # by
+                return x @ self.weight
+        """,
+        "FXG111",
+        {"weight"},
+    ),
+    "a parameter of a part": (
+        """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc = nn.Linear(3, 3)
+
+            def forward(self, x):
+                self.fc.weight = nn.Parameter(self.fc.weight / self.fc.weight.norm())  # by
+                return self.fc(x)
+        """,
+        "FXG111",
+        {"fc.weight"},
+    ),
+}
+KEPT = {
+    "a parameter made before": """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.weight = nn.Parameter(torch.randn(3, 3) / 3)
+                self.weight = nn.Parameter(self.weight.detach().clone())
+
+            def forward(self, x):
+                return x @ self.weight
+    """,
+    "a tensor of its own name": """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.weight = nn.Parameter(torch.randn(3, 3))
+
+            def forward(self, x):
+                self.scaled = self.weight * 2
+                return x @ self.scaled
+    """,
+    "a parametrized layer": """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc = nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))
+
+            def forward(self, x):
+                return self.fc(x)
+    """,
+}
+
+
+@pytest.mark.parametrize("way", ["analyze", "run"])
+@pytest.mark.parametrize("name", REPLACED)
+def test_a_name_stands_for_the_registered_parameter(name: str, way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The one that an optimizer holds gets no gradient, whatever forward puts in its place; one finding says so."""
+    body, code, starved = REPLACED[name]
+    path = written(tmp_path, body)
+    report = judged(path, way, capsys)
+    assert {n.removeprefix("model.") for n, verdict in report.verdicts.items() if verdict == "none"} == starved
+    (finding,) = [f for f in report.findings if f.severity != "note"]
+    assert finding.site is not None
+    assert (finding.code, finding.site.line) == (code, line(path, "by"))
+
+
+@pytest.mark.parametrize("way", ["analyze", "run"])
+@pytest.mark.parametrize("name", KEPT)
+def test_what_is_not_replaced_in_forward_is_quiet(name: str, way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = judged(written(tmp_path, KEPT[name]), way, capsys)
+    assert set(report.verdicts.values()) == {"flows"}
+    assert not [f for f in report.findings if f.severity != "note"]

@@ -103,3 +103,57 @@ def test_a_module_left_out_of_the_optimizer_is_left_alone() -> None:
     report = fxgrad.analyze(model, (torch.randn(2, 3),), loss=lambda out: out.sum(), optimizer=optimizer)
     assert not [f for f in report.findings if f.severity == "error"]
     assert report.verdicts["spare.weight"] == "none"
+
+
+class Leaflets(nn.Module):
+    """Writes in place, by `write`; the word in the source says nothing of what is written."""
+
+    def __init__(self, write: str) -> None:
+        super().__init__()
+        self.leaf_scale, self.body, self.write = nn.Parameter(torch.ones(3)), nn.Linear(3, 3), write
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        leaf = self.body(x).tanh()
+        if self.write == "parameter":
+            self.leaf_scale.mul_(2.0)
+        elif self.write == "one of several":
+            leaf.unbind(0)[0].add_(1.0)
+        elif self.write == "saved":
+            leaf.add_(1.0)
+        elif self.write == "hidden":
+            leaf.data.add_(1.0)
+        elif self.write == "input":
+            x.add_(1.0)
+        return (leaf * self.leaf_scale).sum()
+
+
+@pytest.mark.parametrize(
+    ("write", "code", "kind", "step"),
+    [
+        ("parameter", "FXG202", "leaf", "mul_"),
+        ("one of several", "FXG202", "", "add_"),
+        ("saved", "FXG201", "overwritten", "add_"),
+        ("hidden", "FXG203", "data", "add_"),
+        ("input", "FXG204", "", "add_"),
+    ],
+)
+def test_a_finding_about_a_write_names_its_step_and_its_kind(write: str, code: str, kind: str, step: str) -> None:
+    report = fxgrad.analyze(Leaflets(write), (torch.randn(2, 3),), options=fxgrad.Options(values="real"))
+    found = [f for f in (*report.findings, *report.notes) if f.code == code]
+    assert [(f.kind, f.step) for f in found] == [(kind, step)]
+
+
+def test_an_old_graph_is_a_kind() -> None:
+    class Remembers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Linear(3, 3)
+            self.held = self.body(torch.ones(1, 3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (self.body(x) * self.held).sum()
+
+    model = Remembers()
+    model(torch.randn(2, 3)).backward()
+    report = fxgrad.analyze(model, (torch.randn(2, 3),))
+    assert [(f.code, f.kind, f.step) for f in report.findings] == [("FXG201", "old graph", "")]

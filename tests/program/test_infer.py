@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from fxgrad.program.infer import Spec, build, infer_inputs, inputs_from_specs, missing_inputs, parse
+from fxgrad.program.infer import Spec, build, infer_inputs, inputs_from_specs, missing_inputs, other_dimensions, parse
+from fxgrad.program.infer.spec import Group
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
 
@@ -38,10 +40,17 @@ from fxgrad.records.errors import InputError
         ("x=2X3", Spec("x", (2, 3))),
         ("x=0x3", Spec("x", (0, 3))),
         ("größe=2", Spec("größe", (2,))),
+        ("s=(2x3,2x3)", Group("s", (Spec(None, (2, 3)), Spec(None, (2, 3))))),
+        (
+            "s=(2:int64[0,9),(3,4x5:bool))",
+            Group("s", (Spec(None, (2,), torch.int64, 0, 9), Group(None, (Spec(None, (3,)), Spec(None, (4, 5), torch.bool))))),
+        ),
+        ("(2,)", Group(None, (Spec(None, (2,)),))),
     ],
 )
-def test_parse(text: str, want: Spec) -> None:
+def test_parse(text: str, want: Spec | Group) -> None:
     assert parse(text) == want
+    assert parse(str(want)) == want
 
 
 @pytest.mark.parametrize(
@@ -54,6 +63,8 @@ def test_parse(text: str, want: Spec) -> None:
         ("x=2x-1", "cannot read the input 'x=2x-1'"),
         ("x=2x3:int64[0,5", "cannot read the input 'x=2x3:int64[0,5'"),
         ("=2x3", "cannot read the input '=2x3'"),
+        ("s=(2x3;2)", "cannot read the input 's=(2x3;2)'"),
+        ("s=()", "cannot read the input 's=()'"),
         ("x=2:float31", "'float31' in the input 'x=2:float31' is no torch dtype"),
         ("x=2:nn", "'nn' in the input 'x=2:nn' is no torch dtype"),
         ("x=2:int64[5,5)", "the range of the input 'x=2:int64[5,5)' is empty"),
@@ -66,7 +77,7 @@ def test_what_cannot_be_read_is_shown_with_an_example(text: str, reason: str) ->
     with pytest.raises(InputError) as caught:
         parse(text)
     assert caught.value.reason == reason
-    assert "x=2x3x224x224:float32" in caught.value.hint
+    assert "x=2x3x224x224:float32" in caught.value.hint or "state=(2x4x16,2x4x16)" in caught.value.hint
 
 
 @given(
@@ -423,6 +434,136 @@ def test_an_input_that_the_model_does_not_take_is_refused() -> None:
         missing_inputs(Diffusion(), Inputs((), {"z": 1}))
 
 
+class Joined(Body):
+    """Its inputs are joined before anything takes them."""
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return self.net(torch.cat(inputs, self.dim))
+
+    def __init__(self, dim: int, **layers: nn.Module) -> None:
+        super().__init__(**layers)
+        self.dim = dim
+
+
+class Two(Joined):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+        return super().forward(x, y)
+
+
+class Hole(Joined):
+    def forward(self, image: torch.Tensor, mask: torch.Tensor) -> Any:
+        return super().forward(image * (1 - mask), mask)
+
+
+class Conditional(Joined):
+    """What is joined with the picture has a size of its own."""
+
+    def forward(self, img: torch.Tensor, labels: torch.Tensor) -> Any:
+        return super().forward(img.flatten(1), self.embed(labels))
+
+
+class Recurrent(Body):
+    def forward(self, tokens: torch.Tensor, hidden: Any) -> Any:
+        return self.rnn(self.embed(tokens), hidden)
+
+
+class Apart(Body):
+    def forward(self, x: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> Any:
+        return self.rnn(x, (h, c))
+
+
+class Cell(Body):
+    """A cell of its own: the state is joined with the input."""
+
+    def forward(self, x: torch.Tensor, state: Any) -> Any:
+        h, c = state
+        return self.net(torch.cat([x, h], 1)).chunk(2, 1)[0] * c
+
+
+class Halves(Body):
+    def forward(self, x: torch.Tensor) -> Any:
+        a, b = x.split([3, 5], -1)
+        return self.net(a) + self.net(b[..., :3])
+
+
+class Seen(Body):
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.net(x.view(-1, 12, 3))
+
+
+class Asking(Body):
+    """Measures one input before it takes the other."""
+
+    def forward(self, x: torch.Tensor, segmap: torch.Tensor) -> Any:
+        return x * self.net(F.interpolate(segmap, size=x.size()[2:]))
+
+
+PAIR = ((2, 16, 6), (2, 16, 6))
+JOINED: list[tuple[Callable[[], nn.Module], tuple[Any, ...]]] = [
+    (lambda: Two(1, net=nn.Conv2d(6, 2, 3)), ((2, 3, 64, 64), (2, 3, 64, 64))),
+    (lambda: Two(1, net=nn.Conv2d(4, 2, 3)), ((2, 3, 64, 64), (2, 1, 64, 64))),
+    (lambda: Two(-1, net=nn.Linear(14, 2)), ((2, 7), (2, 7))),
+    (lambda: Two(-1, net=nn.Linear(7, 2)), ((2, 6), (2, 1))),
+    (lambda: Conditional(1, net=nn.Linear(3 * 64 * 64 + 5, 2), embed=nn.Embedding(9, 5)), ((2, 3, 64, 64), (2,))),
+    (lambda: Recurrent(embed=nn.Embedding(9, 4), rnn=nn.LSTM(4, 6, 2)), ((2, 16), PAIR)),
+    (lambda: Recurrent(embed=nn.Embedding(9, 4), rnn=nn.GRU(4, 6, bidirectional=True)), ((2, 16), (2, 16, 6))),
+    (lambda: Recurrent(embed=nn.Embedding(9, 4), rnn=nn.LSTM(4, 6, batch_first=True, proj_size=3)), ((2, 16), ((1, 2, 3), (1, 2, 6)))),
+    (lambda: Apart(rnn=nn.LSTMCell(4, 6)), ((2, 4), (2, 6), (2, 6))),
+    (lambda: Apart(rnn=nn.LSTM(4, 6, batch_first=True)), ((2, 16, 4), (1, 2, 6), (1, 2, 6))),
+    (lambda: Cell(net=nn.Conv2d(8, 8, 3, padding=1)), ((2, 4, 64, 64), ((2, 4, 64, 64), (2, 4, 64, 64)))),
+    (lambda: Halves(net=nn.Linear(3, 2)), ((2, 8),)),
+    (lambda: Seen(net=nn.Linear(3, 2)), ((2, 12, 3),)),
+    (lambda: Asking(net=nn.Conv2d(3, 3, 3, padding=1)), ((2, 3, 64, 64), (2, 3, 64, 64))),
+]
+
+
+def shapes_of(value: Any) -> Any:
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else tuple(map(shapes_of, value))
+
+
+@pytest.mark.parametrize(("make", "shapes"), JOINED, ids=names(JOINED))
+def test_what_is_joined_and_what_is_carried_is_guessed(make: Callable[[], nn.Module], shapes: tuple[Any, ...]) -> None:
+    model = make()
+    inputs, _ = infer_inputs(model)
+    assert tuple(map(shapes_of, inputs.args)) == shapes
+    model(*inputs.args)
+
+
+def test_a_picture_with_a_hole_is_guessed() -> None:
+    model = Hole(1, net=nn.Conv2d(4, 3, 3))
+    inputs, _ = infer_inputs(model)
+    assert sum(tensor.shape[1] for tensor in inputs.args) in (3, 4)
+    model(*inputs.args)
+
+
+def test_seven_masks_end() -> None:
+    class Translate(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Embedding(20, 8), nn.Embedding(30, 8)
+            self.core = nn.Transformer(8, 2, 1, 1, 8)
+
+        def forward(
+            self, src: Any, trg: Any, src_mask: Any, trg_mask: Any, mem_mask: Any, src_pad: Any, trg_pad: Any, pad_mask: Any
+        ) -> Any:
+            return self.core(self.a(src), self.b(trg), src_mask, trg_mask, mem_mask, src_pad, trg_pad, pad_mask)
+
+    begun = time.process_time()
+    model = Translate()
+    try:
+        inputs, _ = infer_inputs(model)
+        model(*inputs.args)
+    except InputError as error:
+        assert "all that there was time for" in error.reason  # noqa: PT017
+    assert time.process_time() - begun < 20
+
+
+def test_other_dimensions_of_rows_of_features() -> None:
+    inputs, own, other = other_dimensions(nn.Linear(7, 2), Inputs())
+    assert (own, other) == ("input=2x7:float32", "input=2x16x7:float32")
+    assert inputs.args[0].shape == (2, 16, 7)
+
+
 # ------------------------------------------------------------------------------------------------------------ untouched
 
 
@@ -526,12 +667,26 @@ class Impossible(Batch):
         return self.net(first)
 
 
+class Strict(Batch):
+    """Its layer takes states of more than it does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(3, 8, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor, state: torch.Tensor) -> Any:
+        if state.dim() != 3 or state.shape[0] == 2:
+            raise ValueError(f"no state of {tuple(state.shape)}")
+        return self.rnn(x, state)
+
+
 @pytest.mark.parametrize(
     ("model", "reason", "hint"),
     [
         (Batch(), "no guess for the input `batch` of Batch.forward ran; ", "or define `example_inputs`"),
         (Listed(), "the input `xs` of Listed.forward cannot be guessed: it is no tensor", "define `example_inputs`"),
         (Impossible(), "no guess for the input `second` of Impossible.forward ran; ", "as in --input second=2x3"),
+        (Strict(), "no guess for the input `state` of Strict.forward ran; ", "as in --input state="),
         (nn.LazyLinear(3), "inputs cannot be guessed for lazy modules", "write them with --input"),
     ],
 )

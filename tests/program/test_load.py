@@ -18,6 +18,8 @@ from torch import nn
 from fxgrad.program.load import Loaded, load, loading
 from fxgrad.records import Inputs
 from fxgrad.records.errors import FxgradError, LoadError
+from fxgrad.source import line_text
+from fxgrad.source.sites import site_of
 
 Write = Callable[..., str]
 
@@ -157,17 +159,6 @@ def test_no_candidate(write: Write) -> None:
     assert error_of(write("x = 1\n", head="")).reason == "there is no model in model.py"
 
 
-# (more of the file, the model that is taken, what is said of it)
-GUESSED = [
-    (
-        "class Deep(nn.Module):\n    def __init__(self, in_features, n_layers):\n        super().__init__()\n"
-        "        self.parts = nn.ModuleList(nn.Linear(in_features, in_features) for _ in range(n_layers))\n"
-        "    def forward(self, x): return x\n",
-        "Deep(in_features=64, n_layers=2)",
-    ),
-]
-
-
 def test_an_argument_that_no_guess_fits_is_named_with_its_class_and_line(write: Write) -> None:
     error = error_of(
         write(head=HEAD.replace("width=3", "width, depth").replace("nn.Linear(width, 2)", "nn.Linear(width.a.b.c, {}[depth])"))
@@ -190,7 +181,7 @@ def test_an_argument_that_no_guess_fits_is_named_with_its_class_and_line(write: 
         ("nowhere", "there is no module `nowhere`"),
         ("no.where:net", "there is no module `no`"),
         ("torch.nowhere:net", "there is no module `torch.nowhere`"),
-        (".", ". is a folder"),
+        (".", ". is a folder without a config.json"),
         ("book.ipynb", "book.ipynb is a notebook"),
         ("w.safetensors", "w.safetensors is weights without a model"),
         ("model.py:", "no name follows the colon of model.py:"),
@@ -591,6 +582,16 @@ def test_an_exported_program_with_its_inputs(exported: str) -> None:
     assert loaded.inputs is not None
     assert (len(loaded.inputs.args), list(loaded.inputs.kwargs)) == (1, ["scale"])
     assert loaded.model(*loaded.inputs.args, **loaded.inputs.kwargs).shape == (2, 2)
+
+
+def test_a_node_of_an_exported_program_stands_at_the_users_line(exported: str) -> None:
+    loaded = load(exported)
+    assert loaded.inputs is not None
+    loaded.model(*loaded.inputs.args, **loaded.inputs.kwargs)
+    forward = loaded.model.forward.__code__
+    sites = [site_of((forward, lasti)) for lasti in range(0, len(forward.co_code), 2)]
+    lines = {line.strip() for site in sites if site.file == os.path.abspath(__file__) for line in [line_text(site.file, site.line)]}
+    assert lines == {"result: torch.Tensor = self.a(x) * scale"}
 
 
 class Bomb:

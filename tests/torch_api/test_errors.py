@@ -20,6 +20,7 @@ from fxgrad.torch_api.errors import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 ERRORS = "fxgrad/torch_api/errors.py"
+EXPLAINED = "fxgrad/torch_api/explanations/"  # our own words about each
 KINDS = {name: value for name, value in vars(errors).items() if isinstance(value, Kind)}
 PHRASES = tuple({phrase.lower() for kind in KINDS.values() for phrase in kind.phrases})
 
@@ -28,7 +29,9 @@ EXCEPTIONS: Mapping[tuple[str, str], str] = {
     ("fxgrad/fix_graph/export/package.py", "weights_only"): "code that an exported package runs",
     ("fxgrad/program/load/archives.py", "weights_only"): "the name of an environment variable",
     ("fxgrad/trace/recorder.py", "no autograd formula"): "our own words",
-    ("fxgrad/watching/gradient_errors.py", "does not require grad"): "our own words",
+    ("fxgrad/cli/explain.py", "does not require grad"): "an example of what is asked",
+    ("fxgrad/watching/death/absent.py", "does not require grad"): "our own words",
+    ("fxgrad/watching/death/no_gradient.py", "does not require grad"): "our own words",
     ("passes/rewrites/write_forms.py", "inference mode"): "our own words",
     ("passes/rules/fxg113_op_without_autograd.py", "no autograd formula"): "our own words",
     ("passes/rules/fxg202_inplace_on_leaf.py", "inference mode"): "our own words",
@@ -47,7 +50,7 @@ def sentences(source: str) -> Iterator[tuple[int, str]]:
 def found() -> dict[tuple[str, str], int]:
     files = [*sorted((ROOT / "fxgrad").rglob("*.py")), *sorted((ROOT / "passes").rglob("*.py"))]
     named = {file.relative_to(ROOT).as_posix(): file for file in files}
-    own = {name: file for name, file in named.items() if name != ERRORS and not name.startswith("fxgrad/passes/")}
+    own = {name: file for name, file in named.items() if name != ERRORS and not name.startswith(("fxgrad/passes/", EXPLAINED))}
     return {(name, phrase): line for name, file in own.items() for line, phrase in sentences(file.read_text())}
 
 

@@ -70,3 +70,44 @@ def test_a_backport_of_the_standard_library_is_no_users_code() -> None:
     import typing_extensions
 
     assert not is_user_code(str(typing_extensions.__file__))
+
+
+LEAVES = """import copy
+import torch
+from torch import nn
+from torch.func import functional_call, stack_module_state
+
+torch.manual_seed(0)
+nets = [nn.Linear(4, 2) for _ in range(3)]
+{made}  # FXG103
+opt = torch.optim.SGD({held}, 0.1)
+for step in range(3):
+    opt.zero_grad()
+    {loss}.square().mean().backward()
+    opt.step()
+"""
+STACKED = (
+    "params, buffers = stack_module_state(nets)",
+    "torch.vmap(lambda p, b, x: functional_call(nets[0], (p, b), (x,)), (0, 0, None))(params, buffers, torch.randn(5, 4))",
+)
+COPIED = (
+    "params = {name: p.detach().clone().requires_grad_() for name, p in nets[0].named_parameters()}",
+    "functional_call(nets[0], params, (torch.randn(5, 4),))",
+)
+
+
+@pytest.mark.parametrize(("made", "loss"), [STACKED, COPIED], ids=["stacked", "copied"])
+def test_advice_for_leaves_of_their_own_trains(tmp_path: Path, made: str, loss: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(LEAVES.format(made=made, held="[p for net in nets for p in net.parameters()]", loss=loss))
+    report, _ = run_script(str(path))
+    assert report is not None
+    (finding,) = [f for f in report.findings if f.code == "FXG103"]
+    assert (finding.severity, finding.site and finding.site.line) == ("error", 8)
+    assert finding.fix is not None
+    assert finding.fix.advice.startswith("give the optimizer what")
+    path.write_text(LEAVES.format(made=made, held="params.values()", loss=loss))
+    report, _ = run_script(str(path))
+    assert report is not None
+    assert [str(f) for f in report.findings if f.severity != "note"] == []
+    assert set(report.verdicts.values()) == {"flows"}

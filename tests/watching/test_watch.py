@@ -95,6 +95,29 @@ def test_a_draw_switches_gradients_off_by_itself() -> None:
     assert "FXG104" not in codes
 
 
+def test_the_part_that_is_used_of_a_recurrent_layer() -> None:
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.out = nn.LSTM(3, 4, bidirectional=True), nn.Linear(4, 1)
+
+        def forward(self, data: torch.Tensor) -> torch.Tensor:
+            return self.out(self.rnn(data)[0][-1, :, :4])
+
+    model = Reader()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step() -> None:
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.randn(5, 2, 3)).pow(2).mean().backward()
+            optimizer.step()
+
+    (finding,) = [f for f in report_of(step, model, optimizer).findings if f.code == "FXG401"]
+    assert "`self.rnn(data)[0][-1, :, :4]` is all that is used of `self.rnn(data)`" in finding.message
+    assert {name.partition(".")[2].rpartition("_")[2] for name in finding.parameters} == {"reverse"}
+
+
 def test_verdict_is_what_grad_was_as_the_step_began() -> None:
     model = nn.Linear(3, 1)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

@@ -279,3 +279,16 @@ def test_what_an_installer_put_somewhere_is_not_the_users_own(tmp_path: Path, mo
             assert scopes.is_own(name) is own
         finally:
             del sys.modules[name]
+
+
+class Renamed:
+    """As of a class of Cython's, `__module__` is its instances' alone."""
+
+    __module__ = property(lambda self: "elsewhere")  # type: ignore[assignment]
+    factor = 2.0
+
+
+def test_a_class_without_a_module_of_its_own_is_walked_past() -> None:
+    layer = torch.nn.Linear(2, 2)
+    report = fxgrad.analyze(lambda x: layer(x) * Renamed.factor, (torch.ones(1, 2),))
+    assert set(report.verdicts.values()) == {"flows"}

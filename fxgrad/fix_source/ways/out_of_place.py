@@ -61,8 +61,7 @@ def at_write(page: Sheet, trouble: Trouble) -> Iterator[Proposal]:
 
 
 def _at_write(page: Sheet, trouble: Trouble) -> Iterator[Proposal]:
-    site = trouble.site
-    for node in page.nodes_at(site) if site is not None else ():
+    for node in page.nodes_at(trouble.site):
         if isinstance(node, ast.AugAssign):
             yield from _augmented(page, node, trouble.part)
         elif isinstance(node, ast.Call):

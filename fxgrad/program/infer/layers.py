@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fxgrad.program.infer.candidates import Need
+from fxgrad.program.infer.candidates import BATCH, Need
 
 _WIDTH = 64
 _LOSSES = frozenset(
@@ -44,6 +44,8 @@ def needs_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Itera
         yield from _factor_needs(name, args[0], weight)
     elif name == "split" and args and isinstance(args[0], torch.Tensor):
         yield from _split_needs(args, kwargs)
+    elif name in ("view", "reshape") and args and isinstance(args[0], torch.Tensor):
+        yield from _view_needs(args)
     elif name == "bilinear" and isinstance(_argument(args, kwargs, 2, "weight"), torch.Tensor):
         weight = _argument(args, kwargs, 2, "weight")
         yield 0, "input1", _features_needed(name, weight.shape[1])
@@ -75,6 +77,19 @@ def _split_needs(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tup
         shape = list(tensor.shape)
         shape[dim] = sum(sizes)
         yield 0, "tensor", Need("like", shape=tuple(shape), dtype=tensor.dtype, why=f"it is split into {' + '.join(map(str, sizes))}")
+
+
+def _view_needs(args: Sequence[Any]) -> Iterator[tuple[int, str, Need]]:
+    """What is seen as another shape has as many elements; the size that is left open is the batch."""
+    sizes = args[1] if len(args) == 2 and isinstance(args[1], tuple | list) else args[1:]
+    if not sizes or not all(isinstance(size, int) for size in sizes) or 0 in sizes:
+        return
+    wanted, count = 1, args[0].numel()
+    for size in sizes:
+        wanted *= abs(size)
+    if (count % wanted if -1 in sizes else count != wanted) and (len(sizes) > 1):
+        shape = tuple(BATCH if size == -1 else size for size in sizes)
+        yield 0, "input", Need("like", shape=shape, dtype=args[0].dtype, why=f"it is seen as {' x '.join(map(str, sizes))}")
 
 
 def _by(tensor: torch.Tensor) -> str:

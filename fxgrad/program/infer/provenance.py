@@ -150,7 +150,8 @@ class Provenance(TorchFunctionMode):
         if size is None or not isinstance(module, nn.RNNBase | nn.RNNCellBase | nn.Transformer):
             return
         for arg in args[: 2 if isinstance(module, nn.Transformer) else 1]:
-            self._need(arg, Need("sequence", size, why=f"`{type(module).__name__}` takes {size} features"))
+            kind = "features" if isinstance(module, nn.RNNCellBase) else "sequence"
+            self._need(arg, Need(kind, size, why=f"`{type(module).__name__}` takes {size} features"))
 
     def _state_needs(self, module: nn.RNNBase | nn.RNNCellBase, x: torch.Tensor, state: Any) -> None:
         """What the state must be for this input: of one input of the program a pair where the layer takes a pair, else each its own."""
@@ -236,7 +237,7 @@ def state_shapes(module: nn.RNNBase | nn.RNNCellBase, batch: int | None) -> tupl
 def batch_of(module: nn.RNNBase | nn.RNNCellBase, x: torch.Tensor) -> int | None:
     """The batch of a recurrent layer's input; None where it has none."""
     if isinstance(module, nn.RNNCellBase):
-        return x.shape[0] if x.dim() == 2 else None
+        return x.shape[0] if x.dim() > 1 else None
     return x.shape[0 if module.batch_first else 1] if x.dim() == 3 else None
 
 

@@ -120,7 +120,7 @@ def loading(model: str, *, trust_pickle: bool = False, arguments: Sequence[str] 
             yield _from_python(module, name, path, arguments)
         return
     match = _MODULE.fullmatch(model)
-    if match is None:
+    if match is None or (os.path.isdir(model) and not os.path.exists(os.path.join(model, "__init__.py"))):
         raise _no_model(model)
     with script_state([os.getcwd()], [model, *argv]):
         yield _from_python(import_module(match["module"]), match["name"], match["module"], arguments)

@@ -189,8 +189,9 @@ def _made(module: types.ModuleType, known: Definitions) -> list[str]:
     parts = {part for name in (*classes, *gives) for part in known.reached(name) if part != gives.get(name)}
     for name, cls in classes.items():
         parts |= {part.__name__ for key in required(cls) for part in classes_for(known, key, name)}
-    # Two classes that name each other are both parts, and so none is left: then all are candidates.
-    whole = [name for name in classes if name not in parts] or list(classes)
+    if not any(name not in parts for name in (*classes, *gives)):  # they name each other, so that each is a part
+        parts = set()
+    whole = [name for name in classes if name not in parts]
     free = [name for name in whole if not required(classes[name])]
     ready = [name for name in gives if name not in parts and not required(getattr(module, name)) and gives[name] not in free]
     filled = {gives[name] for name in ready}

@@ -17,6 +17,8 @@ from torch import nn
 from fxgrad.source import parsed
 
 Definition = ast.ClassDef | ast.FunctionDef
+# `Net().to(device)` is what `Net()` is.
+_SAME_MODULE = {"to", "cuda", "cpu", "eval", "train", "apply", "half", "float", "double", "bfloat16", "requires_grad_"}
 _SCOPES = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
@@ -95,12 +97,9 @@ class Definitions:
             return None
         assigned = _assigned(node)
         for part in _inside(node):
-            value = part.value if isinstance(part, ast.Return) else None
-            value = assigned.get(value.id, value) if isinstance(value, ast.Name) else value
-            while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and isinstance(value.func.value, ast.Call):
-                if value.func.attr not in ("to", "cuda", "cpu", "eval", "train", "apply", "half", "float", "double", "requires_grad_"):
-                    break
-                value = value.func.value  # `Net().to(device)` is what `Net()` is
+            value = _resolved(part.value, assigned) if isinstance(part, ast.Return) else None
+            while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in _SAME_MODULE:
+                value = _resolved(value.func.value, assigned)
             if not isinstance(value, ast.Call):
                 continue
             called = _name(value.func)
@@ -213,6 +212,11 @@ def _assigned(scope: ast.AST) -> dict[str, ast.expr]:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             found.setdefault(node.targets[0].id, node.value)
     return found
+
+
+def _resolved(node: ast.expr | None, assigned: Mapping[str, ast.expr]) -> ast.expr | None:
+    """The expression, of a local name what it is bound to first."""
+    return assigned.get(node.id, node) if isinstance(node, ast.Name) else node
 
 
 def _name(node: ast.expr) -> str:

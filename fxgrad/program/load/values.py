@@ -56,7 +56,7 @@ _NAMED: tuple[tuple[str, Sequence[Any]], ...] = (
     (r"patch(_size|_dim)?|p_size", (8, 4)),
     (r"(\w+_)?(max|maximum|seq|sequence|context|block|ctx|window|pred|history)_?(\w+_)?(len|length|size|window|positions)", (32, 16)),
     (r"n_positions|max_position_embeddings|(time)?steps|horizon|seqlen|lookback", (32, 16)),
-    (r"(\w+_)?(dropout|drop|drop_?prob|dropout_?(rate|p|prob)|drop_?rate|drop_?path(_rate)?|droprate|p_drop|keep_prob)(_\w+)?", (0.1,)),
+    (r"(\w+_)?(dropout|drop|dp_ratio|drop_?prob|dropout_?(rate|p|prob)|drop_?rate|drop_?path(_rate)?|droprate|p_drop|keep_prob)(_\w+)?", (0.1,)),
     (r"growth_rate|base_?width|n[zgd]f?|z_?dim|latent(_\w+)?|n_mels?|num_nodes|n_ctx", _WIDTHS),
     (r"p|prob|\w+_prob|rate|\w+_rate|alpha|beta|gamma|momentum|ratio|lambd?a?|decay|temperature|tau|sigma|\w*_std\w*", (0.1, 0.5)),
     (r"eps|epsilon|\w+_eps", (1e-5,)),
@@ -81,7 +81,7 @@ _NAMED: tuple[tuple[str, Sequence[Any]], ...] = (
     (r"learn(able|ed)\w*|norm_first|affine|downsample|upsample|shortcut|attention|bn|batch_?norm|flag", (True, False)),
     (r"\w*(2|_to_)(ix|idx|index|indices|id|ids|inx)|(\w+_)?vocab(ulary)?|mapping|word_?map|stoi|itos", (dict(zip("abcdefgh", range(8), strict=True)),)),
     (r"(\w+_)?(encoder|decoder|backbone|net|network|module|layer|\w+_embed|embedder|generator|body|stem|neck|fn|sublayer|trunk|base|classifier|extractor|head)", _LAYERS),
-    (r"(\w+_)?(anchors?|weights?|mean|std|adj|adjacency|a)", (torch.full((8, 8), 0.5), WIDTH)),
+    (r"(\w+_)?(anchors?|weights?|mean|std|adj|adjacency)", (torch.full((8, 8), 0.5), WIDTH)),
 )  # fmt: skip
 
 _ANNOTATED: dict[str, Sequence[Any]] = {
@@ -137,8 +137,8 @@ def _settings(name: str) -> list[Value]:
 def unknown(name: str) -> list[Value]:
     """A size, settings, a layer, a count: what an argument of any name may be."""
     why = f"`{name}` may be any"
-    size, layer, count, sizes = (Value(value, written(value), why) for value in (WIDTH, _LAYERS[0], 2, [WIDTH, WIDTH]))
-    return [size, *_settings(name), layer, count, sizes]
+    size, layer, count, share, sizes = (Value(value, written(value), why) for value in (WIDTH, _LAYERS[0], 2, 0.1, [WIDTH, WIDTH]))
+    return [size, *_settings(name), layer, count, share, sizes]
 
 
 def annotation_of(parameter: inspect.Parameter) -> str:

@@ -1,0 +1,57 @@
+"""The parameters and layers that a model's first forward put others in the place of (`self.weight = nn.Parameter(...)`).
+
+A name stands for what was registered under it as the model was called, which is what its optimizer was given. So the report is made with
+those back where they were, as far as an optimizer holds them or there is none; then the program has its own again. Not handled: what was
+replaced before the first forward, which the optimizer holds or does not hold (FXG302), or only in a later one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+Place = tuple[dict[str, Any], str]  # a table of a module's, and a name in it
+
+
+class Registered:
+    """What the first forwards of the models replaced."""
+
+    def __init__(self) -> None:
+        self._had: list[tuple[dict[str, Any], dict[str, Any]]] = []  # tables of modules, and copies of them
+        self._replaced: list[tuple[Place, Any]] = []
+
+    def note(self, model: nn.Module) -> None:
+        """Its first forward is about to begin."""
+        tables = [table for module in model.modules() for table in (module._parameters, module._modules)]
+        self._had = [(table, dict(table)) for table in tables if table]
+
+    def compare(self) -> None:
+        """That forward has ended."""
+        for table, before in self._had:
+            for name, item in before.items():
+                if item is not None and name in table and table[name] is not item:
+                    self._replaced.append(((table, name), item))
+        self._had = []
+
+    def clear(self) -> None:
+        """Let go of all."""
+        self._had = []
+        self._replaced = []
+
+    @contextlib.contextmanager
+    def in_place(self, held: set[int]) -> Iterator[None]:
+        """What was replaced is back. `held`: the ids of what optimizers hold, which of these it is that train."""
+        own: list[tuple[Place, Any]] = []
+        try:
+            for (table, name), item in self._replaced:
+                parameters = item.parameters() if isinstance(item, nn.Module) else (item,)
+                if name in table and (not held or any(id(p) in held for p in parameters)):
+                    own.append(((table, name), table[name]))
+                    table[name] = item
+            yield
+        finally:
+            for (table, name), item in reversed(own):
+                table[name] = item

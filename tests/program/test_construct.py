@@ -1,0 +1,265 @@
+"""Models whose arguments nobody gave, and which of a file's classes and functions is the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from fxgrad.program.load import load
+from fxgrad.records.errors import LoadError
+
+HEAD = """\
+import argparse, dataclasses
+import torch
+from torch import nn
+
+
+class Part(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.lin = nn.Linear(width, width)
+
+    def forward(self, x):
+        return self.lin(x)
+
+
+"""
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Write `model.py`, with the helper `Part` in it unless told, or another file below the current directory; its name."""
+    monkeypatch.chdir(tmp_path)
+
+    def write_file(text: str, name: str = "model.py", head: str = HEAD) -> str:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(head + text)
+        return name
+
+    return write_file
+
+
+def net(arguments: str, body: str, name: str = "Net") -> str:
+    """A class with these arguments, whose constructor is the body."""
+    head = f"class {name}(nn.Module):\n    def __init__(self, {arguments}):\n        super().__init__()\n"
+    return f"{head}        {body}; self.p = Part(2)\n\n    def forward(self, x):\n        return self.a(x)\n\n\n"
+
+
+SETTINGS = "@dataclasses.dataclass\nclass NetConfig:\n    width: int = 6\n    depth: int = 3\n\n\n"
+OPTIONS = (
+    "def main():\n    p = argparse.ArgumentParser()\n    p.add_argument('--hidden-size', type=int, default=12)\n    Net(p.parse_args())\n"
+)
+
+# (what the file has beside `Part`, what is said of the model, what is assumed of its arguments)
+GUESSED: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "sizes by their names": (
+        net("in_channels, num_classes, n_layers", "self.a = nn.Conv2d(in_channels, num_classes * n_layers, 3)"),
+        "`Net(in_channels=3, num_classes=10, n_layers=2)`",
+        ("--arg in_channels=3 (by the name `in_channels`)",),
+    ),
+    "as the file calls it": (
+        net("d, e, **more", "self.a = nn.Linear(d, e)") + "SIZE = 7\nif __name__ == '__main__':\n    e = 5\n    model = Net(SIZE, e=e)\n",
+        "`Net(d=7, e=5)`",
+        ("--arg d=7 (as line 27 builds it)", "--arg e=5 (as line 25 builds it)"),
+    ),
+    "its class of settings": (
+        SETTINGS + net("config", "self.a = nn.Linear(config.width, config.depth)"),
+        "`Net(config=NetConfig())`",
+        ("--arg config=NetConfig() (the file's own class of settings)",),
+    ),
+    "settings read one by one": (
+        net("cfg", "self.a = nn.Linear(cfg.hidden_size, cfg['vocab_size'], bias=cfg.get('plain', True))"),
+        "`Net(cfg=...)`",
+        ("--arg cfg.hidden_size=64 (by the name `hidden_size`)", "--arg cfg.vocab_size=100 (by the name `vocab_size`)"),
+    ),
+    "settings within settings": (
+        net("cfg", "self.a = nn.Linear(cfg.zoo.width, 4)"),
+        "`Net(cfg=...)`",
+        ("--arg cfg.zoo.width=64 (by the name `width`)",),
+    ),
+    "the defaults of its options": (
+        net("args", "self.a = nn.Linear(args.hidden_size, 4)") + OPTIONS,
+        "`Net(args=...)`",
+        ("--arg args.hidden_size=12 (the default of the option)",),
+    ),
+    "a part of the file": (
+        net("part, out_features", "self.a = nn.Sequential(part, nn.Linear(64, out_features))"),
+        "`Net(part=Part(...), out_features=64)`",
+        ("part=Part(...) (a class of the file, by the name `part`)", "--arg part.width=64 (by the name `width`)"),
+    ),
+    "a class of the file": (
+        net("width", "self.a = nn.Linear(width, width)", "BasicBlock")
+        + net("block, layers", "self.a = nn.Sequential(*[block(8) for _ in range(layers[0])], Part(8))", "Tower"),
+        "`Tower(block=BasicBlock, layers=[2, 2, 2, 2])`",
+        ("--arg block=BasicBlock (a class of the file, as `block` asks for one)",),
+    ),
+    "annotations": (
+        net("a: int, sizes: 'list[int]', rate: float", "self.a = nn.Linear(a, sum(sizes)); self.p = nn.Dropout(rate)"),
+        "`Net(a=64, sizes=[64, 64], rate=0.1)`",
+        ("--arg a=64 (`a` is annotated int)",),
+    ),
+    "texts that it compares": (
+        net("kind, width", "self.a = nn.Linear(width, 2) if kind == 'line' else nn.Bilinear(2, 2, 2)"),
+        "`Net(kind='line', width=64)`",
+        ("--arg kind='line' (the class compares `kind` with it)",),
+    ),
+    "a value that fails is replaced": (
+        net("in_features, heads", "assert heads == 2; self.a = nn.Linear(in_features, heads)"),
+        "`Net(in_features=64, heads=2)`",
+        ("--arg heads=2 (by the name `heads`)",),
+    ),
+    "a function that needs some": (
+        "def Zoo(vocab_size):\n    layers = nn.Sequential(nn.Embedding(vocab_size, 8), Part(8))\n    return layers.eval()\n",
+        "what `Zoo(vocab_size=100)` returns",
+        ("--arg vocab_size=100 (by the name `vocab_size`)",),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", GUESSED)
+def test_arguments_are_guessed_and_said(write: Write, kind: str) -> None:
+    text, said, assumed = GUESSED[kind]
+    loaded = load(write(text))
+    assert loaded.notes == (f"no name was given: the model is {said} in model.py",)
+    assert set(assumed) <= set(loaded.assumed)
+
+
+# (what the file has beside `Part`, the model that is taken)
+CANDIDATES: dict[str, tuple[str, str]] = {
+    "a function of any case": ("def Small():\n    return nn.Sequential(Part(4))\n", "what `Small()` returns"),
+    "a function with defaults": ("def net34(depth=2):\n    net = nn.Sequential(*[Part(4)] * depth)\n    return net\n", "what `net34()` returns"),
+    "a function, not the classes that it is made of": (
+        "class Head(nn.Linear):\n    def __init__(self):\n        super().__init__(4, 2)\n"
+        "    def forward(self, x): return super().forward(x)\ndef whole():\n    return nn.Sequential(Part(4), Head())\n",
+        "what `whole()` returns",
+    ),
+    "a function that hands on": (
+        net("size=4", "self.a = Part(size)").replace("size=4", "size") + "def _make(n):\n    return Net(n)\ndef tiny():\n    return _make(4)\n",
+        "what `tiny()` returns",
+    ),
+    "the class, where a function only gives that": (net("size=4", "self.a = Part(size)") + "def Tiny():\n    return Net(5)\n", "`Net()`"),
+    "not a helper that a function puts in": (
+        "class Swish(nn.Module):\n    def forward(self, x): return x.sigmoid() * x\ndef block(n):\n    return nn.Sequential(Part(n), Swish())\n"
+        + net("width", "self.a = block(width)"),
+        "`Net(width=64)`",
+    ),
+    "not a loss of the user's": (
+        "class Margin(nn.Module):\n    def forward(self, a, b): return (a - b).relu().sum()\n" + net("width=4", "self.a = Part(width)"),
+        "`Net()`",
+    ),
+    "not a function that tests": ("def tiny():\n    return Part(4)\ndef test():\n    return tiny()(torch.ones(1, 4))\n", "what `tiny()` returns"),
+    "not a class for TorchScript in it": (
+        "class Fast(torch.jit.ScriptModule):\n    def __init__(self):\n        super().__init__()\n        self.lin = nn.Linear(4, 4)\n"
+        "    @torch.jit.script_method\n    def forward(self, x):\n        return self.lin(x)\n" + net("width=4", "self.a = nn.Sequential(Fast(), Part(width))"),
+        "`Net()`",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CANDIDATES)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_candidate_is_what_no_other_is_made_of(write: Write, kind: str) -> None:
+    text, said = CANDIDATES[kind]
+    assert load(write(text)).notes == (f"no name was given: the model is {said} in model.py",)
+
+
+def test_functions_that_differ_are_listed(write: Write) -> None:
+    write("def Small():\n    return nn.Sequential(Part(2))\n\n\ndef Large():\n    return nn.Sequential(Part(2), Part(2))\n")
+    with pytest.raises(LoadError) as caught:
+        load("model.py")
+    assert caught.value.reason == "model.py has several models: Small (line 15), Large (line 19)"
+    assert caught.value.hint == "name one, as in model.py:Small"
+
+
+def test_arguments_are_set(write: Write) -> None:
+    write(SETTINGS + net("config, extra=1", "self.a = nn.Linear(config.width, config.depth + extra)"))
+    given = load("model.py", arguments=["config.width=9", "extra=2"])
+    assert (given.model.a.in_features, given.model.a.out_features) == (9, 5)
+    assert load("model.py:Net", arguments=["config=NetConfig(width=2)"]).model.a.in_features == 2
+    assert load("model.py:Part", arguments=["width=11"]).model.lin.in_features == 11
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["widht=3"], "`Part` has no argument `widht`"),
+        (["3"], "cannot read the argument '3'"),
+        (["width='x'"], "building Part: no guess"),
+    ],
+)
+def test_arguments_that_cannot_be_set(write: Write, arguments: list[str], reason: str) -> None:
+    with pytest.raises(LoadError, match=reason.replace("(", r"\(")):
+        load(write(""), arguments=arguments)
+
+
+@pytest.mark.parametrize("package", [True, False])
+def test_a_file_with_relative_imports_is_part_of_its_package(write: Write, package: bool) -> None:
+    for folder in ("zoo", "zoo/deep") if package else ():
+        write("", f"{folder}/__init__.py", head="")
+    write("width = 6\n", "zoo/sizes.py", head="")
+    write("from ..sizes import width\nfrom torch import nn\n\n\ndef build():\n    return nn.Linear(width, 2)\n", "zoo/deep/net.py", head="")
+    before = torch.get_rng_state()
+    loaded = load("zoo/deep/net.py")
+    assert loaded.model.in_features == 6
+    assert loaded.module is not None
+    assert loaded.module.__name__ == "zoo.deep.net"
+    assert before.shape == torch.get_rng_state().shape
+
+
+def test_a_file_may_import_its_package_by_name(write: Write) -> None:
+    write("", "zoo/__init__.py", head="")
+    write("width = 6\n", "zoo/sizes.py", head="")
+    assert (
+        load(
+            write("from zoo.sizes import width\nfrom torch import nn\nnet = nn.Linear(width, 2)\n", "zoo/net.py", head="")
+        ).model.in_features
+        == 6
+    )
+
+
+def test_a_file_that_parses_arguments(write: Write) -> None:
+    text = "parser = argparse.ArgumentParser()\nparser.add_argument('--width', type=int, required=True)\nnet = Part(parser.parse_args().width)\n"
+    assert load(write(text), argv=["--width", "5"]).model.lin.in_features == 5
+    with pytest.raises(LoadError) as caught:
+        load("model.py")
+    assert "after `--`" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ("net.yaml", "net.yaml is settings, not code"),
+        ("nobody/net-base", "nobody/net-base is no file here, and looks like a name on a hub"),
+        ("net-base-uncased", "net-base-uncased is no file here, and looks like a name on a hub"),
+        ("empty", "empty is a folder without a config.json"),
+        ("wordless", "wordless/config.json names no model_type"),
+        ("scripted.pt", "scripted.pt is a TorchScript program, which has no Python lines to name"),
+        ("model.py:exported", "`exported` is an ExportedProgram, which cannot be called"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_is_no_model_is_refused_in_its_own_words(write: Write, model: str, reason: str) -> None:
+    write("", "net.yaml", head="")
+    Path("empty").mkdir()
+    write("{}", "wordless/config.json", head="")
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), "scripted.pt")
+    write("exported = torch.export.export(Part(2), (torch.ones(1, 2),))\n")
+    with pytest.raises(LoadError) as caught:
+        load(model)
+    assert caught.value.reason == reason
+    assert caught.value.hint
+
+
+def test_a_folder_with_a_configuration_is_a_model_without_weights(write: Write) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 40}
+    write("", "folder/README", head="")
+    transformers.BertConfig(**sizes, architectures=["BertForMaskedLM"]).save_pretrained("folder")
+    loaded = load("folder")
+    assert type(loaded.model).__name__ == "BertForMaskedLM"
+    assert {parameter.device.type for parameter in loaded.model.parameters()} == {"meta"}
+    assert loaded.notes == ("the model is a BertForMaskedLM built from folder/config.json on the meta device, without weights",)
