@@ -106,7 +106,7 @@ def _meeting(facts: Facts, observer: Observer, held: Sequence[frozenset[int]], m
         loop=loop_between(second.stack[_depth(second.stack, here)], here),
         stepped=_stepped(observer, freeing, failed),
         changed=is_changed(facts, observer, met, freeing, failed),
-        once=met.leaves - leaves,
+        once=(met.leaves - leaves).intersection(frozenset().union(*held) or met.leaves),
         held=tuple(held),
     )
 
@@ -211,10 +211,26 @@ def owners(leaves: frozenset[int], held: Sequence[frozenset[int]]) -> frozenset[
 
 
 def is_apart(met: MetAgain, first: Walk, second: Walk, held: Sequence[frozenset[int]]) -> bool:
-    """Kind 7: several optimizers' parameters lie behind it; or one's do, and the other's are of both losses beside it."""
+    """Kind 7: several optimizers' parameters lie behind it; or one's do, and the other's are of both losses beside it, or all that one trains."""
     behind = owners(met.leaves, held)
+    if len(behind) != 1:
+        return len(behind) > 1
     beside = owners((first.backward.leaves & second.backward.leaves) - met.leaves, held)
-    return len(behind) > 1 or (len(behind) == 1 and bool(beside - behind))
+    own = held[next(iter(behind))]
+    return bool(beside - behind) or any(_is_for_others(walk, own) for walk in (first, second))
+
+
+def not_for(own: frozenset[int], first: Walk, second: Walk) -> Walk | None:
+    """Of the two, the loss that the optimizer of `own` does not step for."""
+    for walk, other in ((first, second), (second, first)):
+        if _is_for_others(walk, own) or (not walk.aim and other.aim & own):
+            return walk
+    return None
+
+
+def _is_for_others(walk: Walk, own: frozenset[int]) -> bool:
+    """Whether another optimizer than that of `own` steps for a loss, and gets gradients from it."""
+    return bool(walk.aim & walk.backward.leaves) and not walk.aim & own
 
 
 def shared_line(maker: tuple[Site, ...], walk: tuple[Site, ...]) -> Site | None:

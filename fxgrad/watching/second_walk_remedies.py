@@ -10,11 +10,11 @@ import ast
 import re
 from collections.abc import Callable
 
-from fxgrad.passes.findings import LONGEST, line_of, source_of
+from fxgrad.passes.findings import LONGEST, line_of, listed, source_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
 from fxgrad.source.assigned import added_to, assigned_names, call_on, differentiated, loop_between, names_read, receiver, with_detached
 from fxgrad.source.parsing import load
-from fxgrad.watching.second_walk import Kind, Meeting, Walk, built_at, called, owners, shared_line
+from fxgrad.watching.second_walk import Kind, Meeting, Walk, built_at, called, not_for, owners, shared_line
 
 Remedy = tuple[Site | None, str]  # the line to mend, and how
 
@@ -46,13 +46,16 @@ def _closure(facts: Facts, found: Meeting) -> Remedy:
 
 
 def _built(facts: Facts, found: Meeting) -> Remedy:
-    site = built_at(found.maker, found.second.stack)
-    assert site is not None
-    names = assigned_names(site)
-    what = f"`{names[0]}`" if names else "it"
+    made: dict[int, Site] = {}
+    for note in (*found.met.spent, found.met.maker):
+        node = facts.node_named.get(f"n{note}")
+        site = built_at(node, found.second.stack) if node is not None else None
+        if site is not None:
+            made[site.line] = site
+    sites = [made[line] for line in sorted(made)]
+    what = listed(name for site in sites for name in assigned_names(site)) or "it"
     advice = f"make {what} anew in forward, from the parameters: move this computation out of `__init__`, so that every step has a graph of its own"
-    constant = _as_constant(found, "")
-    return site, f"{advice}; or, {constant.partition(':')[0]}: detach it here" if constant else advice
+    return sites[0], f"{advice}; or, if it is a constant for this loss: detach it here" if _as_constant(found, "") else advice
 
 
 def _as_constant(found: Meeting, otherwise: str) -> str:
@@ -68,6 +71,9 @@ def _state(facts: Facts, found: Meeting) -> Remedy:
     name, reader = found.name, found.reader
     site = reader.site if reader is not None else found.maker.site
     term = added_to(site, name) if site is not None and name else ""
+    if term and _reruns(facts, found) > 1:
+        after = line_of(found.second.site, site)
+        return site, f"begin a new sum after every backward: put `{name} = 0.0` behind it{after}, and keep what is logged as a number"
     if term:
         return site, f"go backward on this step's term alone, `{term}.backward()`, and keep the sum as a number: `{name} += {term}.item()`"
     initial, loop = _initial(facts, found) if found.once else (None, None)
@@ -77,6 +83,12 @@ def _state(facts: Facts, found: Meeting) -> Remedy:
             f"begin every step from the initial value: move `{_short(initial)}`{line_of(initial, site)} into the loop{line_of(loop, site)}",
         )
     return site, f"detach what is kept from one step to the next: {_cut(facts, found, site)}"
+
+
+def _reruns(facts: Facts, found: Meeting) -> int:
+    """How often the line that made it ran between the two walks."""
+    first, second = found.first.backward.note, found.second.backward.note
+    return sum(first < int(node.name[1:]) < second for node in facts.nodes if node.stack == found.maker.stack)
 
 
 def _cut(facts: Facts, found: Meeting, site: Site | None) -> str:
@@ -170,7 +182,7 @@ def _apart(facts: Facts, found: Meeting) -> Remedy:
             f"and `{ast.unparse(call)}` anew for the other, where that loss is computed"
         )
     own = found.held[next(iter(owners(found.met.leaves, found.held)))]
-    spared = _not_for(own, found.first, found.second)
+    spared = not_for(own, found.first, found.second)
     if spared is None:
         return reads, f"hand {_named(found)} detached to the loss that is not to train it"
     taken = _reader(facts, found, spared)
@@ -178,14 +190,6 @@ def _apart(facts: Facts, found: Meeting) -> Remedy:
     call = call_on(site, (found.name,)) if site is not None else None
     written = f"`{with_detached(call, (found.name,))}`" if call is not None else f"`{found.name}.detach()`"
     return site, f"this loss{line_of(spared.site, site)} is not to train what made `{found.name}`: write {written}"
-
-
-def _not_for(own: frozenset[int], first: Walk, second: Walk) -> Walk | None:
-    """Of the two, the loss that the optimizer of `own` does not step for."""
-    for walk, other in ((first, second), (second, first)):
-        if walk.aim and not walk.aim & own or other.aim & own and not walk.aim & own:
-            return walk
-    return None
 
 
 REMEDIES: dict[Kind, Callable[[Facts, Meeting], Remedy]] = {

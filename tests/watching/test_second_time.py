@@ -194,23 +194,39 @@ for it in range(3):
     s, reward = torch.randn(8, 4), torch.randn(8)
     policy = torch.distributions.Categorical(logits=actor(s))
     advantage = reward - critic(s).squeeze(1)
-    loss_a = -(policy.log_prob(policy.sample()) * advantage).mean()
+    loss_a = -(policy.log_prob(policy.sample()) * advantage).mean()  # FXG201
     loss_c = advantage.pow(2).mean()
     opt_a.zero_grad()
     loss_a.backward()
     opt_a.step()
     opt_c.zero_grad()
-    loss_c.backward()  # FXG201
+    loss_c.backward()
     opt_c.step()
     losses.append(loss_c.item())
 """,
-        ("`loss_a.backward()` (line 16)", "`advantage`", "`(loss_a + loss_c).backward()`"),
-        (
-            (
-                "    loss_a.backward()\n    opt_a.step()\n    opt_c.zero_grad()\n    loss_c.backward()  # FXG201\n",
-                "    opt_c.zero_grad()\n    (loss_a + loss_c).backward()\n    opt_a.step()\n",
-            ),
-        ),
+        ("`loss_a.backward()` (line 16)", "is not to train what made `advantage`", "`advantage.detach()`"),
+        (("* advantage).mean()", "* advantage.detach()).mean()"),),
+    ),
+    "an adversarial autoencoder": Program(
+        """
+enc, dec, disc = nn.Linear(5, 3), nn.Linear(3, 5), nn.Linear(3, 1)
+opt = torch.optim.Adam([*enc.parameters(), *dec.parameters()])
+opt_d = torch.optim.Adam(disc.parameters())
+for it in range(3):
+    x = torch.randn(6, 5)
+    z = torch.tanh(enc(x))
+    rec = F.mse_loss(dec(z), x)
+    opt.zero_grad()
+    rec.backward()
+    opt.step()
+    d = F.softplus(disc(z)).mean() + F.softplus(-disc(torch.randn(6, 3))).mean()  # FXG201
+    opt_d.zero_grad()
+    d.backward()
+    opt_d.step()
+    losses.append(d.item())
+""",
+        ("`rec.backward()` (line 15)", "`z`", "`disc(z.detach())`"),
+        (("F.softplus(disc(z))", "F.softplus(disc(z.detach()))"),),
     ),
     # ----------------------------------------------------------------------------------- made once, before the loop
     "plain tensors, the forward above the loop": Program(
@@ -324,6 +340,35 @@ for it in range(3):
         (
             ("        self.weight = self.a @ self.b  # FXG201\n", ""),
             ("        return x @ self.weight", "        self.weight = self.a @ self.b\n        return x @ self.weight"),
+        ),
+        ("retain_graph", "detach"),
+    ),
+    "two results of one parameter, the second of the first": Program(
+        """
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.theta = nn.Linear(4, 3), nn.Parameter(torch.randn(3))
+        self.scale = torch.exp(self.theta)  # FXG201
+        self.shift = self.scale.sin()
+    def forward(self, x):
+        return self.fc(x) * self.scale + self.shift
+net = Scaled()
+opt = torch.optim.SGD(net.parameters(), 0.1)
+for it in range(3):
+    loss = net(torch.randn(5, 4)).square().mean()
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+    losses.append(loss.item())
+""",
+        ("make `self.scale` and `self.shift` anew in forward",),
+        (
+            ("        self.scale = torch.exp(self.theta)  # FXG201\n        self.shift = self.scale.sin()\n", ""),
+            (
+                "        return self.fc",
+                "        self.scale = torch.exp(self.theta)\n        self.shift = self.scale.sin()\n        return self.fc",
+            ),
         ),
         ("retain_graph", "detach"),
     ),
@@ -465,6 +510,23 @@ for it in range(3):
 """,
         ("`total.backward()` (line 14)", "`loss.backward()`", "`total += loss.item()`"),
         (("    total = total + loss  # FXG201\n", "    total += loss.item()\n"), ("    total.backward()", "    loss.backward()")),
+    ),
+    "a sum of the losses of several batches": Program(
+        """
+net = nn.Linear(3, 1)
+opt = torch.optim.SGD(net.parameters(), 0.1)
+total = 0.0
+for it in range(6):
+    total += net(torch.randn(5, 3)).square().mean()  # FXG201
+    if it % 2:
+        opt.zero_grad()
+        total.backward()
+        opt.step()
+        losses.append(float(total))
+""",
+        ("begin a new sum after every backward", "`total = 0.0`"),
+        (("        losses.append(float(total))\n", "        losses.append(float(total))\n        total = 0.0\n"),),
+        ("retain_graph", "detach"),
     ),
     "a learned initial state": Program(
         """
