@@ -3,7 +3,9 @@
 What it finds
     A trainable parameter whose data never reaches the loss. It says which: its module is never called; its module runs without reading
     it; something was computed from it and nothing uses the result; a loss function (or a forward that computes the loss) went on to
-    return a value without it, or threw it away on the line named; only a derivative that does not depend on it goes on.
+    return a value without it, or threw it away on the line named; only a derivative that does not depend on it goes on. Named is the
+    line that builds it; where another line would have used it, the message says which, and what passed that by: the branch and which way
+    it went, the slice or key, the `return` or loop. That is counted while the program runs; what the counts do not show is not said.
 
 Why it matters
     Its `.grad` stays None, the optimizer skips it, and it keeps its random start while the loss goes down. DistributedDataParallel
