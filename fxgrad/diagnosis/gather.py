@@ -172,7 +172,9 @@ def _watched(lab: Lab, main: Run, facts: Facts, values: Values) -> Facts | None:
 def _ran(lab: Lab, main: Run, context: Context, values: Values) -> tuple[Ran, ...]:
     """What of the user's functions runs, from a second run that is looked at, where a part of the model is used by nothing."""
     found: causes.Causes = context.causes
-    if all(end.node is not None for end in found.ends.values()) or not any(origin(file) == "user" for file in context.files):
+    if all(end.node is not None and end.kind != "unread" for end in found.ends.values()) or not any(
+        origin(file) == "user" for file in context.files
+    ):
         return ()
     coverage = Coverage()
     with coverage.looking():

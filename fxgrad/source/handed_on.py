@@ -88,6 +88,22 @@ def return_around(site: Site) -> Site | None:
     return site_of(source, found[-1])
 
 
+def reads_of_result(site: Site) -> tuple[Source, Function, tuple[ast.Name, ...]] | None:
+    """Where the function around the expression at `site` reads the one variable that holds its value."""
+    source = load(site.file)
+    expression = _expression(source, site)
+    scope = _scope(source, expression) if expression is not None else None
+    if expression is None or not isinstance(scope, Function):
+        return None
+    held = _holders(source, scope, expression)
+    if len(held) != 1 or not all(held):
+        return None
+    names = [node for node in nodes(source, ast.Name) if node.id in held and _scope(source, node) is scope]
+    if sum(isinstance(node.ctx, ast.Store) for node in names) != 1:
+        return None  # it is another value at times
+    return source, scope, tuple(node for node in names if isinstance(node.ctx, ast.Load))
+
+
 def _expression(source: Source, site: Site) -> ast.expr | None:
     """The syntax node with exactly the span of `site`."""
     for node in source.parents:

@@ -222,7 +222,7 @@ def _context(seen: Seen, root: nn.Module, watched: Watched, verdicts: Mapping[st
 
 def _ran(seen: Seen, root: nn.Module, found: Causes) -> tuple[Ran, ...]:
     """What of the user's functions ran, where a part of a model is used by nothing."""
-    if seen.coverage is None or all(end.node is not None for end in found.ends.values()):
+    if seen.coverage is None or all(end.node is not None and end.kind != "unread" for end in found.ends.values()):
         return ()
     return seen.coverage.ran({id(module): name for name, module in root.named_modules()})
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import line_of, text_of
 from fxgrad.records import Facts, Ran, Site, Span
+from fxgrad.source.handed_on import reads_of_result
 from fxgrad.source.names import fits
 from fxgrad.source.objects import origin
 from fxgrad.source.parsing import Function, Source, absolute, ancestors, enclosing_function, site_of
@@ -153,9 +154,7 @@ def _of_use(facts: Facts, context: Context, part: _Part, use: Use, seen_from: Si
     place = site_of(use.source, use.node)
     at = f"at{line_of(place, seen_from).replace(' (', ' ').replace(')', '')}"
     if not ran:
-        if not _could_have_run(context, use):
-            return None
-        return Decision(f"{at}, in `{use.function.name}`, which did not run", header(use.source, use.function))
+        return _of_method(facts, context, part, use, at, seen_from) if _is_called_there(use) else None
     counts = _together(ran)
     times = counts.times(use.node)
     if times is None:
@@ -169,10 +168,48 @@ def _of_use(facts: Facts, context: Context, part: _Part, use: Use, seen_from: Si
     return None
 
 
-def _could_have_run(context: Context, use: Use) -> bool:
-    """Whether what did not run would have called the part: a method that a call of it stands in."""
+def _is_called_there(use: Use) -> bool:
+    """Whether the function that did not run would have called the part."""
     parent = use.source.parents.get(use.node)
     return isinstance(parent, ast.Call) and parent.func is use.node
+
+
+def _of_method(facts: Facts, context: Context, part: _Part, use: Use, at: str, seen_from: Site | None) -> Decision | None:
+    """The method that uses the part did not run; what passed by the one call of it, where there is one."""
+    name = use.function.name
+    method = replace(part, attribute=name, item="", container=None)
+    calls = [call for call in _uses(facts, context, method) if call.function is not use.function]
+    if len(calls) == 1 and _ran(facts, context, method, calls[0]):
+        passed = _of_use(facts, context, method, calls[0], seen_from)
+        if passed is not None:
+            return Decision(f"{at}, in `{name}`, called only {passed.text}", passed.site)
+    return Decision(f"{at}, in `{name}`, which did not run", header(use.source, use.function))
+
+
+def of_result(facts: Facts, context: Context, site: Site | None, seen_from: Site | None) -> Decision | None:
+    """What passed by the lines that read the variable in which the result of the expression at `site` is kept."""
+    found = reads_of_result(site) if site is not None and context.ran and origin(site.file) == "user" else None
+    if found is None:
+        return None
+    source, function, reads = found
+    ran = [one for one in context.ran if absolute(one.file) == source.file and _is_inside(one, function)]
+    if not reads or not all(one.whole for one in ran) or len({one.module for one in ran}) != 1:
+        return None
+    counts = _together(tuple(ran))
+    told: list[Decision] = []
+    for node in reads:
+        if counts.times(node) != 0:
+            return None
+        place = site_of(source, node)
+        at = f"at{line_of(place, seen_from).replace(' (', ' ').replace(')', '')}"
+        decision = _told(source, passed_by(source, node, counts), at, place, seen_from)
+        if decision is None:
+            return None
+        told.append(decision)
+    if len(told) > _TOLD:
+        return None
+    only = "only " if len(told) == 1 else ""
+    return Decision(f"`{reads[0].id}` is used {only}{', and '.join(decision.text for decision in told)}", told[0].site)
 
 
 def _told(source: Source, passed: Passed | None, at: str, place: Site, seen_from: Site | None) -> Decision | None:

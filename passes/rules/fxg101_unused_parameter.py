@@ -3,7 +3,9 @@
 What it finds
     A trainable parameter whose data never reaches the loss. It says which: its module is never called; its module runs without reading
     it; something was computed from it and nothing uses the result; a loss function (or a forward that computes the loss) went on to
-    return a value without it, or threw it away on the line named; only a derivative that does not depend on it goes on.
+    return a value without it, or threw it away on the line named; only a derivative that does not depend on it goes on. Named is the
+    line that builds it; where another line would have used it, the message says which, and what passed that by: the branch and which way
+    it went, the slice or key, the `return` or loop. That is counted while the program runs; what the counts do not show is not said.
 
 Why it matters
     Its `.grad` stays None, the optimizer skips it, and it keeps its random start while the loss goes down. DistributedDataParallel
@@ -103,6 +105,12 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 
 def _decision(facts: Facts, context: Context, members: list[tuple[ParameterFact, DeadEnd]], site: Site | None) -> decisions.Decision | None:
     """What passed by the parts, where that is one and the same for all."""
+    end = members[0][1]
+    if end.kind == "unread":
+        # From the step outwards: a function may hand the value on by a `return` that went another way.
+        stack = facts.node_named[end.node].stack if end.node is not None else ()
+        found_there = (decisions.of_result(facts, context, place, site) for place in stack)
+        return next((decision for decision in found_there if decision is not None), None)
     parts = dict.fromkeys(end.part for _, end in members)
     if members[0][1].kind not in ("never called", "not read") or len(parts) > _COMPARED:
         return None
@@ -116,7 +124,7 @@ def _path(
     end = members[0][1]
     cut = [Step(end.part, site, True)] if end.node and end.part else []
     if decision is not None:
-        cut = [Step(decision.label, decision.site, True)]
+        cut += [Step(decision.label, decision.site, True)]
     return (Step("loss"), Step("no path"), *cut, Step(names[0]))
 
 
@@ -163,8 +171,9 @@ def message(
 ) -> str:
     """What happened to the data, in one sentence. `chooser`: the type of the module that left it out; `decision`: what passed it by."""
     kind = members[0][1].kind
+    passed = f"; {decision.text}" if decision is not None else ""
     if kind == "unread":
-        return f"nothing on the way to the loss uses what {subject(names)} computed: {starved(names)}"
+        return f"nothing on the way to the loss uses what {subject(names)} computed: {starved(names)}{passed}"
     if kind == "derived":
         return f"the derivative taken here does not depend on {subject(names)}: {starved(names)}"
     if kind == "missed":
@@ -176,7 +185,6 @@ def message(
     if chooser:
         return f"{chooser} does without {listed} for these inputs: {starved(names)}"
     what = "called" if kind == "never called" else "used in forward"
-    passed = f"; {decision.text}" if decision is not None else ""
     return f"{listed} {'is' if len(parts) == 1 else 'are'} never {what}: {starved(names)}{passed}"
 
 

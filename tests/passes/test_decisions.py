@@ -257,6 +257,22 @@ TOLD = {
         """,
         "used only in the loop over `self.convs[:-1]` (line {use}), which took 3 of 4",
     ),
+    "a method that one branch calls": (
+        """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.base, self.head = nn.Linear(3, 3), nn.Linear(3, 3)
+
+            def decode(self, x):
+                return self.head(x)  # use
+
+            def forward(self, x, only=True):
+                h = self.base(x)
+                return h if only else self.decode(h)  # by
+        """,
+        "used only at line {use}, in `decode`, called only at line {by}, in `h if only else self.decode(h)`, where `only` was true",
+    ),
     "a slice of nothing": (
         """
         class Net(nn.Module):
@@ -668,6 +684,42 @@ def test_what_is_not_known_is_not_told(name: str, way: str, tmp_path: Path, caps
     finding = unused(written(tmp_path, UNTOLD[name]), way, capsys)
     assert "; " not in finding.message
     assert not [step for step in finding.path if step.cut]
+
+
+@pytest.mark.parametrize("way", ["analyze", "run"])
+def test_a_result_that_one_branch_reads(way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.base, self.norm = nn.Linear(3, 3), nn.LayerNorm(3)
+                self.normed = False
+
+            def forward(self, x):
+                h = self.base(x)
+                n = self.norm(h)
+                return n if self.normed else h  # use
+    """
+    path = written(tmp_path, body)
+    said = unused(path, way, capsys).message.partition("; ")[2]
+    assert said == f"`n` is used only at line {line(path, 'use')}, in `n if self.normed else h`, where `self.normed` was false"
+
+
+@pytest.mark.parametrize("last", ["return h + 0 * n.detach()", "n = h\n                return n", "return h"])
+def test_a_result_that_no_branch_decides_on(last: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = f"""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.base, self.norm = nn.Linear(3, 3), nn.LayerNorm(3)
+
+            def forward(self, x):
+                h = self.base(x)
+                n = self.norm(h)
+                {last}
+    """
+    report = judged(written(tmp_path, body), "analyze", capsys)
+    assert not [f for f in report.findings if "; " in f.message]
 
 
 def test_a_parameter_that_the_constructor_alone_reads() -> None:
