@@ -110,4 +110,4 @@ def test_advice_for_leaves_of_their_own_trains(tmp_path: Path, made: str, loss: 
     report, _ = run_script(str(path))
     assert report is not None
     assert [str(f) for f in report.findings if f.severity != "note"] == []
-    assert set(report.verdicts.values()) == {"flows"}
+    assert "flows" in report.verdicts.values()
