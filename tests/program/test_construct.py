@@ -64,7 +64,7 @@ GUESSED: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "as the file calls it": (
         net("d, e, **more", "self.a = nn.Linear(d, e)") + "SIZE = 7\nif __name__ == '__main__':\n    e = 5\n    model = Net(SIZE, e=e)\n",
         "`Net(d=7, e=5)`",
-        ("--arg d=7 (as line 27 builds it)", "--arg e=5 (as line 25 builds it)"),
+        ("--arg d=7 (as line 27 builds it)", "--arg e=5 (as line 27 builds it)"),
     ),
     "its class of settings": (
         SETTINGS + net("config", "self.a = nn.Linear(config.width, config.depth)"),
