@@ -729,6 +729,22 @@ net[0].register_full_backward_hook(guided)
 x = torch.randn(2, 3)  # HERE
 net(x).sum().backward()
 """,
+    "none 8": """
+class Learner(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used = nn.Linear(3, 1)
+        self.aux = nn.Linear(3, 1)  # HERE
+    def forward(self, x):
+        return self.used(x)
+net, x = Learner(), torch.randn(2, 3)
+params = dict(net.named_parameters())
+grads = torch.autograd.grad(net(x).sum(), list(params.values()), create_graph=True, allow_unused=True)
+fast = {n: p if g is None else p - 0.1 * g for (n, p), g in zip(params.items(), grads)}
+torch.func.functional_call(net, fast, (x,)).pow(2).sum().backward()
+for p in net.parameters():
+    p.grad.mul_(0.5)
+""",
     "not-a-loss": """
 net = nn.Linear(3, 1)
 loss = net(torch.randn(2, 3)).mean().item()  # HERE

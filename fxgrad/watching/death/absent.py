@@ -67,7 +67,7 @@ def used(death: Death) -> Iterator[Finding]:
     missing = missing_gradient(death.error)
     if missing is not None:
         name, tensor = missing
-        yield from of_attribute(death, death.parameter_name(tensor) or name, tensor)
+        yield from _of_gradient(death, death.parameter_name(tensor) or name, tensor)
         return
     names = _names_behind(death.error)
     for request in reversed(death.observer.requests):
@@ -145,7 +145,18 @@ def _as_found(death: Death, one: Finding) -> Finding:
 def _looked_at(death: Death, request: Request) -> Iterator[Finding]:
     tensor = request.slots[0]()
     if tensor is not None:
-        yield from of_attribute(death, death.parameter_name(tensor) or "this tensor", tensor)
+        yield from _of_gradient(death, death.parameter_name(tensor) or "this tensor", tensor)
+
+
+def _of_gradient(death: Death, name: str, tensor: torch.Tensor) -> Iterator[Finding]:
+    slot = death.ledger.tensors.get(tensor)
+    if slot is not None and not slot.after and tensor.requires_grad and tensor.is_leaf and death.observer.backwards:
+        asked = (r for r in death.observer.requests if r.outputs)
+        inner = next((r for r in asked if any(r.slots[index].leaf == slot.leaf for index in r.missing)), None)
+        if inner is not None:  # an inner loop had no gradient of it either
+            yield from _starved(death, inner, inner.missing)
+            return
+    yield from of_attribute(death, name, tensor)
 
 
 # ------------------------------------------------------------------------------------------------------ hooks
