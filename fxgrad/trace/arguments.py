@@ -9,7 +9,6 @@ import torch
 import torch.fx
 
 from fxgrad.torch_api import symbols
-from fxgrad.torch_api.symbols import SymbolicFloat, SymbolicInt
 from fxgrad.trace.driver import GraphDriver
 from fxgrad.trace.entries import object_node
 from fxgrad.trace.observations import Slot
@@ -18,7 +17,7 @@ from fxgrad.world.scopes import FUNCTIONS, held_tensors
 
 _PLAIN = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.memory_format, torch.layout, complex, type(Ellipsis))
 EXACTLY_PLAIN = frozenset(_PLAIN)
-SYMBOLIC = (SymbolicInt, SymbolicFloat)  # a tuple: these are asked of everything that a call is given, and `A | B` is made anew each time
+SYMBOLIC = symbols.SYMBOLS  # a tuple: these are asked of everything that a call is given, and `A | B` is made anew each time
 NUMBERS = (int, float)
 SEQUENCES = (tuple, list)
 

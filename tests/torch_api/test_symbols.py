@@ -22,6 +22,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.active = True
+        self.open_numbers = False
         self.graph = torch.fx.Graph()
         self.input = self.graph.placeholder("n")
         self.decided: list[bool] = []

@@ -179,7 +179,7 @@ TRANSFORMS = (
         kind=errors.DONATED,
         means="a compiled backward reuses the memory of what was saved, so it can run only once",
         causes=("`retain_graph=True` or `create_graph=True` on a loss of a compiled model",),
-        remedy="drop retain_graph; where it is needed set `torch._functorch.config.donated_buffer = False`",
+        remedy="drop retain_graph; where it is needed switch off what torch's message names (`donated_buffer = False`)",
     ),
     Entry(
         name="cuda-graphs",
