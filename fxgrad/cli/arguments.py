@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from fxgrad.program.step import Step, step_of
+if TYPE_CHECKING:
+    from fxgrad.program.step import Step
 
 STATUS = "exit status: 0 no error-level finding, 1 there are some, 2 could not run"
 
@@ -39,6 +40,8 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
 
 def step(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[Step]:
     """The step that the arguments name."""
+    from fxgrad.program.step import step_of  # imports torch, which help and `explain` do without
+
     return step_of(
         arguments.model,
         inputs=arguments.input,
