@@ -19,9 +19,9 @@ PROGRAMS: dict[str, str] = {
     "second-time": """
 net = nn.Linear(3, 1)
 opt = torch.optim.SGD(net.parameters(), lr=0.1)
-h = net(torch.randn(4, 3)).exp()
+h = net(torch.randn(4, 3)).exp()  # HERE
 for step in range(2):
-    loss = h.mean()  # HERE
+    loss = h.mean()
     loss.backward()
     opt.step()
 """,

@@ -179,7 +179,10 @@ IDIOMS = (
         "return self.out(torch.full_like(y, 2.)) * self.fc(x)",
     ),
     Idiom(
-        "zeroed", "z = y * y\ny.zero_()\nreturn self.out(y) + z", "-y.zero_()\n+y = torch.zeros_like(y)", "return self.out(y * 0) + y * y"
+        "zeroed",
+        "z = y * y\ny.zero_()\nreturn self.out(y + 1) + z",
+        "-y.zero_()\n+y = torch.zeros_like(y)",
+        "return self.out(y * 0 + 1) + y * y",
     ),
     Idiom("copied_into", "y.copy_(x)\nreturn self.out(y) * self.fc(x)", "+y = y.clone()", "return self.out(x) * self.fc(x)"),
     Idiom(

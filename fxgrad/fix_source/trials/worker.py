@@ -28,6 +28,7 @@ from fxgrad.fix_source.trials.copies import Redirected, with_copies
 from fxgrad.fix_source.trials.job import Job, Trial
 from fxgrad.fix_source.trials.numbers import Numbers, Step, as_double, difference, forward_only, measure, seed
 from fxgrad.fix_source.trouble import every_write, troubles
+from fxgrad.program.step import step_of  # here: an import that draws random numbers must not come after the seed
 from fxgrad.records import Site
 from fxgrad.source.sites import sites_of, user_spots
 from fxgrad.torch_api.comparison import EDIT_AS_IT_IS, EDIT_IN_DOUBLE
@@ -163,8 +164,6 @@ def _files(target: Any) -> tuple[str, ...]:
 
 def load_step(model: str, **named: Any) -> contextlib.AbstractContextManager[Any]:
     """The step that the command line names: MODEL and what `Subject.of` has of it; what is neither given nor in the file is guessed."""
-    from fxgrad.program.step import step_of
-
     return step_of(model, **named)
 
 
