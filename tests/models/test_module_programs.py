@@ -303,9 +303,6 @@ class Scripted(nn.Module):
         return self.function(self.traced(self.script(scripted_function(y, 2.0))))
 
 
-CASES["ScriptedModel"] = (lambda: torch.jit.script(nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU())), (X,), {})
-
-
 @case()
 class Compiled(nn.Module):
     def __init__(self) -> None:
