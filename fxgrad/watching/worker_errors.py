@@ -32,8 +32,11 @@ def explained(error: BaseException, ledger: Ledger, names: Names) -> Finding | N
         return None
     stack = traceback_sites(error.__traceback__)
     read = next((site for site in stack if "site-packages" not in site.file), stack[0] if stack else None)
+    datasets = list(_datasets(error.__traceback__))
+    if not datasets and not says(text, IN_WORKER):
+        return None  # sent by the program itself
     reach = Reach()
-    for dataset in _datasets(error.__traceback__):
+    for dataset in datasets:
         with contextlib.suppress(InputError):  # too much to walk over: what was met until then is enough
             reach.walk(dataset)
     tensors = [tensor for tensor in reach.tensors.values() if tensor.requires_grad]

@@ -114,23 +114,23 @@ def flagged(death: Death) -> Iterator[Finding]:
     name = match.group(1) if match is not None else text
     tensor, owner = look_up(name, namespace), look_up(name.rpartition(".")[0], namespace)
     parts = _parts(owner, name) if isinstance(owner, nn.Module) else []
-    if not parts and isinstance(tensor, torch.Tensor):
-        parts = _sources(death, tensor)
-    if not parts:
+    if parts:
         yield finding(
             FROZEN,
-            f"`{name}` was computed from tensors that require grad, and so it does: only a leaf has a flag of its own",
+            f"`{name}` is computed anew in every forward, from {listed(parts)}: only those have the flag",
             death.site,
-            f"use `{name}.detach()` where no gradient is to go on, or freeze the parameters it is computed from",
+            f"freeze them: {'; '.join(f'`{part}.requires_grad_(False)`' for part in parts)}",
+            tuple(parts),
         )
         return
-    shown = parts[:3]
+    sources = _sources(death, tensor)[:3] if isinstance(tensor, torch.Tensor) else []
     yield finding(
         FROZEN,
-        f"`{name}` is computed anew in every forward, from {listed(shown)}: only those have the flag",
+        f"`{name}` was computed from {listed(sources) if sources else 'tensors that require grad'}, and so it requires grad: "
+        "only a leaf has a flag of its own",
         death.site,
-        f"freeze them: {'; '.join(f'`{part}.requires_grad_(False)`' for part in shown)}; to stop the gradient here use `.detach()`",
-        tuple(parts),
+        f"use `{name}.detach()` where no gradient is to go on, or freeze the parameters it is computed from",
+        tuple(sources),
     )
 
 
