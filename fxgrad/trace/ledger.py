@@ -65,8 +65,7 @@ class Ledger:
         if tensor.requires_grad and grad_fn_of(tensor) is not None:
             note = self.note("op", UNSEEN)
         elif alias >= 0 and self.values[alias] is not None:
-            # In a forward a new Parameter may take another's place; one that a constructor makes is none of its kind.
-            note = self.note("leaf", "torch.nn.Parameter" if self.stack and isinstance(tensor, nn.Parameter) else "alias")
+            note = self.note("leaf", "alias")
             note.reads = [alias]
         elif numbers := self._just_read(tensor):
             note = self.note("entry", "constructor")
