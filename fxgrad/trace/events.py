@@ -11,6 +11,7 @@ import contextlib
 import functools
 import importlib
 import inspect
+import itertools
 import os
 import sys
 import threading
@@ -32,7 +33,7 @@ from fxgrad.torch_api.internals import dynamo_is_loaded, transforms_active
 from fxgrad.torch_api.module_internals import TRANSFORMS
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
-from fxgrad.trace.notes import Called
+from fxgrad.trace.notes import Called, Note
 from fxgrad.trace.observer import Observer
 
 ZEROED = 64  # calls of `zero_grad` that are remembered
@@ -59,7 +60,9 @@ class Events:
         self._before_step = before_step
         self._after_step = after_step
         self._turn = 0  # calls of modules from outside any module, so far
-        self._made: dict[Any, list[int]] = {}  # by the place that makes a Parameter within such a call, the first two turns it did
+        self._made: dict[
+            Any, dict[int, list[Note]]
+        ] = {}  # by the place that makes a Parameter in such a call: the first two turns, and what it made
         self._gathering = False  # whether FSDP2 is looked at
         self._thread = threading.get_ident()
         self._process = os.getpid()
@@ -348,16 +351,21 @@ class Events:
         return make
 
     def _made_in_forward(self, parameter: Any) -> None:
-        """A Parameter that a call of a module makes, as another call had: not one that is made late, once."""
+        """A Parameter that a call of a module makes, as another call had: not one that is made late, once. The second call stands for all."""
         ledger = self.observer.ledger
-        turns = self._made.setdefault((ledger.spots(), tuple(parameter.shape)), [])
-        if self._turn not in turns:
-            turns.append(self._turn)
         slot = ledger.tensors.get(parameter)
-        if len(turns) > 1 and turns[1] == self._turn and slot is not None:
-            for note in reversed(ledger.notes[-2:]):
-                if slot.value in note.makes:
-                    note.kind, note.target, note.spots = "leaf", "torch.nn.Parameter", note.spots or ledger.spots()
+        note = next((n for n in reversed(ledger.notes[-2:]) if slot is not None and slot.value in n.makes), None)
+        if note is None:
+            return
+        made = self._made.setdefault((ledger.spots(), tuple(parameter.shape)), {})
+        made.setdefault(self._turn, []).append(note)
+        if len(made) == 1:
+            return
+        first, second = itertools.islice(made, 2)
+        for other in made.pop(self._turn) if self._turn != second else (*made[first], note):
+            own = other is note and self._turn == second
+            other.kind, other.target = "leaf", "torch.nn.Parameter" if own else "torch.nn.Parameter, again"
+            other.spots = other.spots or ledger.spots()
 
     def _from_numpy(self) -> Callable[..., Any]:
         original = torch.from_numpy

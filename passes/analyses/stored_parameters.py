@@ -20,7 +20,8 @@ def stores(facts: Facts, node: NodeFact, target: Value, owned: frozenset[int]) -
     if node.target == "Tensor.__set__":
         return True
     if node.kind == "leaf":
-        return node.target == "torch.nn.Parameter" and replaced(facts, node) is not None
+        # A watch sees several forwards: one stands for all, the others are "torch.nn.Parameter, again".
+        return node.target.startswith("torch.nn.Parameter") and replaced(facts, node) is not None
     return target.is_leaf and target.storage in node.writes and target.storage in owned
 
 
