@@ -1,11 +1,12 @@
-"""What guards cost: a training step of the regenerated module with its checks on and off, in turns, and the checks by themselves.
+"""What guards cost: a training step of the regenerated module with its checks on and off, in turns, and the
+checks by themselves.
 
     python bench/guards.py [--scale N] [--pairs N] [--threads N] [--device cuda|cpu] [--markdown FILE]
 
-Per model of `bench/models.py`, and of `Guarded` below, which takes all kinds of things for granted: guards, nodes of the graph, the median
-step with checks off (CPU time on a CPU), the median ratio of a pair of steps (on / off; which comes first changes from pair to pair), and
-the checks themselves.
-The last column is those that run before the graph, as a part of the step: on a shared machine it says more than the ratio.
+Per model of `bench/models.py`, and of `Guarded` below, which takes all kinds of things for granted: guards,
+nodes of the graph, the median step with checks off (CPU time on a CPU), the median ratio of a pair of steps
+(on / off; which comes first changes from pair to pair), and the checks themselves. The last column is those
+that run before the graph, as a part of the step: on a shared machine it says more than the ratio.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Block(nn.Module):
         b, t, c = x.shape
         if c % self.heads != 0:
             raise ValueError("the heads do not fit")
-        q, k, v = self.qkv(self.norm(x)).view(b, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = (
+            self.qkv(self.norm(x)).view(b, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        )
         weights = (q @ k.transpose(-1, -2) * self.scale).softmax(-1).to(x.dtype)
         weights = nn.functional.dropout(weights, self.rate, self.training)
         return x + self.out((weights @ v).transpose(1, 2).reshape(b, t, c))
@@ -57,7 +60,9 @@ class Guarded(nn.Module):
         self.embed = nn.Embedding(1000, width)
         self.blocks = nn.ModuleList([Block(width, 4) for _ in range(blocks)])
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor | None = None, reduce: str = "mean") -> torch.Tensor:
+    def forward(
+        self, ids: torch.Tensor, mask: torch.Tensor | None = None, reduce: str = "mean"
+    ) -> torch.Tensor:
         if ids.dim() != 2 or ids.shape[1] > self.limit:
             raise ValueError("too long")
         h = self.embed(ids)
@@ -80,7 +85,8 @@ def row(name: str, make: Setup, scale: int, pairs: int, device: str) -> str:
     model, inputs = model.to(device), tuple(t.to(device) for t in inputs)
     module: Any = fix(model, inputs, loss=loss).module
 
-    clock = time.perf_counter if device == "cuda" else time.process_time  # CPU time: others use the machine too
+    # CPU time: others use the machine too
+    clock = time.perf_counter if device == "cuda" else time.process_time
 
     def step(enabled: bool) -> float:
         module.guards.enabled = enabled
@@ -107,11 +113,16 @@ def row(name: str, make: Setup, scale: int, pairs: int, device: str) -> str:
     median = statistics.median(off)
     inside = sum(guard.inside for guard in module.guards)
     counts = f"{len(module.guards)} | {inside} | {len(module.graph.nodes)}"
-    return f"| {name} | {counts} | {median * 1e3:.2f} ms | {statistics.median(ratios):.4f} | {check * 1e6:.1f} µs | {check / median:.2%} |"
+    return (
+        f"| {name} | {counts} | {median * 1e3:.2f} ms | {statistics.median(ratios):.4f} | "
+        f"{check * 1e6:.1f} µs | {check / median:.2%} |"
+    )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cpu", choices=["cuda", "cpu"])
     parser.add_argument("--scale", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=100)
@@ -119,11 +130,17 @@ def main() -> int:
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    where = torch.cuda.get_device_name() if options.device == "cuda" else platform.processor() or platform.machine()
+    where = (
+        torch.cuda.get_device_name()
+        if options.device == "cuda"
+        else platform.processor() or platform.machine()
+    )
     lines = [
-        f"# Guards, measured\n\n{datetime.date.today()}. Command: `python {' '.join(sys.argv)}`. {where}, torch {torch.__version__}, "
+        f"# Guards, measured\n\n{datetime.date.today()}. Command: `python {' '.join(sys.argv)}`. {where}, "
+        f"torch {torch.__version__}, "
         f"Python {platform.python_version()}.\n",
-        "| model | guards | inside the graph | nodes | step, checks off | on / off | checks before the graph | of the step |",
+        "| model | guards | inside the graph | nodes | step, checks off | on / off | checks before the graph "
+        "| of the step |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, make in {**MODELS, "Guarded": guarded}.items():

@@ -1,6 +1,8 @@
-"""Time and memory of analysing language models too large to hold: configurations on the meta device, each in a process of its own.
+"""Time and memory of analysing language models too large to hold: configurations on the meta device, each in
+a process of its own.
 
-Prints per model: parameters, graph nodes, seconds to import, build and analyse (wall and CPU), peak memory of the process, findings.
+Prints per model: parameters, graph nodes, seconds to import, build and analyse (wall and CPU), peak memory of
+the process, findings.
 
     python bench/large_models.py [--models llama-8b llama-70b deepseek-671b] [--tokens 2048]
 """
@@ -71,7 +73,18 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "deepseek-671b": ("DeepseekV3ForCausalLM", "DeepseekV3Config", {}),
     "gpt2-xl": ("GPT2LMHeadModel", "GPT2Config", {"n_embd": 1600, "n_layer": 48, "n_head": 25}),
 }
-HEADERS = ["model", "parameters / 10^9", "nodes", "import s", "build s", "analyse s", "analyse CPU s", "peak GB", "ok", "findings"]
+HEADERS = [
+    "model",
+    "parameters / 10^9",
+    "nodes",
+    "import s",
+    "build s",
+    "analyse s",
+    "analyse CPU s",
+    "peak GB",
+    "ok",
+    "findings",
+]
 
 
 def analyse(name: str, tokens: int) -> list[Any]:
@@ -95,7 +108,9 @@ def analyse(name: str, tokens: int) -> list[Any]:
     report = fxgrad.analyze(model, {"input_ids": ids, "labels": ids})
     done, worked = time.perf_counter(), time.process_time() - worked
     billions = sum(parameter.numel() for parameter in model.parameters()) / 1e9
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    peak = (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    )
     times = [round(t, 1) for t in (imported - start, built - imported, done - built, worked)]
     return [name, round(billions, 1), report.nodes, *times, round(peak, 2), report.ok, len(report.findings)]
 
@@ -104,7 +119,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--tokens", type=int, default=2048)
-    parser.add_argument("--one", choices=list(MODELS), help="measure this model in this process and print a line of JSON")
+    parser.add_argument(
+        "--one", choices=list(MODELS), help="measure this model in this process and print a line of JSON"
+    )
     options = parser.parse_args()
     if options.one:
         print(json.dumps(analyse(options.one, options.tokens)))

@@ -1,7 +1,8 @@
-"""Models that write in place as published code does, for the benchmark of rewriting. `MODELS` makes each with its inputs and loss.
+"""Models that write in place as published code does, for the benchmark of rewriting. `MODELS` makes each with
+its inputs and loss.
 
-Some run as they are written (ResNet, U-Net, DenseNet), the others raise in backward. Every size is an argument: the small ones fit a CPU
-test, `scale=4` a GPU.
+Some run as they are written (ResNet, U-Net, DenseNet), the others raise in backward. Every size is an
+argument: the small ones fit a CPU test, `scale=4` a GPU.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ class Residual(nn.Module):
         self.conv1, self.bn1 = nn.Conv2d(i, o, 3, stride, 1, bias=False), nn.BatchNorm2d(o)
         self.conv2, self.bn2 = nn.Conv2d(o, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o)
         self.relu = nn.ReLU(inplace=True)
-        self.down = nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o)) if stride > 1 or i != o else None
+        self.down = (
+            nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o))
+            if stride > 1 or i != o
+            else None
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         identity = x if self.down is None else self.down(x)
@@ -40,7 +45,9 @@ class ResNet(nn.Module):
         super().__init__()
         self.stem = convolution(3, width)
         stages = [(width, width, 1), (width, 2 * width, 2), (2 * width, 4 * width, 2)]
-        layers = [Residual(i if b == 0 else o, o, s if b == 0 else 1) for i, o, s in stages for b in range(blocks)]
+        layers = [
+            Residual(i if b == 0 else o, o, s if b == 0 else 1) for i, o, s in stages for b in range(blocks)
+        ]
         self.body, self.head = nn.Sequential(*layers), nn.Linear(4 * width, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -85,7 +92,8 @@ class DenseNet(nn.Module):
 
 
 class ScaledBlock(nn.Module):
-    """A normaliser-free block: squeeze-excite gate and residual gain are applied in place, to what they were computed from."""
+    """A normaliser-free block: squeeze-excite gate and residual gain are applied in place, to what they were
+    computed from."""
 
     def __init__(self, width: int, alpha: float = 0.2) -> None:
         super().__init__()
@@ -105,7 +113,10 @@ class NFNet(nn.Module):
     def __init__(self, width: int, blocks: int) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, width, 3, 2, 1)
-        self.body, self.head = nn.Sequential(*(ScaledBlock(width) for _ in range(blocks))), nn.Linear(width, 10)
+        self.body, self.head = (
+            nn.Sequential(*(ScaledBlock(width) for _ in range(blocks))),
+            nn.Linear(width, 10),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.body(self.stem(x)).mean((2, 3)))
@@ -116,7 +127,11 @@ class SlotRNN(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.inner, self.outer, self.head = nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, 10)
+        self.inner, self.outer, self.head = (
+            nn.Linear(width, width),
+            nn.Linear(width, width),
+            nn.Linear(width, 10),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         states = x.new_zeros(x.shape[1] + 1, x.shape[0], x.shape[2])
@@ -132,7 +147,9 @@ class Block(nn.Module):
         super().__init__()
         self.heads, self.qkv, self.out = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(inplace=True), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.ReLU(inplace=True), nn.Linear(4 * width, width)
+        )
 
     def forward(self, x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
         b, n, d = x.shape
@@ -148,7 +165,10 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     def __init__(self, width: int, heads: int, layers: int) -> None:
         super().__init__()
-        self.blocks, self.head = nn.ModuleList([Block(width, heads) for _ in range(layers)]), nn.Linear(width, 10)
+        self.blocks, self.head = (
+            nn.ModuleList([Block(width, heads) for _ in range(layers)]),
+            nn.Linear(width, 10),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         keep = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
@@ -168,10 +188,22 @@ def square(out: torch.Tensor) -> torch.Tensor:
 Made = tuple[nn.Module, tuple[torch.Tensor, ...], Callable[[Any], torch.Tensor]]
 
 MODELS: dict[str, Callable[[int], Made]] = {
-    "ResNet, ReLU(inplace=True)": lambda s: (ResNet(16 * s, 2), (torch.randn(4 * s, 3, 32, 32),), cross_entropy),
+    "ResNet, ReLU(inplace=True)": lambda s: (
+        ResNet(16 * s, 2),
+        (torch.randn(4 * s, 3, 32, 32),),
+        cross_entropy,
+    ),
     "U-Net": lambda s: (UNet(8 * s), (torch.randn(2 * s, 3, 32 * s, 32 * s),), square),
     "DenseNet-like": lambda s: (DenseNet(16 * s, 6), (torch.randn(4 * s, 3, 32, 32),), cross_entropy),
-    "NFNet-like, in-place scaling": lambda s: (NFNet(16 * s, 4), (torch.randn(4 * s, 3, 32, 32),), cross_entropy),
+    "NFNet-like, in-place scaling": lambda s: (
+        NFNet(16 * s, 4),
+        (torch.randn(4 * s, 3, 32, 32),),
+        cross_entropy,
+    ),
     "RNN that fills slots": lambda s: (SlotRNN(64 * s), (torch.randn(8 * s, 32, 64 * s),), cross_entropy),
-    "Transformer, in-place masking": lambda s: (Transformer(64 * s, 4, 2), (torch.randn(4 * s, 32 * s, 64 * s),), cross_entropy),
+    "Transformer, in-place masking": lambda s: (
+        Transformer(64 * s, 4, 2),
+        (torch.randn(4 * s, 32 * s, 64 * s),),
+        cross_entropy,
+    ),
 }

@@ -1,10 +1,12 @@
-"""A newcomer's walk from the README alone, each step timed: clone, install, report, fix, run, and the report of the mended file.
+"""A newcomer's walk from the README alone, each step timed: clone, install, report, fix, run, and the report
+of the mended file.
 
     python bench/newcomer.py                # in a temporary folder that is removed again
     python bench/newcomer.py --json FILE    # also as JSON
 
-The commands are the README's own: the block `install`, and the `fxgrad` commands it shows the output of. Installing takes as long as
-the package index does, so the times are this machine's. Needs git, Python 3.11+ and a package index.
+The commands are the README's own: the block `install`, and the `fxgrad` commands it shows the output of.
+Installing takes as long as the package index does, so the times are this machine's. Needs git, Python 3.11+
+and a package index.
 """
 
 from __future__ import annotations
@@ -52,12 +54,18 @@ def walk(folder: Path) -> list[tuple[str, float]]:
     Raises:
         SystemExit: a step did not end as the README says.
     """
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    }
     times = []
     for name, command, want in steps():
         where = folder if name == "clone" else folder / "fxgrad"
         begun = time.perf_counter()
-        done = subprocess.run(["bash", "-c", command], cwd=where, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=where, env=environment, capture_output=True, text=True, check=False
+        )
         times.append((name, time.perf_counter() - begun))
         print(f"{times[-1][1]:8.1f} s  {name}: {command}", flush=True)
         if done.returncode != want:

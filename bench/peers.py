@@ -1,12 +1,15 @@
-"""Speed beside the peers: what one analysis costs, in real training steps of the same model, every tool measured in one run.
+"""Speed beside the peers: what one analysis costs, in real training steps of the same model, every tool
+measured in one run.
 
     python bench/peers.py [--models NAME ...] [--tools NAME ...] [--seconds N] [--json FILE] [--markdown FILE]
 
-A cell is one tool on one model, in a process of its own forked from one where everything is imported and every tool has run once on a toy:
-imports are nobody's cost. Per cell: one call to warm caches, then the median of up to three calls of CPU time (`time.process_time`) and wall
-time, and by how much the peak of the resident memory rose above where the process began. Threads: 1, else CPU time counts threads that
-wait. Ratios are to one plain eager step (forward, loss, backward) of the same model in the same run: they compare across machines, seconds
-do not. A tool that raises, or runs out of its time, did not capture the model; the cell says which.
+A cell is one tool on one model, in a process of its own forked from one where everything is imported and
+every tool has run once on a toy: imports are nobody's cost. Per cell: one call to warm caches, then the
+median of up to three calls of CPU time (`time.process_time`) and wall time, and by how much the peak of the
+resident memory rose above where the process began. Threads: 1, else CPU time counts threads that wait. Ratios
+are to one plain eager step (forward, loss, backward) of the same model in the same run: they compare across
+machines, seconds do not. A tool that raises, or runs out of its time, did not capture the model; the cell
+says which.
 """
 
 from __future__ import annotations
@@ -55,12 +58,18 @@ CHOSEN = (
     "nn.MultiheadAttention/train", "nn.LSTM/train", "nn.TransformerEncoderLayer/train", "vit_pytorch/vit.ViT",
     "vit_pytorch/simple_vit.SimpleViT", "vit_pytorch/deepvit.DeepViT", "vit_pytorch/cait.CaiT",
 )  # fmt: skip
-REAL_STEP, FAKE_STEP, AUTO, FAKE, EXPORT = "one real step", "one fake step", "analyze, auto", "analyze, fake", "torch.export, non-strict"
+REAL_STEP, FAKE_STEP, AUTO, FAKE, EXPORT = (
+    "one real step",
+    "one fake step",
+    "analyze, auto",
+    "analyze, fake",
+    "torch.export, non-strict",
+)
 REPEAT = 3
 ENOUGH = 1.0  # seconds: no further repetition of a cell that took so long
 
 
-# ---------------------------------------------------------------------------------------------------------------- the tools
+# -------------------------------------------------------------------------------------------------- the tools
 
 
 def real_step(model: nn.Module, inputs: Any) -> None:
@@ -74,8 +83,13 @@ def fake_step(model: nn.Module, inputs: Any) -> None:
 
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
-        faked = {n: mode.from_tensor(t, static_shapes=True) for n, t in [*model.named_parameters(), *model.named_buffers()]}
-        args, kwargs = _pytree.tree_map_only(torch.Tensor, lambda t: mode.from_tensor(t, static_shapes=True), given(inputs))
+        faked = {
+            n: mode.from_tensor(t, static_shapes=True)
+            for n, t in [*model.named_parameters(), *model.named_buffers()]
+        }
+        args, kwargs = _pytree.tree_map_only(
+            torch.Tensor, lambda t: mode.from_tensor(t, static_shapes=True), given(inputs)
+        )
         loss_of(None, torch.func.functional_call(model, faked, args, kwargs)).backward()
 
 
@@ -117,7 +131,9 @@ def functional(model: nn.Module, inputs: Any) -> Any:
     from torch.fx.experimental.proxy_tensor import make_fx
 
     whole = Loss(model, inputs)
-    return make_fx(torch.func.functionalize(whole), tracing_mode="fake", _allow_non_fake_inputs=True)(*whole.tensors)
+    return make_fx(torch.func.functionalize(whole), tracing_mode="fake", _allow_non_fake_inputs=True)(
+        *whole.tensors
+    )
 
 
 def aot_joint(model: nn.Module, inputs: Any) -> Any:
@@ -164,7 +180,7 @@ def models(wanted: tuple[str, ...]) -> list[tuple[str, Callable[[], Any]]]:
     return list(found.items())
 
 
-# ---------------------------------------------------------------------------------------------------------------- one cell
+# --------------------------------------------------------------------------------------------------- one cell
 
 
 def cell(call: Callable[[], Any]) -> dict[str, Any]:
@@ -182,7 +198,11 @@ def cell(call: Callable[[], Any]) -> dict[str, Any]:
             wall.append(time.perf_counter() - wall_start)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0][:160]}"}
-    return {"cpu": statistics.median(cpu), "wall": statistics.median(wall), "peak": max(resident("VmHWM") - begin, 0.0)}
+    return {
+        "cpu": statistics.median(cpu),
+        "wall": statistics.median(wall),
+        "peak": max(resident("VmHWM") - begin, 0.0),
+    }
 
 
 def resident(field: str) -> float:
@@ -238,7 +258,8 @@ def measure(
         try:
             model, inputs = build()
             if hasattr(getattr(model, "config", None), "use_cache"):
-                model.config.use_cache = False  # `torch.export` cannot return a cache, and a training step makes none
+                # `torch.export` cannot return a cache, and a training step makes none
+                model.config.use_cache = False
         except Exception as error:
             print(f"{name}: not built: {type(error).__name__}: {error}", file=sys.stderr)
             continue
@@ -251,16 +272,27 @@ def measure(
         if "error" not in row[REAL_STEP]:
             results[name] = row
             save(results)
-        print(name, {t: round(c["cpu"], 3) if "cpu" in c else c["error"] for t, c in row.items()}, file=sys.stderr, flush=True)
+        print(
+            name,
+            {t: round(c["cpu"], 3) if "cpu" in c else c["error"] for t, c in row.items()},
+            file=sys.stderr,
+            flush=True,
+        )
     return results
 
 
-# ---------------------------------------------------------------------------------------------------------------- the table
+# -------------------------------------------------------------------------------------------------- the table
 
 
-def ratios(results: dict[str, dict[str, dict[str, Any]]], tool: str, to: str, what: str = "cpu") -> list[float]:
+def ratios(
+    results: dict[str, dict[str, dict[str, Any]]], tool: str, to: str, what: str = "cpu"
+) -> list[float]:
     """One quotient per model that both ran."""
-    return [row[tool][what] / row[to][what] for row in results.values() if what in row.get(tool, {}) and what in row.get(to, {})]
+    return [
+        row[tool][what] / row[to][what]
+        for row in results.values()
+        if what in row.get(tool, {}) and what in row.get(to, {})
+    ]
 
 
 def shown(value: float) -> str:
@@ -271,7 +303,8 @@ def summary(found: dict[str, Any]) -> str:
     """The table of tools and the sentences below it."""
     results = found["results"]
     lines = [
-        "| tool | ran on | CPU time, in real steps | slowest | wall time, in real steps | CPU s | peak rise MB |",
+        "| tool | ran on | CPU time, in real steps | slowest | wall time, in real steps | CPU s | peak rise "
+        "MB |",
         "|---|---|---|---|---|---|---|",
     ]
     for tool in next(iter(results.values())):
@@ -287,17 +320,26 @@ def summary(found: dict[str, Any]) -> str:
             *(statistics.median(g[w] for g in good) for w in ("cpu", "peak")),
         ]
         lines.append(f"| {tool} | {len(good)} of {len(results)} | " + " | ".join(map(shown, figures)) + " |")
-    measured = f"{found['command']}, {found['date']}: {found['machine']}; torch {found['torch']}, transformers {found['transformers']},"
+    measured = (
+        f"{found['command']}, {found['date']}: {found['machine']}; torch {found['torch']}, "
+        f"transformers {found['transformers']},"
+    )
     measured += f" Python {found['python']}, 1 thread."
     if not all(ratios(results, tool, to) for tool, to in ((AUTO, REAL_STEP), (FAKE, FAKE_STEP))):
         return "\n".join([*lines, "", measured]) + "\n"
     both = [r for r in results.values() if "cpu" in r.get(AUTO, {}) and "cpu" in r.get(EXPORT, {})]
-    faster = {tool: sum(r[tool]["cpu"] < r[EXPORT]["cpu"] for r in both if "cpu" in r.get(tool, {})) for tool in (AUTO, FAKE)}
+    faster = {
+        tool: sum(r[tool]["cpu"] < r[EXPORT]["cpu"] for r in both if "cpu" in r.get(tool, {}))
+        for tool in (AUTO, FAKE)
+    }
     lines += [
         "",
-        f"Medians over {len(results)} models. `analyze` on auto values takes {shown(statistics.median(ratios(results, AUTO, REAL_STEP)))} real"
-        f" steps; on fake values {shown(statistics.median(ratios(results, FAKE, FAKE_STEP)))} fake steps. It costs less CPU time than non-strict"
-        f" `torch.export` on {faster[AUTO]} of the {len(both)} models that both ran (on fake values: {faster[FAKE]}).",
+        f"Medians over {len(results)} models. `analyze` on auto values takes "
+        f"{shown(statistics.median(ratios(results, AUTO, REAL_STEP)))} real"
+        f" steps; on fake values {shown(statistics.median(ratios(results, FAKE, FAKE_STEP)))} fake steps. It "
+        "costs less CPU time than non-strict"
+        f" `torch.export` on {faster[AUTO]} of the {len(both)} models that both ran (on fake values: "
+        f"{faster[FAKE]}).",
         "",
         measured,
     ]
@@ -311,7 +353,10 @@ def each(found: dict[str, Any]) -> str:
     lines = ["| model | real step, ms | " + " | ".join(names[1:]) + " |", "|---" * (len(names) + 1) + "|"]
     for model, row in results.items():
         real = row[REAL_STEP]["cpu"]
-        cells = [shown(row[t]["cpu"] / real) if "cpu" in row[t] else row[t]["error"].partition(":")[0] for t in names[1:]]
+        cells = [
+            shown(row[t]["cpu"] / real) if "cpu" in row[t] else row[t]["error"].partition(":")[0]
+            for t in names[1:]
+        ]
         lines.append(f"| {model} | {1000 * real:.1f} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -354,14 +399,17 @@ def main() -> int:
 
     def save(results: dict[str, Any]) -> None:
         if arguments.json:
-            arguments.json.write_text(json.dumps({**found, "results": results}, indent=1) + "\n", encoding="utf-8")
+            arguments.json.write_text(
+                json.dumps({**found, "results": results}, indent=1) + "\n", encoding="utf-8"
+            )
 
     found["results"] = measure(tuple(arguments.models), arguments.tools, arguments.seconds, save)
     text = summary(found)
     print(text)
     if arguments.markdown:
         arguments.markdown.write_text(
-            f"# Speed beside the peers\n\n{text}\n## Each model\n\nCPU time, in real steps.\n\n{each(found)}", encoding="utf-8"
+            f"# Speed beside the peers\n\n{text}\n## Each model\n\nCPU time, in real steps.\n\n{each(found)}",
+            encoding="utf-8",
         )
     return 0
 

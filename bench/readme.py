@@ -3,8 +3,8 @@
     python bench/readme.py --write     # run every `<!-- run: COMMAND -->` block again
     python bench/readme.py             # exit 1 if a block differs from what its command prints now
 
-A block is the comment, then a fenced block. `rules` and `beliefs` are made here from the rules' own docstrings and the tests' table.
-Timings and counts that a machine decides do not belong in such a block.
+A block is the comment, then a fenced block. `rules` and `beliefs` are made here from the rules' own
+docstrings and the tests' table. Timings and counts that a machine decides do not belong in such a block.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ TABLE = re.compile(r"(<!-- table: (?P<name>\w+) -->\n)(?P<body>.*?)(<!-- /table 
 
 
 def output(command: str) -> str:
-    """What a command prints, both streams, run in the repository with this interpreter's `fxgrad`; what it writes goes to `$DIR`."""
+    """What a command prints, both streams, run in the repository with this interpreter's `fxgrad`; what it
+    writes goes to `$DIR`."""
     words = re.sub(r"(^|&& )fxgrad ", rf"\1{sys.executable} -m fxgrad ", command)
     words = words.replace("python ", f"{sys.executable} ", 1) if words.startswith("python ") else words
     with tempfile.TemporaryDirectory() as folder:
@@ -44,7 +45,9 @@ def _printed(words: str, folder: str) -> str:
         "PYTHONPATH": str(ROOT),
         "TRANSFORMERS_VERBOSITY": "error",
     }
-    done = subprocess.run(words, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        words, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
     return done.stdout + done.stderr
 
 
@@ -55,7 +58,7 @@ def rules_table() -> str:
 
     rows = ["| code | name | level | what it finds |", "|---|---|---|---|"]
     for rule in RULES:
-        summary = (inspect.getdoc(rule) or "").splitlines()[0]
+        summary = " ".join((inspect.getdoc(rule) or "").partition("\n\n")[0].split())
         rows.append(f"| {rule.CODE} | {rule.NAME} | {rule.SEVERITY} | {summary} |")
     return "\n".join(rows) + "\n"
 
@@ -74,7 +77,8 @@ def beliefs_table() -> str:
 
 
 def peers_table() -> str:
-    """The summary of the committed result of `python bench/peers.py`: timings are a machine's own, so they are not taken again here."""
+    """The summary of the committed result of `python bench/peers.py`: timings are a machine's own, so they
+    are not taken again here."""
     text = (ROOT / "bench" / "results" / "peers.md").read_text(encoding="utf-8")
     return text.partition("\n\n")[2].partition("\n## ")[0].rstrip() + "\n"
 
@@ -82,12 +86,21 @@ def peers_table() -> str:
 def zoo_table() -> str:
     """The totals of the committed result of `python -m tests.zoo.sweep`: the sweep takes hours."""
     text = (ROOT / "tests" / "zoo" / "README.md").read_text(encoding="utf-8")
-    header, total = (re.findall(rf"^\| {word} \|.*$", text, re.MULTILINE)[0] for word in ("family", r"\*\*all\*\*"))
+    header, total = (
+        re.findall(rf"^\| {word} \|.*$", text, re.MULTILINE)[0] for word in ("family", r"\*\*all\*\*")
+    )
     cells = [[cell.strip() for cell in row.strip("|").split("|")][1:] for row in (header, total)]
-    rows = ["| what was asked | models |", "|---|---|", *(f"| {what} | {count} |" for what, count in zip(*cells, strict=True))]
+    rows = [
+        "| what was asked | models |",
+        "|---|---|",
+        *(f"| {what} | {count} |" for what, count in zip(*cells, strict=True)),
+    ]
     families = len(re.findall(r"^\| \w", text.partition("\nWhat was not")[0], re.MULTILINE)) - 1
     date = re.findall(r"^\d{4}-\d\d-\d\d, .*$", text, re.MULTILINE)[0].partition(",")[0]
-    said = f"`python -m tests.zoo.sweep`, {date}: {families} families; a line each, the causes of what was refused, and the versions are in"
+    said = (
+        f"`python -m tests.zoo.sweep`, {date}: {families} families; a line each, the causes of what was "
+        "refused, and the versions are in"
+    )
     return "\n".join(rows) + f"\n\n{said} [tests/zoo/README.md](tests/zoo/README.md).\n"
 
 

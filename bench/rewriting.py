@@ -1,6 +1,8 @@
-"""Benchmark of rewritten models: original, fixed, and torch's alternatives, on six models that write in place.
+"""Benchmark of rewritten models: original, fixed, and torch's alternatives, on six models that write in
+place.
 
-    python bench/rewriting.py [--device cuda|cpu] [--scale N] [--runs N] [--threads N] [--only WORD] [--json FILE] [--markdown FILE]
+    python bench/rewriting.py [--device cuda|cpu] [--scale N] [--runs N] [--threads N] [--only WORD] [--json
+    FILE] [--markdown FILE]
 
 Prints one table per model, with device, dtype, sizes and versions. `--scale 4` and more is meant for a GPU.
 """
@@ -33,11 +35,20 @@ def measured(name: str, scale: int, device: str, runs: int, seconds: float) -> B
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cuda", "cpu"])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cuda", "cpu"]
+    )
     parser.add_argument("--scale", type=int, default=1)
     parser.add_argument("--runs", type=int, default=30)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="on a CPU that others use too, 1 is steadiest")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=torch.get_num_threads(),
+        help="on a CPU that others use too, 1 is steadiest",
+    )
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--only", default="")
     parser.add_argument("--json", type=Path)
@@ -52,7 +63,9 @@ def main() -> int:
             sections.append(f"## {name}\n\n{results[name].markdown()}")
             print(sections[-1], flush=True)
     if options.json:
-        options.json.write_text(json.dumps({name: result.to_dict() for name, result in results.items()}, indent=1))
+        options.json.write_text(
+            json.dumps({name: result.to_dict() for name, result in results.items()}, indent=1)
+        )
     if options.markdown:
         options.markdown.write_text("\n\n".join(sections) + "\n")
     return 0

@@ -1,10 +1,11 @@
-"""How often a program is run: recorded runs, plain steps, steps of a regenerated module, and walks over the user's world.
+"""How often a program is run: recorded runs, plain steps, steps of a regenerated module, and walks over the
+user's world.
 
     python -m bench.runs [FILE ...]
 
-Counts calls of functions by their code, over `fxgrad.analyze`, `fxgrad.fix` and `FixResult.source_edits`; a program that is refused says so. A
-model file is read as the command line reads it; without one the examples of the tests and the two programs below. Counts say nothing about
-time and are the same on every machine.
+Counts calls of functions by their code, over `fxgrad.analyze`, `fxgrad.fix` and `FixResult.source_edits`; a
+program that is refused says so. A model file is read as the command line reads it; without one the examples
+of the tests and the two programs below. Counts say nothing about time and are the same on every machine.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ Subject = tuple[str, Any, Any, Callable[[Any], Any] | None]  # its name, model, 
 
 
 class Experts(nn.Module):
-    """An expert chosen by an index that left torch, and a gate that lets one through: both starve parameters of others."""
+    """An expert chosen by an index that left torch, and a gate that lets one through: both starve parameters
+    of others."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +62,12 @@ def _built() -> Iterator[Subject]:
     for name in ("residual.py", "speaker.py"):
         yield _loaded(EXAMPLES / name)
     yield "Experts", Experts(), (torch.randn(3, 4),), None
-    yield "an encoder's layer", nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), (torch.randn(2, 5, 16),), None
+    yield (
+        "an encoder's layer",
+        nn.TransformerEncoderLayer(16, 2, 32, batch_first=True),
+        (torch.randn(2, 5, 16),),
+        None,
+    )
 
 
 def _loaded(file: Path) -> Subject:
@@ -69,7 +76,8 @@ def _loaded(file: Path) -> Subject:
 
 
 def counted(call: Callable[[], Any]) -> tuple[Counter[str], Any]:
-    """How often each function of `COUNTED` begins while `call` runs, and what it returns, or the error of ours that it raises."""
+    """How often each function of `COUNTED` begins while `call` runs, and what it returns, or the error of
+    ours that it raises."""
     names: dict[CodeType, str] = {code: name for name, code in COUNTED.items()}
     found: Counter[str] = Counter()
 
@@ -110,7 +118,13 @@ def main() -> int:
     files = parser.parse_args().files
     warnings.simplefilter("ignore")
     subjects = map(_loaded, files) if files else _built()
-    print(tabulate([row for subject in subjects for row in rows(subject)], ["program", "call", *COUNTED, "gives"], tablefmt="github"))
+    print(
+        tabulate(
+            [row for subject in subjects for row in rows(subject)],
+            ["program", "call", *COUNTED, "gives"],
+            tablefmt="github",
+        )
+    )
     return 0
 
 

@@ -1,8 +1,10 @@
-"""How time grows with the size of a program: trace, observe, regenerate, analyze and print, from 1,000 to 50,000 graph nodes.
+"""How time grows with the size of a program: trace, observe, regenerate, analyze and print, from 1,000 to
+50,000 graph nodes.
 
-Prints a table of seconds and, per stage, the exponent of growth to the largest size from the first
-that takes 20 ms (1.0 is linear). CPU time of this process, one thread, no garbage collection in between: a figure of the algorithm,
-not of the machine's load. `size` is the number of graph nodes, or of parameters where that is what grows.
+Prints a table of seconds and, per stage, the exponent of growth to the largest size from the first that takes
+20 ms (1.0 is linear). CPU time of this process, one thread, no garbage collection in between: a figure of the
+algorithm, not of the machine's load. `size` is the number of graph nodes, or of parameters where that is what
+grows.
 
     python bench/scaling.py [--sizes 1000 10000 50000] [--programs chain writes ...] [--markdown FILE]
 """
@@ -73,7 +75,8 @@ class Fan(Program):
 class Layers(nn.Module):
     def __init__(self, steps: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(steps // 4))  # a call, two parameters and a sum each
+        # a call, two parameters and a sum each
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(steps // 4))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for layer in self.layers:
@@ -92,7 +95,8 @@ class Rows(Program):
 
 
 class Numbers(Program):
-    """A running sum of numbers read off data, used at every step: the origin of the last one is all the others."""
+    """A running sum of numbers read off data, used at every step: the origin of the last one is all the
+    others."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y, total = self.layer(x), 0.0
@@ -157,7 +161,22 @@ class Overwritten(Program):
 
 
 PROGRAMS: dict[str, type[nn.Module]] = {
-    cls.__name__.lower(): cls for cls in (Chain, Writes, Views, Fan, Layers, Rows, Numbers, Sizes, Unused, Cut, Cuts, Zeros, Overwritten)
+    cls.__name__.lower(): cls
+    for cls in (
+        Chain,
+        Writes,
+        Views,
+        Fan,
+        Layers,
+        Rows,
+        Numbers,
+        Sizes,
+        Unused,
+        Cut,
+        Cuts,
+        Zeros,
+        Overwritten,
+    )
 }
 
 
@@ -211,7 +230,11 @@ def main() -> None:
         lines += table
     if options.markdown:
         text = tabulate(lines, headers=["program", "size", *STAGES], tablefmt="github")
-        options.markdown.write_text(f"# Growth with size\n\nCPU seconds, `python bench/scaling.py`, torch {torch.__version__}.\n\n{text}\n")
+        options.markdown.write_text(
+            f"# Growth with size\n\nCPU seconds, `python bench/scaling.py`, torch {torch.__version__}.\n"
+            "\n"
+            f"{text}\n"
+        )
 
 
 if __name__ == "__main__":

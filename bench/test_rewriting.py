@@ -2,7 +2,8 @@
 
     python -m pytest bench/test_rewriting.py -m slow [--benchmark-json FILE]
 
-A row that does not run is skipped with what it raises. No row asserts a time; `python bench/rewriting.py` says more in less time.
+A row that does not run is skipped with what it raises. No row asserts a time; `python bench/rewriting.py`
+says more in less time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """fxgrad: which parameters get no gradient, which line of your code is to blame, and what repairs it.
 
-A torch.fx compiler pass that traces a model and its loss, follows every parameter to the loss with autograd itself as the oracle, and
-names the cut: rule, file, line, column.
+A torch.fx compiler pass that traces a model and its loss, follows every parameter to the loss with autograd
+itself as the oracle, and names the cut: rule, file, line, column.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ __all__ = [
 ]
 
 
-# Where each name comes from. It is loaded when first asked for: `fxgrad explain` reads an error's text in less time than torch needs.
+# Where each name comes from. It is loaded when first asked for: `fxgrad explain` reads an error's text in
+# less time than torch needs.
 _HOMES = {
     "fxgrad.api": ("fix",),
     "fxgrad.diagnosis.analyze": ("analyze", "assert_gradients_flow"),
@@ -56,7 +57,14 @@ _HOMES = {
     "fxgrad.fix_graph.fix": ("FixResult",),
     "fxgrad.passes.rewrites.out_of_place": ("OutOfPlace",),
     "fxgrad.records": ("Finding", "Fix", "Inputs", "Options", "Site", "Step"),
-    "fxgrad.records.errors": ("FixError", "FxgradError", "GuardError", "InputError", "LoadError", "TraceError"),
+    "fxgrad.records.errors": (
+        "FixError",
+        "FxgradError",
+        "GuardError",
+        "InputError",
+        "LoadError",
+        "TraceError",
+    ),
     "fxgrad.report": ("Report",),
     "fxgrad.watching.watch": ("Watch", "watch"),
 }

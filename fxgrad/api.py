@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class _Later:
-    """A `LiveSource` that is made when first asked for: what mends text takes a while to import, and most never ask."""
+    """A `LiveSource` that is made when first asked for: what mends text takes a while to import, and most
+    never ask."""
 
     def __init__(self, model: Any, inputs: Any, loss: Callable[[Any], Any] | None, options: Options) -> None:
         self._given = (model, inputs, loss, options)
@@ -44,20 +45,23 @@ def fix(
     options: Options | None = None,
     copy: bool = False,
 ) -> FixResult:
-    """The model as a verified GraphModule whose backward runs and gives the right gradients, and the same as edits of its source.
+    """The model as a verified GraphModule whose backward runs and gives the right gradients, and the same as
+    edits of its source.
 
     Args:
-        model, inputs, loss: as for `fxgrad.analyze`; the inputs must be real tensors.
-        options: `rewrite="needed"` rewrites what breaks backward or falsifies a gradient, `"all"` every in-place write.
-        copy: give the module parameters of its own instead of the model's.
+        model, inputs, loss: as for `fxgrad.analyze`; the inputs must be real tensors. options:
+        `rewrite="needed"` rewrites what breaks backward or falsifies a gradient, `"all"` every in-place
+        write. copy: give the module parameters of its own instead of the model's.
 
     Returns:
-        The result. The model, its gradients, buffers and the random state are as before. `source_edits` costs nothing until it is read; for
-        that the result holds on to the model and the inputs.
+        The result. The model, its gradients, buffers and the random state are as before. `source_edits` costs
+        nothing until it is read; for that the result holds on to the model and the inputs.
 
     Raises:
         FixError: no such module can be given; the reason names the line that stands in the way.
         InputError: the inputs do not fit the model.
     """
     options = options or Options()
-    return graph_fix(model, inputs, loss=loss, options=options, copy=copy, source=_Later(model, inputs, loss, options))
+    return graph_fix(
+        model, inputs, loss=loss, options=options, copy=copy, source=_Later(model, inputs, loss, options)
+    )

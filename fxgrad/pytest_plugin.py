@@ -1,11 +1,13 @@
-"""The pytest plugin: a `gradient_flow` fixture, and a snapshot of verdicts that fails when a refactor silently loses a gradient.
+"""The pytest plugin: a `gradient_flow` fixture, and a snapshot of verdicts that fails when a refactor
+silently loses a gradient.
 
     def test_model(gradient_flow):
         gradient_flow(model, (x,), loss=loss)                    # fails with the report as text
-        gradient_flow(model, (x,), loss=loss, snapshot="net")    # ... and if any verdict differs from the one kept
+        gradient_flow(model, (x,), loss=loss, snapshot="net")    # ... and if any verdict differs from the one
+        kept
 
-Snapshots are JSON files in `__gradients__` beside the test file; `pytest --update-gradients` writes them. A missing one fails, so that a
-run in CI cannot pass by writing what it should have compared.
+Snapshots are JSON files in `__gradients__` beside the test file; `pytest --update-gradients` writes them. A
+missing one fails, so that a run in CI cannot pass by writing what it should have compared.
 """
 
 from __future__ import annotations
@@ -25,12 +27,15 @@ FOLDER = "__gradients__"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--update-gradients`."""
-    parser.getgroup("fxgrad").addoption("--update-gradients", action="store_true", help="write the verdict snapshots anew")
+    parser.getgroup("fxgrad").addoption(
+        "--update-gradients", action="store_true", help="write the verdict snapshots anew"
+    )
 
 
 @pytest.fixture
 def gradient_flow(request: pytest.FixtureRequest) -> Callable[..., Report]:
-    """A function like `fxgrad.analyze` that fails the test if the report is not ok, and returns the report."""
+    """A function like `fxgrad.analyze` that fails the test if the report is not ok, and returns the
+    report."""
 
     def check(
         model: Any,
@@ -68,7 +73,10 @@ def compare(path: Path, verdicts: Mapping[str, str], *, update: bool) -> None:
         replace_file(path, f"{json.dumps(dict(verdicts), indent=1)}\n".encode())
         return
     if not path.is_file():
-        pytest.fail(f"no gradient snapshot at {path}: run pytest --update-gradients once and commit the file", pytrace=False)
+        pytest.fail(
+            f"no gradient snapshot at {path}: run pytest --update-gradients once and commit the file",
+            pytrace=False,
+        )
     kept = _kept(path)
     changed = [
         one_line(f"  {name}: was {kept.get(name, 'absent')}, is {verdicts.get(name, 'absent')}")

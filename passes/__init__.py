@@ -1,4 +1,5 @@
-"""The passes: analyses over facts, rules that turn them into findings, rewrites of graphs. `RULES` is the registry, one module a rule."""
+"""The passes: analyses over facts, rules that turn them into findings, rewrites of graphs. `RULES` is the
+registry, one module a rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a rule may look at beside the facts: the user's objects, what should train, where to search source, and further runs."""
+"""What a rule may look at beside the facts: the user's objects, what should train, where to search source,
+and further runs."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from fxgrad.records.findings import Finding, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One decision taken the other way: `starved` there and `starved_here` on the main path, by parameter name."""
+    """One decision taken the other way: `starved` there and `starved_here` on the main path, by parameter
+    name."""
 
     decision: Decision
     facts: Facts
@@ -22,7 +24,8 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a rule may look at beside the facts: the user's objects (read only), what should train, and where to search source."""
+    """What a rule may look at beside the facts: the user's objects (read only), what should train, and where
+    to search source."""
 
     model: Any
     loss: Callable[..., Any] | None
@@ -32,9 +35,11 @@ class Context:
     files: tuple[str, ...]  # source files of the model, the loss and the caller, for static look-ups
     verdicts: Mapping[str, Verdict]
     causes: Any = None  # fxgrad.passes.analyses.causes.Causes of these facts
-    watched: Facts | None = None  # a second run with backward watched, where a gradient was lost on an open way
+    # a second run with backward watched, where a gradient was lost on an open way
+    watched: Facts | None = None
     hazards: Facts | None = None  # a second run with saved tensors watched, where something was overwritten
-    settled: frozenset[str] = frozenset()  # parameters whose gradient stays zero, whatever steps do to the others
+    # parameters whose gradient stays zero, whatever steps do to the others
+    settled: frozenset[str] = frozenset()
     pending: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # zero for now: by parameter those that start at zero and will move

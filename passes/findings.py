@@ -1,7 +1,7 @@
 """How a rule speaks: groups of cuts, severity, paths from the loss, and steps and tensors in words.
 
-Made from facts, their causes and the source text behind a Site. Where the text is long, generated or gone, the operation's name stands for
-it. Not handled: which rule speaks of what, which is each rule's own.
+Made from facts, their causes and the source text behind a Site. Where the text is long, generated or gone,
+the operation's name stands for it. Not handled: which rule speaks of what, which is each rule's own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ NAMED = 3  # names listed before "and n more"
 
 
 def expression(node: NodeFact) -> str:
-    """The step as the user wrote it (`out += identity`); the operation's name where that is not one short line."""
+    """The step as the user wrote it (`out += identity`); the operation's name where that is not one short
+    line."""
     text = text_of(node.site)
     if not text:
         name = node.target.rpartition(".")[2]
@@ -73,7 +74,8 @@ PATH_LIMIT = 9  # stations shown of a path; a deep network's is hundreds
 
 
 def cut_groups(context: Context, facts: Facts, code: str) -> Iterator[tuple[NodeFact, tuple[str, ...], Way]]:
-    """The cuts of one rule, grouped by the line they stand on: the step, the parameters it starves, one way as an example."""
+    """The cuts of one rule, grouped by the line they stand on: the step, the parameters it starves, one way
+    as an example."""
     causes: Causes = context.causes
     nodes = facts.node_named
     groups: dict[tuple[str, int], tuple[NodeFact, dict[str, None], Way]] = {}
@@ -97,18 +99,24 @@ def severity(context: Context, parameters: tuple[str, ...]) -> Severity:
 
 
 def wanted(context: Context) -> frozenset[str]:
-    """What should train: what the user named, else what requires grad and is in the optimizer, where one was given that fits the model.
+    """What should train: what the user named, else what requires grad and is in the optimizer, where one was
+    given that fits the model.
 
-    A module that no step would change and that gets no gradient (a target network, the generator in the discriminator's step) is
-    left alone on purpose; so is one that the program sets to an average of others, or keeps as a copy, or that an optimizer of its own
-    steps another time. A single parameter that is missing among its module's
-    (a bias that a filter forgot) is not. An optimizer with an empty group or with tensors that the model no longer has says nothing
-    about intent.
+    A module that no step would change and that gets no gradient (a target network, the generator in the
+    discriminator's step) is left alone on purpose; so is one that the program sets to an average of others,
+    or keeps as a copy, or that an optimizer of its own steps another time. A single parameter that is missing
+    among its module's (a bias that a filter forgot) is not. An optimizer with an empty group or with tensors
+    that the model no longer has says nothing about intent.
     """
     if context.explicit:
         return context.expected
     causes: Causes | None = context.causes
-    return _optimized(context) - context.copies - context.waiting - (causes.averaged if causes is not None else frozenset())
+    return (
+        _optimized(context)
+        - context.copies
+        - context.waiting
+        - (causes.averaged if causes is not None else frozenset())
+    )
 
 
 def _optimized(context: Context) -> frozenset[str]:
@@ -160,9 +168,14 @@ def label(node: NodeFact) -> str:
 
 
 def said(node: NodeFact) -> str:
-    """The step in backticks as the user wrote it, where that is one short line; else the name of the operation."""
+    """The step in backticks as the user wrote it, where that is one short line; else the name of the
+    operation."""
     site = node.site
-    text = line_text(site.file, site.line)[site.column - 1 : site.end_column - 1] if site is not None and site.line == site.end_line else ""
+    text = (
+        line_text(site.file, site.line)[site.column - 1 : site.end_column - 1]
+        if site is not None and site.line == site.end_line
+        else ""
+    )
     return f"`{text}`" if 0 < len(text) <= SAID_LIMIT else f"`{node.target.rpartition('.')[2].strip('_')}`"
 
 
@@ -173,7 +186,9 @@ def subject(names: tuple[str, ...]) -> str:
     if prefix:
         return f"`{prefix if len(names) > 1 else names[0]}`"
     parts = list(dict.fromkeys(owner.split(".")[0] for owner in owners))
-    return ", ".join(f"`{part}`" for part in parts[:3]) + (f" and {len(parts) - 3} more" if len(parts) > 3 else "")
+    return ", ".join(f"`{part}`" for part in parts[:3]) + (
+        f" and {len(parts) - 3} more" if len(parts) > 3 else ""
+    )
 
 
 def starved(names: tuple[str, ...]) -> str:

@@ -1,7 +1,8 @@
-"""Seven models as people train them, each with writes in place; three of them raise in backward as they are written.
+"""Seven models as people train them, each with writes in place; three of them raise in backward as they are
+written.
 
-`MODELS` makes each with its inputs and loss, at full size for a GPU or, `tiny`, at a size that a test on a CPU can take. Nothing is
-downloaded and no package but torch is needed.
+`MODELS` makes each with its inputs and loss, at full size for a GPU or, `tiny`, at a size that a test on a
+CPU can take. Nothing is downloaded and no package but torch is needed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import nn
 Made = tuple[nn.Module, tuple[torch.Tensor, ...], Callable[[Any], torch.Tensor]]
 
 
-# ------------------------------------------------------------------------------------------- ResNet-50: runs as it is written
+# --------------------------------------------------------------------------- ResNet-50: runs as it is written
 
 
 class Bottleneck(nn.Module):
@@ -27,7 +28,11 @@ class Bottleneck(nn.Module):
         self.conv2, self.bn2 = nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
         self.conv3, self.bn3 = nn.Conv2d(width, o, 1, bias=False), nn.BatchNorm2d(o)
         self.relu = nn.ReLU(inplace=True)
-        self.down = nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o)) if stride > 1 or i != o else None
+        self.down = (
+            nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o))
+            if stride > 1 or i != o
+            else None
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
@@ -40,7 +45,12 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     def __init__(self, width: int, blocks: tuple[int, ...], classes: int) -> None:
         super().__init__()
-        stem = (nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1))
+        stem = (
+            nn.Conv2d(3, width, 7, 2, 3, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, 1),
+        )
         layers: list[nn.Module] = list(stem)
         channels = width
         for stage, count in enumerate(blocks):
@@ -53,7 +63,7 @@ class ResNet(nn.Module):
         return self.head(self.body(x).mean((2, 3)))
 
 
-# ------------------------------------------------------------------------------------------- ConvNeXt: runs as it is written
+# ---------------------------------------------------------------------------- ConvNeXt: runs as it is written
 
 
 class ConvNeXtBlock(nn.Module):
@@ -61,7 +71,10 @@ class ConvNeXtBlock(nn.Module):
 
     def __init__(self, width: int, drop: float = 0.1) -> None:
         super().__init__()
-        self.depthwise, self.norm = nn.Conv2d(width, width, 7, padding=3, groups=width), nn.LayerNorm(width, eps=1e-6)
+        self.depthwise, self.norm = (
+            nn.Conv2d(width, width, 7, padding=3, groups=width),
+            nn.LayerNorm(width, eps=1e-6),
+        )
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.scale, self.drop = nn.Parameter(1e-2 * torch.ones(width)), drop
 
@@ -91,12 +104,14 @@ class ConvNeXt(nn.Module):
         return self.head(self.body(x).mean((2, 3)))
 
 
-# ---------------------------------------------------------------------------------------------- U-Net: runs as it is written
+# ------------------------------------------------------------------------------- U-Net: runs as it is written
 
 
 def double(i: int, o: int) -> nn.Sequential:
     pair = ((i, o), (o, o))
-    layers = [(nn.Conv2d(a, b, 3, 1, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True)) for a, b in pair]
+    layers = [
+        (nn.Conv2d(a, b, 3, 1, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True)) for a, b in pair
+    ]
     return nn.Sequential(*layers[0], *layers[1])
 
 
@@ -121,7 +136,7 @@ class UNet(nn.Module):
         return self.out(x)
 
 
-# ----------------------------------------------------- ViT-B: raises, softmax saved the weights that are gated in place
+# ------------------------------------------- ViT-B: raises, softmax saved the weights that are gated in place
 
 
 class ViTBlock(nn.Module):
@@ -157,7 +172,7 @@ class ViT(nn.Module):
         return self.head(self.norm(self.blocks(x))[:, 0])
 
 
-# ------------------------------------------- Llama blocks: raises, the norm saved the residual stream that is added to in place
+# ------------------------- Llama blocks: raises, the norm saved the residual stream that is added to in place
 
 
 class RMSNorm(nn.Module):
@@ -174,7 +189,10 @@ class LlamaBlock(nn.Module):
         super().__init__()
         self.heads, self.groups, size = heads, groups, width // heads
         self.q, self.o = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
-        self.k, self.v = nn.Linear(width, groups * size, bias=False), nn.Linear(width, groups * size, bias=False)
+        self.k, self.v = (
+            nn.Linear(width, groups * size, bias=False),
+            nn.Linear(width, groups * size, bias=False),
+        )
         self.gate, self.up = nn.Linear(width, hidden, bias=False), nn.Linear(width, hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
         self.norm1, self.norm2 = RMSNorm(width), RMSNorm(width)
@@ -198,7 +216,9 @@ def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
 
 
 class Llama(nn.Module):
-    def __init__(self, tokens: int, width: int, heads: int, groups: int, hidden: int, layers: int, length: int) -> None:
+    def __init__(
+        self, tokens: int, width: int, heads: int, groups: int, hidden: int, layers: int, length: int
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(tokens, width)
         self.blocks = nn.ModuleList(LlamaBlock(width, heads, groups, hidden) for _ in range(layers))
@@ -215,7 +235,7 @@ class Llama(nn.Module):
         return self.head(self.norm(x))
 
 
-# ------------------------------------------------------------ LSTM: raises, sigmoid saved the gate that is added to in place
+# --------------------------------------------- LSTM: raises, sigmoid saved the gate that is added to in place
 
 
 class Tagger(nn.Module):
@@ -236,7 +256,7 @@ class Tagger(nn.Module):
         return self.head(h)
 
 
-# --------------------------------------------------------------------------------------- GAN step: runs as it is written
+# ---------------------------------------------------------------------------- GAN step: runs as it is written
 
 
 class GanStep(nn.Module):
@@ -247,12 +267,25 @@ class GanStep(nn.Module):
         sizes = [8 * width, 4 * width, 2 * width, width]
         layers: list[nn.Module] = [nn.ConvTranspose2d(noise, sizes[0], 4, 1, 0, bias=False)]
         for i, o in zip(sizes, sizes[1:], strict=False):
-            layers += [nn.BatchNorm2d(i), nn.ReLU(inplace=True), nn.ConvTranspose2d(i, o, 4, 2, 1, bias=False)]
-        layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.ConvTranspose2d(width, 3, 4, 2, 1, bias=False), nn.Tanh()]
+            layers += [
+                nn.BatchNorm2d(i),
+                nn.ReLU(inplace=True),
+                nn.ConvTranspose2d(i, o, 4, 2, 1, bias=False),
+            ]
+        layers += [
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.ConvTranspose2d(width, 3, 4, 2, 1, bias=False),
+            nn.Tanh(),
+        ]
         self.generator = nn.Sequential(*layers)
         layers = [nn.Conv2d(3, width, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)]
         for o, i in zip(sizes[-2::-1], sizes[:0:-1], strict=True):
-            layers += [nn.Conv2d(i, o, 4, 2, 1, bias=False), nn.BatchNorm2d(o), nn.LeakyReLU(0.2, inplace=True)]
+            layers += [
+                nn.Conv2d(i, o, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(o),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
         self.critic = nn.Sequential(*layers, nn.Conv2d(sizes[0], 1, 4, 1, 0, bias=False))
 
     def forward(self, real: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -263,7 +296,7 @@ class GanStep(nn.Module):
         return told + fooled.mean()
 
 
-# ------------------------------------------------------------------------------------------------------------- with inputs
+# ------------------------------------------------------------------------------------------------ with inputs
 
 
 def cross_entropy(out: torch.Tensor) -> torch.Tensor:
@@ -307,7 +340,11 @@ def _llama(tiny: bool) -> Made:
 
 def _lstm(tiny: bool) -> Made:
     model = Tagger(50, 16, 1, 5) if tiny else Tagger(20000, 1024, 2, 50)
-    return model, (torch.randint(0, 50, (2, 6)) if tiny else torch.randint(0, 20000, (64, 128)),), cross_entropy
+    return (
+        model,
+        (torch.randint(0, 50, (2, 6)) if tiny else torch.randint(0, 20000, (64, 128)),),
+        cross_entropy,
+    )
 
 
 def _gan(tiny: bool) -> Made:

@@ -1,4 +1,5 @@
-"""What the parts of `bench/gpu.sh` share: their arguments, and a page of results with the machine and the command it came from."""
+"""What the parts of `bench/gpu.sh` share: their arguments, and a page of results with the machine and the
+command it came from."""
 
 from __future__ import annotations
 
@@ -31,13 +32,21 @@ def arguments(part: str, doc: str | None) -> argparse.Namespace:
 
 def machine(device: str) -> str:
     """Card, versions and date in a line."""
-    card = torch.cuda.get_device_name() if device == "cuda" else "a dry run on a CPU, sizes are tiny: no figure of it means anything"
+    card = (
+        torch.cuda.get_device_name()
+        if device == "cuda"
+        else "a dry run on a CPU, sizes are tiny: no figure of it means anything"
+    )
     cuda = f", CUDA {torch.version.cuda}" if device == "cuda" else ""
-    return f"{datetime.date.today()}, {card}; torch {torch.__version__}, Python {platform.python_version()}{cuda}"
+    return (
+        f"{datetime.date.today()}, {card}; torch {torch.__version__}, Python "
+        f"{platform.python_version()}{cuda}"
+    )
 
 
 def publish(part: str, title: str, sections: Sequence[str], data: Any, options: argparse.Namespace) -> None:
-    """Write `gpu_PART.md` and `gpu_PART.json`; called after every row, so that a part that runs out of time leaves what it has."""
+    """Write `gpu_PART.md` and `gpu_PART.json`; called after every row, so that a part that runs out of time
+    leaves what it has."""
     command = f"bash bench/gpu.sh --device {options.device}"
     head = f"# {title}\n\n{machine(options.device)}. Written by `{command}` (`python -m bench.gpu.{part}`)."
     (options.out / f"gpu_{part}.md").write_text("\n\n".join([head, *sections]) + "\n")

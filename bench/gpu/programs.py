@@ -25,7 +25,13 @@ class Autocast(nn.Module):
 
     def __init__(self, dtype: torch.dtype, device: str) -> None:
         super().__init__()
-        self.a, self.b, self.gate, self.dtype, self.device = nn.Linear(16, 32), nn.Linear(32, 4), nn.Linear(32, 32), dtype, device
+        self.a, self.b, self.gate, self.dtype, self.device = (
+            nn.Linear(16, 32),
+            nn.Linear(32, 4),
+            nn.Linear(32, 32),
+            dtype,
+            device,
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         with torch.autocast(self.device, self.dtype):
@@ -62,7 +68,8 @@ class Packed(nn.Module):
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention by one kernel; the scores' parameter that never meets the loss stays without a gradient."""
+    """Scaled dot-product attention by one kernel; the scores' parameter that never meets the loss stays
+    without a gradient."""
 
     def __init__(self, kernel: SDPBackend, dtype: torch.dtype) -> None:
         super().__init__()
@@ -144,7 +151,8 @@ class Scaled(nn.Module):
 
 
 def _triton_product() -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """A Function whose forward and backward are one Triton kernel; on a CPU, where Triton has none, the same by torch."""
+    """A Function whose forward and backward are one Triton kernel; on a CPU, where Triton has none, the same
+    by torch."""
     try:
         from bench.gpu.kernels import product
     except ImportError:
@@ -173,7 +181,9 @@ class Graphed(nn.Module):
         super().__init__()
         self.body, self.head = nn.Linear(8, 8).to(device), nn.Linear(8, 2).to(device)
         if device == "cuda":
-            self.body = torch.cuda.make_graphed_callables(self.body, (torch.randn(4, 8, device=device, requires_grad=True),))
+            self.body = torch.cuda.make_graphed_callables(
+                self.body, (torch.randn(4, 8, device=device, requires_grad=True),)
+            )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.body(x))
@@ -189,7 +199,12 @@ class Scaler:
         return self.scaler.scale(total(out))
 
 
-def of(make: Callable[[str], nn.Module], *sizes: tuple[int, ...], dtype: torch.dtype = torch.float32, grad: bool = False) -> Any:
+def of(
+    make: Callable[[str], nn.Module],
+    *sizes: tuple[int, ...],
+    dtype: torch.dtype = torch.float32,
+    grad: bool = False,
+) -> Any:
     """A builder of that module with normal inputs of those sizes."""
 
     def build(device: str) -> Built:
@@ -202,7 +217,9 @@ def of(make: Callable[[str], nn.Module], *sizes: tuple[int, ...], dtype: torch.d
 
 
 def _scaled_loss(device: str) -> Built:
-    model, inputs, _ = of(lambda d: Autocast(torch.float16 if d == "cuda" else torch.bfloat16, d), (4, 16))(device)
+    model, inputs, _ = of(lambda d: Autocast(torch.float16 if d == "cuda" else torch.bfloat16, d), (4, 16))(
+        device
+    )
     return model, inputs, Scaler(device)
 
 
@@ -235,12 +252,18 @@ PROGRAMS: dict[str, Callable[[str], Built]] = {
     "autocast bfloat16": of(lambda d: Autocast(HALF, d), (4, 16)),
     "GradScaler": _scaled_loss,
     "LSTM of cuDNN": of(lambda _: Recurrent(nn.LSTM), (3, 5, 8)),
-    "GRU of cuDNN, both directions, dropout": of(lambda _: Recurrent(nn.GRU, bidirectional=True, dropout=0.2), (3, 5, 8)),
+    "GRU of cuDNN, both directions, dropout": of(
+        lambda _: Recurrent(nn.GRU, bidirectional=True, dropout=0.2), (3, 5, 8)
+    ),
     "RNN of cuDNN, the input's gradient too": of(lambda _: Recurrent(nn.RNN), (3, 5, 8), grad=True),
     "packed sequence": of(lambda _: Packed(), (3, 5, 8)),
     "attention: flash": of(lambda _: Attention(FLASH, HALF), (2, 128, 64), dtype=HALF),
-    "attention: memory-efficient": of(lambda d: Attention(EFFICIENT if d == "cuda" else MATH, torch.float32), (2, 128, 64)),
-    "attention: cuDNN": of(lambda d: Attention(CUDNN if d == "cuda" else MATH, HALF), (2, 128, 64), dtype=HALF),
+    "attention: memory-efficient": of(
+        lambda d: Attention(EFFICIENT if d == "cuda" else MATH, torch.float32), (2, 128, 64)
+    ),
+    "attention: cuDNN": of(
+        lambda d: Attention(CUDNN if d == "cuda" else MATH, HALF), (2, 128, 64), dtype=HALF
+    ),
     "attention: math": of(lambda _: Attention(MATH, torch.float32), (2, 128, 64)),
     "channels_last, a write that breaks backward": _channels_last,
     "dropout in place, normal noise": of(lambda _: Dropped(), (4, 8)),

@@ -1,8 +1,8 @@
 """Part 1: the repaired modules beside their originals, eager and under `torch.compile`.
 
-Every model has a process of its own. They are fixed one after the other (a fix is proven in float64 on private copies, which take the
-card's memory), warmed up and compiled all at once, and timed one after the other, each alone on the card. Forms that do not run are
-rows that say why.
+Every model has a process of its own. They are fixed one after the other (a fix is proven in float64 on
+private copies, which take the card's memory), warmed up and compiled all at once, and timed one after the
+other, each alone on the card. Forms that do not run are rows that say why.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Turn:
 
 
 def measure(name: str, device: str, lock: str) -> None:
-    """The other process: says `ready` when all is warm, waits for a line, times, and says the result as JSON."""
+    """The other process: says `ready` when all is warm, waits for a line, times, and says the result as
+    JSON."""
     from fxgrad import benchmark, fix
     from fxgrad.trace.progress import heard_by
 
@@ -69,16 +70,22 @@ def measure(name: str, device: str, lock: str) -> None:
         print("ready", flush=True)
         sys.stdin.readline()
 
-    # Inductor on a CPU takes minutes for seven models; that the compiled rows work is a test of `fxgrad.benchmark`.
+    # Inductor on a CPU takes minutes for seven models; that the compiled rows work is a test of
+    # `fxgrad.benchmark`.
     compiled = not tiny or name == "LSTM tagger"
     runs = 2 if tiny else RUNS
     with heard_by(hear):
-        result = benchmark(model, fixed.module, inputs, loss=loss, runs=runs, seconds=SECONDS, compiled=compiled, ready=ready)
+        result = benchmark(
+            model, fixed.module, inputs, loss=loss, runs=runs, seconds=SECONDS, compiled=compiled, ready=ready
+        )
     proof = fixed.verification
     worst = max(proof.gradients.values(), default=0.0)
     found = {
         "applied": len(fixed.applied),
-        "verified": f"{proof.dtype or 'own dtype'}: outputs differ by at most {proof.outputs:.1e}, gradients by {worst:.1e}",
+        "verified": (
+            f"{proof.dtype or 'own dtype'}: outputs differ by at most {proof.outputs:.1e}, gradients "
+            f"by {worst:.1e}"
+        ),
         "markdown": result.markdown(),
         **result.to_dict(),
     }
@@ -100,27 +107,47 @@ def summary(results: dict[str, dict[str, Any]]) -> str:
         rows = {row["name"]: row for row in result["rows"]}
         eager = "original" if not rows["original"]["failure"] else "allow_mutation_on_saved_tensors"
         line = [name, "the original" if eager == "original" else "writes allowed"]
-        line += [ratios(rows[form], rows[eager]) for form in ("original, again", *WANTED, "functionalize (make_fx)") if form in rows]
+        line += [
+            ratios(rows[form], rows[eager])
+            for form in ("original, again", *WANTED, "functionalize (make_fx)")
+            if form in rows
+        ]
         compiled = rows.get(f"{eager}, compiled")
         line += [ratios(rows[f"{form}, compiled"], compiled) if compiled else "" for form in WANTED]
         cells.append(line)
-    headers = ["model", "ratio of", "original, again", "needed", "all", "functionalize", "needed, compiled", "all, compiled"]
+    headers = [
+        "model",
+        "ratio of",
+        "original, again",
+        "needed",
+        "all",
+        "functionalize",
+        "needed, compiled",
+        "all, compiled",
+    ]
     return tabulate(cells, headers=headers, tablefmt="github", disable_numparse=True)
 
 
 HOW = (
-    "Each cell of the first table is time of forward and backward, then peak memory, as ratios (medians of interleaved runs); compiled "
+    "Each cell of the first table is time of forward and backward, then peak memory, as ratios (medians of "
+    "interleaved runs); compiled "
     "forms are ratios of the compiled original. Where the original raises in backward, ratios are of "
-    "`allow_mutation_on_saved_tensors`, the one way to run it unchanged. `original, again` is the original against itself: the noise."
+    "`allow_mutation_on_saved_tensors`, the one way to run it unchanged. `original, again` is the original "
+    "against itself: the noise."
 )
 
 
 def write(results: dict[str, dict[str, Any]], failures: dict[str, str], options: argparse.Namespace) -> None:
     sections = [HOW, summary(results)]
     for name, result in results.items():
-        sections.append(f"## {name}\n\n{result['markdown']}\n\n{result['applied']} writes rewritten where needed; {result['verified']}.")
+        sections.append(
+            f"## {name}\n\n{result['markdown']}\n\n{result['applied']} writes rewritten where needed; "
+            f"{result['verified']}."
+        )
     sections += [f"## {name}\n\nNot measured: {why}" for name, why in failures.items()]
-    publish("repair", "Repaired modules on a GPU", sections, {"results": results, "failures": failures}, options)
+    publish(
+        "repair", "Repaired modules on a GPU", sections, {"results": results, "failures": failures}, options
+    )
 
 
 def main() -> int:
@@ -130,10 +157,14 @@ def main() -> int:
     lock = tempfile.NamedTemporaryFile()  # noqa: SIM115  lives as long as this process
     for name in MODELS:
         command = [sys.executable, "-W", "ignore", "-c", _CHILD, name, options.device, lock.name]
-        workers[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
+        workers[name] = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root
+        )
     results: dict[str, dict[str, Any]] = {}
     failures: dict[str, str] = {}
-    said = {name: next((line for line in worker.stdout or () if line), "") for name, worker in workers.items()}
+    said = {
+        name: next((line for line in worker.stdout or () if line), "") for name, worker in workers.items()
+    }
     for name, worker in workers.items():
         assert worker.stdin is not None
         assert worker.stdout is not None
@@ -151,7 +182,11 @@ def main() -> int:
         write(results, failures, options)
     show(summary(results))
     broken = [n for n in results if (n in BREAKING) != bool(_row(results[n], "original")["failure"])]
-    again = [_row(r, "original, again")["step"] / _row(r, "original")["step"] for n, r in results.items() if n not in BREAKING]
+    again = [
+        _row(r, "original, again")["step"] / _row(r, "original")["step"]
+        for n, r in results.items()
+        if n not in BREAKING
+    ]
     if again:
         show(f"the original against itself: median {statistics.median(again):.3f}")
     return 1 if failures or broken else 0

@@ -1,4 +1,5 @@
-"""Part 4: a Llama of 8 billion parameters in bf16 on the device, analysed where it lies and on meta, in its own real steps.
+"""Part 4: a Llama of 8 billion parameters in bf16 on the device, analysed where it lies and on meta, in its
+own real steps.
 
 Built from this folder's own blocks (`bench.gpu.models.Llama`), so that no package but torch is needed.
 """
@@ -56,7 +57,8 @@ def built(device: str, tiny: bool) -> tuple[Sound, torch.Tensor]:
 def main() -> int:
     options = arguments("size", __doc__)
     default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)  # built in bf16 from the start: in float32 it would not fit beside its copy
+    # built in bf16 from the start: in float32 it would not fit beside its copy
+    torch.set_default_dtype(torch.bfloat16)
     model, ids = built(options.device, options.tiny)
     torch.set_default_dtype(default)
     count = sum(p.numel() for p in model.parameters())
@@ -80,7 +82,9 @@ def main() -> int:
         for _ in range(3):
             report: list[fxgrad.Report] = []
             seconds, memory = clock.of(
-                lambda one=one, inputs=inputs, report=report: report.append(fxgrad.analyze(one, (inputs,), loss=cross_entropy))
+                lambda one=one, inputs=inputs, report=report: report.append(
+                    fxgrad.analyze(one, (inputs,), loss=cross_entropy)
+                )
             )
             times.append(seconds)
         found = report[0]
@@ -102,16 +106,23 @@ def main() -> int:
         if not found.ok or set(found.verdicts.values()) != {"flows"}:
             raise SystemExit(f"{name}: a sound model was reported as\n{found}")
         text = tabulate(
-            rows, headers=["", "s", "real steps", "peak MiB on the device beside the model"], tablefmt="github", disable_numparse=True
+            rows,
+            headers=["", "s", "real steps", "peak MiB on the device beside the model"],
+            tablefmt="github",
+            disable_numparse=True,
         )
-        head = f"{count:,} parameters in bf16, one sequence of {ids.shape[1]} tokens; medians (4 steps after 2, 3 analyses each, the first included)."
+        head = (
+            f"{count:,} parameters in bf16, one sequence of {ids.shape[1]} tokens; medians (4 steps after "
+            "2, 3 analyses each, the first included)."
+        )
         publish("size", "A Llama of 8 billion parameters on a GPU", [head, text], data, options)
     show(text)
     return 0
 
 
 class _Clock:
-    """Seconds on the wall of a call with the device idle before and after, and the most that it took of the device's memory."""
+    """Seconds on the wall of a call with the device idle before and after, and the most that it took of the
+    device's memory."""
 
     def __init__(self, device: str) -> None:
         self.cuda = device == "cuda"

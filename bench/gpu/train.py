@@ -1,4 +1,5 @@
-"""A training script as users write them, for `bench.gpu.watching`: a ResNet on random pictures, AdamW, a schedule, a GradScaler.
+"""A training script as users write them, for `bench.gpu.watching`: a ResNet on random pictures, AdamW, a
+schedule, a GradScaler.
 
 python bench/gpu/train.py DEVICE STEPS TINY FILE      writes the milliseconds of each step to FILE
 """

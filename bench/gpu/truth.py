@@ -1,9 +1,9 @@
 """Part 2: verdicts and repaired modules against eager autograd on the device itself.
 
-`zoo`: models of the zoo (`tests/zoo`), each moved to the device, in a few processes at once. `programs`: what only a GPU has, or does
-otherwise: mixed precision, cuDNN, attention kernels, layouts, CUDA graphs, Triton. Each is run by eager first; an answer that differs from
-what eager left is a wrong answer, a refusal is counted as one, and the generators, the streams and the memory of the card are compared
-before and after.
+`zoo`: models of the zoo (`tests/zoo`), each moved to the device, in a few processes at once. `programs`: what
+only a GPU has, or does otherwise: mixed precision, cuDNN, attention kernels, layouts, CUDA graphs, Triton.
+Each is run by eager first; an answer that differs from what eager left is a wrong answer, a refusal is
+counted as one, and the generators, the streams and the memory of the card are compared before and after.
 """
 
 from __future__ import annotations
@@ -34,16 +34,32 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 MODELS, WORKERS, SECONDS = 120, 12, 110.0
 
 
-# ------------------------------------------------------------------------------------------------------------- one program
+# ------------------------------------------------------------------------------------------------ one program
 
 
 def world(device: str) -> tuple[Any, ...]:
-    """What an analysis must leave as it was, as far as the device goes: generators, the current stream, modes."""
-    modes = torch.is_grad_enabled(), torch.is_autocast_enabled(device), torch.get_default_dtype(), torch.is_inference_mode_enabled()
+    """What an analysis must leave as it was, as far as the device goes: generators, the current stream,
+    modes."""
+    modes = (
+        torch.is_grad_enabled(),
+        torch.is_autocast_enabled(device),
+        torch.get_default_dtype(),
+        torch.is_inference_mode_enabled(),
+    )
     if device != "cuda":
         return (torch.get_rng_state().tolist(), *modes)
-    flags = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic, torch.backends.cuda.matmul.allow_tf32
-    return (torch.cuda.get_rng_state().tolist(), torch.cuda.current_stream().cuda_stream, torch.cuda.current_device(), *modes, *flags)
+    flags = (
+        torch.backends.cudnn.benchmark,
+        torch.backends.cudnn.deterministic,
+        torch.backends.cuda.matmul.allow_tf32,
+    )
+    return (
+        torch.cuda.get_rng_state().tolist(),
+        torch.cuda.current_stream().cuda_stream,
+        torch.cuda.current_device(),
+        *modes,
+        *flags,
+    )
 
 
 Gradients = dict[str, torch.Tensor | None]
@@ -57,8 +73,8 @@ def seed() -> None:
 
 
 def eager(model: Any, inputs: tuple[Any, ...], loss: Callable[[Any], Any], context: Any = None) -> Gradients:
-    """The gradients that one step leaves; they are taken off again. Names are those under a wrapper of `torch.compile`. The model is no
-    copy: CUDA graphs stand for the tensors that they were captured with."""
+    """The gradients that one step leaves; they are taken off again. Names are those under a wrapper of
+    `torch.compile`. The model is no copy: CUDA graphs stand for the tensors that they were captured with."""
     torch.manual_seed(3)
     with context or contextlib.nullcontext():
         loss(model(*copy.deepcopy(inputs))).backward()
@@ -68,11 +84,14 @@ def eager(model: Any, inputs: tuple[Any, ...], loss: Callable[[Any], Any], conte
 
 
 def _gradients(model: Any) -> Gradients:
-    return {name.removeprefix("_orig_mod."): p.grad for name, p in model.named_parameters(remove_duplicate=False)}
+    return {
+        name.removeprefix("_orig_mod."): p.grad for name, p in model.named_parameters(remove_duplicate=False)
+    }
 
 
 def copies_saved() -> Any:
-    """Backward finds what forward saved, whatever was written since: what the repaired module is to give where eager raises."""
+    """Backward finds what forward saved, whatever was written since: what the repaired module is to give
+    where eager raises."""
     return torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t)
 
 
@@ -88,7 +107,8 @@ def raises(model: Any, inputs: tuple[Any, ...], loss: Callable[[Any], Any]) -> b
 
 
 def true(verdict: str, gradient: torch.Tensor | None) -> bool:
-    """Whether a verdict says what eager left. `flows` may be zero at one draw (a layer dropped at random), `branch` is either."""
+    """Whether a verdict says what eager left. `flows` may be zero at one draw (a layer dropped at random),
+    `branch` is either."""
     if verdict == "branch":
         return True
     if gradient is None:
@@ -117,7 +137,11 @@ def judged(build: Callable[[str], Any], device: str, values: str) -> str:
     if values == "fake" and _allocated(device) > held:
         return f"wrong: {_allocated(device) - held} bytes more on the card than before"
     said = report.verdicts
-    wrong = [f"{n} is {said[n]}" for n, g in want.items() if not (said[n] == "blocked" if blocked else true(said[n], g))]
+    wrong = [
+        f"{n} is {said[n]}"
+        for n, g in want.items()
+        if not (said[n] == "blocked" if blocked else true(said[n], g))
+    ]
     return f"wrong: {', '.join(wrong[:3])}{_raised(report)}" if wrong else "exact"
 
 
@@ -161,7 +185,8 @@ def repaired(build: Callable[[str], Any], device: str, mode: str) -> str:
 
 
 def _close(want: torch.Tensor | None, got: torch.Tensor | None, again: torch.Tensor | None) -> bool:
-    """Equal as far as eager equals itself (kernels with atomics do not), and within the rounding of the dtype."""
+    """Equal as far as eager equals itself (kernels with atomics do not), and within the rounding of the
+    dtype."""
     if want is None or got is None:
         return want is None and got is None
     precise = torch.finfo(want.dtype).eps
@@ -204,12 +229,14 @@ def programs(device: str) -> list[dict[str, str]]:
                 row[column] = work()
             except Exception as error:
                 traceback.print_exc()
-                row[column] = f"crash: {type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
+                row[column] = (
+                    f"crash: {type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
+                )
         show(json.dumps(row))
     return rows
 
 
-# ------------------------------------------------------------------------------------------------------------- the zoo
+# ---------------------------------------------------------------------------------------------------- the zoo
 
 
 def names(count: int) -> list[tuple[str, str]]:
@@ -264,7 +291,11 @@ def judge_zoo(device: str, share: list[tuple[str, str]]) -> None:
 
 
 def _moved(item: Any, device: str) -> Any:
-    return item.detach().to(device).requires_grad_(item.requires_grad) if isinstance(item, torch.Tensor) else item
+    return (
+        item.detach().to(device).requires_grad_(item.requires_grad)
+        if isinstance(item, torch.Tensor)
+        else item
+    )
 
 
 def _zoo_verdicts(model: Any, inputs: Any, want: dict[str, Any], device: str) -> str:
@@ -281,18 +312,26 @@ def _zoo_verdicts(model: Any, inputs: Any, want: dict[str, Any], device: str) ->
     wrong = {name: gradient for name, gradient in want.items() if not true(report.verdicts[name], gradient)}
     if not wrong:
         return "exact"
-    # A gradient that the structure makes zero (a bias before a softmax) is what rounding leaves of it in a kernel that adds up otherwise.
+    # A gradient that the structure makes zero (a bias before a softmax) is what rounding leaves of it in a
+    # kernel that adds up otherwise.
     largest = max(float(_dense(g).abs().max()) for g in want.values() if g is not None)
     left = max((float(_dense(g).abs().max()) for g in wrong.values() if g is not None), default=0.0)
     if all(report.verdicts[name] == "zero" for name in wrong) and left <= 1e-6 * largest:
-        return f"rounding: eager leaves at most {left:.1e} where the structure gives zero, {left / largest:.1e} of the largest gradient"
+        return (
+            f"rounding: eager leaves at most {left:.1e} where the structure gives zero, "
+            f"{left / largest:.1e} of the largest gradient"
+        )
     words = [f"{name} is {report.verdicts[name]}" for name in wrong]
     return f"wrong: {', '.join(words[:3])} (eager: at most {left:.1e} of {largest:.1e}){_raised(report)}"
 
 
 def zoo(options: argparse.Namespace) -> list[dict[str, Any]]:
     count, workers = (4, 1) if options.tiny else (MODELS, WORKERS)
-    chosen = [("module_db", f"module_db/nn.{n}/train") for n in ("Linear", "GRU", "Conv2d", "Hardtanh")] if options.tiny else names(count)
+    chosen = (
+        [("module_db", f"module_db/nn.{n}/train") for n in ("Linear", "GRU", "Conv2d", "Hardtanh")]
+        if options.tiny
+        else names(count)
+    )
     commands = []
     for number in range(workers):
         share = json.dumps(chosen[number::workers])
@@ -309,10 +348,12 @@ def zoo(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-_CHILD = "import json, sys; from bench.gpu.truth import judge_zoo; judge_zoo(sys.argv[1], json.loads(sys.argv[2]))"
+_CHILD = (
+    "import json, sys; from bench.gpu.truth import judge_zoo; judge_zoo(sys.argv[1], json.loads(sys.argv[2]))"
+)
 
 
-# ------------------------------------------------------------------------------------------------------------- the page
+# --------------------------------------------------------------------------------------------------- the page
 
 
 def counted(rows: list[dict[str, Any]]) -> str:
@@ -328,13 +369,25 @@ def counted(rows: list[dict[str, Any]]) -> str:
 
 def write(rows: list[dict[str, str]], models: list[dict[str, Any]], options: argparse.Namespace) -> None:
     columns = ["program", "auto", "fake", "real", "fake bytes", "needed", "all"]
-    table = tabulate([[row.get(c, "") for c in columns] for row in rows], headers=columns, tablefmt="github", disable_numparse=True)
-    others = [f"- {row['name']}: {row['said']}" for row in models if row["said"] != "exact" and not row["said"].startswith("not run")]
+    table = tabulate(
+        [[row.get(c, "") for c in columns] for row in rows],
+        headers=columns,
+        tablefmt="github",
+        disable_numparse=True,
+    )
+    others = [
+        f"- {row['name']}: {row['said']}"
+        for row in models
+        if row["said"] != "exact" and not row["said"].startswith("not run")
+    ]
     sections = [
-        "`auto`, `fake` and `real`: verdicts on those values, beside what eager's backward left on the device. `fake bytes`: the most that an "
-        "analysis on fake values took of the card. `needed` and `all`: outputs and gradients of the repaired module, beside eager.",
+        "`auto`, `fake` and `real`: verdicts on those values, beside what eager's backward left on the "
+        "device. `fake bytes`: the most that an "
+        "analysis on fake values took of the card. `needed` and `all`: outputs and gradients of the repaired "
+        "module, beside eager.",
         table,
-        f"## {sum(not r['said'].startswith('not run') for r in models)} models of the zoo\n\n{counted(models)}",
+        f"## {sum(not r['said'].startswith('not run') for r in models)} models of the zoo\n\n"
+        f"{counted(models)}",
     ]
     if others:
         sections.append("\n".join(others))

@@ -1,6 +1,8 @@
-"""Part 3: a training script on the device, plain and watched, in turns: the time of each step, and of the first report.
+"""Part 3: a training script on the device, plain and watched, in turns: the time of each step, and of the
+first report.
 
-Watched is `fxgrad run --continue train.py`: the first step is looked at, the rest of the script runs on by itself.
+Watched is `fxgrad run --continue train.py`: the first step is looked at, the rest of the script runs on by
+itself.
 """
 
 from __future__ import annotations
@@ -26,7 +28,15 @@ WAYS = {"plain": [], "watched": ["-m", "fxgrad", "run", "--continue"]}
 def once(way: str, device: str, steps: int, tiny: bool, folder: str) -> dict[str, Any]:
     """One run of the script: milliseconds of its steps, seconds of it all, and what it printed."""
     times = Path(folder) / "times.json"
-    command = [sys.executable, *WAYS[way], str(HERE / "train.py"), device, str(steps), "tiny" if tiny else "full", str(times)]
+    command = [
+        sys.executable,
+        *WAYS[way],
+        str(HERE / "train.py"),
+        device,
+        str(steps),
+        "tiny" if tiny else "full",
+        str(times),
+    ]
     begin = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     if done.returncode:
@@ -59,9 +69,12 @@ def main() -> int:
     for name, pick in rows.items():
         plain, watched = median("plain", pick), median("watched", pick)
         table.append([name, f"{plain:.2f}", f"{watched:.2f}", f"{watched / plain:.3f}" if plain else ""])
-    text = tabulate(table, headers=["", "plain", "watched", "ratio"], tablefmt="github", disable_numparse=True)
+    text = tabulate(
+        table, headers=["", "plain", "watched", "ratio"], tablefmt="github", disable_numparse=True
+    )
     sections = [
-        f"`bench/gpu/train.py`: ResNet-50, {steps} steps, autocast, GradScaler, AdamW; each way {rounds} times in turns, medians.",
+        f"`bench/gpu/train.py`: ResNet-50, {steps} steps, autocast, GradScaler, AdamW; each way {rounds} "
+        "times in turns, medians.",
         text,
         f"What the watched run printed:\n\n```text\n{report.strip()}\n```",
     ]

@@ -1,4 +1,5 @@
-"""The command line: `main` runs one, `entry` is the console script; each subcommand with a module of its own has `add` and `run`."""
+"""The command line: `main` runs one, `entry` is the console script; each subcommand with a module of its own
+has `add` and `run`."""
 
 from __future__ import annotations
 

@@ -25,16 +25,59 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
     add(
         "model",
         metavar="MODEL",
-        help="path/to/file.py[:name], package.module:name, a folder with a config.json, or a .pt2 file; after `--` what the file reads of sys.argv",
+        help="path/to/file.py[:name], package.module:name, a folder with a config.json, or a .pt2 file; "
+        "after `--` what the file reads of sys.argv",
     )
-    add("--input", action="append", default=[], metavar="SPEC", help="[name=]SHAPE[:DTYPE][RANGE], as in x=2x3x224x224:float32; repeat it")
-    add("--arg", action="append", default=[], metavar="NAME=VALUE", help="an argument to build the model with, as Python; repeat it")
-    add("--loss", metavar="SPEC", help="package.module:name or file.py:name, called with the output, or a part of it: .loss, [0]")
-    add("--expect", action="append", metavar="GLOB", help="parameters that must train; repeat it (default: all that require grad)")
-    add("--select", default="", metavar="CODES", help="only rules whose code begins so, comma separated: FXG1,FXG301")
-    add("--ignore", default="", metavar="CODES", help="not the rules whose code begins so; the longer of two that fit decides")
-    add("--max-paths", type=positive, default=64, metavar="N", help="outcomes of data-dependent branches explored at most (default: 64)")
-    add("--values", choices=("auto", "fake", "real"), default="auto", help="run the model on tensors with data or without (default: auto)")
+    add(
+        "--input",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="[name=]SHAPE[:DTYPE][RANGE], as in x=2x3x224x224:float32; repeat it",
+    )
+    add(
+        "--arg",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an argument to build the model with, as Python; repeat it",
+    )
+    add(
+        "--loss",
+        metavar="SPEC",
+        help="package.module:name or file.py:name, called with the output, or a part of it: .loss, [0]",
+    )
+    add(
+        "--expect",
+        action="append",
+        metavar="GLOB",
+        help="parameters that must train; repeat it (default: all that require grad)",
+    )
+    add(
+        "--select",
+        default="",
+        metavar="CODES",
+        help="only rules whose code begins so, comma separated: FXG1,FXG301",
+    )
+    add(
+        "--ignore",
+        default="",
+        metavar="CODES",
+        help="not the rules whose code begins so; the longer of two that fit decides",
+    )
+    add(
+        "--max-paths",
+        type=positive,
+        default=64,
+        metavar="N",
+        help="outcomes of data-dependent branches explored at most (default: 64)",
+    )
+    add(
+        "--values",
+        choices=("auto", "fake", "real"),
+        default="auto",
+        help="run the model on tensors with data or without (default: auto)",
+    )
     add("--trust-pickle", action="store_true", help="load a pickled model: doing so runs the code in it")
 
 

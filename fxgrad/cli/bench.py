@@ -22,16 +22,32 @@ Needs a model and inputs with data. Exit status: 0 measured, 2 could not run (no
 
 def add(command: argparse.ArgumentParser) -> None:
     """Where to run, how often, and how to say it."""
-    command.add_argument("--device", choices=("cpu", "cuda"), help="where to run (default: where the model is)")
-    command.add_argument("--runs", type=int, default=30, metavar="N", help="timed runs of each form (default: 30)")
-    command.add_argument("--seconds", type=float, default=20.0, metavar="S", help="stop before N runs after so many seconds (default: 20)")
+    command.add_argument(
+        "--device", choices=("cpu", "cuda"), help="where to run (default: where the model is)"
+    )
+    command.add_argument(
+        "--runs", type=int, default=30, metavar="N", help="timed runs of each form (default: 30)"
+    )
+    command.add_argument(
+        "--seconds",
+        type=float,
+        default=20.0,
+        metavar="S",
+        help="stop before N runs after so many seconds (default: 20)",
+    )
     command.add_argument("--compiled", action="store_true", help="each form under torch.compile too")
-    command.add_argument("--format", choices=("table", "json"), default="table", help="how the result is written (default: table)")
+    command.add_argument(
+        "--format",
+        choices=("table", "json"),
+        default="table",
+        help="how the result is written (default: table)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure. The table goes to stdout, what had to be assumed to stderr."""
-    from fxgrad.fix_graph.benchmark import benchmark  # here: it takes as long to import as all the rest of the command line
+    # here: it takes as long to import as all the rest of the command line
+    from fxgrad.fix_graph.benchmark import benchmark
 
     with contextlib.redirect_stdout(sys.stderr), showing(sys.stderr), step(arguments) as asked:
         found = benchmark(

@@ -1,4 +1,5 @@
-"""`fxgrad completion bash|zsh|fish`: a script that completes subcommands, options, their choices and files, made from the parser itself."""
+"""`fxgrad completion bash|zsh|fish`: a script that completes subcommands, options, their choices and files,
+made from the parser itself."""
 
 from __future__ import annotations
 
@@ -58,12 +59,18 @@ def _words(command: argparse.ArgumentParser) -> tuple[list[str], dict[str, list[
 def _bash(parser: argparse.ArgumentParser) -> Iterator[str]:
     commands = _commands(parser)
     yield "_fxgrad() {"
-    yield '  local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" options="" names=""'
+    yield (
+        '  local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" options="" '
+        'names=""'
+    )
     yield '  case "${COMP_WORDS[1]}:$previous" in'
     for name, command in commands.items():
         for option, choices in _words(command)[1].items():
             if option:
-                yield f'    {name}:{option}) COMPREPLY=($(compgen -W "{" ".join(choices)}" -- "$current")); return ;;'
+                yield (
+                    f'    {name}:{option}) COMPREPLY=($(compgen -W "{" ".join(choices)}" -- "$current")); '
+                    "return ;;"
+                )
     yield "  esac"
     yield '  case "${COMP_WORDS[1]}" in'
     for name, command in commands.items():
@@ -89,9 +96,14 @@ def _fish(parser: argparse.ArgumentParser) -> Iterator[str]:
         yield f"complete -c fxgrad -n '{first}' -f -a {name} -d '{about}'"
     for name, command in commands.items():
         for action in command._actions:
-            words = "".join(f" -l {o[2:]}" if o.startswith("--") else f" -s {o[1:]}" for o in action.option_strings)
+            words = "".join(
+                f" -l {o[2:]}" if o.startswith("--") else f" -s {o[1:]}" for o in action.option_strings
+            )
             values = f" -x -a '{' '.join(map(str, action.choices))}'" if action.choices is not None else ""
             if words or values:
                 about = (action.help or "").replace("%%", "%").replace("\\", "\\\\").replace("'", "\\'")
                 takes = " -r" if action.option_strings and action.nargs != 0 and not values else ""
-                yield f"complete -c fxgrad -n '__fish_seen_subcommand_from {name}'{words}{takes}{values} -d '{about}'"
+                yield (
+                    f"complete -c fxgrad -n '__fish_seen_subcommand_from {name}'{words}{takes}{values} -d "
+                    f"'{about}'"
+                )

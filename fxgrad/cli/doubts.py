@@ -1,7 +1,8 @@
 """Whether a verdict hangs on what was guessed: then it is none, and what to write is said instead.
 
-Another value of a guessed flag or text is another model, and another number of dimensions of an input is another use of it: the step is
-analysed with each, a few, and the error and warning codes are compared. Not handled: guesses of sizes; all are alike in what they show.
+Another value of a guessed flag or text is another model, and another number of dimensions of an input is
+another use of it: the step is analysed with each, a few, and the error and warning codes are compared. Not
+handled: guesses of sizes; all are alike in what they show.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ _OTHERS = 4
 
 
 def refuse_doubtful(step: Step, report: Report, analysed: Callable[[Step], Report]) -> None:
-    """Raise where another guess gives another verdict. Other inputs are tried only where there is something to doubt.
+    """Raise where another guess gives another verdict. Other inputs are tried only where there is something
+    to doubt.
 
     Raises:
         InputError: it does; both are named.

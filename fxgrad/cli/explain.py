@@ -1,6 +1,8 @@
-"""`fxgrad rules` and `fxgrad explain`: a rule in the words of its documentation, an error of torch's in plain ones.
+"""`fxgrad rules` and `fxgrad explain`: a rule in the words of its documentation, an error of torch's in plain
+ones.
 
-An error needs no torch: its text is looked up in a table. Rules are read from their modules, which takes as long as torch does to load.
+An error needs no torch: its text is looked up in a table. Rules are read from their modules, which takes as
+long as torch does to load.
 """
 
 from __future__ import annotations
@@ -35,7 +37,12 @@ _ALIKE = 0.55  # of the words of a known sentence, how many are in the text
 
 def add(command: argparse.ArgumentParser) -> None:
     """A rule, or an error."""
-    command.add_argument("text", metavar="CODE|TEXT", nargs="*", help="a rule's code or name, an error's text, a file; none: stdin")
+    command.add_argument(
+        "text",
+        metavar="CODE|TEXT",
+        nargs="*",
+        help="a rule's code or name, an error's text, a file; none: stdin",
+    )
 
 
 def list_rules(arguments: argparse.Namespace) -> int:
@@ -45,7 +52,15 @@ def list_rules(arguments: argparse.Namespace) -> int:
     from fxgrad.passes import RULES
 
     del arguments
-    rows = [(rule.CODE, rule.NAME, rule.SEVERITY, (inspect.getdoc(rule) or "").partition("\n")[0]) for rule in RULES]
+    rows = [
+        (
+            rule.CODE,
+            rule.NAME,
+            rule.SEVERITY,
+            " ".join((inspect.getdoc(rule) or "").partition("\n\n")[0].split()),
+        )
+        for rule in RULES
+    ]
     say(tabulate(rows, headers=("code", "name", "level", "finds"), maxcolwidths=[None, None, None, 80]))
     return 0
 
@@ -55,7 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
     given = " ".join(arguments.text).strip()
     if given in ("", "-"):
         if is_terminal(sys.stdin):
-            raise InputError("there is nothing to explain", hint="give a code (FXG103), an error's text, or a log on stdin")
+            raise InputError(
+                "there is nothing to explain", hint="give a code (FXG103), an error's text, or a log on stdin"
+            )
         given = sys.stdin.read()
     elif os.path.isfile(given):
         given = _read(given)
@@ -70,7 +87,9 @@ def _read(file: str) -> str:
         with open(file, encoding="utf-8", errors="replace") as stream:
             return stream.read()
     except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}", hint="give a file that can be read") from error
+        raise InputError(
+            f"{file} cannot be read: {error.strerror}", hint="give a file that can be read"
+        ) from error
 
 
 def _rule(wanted: str) -> int:
@@ -86,11 +105,15 @@ def _rule(wanted: str) -> int:
             return 0
     known = {word.lower(): word for rule in RULES for word in (rule.CODE, rule.NAME)}
     close = [known[word] for word in difflib.get_close_matches(wanted.lower(), known, 1)]
-    raise InputError(f"there is no rule {wanted}", hint=f"did you mean {close[0]}?" if close else "`fxgrad rules` lists them")
+    raise InputError(
+        f"there is no rule {wanted}",
+        hint=f"did you mean {close[0]}?" if close else "`fxgrad rules` lists them",
+    )
 
 
 def explained(text: str) -> str:
-    """What the errors about gradients in a text mean: of each the words, the meaning, the causes, the user's own line, what to run next.
+    """What the errors about gradients in a text mean: of each the words, the meaning, the causes, the user's
+    own line, what to run next.
 
     Raises:
         InputError: there is none that is known.
@@ -110,7 +133,11 @@ def _unknown(found: tuple[Said, ...], text: str) -> str:
     if not text.strip():
         return "the text is empty"
     last = found[-1] if found else None
-    which = f"{last.type}: {last.message}" if last is not None else next(line.strip() for line in text.splitlines() if line.strip())
+    which = (
+        f"{last.type}: {last.message}"
+        if last is not None
+        else next(line.strip() for line in text.splitlines() if line.strip())
+    )
     return f"this is none of the errors about gradients that are known: {which[:120]}"
 
 
@@ -169,4 +196,11 @@ def _sentence(text: str) -> str:
 
 
 def _wrapped(text: str, first: str = "    ") -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

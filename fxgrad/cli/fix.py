@@ -1,4 +1,5 @@
-"""`fxgrad fix MODEL`: repair the user's own source, shown as a diff or written; or the graph, exported as a package of its own."""
+"""`fxgrad fix MODEL`: repair the user's own source, shown as a diff or written; or the graph, exported as a
+package of its own."""
 
 from __future__ import annotations
 
@@ -31,12 +32,25 @@ EXAMPLES = """examples:
 def add(command: argparse.ArgumentParser) -> None:
     """What to do with the repair."""
     how = command.add_mutually_exclusive_group()
-    how.add_argument("--diff", action="store_true", help="print a unified diff and change nothing (the default); exit 1 if there is one")
+    how.add_argument(
+        "--diff",
+        action="store_true",
+        help="print a unified diff and change nothing (the default); exit 1 if there is one",
+    )
     how.add_argument("--write", action="store_true", help="write the mended files")
-    how.add_argument("--module", metavar="DIR", help="leave the files, and write the model as a mended graph into a folder of its own")
-    everything = "every in-place operation out of place, not only what breaks backward; `x[i] = v` stays in source and goes in a graph"
+    how.add_argument(
+        "--module",
+        metavar="DIR",
+        help="leave the files, and write the model as a mended graph into a folder of its own",
+    )
+    everything = (
+        "every in-place operation out of place, not only what breaks backward; `x[i] = v` stays in "
+        "source and goes in a graph"
+    )
     command.add_argument("--all", action="store_true", help=everything)
-    command.add_argument("--unsafe-fixes", action="store_true", help="also fixes that change numbers or intent")
+    command.add_argument(
+        "--unsafe-fixes", action="store_true", help="also fixes that change numbers or intent"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -54,7 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
         argv=arguments.argv,
     )
     rewrite: Literal["needed", "all"] = "all" if arguments.all else "needed"
-    options = Options(values=arguments.values, max_paths=arguments.max_paths, unsafe=arguments.unsafe_fixes, rewrite=rewrite)
+    options = Options(
+        values=arguments.values, max_paths=arguments.max_paths, unsafe=arguments.unsafe_fixes, rewrite=rewrite
+    )
     with showing(sys.stderr):
         result = mend(subject, options=options, select=select, ignore=ignore)
     _tell(result)
@@ -69,7 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace, select: tuple[str, ...], ignore: tuple[str, ...]) -> int:
-    """The model as a verified graph, in a folder. Errors that rewriting cannot mend stay in it, and count for the exit status."""
+    """The model as a verified graph, in a folder. Errors that rewriting cannot mend stay in it, and count for
+    the exit status."""
     check_folder(arguments.module)
     options = Options(rewrite="all" if arguments.all else "needed", max_paths=arguments.max_paths)
     with contextlib.redirect_stdout(sys.stderr), step(arguments) as asked:
@@ -81,12 +98,19 @@ def _export(arguments: argparse.Namespace, select: tuple[str, ...], ignore: tupl
     for note in asked.assumed:
         tell(f"assumed: {note}")
     for done in result.applied:
-        tell(f"{place(done.site) + ': ' if done.site else ''}`{done.operator}` out of place ({done.form}): {done.reason}")
+        tell(
+            f"{place(done.site) + ': ' if done.site else ''}`{done.operator}` out of place "
+            f"({done.form}): "
+            f"{done.reason}"
+        )
     for left in result.refused:
         tell(f"{place(left.site) + ': ' if left.site else ''}`{left.operator}` stays in place: {left.reason}")
     checked = result.verification
     largest = max([checked.outputs, *checked.gradients.values()])
-    tell(f"outputs and {len(checked.gradients)} gradients equal {checked.oracle}: largest difference {largest:.2g}")
+    tell(
+        f"outputs and {len(checked.gradients)} gradients equal {checked.oracle}: largest difference "
+        f"{largest:.2g}"
+    )
     for value in result.frozen:
         tell(f"{place(value.site) + ': ' if value.site else ''}the graph takes for granted: {value.what}")
     remaining = report.selected(select, ignore).findings

@@ -1,9 +1,10 @@
 """The command line: `main(argv) -> exit status`. The only module that prints.
 
-Exit status: 0 clean, 1 findings at error level, 2 could not run. Data goes to stdout, talk to stderr, what the user's
-own program prints too; an error is one line, what, where and how to mend it, with the traceback only on `--traceback`.
-A subcommand is one entry of `COMMANDS`; its module is imported where it is the one that was asked for, for most of them
-import torch. Not handled: output of C code in the user's program, which goes where it likes.
+Exit status: 0 clean, 1 findings at error level, 2 could not run. Data goes to stdout, talk to stderr, what
+the user's own program prints too; an error is one line, what, where and how to mend it, with the traceback
+only on `--traceback`. A subcommand is one entry of `COMMANDS`; its module is imported where it is the one
+that was asked for, for most of them import torch. Not handled: output of C code in the user's program, which
+goes where it likes.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _EXAMPLES = f"""examples:
 
 
 class Parts(NamedTuple):
-    """What a subcommand's module has: examples, its arguments, and what it does (returning the exit status)."""
+    """What a subcommand's module has: examples, its arguments, and what it does (returning the exit
+    status)."""
 
     examples: str
     add: Callable[[argparse.ArgumentParser], None]
@@ -49,7 +51,9 @@ class Command:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status."""
     given = list(sys.argv[1:] if argv is None else argv)
-    if given[:1] == ["--version"] or ("--version" in given and set(given) <= {"--version", "-v", "--verbose"}):
+    if given[:1] == ["--version"] or (
+        "--version" in given and set(given) <= {"--version", "-v", "--verbose"}
+    ):
         from fxgrad.cli import versions
 
         say(versions.long() if len(set(given)) > 1 else versions.short())
@@ -67,14 +71,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         tell("fxgrad: interrupted")
         return 130
-    except (Exception, SystemExit) as error:  # the user's program raised where nobody foresaw it, or fxgrad has a bug
+    # the user's program raised where nobody foresaw it, or fxgrad has a bug
+    except (Exception, SystemExit) as error:
         first = next(iter(str(error).strip().splitlines()), "")
-        said = f"{type(error).__name__}{f': {first}' if first else ''} (unforeseen: please report it with the output of --traceback)"
+        said = (
+            f"{type(error).__name__}{f': {first}' if first else ''} (unforeseen: please report it with "
+            "the output of --traceback)"
+        )
         return _failed(said, show=arguments.traceback)
 
 
 def _split(given: list[str]) -> tuple[list[str], list[str]]:
-    """What is fxgrad's, and what after `--` is for the model's file. A script of `run` takes its arguments without one."""
+    """What is fxgrad's, and what after `--` is for the model's file. A script of `run` takes its arguments
+    without one."""
     if "--" not in given or given[0] == "run":
         return given, []
     at = given.index("--")
@@ -84,7 +93,8 @@ def _split(given: list[str]) -> tuple[list[str], list[str]]:
 def entry() -> None:
     """The console script."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):  # a terminal that cannot show a character gets an escape, not an error
+        # a terminal that cannot show a character gets an escape, not an error
+        with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(main())
 
@@ -105,14 +115,17 @@ def _one_line(error: FxgradError) -> str:
 
 
 def _parser(given: Sequence[str] | None = None) -> argparse.ArgumentParser:
-    """The parser; for one command line, given, with the arguments of those subcommands alone that it names."""
+    """The parser; for one command line, given, with the arguments of those subcommands alone that it
+    names."""
     raw = argparse.RawDescriptionHelpFormatter
     purpose = "Which parameters get no gradient, which line is to blame, and what repairs it."
     parser = Parser(prog="fxgrad", description=purpose, epilog=_EXAMPLES, formatter_class=raw)
     parser.add_argument("--version", action="store_true", help="show the version; with -v all that matters")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     for item in COMMANDS:
-        command = commands.add_parser(item.name, help=item.summary, description=f"{item.summary.capitalize()}.", formatter_class=raw)
+        command = commands.add_parser(
+            item.name, help=item.summary, description=f"{item.summary.capitalize()}.", formatter_class=raw
+        )
         command.add_argument("--traceback", action="store_true", help="show the Python traceback of an error")
         if given is None or item.name in given:
             command.epilog, add, run = item.parts()
@@ -168,7 +181,9 @@ def _explain() -> Parts:
 def _completion() -> Parts:
     from fxgrad.cli import completion
 
-    return Parts(completion.EXAMPLES, completion.add, lambda arguments: completion.run(arguments.shell, _parser()))
+    return Parts(
+        completion.EXAMPLES, completion.add, lambda arguments: completion.run(arguments.shell, _parser())
+    )
 
 
 COMMANDS: tuple[Command, ...] = (
@@ -177,6 +192,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("bench", "time a model beside its repaired forms and torch's own means", _bench),
     Command("run", "run a training script and report on its first optimizer steps", _run),
     Command("rules", "list the rules", _rules),
-    Command("explain", "explain a rule, or an error: its text, a traceback or a log, given or on stdin", _explain),
+    Command(
+        "explain", "explain a rule, or an error: its text, a traceback or a log, given or on stdin", _explain
+    ),
     Command("completion", "print a script that completes fxgrad's words in a shell", _completion),
 )

@@ -1,7 +1,8 @@
 """How the command line writes: data to stdout, talk to stderr, colour only on a terminal.
 
-Colour needs the `rich` extra, a terminal on stdout and no `NO_COLOR` in the environment (https://no-color.org); without one of these the
-text is written as it is. A reader that has gone (`| head`) is no error. Not handled: colour in what a user's own program prints.
+Colour needs the `rich` extra, a terminal on stdout and no `NO_COLOR` in the environment
+(https://no-color.org); without one of these the text is written as it is. A reader that has gone (`| head`)
+is no error. Not handled: colour in what a user's own program prints.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def say(text: str, *, coloured: bool = False, end: str = "\n") -> None:
         else:
             print(text, end=end, flush=True)
     except BrokenPipeError:
-        with contextlib.suppress(OSError, ValueError):  # else the interpreter flushes it again at exit, and complains
+        # else the interpreter flushes it again at exit, and complains
+        with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -66,7 +68,11 @@ def write(text: str, output: str | None, *, coloured: bool = False) -> None:
     try:
         replace_file(output, f"{text}\n".encode())
     except OSError as error:
-        hint = "give -o a path in a folder that exists" if isinstance(error, FileNotFoundError) else "give -o another file"
+        hint = (
+            "give -o a path in a folder that exists"
+            if isinstance(error, FileNotFoundError)
+            else "give -o another file"
+        )
         raise InputError(f"{output} cannot be written: {error.strerror}", hint=hint) from error
     tell(f"fxgrad: {output} written")
 
@@ -74,7 +80,10 @@ def write(text: str, output: str | None, *, coloured: bool = False) -> None:
 def wants_colour(stream: Any) -> bool:
     """Whether text on this stream is painted."""
     return bool(
-        is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and importlib.util.find_spec("rich")
+        is_terminal(stream)
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+        and importlib.util.find_spec("rich")
     )
 
 

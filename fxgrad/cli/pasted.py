@@ -1,8 +1,9 @@
-"""What somebody pastes when a program has died: an error's text, a traceback, a whole log. Which errors are in it, and the user's own line.
+"""What somebody pastes when a program has died: an error's text, a traceback, a whole log. Which errors are
+in it, and the user's own line.
 
-Prefixes that launchers and test runners put before a line (`[rank0]: `, `E   `) are taken off. A frame is the user's if its file lies in no
-`site-packages` or `dist-packages` and not in a standard library. Not handled: tracebacks that are not Python's (C++, a shell's), and text
-whose lines are broken in the middle of a word.
+Prefixes that launchers and test runners put before a line (`[rank0]: `, `E   `) are taken off. A frame is the
+user's if its file lies in no `site-packages` or `dist-packages` and not in a standard library. Not handled:
+tracebacks that are not Python's (C++, a shell's), and text whose lines are broken in the middle of a word.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _LIBRARY = re.compile(r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib[/\\]python\d|^
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A line of a traceback; `text` is its source, as the traceback shows it or as the file has it now, "" where neither does."""
+    """A line of a traceback; `text` is its source, as the traceback shows it or as the file has it now, ""
+    where neither does."""
 
     file: str
     line: int
@@ -35,7 +37,8 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One error or warning in a text. `type` is "" where only a message was given; `frames` are those of its traceback, outermost first."""
+    """One error or warning in a text. `type` is "" where only a message was given; `frames` are those of its
+    traceback, outermost first."""
 
     type: str
     message: str

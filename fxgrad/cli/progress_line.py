@@ -69,12 +69,19 @@ def _line(stream: TextIO) -> Line:
     except ImportError:
         return _Plain(stream)
     console = Console(file=stream, highlight=False)
-    # No thread of its own, and the user's streams stay where they are: an analysis puts both back as it found them.
-    return _Rich(Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False))
+    # No thread of its own, and the user's streams stay where they are: an analysis puts both back as it found
+    # them.
+    return _Rich(
+        Live(
+            console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
+    )
 
 
 @contextlib.contextmanager
-def showing(stream: TextIO, clock: Callable[[], float] = time.monotonic, line: Callable[[TextIO], Line] = _line) -> Iterator[None]:
+def showing(
+    stream: TextIO, clock: Callable[[], float] = time.monotonic, line: Callable[[TextIO], Line] = _line
+) -> Iterator[None]:
     """Show the progress of what runs inside the block on `stream`, if that is a terminal."""
     if not is_terminal(stream):
         yield

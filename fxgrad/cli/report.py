@@ -45,7 +45,12 @@ def add(command: argparse.ArgumentParser) -> None:
     """What to analyse, and how to write it."""
     model_arguments(command)
     add = command.add_argument
-    add("--format", choices=[module.NAME for module in FORMATS], default="table", help="how the report is written (default: table)")
+    add(
+        "--format",
+        choices=[module.NAME for module in FORMATS],
+        default="table",
+        help="how the report is written (default: table)",
+    )
     add("-o", "--output", metavar="FILE", help="write the report there instead of to stdout")
     add("--baseline", metavar="FILE", help="leave out the findings that this file holds")
     add("--update-baseline", action="store_true", help="write the findings of now to the baseline first")
@@ -64,15 +69,23 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.update_baseline:
             write_baseline(Path(arguments.baseline), report)
         report = apply_baseline(Path(arguments.baseline), report)
-    write(report.render(arguments.format, verbose=arguments.verbose), arguments.output, coloured=arguments.format == "table")
+    write(
+        report.render(arguments.format, verbose=arguments.verbose),
+        arguments.output,
+        coloured=arguments.format == "table",
+    )
     if found.ok and found.error is not None:
-        tell(f"fxgrad: error: {raised(found.error)} (no finding explains it: the program itself may be at fault)")
+        tell(
+            f"fxgrad: error: {raised(found.error)} (no finding explains it: the program itself may be at "
+            "fault)"
+        )
         return 2
     return 0 if report.ok or arguments.exit_zero else 1
 
 
 def _analysed(arguments: argparse.Namespace) -> Report:
-    """The report on the model that the arguments name; where it asks for CUDA and there is none, on the same on the CPU."""
+    """The report on the model that the arguments name; where it asks for CUDA and there is none, on the same
+    on the CPU."""
     try:
         report = _once(arguments)
     except FxgradError as error:
@@ -91,7 +104,14 @@ def _once(arguments: argparse.Namespace) -> Report:
     options = Options(values=arguments.values, max_paths=arguments.max_paths)
 
     def analysed(asked: Step) -> Report:
-        return analyze.analyze(asked.model, asked.inputs, loss=asked.loss, optimizer=asked.optimizer, expect=asked.expect, options=options)
+        return analyze.analyze(
+            asked.model,
+            asked.inputs,
+            loss=asked.loss,
+            optimizer=asked.optimizer,
+            expect=asked.expect,
+            options=options,
+        )
 
     with contextlib.redirect_stdout(sys.stderr), step(arguments) as found, showing(sys.stderr):
         report = analysed(found)

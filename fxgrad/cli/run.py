@@ -1,6 +1,8 @@
-"""`fxgrad run SCRIPT [ARGS ...]`: the user's own training script, unchanged, watched for its first optimizer steps.
+"""`fxgrad run SCRIPT [ARGS ...]`: the user's own training script, unchanged, watched for its first optimizer
+steps.
 
-A report that is data (JSON, SARIF, ...) has stdout for itself: what the script prints goes to stderr then. With `-o FILE` both stay as they are.
+A report that is data (JSON, SARIF, ...) has stdout for itself: what the script prints goes to stderr then.
+With `-o FILE` both stay as they are.
 """
 
 from __future__ import annotations
@@ -34,11 +36,28 @@ def add(command: argparse.ArgumentParser) -> None:
     """The script, its arguments, how long to watch, and what to do with the report."""
     option = command.add_argument
     option("--steps", type=int, default=1, metavar="N", help="optimizer steps to watch (default: 1)")
-    option("--continue", dest="go_on", action="store_true", help="let the script run on when they have been seen")
-    option("--format", choices=[module.NAME for module in FORMATS], default="table", help="how the report is written (default: table)")
+    option(
+        "--continue", dest="go_on", action="store_true", help="let the script run on when they have been seen"
+    )
+    option(
+        "--format",
+        choices=[module.NAME for module in FORMATS],
+        default="table",
+        help="how the report is written (default: table)",
+    )
     option("-o", "--output", metavar="FILE", help="write the report there instead of to stdout")
-    option("--select", default="", metavar="CODES", help="only rules whose code begins so, comma separated: FXG1,FXG301")
-    option("--ignore", default="", metavar="CODES", help="not the rules whose code begins so; the longer of two that fit decides")
+    option(
+        "--select",
+        default="",
+        metavar="CODES",
+        help="only rules whose code begins so, comma separated: FXG1,FXG301",
+    )
+    option(
+        "--ignore",
+        default="",
+        metavar="CODES",
+        help="not the rules whose code begins so; the longer of two that fit decides",
+    )
     option("--baseline", metavar="FILE", help="leave out the findings that this file holds")
     option("--update-baseline", action="store_true", help="write the findings of now to the baseline first")
     option("-v", "--verbose", action="store_true", help="show notes and shorten nothing")
@@ -47,7 +66,8 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run it; the report comes after what the script printed. The exit status is the script's own where it is not 0."""
+    """Run it; the report comes after what the script printed. The exit status is the script's own where it is
+    not 0."""
     if arguments.steps < 1:
         raise InputError("--steps must be at least 1")
     if arguments.update_baseline and not arguments.baseline:
@@ -65,7 +85,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     def show(report: Report) -> None:
         with contextlib.redirect_stdout(out):
-            write(report.render(arguments.format, verbose=arguments.verbose), arguments.output, coloured=is_table)
+            write(
+                report.render(arguments.format, verbose=arguments.verbose),
+                arguments.output,
+                coloured=is_table,
+            )
 
     data_to_stdout = not is_table and arguments.output is None
     with contextlib.redirect_stdout(sys.stderr) if data_to_stdout else contextlib.nullcontext():
@@ -77,13 +101,18 @@ def run(arguments: argparse.Namespace) -> int:
             go_on=arguments.go_on,
             show=show,
             choose=choose,
-            judging=lambda: showing(sys.stderr) if board is None or board.rank == 0 else contextlib.nullcontext(),
+            judging=lambda: (
+                showing(sys.stderr) if board is None or board.rank == 0 else contextlib.nullcontext()
+            ),
             board=board,
             leave=_leave,
         )
     if report is None and (board is None or board.rank == 0):
         said = "no training step had ended when the script did"
-        tell(f"fxgrad: {said}{', and its error is none of gradients' if status == 1 else ''}: nothing to report")
+        tell(
+            f"fxgrad: {said}{', and its error is none of gradients' if status == 1 else ''}: nothing to "
+            "report"
+        )
     return status
 
 

@@ -1,4 +1,5 @@
-"""`fxgrad --version -v`: the versions that decide what fxgrad sees, and whether what it takes hold of in torch is as it knows it.
+"""`fxgrad --version -v`: the versions that decide what fxgrad sees, and whether what it takes hold of in
+torch is as it knows it.
 
 One line per seam of `fxgrad.trace.self_check`, made on this torch whether or not it is one of those tried.
 """

@@ -36,21 +36,26 @@ def analyze(
 
     Args:
         model: an `nn.Module`, a `torch.fx.GraphModule`, or a callable over tensors that closes over modules.
-        inputs: positional inputs as a tuple, keyword inputs as a dict, or both as `Inputs`; real, fake or meta tensors, any pytree. Meta
-            tensors beside others are taken to be on the others' device (and a meta model on that of its inputs).
-        loss: from the model's output to a scalar tensor; None: the output's `.loss` or `["loss"]`, the output itself if it is
+        inputs: positional inputs as a tuple, keyword inputs as a dict, or both as `Inputs`; real, fake or
+        meta tensors, any pytree. Meta
+            tensors beside others are taken to be on the others' device (and a meta model on that of its
+            inputs).
+        loss: from the model's output to a scalar tensor; None: the output's `.loss` or `["loss"]`, the output
+        itself if it is
             a scalar, else the sum of its floating outputs.
         optimizer: its parameter groups are compared with the model's parameters.
         expect: names or glob patterns of the parameters that must train; None: all that require grad.
         options: see `Options`.
 
     Returns:
-        The report. The verdict of a name is that of the Parameter registered under it as the analysis began (the one that an optimizer
-        holds), also where forward puts another in its place. The model, its gradients, buffers and the random state are as before.
+        The report. The verdict of a name is that of the Parameter registered under it as the analysis began
+        (the one that an optimizer holds), also where forward puts another in its place. The model, its
+        gradients, buffers and the random state are as before.
 
     Raises:
         InputError: the inputs do not fit the model, `expect` names no parameter, or `optimizer` is none.
-        TraceError: the program needs a value that the inputs do not have, or cannot be recorded; or this torch is newer than those known
+        TraceError: the program needs a value that the inputs do not have, or cannot be recorded; or this
+        torch is newer than those known
             and its seams do not match (`fxgrad.trace.self_check`).
     """
     return examine(model, inputs, loss=loss, optimizer=optimizer, expect=expect, options=options).report
@@ -58,8 +63,9 @@ def analyze(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examined:
-    """A report, and what stands behind it: the lab that made its runs, and the experiments `main`, on whose path the findings are, and
-    `saving`, the same with what is saved for backward noted, which was made where a finding asked for it."""
+    """A report, and what stands behind it: the lab that made its runs, and the experiments `main`, on whose
+    path the findings are, and `saving`, the same with what is saved for backward noted, which was made where
+    a finding asked for it."""
 
     report: Report
     lab: Lab
@@ -82,7 +88,12 @@ def examine(
 
 
 def _examine(
-    model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimizer: Any, expect: Iterable[str] | None, options: Options
+    model: Any,
+    inputs: Any,
+    loss: Callable[[Any], Any] | None,
+    optimizer: Any,
+    expect: Iterable[str] | None,
+    options: Options,
 ) -> Examined:
     """All that a run made is dropped as this returns."""
     refuse_unknown_torch()
@@ -90,7 +101,8 @@ def _examine(
     target = program(model, inputs, loss, optimizer)
     if optimizer is not None and not any(optimizers_in(optimizer)):
         raise InputError(
-            f"optimizer={optimizer!r:.60} holds no parameter groups", hint="pass a torch.optim.Optimizer, or a list or dict of them"
+            f"optimizer={optimizer!r:.60} holds no parameter groups",
+            hint="pass a torch.optim.Optimizer, or a list or dict of them",
         )
     files = source_files(target, caller_file())
     intent = intent_for(files)
@@ -118,7 +130,11 @@ def _examine(
         decisions=diagnosis.facts.decisions,
         error=diagnosis.facts.error,
         assumptions=(
-            *((f"tensors on the meta device are taken to be on {place}",) if place is not None and diagnosis.values == "fake" else ()),
+            *(
+                (f"tensors on the meta device are taken to be on {place}",)
+                if place is not None and diagnosis.values == "fake"
+                else ()
+            ),
             *((diagnosis.assumption,) if diagnosis.assumption else ()),
             *(("lazy modules got their parameters from one call of a copy",) if called else ()),
         ),
@@ -129,7 +145,8 @@ def _examine(
 
 
 def _is_listed(finding: Finding) -> bool:
-    """Notes about what the user did on purpose are listed; a cut that starves nothing wanted is shown only on request."""
+    """Notes about what the user did on purpose are listed; a cut that starves nothing wanted is shown only on
+    request."""
     return finding.severity != "note" or finding.code in LISTED_NOTES
 
 

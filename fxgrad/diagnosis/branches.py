@@ -1,8 +1,9 @@
 """Beyond one run: the other outcomes of branches on data.
 
-A decision is a Python `bool()` of a tensor, or a comparison of a number read off one. Exploration re-runs the program with one decision
-turned at a time, nested, bounded by a number of paths and by a number of turns per line (a loop decides there again and again). A path
-on which the program raises, or after which nothing gets a gradient, is a guard (`if x.isnan().any(): raise`), not an alternative.
+A decision is a Python `bool()` of a tensor, or a comparison of a number read off one. Exploration re-runs the
+program with one decision turned at a time, nested, bounded by a number of paths and by a number of turns per
+line (a loop decides there again and again). A path on which the program raises, or after which nothing gets a
+gradient, is a guard (`if x.isnan().any(): raise`), not an alternative.
 """
 
 from __future__ import annotations
@@ -29,14 +30,16 @@ _DECIDES = re.compile(r"\b(if|elif|while|assert|max|min|sorted)\b")
 FRUITLESS_PER_LINE = 3  # turns in a row that change no parameter's gradient: a loop that waits, a log line
 
 
-FEWEST, STEPS, ELEMENTS = 6, 60_000, 400_000_000  # runs at least; steps and parameters' elements to run over in one search
+# runs at least; steps and parameters' elements to run over in one search
+FEWEST, STEPS, ELEMENTS = 6, 60_000, 400_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Explored:
-    """`main`: the run that the inputs take (the first that does not raise, where they decide nothing); `undecided`: parameters whose
-    gradient depends on a decision; `deciding`: the numbers of the decisions of `main` that change the loss; `unseen`: an outcome that
-    could not be followed, because it reads a value and there is none."""
+    """`main`: the run that the inputs take (the first that does not raise, where they decide nothing);
+    `undecided`: parameters whose gradient depends on a decision; `deciding`: the numbers of the decisions of
+    `main` that change the loss; `unseen`: an outcome that could not be followed, because it reads a value and
+    there is none."""
 
     main: Run
     branches: tuple[Branch, ...]
@@ -48,7 +51,8 @@ class Explored:
 
 
 def affordable(main: Run, limit: int) -> int:
-    """How many more runs a search may take: all of `limit` on a small program, a handful where one run is felt."""
+    """How many more runs a search may take: all of `limit` on a small program, a handful where one run is
+    felt."""
     elements = sum(p.numel() for p in main.program.root.parameters())
     return max(FEWEST, min(limit, STEPS // max(len(main.recorder.steps), 1), ELEMENTS // max(elements, 1)))
 
@@ -87,7 +91,12 @@ def explore(lab: Lab, main: Run, *, values: Values, limit: int) -> Explored:
         turns[line] += 1
         fruitless[line] = 0 if without_gradient(other) != turn.before else fruitless[line] + 1
         queue.extend(_turns(other, len(turn.prefix)))
-        if main.error is not None and main.error.phase == "forward" and not turn.decision.known and other.error is None:
+        if (
+            main.error is not None
+            and main.error.phase == "forward"
+            and not turn.decision.known
+            and other.error is None
+        ):
             main = other
             continue
         if other.error is None:
@@ -97,7 +106,8 @@ def explore(lab: Lab, main: Run, *, values: Values, limit: int) -> Explored:
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """One decision to turn: `prefix` are the outcomes up to it, `before` the parameters without a gradient where it is not turned."""
+    """One decision to turn: `prefix` are the outcomes up to it, `before` the parameters without a gradient
+    where it is not turned."""
 
     prefix: tuple[bool, ...]
     decision: RawDecision
@@ -110,7 +120,9 @@ def _turns(result: Run, start: int) -> Iterator[_Turn]:
         yield _Turn((*taken[:index], not taken[index]), result.recorder.decisions[index], before)
 
 
-def _compared(lab: Lab, values: Values, main: Run, tried: Sequence[tuple[_Turn, Run]], paths: int, cut_off: bool) -> Explored:
+def _compared(
+    lab: Lab, values: Values, main: Run, tried: Sequence[tuple[_Turn, Run]], paths: int, cut_off: bool
+) -> Explored:
     sites: dict[tuple[Spot, ...], Site | None] = {}
     here = without_gradient(main)
     trainable = {n for n, p in main.program.root.named_parameters(remove_duplicate=False) if p.requires_grad}
@@ -120,7 +132,8 @@ def _compared(lab: Lab, values: Values, main: Run, tried: Sequence[tuple[_Turn, 
         there, raw = without_gradient(other), turn.decision
         if there == here or there >= trainable or main.error is not None:
             continue
-        # The inputs decide: what trains on their path trains; what starves there and not elsewhere depends on the branch.
+        # The inputs decide: what trains on their path trains; what starves there and not elsewhere depends on
+        # the branch.
         undecided |= (here - there) if raw.known else (here ^ there)
         if raw.spots not in sites:
             sites[raw.spots] = _condition(lab, values, turn)
@@ -135,19 +148,25 @@ def _compared(lab: Lab, values: Values, main: Run, tried: Sequence[tuple[_Turn, 
             )
         )
     deciding = {
-        len(turn.prefix) - 1 for turn, other in tried if turn.prefix[:-1] == outcomes(main)[: len(turn.prefix) - 1] and differ(main, other)
+        len(turn.prefix) - 1
+        for turn, other in tried
+        if turn.prefix[:-1] == outcomes(main)[: len(turn.prefix) - 1] and differ(main, other)
     }
     return Explored(main, tuple(found), frozenset(undecided), paths, cut_off, frozenset(deciding))
 
 
 def _condition(lab: Lab, values: Values, turn: _Turn) -> Site | None:
-    """The condition's place: where the truth value is taken; if it is only stored there, the statement at which the runs then part."""
+    """The condition's place: where the truth value is taken; if it is only stored there, the statement at
+    which the runs then part."""
     if not turn.decision.spots:
         return None
     taken = site_of(turn.decision.spots[0])
     if _DECIDES.search(line_text(taken.file, taken.line)):
         return taken
-    return parting(lab, Experiment(values, forced=turn.prefix[:-1]), Experiment(values, forced=turn.prefix)) or taken
+    return (
+        parting(lab, Experiment(values, forced=turn.prefix[:-1]), Experiment(values, forced=turn.prefix))
+        or taken
+    )
 
 
 def differ(one: Run, other: Run) -> bool:
@@ -159,5 +178,7 @@ def differ(one: Run, other: Run) -> bool:
 
 
 def without_gradient(result: Run) -> set[str]:
-    trainable = {n for n, p in result.program.root.named_parameters(remove_duplicate=False) if p.requires_grad}
+    trainable = {
+        n for n, p in result.program.root.named_parameters(remove_duplicate=False) if p.requires_grad
+    }
     return {n for n, gradient in result.gradients.items() if gradient == "none" and n in trainable}

@@ -1,9 +1,11 @@
-"""Numbers that left torch and come back: proven by handing the program another number and looking at its loss.
+"""Numbers that left torch and come back: proven by handing the program another number and looking at its
+loss.
 
-Inside Python and NumPy nothing can be followed. So where a parameter has no gradient and its data leaves torch, the program is run again
-with the number that left disturbed: if the loss changes, the number takes part in it, and a *weak* flow leads from there to the loss; if it
-does not, the weak flows that were assumed from there are dropped. A number that only decides a branch takes part as well.
-Not handled: values on fake tensors (there are none), numbers beyond the first `TESTED` lines.
+Inside Python and NumPy nothing can be followed. So where a parameter has no gradient and its data leaves
+torch, the program is run again with the number that left disturbed: if the loss changes, the number takes
+part in it, and a *weak* flow leads from there to the loss; if it does not, the weak flows that were assumed
+from there are dropped. A number that only decides a branch takes part as well. Not handled: values on fake
+tensors (there are none), numbers beyond the first `TESTED` lines.
 """
 
 from __future__ import annotations
@@ -80,7 +82,9 @@ def _decides(explored: Explored, escape: NodeFact) -> bool:
 
 def _matters(lab: Lab, main: Run, number: int) -> bool:
     for amount in AMOUNTS:
-        other = lab.run(Experiment("real", forced=outcomes(main), nudge=Nudge(number, amount), backward=False))
+        other = lab.run(
+            Experiment("real", forced=outcomes(main), nudge=Nudge(number, amount), backward=False)
+        )
         if other.loss is None or differ(main, other):
             return True  # without a loss the disturbed number broke the program: it was used
     return False

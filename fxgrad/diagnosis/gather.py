@@ -1,7 +1,7 @@
 """From a program to a diagnosis: run it, observe, give every parameter its verdict, let every rule speak.
 
-`diagnose` chooses the values (fake or real), explores branches on data, re-runs where an error needs explaining, and returns verdicts
-and findings. Verdicts come from backward itself; rules only explain them.
+`diagnose` chooses the values (fake or real), explores branches on data, re-runs where an error needs
+explaining, and returns verdicts and findings. Verdicts come from backward itself; rules only explain them.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ from fxgrad.trace.progress import tell
 from fxgrad.trace.recorder import NeedsValue
 from fxgrad.trace.run import Run
 
-# Above this many elements (parameters and inputs) one real step costs more than a fake one, and a copy of the model is felt.
+# Above this many elements (parameters and inputs) one real step costs more than a fake one, and a copy of the
+# model is felt.
 REAL_ELEMENTS = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was found. `run` and `facts` are those of the path that the inputs take; `files` the source files of the program; `lab` has made
-    the runs."""
+    """What was found. `run` and `facts` are those of the path that the inputs take; `files` the source files
+    of the program; `lab` has made the runs."""
 
     verdicts: Mapping[str, Verdict]
     findings: tuple[Finding, ...]
@@ -56,7 +57,9 @@ class Diagnosis:
     assumption: str = ""  # what the verdicts rest on, where it is not the recorded run
 
 
-def diagnose(lab: Lab, *, expect: Iterable[str] | None, options: Options, files: tuple[str, ...]) -> Diagnosis:
+def diagnose(
+    lab: Lab, *, expect: Iterable[str] | None, options: Options, files: tuple[str, ...]
+) -> Diagnosis:
     """Analyse one program; `files` are its `source_files`.
 
     Raises:
@@ -104,11 +107,18 @@ def diagnose(lab: Lab, *, expect: Iterable[str] | None, options: Options, files:
     found = [finding for rule in RULES for finding in rule.check(facts, context)]
     if facts.error is not None and not any(f.severity == "error" for f in found):
         found.append(unexplained(facts))
-    return Diagnosis(verdicts, tuple(found), facts, lab, main, values, explored.paths, explored.cut_off, files)
+    return Diagnosis(
+        verdicts, tuple(found), facts, lab, main, values, explored.paths, explored.cut_off, files
+    )
 
 
 def _from_plain_step(
-    lab: Lab, main: Run, aside: Raised, values: Values, wanted: tuple[frozenset[str], bool], files: tuple[str, ...]
+    lab: Lab,
+    main: Run,
+    aside: Raised,
+    values: Values,
+    wanted: tuple[frozenset[str], bool],
+    files: tuple[str, ...],
 ) -> Diagnosis:
     """The verdicts where only the recorder raised: those of the plain step, as far as they need no cause.
 
@@ -121,18 +131,23 @@ def _from_plain_step(
     starved = sorted(name for name in expected if verdicts[name] != "flows")
     where = f"{aside.site}: " if aside.site is not None else ""
     if starved:
-        named = ", ".join(f"`{name}` {_STARVED[verdicts[name]]}" for name in starved[:3]) + (", ..." if len(starved) > 3 else "")
+        named = ", ".join(f"`{name}` {_STARVED[verdicts[name]]}" for name in starved[:3]) + (
+            ", ..." if len(starved) > 3 else ""
+        )
         raise TraceError(
-            f"a plain step of the program runs, and {named}; the cause is not known, for the recorder cannot follow it ({spoken(aside)})",
+            f"a plain step of the program runs, and {named}; the cause is not known, for the recorder cannot "
+            f"follow it ({spoken(aside)})",
             site=aside.site,
             hint="analyse the model without this line, or with its result given as an input",
         )
     context = Context(program.root, program.loss, program.optimizer, expected, explicit, files, verdicts)
     context = replace(context, held=optimizers.compare(facts, context))
-    rules = (fxg301_optimizer_misses_parameter, fxg303_optimizer_idle_parameter)  # no others speak of parameters alone
+    # no others speak of parameters alone
+    rules = (fxg301_optimizer_misses_parameter, fxg303_optimizer_idle_parameter)
     found = [f for rule in rules for f in rule.check(facts, context)]
     assumption = (
-        f"the verdicts are those of one plain step, for the recorder cannot follow the program ({where}{spoken(aside)}): "
+        "the verdicts are those of one plain step, for the recorder cannot follow the program "
+        f"({where}{spoken(aside)}): "
         "no other outcome of a branch was tried, no hidden write looked for"
     )
     return Diagnosis(verdicts, tuple(found), facts, lab, main, values, 1, False, files, assumption)
@@ -142,7 +157,8 @@ _STARVED = {"zero": "gets a gradient of zeros", "none": "gets no gradient"}
 
 
 def _opened(lab: Lab, main: Run, values: Values) -> tuple[Lab, Run]:
-    """The program with its checkpoints opened, where that changes no gradient: then lines inside them can be named."""
+    """The program with its checkpoints opened, where that changes no gradient: then lines inside them can be
+    named."""
     if not any(step.kind == "checkpoint" for step in main.recorder.steps):
         return lab, main
     opened = lab.beside(replace(lab.program, open_checkpoints=True))
@@ -160,7 +176,8 @@ def _watched(lab: Lab, main: Run, facts: Facts, values: Values) -> Facts | None:
     There a gradient is "zero" only if no other weights would make it something.
     """
     lost = any(
-        p.requires_grad and (p.gradient == "zero" or (p.gradient == "none" and any(v in facts.live for v in p.values)))
+        p.requires_grad
+        and (p.gradient == "zero" or (p.gradient == "none" and any(v in facts.live for v in p.values)))
         for p in facts.parameters
     )
     if not lost or facts.error is not None:
@@ -170,7 +187,8 @@ def _watched(lab: Lab, main: Run, facts: Facts, values: Values) -> Facts | None:
 
 
 def _ran(lab: Lab, main: Run, context: Context, values: Values) -> tuple[Ran, ...]:
-    """What of the user's functions runs, from a second run that is looked at, where a part of the model is used by nothing."""
+    """What of the user's functions runs, from a second run that is looked at, where a part of the model is
+    used by nothing."""
     found: causes.Causes = context.causes
     if all(end.node is not None and end.kind != "unread" for end in found.ends.values()) or not any(
         origin(file) == "user" for file in context.files
@@ -183,7 +201,8 @@ def _ran(lab: Lab, main: Run, context: Context, values: Values) -> tuple[Ran, ..
 
 
 def _settled(lab: Lab, main: Run, facts: Facts, watched: Facts | None, values: Values) -> frozenset[str]:
-    """The parameters whose gradient is zero for other numbers too, and stays so whatever steps do to the others."""
+    """The parameters whose gradient is zero for other numbers too, and stays so whatever steps do to the
+    others."""
     if watched is None or values != "real":
         return frozenset()
     always = {name for p in watched.parameters if p.gradient == "zero" for name in p.names}
@@ -193,7 +212,10 @@ def _settled(lab: Lab, main: Run, facts: Facts, watched: Facts | None, values: V
 def _kept_zero(watched: Facts, settled: frozenset[str]) -> Facts:
     """What only other weights would make something, and no step makes other, is zero."""
     return replace(
-        watched, parameters=tuple(replace(p, gradient="zero") if settled.intersection(p.names) else p for p in watched.parameters)
+        watched,
+        parameters=tuple(
+            replace(p, gradient="zero") if settled.intersection(p.names) else p for p in watched.parameters
+        ),
     )
 
 
@@ -226,13 +248,16 @@ def _expected(program: Program, expect: Iterable[str] | None) -> tuple[frozenset
     for pattern in patterns:
         matched = [n for n in names if n == pattern or fnmatch.fnmatchcase(n, pattern)]
         if not matched:
-            raise InputError(f"expect={pattern!r} matches no parameter", hint=f"there are {', '.join(names[:3])}, ...")
+            raise InputError(
+                f"expect={pattern!r} matches no parameter", hint=f"there are {', '.join(names[:3])}, ..."
+            )
         chosen.update(matched)
     return frozenset(chosen), True
 
 
 def _explored(lab: Lab, options: Options) -> tuple[Lab, Explored, Values]:
-    """Every path, on the values that the options and the program ask for; the program with its checkpoints opened where they can be."""
+    """Every path, on the values that the options and the program ask for; the program with its checkpoints
+    opened where they can be."""
     program = lab.program
     if options.values == "auto":
         values: Values = "real" if _cheap_and_real(program) else "fake"
@@ -242,7 +267,8 @@ def _explored(lab: Lab, options: Options) -> tuple[Lab, Explored, Values]:
     try:
         opened, explored = _paths(lab, values, options.max_paths)
         error = explored.main.error
-        if error is not None and error.phase != "backward" and at_will:  # the program's error, or that of a stand-in: real values tell
+        # the program's error, or that of a stand-in: real values tell
+        if error is not None and error.phase != "backward" and at_will:
             return (*_paths(lab, "real", options.max_paths), "real")
         if values == "fake":
             explored = replace(explored, main=confirmed(lab, explored.main))
@@ -252,9 +278,13 @@ def _explored(lab: Lab, options: Options) -> tuple[Lab, Explored, Values]:
             return (*_paths(lab, "real", options.max_paths), "real")
         site = site_of(need.spots[0]) if need.spots else None
         if has_data(program):
-            raise TraceError(f"{need.what}, and fake tensors have none", site=site, hint='use Options(values="real")') from None
+            raise TraceError(
+                f"{need.what}, and fake tensors have none", site=site, hint='use Options(values="real")'
+            ) from None
         raise TraceError(
-            f"{need.what}, and the model or its inputs have none", site=site, hint="pass real tensors (not fake or meta ones)"
+            f"{need.what}, and the model or its inputs have none",
+            site=site,
+            hint="pass real tensors (not fake or meta ones)",
         ) from None
 
 
@@ -273,7 +303,8 @@ def _paths(lab: Lab, values: Values, limit: int) -> tuple[Lab, Explored]:
 
 
 def _may_hide_the_truth(program: Program, main: Run) -> bool:
-    """Whether an outcome that could not be followed may be the one that trains. Where nothing has data, what was seen is all there is."""
+    """Whether an outcome that could not be followed may be the one that trains. Where nothing has data, what
+    was seen is all there is."""
     if main.error is not None and main.error.phase == "forward":
         return True
     return has_data(program) and (main.error is not None or bool(without_gradient(main)))
@@ -308,7 +339,8 @@ def _verdict(facts: Facts, parameter: ParameterFact) -> Verdict:
 
 
 def _refuse_misfit(result: Run) -> None:
-    """An error that has nothing to do with gradients is the inputs' or the model's: say so, do not diagnose it."""
+    """An error that has nothing to do with gradients is the inputs' or the model's: say so, do not diagnose
+    it."""
     error = result.error
     if error is None or error.phase == "backward":
         return

@@ -1,9 +1,11 @@
-"""Decisions that no comparison shows: an expert chosen by index, a NumPy condition, a loop over what a mask selects, a random draw.
+"""Decisions that no comparison shows: an expert chosen by index, a NumPy condition, a loop over what a mask
+selects, a random draw.
 
-Where parameters get no gradient, what the program reads off data is disturbed, one thing at a time: numbers that leave torch, selections
-that came out empty, the random generators, at last all weights and inputs. If then a parameter trains that did not, its gradient depends on that, and the condition's line
-is the last one that both runs have in common; where they run the same lines, it is the line that reads the number.
-Not handled: values on fake tensors, draws from a generator of the program's own, more than `LINES` lines.
+Where parameters get no gradient, what the program reads off data is disturbed, one thing at a time: numbers
+that leave torch, selections that came out empty, the random generators, at last all weights and inputs. If
+then a parameter trains that did not, its gradient depends on that, and the condition's line is the last one
+that both runs have in common; where they run the same lines, it is the line that reads the number. Not
+handled: values on fake tensors, draws from a generator of the program's own, more than `LINES` lines.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ PER_LINE = 4  # values read on one line: a loop reads many
 AMOUNTS = (1, -1, 1000, -1000, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7)  # added to numbers
 FIRST = 6  # of these always; the rest where the first show something
 SEEDS = (1, 2, 3)
-# Last, other weights and inputs altogether: counts of tokens per expert cannot be changed one by one, they must add up.
+# Last, other weights and inputs altogether: counts of tokens per expert cannot be changed one by one, they
+# must add up.
 REDRAWN = (
     Experiment("real", noise=1, seed=1),
     Experiment("real", noise=2, seed=2, unsettle="drawn"),
@@ -57,12 +60,19 @@ def reveal(lab: Lab, explored: Explored, facts: Facts, values: Values, limit: in
     starved = _unexplained(facts, explored)
     if not starved or main.recorder.forced or main.error is not None:
         return explored
-    search = _Search(lab, values, main, facts, starved, explored.paths + affordable(main, limit), explored.paths)
+    search = _Search(
+        lab, values, main, facts, starved, explored.paths + affordable(main, limit), explored.paths
+    )
     for series in _series(main, values):
         search.follow(series)
-    found = [f for f in (*search.found, *(d for d in search.doubtful if d.gained - search.undecided)) if f.is_shown]
+    found = [
+        f for f in (*search.found, *(d for d in search.doubtful if d.gained - search.undecided)) if f.is_shown
+    ]
     here = frozenset(without_gradient(main))
-    branches = tuple(Branch(Decision(f.site, f.node, True, True), lab.seen(f.run), here - f.names(here), here) for f in found)
+    branches = tuple(
+        Branch(Decision(f.site, f.node, True, True), lab.seen(f.run), here - f.names(here), here)
+        for f in found
+    )
     undecided = explored.undecided.union(*(f.gained for f in found))
     return replace(
         explored,
@@ -74,16 +84,22 @@ def reveal(lab: Lab, explored: Explored, facts: Facts, values: Values, limit: in
 
 
 def _unexplained(facts: Facts, explored: Explored) -> set[str]:
-    """Parameters without a gradient whose data was not seen to reach the loss: where it was, what cuts the way is the cause."""
-    found = (p for p in facts.parameters if p.requires_grad and is_starved(facts, p) and not explored.undecided.intersection(p.names))
+    """Parameters without a gradient whose data was not seen to reach the loss: where it was, what cuts the
+    way is the cause."""
+    found = (
+        p
+        for p in facts.parameters
+        if p.requires_grad and is_starved(facts, p) and not explored.undecided.intersection(p.names)
+    )
     reaching = reaching_loss(facts)
     return {p.name for p in found if reaching.isdisjoint(p.values)}
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A trial that makes starved parameters train. `site`: where it parts from the program's own run, as far as that is in the user's
-    code; `selection`: an empty selection was made to take everything, which is the cause wherever it stands."""
+    """A trial that makes starved parameters train. `site`: where it parts from the program's own run, as far
+    as that is in the user's code; `selection`: an empty selection was made to take everything, which is the
+    cause wherever it stands."""
 
     gained: frozenset[str]
     site: Site | None
@@ -102,9 +118,12 @@ class _Found:
 
 
 class _Search:
-    """Tries things within a limit of runs. `found`: proven; `doubtful`: the program raised after the parameters were read."""
+    """Tries things within a limit of runs. `found`: proven; `doubtful`: the program raised after the
+    parameters were read."""
 
-    def __init__(self, lab: Lab, values: Values, main: Run, facts: Facts, starved: set[str], limit: int, paths: int) -> None:
+    def __init__(
+        self, lab: Lab, values: Values, main: Run, facts: Facts, starved: set[str], limit: int, paths: int
+    ) -> None:
         self.lab, self.values, self.main, self.facts, self.starved = lab, values, main, facts, starved
         self.limit, self.paths = limit, paths
         self.undecided: set[str] = set()
@@ -128,7 +147,11 @@ class _Search:
         gained = _gained(self.lab, self.facts, other, self.starved)
         if not gained - self.undecided:
             return bool(gained)
-        site = parting(self.lab, Experiment(self.values), change) if other.error is None or series.selection else None
+        site = (
+            parting(self.lab, Experiment(self.values), change)
+            if other.error is None or series.selection
+            else None
+        )
         if series.site is None or series.selection:
             site = site or _first_other_step(self.main, other)
         found = _Found(frozenset(gained), site or series.site, series.node, other, series.selection)
@@ -141,7 +164,8 @@ class _Search:
 
 
 def _gained(lab: Lab, facts: Facts, other: Run, starved: set[str]) -> set[str]:
-    """Starved parameters that train in the other run; where that raised after all, those that only it reads."""
+    """Starved parameters that train in the other run; where that raised after all, those that only it
+    reads."""
     if other.error is None:
         found = starved - without_gradient(other)
         return set() if starved <= found and len(found) == len(facts.parameters) else found
@@ -160,7 +184,11 @@ def _series(main: Run, values: Values) -> Iterator[_Series]:
         empty = [(i, step) for i, step in enumerate(recorder.selections) if _came_out_empty(main, step)]
         for index, step in _by_line([step for _, step in empty]):
             yield _Series(
-                (Experiment(values, nudge=Nudge(empty[index][0], selection=True)),), 1, step.node.name, _site(step), selection=True
+                (Experiment(values, nudge=Nudge(empty[index][0], selection=True)),),
+                1,
+                step.node.name,
+                _site(step),
+                selection=True,
             )
         read = [step for step in recorder.steps if step.kind == "escape"] + recorder.selections
         if read:
@@ -174,9 +202,14 @@ def _site(step: Step) -> Site | None:
 
 
 def _first_other_step(main: Run, other: Run) -> Site | None:
-    """Where two runs of the same lines first do different things: an expert chosen by index, a condition and its body on one line."""
+    """Where two runs of the same lines first do different things: an expert chosen by index, a condition and
+    its body on one line."""
     for one, another in zip_longest(main.recorder.steps, other.recorder.steps):
-        if one is None or another is None or (one.target, str(one.node.target)) != (another.target, str(another.node.target)):
+        if (
+            one is None
+            or another is None
+            or (one.target, str(one.node.target)) != (another.target, str(another.node.target))
+        ):
             return _site(another or one)
     return None
 

@@ -1,8 +1,10 @@
-"""Eager has the last word on an error: `confirmed` gives a run whose error the plain program has as well, or one without.
+"""Eager has the last word on an error: `confirmed` gives a run whose error the plain program has as well, or
+one without.
 
-A recorder bends what it records (stand-ins, patched calls, more frames on the stack), so a run that raised is no proof that the program does.
-One plain step is (`fxgrad.trace.plain`). Without data, or where a step costs too much, none can be made: there an error counts as the
-program's own unless it names what only the recorder has, and then nothing is known.
+A recorder bends what it records (stand-ins, patched calls, more frames on the stack), so a run that raised is
+no proof that the program does. One plain step is (`fxgrad.trace.plain`). Without data, or where a step costs
+too much, none can be made: there an error counts as the program's own unless it names what only the recorder
+has, and then nothing is known.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from fxgrad.torch_api.internals import FakeTensor
 from fxgrad.trace.lab import Lab
 from fxgrad.trace.run import Run
 
-# Parameters and inputs above this many elements are not copied, and not computed with, only to look at an error: 2 GB in float32.
+# Parameters and inputs above this many elements are not copied, and not computed with, only to look at an
+# error: 2 GB in float32.
 PLAIN_ELEMENTS = 500_000_000
 
 
@@ -25,8 +28,8 @@ def has_data(program: Program) -> bool:
 
 
 def confirmed(lab: Lab, main: Run) -> Run:
-    """`main`, its error as the plain program has it; where that has none, with the plain step's gradients, and what the recorder ran into
-    as `aside`.
+    """`main`, its error as the plain program has it; where that has none, with the plain step's gradients,
+    and what the recorder ran into as `aside`.
 
     Raises:
         TraceError: whether the program raises cannot be known.
@@ -54,30 +57,39 @@ def confirmed(lab: Lab, main: Run) -> Run:
 
 
 def _seen_through(lab: Lab, main: Run) -> Run:
-    """`main`, once a plain step agrees with it where the program looked at autograd's graph: the leaves in there are stand-ins.
+    """`main`, once a plain step agrees with it where the program looked at autograd's graph: the leaves in
+    there are stand-ins.
 
     Raises:
         TraceError: it does not agree, so the program took another way.
     """
     program = lab.program
-    if not main.recorder.looks or not has_data(program) or sum(t.numel() for t in tensors_of_program(program)) > PLAIN_ELEMENTS:
+    if (
+        not main.recorder.looks
+        or not has_data(program)
+        or sum(t.numel() for t in tensors_of_program(program)) > PLAIN_ELEMENTS
+    ):
         return main
     found = lab.truth()
     if found is None or found.error is not None or not found.gradients or found.gradients == main.gradients:
         return main
     raise TraceError(
-        "the program looks at autograd's graph (`grad_fn`) and goes another way in the analysis, where stand-ins are in the place of its tensors",
+        "the program looks at autograd's graph (`grad_fn`) and goes another way in the analysis, where "
+        "stand-ins are in the place of its tensors",
         site=site_of(main.recorder.looks[0]),
         hint="decide by something else than which tensor a node of autograd's belongs to",
     )
 
 
-_NOT_KNOWN = "an error of the analysis, which runs on tensors without data; whether the program raises is not known"
+_NOT_KNOWN = (
+    "an error of the analysis, which runs on tensors without data; whether the program raises is not known"
+)
 _NOT_SEEN = "the analysis does not see what, and without data no plain step can tell"
 
 
 def _of_a_stand_in(error: Raised) -> bool:
-    """An error that says what the program's own tensors are not, that stands for the depth of the stack, or that is none of the program's."""
+    """An error that says what the program's own tensors are not, that stands for the depth of the stack, or
+    that is none of the program's."""
     return not error.type or "FakeTensor" in error.message or error.type == "RecursionError"
 
 

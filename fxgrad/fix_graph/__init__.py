@@ -1,1 +1,2 @@
-"""The graph's repair: a recorded forward as a GraphModule that is rewritten, guarded, proven, timed and exported."""
+"""The graph's repair: a recorded forward as a GraphModule that is rewritten, guarded, proven, timed and
+exported."""

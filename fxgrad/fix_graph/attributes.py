@@ -1,7 +1,9 @@
-"""Guards on what a forward read of Python's side: the training flag, attributes, globals, variables of closures.
+"""Guards on what a forward read of Python's side: the training flag, attributes, globals, variables of
+closures.
 
-The training flag is that of the regenerated module, whose parts have one each. Another attribute of a module may be set on the model, which
-the module came from, or on the module, in its place: both are compared. Values of one name, class and content are one guard.
+The training flag is that of the regenerated module, whose parts have one each. Another attribute of a module
+may be set on the model, which the module came from, or on the module, in its place: both are compared. Values
+of one name, class and content are one guard.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from fxgrad.world.undo import MISSING, attributes
 
 @dataclass(frozen=True, slots=True)
 class OfAttributes:
-    """Guards, and for each the places where the value stands: () for the training flag, which is an expression."""
+    """Guards, and for each the places where the value stands: () for the training flag, which is an
+    expression."""
 
     guards: tuple[Guard, ...]
     places: tuple[tuple[Place, ...], ...]
@@ -95,7 +98,8 @@ def _places(group: Sequence[Read]) -> Iterator[Place]:
 
 
 def of_tensors(run: Run) -> OfAttributes:
-    """The guards of tensors that the graph refers to and no module registers: that their names still lead to them."""
+    """The guards of tensors that the graph refers to and no module registers: that their names still lead to
+    them."""
     guards, places = [], []
     recorder = run.recorder
     first = {step.node: step for step in recorder.steps if step.kind == "attribute"}
@@ -106,7 +110,11 @@ def of_tensors(run: Run) -> OfAttributes:
             continue
         where = f"{recorder.owners[id(holder)]}." if id(holder) in recorder.owners else ""
         node = next((node for node in first if node.target == f"_tensor_constant{number}"), None)
-        readers = (step for step in recorder.steps if step.spots and first[node].makes[0] in step.reads) if node is not None else iter(())
+        readers = (
+            (step for step in recorder.steps if step.spots and first[node].makes[0] in step.reads)
+            if node is not None
+            else iter(())
+        )
         spots = next((step.spots for step in readers), ())
         site = site_of(spots[0]) if spots else None
         guards.append(Guard(f"`{where}{key}` is the tensor that it was", site, "", tensor))

@@ -1,13 +1,16 @@
-"""`benchmark`: a model, its rewritten forms and torch's own alternatives side by side: time, peak memory, node count.
+"""`benchmark`: a model, its rewritten forms and torch's own alternatives side by side: time, peak memory,
+node count.
 
-The rows run interleaved, so that a machine that slows down slows all of them, on private copies of the model's tensors. Times are
-medians with the middle half of the runs as spread, after a warm-up: on a GPU by CUDA events, synchronised; on a CPU with one thread the
-processor time of this process, which other processes on the machine do not lengthen; else time on the wall. The original stands in the
-table twice: how far the second row is from the first is what a difference between two rows must exceed to be one. Peak memory
-is what one forward and backward allocates at most beyond what was there before it: by CUDA's own count on a GPU, by the storages that
-operators return on a CPU (a kernel's scratch memory is not seen, compiled code not at all). Kernels are those that CUPTI sees launched in
-one forward and backward, on a GPU alone. Exported as `fxgrad.benchmark` and `fxgrad.Benchmark`, on first use: it loads make_fx.
-Not handled: several devices in one model; a loss that holds tensors of another device than the one asked for.
+The rows run interleaved, so that a machine that slows down slows all of them, on private copies of the
+model's tensors. Times are medians with the middle half of the runs as spread, after a warm-up: on a GPU by
+CUDA events, synchronised; on a CPU with one thread the processor time of this process, which other processes
+on the machine do not lengthen; else time on the wall. The original stands in the table twice: how far the
+second row is from the first is what a difference between two rows must exceed to be one. Peak memory is what
+one forward and backward allocates at most beyond what was there before it: by CUDA's own count on a GPU, by
+the storages that operators return on a CPU (a kernel's scratch memory is not seen, compiled code not at all).
+Kernels are those that CUPTI sees launched in one forward and backward, on a GPU alone. Exported as
+`fxgrad.benchmark` and `fxgrad.Benchmark`, on first use: it loads make_fx. Not handled: several devices in one
+model; a loss that holds tensors of another device than the one asked for.
 """
 
 from __future__ import annotations
@@ -55,22 +58,26 @@ def benchmark(
     compiled: bool = False,
     ready: Callable[[], None] | None = None,
 ) -> Benchmark:
-    """Time a model against its rewritten forms and what torch offers instead. The model, its gradients and the random state stay as they are.
+    """Time a model against its rewritten forms and what torch offers instead. The model, its gradients and
+    the random state stay as they are.
 
     Args:
-        model, inputs, loss: as for `fxgrad.fix`.
-        fixed_module: `fix(...).module` for them; None, or with another `device` than the model's: it is made here.
-        device: where to run; None: where the model is. Elsewhere a copy of the model is moved there.
-        runs: timed runs per row; fewer, but at least five, where they would take longer than `seconds` in all.
-        compiled: each form under `torch.compile` too. What torch keeps of a compilation stays in the process.
-        ready: called when every form has run once and before any is timed, for who wants to wait for a quiet machine.
+        model, inputs, loss: as for `fxgrad.fix`. fixed_module: `fix(...).module` for them; None, or with
+        another `device` than the model's: it is made here. device: where to run; None: where the model is.
+        Elsewhere a copy of the model is moved there. runs: timed runs per row; fewer, but at least five,
+        where they would take longer than `seconds` in all. compiled: each form under `torch.compile` too.
+        What torch keeps of a compilation stays in the process. ready: called when every form has run once and
+        before any is timed, for who wants to wait for a quiet machine.
 
     Raises:
         InputError: the inputs do not fit the model or have no data, or there is no such device.
         FixError: there is no `fixed_module`, and none can be made.
     """
     if fixed_module is not None and not callable(fixed_module):
-        raise InputError(f"the fixed module is a {type(fixed_module).__name__}", hint="pass `fixed.module` of what fxgrad.fix returned")
+        raise InputError(
+            f"the fixed module is a {type(fixed_module).__name__}",
+            hint="pass `fixed.module` of what fxgrad.fix returned",
+        )
     if runs < 1:
         raise InputError(f"{runs} runs measure nothing", hint="ask for at least one")
     target = program(model, inputs, loss)
@@ -81,15 +88,31 @@ def benchmark(
     if fixed_module is None:
         fixed_module = fix(target.model, target.inputs, loss=target.loss).module
     with (
-        preserve(target.model, target.root, target.loss, fixed_module, *target.inputs.args, dict(target.inputs.kwargs)) as reach,
+        preserve(
+            target.model,
+            target.root,
+            target.loss,
+            fixed_module,
+            *target.inputs.args,
+            dict(target.inputs.kwargs),
+        ) as reach,
         reach.ctrl_c.waits(),
         private_data(reach.tensors.values(), None),
         torch.enable_grad(),
         reach.ctrl_c.comes(),
     ):
-        rows, done = contextvars.copy_context().run(_measured, target, fixed_module, place, _How(runs, seconds, compiled, ready))
+        rows, done = contextvars.copy_context().run(
+            _measured, target, fixed_module, place, _How(runs, seconds, compiled, ready)
+        )
     return Benchmark(
-        rows, place.type, _device_name(place), *_described(target), _versions(place), torch.get_num_threads(), done, Clock(place).name
+        rows,
+        place.type,
+        _device_name(place),
+        *_described(target),
+        _versions(place),
+        torch.get_num_threads(),
+        done,
+        Clock(place).name,
     )
 
 
@@ -103,10 +126,13 @@ class _How:
     ready: Callable[[], None] | None
 
 
-def _measured(target: Program, fixed: torch.fx.GraphModule, place: torch.device, how: _How) -> tuple[tuple[Row, ...], int]:
+def _measured(
+    target: Program, fixed: torch.fx.GraphModule, place: torch.device, how: _How
+) -> tuple[tuple[Row, ...], int]:
     forms = [Form(name, *made) for name, made in _forms(target, fixed).items()]
     if how.compiled:
-        # Not under the mode that allows writes: torch.compile runs code eagerly there, and from then on everywhere.
+        # Not under the mode that allows writes: torch.compile runs code eagerly there, and from then on
+        # everywhere.
         forms += [_compiled(form) for form in forms if form.name not in (AGAIN, ALLOWED)]
     warm_up(forms, target, place)
     if how.ready is not None:
@@ -119,7 +145,10 @@ def _refuse_without_data(target: Program) -> None:
     given = {f"input {i}": t for i, t in enumerate(input_tensors(target))}
     for name, tensor in (*given.items(), *target.root.named_parameters(), *target.root.named_buffers()):
         if tensor.is_meta or is_fake(tensor):
-            raise InputError(f"`{name}` has no data: what does not compute takes no time", hint="pass a model and inputs with data")
+            raise InputError(
+                f"`{name}` has no data: what does not compute takes no time",
+                hint="pass a model and inputs with data",
+            )
 
 
 def _place(device: str | torch.device | None, own: torch.device) -> torch.device:
@@ -130,11 +159,14 @@ def _place(device: str | torch.device | None, own: torch.device) -> torch.device
     except RuntimeError as error:
         raise InputError(f"there is no device `{device}`", hint="cpu or cuda") from error
     if place.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("no CUDA device is at hand", hint="run it on a machine with a GPU and a CUDA build of torch, or on device cpu")
+        raise InputError(
+            "no CUDA device is at hand",
+            hint="run it on a machine with a GPU and a CUDA build of torch, or on device cpu",
+        )
     return place
 
 
-# ---------------------------------------------------------------------------------------------------------------- the forms
+# -------------------------------------------------------------------------------------------------- the forms
 
 Made = tuple[Callable[..., Any] | None, Context, int | None, str]
 
@@ -178,7 +210,12 @@ def _functionalized(target: Program) -> Made:
         graph_module = make_fx(call)(example, args, kwargs)
     except Exception as error:  # whatever it says of this program: that is the row
         return None, contextlib.nullcontext, None, f"does not trace: {type(error).__name__}"
-    return (lambda *a, **k: graph_module(tensors, a, k)), contextlib.nullcontext, len(graph_module.graph.nodes), ""
+    return (
+        (lambda *a, **k: graph_module(tensors, a, k)),
+        contextlib.nullcontext,
+        len(graph_module.graph.nodes),
+        "",
+    )
 
 
 def _compiled(form: Form) -> Form:
@@ -189,11 +226,13 @@ def _compiled(form: Form) -> Form:
 def _moved(target: Program, place: torch.device) -> Program:
     model = copy.deepcopy(target.model).to(place) if isinstance(target.model, nn.Module) else target.model
     leaves, structure = tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))
-    args, kwargs = tree.unflatten(structure, [t.detach().to(place).requires_grad_(t.requires_grad) for t in leaves])
+    args, kwargs = tree.unflatten(
+        structure, [t.detach().to(place).requires_grad_(t.requires_grad) for t in leaves]
+    )
     return program(model, Inputs(args, kwargs), target.loss)
 
 
-# ---------------------------------------------------------------------------------------------------------------- words
+# ------------------------------------------------------------------------------------------------------ words
 
 
 def _device(target: Program) -> torch.device:
@@ -219,7 +258,10 @@ def _versions(place: torch.device) -> str:
 def _described(target: Program) -> tuple[str, tuple[str, ...], int]:
     parameters = list(target.root.parameters())
     dtypes = sorted({str(p.dtype).removeprefix("torch.") for p in parameters}) or ["no parameters"]
-    sizes = tuple(f"{'x'.join(map(str, t.shape)) or 'scalar'}:{str(t.dtype).removeprefix('torch.')}" for t in input_tensors(target))
+    sizes = tuple(
+        f"{'x'.join(map(str, t.shape)) or 'scalar'}:{str(t.dtype).removeprefix('torch.')}"
+        for t in input_tensors(target)
+    )
     return "/".join(dtypes), sizes, sum(p.numel() for p in parameters)
 
 

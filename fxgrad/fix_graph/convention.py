@@ -1,7 +1,9 @@
-"""The regenerated module: a `torch.fx.GraphModule` called exactly as the model was, sharing the model's own parameters.
+"""The regenerated module: a `torch.fx.GraphModule` called exactly as the model was, sharing the model's own
+parameters.
 
-`CallingConvention` flattens a call's inputs in the order of the graph's placeholders, rebuilds the output's type and sets the buffers that
-the forward rebinds. What a forward leaves in plain attributes, lists or the caller's containers it does not leave there again.
+`CallingConvention` flattens a call's inputs in the order of the graph's placeholders, rebuilds the output's
+type and sets the buffers that the forward rebinds. What a forward leaves in plain attributes, lists or the
+caller's containers it does not leave there again.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ class CallingConvention:
         self.output_structure = output
         self.order = tuple(order)  # of each placeholder: the number of its tensor among those of a call
         self.repeats = tuple(repeats)  # pairs of numbers that were one tensor in the traced call
-        self.buffers = tuple(buffers)  # rebound by the forward; their new values are the last results of the graph
+        # rebound by the forward; their new values are the last results of the graph
+        self.buffers = tuple(buffers)
         self.tensors = _tensors_alone(signature, inputs) if not repeats else None
         self.simple = _simple(signature, inputs) if not repeats else None
         self.constants: dict[int, Any] = {}  # of leaves that are Python values: what they are compared by
@@ -71,7 +74,9 @@ class CallingConvention:
         leaves, structure = tree.flatten(bound_inputs(self.signature, args, kwargs))
         if self.guards.enabled:
             self._check_arguments(structure)
-        if len(leaves) <= max(self.order, default=-1) or not self._alike(structure, self.input_structure, self.guards.enabled):
+        if len(leaves) <= max(self.order, default=-1) or not self._alike(
+            structure, self.input_structure, self.guards.enabled
+        ):
             raise InputError(
                 "the call does not match the traced one: another number of tensors or other Python arguments",
                 hint="a graph stands for one way of calling the model; trace it again with these inputs",
@@ -84,7 +89,8 @@ class CallingConvention:
         return [leaves[i] for i in self.order]
 
     def _simply(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor] | None:
-        """The tensors of a call whose arguments are tensors and the traced call's plain values; None of another, which is looked into."""
+        """The tensors of a call whose arguments are tensors and the traced call's plain values; None of
+        another, which is looked into."""
         if self.simple is None:
             return None
         leaves: dict[int, torch.Tensor] = {}
@@ -101,10 +107,15 @@ class CallingConvention:
                 leaves[one.index] = value
             elif one.index is not None or type(value) is not type(one.constant) or value != one.constant:
                 return None
-        return [leaves[i] for i in self.order] if named == len(kwargs) and len(args) <= len(self.simple) else None
+        return (
+            [leaves[i] for i in self.order]
+            if named == len(kwargs) and len(args) <= len(self.simple)
+            else None
+        )
 
     def _arguments(self, site: Site | None) -> Iterator[tuple[str, tuple[tree.Structure, Guard | None]]]:
-        """Each argument by name: its structure, and the guard that it is that; None for a tensor, which may be any."""
+        """Each argument by name: its structure, and the guard that it is that; None for a tensor, which may
+        be any."""
         structure = self.input_structure
         if not isinstance(structure, tree.Branch):
             return
@@ -132,14 +143,22 @@ class CallingConvention:
         if isinstance(now, tree.Leaf) and isinstance(traced, tree.Leaf):
             if (now.index is None) != (traced.index is None):
                 return False
-            return traced.index is not None or not values or snapshot(now.constant) == self.constants[id(traced)]
+            return (
+                traced.index is not None or not values or snapshot(now.constant) == self.constants[id(traced)]
+            )
         if isinstance(now, tree.Branch) and isinstance(traced, tree.Branch):
             if now.spec.type is not traced.spec.type or now.spec.context != traced.spec.context:
                 return False
-        elif not isinstance(now, tree.Attributes) or not isinstance(traced, tree.Attributes) or now.names != traced.names:
+        elif (
+            not isinstance(now, tree.Attributes)
+            or not isinstance(traced, tree.Attributes)
+            or now.names != traced.names
+        ):
             return False
         children = zip(now.children, traced.children, strict=False)
-        return len(now.children) == len(traced.children) and all(self._alike(a, b, values) for a, b in children)
+        return len(now.children) == len(traced.children) and all(
+            self._alike(a, b, values) for a, b in children
+        )
 
     def output(self, results: Sequence[Any], module: nn.Module | None = None) -> Any:
         """The model's output type around the graph's results; `module` gets its rebound buffers."""
@@ -152,16 +171,28 @@ class CallingConvention:
 
 
 def _tensors_alone(signature: inspect.Signature, structure: tree.Structure) -> int | None:
-    """How many tensors, each of its own, may be passed by position, where that is all of a call: other arguments keep their defaults."""
+    """How many tensors, each of its own, may be passed by position, where that is all of a call: other
+    arguments keep their defaults."""
     kinds = {p.kind for p in signature.parameters.values()}
-    if not kinds <= {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD} or not isinstance(structure, tree.Branch):
+    if not kinds <= {
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    } or not isinstance(structure, tree.Branch):
         return None
     values = [pair.children[1] for pair in structure.children]
-    count = next((n for n, v in enumerate(values) if not (isinstance(v, tree.Leaf) and v.index == n)), len(values))
+    count = next(
+        (n for n, v in enumerate(values) if not (isinstance(v, tree.Leaf) and v.index == n)), len(values)
+    )
     if len(values) != len(signature.parameters):
         return None
     rest = zip(values[count:], list(signature.parameters.values())[count:], strict=True)
-    kept = all(isinstance(v, tree.Leaf) and v.index is None and type(v.constant) in _FIXED and v.constant is p.default for v, p in rest)
+    kept = all(
+        isinstance(v, tree.Leaf)
+        and v.index is None
+        and type(v.constant) in _FIXED
+        and v.constant is p.default
+        for v, p in rest
+    )
     return count if kept else None
 
 
@@ -170,7 +201,8 @@ _FIXED = (bool, int, float, str, type(None))
 
 @dataclass(frozen=True, slots=True)
 class _Parameter:
-    """One of a signature, in a call of tensors and plain values: the number of its tensor, or the value that the traced call had."""
+    """One of a signature, in a call of tensors and plain values: the number of its tensor, or the value that
+    the traced call had."""
 
     name: str
     positional: bool
@@ -217,7 +249,9 @@ def _told(structure: tree.Structure) -> str:
     if isinstance(structure, tree.Leaf):
         return "Tensor" if structure.index is not None else repr(structure.constant)
     if isinstance(structure, tree.Attributes):
-        parts = (f"{name}={_told(child)}" for name, child in zip(structure.names, structure.children, strict=True))
+        parts = (
+            f"{name}={_told(child)}" for name, child in zip(structure.names, structure.children, strict=True)
+        )
         return f"{type(structure.template).__name__}({', '.join(parts)})"
     inner = [_told(child) for child in structure.children]
     context = structure.spec.context
@@ -245,11 +279,15 @@ def say_narrow(module: torch.fx.GraphModule, errors: Sequence[GuardError]) -> No
     convention = codegen.convention
     before = convention.guards
     told = [any(guard.what in error.reason for error in errors) for guard in before]
-    made = [replace(guard, what=guard.what + NARROW) if narrow else guard for guard, narrow in zip(before, told, strict=True)]
+    made = [
+        replace(guard, what=guard.what + NARROW) if narrow else guard
+        for guard, narrow in zip(before, told, strict=True)
+    ]
     convention.guards = before.with_guards(made)
     others = dict(zip(before, made, strict=True))
     convention.arguments = {
-        name: (value, others[guard] if guard is not None else None) for name, (value, guard) in convention.arguments.items()
+        name: (value, others[guard] if guard is not None else None)
+        for name, (value, guard) in convention.arguments.items()
     }
     for node in module.graph.nodes:
         if isinstance(node.target, Holds):
@@ -289,11 +327,16 @@ class CallingCodeGen(CodeGen):
         return self.convention.output(outputs)
 
     def additional_globals(self) -> list[tuple[str, Any]]:
-        return [("_calling", self.convention), ("_calling_guard", restores_modes), ("_guards", self.convention.guards)]
+        return [
+            ("_calling", self.convention),
+            ("_calling_guard", restores_modes),
+            ("_guards", self.convention.guards),
+        ]
 
 
 def restores_modes(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """A graph switches modes by calls, not by `with`: when it raises in between, the caller's modes come back all the same."""
+    """A graph switches modes by calls, not by `with`: when it raises in between, the caller's modes come back
+    all the same."""
 
     @functools.wraps(forward)
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -311,7 +354,8 @@ def restores_modes(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _open_regions(traceback: TracebackType | None, forward: Callable[..., Any]) -> list[Any]:
-    """The regions that the generated code was in, innermost first: it sets a variable to None where it leaves one."""
+    """The regions that the generated code was in, innermost first: it sets a variable to None where it leaves
+    one."""
     while traceback is not None and traceback.tb_frame.f_code is not forward.__code__:
         traceback = traceback.tb_next
     values = list(traceback.tb_frame.f_locals.values()) if traceback is not None else []
@@ -319,7 +363,8 @@ def _open_regions(traceback: TracebackType | None, forward: Callable[..., Any]) 
 
 
 def skeleton(model: nn.Module, leaves: set[str]) -> nn.Module:
-    """Empty modules in the shape of `model`, holding the model's own parameters, buffers and (whole) leaf modules."""
+    """Empty modules in the shape of `model`, holding the model's own parameters, buffers and (whole) leaf
+    modules."""
     made: dict[int, nn.Module] = {}
 
     def build(module: nn.Module, path: str) -> nn.Module:
@@ -330,7 +375,9 @@ def skeleton(model: nn.Module, leaves: set[str]) -> nn.Module:
         copy = made[id(module)] = nn.Module()
         copy.training = module.training
         for name, child in module._modules.items():
-            copy._modules[name] = build(child, f"{path}.{name}" if path else name) if child is not None else None
+            copy._modules[name] = (
+                build(child, f"{path}.{name}" if path else name) if child is not None else None
+            )
         for name, parameter in module._parameters.items():
             holder, key = _holder(copy, name)
             holder._parameters[key] = parameter
@@ -345,7 +392,8 @@ def skeleton(model: nn.Module, leaves: set[str]) -> nn.Module:
 
 
 def _holder(module: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """Where a tensor of this name is registered: a name with dots, as tensordict's modules register, leads through modules of its own."""
+    """Where a tensor of this name is registered: a name with dots, as tensordict's modules register, leads
+    through modules of its own."""
     *path, key = name.split(".")
     for part in path:
         found = module._modules.get(part)
@@ -363,7 +411,11 @@ _MODE_SWITCHES = (
 
 
 def graph_module(
-    model: nn.Module, graph: torch.fx.Graph, attributes: Mapping[str, Any], convention: CallingConvention, name: str
+    model: nn.Module,
+    graph: torch.fx.Graph,
+    attributes: Mapping[str, Any],
+    convention: CallingConvention,
+    name: str,
 ) -> torch.fx.GraphModule:
     """The graph as a module with `model`'s state-dict keys and the user's own tensors."""
     leaves = {str(node.target) for node in graph.nodes if node.op == "call_module"}

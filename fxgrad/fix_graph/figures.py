@@ -1,4 +1,5 @@
-"""What a benchmark found, as data and as a table: `Row`, `Benchmark`. Not handled: measuring; that is `fxgrad.fix_graph.timing`."""
+"""What a benchmark found, as data and as a table: `Row`, `Benchmark`. Not handled: measuring; that is
+`fxgrad.fix_graph.timing`."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ COMPILED = ", compiled"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One form of the model. Times in milliseconds, each with the first and third quartile; memory in bytes; `kernels`: how many one
-    forward and backward launches. None: not measured.
+    """One form of the model. Times in milliseconds, each with the first and third quartile; memory in bytes;
+    `kernels`: how many one forward and backward launches. None: not measured.
 
     `failure`: why it does not run; "" if it does.
     """
@@ -33,7 +34,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """All rows, and what they were measured on. `sizes`: shape and dtype of each input. `runs`: timed runs per row. `clock`: what times are of."""
+    """All rows, and what they were measured on. `sizes`: shape and dtype of each input. `runs`: timed runs
+    per row. `clock`: what times are of."""
 
     rows: tuple[Row, ...]
     device: str
@@ -56,11 +58,15 @@ class Benchmark:
 
     @property
     def base(self) -> Row:
-        """What ratios are of: the original, or, where it does not run, the original with its writes allowed; the first row at worst."""
-        return next((row for row in self.rows if row.name in (ORIGINAL, ALLOWED) and not row.failure), self.rows[0])
+        """What ratios are of: the original, or, where it does not run, the original with its writes allowed;
+        the first row at worst."""
+        return next(
+            (row for row in self.rows if row.name in (ORIGINAL, ALLOWED) and not row.failure), self.rows[0]
+        )
 
     def base_of(self, row: Row) -> Row:
-        """What the ratios of `row` are of: `base`; for a compiled form the compiled original, where that runs."""
+        """What the ratios of `row` are of: `base`; for a compiled form the compiled original, where that
+        runs."""
         compiled = next((r for r in self.rows if r.name == ORIGINAL + COMPILED and not r.failure), None)
         return compiled if compiled is not None and row.name.endswith(COMPILED) else self.base
 
@@ -72,7 +78,11 @@ class Benchmark:
         return self._table("github")
 
     def _table(self, style: str) -> str:
-        shown = [i for i, name in enumerate(HEADERS) if name != "kernels" or any(row.kernels is not None for row in self.rows)]
+        shown = [
+            i
+            for i, name in enumerate(HEADERS)
+            if name != "kernels" or any(row.kernels is not None for row in self.rows)
+        ]
         cells = [[row[i] for i in shown] for row in self._cells()]
         table = tabulate(cells, headers=[HEADERS[i] for i in shown], tablefmt=style, disable_numparse=True)
         return f"{table}\n\n{self.where()}"
@@ -81,7 +91,10 @@ class Benchmark:
         """Where it was measured, in a sentence."""
         cpu = f"; a CPU run, {self.threads} threads: not what a GPU shows" if self.device == "cpu" else ""
         inputs = ", ".join(self.sizes) or "none"
-        place = f"{self.device} ({self.device_name}), {self.dtype}, inputs {inputs}, {self.parameters:,} parameters"
+        place = (
+            f"{self.device} ({self.device_name}), {self.dtype}, inputs {inputs}, {self.parameters:,} "
+            "parameters"
+        )
         compiled = {self.base_of(row).name for row in self.rows} - {self.base.name}
         more = f", those of compiled forms of `{compiled.pop()}`" if compiled else ""
         ratios = f"Medians (middle half); ratios are of `{self.base.name}`{more}."

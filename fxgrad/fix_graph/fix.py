@@ -1,8 +1,10 @@
-"""`fix`: the model again as a graph, with the in-place writes that break its gradients rewritten out of place, and proven equal.
+"""`fix`: the model again as a graph, with the in-place writes that break its gradients rewritten out of
+place, and proven equal.
 
-Records the program on real tensors, regenerates it, rewrites it (`fxgrad.passes.rewrites`) and verifies the result; a module that fails
-the verification is never returned. A graph stands for one path and one mode: a program whose branches on data matter (`fxgrad.fix_graph.one_path`)
-is recorded as `torch.export` would run it, where it has a way without them for that, and else refused here.
+Records the program on real tensors, regenerates it, rewrites it (`fxgrad.passes.rewrites`) and verifies the
+result; a module that fails the verification is never returned. A graph stands for one path and one mode: a
+program whose branches on data matter (`fxgrad.fix_graph.one_path`) is recorded as `torch.export` would run
+it, where it has a way without them for that, and else refused here.
 """
 
 from __future__ import annotations
@@ -59,7 +61,8 @@ from fxgrad.world.reach import preserve
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """A write (or a saving) that was rewritten: the graph node it was, its operator, the form it has now, where and why."""
+    """A write (or a saving) that was rewritten: the graph node it was, its operator, the form it has now,
+    where and why."""
 
     node: str
     operator: str
@@ -70,7 +73,8 @@ class Rewritten:
 
 @dataclass(frozen=True, slots=True)
 class NotRewritten:
-    """A write that was to be rewritten and stays as it is; it breaks no gradient, or there would be no result."""
+    """A write that was to be rewritten and stays as it is; it breaks no gradient, or there would be no
+    result."""
 
     node: str
     operator: str
@@ -95,8 +99,8 @@ class Source(Protocol):
 class FixResult:
     """The outcome of `fix`.
 
-    `module` is called exactly as the model and shares its parameters. `frozen`: what its guards check. `source`: the
-    files behind the model; None where they are not known.
+    `module` is called exactly as the model and shares its parameters. `frozen`: what its guards check.
+    `source`: the files behind the model; None where they are not known.
     """
 
     module: torch.fx.GraphModule
@@ -109,19 +113,25 @@ class FixResult:
     def __repr__(self) -> str:
         """In one line: the module prints in as many as the model."""
         off = max(self.verification.gradients.values(), default=0.0)
-        counts = f"{len(self.applied)} rewritten, {len(self.refused)} left in place, guards: {len(self.frozen)}"
-        equal = f"outputs within {self.verification.outputs:g}, gradients within {off:g} of {self.verification.oracle}"
+        counts = (
+            f"{len(self.applied)} rewritten, {len(self.refused)} left in place, guards: {len(self.frozen)}"
+        )
+        equal = (
+            f"outputs within {self.verification.outputs:g}, gradients within {off:g} of "
+            f"{self.verification.oracle}"
+        )
         return f"FixResult({type(self.module).__name__}: {counts}; {equal})"
 
     @property
     def source_edits(self) -> tuple[Edit, ...]:
-        """The same fixes as text edits to the user's files, the likeliest for each write; found when first read, and not tried: `fxgrad fix`
-        tries each one in a fresh process.
+        """The same fixes as text edits to the user's files, the likeliest for each write; found when first
+        read, and not tried: `fxgrad fix` tries each one in a fresh process.
         """
         return self.source.edits() if self.source is not None else ()
 
     def source_diff(self, root: str | None = None) -> str:
-        """The source edits as a unified diff with file names relative to `root` (None: the working directory)."""
+        """The source edits as a unified diff with file names relative to `root` (None: the working
+        directory)."""
         return self.source.diff(root) if self.source is not None else ""
 
     def write_source(self) -> tuple[str, ...]:
@@ -147,14 +157,14 @@ def fix(
     """The model as a verified GraphModule whose backward runs and gives the right gradients.
 
     Args:
-        model, inputs, loss: as for `fxgrad.analyze`; the inputs must be real tensors.
-        options: `rewrite="needed"` rewrites what breaks backward or falsifies a gradient, `"all"` every in-place write.
-        copy: give the module parameters of its own instead of the model's.
-        source: handed on to the result.
+        model, inputs, loss: as for `fxgrad.analyze`; the inputs must be real tensors. options:
+        `rewrite="needed"` rewrites what breaks backward or falsifies a gradient, `"all"` every in-place
+        write. copy: give the module parameters of its own instead of the model's. source: handed on to the
+        result.
 
     Returns:
-        The result. The model, its gradients, buffers and the random state are as before. A lazy model stays lazy: the module has the
-        parameters of a copy that was called once.
+        The result. The model, its gradients, buffers and the random state are as before. A lazy model stays
+        lazy: the module has the parameters of a copy that was called once.
 
     Raises:
         FixError: no such module can be given; the reason names the line that stands in the way.
@@ -171,7 +181,8 @@ def fix(
 
 
 def _fixed(target: Program, options: Options, copy: bool, source: Source | None) -> FixResult:
-    """From a run with open numbers; where what comes of it is not what the program does, from one with plain ones."""
+    """From a run with open numbers; where what comes of it is not what the program does, from one with plain
+    ones."""
     eager, allow, oracle = recorded(target, OPEN)
     made = _made(target, options, copy, source, _standing_for(target, eager, allow), eager, oracle)
     if isinstance(made, FixError) and _is_open(eager):
@@ -187,7 +198,13 @@ def _is_open(run: Run) -> bool:
 
 
 def _made(
-    target: Program, options: Options, copy: bool, source: Source | None, standing: _Standing, eager: Run, oracle: str
+    target: Program,
+    options: Options,
+    copy: bool,
+    source: Source | None,
+    standing: _Standing,
+    eager: Run,
+    oracle: str,
 ) -> FixResult | FixError:
     """The result, or in which way the graph is not equal to the program.
 
@@ -220,17 +237,27 @@ def _made(
 
 
 def _own(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """A copy with tensors of its own. `GraphModule.__deepcopy__` takes along only what the graph uses, and forgets which buffers are saved."""
+    """A copy with tensors of its own. `GraphModule.__deepcopy__` takes along only what the graph uses, and
+    forgets which buffers are saved."""
     made = sibling(module)
     memo: dict[int, object] = {}  # one for all: what was tied stays tied
     for name, value in vars(module).items():
-        if name in ("_parameters", "_buffers", "_modules") or (isinstance(value, torch.Tensor) and value.is_leaf):
+        if name in ("_parameters", "_buffers", "_modules") or (
+            isinstance(value, torch.Tensor) and value.is_leaf
+        ):
             made.__dict__[name] = copying.deepcopy(value, memo)
     set_graph(made, copying.deepcopy(module.graph))
     return made
 
 
-def _rewritten(graph_module: torch.fx.GraphModule, target: Program, options: Options, allow: bool, *, careful: bool = False) -> Rewriting:
+def _rewritten(
+    graph_module: torch.fx.GraphModule,
+    target: Program,
+    options: Options,
+    allow: bool,
+    *,
+    careful: bool = False,
+) -> Rewriting:
     codegen = codegen_of(graph_module.graph)
     assert isinstance(codegen, CallingCodeGen)
     tensors = codegen.convention.inputs(target.inputs.args, dict(target.inputs.kwargs))
@@ -245,7 +272,14 @@ def _rewritten(graph_module: torch.fx.GraphModule, target: Program, options: Opt
 
 def _verification(made: Rewriting, target: Program, eager: Run, oracle: str) -> Verification:
     try:
-        return verify(made.graph_module, target, eager, reference=made.reference, oracle=oracle, gradients=not _falsified(made))
+        return verify(
+            made.graph_module,
+            target,
+            eager,
+            reference=made.reference,
+            oracle=oracle,
+            gradients=not _falsified(made),
+        )
     except TraceError as error:
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
 
@@ -255,14 +289,22 @@ def _falsified(made: Rewriting) -> bool:
     return bool(made.exposed) or any(not save.counted and save.overwriter is not None for save in made.found)
 
 
-def _other_than_eager(made: Rewriting, target: Program, eager: Run, oracle: str, standing: _Standing) -> FixError | None:
-    """The recorded run was no true one if the module, equal to it, differs from a plain step. On other inputs a module may differ by what
-    it holds fixed, where that is said."""
+def _other_than_eager(
+    made: Rewriting, target: Program, eager: Run, oracle: str, standing: _Standing
+) -> FixError | None:
+    """The recorded run was no true one if the module, equal to it, differs from a plain step. On other inputs
+    a module may differ by what it holds fixed, where that is said."""
     gradients = not _falsified(made)
     narrow: list[GuardError] = []
     try:
         apart, is_later = differences(
-            made.graph_module, target, eager, narrow, gradients=gradients, keep_saved=oracle == COPIED, others=standing.refusal is None
+            made.graph_module,
+            target,
+            eager,
+            narrow,
+            gradients=gradients,
+            keep_saved=oracle == COPIED,
+            others=standing.refusal is None,
         )
     except TraceError as error:
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
@@ -288,7 +330,9 @@ def _line_of_a_draw(target: Program, eager: Run) -> Site | None:
     """The first line that other draws of Python's or NumPy's make another one."""
     taken = tuple(decision.outcome for decision in eager.recorder.decisions)
     for seed in seeds():
-        other = recording(target, replace(STEADY, allow=eager.recorder.allow, forced=taken, backward=False, seed=seed))
+        other = recording(
+            target, replace(STEADY, allow=eager.recorder.allow, forced=taken, backward=False, seed=seed)
+        )
         node = first_difference(eager, other)
         step = next((step for step in eager.recorder.steps if step.node is node and step.spots), None)
         if step is not None:
@@ -296,7 +340,9 @@ def _line_of_a_draw(target: Program, eager: Run) -> Site | None:
     return None
 
 
-def _unverified(made: Rewriting, verification: Verification, eager: Run, sites: Mapping[str, Site | None]) -> FixError:
+def _unverified(
+    made: Rewriting, verification: Verification, eager: Run, sites: Mapping[str, Site | None]
+) -> FixError:
     """Why there is no module that equals the model."""
     for step in eager.recorder.steps:
         if step.target in _SHARED_WITH_NUMPY:
@@ -313,7 +359,9 @@ def _unverified(made: Rewriting, verification: Verification, eager: Run, sites: 
     site = _first_site(made, sites)
     if site is not None:
         return FixError(reason, site=site, hint=_WRITE)
-    reason = "the recorded graph does not do what the program does: " + "; ".join(verification.differences[:3])
+    reason = "the recorded graph does not do what the program does: " + "; ".join(
+        verification.differences[:3]
+    )
     return FixError(reason, site=_bent(eager, sites), hint=GRAPH_ONLY)
 
 
@@ -322,7 +370,8 @@ _WRITE = "change the line itself: give the result a new name instead of writing 
 
 
 def _bent(eager: Run, sites: Mapping[str, Site | None]) -> Site | None:
-    """Where nothing was rewritten: the first line that a graph cannot repeat, as far as one is known, else where the forward begins."""
+    """Where nothing was rewritten: the first line that a graph cannot repeat, as far as one is known, else
+    where the forward begins."""
     for step in eager.recorder.steps:
         if step.target == "Tensor.__set__" or step.kind in ("escape", "entry"):
             return sites.get(step.node.name)
@@ -330,17 +379,21 @@ def _bent(eager: Run, sites: Mapping[str, Site | None]) -> Site | None:
 
 
 def _first_site(made: Rewriting, sites: Mapping[str, Site | None]) -> Site | None:
-    nodes = [*(s.overwriter for s in (*made.hazards, *made.found) if s.overwriter), *(a.node for a in made.applied)]
+    nodes = [
+        *(s.overwriter for s in (*made.hazards, *made.found) if s.overwriter),
+        *(a.node for a in made.applied),
+    ]
     return next((site for n in nodes if (site := sites.get(n)) is not None), None)
 
 
-# ---------------------------------------------------------------------------------------------------------------- which run stands
+# ------------------------------------------------------------------------------------------- which run stands
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Standing:
-    """The run whose graph stands for the program whatever the values; whether its writes had to be allowed; what it
-    takes for granted beside what the recorder noted; and what to say where it turns out not to equal the program: None where it is the program's own run."""
+    """The run whose graph stands for the program whatever the values; whether its writes had to be allowed;
+    what it takes for granted beside what the recorder noted; and what to say where it turns out not to equal
+    the program: None where it is the program's own run."""
 
     run: Run
     allow: bool
@@ -349,8 +402,8 @@ class _Standing:
 
 
 def _standing_for(target: Program, eager: Run, allow: bool) -> _Standing:
-    """The eager run; or, where a branch on data keeps its graph from standing for the program, one under `torch.compiler.is_exporting()`,
-    if the program then does without the branch."""
+    """The eager run; or, where a branch on data keeps its graph from standing for the program, one under
+    `torch.compiler.is_exporting()`, if the program then does without the branch."""
     found = _decided(eager, target)
     if found.deciding is None:
         return _Standing(eager, allow, (*_checks(found.checks), *_shown(eager, target)))
@@ -376,13 +429,17 @@ def _refused_branch(site: Site | None) -> FixError:
 
 
 def _refused_loop(site: Site | None) -> FixError:
-    reason = "the program goes round a loop as often as data selects here: a graph would hold only so many rounds"
+    reason = (
+        "the program goes round a loop as often as data selects here: a graph would hold only so many rounds"
+    )
     return FixError(reason, site=site, hint="loop over everything, and mask out what is not selected")
 
 
 def _decided(eager: Run, target: Program) -> Decided:
     asked = replace(STEADY, allow=eager.recorder.allow)
-    return decided(eager, lambda outcomes, nudge: recording(target, replace(asked, forced=outcomes, nudge=nudge)))
+    return decided(
+        eager, lambda outcomes, nudge: recording(target, replace(asked, forced=outcomes, nudge=nudge))
+    )
 
 
 def _shown(eager: Run, target: Program) -> tuple[Assumed, ...]:
@@ -399,22 +456,26 @@ def _shown(eager: Run, target: Program) -> tuple[Assumed, ...]:
 
 @contextlib.contextmanager
 def _exporting() -> Iterator[None]:
-    """`torch.compiler.is_compiling()` and `is_exporting()` are true, as while `torch.export` runs a program: it takes the way that fits all
-    values, where it has one. Other threads see it meanwhile, as they do of `torch.export`."""
+    """`torch.compiler.is_compiling()` and `is_exporting()` are true, as while `torch.export` runs a program:
+    it takes the way that fits all values, where it has one. Other threads see it meanwhile, as they do of
+    `torch.export`."""
     with preserve():  # notes the flags, among all others
         for flag in COMPILER_FLAGS:
             setattr(torch.compiler, flag, True)
         yield
 
 
-# ---------------------------------------------------------------------------------------------------------------- the account
+# ------------------------------------------------------------------------------------------------ the account
 
 
 def _described(
     made: Rewriting, sites: Mapping[str, Site | None], options: Options
 ) -> tuple[tuple[Rewritten, ...], tuple[NotRewritten, ...]]:
     other = "every write was asked for" if options.rewrite == "all" else "autograd does not allow it in place"
-    applied = tuple(Rewritten(a.node, a.target, a.form, sites.get(a.node), _why(a.node, made, sites) or other) for a in made.applied)
+    applied = tuple(
+        Rewritten(a.node, a.target, a.form, sites.get(a.node), _why(a.node, made, sites) or other)
+        for a in made.applied
+    )
     return applied, tuple(NotRewritten(r.node, r.target, sites.get(r.node), r.reason) for r in made.refused)
 
 
@@ -424,18 +485,25 @@ def _why(node: str, made: Rewriting, sites: Mapping[str, Site | None]) -> str:
         if save.overwriter == node:
             return f"it overwrites what `{save.saver}`{place} saved for backward"
         if save.saver == node:
-            writer = f" ({site})" if save.overwriter and (site := sites.get(save.overwriter)) is not None else ""
+            writer = (
+                f" ({site})" if save.overwriter and (site := sites.get(save.overwriter)) is not None else ""
+            )
             return f"`{save.overwriter}`{writer} overwrites what it saves for backward"
     return ""
 
 
-_WITHOUT_BRANCH = "a branch on data, which the program itself does without under `torch.compiler.is_exporting()`: recorded so"
+_WITHOUT_BRANCH = (
+    "a branch on data, which the program itself does without under "
+    "`torch.compiler.is_exporting()`: recorded so"
+)
 
 
 def _checks(checks: Sequence[RawDecision]) -> tuple[Assumed, ...]:
     """Branches that only raise: the graph asks again, and raises as well."""
     return tuple(
-        Assumed(*check.asked, check.outcome, check.spots, "a check that raises for other values") for check in checks if check.asked
+        Assumed(*check.asked, check.outcome, check.spots, "a check that raises for other values")
+        for check in checks
+        if check.asked
     )
 
 

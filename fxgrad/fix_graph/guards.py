@@ -1,9 +1,10 @@
 """What a graph took for granted, checked at each call of its module: `Guards`, a tuple of `Guard` records.
 
-A guard is an expression, or a place in the program, and the value it had. Expressions over a call's inputs, the training flag and modes are
-one generated function that runs before the graph, and after it the places are looked at (attributes, globals, variables of closures); those on
-what the graph computes on the way are nodes of it (`Holds`). A call that breaks one raises `GuardError`.
-What makes guards of a run is `fxgrad.fix_graph.taken`.
+A guard is an expression, or a place in the program, and the value it had. Expressions over a call's inputs,
+the training flag and modes are one generated function that runs before the graph, and after it the places are
+looked at (attributes, globals, variables of closures); those on what the graph computes on the way are nodes
+of it (`Holds`). A call that breaks one raises `GuardError`. What makes guards of a run is
+`fxgrad.fix_graph.taken`.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ HINT = "give `fxgrad.fix` a call like this one, or switch the checks off: `modul
 class Guard:
     """One thing taken for granted: `what` in words, `site` the line that took it (None: no line is known).
 
-    `expression` is Python over the names of the call's tensors, `self` and `torch`; `taken` is what it gave (a snapshot, where it was an
-    object). "" where nothing is compared: the graph fits every call, and `what` says in which sense. `terms` are parts of the expression
-    that say what a broken guard found. `inside`: it is over nodes of the graph and checked there.
+    `expression` is Python over the names of the call's tensors, `self` and `torch`; `taken` is what it gave
+    (a snapshot, where it was an object). "" where nothing is compared: the graph fits every call, and `what`
+    says in which sense. `terms` are parts of the expression that say what a broken guard found. `inside`: it
+    is over nodes of the graph and checked there.
     """
 
     what: str
@@ -63,7 +65,11 @@ def same(now: Any, taken: Any) -> bool:
         return True
     kind = type(taken)
     if kind is int or kind is float:  # a number that remembers where it came from is one too
-        return isinstance(now, kind) and not isinstance(now, bool) and bool(now == taken or (now != now and taken != taken))
+        return (
+            isinstance(now, kind)
+            and not isinstance(now, bool)
+            and bool(now == taken or (now != now and taken != taken))
+        )
     if kind in _COMPARED and type(now) is kind and now == taken:
         return True
     return bool(snapshot(now) == snapshot(taken))
@@ -79,12 +85,14 @@ def short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-# Where a value stands: somewhere in the program, or (None) in the regenerated module's part of this path; and its name.
+# Where a value stands: somewhere in the program, or (None) in the regenerated module's part of this path; and
+# its name.
 Place = tuple[Holder | None, str | None, str]
 
 
 class Guards(tuple[Guard, ...]):
-    """All guards of a module, in the order in which they were taken. `enabled = False` switches the checks off, for copies of the module too."""
+    """All guards of a module, in the order in which they were taken. `enabled = False` switches the checks
+    off, for copies of the module too."""
 
     enabled: bool = True
     names: tuple[str, ...] = ()
@@ -96,13 +104,20 @@ class Guards(tuple[Guard, ...]):
         return self
 
     def __reduce__(self) -> Any:  # the program's own dictionaries do not travel
-        return _again, (tuple(self), self.names, self.enabled, tuple((n, place) for n, place in self._places if place[0] is None))
+        return _again, (
+            tuple(self),
+            self.names,
+            self.enabled,
+            tuple((n, place) for n, place in self._places if place[0] is None),
+        )
 
     def arm(self, names: Sequence[str], places: Sequence[tuple[int, Place]]) -> None:
-        """Make the checks that run before the graph: `names` are the call's tensors; `places`: by the guard's number, where its value
-        stands."""
+        """Make the checks that run before the graph: `names` are the call's tensors; `places`: by the guard's
+        number, where its value stands."""
         self.names, self._places = tuple(names), tuple(places)
-        early = [(number, guard) for number, guard in enumerate(self) if guard.expression and not guard.inside]
+        early = [
+            (number, guard) for number, guard in enumerate(self) if guard.expression and not guard.inside
+        ]
         if early:
             self._before = _compiled(early, self.names)
 
@@ -135,14 +150,20 @@ class Guards(tuple[Guard, ...]):
 
     def _check_places(self, module: Any) -> None:
         if self._parts is None or self._parts[0]() is not module:
-            self._parts = weakref.ref(module), [self._at(module, number, *place) for number, place in self._places]
+            self._parts = (
+                weakref.ref(module),
+                [self._at(module, number, *place) for number, place in self._places],
+            )
         for number, held, name, taken in self._parts[1]:
             now = held.get(name, taken)
             if now is not taken and not same(now, taken):
                 raise self[number].broken(f"it is {short(now)}")
 
-    def _at(self, module: Any, number: int, held: Holder | None, path: str | None, name: str) -> tuple[int, Holder, str, Any]:
-        """A place of this module, with the very object that stands there where it is what was taken: it is compared by identity first."""
+    def _at(
+        self, module: Any, number: int, held: Holder | None, path: str | None, name: str
+    ) -> tuple[int, Holder, str, Any]:
+        """A place of this module, with the very object that stands there where it is what was taken: it is
+        compared by identity first."""
         place = vars(module.get_submodule(path or "")) if held is None else held
         taken = self[number].taken
         now = place.get(name, taken)
@@ -154,7 +175,9 @@ class Guards(tuple[Guard, ...]):
         return guard.broken(", ".join(found) or f"it is {short(eval(guard.expression, scope))}")
 
 
-def _again(guards: tuple[Guard, ...], names: tuple[str, ...], enabled: bool, places: Sequence[tuple[int, Place]]) -> Guards:
+def _again(
+    guards: tuple[Guard, ...], names: tuple[str, ...], enabled: bool, places: Sequence[tuple[int, Place]]
+) -> Guards:
     made = Guards(guards)
     made.arm(names, places)
     made.enabled = enabled
@@ -162,7 +185,8 @@ def _again(guards: tuple[Guard, ...], names: tuple[str, ...], enabled: bool, pla
 
 
 def _compiled(early: Sequence[tuple[int, Guard]], names: Sequence[str]) -> Callable[..., int]:
-    """A function of the module and its tensors: the number of the first guard that does not hold, -1 where all do."""
+    """A function of the module and its tensors: the number of the first guard that does not hold, -1 where
+    all do."""
     scope: dict[str, Any] = {"torch": torch, "same": same}
     lines = [f"def before({', '.join(('self', *names))}):"]
     for number, guard in early:
@@ -174,7 +198,8 @@ def _compiled(early: Sequence[tuple[int, Guard]], names: Sequence[str]) -> Calla
 
 
 def differs(guard: Guard, taken: str) -> str:
-    """The condition, as Python, under which a guard does not hold; `taken` names the value it was taken with."""
+    """The condition, as Python, under which a guard does not hold; `taken` names the value it was taken
+    with."""
     if guard.taken is True:
         return f"not ({guard.expression})"
     if guard.taken is False:

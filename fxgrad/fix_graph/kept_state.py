@@ -1,8 +1,10 @@
-"""State of Python's that a forward keeps for its next call and goes by: a counter that switches a layer on, a schedule.
+"""State of Python's that a forward keeps for its next call and goes by: a counter that switches a layer on, a
+schedule.
 
-A graph holds one value of it. What the forward reads and itself changes (`fxgrad.trace.python_state`) is given another value, and the program is recorded
-again: where it then records another graph, no module stands for it. What shows at the second call, `fxgrad.fix_graph.true_step` sees. Not
-handled: state that is not seen there, and other values than those tried.
+A graph holds one value of it. What the forward reads and itself changes (`fxgrad.trace.python_state`) is
+given another value, and the program is recorded again: where it then records another graph, no module stands
+for it. What shows at the second call, `fxgrad.fix_graph.true_step` sees. Not handled: state that is not seen
+there, and other values than those tried.
 """
 
 from __future__ import annotations
@@ -28,11 +30,16 @@ STEPS = (1, 1_000_000)  # added to a number
 
 
 def refuse_kept_state(target: Program, first: Run, asked: Experiment) -> None:
-    """Raise FixError where the graph of `first` goes by an attribute that its forward changes. `asked`: how it is recorded again."""
+    """Raise FixError where the graph of `first` goes by an attribute that its forward changes. `asked`: how
+    it is recorded again."""
     for read in first.recorder.reads.values():
         if not read.changed:
             continue
-        changes = _streams(read) if is_stream(read.value) else [functools.partial(_put, read, value) for value in _others(read.value)]
+        changes = (
+            _streams(read)
+            if is_stream(read.value)
+            else [functools.partial(_put, read, value) for value in _others(read.value)]
+        )
         for change in changes:
             other = recording(replace(target, call=_after(change, target.call)), asked)
             if other.output_structure is None or not same_graph(first, other):
@@ -45,7 +52,8 @@ def kept(read: Read) -> FixError:
     return FixError(
         f"the forward changes `{where}{read.name}` and goes by it: a graph would hold one value of it",
         site=site_of(read.spots[0]) if read.spots else None,
-        hint="keep the number outside of the model and pass it in, or keep it in a buffer and compute with it",
+        hint="keep the number outside of the model and pass it in, or keep it in a buffer and compute with "
+        "it",
     )
 
 

@@ -1,12 +1,15 @@
-"""Which branch on data keeps a graph from standing for the program: one whose other outcome another call can take, and that matters.
+"""Which branch on data keeps a graph from standing for the program: one whose other outcome another call can
+take, and that matters.
 
 A recorded graph holds one outcome of every branch. That is no loss where the branch
- 1. was decided by constants alone (`torch.ones(n).all()`): a call of the same structure decides it in the same way;
+ 1. was decided by constants alone (`torch.ones(n).all()`): a call of the same structure decides it in the
+    same way;
  2. records the same graph when it is turned (a warning, a log line);
  3. is a check: turned, the program raises at once. The graph does not check, which its account says.
-A loop over what data selects (`for i in mask.nonzero()`) is a branch too: where another selection makes other calls, it matters. Made from a
-finished run on real values and further runs with one decision turned, or one selection widened. Not handled: what the other outcome does to
-Python objects, which a graph does not leave anyway; loops over numbers (`range(int(mask.sum()))`), which the graph lists as frozen.
+A loop over what data selects (`for i in mask.nonzero()`) is a branch too: where another selection makes other
+calls, it matters. Made from a finished run on real values and further runs with one decision turned, or one
+selection widened. Not handled: what the other outcome does to Python objects, which a graph does not leave
+anyway; loops over numbers (`range(int(mask.sum()))`), which the graph lists as frozen.
 """
 
 from __future__ import annotations
@@ -27,21 +30,33 @@ from fxgrad.trace.targets import Closure, GeneratorState
 
 MOST_TURNS = 12  # runs to find out; a program with more such branches on data is a loop over data
 
-_MADE_OF_SHAPES = ("ones_like", "zeros_like", "full_like", "empty_like", "new_ones", "new_zeros", "new_full", "new_empty", "size", "numel")
+_MADE_OF_SHAPES = (
+    "ones_like",
+    "zeros_like",
+    "full_like",
+    "empty_like",
+    "new_ones",
+    "new_zeros",
+    "new_full",
+    "new_empty",
+    "size",
+    "numel",
+)
 _COMPUTED = ("op", "entry", "leaf", "escape")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decided:
-    """`deciding`: the first decision, or the first selection that is looped over, that keeps the graph from standing for the program, if one
-    does; `checks`: the decisions that only raise."""
+    """`deciding`: the first decision, or the first selection that is looped over, that keeps the graph from
+    standing for the program, if one does; `checks`: the decisions that only raise."""
 
     deciding: RawDecision | Step | None = None
     checks: tuple[RawDecision, ...] = ()
 
 
 def decided(eager: Run, turned: Callable[[tuple[bool, ...], Nudge | None], Run]) -> Decided:
-    """What the decisions of a run mean for its graph. `turned` runs the program with these outcomes for its first decisions, and disturbed."""
+    """What the decisions of a run mean for its graph. `turned` runs the program with these outcomes for its
+    first decisions, and disturbed."""
     decisions = eager.recorder.decisions
     if not decisions and not eager.recorder.selections:
         return Decided()
@@ -62,7 +77,8 @@ def decided(eager: Run, turned: Callable[[tuple[bool, ...], Nudge | None], Run])
 
 
 def _looped_over(eager: Run, changing: set[int], widened: Callable[[Nudge], Run]) -> Step | None:
-    """The first selection by data without which the program makes other calls; one of each way that leads to a line is tried, in each module."""
+    """The first selection by data without which the program makes other calls; one of each way that leads to
+    a line is tried, in each module."""
     ways: set[Any] = set()
     expected = _calls(eager)
     for number, step in enumerate(eager.recorder.selections):
@@ -72,7 +88,8 @@ def _looped_over(eager: Run, changing: set[int], widened: Callable[[Nudge], Run]
         ways.add(way)
         other = widened(Nudge(number, selection=True))
         found = _calls(other)
-        returned = other.output_structure is not None  # else it stopped at a size that does not fit: what came before is compared
+        # else it stopped at a size that does not fit: what came before is compared
+        returned = other.output_structure is not None
         if found != (expected if returned else expected[: len(found)]):
             return step
     return None
@@ -84,19 +101,24 @@ def _calls(run: Run) -> list[tuple[str, Any]]:
 
 
 def _raises_at_once(eager: Run, other: Run, decision: RawDecision) -> bool:
-    """Whether the program raises by itself, not in an operator, and has recorded nothing that the first run has not: or only what a
-    `raise` or `assert` of the deciding function puts into its message."""
+    """Whether the program raises by itself, not in an operator, and has recorded nothing that the first run
+    has not: or only what a `raise` or `assert` of the deciding function puts into its message."""
     if other.error is None or other.error.phase != "forward" or other.recorder.current is not None:
         return False
     first, second = _forward(eager), _forward(other)
     same = _Same(eager, first, other, second)
-    shared = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if not same.node(a, b)), min(len(first), len(second)))
+    shared = next(
+        (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if not same.node(a, b)),
+        min(len(first), len(second)),
+    )
     told = set(second[shared:])
     if not told:
         return True
     deciding = decision.spots[0][0] if decision.spots else None
     steps = [step for step in other.recorder.steps if step.node in told]
-    return other.raised_in is deciding is not None and all(step.spots and step.spots[0][0] is deciding for step in steps)
+    return other.raised_in is deciding is not None and all(
+        step.spots and step.spots[0][0] is deciding for step in steps
+    )
 
 
 def values_that_change(run: Run) -> set[int]:
@@ -126,7 +148,8 @@ def draws_random_numbers(target: str) -> bool:
 
 
 def same_graph(one: Run, other: Run) -> bool:
-    """Whether two runs recorded the same forward: operator by operator, on the same values, with the same results."""
+    """Whether two runs recorded the same forward: operator by operator, on the same values, with the same
+    results."""
     if other.output_structure is None:
         return False
     first, second = _forward(one), _forward(other)
@@ -141,7 +164,10 @@ def first_difference(one: Run, other: Run) -> torch.fx.Node | None:
     """The first node of a run that another run has not; None where one's nodes begin the other's."""
     first, second = _forward(one), _forward(other)
     same = _Same(one, first, other, second)
-    return next((a for a, b in zip_longest(first, second) if a is not None and (b is None or not same.node(a, b))), None)
+    return next(
+        (a for a, b in zip_longest(first, second) if a is not None and (b is None or not same.node(a, b))),
+        None,
+    )
 
 
 def _forward(run: Run) -> list[torch.fx.Node]:
@@ -184,7 +210,11 @@ class _Same:
     def value(self, a: torch.fx.Node, b: torch.fx.Node) -> bool:
         if a.op != "get_attr":
             return self.numbers[0].get(a) == self.numbers[1].get(b)
-        return a.op == b.op and a.target == b.target and _same_object(*(held.get(str(a.target)) for held in self.held))
+        return (
+            a.op == b.op
+            and a.target == b.target
+            and _same_object(*(held.get(str(a.target)) for held in self.held))
+        )
 
 
 def _same_object(a: Any, b: Any) -> bool:
@@ -205,7 +235,23 @@ def _same_object(a: Any, b: Any) -> bool:
 
 def _is_plain(tensor: Any) -> bool:
     """Whether torch can compare it with another, element by element."""
-    return type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout is torch.strided and not tensor.is_nested
+    return (
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and tensor.layout is torch.strided
+        and not tensor.is_nested
+    )
 
 
-_COMPARED = (int, float, bool, str, complex, type(None), torch.dtype, torch.device, torch.Size, torch.memory_format, torch.layout)
+_COMPARED = (
+    int,
+    float,
+    bool,
+    str,
+    complex,
+    type(None),
+    torch.dtype,
+    torch.device,
+    torch.Size,
+    torch.memory_format,
+    torch.layout,
+)

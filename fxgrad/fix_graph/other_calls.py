@@ -1,12 +1,15 @@
-"""What a graph takes for granted beside what the recorder notes by itself: what C code takes, and what other calls of the program show.
+"""What a graph takes for granted beside what the recorder notes by itself: what C code takes, and what other
+calls of the program show.
 
-C code takes the value of a number without a word (an index into a list, NumPy), and what the recorder calls `weak` may not matter. Whether
-there is any such thing shows in one more run: in it C code must ask for each number (`Experiment.open_numbers`). Where there is, or may be,
-the program is recorded again, with one thing other each time: a size of its inputs, a number that leaves torch. Where it records another graph,
+C code takes the value of a number without a word (an index into a list, NumPy), and what the recorder calls
+`weak` may not matter. Whether there is any such thing shows in one more run: in it C code must ask for each
+number (`Experiment.open_numbers`). Where there is, or may be, the program is recorded again, with one thing
+other each time: a size of its inputs, a number that leaves torch. Where it records another graph,
  1. a guard that the recorder noted does not hold in that call either: nothing is missing;
  2. or something weak was other in that call: it is a guard;
  3. or nothing is known of it: the size itself is a guard, at the line where the runs part.
-Not handled: sizes that only other numbers than those tried tell apart; inputs that are no plain strided tensors.
+Not handled: sizes that only other numbers than those tried tell apart; inputs that are no plain strided
+tensors.
 """
 
 from __future__ import annotations
@@ -49,7 +52,11 @@ class _Group:
 def shown(target: Program, first: Run, asked: Experiment) -> tuple[Assumed, ...]:
     """What else the graph of `first` takes for granted. `asked`: how the program is recorded once more."""
     found: dict[int, Assumed] = {}
-    sizes = first.recorder.sizes_read or first.recorder.unfollowed or any(one.target is symbols.LEN for one in first.recorder.assumed)
+    sizes = (
+        first.recorder.sizes_read
+        or first.recorder.unfollowed
+        or any(one.target is symbols.LEN for one in first.recorder.assumed)
+    )
     items = list(_items(first))
     if not (sizes or items) or _is_open(target, first, asked):
         return ()
@@ -59,19 +66,21 @@ def shown(target: Program, first: Run, asked: Experiment) -> tuple[Assumed, ...]
         others = (_recorded(target, replace(asked, nudge=Nudge(number, amount))) for amount in (1, -1))
         ran = [other for other in others if other is not None]
         missing = (one for other in ran for one in _missing(first, other) or ())
-        found.update((id(one), one) for one in (missing if ran else (read,)))  # no other number will do: somebody looks at it
+        # no other number will do: somebody looks at it
+        found.update((id(one), one) for one in (missing if ran else (read,)))
     return tuple(replace(one, weak=False) for one in found.values())
 
 
 def _is_open(target: Program, first: Run, asked: Experiment) -> bool:
-    """Whether nothing but what the recorder noted takes a size or a number: C code that must ask for one does not ask, nothing weak was made
-    of one, and what was taken apart has as many parts whatever the sizes."""
+    """Whether nothing but what the recorder noted takes a size or a number: C code that must ask for one does
+    not ask, nothing weak was made of one, and what was taken apart has as many parts whatever the sizes."""
     weak = [one for one in first.recorder.assumed if one.weak and not _goes_without_sizes(one, first)]
     taken_apart = [one for one in weak if one.target is symbols.LEN]
     if first.recorder.unfollowed or len(taken_apart) < len(weak):
         return False
     if any(one.target == "" for one in first.recorder.assumed):
-        return False  # what no guard compares may go by sizes: where the second draw of a generator begins does
+        # what no guard compares may go by sizes: where the second draw of a generator begins does
+        return False
     opened = first.experiment is not None and first.experiment.open_numbers  # then nothing asked
     if opened and not taken_apart:
         return True
@@ -86,14 +95,16 @@ def _is_open(target: Program, first: Run, asked: Experiment) -> bool:
 
 
 def _goes_without_sizes(one: Assumed, first: Run) -> bool:
-    """Whether it is the value of `.item()`, which is a number as a size is one; or a rank, where none goes by a size."""
+    """Whether it is the value of `.item()`, which is a number as a size is one; or a rank, where none goes by
+    a size."""
     if one.target == "ndim":
         return not any(step.target.endswith("squeeze") for step in first.recorder.steps)
     return one.target is None and isinstance(one.args[0], torch.fx.Node)
 
 
 def _same_parts(first: Run, other: Run, taken_apart: Sequence[Assumed]) -> bool:
-    """Whether what was taken apart in `first` was cut along sizes that are the same in `other`, the same graph on other sizes."""
+    """Whether what was taken apart in `first` was cut along sizes that are the same in `other`, the same
+    graph on other sizes."""
     nodes = {one.args[0] for one in taken_apart}
     return all(
         _along(first, step) == _along(other, again)
@@ -124,7 +135,9 @@ def _by_size(target: Program, first: Run, asked: Experiment, group: _Group) -> t
             continue
         missing = _missing(first, other)
         if missing is not None:
-            return missing or tuple(_the_size(first, other, group) if _is_steady(target, first, asked) else ())
+            return missing or tuple(
+                _the_size(first, other, group) if _is_steady(target, first, asked) else ()
+            )
     return ()
 
 
@@ -141,7 +154,8 @@ def _is_plain(size: object) -> bool:
 
 
 def _is_steady(target: Program, first: Run, asked: Experiment) -> bool:
-    """Whether the same call records the same graph: objects that a forward makes may be others in each run."""
+    """Whether the same call records the same graph: objects that a forward makes may be others in each
+    run."""
     again = _recorded(target, asked)
     return again is not None and same_graph(first, again)
 
@@ -156,7 +170,8 @@ def _recorded(target: Program, asked: Experiment) -> Run | None:
 
 
 def _missing(first: Run, other: Run) -> tuple[Assumed, ...] | None:
-    """The weak things that another call, which records another graph, has otherwise; None where nothing is missing."""
+    """The weak things that another call, which records another graph, has otherwise; None where nothing is
+    missing."""
     if same_graph(first, other):
         return None
     weak: list[Assumed] = []
@@ -184,7 +199,8 @@ def _the_size(first: Run, other: Run, group: _Group) -> Iterator[Assumed]:
 
 
 def _items(first: Run) -> Iterator[tuple[int, Assumed]]:
-    """The numbers that leave torch as such, one of each line: their place among all that leaves it, and what was read."""
+    """The numbers that leave torch as such, one of each line: their place among all that leaves it, and what
+    was read."""
     reads = {one.args[0]: one for one in first.recorder.assumed if one.target is None and one.weak}
     lines: set[tuple[Spot, ...]] = set()
     for number, step in enumerate(step for step in first.recorder.steps if step.kind == "escape"):
@@ -193,11 +209,16 @@ def _items(first: Run) -> Iterator[tuple[int, Assumed]]:
             yield number, reads[step.node]
 
 
-# ---------------------------------------------------------------------------------------------------------------- other sizes
+# ------------------------------------------------------------------------------------------------ other sizes
 
 
 def _plain(tensor: torch.Tensor) -> bool:
-    return tensor.layout is torch.strided and type(tensor) is torch.Tensor and not tensor.is_quantized and not tensor.is_inference()
+    return (
+        tensor.layout is torch.strided
+        and type(tensor) is torch.Tensor
+        and not tensor.is_quantized
+        and not tensor.is_inference()
+    )
 
 
 def _groups(target: Program) -> list[_Group]:
@@ -216,7 +237,8 @@ def _groups(target: Program) -> list[_Group]:
 
 
 def _longer(target: Program, group: _Group, size: int) -> Program:
-    """The program on inputs whose dimensions of the group have this size: what they hold is repeated, or cut."""
+    """The program on inputs whose dimensions of the group have this size: what they hold is repeated,
+    or cut."""
     leaves, structure = tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))
     made: dict[int, torch.Tensor] = {}
     for tensor in leaves:

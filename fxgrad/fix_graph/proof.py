@@ -1,10 +1,13 @@
-"""Proof that a rewritten module does what the model does: outputs, every gradient, buffers and mutated inputs, on real tensors.
+"""Proof that a rewritten module does what the model does: outputs, every gradient, buffers and mutated
+inputs, on real tensors.
 
 `verify` compares a module with up to two references, each from the same seed:
- 1. the model itself, run eagerly once (a finished `fxgrad.trace.run.Run`); where its backward raised, run with a copy of everything saved;
- 2. the graph before it was rewritten, in float64 where it runs so, with a copy of everything saved for backward: the difference that
-    rounding hides in the first comparison shows here.
-The user's tensors, gradients, buffers and random state are as before when it returns. Not handled: models that run on no real tensors.
+ 1. the model itself, run eagerly once (a finished `fxgrad.trace.run.Run`); where its backward raised, run
+    with a copy of everything saved;
+ 2. the graph before it was rewritten, in float64 where it runs so, with a copy of everything saved for
+    backward: the difference that rounding hides in the first comparison shows here.
+The user's tensors, gradients, buffers and random state are as before when it returns. Not handled: models
+that run on no real tensors.
 """
 
 from __future__ import annotations
@@ -40,12 +43,13 @@ SEED = 20240817
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was compared. The numbers are largest absolute differences: of the outputs, and by name of gradients, of buffers and
-    parameters as the step left them, and of inputs.
+    """What was compared. The numbers are largest absolute differences: of the outputs, and by name of
+    gradients, of buffers and parameters as the step left them, and of inputs.
 
-    `oracle` says what the module was compared with, `dtype` in which precision the second comparison ran ("" if it did not).
-    `apart`: by what was out of tolerance, in which way; the module is as good as the model if nothing was. A number on which the graph
-    does not agree with itself in the program's own dtype (kernels that add up in no fixed order) is judged in float64 alone.
+    `oracle` says what the module was compared with, `dtype` in which precision the second comparison ran (""
+    if it did not). `apart`: by what was out of tolerance, in which way; the module is as good as the model if
+    nothing was. A number on which the graph does not agree with itself in the program's own dtype (kernels
+    that add up in no fixed order) is judged in float64 alone.
     """
 
     oracle: str
@@ -88,7 +92,8 @@ def verify(
     oracle: str = "eager",
     gradients: bool = True,
 ) -> Verification:
-    """Compare `module` with the eager run (its gradients too, if `gradients`), and with the graph `reference` it was made from.
+    """Compare `module` with the eager run (its gradients too, if `gradients`), and with the graph `reference`
+    it was made from.
 
     `eager` was recorded on real values from `seeded()`. `oracle` is what to call it in the result.
     """
@@ -111,33 +116,43 @@ def verify(
     return Verification(oracle, dtype, found.outputs, compared.gradients, found.buffers, found.inputs, apart)
 
 
-def _steady(apart: Mapping[str, str], reference: torch.fx.GraphModule | None, target: Program) -> dict[str, str]:
-    """What is apart, without that in which two runs of the graph before it was rewritten differ at one seed: kernels that add up in no fixed
-    order. In the program's own dtype such a number is no measure of another graph's; the comparison in float64 is."""
+def _steady(
+    apart: Mapping[str, str], reference: torch.fx.GraphModule | None, target: Program
+) -> dict[str, str]:
+    """What is apart, without that in which two runs of the graph before it was rewritten differ at one seed:
+    kernels that add up in no fixed order. In the program's own dtype such a number is no measure of another
+    graph's; the comparison in float64 is."""
     assert reference is not None, "there is something to compare with in float64"
     one, other = (step(reference, target, keep_saved=True) for _ in range(2))
     unsteady = compare(one, other, gradients=True, exact=True).apart
     return {what: how for what, how in apart.items() if what not in unsteady}
 
 
-def _compare_graphs(reference: torch.fx.GraphModule, module: torch.fx.GraphModule, target: Program) -> tuple[str, Verification | None]:
-    """The module against the graph before it was rewritten, in float64 if both run so, else in the program's own dtypes."""
+def _compare_graphs(
+    reference: torch.fx.GraphModule, module: torch.fx.GraphModule, target: Program
+) -> tuple[str, Verification | None]:
+    """The module against the graph before it was rewritten, in float64 if both run so, else in the program's
+    own dtypes."""
     for dtype in (torch.float64, None):
         try:
             want = step(reference, target, dtype=dtype, keep_saved=True)
             got = step(module, target, dtype=dtype)
-        except Exception:  # float32 written into the program meets float64 tensors; the next dtype is the program's own
+        # float32 written into the program meets float64 tensors; the next dtype is the program's own
+        except Exception:
             continue
-        return str(dtype or "the program's own").removeprefix("torch."), compare(want, got, gradients=True, exact=dtype is None)
+        return str(dtype or "the program's own").removeprefix("torch."), compare(
+            want, got, gradients=True, exact=dtype is None
+        )
     return "", None
 
 
-# ---------------------------------------------------------------------------------------------------------------- steps
+# ------------------------------------------------------------------------------------------------------ steps
 
 
 @contextlib.contextmanager
 def seeded() -> Iterator[None]:
-    """Random numbers from the one seed of a verification; the caller's generators go on as if nothing had drawn."""
+    """Random numbers from the one seed of a verification; the caller's generators go on as if nothing had
+    drawn."""
     with preserve():
         torch.manual_seed(SEED)
         steady_kernels()
@@ -145,8 +160,8 @@ def seeded() -> Iterator[None]:
 
 
 def steady_kernels() -> None:
-    """cuDNN takes algorithms that add up in a fixed order: with others a program's step differs from itself by more than rounding (a GAN
-    step in TF32 on an H200 by 2e-4). `preserve` puts the user's choice back."""
+    """cuDNN takes algorithms that add up in a fixed order: with others a program's step differs from itself
+    by more than rounding (a GAN step in TF32 on an H200 by 2e-4). `preserve` puts the user's choice back."""
     steady_cudnn()
 
 
@@ -157,7 +172,10 @@ def eager_step(run: Run, target: Program) -> Step:
 
     def now(tensor: torch.Tensor) -> torch.Tensor:
         slot = slots.get(id(tensor))
-        return slot.tensor if slot is not None else standins.get(tensor) if standins.get(tensor) is not None else tensor  # type: ignore[return-value]
+        if slot is not None:
+            return slot.tensor
+        made = standins.get(tensor)
+        return made if made is not None else tensor
 
     leaves, _ = tree.flatten(run.output)
     made.outputs = [now(t).detach() for t in leaves]
@@ -167,7 +185,12 @@ def eager_step(run: Run, target: Program) -> Step:
         made.gradients[name] = stand.grad if stand is not None else None
         if stand is not None:
             made.buffers[name] = stand.detach()
-    rebound = {name: slot.tensor for slot in slots.values() for name, node in run.rebound.items() if slot.node is node}
+    rebound = {
+        name: slot.tensor
+        for slot in slots.values()
+        for name, node in run.rebound.items()
+        if slot.node is node
+    }
     for name, buffer in target.root.named_buffers(remove_duplicate=False):
         made.buffers[name] = rebound.get(name, now(buffer)).detach()
     for number, tensor in enumerate(input_tensors(target)):
@@ -178,8 +201,10 @@ def eager_step(run: Run, target: Program) -> Step:
     return made
 
 
-Again = Callable[[Callable[..., Any], Any, Any], Any]  # calls a model on arguments, more than once, and gives the last output
-Change = Callable[[Sequence[torch.Tensor]], None]  # gives the input tensors, which hold private copies, other data
+# calls a model on arguments, more than once, and gives the last output
+Again = Callable[[Callable[..., Any], Any, Any], Any]
+# gives the input tensors, which hold private copies, other data
+Change = Callable[[Sequence[torch.Tensor]], None]
 
 
 def step(
@@ -191,8 +216,9 @@ def step(
     change: Change | None = None,
     again: Again | None = None,
 ) -> Step:
-    """One step of a regenerated module on copies of the user's tensors. `keep_saved`: with a copy of everything saved for backward,
-    and with the writes that autograd refuses. `change`: on other inputs. `again`: after other calls."""
+    """One step of a regenerated module on copies of the user's tensors. `keep_saved`: with a copy of
+    everything saved for backward, and with the writes that autograd refuses. `change`: on other inputs.
+    `again`: after other calls."""
     made = Step()
     originals = input_tensors(target)
     # In another dtype the numbers that a graph was made for are others.
@@ -208,7 +234,9 @@ def step(
         if change is not None:
             change(given)
         standins = StandIns(None)
-        copies = [standins.make(t) if t is original else t for t, original in zip(given, originals, strict=True)]
+        copies = [
+            standins.make(t) if t is original else t for t, original in zip(given, originals, strict=True)
+        ]
         torch.manual_seed(SEED)
         steady_kernels()
         with reach.ctrl_c.comes():
@@ -232,7 +260,12 @@ def unguarded(module: torch.fx.GraphModule) -> Iterator[None]:
 
 
 def _carry_out(
-    made: Step, module: torch.fx.GraphModule, target: Program, copies: Sequence[torch.Tensor], keep_saved: bool, again: Again | None
+    made: Step,
+    module: torch.fx.GraphModule,
+    target: Program,
+    copies: Sequence[torch.Tensor],
+    keep_saved: bool,
+    again: Again | None,
 ) -> None:
     args, kwargs = with_inputs(target, copies)
     with saved_copies() if keep_saved else contextlib.nullcontext():
@@ -245,7 +278,8 @@ def _carry_out(
         made.type = type(out).__name__
         loss = loss_of(target.loss, out)
         if isinstance(loss, torch.Tensor) and loss.requires_grad:
-            retain = any(t.grad_fn is not None for t in input_tensors(target))  # a graph of the user's, who will want it for a backward
+            # a graph of the user's, who will want it for a backward
+            retain = any(t.grad_fn is not None for t in input_tensors(target))
             loss.backward(retain_graph=retain)  # type: ignore[no-untyped-call]
 
 
@@ -294,7 +328,7 @@ def _default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-# ---------------------------------------------------------------------------------------------------------------- comparison
+# ------------------------------------------------------------------------------------------------- comparison
 
 
 def compare(want: Step, got: Step, *, gradients: bool, exact: bool) -> Verification:
@@ -310,7 +344,9 @@ def compare(want: Step, got: Step, *, gradients: bool, exact: bool) -> Verificat
     largest = max(_by_name(outputs, others, "", apart).values(), default=0.0)
     measured = _by_name(want.gradients, got.gradients, "gradient of ", apart) if gradients else {}
     buffers = _by_name(want.buffers, got.buffers, "", apart)
-    return Verification("", "", largest, measured, buffers, _by_name(want.inputs, got.inputs, "", apart), apart)
+    return Verification(
+        "", "", largest, measured, buffers, _by_name(want.inputs, got.inputs, "", apart), apart
+    )
 
 
 Named = Mapping[str, torch.Tensor] | Mapping[str, torch.Tensor | None]

@@ -1,5 +1,5 @@
-"""The program recorded for a graph on real tensors: eager's own run, or, where autograd refuses a write or finds one done, a run with such writes
-allowed or with a copy of everything saved.
+"""The program recorded for a graph on real tensors: eager's own run, or, where autograd refuses a write or
+finds one done, a run with such writes allowed or with a copy of everything saved.
 
 What raises whatever is rewritten is refused, with the line that stands in the way and what helps there.
 """
@@ -34,12 +34,16 @@ from fxgrad.world.standins import is_fake
 # What autograd says when it refuses an in-place write, or finds one done.
 VIEWS = (MODIFIED_VIEW, OUT_ARGUMENT)
 _MOST_LEAVES = 64
-GRAPH_ONLY = "sizes, threads, compiled functions and state of Python's have no place in a graph; the edits of the source (`fxgrad fix`) are tried by themselves"
+GRAPH_ONLY = (
+    "sizes, threads, compiled functions and state of Python's have no place in a graph; the edits "
+    "of the source (`fxgrad fix`) are tried by themselves"
+)
 
 
 def recorded(target: Program, asked: Experiment | None = None) -> tuple[Run, bool, str]:
-    """A run with an output and, as far as autograd can give them, gradients; whether writes had to be allowed; and what to call it. With open
-    numbers (`OPEN`) where they change nothing and C code asks for none: then it takes none unseen in other runs either."""
+    """A run with an output and, as far as autograd can give them, gradients; whether writes had to be
+    allowed; and what to call it. With open numbers (`OPEN`) where they change nothing and C code asks for
+    none: then it takes none unseen in other runs either."""
     asked = asked or STEADY
     eager = recording(target, asked)
     if asked.open_numbers and _may_be_bent(eager):
@@ -51,7 +55,9 @@ def recorded(target: Program, asked: Experiment | None = None) -> tuple[Run, boo
         eager, allowed = _run_allowing(target, eager)
     error = eager.error
     if error is not None and not error.type:
-        raise FixError(f"no graph: {error.message}, which the recorder does not see", site=error.site, hint=GRAPH_ONLY)
+        raise FixError(
+            f"no graph: {error.message}, which the recorder does not see", site=error.site, hint=GRAPH_ONLY
+        )
     if error is not None and error.phase == "backward" and says(error.message, NO_GRAD_FN):
         return eager, allowed is not None, "eager, which has no gradients"
     if error is not None:
@@ -66,7 +72,8 @@ def recorded(target: Program, asked: Experiment | None = None) -> tuple[Run, boo
 
 
 def _may_be_bent(eager: Run) -> bool:
-    """Whether open numbers may have led the program elsewhere than plain ones, or have been taken by C code."""
+    """Whether open numbers may have led the program elsewhere than plain ones, or have been taken by C
+    code."""
     recorder, error = eager.recorder, eager.error
     changed = any(read.changed for read in recorder.reads.values())
     return recorder.taken_by_c > 0 or changed or (error is not None and error.phase != "backward")
@@ -87,17 +94,27 @@ def _raising(eager: Run) -> FixError:
     elif says(error.message, DETACHED_SAVED):
         advice = "give the result a name of its own: `y = y.detach()`"
     elif says(error.message, OVERWRITTEN) and _written_after_transforms(eager):
-        advice = "what torch.func's transforms save cannot be copied: hand them a `.clone()` of what is written later"
-    return FixError(f"{error.phase} raises {error.type}: {first_line(error.message)}", site=_blamed(eager), hint=advice)
+        advice = (
+            "what torch.func's transforms save cannot be copied: hand them a `.clone()` of what is "
+            "written later"
+        )
+    return FixError(
+        f"{error.phase} raises {error.type}: {first_line(error.message)}", site=_blamed(eager), hint=advice
+    )
 
 
 def _blamed(eager: Run) -> Site | None:
-    """Where the error came from; for one of backward the last call of the operator it names, or the write into what a transform saved."""
+    """Where the error came from; for one of backward the last call of the operator it names, or the write
+    into what a transform saved."""
     error = eager.error
     assert error is not None
     if error.site is not None:
         return error.site
-    named = "detach_" if says(error.message, DETACHED_SAVED) else (without_derivative(error.message) or "").removeprefix("aten::")
+    named = (
+        "detach_"
+        if says(error.message, DETACHED_SAVED)
+        else (without_derivative(error.message) or "").removeprefix("aten::")
+    )
     calls = [s for s in eager.recorder.steps if s.spots and named and s.target.rpartition(".")[2] == named]
     if not calls and says(error.message, OVERWRITTEN):
         calls = _written_after_transforms(eager)[:1]
@@ -118,11 +135,15 @@ def _written_after_transforms(eager: Run) -> list[Step]:
 
 
 def writes_nothing(eager: Run) -> bool:
-    """Whether no step of a recorded run writes memory that was there before it, as far as anybody can see: by its version, by an `out=`, by
-    what moves no version (a fused optimizer), or by way of NumPy. Of such a graph nothing needs rewriting.
+    """Whether no step of a recorded run writes memory that was there before it, as far as anybody can see: by
+    its version, by an `out=`, by what moves no version (a fused optimizer), or by way of NumPy. Of such a
+    graph nothing needs rewriting.
     """
     return not any(
-        step.writes or step.kind in ("escape", "entry") or "._fused_" in step.target or any(key == "out" for key, _ in step.operands)
+        step.writes
+        or step.kind in ("escape", "entry")
+        or "._fused_" in step.target
+        or any(key == "out" for key, _ in step.operands)
         for step in eager.recorder.steps
     )
 
@@ -140,7 +161,8 @@ _NO_DATA = "a fix is verified on real tensors, and the model or its inputs have 
 _GIVE_DATA = "pass a model and inputs that are neither fake nor on the meta device"
 
 
-STEADY = Experiment("real", steady=SEED, assumptions=True)  # what a graph is made from: its numbers compare with those of other steps
+# what a graph is made from: its numbers compare with those of other steps
+STEADY = Experiment("real", steady=SEED, assumptions=True)
 OPEN = replace(STEADY, open_numbers=True)
 
 
@@ -149,7 +171,9 @@ def recording(target: Program, asked: Experiment = STEADY) -> Run:
     try:
         return run(target, asked)
     except NeedsValue as need:
-        raise FixError(_NO_DATA, site=site_of(need.spots[0]) if need.spots else None, hint=_GIVE_DATA) from need
+        raise FixError(
+            _NO_DATA, site=site_of(need.spots[0]) if need.spots else None, hint=_GIVE_DATA
+        ) from need
     except TraceError as error:
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
 
@@ -180,6 +204,8 @@ def _written_leaf(eager: Run) -> str | None:
     values = {v.id: v for v in eager.recorder.values}
     written = {values[r].storage for r in step.reads[:1]}
     for earlier in eager.recorder.steps:
-        if earlier.kind in ("input", "attribute") and any(values[m].storage in written for m in earlier.makes):
+        if earlier.kind in ("input", "attribute") and any(
+            values[m].storage in written for m in earlier.makes
+        ):
             return earlier.target
     return None

@@ -1,7 +1,9 @@
-"""The recorded forward as a `torch.fx.GraphModule`: the model again, as a graph, over the user's own parameters.
+"""The recorded forward as a `torch.fx.GraphModule`: the model again, as a graph, over the user's own
+parameters.
 
-Takes the part of the run's graph up to the model's return, gives it the model's calling convention and its output's type. One graph
-stands for one path through the program's branches and for the training mode it ran in.
+Takes the part of the run's graph up to the model's return, gives it the model's calling convention and its
+output's type. One graph stands for one path through the program's branches and for the training mode it ran
+in.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ _PURE_METHODS = frozenset(("size", "__dlpack__"))
 
 
 def regenerate(run: Run, more: Sequence[Assumed] = ()) -> torch.fx.GraphModule:
-    """The model of a finished run as a GraphModule, with guards of what the run took for granted and of `more`.
+    """The model of a finished run as a GraphModule, with guards of what the run took for granted and of
+    `more`.
 
     Raises:
         TraceError: the run's forward raised, so there is no output to return.
@@ -41,7 +44,10 @@ def regenerate(run: Run, more: Sequence[Assumed] = ()) -> torch.fx.GraphModule:
         raise TraceError(f"no graph: {reason}", site=run.error.site if run.error else None)
     last = run.forward_last
     nodes = list(itertools.takewhile(lambda node: node.prev is not last, run.recorder.graph.nodes))
-    taken = Taken([*(one for one in run.recorder.assumed if not one.weak), *more], [n for n in nodes if n not in run.recorder.raised])
+    taken = Taken(
+        [*(one for one in run.recorder.assumed if not one.weak), *more],
+        [n for n in nodes if n not in run.recorder.raised],
+    )
     graph = torch.fx.Graph()
     copied: dict[torch.fx.Node, torch.fx.Node] = {}
     for node in nodes:
@@ -69,7 +75,8 @@ def regenerate(run: Run, more: Sequence[Assumed] = ()) -> torch.fx.GraphModule:
 
 
 def _drop_unused(graph: torch.fx.Graph) -> None:
-    """Reads without a reader. Never `eliminate_dead_code`: it takes in-place calls whose result is unused for dead."""
+    """Reads without a reader. Never `eliminate_dead_code`: it takes in-place calls whose result is unused for
+    dead."""
     for node in reversed(list(graph.nodes)):
         pure = node.op == "get_attr" or (node.op == "call_method" and node.target in _PURE_METHODS)
         if pure and not node.users:
@@ -77,7 +84,8 @@ def _drop_unused(graph: torch.fx.Graph) -> None:
 
 
 def _refuse_names(run: Run, graph: torch.fx.Graph) -> None:
-    """torch.fx writes `self.blocks.class(x)` into its code, and puts quotes around a name that is no identifier as it is."""
+    """torch.fx writes `self.blocks.class(x)` into its code, and puts quotes around a name that is no
+    identifier as it is."""
     sites = {step.node.name: step.spots for step in run.recorder.steps}
     for node in graph.nodes:
         parts = str(node.target).split(".") if node.op in ("call_module", "get_attr") else ()
@@ -97,7 +105,8 @@ def _refuse_fake(run: Run, graph: torch.fx.Graph) -> None:
         value = run.recorder.attributes.get(str(node.target)) if node.op == "get_attr" else None
         if isinstance(value, torch.Tensor) and is_fake(value) and str(node.target).endswith("_"):
             raise TraceError(
-                "no graph: the forward makes a tensor from Python data, which a run on fake values does not have",
+                "no graph: the forward makes a tensor from Python data, which a run on fake values does not "
+                "have",
                 hint="record it on real values: Options(values='real')",
             )
 
@@ -121,17 +130,27 @@ def _guards(convention: CallingConvention, run: Run, taken: Taken, graph: torch.
 
 
 def _refuse_composed(run: Run, copied: Mapping[torch.fx.Node, torch.fx.Node]) -> None:
-    """A nested tensor or one of a subclass that came into being beside torch's function interface was put together from other tensors:
-    as a constant it would be that of this run."""
+    """A nested tensor or one of a subclass that came into being beside torch's function interface was put
+    together from other tensors: as a constant it would be that of this run."""
     for step in run.recorder.steps:
-        source = step.node.all_input_nodes[0] if step.kind == "entry" and step.node in copied and step.node.all_input_nodes else None
-        value = run.recorder.attributes.get(str(source.target)) if source is not None and source.op == "get_attr" else None
+        source = (
+            step.node.all_input_nodes[0]
+            if step.kind == "entry" and step.node in copied and step.node.all_input_nodes
+            else None
+        )
+        value = (
+            run.recorder.attributes.get(str(source.target))
+            if source is not None and source.op == "get_attr"
+            else None
+        )
         if isinstance(value, torch.Tensor) and _is_composed(run, step, value):
             name = "nested tensor" if value.is_nested else type(value).__name__
             raise TraceError(
-                f"no graph: the forward puts a {name} together where torch does not tell of it, and a graph would hold that of this run",
+                f"no graph: the forward puts a {name} together where torch does not tell of it, and a graph "
+                "would hold that of this run",
                 site=site_of(step.spots[0]) if step.spots else None,
-                hint="compute with the tensors that it is made of, or make it by a function of torch's (`torch.nested.as_nested_tensor`)",
+                hint="compute with the tensors that it is made of, or make it by a function of torch's "
+                "(`torch.nested.as_nested_tensor`)",
             )
 
 

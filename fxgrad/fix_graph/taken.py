@@ -1,8 +1,9 @@
 """What a run took for granted (`fxgrad.trace.observations.Assumed`) as guards of its graph.
 
-A size of an input, and what is computed of such sizes alone, is an expression over the inputs: checked before the graph runs. All else is
-over what the graph computes: its nodes are written right after the last one that they read. Sizes of parameters are what they are. One
-guard says each thing once. Not handled: numbers of more than `LONGEST` operations are guarded by the sizes that they were made of.
+A size of an input, and what is computed of such sizes alone, is an expression over the inputs: checked before
+the graph runs. All else is over what the graph computes: its nodes are written right after the last one that
+they read. Sizes of parameters are what they are. One guard says each thing once. Not handled: numbers of more
+than `LONGEST` operations are guarded by the sizes that they were made of.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ _NO_NUMBER = (None, "", ENTRY)
 
 
 class Taken:
-    """The guards of one run, in the order in which things were taken; `early` ones are there at once, the others come with their nodes."""
+    """The guards of one run, in the order in which things were taken; `early` ones are there at once, the
+    others come with their nodes."""
 
     def __init__(self, assumed: Sequence[Assumed], nodes: Sequence[torch.fx.Node]) -> None:
         self._order = {node: number for number, node in enumerate(nodes)}
@@ -71,7 +73,11 @@ class Taken:
             if len(made_of) <= LONGEST:
                 yield one
             else:
-                yield from (Assumed(None, (leaf,), leaf, one.spots) for leaf in made_of if not any(leaf.origin.inputs()))
+                yield from (
+                    Assumed(None, (leaf,), leaf, one.spots)
+                    for leaf in made_of
+                    if not any(leaf.origin.inputs())
+                )
 
     def _take(self, number: int, one: Assumed) -> None:
         if one.target == "":
@@ -102,7 +108,9 @@ class Taken:
         made = self._found[number] = Guard(what, _site(one), text, taken, terms, inside)
         return made
 
-    def after(self, node: torch.fx.Node, graph: torch.fx.Graph, copied: Mapping[torch.fx.Node, torch.fx.Node]) -> None:
+    def after(
+        self, node: torch.fx.Node, graph: torch.fx.Graph, copied: Mapping[torch.fx.Node, torch.fx.Node]
+    ) -> None:
         """Write the guards that `node` of the run was the last to be read by, at the end of `graph`."""
         for number, one in self._waiting.pop(node, ()):
             text = _told(one, lambda n: copied[n].name)
@@ -116,7 +124,9 @@ class Taken:
             if guard.site is not None:
                 made.meta["site"] = guard.site
 
-    def _value(self, one: Assumed, graph: torch.fx.Graph, copied: Mapping[torch.fx.Node, torch.fx.Node]) -> Any:
+    def _value(
+        self, one: Assumed, graph: torch.fx.Graph, copied: Mapping[torch.fx.Node, torch.fx.Node]
+    ) -> Any:
         args = tuple(self._node(arg, graph, copied) for arg in one.args)
         if one.target is None:
             return args[0]
@@ -124,7 +134,11 @@ class Taken:
             return graph.call_method("size", args)
         if isinstance(one.target, str):
             name = one.target.removesuffix("()")
-            return graph.call_method(name, args) if name != one.target else graph.call_function(getattr, (*args, name))
+            return (
+                graph.call_method(name, args)
+                if name != one.target
+                else graph.call_function(getattr, (*args, name))
+            )
         return graph.call_function(one.target, args)
 
     def _node(self, arg: Any, graph: torch.fx.Graph, copied: Mapping[torch.fx.Node, torch.fx.Node]) -> Any:
@@ -144,7 +158,11 @@ class Taken:
                 stack.extend(waiting)
             else:
                 held = tuple(self._held(a, copied) for a in origin.args)
-                made = graph.call_function(origin.target, held) if callable(origin.target) else graph.call_method("size", held)
+                made = (
+                    graph.call_function(origin.target, held)
+                    if callable(origin.target)
+                    else graph.call_method("size", held)
+                )
                 self._numbers[id(origin)] = made
         return self._numbers[id(arg.origin)]
 
@@ -258,4 +276,8 @@ def _terms(one: Assumed) -> Iterator[str]:
             for origin in arg.origin.walk():
                 base = origin.args[0] if origin.args else None
                 if isinstance(base, torch.fx.Node) and base.op == "placeholder":
-                    yield f"{base.name}.numel()" if origin.target is numel else f"{base.name}.size({origin.args[1]})"
+                    yield (
+                        f"{base.name}.numel()"
+                        if origin.target is numel
+                        else f"{base.name}.size({origin.args[1]})"
+                    )

@@ -1,4 +1,5 @@
-"""The forms of a model, timed side by side on one device, and what one step of each takes in memory and kernels.
+"""The forms of a model, timed side by side on one device, and what one step of each takes in memory and
+kernels.
 
 `Form` is a form and its times, `Clock` what they are of. Not handled: several devices in one model.
 """
@@ -99,7 +100,8 @@ def warm_up(rows: Sequence[Form], target: Program, place: torch.device) -> None:
 
 
 def time_all(rows: Sequence[Form], target: Program, place: torch.device, runs: int, seconds: float) -> int:
-    """Time every row `runs` times, in turns, at least five where that would take longer than `seconds`; returns how often it was."""
+    """Time every row `runs` times, in turns, at least five where that would take longer than `seconds`;
+    returns how often it was."""
     begin = time.perf_counter()
     for number in range(runs):
         if number >= 5 and time.perf_counter() - begin > seconds:
@@ -121,7 +123,11 @@ def _try(form: Form, work: Callable[[], Any]) -> None:
         work()
     except Exception as error:  # a program that does not run is a row that says so
         text = str(error)
-        form.failure = f"raises: {OVERWRITTEN.phrases[0]}" if says(text, ANY_IN_PLACE) else f"raises {type(error).__name__}"
+        form.failure = (
+            f"raises: {OVERWRITTEN.phrases[0]}"
+            if says(text, ANY_IN_PLACE)
+            else f"raises {type(error).__name__}"
+        )
 
 
 def measured(form: Form, target: Program, place: torch.device) -> Row:
@@ -138,7 +144,7 @@ def _quartiles(times: Sequence[float]) -> tuple[float, float]:
     return times[len(times) // 4], times[(3 * len(times)) // 4]
 
 
-# ---------------------------------------------------------------------------------------------------------------- memory, kernels
+# -------------------------------------------------------------------------------------------- memory, kernels
 
 
 def _kernels(form: Form, target: Program, place: torch.device) -> int | None:
@@ -167,7 +173,8 @@ def _peak(form: Form, target: Program, place: torch.device) -> int | None:
 
 
 class StorageCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-    """Counts the bytes of the storages that operators return, from when they appear to when they are freed. `peak`: the most at a time."""
+    """Counts the bytes of the storages that operators return, from when they appear to when they are freed.
+    `peak`: the most at a time."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as above

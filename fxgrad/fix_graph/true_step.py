@@ -1,10 +1,12 @@
 """A regenerated module against true eager steps: the plain program, without a recorder, on private copies.
 
-The recorded run is no measure of what the recorder itself bends (a thread's work, a compiled function, a patched one). So the module is
-compared with one plain step on the given inputs, and with one on others: drawn anew from the values each input has, a row longer where
-the program takes that; and with the step after an earlier call, which may have left state behind. These two are one step of two calls as
-long as nothing differs. A call that breaks a guard of the module's is no difference: it raises, and says why.
-Not handled: programs whose plain step raises; state that shows after many calls only (but see `fxgrad.fix_graph.kept_state`).
+The recorded run is no measure of what the recorder itself bends (a thread's work, a compiled function, a
+patched one). So the module is compared with one plain step on the given inputs, and with one on others: drawn
+anew from the values each input has, a row longer where the program takes that; and with the step after an
+earlier call, which may have left state behind. These two are one step of two calls as long as nothing
+differs. A call that breaks a guard of the module's is no difference: it raises, and says why. Not handled:
+programs whose plain step raises; state that shows after many calls only (but see
+`fxgrad.fix_graph.kept_state`).
 """
 
 from __future__ import annotations
@@ -44,25 +46,38 @@ from fxgrad.trace.run import Run
 
 
 def differences(
-    module: torch.fx.GraphModule, target: Program, eager: Run, narrow: list[GuardError], *, gradients: bool, keep_saved: bool, others: bool
+    module: torch.fx.GraphModule,
+    target: Program,
+    eager: Run,
+    narrow: list[GuardError],
+    *,
+    gradients: bool,
+    keep_saved: bool,
+    others: bool,
 ) -> tuple[dict[str, str], bool]:
-    """What the module does otherwise than the plain program, and in which way; and whether it does so only after an earlier call.
+    """What the module does otherwise than the plain program, and in which way; and whether it does so only
+    after an earlier call.
 
-    `eager` is the recorded run that the module was found equal to: on the given inputs it stands for the module. `others`: on other inputs
-    too. `narrow` gets the errors of guards without which the module would have given the same on another size. Where the program draws
-    from the generators of Python or NumPy, other draws are tried.
+    `eager` is the recorded run that the module was found equal to: on the given inputs it stands for the
+    module. `others`: on other inputs too. `narrow` gets the errors of guards without which the module would
+    have given the same on another size. Where the program draws from the generators of Python or NumPy, other
+    draws are tried.
     """
     apart = _apart(target, None, lambda: eager_step(eager, target), gradients, keep_saved)
     if others and not apart and not eager.drew and _agree(module, target, narrow, gradients, keep_saved):
         return {}, False
-    redrawn: list[Other] = [(functools.partial(_reseeded, seed), None) for seed in seeds()] if eager.drew else []
+    redrawn: list[Other] = (
+        [(functools.partial(_reseeded, seed), None) for seed in seeds()] if eager.drew else []
+    )
     sized: list[Other] = [(_longer, None), (_drawn, None)] if others else []
     later: list[Other] = [(None, functools.partial(_second, longer=longer)) for longer in (True, False)]
     for series in (redrawn, sized, later):
         for change, again in series:
             if apart:
                 return apart, False
-            made = functools.partial(step, module, target, change=change, keep_saved=keep_saved and again is not None, again=again)
+            made = functools.partial(
+                step, module, target, change=change, keep_saved=keep_saved and again is not None, again=again
+            )
             try:
                 found = _apart(target, change, made, gradients, keep_saved, again)
             except GuardError as error:
@@ -78,9 +93,12 @@ def differences(
     return apart or {}, False
 
 
-def _agree(module: torch.fx.GraphModule, target: Program, narrow: list[GuardError], gradients: bool, keep_saved: bool) -> bool:
-    """Whether the module does what the program does in two calls, on other inputs and then on others again. Where that is not so, or cannot be
-    had (what the second call writes may be what the first one's backward needs), one of the calls may still be the same by itself."""
+def _agree(
+    module: torch.fx.GraphModule, target: Program, narrow: list[GuardError], gradients: bool, keep_saved: bool
+) -> bool:
+    """Whether the module does what the program does in two calls, on other inputs and then on others again.
+    Where that is not so, or cannot be had (what the second call writes may be what the first one's backward
+    needs), one of the calls may still be the same by itself."""
     target = replace(target, loss=functools.partial(_both, target.loss))
     for change in (_longer, _drawn):
         again = functools.partial(_two, longer=change is _longer)
@@ -99,13 +117,18 @@ def _agree(module: torch.fx.GraphModule, target: Program, narrow: list[GuardErro
 
 
 def _two(call: Callable[..., Any], args: Any, kwargs: Any, *, longer: bool) -> tuple[Any, Any]:
-    """A call on these inputs, and one on their rows in another order, without the one that made them `longer`."""
+    """A call on these inputs, and one on their rows in another order, without the one that made them
+    `longer`."""
     leaves, structure = tree.flatten((args, kwargs))
     rows = Counter(t.shape[0] for t in leaves if t.dim() and t.layout is torch.strided).most_common(1)
     made = {id(t): _other(t, 0) for t in leaves}
     if longer and rows:
-        made = {key: t[:-1] if t.dim() and t.layout is torch.strided and t.shape[0] == rows[0][0] else t for key, t in made.items()}
-    later, named = tree.unflatten(structure, [made[id(t)] for t in leaves])  # before the first call, which may write into containers
+        made = {
+            key: t[:-1] if t.dim() and t.layout is torch.strided and t.shape[0] == rows[0][0] else t
+            for key, t in made.items()
+        }
+    # before the first call, which may write into containers
+    later, named = tree.unflatten(structure, [made[id(t)] for t in leaves])
     return call(*args, **kwargs), call(*later, **named)
 
 
@@ -119,9 +142,15 @@ Other = tuple[Change | None, Again | None]  # other inputs, an earlier call
 
 
 def _apart(
-    target: Program, change: Change | None, made: Callable[[], Step], gradients: bool, keep_saved: bool, again: Again | None = None
+    target: Program,
+    change: Change | None,
+    made: Callable[[], Step],
+    gradients: bool,
+    keep_saved: bool,
+    again: Again | None = None,
 ) -> dict[str, str] | None:
-    """How what was `made` differs from a plain step; None where one of the two raises: that is said loudly, by the module itself.
+    """How what was `made` differs from a plain step; None where one of the two raises: that is said loudly,
+    by the module itself.
 
     Raises:
         GuardError: the module raises it, and the plain step does not raise.
@@ -141,7 +170,8 @@ def _apart(
     repeated = _plain(target, change, keep_saved) if apart else None
     if repeated is None:
         return dict(apart)
-    unsteady = compare(want, repeated, gradients=gradients, exact=True).apart  # kernels that add up in no fixed order
+    # kernels that add up in no fixed order
+    unsteady = compare(want, repeated, gradients=gradients, exact=True).apart
     return {what: how for what, how in apart.items() if what not in unsteady}
 
 
@@ -155,7 +185,8 @@ SEARCHED = 2000  # seeds, for one that draws small numbers: a layer dropped once
 
 @functools.lru_cache(1)
 def seeds() -> tuple[int, ...]:
-    """Seeds to draw by: some at random, and those whose first numbers are all small, or large, by Python's generator and NumPy's."""
+    """Seeds to draw by: some at random, and those whose first numbers are all small, or large, by Python's
+    generator and NumPy's."""
     found = list(range(DRAWS))
     for numbers in filter(None, (_first_of_python, _first_of_numpy if "numpy" in sys.modules else None)):
         drawn = [(seed, numbers(seed)) for seed in range(SEARCHED)]
@@ -204,7 +235,7 @@ def _plain(target: Program, change: Change | None, keep_saved: bool) -> Step | N
         return None
 
 
-# ---------------------------------------------------------------------------------------------------------------- other inputs
+# ----------------------------------------------------------------------------------------------- other inputs
 
 
 def _second(call: Callable[..., Any], args: Any, kwargs: Any, *, longer: bool) -> Any:
@@ -212,7 +243,8 @@ def _second(call: Callable[..., Any], args: Any, kwargs: Any, *, longer: bool) -
     leaves, structure = tree.flatten((args, kwargs))
     first = Counter(t.shape[0] for t in leaves if t.dim() and t.layout is torch.strided).most_common(1)
     made = {id(t): _other(t, first[0][0] if first and longer else 0) for t in leaves}
-    later, named = tree.unflatten(structure, [made[id(t)] for t in leaves])  # before the first call, which may write into containers
+    # before the first call, which may write into containers
+    later, named = tree.unflatten(structure, [made[id(t)] for t in leaves])
     call(*args, **kwargs)
     return call(*later, **named)
 
@@ -237,14 +269,25 @@ def _longer(inputs: Sequence[torch.Tensor]) -> None:
     for tensor in inputs:
         if tensor.is_inference():
             continue  # given other data, it would be none any more
-        if first and tensor.dim() and tensor.layout is torch.strided and tensor.shape[0] == first.most_common(1)[0][0] > 0:
+        if (
+            first
+            and tensor.dim()
+            and tensor.layout is torch.strided
+            and tensor.shape[0] == first.most_common(1)[0][0] > 0
+        ):
             tensor.data = torch.cat((tensor.data, tensor.data[:1]))
 
 
 def _drawn(inputs: Sequence[torch.Tensor]) -> None:
-    """Floating inputs get values drawn from their own, so that they stay in the range that the program expects."""
+    """Floating inputs get values drawn from their own, so that they stay in the range that the program
+    expects."""
     generator = torch.Generator().manual_seed(SEED)
     for tensor in inputs:
-        if tensor.is_floating_point() and tensor.layout is torch.strided and tensor.numel() and not tensor.is_inference():
+        if (
+            tensor.is_floating_point()
+            and tensor.layout is torch.strided
+            and tensor.numel()
+            and not tensor.is_inference()
+        ):
             chosen = torch.randint(tensor.numel(), tensor.shape, generator=generator).to(tensor.device)
             tensor.data = tensor.data.reshape(-1)[chosen]

@@ -1,4 +1,5 @@
-"""Mending source: from findings to text edits that were tried in a fresh process, shown as a diff or written to the user's files."""
+"""Mending source: from findings to text edits that were tried in a fresh process, shown as a diff or written
+to the user's files."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""The source edits of a program that lives in this process: the likeliest one for each write, in texts that nobody has run yet.
+"""The source edits of a program that lives in this process: the likeliest one for each write, in texts that
+nobody has run yet.
 
-For `FixResult.source_edits`: a live model cannot be built anew, so nothing here is tried in a fresh process as `fxgrad.fix_source.mend` does. Where
-a module was built is looked up in the text. Not handled: unsafe fixes, findings that only a trial could tell apart, and models whose files
-were edited since they were imported. A write under a name that a loop or a comprehension binds to several tensors in turn is left out.
+For `FixResult.source_edits`: a live model cannot be built anew, so nothing here is tried in a fresh process
+as `fxgrad.fix_source.mend` does. Where a module was built is looked up in the text. Not handled: unsafe
+fixes, findings that only a trial could tell apart, and models whose files were edited since they were
+imported. A write under a name that a loop or a comprehension binds to several tensors in turn is left out.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from fxgrad.source.parsing import enclosing_function, functions
 
 
 class LiveSource:
-    """The source behind a live model, mended when first asked for: then the model is analysed as it is at that time."""
+    """The source behind a live model, mended when first asked for: then the model is analysed as it is at
+    that time."""
 
     def __init__(self, model: Any, inputs: Any, loss: Callable[[Any], Any] | None, options: Options) -> None:
         self._given = (model, inputs, loss)
@@ -40,7 +43,10 @@ class LiveSource:
     def files(self) -> tuple[Mended, ...]:
         """The files with their edits."""
         model, inputs, loss = self._given
-        return mended(examine(model, inputs, loss=loss, options=self._options), everything=self._options.rewrite == "all")
+        return mended(
+            examine(model, inputs, loss=loss, options=self._options),
+            everything=self._options.rewrite == "all",
+        )
 
     def edits(self) -> tuple[Edit, ...]:
         """The change as edits of the files as they lie on disk."""
@@ -56,7 +62,8 @@ class LiveSource:
 
 
 def mended(examined: Examined, *, everything: bool = False) -> tuple[Mended, ...]:
-    """The user's files with an edit for each error-level finding of an analysis that is about a write; with `everything` for each write.
+    """The user's files with an edit for each error-level finding of an analysis that is about a write; with
+    `everything` for each write.
 
     What no edit can be proposed for is left out.
     """
@@ -110,7 +117,9 @@ def _has_other_names(pages: Callable[[str], Sheet], trouble: Trouble) -> bool:
         return True  # a property, perhaps
     for item in ast.walk(function):
         bound = _bound(item)
-        if isinstance(item, ast.Yield | ast.YieldFrom) or (bound is not None and words[0] in _words(page, bound)):
+        if isinstance(item, ast.Yield | ast.YieldFrom) or (
+            bound is not None and words[0] in _words(page, bound)
+        ):
             return True
     return False
 
@@ -171,4 +180,6 @@ def _built(target: Program, module: Any) -> tuple[Site, ...]:
     span = page.span_of_site(site) or (page.offset(site.line, 1), page.offset(site.line, 1))
     calls = (node for node in page.of_kind(ast.Call) if span[0] <= page.span(node)[0] < span[1])
     kind = type(module).__name__
-    return tuple(page.edit(*page.span(call), "").site for call in calls if page.source(call.func).endswith(kind))
+    return tuple(
+        page.edit(*page.span(call), "").site for call in calls if page.source(call.func).endswith(kind)
+    )

@@ -1,8 +1,9 @@
 """Mending a program's source: analyse, edit, analyse again in a fresh process, until nothing changes.
 
-`mend` takes MODEL (or a `Subject`) and returns a frozen `MendResult`; it never writes a user's file, `MendResult.write` does. An edit is kept
-only where the trial that had it shows its finding gone, no verdict worse, and (for what is called safe) outputs, gradients and state equal
-to the reference in float64. Not handled: findings whose remedy is a choice; they stay with their advice.
+`mend` takes MODEL (or a `Subject`) and returns a frozen `MendResult`; it never writes a user's file,
+`MendResult.write` does. An edit is kept only where the trial that had it shows its finding gone, no verdict
+worse, and (for what is called safe) outputs, gradients and state equal to the reference in float64. Not
+handled: findings whose remedy is a choice; they stay with their advice.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _RANK = {"blocked": 0, "none": 1, "zero": 2, "branch": 3, "flows": 4}
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """One accepted fix. `finding` and `edits` are in positions of the text it was made in; `how` says what it does."""
+    """One accepted fix. `finding` and `edits` are in positions of the text it was made in; `how` says what it
+    does."""
 
     finding: Finding
     safety: Safety
@@ -46,7 +48,8 @@ class Repair:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A finding that no edit was written for, and why. `unsafe_would_help`: with unsafe fixes allowed there is one."""
+    """A finding that no edit was written for, and why. `unsafe_would_help`: with unsafe fixes allowed there
+    is one."""
 
     finding: Finding
     reason: str
@@ -55,7 +58,8 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class MendResult:
-    """What mending came to. `before` and `after`: verdicts by parameter; `remaining`: findings that the mended source still has."""
+    """What mending came to. `before` and `after`: verdicts by parameter; `remaining`: findings that the
+    mended source still has."""
 
     files: tuple[Mended, ...]
     repairs: tuple[Repair, ...]
@@ -78,7 +82,8 @@ class MendResult:
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
     def diff(self, root: str | None = None) -> str:
-        """A unified diff that `git apply` takes in `root` (None: the working directory); "" if nothing is to be changed."""
+        """A unified diff that `git apply` takes in `root` (None: the working directory); "" if nothing is to
+        be changed."""
         return patch.diff(self.files, root)
 
     def write(self) -> tuple[str, ...]:
@@ -101,10 +106,11 @@ def mend(
 ) -> MendResult:
     """Mend the source of a program.
 
-    `options.unsafe` allows fixes that change numbers or intent; `options.rewrite="all"` mends every in-place operation of the user's forward,
-    also those that break nothing (item assignments stay as they are). `select`, `ignore`: prefixes of codes, as `Report.selected` takes
-    them; other findings are neither mended nor counted. `limit`: seconds for one trial; `server`: the process for trials, where several
-    programs are mended one after the other.
+    `options.unsafe` allows fixes that change numbers or intent; `options.rewrite="all"` mends every in-place
+    operation of the user's forward, also those that break nothing (item assignments stay as they are).
+    `select`, `ignore`: prefixes of codes, as `Report.selected` takes them; other findings are neither mended
+    nor counted. `limit`: seconds for one trial; `server`: the process for trials, where several programs are
+    mended one after the other.
 
     Raises:
         FixError: the program cannot be analysed.
@@ -154,7 +160,7 @@ class _Session:
             after=state.verdicts,
         )
 
-    # ---------------------------------------------------------------------------------------------------------- one trouble
+    # -------------------------------------------------------------------------------------------- one trouble
 
     def _open(self, state: Trial) -> Iterator[Trouble]:
         """Troubles not yet refused: writes in the order of the text, then the rest."""
@@ -164,7 +170,9 @@ class _Session:
 
     def _is_selected(self, finding: Finding) -> bool:
         """Whether it is to be mended, and counts: no note, and of a code that was asked for."""
-        return finding.severity != "note" and (finding.code == EVERY or is_selected(finding.code, self.select, self.ignore))
+        return finding.severity != "note" and (
+            finding.code == EVERY or is_selected(finding.code, self.select, self.ignore)
+        )
 
     def _attempt(self, state: Trial, trouble: Trouble) -> Trial:
         """The state after the first proposal that helps; the same state, and a refusal, where none does."""
@@ -172,7 +180,10 @@ class _Session:
         safe = writes if self._may_be_safe(trouble) else []
         unsafe = [*unsafe_proposals(self._page, trouble), *([] if safe else writes)]
         reasons: list[str] = []
-        offers: tuple[tuple[Safety, list[Proposal]], ...] = (("safe", safe), ("unsafe", unsafe if self.options.unsafe else []))
+        offers: tuple[tuple[Safety, list[Proposal]], ...] = (
+            ("safe", safe),
+            ("unsafe", unsafe if self.options.unsafe else []),
+        )
         for safety, offered in offers:
             for proposal in list(dict.fromkeys(offered))[:_TRIED]:
                 trial, reason = self._tried(state, trouble, proposal, safety)
@@ -180,14 +191,22 @@ class _Session:
                     self._accept(trouble, proposal, safety, trial)
                     return trial
                 reasons.append(f"{proposal.how}: {reason}")
-        self.refused[self._key(trouble)] = self._refusal(trouble, reasons, bool(unsafe) and not self.options.unsafe)
+        self.refused[self._key(trouble)] = self._refusal(
+            trouble, reasons, bool(unsafe) and not self.options.unsafe
+        )
         return state
 
     def _may_be_safe(self, trouble: Trouble) -> bool:
         """A proof needs numbers to compare with, and a finding whose remedy changes none that was right."""
-        return not self.unproved and trouble.is_write and (trouble.finding.severity == "error" or trouble.finding.code == EVERY)
+        return (
+            not self.unproved
+            and trouble.is_write
+            and (trouble.finding.severity == "error" or trouble.finding.code == EVERY)
+        )
 
-    def _tried(self, state: Trial, trouble: Trouble, proposal: Proposal, safety: Safety) -> tuple[Trial | None, str]:
+    def _tried(
+        self, state: Trial, trouble: Trouble, proposal: Proposal, safety: Safety
+    ) -> tuple[Trial | None, str]:
         """The trial of a proposal that helps, or None and what speaks against it."""
         try:
             texts = {file: mended.text for file, mended in self.files.items()}
@@ -197,11 +216,22 @@ class _Session:
         except (FixError, SyntaxError) as error:
             return None, str(error)
         tell(f"trying: {proposal.how}")
-        trial = self.trials.run({file: self._file(file).stored.encoded(text) for file, text in texts.items()}, prove=not self.unproved)
+        trial = self.trials.run(
+            {file: self._file(file).stored.encoded(text) for file, text in texts.items()},
+            prove=not self.unproved,
+        )
         reason = self._against(state, trial, trouble, proposal, texts, safety)
         return (None, reason) if reason else (trial, "")
 
-    def _against(self, state: Trial, trial: Trial, trouble: Trouble, proposal: Proposal, texts: Mapping[str, str], safety: Safety) -> str:
+    def _against(
+        self,
+        state: Trial,
+        trial: Trial,
+        trouble: Trouble,
+        proposal: Proposal,
+        texts: Mapping[str, str],
+        safety: Safety,
+    ) -> str:
         """Why an edit is not accepted; "" if it helps."""
         if trial.error:
             return trial.error
@@ -219,7 +249,11 @@ class _Session:
         for file in dict.fromkeys(edit.site.file for edit in proposal.edits):
             text = apply(self._page(file).text, file, proposal.edits)
             self.files[file] = self._file(file).changed(text, trouble.finding.code, safety)
-        self.repairs.append(Repair(trouble.finding, safety, proposal.how, proposal.edits, trial.proof if safety == "safe" else ""))
+        self.repairs.append(
+            Repair(
+                trouble.finding, safety, proposal.how, proposal.edits, trial.proof if safety == "safe" else ""
+            )
+        )
 
     def _refusal(self, trouble: Trouble, reasons: list[str], unsafe: bool) -> Refusal:
         finding = trouble.finding
@@ -233,13 +267,17 @@ class _Session:
         if trouble.is_write and self.untrue and not unsafe:
             return Refusal(finding, f"no out-of-place edit is right: {self.untrue}")
         if unsafe:
-            why = f"not proved: {self.unproved}" if self.unproved and trouble.is_write else "what would help changes numbers or intent"
+            why = (
+                f"not proved: {self.unproved}"
+                if self.unproved and trouble.is_write
+                else "what would help changes numbers or intent"
+            )
             return Refusal(finding, f"{why}; it needs unsafe fixes", True)
         if reasons:
             return Refusal(finding, f"no edit was proved right; {'; '.join(dict.fromkeys(reasons))}")
         return Refusal(finding, advice or "no edit is known for this")
 
-    # ------------------------------------------------------------------------------------------------------------- the texts
+    # ---------------------------------------------------------------------------------------------- the texts
 
     def _file(self, file: str) -> Mended:
         if file not in self.files:
@@ -254,7 +292,10 @@ class _Session:
         """
         kind = origin(file)
         if kind == "installed":
-            raise FixError(f"{file} belongs to an installed package", hint="the graph can be mended instead: fxgrad.fix, or --module DIR")
+            raise FixError(
+                f"{file} belongs to an installed package",
+                hint="the graph can be mended instead: fxgrad.fix, or --module DIR",
+            )
         if kind != "user" or not os.path.isfile(file):
             raise FixError(f"{file} is no file of the user's")
         return sheet(file, self._file(file).text)
@@ -267,7 +308,8 @@ class _Session:
 
 
 def _weights(troubles: Iterable[tuple[tuple[str, ...], Trouble]]) -> Counter[tuple[str, ...]]:
-    """How much there is of each finding: a write over three saved tensors is nearer its end when there are two."""
+    """How much there is of each finding: a write over three saved tensors is nearer its end when there are
+    two."""
     found: Counter[tuple[str, ...]] = Counter()
     for key, trouble in troubles:
         found[key] += trouble.saves
@@ -283,7 +325,9 @@ def _worse_verdict(state: Trial, trial: Trial) -> str:
     return ""
 
 
-def _new_finding(state: Trial, trial: Trial, proposal: Proposal, texts: Mapping[str, str], before: Counter[tuple[str, ...]]) -> str:
+def _new_finding(
+    state: Trial, trial: Trial, proposal: Proposal, texts: Mapping[str, str], before: Counter[tuple[str, ...]]
+) -> str:
     """An error that an edit brings; "" where there is none.
 
     A program that raised could not show what comes later; but nothing new may come of the edited line itself.
@@ -316,7 +360,9 @@ def _key(trouble: Trouble, texts: Mapping[str, str]) -> tuple[str, ...]:
 def _touches(proposal: Proposal, site: Site | None) -> bool:
     """Whether the site is on a line that the proposal edits."""
     return site is not None and any(
-        edit.site.file == site.file and edit.site.line <= site.line <= edit.site.end_line + edit.new.count("\n") for edit in proposal.edits
+        edit.site.file == site.file
+        and edit.site.line <= site.line <= edit.site.end_line + edit.new.count("\n")
+        for edit in proposal.edits
     )
 
 

@@ -1,7 +1,8 @@
 """Mended files: what changed, as a unified diff that `git apply` takes, as edits, and written to disk.
 
-A `Mended` holds one file before and after, and which finding asked for which line; made by `fxgrad.fix_source.loop`. Writing replaces the whole
-file in one step, so that a crash leaves the old one. Not handled: undoing; that is what version control is for.
+A `Mended` holds one file before and after, and which finding asked for which line; made by
+`fxgrad.fix_source.loop`. Writing replaces the whole file in one step, so that a crash leaves the old one. Not
+handled: undoing; that is what version control is for.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _CONTEXT = 3
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """One file: as it lies on disk, and the text it should have. `labels` has one entry for each line of `text`."""
+    """One file: as it lies on disk, and the text it should have. `labels` has one entry for each line of
+    `text`."""
 
     stored: Stored
     text: str
@@ -36,10 +38,13 @@ class Mended:
     def changed(self, text: str, code: str, safety: Safety) -> Mended:
         """The file after one more fix."""
         label = f"{code} {safety}"
-        return replace(self, text=text, labels=_relabelled(self.labels, lines_of(self.text), lines_of(text), label))
+        return replace(
+            self, text=text, labels=_relabelled(self.labels, lines_of(self.text), lines_of(text), label)
+        )
 
     def diff(self, root: str) -> str:
-        """The change as a unified diff, file names relative to `root`, each hunk labelled with its codes and their safety."""
+        """The change as a unified diff, file names relative to `root`, each hunk labelled with its codes and
+        their safety."""
         before, after = lines_of(self.stored.text), lines_of(self.text)
         name = os.path.relpath(self.stored.file, root).replace(os.sep, "/")
         if name.startswith("../"):
@@ -60,7 +65,11 @@ class Mended:
         found: dict[str, None] = {}
         for tag, _, _, start, stop in group:
             if tag != "equal":
-                found.update(dict.fromkeys(label for line in self.labels[start : max(stop, start + 1)] for label in line))
+                found.update(
+                    dict.fromkeys(
+                        label for line in self.labels[start : max(stop, start + 1)] for label in line
+                    )
+                )
         return f"@@ -{_counted(i1, i2)} +{_counted(j1, j2)} @@ {', '.join(found)}\n"
 
     def edits(self) -> tuple[Edit, ...]:
@@ -78,10 +87,14 @@ class Mended:
 
 
 def _named(name: str) -> str:
-    """The name as git reads it: up to a tab where it holds spaces, quoted as in C where it holds what would end the line or the quotes."""
+    """The name as git reads it: up to a tab where it holds spaces, quoted as in C where it holds what would
+    end the line or the quotes."""
     if name.isprintable() and '"' not in name and "\\" not in name:
         return f"{name}\t" if " " in name else name
-    written = (chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03o}" for byte in os.fsencode(name))
+    written = (
+        chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03o}"
+        for byte in os.fsencode(name)
+    )
     return f'"{"".join(written)}"'
 
 
@@ -127,7 +140,8 @@ def diff(files: Iterable[Mended], root: str | None = None) -> str:
 
 
 def write(files: Iterable[Mended]) -> tuple[str, ...]:
-    """Write every changed file, each in one step, and return their names. Permissions, encoding and line ends stay.
+    """Write every changed file, each in one step, and return their names. Permissions, encoding and line ends
+    stay.
 
     Raises:
         FixError: a file is not what it was when it was analysed (then none is written), or cannot be written.

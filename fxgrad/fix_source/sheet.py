@@ -1,9 +1,11 @@
-"""One source file ready to be edited: its text exactly as stored, its syntax tree with positions, and the spans of its nodes.
+"""One source file ready to be edited: its text exactly as stored, its syntax tree with positions, and the
+spans of its nodes.
 
-A `Sheet` is made from a file's bytes (or from text that an earlier edit made) and never changes. The tree is that of
-Python's own `ast`, used to look, never to print: an edit replaces a span of the text, so nothing outside that span is
-reformatted. What a tree leaves out, brackets around an expression and comments, is read from the text. Positions are
-those of `Site`: lines and columns from 1, columns in characters. Not handled: notebooks and files that do not parse.
+A `Sheet` is made from a file's bytes (or from text that an earlier edit made) and never changes. The tree is
+that of Python's own `ast`, used to look, never to print: an edit replaces a span of the text, so nothing
+outside that span is reformatted. What a tree leaves out, brackets around an expression and comments, is read
+from the text. Positions are those of `Site`: lines and columns from 1, columns in characters. Not handled:
+notebooks and files that do not parse.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ _BLANKS = " \t\f\r\n\\"  # what may stand between two tokens, backslashes at lin
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A file as it lies on disk. `encoding` is Python's name of it, `mark` whether it begins with a byte order mark."""
+    """A file as it lies on disk. `encoding` is Python's name of it, `mark` whether it begins with a byte
+    order mark."""
 
     file: str
     raw: bytes
@@ -50,7 +53,9 @@ class Stored:
         try:
             return (codecs.BOM_UTF8 if self.mark else b"") + text.encode(self.encoding)
         except UnicodeEncodeError as error:
-            raise FixError(f"{self.file} is stored as {self.encoding}, which lacks {text[error.start]!r}") from error
+            raise FixError(
+                f"{self.file} is stored as {self.encoding}, which lacks {text[error.start]!r}"
+            ) from error
 
 
 def read(file: str) -> Stored:
@@ -115,7 +120,8 @@ class Sheet:
         opened: list[int] = []
         for token in self._tokens:
             name = tokenize.tok_name[token.type]
-            if name in ("FSTRING_START", "TSTRING_START"):  # from Python 3.12 and 3.14 on: before, an f-string is one token
+            # from Python 3.12 and 3.14 on: before, an f-string is one token
+            if name in ("FSTRING_START", "TSTRING_START"):
                 opened.append(token.start[0])
             elif name in ("FSTRING_END", "TSTRING_END"):
                 found.update(range(opened.pop() + 1, token.end[0] + 1))
@@ -139,7 +145,8 @@ class Sheet:
 
     @cached_property
     def nodes(self) -> tuple[Placed, ...]:
-        """Statements, expressions and arguments by name, in the order in which the text ends them: inner before outer."""
+        """Statements, expressions and arguments by name, in the order in which the text ends them: inner
+        before outer."""
         preorder = [node for node in self.parsed.parents if isinstance(node, Placed)]
         spans = {node: self.span(node) for node in preorder}
         return tuple(sorted(reversed(preorder), key=lambda node: (spans[node][1], -spans[node][0])))
@@ -156,7 +163,11 @@ class Sheet:
         pending = [self._scopes]
         for table in pending:
             pending.extend(table.get_children())
-            if (table.get_type(), table.get_name(), table.get_lineno()) == ("function", function.name, function.lineno):
+            if (table.get_type(), table.get_name(), table.get_lineno()) == (
+                "function",
+                function.name,
+                function.lineno,
+            ):
                 return table
         return None
 
@@ -169,7 +180,8 @@ class Sheet:
         return self.starts[min(line, len(self.starts)) - 1] + column - 1
 
     def span(self, node: Placed | ast.pattern) -> Span:
-        """Where a node stands, without the parentheses around it; those of a tuple and of a generator are their own."""
+        """Where a node stands, without the parentheses around it; those of a tuple and of a generator are
+        their own."""
         end_line, end = node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
         first = self.offset(node.lineno, column_of(self.parsed, node.lineno, node.col_offset))
         return first, self.offset(end_line, column_of(self.parsed, end_line, end))
@@ -181,13 +193,18 @@ class Sheet:
         return self.offset(site.line, site.column), self.offset(site.end_line, site.end_column)
 
     def outer_span(self, node: Placed) -> Span:
-        """The span with the parentheses around the node that are not a call's own. Not for the bases of a class."""
+        """The span with the parentheses around the node that are not a call's own. Not for the bases of a
+        class."""
         start, end = self.span(node)
         call = self.parent(node)
         closed = self.span(call)[1] if isinstance(call, ast.Call) else 0
         while True:
             before, after = self._code_before(start), self.code_after(end)
-            if self.text[before : before + 1] != "(" or self.text[after : after + 1] != ")" or after + 1 == closed:
+            if (
+                self.text[before : before + 1] != "("
+                or self.text[after : after + 1] != ")"
+                or after + 1 == closed
+            ):
                 return start, end
             start, end = before, after + 1
 
@@ -199,7 +216,8 @@ class Sheet:
         return isinstance(node, ast.GeneratorExp) or self.outer_span(node) != (start, end)
 
     def _code_before(self, offset: int) -> int:
-        """The offset of the last character before `offset` that is no blank, line end or comment; -1 where there is none."""
+        """The offset of the last character before `offset` that is no blank, line end or comment; -1 where
+        there is none."""
         while offset > 0:
             if offset in self._comments:
                 offset = self._comments[offset]
@@ -210,7 +228,8 @@ class Sheet:
         return offset - 1
 
     def code_after(self, offset: int) -> int:
-        """The offset of the first character from `offset`, the end of a node, on that is no blank, line end or comment."""
+        """The offset of the first character from `offset`, the end of a node, on that is no blank, line end
+        or comment."""
         while offset < len(self.text):
             if self.text[offset] == "#":
                 offset = self.next_line(offset)
@@ -240,14 +259,19 @@ class Sheet:
         return next((node for node in self.nodes_at(site) if isinstance(node, kinds)), None)
 
     def nodes_around(self, site: Site | None) -> Iterator[Placed]:
-        """The nodes with the site's span, or on its line, then those inside of it, then those around its beginning."""
+        """The nodes with the site's span, or on its line, then those inside of it, then those around its
+        beginning."""
         if site is None:
             return
         start = self.offset(site.line, 1)
         span = self.span_of_site(site) or (start, self.next_line(start))
         exact = self.nodes_at(site)
         yield from exact
-        yield from (node for node in self.nodes if node not in exact and span[0] <= self.span(node)[0] and self.span(node)[1] <= span[1])
+        yield from (
+            node
+            for node in self.nodes
+            if node not in exact and span[0] <= self.span(node)[0] and self.span(node)[1] <= span[1]
+        )
         if exact:
             yield from (node for node in ancestors(self.parsed, exact[0]) if isinstance(node, Placed))
 
@@ -273,7 +297,9 @@ class Sheet:
         """The edit that replaces a span."""
         line = self._line(start)
         end_line = self._line(end)
-        site = Site(self.file, line, start - self.starts[line - 1] + 1, end_line, end - self.starts[end_line - 1] + 1)
+        site = Site(
+            self.file, line, start - self.starts[line - 1] + 1, end_line, end - self.starts[end_line - 1] + 1
+        )
         return Edit(site, self.text[start:end], new)
 
     def _line(self, offset: int) -> int:
@@ -282,7 +308,8 @@ class Sheet:
 
 def _scopes(file: str, text: str) -> symtable.SymbolTable:
     try:
-        with warnings.catch_warnings():  # an invalid escape warns again on every parse, and raises under -W error
+        # an invalid escape warns again on every parse, and raises under -W error
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return symtable.symtable(text, file, "exec")
     except SyntaxError as error:
@@ -304,7 +331,9 @@ def apply(text: str, file: str, edits: tuple[Edit, ...]) -> str:
             continue
         span = page.span_of_site(edit.site)
         if span is None or text[span[0] : span[1]] != edit.old:
-            raise FixError("the text at this place is not what it was", site=edit.site, hint="analyse the file again")
+            raise FixError(
+                "the text at this place is not what it was", site=edit.site, hint="analyse the file again"
+            )
         spans.append((span, edit.new))
     made, end = [], 0
     for number, ((start, stop), new) in enumerate(sorted(spans, key=lambda item: item[0])):

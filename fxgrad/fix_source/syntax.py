@@ -1,7 +1,9 @@
-"""What the text around a write allows: places that can be assigned, the statement a line can be put before, names that are read later.
+"""What the text around a write allows: places that can be assigned, the statement a line can be put before,
+names that are read later.
 
-Answers come from one file's tree alone, by name, and are only good enough to propose an edit: whether it is right is proved by running.
-Not handled: names bound by `exec`, `global` statements in other functions, code in strings.
+Answers come from one file's tree alone, by name, and are only good enough to propose an edit: whether it is
+right is proved by running. Not handled: names bound by `exec`, `global` statements in other functions, code
+in strings.
 """
 
 from __future__ import annotations
@@ -16,8 +18,11 @@ from fxgrad.source.parsing import Function, ancestors, enclosing_function
 
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 Loop = ast.For | ast.AsyncFor | ast.While
-Compound = Loop | ast.If | ast.With | ast.AsyncWith | ast.Try | ast.TryStar | ast.Match | Function | ast.ClassDef
-# Attributes of a tensor that are views of it, and methods that return one: what stands before the dot is the tensor to clone.
+Compound = (
+    Loop | ast.If | ast.With | ast.AsyncWith | ast.Try | ast.TryStar | ast.Match | Function | ast.ClassDef
+)
+# Attributes of a tensor that are views of it, and methods that return one: what stands before the dot is the
+# tensor to clone.
 VIEW_ATTRIBUTES = frozenset({"data", "T", "mT", "H", "mH", "real", "imag"})
 _VIEW_METHODS = frozenset(
     """
@@ -30,7 +35,8 @@ _VIEW_METHODS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument of a call: `name` is "" for one by position, `star` whether it stands for several (`*xs`, `**options`)."""
+    """One argument of a call: `name` is "" for one by position, `star` whether it stands for several (`*xs`,
+    `**options`)."""
 
     node: ast.expr | ast.keyword
     value: ast.expr
@@ -40,7 +46,10 @@ class Argument:
 
 def arguments(call: ast.Call) -> list[Argument]:
     """The arguments of a call in the order of the text."""
-    found = [Argument(node, node.value, star=True) if isinstance(node, ast.Starred) else Argument(node, node) for node in call.args]
+    found = [
+        Argument(node, node.value, star=True) if isinstance(node, ast.Starred) else Argument(node, node)
+        for node in call.args
+    ]
     found += [Argument(node, node.value, node.arg or "", star=node.arg is None) for node in call.keywords]
     return sorted(found, key=lambda argument: (argument.node.lineno, argument.node.col_offset))
 
@@ -58,7 +67,8 @@ def by_position(call: ast.Call, index: int) -> Argument | None:
 
 
 def place(page: Sheet, expression: ast.expr) -> str | None:
-    """The expression's text if it can be assigned to and may be evaluated twice: `y`, `self.h`, `state["h"]`, `hs[i - 1]`.
+    """The expression's text if it can be assigned to and may be evaluated twice: `y`, `self.h`, `state["h"]`,
+    `hs[i - 1]`.
 
     None for calls and slices, for views of a tensor (`y.T`), and for what spreads over several lines.
     """
@@ -75,7 +85,9 @@ def _is_place(expression: ast.expr) -> bool:
         return True
     if isinstance(expression, ast.Attribute):
         return _is_place(expression.value)
-    return isinstance(expression, ast.Subscript) and _is_plain(expression.slice) and _is_place(expression.value)
+    return (
+        isinstance(expression, ast.Subscript) and _is_plain(expression.slice) and _is_place(expression.value)
+    )
 
 
 def _is_plain(expression: ast.expr) -> bool:
@@ -86,11 +98,14 @@ def _is_plain(expression: ast.expr) -> bool:
         return _is_plain(expression.operand)
     if isinstance(expression, ast.BinOp):
         return _is_plain(expression.left) and _is_plain(expression.right)
-    return isinstance(expression, ast.Name) or (isinstance(expression, ast.Attribute) and _is_place(expression))
+    return isinstance(expression, ast.Name) or (
+        isinstance(expression, ast.Attribute) and _is_place(expression)
+    )
 
 
 def bases(page: Sheet, expression: ast.expr) -> tuple[str, ...]:
-    """The places whose tensor the expression may be a view of, the whole before its parts: of `xs[0].view(-1)[i]` `xs`, `xs[0]`."""
+    """The places whose tensor the expression may be a view of, the whole before its parts: of
+    `xs[0].view(-1)[i]` `xs`, `xs[0]`."""
     found: list[str] = []
     for inner, step in _links(expression):
         text = place(page, inner)
@@ -101,7 +116,8 @@ def bases(page: Sheet, expression: ast.expr) -> tuple[str, ...]:
 
 
 def _links(expression: ast.expr) -> Iterator[tuple[ast.expr, str]]:
-    """The expression and all it is a part or a view of, outermost first, each with what is done with it: item, view or attribute."""
+    """The expression and all it is a part or a view of, outermost first, each with what is done with it:
+    item, view or attribute."""
     step = "view"
     while True:
         yield expression, step
@@ -136,7 +152,8 @@ def block_of(page: Sheet, statement: ast.stmt) -> list[ast.stmt]:
 
 
 def line_of(page: Sheet, statement: ast.stmt) -> list[ast.stmt]:
-    """The statements of its block that share a line with a statement, itself included: both of `a = 1; b = 2`."""
+    """The statements of its block that share a line with a statement, itself included: both of `a = 1; b =
+    2`."""
     block = block_of(page, statement)
     first = last = block.index(statement)
     while first and block[first - 1].end_lineno == block[first].lineno:
@@ -147,9 +164,11 @@ def line_of(page: Sheet, statement: ast.stmt) -> list[ast.stmt]:
 
 
 def insert_before(page: Sheet, node: ast.AST, text: str) -> Edit | None:
-    """The edit that puts a statement on a line of its own before the one around `node`; None where none can stand there."""
+    """The edit that puts a statement on a line of its own before the one around `node`; None where none can
+    stand there."""
     statement = statement_of(page, node)
-    # A `while` reads its header again, and what stands in the header of a `def` or a `class` belongs to a scope of its own.
+    # A `while` reads its header again, and what stands in the header of a `def` or a `class` belongs to a
+    # scope of its own.
     if statement is None or isinstance(statement, ast.While | Function | ast.ClassDef):
         return None
     return _line_before(page, statement, text)
@@ -184,7 +203,8 @@ def in_loop(page: Sheet, node: ast.AST) -> bool:
 
 
 def read_later(page: Sheet, node: Placed, text: str) -> bool:
-    """Whether the place is read after `node` in its function, or anywhere in a loop around it; True for all but plain names."""
+    """Whether the place is read after `node` in its function, or anywhere in a loop around it; True for all
+    but plain names."""
     if not text.isidentifier():
         return True
     function = enclosing_function(page.parsed, node)
@@ -210,7 +230,8 @@ def _reads(page: Sheet, function: Function | None, text: str) -> Iterator[ast.Na
 
 
 def declaration(page: Sheet, node: ast.AST, name: str) -> Edit | None:
-    """The `nonlocal` or `global` that a function needs before it may rebind a variable of another scope; None if it needs none."""
+    """The `nonlocal` or `global` that a function needs before it may rebind a variable of another scope; None
+    if it needs none."""
     function = enclosing_function(page.parsed, node)
     if function is None:
         return None
@@ -227,14 +248,21 @@ def declaration(page: Sheet, node: ast.AST, name: str) -> Edit | None:
 
 
 def may_be_shared(page: Sheet, node: Placed, text: str) -> bool:
-    """Whether another name of the function may be the same tensor or a view of it and is read after `node`, on whatever branch.
+    """Whether another name of the function may be the same tensor or a view of it and is read after `node`,
+    on whatever branch.
 
     Also where `text` is a parameter, and somewhere in the file the function is called for its effect alone.
     """
     function = enclosing_function(page.parsed, node)
     if function is None:
         return False
-    others = {name for names in _same_tensor(page, function, node) if text in names for name in names if name.isidentifier()}
+    others = {
+        name
+        for names in _same_tensor(page, function, node)
+        if text in names
+        for name in names
+        if name.isidentifier()
+    }
     if any(other != text and read_later(page, node, other) for other in others):
         return True
     parameters = (*function.args.args, *function.args.posonlyargs, *function.args.kwonlyargs)
@@ -242,7 +270,8 @@ def may_be_shared(page: Sheet, node: Placed, text: str) -> bool:
 
 
 def _same_tensor(page: Sheet, function: Function, node: Placed) -> Iterator[list[str]]:
-    """For each assignment of a function that may have run before `node` the places that are one tensor, or views of it, after it."""
+    """For each assignment of a function that may have run before `node` the places that are one tensor, or
+    views of it, after it."""
     own, looped = statement_of(page, node), in_loop(page, node)
     for assignment in page.of_kind(ast.Assign):
         if assignment is own or enclosing_function(page.parsed, assignment) is not function:

@@ -1,8 +1,9 @@
 """What is to be mended: one finding with all that a run knew about the write behind it.
 
-Made in the fresh process that analyses a program, from its report and the run in which saved tensors are watched, which an analysis that
-found such a write has made already; frozen, without tensors, so that it can travel to the process that edits. Not handled: writes inside
-compiled extensions, which have no line of their own.
+Made in the fresh process that analyses a program, from its report and the run in which saved tensors are
+watched, which an analysis that found such a write has made already; frozen, without tensors, so that it can
+travel to the process that edits. Not handled: writes inside compiled extensions, which have no line of their
+own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from fxgrad.trace.lab import Shown
 # Findings about a write: those that an edit of the writing line can mend.
 WRITES = frozenset({"FXG201", "FXG202", "FXG203", "FXG204", "FXG205"})
 EVERY = "all"  # stands where a code does, of a write that breaks nothing and is to go all the same
-_KEPT = frozenset({"Tensor.__setitem__", "Tensor.requires_grad_", "Tensor.detach_", "Tensor.retain_grad", "Tensor.zero_grad"})
+_KEPT = frozenset(
+    {
+        "Tensor.__setitem__",
+        "Tensor.requires_grad_",
+        "Tensor.detach_",
+        "Tensor.retain_grad",
+        "Tensor.zero_grad",
+    }
+)
 
 Built = Callable[[Any], tuple[Site, ...]]  # where a module was built, innermost frame first
 
@@ -28,11 +37,13 @@ Built = Callable[[Any], tuple[Site, ...]]  # where a module was built, innermost
 class Trouble:
     """One finding. The other fields are empty where it is not about a write.
 
-    `stack`: user frames of the write, innermost first. `operation`: what wrote (`Tensor.add_`, `torch.relu_`, `ReLU` for a module).
-    `built`: user frames that built the writing module, innermost first. `saver`: what had saved the old value, `saved` whether that
-    was what it read or what it made, `saves` how many such there are. `hidden`: the write goes through `.data`. `refused`: torch refused
-    the write, forward stops there. `part`: the write's own line takes a part of a tensor, `x[i]`; where it does not, a subscript there is an
-    item of a list or a dict. `narrow`: an operand is of another type than the tensor that is written, which decides the result's type only in place.
+    `stack`: user frames of the write, innermost first. `operation`: what wrote (`Tensor.add_`, `torch.relu_`,
+    `ReLU` for a module). `built`: user frames that built the writing module, innermost first. `saver`: what
+    had saved the old value, `saved` whether that was what it read or what it made, `saves` how many such
+    there are. `hidden`: the write goes through `.data`. `refused`: torch refused the write, forward stops
+    there. `part`: the write's own line takes a part of a tensor, `x[i]`; where it does not, a subscript there
+    is an item of a list or a dict. `narrow`: an operand is of another type than the tensor that is written,
+    which decides the result's type only in place.
     """
 
     finding: Finding
@@ -90,13 +101,26 @@ def every_write(found: Iterable[Trouble], examined: Examined, built: Built) -> t
     known = {trouble.site for trouble in found}
     for node in facts.nodes:
         site, owner = node.site, owners.get(node.name)
-        if not node.writes or site is None or site in known or site in made or origin(site.file) != "user" or node.phase != "forward":
+        if (
+            not node.writes
+            or site is None
+            or site in known
+            or site in made
+            or origin(site.file) != "user"
+            or node.phase != "forward"
+        ):
             continue
         if node.target in _KEPT or (owner is not None and not getattr(owner, "inplace", False)):
             continue
-        finding = Finding(EVERY, "in-place-write", "warning", f"`{node.target}` writes in place", site, (), (), None)
+        finding = Finding(
+            EVERY, "in-place-write", "warning", f"`{node.target}` writes in place", site, (), (), None
+        )
         made[site] = Trouble(
-            finding, stack=node.stack, operation=node.target, built=built(owner) if owner is not None else (), part=_takes_part(node, facts)
+            finding,
+            stack=node.stack,
+            operation=node.target,
+            built=built(owner) if owner is not None else (),
+            part=_takes_part(node, facts),
         )
     return tuple(made.values())
 
@@ -111,14 +135,22 @@ def _described(finding: Finding, facts: Facts, owners: dict[str, Any], built: Bu
     step = facts.node_named.get(finding.step)
     if step is None:
         return Trouble(finding)
-    about = {node.name: node for node in facts.nodes if _is_about(step, finding.site, node, owners.get(node.name), built)}
+    about = {
+        node.name: node
+        for node in facts.nodes
+        if _is_about(step, finding.site, node, owners.get(node.name), built)
+    }
     found = _refused(finding, facts) or _overwriting(finding, facts, about) or _writing(finding, about)
     if found is None:
         return Trouble(finding)
     writer, trouble = found
     owner = owners.get(writer.name)
     trouble = replace(
-        trouble, stack=writer.stack, operation=writer.target, part=_takes_part(writer, facts), narrow=_is_narrow(writer, facts)
+        trouble,
+        stack=writer.stack,
+        operation=writer.target,
+        part=_takes_part(writer, facts),
+        narrow=_is_narrow(writer, facts),
     )
     return replace(trouble, built=built(owner)) if owner is not None else trouble
 
@@ -135,12 +167,16 @@ def _is_narrow(writer: NodeFact, facts: Facts) -> bool:
 
 
 def _is_about(step: NodeFact, site: Site | None, node: NodeFact, owner: Any, built: Built) -> bool:
-    """Whether a finding about `step` is about this one as well: they stand in one line, or modules built in the finding's line made both."""
+    """Whether a finding about `step` is about this one as well: they stand in one line, or modules built in
+    the finding's line made both."""
     if node is step or (node.site is not None and node.site == step.site):
         return True
     if owner is None or not node.writes or site is None:
         return False
-    return any(made.file == site.file and site.line <= made.line <= max(site.line, site.end_line) for made in built(owner))
+    return any(
+        made.file == site.file and site.line <= made.line <= max(site.line, site.end_line)
+        for made in built(owner)
+    )
 
 
 def _refused(finding: Finding, facts: Facts) -> tuple[NodeFact, Trouble] | None:
@@ -150,7 +186,9 @@ def _refused(finding: Finding, facts: Facts) -> tuple[NodeFact, Trouble] | None:
     return facts.node_named[finding.step], Trouble(finding, refused=True)
 
 
-def _overwriting(finding: Finding, facts: Facts, about: Mapping[str, NodeFact]) -> tuple[NodeFact, Trouble] | None:
+def _overwriting(
+    finding: Finding, facts: Facts, about: Mapping[str, NodeFact]
+) -> tuple[NodeFact, Trouble] | None:
     """The write, and the first step that had saved what it overwrites."""
     found = []
     for saved in facts.saved:

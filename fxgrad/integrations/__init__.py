@@ -1,4 +1,5 @@
-"""fxgrad inside other people's trainers: `fxgrad.integrations.lightning` and `fxgrad.integrations.transformers`.
+"""fxgrad inside other people's trainers: `fxgrad.integrations.lightning` and
+`fxgrad.integrations.transformers`.
 
 Each is imported by name, for each needs its library. What they share is `fxgrad.integrations.first_step`.
 """

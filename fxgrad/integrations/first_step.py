@@ -1,8 +1,9 @@
-"""The first step of a trainer, watched: the report is made when the gradients of the first step are there and no weight has changed yet.
+"""The first step of a trainer, watched: the report is made when the gradients of the first step are there and
+no weight has changed yet.
 
-The trainer's own forward, loss and backward on its own first batch are what is judged, so losses that a trainer computes outside the model
-(label smoothing, several optimizers, hand-written loops) count as they are. Not handled: optimizer steps that a trainer takes
-without saying so beforehand.
+The trainer's own forward, loss and backward on its own first batch are what is judged, so losses that a
+trainer computes outside the model (label smoothing, several optimizers, hand-written loops) count as they
+are. Not handled: optimizer steps that a trainer takes without saying so beforehand.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from fxgrad.watching.session import Session
 
 
 class GradientsMissing(FxgradError):
-    """The first training step leaves a parameter without the gradient it should have; `report` says which and why."""
+    """The first training step leaves a parameter without the gradient it should have; `report` says which and
+    why."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
@@ -71,7 +73,8 @@ class FirstStep:
         warnings.warn(str(self.report), stacklevel=2)
 
     def failed(self, error: BaseException) -> None:
-        """The step raised: of a gradient error the report that explains it becomes a note of the exception."""
+        """The step raised: of a gradient error the report that explains it becomes a note of the
+        exception."""
         if self._session is None:
             return
         report = self._session.finish(error)

@@ -1,7 +1,8 @@
 """A Lightning callback that reports on the first training step: `Trainer(callbacks=[GradientFlow()])`.
 
-It watches the first batch through `training_step` and backward, before any weight changes, and then takes itself away. With several
-optimizers it waits until each is about to step. The report is kept as `callback.report`. Works with `lightning` and `pytorch_lightning`.
+It watches the first batch through `training_step` and backward, before any weight changes, and then takes
+itself away. With several optimizers it waits until each is about to step. The report is kept as
+`callback.report`. Works with `lightning` and `pytorch_lightning`.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class GradientFlow(_callback()):  # type: ignore[misc]
         """Gradients are there, weights are as before."""
         self._first.before_step(optimizer)
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """An optimizer that does not step for long is not waited for."""
         if batch_idx >= PATIENCE:
             self._first.conclude()

@@ -1,7 +1,8 @@
-"""A Transformers callback that reports on the first training step: `Trainer(..., callbacks=[GradientFlowCallback()])`.
+"""A Transformers callback that reports on the first training step: `Trainer(...,
+callbacks=[GradientFlowCallback()])`.
 
-It watches the first batch (all its accumulation steps) through the trainer's own loss and backward, before any weight changes, and then
-takes itself away. The report is kept as `callback.report`.
+It watches the first batch (all its accumulation steps) through the trainer's own loss and backward, before
+any weight changes, and then takes itself away. The report is kept as `callback.report`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ def _callback() -> Any:
     try:
         return importlib.import_module("transformers").TrainerCallback
     except ImportError as error:
-        raise ImportError("fxgrad.integrations.transformers needs Transformers: pip install transformers accelerate") from error
+        raise ImportError(
+            "fxgrad.integrations.transformers needs Transformers: pip install transformers accelerate"
+        ) from error
 
 
 class GradientFlowCallback(_callback()):  # type: ignore[misc]

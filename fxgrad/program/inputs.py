@@ -1,4 +1,5 @@
-"""What a call needs, and its inputs in one shape, from what a user passes. Raises where they do not fit; looks into no tensor."""
+"""What a call needs, and its inputs in one shape, from what a user passes. Raises where they do not fit;
+looks into no tensor."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
 
 
-def bound_inputs(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+def bound_inputs(
+    signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Any, ...]:
     """A call's arguments in the order of the signature, so that positional and keyword use come out alike."""
     try:
         bound = signature.bind(*args, **kwargs)
@@ -37,7 +40,9 @@ def inputs_of(inputs: Any) -> Inputs:
     if isinstance(inputs, torch.Tensor):
         return Inputs((inputs,))
     hint = "write `(torch.from_numpy(x),)`" if is_array(inputs) else "write `(x,)` for one positional input"
-    raise InputError(f"inputs must be a tuple, a dict or fxgrad.Inputs, not {type(inputs).__name__}", hint=hint)
+    raise InputError(
+        f"inputs must be a tuple, a dict or fxgrad.Inputs, not {type(inputs).__name__}", hint=hint
+    )
 
 
 def is_array(value: Any) -> bool:

@@ -1,7 +1,9 @@
-"""Models with lazy modules (`nn.LazyLinear`, and what else holds parameters without a shape): a copy that was called once stands for them.
+"""Models with lazy modules (`nn.LazyLinear`, and what else holds parameters without a shape): a copy that was
+called once stands for them.
 
-Made from the model, its inputs and its optimizer, copied together so that the optimizer holds the copy's parameters; the user's model stays
-lazy. Not handled: inputs without data, and models that cannot be copied; those stay as they are, and recording them says what to do.
+Made from the model, its inputs and its optimizer, copied together so that the optimizer holds the copy's
+parameters; the user's model stays lazy. Not handled: inputs without data, and models that cannot be copied;
+those stay as they are, and recording them says what to do.
 """
 
 from __future__ import annotations
@@ -19,8 +21,11 @@ from fxgrad.world.reach import preserve
 
 
 def shaped(model: Any, inputs: Any, optimizer: Any) -> tuple[Any, Any, bool]:
-    """The model and the optimizer, or copies of both in which every parameter has its shape; and whether they are copies."""
-    if not isinstance(model, nn.Module) or not any(is_lazy(t) for t in (*model.parameters(), *model.buffers())):
+    """The model and the optimizer, or copies of both in which every parameter has its shape; and whether they
+    are copies."""
+    if not isinstance(model, nn.Module) or not any(
+        is_lazy(t) for t in (*model.parameters(), *model.buffers())
+    ):
         return model, optimizer, False
     given = inputs_of(inputs)
     try:
@@ -28,7 +33,8 @@ def shaped(model: Any, inputs: Any, optimizer: Any) -> tuple[Any, Any, bool]:
         lazy: Any = UninitializedBuffer
         blank = {id(b): lazy(b.requires_grad, b.device, b.dtype) for b in model.buffers() if is_lazy(b)}
         made, held, args, kwargs = copy.deepcopy((model, optimizer, given.args, dict(given.kwargs)), blank)
-        with preserve(model, given.args, dict(given.kwargs)), torch.no_grad():  # what the copy's forward touches beside itself
+        # what the copy's forward touches beside itself
+        with preserve(model, given.args, dict(given.kwargs)), torch.no_grad():
             contextvars.copy_context().run(made, *args, **kwargs)
     except Exception:  # whatever stands in the way is met again, and told, when the model itself is recorded
         return model, optimizer, False

@@ -1,4 +1,5 @@
-"""The loss of a program: the one that was given, or what its output offers as one, or the sum of its floating tensors.
+"""The loss of a program: the one that was given, or what its output offers as one, or the sum of its floating
+tensors.
 
 Not handled: what a given loss returns; it is called as it is.
 """

@@ -1,7 +1,7 @@
 """A program that asks for CUDA on a machine without it: what it puts on `cuda` stays on the CPU.
 
-For analysing what a CI runner could not run: no gradient depends on where a tensor lies. Not handled: calls of `torch.cuda` itself, and code
-that asks a tensor whether it is on a GPU (it is not).
+For analysing what a CI runner could not run: no gradient depends on where a tensor lies. Not handled: calls
+of `torch.cuda` itself, and code that asks a tensor whether it is on a GPU (it is not).
 """
 
 from __future__ import annotations
@@ -23,14 +23,19 @@ _CPU = torch.device("cpu")
 
 
 class CudaOnCpu(TorchFunctionMode):
-    """While it is entered, `.cuda()` and `device="cuda"` mean the CPU; `site` is where that was asked for first."""
+    """While it is entered, `.cuda()` and `device="cuda"` mean the CPU; `site` is where that was asked for
+    first."""
 
     def __init__(self) -> None:
         super().__init__()
         self.site: Site | None = None
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
         moved = getattr(func, "__name__", "") == "cuda"
@@ -49,7 +54,9 @@ class CudaOnCpu(TorchFunctionMode):
 
 
 def _is_cuda(value: Any) -> bool:
-    return (isinstance(value, torch.device) and value.type == "cuda") or (isinstance(value, str) and value.partition(":")[0] == "cuda")
+    return (isinstance(value, torch.device) and value.type == "cuda") or (
+        isinstance(value, str) and value.partition(":")[0] == "cuda"
+    )
 
 
 def _here(value: Any) -> Any:

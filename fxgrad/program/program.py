@@ -1,6 +1,8 @@
-"""What is analysed, in one shape: `Program`, from a model or a callable, its inputs, its loss and its optimizer.
+"""What is analysed, in one shape: `Program`, from a model or a callable, its inputs, its loss and its
+optimizer.
 
-A plain callable has the modules and parameters that it closes over. Not handled: modules in containers or attributes of what it closes over.
+A plain callable has the modules and parameters that it closes over. Not handled: modules in containers or
+attributes of what it closes over.
 """
 
 from __future__ import annotations
@@ -25,10 +27,11 @@ from fxgrad.world.reach import Reach, World
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
-    """What is analysed: `root` holds every module by name, `call` runs the model, `signature` is the model's own.
+    """What is analysed: `root` holds every module by name, `call` runs the model, `signature` is the model's
+    own.
 
-    `world`: what is around it, kept from its runs.
-    `open_checkpoints`: record what runs inside a checkpointed function step by step, instead of the checkpoint as one step.
+    `world`: what is around it, kept from its runs. `open_checkpoints`: record what runs inside a checkpointed
+    function step by step, instead of the checkpoint as one step.
     """
 
     model: Any
@@ -42,7 +45,8 @@ class Program:
     world: World = field(default_factory=World)
 
     def preserved(self, *more: Any) -> AbstractContextManager[Reach]:
-        """Around a run: all within reach of the program, and of `more`, is as before when the block ends, however it ends."""
+        """Around a run: all within reach of the program, and of `more`, is as before when the block ends,
+        however it ends."""
         inputs = self.inputs.args, dict(self.inputs.kwargs)
         return self.world.preserved((self.model, self.root, self.loss, *inputs, self.optimizer), more)
 
@@ -51,7 +55,8 @@ def program(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimize
     """The user's arguments in one shape.
 
     Raises:
-        InputError: `model` is not callable or a class, lies in parts on several processes, `inputs` is neither tuple, dict nor `Inputs`, or
+        InputError: `model` is not callable or a class, lies in parts on several processes, `inputs` is
+        neither tuple, dict nor `Inputs`, or
             `loss` is no function of the output alone.
     """
     refuse_no_model(model)
@@ -75,8 +80,9 @@ def tensors_of_program(target: Program) -> Iterator[torch.Tensor]:
 
 
 def placement(target: Program) -> torch.device | None:
-    """The device that meta tensors are taken to be on, where other tensors of the program are on one: who mixes them means shapes, for
-    a call of the model would only say that the devices differ. None: no meta tensor, or nothing else.
+    """The device that meta tensors are taken to be on, where other tensors of the program are on one: who
+    mixes them means shapes, for a call of the model would only say that the devices differ. None: no meta
+    tensor, or nothing else.
     """
     devices = dict.fromkeys(tensor.device for tensor in tensors_of_program(target))
     others = [device for device in devices if device.type != "meta"]
@@ -87,7 +93,10 @@ def _refuse_uninitialised(model: nn.Module) -> None:
     """A lazy module's parameters have no shape until its first call, which would change the user's model."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if torch.nn.parameter.is_lazy(tensor):
-            raise InputError(f"`{name}` has no shape yet: its module is lazy", hint="call the model once on real inputs, then analyse it")
+            raise InputError(
+                f"`{name}` has no shape yet: its module is lazy",
+                hint="call the model once on real inputs, then analyse it",
+            )
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:

@@ -1,6 +1,8 @@
-"""A step as a command line names it: MODEL with `--arg` and `--`, `--input`, `--loss`, `--expect`, and what of these is guessed.
+"""A step as a command line names it: MODEL with `--arg` and `--`, `--input`, `--loss`, `--expect`, and what
+of these is guessed.
 
-Where the model's own arguments are guessed, those guesses are kept that inputs can be found for. Not handled: what analyses the step.
+Where the model's own arguments are guessed, those guesses are kept that inputs can be found for. Not handled:
+what analyses the step.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ _MODELS = 6  # other guesses of a model's arguments that are tried when no input
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """What the command line asks about. `found`: what was assumed of the inputs, `specs`: those that the user wrote."""
+    """What the command line asks about. `found`: what was assumed of the inputs, `specs`: those that the user
+    wrote."""
 
     loaded: Loaded
     inputs: Inputs
@@ -39,13 +42,19 @@ class Step:
         return self.loaded.optimizer
 
     def others(self, *, inputs_too: bool) -> Iterator[tuple[str, str, str, Step]]:
-        """The step with another guess: the option that would decide, what it was guessed as, what it is in the other step, and that step."""
+        """The step with another guess: the option that would decide, what it was guessed as, what it is in
+        the other step, and that step."""
         for key, own, other, made in self.loaded.guessed.others() if self.loaded.guessed is not None else ():
             if isinstance(made.value, type(self.model)):
                 loaded = replace(self.loaded, model=made.value, guessed=None, others=iter(()), optimizer=None)
                 with contextlib.suppress(InputError):
                     loaded, inputs, _ = _with_inputs(loaded, self.specs)
-                    yield "--arg", f"{key}={own}", f"{key}={other}", replace(self, loaded=loaded, inputs=inputs)
+                    yield (
+                        "--arg",
+                        f"{key}={own}",
+                        f"{key}={other}",
+                        replace(self, loaded=loaded, inputs=inputs),
+                    )
         if inputs_too and self.found:
             with contextlib.suppress(InputError):
                 inputs, own, other = other_dimensions(self.model, inputs_from_specs(self.specs))

@@ -1,8 +1,9 @@
 """A model that a wrapper holds, and one that lies in parts on several processes.
 
-An analysis runs in one process and on copies: a collective of it would wait for processes that analyse nothing. The module inside
-`torch.compile` or DistributedDataParallel is the model, whole, and is what is analysed; its names are its own, without the wrapper's. What
-FSDP or `parallelize_module` left in this process is a part, and a part is refused: a verdict on it would be one on its shard.
+An analysis runs in one process and on copies: a collective of it would wait for processes that analyse
+nothing. The module inside `torch.compile` or DistributedDataParallel is the model, whole, and is what is
+analysed; its names are its own, without the wrapper's. What FSDP or `parallelize_module` left in this process
+is a part, and a part is refused: a verdict on it would be one on its shard.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ _HINT = "pass the model as it is before that, or watch all processes: torchrun -
 
 
 def unwrapped(model: Any) -> Any:
-    """The model inside `torch.compile`'s wrapper, where the eager module is what trains, and inside DistributedDataParallel."""
+    """The model inside `torch.compile`'s wrapper, where the eager module is what trains, and inside
+    DistributedDataParallel."""
     while isinstance(model, nn.Module):
         inner = model.module if is_replica(model) else eager_module(model)
         if not isinstance(inner, nn.Module):
@@ -37,10 +39,14 @@ def refuse_parts(root: nn.Module) -> None:
     for name, module in root.named_modules():
         what = split_by(module)
         if what is not None:
-            raise InputError(f"{_called(name)} is sharded by {what}: this process holds a part of it", hint=_HINT)
+            raise InputError(
+                f"{_called(name)} is sharded by {what}: this process holds a part of it", hint=_HINT
+            )
         if is_replica(module) and world_size() > 1:
             raise InputError(
-                f"{_called(name)} is in DistributedDataParallel: it waits for the other {world_size() - 1} processes", hint=_HINT
+                f"{_called(name)} is in DistributedDataParallel: it waits for the other {world_size() - 1} "
+                "processes",
+                hint=_HINT,
             )
     for name, tensor in (*root.named_parameters(), *root.named_buffers()):
         if is_split(tensor):

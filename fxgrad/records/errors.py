@@ -1,4 +1,5 @@
-"""The errors fxgrad raises for a user's mistake or an unsupported program: reason, place and hint, never a bare torch traceback."""
+"""The errors fxgrad raises for a user's mistake or an unsupported program: reason, place and hint, never a
+bare torch traceback."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from fxgrad.records.plain_text import one_line, printable
 
 
 class FxgradError(Exception):
-    """Base of all errors of fxgrad. `reason` says what is wrong, `site` where (None if no line is to blame), `hint` how to mend it."""
+    """Base of all errors of fxgrad. `reason` says what is wrong, `site` where (None if no line is to blame),
+    `hint` how to mend it."""
 
     def __init__(self, reason: str, *, site: Site | None = None, hint: str = "") -> None:
         self.reason = printable(reason)  # it may quote names of any kind
@@ -22,7 +24,8 @@ class FxgradError(Exception):
 
 
 class TraceError(FxgradError):
-    """The program cannot be recorded: it needs a value that fake tensors do not have, or does something no graph can hold."""
+    """The program cannot be recorded: it needs a value that fake tensors do not have, or does something no
+    graph can hold."""
 
 
 class InputError(FxgradError):
@@ -38,4 +41,5 @@ class FixError(FxgradError):
 
 
 class GuardError(FxgradError):
-    """A call of a module that `fix` gave breaks what its graph took for granted; raised before the graph answers for another program."""
+    """A call of a module that `fix` gave breaks what its graph took for granted; raised before the graph
+    answers for another program."""

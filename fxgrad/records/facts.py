@@ -1,7 +1,8 @@
 """The facts of one run: values, nodes, flows, calls, decisions, parameters, and what was saved for backward.
 
-Everything here is a frozen dataclass with tuples inside; graph nodes are named by their `torch.fx` node *name*, tensors by a small
-integer (`Value.id`), autograd nodes by another. Nothing here runs torch code or prints.
+Everything here is a frozen dataclass with tuples inside; graph nodes are named by their `torch.fx` node
+*name*, tensors by a small integer (`Value.id`), autograd nodes by another. Nothing here runs torch code or
+prints.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ Phase = Literal["forward", "loss", "backward"]
 class Value:
     """One tensor at one moment: an in-place write makes a new Value of the same storage.
 
-    `grad` numbers the autograd edge that carries its gradient (None: it requires none); `function` names the autograd node that made it.
-    `delivered`: what backward handed to that edge, where it was watched ("" elsewhere).
+    `grad` numbers the autograd edge that carries its gradient (None: it requires none); `function` names the
+    autograd node that made it. `delivered`: what backward handed to that edge, where it was watched (""
+    elsewhere).
     """
 
     id: int
@@ -40,12 +42,25 @@ class Value:
     delivered: Literal["", "none", "zero", "some"] = ""
 
 
-NodeKind = Literal["input", "attribute", "op", "module", "function", "checkpoint", "transform", "escape", "entry", "region", "leaf"]
+NodeKind = Literal[
+    "input",
+    "attribute",
+    "op",
+    "module",
+    "function",
+    "checkpoint",
+    "transform",
+    "escape",
+    "entry",
+    "region",
+    "leaf",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Data went from value `source` to value `target` through a node; `open`: autograd recorded that step, a gradient can come back."""
+    """Data went from value `source` to value `target` through a node; `open`: autograd recorded that step, a
+    gradient can come back."""
 
     source: int
     target: int
@@ -55,7 +70,8 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class NodeFact:
-    """What one recorded step did. `stack`: user frames, innermost first (`site` is stack[0]); `module`: path of the user module it ran in.
+    """What one recorded step did. `stack`: user frames, innermost first (`site` is stack[0]); `module`: path
+    of the user module it ran in.
 
     `grad_enabled`: whether autograd recorded it; of `torch.autograd.grad` that is its `create_graph`.
     """
@@ -74,7 +90,8 @@ class NodeFact:
     flows: tuple[Flow, ...]
     writes: tuple[int, ...] = ()  # storages written in place
     constants: tuple[Any, ...] = ()  # the Python numbers among its arguments
-    # By position or keyword: the values of its tensor arguments, and its numbers and tuples of numbers (of a module: what it was built with).
+    # By position or keyword: the values of its tensor arguments, and its numbers and tuples of numbers (of a
+    # module: what it was built with).
     operands: tuple[tuple[int | str, int], ...] = ()
     settings: tuple[tuple[int | str, Any], ...] = ()
 
@@ -93,7 +110,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """An error of the user's program. `site`: the innermost user line; `node`: the graph node that ran, where one did."""
+    """An error of the user's program. `site`: the innermost user line; `node`: the graph node that ran, where
+    one did."""
 
     phase: Phase
     type: str
@@ -105,7 +123,8 @@ class Raised:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A Python branch taken on the value of a tensor. `value` names the tensor; `known`: the example inputs decided it."""
+    """A Python branch taken on the value of a tensor. `value` names the tensor; `known`: the example inputs
+    decided it."""
 
     site: Site | None
     node: str
@@ -115,7 +134,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class ParameterFact:
-    """One parameter. `names`: every `named_parameters()` name it has; `values`: the Values that entered the graph for it (none: never read)."""
+    """One parameter. `names`: every `named_parameters()` name it has; `values`: the Values that entered the
+    graph for it (none: never read)."""
 
     name: str
     names: tuple[str, ...]
@@ -126,13 +146,15 @@ class ParameterFact:
     module_called: bool
     values: tuple[int, ...]
     gradient: Literal["some", "zero", "none", "unknown"]  # what backward left in `.grad`
-    sharded: bool = False  # its gradient lies in parts on several processes, and this is what this one's part was
+    # its gradient lies in parts on several processes, and this is what this one's part was
+    sharded: bool = False
     expected: bool = True  # it is meant to train here: an optimizer holds it, where there are any
 
 
 @dataclass(frozen=True, slots=True)
 class External:
-    """A tensor that the program used and no `parameters()` or `buffers()` lists: `path` is where it was found, as far as it was."""
+    """A tensor that the program used and no `parameters()` or `buffers()` lists: `path` is where it was
+    found, as far as it was."""
 
     value: int
     path: str  # from the owner on: `hids[0][0].weight`
@@ -140,19 +162,24 @@ class External:
     requires_grad: bool
     is_leaf: bool
     floating: bool
-    owner: str | None  # qualified name of the registered module it was reached from ("" is the model itself); None if from elsewhere
+    # qualified name of the registered module it was reached from ("" is the model itself); None if from
+    # elsewhere
+    owner: str | None
     attribute: str  # the owner's attribute that the path starts with
     constant: bool  # all its elements are equal, or it has no values to look at
 
 
 Span = tuple[
     int, int, int, int
-]  # line and column where it begins, line and column where it ends; columns in bytes from 0, as `ast` has them
+    # line and column where it begins, line and column where it ends; columns in bytes from 0, as `ast` has
+    # them
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What of one function's text ran: how often each span did. `module`: the path of the module whose method it is; None: of no such one.
+    """What of one function's text ran: how often each span did. `module`: the path of the module whose method
+    it is; None: of no such one.
 
     `whole`: every run of it was seen to its end; else the counts say nothing.
     """
@@ -173,14 +200,17 @@ class Saved:
     shape: tuple[int, ...]
     saved_version: int
     found_version: int
-    counted: bool  # False: the version counter did not see the write (`.data`): backward runs, on the wrong value
+    # False: the version counter did not see the write (`.data`): backward runs, on the wrong value
+    counted: bool
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What autograd did with one run of the program. `loss` is the loss's Value id (None: no tensor came back).
+    """What autograd did with one run of the program. `loss` is the loss's Value id (None: no tensor came
+    back).
 
-    Without slots, so that what several rules ask of the same facts is made at the first question and kept as long as they are.
+    Without slots, so that what several rules ask of the same facts is made at the first question and kept as
+    long as they are.
     """
 
     values: tuple[Value, ...]
@@ -196,7 +226,8 @@ class Facts:
     error: Raised | None
     returns: Mapping[str, Site]  # per function frame key `file:function`, the return statement it left by
     loss_type: str = ""  # of a loss that is no tensor, where one was returned
-    memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # see passes/analyses/index.py
+    # see passes/analyses/index.py
+    memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def node_named(self) -> Mapping[str, NodeFact]:
@@ -221,7 +252,8 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """A Python value that the trace baked into the graph: `what` was read off a tensor or the model at `site`."""
+    """A Python value that the trace baked into the graph: `what` was read off a tensor or the model at
+    `site`."""
 
     what: str
     site: Site | None

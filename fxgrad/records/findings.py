@@ -16,7 +16,8 @@ Safety = Literal["safe", "unsafe", "shown"]
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A span of user source. Lines and columns count from 1, columns in characters; `end_column` is the column after the last character.
+    """A span of user source. Lines and columns count from 1, columns in characters; `end_column` is the
+    column after the last character.
 
     `column`, `end_line` and `end_column` are 0 where the interpreter does not know them.
     """
@@ -34,7 +35,8 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """How to analyse. `values`: which tensors the model runs on (`auto` picks); `max_paths`: branch outcomes explored at most."""
+    """How to analyse. `values`: which tensors the model runs on (`auto` picks); `max_paths`: branch outcomes
+    explored at most."""
 
     values: Literal["auto", "fake", "real"] = "auto"
     max_paths: int = 64
@@ -61,7 +63,8 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """What repairs a finding. `advice` is one imperative sentence; `edits` is empty where the fix is only shown."""
+    """What repairs a finding. `advice` is one imperative sentence; `edits` is empty where the fix is only
+    shown."""
 
     advice: str
     safety: Safety = "shown"
@@ -70,7 +73,8 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One station of a path from the loss to a parameter: `label` names it (`loss`, `detach`, `encoder.weight`)."""
+    """One station of a path from the loss to a parameter: `label` names it (`loss`, `detach`,
+    `encoder.weight`)."""
 
     label: str
     site: Site | None = None
@@ -79,11 +83,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One cause. `parameters` are the qualified names it starves; `path` runs from the loss to the parameter, the cut marked in it.
+    """One cause. `parameters` are the qualified names it starves; `path` runs from the loss to the parameter,
+    the cut marked in it.
 
-    `ranks`: the processes it holds on, where a report was gathered from several; () in a report on one. What whoever goes on from a finding
-    may ask instead of reading its words: `kind`, the case within its rule, in a word ("" where there is one alone), and `step`, the step of
-    the recorded run that it is about, by name ("": none).
+    `ranks`: the processes it holds on, where a report was gathered from several; () in a report on one. What
+    whoever goes on from a finding may ask instead of reading its words: `kind`, the case within its rule, in
+    a word ("" where there is one alone), and `step`, the step of the recorded run that it is about, by name
+    ("": none).
     """
 
     code: str

@@ -1,8 +1,9 @@
-"""Text of other people's (names, messages, file names) as text that does nothing to a terminal or to a runner of workflows.
+"""Text of other people's (names, messages, file names) as text that does nothing to a terminal or to a runner
+of workflows.
 
-Names may hold anything: escape sequences, line ends, marks that turn the direction of writing. `printable` and `one_line` write those as
-Python would in a literal. GitHub's runner takes lines of a log for commands: `without_commands` parts what begins one. Not handled: letters
-that look like others.
+Names may hold anything: escape sequences, line ends, marks that turn the direction of writing. `printable`
+and `one_line` write those as Python would in a literal. GitHub's runner takes lines of a log for commands:
+`without_commands` parts what begins one. Not handled: letters that look like others.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# Cc: control characters; Cf: marks that are not seen, of direction among them; Cs: halves of a character; Zl, Zp: line ends of Unicode.
+# Cc: control characters; Cf: marks that are not seen, of direction among them; Cs: halves of a character; Zl,
+# Zp: line ends of Unicode.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _JOINERS = "\u200c\u200d"  # parts of letters in Persian, Hindi and emoji
 # `::error file=a::text` where a line begins, `##[error]text` anywhere in one.
@@ -40,4 +42,6 @@ def is_seen(character: str) -> bool:
 def _escaped(text: str, kept: str) -> str:
     if text.isprintable():
         return text
-    return "".join(item if item in kept or is_seen(item) else item.encode("unicode_escape").decode() for item in text)
+    return "".join(
+        item if item in kept or is_seen(item) else item.encode("unicode_escape").decode() for item in text
+    )

@@ -1,6 +1,8 @@
-"""What several processes of one program showed: which rank got a gradient, which did not, and how those ended that did not run through.
+"""What several processes of one program showed: which rank got a gradient, which did not, and how those ended
+that did not run through.
 
-Part of a report that was gathered from them (`ReportData.ranks`); a report on one process has none. Ranks count from 0.
+Part of a report that was gathered from them (`ReportData.ranks`); a report on one process has none. Ranks
+count from 0.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from fxgrad.records.findings import Site
 class Difference:
     """Parameters that get a gradient on the ranks `on` and none on the ranks `without`.
 
-    `site`: the line that left them out there, as one of those ranks found it (None: no line is known); `why` says it in one sentence.
+    `site`: the line that left them out there, as one of those ranks found it (None: no line is known); `why`
+    says it in one sentence.
     """
 
     parameters: tuple[str, ...]
@@ -28,7 +31,8 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a rank ended that did not simply train. `site`: the user's line; `reported`: what it had seen until then is in the report."""
+    """How a rank ended that did not simply train. `site`: the user's line; `reported`: what it had seen until
+    then is in the report."""
 
     rank: int
     kind: Literal["raised", "exited", "stood still", "silent"]

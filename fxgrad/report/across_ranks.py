@@ -1,4 +1,5 @@
-"""What a report that was gathered from several processes says of them, in words. A report on one has nothing to say here."""
+"""What a report that was gathered from several processes says of them, in words. A report on one has nothing
+to say here."""
 
 from __future__ import annotations
 
@@ -39,7 +40,10 @@ def endings(report: ReportData) -> Iterable[str]:
 def ended(ending: Ending, size: int) -> str:
     """`rank 1 of 2 raised KeyError: 'x' at train.py:12:5: nothing of it is in this report`."""
     at = f" at {place(ending.site)}" if ending.site is not None else ""
-    return f"{on_ranks([ending.rank], size)} {ending.said}{at}{'' if ending.reported else ': nothing of it is in this report'}"
+    return (
+        f"{on_ranks([ending.rank], size)} "
+        f"{ending.said}{at}{'' if ending.reported else ': nothing of it is in this report'}"
+    )
 
 
 def differing(report: ReportData) -> Iterable[str]:
@@ -50,6 +54,9 @@ def differing(report: ReportData) -> Iterable[str]:
     yield "differs between ranks:"
     for difference in report.ranks.differing:
         names = shown(difference.parameters, report.verdicts, limit=_NAMES)
-        yield f"  {names}: a gradient on {on_ranks(difference.on, size)}, none on {on_ranks(difference.without, size)}"
+        yield (
+            f"  {names}: a gradient on {on_ranks(difference.on, size)}, none on "
+            f"{on_ranks(difference.without, size)}"
+        )
         at = f" {place(difference.site)}:" if difference.site is not None else ""
         yield f"    {on_ranks(difference.without, size)}:{at} {difference.why}"

@@ -1,6 +1,7 @@
-"""The report as JSON, schema version 1; `report.schema.json` beside this file is the same as a JSON Schema (2020-12).
+"""The report as JSON, schema version 1; `report.schema.json` beside this file is the same as a JSON Schema.
 
-Made from a `Report` alone. The version is raised when a key changes its meaning or goes away, not when one is added.
+Made from a `Report` alone. The version is raised when a key changes its meaning or goes away, not when one is
+added.
 
     schema_version  1
     tool            {"name": "fxgrad", "version": the installed version or null}
@@ -12,14 +13,16 @@ Made from a `Report` alone. The version is raised when a key changes its meaning
     notes           findings at note level
     deselected      how many findings and notes `select`, `ignore` and a baseline left out
     suppressed      findings that a comment, the project's settings or a baseline silences
-    parameters      per parameter: name, names (ties), shape, requires_grad, module, module_type, module_called, gradient
+    parameters      per parameter: name, names (ties), shape, requires_grad, module, module_type, module_called,
+                    gradient
     loss, values    how the loss was found; "fake" or "real"
     assumptions     what was assumed because it was not given
     nodes, paths, paths_cut_off   steps recorded, branch outcomes explored, whether there were more
     decisions       data-dependent branches taken: site, node, outcome, known
     error           what the program raised (phase, type, message, site, stack), or null
-    ranks           only in a report gathered from several processes: size; verdicts {parameter name: {rank: verdict}}; differing (parameters,
-                    on, without, site, why); endings (rank, kind, said, site, reported). A finding then has `ranks` too, those it holds on
+    ranks           only in a report gathered from several processes: size; verdicts {parameter name: {rank:
+                    verdict}}; differing (parameters, on, without, site, why); endings (rank, kind, said, site,
+                    reported). A finding then has `ranks` too, those it holds on
 
 A site has `file` (absolute), `line`, `column`, `end_line`, `end_column` and `function`; lines and columns count from 1,
 0 is unknown. A fingerprint stays the same when lines move: see `fxgrad.report.fingerprint`. Not handled: reading a
@@ -50,7 +53,8 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
 
 
 def dumps(value: Any) -> str:
-    """Indented JSON that does nothing to a terminal or a runner of workflows: what is not seen stands as JSON's escapes, equal when read."""
+    """Indented JSON that does nothing to a terminal or a runner of workflows: what is not seen stands as
+    JSON's escapes, equal when read."""
     text = json.dumps(value, indent=2, ensure_ascii=False).replace("##[", "#\\u0023[")
     if text.replace("\n", "").isprintable():
         return text
@@ -68,9 +72,15 @@ def to_dict(report: ReportData) -> dict[str, Any]:
         "ok": report.ok,
         "summary": _summary(report),
         "verdicts": dict(report.verdicts),
-        "findings": [_finding(f, mark, report.ranks) for f, mark in zip(report.findings, marks[:count], strict=True)],
-        "notes": [_finding(f, mark, report.ranks) for f, mark in zip(report.notes, marks[count:end], strict=True)],
-        "suppressed": [_finding(f, mark, report.ranks) for f, mark in zip(report.suppressed, marks[end:], strict=True)],
+        "findings": [
+            _finding(f, mark, report.ranks) for f, mark in zip(report.findings, marks[:count], strict=True)
+        ],
+        "notes": [
+            _finding(f, mark, report.ranks) for f, mark in zip(report.notes, marks[count:end], strict=True)
+        ],
+        "suppressed": [
+            _finding(f, mark, report.ranks) for f, mark in zip(report.suppressed, marks[end:], strict=True)
+        ],
         "deselected": report.deselected,
         "parameters": [_parameter(fact) for fact in report.parameters],
         "loss": report.loss_used,
@@ -106,12 +116,24 @@ def _ranks(ranks: Ranks) -> dict[str, Any]:
     """JSON keys are text: `{"0": "flows", "1": "none"}`."""
     return {
         "size": ranks.size,
-        "verdicts": {name: {str(rank): verdict for rank, verdict in found.items()} for name, found in ranks.verdicts.items()},
+        "verdicts": {
+            name: {str(rank): verdict for rank, verdict in found.items()}
+            for name, found in ranks.verdicts.items()
+        },
         "differing": [
-            {"parameters": list(d.parameters), "on": list(d.on), "without": list(d.without), "site": _site(d.site), "why": d.why}
+            {
+                "parameters": list(d.parameters),
+                "on": list(d.on),
+                "without": list(d.without),
+                "site": _site(d.site),
+                "why": d.why,
+            }
             for d in ranks.differing
         ],
-        "endings": [{"rank": e.rank, "kind": e.kind, "said": e.said, "site": _site(e.site), "reported": e.reported} for e in ranks.endings],
+        "endings": [
+            {"rank": e.rank, "kind": e.kind, "said": e.said, "site": _site(e.site), "reported": e.reported}
+            for e in ranks.endings
+        ],
     }
 
 

@@ -1,6 +1,8 @@
-"""A baseline: findings that are known, so that only new ones fail. Keyed by code, parameters and the text of the line, not its number.
+"""A baseline: findings that are known, so that only new ones fail. Keyed by code, parameters and the text of
+the line, not its number.
 
-A JSON file `{"fxgrad_baseline": 1, "findings": {fingerprint: "where and what"}}`. Not handled: merging two baselines.
+A JSON file `{"fxgrad_baseline": 1, "findings": {fingerprint: "where and what"}}`. Not handled: merging two
+baselines.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ def write_baseline(path: Path, report: Report) -> None:
     """
     marks = fingerprints(report.findings)
     shown = {
-        mark: f"{f.code} {place(f.site) if f.site else ''} {f.message}".strip() for mark, f in zip(marks, report.findings, strict=True)
+        mark: f"{f.code} {place(f.site) if f.site else ''} {f.message}".strip()
+        for mark, f in zip(marks, report.findings, strict=True)
     }
     try:
         replace_file(path, f"{json.dumps({'fxgrad_baseline': 1, 'findings': shown}, indent=1)}\n".encode())
@@ -42,10 +45,18 @@ def apply_baseline(path: Path, report: Report) -> Report:
         content = json.loads(path.read_text(encoding="utf-8"))
         known = set(content["findings"].keys())
     except OSError as error:
-        raise InputError(f"the baseline {path} cannot be read: {error.strerror}", hint="write it with --update-baseline") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # the last: nested by the thousand
+        raise InputError(
+            f"the baseline {path} cannot be read: {error.strerror}", hint="write it with --update-baseline"
+        ) from None
+    # the last: nested by the thousand
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(f"{path} is no fxgrad baseline", hint="write it with --update-baseline") from None
     marks = fingerprints(report.findings)
     left = tuple(f for mark, f in zip(marks, report.findings, strict=True) if mark not in known)
     silenced = tuple(f for mark, f in zip(marks, report.findings, strict=True) if mark in known)
-    return replace(report, findings=left, deselected=report.deselected + len(silenced), suppressed=(*report.suppressed, *silenced))
+    return replace(
+        report,
+        findings=left,
+        deselected=report.deselected + len(silenced),
+        suppressed=(*report.suppressed, *silenced),
+    )

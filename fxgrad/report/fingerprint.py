@@ -1,7 +1,9 @@
-"""A name for a finding that stays the same while the file around it changes: for baselines, and for SARIF viewers that track results.
+"""A name for a finding that stays the same while the file around it changes: for baselines, and for SARIF
+viewers that track results.
 
-Made from the rule's code, the parameters, and the *text* of the source line, not its number. Equal findings are told
-apart by counting. Not handled: a renamed parameter, or a guilty line that was itself edited: both are a new finding.
+Made from the rule's code, the parameters, and the *text* of the source line, not its number. Equal findings
+are told apart by counting. Not handled: a renamed parameter, or a guilty line that was itself edited: both
+are a new finding.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The report as GitHub Actions workflow commands: one annotation on the guilty line for each finding.
 
-Made from a `Report` alone; file names are relative to the current directory, in a workflow the root of the checkout.
-Nothing is written for a report without findings. Not handled: GitHub shows ten annotations of a kind per step; the rest
-stay in the log.
+Made from a `Report` alone; file names are relative to the current directory, in a workflow the root of the
+checkout. Nothing is written for a report without findings. Not handled: GitHub shows ten annotations of a
+kind per step; the rest stay in the log.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ _NAMES = 6
 
 
 def render(report: ReportData, *, verbose: bool = False) -> str:
-    """One line for each finding, and for each note when verbose; one for an error that no finding explains."""
+    """One line for each finding, and for each note when verbose; one for an error that no finding
+    explains."""
     findings = [*report.findings, *(report.notes if verbose else ())]
     lines = [_annotation(report, finding) for finding in findings]
     if report.error is not None and report.ok:
-        lines.append(_command("error", report.error.site, f"{report.model} raises", raised(report.error, verbose=True)))
+        lines.append(
+            _command("error", report.error.site, f"{report.model} raises", raised(report.error, verbose=True))
+        )
     return "\n".join(lines)
 
 

@@ -1,8 +1,9 @@
-"""Long lists of qualified names as a few globs that are exact: each matches names of its group and no other name.
+"""Long lists of qualified names as a few globs that are exact: each matches names of its group and no other
+name.
 
-Made from the names to show and all names there are. A glob is checked by `fnmatch.fnmatchcase`, the matching that
-`expect` uses, so what a report shows can be pasted back. Not handled: names that hold glob characters themselves; they
-are shown one by one.
+Made from the names to show and all names there are. A glob is checked by `fnmatch.fnmatchcase`, the matching
+that `expect` uses, so what a report shows can be pasted back. Not handled: names that hold glob characters
+themselves; they are shown one by one.
 """
 
 from __future__ import annotations
@@ -24,21 +25,25 @@ class Group:
 
 
 def grouped(names: Iterable[str], universe: Iterable[str]) -> tuple[Group, ...]:
-    """The names as groups that part them: together they hold every name once; in the order of the first name of each.
+    """The names as groups that part them: together they hold every name once; in the order of the first name
+    of each.
 
-    `universe` is every name that a glob could match; a glob that also matches a name outside `names` is never made.
+    `universe` is every name that a glob could match; a glob that also matches a name outside `names` is never
+    made.
     """
     wanted = tuple(dict.fromkeys(names))
     everything = tuple(dict.fromkeys([*universe, *wanted]))
     groups = _whole_subtrees(wanted, everything)
-    for size in (2, 1):  # two indices at once first: `stages.*.blocks.*.norm.weight`, where the blocks of a stage vary in number
+    # two indices at once first: `stages.*.blocks.*.norm.weight`, where the blocks of a stage vary in number
+    for size in (2, 1):
         groups = _merged(groups, everything, size)
     order = {name: position for position, name in enumerate(wanted)}
     return tuple(sorted(groups, key=lambda group: order[group.names[0]]))
 
 
 def shown(names: Sequence[str], universe: Iterable[str], *, limit: int) -> str:
-    """The names on one line: each where there are at most `limit`, else as globs with counts, of those at most `limit`."""
+    """The names on one line: each where there are at most `limit`, else as globs with counts, of those at
+    most `limit`."""
     if len(names) <= limit:
         return ", ".join(names)
     groups = grouped(names, universe)
@@ -77,7 +82,8 @@ def _has_glob(name: str) -> bool:
 
 
 def _merged(groups: list[Group], everything: tuple[str, ...], size: int) -> list[Group]:
-    """The groups with those merged that differ only in `size` indices, as long as the glob for them matches nothing else."""
+    """The groups with those merged that differ only in `size` indices, as long as the glob for them matches
+    nothing else."""
     merged: dict[str, Group] = {}  # by name: the group it ended in
     ordered = sorted(everything)
     for pattern, members in _proposals(groups, size):
@@ -91,8 +97,10 @@ def _merged(groups: list[Group], everything: tuple[str, ...], size: int) -> list
 
 
 def _proposals(groups: list[Group], size: int) -> Iterable[tuple[str, list[Group]]]:
-    """Globs over at least two of the groups: `layers.*.bias` for all indices, then `layers.[0-5].bias` for some."""
-    templates: dict[tuple[str, ...], list[tuple[str, Group]]] = {}  # the parts, "*" for an index -> the index and its group
+    """Globs over at least two of the groups: `layers.*.bias` for all indices, then `layers.[0-5].bias` for
+    some."""
+    # the parts, "*" for an index -> the index and its group
+    templates: dict[tuple[str, ...], list[tuple[str, Group]]] = {}
     for group in groups:
         for parts, index in _templates(group.pattern, size):
             templates.setdefault(parts, []).append((index, group))
@@ -133,6 +141,9 @@ def _templates(pattern: str, size: int) -> Iterable[tuple[tuple[str, ...], str]]
 def _matching(pattern: str, ordered: Sequence[str]) -> Iterable[str]:
     """What a glob matches of names in alphabetical order: only those that begin as it does are looked at."""
     start = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
-    first, last = bisect.bisect_left(ordered, start), bisect.bisect_right(ordered, start, key=lambda name: name[: len(start)])
+    first, last = (
+        bisect.bisect_left(ordered, start),
+        bisect.bisect_right(ordered, start, key=lambda name: name[: len(start)]),
+    )
     matches = re.compile(fnmatch.translate(pattern)).match
     return (name for name in ordered[first:last] if matches(name))

@@ -1,8 +1,9 @@
 """The report as one HTML page that needs nothing else: no network, no server, no build.
 
-Made from a `Report` alone: the module tree coloured by verdict and folded by module (a thousand layers are a few lines), every finding with
-its source excerpt and its path from the loss to the cut, and a filter by parameter name, verdict or code. Keyboard: `/` jumps to the
-filter, arrows and Enter fold as in any tree, Escape clears. Follows the reader's dark mode. Not handled: drawing the whole graph.
+Made from a `Report` alone: the module tree coloured by verdict and folded by module (a thousand layers are a
+few lines), every finding with its source excerpt and its path from the loss to the cut, and a filter by
+parameter name, verdict or code. Keyboard: `/` jumps to the filter, arrows and Enter fold as in any tree,
+Escape clears. Follows the reader's dark mode. Not handled: drawing the whole graph.
 """
 
 from __future__ import annotations
@@ -37,20 +38,30 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
     errors = sum(f.severity == "error" for f in findings)
     title = f"fxgrad: {report.model}"
     starved = sum(v != "flows" for v in _shown_verdicts(report).values())
-    headline = f"{len(report.verdicts)} parameters, {starved} without a full gradient, {errors} error{'s' if errors != 1 else ''}"
+    headline = (
+        f"{len(report.verdicts)} parameters, {starved} without a full gradient, {errors} "
+        f"error{'s' if errors != 1 else ''}"
+    )
     loss = f"loss: {report.loss_used}; " if report.loss_used else ""
     parts = [
         "<!doctype html><html lang=en><head><meta charset=utf-8>",
         '<meta name=viewport content="width=device-width, initial-scale=1">',
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
-        f"<header><h1>{escape(report.model + across_ranks.title(report))}</h1><p class=headline>{escape(headline)}</p>",
+        f"<header><h1>{escape(report.model + across_ranks.title(report))}</h1><p "
+        f"class=headline>{escape(headline)}</p>",
         f"<p class=muted>{_prose(loss)}on {escape(report.values)} values, {report.nodes} steps</p>",
-        *(f"<p class=muted>{_prose(said)}</p>" for said in [*across_ranks.endings(report), *across_ranks.differing(report)]),
-        '<input id=filter type=search placeholder="filter: name, verdict or code ( / )" aria-label="filter parameters and findings">',
+        *(
+            f"<p class=muted>{_prose(said)}</p>"
+            for said in [*across_ranks.endings(report), *across_ranks.differing(report)]
+        ),
+        '<input id=filter type=search placeholder="filter: name, verdict or code ( / )" aria-label="filter '
+        'parameters and findings">',
         f"<p class=legend>{''.join(_badge(v, v) for v in _RANK)}</p></header>",
         "<main><section aria-label=findings><h2>Findings</h2>",
         *(_finding(f, number, across_ranks.where(report, f)) for number, f in enumerate(findings)),
-        "" if findings else "<p class=fine>No findings: every parameter that should train gets a gradient.</p>",
+        ""
+        if findings
+        else "<p class=fine>No findings: every parameter that should train gets a gradient.</p>",
         "</section><section aria-label=parameters><h2>Parameters</h2><div id=tree>",
         _tree(report),
         f"</div></section></main><script>{_SCRIPT}</script></body></html>",
@@ -60,7 +71,10 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
 
 def _shown_verdicts(report: ReportData) -> dict[str, str]:
     frozen = {n for p in report.parameters if not p.requires_grad for n in p.names}
-    return {name: "frozen" if name in frozen and verdict == "none" else verdict for name, verdict in report.verdicts.items()}
+    return {
+        name: "frozen" if name in frozen and verdict == "none" else verdict
+        for name, verdict in report.verdicts.items()
+    }
 
 
 def _tree(report: ReportData) -> str:
@@ -71,7 +85,11 @@ def _tree(report: ReportData) -> str:
         for part in path:
             module = module.modules.setdefault(part, _Module())
         module.parameters[last] = verdict
-    causes = {name: (f.code, f"finding-{number}") for number, f in reversed([*enumerate(report.findings)]) for name in f.parameters}
+    causes = {
+        name: (f.code, f"finding-{number}")
+        for number, f in reversed([*enumerate(report.findings)])
+        for name in f.parameters
+    }
     return _children(root, "", causes)
 
 
@@ -82,15 +100,25 @@ def _children(module: _Module, prefix: str, causes: dict[str, tuple[str, str]]) 
         code, anchor = causes.get(full, ("", ""))
         cause = f'<a class=code href="#{anchor}">{code}</a>' if code else ""
         search = escape(f"{full} {verdict} {code}".lower(), quote=True)
-        rows.append(f'<div class=p data-s="{search}"><span class="v {verdict}">{verdict}</span> {escape(name)} {cause}</div>')
-    folded = [(name, inner, _module_row(name, inner, prefix, causes)) for name, inner in module.modules.items()]
-    for fine, group in groupby(folded, key=lambda item: item[0].isdigit() and set(_counts(item[1])) <= {"flows", "frozen"}):
+        rows.append(
+            f'<div class=p data-s="{search}"><span class="v {verdict}">{verdict}</span> {escape(name)} '
+            f"{cause}</div>"
+        )
+    folded = [
+        (name, inner, _module_row(name, inner, prefix, causes)) for name, inner in module.modules.items()
+    ]
+    for fine, group in groupby(
+        folded, key=lambda item: item[0].isdigit() and set(_counts(item[1])) <= {"flows", "frozen"}
+    ):
         items = list(group)
         inside = "".join(row for _, _, row in items)
         if fine and len(items) >= _RUN:
             counts = _counts(_Module(modules={name: inner for name, inner, _ in items}))
             badges = "".join(_badge(v, str(n)) for v, n in sorted(counts.items()))
-            inside = f'<details class="m flows"><summary>{items[0][0]} to {items[-1][0]} {badges}</summary>{inside}</details>'
+            inside = (
+                f'<details class="m flows"><summary>{items[0][0]} to {items[-1][0]} '
+                f"{badges}</summary>{inside}</details>"
+            )
         rows.append(inside)
     return "".join(rows)
 
@@ -99,7 +127,10 @@ def _module_row(name: str, inner: _Module, prefix: str, causes: dict[str, tuple[
     counts = _counts(inner)
     worst = min(counts, key=lambda v: _RANK.get(v, 9))
     badges = "".join(_badge(v, str(n)) for v, n in sorted(counts.items(), key=lambda i: _RANK.get(i[0], 9)))
-    return f'<details class="m {worst}"><summary>{escape(name)} {badges}</summary>{_children(inner, f"{prefix}{name}.", causes)}</details>'
+    return (
+        f'<details class="m {worst}"><summary>{escape(name)} '
+        f"{badges}</summary>{_children(inner, f'{prefix}{name}.', causes)}</details>"
+    )
 
 
 def _badge(verdict: str, text: str) -> str:
@@ -118,11 +149,16 @@ def _counts(module: _Module) -> dict[str, int]:
 
 
 def _finding(finding: Finding, number: int, ranks: str) -> str:
-    where = ", ".join(filter(None, [escape(place(finding.site)) if finding.site else "", f"on {ranks}" if ranks else ""]))
-    search = escape(f"{finding.code} {finding.name} {finding.message} {' '.join(finding.parameters)}".lower(), quote=True)
+    where = ", ".join(
+        filter(None, [escape(place(finding.site)) if finding.site else "", f"on {ranks}" if ranks else ""])
+    )
+    search = escape(
+        f"{finding.code} {finding.name} {finding.message} {' '.join(finding.parameters)}".lower(), quote=True
+    )
     lines = [
         f'<article id="finding-{number}" class="finding {finding.severity}" data-s="{search}">',
-        f"<h3><span class=sev>{finding.severity}</span> {finding.code} {escape(finding.name)} <small>{where}</small></h3>",
+        f"<h3><span class=sev>{finding.severity}</span> {finding.code} {escape(finding.name)} "
+        f"<small>{where}</small></h3>",
         f"<p>{_prose(finding.message)}</p>",
     ]
     if finding.site is not None:
@@ -132,10 +168,15 @@ def _finding(finding: Finding, number: int, ranks: str) -> str:
         lines.append(f"<p class=path>{' ← '.join(_step(step) for step in finding.path)}</p>")
     if finding.parameters:
         names = "".join(f"<li>{escape(name)}</li>" for name in finding.parameters)
-        lines.append(f"<details class=names><summary>{len(finding.parameters)} parameters</summary><ul>{names}</ul></details>")
+        lines.append(
+            f"<details class=names><summary>{len(finding.parameters)} "
+            f"parameters</summary><ul>{names}</ul></details>"
+        )
     if finding.fix is not None:
         lines.append(f"<p class=help><b>help:</b> {_prose(finding.fix.advice)}</p>")
-        lines += [f"<pre class=diff>- {escape(edit.old)}\n+ {escape(edit.new)}</pre>" for edit in finding.fix.edits]
+        lines += [
+            f"<pre class=diff>- {escape(edit.old)}\n+ {escape(edit.new)}</pre>" for edit in finding.fix.edits
+        ]
     return "\n".join([*lines, "</article>"])
 
 
@@ -147,7 +188,11 @@ def _prose(text: str) -> str:
 
 def _step(step: Step) -> str:
     where = f" <small>{escape(place(step.site))}</small>" if step.cut and step.site else ""
-    return f"<span class=cut>{escape(step.label)}{where}</span>" if step.cut else f"<span>{escape(step.label)}</span>"
+    return (
+        f"<span class=cut>{escape(step.label)}{where}</span>"
+        if step.cut
+        else f"<span>{escape(step.label)}</span>"
+    )
 
 
 _STYLE = """

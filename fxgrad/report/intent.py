@@ -1,4 +1,5 @@
-"""What the user has said is meant: `# fxgrad: ignore[FXG103]` comments and `[tool.fxgrad]` in `pyproject.toml`.
+"""What the user has said is meant: `# fxgrad: ignore[FXG103]` comments and `[tool.fxgrad]` in
+`pyproject.toml`.
 
     [tool.fxgrad]
     expect = ["head.*"]                       # these must train (default: all that require grad)
@@ -6,8 +7,8 @@
     ignore = ["FXG204"]                       # codes or their beginnings
     per-file-ignores = { "legacy/*" = ["FXG1"] }
 
-The file is looked for upwards from the model's own file. A comment that silences nothing is itself reported, as a note (FXG001).
-Not handled: configuration in other files.
+The file is looked for upwards from the model's own file. A comment that silences nothing is itself reported,
+as a note (FXG001). Not handled: configuration in other files.
 """
 
 from __future__ import annotations
@@ -52,7 +53,11 @@ def _read(path: str, stamp: float) -> Intent:
     known = {"expect", "frozen", "ignore", "per-file-ignores"}
     unknown = sorted(set(table) - known)
     if unknown:
-        raise InputError(f"[tool.fxgrad] has no setting {unknown[0]!r}", site=Site(path, 1), hint=f"there are {', '.join(sorted(known))}")
+        raise InputError(
+            f"[tool.fxgrad] has no setting {unknown[0]!r}",
+            site=Site(path, 1),
+            hint=f"there are {', '.join(sorted(known))}",
+        )
     per_file = table.get("per-file-ignores", {})
     if not isinstance(per_file, dict):
         raise InputError("[tool.fxgrad] per-file-ignores must be a table", site=Site(path, 1))
@@ -113,7 +118,9 @@ def hear(findings: Iterable[Finding], intent: Intent, files: Sequence[str]) -> H
         if finding.site is not None and _commented(finding, used):
             silenced.append(finding)
             continue
-        rest = tuple(p for p in finding.parameters if not any(fnmatch.fnmatchcase(p, g) for g in intent.frozen))
+        rest = tuple(
+            p for p in finding.parameters if not any(fnmatch.fnmatchcase(p, g) for g in intent.frozen)
+        )
         if finding.parameters and not rest:
             silenced.append(finding)
             continue
@@ -130,7 +137,10 @@ def _per_file(finding: Finding, intent: Intent) -> bool:
     if finding.site is None:
         return False
     relative = os.path.relpath(finding.site.file, intent.root) if intent.root else finding.site.file
-    return any(fnmatch.fnmatchcase(relative, pattern) and _matches(finding.code, codes) for pattern, codes in intent.per_file_ignores)
+    return any(
+        fnmatch.fnmatchcase(relative, pattern) and _matches(finding.code, codes)
+        for pattern, codes in intent.per_file_ignores
+    )
 
 
 def _commented(finding: Finding, used: set[tuple[str, int]]) -> bool:

@@ -1,4 +1,5 @@
-"""The report as a Mermaid flowchart, for a pull request: the loss, each cut, and what it starves. GitHub draws it from a code block.
+"""The report as a Mermaid flowchart, for a pull request: the loss, each cut, and what it starves. GitHub
+draws it from a code block.
 
 Made from a `Report` alone. Not handled: the whole graph; only the ways that are cut are drawn.
 """

@@ -1,8 +1,9 @@
 """The report: verdicts and findings of one analysis as a record, and the formats it can be written in.
 
-Made by `fxgrad.diagnosis.analyze.analyze`; nothing in it refers to a live tensor or module, so it can be kept, pickled and compared.
-Writing it is the work of the modules in `FORMATS`, each with a `NAME` and `render(report, *, verbose) -> str`: one more
-format is one more file and one more entry. Not handled here: printing, files, exit codes.
+Made by `fxgrad.diagnosis.analyze.analyze`; nothing in it refers to a live tensor or module, so it can be
+kept, pickled and compared. Writing it is the work of the modules in `FORMATS`, each with a `NAME` and
+`render(report, *, verbose) -> str`: one more format is one more file and one more entry. Not handled here:
+printing, files, exit codes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Format(Protocol):
 
 
 FORMATS: tuple[Format, ...] = (table, as_json, sarif, html, github, mermaid)
-_DATA: tuple[Format, ...] = (as_json, sarif)  # every character is kept, in JSON\'s own escapes; the others are for eyes
+# every character is kept, in JSON\'s own escapes; the others are for eyes
+_DATA: tuple[Format, ...] = (as_json, sarif)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ class Report(ReportData):
     """What `analyze` found; its attributes are those of `ReportData`."""
 
     def selected(self, select: Iterable[str] = (), ignore: Iterable[str] = ()) -> Report:
-        """The report with only the findings whose code begins with a prefix in `select` (none given: all) and with none in `ignore`.
+        """The report with only the findings whose code begins with a prefix in `select` (none given: all) and
+        with none in `ignore`.
 
         Of two prefixes that fit, the longer decides, `ignore` where they are equal: `select=["FXG103"],
         ignore=["FXG1"]` keeps FXG103. Verdicts stay as they are.
@@ -58,7 +61,9 @@ class Report(ReportData):
                 text = module.render(self if module in _DATA else as_printable(self), verbose=verbose)
                 return text if module in (*_DATA, github) else without_commands(text)
         names = ", ".join(module.NAME for module in FORMATS)
-        raise FxgradError(f"this version of fxgrad has no report format {format!r}", hint=f"the formats are {names}")
+        raise FxgradError(
+            f"this version of fxgrad has no report format {format!r}", hint=f"the formats are {names}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON types; `fxgrad.report.as_json` says what is in it."""

@@ -1,9 +1,10 @@
-"""The report as SARIF 2.1.0, for code scanning and editors: rules with their documentation, results with regions, paths and fixes.
+"""The report as SARIF 2.1.0, for code scanning and editors: rules with their documentation, results with
+regions, paths and fixes.
 
-Made from a `Report`, the rules in `fxgrad.passes.RULES` and the source lines as they are now. Files below the current
-directory are named relative to `%SRCROOT%`, others absolutely. Specification: OASIS SARIF 2.1.0 (the section numbers
-below are its own). What the user has silenced is a result with `suppressions`, `inSource` by a comment, else `external`. Not handled:
-embedded file contents.
+Made from a `Report`, the rules in `fxgrad.passes.RULES` and the source lines as they are now. Files below the
+current directory are named relative to `%SRCROOT%`, others absolutely. Specification: OASIS SARIF 2.1.0 (the
+section numbers below are its own). What the user has silenced is a result with `suppressions`, `inSource` by
+a comment, else `external`. Not handled: embedded file contents.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
         "results": [_result(report, f, index[f.code], mark) for f, mark in zip(findings, marks, strict=True)],
     }
     for result, finding in zip(run["results"][len(shown) :], report.suppressed, strict=True):
-        result["suppressions"] = [{"kind": "inSource" if _is_commented(finding) else "external", "status": "accepted"}]
+        result["suppressions"] = [
+            {"kind": "inSource" if _is_commented(finding) else "external", "status": "accepted"}
+        ]
     if report.error is not None and report.ok:
         run["invocations"] = [_failed(report.error)]
     return dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]})
@@ -58,7 +61,10 @@ def _driver(rules: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _rules(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     """Every registered rule, then the rules of findings that are not registered (made by hand)."""
-    rules = {module.CODE: _rule(module.CODE, module.NAME, module.SEVERITY, inspect.getdoc(module) or "") for module in RULES}
+    rules = {
+        module.CODE: _rule(module.CODE, module.NAME, module.SEVERITY, inspect.getdoc(module) or "")
+        for module in RULES
+    }
     for finding in findings:
         rules.setdefault(finding.code, _rule(finding.code, finding.name, finding.severity, ""))
     return list(rules.values())
@@ -68,7 +74,7 @@ def _rule(code: str, name: str, severity: str, documentation: str) -> dict[str, 
     rule: dict[str, Any] = {
         "id": code,
         "name": "".join(word.capitalize() for word in name.split("-")),
-        "shortDescription": {"text": documentation.partition("\n")[0].strip() or name},
+        "shortDescription": {"text": " ".join(documentation.partition("\n\n")[0].split()) or name},
         "defaultConfiguration": {"level": severity},
     }
     if documentation:
@@ -98,7 +104,9 @@ def _result(report: ReportData, finding: Finding, index: int, mark: str) -> dict
 def _is_commented(finding: Finding) -> bool:
     """Whether a comment on its own lines silences it."""
     site = finding.site
-    return site is not None and not suppressions(site.file).keys().isdisjoint(range(site.line, max(site.end_line, site.line) + 1))
+    return site is not None and not suppressions(site.file).keys().isdisjoint(
+        range(site.line, max(site.end_line, site.line) + 1)
+    )
 
 
 def _text(report: ReportData, finding: Finding) -> str:
@@ -133,7 +141,8 @@ def _physical(site: Site) -> dict[str, Any]:
 
 
 def _artifact(file: str) -> dict[str, Any]:
-    """Relative to the current directory where the file is below it (section 3.4); `<stdin>` and its kind as a relative name."""
+    """Relative to the current directory where the file is below it (section 3.4); `<stdin>` and its kind as a
+    relative name."""
     if file.startswith("<"):
         return {"uri": quote(file)}
     path, root = os.path.abspath(file), os.getcwd()
@@ -143,7 +152,8 @@ def _artifact(file: str) -> dict[str, Any]:
 
 
 def _region(site: Site) -> dict[str, int]:
-    """Lines and columns from 1, `endColumn` the one after the last (section 3.30); what is unknown is left out."""
+    """Lines and columns from 1, `endColumn` the one after the last (section 3.30); what is unknown is left
+    out."""
     region = {"startLine": site.line}
     if site.column:
         region["startColumn"] = site.column
@@ -159,7 +169,8 @@ def _fix(fix: Fix) -> dict[str, Any]:
     for edit in fix.edits:
         by_file.setdefault(edit.site.file, []).append(edit)
     changes = [
-        {"artifactLocation": _artifact(file), "replacements": [_replacement(edit) for edit in edits]} for file, edits in by_file.items()
+        {"artifactLocation": _artifact(file), "replacements": [_replacement(edit) for edit in edits]}
+        for file, edits in by_file.items()
     ]
     return {"description": {"text": f"{fix.advice} ({fix.safety})"}, "artifactChanges": changes}
 

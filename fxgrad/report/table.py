@@ -1,8 +1,9 @@
-"""The report as plain text: a headline, a table of verdicts, every finding with its source line, and a closing count.
+"""The report as plain text: a headline, a table of verdicts, every finding with its source line, and a
+closing count.
 
 Made from a `Report` alone, source lines from the files as they are now. Names are grouped by exact globs
-(`fxgrad.report.globs`) and whatever is shortened says how much was left out. Not handled: colour, and terminal widths
-under 80.
+(`fxgrad.report.globs`) and whatever is shortened says how much was left out. Not handled: colour, and
+terminal widths under 80.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ def _head(report: ReportData) -> Iterable[str]:
         basis.append(f"{report.paths} outcomes of data-dependent branches")
     yield "; ".join(basis)
     if report.paths_cut_off:
-        yield f"not every outcome was explored: the limit of {plural(report.paths, 'path')} was reached (max_paths)"
+        yield (
+            f"not every outcome was explored: the limit of {plural(report.paths, 'path')} was reached "
+            "(max_paths)"
+        )
     yield from (f"assumed: {assumption}" for assumption in report.assumptions)
     yield from across_ranks.endings(report)
 
@@ -90,7 +94,10 @@ def _found(report: ReportData) -> Iterable[str]:
 def _states(report: ReportData) -> dict[str, str]:
     """The verdicts, with `frozen` for a parameter that asks for no gradient and gets none."""
     frozen = _frozen(report)
-    return {n: "frozen" if verdict == "none" and n in frozen else verdict for n, verdict in report.verdicts.items()}
+    return {
+        n: "frozen" if verdict == "none" and n in frozen else verdict
+        for n, verdict in report.verdicts.items()
+    }
 
 
 def _frozen(report: ReportData) -> frozenset[str]:
@@ -98,7 +105,8 @@ def _frozen(report: ReportData) -> frozenset[str]:
 
 
 def _verdict_table(report: ReportData, verbose: bool) -> str:
-    """One row a parameter or group of equal verdict and reason; what flows only beside what does not, or when verbose."""
+    """One row a parameter or group of equal verdict and reason; what flows only beside what does not, or when
+    verbose."""
     because = _reasons(report)
     classes: dict[tuple[str, str], list[str]] = {}
     for name, verdict in report.verdicts.items():
@@ -107,7 +115,11 @@ def _verdict_table(report: ReportData, verbose: bool) -> str:
         classes = {key: names for key, names in classes.items() if key[0] != "flows"}
     rows: list[tuple[str, str, str, str]] = []
     for (verdict, reason), names in sorted(classes.items(), key=lambda item: _rank(item[0][0])):
-        groups = grouped(names, report.verdicts) if len(names) > _SINGLY else [Group(name, (name,)) for name in names]
+        groups = (
+            grouped(names, report.verdicts)
+            if len(names) > _SINGLY
+            else [Group(name, (name,)) for name in names]
+        )
         limit = len(groups) if verbose or len(groups) == _ROWS + 1 else _ROWS
         rows += [(group.pattern, str(len(group.names)), verdict, reason) for group in groups[:limit]]
         left = sum(len(group.names) for group in groups[limit:])
@@ -118,7 +130,9 @@ def _verdict_table(report: ReportData, verbose: bool) -> str:
     from tabulate import tabulate  # here: it takes half as long to import as all of fxgrad
 
     headers = ("parameter", "count", "gradient", "because")
-    table = tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=("left", "right", "left", "left"))
+    table = tabulate(
+        rows, headers, tablefmt="simple", disable_numparse=True, colalign=("left", "right", "left", "left")
+    )
     return "\n".join(line.rstrip() for line in table.splitlines())
 
 
@@ -161,7 +175,8 @@ def _error(report: ReportData, verbose: bool) -> Iterable[str]:
 
 
 def raised(error: Raised, *, verbose: bool = False) -> str:
-    """`the forward pass raises KeyError at model.py:3:5: 'x'`; of a long message the first line, and how many more there are."""
+    """`the forward pass raises KeyError at model.py:3:5: 'x'`; of a long message the first line, and how many
+    more there are."""
     phase = {"forward": "the forward pass", "loss": "the loss", "backward": "the backward pass"}[error.phase]
     where = f" at {place(error.site)}" if error.site else ""
     first, *more = error.message.strip().splitlines() or [""]
@@ -193,7 +208,10 @@ def _finding(report: ReportData, finding: Finding, verbose: bool) -> Iterable[st
 def path(steps: Iterable[Step]) -> str:
     """`loss <- head <- detach (model.py:13) <- a.weight`: a cut has its line."""
     return " <- ".join(
-        f"{step.label} ({short_path(step.site.file)}:{step.site.line})" if step.cut and step.site else step.label for step in steps
+        f"{step.label} ({short_path(step.site.file)}:{step.site.line})"
+        if step.cut and step.site
+        else step.label
+        for step in steps
     )
 
 
@@ -216,7 +234,9 @@ def _closing(report: ReportData, verbose: bool) -> str:
     sentences = [_outcome(report)]
     fixable = sum(bool(finding.fix and finding.fix.edits) for finding in report.findings)
     if fixable:
-        sentences.append(f"{fixable} of {plural(len(report.findings), 'finding')} can be repaired by an edit shown above.")
+        sentences.append(
+            f"{fixable} of {plural(len(report.findings), 'finding')} can be repaired by an edit shown above."
+        )
     if report.notes and not verbose:
         sentences.append(f"{plural(len(report.notes), 'note')} not shown (-v).")
     if report.deselected:

@@ -1,9 +1,10 @@
-"""Static look-ups in the user's source: lines for what happened before the analysis began or ran outside torch.
+"""Static look-ups in the user's source: lines for what happened before the analysis began or ran outside
+torch.
 
-Each takes file names, live objects or code objects and gives `Site`s with exact character columns. A function named
-`..._site` gives one or None, one named `..._sites` a tuple, likeliest first. None raises: what cannot be read or
-parsed has no sites. These are look-ups by name in the text; none runs the user's code, and none knows which statements
-ran.
+Each takes file names, live objects or code objects and gives `Site`s with exact character columns. A function
+named `..._site` gives one or None, one named `..._sites` a tuple, likeliest first. None raises: what cannot
+be read or parsed has no sites. These are look-ups by name in the text; none runs the user's code, and none
+knows which statements ran.
 """
 
 from __future__ import annotations

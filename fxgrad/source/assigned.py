@@ -1,6 +1,7 @@
 """What an expression's value is called where it stands, and the loops around places.
 
-Made from one parsed file and the Site of an expression. Not handled: names bound by `:=`, by `for` and by `with`.
+Made from one parsed file and the Site of an expression. Not handled: names bound by `:=`, by `for` and by
+`with`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ _Loop = ast.For | ast.AsyncFor | ast.While
 
 
 def assigned_names(site: Site) -> tuple[str, ...]:
-    """The targets of the statement around the site, in order: `out`, `h` and `c` of `out, (h, c) = f(x)`; () where it assigns nothing.
+    """The targets of the statement around the site, in order: `out`, `h` and `c` of `out, (h, c) = f(x)`; ()
+    where it assigns nothing.
 
     Of `a, b = f(x), g(x)` only the target of the item in which the site lies.
     """
@@ -30,7 +32,11 @@ def names_of_value(site: Site) -> tuple[str, ...]:
 def is_returned(site: Site) -> bool:
     """Whether the expression at the site is what its function returns."""
     statement = statement_at(site)
-    return isinstance(statement, ast.Return) and statement.value is not None and _is_at(load(site.file), statement.value, site)
+    return (
+        isinstance(statement, ast.Return)
+        and statement.value is not None
+        and _is_at(load(site.file), statement.value, site)
+    )
 
 
 def names_read(site: Site) -> frozenset[str]:
@@ -39,7 +45,9 @@ def names_read(site: Site) -> frozenset[str]:
     read = (ast.Name, ast.Attribute, ast.Subscript)
     found = (node for node in ast.walk(statement) if isinstance(node, read)) if statement is not None else ()
     names = {ast.unparse(node) for node in found if isinstance(node.ctx, ast.Load)}
-    return frozenset(names | {ast.unparse(statement.target)} if isinstance(statement, ast.AugAssign) else names)
+    return frozenset(
+        names | {ast.unparse(statement.target)} if isinstance(statement, ast.AugAssign) else names
+    )
 
 
 def _assigned(site: Site, *, whole: bool) -> tuple[str, ...]:
@@ -55,7 +63,9 @@ def _assigned(site: Site, *, whole: bool) -> tuple[str, ...]:
     parts = _items(target)
     if items and len(items) == len(parts):
         pairs = zip(parts, items, strict=True)
-        target, value = next(((part, item) for part, item in pairs if _holds(source, item, site)), (target, value))
+        target, value = next(
+            ((part, item) for part, item in pairs if _holds(source, item, site)), (target, value)
+        )
     if whole and not _is_at(source, value, site):
         return ()
     return tuple(_names(target))
@@ -64,14 +74,21 @@ def _assigned(site: Site, *, whole: bool) -> tuple[str, ...]:
 def _is_at(source: Source, expression: ast.expr, site: Site) -> bool:
     """Whether the expression spans just the site."""
     span = site_of(source, expression)
-    return (span.line, span.column, span.end_line, span.end_column) == (site.line, site.column, site.end_line, site.end_column)
+    return (span.line, span.column, span.end_line, span.end_column) == (
+        site.line,
+        site.column,
+        site.end_line,
+        site.end_column,
+    )
 
 
 def statement_at(site: Site) -> ast.stmt | None:
     """The simple statement around the site."""
     source = load(site.file)
     around = [
-        node for node in source.parents if isinstance(node, ast.stmt) and node.lineno <= site.line <= (node.end_lineno or node.lineno)
+        node
+        for node in source.parents
+        if isinstance(node, ast.stmt) and node.lineno <= site.line <= (node.end_lineno or node.lineno)
     ]
     around = [node for node in around if not hasattr(node, "body") and _holds(source, node, site)]
     return around[-1] if around else None
@@ -95,7 +112,8 @@ def call_at(site: Site) -> ast.Call | None:
 
 
 def loop_between(inner: Site, outside: Site | None) -> Site | None:
-    """The line of the innermost loop of the same function around `inner` that is not around `outside`; None if there is none."""
+    """The line of the innermost loop of the same function around `inner` that is not around `outside`; None
+    if there is none."""
     source = load(inner.file)
     statement = statement_at(inner)
     if statement is None:
@@ -117,7 +135,9 @@ def _loops(source: Source, statement: ast.stmt | None) -> tuple[_Loop, ...]:
 
 
 def _items(expression: ast.expr) -> list[ast.expr]:
-    if not isinstance(expression, ast.Tuple | ast.List) or any(isinstance(item, ast.Starred) for item in expression.elts):
+    if not isinstance(expression, ast.Tuple | ast.List) or any(
+        isinstance(item, ast.Starred) for item in expression.elts
+    ):
         return []
     return expression.elts
 
@@ -151,7 +171,9 @@ def call_on(site: Site, names: Iterable[str]) -> ast.Call | None:
 def with_detached(call: ast.Call, names: Iterable[str]) -> str:
     """The call with `.detach()` behind each of its arguments that has one of these names."""
     wanted = set(names)
-    arguments = [f"{text}.detach()" if (text := ast.unparse(argument)) in wanted else text for argument in call.args]
+    arguments = [
+        f"{text}.detach()" if (text := ast.unparse(argument)) in wanted else text for argument in call.args
+    ]
     arguments += [ast.unparse(keyword) for keyword in call.keywords]
     return f"{ast.unparse(call.func)}({', '.join(arguments)})"
 
@@ -168,13 +190,18 @@ def receiver(site: Site) -> str:
 def next_backward(site: Site) -> Site | None:
     """The first `.backward(...)` below the site in the same function."""
     source = load(site.file)
-    calls = [n for n in nodes(source, ast.Call) if isinstance(n.func, ast.Attribute) and n.func.attr == "backward" and n.lineno > site.line]
+    calls = [
+        n
+        for n in nodes(source, ast.Call)
+        if isinstance(n.func, ast.Attribute) and n.func.attr == "backward" and n.lineno > site.line
+    ]
     found = (site_of(source, call) for call in calls)
     return next((call for call in found if call.function == site.function), None)
 
 
 def differentiated(site: Site) -> str:
-    """What a call at the site goes backward from: `loss` of `loss.backward()`, `scaler.backward(loss)`, `grad(loss, x)`; "" if unknown."""
+    """What a call at the site goes backward from: `loss` of `loss.backward()`, `scaler.backward(loss)`,
+    `grad(loss, x)`; "" if unknown."""
     call = call_at(site)
     if call is None:
         return ""
@@ -184,10 +211,13 @@ def differentiated(site: Site) -> str:
 
 
 def added_to(site: Site, name: str) -> str:
-    """The other term, where the statement around the site adds to `name`: `loss` of `total = total + loss`; "" where it does not."""
+    """The other term, where the statement around the site adds to `name`: `loss` of `total = total + loss`;
+    "" where it does not."""
     match statement_at(site):
         case ast.AugAssign(target=target, op=ast.Add(), value=value) if ast.unparse(target) == name:
             return ast.unparse(value)
-        case ast.Assign(targets=[target], value=ast.BinOp(left=left, op=ast.Add(), right=right)) if ast.unparse(target) == name:
+        case ast.Assign(targets=[target], value=ast.BinOp(left=left, op=ast.Add(), right=right)) if (
+            ast.unparse(target) == name
+        ):
             return ast.unparse(right if ast.unparse(left) == name else left)
     return ""

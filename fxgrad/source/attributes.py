@@ -1,8 +1,8 @@
 """Where an attribute of an object is assigned, and where a plain list or dict attribute is built and filled.
 
-Made from the class statements of the object and, for assignments from outside, from other files. A look-up by name:
-whether a statement ran is not known. Not handled: values that travel through other variables before they reach the
-attribute, except for one local name.
+Made from the class statements of the object and, for assignments from outside, from other files. A look-up by
+name: whether a statement ran is not known. Not handled: values that travel through other variables before
+they reach the attribute, except for one local name.
 """
 
 from __future__ import annotations
@@ -17,19 +17,38 @@ from fxgrad.records import Site
 from fxgrad.source.bindings import Binding, bindings
 from fxgrad.source.classes import ELSEWHERE, Lineage, lineage
 from fxgrad.source.names import fits, is_unknown
-from fxgrad.source.parsing import Function, Source, enclosing_function, enclosing_method, nodes, position, site_of
+from fxgrad.source.parsing import (
+    Function,
+    Source,
+    enclosing_function,
+    enclosing_method,
+    nodes,
+    position,
+    site_of,
+)
 
 _KEYED = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
-_FILLING = frozenset({"append", "appendleft", "extend", "extendleft", "insert", "add", "update", "setdefault"})
-_DISPLAYS = (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_FILLING = frozenset(
+    {"append", "appendleft", "extend", "extendleft", "insert", "add", "update", "setdefault"}
+)
+_DISPLAYS = (
+    ast.List,
+    ast.Tuple,
+    ast.Set,
+    ast.Dict,
+    ast.ListComp,
+    ast.SetComp,
+    ast.DictComp,
+    ast.GeneratorExp,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
     """One statement that assigns the attribute.
 
-    `grade`: 0 a value, 1 a placeholder, 2 an augmented assignment, 3 a name that only the run knows. `rank`: see
-    `Lineage.rank`.
+    `grade`: 0 a value, 1 a placeholder, 2 an augmented assignment, 3 a name that only the run knows. `rank`:
+    see `Lineage.rank`.
     """
 
     source: Source
@@ -39,7 +58,8 @@ class _Found:
     method: Function | None
 
     def key(self, type_name: str) -> tuple[int, int, bool, bool, bool]:
-        """Sorting key: what surely gives the present value first, the nearest class first, `__init__` first."""
+        """Sorting key: what surely gives the present value first, the nearest class first, `__init__`
+        first."""
         later = self.method is not None and self.method.name != "__init__"
         names_type = _mentions(self.binding.value, type_name)
         return (self.grade, self.rank, "*" in self.binding.name, later, not names_type)
@@ -50,13 +70,16 @@ def attribute_site(owner: object, attribute: str, files: Sequence[str] = ()) -> 
     return next(iter(attribute_sites(owner, attribute, files)), None)
 
 
-def attribute_sites(owner: object, attribute: str, files: Sequence[str] = (), *, named: bool = False) -> tuple[Site, ...]:
-    """Every statement that assigns the attribute, likeliest source of its value first. `named`: only those that name it.
+def attribute_sites(
+    owner: object, attribute: str, files: Sequence[str] = (), *, named: bool = False
+) -> tuple[Site, ...]:
+    """Every statement that assigns the attribute, likeliest source of its value first. `named`: only those
+    that name it.
 
-    The owner's class comes before its bases, `__init__` before other methods, those before the class body, and code
-    outside the classes (`model.fc = ...` in `files`) after them; a statement naming the type of the present value
-    before others. After all of these come placeholders (`self.x = None`), augmented assignments, and `setattr(self,
-    name, ...)` with a name only the run knows.
+    The owner's class comes before its bases, `__init__` before other methods, those before the class body,
+    and code outside the classes (`model.fc = ...` in `files`) after them; a statement naming the type of the
+    present value before others. After all of these come placeholders (`self.x = None`), augmented
+    assignments, and `setattr(self, name, ...)` with a name only the run knows.
     """
     family = lineage(owner)
     type_name = _present_type(owner, attribute)
@@ -72,8 +95,8 @@ def attribute_sites(owner: object, attribute: str, files: Sequence[str] = (), *,
 def container_sites(owner: object, attribute: str, files: Sequence[str] = ()) -> tuple[Site, ...]:
     """Where a plain list or dict gets its items, then where it is made.
 
-    It gets items by `self.a.append(...)`, `self.a[k] = ...`, `self.a = [nn.Linear(...)]`, also through a local list
-    that is assigned later.
+    It gets items by `self.a.append(...)`, `self.a[k] = ...`, `self.a = [nn.Linear(...)]`, also through a
+    local list that is assigned later.
     """
     family = lineage(owner)
     found = [item for item in _assignments(family, owner, attribute, files) if item.grade < 3]
@@ -134,7 +157,11 @@ def _present_type(owner: object, attribute: str) -> str:
 
 
 def _mentions(value: ast.expr | None, name: str) -> bool:
-    words = (getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(value)) if value is not None else ()
+    words = (
+        (getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(value))
+        if value is not None
+        else ()
+    )
     return bool(name) and name in words
 
 
@@ -154,7 +181,11 @@ def _is_filled(value: ast.expr | None) -> bool:
 def _local_name(found: _Found) -> tuple[str, Function | None] | None:
     """`layers` of `self.hids = layers`, with the function it is local to: its fills are the attribute's."""
     value = found.binding.value
-    return (value.id, enclosing_function(found.source, found.binding.first)) if isinstance(value, ast.Name) else None
+    return (
+        (value.id, enclosing_function(found.source, found.binding.first))
+        if isinstance(value, ast.Name)
+        else None
+    )
 
 
 def _fills(
@@ -178,7 +209,8 @@ def _fills(
 
 
 def _filled_by(node: ast.AST) -> ast.expr | None:
-    """The container that one node fills: `c` of `c.append(x)`, `c[k] = x`, `c += x`; None if it fills none."""
+    """The container that one node fills: `c` of `c.append(x)`, `c[k] = x`, `c += x`; None if it fills
+    none."""
     match node:
         case ast.Call(func=ast.Attribute(value=container, attr=method)) if method in _FILLING:
             return container
@@ -197,7 +229,10 @@ def _outermost(expression: ast.expr) -> ast.expr:
     """`self.a` of `self.a[k][j]` and of `self.a.setdefault(k, [])`."""
     while True:
         match expression:
-            case ast.Subscript(value=inner) | ast.Call(func=ast.Attribute(value=inner, attr="setdefault" | "get")):
+            case (
+                ast.Subscript(value=inner)
+                | ast.Call(func=ast.Attribute(value=inner, attr="setdefault" | "get"))
+            ):
                 expression = inner
             case _:
                 return expression

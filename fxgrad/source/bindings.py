@@ -1,8 +1,8 @@
 """Every place where a file binds, rebinds or deletes an attribute or an item of an object.
 
-Made from one parsed file: assignments (tuples unpacked), `for` and `with` targets, `del`, `setattr`, `delattr`, and
-the registering methods of `nn.Module`. Not handled: `__dict__.update(...)`, `vars(self).update(...)`, and assignments
-inside strings given to `exec`.
+Made from one parsed file: assignments (tuples unpacked), `for` and `with` targets, `del`, `setattr`,
+`delattr`, and the registering methods of `nn.Module`. Not handled: `__dict__.update(...)`,
+`vars(self).update(...)`, and assignments inside strings given to `exec`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _REGISTERING = {
 class Binding:
     """`base.name = value` at `first`..`last` (the whole statement, a call for `setattr` and its kind).
 
-    `name` is a pattern (see `name_pattern`). `value` is None where it is not written down (`for`, `with`, `del`, a
-    bare annotation). `item`: it is `base[name]`, not `base.name`.
+    `name` is a pattern (see `name_pattern`). `value` is None where it is not written down (`for`, `with`,
+    `del`, a bare annotation). `item`: it is `base[name]`, not `base.name`.
     """
 
     first: Spanned
@@ -79,7 +79,9 @@ def _of_node(node: ast.AST) -> Iterator[Binding]:
             yield from _of_target(context, target, target, None)
         case ast.Delete(targets=targets):
             for target in targets:
-                yield from (replace(binding, kind="delete") for binding in _of_target(node, node, target, None))
+                yield from (
+                    replace(binding, kind="delete") for binding in _of_target(node, node, target, None)
+                )
         case ast.Call():
             yield from _of_call(node)
 
@@ -93,7 +95,9 @@ def _of_target(first: Spanned, last: Spanned, target: ast.expr, value: ast.expr 
             yield from _of_target(first, last, inner, value)
         case ast.Attribute(value=base, attr=name):
             yield Binding(first, last, base, name, value)
-        case ast.Subscript(value=ast.Attribute(value=base, attr=registry), slice=key) if registry in REGISTRIES:
+        case ast.Subscript(value=ast.Attribute(value=base, attr=registry), slice=key) if (
+            registry in REGISTRIES
+        ):
             yield Binding(first, last, base, name_pattern(key), value)
         case ast.Subscript(value=ast.Call(func=ast.Name(id="vars"), args=[base]), slice=key):
             yield Binding(first, last, base, name_pattern(key), value)

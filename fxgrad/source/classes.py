@@ -1,7 +1,7 @@
 """Class statements of live objects: the syntax tree of an object's class and of each of its bases.
 
-Made from the class's file and qualified name. Not handled: classes made by `type(...)` or by a decorator that returns
-another class.
+Made from the class's file and qualified name. Not handled: classes made by `type(...)` or by a decorator that
+returns another class.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ class Lineage:
         return list(dict.fromkeys(found))
 
     def rank(self, source: Source, base: ast.expr, node: ast.AST) -> tuple[int, Function | None] | None:
-        """How near the object `base` in the statement `node` is to the owner, and the method the statement stands in.
+        """How near the object `base` in the statement `node` is to the owner, and the method the statement
+        stands in.
 
-        The number of the class in method resolution order where `base` is `self` in one of its methods; ELSEWHERE
-        where it is some other variable; None where it is the `self` of an unrelated class.
+        The number of the class in method resolution order where `base` is `self` in one of its methods;
+        ELSEWHERE where it is some other variable; None where it is the `self` of an unrelated class.
         """
         place = enclosing_method(source, node)
         if place is None or not is_self(base, place[1]):
@@ -54,9 +55,12 @@ def lineage(owner: object) -> Lineage:
 
 
 def class_statement(cls: type, source: Source) -> ast.ClassDef | None:
-    """The `class` statement; where several have its qualified name, the one around its methods, else the last."""
+    """The `class` statement; where several have its qualified name, the one around its methods, else the
+    last."""
     named = [node for node in nodes(source, ast.ClassDef) if qualified_name(source, node) == cls.__qualname__]
     codes = [code_of(member) for member in vars(cls).values()]
-    lines = [code.co_firstlineno for code in codes if code and code.co_qualname.startswith(f"{cls.__qualname__}.")]
+    lines = [
+        code.co_firstlineno for code in codes if code and code.co_qualname.startswith(f"{cls.__qualname__}.")
+    ]
     around = [node for node in named if any(node.lineno <= line <= (node.end_lineno or 0) for line in lines)]
     return next(reversed(around or named), None)

@@ -1,8 +1,8 @@
 """Suppression comments: `# fxgrad: ignore[FXG103,FXG105]`, or `# fxgrad: ignore` for every rule.
 
-Made from the tokens of a file, so that the same words inside a string are not a comment. A reason may follow. Empty or
-unclosed brackets suppress nothing: a slip must not silence every rule. Of a file that does not tokenize, what stands
-before the error counts.
+Made from the tokens of a file, so that the same words inside a string are not a comment. A reason may follow.
+Empty or unclosed brackets suppress nothing: a slip must not silence every rule. Of a file that does not
+tokenize, what stands before the error counts.
 """
 
 from __future__ import annotations

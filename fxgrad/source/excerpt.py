@@ -1,9 +1,9 @@
 """The source line of a Site with the guilty span underlined, and the short form of its file's name.
 
-Made from a Site and the file as it is now (through `fxgrad.source`). Carets stand under what they mark on a terminal:
-tabs are expanded, East Asian wide characters count two columns, combining marks none; other control characters are
-shown as `?`. A long line is shown around its span. Not handled: emoji sequences that a terminal draws as one glyph, and
-bidirectional text.
+Made from a Site and the file as it is now (through `fxgrad.source`). Carets stand under what they mark on a
+terminal: tabs are expanded, East Asian wide characters count two columns, combining marks none; other control
+characters are shown as `?`. A long line is shown around its span. Not handled: emoji sequences that a
+terminal draws as one glyph, and bidirectional text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _LINES = 4  # a longer span is shown by its first lines
 
 
 def short_path(file: str) -> str:
-    """The file relative to the current directory where that is shorter; names such as `<stdin>` as they are."""
+    """The file relative to the current directory where that is shorter; names such as `<stdin>` as they
+    are."""
     if file.startswith("<"):
         return file
     try:
@@ -32,11 +33,16 @@ def short_path(file: str) -> str:
 
 def place(site: Site) -> str:
     """`model.py:13:9`, the path short."""
-    return f"{short_path(site.file)}:{site.line}:{site.column}" if site.column else f"{short_path(site.file)}:{site.line}"
+    return (
+        f"{short_path(site.file)}:{site.line}:{site.column}"
+        if site.column
+        else f"{short_path(site.file)}:{site.line}"
+    )
 
 
 def excerpt(site: Site) -> tuple[str, ...]:
-    """The lines of the span with their numbers, each underlined; without carets where the columns are unknown; () without source."""
+    """The lines of the span with their numbers, each underlined; without carets where the columns are
+    unknown; () without source."""
     last = site.end_line if site.column and site.end_line > site.line else site.line
     shown = range(site.line, min(last, site.line + _LINES - 1) + 1)
     texts = [line_text(site.file, number).rstrip() for number in shown]
@@ -55,7 +61,8 @@ def excerpt(site: Site) -> tuple[str, ...]:
 
 
 def _span(site: Site, number: int, text: str) -> tuple[int, int]:
-    """Where the span begins and ends on this line, in characters from 0; the same number twice where nothing is underlined."""
+    """Where the span begins and ends on this line, in characters from 0; the same number twice where nothing
+    is underlined."""
     if not site.column:
         return 0, 0
     indent = len(text) - len(text.lstrip())

@@ -1,8 +1,10 @@
-"""A file that gets new content in one step: whatever happens meanwhile (a full disk, Ctrl-C), it has the old content or the new, whole.
+"""A file that gets new content in one step: whatever happens meanwhile (a full disk, Ctrl-C), it has the old
+content or the new, whole.
 
-The new content is written beside the file and then takes its name. A link stays a link to the file that is replaced; permissions and owner
-stay. What is no file (`/dev/stdout`, a pipe) is written to; so is a file whose folder allows no other beside it, or that is itself a
-mount: that is the one way to write it. Not handled: other hard links, which keep the old content, and access lists.
+The new content is written beside the file and then takes its name. A link stays a link to the file that is
+replaced; permissions and owner stay. What is no file (`/dev/stdout`, a pipe) is written to; so is a file
+whose folder allows no other beside it, or that is itself a mount: that is the one way to write it. Not
+handled: other hard links, which keep the old content, and access lists.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         if status is not None:
-            with contextlib.suppress(OSError, AttributeError):  # another owner's file, written by a group member
+            # another owner's file, written by a group member
+            with contextlib.suppress(OSError, AttributeError):
                 os.chown(name, status.st_uid, status.st_gid)
             os.chmod(name, stat.S_IMODE(status.st_mode))
         _take_name(name, target)
@@ -74,13 +77,14 @@ def _status(target: str | Path) -> os.stat_result | None:
 
 
 def _is_writable(target: str, status: os.stat_result) -> bool:
-    """Whether its mode lets anybody write, and us: an administrator may write everything, and would not mean to."""
+    """Whether its mode lets anybody write, and us: an administrator may write everything, and would not mean
+    to."""
     return bool(status.st_mode & 0o222) and os.access(target, os.W_OK)
 
 
 def _beside(target: str, status: os.stat_result | None) -> tuple[BinaryIO, str] | None:
-    """A new file in the same folder, with the permissions that a new file has (`tempfile`'s are the owner's alone); None where one cannot
-    take the name of what is there.
+    """A new file in the same folder, with the permissions that a new file has (`tempfile`'s are the owner's
+    alone); None where one cannot take the name of what is there.
 
     Raises:
         OSError: there is nothing there yet, and nothing can be made; or there is a folder.

@@ -1,9 +1,9 @@
 """Statements that freeze parameters, the likeliest for a given parameter first.
 
-Made from parsed files by name alone: which of them ran, and on which parameter, is not known. A value that is not the
-literal `True` counts as freezing, since it may be False. Not handled: guards of the form `if "head" in name:
-continue`, freezing through a user's function other than one named after freezing, and parameters frozen inside a
-library.
+Made from parsed files by name alone: which of them ran, and on which parameter, is not known. A value that is
+not the literal `True` counts as freezing, since it may be False. Not handled: guards of the form `if "head"
+in name: continue`, freezing through a user's function other than one named after freezing, and parameters
+frozen inside a library.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _GENERIC = frozenset({"weight", "bias"})  # every layer has them: sharing one sa
 
 @dataclass(frozen=True, slots=True)
 class _Freeze:
-    """One freezing expression: what it freezes, and the value it gives `requires_grad` (None: a plain freeze)."""
+    """One freezing expression: what it freezes, and the value it gives `requires_grad` (None: a plain
+    freeze)."""
 
     node: ast.stmt | ast.expr
     target: ast.expr | None
@@ -37,8 +38,8 @@ class _Freeze:
 class _Words:
     """The names around a freezing statement.
 
-    `strong`: attributes and keys on the way to what it freezes; `weak`: variables. `wanted` and `unwanted`: strings
-    that its conditions ask of the parameter's name, or exclude.
+    `strong`: attributes and keys on the way to what it freezes; `weak`: variables. `wanted` and `unwanted`:
+    strings that its conditions ask of the parameter's name, or exclude.
     """
 
     strong: set[str]
@@ -48,11 +49,13 @@ class _Words:
 
 
 def freeze_sites(files: Sequence[str], *, name: str | None = None) -> tuple[Site, ...]:
-    """Statements that set `requires_grad` to anything but a literal True, then calls that only sound like freezing.
+    """Statements that set `requires_grad` to anything but a literal True, then calls that only sound like
+    freezing.
 
-    With `name` (`encoder.layer.0.weight`) they are ordered in three groups: those whose target or condition shares a
-    word with it (most words first), those that name nothing at all (`for p in net.parameters()`), and those that name
-    something else. Otherwise, and within a group, the order is that of the files; installed packages come last.
+    With `name` (`encoder.layer.0.weight`) they are ordered in three groups: those whose target or condition
+    shares a word with it (most words first), those that name nothing at all (`for p in net.parameters()`),
+    and those that name something else. Otherwise, and within a group, the order is that of the files;
+    installed packages come last.
     """
     found: list[tuple[tuple[int, ...], Site]] = []
     for file in files:
@@ -65,7 +68,11 @@ def freeze_sites(files: Sequence[str], *, name: str | None = None) -> tuple[Site
 
 def _freezes(source: Source) -> Iterator[_Freeze]:
     for binding in bindings(source):
-        if binding.name == "requires_grad" and binding.value is not None and not is_literal(binding.value, True):
+        if (
+            binding.name == "requires_grad"
+            and binding.value is not None
+            and not is_literal(binding.value, True)
+        ):
             yield _Freeze(binding.first, binding.base, binding.value)
     for call in nodes(source, ast.Call):
         freeze = _freezing_call(source, call)
@@ -81,8 +88,16 @@ def _freezing_call(source: Source, call: ast.Call) -> _Freeze | None:
         return None if value is None or is_literal(value, True) else _Freeze(call, receiver, value)
     if word == "Parameter":
         value = argument(call, 1, "requires_grad")
-        return None if value is None or is_literal(value, True) else _Freeze(call, _assigned(source, call), value)
-    if word == "from_pretrained" and receiver is not None and last_word(source, receiver).startswith("Embedding"):
+        return (
+            None
+            if value is None or is_literal(value, True)
+            else _Freeze(call, _assigned(source, call), value)
+        )
+    if (
+        word == "from_pretrained"
+        and receiver is not None
+        and last_word(source, receiver).startswith("Embedding")
+    ):
         value = argument(call, 1, "freeze")  # True where it is left out
         return None if is_literal(value, False) else _Freeze(call, _assigned(source, call))
     return _Freeze(call, call, by_name=True) if _FREEZE_CALL.search(word) and not _thaws(call, word) else None
@@ -148,7 +163,8 @@ def _variables(expression: ast.expr) -> set[str]:
 
 
 def _gather(source: Source, expression: ast.expr, within: ast.AST, words: _Words) -> None:
-    """Collect the names of an expression, and where one is a loop's variable those of what the loop walks over."""
+    """Collect the names of an expression, and where one is a loop's variable those of what the loop walks
+    over."""
     methods = {id(node.func) for node in ast.walk(expression) if isinstance(node, ast.Call)}
     for node in ast.walk(expression):
         match node:
@@ -167,7 +183,8 @@ def _gather(source: Source, expression: ast.expr, within: ast.AST, words: _Words
 
 
 def _walked(source: Source, variable: str, within: ast.AST) -> tuple[ast.expr, ast.AST] | None:
-    """What the innermost loop (or comprehension) around `within` that binds the variable walks over, and that loop."""
+    """What the innermost loop (or comprehension) around `within` that binds the variable walks over, and that
+    loop."""
     for parent in ancestors(source, within):
         if isinstance(parent, Function):
             return None
@@ -190,7 +207,9 @@ def _loops(node: ast.AST) -> Sequence[ast.For | ast.AsyncFor | ast.comprehension
 def _zipped(loop: ast.For | ast.AsyncFor | ast.comprehension, variable: str) -> ast.expr:
     """`b` for the variable `q` of `for p, q in zip(a, b)`; the whole iterable otherwise."""
     match loop.target, loop.iter:
-        case ast.Tuple(elts=targets), ast.Call(func=ast.Name(id="zip"), args=walked) if len(targets) == len(walked):
+        case ast.Tuple(elts=targets), ast.Call(func=ast.Name(id="zip"), args=walked) if len(targets) == len(
+            walked
+        ):
             for target, iterable in zip(targets, walked, strict=True):
                 if isinstance(target, ast.Name) and target.id == variable:
                     return iterable
@@ -200,8 +219,8 @@ def _zipped(loop: ast.For | ast.AsyncFor | ast.comprehension, variable: str) -> 
 def _strings(test: ast.expr, negated: bool) -> Iterator[tuple[str, bool]]:
     """The strings that a test compares a name with, each with whether it wants them absent.
 
-    Read are `"a" in n`, `n == "a"`, `n in ("a", "b")`, `n.startswith("a")`, `any(k in n for k in ("a", "b"))`, and
-    `not`, `and`, `or` of these.
+    Read are `"a" in n`, `n == "a"`, `n in ("a", "b")`, `n.startswith("a")`, `any(k in n for k in ("a",
+    "b"))`, and `not`, `and`, `or` of these.
     """
     match test:
         case ast.UnaryOp(op=ast.Not(), operand=operand):

@@ -1,8 +1,9 @@
 """Where gradients are switched off: global statements, `with` items and decorators.
 
-Made from parsed files. The switches are `no_grad`, `inference_mode` and `set_grad_enabled`; one whose argument is
-computed (`set_grad_enabled(flag)`) counts, since it may be False. Not handled: context managers that the user wrote
-around these, `ExitStack.enter_context(...)`, and functions wrapped by a plain call `torch.no_grad()(f)`.
+Made from parsed files. The switches are `no_grad`, `inference_mode` and `set_grad_enabled`; one whose
+argument is computed (`set_grad_enabled(flag)`) counts, since it may be False. Not handled: context managers
+that the user wrote around these, `ExitStack.enter_context(...)`, and functions wrapped by a plain call
+`torch.no_grad()(f)`.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ _PASSING = (ast.IfExp, ast.BoolOp, ast.Tuple)  # an expression statement may hol
 
 
 def grad_off_sites(files: Sequence[str]) -> tuple[Site, ...]:
-    """Statements that switch gradients off for all that follows: a bare `set_grad_enabled(False)`, an `__enter__()`.
+    """Statements that switch gradients off for all that follows: a bare `set_grad_enabled(False)`, an
+    `__enter__()`.
 
-    Those with a literal False, or no argument at all, come first: `set_grad_enabled(previous)` may as well restore.
-    Installed packages come last.
+    Those with a literal False, or no argument at all, come first: `set_grad_enabled(previous)` may as well
+    restore. Installed packages come last.
     """
     found: list[tuple[tuple[bool, bool], Site]] = []
     for file in files:
@@ -50,7 +52,8 @@ def grad_off_sites(files: Sequence[str]) -> tuple[Site, ...]:
 
 
 def no_grad_site(site: Site) -> Site | None:
-    """What switches gradients off for a line: the innermost `with` item around it, else its function's decorator."""
+    """What switches gradients off for a line: the innermost `with` item around it, else its function's
+    decorator."""
     source = load(site.file)
     regions, function, enabled = _around(source, site.line)
     if regions or function is None or enabled:
@@ -66,14 +69,15 @@ def region_site(file: str, line: int) -> Site | None:
 def region_sites(file: str, line: int) -> tuple[Site, ...]:
     """The `with` items around a line that switch gradients off for it, innermost first.
 
-    Stops at the function's border, since a function defined inside `with no_grad()` runs elsewhere; `enable_grad`
-    hides what is around it, except `inference_mode`, which it does not undo.
+    Stops at the function's border, since a function defined inside `with no_grad()` runs elsewhere;
+    `enable_grad` hides what is around it, except `inference_mode`, which it does not undo.
     """
     return _around(load(file), line)[0]
 
 
 def decorator_site(code: types.CodeType) -> Site | None:
-    """The innermost decorator that switches gradients off around the function with that code, its `@` included."""
+    """The innermost decorator that switches gradients off around the function with that code, its `@`
+    included."""
     source = load(code.co_filename)
     for function in functions(source):
         if function.name == code.co_name and code.co_firstlineno in (first_line(function), function.lineno):
@@ -82,7 +86,8 @@ def decorator_site(code: types.CodeType) -> Site | None:
 
 
 def _around(source: Source, line: int) -> tuple[tuple[Site, ...], Function | None, bool]:
-    """The items of `region_sites`, the line's function, and whether a `with` inside it switches gradients on."""
+    """The items of `region_sites`, the line's function, and whether a `with` inside it switches
+    gradients on."""
     covering = [node for node in source.parents if _covers(node, line)]
     borders = [index for index, node in enumerate(covering) if isinstance(node, Function)]
     found: list[Site] = []
@@ -108,7 +113,8 @@ def _decorator(source: Source, function: Function) -> Site | None:
 
 
 def _global_switch(source: Source, call: ast.Call) -> ast.Call | None:
-    """The switch that a call throws at once: `set_grad_enabled(x)`, the `no_grad()` of `no_grad().__enter__()`."""
+    """The switch that a call throws at once: `set_grad_enabled(x)`, the `no_grad()` of
+    `no_grad().__enter__()`."""
     if last_word(source, call.func) in _SETTERS:
         return call if _switches_off(source, call) else None
     if isinstance(call.func, ast.Attribute) and call.func.attr == "__enter__":
@@ -124,7 +130,8 @@ def _is_statement(source: Source, call: ast.Call) -> bool:
 
 
 def _switches(source: Source, expression: ast.expr) -> Iterator[ast.Call]:
-    """The switches in a context expression: itself, a branch of `a if c else b`, or what its name was assigned."""
+    """The switches in a context expression: itself, a branch of `a if c else b`, or what its name was
+    assigned."""
     if not isinstance(expression, ast.Name):
         yield from _written_out(source, expression)
         return

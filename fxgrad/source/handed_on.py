@@ -1,9 +1,10 @@
 """Where a value goes out of scope: the function that had it and neither returned it nor used it any further.
 
-From the stack of the last step that used the value, and the text of the functions on it. A function hands a value on if its text puts the
-expression, or a name that holds it, in a returned value as it is: alone, in a tuple, list or dict, in a constructor. What a call or an
-operator makes of it is another value, and a later step would have used it. Not handled: values kept in objects (`self.x = ...`) and read
-elsewhere, generators; where the text cannot be read the innermost function counts.
+From the stack of the last step that used the value, and the text of the functions on it. A function hands a
+value on if its text puts the expression, or a name that holds it, in a returned value as it is: alone, in a
+tuple, list or dict, in a constructor. What a call or an operator makes of it is another value, and a later
+step would have used it. Not handled: values kept in objects (`self.x = ...`) and read elsewhere, generators;
+where the text cannot be read the innermost function counts.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _ADDING = frozenset({"append", "extend", "insert", "update", "add", "setdefault"
 
 
 def dropped_in(stack: tuple[Site, ...], start: int = 0) -> int:
-    """The index of the frame that lost the value (`stack` innermost first); `len(stack)` if every one handed it on."""
+    """The index of the frame that lost the value (`stack` innermost first); `len(stack)` if every one handed
+    it on."""
     for index in range(start, len(stack)):
         if not hands_on(stack[index]):
             return index
@@ -63,7 +65,8 @@ def _returned(source: Source, scope: Function) -> Iterator[ast.expr]:
 
 
 def thrown_away(site: Site) -> Site | None:
-    """The statement that loses the value of the expression at `site`: itself if it is bare (`a + b`), else one that rebinds its name."""
+    """The statement that loses the value of the expression at `site`: itself if it is bare (`a + b`), else
+    one that rebinds its name."""
     source = load(site.file)
     expression = _expression(source, site)
     if expression is None:
@@ -82,7 +85,11 @@ def return_around(site: Site) -> Site | None:
     source = load(site.file)
     expression = _expression(source, site)
     scope = _scope(source, expression) if expression is not None else None
-    found = [n for n in nodes(source, ast.Return) if isinstance(scope, Function) and _scope(source, n) is scope and n.lineno >= site.line]
+    found = [
+        n
+        for n in nodes(source, ast.Return)
+        if isinstance(scope, Function) and _scope(source, n) is scope and n.lineno >= site.line
+    ]
     if not found:
         return None
     return site_of(source, found[-1])
@@ -117,11 +124,14 @@ def _expression(source: Source, site: Site) -> ast.expr | None:
 
 
 def _scope(source: Source, node: ast.AST) -> ast.AST | None:
-    return next((parent for parent in ancestors(source, node) if isinstance(parent, Function | ast.Lambda)), None)
+    return next(
+        (parent for parent in ancestors(source, node) if isinstance(parent, Function | ast.Lambda)), None
+    )
 
 
 def _as_is(value: ast.expr) -> Iterator[ast.expr]:
-    """The expressions whose values stand unchanged in the value of another: itself, the items of a container it builds."""
+    """The expressions whose values stand unchanged in the value of another: itself, the items of a container
+    it builds."""
     yield value
     match value:
         case ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Set(elts=parts):
@@ -135,7 +145,12 @@ def _as_is(value: ast.expr) -> Iterator[ast.expr]:
         case ast.IfExp(body=first, orelse=second):
             yield from _as_is(first)
             yield from _as_is(second)
-        case ast.ListComp(elt=part) | ast.SetComp(elt=part) | ast.GeneratorExp(elt=part) | ast.DictComp(value=part):
+        case (
+            ast.ListComp(elt=part)
+            | ast.SetComp(elt=part)
+            | ast.GeneratorExp(elt=part)
+            | ast.DictComp(value=part)
+        ):
             yield from _as_is(part)
         case ast.Call(func=function, args=args, keywords=keywords) if _constructs(function):
             for part in (*args, *(keyword.value for keyword in keywords)):
@@ -148,12 +163,17 @@ def _constructs(function: ast.expr) -> bool:
 
 
 def _holders(source: Source, scope: Function, expression: ast.expr) -> set[str]:
-    """The local names that the value is assigned to or put into; of an unpacked result every target, for any may be the one."""
+    """The local names that the value is assigned to or put into; of an unpacked result every target, for any
+    may be the one."""
     child: ast.AST = expression
     for parent in ancestors(source, expression):
         if isinstance(parent, ast.stmt):
             value = parent.value if isinstance(parent, _ASSIGNING) else None
-            if isinstance(parent, _ASSIGNING) and value is not None and any(part is expression for part in _as_is(value)):
+            if (
+                isinstance(parent, _ASSIGNING)
+                and value is not None
+                and any(part is expression for part in _as_is(value))
+            ):
                 return _targets(parent)
             return set()
         if isinstance(parent, ast.NamedExpr) and parent.value is child:
@@ -165,12 +185,17 @@ def _holders(source: Source, scope: Function, expression: ast.expr) -> set[str]:
 
 
 def _overwriting(source: Source, scope: Function, expression: ast.expr, held: set[str]) -> ast.stmt | None:
-    """A statement after the expression, or around the same loop, that binds a name of `held` to something else."""
+    """A statement after the expression, or around the same loop, that binds a name of `held` to something
+    else."""
     own = next(parent for parent in ancestors(source, expression) if isinstance(parent, ast.stmt))
     for statement in nodes(source, ast.Assign):
-        if _scope(source, statement) is not scope or not _targets(statement) & held & _names(statement.targets):
+        if _scope(source, statement) is not scope or not _targets(statement) & held & _names(
+            statement.targets
+        ):
             continue
-        if _targets(statement) & {node.id for node in ast.walk(statement.value) if isinstance(node, ast.Name)}:
+        if _targets(statement) & {
+            node.id for node in ast.walk(statement.value) if isinstance(node, ast.Name)
+        }:
             continue
         if _runs_after(source, own, statement):
             return statement
@@ -182,12 +207,17 @@ def _names(targets: list[ast.expr]) -> set[str]:
 
 
 def _runs_after(source: Source, first: ast.stmt, then: ast.stmt) -> bool:
-    """Whether `then` can run after `first`: it stands below and not in the other branch of an `if`, or a loop leads back to it."""
+    """Whether `then` can run after `first`: it stands below and not in the other branch of an `if`, or a loop
+    leads back to it."""
     around = [parent for parent in ancestors(source, first)]
     inside = [first, *around]
     path = [then, *ancestors(source, then)]
     common = next(node for node in path if node in inside)
-    if any(isinstance(node, ast.For | ast.While) for node in (common, *ancestors(source, common)) if node in around):
+    if any(
+        isinstance(node, ast.For | ast.While)
+        for node in (common, *ancestors(source, common))
+        if node in around
+    ):
         return not isinstance(common, ast.If)
     if position(then) <= position(first):
         return False
@@ -207,7 +237,9 @@ def _container(call: ast.Call) -> str | None:
 
 def _targets(statement: ast.Assign | ast.AnnAssign | ast.AugAssign) -> set[str]:
     found: set[str] = set()
-    pending: list[ast.expr] = list(statement.targets) if isinstance(statement, ast.Assign) else [statement.target]
+    pending: list[ast.expr] = (
+        list(statement.targets) if isinstance(statement, ast.Assign) else [statement.target]
+    )
     while pending:
         target = pending.pop()
         match target:

@@ -1,7 +1,7 @@
 """What expressions are called: dotted names without their aliases, attribute paths, names built from strings.
 
-Made from one parsed file. Aliases are gathered over the whole file, whichever scope binds them; names that `from x
-import *` brings in stay as they are written.
+Made from one parsed file. Aliases are gathered over the whole file, whichever scope binds them; names that
+`from x import *` brings in stay as they are written.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Path:
 
 @lru_cache(maxsize=512)
 def aliases(source: Source) -> Mapping[str, str]:
-    """What each imported name stands for, and each name assigned from one: after `O = optim.SGD`, `O` is an `SGD`."""
+    """What each imported name stands for, and each name assigned from one: after `O = optim.SGD`, `O` is an
+    `SGD`."""
     found: dict[str, str] = {}
     for statement in nodes(source, ast.stmt):
         if isinstance(statement, ast.Import):
@@ -62,14 +63,16 @@ def plain_dotted(expression: ast.expr) -> str:
 
 
 def dotted(source: Source, expression: ast.expr) -> str:
-    """The same, its first name's alias resolved: after `from torch import optim`, `optim.SGD` is `torch.optim.SGD`."""
+    """The same, its first name's alias resolved: after `from torch import optim`, `optim.SGD` is
+    `torch.optim.SGD`."""
     written = plain_dotted(expression)
     root, dot, rest = written.partition(".")
     return aliases(source).get(root, root) + dot + rest
 
 
 def last_word(source: Source, expression: ast.expr) -> str:
-    """The last name of a function expression: `to` of `f(x)[0].to`, `no_grad` of its alias `ng`; "" if none."""
+    """The last name of a function expression: `to` of `f(x)[0].to`, `no_grad` of its alias `ng`; "" if
+    none."""
     if isinstance(expression, ast.Attribute):
         return expression.attr
     return dotted(source, expression).rpartition(".")[2]
@@ -114,7 +117,8 @@ def path_of(expression: ast.expr) -> Path:
 
 
 def name_pattern(expression: ast.expr) -> str:
-    """A string expression with `*` for each part known only at run time: `f"fc{i}"` is `fc*`, `name` is `*`."""
+    """A string expression with `*` for each part known only at run time: `f"fc{i}"` is `fc*`, `name` is
+    `*`."""
     match expression:
         case ast.Constant(value=str() | int() as value):
             return str(value)

@@ -1,11 +1,15 @@
 """Which networks the user's text keeps as copies of others, by the last word of their names.
 
- - `self.target = copy.deepcopy(self.online).to(device)`, the same in a dict, as a keyword, or item by item of another list;
+ - `self.target = copy.deepcopy(self.online).to(device)`, the same in a dict, as a keyword, or item by item of
+   another list;
  - `target.load_state_dict(online.state_dict())`;
- - parameters of the one written from those of the other: in a loop over both side by side, or by name out of two tables of parameters.
-Where a function does so to what it is given (`soft_update(self.target, self.online, tau)`), the arguments of its calls are meant.
+ - parameters of the one written from those of the other: in a loop over both side by side, or by name out of
+   two tables of parameters.
+Where a function does so to what it is given (`soft_update(self.target, self.online, tau)`), the arguments of
+its calls are meant.
 
-Not handled: which of these lines ran; functions that are handed on under another name; copies in files that are not given.
+Not handled: which of these lines ran; functions that are handed on under another name; copies in files that
+are not given.
 """
 
 from __future__ import annotations
@@ -24,7 +28,8 @@ _FIRST = ("self", "cls")
 
 
 def copied_networks(sources: Iterable[Source]) -> Mapping[str, bool]:
-    """By name, as a pattern (see `fxgrad.source.names.name_pattern`): whether it is written from the other one's parameters again and again."""
+    """By name, as a pattern (see `fxgrad.source.names.name_pattern`): whether it is written from the other
+    one's parameters again and again."""
     everywhere = tuple(sources)
     pending = [(source, *found) for source in everywhere for found in (*_made(source), *_averaged(source))]
     names: dict[str, bool] = {}
@@ -40,7 +45,11 @@ def copied_networks(sources: Iterable[Source]) -> Mapping[str, bool]:
         pending.extend((source, value, other, again) for value, other in _renamed(source, function, name))
         if function is None:
             continue
-        pending.extend((other, call, given, again) for other in everywhere for call, given in _handed_over(other, function, name))
+        pending.extend(
+            (other, call, given, again)
+            for other in everywhere
+            for call, given in _handed_over(other, function, name)
+        )
     return names
 
 
@@ -68,7 +77,8 @@ def _parameters(function: Function) -> list[str]:
     return [a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)]
 
 
-_Found = tuple[ast.AST, str, bool]  # where it says so, the name, and whether the copy is written again and again
+# where it says so, the name, and whether the copy is written again and again
+_Found = tuple[ast.AST, str, bool]
 
 
 def _made(source: Source) -> Iterator[_Found]:
@@ -104,13 +114,19 @@ def _named_values(source: Source) -> Iterator[tuple[ast.expr, str]]:
         if binding.value is not None:
             yield binding.value, binding.name
     for statement in nodes(source, ast.Assign):
-        yield from ((statement.value, target.id) for target in statement.targets if isinstance(target, ast.Name))
+        yield from (
+            (statement.value, target.id) for target in statement.targets if isinstance(target, ast.Name)
+        )
     for keyword in nodes(source, ast.keyword):
         yield keyword.value, keyword.arg or ""
     for call in nodes(source, ast.Call) if _definitions(source) else ():
         yield from zip(call.args, _definitions(source).get(last_word(source, call.func), ()), strict=False)
     for table in nodes(source, ast.Dict):
-        yield from ((value, name_pattern(key)) for key, value in zip(table.keys, table.values, strict=True) if key is not None)
+        yield from (
+            (value, name_pattern(key))
+            for key, value in zip(table.keys, table.values, strict=True)
+            if key is not None
+        )
 
 
 @lru_cache(maxsize=64)
@@ -129,16 +145,26 @@ def _is_copy(source: Source, value: ast.expr, name: str) -> bool:
     match _receiver(value):
         case ast.Call(func=function, args=[original, *_]) if last_word(source, function) == "deepcopy":
             return _word(original) != name
-        case ast.Call(func=function, args=[ast.ListComp() | ast.GeneratorExp() as each]) if last_word(source, function) == "ModuleList":
+        case ast.Call(func=function, args=[ast.ListComp() | ast.GeneratorExp() as each]) if (
+            last_word(source, function) == "ModuleList"
+        ):
             variables = {_word(generator.target) for generator in each.generators}
             copied = _receiver(each.elt)
-            return _is_copy(source, copied, name) and isinstance(copied, ast.Call) and _word(copied.args[0]) in variables
+            return (
+                _is_copy(source, copied, name)
+                and isinstance(copied, ast.Call)
+                and _word(copied.args[0]) in variables
+            )
     return False
 
 
 def _receiver(value: ast.expr) -> ast.expr:
     """`f(x)` of `f(x).to(device).eval()`."""
-    while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and isinstance(value.func.value, ast.Call):
+    while (
+        isinstance(value, ast.Call)
+        and isinstance(value.func, ast.Attribute)
+        and isinstance(value.func.value, ast.Call)
+    ):
         value = value.func.value
     return value
 
@@ -149,7 +175,8 @@ def _word(expression: ast.expr) -> str:
 
 
 def _walked(expression: ast.expr) -> str:
-    """`net` of `self.net.parameters()`, `list(self.net.parameters())` or `self.net.state_dict().values()`; "" for anything else."""
+    """`net` of `self.net.parameters()`, `list(self.net.parameters())` or `self.net.state_dict().values()`; ""
+    for anything else."""
     match expression:
         case ast.Call(func=ast.Attribute(value=owner, attr=method)) if method in _WALKS:
             return _word(owner)
@@ -163,13 +190,17 @@ def _walked(expression: ast.expr) -> str:
 def _side_by_side(source: Source, loop: ast.For) -> Iterator[str]:
     """Of a loop over two networks' parameters side by side the network whose parameters the body writes."""
     match loop.target, loop.iter:
-        case ast.Tuple(elts=variables), ast.Call(func=ast.Name(id=function), args=walks) if function.startswith("zip"):
+        case ast.Tuple(elts=variables), ast.Call(func=ast.Name(id=function), args=walks) if (
+            function.startswith("zip")
+        ):
             networks = [_walked(walk) or _given(source, walk) for walk in walks]
         case _:
             return
     if len(networks) != len(variables) or len({name for name in networks if name}) < 2:
         return
-    written = _variables(root for statement in loop.body for part in ast.walk(statement) for root in _written(part))
+    written = _variables(
+        root for statement in loop.body for part in ast.walk(statement) for root in _written(part)
+    )
     for variable, network in zip(variables, networks, strict=True):
         if written & _variables(ast.walk(variable)):
             yield network
@@ -182,11 +213,16 @@ def _variables(parts: Iterable[ast.AST]) -> set[str]:
 def _given(source: Source, walk: ast.expr) -> str:
     """A name that the function around is given: its calls tell whether it stands for parameters."""
     function = enclosing_function(source, walk)
-    return walk.id if isinstance(walk, ast.Name) and function is not None and walk.id in _parameters(function) else ""
+    return (
+        walk.id
+        if isinstance(walk, ast.Name) and function is not None and walk.id in _parameters(function)
+        else ""
+    )
 
 
 def _by_name(source: Source) -> Iterator[tuple[ast.AST, str]]:
-    """`slow[k].lerp_(fast[k], 0.01)`, where both are tables of parameters: `slow = dict(self.slow.named_parameters())`."""
+    """`slow[k].lerp_(fast[k], 0.01)`, where both are tables of parameters: `slow =
+    dict(self.slow.named_parameters())`."""
     tables = _tables(source)
     for loop in nodes(source, ast.For):
         scope = enclosing_function(source, loop)
@@ -218,21 +254,28 @@ def _standing_for(part: ast.expr, standing: Mapping[str, str]) -> str:
 
 def _pairs(statement: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
     for target in statement.targets:
-        if isinstance(target, ast.Tuple) and isinstance(statement.value, ast.Tuple) and len(target.elts) == len(statement.value.elts):
+        if (
+            isinstance(target, ast.Tuple)
+            and isinstance(statement.value, ast.Tuple)
+            and len(target.elts) == len(statement.value.elts)
+        ):
             yield from zip(target.elts, statement.value.elts, strict=True)
         else:
             yield target, statement.value
 
 
 def _written(part: ast.AST) -> Iterator[ast.expr]:
-    """The variables, or tables of parameters, whose tensors a statement writes: `p.data = t`, `p += t`, `p[k].mul_(t)`, `f(t, out=p.data)`."""
+    """The variables, or tables of parameters, whose tensors a statement writes: `p.data = t`, `p += t`,
+    `p[k].mul_(t)`, `f(t, out=p.data)`."""
     owner: ast.expr | None = None
     match part:
         case ast.Assign(targets=[ast.Attribute(value=base, attr="data")]):
             owner = base
         case ast.AugAssign(target=base):
             owner = base
-        case ast.Call(func=ast.Attribute(attr=method, value=base)) if method.endswith("_") and not method.endswith("__"):
+        case ast.Call(func=ast.Attribute(attr=method, value=base)) if method.endswith(
+            "_"
+        ) and not method.endswith("__"):
             owner = base
         case ast.keyword(arg="out", value=base):
             owner = base

@@ -1,8 +1,10 @@
-"""Where an array that shares a tensor's memory is written: the statement after the one that handed the memory out.
+"""Where an array that shares a tensor's memory is written: the statement after the one that handed the memory
+out.
 
-From the source text alone: NumPy's writes are no steps. Found are, in the function that calls `.numpy()`, writes of the name it was bound
-to: `a[...] = `, `a += `, `a.sort()` and its kind, `np.clip(..., out=a)`, `np.copyto(a, ...)`. Not handled: arrays handed to other functions
-or kept on objects; then there is no site and the handing out must stand for the write.
+From the source text alone: NumPy's writes are no steps. Found are, in the function that calls `.numpy()`,
+writes of the name it was bound to: `a[...] = `, `a += `, `a.sort()` and its kind, `np.clip(..., out=a)`,
+`np.copyto(a, ...)`. Not handled: arrays handed to other functions or kept on objects; then there is no site
+and the handing out must stand for the write.
 """
 
 from __future__ import annotations
@@ -10,7 +12,16 @@ from __future__ import annotations
 import ast
 
 from fxgrad.records import Site
-from fxgrad.source.parsing import Source, ancestors, column_of, enclosing_function, load, nodes, position, site_of
+from fxgrad.source.parsing import (
+    Source,
+    ancestors,
+    column_of,
+    enclosing_function,
+    load,
+    nodes,
+    position,
+    site_of,
+)
 
 _METHODS = frozenset(["sort", "fill", "put", "partition", "itemset", "resize", "setfield"])
 _FUNCTIONS = frozenset(["copyto", "put", "place", "putmask", "fill_diagonal", "put_along_axis", "shuffle"])
@@ -35,10 +46,17 @@ def write_site(handed_out: Site | None) -> Site | None:
 def _bound_to(source: Source, site: Site) -> tuple[str, ast.stmt | None]:
     """The name that the expression at the site is bound to, and the statement that binds it."""
     for node in nodes(source, ast.Call):
-        if (node.lineno, column_of(source, node.lineno, node.col_offset)) != (site.line, site.column) or node.end_lineno != site.end_line:
+        if (node.lineno, column_of(source, node.lineno, node.col_offset)) != (
+            site.line,
+            site.column,
+        ) or node.end_lineno != site.end_line:
             continue
         for parent in ancestors(source, node):
-            if isinstance(parent, ast.Assign) and len(parent.targets) == 1 and isinstance(parent.targets[0], ast.Name):
+            if (
+                isinstance(parent, ast.Assign)
+                and len(parent.targets) == 1
+                and isinstance(parent.targets[0], ast.Name)
+            ):
                 return parent.targets[0].id, parent
             if isinstance(parent, ast.stmt):
                 break

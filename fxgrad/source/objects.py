@@ -1,8 +1,9 @@
 """From live objects to the user's files: where modules, functions and classes were defined.
 
-Made from the objects themselves (code objects, `__file__`), without parsing. Files of torch, fxgrad and the standard
-library are left out; installed packages come after the user's own. Not handled: functions that a function reaches only
-through its globals, and classes without any method whose module was never entered in `sys.modules`.
+Made from the objects themselves (code objects, `__file__`), without parsing. Files of torch, fxgrad and the
+standard library are left out; installed packages come after the user's own. Not handled: functions that a
+function reaches only through its globals, and classes without any method whose module was never entered in
+`sys.modules`.
 """
 
 from __future__ import annotations
@@ -23,11 +24,26 @@ import torch
 from fxgrad.source.parsing import absolute
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-_FOLDERS = (os.path.dirname(torch.__file__), _PACKAGE, os.path.join(_PACKAGE, "passes"))  # passes may be a link
+# passes may be a link
+_FOLDERS = (os.path.dirname(torch.__file__), _PACKAGE, os.path.join(_PACKAGE, "passes"))
 _LEFT_OUT = tuple(os.path.join(os.path.realpath(folder), "") for folder in _FOLDERS)
 _STANDARD = os.path.join(os.path.realpath(sysconfig.get_path("stdlib")), "")
 _NOTEBOOK_CELLS = ("<ipython-input", "<python-input")
-_ATOMS = frozenset((bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Tensor, torch.nn.Parameter))
+_ATOMS = frozenset(
+    (
+        bool,
+        int,
+        float,
+        complex,
+        str,
+        bytes,
+        type(None),
+        torch.dtype,
+        torch.device,
+        torch.Tensor,
+        torch.nn.Parameter,
+    )
+)
 _CONTAINERS = frozenset((dict, collections.OrderedDict, list, tuple, set, frozenset))
 _LARGEST_CONTAINER = 10_000  # a longer list holds data, not layers
 
@@ -50,10 +66,10 @@ def origin(file: str) -> Origin:
 def files_of(*objects: object) -> tuple[str, ...]:
     """The files that define what the objects are made of, in the order met, installed packages last.
 
-    Of a module: its classes and their bases, those of its submodules (also of those kept in plain lists and dicts),
-    and functions it holds (hooks, a replaced `forward`). Of a function: its own file, its closure's, its defaults',
-    what it wraps. Of a bound method or a `functools.partial`: its parts. Of an instance of a user's class: its class,
-    and what it holds.
+    Of a module: its classes and their bases, those of its submodules (also of those kept in plain lists and
+    dicts), and functions it holds (hooks, a replaced `forward`). Of a function: its own file, its closure's,
+    its defaults', what it wraps. Of a bound method or a `functools.partial`: its parts. Of an instance of a
+    user's class: its class, and what it holds.
     """
     found: dict[str, None] = {}
     seen: dict[int, object] = {}  # holds the objects, so that no number is used again
@@ -88,7 +104,8 @@ def class_file(cls: type) -> str:
 
 
 def code_of(member: object) -> types.CodeType | None:
-    """The code of a function, whatever wraps it: method kinds, properties, decorators made with `functools.wraps`."""
+    """The code of a function, whatever wraps it: method kinds, properties, decorators made with
+    `functools.wraps`."""
     if isinstance(member, staticmethod | classmethod | types.MethodType):
         member = member.__func__
     elif isinstance(member, property):
@@ -96,7 +113,8 @@ def code_of(member: object) -> types.CodeType | None:
     elif isinstance(member, functools.cached_property):
         member = member.func
     try:
-        # Only these are asked for __wrapped__: on any other object the question may run the user's __getattr__.
+        # Only these are asked for __wrapped__: on any other object the question may run the user's
+        # __getattr__.
         if isinstance(member, types.FunctionType | functools._lru_cache_wrapper):
             member = inspect.unwrap(member)
     except ValueError:  # a cycle of __wrapped__
@@ -105,7 +123,8 @@ def code_of(member: object) -> types.CodeType | None:
 
 
 def user_classes(cls: type) -> tuple[type, ...]:
-    """The class and its bases in method resolution order, less torch's, fxgrad's and the standard library's."""
+    """The class and its bases in method resolution order, less torch's, fxgrad's and the standard
+    library's."""
     return tuple(base for base in cls.__mro__ if origin(class_file(base)) != "none")
 
 
@@ -141,7 +160,8 @@ def _parts(item: object) -> Iterable[object]:
 
 
 def _elements(item: object) -> tuple[object, ...]:
-    """What a container holds. A subclass may count and iterate in another way, or not at all: the kind it derives from is asked."""
+    """What a container holds. A subclass may count and iterate in another way, or not at all: the kind it
+    derives from is asked."""
     kind: Any = next(base for base in (list, tuple, set, frozenset) if isinstance(item, base))
     return tuple(kind.__iter__(item))
 

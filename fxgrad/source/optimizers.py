@@ -25,4 +25,6 @@ def optimizer_sites(files: Sequence[str], optimizer: object) -> tuple[Site, ...]
     if direct:
         return tuple(direct)
     deferred = [(s, call) for s, call in calls if last_word(s, call.func) == "partial" and call.args]
-    return tuple(site_of(source, call) for source, call in deferred if last_word(source, call.args[0]) == wanted)
+    return tuple(
+        site_of(source, call) for source, call in deferred if last_word(source, call.args[0]) == wanted
+    )

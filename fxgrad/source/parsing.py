@@ -1,9 +1,9 @@
 """Source files as text and syntax trees, and the spans of tree nodes as Sites.
 
-Made from a file name as the interpreter knows it (`code.co_filename`): the file on disk or, where there is none, what
-`linecache` holds (notebook cells). Nothing here raises: an unreadable file has no lines, one that does not parse has
-lines and no tree. Not handled: a file edited after it was imported, where the lines on disk are no longer the lines
-that run.
+Made from a file name as the interpreter knows it (`code.co_filename`): the file on disk or, where there is
+none, what `linecache` holds (notebook cells). Nothing here raises: an unreadable file has no lines, one that
+does not parse has lines and no tree. Not handled: a file edited after it was imported, where the lines on
+disk are no longer the lines that run.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def absolute(file: str) -> str:
 
 
 def load(file: str) -> Source:
-    """The file as it is now, under its absolute name; parsed again only when its modification time or size changed."""
+    """The file as it is now, under its absolute name; parsed again only when its modification time or size
+    changed."""
     file = absolute(file)
     try:
         status = os.stat(file)
@@ -103,7 +104,8 @@ _from_text = lru_cache(maxsize=512)(from_text)
 
 def _tree(text: str) -> ast.Module | None:
     try:
-        with warnings.catch_warnings():  # an invalid escape warns again on every parse, and raises under -W error
+        # an invalid escape warns again on every parse, and raises under -W error
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -122,7 +124,8 @@ def _edges(root: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
 
 
 def tokens(source: Source) -> Iterator[tokenize.TokenInfo]:
-    """The tokens in the order of the text, with columns in characters; those before the error where it does not tokenize."""
+    """The tokens in the order of the text, with columns in characters; those before the error where it does
+    not tokenize."""
     lines = iter([line + "\n" for line in source.lines])
     try:
         yield from tokenize.generate_tokens(lambda: next(lines, ""))
@@ -137,7 +140,9 @@ def nodes(source: Source, kind: type[Node]) -> list[Node]:
 
 @lru_cache(maxsize=2048)
 def _nodes(source: Source, kind: Hashable) -> tuple[ast.AST, ...]:
-    return tuple(sorted((node for node in source.parents if isinstance(node, cast("type", kind))), key=position))
+    return tuple(
+        sorted((node for node in source.parents if isinstance(node, cast("type", kind))), key=position)
+    )
 
 
 def functions(source: Source) -> list[Function]:

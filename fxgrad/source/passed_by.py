@@ -1,10 +1,12 @@
-"""Which construct kept an expression from running: the branch that went the other way, the loop that never ran, the `return` before it.
+"""Which construct kept an expression from running: the branch that went the other way, the loop that never
+ran, the `return` before it.
 
-From the text of a function and how often each span of it ran. On the way from the function to the expression the outermost part that ran
-less often than it might have is found; what stands around it decided. Nothing is evaluated: where the counts do not show which way it went,
-there is no answer.
+From the text of a function and how often each span of it ran. On the way from the function to the expression
+the outermost part that ran less often than it might have is found; what stands around it decided. Nothing is
+evaluated: where the counts do not show which way it went, there is no answer.
 
-Not handled: parts that Python makes no instructions of (constants, `if False:`), and what an exception passed by outside a `try`.
+Not handled: parts that Python makes no instructions of (constants, `if False:`), and what an exception passed
+by outside a `try`.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ _SCOPES = Function | ast.Lambda | ast.ClassDef
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """`node` decided; `how` says where the expression stands to it and which way it went, `{}` in place of its line."""
+    """`node` decided; `how` says where the expression stands to it and which way it went, `{}` in place of
+    its line."""
 
     node: Located
     how: str
@@ -51,15 +54,22 @@ class Counts:
         return max((self.spans[span] for span in inside if span[:2] == first), default=None)
 
 
-def passed_by(source: Source, node: ast.AST, counts: Counts, least: int = 1, within: ast.AST | None = None) -> Passed | None:
-    """What kept `node` from running `least` times, in its function or inside the loop `within`; None where that is not known."""
+def passed_by(
+    source: Source, node: ast.AST, counts: Counts, least: int = 1, within: ast.AST | None = None
+) -> Passed | None:
+    """What kept `node` from running `least` times, in its function or inside the loop `within`; None where
+    that is not known."""
     way: list[ast.AST] = [node]
     for parent in ancestors(source, node):
         if parent is within:
             way.append(parent)
             break
         way.append(parent)
-        if isinstance(parent, Function) and within is None and not any(isinstance(p, Function) for p in ancestors(source, parent)):
+        if (
+            isinstance(parent, Function)
+            and within is None
+            and not any(isinstance(p, Function) for p in ancestors(source, parent))
+        ):
             break
         if isinstance(parent, ast.ClassDef | ast.Module):
             return None
@@ -69,10 +79,13 @@ def passed_by(source: Source, node: ast.AST, counts: Counts, least: int = 1, wit
         if times is None or times >= least:
             continue
         if least > 1 and counts.times(node) != times:
-            return None  # further in some turns end as well: which of them is the one in question is not known
+            # further in some turns end as well: which of them is the one in question is not known
+            return None
         block = _block(parent, child)
         if block is not None:
-            return _left_before(source, block, child, counts, least) or _not_entered(source, parent, child, block, counts, least)
+            return _left_before(source, block, child, counts, least) or _not_entered(
+                source, parent, child, block, counts, least
+            )
         return _within_expression(source, parent, child, counts, least)
     return None
 
@@ -84,8 +97,16 @@ def left_by(source: Source, loop: ast.For | ast.AsyncFor, counts: Counts) -> Pas
             taken = counts.times(found)
             if isinstance(found, ast.Break | ast.Return) and taken:
                 how = f"left by `{quoted(source, found)}`"
-                test = next((p for p in ancestors(source, found) if isinstance(p, ast.If)), None) if found is not statement else None
-                return Passed(test, f"{how}, under `{_head(source, test)}`{{}}") if test is not None else Passed(found, f"{how}{{}}")
+                test = (
+                    next((p for p in ancestors(source, found) if isinstance(p, ast.If)), None)
+                    if found is not statement
+                    else None
+                )
+                return (
+                    Passed(test, f"{how}, under `{_head(source, test)}`{{}}")
+                    if test is not None
+                    else Passed(found, f"{how}{{}}")
+                )
     return None
 
 
@@ -104,7 +125,9 @@ def _block(parent: ast.AST, child: ast.AST) -> Sequence[ast.stmt] | None:
     return None
 
 
-def _left_before(source: Source, block: Sequence[ast.stmt], child: ast.AST, counts: Counts, least: int) -> Passed | None:
+def _left_before(
+    source: Source, block: Sequence[ast.stmt], child: ast.AST, counts: Counts, least: int
+) -> Passed | None:
     """A statement above in the same block by which the function or the loop was left."""
     index = next(i for i, statement in enumerate(block) if statement is child)
     for above in reversed(block[:index]):
@@ -129,7 +152,11 @@ def _after(source: Source, found: ast.stmt, above: ast.stmt, counts: Counts, tak
         if isinstance(parent, ast.If):
             times = counts.times(parent.test) or 0
             inner = counts.times(child)
-            went = _often("true" if child in parent.body else "false", times - (taken if inner is None else inner), times)
+            went = _often(
+                "true" if child in parent.body else "false",
+                times - (taken if inner is None else inner),
+                times,
+            )
             return Passed(parent, f"after {text}, under `{_head(source, parent)}`{{}}, which was {went}")
         if parent is above:
             break
@@ -154,11 +181,17 @@ def _exits(statement: ast.stmt) -> list[ast.stmt]:
             else []
         )
         for part in parts:
-            found += [exit_ for exit_ in _exits(part) if not (inner_loop and isinstance(exit_, ast.Continue | ast.Break))]
+            found += [
+                exit_
+                for exit_ in _exits(part)
+                if not (inner_loop and isinstance(exit_, ast.Continue | ast.Break))
+            ]
     return found
 
 
-def _not_entered(source: Source, parent: ast.AST, child: ast.AST, block: Sequence[ast.stmt], counts: Counts, least: int) -> Passed | None:
+def _not_entered(
+    source: Source, parent: ast.AST, child: ast.AST, block: Sequence[ast.stmt], counts: Counts, least: int
+) -> Passed | None:
     """The statement whose block this is did not go into it."""
     first = next((statement for statement in block if counts.times(statement) is not None), None)
     if first is None or (counts.times(first) or 0) >= least:
@@ -166,7 +199,9 @@ def _not_entered(source: Source, parent: ast.AST, child: ast.AST, block: Sequenc
     match parent:
         case ast.If(test=test, body=body, orelse=orelse):
             inside = child in body
-            other = [t for statement in (orelse if inside else body) if (t := counts.times(statement)) is not None]
+            other = [
+                t for statement in (orelse if inside else body) if (t := counts.times(statement)) is not None
+            ]
             if counts.times(test) is None or (other and not other[0]):
                 return None
             went = _went(counts, parent, not inside)
@@ -177,9 +212,13 @@ def _not_entered(source: Source, parent: ast.AST, child: ast.AST, block: Sequenc
         case ast.While(test=test, body=body) if child in body and counts.times(test):
             return Passed(parent, f"in the loop `{_head(source, parent)}`{{}}, which was false")
         case ast.For(body=body) | ast.AsyncFor(body=body) if child in body:
-            return Passed(parent, f"in the loop `{_head(source, parent)}`{{}}, which had nothing to go through")
+            return Passed(
+                parent, f"in the loop `{_head(source, parent)}`{{}}, which had nothing to go through"
+            )
         case ast.For() | ast.AsyncFor() | ast.While():
-            return Passed(parent, f"in the `else` of the loop `{_head(source, parent)}`{{}}, which was left by `break`")
+            return Passed(
+                parent, f"in the `else` of the loop `{_head(source, parent)}`{{}}, which was left by `break`"
+            )
         case ast.Try(body=body) if child not in body:
             return None
         case ast.ExceptHandler():
@@ -191,7 +230,9 @@ def _not_entered(source: Source, parent: ast.AST, child: ast.AST, block: Sequenc
     return None
 
 
-def _within_expression(source: Source, parent: ast.AST, child: ast.AST, counts: Counts, least: int) -> Passed | None:
+def _within_expression(
+    source: Source, parent: ast.AST, child: ast.AST, counts: Counts, least: int
+) -> Passed | None:
     match parent:
         case ast.IfExp(test=test, body=body) if child is not test:
             inside = child is body
@@ -200,7 +241,9 @@ def _within_expression(source: Source, parent: ast.AST, child: ast.AST, counts: 
                 return None
             went = "false" if inside else "true"
             return Passed(
-                parent, f"in `{quoted(source, parent)}`{{}}, where `{quoted(source, test)}` was {_often(went, counts.times(child), times)}"
+                parent,
+                f"in `{quoted(source, parent)}`{{}}, where `{quoted(source, test)}` was "
+                f"{_often(went, counts.times(child), times)}",
             )
         case ast.BoolOp(op=op, values=values):
             index = next(i for i, value in enumerate(values) if value is child)
@@ -209,7 +252,10 @@ def _within_expression(source: Source, parent: ast.AST, child: ast.AST, counts: 
                 return None
             went = "false" if isinstance(op, ast.And) else "true"
             said = _often(went, counts.times(values[deciding + 1]), counts.times(values[deciding]))
-            return Passed(parent, f"in `{quoted(source, parent)}`{{}}, where `{quoted(source, values[deciding])}` was {said}")
+            return Passed(
+                parent,
+                f"in `{quoted(source, parent)}`{{}}, where `{quoted(source, values[deciding])}` was {said}",
+            )
         case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
             tests = [test for generator in parent.generators for test in generator.ifs]
             if any(child is test for test in tests) or isinstance(child, ast.comprehension):
@@ -217,7 +263,9 @@ def _within_expression(source: Source, parent: ast.AST, child: ast.AST, counts: 
             failed = next((test for test in reversed(tests) if counts.times(test)), None)
             if failed is not None:
                 said = _often("false", counts.times(child), counts.times(failed))
-                return Passed(parent, f"in `{quoted(source, parent)}`{{}}, where `{quoted(source, failed)}` was {said}")
+                return Passed(
+                    parent, f"in `{quoted(source, parent)}`{{}}, where `{quoted(source, failed)}` was {said}"
+                )
             if isinstance(parent, ast.GeneratorExp):
                 return None  # who asked it for items is not seen
             return Passed(parent, f"in `{quoted(source, parent)}`{{}}, which had nothing to go through")
@@ -254,7 +302,9 @@ def _head(source: Source, node: ast.AST) -> str:
         case ast.ExceptHandler(type=kind):
             return f"except {quoted(source, kind)}" if kind is not None else "except"
         case ast.match_case(pattern=pattern, guard=guard):
-            return f"case {quoted(source, pattern)}" + (f" if {quoted(source, guard)}" if guard is not None else "")
+            return f"case {quoted(source, pattern)}" + (
+                f" if {quoted(source, guard)}" if guard is not None else ""
+            )
     return quoted(source, node)
 
 
@@ -263,21 +313,50 @@ def _first(node: ast.AST | None) -> ast.AST | None:
     while node is not None:
         inner: ast.AST | None
         match node:
-            case ast.If(test=part) | ast.While(test=part) | ast.IfExp(test=part) | ast.For(iter=part) | ast.AsyncFor(iter=part):
-                inner = part
-            case ast.comprehension(iter=part) | ast.Attribute(value=part) | ast.Subscript(value=part) | ast.Call(func=part):
-                inner = part
-            case ast.Assign(value=part) | ast.Expr(value=part) | ast.Starred(value=part) | ast.NamedExpr(value=part):
-                inner = part
-            case ast.BinOp(left=part) | ast.Compare(left=part) | ast.UnaryOp(operand=part) | ast.Match(subject=part):
-                inner = part
-            case ast.AnnAssign(value=part) | ast.Return(value=part) | ast.AugAssign(target=part) | ast.Await(value=part) if (
-                part is not None
+            case (
+                ast.If(test=part)
+                | ast.While(test=part)
+                | ast.IfExp(test=part)
+                | ast.For(iter=part)
+                | ast.AsyncFor(iter=part)
             ):
+                inner = part
+            case (
+                ast.comprehension(iter=part)
+                | ast.Attribute(value=part)
+                | ast.Subscript(value=part)
+                | ast.Call(func=part)
+            ):
+                inner = part
+            case (
+                ast.Assign(value=part)
+                | ast.Expr(value=part)
+                | ast.Starred(value=part)
+                | ast.NamedExpr(value=part)
+            ):
+                inner = part
+            case (
+                ast.BinOp(left=part)
+                | ast.Compare(left=part)
+                | ast.UnaryOp(operand=part)
+                | ast.Match(subject=part)
+            ):
+                inner = part
+            case (
+                ast.AnnAssign(value=part)
+                | ast.Return(value=part)
+                | ast.AugAssign(target=part)
+                | ast.Await(value=part)
+            ) if part is not None:
                 inner = part
             case ast.Raise(exc=part) if part is not None:
                 inner = part
-            case ast.BoolOp(values=[part, *_]) | ast.Tuple(elts=[part, *_]) | ast.List(elts=[part, *_]) | ast.Set(elts=[part, *_]):
+            case (
+                ast.BoolOp(values=[part, *_])
+                | ast.Tuple(elts=[part, *_])
+                | ast.List(elts=[part, *_])
+                | ast.Set(elts=[part, *_])
+            ):
                 inner = part
             case ast.Dict(keys=[ast.expr() as part, *_]):
                 inner = part

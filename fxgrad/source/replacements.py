@@ -1,8 +1,9 @@
 """Statements that could have put another object in a parameter's place after the model was built.
 
-Made from parsed files by attribute path: `x.lm_head.weight = ...` may replace the parameter `lm_head.weight` and,
-since any module may sit deeper, `decoder.lm_head.weight`. Not handled: `weight_norm` and parametrizations,
-`_apply`-style swaps, and calls that reach a replacing function through another one, unless by calls on `self`.
+Made from parsed files by attribute path: `x.lm_head.weight = ...` may replace the parameter `lm_head.weight`
+and, since any module may sit deeper, `decoder.lm_head.weight`. Not handled: `weight_norm` and
+parametrizations, `_apply`-style swaps, and calls that reach a replacing function through another one, unless
+by calls on `self`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _GENERIC = frozenset({"weight", "bias"})  # every layer has them: alone they nam
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call of something named `name`. `caller`: the method that makes it on its own `self`, "" for any other call."""
+    """A call of something named `name`. `caller`: the method that makes it on its own `self`, "" for any
+    other call."""
 
     source: Source
     node: ast.Call
@@ -32,12 +34,14 @@ class _Call:
 
 
 def replacement_sites(files: Sequence[str], name: str) -> tuple[Site, ...]:
-    """Statements that bind or delete `name` or a module on its path, then the calls of the functions that hold one.
+    """Statements that bind or delete `name` or a module on its path, then the calls of the functions that
+    hold one.
 
-    Of the statements those that spell out most of the path come first, `self.weight = ...` of some class last; of the
-    calls those from outside (`model.tie_weights()`) before those on `self`. A method that calls such a method on `self`
-    counts as one that holds a statement. A constructor's work on its own object, and its calls of its own methods, are
-    construction and left out. Installed packages come after the user's files.
+    Of the statements those that spell out most of the path come first, `self.weight = ...` of some class
+    last; of the calls those from outside (`model.tie_weights()`) before those on `self`. A method that calls
+    such a method on `self` counts as one that holds a statement. A constructor's work on its own object, and
+    its calls of its own methods, are construction and left out. Installed packages come after the user's
+    files.
     """
     path = tuple(name.split("."))
     sources = [load(file) for file in dict.fromkeys(files)]
@@ -76,7 +80,8 @@ def _replacing(source: Source, path: tuple[str, ...]) -> Iterator[tuple[Binding,
 
 
 def _alignments(words: tuple[str, ...], path: tuple[str, ...]) -> Iterator[tuple[int, bool]]:
-    """The ways the words, compared backwards, lie on the path: how many they share, and whether any are left over.
+    """The ways the words, compared backwards, lie on the path: how many they share, and whether any are left
+    over.
 
     Words left over (`self.model.fc` for `fc.weight`) say that the statement reaches the model from outside.
     """
@@ -109,7 +114,9 @@ def _calls(source: Source) -> Iterator[_Call]:
         own = receiver is not None and method is not None and is_self(receiver, method)
         if own and method is not None and method.name in _CONSTRUCTORS:
             continue
-        yield _Call(source, node, last_word(source, node.func), method.name if own and method is not None else "")
+        yield _Call(
+            source, node, last_word(source, node.func), method.name if own and method is not None else ""
+        )
 
 
 def _through_self(holders: set[str], calls: Sequence[_Call]) -> set[str]:

@@ -1,7 +1,9 @@
-"""Where in the user's code something runs: `Site`s from interpreter frames, with the columns of the very expression.
+"""Where in the user's code something runs: `Site`s from interpreter frames, with the columns of the very
+expression.
 
-From `code.co_positions()` at the frame's last instruction (PEP 657, Python 3.11). Frames of torch, of fxgrad and of the libraries in
-`SKIPPED` are passed over: their lines are never the user's mistake. Does not read source text; `fxgrad.source` does.
+From `code.co_positions()` at the frame's last instruction (PEP 657, Python 3.11). Frames of torch, of fxgrad
+and of the libraries in `SKIPPED` are passed over: their lines are never the user's mistake. Does not read
+source text; `fxgrad.source` does.
 """
 
 from __future__ import annotations
@@ -33,12 +35,14 @@ _PASSES = os.path.join(os.path.dirname(_PACKAGE), "passes") + os.sep
 _STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 
 Spot = tuple[CodeType, int]  # a code object and the instruction it stands at
-Anchor = tuple[FrameType, tuple[Spot, ...]]  # a frame that waits for those inside it, and the user frames outside it
+# a frame that waits for those inside it, and the user frames outside it
+Anchor = tuple[FrameType, tuple[Spot, ...]]
 
 
 @functools.lru_cache(4096)  # each generated graph has a file name of its own
 def is_user_code(filename: str) -> bool:
-    """Whether a line of this file may be blamed: not torch's, fxgrad's, the standard library's, nor generated text."""
+    """Whether a line of this file may be blamed: not torch's, fxgrad's, the standard library's, nor generated
+    text."""
     if filename.startswith("<"):
         return filename.startswith(("<ipython", "<stdin", "<string>", "<eval_with_key>"))
     path = os.path.abspath(filename)
@@ -52,8 +56,9 @@ def is_user_code(filename: str) -> bool:
 
 
 class ByCode(dict[int, tuple[Any, Any]]):
-    """What is known of code objects, by their ids: the hash of one goes through all its constants, at every look-up. An entry goes with
-    its code object: each cell of a notebook and each generated graph makes new ones."""
+    """What is known of code objects, by their ids: the hash of one goes through all its constants, at every
+    look-up. An entry goes with its code object: each cell of a notebook and each generated graph makes new
+    ones."""
 
     def note(self, code: CodeType, known: Any) -> Any:
         """Remember it; gives it back."""
@@ -70,8 +75,11 @@ def _is_user(code: CodeType) -> bool:
     return bool(_user_codes.note(code, is_user_code(code.co_filename)) if known is None else known[0])
 
 
-def user_spots(frame: FrameType | None, boundary: CodeType | None = None, anchor: Anchor | None = None) -> tuple[Spot, ...]:
-    """The user frames from `frame` outwards, innermost first, up to the frame that runs `boundary`; what lies outside `anchor` is known."""
+def user_spots(
+    frame: FrameType | None, boundary: CodeType | None = None, anchor: Anchor | None = None
+) -> tuple[Spot, ...]:
+    """The user frames from `frame` outwards, innermost first, up to the frame that runs `boundary`; what lies
+    outside `anchor` is known."""
     spots: list[Spot] = []
     known = _user_codes
     anchored = anchor[0] if anchor is not None else None
@@ -89,7 +97,8 @@ def user_spots(frame: FrameType | None, boundary: CodeType | None = None, anchor
 
 
 def is_unpacked(frame: FrameType | None) -> bool:
-    """Whether the code that called into fxgrad, from `frame` outwards, takes the result apart at once: `a, b = x.shape`."""
+    """Whether the code that called into fxgrad, from `frame` outwards, takes the result apart at once: `a, b
+    = x.shape`."""
     while frame is not None and frame.f_code.co_filename.startswith(_FXGRAD):
         frame = frame.f_back
     if frame is None:
@@ -105,7 +114,9 @@ _unpackings = ByCode()
 def _unpacking(code: CodeType) -> frozenset[int]:
     """The instructions whose result the next one takes apart."""
     found = list(dis.get_instructions(code))
-    return frozenset(one.offset for one, after in itertools.pairwise(found) if after.opname == "UNPACK_SEQUENCE")
+    return frozenset(
+        one.offset for one, after in itertools.pairwise(found) if after.opname == "UNPACK_SEQUENCE"
+    )
 
 
 def is_asked_by_user(frame: FrameType | None) -> bool:
@@ -146,7 +157,8 @@ def _character(filename: str, line: int, byte: int) -> int:
 
 
 def stands_for(filename: str, lines: Mapping[int, Site]) -> None:
-    """Say where the lines of a generated file were written first: those of an exported program. A copy of it has the same text."""
+    """Say where the lines of a generated file were written first: those of an exported program. A copy of it
+    has the same text."""
     _written_at[_generated(filename)] = lines
 
 
@@ -177,8 +189,12 @@ def site_of(spot: Spot) -> Site:
 def _site(code: CodeType, lasti: int, positions: tuple[Any, ...]) -> Site:
     index = max(lasti, 0) // 2
     if dis.opname[code.co_code[2 * index]] == "BEFORE_WITH":
-        index -= 1  # Python before 3.13 gives `__enter__` the whole `with` block: the expression before it is what is entered
-    line, end_line, column, end_column = positions[index] if index < len(positions) else (None, None, None, None)
+        # Python before 3.13 gives `__enter__` the whole `with` block: the expression before it is what is
+        # entered
+        index -= 1
+    line, end_line, column, end_column = (
+        positions[index] if index < len(positions) else (None, None, None, None)
+    )
     if line is not None and code.co_filename.startswith("<eval_with_key>"):
         written = _written_at.get(_generated(code.co_filename), {}).get(line)
         if written is not None:

@@ -1,7 +1,7 @@
 """Statements at a place: the one around a position, and the `return`s of a function.
 
-Made from one parsed file. A compound statement (`if`, `for`, `with`, `def`) stands for its header, since its body are
-other statements.
+Made from one parsed file. A compound statement (`if`, `for`, `with`, `def`) stands for its header, since its
+body are other statements.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ _Statement = ast.stmt | ast.ExceptHandler
 def statement_site(file: str, line: int, column: int = 0) -> Site | None:
     """The innermost statement around the position; without a column, the first that stands on the line."""
     source = load(file)
-    around = [node for node in source.parents if isinstance(node, _Statement) and _covers(source, node, line, column)]
+    around = [
+        node
+        for node in source.parents
+        if isinstance(node, _Statement) and _covers(source, node, line, column)
+    ]
     if not around:
         return None
     # Preorder puts the innermost last; without a column `a = 1; b = 2` leaves two on equal footing.
@@ -44,12 +48,15 @@ def statement_site(file: str, line: int, column: int = 0) -> Site | None:
 
 
 def return_sites(file: str, function_first_line: int) -> tuple[Site, ...]:
-    """The `return`s of the function that starts on that line (its `co_firstlineno`); a lambda's body is its return."""
+    """The `return`s of the function that starts on that line (its `co_firstlineno`); a lambda's body is its
+    return."""
     source = load(file)
     for function in functions(source):
         if function_first_line in (first_line(function), function.lineno):
             returns = nodes(source, ast.Return)
-            return tuple(site_of(source, node) for node in returns if enclosing_function(source, node) is function)
+            return tuple(
+                site_of(source, node) for node in returns if enclosing_function(source, node) is function
+            )
     lambdas = [node for node in nodes(source, ast.Lambda) if node.lineno == function_first_line]
     return tuple(site_of(source, node.body) for node in lambdas)
 
@@ -62,7 +69,8 @@ def backward_return_site(function_class: type) -> Site | None:
 
 
 def backward_return_sites(function_class: type) -> tuple[Site, ...]:
-    """The `return`s in the `backward` (or `vjp`) of an `autograd.Function`, or of the class of its backward node."""
+    """The `return`s in the `backward` (or `vjp`) of an `autograd.Function`, or of the class of its backward
+    node."""
     return tuple(site for site, _ in _backward_returns(function_class))
 
 
@@ -75,7 +83,11 @@ def _backward_returns(function_class: type) -> Iterator[tuple[Site, ast.Return]]
         source = load(code.co_filename)
         for node in nodes(source, ast.Return):
             function = enclosing_function(source, node)
-            if function is not None and function.name == code.co_name and first_line(function) == code.co_firstlineno:
+            if (
+                function is not None
+                and function.name == code.co_name
+                and first_line(function) == code.co_firstlineno
+            ):
                 yield site_of(source, node), node
         return
 
@@ -107,7 +119,9 @@ def header(source: Source, node: _Statement) -> Site:
     if not any(isinstance(child, kinds) for child in children):
         return site
     parts = [part for child in children if not isinstance(child, kinds) for part in ast.walk(child)]
-    spanned = [part for part in parts if isinstance(part, ast.expr | ast.arg) and position(part) > position(node)]
+    spanned = [
+        part for part in parts if isinstance(part, ast.expr | ast.arg) and position(part) > position(node)
+    ]
     ends = ((part.end_lineno or 0, part.end_col_offset or 0) for part in spanned)
     line, offset = max(ends, default=(node.lineno, node.col_offset))
     start = column_of(source, line, offset) - 1

@@ -1,8 +1,9 @@
-"""Where an attribute of an object is used: `self.head(x)`, `for layer in self.layers`, `model.head(x)` in another function.
+"""Where an attribute of an object is used: `self.head(x)`, `for layer in self.layers`, `model.head(x)` in
+another function.
 
-Made from the class statements of the object, nearest class first, and other files. A use hands the value on or calls it; a test for None, a
-shape that is read, what builds or resets the object is none. Not handled: values that travel through other variables, except for a dict or
-list of attributes that is kept in one.
+Made from the class statements of the object, nearest class first, and other files. A use hands the value on
+or calls it; a test for None, a shape that is read, what builds or resets the object is none. Not handled:
+values that travel through other variables, except for a dict or list of attributes that is kept in one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,20 @@ from fxgrad.source.parsing import Function, Source, ancestors, enclosing_functio
 
 # Of tensors: what says something of one and is no use of its data.
 _SAYS = frozenset(
-    ("shape", "dtype", "device", "ndim", "size", "dim", "numel", "requires_grad", "requires_grad_", "grad", "data", "is_leaf")
+    (
+        "shape",
+        "dtype",
+        "device",
+        "ndim",
+        "size",
+        "dim",
+        "numel",
+        "requires_grad",
+        "requires_grad_",
+        "grad",
+        "data",
+        "is_leaf",
+    )
 )
 _BUILDING = ("__init__", "__repr__", "extra_repr", "__del__", "__setattr__", "__getattr__")
 _BUILDING_WORDS = ("init", "reset", "freeze", "load", "save", "param")
@@ -28,10 +42,11 @@ _BUILDING_WORDS = ("init", "reset", "freeze", "load", "save", "param")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Use:
-    """`node` is the expression for the attribute in `function`. `pattern`: its name is put together (`getattr(self, f"fc{i}")`).
+    """`node` is the expression for the attribute in `function`. `pattern`: its name is put together
+    (`getattr(self, f"fc{i}")`).
 
-    `held`: the variable or attribute of the same object that a list or dict with it in is given to. `builds`: the attribute that the
-    constructor computes from it.
+    `held`: the variable or attribute of the same object that a list or dict with it in is given to. `builds`:
+    the attribute that the constructor computes from it.
     """
 
     source: Source
@@ -48,7 +63,8 @@ class Use:
 
 
 def uses(owner: object, attribute: str, files: Sequence[str] = ()) -> tuple[Use, ...]:
-    """The uses in methods of the object's own classes; where there is none, those of a variable with such an attribute in `files`."""
+    """The uses in methods of the object's own classes; where there is none, those of a variable with such an
+    attribute in `files`."""
     family = lineage(owner)
     found = tuple(_of_self(family, attribute))
     return found or tuple(_of_variables(family.sources(files), attribute))
@@ -64,11 +80,16 @@ def _of_self(family: Lineage, attribute: str) -> Iterator[Use]:
             if place is None or place[0] is not cls or place[1] is None or not is_self(base, place[1]):
                 continue
             held = _held_in(source, node)
-            built_of_it = _computed_from(source, node, place[1], attribute) if place[1].name == "__init__" and held is None else ""
+            built_of_it = (
+                _computed_from(source, node, place[1], attribute)
+                if place[1].name == "__init__" and held is None
+                else ""
+            )
             if built_of_it:
                 yield Use(source, node, place[1], pattern, builds=built_of_it)
                 continue
-            built = _builds(place[1]) and not isinstance(held, ast.Attribute)  # what a constructor keeps is used later
+            # what a constructor keeps is used later
+            built = _builds(place[1]) and not isinstance(held, ast.Attribute)
             if not built and _is_use(source, node):
                 yield Use(source, node, place[1], pattern, held)
 
@@ -112,7 +133,12 @@ def _computed_from(source: Source, node: ast.expr, method: Function, attribute: 
     """The other attribute of the object that the statement around the node computes from it."""
     around = {node, *ancestors(source, node)}
     for binding in bindings(source):
-        if binding.value in around and binding.value is not node and is_self(binding.base, method) and binding.name != attribute:
+        if (
+            binding.value in around
+            and binding.value is not node
+            and is_self(binding.base, method)
+            and binding.name != attribute
+        ):
             return binding.name
     return ""
 
@@ -124,7 +150,10 @@ def _is_use(source: Source, node: ast.expr) -> bool:
             outer = source.parents.get(parent)
             called = isinstance(outer, ast.Call) and outer.func is parent
             return name not in _SAYS and (
-                name == "forward" or not called or not hasattr(nn.Module, name) or name in ("keys", "values", "items")
+                name == "forward"
+                or not called
+                or not hasattr(nn.Module, name)
+                or name in ("keys", "values", "items")
             )
         case ast.Compare() | ast.UnaryOp(op=ast.Not()) | ast.Assert() | ast.Delete() | ast.Expr():
             return False
@@ -140,7 +169,8 @@ def _is_use(source: Source, node: ast.expr) -> bool:
 
 
 def picks(use: Use, owner: object) -> tuple[ast.expr, ...]:
-    """Where items are taken out of what holds it: `ways[kind]`, `self.ways.get(kind)`, `for way in ways[:2]`."""
+    """Where items are taken out of what holds it: `ways[kind]`, `self.ways.get(kind)`, `for way in
+    ways[:2]`."""
     found = []
     held = use.held
     for node in nodes(use.source, ast.expr):
@@ -178,12 +208,19 @@ def _display(source: Source, node: ast.expr) -> ast.expr | None:
             return parent
         case ast.keyword():
             outer = source.parents.get(parent)
-            return outer if isinstance(outer, ast.Call) and isinstance(outer.func, ast.Name) and outer.func.id == "dict" else None
+            return (
+                outer
+                if isinstance(outer, ast.Call)
+                and isinstance(outer.func, ast.Name)
+                and outer.func.id == "dict"
+                else None
+            )
     return None
 
 
 def _held_in(source: Source, node: ast.expr) -> ast.expr | None:
-    """The one target that a list or dict around the node is assigned to, also inside a call that makes a container of it."""
+    """The one target that a list or dict around the node is assigned to, also inside a call that makes a
+    container of it."""
     outer: ast.AST | None = _display(source, node)
     if outer is None:
         return None

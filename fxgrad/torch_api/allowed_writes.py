@@ -1,9 +1,11 @@
-"""In-place writes that autograd refuses, carried out all the same: what the program would compute if each were allowed.
+"""In-place writes that autograd refuses, carried out all the same: what the program would compute if each
+were allowed.
 
-`call` runs one torch call and returns results that may be written: an output that is one of several views of its input becomes a
-view of its own, one that a custom Function returned as a view of its input gets its own memory, `out=` with a gradient becomes a copy.
-From such a run come the graph of a program that eager does not run to its end, and the values its repaired form is compared with.
-Not handled: leaves that require grad (`Leaves` says how they enter) and views made under `no_grad` and written outside it.
+`call` runs one torch call and returns results that may be written: an output that is one of several views of
+its input becomes a view of its own, one that a custom Function returned as a view of its input gets its own
+memory, `out=` with a gradient becomes a copy. From such a run come the graph of a program that eager does not
+run to its end, and the values its repaired form is compared with. Not handled: leaves that require grad
+(`Leaves` says how they enter) and views made under `no_grad` and written outside it.
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ from fxgrad.torch_api.tree import tensors_in
 
 
 class Interpreter(torch.fx.Interpreter):
-    """Runs a graph as its generated code does: every call gets lists and dictionaries of its own, which it may write into."""
+    """Runs a graph as its generated code does: every call gets lists and dictionaries of its own, which it
+    may write into."""
 
     def run(self, *args: Any, initial_env: Any = None, enable_io_processing: bool = True) -> Any:
-        """As torch's own, which shows a bar of progress even where it shows none: with tqdm installed that starts a thread, which stays."""
+        """As torch's own, which shows a bar of progress even where it shows none: with tqdm installed that
+        starts a thread, which stays."""
         self.env = {} if initial_env is None else initial_env
         self.args_iter = iter(self.graph.process_inputs(*args) if enable_io_processing else args)
         out: Any = None
@@ -54,7 +58,11 @@ def _own(item: Any) -> Any:
 
 def call(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """`func(*args, **kwargs)`; what it returns may be written in place."""
-    if kwargs.get("out") is not None and torch.is_grad_enabled() and any(t.requires_grad for t in tensors_in((args, kwargs))):
+    if (
+        kwargs.get("out") is not None
+        and torch.is_grad_enabled()
+        and any(t.requires_grad for t in tensors_in((args, kwargs)))
+    ):
         return _out(func, args, kwargs)
     out = func(*args, **kwargs)
     if not torch.is_grad_enabled() or not isinstance(out, tuple | list):
@@ -68,12 +76,18 @@ def call(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) 
 
 
 def own_memory(out: Any, args: Sequence[Any]) -> Any:
-    """What a custom Function returned, without sharing memory with what it was given (an argument itself stays what it is)."""
+    """What a custom Function returned, without sharing memory with what it was given (an argument itself
+    stays what it is)."""
     given = {storage_key(t) for t in tensors_in(args)} - {None}
     same = {id(t) for t in tensors_in(args)}
 
     def own(item: Any) -> Any:
-        if isinstance(item, torch.Tensor) and storage_key(item) in given and id(item) not in same and item.requires_grad:
+        if (
+            isinstance(item, torch.Tensor)
+            and storage_key(item) in given
+            and id(item) not in same
+            and item.requires_grad
+        ):
             return item.clone()
         return item
 
@@ -95,7 +109,8 @@ def _single(item: Any, sources: dict[int | None, torch.Tensor]) -> Any:
     """A multi-output view as a view of its own."""
     if not isinstance(item, torch.Tensor) or not is_view(item):
         return item
-    if isinstance(item.grad_fn, BackwardCFunction):  # a hook of the program's sits there: only a copy keeps it
+    # a hook of the program's sits there: only a copy keeps it
+    if isinstance(item.grad_fn, BackwardCFunction):
         return item.clone()
     source = sources.get(storage_key(item))
     if source is None or source is item or source.dtype != item.dtype:
@@ -105,7 +120,8 @@ def _single(item: Any, sources: dict[int | None, torch.Tensor]) -> Any:
 
 
 def single_view(source: Geometry, view: Geometry) -> tuple[str, tuple[Any, ...]]:
-    """The tensor method and arguments by which one view op makes `view` of `source`: select, narrow, or as_strided for all else."""
+    """The tensor method and arguments by which one view op makes `view` of `source`: select, narrow, or
+    as_strided for all else."""
     if source == view:
         return "__getitem__", (...,)
     step = view.offset - source.offset

@@ -1,7 +1,9 @@
-"""Autograd's own graph: one step back from a node, the leaf that a node accumulates into, and all that lies behind.
+"""Autograd's own graph: one step back from a node, the leaf that a node accumulates into, and all that lies
+behind.
 
-The one place that walks `next_functions`. Walks are loops, for a chain of ten thousand nodes must not recurse. What they yield is held by
-whoever asks: the Python object of a node comes and goes while the node lives on, so an id is good only as long as the object is kept.
+The one place that walks `next_functions`. Walks are loops, for a chain of ten thousand nodes must not
+recurse. What they yield is held by whoever asks: the Python object of a node comes and goes while the node
+lives on, so an id is good only as long as the object is kept.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from fxgrad.torch_api.internals import AccumulateGrad
 
 
 def one_back(function: Any) -> Iterator[tuple[Any, int]]:
-    """The nodes that `function` hands gradients on to, each with the number of the output that the gradient is of."""
+    """The nodes that `function` hands gradients on to, each with the number of the output that the gradient
+    is of."""
     for inner, number in function.next_functions:
         if inner is not None:
             yield inner, number
@@ -43,7 +46,8 @@ def nodes_behind(functions: Iterable[Any]) -> Iterator[Any]:
 
 
 def grad_fn_of(tensor: torch.Tensor) -> Any:
-    """The tensor's autograd node; None for a leaf, and for a view whose base was rewritten in a way that autograd refuses."""
+    """The tensor's autograd node; None for a leaf, and for a view whose base was rewritten in a way that
+    autograd refuses."""
     try:
         return tensor.grad_fn
     except RuntimeError:

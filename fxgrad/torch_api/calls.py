@@ -1,8 +1,8 @@
 """What kind of call a torch function is, and how a graph names it.
 
-The recorder asks: does this only query a tensor, decide on data, leave torch, or belong in the graph? `graph_target` gives the
-`call_method` name or the `call_function` target under which generated code finds the same function again. Keeps no list of
-differentiable operations.
+The recorder asks: does this only query a tensor, decide on data, leave torch, or belong in the graph?
+`graph_target` gives the `call_method` name or the `call_function` target under which generated code finds the
+same function again. Keeps no list of differentiable operations.
 """
 
 from __future__ import annotations
@@ -30,10 +30,14 @@ def _words(text: str) -> frozenset[str]:
 
 # Calls that only ask about a tensor: nothing of them belongs in a graph.
 QUERIES = _words(
-    "dim ndimension is_floating_point is_complex is_contiguous is_conj is_neg is_signed is_pinned is_shared is_sparse is_inference "
-    "stride storage_offset untyped_storage storage data_ptr element_size get_device type_as_tuple has_names _is_view __repr__ __str__ "
-    "__format__ __hash__ is_same_size is_set_to nelement_size is_tensor is_storage result_type can_cast promote_types _typed_storage "
-    "is_distributed is_leaf __reduce_ex__ __dir__ is_coalesced sparse_dim dense_dim _nested_tensor_size is_autocast_enabled "
+    "dim ndimension is_floating_point is_complex is_contiguous is_conj is_neg is_signed is_pinned is_shared "
+    "is_sparse is_inference "
+    "stride storage_offset untyped_storage storage data_ptr element_size get_device type_as_tuple has_names "
+    "_is_view __repr__ __str__ "
+    "__format__ __hash__ is_same_size is_set_to nelement_size is_tensor is_storage result_type can_cast "
+    "promote_types _typed_storage "
+    "is_distributed is_leaf __reduce_ex__ __dir__ is_coalesced sparse_dim dense_dim _nested_tensor_size "
+    "is_autocast_enabled "
     "_has_compatible_shallow_copy_type _is_all_true has_torch_function names"
 )
 
@@ -41,7 +45,9 @@ QUERIES = _words(
 DECISIONS = _words("__bool__ is_nonzero equal allclose __contains__")
 
 
-ESCAPES = _words("item tolist numpy __array__ __float__ __int__ __index__ __complex__ __dlpack__ __array_interface__")
+ESCAPES = _words(
+    "item tolist numpy __array__ __float__ __int__ __index__ __complex__ __dlpack__ __array_interface__"
+)
 
 
 # Of these a fake tensor makes something else than data does: an error, or a crash of the process.
@@ -53,7 +59,8 @@ SIZES = _words("size numel nelement __len__")
 
 # Kept in the graph although they return no tensor and bump no version.
 EFFECTS = _words(
-    "_set_grad_enabled register_hook retain_grad backward requires_grad_ manual_seed register_post_accumulate_grad_hook record_stream "
+    "_set_grad_enabled register_hook retain_grad backward requires_grad_ manual_seed "
+    "register_post_accumulate_grad_hook record_stream "
     "_foreach_zero_ _fused_sgd_ _fused_adam_ _fused_adamw_ _fused_adagrad_"
 )
 
@@ -88,7 +95,9 @@ def target_name(func: Any, name: str) -> str:
 
 def _is_method(func: Any, name: str) -> bool:
     """Whether it is a method of tensors, also where something else stands under its name for now."""
-    return getattr(torch.Tensor, name, None) is func or (type(func) is MethodDescriptorType and issubclass(torch.Tensor, func.__objclass__))
+    return getattr(torch.Tensor, name, None) is func or (
+        type(func) is MethodDescriptorType and issubclass(torch.Tensor, func.__objclass__)
+    )
 
 
 def graph_target(func: Any, name: str) -> tuple[str, Any]:
@@ -108,7 +117,8 @@ def _graph_target(func: Any, name: str) -> tuple[str, Any]:
     if _is_method(func, name):
         return "call_method", name
     if getattr(func, "__module__", None) == TENSOR_MODULE and hasattr(torch.Tensor, name):
-        return "call_method", name  # `Tensor.__pow__` is a wrapper of `Tensor.pow` that carries the inner name
+        # `Tensor.__pow__` is a wrapper of `Tensor.pow` that carries the inner name
+        return "call_method", name
     return "call_function", func if _is_found_by_name(func) else named(func, name)
 
 
@@ -143,18 +153,38 @@ def spoken(name: str) -> str:
     """How a person would write the call that reads a value."""
     if name == "item" and any(frame.f_code is _FAKE_TOLIST for frame, _ in traceback.walk_stack(None)):
         name = "tolist"
-    known = {"__float__": "float()", "__int__": "int()", "__index__": "an index", "__array__": "NumPy", "__bool__": "a condition"}
-    return known.get(name) or (f"`.{name}()`" if name in ("item", "tolist", "numpy") else f"`{name.strip('_')}`")
+    known = {
+        "__float__": "float()",
+        "__int__": "int()",
+        "__index__": "an index",
+        "__array__": "NumPy",
+        "__bool__": "a condition",
+    }
+    return known.get(name) or (
+        f"`.{name}()`" if name in ("item", "tolist", "numpy") else f"`{name.strip('_')}`"
+    )
 
 
-_TORCHS_OWN = ("aten", "prims", "prim", "_C", "c10d", "_c10d_functional", "_c10d_functional_autograd", "_dtensor", "fsdp", "symm_mem")
+_TORCHS_OWN = (
+    "aten",
+    "prims",
+    "prim",
+    "_C",
+    "c10d",
+    "_c10d_functional",
+    "_c10d_functional_autograd",
+    "_dtensor",
+    "fsdp",
+    "symm_mem",
+)
 
 
 _AUTOGRAD_KEYS = ("Autograd", "AutogradCPU", "AutogradCUDA", "AutogradOther", "CompositeImplicitAutograd")
 
 
 def custom_operator(target: str) -> str | None:
-    """`space::name` of the custom operator that a step calls, by the step's target; None for anything else, torch's own included."""
+    """`space::name` of the custom operator that a step calls, by the step's target; None for anything else,
+    torch's own included."""
     head, _, path = target.partition(OPERATORS)
     space, _, name = path.partition(".")
     if head or not name or space in _TORCHS_OWN:
@@ -163,7 +193,8 @@ def custom_operator(target: str) -> str | None:
 
 
 def has_formula(operator: str) -> bool:
-    """Whether the dispatcher has an autograd kernel for it. Without one torch runs the plain kernel and warns in backward."""
+    """Whether the dispatcher has an autograd kernel for it. Without one torch runs the plain kernel and warns
+    in backward."""
     try:
         return any(has_kernel(operator, key) for key in _AUTOGRAD_KEYS)
     except RuntimeError:  # gone since the run: nothing is known

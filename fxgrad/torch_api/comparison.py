@@ -1,8 +1,10 @@
-"""Whether two tensors hold the same numbers: the one comparer of every proof, and the tolerances of each as data.
+"""Whether two tensors hold the same numbers: the one comparer of every proof, and the tolerances of each as
+data.
 
-An element may be off by `relative` of its own magnitude, `absolute`, and `scaled` of the largest magnitude in its tensor: sums in another order
-differ by what the largest summand rounds to, not by what is left after cancellation. Numbers that are no floats are equal or differ; NaN equals
-NaN. Not handled: tensors without a shape in common; they differ.
+An element may be off by `relative` of its own magnitude, `absolute`, and `scaled` of the largest magnitude in
+its tensor: sums in another order differ by what the largest summand rounds to, not by what is left after
+cancellation. Numbers that are no floats are equal or differ; NaN equals NaN. Not handled: tensors without a
+shape in common; they differ.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from fxgrad.torch_api.tensors import inner_tensors
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far off an element may be. `floor`: what the largest magnitude in a tensor is taken for at least."""
+    """How far off an element may be. `floor`: what the largest magnitude in a tensor is taken for at
+    least."""
 
     relative: float = 0.0
     absolute: float = 0.0
@@ -37,7 +40,8 @@ class Tolerances:
         return self.by_dtype.get(dtype, self.others)
 
 
-# A graph against an eager step: the figures of torch.testing.assert_close. In float64 two graphs of the same operators are compared.
+# A graph against an eager step: the figures of torch.testing.assert_close. In float64 two graphs of the same
+# operators are compared.
 GRAPH = Tolerances(
     Tolerance(absolute=1e-2, scaled=1e-2),
     {
@@ -49,17 +53,21 @@ GRAPH = Tolerances(
         torch.complex128: Tolerance(absolute=1e-7, scaled=1e-7),
     },
 )
-# An edited source against its oracle. Both do the same in another order: in float64 next to nothing may be left, in the program's own
-# dtype two steps have added up their roundings.
+# An edited source against its oracle. Both do the same in another order: in float64 next to nothing may be
+# left, in the program's own dtype two steps have added up their roundings.
 EDIT_IN_DOUBLE = Tolerances(Tolerance(relative=1e-9, scaled=1e-9, floor=1e-3))
 EDIT_AS_IT_IS = Tolerances(
     Tolerance(relative=1e-4, scaled=1e-4, floor=1e-3),
-    {torch.float16: Tolerance(relative=1e-4, scaled=1e-4, floor=1.2e-3)},  # two steps of the smallest numbers that it has
+    # two steps of the smallest numbers that it has
+    {torch.float16: Tolerance(relative=1e-4, scaled=1e-4, floor=1.2e-3)},
 )
 
 
-def compare_tensors(what: str, want: torch.Tensor | None, got: torch.Tensor | None, allowed: Tolerances, apart: dict[str, str]) -> float:
-    """The largest absolute difference. What is out of tolerance is noted in `apart`: in which way, by `what` or the name of a part of it."""
+def compare_tensors(
+    what: str, want: torch.Tensor | None, got: torch.Tensor | None, allowed: Tolerances, apart: dict[str, str]
+) -> float:
+    """The largest absolute difference. What is out of tolerance is noted in `apart`: in which way, by `what`
+    or the name of a part of it."""
     if want is None or got is None:
         if want is not got:
             apart[what] = "there is one" if got is not None else "there is none"
@@ -76,9 +84,13 @@ def compare_tensors(what: str, want: torch.Tensor | None, got: torch.Tensor | No
     return largest
 
 
-def _parts(what: str, want: torch.Tensor, got: torch.Tensor) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-    """The tensors that two others are made of, by name; none of plain ones, and where the two are made in different ways."""
-    if want.layout is torch.jagged and got.layout is torch.jagged:  # two such are never of one shape: each has a ragged size of its own
+def _parts(
+    what: str, want: torch.Tensor, got: torch.Tensor
+) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """The tensors that two others are made of, by name; none of plain ones, and where the two are made in
+    different ways."""
+    # two such are never of one shape: each has a ragged size of its own
+    if want.layout is torch.jagged and got.layout is torch.jagged:
         yield f"the rows of {what}", want.offsets(), got.offsets()  # type: ignore[attr-defined]
         yield what, want.values(), got.values()
         return
@@ -106,7 +118,8 @@ def _compared(want: torch.Tensor, got: torch.Tensor, allowed: Tolerances) -> tup
     largest = float(torch.where(same, 0.0, gap).max())
     over = float(torch.where(same, 0.0, gap - tolerance.relative * magnitude).max())
     scale = float(torch.where(want.isfinite(), magnitude, 0).max())
-    within = over <= tolerance.absolute + tolerance.scaled * max(scale, tolerance.floor)  # not where a NaN is left
+    # not where a NaN is left
+    within = over <= tolerance.absolute + tolerance.scaled * max(scale, tolerance.floor)
     return largest, "" if within else f"differs by {largest:.3g}"
 
 

@@ -1,6 +1,8 @@
-"""Parameters that lie on several processes, the modules that put them there, and the store of a launcher's agent.
+"""Parameters that lie on several processes, the modules that put them there, and the store of a launcher's
+agent.
 
-DTensor, DistributedDataParallel, FSDP1 and FSDP2 (`fully_shard`). What is asked of a torch without torch.distributed is answered no.
+DTensor, DistributedDataParallel, FSDP1 and FSDP2 (`fully_shard`). What is asked of a torch without
+torch.distributed is answered no.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from typing import Any
 import torch
 import torch.distributed
 
-REPLICATED: Any = None  # the class whose instances average gradients over processes; None where this torch has none
+# the class whose instances average gradients over processes; None where this torch has none
+REPLICATED: Any = None
 if torch.distributed.is_available():
     from torch.nn.parallel import DistributedDataParallel
 
@@ -23,8 +26,8 @@ _GROUP = "torch.distributed.fsdp._fully_shard._fsdp_param_group"
 
 
 def is_sharded(tensor: torch.Tensor) -> bool:
-    """Whether this process holds a part of the tensor: a DTensor that is split or whose parts are yet to be summed, or what FSDP1 keeps of a
-    parameter that it has flattened into another (on most ranks nothing)."""
+    """Whether this process holds a part of the tensor: a DTensor that is split or whose parts are yet to be
+    summed, or what FSDP1 keeps of a parameter that it has flattened into another (on most ranks nothing)."""
     if getattr(tensor, "_fsdp_flattened", False):
         return True
     placements = getattr(tensor, "placements", None) if hasattr(tensor, "_local_tensor") else None
@@ -32,10 +35,13 @@ def is_sharded(tensor: torch.Tensor) -> bool:
 
 
 def gathering() -> tuple[Any, Any] | None:
-    """FSDP2's classes for one parameter and for those gathered together; None where the program has not imported it, or torch has others."""
+    """FSDP2's classes for one parameter and for those gathered together; None where the program has not
+    imported it, or torch has others."""
     param = getattr(sys.modules.get(_PARAM), "FSDPParam", None)
     group = getattr(sys.modules.get(_GROUP), "FSDPParamGroup", None)
-    known = hasattr(param, "to_unsharded") and hasattr(group, "unshard") and hasattr(group, "wait_for_unshard")
+    known = (
+        hasattr(param, "to_unsharded") and hasattr(group, "unshard") and hasattr(group, "wait_for_unshard")
+    )
     return (param, group) if known else None
 
 
@@ -46,7 +52,8 @@ def whole_and_part(param: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
 
 
 def agent_store(host: str, port: int, size: int, prefix: str, seconds: float) -> Any:
-    """The TCPStore that a launcher's agent serves, under a prefix; None where it does not answer within `seconds`."""
+    """The TCPStore that a launcher's agent serves, under a prefix; None where it does not answer within
+    `seconds`."""
     from torch._C._distributed_c10d import PrefixStore, TCPStore
 
     try:
@@ -67,8 +74,13 @@ def local_part(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def split_by(module: torch.nn.Module) -> str | None:
-    """What splits the module's parameters over processes while it runs: FSDP in one of its two forms; None if nothing does."""
-    whole = getattr(sys.modules.get("torch.distributed.fsdp.fully_sharded_data_parallel"), "FullyShardedDataParallel", None)
+    """What splits the module's parameters over processes while it runs: FSDP in one of its two forms; None if
+    nothing does."""
+    whole = getattr(
+        sys.modules.get("torch.distributed.fsdp.fully_sharded_data_parallel"),
+        "FullyShardedDataParallel",
+        None,
+    )
     if whole is not None and isinstance(module, whole):
         return "FullyShardedDataParallel"
     parts = getattr(sys.modules.get("torch.distributed.fsdp._fully_shard._fully_shard"), "FSDPModule", None)

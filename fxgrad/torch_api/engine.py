@@ -1,8 +1,10 @@
-"""Calls that walk autograd's graph, and in it run Python of the program: hooks, custom backwards, what a checkpoint computes again.
+"""Calls that walk autograd's graph, and in it run Python of the program: hooks, custom backwards, what a
+checkpoint computes again.
 
-`ENGINE` has for each such call of torch the same without torch's dispatch to function modes. A mode is off while it handles a call; one that
-must see what the program does in there enters itself again and calls these, which do not come back to it.
-Not handled: batched gradients, which torch runs under a `vmap` where modes see nothing.
+`ENGINE` has for each such call of torch the same without torch's dispatch to function modes. A mode is off
+while it handles a call; one that must see what the program does in there enters itself again and calls these,
+which do not come back to it. Not handled: batched gradients, which torch runs under a `vmap` where modes see
+nothing.
 """
 
 from __future__ import annotations
@@ -56,7 +58,15 @@ def run_grad(
     if is_grads_batched or not only_inputs or (materialize_grads and allow_unused is False):
         with DisableTorchFunction():
             batched: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
-                outputs, inputs, grad_outputs, retain_graph, create_graph, only_inputs, allow_unused, is_grads_batched, materialize_grads
+                outputs,
+                inputs,
+                grad_outputs,
+                retain_graph,
+                create_graph,
+                only_inputs,
+                allow_unused,
+                is_grads_batched,
+                materialize_grads,
             )
             return batched
     outputs, inputs = _several(outputs), _several(inputs)
@@ -70,12 +80,20 @@ def run_grad(
         accumulate_grad=False,
     )
     if materialize_grads:
-        return tuple(torch.zeros_like(i, requires_grad=create_graph) if g is None else g for g, i in zip(found, inputs, strict=True))
+        return tuple(
+            torch.zeros_like(i, requires_grad=create_graph) if g is None else g
+            for g, i in zip(found, inputs, strict=True)
+        )
     return found
 
 
 def _several(item: Any) -> tuple[Any, ...]:
-    return tuple(item) if isinstance(item, Sequence) and not isinstance(item, torch.Tensor | torch.autograd.graph.GradientEdge) else (item,)
+    return (
+        tuple(item)
+        if isinstance(item, Sequence)
+        and not isinstance(item, torch.Tensor | torch.autograd.graph.GradientEdge)
+        else (item,)
+    )
 
 
 def _gradients(tensors: tuple[Any, ...], given: Any) -> Any:

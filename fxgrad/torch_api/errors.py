@@ -1,4 +1,5 @@
-"""What torch's own errors mean: every sentence of torch's that is matched, as a `Kind`; errors of fake tensors.
+"""What torch's own errors mean: every sentence of torch's that is matched, as a `Kind`; errors of fake
+tensors.
 
 A kind is told by phrases of torch 2.11 to 2.15, which say the same in all of them. `says` asks a message for
 kinds, the functions below read what a message names. A recorded error keeps its message alone, so all of this
@@ -18,7 +19,8 @@ from fxgrad.records.errors import TraceError
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One thing that torch says: any of the phrases is in the message. ` ... ` stands for whatever is between."""
+    """One thing that torch says: any of the phrases is in the message. ` ... ` stands for whatever is
+    between."""
 
     phrases: tuple[str, ...]
 
@@ -58,7 +60,13 @@ NOT_SCALAR = Kind(("implicitly created only for scalar",))
 COMPLEX_LOSS = Kind(("only for real scalar outputs",))
 COMPLEX_OUTPUT = Kind(("automatic differentiation for outputs with complex dtype",))
 GRADIENT_SHAPE = Kind(("Mismatch in shape: grad_output[",))
-NO_INPUTS = Kind(("argument to `grad()` cannot be empty", "argument to `backward()` cannot be empty", "requires non-empty inputs"))
+NO_INPUTS = Kind(
+    (
+        "argument to `grad()` cannot be empty",
+        "argument to `backward()` cannot be empty",
+        "requires non-empty inputs",
+    )
+)
 NOT_DIFFERENTIATED = Kind(("One of the differentiated Tensors does not require grad",))
 NOT_USED = Kind(("appears to not have been used in the graph",))
 NO_FORMULA = Kind(("no autograd formula",))
@@ -78,7 +86,7 @@ TOO_FEW = Kind(("not enough gradients",))
 LEGACY_FUNCTION = Kind(("Legacy autograd function",))
 NO_BACKWARD = Kind(("implement either the backward or vjp",))
 
-# -------------------------------------------------------------------------------------- checkpoints, processes
+# ------------------------------------------------------------------------------------- checkpoints, processes
 
 CHECKPOINT_CHANGED = Kind(
     (
@@ -100,7 +108,7 @@ GRAPH_CHANGED = Kind(("our training graph has changed in this iteration",))
 MIXED_FLAT = Kind(("Must flatten tensors with uniform `requires_grad`",))
 FSDP_TWICE = Kind(("FSDP does not support gradients of gradients",))
 
-# ------------------------------------------------------------------------------------ optimizers, gradient scalers
+# ------------------------------------------------------------------------------- optimizers, gradient scalers
 
 SPARSE_GRADIENT = Kind(("does not support sparse grad", "not compatible with sparse gradients"))
 DENSE_GRADIENT = Kind(("SparseAdam does not support dense gradients",))
@@ -116,13 +124,15 @@ UNSCALED_LOSS = Kind(("but _scale is None",))
 HALF_GRADIENTS = Kind(("Attempting to unscale FP16 gradients",))
 NOT_FINITE = Kind(("is non-finite, so it cannot be clipped",))
 
-# ----------------------------------------------------------------------------------- transforms, compiled code
+# ---------------------------------------------------------------------------------- transforms, compiled code
 
 FORWARD_AD = Kind(("Trying to use forward AD with ... that does not support it",))
 NO_LEVEL = Kind(("make sure to enter_dual_level",))
 NO_JVP = Kind(("must implement the jvp function",))
 SETUP_CONTEXT = Kind(("must override the setup_context staticmethod",))
-VMAP_FUNCTION = Kind(("does not have vmap support", "override the vmap staticmethod or set generate_vmap_rule"))
+VMAP_FUNCTION = Kind(
+    ("does not have vmap support", "override the vmap staticmethod or set generate_vmap_rule")
+)
 VMAP_IN_PLACE = Kind(("vmap: inplace arithmetic",))
 VMAP_ITEM = Kind(("vmap over calling .item()",))
 VMAP_BRANCH = Kind(("attempting to use a Tensor in some data-dependent control flow",))
@@ -139,7 +149,7 @@ COMPILED_TWICE = Kind(("does not currently support double backward",))
 DONATED = Kind(("compiled with non-empty donated buffers",))
 CUDA_GRAPHS = Kind(("accessing tensor output of CUDAGraphs that has been overwritten",))
 
-# ------------------------------------------------------------------------------------------------------- hooks
+# ------------------------------------------------------------------------------------------------------ hooks
 
 TENSOR_HOOK = Kind(("cannot register a hook on a tensor that doesn't require gradient",))
 LEAF_HOOK = Kind(("post accumulate grad hooks cannot be registered on non-leaf tensors",))
@@ -217,12 +227,14 @@ NONE = Kind(
     )
 )
 
-# ---------------------------------------------------------------------------------------------------- warnings
+# --------------------------------------------------------------------------------------------------- warnings
 
 WARNED_NON_LEAF_GRAD = Kind((".grad attribute of a Tensor that is not a leaf Tensor is being accessed",))
 WARNED_CHECKPOINT = Kind(("None of the inputs have requires_grad=True. Gradients will be None",))
 WARNED_SCHEDULER = Kind(("`lr_scheduler.step()` before `optimizer.step()`",))
-WARNED_HOOK_OUTPUTS = Kind(("Full backward hook is firing when gradients are computed with respect to module outputs",))
+WARNED_HOOK_OUTPUTS = Kind(
+    ("Full backward hook is firing when gradients are computed with respect to module outputs",)
+)
 WARNED_OLD_HOOK = Kind(("Using a non-full backward hook when",))
 WARNED_COPY = Kind(("To copy construct from a tensor, it is recommended to use",))
 WARNED_NUMBER = Kind(("Converting a tensor with requires_grad=True to a scalar",))
@@ -321,7 +333,8 @@ def nan_function(message: str) -> str | None:
 
 
 def ready_parameter(message: str) -> str | None:
-    """The parameter whose gradient DistributedDataParallel was given twice, by its name in the wrapped module."""
+    """The parameter whose gradient DistributedDataParallel was given twice, by its name in the wrapped
+    module."""
     match = _READY.search(message)
     return match.group(1) if match is not None else None
 
@@ -399,7 +412,11 @@ def is_value_error(error: BaseException) -> bool:
     if type(error).__name__ in VALUE_ERRORS:
         return True
     text = str(error)
-    return any(phrase in text for phrase in _VALUE_PHRASES) or "fake tensor" in text.lower() or "FakeTensor" in text
+    return (
+        any(phrase in text for phrase in _VALUE_PHRASES)
+        or "fake tensor" in text.lower()
+        or "FakeTensor" in text
+    )
 
 
 _VALUE_PHRASES = (
@@ -418,23 +435,34 @@ _VALUE_PHRASES = (
 
 
 def is_kernel_error(error: BaseException) -> bool:
-    """Whether a fake tensor's kernel raised: it may be wrong where the real one is not (grouped_mm demands bfloat16 in torch 2.13)."""
+    """Whether a fake tensor's kernel raised: it may be wrong where the real one is not (grouped_mm demands
+    bfloat16 in torch 2.13)."""
     frames = traceback.extract_tb(error.__traceback__)
     return any(file in frame.filename.replace("\\", "/") for frame in frames[-8:] for file in _KERNEL_FILES)
 
 
 def captured_whole(site: Site | None, name: str = "") -> TraceError:
-    """The refusal of an operator that cannot be recorded call by call; `name` is the dispatcher's, "" where it is not known."""
+    """The refusal of an operator that cannot be recorded call by call; `name` is the dispatcher's, "" where
+    it is not known."""
     said = {"": "torch.cond and its kind", "cond": "torch.cond", "map_impl": "map"}.get(name, name)
-    runs = "run only where torch.compile captures them whole: they" if not name else "runs only where torch.compile captures it whole: it"
+    runs = (
+        "run only where torch.compile captures them whole: they"
+        if not name
+        else "runs only where torch.compile captures it whole: it"
+    )
     branch = "the branch as a Python `if`" if name in ("", "cond") else "the loop in Python"
-    return TraceError(f"{said} {runs} cannot be recorded call by call", site=site, hint=f"write {branch} for the analysis")
+    return TraceError(
+        f"{said} {runs} cannot be recorded call by call", site=site, hint=f"write {branch} for the analysis"
+    )
 
 
 def out_of_memory(site: Site | None) -> TraceError:
-    """The refusal where a device's memory is full: the plain step may fit, beside private copies of its tensors it does not."""
+    """The refusal where a device's memory is full: the plain step may fit, beside private copies of its
+    tensors it does not."""
     return TraceError(
-        "the device's memory is full: the step runs on private copies of the model's tensors, beside their originals",
+        "the device's memory is full: the step runs on private copies of the model's tensors, beside their "
+        "originals",
         site=site,
-        hint="pass a smaller batch, or a copy of the model on the CPU; an analysis with Options(values='fake') takes no memory of the device",
+        hint="pass a smaller batch, or a copy of the model on the CPU; an analysis with "
+        "Options(values='fake') takes no memory of the device",
     )

@@ -1,7 +1,8 @@
-"""Fake kernels that torch lacks, has for one dtype alone, or that take what real ones refuse: shapes, dtypes and errors as the
-real kernels give them. `OWN`: by operator.
+"""Fake kernels that torch lacks, has for one dtype alone, or that take what real ones refuse: shapes, dtypes
+and errors as the real kernels give them. `OWN`: by operator.
 
-Each says on which versions torch's own was missing. Not handled: everything else that torch cannot fake, which is refused where it is met.
+Each says on which versions torch's own was missing. Not handled: everything else that torch cannot fake,
+which is refused where it is met.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ Dispatch = Callable[..., Any]
 
 
 def _grouped_mm(dispatch: Dispatch, *args: Any, **kwargs: Any) -> Any:
-    """The experts' matrix product: torch's fake kernel (2.11 to 2.13) takes bfloat16 alone, the real ones these dtypes too."""
+    """The experts' matrix product: torch's fake kernel (2.11 to 2.13) takes bfloat16 alone, the real ones
+    these dtypes too."""
     if args[0].dtype not in (torch.float32, torch.float16):
         return dispatch(*args, **kwargs)
     low = (argument.to(torch.bfloat16) for argument in args[:2])
@@ -27,7 +29,8 @@ def _grouped_mm(dispatch: Dispatch, *args: Any, **kwargs: Any) -> Any:
 
 
 def _cudnn_rnn_backward(dispatch: Dispatch, *args: Any, **kwargs: Any) -> Any:
-    """The gradients of cuDNN's recurrent nets, shaped as what they are of: torch has no fake kernel and would run the real one, on the card."""
+    """The gradients of cuDNN's recurrent nets, shaped as what they are of: torch has no fake kernel and would
+    run the real one, on the card."""
     source, weights, hidden, cell, wanted = args[0], args[1], args[4], args[5], args[-1]
     made = [
         torch.empty_like(tensor) if want and tensor is not None else None
@@ -37,7 +40,8 @@ def _cudnn_rnn_backward(dispatch: Dispatch, *args: Any, **kwargs: Any) -> Any:
 
 
 def _embedding(dispatch: Dispatch, *args: Any, **kwargs: Any) -> Any:
-    """A row an index: torch's fake kernel of 2.11 takes indices of any dtype, the real one and later fake ones integers."""
+    """A row an index: torch's fake kernel of 2.11 takes indices of any dtype, the real one and later fake
+    ones integers."""
     if args[1].dtype not in (torch.int64, torch.int32):
         raise RuntimeError(INDEX_MESSAGE.format(args[1].type()))
     return dispatch(*args, **kwargs)

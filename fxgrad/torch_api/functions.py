@@ -1,8 +1,10 @@
-"""`autograd.Function.apply`, replaced for a while, wherever it is called from: `F.apply(x)`, or `f = F.apply` taken long ago.
+"""`autograd.Function.apply`, replaced for a while, wherever it is called from: `F.apply(x)`, or `f = F.apply`
+taken long ago.
 
-Up to torch 2.14 `Function.apply` is Python and ends in `super().apply`, found by name at every call. From 2.15 on it is the C function
-itself: a program that took `F.apply` holds that C function, which no attribute replaces. What it asks of Python is the way in, see
-Note [The C function asks]. Not handled: a metaclass of the program's own that answers `setup_context` without asking ours.
+Up to torch 2.14 `Function.apply` is Python and ends in `super().apply`, found by name at every call. From
+2.15 on it is the C function itself: a program that took `F.apply` holds that C function, which no attribute
+replaces. What it asks of Python is the way in, see Note [The C function asks]. Not handled: a metaclass of
+the program's own that answers `setup_context` without asking ours.
 """
 
 from __future__ import annotations
@@ -26,16 +28,19 @@ _BASE: Any = torch.autograd.Function.__mro__[1]
 _C_APPLY: Any = vars(torch._C._FunctionBase)["apply"]
 # Whether `apply` is the C function: 2.15 and later.
 _IN_C = not isinstance(vars(torch.autograd.Function).get("apply"), classmethod)
-# Asked for by the C function, by name at every call: the arguments with their defaults, and a call under a transform of torch.func.
+# Asked for by the C function, by name at every call: the arguments with their defaults, and a call under a
+# transform of torch.func.
 _bind: Any = getattr(autograd_function, "_bind_default_args", None)
 _call_transformed: Any = getattr(autograd_function, "_call_custom_function_call", None)
 
 
 @contextlib.contextmanager
 def replaced_apply(replacement: Callable[[Any, Apply, Any, Any], Any]) -> Iterator[None]:
-    """`replacement(cls, original, args, kwargs)` is called where a Function is applied; `original` is torch's own `apply` of `cls`.
+    """`replacement(cls, original, args, kwargs)` is called where a Function is applied; `original` is torch's
+    own `apply` of `cls`.
 
-    The last replacement alone is asked. The interception is of the process: a replacement tells threads apart itself.
+    The last replacement alone is asked. The interception is of the process: a replacement tells threads apart
+    itself.
     """
     patches = _c_patches(replacement) if _IN_C else (_python_patch(replacement),)
     with contextlib.ExitStack() as stack:
@@ -52,8 +57,8 @@ def _python_patch(replacement: Callable[[Any, Apply, Any, Any], Any]) -> tuple[A
 
 
 class _Call(threading.local):
-    """Where the C function of this thread is. `plain`: its next call is torch's own; `bound`: that call's arguments are bound next;
-    `caught`: a layer is on torch.func's stack so that it calls us."""
+    """Where the C function of this thread is. `plain`: its next call is torch's own; `bound`: that call's
+    arguments are bound next; `caught`: a layer is on torch.func's stack so that it calls us."""
 
     plain = False
     bound = False
@@ -66,13 +71,15 @@ _call = _Call()
 def _c_patches(replacement: Callable[[Any, Apply, Any, Any], Any]) -> tuple[tuple[Any, str, Any], ...]:
     """Note [The C function asks]
 
-    1. It looks `cls.setup_context` up. Where that is not the base's, it has `_bind_default_args` bind the arguments. So the answer to the
-       look-up is never the base's very own object, and the arguments come back as they were.
-    2. Where a transform of torch.func is active it leaves the rest to `_call_custom_function_call`. So the binding puts a layer on
-       torch.func's stack, and the call takes it off again before anything else runs.
+    1. It looks `cls.setup_context` up. Where that is not the base's, it has `_bind_default_args` bind the
+       arguments. So the answer to the look-up is never the base's very own object, and the arguments come
+       back as they were.
+    2. Where a transform of torch.func is active it leaves the rest to `_call_custom_function_call`. So the
+       binding puts a layer on torch.func's stack, and the call takes it off again before anything else runs.
     3. Torch's own `apply` of the class is that C function once more, answered truthfully.
 
-    `_SingleLevelFunction.setup_context` is always answered truthfully: the C function keeps the first answer for good, to compare with.
+    `_SingleLevelFunction.setup_context` is always answered truthfully: the C function keeps the first answer
+    for good, to compare with.
     """
 
     def lookup(cls: Any, name: str) -> Any:
@@ -155,14 +162,16 @@ def unpatched() -> Iterator[None]:
         yield
     finally:
         for patch in lifted:
-            if patch.name in vars(patch.holder):  # the block may have put another there: that is what ours stands before
+            # the block may have put another there: that is what ours stands before
+            if patch.name in vars(patch.holder):
                 patch.own, patch.original = True, vars(patch.holder)[patch.name]
             patch.put()
 
 
 def checkpointed(variables: Mapping[str, Any]) -> Any:
-    """What a checkpoint computes again: the module or function given to it, from the variables of a frame of torch's; None if this is no
-    such frame. The frame is that of the unpack hook, whose `frame` keeps the function that runs the part again."""
+    """What a checkpoint computes again: the module or function given to it, from the variables of a frame of
+    torch's; None if this is no such frame. The frame is that of the unpack hook, whose `frame` keeps the
+    function that runs the part again."""
     again = getattr(variables.get("frame"), "recompute_fn", None)
     code, cells = getattr(again, "__code__", None), getattr(again, "__closure__", None)
     if code is None or cells is None:

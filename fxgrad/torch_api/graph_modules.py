@@ -15,7 +15,8 @@ from fxgrad.torch_api.module_internals import texts_of_graphs
 
 
 def empty_module(name: str, kind: type[torch.fx.GraphModule] = torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """A graph module without a graph, of a class called `name` below `kind`, or below torch's own where `kind` is made in another way."""
+    """A graph module without a graph, of a class called `name` below `kind`, or below torch's own where
+    `kind` is made in another way."""
     own = next(base for base in kind.__mro__ if _is_made_as_torchs(base))
     module: torch.fx.GraphModule = own(nn.Module(), torch.fx.Graph(), class_name=name)
     _text_goes_with(module)
@@ -23,9 +24,12 @@ def empty_module(name: str, kind: type[torch.fx.GraphModule] = torch.fx.GraphMod
 
 
 def _is_made_as_torchs(kind: type) -> bool:
-    """Whether a call of the class makes what one of `GraphModule` does; each instance of that has a class of its own, which is left out."""
+    """Whether a call of the class makes what one of `GraphModule` does; each instance of that has a class of
+    its own, which is left out."""
     constructors = (kind.__init__, type(kind).__call__)  # type: ignore[misc]
-    return constructors == (torch.fx.GraphModule.__init__, type.__call__) and not kind.__qualname__.endswith("GraphModuleImpl")
+    return constructors == (torch.fx.GraphModule.__init__, type.__call__) and not kind.__qualname__.endswith(
+        "GraphModuleImpl"
+    )
 
 
 def set_graph(module: torch.fx.GraphModule, graph: torch.fx.Graph) -> None:
@@ -38,7 +42,8 @@ _texts: dict[int, weakref.ref[Any]] = {}
 
 
 def _text_goes_with(module: torch.fx.GraphModule) -> None:
-    """torch keeps the text of every graph module's code for tracebacks, for good: here until the code is gone."""
+    """torch keeps the text of every graph module's code for tracebacks, for good: here until the code is
+    gone."""
     code = inspect.unwrap(type(module).forward).__code__
     key, name = id(code), code.co_filename
 

@@ -1,8 +1,8 @@
 """What is private to torch and asked of its core: each name once, typed, with what it is for.
 
 Every name is there on torch 2.11.0, 2.12.1, 2.13.0, 2.14.1 and 2.15.0; where versions differ, that is settled
-here and nowhere else. Modules, graphs and transforms are in `module_internals`, the seam of `Function.apply` in
-`functions`, what lies on several processes in `distributed`. Nothing here imports more of torch than
+here and nowhere else. Modules, graphs and transforms are in `module_internals`, the seam of `Function.apply`
+in `functions`, what lies on several processes in `distributed`. Nothing here imports more of torch than
 `import torch` does. `tests/torch_api/test_internals.py` finds uses in other files and asks for every name.
 """
 
@@ -50,8 +50,12 @@ DisableTorchFunction = torch._C.DisableTorchFunction
 # Where programs look that class up: (module, attribute). The second leaves modes on.
 WITHOUT_TORCH_FUNCTION = (_C, "DisableTorchFunction")
 DisableTorchFunctionSubclass: type = _C.DisableTorchFunctionSubclass
-# Whether function modes and subclasses are asked on this thread, as that class and its kin have it: (asks, sets).
-torch_function_state: tuple[Callable[[], Any], Callable[[Any], None]] = (_C._get_torch_function_state, _C._set_torch_function_state)
+# Whether function modes and subclasses are asked on this thread, as that class and its kin have it: (asks,
+# sets).
+torch_function_state: tuple[Callable[[], Any], Callable[[Any], None]] = (
+    _C._get_torch_function_state,
+    _C._set_torch_function_state,
+)
 # The stack of function modes, outermost first; and how many dispatch modes there are.
 function_mode_count: Callable[[], int] = _C._len_torch_function_stack
 function_mode_at: Callable[[int], Any] = _C._get_function_stack_at
@@ -81,8 +85,9 @@ def dual_levels() -> int:
 def inference_regions_left() -> Iterator[None]:
     """Regions of `inference_mode` that the block enters on this thread and does not leave end with it.
 
-    A region that its object alone ends, when that is let go of after the block, puts the thread's dispatch keys back as they were when it
-    was entered: with the key of a mode that is long gone every later call of torch fails. A block inside a mode ends its regions in it.
+    A region that its object alone ends, when that is let go of after the block, puts the thread's dispatch
+    keys back as they were when it was entered: with the key of a mode that is long gone every later call of
+    torch fails. A block inside a mode ends its regions in it.
     """
     entered: list[tuple[int, Any]] = []
     region = _C._InferenceMode  # looked up whenever one is made
@@ -130,7 +135,10 @@ FLAGS: tuple[tuple[Callable[[], Any], Callable[[Any], None]], ...] = (
     (_C._get_mkldnn_deterministic, _C._set_mkldnn_deterministic),
     (_C._get_nnpack_enabled, _C._set_nnpack_enabled),
     (_C._check_sparse_tensor_invariants, _C._set_check_sparse_tensor_invariants),
-    *((partial(getattr, torch.compiler, flag), partial(setattr, torch.compiler, flag)) for flag in COMPILER_FLAGS),
+    *(
+        (partial(getattr, torch.compiler, flag), partial(setattr, torch.compiler, flag))
+        for flag in COMPILER_FLAGS
+    ),
 )
 # How tensors print; `torch.set_printoptions` has no counterpart that asks.
 PRINT_OPTIONS: Any = torch._tensor_str.PRINT_OPTS
@@ -149,7 +157,8 @@ def steady_cudnn() -> None:
 
 # ------------------------------------------------------------------------------------ saved tensors, versions
 
-# The type of autograd's nodes that accumulate into a leaf: a custom Function's node may have any attribute, `variable` too.
+# The type of autograd's nodes that accumulate into a leaf: a custom Function's node may have any attribute,
+# `variable` too.
 AccumulateGrad: Any = _C._functions.AccumulateGrad
 
 # Takes off the innermost pair of hooks on saved tensors.
@@ -160,7 +169,8 @@ RAW_SAVED = "_raw_saved_"
 
 
 def top_saved_tensors_hooks() -> Any:
-    """The innermost pair of hooks on saved tensors, None where there are none; also where hooks are forbidden."""
+    """The innermost pair of hooks on saved tensors, None where there are none; also where hooks are
+    forbidden."""
     return _C._autograd._top_saved_tensors_default_hooks(True)
 
 
@@ -181,12 +191,14 @@ def set_version(tensor: torch.Tensor, version: int) -> None:
 
 
 def storage_id(storage: torch.UntypedStorage) -> int:
-    """The address of a storage's own object in C++, which all its Python objects share; a fake one has it too."""
+    """The address of a storage's own object in C++, which all its Python objects share; a fake one has it
+    too."""
     return int(storage._cdata)
 
 
 def storage_key(tensor: torch.Tensor) -> int | None:
-    """What tensors have in common that share memory; None for one without a storage (sparse, some wrappers, lazy)."""
+    """What tensors have in common that share memory; None for one without a storage (sparse, some wrappers,
+    lazy)."""
     try:
         key: int = tensor.untyped_storage()._cdata
     except (NotImplementedError, RuntimeError, ValueError):
@@ -227,7 +239,8 @@ make_gradients: Callable[..., Any] = torch.autograd._make_grads
 run_engine: Callable[..., Any] = torch.autograd.graph._engine_run_backward
 # Whether an operator has a kernel for a dispatch key, by their names.
 has_kernel: Callable[[str, str], bool] = _C._dispatch_has_kernel_for_dispatch_key
-# Where the dispatcher looks for Python's rules, in C++ that lets no exception through: one raised there aborts the process.
+# Where the dispatcher looks for Python's rules, in C++ that lets no exception through: one raised there
+# aborts the process.
 DISPATCHER_ASKS: str = os.path.dirname(torch._library.__file__)
 OpOverload = torch._ops.OpOverload
 OpOverloadPacket = torch._ops.OpOverloadPacket
@@ -258,7 +271,8 @@ def overload_name(target: Any) -> str | None:
 
 # The logger that prints a traceback for each fake kernel that raises.
 FAKE_LOGGER = "torch._subclasses.fake_tensor"
-# Whether a fake mode's tensors give an address (zero) to who asks in C++ for their data, an attribute of the mode; else that raises.
+# Whether a fake mode's tensors give an address (zero) to who asks in C++ for their data, an attribute of the
+# mode; else that raises.
 GIVES_ADDRESSES = "_allow_unsafe_data_ptr_access"
 # Operators whose fake kernels are ours (`fake_kernels`).
 GROUPED_MM: Any = torch.ops.aten._grouped_mm.default
@@ -268,7 +282,8 @@ CUDNN_RNN_BACKWARD: Any = torch.ops.aten._cudnn_rnn_backward.default
 
 
 def archive_records(file: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """The records of an archive by name, as `torch.load` and `torch.export.load` find them; none where torch reads no archive in it."""
+    """The records of an archive by name, as `torch.load` and `torch.export.load` find them; none where torch
+    reads no archive in it."""
     try:
         reader = _C.PyTorchFileReader(file)
     except RuntimeError:
@@ -282,8 +297,16 @@ def archive_records(file: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
 DYNAMO = "torch._dynamo"  # long to import: only ever asked whether it is there
 
 
-# What torch.compile adds to a module's globals (2.11 to 2.15) begins so. The code that it compiled is kept, and looks these up.
-COMPILED_NAMES = ("__compiled_fn_", "__resume_at_", "__builtins_dict__", "__import_", "__gen_rand_values", "__warnings_warn_wrapper")
+# What torch.compile adds to a module's globals (2.11 to 2.15) begins so. The code that it compiled is kept,
+# and looks these up.
+COMPILED_NAMES = (
+    "__compiled_fn_",
+    "__resume_at_",
+    "__builtins_dict__",
+    "__import_",
+    "__gen_rand_values",
+    "__warnings_warn_wrapper",
+)
 
 
 def dynamo_is_loaded() -> bool:

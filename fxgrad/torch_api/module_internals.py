@@ -111,7 +111,8 @@ def texts_of_graphs() -> dict[str, Any]:
 
 # ------------------------------------------------------------------------------------------------- transforms
 
-# (module, attribute). Looked up by torch.func's own functions at every call, however a program imported those.
+# (module, attribute). Looked up by torch.func's own functions at every call, however a program imported
+# those.
 TRANSFORMS = (
     ("torch._functorch.apis", "vmap_impl"),
     ("torch._functorch.eager_transforms", "grad_impl"),

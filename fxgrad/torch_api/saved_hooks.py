@@ -1,7 +1,8 @@
 """Hooks of ours on the tensors that autograd saves, which stand aside where torch takes none.
 
-`torch.func.grad`, `vjp`, `jacrev` and `hessian` refuse to run under hooks on saved tensors. A program that calls them has none of its own:
-`saved_hooks` takes its pair off while such a transform runs. What autograd saves in there goes unhooked. `saved_copies` are such hooks.
+`torch.func.grad`, `vjp`, `jacrev` and `hessian` refuse to run under hooks on saved tensors. A program that
+calls them has none of its own: `saved_hooks` takes its pair off while such a transform runs. What autograd
+saves in there goes unhooked. `saved_copies` are such hooks.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from fxgrad.torch_api.tree import tensors_in
 
 @contextlib.contextmanager
 def saved_hooks(pack: Callable[[torch.Tensor], Any], unpack: Callable[[Any], torch.Tensor]) -> Iterator[None]:
-    """`torch.autograd.graph.saved_tensors_hooks`, off inside `torch.func`'s transforms. Hooks of the program's own are refused there as ever."""
+    """`torch.autograd.graph.saved_tensors_hooks`, off inside `torch.func`'s transforms. Hooks of the
+    program's own are refused there as ever."""
     original = torch.autograd.graph.disable_saved_tensors_hooks
 
     @contextlib.contextmanager
@@ -42,7 +44,10 @@ def saved_hooks(pack: Callable[[torch.Tensor], Any], unpack: Callable[[Any], tor
             if ours:
                 push_saved_tensors_hooks(pack, unpack)
 
-    with patched(torch.autograd.graph, "disable_saved_tensors_hooks", disable), torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+    with (
+        patched(torch.autograd.graph, "disable_saved_tensors_hooks", disable),
+        torch.autograd.graph.saved_tensors_hooks(pack, unpack),
+    ):
         yield
 
 
@@ -57,7 +62,8 @@ class _Copy:
 
 
 class _Fills(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's class is untyped here
-    """Autograd saves what an operator is given before it runs; the noise of `rrelu` is written while it runs, and is copied again then."""
+    """Autograd saves what an operator is given before it runs; the noise of `rrelu` is written while it runs,
+    and is copied again then."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as above
@@ -88,7 +94,11 @@ class _Fills(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's cla
 
 def _filled(func: Any, args: Any, kwargs: Any) -> set[int | None]:
     """The memory of the arguments that an operator writes beside its first and its results."""
-    written = [(i, a) for i, a in enumerate(schema_of(func).arguments) if i and a.alias_info is not None and a.alias_info.is_write]
+    written = [
+        (i, a)
+        for i, a in enumerate(schema_of(func).arguments)
+        if i and a.alias_info is not None and a.alias_info.is_write
+    ]
     values = [args[i] if i < len(args) else kwargs.get(a.name) for i, a in written if not a.is_out]
     return {storage_key(tensor) for tensor in tensors_in(values)} - {None}
 

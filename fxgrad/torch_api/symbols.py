@@ -1,12 +1,15 @@
-"""Python numbers that remember the graph node they came from, so that sizes stay symbolic and scalars keep their provenance.
+"""Python numbers that remember the graph node they came from, so that sizes stay symbolic and scalars keep
+their provenance.
 
-`SymbolicInt` and `SymbolicFloat` are ordinary ints and floats to any code that reads them; arithmetic with them makes new ones. A number
-read off a tensor's *data* (`.item()`) has `data=True`: comparing it is a decision on data. `math.ceil`, `floor`, `trunc` and `round` keep the origin.
+`SymbolicInt` and `SymbolicFloat` are ordinary ints and floats to any code that reads them; arithmetic with
+them makes new ones. A number read off a tensor's *data* (`.item()`) has `data=True`: comparing it is a
+decision on data. `math.ceil`, `floor`, `trunc` and `round` keep the origin.
 
-What a program learns of a number otherwise is told to its owner (`assume`): the outcome of a comparison of sizes, and a plain number where
-C code consumes it (`int`, `float`, `math.sqrt`, a hash, a text, the length of a list). Not seen: an index into a list, and NumPy, for C code takes
-the value of an int without asking. It must ask an `OpenInt` or an `OpenFloat`, which are none to it (and pass for torch's own symbolic
-numbers where torch checks its arguments): a run with these shows whether another has such consumers.
+What a program learns of a number otherwise is told to its owner (`assume`): the outcome of a comparison of
+sizes, and a plain number where C code consumes it (`int`, `float`, `math.sqrt`, a hash, a text, the length of
+a list). Not seen: an index into a list, and NumPy, for C code takes the value of an int without asking. It
+must ask an `OpenInt` or an `OpenFloat`, which are none to it (and pass for torch's own symbolic numbers where
+torch checks its arguments): a run with these shows whether another has such consumers.
 """
 
 from __future__ import annotations
@@ -62,14 +65,17 @@ _NOBODY = _Nobody()
 
 
 class Origin:
-    """Where a symbol comes from: made into a node at its first use, so that sizes nobody needs leave no trace in the graph.
+    """Where a symbol comes from: made into a node at its first use, so that sizes nobody needs leave no trace
+    in the graph.
 
     Does not keep its run alive: a symbol may end up anywhere, in a cache of some library for one.
     """
 
     __slots__ = ("_owner", "args", "data", "resolved", "target")
 
-    def __init__(self, owner: Owner, target: Callable[..., Any] | str | None, args: tuple[Any, ...], *, data: bool) -> None:
+    def __init__(
+        self, owner: Owner, target: Callable[..., Any] | str | None, args: tuple[Any, ...], *, data: bool
+    ) -> None:
         self._owner = weakref.ref(owner)
         self.target = target
         self.args = args
@@ -148,7 +154,8 @@ class SymbolicFloat(float):
 
 
 class OpenInt(torch.SymInt):
-    """A number that passes for an int in Python and for a symbolic one with torch, and is none to other C code."""
+    """A number that passes for an int in Python and for a symbolic one with torch, and is none to other C
+    code."""
 
     __class__ = property(lambda self: int)  # what `isinstance` goes by
 
@@ -221,7 +228,8 @@ def plain(value: Any) -> Any:
 
 
 def consumed(value: Any, *, weak: bool = False) -> Any:
-    """The number without its origin, for whoever goes on with it where nothing follows: its owner is told. `weak`: it may not matter."""
+    """The number without its origin, for whoever goes on with it where nothing follows: its owner is told.
+    `weak`: it may not matter."""
     number = plain(value)
     if number is not value and value.origin.owner.active:
         value.origin.owner.assume(None, (value,), number, weak=weak)
@@ -320,7 +328,13 @@ _BINARY = {
     "truediv": operator.truediv,
     "pow": operator.pow,
 }
-_BITS = {"and": operator.and_, "or": operator.or_, "xor": operator.xor, "lshift": operator.lshift, "rshift": operator.rshift}
+_BITS = {
+    "and": operator.and_,
+    "or": operator.or_,
+    "xor": operator.xor,
+    "lshift": operator.lshift,
+    "rshift": operator.rshift,
+}
 _UNARY: dict[str, Callable[[Any], Any]] = {
     "neg": operator.neg,
     "abs": operator.abs,
@@ -328,7 +342,14 @@ _UNARY: dict[str, Callable[[Any], Any]] = {
     "floor": math.floor,
     "trunc": math.trunc,
 }
-_COMPARE = {"lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "eq": operator.eq, "ne": operator.ne}
+_COMPARE = {
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "eq": operator.eq,
+    "ne": operator.ne,
+}
 
 
 def _define(kind: type, binary: dict[str, Callable[..., Any]]) -> None:
@@ -339,9 +360,23 @@ def _define(kind: type, binary: dict[str, Callable[..., Any]]) -> None:
         setattr(kind, f"__{name}__", _unary(single))
     for name, compare in _COMPARE.items():
         setattr(kind, f"__{name}__", _comparison(compare))
-    methods: dict[str, Callable[..., Any]] = {"round": _round, "divmod": _divmod, "bool": _truth, "array_ufunc": _array_ufunc}
-    consuming: dict[str, Callable[..., Any]] = {"int": int, "float": float, "complex": complex, "repr": repr, "str": str, "format": format}
-    methods.update({name: _consuming(how, weak=name in ("repr", "str", "format")) for name, how in consuming.items()})
+    methods: dict[str, Callable[..., Any]] = {
+        "round": _round,
+        "divmod": _divmod,
+        "bool": _truth,
+        "array_ufunc": _array_ufunc,
+    }
+    consuming: dict[str, Callable[..., Any]] = {
+        "int": int,
+        "float": float,
+        "complex": complex,
+        "repr": repr,
+        "str": str,
+        "format": format,
+    }
+    methods.update(
+        {name: _consuming(how, weak=name in ("repr", "str", "format")) for name, how in consuming.items()}
+    )
     for name, method in methods.items():
         setattr(kind, f"__{name}__", method)
 
@@ -353,7 +388,7 @@ _define(OpenFloat, _BINARY)
 OpenFloat.__float__ = _asked_for  # type: ignore[method-assign]  # or `float()` itself: it cannot be told
 
 
-# ---------------------------------------------------------------------------------------------------- functions of C on numbers
+# ---------------------------------------------------------------------------------- functions of C on numbers
 
 LEN = len  # the builtin one, also while it is replaced
 _range, _len, _index = range, len, operator.index
@@ -400,4 +435,8 @@ def index(number: Any) -> int:
 
 
 # Replaced while a program is recorded: (module, attribute, replacement).
-CONSUMING: tuple[tuple[Any, str, Any], ...] = ((builtins, "range", Range), (builtins, "len", length), (operator, "index", index))
+CONSUMING: tuple[tuple[Any, str, Any], ...] = (
+    (builtins, "range", Range),
+    (builtins, "len", length),
+    (operator, "index", index),
+)

@@ -17,13 +17,15 @@ class Geometry:
 
     @staticmethod
     def of(tensor: torch.Tensor) -> Geometry:
-        if tensor.is_nested and tensor.layout is torch.strided:  # no shape, no strides: all its elements, one after the other
+        # no shape, no strides: all its elements, one after the other
+        if tensor.is_nested and tensor.layout is torch.strided:
             return Geometry((tensor.numel(),), (1,), 0)
         return Geometry(tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset()))
 
 
 def refresh(tensor: torch.Tensor) -> None:
-    """Let a view hear of a write through its base: until someone asks for its history, eager takes it for a leaf and refuses writes."""
+    """Let a view hear of a write through its base: until someone asks for its history, eager takes it for a
+    leaf and refuses writes."""
     try:
         tensor.grad_fn  # noqa: B018  asking is what does it
     except RuntimeError:  # one of several views: refused where it is used
@@ -42,13 +44,20 @@ def inner_tensors(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
     try:
         tensor.untyped_storage().data_ptr()
     except (RuntimeError, NotImplementedError):
-        return {name: part for name, part in getattr(tensor, "__dict__", {}).items() if isinstance(part, torch.Tensor)}
+        return {
+            name: part
+            for name, part in getattr(tensor, "__dict__", {}).items()
+            if isinstance(part, torch.Tensor)
+        }
     return {}
 
 
 def has_nonzero(gradient: torch.Tensor) -> bool:
-    """Whether any element is not zero, of the numbers that a subclass is made of; true of one that does not say."""
-    parts = [part for part in inner_tensors(gradient).values() if part.is_floating_point() or part.is_complex()]
+    """Whether any element is not zero, of the numbers that a subclass is made of; true of one that does not
+    say."""
+    parts = [
+        part for part in inner_tensors(gradient).values() if part.is_floating_point() or part.is_complex()
+    ]
     if parts:
         return any(has_nonzero(part) for part in parts)
     try:

@@ -1,7 +1,9 @@
-"""Structures of tensors: finding every tensor in an input or output, and rebuilding the same structure around new tensors.
+"""Structures of tensors: finding every tensor in an input or output, and rebuilding the same structure around
+new tensors.
 
-Goes through torch's pytree registry (tuples, lists, dicts, named tuples, `ModelOutput`, caches), then dataclasses and plain objects with
-attributes. Shared by the tracer and the regenerated module's calling convention, so that both see the same tensors in the same order.
+Goes through torch's pytree registry (tuples, lists, dicts, named tuples, `ModelOutput`, caches), then
+dataclasses and plain objects with attributes. Shared by the tracer and the regenerated module's calling
+convention, so that both see the same tensors in the same order.
 """
 
 from __future__ import annotations
@@ -87,7 +89,12 @@ def _attributes(item: Any) -> tuple[str, ...]:
 def _slots(kind: Any) -> tuple[str, ...]:
     """The names that the `__slots__` of a class and its bases declare, in the order of their making."""
     own = [base for base in reversed(kind.__mro__) if "__slots__" in vars(base)]
-    return tuple(name for base in own for name, member in vars(base).items() if isinstance(member, types.MemberDescriptorType))
+    return tuple(
+        name
+        for base in own
+        for name, member in vars(base).items()
+        if isinstance(member, types.MemberDescriptorType)
+    )
 
 
 def _get(item: Any, name: str) -> Any:
@@ -101,7 +108,8 @@ def unflatten(structure: Structure, leaves: Any) -> Any:
         return structure.constant if structure.index is None else leaves[structure.index]
     if isinstance(structure, Branch):
         made = pytree.tree_unflatten([unflatten(c, leaves) for c in structure.children], structure.spec)
-        return torch.Size(made) if structure.spec.type is torch.Size else made  # torch's registry makes a plain tuple of it
+        # torch's registry makes a plain tuple of it
+        return torch.Size(made) if structure.spec.type is torch.Size else made
     made = copy.copy(structure.template)
     for name, child in zip(structure.names, structure.children, strict=True):
         value = unflatten(child, leaves)

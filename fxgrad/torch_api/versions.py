@@ -1,4 +1,5 @@
-"""Which versions of torch fxgrad was tried on, and whether the one at hand is newer. The table of results is `tests/VERSIONS.md`."""
+"""Which versions of torch fxgrad was tried on, and whether the one at hand is newer. The table of results is
+`tests/VERSIONS.md`."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ OLDEST_TRIED, NEWEST_TRIED = (2, 11), (2, 15)
 
 
 def newer_than_tried(version: str | None = None) -> bool:
-    """Whether this torch is of a later minor version than any that was tried; nightly builds of one count as that version."""
+    """Whether this torch is of a later minor version than any that was tried; nightly builds of one count as
+    that version."""
     major, minor = (version or torch.__version__).split(".")[:2]
     return (int(major), int(minor)) > NEWEST_TRIED
 

@@ -1,4 +1,5 @@
-"""The arguments of a call: as torch gets them (stand-ins, plain numbers), as the graph holds them (nodes), and which values they read."""
+"""The arguments of a call: as torch gets them (stand-ins, plain numbers), as the graph holds them (nodes),
+and which values they read."""
 
 from __future__ import annotations
 
@@ -15,15 +16,29 @@ from fxgrad.trace.observations import Slot
 from fxgrad.trace.targets import Closure, GeneratorState, call_object
 from fxgrad.world.scopes import FUNCTIONS, held_tensors
 
-_PLAIN = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.memory_format, torch.layout, complex, type(Ellipsis))
+_PLAIN = (
+    int,
+    float,
+    bool,
+    str,
+    type(None),
+    torch.dtype,
+    torch.device,
+    torch.memory_format,
+    torch.layout,
+    complex,
+    type(Ellipsis),
+)
 EXACTLY_PLAIN = frozenset(_PLAIN)
-SYMBOLIC = symbols.SYMBOLS  # a tuple: these are asked of everything that a call is given, and `A | B` is made anew each time
+# a tuple: these are asked of everything that a call is given, and `A | B` is made anew each time
+SYMBOLIC = symbols.SYMBOLS
 NUMBERS = (int, float)
 SEQUENCES = (tuple, list)
 
 
 class Arguments:
-    """What one call is given. `reads`: the slots of the tensors met so far; `numbers`: the values of numbers that were read off data."""
+    """What one call is given. `reads`: the slots of the tensors met so far; `numbers`: the values of numbers
+    that were read off data."""
 
     __slots__ = ("numbers", "reads", "recorder")
 
@@ -43,7 +58,8 @@ class Arguments:
         if isinstance(item, SYMBOLIC):
             return symbols.plain(item), self._symbol(item)
         if isinstance(item, _PLAIN):
-            # A NumPy scalar is a float to Python but prints as `np.float64(8.0)`, a name the generated code does not have.
+            # A NumPy scalar is a float to Python but prints as `np.float64(8.0)`, a name the generated code
+            # does not have.
             return item, getattr(item, "item")() if type(item).__module__ == "numpy" else item  # noqa: B009  no type of _PLAIN has it
         if isinstance(item, tuple):
             return self._tuple(item)
@@ -68,18 +84,24 @@ class Arguments:
         kind: Any = type(item)
         if kind.__bases__ == (tuple,):
             return kind(*run), kind(*held)
-        # A named tuple with a constructor of its own (PackedSequence) looks at its fields: only a call can build it from nodes.
+        # A named tuple with a constructor of its own (PackedSequence) looks at its fields: only a call can
+        # build it from nodes.
         return kind(*run), self.recorder.graph.call_function(kind, held)
 
     def _object(self, item: Any) -> torch.fx.Node:
         if isinstance(item, FUNCTIONS):
             return self._function(item)
-        if isinstance(item, torch.Generator) and item is not torch.default_generator and not self.recorder.reach.found(item):
+        if (
+            isinstance(item, torch.Generator)
+            and item is not torch.default_generator
+            and not self.recorder.reach.found(item)
+        ):
             return self._generator(item)
         return object_node(self.recorder, item)
 
     def _function(self, function: Callable[..., Any]) -> torch.fx.Node:
-        """A function handed to torch (a tensor hook) or to an `autograd.Function`: the tensors of this run that it holds become arguments."""
+        """A function handed to torch (a tensor hook) or to an `autograd.Function`: the tensors of this run
+        that it holds become arguments."""
         slots = self.recorder.slots
         held = {id(t): t for t in held_tensors(function) if id(t) in slots}
         inner = {key: (t, slots[key]) for key, t in held.items() if slots[key].node.op != "get_attr"}
@@ -91,7 +113,9 @@ class Arguments:
     def _generator(self, generator: torch.Generator) -> torch.fx.Node:
         """A generator that the program made in this run: the graph makes one that draws the same numbers."""
         self.recorder.assume("", (), None, what="the random numbers of a generator that the forward makes")
-        return self.recorder.graph.call_function(call_object, (object_node(self.recorder, GeneratorState(generator)),))
+        return self.recorder.graph.call_function(
+            call_object, (object_node(self.recorder, GeneratorState(generator)),)
+        )
 
     def _symbol(self, item: Any) -> Any:
         if item.origin.owner is not self.recorder:
@@ -101,7 +125,9 @@ class Arguments:
         return item.origin.node()
 
 
-def bound_closure(recorder: GraphDriver, closure: Closure, inner: dict[int, tuple[torch.Tensor, Slot]]) -> torch.fx.Node:
+def bound_closure(
+    recorder: GraphDriver, closure: Closure, inner: dict[int, tuple[torch.Tensor, Slot]]
+) -> torch.fx.Node:
     """A closure whose tensors are those of the run that calls it, not those of the recorded run."""
     holder = object_node(recorder, closure)
     closure.captured = tuple(tensor for tensor, _ in inner.values())
@@ -112,7 +138,8 @@ Settings = tuple[tuple[tuple[int | str, int], ...], tuple[tuple[int | str, Any],
 
 
 def settings(recorder: GraphDriver, args: Any, kwargs: Any) -> Settings:
-    """Of a call's own arguments the values of tensors, and the numbers and tuples of numbers, each by position or keyword."""
+    """Of a call's own arguments the values of tensors, and the numbers and tuples of numbers, each by
+    position or keyword."""
     operands: list[tuple[int | str, int]] = []
     numbers: list[tuple[int | str, Any]] = []
     for key, item in (*enumerate(args), *kwargs.items()) if kwargs else enumerate(args):

@@ -1,8 +1,9 @@
 """`type(x)` in the program's own code: the class that the value has without a recorder.
 
-A fake tensor is of a class of torch's own, a size a number of ours. `isinstance` does not tell them from what they stand for, `type` does:
-`type(x) is torch.Tensor` would go the other way. So modules whose functions the program reaches have a `type` of ours in their globals while
-a run lasts. Not handled: `x.__class__`, and `type` taken from `builtins`, kept in a variable from before, or in a module that defines the name itself.
+A fake tensor is of a class of torch's own, a size a number of ours. `isinstance` does not tell them from what
+they stand for, `type` does: `type(x) is torch.Tensor` would go the other way. So modules whose functions the
+program reaches have a `type` of ours in their globals while a run lasts. Not handled: `x.__class__`, and
+`type` taken from `builtins`, kept in a variable from before, or in a module that defines the name itself.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def asked_type(item: Any) -> type:
 
 
 class AskedType:
-    """Stands for `type` wherever that is named: called, subclassed, asked `isinstance(x, type)`, read from, or in an annotation."""
+    """Stands for `type` wherever that is named: called, subclassed, asked `isinstance(x, type)`, read from,
+    or in an annotation."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return asked_type(args[0]) if len(args) == 1 and not kwargs else type(*args, **kwargs)

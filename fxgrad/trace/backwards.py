@@ -1,9 +1,10 @@
 """Around a backward: what it is about to reach, read off the graph while that is whole, and what it left.
 
-`around` is entered by every way to a backward (`Tensor.backward`, `autograd.backward`); `grad` runs an `autograd.grad`. A walk that does not
-keep the graph leaves its mark on every autograd node that it visits. Hooks on autograd
-nodes only look: on a custom Function's to see for which inputs it returns nothing, on every node where zeros are to be explained. They do
-not keep the observer: it holds tensors, whose nodes hold their hooks where no garbage collector sees it.
+`around` is entered by every way to a backward (`Tensor.backward`, `autograd.backward`); `grad` runs an
+`autograd.grad`. A walk that does not keep the graph leaves its mark on every autograd node that it visits.
+Hooks on autograd nodes only look: on a custom Function's to see for which inputs it returns nothing, on every
+node where zeros are to be explained. They do not keep the observer: it holds tensors, whose nodes hold their
+hooks where no garbage collector sees it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ _GRAD = inspect.signature(torch.autograd.grad)
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """How a backward was asked to walk. `inputs`: the tensors it goes no further than, None for every leaf."""
+    """How a backward was asked to walk. `inputs`: the tensors it goes no further than, None for every
+    leaf."""
 
     target: str
     retained: bool
@@ -57,7 +59,9 @@ def around(observer: WatchDriver, losses: Any, walk: Walk) -> Iterator[None]:
     made: Backward | None = None
     leaves: list[torch.Tensor] = []
     with observer.guarded():
-        made, leaves = _unnoted(observer, losses) if observer.gradients_only else _walk(observer, losses, walk)
+        made, leaves = (
+            _unnoted(observer, losses) if observer.gradients_only else _walk(observer, losses, walk)
+        )
     observer.nested.append(leaves)
     observer.quiet += 1
     failure: BaseException | None = None
@@ -86,7 +90,8 @@ def nested(observer: WatchDriver, losses: Any) -> None:
 
 
 def grad(observer: WatchDriver, func: Any, args: Any, kwargs: Any) -> Any:
-    """`autograd.grad`: its results are values like others, and it leaves no `.grad`. Without `create_graph` it is a backward too."""
+    """`autograd.grad`: its results are values like others, and it leaves no `.grad`. Without `create_graph`
+    it is a backward too."""
     call = _GRAD.bind(*args, **kwargs)
     if not isinstance(call.arguments["inputs"], torch.Tensor | Mapping):
         call.arguments["inputs"] = tuple(call.arguments["inputs"])  # a generator can be looked at only once
@@ -115,7 +120,9 @@ def grad(observer: WatchDriver, func: Any, args: Any, kwargs: Any) -> Any:
             made.failed = False
             _ended(observer, made, list(zip(inputs, results, strict=False)))
         if missing:
-            _note_request(observer, made or _walk(observer, asked["outputs"], walk, keep=False)[0], inputs, missing)
+            _note_request(
+                observer, made or _walk(observer, asked["outputs"], walk, keep=False)[0], inputs, missing
+            )
     note = observer.after("op", DERIVATIVE, reads, out)
     if note is not None:
         note.grad = creates_graph(args, kwargs)
@@ -129,13 +136,20 @@ def _partial(observer: WatchDriver, outputs: Any, walk: Walk) -> Backward:
     return made
 
 
-def _note_request(observer: WatchDriver, made: Backward, inputs: list[torch.Tensor], missing: tuple[int, ...]) -> None:
+def _note_request(
+    observer: WatchDriver, made: Backward, inputs: list[torch.Tensor], missing: tuple[int, ...]
+) -> None:
     slots = tuple(observer.ledger.read(tensor)[1] for tensor in inputs)
-    observer.requests.append(Request(made.note, made.spots, slots, missing, made.losses, made.live, torch.is_grad_enabled()))
+    observer.requests.append(
+        Request(made.note, made.spots, slots, missing, made.losses, made.live, torch.is_grad_enabled())
+    )
 
 
-def _walk(observer: WatchDriver, losses: Any, walk: Walk, *, keep: bool = True) -> tuple[Backward, list[torch.Tensor]]:
-    """The record of a backward that is about to run, and the leaves it will reach; `keep`: it is one of those that count."""
+def _walk(
+    observer: WatchDriver, losses: Any, walk: Walk, *, keep: bool = True
+) -> tuple[Backward, list[torch.Tensor]]:
+    """The record of a backward that is about to run, and the leaves it will reach; `keep`: it is one of those
+    that count."""
     ledger = observer.ledger
     reads = [ledger.read(tensor) for tensor in tensors_in(losses)]
     note = ledger.note("op", walk.target)
@@ -160,27 +174,45 @@ def _walk(observer: WatchDriver, losses: Any, walk: Walk, *, keep: bool = True) 
     if keep:
         ledger.keep(note)
         observer.backwards.append(made)
-    return made, [*behind.leaves, *(tensor for tensor, _, _ in reads if tensor.is_leaf and tensor.requires_grad)]
+    return made, [
+        *behind.leaves,
+        *(tensor for tensor, _, _ in reads if tensor.is_leaf and tensor.requires_grad),
+    ]
 
 
 def _is_nan(loss: torch.Tensor) -> bool:
-    return loss.numel() == 1 and loss.layout is torch.strided and not loss.is_meta and bool(torch.isnan(loss.detach()).any())
+    return (
+        loss.numel() == 1
+        and loss.layout is torch.strided
+        and not loss.is_meta
+        and bool(torch.isnan(loss.detach()).any())
+    )
 
 
 def _unnoted(observer: WatchDriver, losses: Any) -> tuple[Backward, list[torch.Tensor]]:
     """The same where calls are not noted any more: only the leaves are of interest."""
     started = list(tensors_in(losses))
-    leaves = [*_behind(observer, started).leaves, *(tensor for tensor in started if tensor.is_leaf and tensor.requires_grad)]
+    leaves = [
+        *_behind(observer, started).leaves,
+        *(tensor for tensor in started if tensor.is_leaf and tensor.requires_grad),
+    ]
     return Backward(observer.ledger.count, observer.ledger.spots(), ()), leaves
 
 
 def _behind(observer: WatchDriver, tensors: list[torch.Tensor]) -> Behind:
-    return observer.ledger.edges.reachable([function for tensor in tensors if (function := grad_fn_of(tensor)) is not None])
+    return observer.ledger.edges.reachable(
+        [function for tensor in tensors if (function := grad_fn_of(tensor)) is not None]
+    )
 
 
 def _visited(observer: WatchDriver, functions: list[Any], inputs: Any) -> Iterable[Any]:
-    """The autograd nodes that a walk to `inputs` runs: those from which one of them is reached; all, where none were named."""
-    targets = {key for tensor in tensors_in(inputs) if (key := observer.ledger.keys[observer.ledger.read(tensor)[2]]) is not None}
+    """The autograd nodes that a walk to `inputs` runs: those from which one of them is reached; all, where
+    none were named."""
+    targets = {
+        key
+        for tensor in tensors_in(inputs)
+        if (key := observer.ledger.keys[observer.ledger.read(tensor)[2]]) is not None
+    }
     if not targets:
         return functions
     runs: set[int] = set()

@@ -1,10 +1,13 @@
-"""Which instructions of the user's functions ran, how often, and on which module: so that which way a branch went is seen, not guessed.
+"""Which instructions of the user's functions ran, how often, and on which module: so that which way a branch
+went is seen, not guessed.
 
-From the interpreter: `sys.monitoring` where there is one (Python 3.12), else `sys.settrace` with events of opcodes. A method of a module is
-counted for each module by itself, also the functions inside it; any other function once for all its calls. Only functions of the user's own
-files are looked at, and each only so long as it stays small: of a loop over a million numbers nothing is said.
+From the interpreter: `sys.monitoring` where there is one (Python 3.12), else `sys.settrace` with events of
+opcodes. A method of a module is counted for each module by itself, also the functions inside it; any other
+function once for all its calls. Only functions of the user's own files are looked at, and each only so long
+as it stays small: of a loop over a million numbers nothing is said.
 
-Not handled: frames that ran before the look began, and a program that is being traced by somebody else: there nothing is known.
+Not handled: frames that ran before the look began, and a program that is being traced by somebody else: there
+nothing is known.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ _TOOLS = (3, 4)  # of sys.monitoring's six the ones that are nobody's
 
 
 class Record:
-    """One function on one module: how often each instruction ran. `left`: how many more are counted; at 0 the counts are worth nothing."""
+    """One function on one module: how often each instruction ran. `left`: how many more are counted; at 0 the
+    counts are worth nothing."""
 
     __slots__ = ("code", "counts", "left", "module")
 
@@ -49,7 +53,8 @@ class Coverage:
 
     def __init__(self, most: int = MOST) -> None:
         self.most = most
-        self.records: dict[tuple[int, int], Record] = {}  # by the ids of code and module: the hash of a code object is slow
+        # by the ids of code and module: the hash of a code object is slow
+        self.records: dict[tuple[int, int], Record] = {}
         self._begun: dict[int, CodeType] = {}
         self._kinds: dict[int, tuple[bool, CodeType]] = {}
         self._frames: dict[int, Record] = {}
@@ -61,7 +66,8 @@ class Coverage:
             self._end = self._monitored() if sys.version_info >= (3, 12) else self._traced()
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and self._end is not None:  # these began before
-            # Not for which module: until Python 3.13 a frame keeps the locals that it was asked for, and what they hold, until it ends.
+            # Not for which module: until Python 3.13 a frame keeps the locals that it was asked for, and what
+            # they hold, until it ends.
             self._begun[id(frame.f_code)] = frame.f_code
             frame = frame.f_back
 
@@ -82,7 +88,8 @@ class Coverage:
             self.stop()
 
     def ran(self, paths: Mapping[int, str]) -> tuple[Ran, ...]:
-        """The counts, by the paths of modules: `paths` has them by id. Methods of other modules are left out."""
+        """The counts, by the paths of modules: `paths` has them by id. Methods of other modules are
+        left out."""
         found = []
         for record in self.records.values():
             module = record.module() if record.module is not None else None
@@ -90,7 +97,9 @@ class Coverage:
                 continue
             path = paths[id(module)] if module is not None else None
             code = record.code
-            found.append(Ran(code.co_filename, code.co_qualname, path, _spans(code, record.counts), record.left > 0))
+            found.append(
+                Ran(code.co_filename, code.co_qualname, path, _spans(code, record.counts), record.left > 0)
+            )
         return tuple(found)
 
     # ------------------------------------------------------------------ the two ways of looking
@@ -183,7 +192,8 @@ class Coverage:
 
 
 def _module_of(frame: FrameType) -> nn.Module | None:
-    """The module whose method runs, or around whose method's inner function (a comprehension) it is; None for any other function."""
+    """The module whose method runs, or around whose method's inner function (a comprehension) it is; None for
+    any other function."""
     code = frame.f_code
     first = code.co_varnames[: min(code.co_argcount, 1)]
     for name in (*first, *(name for name in code.co_freevars if name == "self")):
@@ -194,7 +204,8 @@ def _module_of(frame: FrameType) -> nn.Module | None:
 
 
 def _spans(code: CodeType, counts: Mapping[int, int]) -> dict[Span, int]:
-    """How often each span of the function's text ran, 0 for those that did not; of the functions inside it too, which count by themselves."""
+    """How often each span of the function's text ran, 0 for those that did not; of the functions inside it
+    too, which count by themselves."""
     found: dict[Span, int] = {}
     for index, (line, end_line, column, end_column) in enumerate(code.co_positions()):
         if line is None or end_line is None or column is None or end_column is None or end_column == 0:

@@ -1,7 +1,8 @@
-"""What whoever records may be asked: `GraphDriver` writes a graph on stand-ins, `WatchDriver` looks on at the user's own tensors.
+"""What whoever records may be asked: `GraphDriver` writes a graph on stand-ins, `WatchDriver` looks on at the
+user's own tensors.
 
-Protocols, so that a read or a backward needs to know of its driver what stands here and no more. `Recorder` is the one, `Observer` the
-other.
+Protocols, so that a read or a backward needs to know of its driver what stands here and no more. `Recorder`
+is the one, `Observer` the other.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class GraphDriver(Owner, Protocol):
     reach: Reach
     standins: StandIns
     quiet: int  # depth of what is not recorded
-    allow: frozenset[str] | None  # writes that autograd refuses are carried out; the leaves these name enter as copies
+    # writes that autograd refuses are carried out; the leaves these name enter as copies
+    allow: frozenset[str] | None
     shared: list[Shared] | None  # memory that NumPy and torch share, where it is watched
     names: dict[int, str]  # of registered tensors, by id
     attributes: dict[str, Any]  # what the graph refers to
@@ -74,10 +76,17 @@ class GraphDriver(Owner, Protocol):
 
     def symbol_reads(self, origin: Origin) -> Iterator[int]: ...
 
-    def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False, what: str = "") -> None: ...
+    def assume(
+        self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False, what: str = ""
+    ) -> None: ...
 
     def decided(
-        self, outcome: bool | None, node: str, spots: tuple[Spot, ...], read: tuple[int, ...], asked: Asked | None = None
+        self,
+        outcome: bool | None,
+        node: str,
+        spots: tuple[Spot, ...],
+        read: tuple[int, ...],
+        asked: Asked | None = None,
     ) -> bool: ...
 
     def refuse_valueless(self, error: BaseException, name: str) -> None: ...
@@ -108,5 +117,10 @@ class WatchDriver(Protocol):
     def before(self, *items: Any) -> list[tuple[torch.Tensor, LiveSlot, int]]: ...
 
     def after(
-        self, kind: str, target: str, reads: list[tuple[torch.Tensor, LiveSlot, int]], out: Any, numbers: tuple[int, ...] = ()
+        self,
+        kind: str,
+        target: str,
+        reads: list[tuple[torch.Tensor, LiveSlot, int]],
+        out: Any,
+        numbers: tuple[int, ...] = (),
     ) -> Note | None: ...

@@ -2,11 +2,12 @@
 
 Definitions, cited by number wherever facts are made:
  1. An *edge* is a pair (autograd node, output number), or a leaf: the thing a gradient is delivered to.
- 2. A flow source -> target through a step is *open* if walking back from target's edge reaches source's edge without passing an edge that
-    an earlier step made.
+ 2. A flow source -> target through a step is *open* if walking back from target's edge reaches source's edge
+    without passing an edge that an earlier step made.
  3. A value is *live* if its edge is reachable from the loss's edge.
-Autograd decides both; no list of differentiable operations is kept here. A node is numbered in its own `metadata`, for the Python object
-that stands for it comes and goes while the node lives on. Nothing here keeps a graph alive.
+Autograd decides both; no list of differentiable operations is kept here. A node is numbered in its own
+`metadata`, for the Python object that stands for it comes and goes while the node lives on. Nothing here
+keeps a graph alive.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def number_of(function: Any) -> int:
 
 
 def note_freed(functions: Iterable[Any], note: int) -> None:
-    """The backward of that note walks these autograd nodes and frees what they saved. The nodes themselves carry it: it goes with them."""
+    """The backward of that note walks these autograd nodes and frees what they saved. The nodes themselves
+    carry it: it goes with them."""
     for function in functions:
         metadata = function.metadata
         metadata[_FREED] = (*metadata.get(_FREED, ()), note)
@@ -54,7 +56,8 @@ def freed_by(function: Any) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """What lies behind some autograd nodes: edges, nodes and leaf tensors. Short-lived: it holds the graph."""
+    """What lies behind some autograd nodes: edges, nodes and leaf tensors. Short-lived: it holds the
+    graph."""
 
     keys: set[Key]
     functions: list[Any]
@@ -67,7 +70,8 @@ class Edges:
     def __init__(self, leaf_key: Callable[[torch.Tensor], Key]) -> None:
         self._leaf_key = leaf_key
         self.values: dict[Key, list[int]] = {}  # the values whose gradient arrives there
-        self.makers: dict[int, int] = {}  # the number of an autograd node -> the note of the call that made it
+        # the number of an autograd node -> the note of the call that made it
+        self.makers: dict[int, int] = {}
 
     def key_of(self, function: Any, number: int) -> Key:
         """The edge of an output of an autograd node; where that accumulates into a leaf, the leaf's."""
@@ -75,7 +79,8 @@ class Edges:
         return (number_of(function), number) if leaf is None else self._leaf_key(leaf)
 
     def inputs_of(self, function: Any) -> list[list[int]]:
-        """By position, the values whose gradient an autograd node hands on; none where it hands on nothing."""
+        """By position, the values whose gradient an autograd node hands on; none where it hands on
+        nothing."""
         found: list[list[int]] = []
         for inner, number in function.next_functions:
             found.append([] if inner is None else list(self.values.get(self.key_of(inner, number), ())))
@@ -85,9 +90,11 @@ class Edges:
         """The note of the call that made an autograd node; -1 if no noted call did."""
         return self.makers.get(number_of(function), -1)
 
-    def flows(self, note: int, keys: Sequence[Key | None], reads: Sequence[int], makes: Sequence[tuple[int, Any]]) -> list[Flow]:
-        """The flows of a call (definition 2). `keys`: the edge of each value so far; `reads`: the values it was given, each once; `makes`:
-        those it made, each with its autograd node, None for a leaf."""
+    def flows(
+        self, note: int, keys: Sequence[Key | None], reads: Sequence[int], makes: Sequence[tuple[int, Any]]
+    ) -> list[Flow]:
+        """The flows of a call (definition 2). `keys`: the edge of each value so far; `reads`: the values it
+        was given, each once; `makes`: those it made, each with its autograd node, None for a leaf."""
         by_key: dict[Key, list[int]] = {}
         for read in reads:
             key = keys[read]
@@ -108,10 +115,13 @@ class Edges:
             found.extend(Flow(read, make, True) for read in reached.difference(near) if read != make)
         return found
 
-    def _behind(self, function: Any, reads: dict[Key, list[int]], own: set[Key | None], note: int) -> set[int]:
+    def _behind(
+        self, function: Any, reads: dict[Key, list[int]], own: set[Key | None], note: int
+    ) -> set[int]:
         """The values behind an autograd node, no further back than one earlier call.
 
-        `reads`: the edges of what the call was given; `own`: those of what it made. Nodes met on the way belong to `note`.
+        `reads`: the edges of what the call was given; `own`: those of what it made. Nodes met on the way
+        belong to `note`.
         """
         reached: set[int] = set()
         start = number_of(function)
@@ -126,7 +136,8 @@ class Edges:
                     continue
                 known = self.values.get(key)
                 if known is not None and key not in own:
-                    reached.add(known[-1])  # reached without being an argument: a closure, a second derivative
+                    # reached without being an argument: a closure, a second derivative
+                    reached.add(known[-1])
                     continue
                 if key[0] < 0 or key[0] in seen:  # a leaf, or a node that the walk has met
                     continue

@@ -1,10 +1,13 @@
-"""What a program computes out of the recorder's sight: in a thread that it starts or hands work to, and where it switches torch's modes off.
+"""What a program computes out of the recorder's sight: in a thread that it starts or hands work to, and where
+it switches torch's modes off.
 
-A mode is on for one thread alone. The program's others get a mode of their own, under which they too see the stand-ins and nothing of the
-user's, and which notes that they compute with the program's tensors. Such a run is no record of the program, and says so (`out_of_sight`):
-what the program does, a plain step tells. `torch._C.DisableTorchFunction`, under which no mode would be asked, leaves the modes on.
-A thread from before the run that takes work from a queue of the program's is noticed (`fxgrad.world.queues`), and what it writes is private
-on real values (`fxgrad.world.private.Lent`). Not handled: on fake values, one that is busy while it is put, or is given work otherwise.
+A mode is on for one thread alone. The program's others get a mode of their own, under which they too see the
+stand-ins and nothing of the user's, and which notes that they compute with the program's tensors. Such a run
+is no record of the program, and says so (`out_of_sight`): what the program does, a plain step tells.
+`torch._C.DisableTorchFunction`, under which no mode would be asked, leaves the modes on. A thread from before
+the run that takes work from a queue of the program's is noticed (`fxgrad.world.queues`), and what it writes
+is private on real values (`fxgrad.world.private.Lent`). Not handled: on fake values, one that is busy while
+it is put, or is given work otherwise.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ class _RunOverError(SystemExit):
 
 
 class Elsewhere(TorchFunctionMode):
-    """On in a thread of the program's that is not the recorder's, or in a job of such a thread. `begun`: where the program began it."""
+    """On in a thread of the program's that is not the recorder's, or in a job of such a thread. `begun`:
+    where the program began it."""
 
     def __init__(self, recorder: Recorder, begun: tuple[Spot, ...]) -> None:
         super().__init__()
@@ -47,16 +51,25 @@ class Elsewhere(TorchFunctionMode):
         if recorder is None or not recorder.active:
             raise _RunOverError  # what the thread would write now is the user's
         kwargs = kwargs or {}
-        known = any(id(t) in recorder.slots or id(t) in recorder.reach.tensors for t in tree.tensors_in((args, kwargs)))
+        known = any(
+            id(t) in recorder.slots or id(t) in recorder.reach.tensors
+            for t in tree.tensors_in((args, kwargs))
+        )
         args, kwargs = recorder.swap(args), recorder.swap(kwargs)
         try:
             out = func(*args, **kwargs)
         except Exception:
             if recorder.standins.fake is None:
                 raise
-            out = func(*_zeros(args), **_zeros(kwargs))  # somebody may wait for the thread, and the run is void: any value will do
+            # somebody may wait for the thread, and the run is void: any value will do
+            out = func(*_zeros(args), **_zeros(kwargs))
         name = getattr(func, "__name__", "")
-        if known and name not in QUERIES and name not in SIZES and (name != "__get__" or isinstance(out, torch.Tensor)):
+        if (
+            known
+            and name not in QUERIES
+            and name not in SIZES
+            and (name != "__get__" or isinstance(out, torch.Tensor))
+        ):
             recorder.note_unseen("a thread of the program computes with its tensors", self._begun)
         return out
 
@@ -72,7 +85,8 @@ def _zeros(item: Any) -> Any:
 def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     """(class or module, attribute, replacement): the ways to another thread, and past the modes."""
     threads = {recorder.thread}
-    hiring: set[int] = set()  # those that hand a job to a pool now: its workers are the pool's, only the job is the program's
+    # those that hand a job to a pool now: its workers are the pool's, only the job is the program's
+    hiring: set[int] = set()
 
     def of_the_program() -> bool:
         return recorder.active and threading.get_ident() in threads
@@ -95,7 +109,11 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
 
         return run
 
-    start, start_new, submit = threading.Thread.start, _thread.start_new_thread, concurrent.futures.ThreadPoolExecutor.submit
+    start, start_new, submit = (
+        threading.Thread.start,
+        _thread.start_new_thread,
+        concurrent.futures.ThreadPoolExecutor.submit,
+    )
 
     def start_thread(thread: threading.Thread) -> None:
         if of_the_program() and threading.get_ident() not in hiring:
@@ -127,7 +145,10 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
 
 def out_of_sight(recorder: Recorder) -> Raised | None:
     """What to say of a run that is no record of its program; None where it is one."""
-    what, spots = recorder.unseen or ("a thread from before the run gets tensors or functions of the program", queues.hired_at())
+    what, spots = recorder.unseen or (
+        "a thread from before the run gets tensors or functions of the program",
+        queues.hired_at(),
+    )
     if recorder.unseen is None and spots is None:
         return None
     stack = tuple(map(site_of, spots or ()))

@@ -1,7 +1,9 @@
-"""How tensors and objects come into the graph of a run: what the user had before it, what is made past torch's functions, what Python hands in.
+"""How tensors and objects come into the graph of a run: what the user had before it, what is made past
+torch's functions, what Python hands in.
 
-A tensor that no step has made *enters* at its first use. It is the user's (an attribute), lies over memory that is in the graph (an alias, or
-NumPy and DLPack brought it back), or was made from Python data (the graph keeps a copy).
+A tensor that no step has made *enters* at its first use. It is the user's (an attribute), lies over memory
+that is in the graph (an alias, or NumPy and DLPack brought it back), or was made from Python data (the graph
+keeps a copy).
 """
 
 from __future__ import annotations
@@ -59,7 +61,8 @@ def external(recorder: GraphDriver, tensor: torch.Tensor) -> Slot:
 
 
 def own_copy(recorder: GraphDriver, slot: Slot) -> Slot:
-    """A leaf that the program writes although autograd does not let it: what it writes is a copy with the leaf's gradient."""
+    """A leaf that the program writes although autograd does not let it: what it writes is a copy with the
+    leaf's gradient."""
     recorder.quiet += 1
     try:
         with torch.enable_grad():
@@ -75,7 +78,8 @@ def own_copy(recorder: GraphDriver, slot: Slot) -> Slot:
 
 
 def attribute_node(recorder: GraphDriver, attribute: str) -> torch.fx.Node:
-    """The node of an attribute. GraphModule resolves these when it is made from the recorder's attributes; the graph has no owner yet."""
+    """The node of an attribute. GraphModule resolves these when it is made from the recorder's attributes;
+    the graph has no owner yet."""
     return recorder.graph.create_node("get_attr", attribute)
 
 
@@ -91,7 +95,8 @@ def object_node(recorder: GraphDriver, item: Any) -> torch.fx.Node:
 
 
 def _alias(recorder: GraphDriver, tensor: torch.Tensor, sibling: Slot) -> Slot:
-    """A tensor made outside torch's function interface over a storage that is in the graph (`Variable(...)`, saved tensors)."""
+    """A tensor made outside torch's function interface over a storage that is in the graph (`Variable(...)`,
+    saved tensors)."""
     layout = tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset())
     node = _new_leaf(recorder, sibling, layout, tensor.requires_grad)
     step = recorder.add_step(node, "leaf", "alias", recorder.spots())
@@ -101,11 +106,14 @@ def _alias(recorder: GraphDriver, tensor: torch.Tensor, sibling: Slot) -> Slot:
     return slot
 
 
-def entry(recorder: GraphDriver, tensor: torch.Tensor, data: torch.Tensor, target: str, spots: tuple[Spot, ...]) -> Slot:
-    """A tensor made outside torch's function interface from Python or NumPy data: what left torch before may have come back.
+def entry(
+    recorder: GraphDriver, tensor: torch.Tensor, data: torch.Tensor, target: str, spots: tuple[Spot, ...]
+) -> Slot:
+    """A tensor made outside torch's function interface from Python or NumPy data: what left torch before may
+    have come back.
 
-    Where its memory is that of a tensor of the graph, it is a new leaf over that. Else the graph keeps a copy of `data` as it is now
-    and gives every run a fresh one: the program may go on to write into it.
+    Where its memory is that of a tensor of the graph, it is a new leaf over that. Else the graph keeps a copy
+    of `data` as it is now and gives every run a fresh one: the program may go on to write into it.
     """
     source = recorder.seen.over_the_memory_of(tensor)
     node = _constant(recorder, data) if source is None else _exchanged(recorder, tensor, source)
@@ -119,7 +127,9 @@ def entry(recorder: GraphDriver, tensor: torch.Tensor, data: torch.Tensor, targe
     return slot
 
 
-def numpy_entry(recorder: GraphDriver, tensor: torch.Tensor, target: str, spots: tuple[Spot, ...]) -> torch.Tensor:
+def numpy_entry(
+    recorder: GraphDriver, tensor: torch.Tensor, target: str, spots: tuple[Spot, ...]
+) -> torch.Tensor:
     """A tensor made from NumPy data, as the program gets it."""
     data = tensor
     if recorder.standins.fake is not None and not is_fake(tensor):
@@ -142,7 +152,9 @@ def note_shared(recorder: GraphDriver, step: Step, tensor: torch.Tensor) -> None
 def _exchanged(recorder: GraphDriver, tensor: torch.Tensor, source: Slot) -> torch.fx.Node:
     """A tensor of the graph that left torch with its memory (NumPy, DLPack) and came back."""
     offset = (tensor.data_ptr() - source.tensor.untyped_storage().data_ptr()) // tensor.element_size()
-    return _new_leaf(recorder, source, (tuple(tensor.shape), tuple(tensor.stride()), offset), requires_grad=False)
+    return _new_leaf(
+        recorder, source, (tuple(tensor.shape), tuple(tensor.stride()), offset), requires_grad=False
+    )
 
 
 _Layout = tuple[tuple[int, ...], tuple[int, ...], int]  # sizes, strides in elements, offset in elements

@@ -1,8 +1,9 @@
 """What a TorchFunctionMode does not see, caught while a program is watched and put back after.
 
-`nn.Module.__call__` (which module runs), `autograd.Function.apply`, functorch transforms, `autograd.backward`, `nn.Parameter(...)`,
-`Variable(...)`, `torch.from_numpy`, the making of optimizers and their steps, and `torch.compile`, whose code runs eagerly while it is
-watched. Every interception passes straight through where the observer is not looking.
+`nn.Module.__call__` (which module runs), `autograd.Function.apply`, functorch transforms,
+`autograd.backward`, `nn.Parameter(...)`, `Variable(...)`, `torch.from_numpy`, the making of optimizers and
+their steps, and `torch.compile`, whose code runs eagerly while it is watched. Every interception passes
+straight through where the observer is not looking.
 """
 
 from __future__ import annotations
@@ -40,23 +41,33 @@ ZEROED = 64  # calls of `zero_grad` that are remembered
 
 
 class Events:
-    """Which modules ran and which optimizers there are. `before_step` and `after_step` are called around every optimizer step."""
+    """Which modules ran and which optimizers there are. `before_step` and `after_step` are called around
+    every optimizer step."""
 
-    def __init__(self, observer: Observer, before_step: Callable[[Optimizer], None], after_step: Callable[[Optimizer], None]) -> None:
+    def __init__(
+        self,
+        observer: Observer,
+        before_step: Callable[[Optimizer], None],
+        after_step: Callable[[Optimizer], None],
+    ) -> None:
         self.observer = observer
         self.calls: list[Called] = []
         self.called: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self.replicates = False  # it makes a DistributedDataParallel
         self.compiles = False  # the program calls torch.compile
         self.compiled: tuple[Spot, ...] = ()  # where it first does
-        self.outermost: dict[int, nn.Module] = {}  # modules with parameters that were called from outside any module
+        # modules with parameters that were called from outside any module
+        self.outermost: dict[int, nn.Module] = {}
         self.closures: set[CodeType] = set()  # what optimizer steps were given to call
         self.with_grad: set[int] = set()  # the ids of those that were called where gradients are on
         self.optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
-        self.made: weakref.WeakKeyDictionary[Optimizer, tuple[Spot, ...]] = weakref.WeakKeyDictionary()  # where they were built
+        # where they were built
+        self.made: weakref.WeakKeyDictionary[Optimizer, tuple[Spot, ...]] = weakref.WeakKeyDictionary()
         self.on_outermost: Callable[[nn.Module], None] = lambda module: None
-        self.on_first_forward: Callable[[nn.Module], None] = lambda module: None  # the first call of such a module has ended
-        self.when_over: Callable[[], None] | None = None  # called at every optimizer step after the watch has ended
+        # the first call of such a module has ended
+        self.on_first_forward: Callable[[nn.Module], None] = lambda module: None
+        # called at every optimizer step after the watch has ended
+        self.when_over: Callable[[], None] | None = None
         self._before_step = before_step
         self._after_step = after_step
         self._turn = 0  # calls of modules from outside any module, so far
@@ -68,23 +79,35 @@ class Events:
         self._process = os.getpid()
 
     def looking(self) -> bool:
-        """Whether calls are noted here: not within a note, another thread or a forked process, nor where only gradients are watched."""
+        """Whether calls are noted here: not within a note, another thread or a forked process, nor where only
+        gradients are watched."""
         return not self.observer.gradients_only and self.attending()
 
     def attending(self) -> bool:
         """The same of backwards and steps."""
         observer = self.observer
-        return observer.active and not observer.quiet and threading.get_ident() == self._thread and os.getpid() == self._process
+        return (
+            observer.active
+            and not observer.quiet
+            and threading.get_ident() == self._thread
+            and os.getpid() == self._process
+        )
 
     def trained(self) -> list[nn.Module]:
-        """What was called from outside any module other than to evaluate it; all, where nothing was called with gradients on."""
-        return [module for key, module in self.outermost.items() if key in self.with_grad] or list(self.outermost.values())
+        """What was called from outside any module other than to evaluate it; all, where nothing was called
+        with gradients on."""
+        return [module for key, module in self.outermost.items() if key in self.with_grad] or list(
+            self.outermost.values()
+        )
 
     @contextlib.contextmanager
     def steps(self) -> Iterator[None]:
-        """The hooks on optimizer steps. Apart from the rest: they cannot be taken off inside a step, where the watch mostly ends."""
+        """The hooks on optimizer steps. Apart from the rest: they cannot be taken off inside a step, where
+        the watch mostly ends."""
         before = register_optimizer_step_pre_hook(self._step_begins)
-        after = register_optimizer_step_post_hook(lambda optimizer, args, kwargs: self._stepping(optimizer, self._after_step))
+        after = register_optimizer_step_post_hook(
+            lambda optimizer, args, kwargs: self._stepping(optimizer, self._after_step)
+        )
         try:
             yield
         finally:
@@ -101,7 +124,9 @@ class Events:
             # From outside the mode's handler: a watch can only end where the mode is on its stack.
             stack.enter_context(_patched(torch.Tensor, "backward", self._backward(torch.Tensor.backward)))
             stack.enter_context(_patched(torch.autograd, "backward", self._backward(torch.autograd.backward)))
-            stack.enter_context(_patched(nn.Parameter, "__new__", staticmethod(self._seen_when_made(nn.Parameter.__new__))))
+            stack.enter_context(
+                _patched(nn.Parameter, "__new__", staticmethod(self._seen_when_made(nn.Parameter.__new__)))
+            )
             stack.enter_context(_patched(VariableMeta, "__call__", self._seen_when_made(type.__call__)))
             stack.enter_context(_patched(torch, "from_numpy", self._from_numpy()))
             stack.enter_context(_patched(torch, "compile", self._compile(stack)))
@@ -110,7 +135,9 @@ class Events:
             for module, name in TRANSFORMS:
                 holder = importlib.import_module(module)
                 if hasattr(holder, name):
-                    stack.enter_context(_patched(holder, name, self._region(getattr(holder, name), "transform", name)))
+                    stack.enter_context(
+                        _patched(holder, name, self._region(getattr(holder, name), "transform", name))
+                    )
             if distributed.REPLICATED is not None:
                 stack.enter_context(_patched(distributed.REPLICATED, "__init__", self._replica_made()))
             if dynamo_is_loaded():
@@ -124,7 +151,8 @@ class Events:
 
         def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if self.observer.gradients_only and module not in self.called and self.attending():
-                self.observer.gradients_only = False  # its first call: what becomes of it is noted, to the end of this step
+                # its first call: what becomes of it is noted, to the end of this step
+                self.observer.gradients_only = False
             if not self.looking():
                 if self.observer.quiet and self.observer.active:
                     self.called.add(module)
@@ -134,7 +162,9 @@ class Events:
             if not stack and not self._gathering and (classes := distributed.gathering()) is not None:
                 self._gathering = True
                 self._watch_gathering(patches, *classes)
-            first = not stack and id(module) not in self.outermost and next(module.parameters(), None) is not None
+            first = (
+                not stack and id(module) not in self.outermost and next(module.parameters(), None) is not None
+            )
             if first:
                 self.outermost[id(module)] = module
                 self.on_outermost(module)
@@ -165,11 +195,15 @@ class Events:
             slots = [ledger.tensors.get(tensor) for tensor in tensors_in(out)]
             values = tuple(slot.value for slot in slots if slot is not None)
             if values:
-                self.calls.append(Called(module, user_spots(sys._getframe(1), ledger.boundary), values, depth))
+                self.calls.append(
+                    Called(module, user_spots(sys._getframe(1), ledger.boundary), values, depth)
+                )
 
     # ------------------------------------------------------------------ regions
 
-    def _region(self, original: Callable[..., Any], kind: str, target: str, constants: tuple[Any, ...] = ()) -> Callable[..., Any]:
+    def _region(
+        self, original: Callable[..., Any], kind: str, target: str, constants: tuple[Any, ...] = ()
+    ) -> Callable[..., Any]:
         """A call that is one note: what it is given, what it reads besides, what it returns."""
 
         @functools.wraps(original)
@@ -209,7 +243,8 @@ class Events:
         return call
 
     def _converted(self) -> Callable[..., Any]:
-        """`module.to(...)`, `.double()`: the parameters stay themselves, and that they are copied is no use of them."""
+        """`module.to(...)`, `.double()`: the parameters stay themselves, and that they are copied is no use
+        of them."""
         original = self._unnoted(nn.Module._apply)
 
         @functools.wraps(nn.Module._apply)
@@ -223,7 +258,8 @@ class Events:
         return _apply
 
     def _replica_made(self) -> Callable[..., Any]:
-        """A wrapper copies one process's parameters to all as it is made: neither a use of them nor a change."""
+        """A wrapper copies one process's parameters to all as it is made: neither a use of them nor a
+        change."""
         original = self._unnoted(distributed.REPLICATED.__init__)
 
         @functools.wraps(distributed.REPLICATED.__init__)
@@ -237,7 +273,8 @@ class Events:
         return __init__
 
     def _watch_gathering(self, patches: contextlib.ExitStack, param: Any, group: Any) -> None:
-        """FSDP2 gathers whole parameters before a module runs: what is computed from them is computed from the parts."""
+        """FSDP2 gathers whole parameters before a module runs: what is computed from them is computed from
+        the parts."""
         for name in ("unshard", "wait_for_unshard"):
             patches.enter_context(_patched(group, name, self._unnoted(getattr(group, name))))
         original = param.to_unsharded
@@ -281,7 +318,8 @@ class Events:
         return backward
 
     def _step_begins(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
-        """What the step is called with instead, where it is given a closure: that runs the program's own forward and backward."""
+        """What the step is called with instead, where it is given a closure: that runs the program's own
+        forward and backward."""
         self._stepping(optimizer, self._before_step)
         if not self.looking():
             return None
@@ -326,19 +364,24 @@ class Events:
         return __init__
 
     def _zeroed(self) -> Callable[..., None]:
-        """`zero_grad()` leaves no trace where there was no gradient yet, and says for whom the next backward is."""
+        """`zero_grad()` leaves no trace where there was no gradient yet, and says for whom the next backward
+        is."""
         original = Optimizer.zero_grad
 
         @functools.wraps(original)
         def zero_grad(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
             original(optimizer, *args, **kwargs)
             if self.looking():
-                self.observer.zeroed = [*self.observer.zeroed[1 - ZEROED :], (self.observer.ledger.count, weakref.ref(optimizer))]
+                self.observer.zeroed = [
+                    *self.observer.zeroed[1 - ZEROED :],
+                    (self.observer.ledger.count, weakref.ref(optimizer)),
+                ]
 
         return zero_grad
 
     def _seen_when_made(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """`nn.Parameter(t)`, `Variable(t)`: a new leaf, met where it is made and not only where it is used."""
+        """`nn.Parameter(t)`, `Variable(t)`: a new leaf, met where it is made and not only where it is
+        used."""
 
         def make(cls: Any, *args: Any, **kwargs: Any) -> Any:
             out = original(cls, *args, **kwargs)
@@ -351,10 +394,13 @@ class Events:
         return make
 
     def _made_in_forward(self, parameter: Any) -> None:
-        """A Parameter that a call of a module makes, as another call had: not one that is made late, once. The second call stands for all."""
+        """A Parameter that a call of a module makes, as another call had: not one that is made late, once.
+        The second call stands for all."""
         ledger = self.observer.ledger
         slot = ledger.tensors.get(parameter)
-        note = next((n for n in reversed(ledger.notes[-2:]) if slot is not None and slot.value in n.makes), None)
+        note = next(
+            (n for n in reversed(ledger.notes[-2:]) if slot is not None and slot.value in n.makes), None
+        )
         if note is None:
             return
         made = self._made.setdefault((ledger.spots(), tuple(parameter.shape)), {})

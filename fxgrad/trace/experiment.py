@@ -1,7 +1,7 @@
 """What a run is asked for by: `Experiment`, and what it may disturb to see what depends on it.
 
-A `Nudge` names one thing that a run reads off data, a number that leaves torch or a selection; the recorder numbers both kinds as they come
-up. Disturbances are for runs on real values.
+A `Nudge` names one thing that a run reads off data, a number that leaves torch or a selection; the recorder
+numbers both kinds as they come up. Disturbances are for runs on real values.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Values = Literal["fake", "real"]
 
 @dataclass(frozen=True, slots=True)
 class Nudge:
-    """`number`: which value leaving torch, or which selection (`selection`). `amount` is added to the numbers; 0: they change places;
-    None: they stay near.
+    """`number`: which value leaving torch, or which selection (`selection`). `amount` is added to the
+    numbers; 0: they change places; None: they stay near.
     """
 
     number: int
@@ -36,16 +36,19 @@ class Nudge:
 class Experiment:
     """All that a run of a program depends on beside the program: two runs of equal ones record the same.
 
-    `values`: the kind of its stand-ins. `forced`: outcomes for its first decisions on data. `backward`: whether the loss runs backward.
-    `watch_saves` notes what is saved for backward, `watch_gradients` what gradient each autograd node was given. `noise` seeds a
-    disturbance of every real stand-in that is not constant, a second draw of the numbers; with `unsettle` of constant parameters too
-    ("moved"), or with all trained parameters drawn anew ("drawn"): what a gate or a last layer that starts at zero holds back comes
-    through, and units that their bias switches off come on. `held`: the ids of tensors that are not disturbed. `nudge`: one thing read
-    off data that the program is given disturbed. `seed`: other random numbers. `steady`: torch's random numbers from this seed, and
-    kernels that add up in a fixed order, so that another run's numbers compare. `allow`: carry out the in-place writes that autograd
-    refuses (`fxgrad.torch_api.allowed_writes`); of the leaves it names, inputs and attributes, the program writes copies. `assumptions`:
-    note what the program is told and no node follows (`fxgrad.trace.observations.Assumed`, `fxgrad.trace.python_state`). `open_numbers`:
-    sizes and numbers that C code must ask for their value (`fxgrad.torch_api.symbols.OpenInt`).
+    `values`: the kind of its stand-ins. `forced`: outcomes for its first decisions on data. `backward`:
+    whether the loss runs backward. `watch_saves` notes what is saved for backward, `watch_gradients` what
+    gradient each autograd node was given. `noise` seeds a disturbance of every real stand-in that is not
+    constant, a second draw of the numbers; with `unsettle` of constant parameters too ("moved"), or with all
+    trained parameters drawn anew ("drawn"): what a gate or a last layer that starts at zero holds back comes
+    through, and units that their bias switches off come on. `held`: the ids of tensors that are not
+    disturbed. `nudge`: one thing read off data that the program is given disturbed. `seed`: other random
+    numbers. `steady`: torch's random numbers from this seed, and kernels that add up in a fixed order, so
+    that another run's numbers compare. `allow`: carry out the in-place writes that autograd refuses
+    (`fxgrad.torch_api.allowed_writes`); of the leaves it names, inputs and attributes, the program writes
+    copies. `assumptions`: note what the program is told and no node follows
+    (`fxgrad.trace.observations.Assumed`, `fxgrad.trace.python_state`). `open_numbers`: sizes and numbers that
+    C code must ask for their value (`fxgrad.torch_api.symbols.OpenInt`).
     """
 
     values: Values

@@ -32,7 +32,10 @@ def observe(run: Run) -> Facts:
         calls=tuple(_call(c) for c in run.recorder.calls),
         parameters=tuple(_parameters(run)),
         externals=tuple(_externals(run)),
-        decisions=tuple(Decision(site_of(d.spots[0]) if d.spots else None, d.node, d.outcome, d.known) for d in run.recorder.decisions),
+        decisions=tuple(
+            Decision(site_of(d.spots[0]) if d.spots else None, d.node, d.outcome, d.known)
+            for d in run.recorder.decisions
+        ),
         saved=tuple(_saved(run)),
         live=edges.live(run.loss.value) if run.loss is not None else frozenset(),
         loss=run.loss.value if run.loss is not None else None,
@@ -44,7 +47,8 @@ def observe(run: Run) -> Facts:
 
 
 class _Leaves:
-    """The edge of a leaf tensor, which goes by the object. Of nobody's: a run is to go with its last reference."""
+    """The edge of a leaf tensor, which goes by the object. Of nobody's: a run is to go with its last
+    reference."""
 
     def __init__(self) -> None:
         self._numbers: dict[int, tuple[int, torch.Tensor]] = {}
@@ -99,7 +103,8 @@ class _Edges:
         return frozenset(raw.id for raw in self._raws if self.keys[raw.id] in reached)
 
 
-_ONE = 0  # all nodes belong to one call, as it were: a walk goes through what no value carries, whichever step made it
+# all nodes belong to one call, as it were: a walk goes through what no value carries, whichever step made it
+_ONE = 0
 
 
 def _nodes(run: Run, edges: _Edges) -> tuple[NodeFact, ...]:
@@ -114,7 +119,9 @@ def _nodes(run: Run, edges: _Edges) -> tuple[NodeFact, ...]:
                 stack=sites_of(step.spots),
                 module=step.module,
                 phase=step.phase,
-                grad_enabled=creates_graph(step.node.args, step.node.kwargs) if step.target == DERIVATIVE else step.grad,
+                grad_enabled=creates_graph(step.node.args, step.node.kwargs)
+                if step.target == DERIVATIVE
+                else step.grad,
                 inference=step.inference,
                 reads=tuple(dict.fromkeys(step.reads)),
                 makes=tuple(step.makes),
@@ -161,7 +168,14 @@ def _delivered(raw: RawValue, run: Run) -> Any:
 
 
 def _call(raw: Any) -> Call:
-    return Call(raw.path, raw.type, site_of(raw.spots[0]) if raw.spots else None, sites_of(raw.spots), raw.values, raw.depth)
+    return Call(
+        raw.path,
+        raw.type,
+        site_of(raw.spots[0]) if raw.spots else None,
+        sites_of(raw.spots),
+        raw.values,
+        raw.depth,
+    )
 
 
 def _parameters(run: Run) -> Iterable[ParameterFact]:
@@ -259,10 +273,14 @@ def _saved(run: Run) -> Iterable[Saved]:
             continue
         storage = recorder.storage_number(save.tensor)
         later = [
-            s for i, s in writers.get(storage, []) if i >= save.index or (i == save.index - 1 and s is not saver) or s.kind in _HANDED_OUT
+            s
+            for i, s in writers.get(storage, [])
+            if i >= save.index or (i == save.index - 1 and s is not saver) or s.kind in _HANDED_OUT
         ]
         if later:
-            yield Saved(saver.node.name, later[0].node.name, tuple(save.tensor.shape), version, found, counted)
+            yield Saved(
+                saver.node.name, later[0].node.name, tuple(save.tensor.shape), version, found, counted
+            )
     yield from _replaced_data(run)
 
 
@@ -270,11 +288,16 @@ _HANDED_OUT = ("escape", "entry")  # NumPy got the memory here; when it wrote th
 
 
 def _writers(run: Run) -> dict[int, list[tuple[int, Step]]]:
-    """The steps that write each storage, in running order, with their number; `t.set_(other)` counts as a write of the old storage."""
+    """The steps that write each storage, in running order, with their number; `t.set_(other)` counts as a
+    write of the old storage."""
     writers: dict[int, list[tuple[int, Step]]] = {}
     raws = run.recorder.values
     for index, step in enumerate(run.recorder.steps):
-        old = [raws[v].storage for v in step.reads[:1]] if step.writes and step.target != "Tensor.__set__" else []
+        old = (
+            [raws[v].storage for v in step.reads[:1]]
+            if step.writes and step.target != "Tensor.__set__"
+            else []
+        )
         unseen = _fused(run, step)
         for storage in dict.fromkeys((*step.writes, *old, *unseen)):
             writers.setdefault(storage, []).append((index, step))
@@ -299,8 +322,15 @@ def _replaced_data(run: Run) -> Iterable[Saved]:
         if old is None or all(raws[v].storage == old.storage for v in step.makes):
             continue
         for save in run.saves:
-            if save.saver is not None and save.index <= index and old.id in save.saver.reads and _is_itself(run, save, old):
-                yield Saved(save.saver.node.name, step.node.name, old.shape, save.version, save.version, False)
+            if (
+                save.saver is not None
+                and save.index <= index
+                and old.id in save.saver.reads
+                and _is_itself(run, save, old)
+            ):
+                yield Saved(
+                    save.saver.node.name, step.node.name, old.shape, save.version, save.version, False
+                )
 
 
 def _is_itself(run: Run, save: RawSave, value: RawValue) -> bool:

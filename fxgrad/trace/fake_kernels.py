@@ -1,4 +1,5 @@
-"""Where torch's fake kernels differ from the real ones: in-place calls that count no version, writes that real kernels refuse.
+"""Where torch's fake kernels differ from the real ones: in-place calls that count no version, writes that
+real kernels refuse.
 
 Seen on torch 2.11 to 2.13. Not handled: wrong shapes and dtypes.
 """
@@ -15,7 +16,8 @@ from fxgrad.torch_api.internals import memory_key, overlaps_itself, version_of
 
 
 def finish_fake_write(name: str, args: Sequence[Any], versions: Mapping[int, int]) -> None:
-    """What real kernels do at an in-place call and fake ones leave out: `_foreach_` writes count, overlapping memory is refused.
+    """What real kernels do at an in-place call and fake ones leave out: `_foreach_` writes count, overlapping
+    memory is refused.
 
     Args:
         versions: each tensor's version before the call, by id.
@@ -31,14 +33,20 @@ def finish_fake_write(name: str, args: Sequence[Any], versions: Mapping[int, int
                 torch.autograd.graph.increment_version(tensor)
     elif isinstance(args[0], torch.Tensor) and name not in _LAX and overlaps_itself(args[0]):
         raise RuntimeError(OVERLAP_MESSAGE)
-    elif isinstance(args[0], torch.Tensor) and name not in _LAX and any(_overlaps_in_part(args[0], other) for other in args[1:]):
+    elif (
+        isinstance(args[0], torch.Tensor)
+        and name not in _LAX
+        and any(_overlaps_in_part(args[0], other) for other in args[1:])
+    ):
         raise RuntimeError(INPUT_OVERLAP_MESSAGE)
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:
     """Whether its elements fill one span of memory, in whatever order."""
     step = 1
-    for stride, size in sorted((stride, size) for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size != 1):
+    for stride, size in sorted(
+        (stride, size) for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size != 1
+    ):
         if stride != step:
             return False
         step *= size
@@ -46,7 +54,8 @@ def _is_dense(tensor: torch.Tensor) -> bool:
 
 
 def _overlaps_in_part(written: torch.Tensor, read: Any) -> bool:
-    """What torch's kernels refuse (`get_overlap_status`, ATen/MemoryOverlap.cpp): both dense, of one memory, and not the same span of it."""
+    """What torch's kernels refuse (`get_overlap_status`, ATen/MemoryOverlap.cpp): both dense, of one memory,
+    and not the same span of it."""
     if not isinstance(read, torch.Tensor) or read is written or 0 in (written.numel(), read.numel()):
         return False
     if written.layout is not torch.strided or read.layout is not torch.strided:
@@ -56,7 +65,8 @@ def _overlaps_in_part(written: torch.Tensor, read: Any) -> bool:
     if not all(_is_dense(t) for t in (written, read)):
         return False
     (start, end), (begin, stop) = (
-        (t.storage_offset() * t.element_size(), (t.storage_offset() + t.numel()) * t.element_size()) for t in (written, read)
+        (t.storage_offset() * t.element_size(), (t.storage_offset() + t.numel()) * t.element_size())
+        for t in (written, read)
     )
     if (start, end) == (begin, stop):
         return written.stride() != read.stride()

@@ -1,10 +1,12 @@
-"""What a failed backward met a second time: read off the very graph it failed on, which torch leaves in place.
+"""What a failed backward met a second time: read off the very graph it failed on, which torch leaves in
+place.
 
 Definitions:
- 1. An autograd node is *spent* if an earlier backward walked it without keeping the graph (the node itself carries the mark) and torch refuses
-    to give out what it had saved. A node that saved nothing (a sum, a view) can be walked again and is never to blame.
- 2. A tensor is *met again* if its autograd node was walked earlier, a spent node lies at or behind it, and the failed walk comes to it from a
-    node that was never walked before, or begins at it.
+ 1. An autograd node is *spent* if an earlier backward walked it without keeping the graph (the node itself
+    carries the mark) and torch refuses to give out what it had saved. A node that saved nothing (a sum, a
+    view) can be walked again and is never to blame.
+ 2. A tensor is *met again* if its autograd node was walked earlier, a spent node lies at or behind it, and
+    the failed walk comes to it from a node that was never walked before, or begins at it.
 Not handled: graphs that were freed before the watch began.
 """
 
@@ -23,11 +25,12 @@ from fxgrad.trace.notes import Backward
 
 @dataclass(frozen=True, slots=True)
 class MetAgain:
-    """Definition 2; of a node that made no tensor the program had in hand, the next such tensor on the way to it.
+    """Definition 2; of a node that made no tensor the program had in hand, the next such tensor on the way to
+    it.
 
-    `maker` and `reader` are notes (a `reader` of -1: the walk begins at the tensor), `output` says which result of the
-    maker it is. `spent`: the notes that made what is spent, the first made first; `freed_by`: the notes of the backwards
-    that walked it; `leaves`: the leaf edges behind it.
+    `maker` and `reader` are notes (a `reader` of -1: the walk begins at the tensor), `output` says which
+    result of the maker it is. `spent`: the notes that made what is spent, the first made first; `freed_by`:
+    the notes of the backwards that walked it; `leaves`: the leaf edges behind it.
     """
 
     value: int
@@ -40,10 +43,12 @@ class MetAgain:
 
 
 def met_again(ledger: Ledger, failed: Backward) -> tuple[MetAgain, ...]:
-    """The tensors that a failed backward met a second time, that made last first: torch walks in that order."""
+    """The tensors that a failed backward met a second time, that made last first: torch walks in that
+    order."""
     found: dict[int, MetAgain] = {}
     seen: set[Key] = set()
-    # A node, and the last tensor the program had in hand on the way to it: its value, and the note that took it up.
+    # A node, and the last tensor the program had in hand on the way to it: its value, and the note that took
+    # it up.
     pending: list[tuple[Any, int, int]] = []
     for function, value in zip(failed.started, failed.losses, strict=False):
         pending.append((function, value, -1))
@@ -67,14 +72,17 @@ def met_again(ledger: Ledger, failed: Backward) -> tuple[MetAgain, ...]:
 
 
 def walked_anew(ledger: Ledger, failed: Backward) -> tuple[frozenset[int], frozenset[int]]:
-    """What the failed backward walks for the first time: the notes that made it, and the leaf edges it hands on to."""
+    """What the failed backward walks for the first time: the notes that made it, and the leaf edges it hands
+    on to."""
     notes: set[int] = set()
     leaves: set[int] = set()
     for function in nodes_behind(failed.started):
         if leaf_of(function) is not None or any(note < failed.note for note in freed_by(function)):
             continue
         notes.add(ledger.edges.maker(function))
-        leaves.update(ledger.edges.key_of(inner, 0)[0] for inner, _ in one_back(function) if leaf_of(inner) is not None)
+        leaves.update(
+            ledger.edges.key_of(inner, 0)[0] for inner, _ in one_back(function) if leaf_of(inner) is not None
+        )
     return frozenset(notes - {-1}), frozenset(leaves)
 
 

@@ -1,7 +1,8 @@
 """Modules that a program is the first to import, while it is recorded.
 
-A module's code runs once in a process, and what it makes stays: on stand-ins its tensors would be fake for good, and what it takes from torch
-by name would be our replacement. So an import runs as it would without a recorder, and what it brought is within reach from then on.
+A module's code runs once in a process, and what it makes stays: on stand-ins its tensors would be fake for
+good, and what it takes from torch by name would be our replacement. So an import runs as it would without a
+recorder, and what it brought is within reach from then on.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from fxgrad.torch_api.functions import unpatched
 from fxgrad.torch_api.internals import DisableTorchFunction, unset_fake_temporarily
 from fxgrad.trace.recorder import Recorder
 
-_IMPORT_SYSTEM: Any = _bootstrap  # its `_find_and_load` is what every import of a module that is not loaded goes through
+# its `_find_and_load` is what every import of a module that is not loaded goes through
+_IMPORT_SYSTEM: Any = _bootstrap
 
 
 def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
@@ -37,7 +39,11 @@ def _find_and_load(recorder: Recorder, original: Callable[..., Any]) -> Callable
             with _aside(recorder):
                 return original(*args, **kwargs)
         finally:
-            new = [module for name, module in list(sys.modules.items()) if name not in loaded and isinstance(module, ModuleType)]
+            new = [
+                module
+                for name, module in list(sys.modules.items())
+                if name not in loaded and isinstance(module, ModuleType)
+            ]
             with DisableTorchFunction():
                 recorder.reach.note_imported(new, recorder.root)
 

@@ -1,7 +1,8 @@
 """`Lab`: the runs that are wanted of one program, each asked for by an `Experiment` and recorded once.
 
-What is kept of a run is what it showed, as facts; the run itself holds copies of the model's data, and goes with whoever asked for it. Not
-kept apart from these: runs of another program, as one with its checkpoints opened is (`beside`).
+What is kept of a run is what it showed, as facts; the run itself holds copies of the model's data, and goes
+with whoever asked for it. Not kept apart from these: runs of another program, as one with its checkpoints
+opened is (`beside`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Lab:
         self._truth: list[Truth | None] = []
 
     def open(self) -> AbstractContextManager[None]:
-        """Around runs between which nobody else changes anything: the world is walked for the first of them alone."""
+        """Around runs between which nobody else changes anything: the world is walked for the first of them
+        alone."""
         return self.program.world.open()
 
     def run(self, experiment: Experiment) -> Run:
@@ -62,7 +64,9 @@ class Lab:
         assert made.experiment is not None
         known = self._shown.get(made.experiment)
         if known is None:
-            layers = {node.name: str(node.target) for node in made.recorder.graph.nodes if node.op == "call_module"}
+            layers = {
+                node.name: str(node.target) for node in made.recorder.graph.nodes if node.op == "call_module"
+            }
             known = self._shown[made.experiment] = Shown(observe(made), layers)
         return known.facts
 

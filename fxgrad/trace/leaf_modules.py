@@ -1,7 +1,9 @@
-"""Which modules are one node of the graph: torch.nn's own, whole as they were registered, with nothing of the user's hooked in.
+"""Which modules are one node of the graph: torch.nn's own, whole as they were registered, with nothing of the
+user's hooked in.
 
-`Leaves` answers for one run, from the modules as they are when it begins; a module whose tensors were replaced since
-(`functional_call`, an assigned weight) is recorded from the inside instead. `scripted` puts stand-ins into a compiled module.
+`Leaves` answers for one run, from the modules as they are when it begins; a module whose tensors were
+replaced since (`functional_call`, an assigned weight) is recorded from the inside instead. `scripted` puts
+stand-ins into a compiled module.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 
 class Leaves:
-    """The leaf modules below `root`. `_parts`: per module its inner modules and the tensors registered with each, None if it is none."""
+    """The leaf modules below `root`. `_parts`: per module its inner modules and the tensors registered with
+    each, None if it is none."""
 
     def __init__(self, root: nn.Module) -> None:
         self._parts: dict[int, tuple[_Part, ...] | None] = {}
@@ -60,7 +63,9 @@ class _Part:
     def of(cls, module: nn.Module) -> _Part | None:
         """The part, if this module alone could be a leaf's."""
         attributes = vars(module)
-        if not type(module).__module__.startswith("torch.nn.modules.") or isinstance(module, torch.jit.ScriptModule):
+        if not type(module).__module__.startswith("torch.nn.modules.") or isinstance(
+            module, torch.jit.ScriptModule
+        ):
             return None
         if any(attributes.get(name) for name in _HOOKS) or "forward" in attributes:
             return None
@@ -69,16 +74,22 @@ class _Part:
         return cls(module)
 
     def unchanged(self) -> bool:
-        """Same tensors, no attribute more or less, and a recurrent layer's own list of weights still names its parameters."""
-        if len(self.attributes) != self.size or any(holder.get(name) is not tensor for holder, name, tensor in self.tensors):
+        """Same tensors, no attribute more or less, and a recurrent layer's own list of weights still names
+        its parameters."""
+        if len(self.attributes) != self.size or any(
+            holder.get(name) is not tensor for holder, name, tensor in self.tensors
+        ):
             return False
         weights = self.attributes.get(FLAT_WEIGHTS)
-        return weights is None or {id(w) for w in weights if w is not None} <= {id(tensor) for _, _, tensor in self.tensors}
+        return weights is None or {id(w) for w in weights if w is not None} <= {
+            id(tensor) for _, _, tensor in self.tensors
+        }
 
 
 @contextlib.contextmanager
 def scripted(module: Any, swap: Callable[[Any], Any]) -> Iterator[None]:
-    """The compiled module below reads and writes stand-ins: its tensors live in C++, where no mode sees them used."""
+    """The compiled module below reads and writes stand-ins: its tensors live in C++, where no mode sees them
+    used."""
     put = []
     for inner in module.modules():
         if isinstance(inner, torch.jit.ScriptModule):

@@ -1,8 +1,9 @@
 """The ledger: values, autograd's edges and notes of a running program, in the order in which things happen.
 
-Every tensor the program names gets a value; an in-place write makes a new value of every living tensor over that storage. The flows of a
-call are asked of autograd as soon as it has run (definition 2 of `fxgrad.trace.edges`), so that no graph needs to be kept. A tensor that no noted
-call made is *adopted* at its first use: autograd says what lies behind it. Not handled: writes that bump no version counter and go through
+Every tensor the program names gets a value; an in-place write makes a new value of every living tensor over
+that storage. The flows of a call are asked of autograd as soon as it has run (definition 2 of
+`fxgrad.trace.edges`), so that no graph needs to be kept. A tensor that no noted call made is *adopted* at its
+first use: autograd says what lies behind it. Not handled: writes that bump no version counter and go through
 no noted call (NumPy, C++ extensions).
 """
 
@@ -31,7 +32,8 @@ UNSEEN = "torch.unseen"  # what made a tensor, where no noted call did
 
 
 class Ledger:
-    """Notes so far. `boundary`: the code whose frame ends a stack; None for the whole stack. `stack`: the modules that run now."""
+    """Notes so far. `boundary`: the code whose frame ends a stack; None for the whole stack. `stack`: the
+    modules that run now."""
 
     def __init__(self, boundary: CodeType | None) -> None:
         self.boundary = boundary
@@ -44,7 +46,8 @@ class Ledger:
         self.full = False
         self.stack: list[nn.Module] = []
         self.losses: set[int] = set()  # values that a backward started from: what they come from is kept
-        self.hidden: dict[int, list[int]] = {}  # by storage, the notes that wrote it past the version counter of another tensor over it
+        # by storage, the notes that wrote it past the version counter of another tensor over it
+        self.hidden: dict[int, list[int]] = {}
         self._prune_at = LIMIT // 4
 
     # ------------------------------------------------------------------ values
@@ -76,12 +79,14 @@ class Ledger:
         self.connect(note)
         if note.kind == "entry":
             note.flows = [Flow(number, slot.value, False, weak=True) for number in numbers]
-        if note.target == UNSEEN and not note.flows:  # nothing known lies behind it: it is older than the watch
+        # nothing known lies behind it: it is older than the watch
+        if note.target == UNSEEN and not note.flows:
             note.kind, note.spots = "attribute", ()
         return slot
 
     def same(self, whole: torch.Tensor, part: torch.Tensor) -> None:
-        """`whole` was put together from `part` and others' parts: they have one leaf edge, for as long as both live."""
+        """`whole` was put together from `part` and others' parts: they have one leaf edge, for as long as
+        both live."""
         slot = self.tensors.get(part) or self._adopt(part)
         other = self.tensors.get(whole)
         if other is None or other.leaf != slot.leaf:
@@ -100,7 +105,8 @@ class Ledger:
                 self.tensors.refresh(slot, tensor)
 
     def _just_read(self, tensor: torch.Tensor) -> list[int]:
-        """The numbers that the old constructors (`torch.Tensor([t, u])`) have just read, if they made this tensor."""
+        """The numbers that the old constructors (`torch.Tensor([t, u])`) have just read, if they made this
+        tensor."""
         found: list[int] = []
         if tensor.is_floating_point() and not tensor.requires_grad and tensor.device.type == "cpu":
             code = self.spots()[:1]
@@ -111,7 +117,8 @@ class Ledger:
         return found
 
     def _renew(self, tensor: torch.Tensor, slot: Slot) -> None:
-        """The tensor changed where nobody looked: an `autograd.Function` gave it a history, an optimizer wrote it."""
+        """The tensor changed where nobody looked: an `autograd.Function` gave it a history, an optimizer
+        wrote it."""
         note = self.note("op", UNSEEN)
         note.reads = [slot.value]
         if version_of(tensor) != slot.version:
@@ -158,7 +165,9 @@ class Ledger:
     def number(self, note: Note) -> int:
         """A value for a Python number that `note` read off data."""
         value = len(self.values)
-        self.values.append(Value(value, f"n{note.number}", (), torch.float64, "python", -1, False, True, None))
+        self.values.append(
+            Value(value, f"n{note.number}", (), torch.float64, "python", -1, False, True, None)
+        )
         self.keys.append(None)
         note.makes.append(value)
         note.functions.append(None)
@@ -168,7 +177,11 @@ class Ledger:
         if not tensor.requires_grad:
             return None, None
         function = grad_fn_of(tensor)
-        return ((-slot.leaf, 0), None) if function is None else ((number_of(function), tensor.output_nr), function)
+        return (
+            ((-slot.leaf, 0), None)
+            if function is None
+            else ((number_of(function), tensor.output_nr), function)
+        )
 
     # ------------------------------------------------------------------ notes
 
@@ -180,13 +193,31 @@ class Ledger:
         """A note of what runs now; it counts once it is connected or kept."""
         module = self.stack[-1] if self.stack else None
         self.count += 1
-        return Note(self.count, kind, target, self.spots(), module, torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+        return Note(
+            self.count,
+            kind,
+            target,
+            self.spots(),
+            module,
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+        )
 
-    def result(self, note: Note, out: Any, reads: Iterable[tuple[torch.Tensor, Slot, int]], room: Sequence[torch.Tensor] = ()) -> bool:
-        """Bind what a call returned and wrote; False if it did neither, and the note is nothing. `room`: what it was given as `out=`,
-        which it writes even where it moves no version counter (`torch.kron`)."""
+    def result(
+        self,
+        note: Note,
+        out: Any,
+        reads: Iterable[tuple[torch.Tensor, Slot, int]],
+        room: Sequence[torch.Tensor] = (),
+    ) -> bool:
+        """Bind what a call returned and wrote; False if it did neither, and the note is nothing. `room`: what
+        it was given as `out=`, which it writes even where it moves no version counter (`torch.kron`)."""
         given = {id(tensor) for tensor in room}
-        changed = [(tensor, slot) for tensor, slot, _ in reads if id(tensor) in given or version_of(tensor) != slot.version]
+        changed = [
+            (tensor, slot)
+            for tensor, slot, _ in reads
+            if id(tensor) in given or version_of(tensor) != slot.version
+        ]
         for tensor in tensors_in(out):
             slot = self.tensors.get(tensor)
             if slot is None or slot.version != version_of(tensor) or self._edge(tensor, slot)[0] != slot.edge:
@@ -234,14 +265,16 @@ class Ledger:
     # ------------------------------------------------------------------ bounds
 
     def prune(self) -> None:
-        """Drop the notes that nothing alive was computed from: an evaluation, a data set being prepared, a buffer being filled."""
+        """Drop the notes that nothing alive was computed from: an evaluation, a data set being prepared, a
+        buffer being filled."""
         needed = {slot.value for slot in self.tensors.living()} | self.losses
         kept: list[Note] = []
         for note in reversed(self.notes):
             if note.makes and needed.isdisjoint(note.makes):
                 continue
             kept.append(note)
-            # A running mean is made of every batch there was: of what is only written into a buffer, the batch is forgotten.
+            # A running mean is made of every batch there was: of what is only written into a buffer, the
+            # batch is forgotten.
             tracked = not note.writes or any(self.keys[v] is not None for v in note.makes)
             needed.update(note.reads if tracked else note.reads[:1])
         self.notes = kept[::-1]

@@ -1,4 +1,5 @@
-"""The lines of the user's own code that a call runs, from line events of the interpreter. Not those of libraries."""
+"""The lines of the user's own code that a call runs, from line events of the interpreter. Not those of
+libraries."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Raw notes of a program that is being watched: what each call read, made and wrote, which backwards ran, which optimizers stepped.
+"""Raw notes of a program that is being watched: what each call read, made and wrote, which backwards ran,
+which optimizers stepped.
 
-Filled while the user's own program runs on the user's own tensors, so nothing here holds a tensor: values are numbers, autograd's edges are
-numbers, and modules get their names when the report is made. `fxgrad.trace.watched_facts` turns notes into records.
+Filled while the user's own program runs on the user's own tensors, so nothing here holds a tensor: values are
+numbers, autograd's edges are numbers, and modules get their names when the report is made.
+`fxgrad.trace.watched_facts` turns notes into records.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ RANK = {"none": 0, "zero": 1, "some": 2}
 
 @dataclass(slots=True, eq=False)
 class Note:
-    """One call. `module` is the innermost module it ran in; `writes` are storage numbers; `reads` and `makes` are value numbers.
+    """One call. `module` is the innermost module it ran in; `writes` are storage numbers; `reads` and `makes`
+    are value numbers.
 
     `functions`: the autograd node of each made value, only until its flows are known.
     """
@@ -64,8 +67,8 @@ class Decided:
 class Backward:
     """One backward: the values it started from, and every value whose edge lies behind them.
 
-    `started`: the autograd nodes it began at, kept only where it raised. `partial`: `autograd.grad`, which leaves no `.grad`.
-    `leaves`: the leaf edges behind it. `nan`: a loss was not a number.
+    `started`: the autograd nodes it began at, kept only where it raised. `partial`: `autograd.grad`, which
+    leaves no `.grad`. `leaves`: the leaf edges behind it. `nan`: a loss was not a number.
     """
 
     note: int
@@ -81,9 +84,11 @@ class Backward:
 
 @dataclass(slots=True, eq=False)
 class Taken:
-    """One optimizer step. `states`: what the gradients of its trainable parameters were as it began, `leaves` their edges.
+    """One optimizer step. `states`: what the gradients of its trainable parameters were as it began, `leaves`
+    their edges.
 
-    `cleared`: where gradients were dropped or zeroed after the last backward, () if they were not; `had`: a backward had left some.
+    `cleared`: where gradients were dropped or zeroed after the last backward, () if they were not; `had`: a
+    backward had left some.
     """
 
     note: int
@@ -98,8 +103,9 @@ class Taken:
 class Request:
     """A call that asked for gradients and got None, or raised: `autograd.grad`, or a look at `.grad`.
 
-    `slots`: the tensors that it was asked for, in their order; `missing`: the positions without a gradient, none where it raised.
-    `note`, `outputs` and `live` are those of a `Backward`. `grad`: whether gradients were recorded where it ran.
+    `slots`: the tensors that it was asked for, in their order; `missing`: the positions without a gradient,
+    none where it raised. `note`, `outputs` and `live` are those of a `Backward`. `grad`: whether gradients
+    were recorded where it ran.
     """
 
     note: int

@@ -1,7 +1,9 @@
-"""Raw observations of one run: which tensor object stands for which node, what each step read, made and wrote, and autograd's edges.
+"""Raw observations of one run: which tensor object stands for which node, what each step read, made and
+wrote, and autograd's edges.
 
-`Observations` is filled by the recorder while the program runs, cheaply enough to be taken always; `fxgrad.trace.facts` turns it into records.
-It holds on to every tensor it has seen: an id names a tensor only while the tensor lives. Nothing here decides what a call means.
+`Observations` is filled by the recorder while the program runs, cheaply enough to be taken always;
+`fxgrad.trace.facts` turns it into records. It holds on to every tensor it has seen: an id names a tensor only
+while the tensor lives. Nothing here decides what a call means.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from fxgrad.torch_api.tensors import shape_of
 
 
 class NeedsValue(BaseException):
-    """The program asks for a number that a fake tensor does not have. A BaseException: user code must not catch it."""
+    """The program asks for a number that a fake tensor does not have. A BaseException: user code must not
+    catch it."""
 
     def __init__(self, what: str, spots: tuple[Spot, ...]) -> None:
         self.what = what
@@ -31,7 +34,8 @@ class NeedsValue(BaseException):
 
 @dataclass(slots=True, eq=False)
 class RawValue:
-    """One tensor at one moment; `fn` and `nr` are its autograd edge, `leaf` the tensor itself where it is a leaf that requires grad."""
+    """One tensor at one moment; `fn` and `nr` are its autograd edge, `leaf` the tensor itself where it is a
+    leaf that requires grad."""
 
     id: int
     node: str
@@ -101,15 +105,18 @@ class RawDecision:
     asked: tuple[Any, tuple[Any, ...]] | None = None  # the function and arguments whose outcome it is
 
 
-ENTRY = "entry"  # the target of what is assumed of a tensor made from Python data: that another call makes the same
+# the target of what is assumed of a tensor made from Python data: that another call makes the same
+ENTRY = "entry"
 
 
 @dataclass(slots=True, eq=False)
 class Assumed:
-    """What the program was told and no node follows: `target(*args)` gave `taken`. Of the arguments, nodes and symbolic numbers are
-    computed anew by another call. `target` None: the one argument itself; "size", "ndim", "dtype" and their kind: of a tensor's node.
+    """What the program was told and no node follows: `target(*args)` gave `taken`. Of the arguments, nodes
+    and symbolic numbers are computed anew by another call. `target` None: the one argument itself; "size",
+    "ndim", "dtype" and their kind: of a tensor's node.
 
-    `what`: its words, where it has some of its own. `weak`: it matters only where another call is seen to differ by it.
+    `what`: its words, where it has some of its own. `weak`: it matters only where another call is seen to
+    differ by it.
     """
 
     target: Any
@@ -122,7 +129,8 @@ class Assumed:
 
 @dataclass(slots=True, eq=False)
 class RawSave:
-    """A tensor saved for backward, by the step that ran then and before step `index`. `copy`: its elements then, where it has any."""
+    """A tensor saved for backward, by the step that ran then and before step `index`. `copy`: its elements
+    then, where it has any."""
 
     saver: Step | None
     tensor: torch.Tensor
@@ -146,7 +154,8 @@ class Shared:
 
 
 class Observations:
-    """Values, steps and slots of one run. `slots` is keyed by the id of a tensor object, the user's own or its stand-in."""
+    """Values, steps and slots of one run. `slots` is keyed by the id of a tensor object, the user's own or
+    its stand-in."""
 
     def __init__(self) -> None:
         self.values: list[RawValue] = []
@@ -174,14 +183,19 @@ class Observations:
             try:
                 fn = tensor.grad_fn
                 nr = tensor.output_nr if fn is not None else 0
-            except RuntimeError:  # a view whose base was rewritten in a way autograd refuses: the edge is gone
+            # a view whose base was rewritten in a way autograd refuses: the edge is gone
+            except RuntimeError:
                 fn = None
             if fn is None:
                 leaf = tensor
         number = len(self.values)
         device = self._device_name(tensor.device)
         shape = shape_of(tensor)
-        self.values.append(RawValue(number, node, shape, tensor.dtype, device, storage, requires_grad, fn is None, fn, nr, leaf))
+        self.values.append(
+            RawValue(
+                number, node, shape, tensor.dtype, device, storage, requires_grad, fn is None, fn, nr, leaf
+            )
+        )
         return number
 
     def _device_name(self, device: torch.device) -> str:
@@ -193,7 +207,9 @@ class Observations:
     def pseudo_value(self, node: str) -> int:
         """A Value for a Python number read off data, so that provenance can be followed through it."""
         number = len(self.values)
-        self.values.append(RawValue(number, node, (), torch.float64, "python", -1, False, True, None, 0, None))
+        self.values.append(
+            RawValue(number, node, (), torch.float64, "python", -1, False, True, None, 0, None)
+        )
         return number
 
     def bind(self, tensor: torch.Tensor, node: torch.fx.Node, step_name: str) -> Slot:
@@ -220,8 +236,9 @@ class Observations:
         return siblings[-1] if siblings else None
 
     def over_the_memory_of(self, tensor: torch.Tensor) -> Slot | None:
-        """The latest slot whose memory holds that of a tensor which came in without a torch call: exchanged through NumPy or DLPack, it has
-        a storage of its own over the same bytes. None if no step has seen it, and for tensors without data."""
+        """The latest slot whose memory holds that of a tensor which came in without a torch call: exchanged
+        through NumPy or DLPack, it has a storage of its own over the same bytes. None if no step has seen it,
+        and for tensors without data."""
         start, end = _bytes_of(tensor)
         for siblings in self._siblings.values() if start < end else ():
             low, high = _bytes_of(siblings[-1].tensor, whole=True)
@@ -238,7 +255,8 @@ class Observations:
             self.steps.remove(step)
 
     def note_writes(self, step: Step, written: Sequence[Slot]) -> None:
-        """After an in-place write every tensor of the storage is a new value: the written ones, and every view and base of them."""
+        """After an in-place write every tensor of the storage is a new value: the written ones, and every
+        view and base of them."""
         seen: set[int] = set()
         for slot in written:
             storage = self.storage_number(slot.tensor)
@@ -262,11 +280,13 @@ class Observations:
         step.makes.append(slot.value)
 
     def _living(self, storage: int) -> list[Slot]:
-        """The slots of a storage whose tensors the program can still reach: a loop of writes through views must not be quadratic."""
+        """The slots of a storage whose tensors the program can still reach: a loop of writes through views
+        must not be quadratic."""
         siblings = self._siblings.get(storage)
         if siblings is None:
             return []
-        # Two references: the slot's and the argument's. A tensor nobody else holds cannot be named by the program again.
+        # Two references: the slot's and the argument's. A tensor nobody else holds cannot be named by the
+        # program again.
         living = [slot for slot in siblings if sys.getrefcount(slot.tensor) > 2]
         self._siblings[storage] = living or siblings[-1:]
         return living
@@ -286,8 +306,14 @@ def copied(tensor: torch.Tensor, fake: bool) -> torch.Tensor | None:
 
 
 def _bytes_of(tensor: torch.Tensor, *, whole: bool = False) -> tuple[int, int]:
-    """The addresses of a tensor's first byte and of the one after its last, or of its whole storage's; (0, 0) where it has no data."""
-    if isinstance(tensor, FakeTensor) or tensor.is_meta or tensor.is_nested or tensor.layout is not torch.strided:
+    """The addresses of a tensor's first byte and of the one after its last, or of its whole storage's; (0, 0)
+    where it has no data."""
+    if (
+        isinstance(tensor, FakeTensor)
+        or tensor.is_meta
+        or tensor.is_nested
+        or tensor.layout is not torch.strided
+    ):
         return 0, 0
     if memory_key(tensor) < 0 or tensor.numel() == 0:
         return 0, 0

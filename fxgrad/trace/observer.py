@@ -1,11 +1,12 @@
 """The observer: a `TorchFunctionMode` that looks on while the user's own program runs on its own tensors.
 
-Every torch call arrives here, runs unchanged, and leaves a note in the ledger. No tensor is replaced, kept alive or restored:
-`fxgrad.trace.recorder` runs a model on stand-ins to get a graph, this one watches a whole training script for the facts alone. An error of the
-observer's own ends the watching and never the program.
+Every torch call arrives here, runs unchanged, and leaves a note in the ledger. No tensor is replaced, kept
+alive or restored: `fxgrad.trace.recorder` runs a model on stand-ins to get a graph, this one watches a whole
+training script for the facts alone. An error of the observer's own ends the watching and never the program.
 
-Note [What is not noted]: calls inside a torch call, inside an `autograd.Function`, a reentrant checkpoint or a functorch transform (each
-is one note), during backward, in other threads and processes, and an optimizer's own arithmetic (one note a step).
+Note [What is not noted]: calls inside a torch call, inside an `autograd.Function`, a reentrant checkpoint or
+a functorch transform (each is one note), during backward, in other threads and processes, and an optimizer's
+own arithmetic (one note a step).
 """
 
 from __future__ import annotations
@@ -70,11 +71,14 @@ _FROM_PYTHON = frozenset(("tensor", "as_tensor", "asarray", "scalar_tensor", "ne
 
 
 class Observer(TorchFunctionMode):
-    """Notes what the program does from now on. `before_backward` and `on_backward` are called around every backward, the latter
-    with the leaves it reached and their gradients."""
+    """Notes what the program does from now on. `before_backward` and `on_backward` are called around every
+    backward, the latter with the leaves it reached and their gradients."""
 
     def __init__(
-        self, boundary: CodeType | None, before_backward: Callable[[], None], on_backward: Callable[[Backward, list[Gradient]], None]
+        self,
+        boundary: CodeType | None,
+        before_backward: Callable[[], None],
+        on_backward: Callable[[Backward, list[Gradient]], None],
     ) -> None:
         super().__init__()
         self.ledger = Ledger(boundary)
@@ -86,20 +90,27 @@ class Observer(TorchFunctionMode):
         self.backwards: list[Backward] = []
         self.requests: list[Request] = []  # calls that asked for gradients and got None, or raised
         self.taken: list[Taken] = []
-        self.zeroed: list[tuple[int, weakref.ref[Any]]] = []  # the last calls of an optimizer's `zero_grad`, each with the note so far
-        self.dropped: set[tuple[int, int]] = set()  # (note, value): a custom Function gave no gradient for a value it had read
+        # the last calls of an optimizer's `zero_grad`, each with the note so far
+        self.zeroed: list[tuple[int, weakref.ref[Any]]] = []
+        # (note, value): a custom Function gave no gradient for a value it had read
+        self.dropped: set[tuple[int, int]] = set()
         self.cleared: tuple[Spot, ...] = ()  # where gradients were dropped or zeroed after the last backward
-        self.hidden: list[dict[int, None]] = []  # what the regions that run now have read without being given it
+        # what the regions that run now have read without being given it
+        self.hidden: list[dict[int, None]] = []
         self.closely = False  # note what every autograd node is given
-        self.again = False  # a graph is differentiated besides or kept after its backward: autograd.grad, retain_graph, create_graph
+        # a graph is differentiated besides or kept after its backward: autograd.grad, retain_graph,
+        # create_graph
+        self.again = False
         self.gradients_only = False  # calls are not noted any more: what backwards leave is
         self.delivered: dict[Key, str] = {}
         self.saved: list[Saved] = []  # tensors saved for a backward that were then overwritten unseen
-        self.nested: list[list[torch.Tensor]] = []  # by backward that runs now: leaves that backwards inside it reach
+        # by backward that runs now: leaves that backwards inside it reach
+        self.nested: list[list[torch.Tensor]] = []
         self.on_raise: Callable[[BaseException], None] = lambda error: None
         self.before_backward = before_backward
         self.on_backward = on_backward
-        self.frozen: dict[int, tuple[int, tuple[Spot, ...]]] = {}  # by the number of a leaf, when and where the program froze it
+        # by the number of a leaf, when and where the program froze it
+        self.frozen: dict[int, tuple[int, tuple[Spot, ...]]] = {}
         self._numbers: dict[int, tuple[float, int]] = {}
         self._arrays: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._escapes: list[int] = []
@@ -107,7 +118,8 @@ class Observer(TorchFunctionMode):
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
-        """Noting: nothing of it is seen by torch's function modes, and an error of it stops the watch, not the program."""
+        """Noting: nothing of it is seen by torch's function modes, and an error of it stops the watch, not
+        the program."""
         try:
             with DisableTorchFunction():
                 yield
@@ -129,7 +141,11 @@ class Observer(TorchFunctionMode):
             handler, name = self._handlers[func]
         except (KeyError, TypeError):
             handler, name = self._classify(func)
-        if handler is None or transforms_active() or (self.gradients_only and handler not in (self._decision, self._set_flag)):
+        if (
+            handler is None
+            or transforms_active()
+            or (self.gradients_only and handler not in (self._decision, self._set_flag))
+        ):
             return func(*args, **kwargs)
         return handler(func, name, args, kwargs)
 
@@ -138,7 +154,11 @@ class Observer(TorchFunctionMode):
         handler: Handler | None = self._operation
         if name in ("__get__", "__set__"):
             attribute = getattr(getattr(func, "__self__", None), "__name__", "")
-            setters: dict[str, Handler] = {"data": self._set_data, "grad": self._set_grad, "requires_grad": self._set_flag}
+            setters: dict[str, Handler] = {
+                "data": self._set_data,
+                "grad": self._set_grad,
+                "requires_grad": self._set_flag,
+            }
             getters: dict[str, Handler] = {"grad": self._get_grad}
             found = getters.get(attribute, self._get if attribute in _GETTERS else None)
             handler = setters.get(attribute) if name == "__set__" else found
@@ -167,7 +187,9 @@ class Observer(TorchFunctionMode):
             self.quiet -= 1
         if name in _ZEROING and self.backwards:
             self.cleared = self.ledger.spots()
-        note = self.after("op", target_name(func, name), reads, out, self._known_numbers(args), kwargs.get("out"))
+        note = self.after(
+            "op", target_name(func, name), reads, out, self._known_numbers(args), kwargs.get("out")
+        )
         if note is not None:
             note.constants = tuple(a for a in args if isinstance(a, int | float) and not isinstance(a, bool))
             if name in _FROM_PYTHON and not note.reads:
@@ -181,7 +203,15 @@ class Observer(TorchFunctionMode):
             found = [self.ledger.read(tensor) for tensor in tensors_in(items)]
         return found
 
-    def after(self, kind: str, target: str, reads: list[Read], out: Any, numbers: tuple[int, ...] = (), room: Any = None) -> Note | None:
+    def after(
+        self,
+        kind: str,
+        target: str,
+        reads: list[Read],
+        out: Any,
+        numbers: tuple[int, ...] = (),
+        room: Any = None,
+    ) -> Note | None:
         """The note of a call that has run, `room` its `out=`; None if it neither made nor wrote anything."""
         if not self.active:
             return None
@@ -194,7 +224,9 @@ class Observer(TorchFunctionMode):
 
     def from_python(self, note: Note) -> None:
         """Data came in from Python: the numbers that left torch lately may be in it."""
-        note.flows.extend(Flow(value, make, False, weak=True) for make in note.makes for value in self._escapes)
+        note.flows.extend(
+            Flow(value, make, False, weak=True) for make in note.makes for value in self._escapes
+        )
 
     def forget_numbers(self) -> None:
         """A step has ended: what left torch in it is not what the next one is made of."""
@@ -214,7 +246,9 @@ class Observer(TorchFunctionMode):
     def _known_numbers(self, args: Any) -> tuple[int, ...]:
         found = [known[1] for number in _floats(args) if (known := self._numbers.get(id(number))) is not None]
         for array in (a for a in args if self._arrays and _is_array(a)):
-            while array is not None and (id(array) not in self._arrays or self._arrays[id(array)][0]() is not array):
+            while array is not None and (
+                id(array) not in self._arrays or self._arrays[id(array)][0]() is not array
+            ):
                 array = getattr(array, "base", None)  # a view of an array is made of what it views
             if array is not None:
                 found.append(self._arrays[id(array)][1])
@@ -241,9 +275,15 @@ class Observer(TorchFunctionMode):
         return out
 
     def _get_grad(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-        """A look at `.grad`: where it is None and the user's own line looks, that is kept; the program may go on with it."""
+        """A look at `.grad`: where it is None and the user's own line looks, that is kept; the program may go
+        on with it."""
         out = func(*args, **kwargs)
-        if out is None and not self.stepping and len(self.requests) < REQUEST_LIMIT and is_asked_by_user(sys._getframe(1)):
+        if (
+            out is None
+            and not self.stepping
+            and len(self.requests) < REQUEST_LIMIT
+            and is_asked_by_user(sys._getframe(1))
+        ):
             with self.guarded():
                 _, slot, _ = self.ledger.read(args[0])
                 self.requests.append(Request(self.ledger.count, self.ledger.spots(), (slot,), (0,)))
@@ -269,7 +309,8 @@ class Observer(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _set_flag(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-        """`t.requires_grad = False`, `t.requires_grad_()`: which line froze a leaf, and is the last to have done so."""
+        """`t.requires_grad = False`, `t.requires_grad_()`: which line froze a leaf, and is the last to have
+        done so."""
         noted = name == "requires_grad_" and not self.gradients_only
         out = self._operation(func, name, args, kwargs) if noted else func(*args, **kwargs)
         if self.active and args and isinstance(args[0], torch.Tensor):
@@ -283,7 +324,11 @@ class Observer(TorchFunctionMode):
 
     def _decision(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         out = func(*args, **kwargs)
-        if (self.ledger.stack or self.gradients_only) and isinstance(out, bool) and len(self.decisions) < DECISION_LIMIT:
+        if (
+            (self.ledger.stack or self.gradients_only)
+            and isinstance(out, bool)
+            and len(self.decisions) < DECISION_LIMIT
+        ):
             self.decisions.append(Decided(self.ledger.spots(), self.ledger.count, out))
         return out
 

@@ -1,7 +1,9 @@
-"""The program's own hooks on saved tensors: they are handed the tensors that it knows, and what they do is the recorder's to see.
+"""The program's own hooks on saved tensors: they are handed the tensors that it knows, and what they do is
+the recorder's to see.
 
-Autograd saves a leaf as it is, so a hook may ask `t is self.weight`; in a run that is the weight's stand-in. What the hook computes (a copy
-elsewhere, another dtype) it computes on stand-ins, and what it gives back is one again.
+Autograd saves a leaf as it is, so a hook may ask `t is self.weight`; in a run that is the weight's stand-in.
+What the hook computes (a copy elsewhere, another dtype) it computes on stand-ins, and what it gives back is
+one again.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ def _called(recorder: Recorder, hook: Callable[[Any], Any], given: Any) -> Any:
 
 
 def _are_programs(*hooks: Callable[[Any], Any]) -> bool:
-    """Whether a pair of hooks is neither torch's (a checkpoint's) nor ours; a builtin method says of neither half whose it is."""
+    """Whether a pair of hooks is neither torch's (a checkpoint's) nor ours; a builtin method says of neither
+    half whose it is."""
     packages = {(getattr(hook, "__module__", None) or "").partition(".")[0] for hook in hooks}
     return not packages & {"torch", "fxgrad"}

@@ -1,7 +1,7 @@
 """Parameters of a watched program as facts, and the leaves that take part and that no `parameters()` lists.
 
-A gradient is what `.grad` was as a step of the parameter's optimizer began; where none stepped, what a backward left. Which values of a
-parameter count as used decides whether it is told to be unused: see `_used`.
+A gradient is what `.grad` was as a step of the parameter's optimizer began; where none stepped, what a
+backward left. Which values of a parameter count as used decides whether it is told to be unused: see `_used`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,16 @@ from fxgrad.world.reach import Reach
 
 
 def parameters(
-    ledger: Ledger, events: Events, root: nn.Module, values: Sequence[Value], error: Raised | None, *, unfinished: bool = False
+    ledger: Ledger,
+    events: Events,
+    root: nn.Module,
+    values: Sequence[Value],
+    error: Raised | None,
+    *,
+    unfinished: bool = False,
 ) -> Iterable[ParameterFact]:
-    """One fact per parameter of `root`, with the gradient it really had; `unfinished`: where it has none, one may be to come."""
+    """One fact per parameter of `root`, with the gradient it really had; `unfinished`: where it has none, one
+    may be to come."""
     names: dict[int, tuple[nn.Parameter, list[str]]] = {}
     for name, parameter in root.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), (parameter, []))[1].append(name)
@@ -60,7 +67,8 @@ _NO_USE = frozenset(("Tensor.data", "Tensor.detach", "Tensor.clone", "Tensor.cop
 
 
 def _used(ledger: Ledger, values: Sequence[Value]) -> dict[int, list[int]]:
-    """By leaf edge, the values that a module or a step with gradients read; where there is none, those that any step read.
+    """By leaf edge, the values that a module or a step with gradients read; where there is none, those that
+    any step read.
 
     A copy into an average, an initialisation or an optimizer's update is no use of a parameter.
     """
@@ -79,14 +87,18 @@ def _used(ledger: Ledger, values: Sequence[Value]) -> dict[int, list[int]]:
             table = found if note.module is not None or differentiable else others
             if read not in table.setdefault(edge, []):
                 table[edge].append(read)
-    # Where nothing else reads a parameter, its copy is how it is used: `{k: v.detach() for k, v in parameters}` for a functional call.
+    # Where nothing else reads a parameter, its copy is how it is used: `{k: v.detach() for k, v in
+    # parameters}` for a functional call.
     return {**copied, **others, **found}
 
 
-def externals(ledger: Ledger, root: nn.Module, paths: dict[int, str], error: Raised | None = None) -> Iterable[External]:
+def externals(
+    ledger: Ledger, root: nn.Module, paths: dict[int, str], error: Raised | None = None
+) -> Iterable[External]:
     """Leaves that a gradient reached, that no `parameters()` lists and that a module holds all the same.
 
-    Where the error says that a graph was freed, also what a module holds that was computed before the watch began.
+    Where the error says that a graph was freed, also what a module holds that was computed before the watch
+    began.
     """
     known = {id(parameter) for parameter in root.parameters()}
     older = _older(ledger) if error is not None and says(error.message, SECOND_TIME) else frozenset()
@@ -101,7 +113,8 @@ def externals(ledger: Ledger, root: nn.Module, paths: dict[int, str], error: Rai
     if not found:
         return
     reach = Reach()
-    with contextlib.suppress(InputError):  # too much to restore, but nothing is restored here: what was found is enough to name places
+    # too much to restore, but nothing is restored here: what was found is enough to name places
+    with contextlib.suppress(InputError):
         reach.walk(root)
     for value, tensor in found:
         owner, path = _owner(reach, tensor, paths)
@@ -109,14 +122,23 @@ def externals(ledger: Ledger, root: nn.Module, paths: dict[int, str], error: Rai
             continue
         attribute = path.partition(".")[0].partition("[")[0]
         is_parameter, floating = isinstance(tensor, nn.Parameter), tensor.is_floating_point()
-        yield External(value, path, is_parameter, True, tensor.is_leaf, floating, owner, attribute, _is_constant(tensor))
+        yield External(
+            value, path, is_parameter, True, tensor.is_leaf, floating, owner, attribute, _is_constant(tensor)
+        )
 
 
 def _older(ledger: Ledger) -> frozenset[int]:
     """The values with a history that no noted call made."""
-    adopted = (value for note in ledger.notes if note.kind == "attribute" or note.target == UNSEEN for value in note.makes)
+    adopted = (
+        value
+        for note in ledger.notes
+        if note.kind == "attribute" or note.target == UNSEEN
+        for value in note.makes
+    )
     return frozenset(
-        value for value in adopted if (known := ledger.values[value]) is not None and known.requires_grad and not known.is_leaf
+        value
+        for value in adopted
+        if (known := ledger.values[value]) is not None and known.requires_grad and not known.is_leaf
     )
 
 

@@ -1,9 +1,11 @@
-"""One step of the program as it is: forward, loss and backward without a recorder, on private copies of the data. Eager has the last word.
+"""One step of the program as it is: forward, loss and backward without a recorder, on private copies of the
+data. Eager has the last word.
 
-`plain_step` gives the error that the step raised, None where it ran, after the caller has read what the step left. A recorder's run that
-raised may have done so by the recorder's own doing; what this step does is a fact.
-The program has as many frames to recurse in as in a call of the user's own (Python 3.12 and later: of Python's; C has a limit of its own).
-Not handled: tensors without data, and subclasses that take no other data (`fxgrad.world.private`); the caller looks first.
+`plain_step` gives the error that the step raised, None where it ran, after the caller has read what the step
+left. A recorder's run that raised may have done so by the recorder's own doing; what this step does is a
+fact. The program has as many frames to recurse in as in a call of the user's own (Python 3.12 and later: of
+Python's; C has a limit of its own). Not handled: tensors without data, and subclasses that take no other data
+(`fxgrad.world.private`); the caller looks first.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ class Left:
     """What the step has come to: its phase, and its results as far as there are any."""
 
     phase: Phase = "forward"
-    inputs: Sequence[torch.Tensor] = ()  # as `input_tensors` has them; copies of the user's where those are views
+    # as `input_tensors` has them; copies of the user's where those are views
+    inputs: Sequence[torch.Tensor] = ()
     output: Any = None
     loss: Any = None
 
@@ -50,7 +53,8 @@ class Truth:
 
 
 class NotPrivateError(Exception):
-    """Among what the program reaches beside its inputs is a tensor whose history no one could give back if the program wrote it in place."""
+    """Among what the program reaches beside its inputs is a tensor whose history no one could give back if
+    the program wrote it in place."""
 
 
 def truth(target: Program) -> Truth | None:
@@ -61,7 +65,9 @@ def truth(target: Program) -> Truth | None:
 
     def note(left: Left) -> None:
         if isinstance(left.loss, torch.Tensor):
-            found.gradients.update({name: better(state_of(p.grad), arrived.get(id(p), "")) for name, p in parameters})
+            found.gradients.update(
+                {name: better(state_of(p.grad), arrived.get(id(p), "")) for name, p in parameters}
+            )
 
     def note_arrived(parameter: torch.Tensor) -> None:
         arrived[id(parameter)] = better(state_of(parameter.grad), arrived.get(id(parameter), ""))
@@ -73,7 +79,8 @@ def truth(target: Program) -> Truth | None:
                 first = parameter.register_post_accumulate_grad_hook(note_arrived)  # type: ignore[no-untyped-call]
                 hooks.move_to_end(first.id, last=False)
 
-    parameters = list(target.root.named_parameters(remove_duplicate=False))  # those of before the step: it may put others in their place
+    # those of before the step: it may put others in their place
+    parameters = list(target.root.named_parameters(remove_duplicate=False))
     try:
         found.error = plain_step(target, note, prepare=look_first)
     except NotPrivateError:
@@ -90,8 +97,9 @@ def plain_step(
 ) -> Raised | None:
     """Run one step, then `note` what it left, with the private copies still in place.
 
-    `prepare` is called before the step with the inputs, on private copies of their data; `around` is entered around forward and backward.
-    The user's tensors, objects and global state are as before when it returns or raises.
+    `prepare` is called before the step with the inputs, on private copies of their data; `around` is entered
+    around forward and backward. The user's tensors, objects and global state are as before when it returns or
+    raises.
 
     Raises:
         NotPrivateError: see there.
@@ -104,10 +112,17 @@ def plain_step(
         if any(takes_a_history_for_good(t) for t in tensors if id(t) not in given):
             raise NotPrivateError
         foreign = foreign_histories(tensors)
-        retain = any(t.grad_fn is not None for t in tensors if id(t) not in foreign)  # the user will want that graph for a backward
+        # the user will want that graph for a backward
+        retain = any(t.grad_fn is not None for t in tensors if id(t) not in foreign)
         hooks = _saved_tensors_hooks()
-        left.inputs = _copies(originals, foreign) if any(map(takes_a_history_for_good, originals)) else originals
-        with private_data([t for t in tensors if not takes_a_history_for_good(t)], None), _eager_compile(), kept_modes():
+        left.inputs = (
+            _copies(originals, foreign) if any(map(takes_a_history_for_good, originals)) else originals
+        )
+        with (
+            private_data([t for t in tensors if not takes_a_history_for_good(t)], None),
+            _eager_compile(),
+            kept_modes(),
+        ):
             if prepare is not None:
                 prepare(left.inputs)
             args, kwargs = with_inputs(target, left.inputs)
@@ -115,7 +130,8 @@ def plain_step(
             try:
                 with reach.ctrl_c.comes(), around():
                     contextvars.copy_context().run(_step, target, left, args, kwargs, retain)
-            except torch.OutOfMemoryError as error:  # beside the originals, which the program's own step is not
+            # beside the originals, which the program's own step is not
+            except torch.OutOfMemoryError as error:
                 _leave_contexts(error, hooks)
                 raise out_of_memory(_as_raised(error, left.phase).site) from error
             except Exception as error:  # whatever the program raises is what it does
@@ -152,7 +168,8 @@ def _copies(originals: Sequence[torch.Tensor], foreign: frozenset[int]) -> list[
 def _step(target: Program, left: Left, args: tuple[Any, ...], kwargs: dict[str, Any], retain: bool) -> None:
     left.output = target.call(*args, **kwargs)
     left.phase = "loss"
-    # Not by `loss_of`: a frame more, and a loss that recurses would have one less than in a call of the user's own.
+    # Not by `loss_of`: a frame more, and a loss that recurses would have one less than in a call of the
+    # user's own.
     left.loss = target.loss(left.output) if target.loss is not None else default_loss(left.output)[0]
     left.phase = "backward"
     if not isinstance(left.loss, torch.Tensor):

@@ -1,7 +1,9 @@
-"""What an analysis is doing at this moment, for whoever wants to show it. Nobody listens unless `heard_by` says so, and nothing is printed.
+"""What an analysis is doing at this moment, for whoever wants to show it. Nobody listens unless `heard_by`
+says so, and nothing is printed.
 
-A listener gets `(phase, path, nodes)`: "forward", "loss", "backward", "rules" or a sentence; how many runs of the program have begun; how many
-nodes the present run has recorded. It is called often and must return at once; it must not raise.
+A listener gets `(phase, path, nodes)`: "forward", "loss", "backward", "rules" or a sentence; how many runs of
+the program have begun; how many nodes the present run has recorded. It is called often and must return at
+once; it must not raise.
 """
 
 from __future__ import annotations

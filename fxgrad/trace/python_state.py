@@ -1,10 +1,11 @@
-"""What a forward reads of Python's side: attributes of its modules and of the objects they hold, the training flag, globals and variables
-of closures, torch's modes.
+"""What a forward reads of Python's side: attributes of its modules and of the objects they hold, the training
+flag, globals and variables of closures, torch's modes.
 
-A graph holds what was read. `Read`: the first read of a value, as it was then. What the forward itself changes, or makes, is state that it
-keeps for its next call: `changed`. Attributes are noted as they are read. Globals and variables of closures are those that the functions
-name which ran, and the functions that these name. Not seen: values in containers of more than `MOST_ITEMS`, in objects that no module's
-attribute leads to, in slots.
+A graph holds what was read. `Read`: the first read of a value, as it was then. What the forward itself
+changes, or makes, is state that it keeps for its next call: `changed`. Attributes are noted as they are read.
+Globals and variables of closures are those that the functions name which ran, and the functions that these
+name. Not seen: values in containers of more than `MOST_ITEMS`, in objects that no module's attribute leads
+to, in slots.
 """
 
 from __future__ import annotations
@@ -35,7 +36,13 @@ DEEPEST = 3  # objects of objects
 _TORCHS = frozenset(dir(nn.Module())) - {"training"}
 _HEAP_TYPE = 1 << 9  # of a class made by a `class` statement: Py_TPFLAGS_HEAPTYPE
 # Functions of torch that say in which mode a call runs: read at the call again.
-_MODES = ("is_grad_enabled", "is_inference_mode_enabled", "is_autocast_enabled", "get_default_dtype", "is_autocast_cpu_enabled")
+_MODES = (
+    "is_grad_enabled",
+    "is_inference_mode_enabled",
+    "is_autocast_enabled",
+    "get_default_dtype",
+    "is_autocast_cpu_enabled",
+)
 
 
 class Holder(Protocol):
@@ -45,7 +52,8 @@ class Holder(Protocol):
 
 
 class Cell:
-    """A variable of a closure, as something that holds it. `place`: what all that hold the same have in common."""
+    """A variable of a closure, as something that holds it. `place`: what all that hold the same have in
+    common."""
 
     def __init__(self, cell: CellType) -> None:
         self.cell = cell
@@ -65,7 +73,8 @@ class Cell:
 
 
 class Globals:
-    """The globals of a function, as something that holds values: from the dictionary itself the world walk would go through the whole module."""
+    """The globals of a function, as something that holds values: from the dictionary itself the world walk
+    would go through the whole module."""
 
     def __init__(self, function: FunctionType) -> None:
         self.function = function
@@ -83,8 +92,9 @@ class Globals:
 
 @dataclass(slots=True, eq=False)
 class Read:
-    """A value that the forward read. `owner`: the module or object that it was read off, None for a global or a closure's variable;
-    `path`: of a module, its name, None where it is registered nowhere; `holder`: where it stands; `where`: what the program calls that.
+    """A value that the forward read. `owner`: the module or object that it was read off, None for a global or
+    a closure's variable; `path`: of a module, its name, None where it is registered nowhere; `holder`: where
+    it stands; `where`: what the program calls that.
     """
 
     owner: Any
@@ -110,10 +120,12 @@ class Reader(Protocol):
 
     def spots(self) -> tuple[Spot, ...]: ...
 
-    def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False, what: str = "") -> None: ...
+    def assume(
+        self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False, what: str = ""
+    ) -> None: ...
 
 
-# ---------------------------------------------------------------------------------------------------------------- attributes
+# ------------------------------------------------------------------------------------------------- attributes
 
 
 def interceptions(recorder: Reader, modules: Iterable[nn.Module]) -> Iterator[tuple[Any, str, Any]]:
@@ -126,7 +138,9 @@ def interceptions(recorder: Reader, modules: Iterable[nn.Module]) -> Iterator[tu
         for name, value in (attributes(module) or {}).items():
             if _is_object(value):
                 _enter(recorder, f"{where}.{name}", value, classes, 0)
-    for cls, original in [(cls, cls.__getattribute__) for cls in classes if not issubclass(cls, torch.jit.ScriptModule)]:
+    for cls, original in [
+        (cls, cls.__getattribute__) for cls in classes if not issubclass(cls, torch.jit.ScriptModule)
+    ]:
         yield cls, "__getattribute__", _reading(recorder, original)
     for name in _MODES:
         yield torch, name, _mode(recorder, name, getattr(torch, name))
@@ -151,9 +165,22 @@ def _is_object(value: Any) -> bool:
 
 @functools.lru_cache(4096)
 def _is_of_python(kind: Any) -> bool:
-    if not kind.__flags__ & _HEAP_TYPE or issubclass(kind, nn.Module | torch.Tensor | type | BaseException) or "__call__" in dir(kind):
+    if (
+        not kind.__flags__ & _HEAP_TYPE
+        or issubclass(kind, nn.Module | torch.Tensor | type | BaseException)
+        or "__call__" in dir(kind)
+    ):
         return False
-    return kind.__module__.partition(".")[0] not in ("torch", "builtins", "numpy", "enum", "collections", "threading", "logging", "fxgrad")
+    return kind.__module__.partition(".")[0] not in (
+        "torch",
+        "builtins",
+        "numpy",
+        "enum",
+        "collections",
+        "threading",
+        "logging",
+        "fxgrad",
+    )
 
 
 def _reading(recorder: Reader, original: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
@@ -192,9 +219,13 @@ def _note(recorder: Reader, owner: Any, name: str, value: Any) -> None:
     held = attributes(owner)
     if held is None or id(owner) not in recorder.owners:
         return
-    if value is MISSING and any(name in held.get(kind, ()) for kind in ("_parameters", "_buffers", "_modules")):
+    if value is MISSING and any(
+        name in held.get(kind, ()) for kind in ("_parameters", "_buffers", "_modules")
+    ):
         return
-    holder = held if value is MISSING or held.get(name, MISSING) is value else _of_class(type(owner), name, value)
+    holder = (
+        held if value is MISSING or held.get(name, MISSING) is value else _of_class(type(owner), name, value)
+    )
     if holder is not None:
         where, path = recorder.owners[id(owner)], recorder.paths.get(id(owner))
         recorder.reads[key] = Read(owner, path, holder, where, name, _kept(value), recorder.spots())
@@ -220,12 +251,17 @@ def is_stream(value: Any) -> bool:
 def is_generator(value: Any) -> bool:
     """Whether it is a random generator of the program's own."""
     numpy = sys.modules.get("numpy.random")
-    kinds = (random.Random, torch.Generator, *((numpy.Generator, numpy.RandomState) if numpy is not None else ()))
+    kinds = (
+        random.Random,
+        torch.Generator,
+        *((numpy.Generator, numpy.RandomState) if numpy is not None else ()),
+    )
     return isinstance(value, kinds)
 
 
 def _is_simple(value: Any, depth: int = 0) -> bool:
-    """Whether it is compared at every call: a plain value, an object by identity, and few of them in containers."""
+    """Whether it is compared at every call: a plain value, an object by identity, and few of them in
+    containers."""
     if type(value) in _PLAIN or isinstance(value, enum.Enum | FunctionType | BuiltinFunctionType | type):
         return True
     if depth and isinstance(value, nn.Module | torch.Tensor):
@@ -236,7 +272,7 @@ def _is_simple(value: Any, depth: int = 0) -> bool:
     return all(_is_simple(item, depth + 1) for item in inner)
 
 
-# ---------------------------------------------------------------------------------------------------------------- scopes
+# ----------------------------------------------------------------------------------------------------- scopes
 
 
 def named_before(functions: Iterable[FunctionType]) -> list[tuple[FunctionType, list[Read]]]:
@@ -298,10 +334,12 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _globals_of(code: CodeType) -> set[str]:
-    return {str(one.argval) for one in dis.get_instructions(code) if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return {
+        str(one.argval) for one in dis.get_instructions(code) if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    }
 
 
-# ---------------------------------------------------------------------------------------------------------------- the end
+# ---------------------------------------------------------------------------------------------------- the end
 
 
 def note_changes(reads: dict[tuple[int, str], Read]) -> None:
@@ -322,7 +360,8 @@ def _mode(recorder: Reader, name: str, original: Callable[..., Any]) -> Callable
         value = original(*args, **kwargs)
         if recorder.active and not recorder.quiet and not kwargs and threading.get_ident() == recorder.thread:
             caller = sys._getframe(1).f_code.co_filename
-            if is_user_code(caller) and (name != "is_grad_enabled" or value):  # off it is by the program's own doing
+            # off it is by the program's own doing
+            if is_user_code(caller) and (name != "is_grad_enabled" or value):
                 recorder.assume(f"torch.{name}({', '.join(map(repr, args))})", (), value)
         return value
 

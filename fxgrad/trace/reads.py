@@ -1,8 +1,9 @@
 """What the program learns of a tensor without a torch operation: properties, sizes, truth values and numbers.
 
-Each function handles one kind of call for the recorder. Sizes and `.item()` become symbols (`fxgrad.torch_api.symbols`) that carry their node; a
-truth value is a decision; a number that leaves torch is an *escape*, the place where provenance must be followed through Python. What
-comes out as a plain Python value is assumed (`fxgrad.trace.observations.Assumed`): the graph holds it fixed.
+Each function handles one kind of call for the recorder. Sizes and `.item()` become symbols
+(`fxgrad.torch_api.symbols`) that carry their node; a truth value is a decision; a number that leaves torch is
+an *escape*, the place where provenance must be followed through Python. What comes out as a plain Python
+value is assumed (`fxgrad.trace.observations.Assumed`): the graph holds it fixed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,20 @@ from fxgrad.trace.entries import note_shared
 from fxgrad.trace.experiment import disturbed
 from fxgrad.trace.observations import RawDecision, Slot, Step
 
-_TOLD = frozenset(("ndim", "dtype", "device", "layout", "requires_grad", "is_cuda", "is_sparse", "is_meta", "is_nested", "is_quantized"))
+_TOLD = frozenset(
+    (
+        "ndim",
+        "dtype",
+        "device",
+        "layout",
+        "requires_grad",
+        "is_cuda",
+        "is_sparse",
+        "is_meta",
+        "is_nested",
+        "is_quantized",
+    )
+)
 _QUERIED = {
     "dim": "ndim",
     "ndimension": "ndim",
@@ -58,12 +72,15 @@ def read_property(recorder: GraphDriver, func: Any, args: Any) -> Any:
 
 
 def query(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-    """`x.dim()`, `x.is_floating_point()`: an answer of Python's. Where data lies (strides, addresses) is not taken for granted."""
+    """`x.dim()`, `x.is_floating_point()`: an answer of Python's. Where data lies (strides, addresses) is not
+    taken for granted."""
     out = func(*recorder.swap(args), **recorder.swap(kwargs))
     slot = recorder.seen.slots.get(id(args[0])) if args and name in _QUERIED else None
     if slot is not None:
         by_torch = asked_by_torch(sys._getframe())  # `for row in x` asks for the rank
-        recorder.assume(_QUERIED[name], (slot.node,), slot.tensor.device if name == "get_device" else out, weak=by_torch)
+        recorder.assume(
+            _QUERIED[name], (slot.node,), slot.tensor.device if name == "get_device" else out, weak=by_torch
+        )
     elif isinstance(out, int | tuple) and not isinstance(out, bool) and not asked_by_torch(sys._getframe()):
         recorder.unfollowed = True
     return out
@@ -74,7 +91,9 @@ def _symbolic_size(recorder: GraphDriver, slot: Slot, sizes: Sequence[int]) -> t
     recorder.sizes_read = True
     if node.op == "placeholder" and is_unpacked(sys._getframe()):
         recorder.assume("ndim", (node,), len(sizes))
-    return torch.Size([symbols.make(v, Origin(recorder, "size", (node, i), data=False)) for i, v in enumerate(sizes)])
+    return torch.Size(
+        [symbols.make(v, Origin(recorder, "size", (node, i), data=False)) for i, v in enumerate(sizes)]
+    )
 
 
 def read_size(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -> Any:
@@ -106,7 +125,10 @@ def decide_on_tensor(recorder: GraphDriver, func: Any, args: Any, kwargs: Any) -
             raise
         outcome = None
     node = slots[0].node.name if slots else ""
-    nodes = {id(a): slot.node for a, slot in zip((a for a in args if isinstance(a, torch.Tensor)), slots, strict=True)}
+    nodes = {
+        id(a): slot.node
+        for a, slot in zip((a for a in args if isinstance(a, torch.Tensor)), slots, strict=True)
+    }
     return recorder.decided(
         outcome,
         node,
@@ -121,7 +143,11 @@ def _question(func: Any, args: Any, kwargs: Any) -> Any:
     if len(args) == 1 and not kwargs:
         return bool
     name = func.__name__
-    return getattr(torch, name) if hasattr(torch, name) and not kwargs else calls.named(functools.partial(func, **kwargs), name)
+    return (
+        getattr(torch, name)
+        if hasattr(torch, name) and not kwargs
+        else calls.named(functools.partial(func, **kwargs), name)
+    )
 
 
 def read_value(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -> Any:
@@ -164,7 +190,8 @@ def read_value(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: A
 
 
 def _turned_number(recorder: GraphDriver, out: float, step: Step) -> float:
-    """`float(t)` cannot carry an origin: the number itself is a decision that exploration may replace by either extreme."""
+    """`float(t)` cannot carry an origin: the number itself is a decision that exploration may replace by
+    either extreme."""
     index = len(recorder.decisions)
     recorder.decisions.append(RawDecision(step.spots, step.node.name, True, True, tuple(step.reads)))
     if index < len(recorder.forced) and recorder.forced[index] is False:

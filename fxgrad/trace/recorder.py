@@ -1,12 +1,14 @@
-"""The recorder: a `TorchFunctionMode` that writes a `torch.fx` graph while the program runs, and notes what autograd did at each step.
+"""The recorder: a `TorchFunctionMode` that writes a `torch.fx` graph while the program runs, and notes what
+autograd did at each step.
 
-Every torch call the program makes arrives here. The user's tensors are swapped for their stand-ins, the call runs, a node is written, and
-the results are bound to it. Beside the graph it keeps raw observations (`fxgrad.trace.observations`); `fxgrad.trace.facts` makes records of them. What
-is not a call on tensors alone (properties, sizes, truth values, numbers) is in `fxgrad.trace.reads`.
+Every torch call the program makes arrives here. The user's tensors are swapped for their stand-ins, the call
+runs, a node is written, and the results are bound to it. Beside the graph it keeps raw observations
+(`fxgrad.trace.observations`); `fxgrad.trace.facts` makes records of them. What is not a call on tensors alone
+(properties, sizes, truth values, numbers) is in `fxgrad.trace.reads`.
 
-Note [Quiet regions]: inside a `torch.nn` leaf module, an `autograd.Function`, a checkpointed function, a functorch transform and during
-backward the recorder only swaps tensors: the whole region is one node. Tensors that such a region reads without being given them (its
-parameters, closures) are its *hidden reads*.
+Note [Quiet regions]: inside a `torch.nn` leaf module, an `autograd.Function`, a checkpointed function, a
+functorch transform and during backward the recorder only swaps tensors: the whole region is one node. Tensors
+that such a region reads without being given them (its parameters, closures) are its *hidden reads*.
 """
 
 from __future__ import annotations
@@ -29,12 +31,27 @@ from fxgrad.source.sites import Anchor, Spot, site_of, user_frames, user_spots
 from fxgrad.torch_api import allowed_writes, calls, errors, symbols
 from fxgrad.torch_api.calls import DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES, TAKE_DATA
 from fxgrad.torch_api.engine import ENGINE
-from fxgrad.torch_api.internals import DisableTorchFunction, HigherOrderOperator, transforms_active, version_of
+from fxgrad.torch_api.internals import (
+    DisableTorchFunction,
+    HigherOrderOperator,
+    transforms_active,
+    version_of,
+)
 from fxgrad.torch_api.symbols import Asked, Origin
 from fxgrad.trace import arguments, entries, fake_kernels, reads
 from fxgrad.trace.arguments import EXACTLY_PLAIN, NUMBERS, SEQUENCES, SYMBOLIC, Arguments
 from fxgrad.trace.experiment import Nudge, mask_shape, selecting_all, selects, selects_nothing
-from fxgrad.trace.observations import Assumed, NeedsValue, Observations, RawCall, RawDecision, RawValue, Shared, Slot, Step
+from fxgrad.trace.observations import (
+    Assumed,
+    NeedsValue,
+    Observations,
+    RawCall,
+    RawDecision,
+    RawValue,
+    Shared,
+    Slot,
+    Step,
+)
 from fxgrad.trace.progress import EVERY, begin_run
 from fxgrad.trace.python_state import Read
 from fxgrad.world.private import Lent
@@ -46,13 +63,22 @@ _TORCH_OWN = frozenset((torch.Tensor, nn.Parameter))
 
 
 class Recorder(TorchFunctionMode):
-    """Records one run. `root` names parameters, buffers and modules; `forced` are outcomes for the first decisions on data.
+    """Records one run. `root` names parameters, buffers and modules; `forced` are outcomes for the first
+    decisions on data.
 
-    `assumed` is what the program was told and no node follows, `externals` the tensors from before the run that no name leads to, `hidden` the
-    stack of hidden reads of the quiet regions the program is in: by tensor id, the tensor the program names and its slot.
+    `assumed` is what the program was told and no node follows, `externals` the tensors from before the run
+    that no name leads to, `hidden` the stack of hidden reads of the quiet regions the program is in: by
+    tensor id, the tensor the program names and its slot.
     """
 
-    def __init__(self, root: nn.Module, reach: Reach, standins: StandIns, boundary: CodeType, forced: Sequence[Any] = ()) -> None:
+    def __init__(
+        self,
+        root: nn.Module,
+        reach: Reach,
+        standins: StandIns,
+        boundary: CodeType,
+        forced: Sequence[Any] = (),
+    ) -> None:
         super().__init__()
         self.root = root
         self.reach = reach
@@ -77,12 +103,17 @@ class Recorder(TorchFunctionMode):
         self.decisions: list[RawDecision] = []
         self.escapes: list[int] = []
         self.shared: list[Shared] | None = None  # memory that NumPy and torch share, where it is watched
-        self.allow: frozenset[str] | None = None  # writes that autograd refuses are carried out; the leaves these name enter as copies
+        # writes that autograd refuses are carried out; the leaves these name enter as copies
+        self.allow: frozenset[str] | None = None
         self.open_checkpoints = False  # see `fxgrad.program.program.Program`
-        self.unseen: tuple[str, tuple[Spot, ...]] | None = None  # what the program computes where no mode sees it, and where that shows
-        self.arrived: dict[int, str] = {}  # gradients that came to parameters with hooks of their own, by the parameters' ids
-        self.looks: tuple[Spot, ...] = ()  # where the program looked at autograd's graph, in which stand-ins are
-        self.raised: set[torch.fx.Node] = set()  # calls that raised: where the program went on, it went on without them
+        # what the program computes where no mode sees it, and where that shows
+        self.unseen: tuple[str, tuple[Spot, ...]] | None = None
+        # gradients that came to parameters with hooks of their own, by the parameters' ids
+        self.arrived: dict[int, str] = {}
+        # where the program looked at autograd's graph, in which stand-ins are
+        self.looks: tuple[Spot, ...] = ()
+        # calls that raised: where the program went on, it went on without them
+        self.raised: set[torch.fx.Node] = set()
         self.nudge: Nudge | None = None  # what is handed to the program disturbed
         self.nudged_shape: tuple[int, ...] | None = None
         self.selections: list[Step] = []  # steps whose result's size depends on data
@@ -92,8 +123,10 @@ class Recorder(TorchFunctionMode):
         self.open_numbers = self.unfollowed = False
         self.taken_by_c = 0  # open numbers whose value C code asked for, where it would have taken it
         self.reads: dict[tuple[int, str], Read] = {}  # of Python's side: attributes, globals
-        self.scopes: list[tuple[FunctionType, list[Read]]] = []  # the functions that may run, and what they name
-        self.owners: dict[int, str] = {}  # by id: what the program calls the module or object whose attributes are read
+        # the functions that may run, and what they name
+        self.scopes: list[tuple[FunctionType, list[Read]]] = []
+        # by id: what the program calls the module or object whose attributes are read
+        self.owners: dict[int, str] = {}
         self.inputs: dict[int, torch.fx.Node] = {}  # by the id of the user's tensor: its placeholder
         self.externals: dict[int, tuple[torch.Tensor, int]] = {}
         self.path_stack: list[str] = [""]
@@ -111,7 +144,8 @@ class Recorder(TorchFunctionMode):
         self.paths = {id(module): name for name, module in root.named_modules()}
         self.object_names: dict[int, str] = {}
         self.lent = Lent()
-        self.saved: list[torch.Tensor] = []  # what autograd keeps for backward, by the numbers it was given instead
+        # what autograd keeps for backward, by the numbers it was given instead
+        self.saved: list[torch.Tensor] = []
         self._keep: list[Any] = []
         if standins.fake is not None:
             standins.fake.listener = self
@@ -133,7 +167,8 @@ class Recorder(TorchFunctionMode):
         return self.spots_from(frame)
 
     def spots_from(self, frame: FrameType) -> tuple[Spot, ...]:
-        """The user's frames from `frame` outwards. Of the deep stack of a big model only what is inside the current module is walked."""
+        """The user's frames from `frame` outwards. Of the deep stack of a big model only what is inside the
+        current module is walked."""
         return user_spots(frame, self.boundary, self.anchors[-1] if self.anchors else None)
 
     def add_step(self, node: torch.fx.Node, kind: str, target: str, spots: tuple[Spot, ...]) -> Step:
@@ -153,7 +188,8 @@ class Recorder(TorchFunctionMode):
         return slot if slot is not None else entries.adopted(self, tensor)
 
     def note_unseen(self, what: str, begun: tuple[Spot, ...] = ()) -> None:
-        """The run is no record of the program: it computes with its tensors out of the recorder's sight. `begun`: the line, if none is here."""
+        """The run is no record of the program: it computes with its tensors out of the recorder's sight.
+        `begun`: the line, if none is here."""
         if self.unseen is None:
             self.unseen = what, self.spots() or begun
 
@@ -163,7 +199,8 @@ class Recorder(TorchFunctionMode):
         return self.standins.fake is not None and not is_fake(tensor)
 
     def handed(self, item: Any) -> Any:
-        """What the program gets of a call's result: where that is a tensor's stand-in, the tensor itself (`x.add_(1) is x`)."""
+        """What the program gets of a call's result: where that is a tensor's stand-in, the tensor itself
+        (`x.add_(1) is x`)."""
         if isinstance(item, torch.Tensor):
             original = self.standins.stood_for(item)
             if original is None or id(item) not in self.slots or self.standins.get(original) is not item:
@@ -180,7 +217,8 @@ class Recorder(TorchFunctionMode):
         known = self.standins.get(tensor)
         if known is not None:
             return known
-        # A subclass may answer for its copies itself; for all others no mode is asked at each of torch's calls.
+        # A subclass may answer for its copies itself; for all others no mode is asked at each of torch's
+        # calls.
         ours, outer = type(tensor) in _TORCH_OWN, self.making
         self.making = ours
         self.quiet += 1
@@ -196,7 +234,8 @@ class Recorder(TorchFunctionMode):
     # ------------------------------------------------------------------ arguments
 
     def converted(self, *items: Any) -> tuple[tuple[Any, ...], tuple[Any, ...], list[Slot], list[int]]:
-        """Arguments as the call gets them, as the graph holds them, the slots they read and the values of the numbers among them."""
+        """Arguments as the call gets them, as the graph holds them, the slots they read and the values of the
+        numbers among them."""
         given = Arguments(self)
         pairs = [given.convert(item) for item in items]
         return tuple(p[0] for p in pairs), tuple(p[1] for p in pairs), given.reads, given.numbers
@@ -246,7 +285,8 @@ class Recorder(TorchFunctionMode):
         if isinstance(item, torch.Tensor):
             slot = self.slots.get(id(item))
             if slot is None:
-                # Only what the user owns: torch's own meta kernels come through here as well, on tensors of theirs.
+                # Only what the user owns: torch's own meta kernels come through here as well, on tensors of
+                # theirs.
                 if id(item) not in self.reach.tensors:
                     return item
                 slot = entries.external(self, item)
@@ -272,27 +312,42 @@ class Recorder(TorchFunctionMode):
         try:
             return func(*args, **kwargs)
         except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError) as error:
-            if name in DECISIONS and self._in_leaf_module() and self.standins.fake is not None and errors.is_value_error(error):
-                return False  # torch.nn asks whether a shortcut applies (is this mask causal?): the general way is always right
+            if (
+                name in DECISIONS
+                and self._in_leaf_module()
+                and self.standins.fake is not None
+                and errors.is_value_error(error)
+            ):
+                # torch.nn asks whether a shortcut applies (is this mask causal?): the general way is always
+                # right
+                return False
             self.refuse_valueless(error, name)
             raise
 
     def _refuse_unformulated(self, target: str, slots: Sequence[Slot]) -> None:
-        """Raise NeedsValue for a custom operator without an autograd formula where its real kernel can run: torch then records what that
-        kernel happens to do, which a fake kernel does not tell."""
-        if self.standins.fake is None or not self.standins.all_have_data or not any(slot.tensor.requires_grad for slot in slots):
+        """Raise NeedsValue for a custom operator without an autograd formula where its real kernel can run:
+        torch then records what that kernel happens to do, which a fake kernel does not tell."""
+        if (
+            self.standins.fake is None
+            or not self.standins.all_have_data
+            or not any(slot.tensor.requires_grad for slot in slots)
+        ):
             return
         operator = calls.custom_operator(target)
         if operator is not None and torch.is_grad_enabled() and not calls.has_formula(operator):
-            raise NeedsValue(f"`{operator}` has no autograd formula, so its kernel decides what is recorded", self.spots())
+            raise NeedsValue(
+                f"`{operator}` has no autograd formula, so its kernel decides what is recorded", self.spots()
+            )
 
     def refuse_unseen_write(self, written: Sequence[torch.Tensor]) -> None:
-        """Raise NeedsValue where an operator writes a tensor of the user's itself, past the modes: on real values such a write is private."""
+        """Raise NeedsValue where an operator writes a tensor of the user's itself, past the modes: on real
+        values such a write is private."""
         if any(id(tensor) in self.reach.tensors for tensor in written):
             raise NeedsValue("a write where no mode of torch looks needs memory", self.spots())
 
     def _refuse_to_take_data(self, name: str, args: Any) -> None:
-        """Raise NeedsValue where a fake tensor is pickled, shared or written out; text without a format says that it is one."""
+        """Raise NeedsValue where a fake tensor is pickled, shared or written out; text without a format says
+        that it is one."""
         if name != "__format__" or any(args[1:]):
             raise NeedsValue(f"`{name.strip('_')}` takes the data", self.spots())
 
@@ -300,13 +355,17 @@ class Recorder(TorchFunctionMode):
         return self.current is not None and self.current.kind == "module"
 
     def refuse_valueless(self, error: BaseException, name: str) -> None:
-        """Raise NeedsValue if this error says that a fake tensor has no value, or comes from a fake kernel where real ones could run."""
+        """Raise NeedsValue if this error says that a fake tensor has no value, or comes from a fake kernel
+        where real ones could run."""
         if self.standins.fake is None:
             return
         if errors.is_value_error(error):
             raise NeedsValue(f"{calls.spoken(name)} reads a value", self.spots()) from error
         if self.standins.all_have_data and errors.is_kernel_error(error):
-            raise NeedsValue(f"`{name.strip('_')}` does not run without values ({type(error).__name__}: {error})", self.spots()) from error
+            raise NeedsValue(
+                f"`{name.strip('_')}` does not run without values ({type(error).__name__}: {error})",
+                self.spots(),
+            ) from error
 
     @contextlib.contextmanager
     def region(self) -> Iterator[dict[int, tuple[torch.Tensor, Slot]]]:
@@ -326,7 +385,9 @@ class Recorder(TorchFunctionMode):
         (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = self.converted(args, kwargs)
         node = self._node(func, name, node_args, node_kwargs)
         step = self.add_step(node, "op", calls.target_name(func, name), self.spots())
-        step.constants = tuple(a for a in (*args, *kwargs.values()) if isinstance(a, NUMBERS) and not isinstance(a, bool))
+        step.constants = tuple(
+            a for a in (*args, *kwargs.values()) if isinstance(a, NUMBERS) and not isinstance(a, bool)
+        )
         step.reads = [slot.value for slot in slots] + pseudo
         step.operands, step.settings = arguments.settings(self, args, kwargs)
         self.current = step
@@ -351,7 +412,8 @@ class Recorder(TorchFunctionMode):
         return self.handed(out)
 
     def _in_place_of(self, step: Step, name: str, args: Any) -> Any:
-        """What a call runs on in place of its arguments: a hook is handed the program's own parameter, the nudge may change a selection."""
+        """What a call runs on in place of its arguments: a hook is handed the program's own parameter, the
+        nudge may change a selection."""
         if name == "register_post_accumulate_grad_hook":
             original = self.standins.stood_for(args[0])
             return args if original is None else (args[0], self.standins.hook_of(original, args[1]))
@@ -362,7 +424,8 @@ class Recorder(TorchFunctionMode):
         return args
 
     def _run_back(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-        """A call in which torch calls functions of the program: the recorder, which is off while it handles a call, is on in those."""
+        """A call in which torch calls functions of the program: the recorder, which is off while it handles a
+        call, is on in those."""
         if name in ENGINE:
             with self:
                 return ENGINE[name](*args, **kwargs)
@@ -377,14 +440,19 @@ class Recorder(TorchFunctionMode):
 
             return call
 
-        return self._run(func, name, tuple(map(again, args)), {key: again(item) for key, item in kwargs.items()})
+        return self._run(
+            func, name, tuple(map(again, args)), {key: again(item) for key, item in kwargs.items()}
+        )
 
     def _nudged_selection(self, name: str, args: Any) -> Any:
-        """The selection that the nudge names takes everything, and so does every later one of that shape that would take nothing."""
+        """The selection that the nudge names takes everything, and so does every later one of that shape that
+        would take nothing."""
         assert self.nudge is not None
         named = self.nudge.number == len(self.selections)
         shape = mask_shape(name, args)
-        if not named and (self.nudged_shape is None or shape != self.nudged_shape or not selects_nothing(name, args)):
+        if not named and (
+            self.nudged_shape is None or shape != self.nudged_shape or not selects_nothing(name, args)
+        ):
             return args
         self.nudged_shape = shape
         return selecting_all(name, args)
@@ -403,7 +471,8 @@ class Recorder(TorchFunctionMode):
         if name == "__set__":
             return self.graph.call_function(setattr, (args[0], func.__self__.__name__, args[1]))
         op, target = calls.graph_target(func, name)
-        node = self.graph.create_node(op, target)  # the arguments after: given here, torch walks them twice, once for a warning
+        # the arguments after: given here, torch walks them twice, once for a warning
+        node = self.graph.create_node(op, target)
         if args:
             node.args = args
         if kwargs:
@@ -412,7 +481,8 @@ class Recorder(TorchFunctionMode):
 
     def finish(self, step: Step, slots: Sequence[Slot], out: Any, *, keep: bool) -> None:
         """Bind what a node returned and wrote; drop the node where it did neither."""
-        room = {value for key, value in step.operands if key == "out"}  # written, also where no version counter moves (`torch.kron`)
+        # written, also where no version counter moves (`torch.kron`)
+        room = {value for key, value in step.operands if key == "out"}
         written = [slot for slot in slots if slot.value in room or version_of(slot.tensor) != slot.version]
         if step.target == "Tensor.__set__" and slots:
             written = [slots[0]]
@@ -434,7 +504,9 @@ class Recorder(TorchFunctionMode):
                 made |= self._bind_part(step, item, how, node, key)
         return made
 
-    def _bind_part(self, step: Step, item: Any, how: Callable[..., Any], node: torch.fx.Node, key: Any) -> bool:
+    def _bind_part(
+        self, step: Step, item: Any, how: Callable[..., Any], node: torch.fx.Node, key: Any
+    ) -> bool:
         part = self.graph.call_function(how, (node, key))
         made = self._bind_outputs(step, item, part)
         if not made:
@@ -455,7 +527,9 @@ class Recorder(TorchFunctionMode):
         """A module returned `values`."""
         self.calls.append(RawCall(path, type_name, spots, values, len(self.path_stack)))
 
-    def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False, what: str = "") -> None:
+    def assume(
+        self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False, what: str = ""
+    ) -> None:
         """The program goes on with `taken`, which no node follows."""
         if self.assumptions and not self.quiet and self.phase == "forward":
             self.assumed.append(Assumed(target, args, taken, self.spots(), what, weak))
@@ -471,7 +545,14 @@ class Recorder(TorchFunctionMode):
             return outcome
         return self.decided(outcome, "", self.spots(), tuple(self.symbol_reads(symbol.origin)), asked)
 
-    def decided(self, outcome: bool | None, node: str, spots: tuple[Spot, ...], read: tuple[int, ...], asked: Asked | None = None) -> bool:
+    def decided(
+        self,
+        outcome: bool | None,
+        node: str,
+        spots: tuple[Spot, ...],
+        read: tuple[int, ...],
+        asked: Asked | None = None,
+    ) -> bool:
         """Note a branch on data and say which way to go: the forced one, else the known one, else False."""
         index = len(self.decisions)
         known = outcome is not None
@@ -486,8 +567,13 @@ _CALLABLE = (*FUNCTIONS, nn.Module)
 
 
 def _takes_functions(func: Any, name: str, args: Any, kwargs: Any) -> bool:
-    """Whether a call of a function of torch's in Python hands it functions of the program to call (a loss over a distance of one's own)."""
-    return isinstance(func, FunctionType) and name not in EFFECTS and any(isinstance(a, _CALLABLE) for a in (*args, *kwargs.values()))
+    """Whether a call of a function of torch's in Python hands it functions of the program to call (a loss
+    over a distance of one's own)."""
+    return (
+        isinstance(func, FunctionType)
+        and name not in EFFECTS
+        and any(isinstance(a, _CALLABLE) for a in (*args, *kwargs.values()))
+    )
 
 
 def _parts(out: Any) -> Iterator[tuple[Callable[..., Any], Any, Any]]:
@@ -511,8 +597,9 @@ __all__ = ["NeedsValue", "RawCall", "RawDecision", "RawValue", "Recorder", "Slot
 def _let_go(seen: Observations, saved: list[torch.Tensor], keep: list[Any]) -> None:
     """Give back what a run holds of autograd's graph, the loss's end first, as the recorder goes.
 
-    torch frees a chain of nodes that Python has looked at by recursion: one of 50,000 freed from its beginning, as the garbage collector
-    may, overflows the C stack (torch 2.13, plain tensors too). From its end each node finds the one before it still held.
+    torch frees a chain of nodes that Python has looked at by recursion: one of 50,000 freed from its
+    beginning, as the garbage collector may, overflows the C stack (torch 2.13, plain tensors too). From its
+    end each node finds the one before it still held.
     """
     keep.clear()
     saved.clear()

@@ -1,8 +1,9 @@
-"""Regions of a program: those recorded as one node (`opaque`), those entered and left (`inference_mode`, `autocast`, `dual_level`,
-`sdpa_kernel`), hooked modules.
+"""Regions of a program: those recorded as one node (`opaque`), those entered and left (`inference_mode`,
+`autocast`, `dual_level`, `sdpa_kernel`), hooked modules.
 
-A full backward hook on a module marks the module's inputs and outputs so that it sees their gradients: the marking is two nodes, the hook
-itself stays the user's. `interceptions` lists what must be patched for that; `fxgrad.trace.seams` does the patching.
+A full backward hook on a module marks the module's inputs and outputs so that it sees their gradients: the
+marking is two nodes, the hook itself stays the user's. `interceptions` lists what must be patched for that;
+`fxgrad.trace.seams` does the patching.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def opaque(
     args: Any,
     kwargs: Any,
 ) -> tuple[Any, Step, Hidden]:
-    """Run a region as one node: arguments swapped, nothing inside recorded, its hidden reads and writes noted."""
+    """Run a region as one node: arguments swapped, nothing inside recorded, its hidden reads and writes
+    noted."""
     spots = recorder.spots_from(sys._getframe(2))
     with DisableTorchFunction():
         (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = recorder.converted(args, kwargs)
@@ -83,14 +85,24 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
         yield cls, "__exit__", _exit(recorder, cls.__exit__, leave)
     if hasattr(*ATTENTION_KERNELS):
         yield *ATTENTION_KERNELS, _attention_kernels(recorder)
-    yield BackwardHook, "setup_input_hook", _hook_setup(recorder, BackwardHook.setup_input_hook, targets.hooked_inputs)
-    yield BackwardHook, "setup_output_hook", _hook_setup(recorder, BackwardHook.setup_output_hook, targets.hooked_outputs)
+    yield (
+        BackwardHook,
+        "setup_input_hook",
+        _hook_setup(recorder, BackwardHook.setup_input_hook, targets.hooked_inputs),
+    )
+    yield (
+        BackwardHook,
+        "setup_output_hook",
+        _hook_setup(recorder, BackwardHook.setup_output_hook, targets.hooked_outputs),
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------- modes
+# ------------------------------------------------------------------------------------------------------ modes
 
 
-def _enter(recorder: Recorder, original: Callable[..., Any], node: Callable[[Recorder, Any], torch.fx.Node]) -> Any:
+def _enter(
+    recorder: Recorder, original: Callable[..., Any], node: Callable[[Recorder, Any], torch.fx.Node]
+) -> Any:
     @functools.wraps(original)
     def __enter__(self: Any) -> Any:
         out = original(self)
@@ -146,17 +158,21 @@ def _attention_kernels(recorder: Recorder) -> Callable[..., Any]:
     return choose
 
 
-# ---------------------------------------------------------------------------------------------------------------- backward hooks
+# --------------------------------------------------------------------------------------------- backward hooks
 
 
-def _hook_setup(recorder: Recorder, original: Callable[..., Any], target: Callable[..., Any]) -> Callable[..., Any]:
+def _hook_setup(
+    recorder: Recorder, original: Callable[..., Any], target: Callable[..., Any]
+) -> Callable[..., Any]:
     def setup(hook: BackwardHook, tensors: Any) -> Any:
         if passes(recorder) or transforms_active():
             return original(hook, tensors)
         holder = recorder.hook_nodes.get(id(hook))
         if holder is None:
             module = object_node(recorder, hook.module)
-            holder = recorder.hook_nodes[id(hook)] = recorder.graph.call_function(targets.backward_hook, (module,))
+            holder = recorder.hook_nodes[id(hook)] = recorder.graph.call_function(
+                targets.backward_hook, (module,)
+            )
             recorder.keep(hook)
 
         def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
@@ -164,7 +180,11 @@ def _hook_setup(recorder: Recorder, original: Callable[..., Any], target: Callab
 
         def run(given: Any) -> Any:
             made = original(hook, given)
-            return made if recorder.allow is None else allowed_writes.own_memory(made, given if isinstance(given, tuple) else (given,))
+            return (
+                made
+                if recorder.allow is None
+                else allowed_writes.own_memory(made, given if isinstance(given, tuple) else (given,))
+            )
 
         return opaque(recorder, "region", "backward hook", node, run, (tensors,), {})[0]
 
@@ -172,7 +192,8 @@ def _hook_setup(recorder: Recorder, original: Callable[..., Any], target: Callab
 
 
 def legacy_hooks(recorder: Recorder, module: nn.Module, out: Any) -> None:
-    """Hooks of the deprecated `register_backward_hook` sit on the result's autograd node: a call that puts them there again."""
+    """Hooks of the deprecated `register_backward_hook` sit on the result's autograd node: a call that puts
+    them there again."""
     if not has_legacy_hooks(module) or passes(recorder):
         return
     with DisableTorchFunction():

@@ -1,7 +1,9 @@
-"""One run of a program under the recorder: forward, loss and backward on stand-ins. From it come the graph and the facts.
+"""One run of a program under the recorder: forward, loss and backward on stand-ins. From it come the graph
+and the facts.
 
-`run` produces a `Run`: the recorder with its raw observations, the loss, the error the program raised, and the gradients autograd left.
-What to run is an `Experiment`, the caller's choice; a program that needs a number fake tensors do not have raises `NeedsValue`.
+`run` produces a `Run`: the recorder with its raw observations, the loss, the error the program raised, and
+the gradients autograd left. What to run is an `Experiment`, the caller's choice; a program that needs a
+number fake tensors do not have raises `NeedsValue`.
 """
 
 from __future__ import annotations
@@ -29,8 +31,19 @@ from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source.sites import is_user_code, site_of, traceback_sites
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.engine import run_backward
-from fxgrad.torch_api.errors import captured_whole, is_captured_whole, is_kernel_error, is_value_error, out_of_memory
-from fxgrad.torch_api.internals import DisableTorchFunction, dynamo_is_loaded, steady_cudnn, top_saved_tensors_hooks
+from fxgrad.torch_api.errors import (
+    captured_whole,
+    is_captured_whole,
+    is_kernel_error,
+    is_value_error,
+    out_of_memory,
+)
+from fxgrad.torch_api.internals import (
+    DisableTorchFunction,
+    dynamo_is_loaded,
+    steady_cudnn,
+    top_saved_tensors_hooks,
+)
 from fxgrad.torch_api.symbols import SYMBOLS
 from fxgrad.trace.asked_types import asked_types
 from fxgrad.trace.elsewhere import out_of_sight
@@ -51,7 +64,8 @@ _LOCK = threading.RLock()  # the interceptions patch classes that all threads sh
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Run:
-    """What one run left behind. `gradients`: per parameter name "none", "zero", "some" or "unknown" (backward did not run)."""
+    """What one run left behind. `gradients`: per parameter name "none", "zero", "some" or "unknown" (backward
+    did not run)."""
 
     recorder: Recorder
     program: Program
@@ -75,7 +89,8 @@ class Run:
     rebound: dict[str, torch.fx.Node] = field(default_factory=dict)
     saves: list[RawSave] = field(default_factory=list)
     delivered: dict[tuple[int, int], str] = field(default_factory=dict)
-    aside: Raised | None = None  # what the recorder ran into, where the plain program does not: `error` is None then, `gradients` are its
+    # what the recorder ran into, where the plain program does not: `error` is None then, `gradients` are its
+    aside: Raised | None = None
     drew: bool = False  # random numbers of Python's or NumPy's own generators
     experiment: Experiment | None = None  # what it was asked for by
 
@@ -83,13 +98,19 @@ class Run:
 def run(target: Program, experiment: Experiment) -> Run:
     """Run the program once on stand-ins, as the experiment says.
 
-    The user's tensors, objects, random state and torch's global state are as before when it returns or raises.
+    The user's tensors, objects, random state and torch's global state are as before when it returns or
+    raises.
 
     Raises:
         NeedsValue: on fake values, the program asked for a number.
         TraceError: a tensor has no stand-in.
     """
-    with _LOCK, target.preserved() as reach, reach.ctrl_c.waits(), gradients_set_aside(_reached_by_backward(reach)):
+    with (
+        _LOCK,
+        target.preserved() as reach,
+        reach.ctrl_c.waits(),
+        gradients_set_aside(_reached_by_backward(reach)),
+    ):
         fake = FakeMode() if experiment.values == "fake" else None
         standins = StandIns(fake, experiment.noise, experiment.unsettle, placement(target))
         standins.held = experiment.held
@@ -102,7 +123,12 @@ def run(target: Program, experiment: Experiment) -> Run:
         recorder.scopes = named_before(reach.functions()) if experiment.assumptions else []
         recorder.open_checkpoints = target.open_checkpoints
         recorder.allow = experiment.allow
-        result = Run(recorder, target, experiment=experiment, registered=tuple(target.root.named_parameters(remove_duplicate=False)))
+        result = Run(
+            recorder,
+            target,
+            experiment=experiment,
+            registered=tuple(target.root.named_parameters(remove_duplicate=False)),
+        )
         if experiment.steady is not None:
             torch.manual_seed(experiment.steady)
             steady_cudnn()
@@ -126,9 +152,11 @@ def run(target: Program, experiment: Experiment) -> Run:
             finally:
                 recorder.active = False
                 recorder.lent.end()
-                standins.arrives = None  # the hooks of stand-ins hold these, where no garbage collector sees it
+                # the hooks of stand-ins hold these, where no garbage collector sees it
+                standins.arrives = None
                 if fake is not None:
-                    fake.listener = None  # tensors know their mode, and autograd's own references to tensors no collector sees
+                    # tensors know their mode, and autograd's own references to tensors no collector sees
+                    fake.listener = None
         result.drew = drawn_so_far() != drawn
         result.error = out_of_sight(recorder) or result.error
         _refuse_caught(result)
@@ -136,15 +164,21 @@ def run(target: Program, experiment: Experiment) -> Run:
 
 
 def _refuse_caught(result: Run) -> None:
-    """Raise NeedsValue where the program caught an error that a fake tensor raised and went on: with data there may be none, and another
-    way. Without data the fake one's errors are all that is known."""
+    """Raise NeedsValue where the program caught an error that a fake tensor raised and went on: with data
+    there may be none, and another way. Without data the fake one's errors are all that is known."""
     recorder = result.recorder
-    if recorder.standins.fake is None or not recorder.standins.all_have_data or result.error is not None or not recorder.raised:
+    if (
+        recorder.standins.fake is None
+        or not recorder.standins.all_have_data
+        or result.error is not None
+        or not recorder.raised
+    ):
         return
     step = next((step for step in recorder.steps if step.node in recorder.raised), None)
     what = f"`{step.target}` raises" if step is not None else "an error"
     raise NeedsValue(
-        f"{what} on a tensor without data and the program goes on: whether it does so with data, data tells", step.spots if step else ()
+        f"{what} on a tensor without data and the program goes on: whether it does so with data, data tells",
+        step.spots if step else (),
     )
 
 
@@ -164,8 +198,8 @@ def _eager_compile() -> Iterator[None]:
 
 
 def _reached_by_backward(reach: Reach) -> list[torch.Tensor]:
-    """Originals that get a gradient all the same: where a history began before the run, backward leads into them. And those whose
-    gradient is not to be their stand-in's."""
+    """Originals that get a gradient all the same: where a history began before the run, backward leads into
+    them. And those whose gradient is not to be their stand-in's."""
     with DisableTorchFunction():
         leaves = [t for t in reach.tensors.values() if t.is_leaf]
         return list({id(t): t for t in (*leaves, *leaves_behind(reach.tensors.values()))}.values())
@@ -189,7 +223,11 @@ def _run_program(result: Run, asked: Experiment) -> None:
             _finish_loss(result, loss)
         if asked.backward:
             recorder.phase = "backward"
-            with watching_gradients(recorder, result.delivered) if asked.watch_gradients else contextlib.nullcontext():
+            with (
+                watching_gradients(recorder, result.delivered)
+                if asked.watch_gradients
+                else contextlib.nullcontext()
+            ):
                 _backward(result, loss)
     except (NeedsValue, KeyboardInterrupt, SystemExit, TraceError) as error:
         _leave_contexts(error, hooks)
@@ -201,7 +239,8 @@ def _run_program(result: Run, asked: Experiment) -> None:
         _leave_contexts(error, hooks)
         _check_needs_value(error, recorder)
         _refuse_captured_whole(error)
-        result.refusal = error if isinstance(error, InputError) else None  # others' frames hold the loss, and with it all of the graph
+        # others' frames hold the loss, and with it all of the graph
+        result.refusal = error if isinstance(error, InputError) else None
         result.error = _raised(error, recorder)
         result.raised_in = _raising_code(error)
     finally:
@@ -214,8 +253,9 @@ def _saved_tensors_hooks() -> Any:
 
 
 def _leave_contexts(error: BaseException, hooks: Any) -> None:
-    """End what the frames of an error still hold open, where that is hooks on saved tensors: a checkpoint of torch 2.11 keeps its own in a
-    suspended generator for as long as somebody holds the error, and all that autograd saves until then would go through them.
+    """End what the frames of an error still hold open, where that is hooks on saved tensors: a checkpoint of
+    torch 2.11 keeps its own in a suspended generator for as long as somebody holds the error, and all that
+    autograd saves until then would go through them.
     """
     cause: BaseException | None = error
     while cause is not None and _saved_tensors_hooks() != hooks:
@@ -225,19 +265,23 @@ def _leave_contexts(error: BaseException, hooks: Any) -> None:
 
 def _returns(recorder: Recorder) -> dict[str, Site]:
     """The statement by which each function of the loss was left."""
-    return {f"{site.file}:{site.function}": site for site in (site_of((frame.f_code, frame.f_lasti)) for frame in recorder.frames.values())}
+    return {
+        f"{site.file}:{site.function}": site
+        for site in (site_of((frame.f_code, frame.f_lasti)) for frame in recorder.frames.values())
+    }
 
 
 def _bind_parameters(recorder: Recorder) -> None:
-    """Stand-ins for all registered tensors first: made lazily they could be born inside an inference region."""
+    """Stand-ins for all registered tensors first: made lazily they could be born inside an inference
+    region."""
     for tensor in recorder.reach.tensors.values():
         if id(tensor) in recorder.names:
             recorder.standin(tensor)
 
 
 def _bind_others(recorder: Recorder) -> None:
-    """On real values, stand-ins for what else can be reached, as far as it is few and small: from then on the program cannot write it where
-    no mode looks (`fxgrad.world.private.Lent`)."""
+    """On real values, stand-ins for what else can be reached, as far as it is few and small: from then on the
+    program cannot write it where no mode looks (`fxgrad.world.private.Lent`)."""
     tensors = recorder.reach.tensors.values()
     if recorder.standins.fake is None and len(tensors) <= _MOST_TENSORS:
         for tensor in filter(can_be_lent, tensors):
@@ -290,20 +334,31 @@ def _bind_output(result: Run) -> None:
     result.output_structure = structure
     result.rebound = _rebound_buffers(recorder)
     ran = {code for step in recorder.steps for code, _ in step.spots}
-    note_scopes(recorder, recorder.scopes, ran.union(read.spots[0][0] for read in recorder.reads.values() if read.spots))
+    note_scopes(
+        recorder,
+        recorder.scopes,
+        ran.union(read.spots[0][0] for read in recorder.reads.values() if read.spots),
+    )
     note_changes(recorder.reads)
     result.forward_last = next(iter(reversed(recorder.graph.nodes)), None)
 
 
 def _rebound_buffers(recorder: Recorder) -> dict[str, torch.fx.Node]:
-    """`self.mean = new` on a buffer is a visible effect of the forward: the new value is one more result of the graph."""
+    """`self.mean = new` on a buffer is a visible effect of the forward: the new value is one more result of
+    the graph."""
     before = {name: key for key, name in recorder.names.items()}
     found = {}
     for name, tensor in recorder.root.named_buffers(remove_duplicate=False):
         original = recorder.standins.original(before[name]) if name in before else None
         slot = recorder.slots.get(id(tensor))  # none: rebound inside a leaf module, which does so again
-        if original is None or slot is None or tensor is original or tensor is recorder.standins.get(original):
-            continue  # a buffer the forward creates is created again; one written in place is its stand-in now
+        if (
+            original is None
+            or slot is None
+            or tensor is original
+            or tensor is recorder.standins.get(original)
+        ):
+            # a buffer the forward creates is created again; one written in place is its stand-in now
+            continue
         found[name] = slot.node
     return found
 
@@ -336,9 +391,11 @@ def _backward(result: Run, loss: Any) -> None:
     with recorder.region():
         run_backward(result.loss.tensor, retain_graph=bool(recorder.standins.historied))
     with DisableTorchFunction():
-        # A name stands for the Parameter that was registered under it as the run began, also where the program has put another in its place
-        # or taken it away: that is the one that an optimizer holds.
-        result.gradients.update((name, gradient_of(recorder, parameter)) for name, parameter in result.registered)
+        # A name stands for the Parameter that was registered under it as the run began, also where the
+        # program has put another in its place or taken it away: that is the one that an optimizer holds.
+        result.gradients.update(
+            (name, gradient_of(recorder, parameter)) for name, parameter in result.registered
+        )
         for name, parameter in result.program.root.named_parameters(remove_duplicate=False):
             if name not in result.gradients:
                 result.gradients[name] = gradient_of(recorder, parameter)
@@ -351,7 +408,8 @@ def _refuse_captured_whole(error: BaseException) -> None:
 
 
 def _check_needs_value(error: BaseException, recorder: Recorder) -> None:
-    """A fake tensor's missing value or faulty kernel, met where the recorder does not look (backward), becomes ours, with a line."""
+    """A fake tensor's missing value or faulty kernel, met where the recorder does not look (backward),
+    becomes ours, with a line."""
     if recorder.standins.fake is None:
         return
     cause: BaseException | None = error
@@ -366,10 +424,16 @@ def _check_needs_value(error: BaseException, recorder: Recorder) -> None:
 
 def _refuse_old_history(recorder: Recorder) -> None:
     """Raise NeedsValue where backward would walk into a graph from before the run: a fake tensor has none."""
-    old = {slot.value for slot in (recorder.slots.get(id(t)) for t in recorder.standins.historied) if slot is not None}
+    old = {
+        slot.value
+        for slot in (recorder.slots.get(id(t)) for t in recorder.standins.historied)
+        if slot is not None
+    }
     reading = [step for step in recorder.steps if old.intersection(step.reads)]
     if reading and recorder.standins.fake is not None:
-        raise NeedsValue("backward walks into a graph from before the run", next((s.spots for s in reading if s.spots), ()))
+        raise NeedsValue(
+            "backward walks into a graph from before the run", next((s.spots for s in reading if s.spots), ())
+        )
 
 
 def _spots(error: BaseException) -> tuple[Any, ...]:

@@ -1,6 +1,8 @@
-"""What autograd keeps and hands on in one run: tensors saved for backward, gradients delivered to nodes and left on parameters.
+"""What autograd keeps and hands on in one run: tensors saved for backward, gradients delivered to nodes and
+left on parameters.
 
-The first two are context managers around the forward and the backward of a run. Not handled: what C++ saves beside its hooks.
+The first two are context managers around the forward and the backward of a run. Not handled: what C++ saves
+beside its hooks.
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ def watching_gradients(recorder: Recorder, delivered: dict[tuple[int, int], str]
 
 
 def note_arrived(recorder: Recorder) -> Callable[[torch.Tensor, torch.Tensor], None]:
-    """For stand-ins of parameters whose hooks may take a gradient away once it is there: an optimizer's step, and `zero_grad`."""
+    """For stand-ins of parameters whose hooks may take a gradient away once it is there: an optimizer's step,
+    and `zero_grad`."""
 
     def arrives(original: torch.Tensor, made: torch.Tensor) -> None:
         with DisableTorchFunction():
@@ -76,7 +79,9 @@ def gradient_of(recorder: Recorder, parameter: torch.Tensor) -> str:
     """What backward left on a parameter, or gave its hooks: "none", "zero" or "some"."""
     made = recorder.standins.get(parameter)
     grad = made.grad if made is not None else None
-    return better(_state(recorder, parameter.grad if grad is None else grad), recorder.arrived.get(id(parameter), ""))
+    return better(
+        _state(recorder, parameter.grad if grad is None else grad), recorder.arrived.get(id(parameter), "")
+    )
 
 
 def _state(recorder: Recorder, grad: torch.Tensor | None) -> str:
@@ -89,8 +94,9 @@ def _state(recorder: Recorder, grad: torch.Tensor | None) -> str:
 def watching_saves(result: Saving) -> Iterator[None]:
     """Note every tensor saved for backward, with its version at that moment and the step that saved it."""
     recorder = result.recorder
-    # Autograd keeps what it was given, and the hooks, until backward reads it, where no garbage collector sees it: a tensor that was given
-    # to its own node would never be freed. It gets numbers, and the table of tensors goes with the recorder.
+    # Autograd keeps what it was given, and the hooks, until backward reads it, where no garbage collector
+    # sees it: a tensor that was given to its own node would never be freed. It gets numbers, and the table of
+    # tensors goes with the recorder.
     reference, table = weakref.ref(result), recorder.saved
 
     def pack(tensor: torch.Tensor) -> int:

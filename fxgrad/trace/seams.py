@@ -1,9 +1,11 @@
-"""What a TorchFunctionMode does not see, caught while a recorder runs and put back after, however the run ends.
+"""What a TorchFunctionMode does not see, caught while a recorder runs and put back after, however the run
+ends.
 
-Calls of modules (leaf modules, module paths), `autograd.Function.apply`, `torch.utils.checkpoint.checkpoint`, `torch.vmap` and
-`torch.func.grad`, TorchScript functions, `nn.Parameter(...)`, `Variable(...)`, `torch.from_numpy`; `inference_mode`, `autocast` and
-backward hooks are in `fxgrad.trace.regions`. Every interception passes straight through on other threads and inside quiet regions
-(Note [Quiet regions] in `fxgrad.trace.recorder`).
+Calls of modules (leaf modules, module paths), `autograd.Function.apply`, `torch.utils.checkpoint.checkpoint`,
+`torch.vmap` and `torch.func.grad`, TorchScript functions, `nn.Parameter(...)`, `Variable(...)`,
+`torch.from_numpy`; `inference_mode`, `autocast` and backward hooks are in `fxgrad.trace.regions`. Every
+interception passes straight through on other threads and inside quiet regions (Note [Quiet regions] in
+`fxgrad.trace.recorder`).
 """
 
 from __future__ import annotations
@@ -69,7 +71,8 @@ def _interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
 
 
 def _flatten_parameters(recorder: Recorder) -> Callable[[nn.RNNBase], None]:
-    """cuDNN's layout of a recurrent net's weights: no number changes, but it is made in the user's own memory, found by its address."""
+    """cuDNN's layout of a recurrent net's weights: no number changes, but it is made in the user's own
+    memory, found by its address."""
     original = nn.RNNBase.flatten_parameters
 
     def flatten_parameters(module: nn.RNNBase) -> None:
@@ -80,8 +83,9 @@ def _flatten_parameters(recorder: Recorder) -> Callable[[nn.RNNBase], None]:
 
 
 def _no_address(recorder: Recorder, name: str) -> Callable[..., Any]:
-    """Where a fake tensor's data is: torch says at zero, and a kernel of the user's own (Triton, ctypes, another library) would go there.
-    torch's own C++ compares addresses of fake tensors and does not come by here."""
+    """Where a fake tensor's data is: torch says at zero, and a kernel of the user's own (Triton, ctypes,
+    another library) would go there. torch's own C++ compares addresses of fake tensors and does not come by
+    here."""
 
     original = getattr(FakeTensor, name)
 
@@ -93,16 +97,18 @@ def _no_address(recorder: Recorder, name: str) -> Callable[..., Any]:
     return address
 
 
-# ---------------------------------------------------------------------------------------------------------------- modules
+# ---------------------------------------------------------------------------------------------------- modules
 
 
 def _module_calls(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
-    """Every call of a module ends in `_call_impl`; patched on the classes in use, because each of the thousands of subclasses that
-    `nn.Module` has in a big program would be updated if its own attribute changed."""
+    """Every call of a module ends in `_call_impl`; patched on the classes in use, because each of the
+    thousands of subclasses that `nn.Module` has in a big program would be updated if its own attribute
+    changed."""
     known = leaf_modules.Leaves(recorder.root)
     modules = {id(module): module for module in (*recorder.root.modules(), *recorder.reach.modules)}
     for module in modules.values():
-        if vars(module).get("_compiled_call_impl") is not None:  # `module.compile()`: the call would go past the class
+        # `module.compile()`: the call would go past the class
+        if vars(module).get("_compiled_call_impl") is not None:
             yield module, "_compiled_call_impl", None
     # All originals are looked up before the first is replaced: one class in use may be another's base.
     for cls, original in [(cls, cls._call_impl) for cls in {type(module) for module in modules.values()}]:
@@ -111,7 +117,9 @@ def _module_calls(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
         yield from python_state.interceptions(recorder, modules.values())
 
 
-def _module_call(recorder: Recorder, known: leaf_modules.Leaves, original: Callable[..., Any]) -> Callable[..., Any]:
+def _module_call(
+    recorder: Recorder, known: leaf_modules.Leaves, original: Callable[..., Any]
+) -> Callable[..., Any]:
     def _call_impl(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if passes(recorder):
             if recorder.quiet and threading.get_ident() == recorder.thread:
@@ -126,7 +134,8 @@ def _module_call(recorder: Recorder, known: leaf_modules.Leaves, original: Calla
             return _inlined_call(recorder, module, path, original, args, kwargs)
         if isinstance(module, torch.jit.ScriptModule):
             return _script_module_call(recorder, module, path, original, args, kwargs)
-        # The model itself is never one node: a graph module that holds it under a name would have other parameter names.
+        # The model itself is never one node: a graph module that holds it under a name would have other
+        # parameter names.
         if path and known.is_leaf(module):
             return _leaf_call(recorder, module, path, original, args, kwargs)
         return _inlined_call(recorder, module, path, original, args, kwargs)
@@ -134,7 +143,9 @@ def _module_call(recorder: Recorder, known: leaf_modules.Leaves, original: Calla
     return _call_impl
 
 
-def _leaf_call(recorder: Recorder, module: nn.Module, path: str, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def _leaf_call(
+    recorder: Recorder, module: nn.Module, path: str, original: Callable[..., Any], args: Any, kwargs: Any
+) -> Any:
     def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
         return recorder.graph.call_module(path, node_args, node_kwargs)
 
@@ -148,13 +159,18 @@ def _leaf_call(recorder: Recorder, module: nn.Module, path: str, original: Calla
     return out
 
 
-def _script_module_call(recorder: Recorder, module: Any, path: str | None, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """TorchScript code is compiled: one node, with the stand-ins put into the compiled module while it runs."""
+def _script_module_call(
+    recorder: Recorder, module: Any, path: str | None, original: Callable[..., Any], args: Any, kwargs: Any
+) -> Any:
+    """TorchScript code is compiled: one node, with the stand-ins put into the compiled module while it
+    runs."""
 
     def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
         if path:
             return recorder.graph.call_module(path, node_args, node_kwargs)
-        return recorder.graph.call_function(call_object, (object_node(recorder, module), *node_args), node_kwargs)
+        return recorder.graph.call_function(
+            call_object, (object_node(recorder, module), *node_args), node_kwargs
+        )
 
     def run(*sub_args: Any, **sub_kwargs: Any) -> Any:
         with leaf_modules.scripted(module, recorder.swap):
@@ -166,7 +182,14 @@ def _script_module_call(recorder: Recorder, module: Any, path: str | None, origi
     return out
 
 
-def _inlined_call(recorder: Recorder, module: nn.Module, path: str | None, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def _inlined_call(
+    recorder: Recorder,
+    module: nn.Module,
+    path: str | None,
+    original: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+) -> Any:
     spots = recorder.spots_from(sys._getframe(1))
     recorder.path_stack.append(path if path is not None else recorder.path_stack[-1])
     recorder.anchors.append((sys._getframe(), spots))
@@ -187,7 +210,7 @@ def _note_call(recorder: Recorder, module: nn.Module, path: str, out: Any, spots
     recorder.note_call(path, type(module).__name__, spots, values)
 
 
-# ---------------------------------------------------------------------------------------------------------------- functions
+# -------------------------------------------------------------------------------------------------- functions
 
 
 def _apply(recorder: Recorder) -> Callable[..., Any]:
@@ -213,7 +236,8 @@ def _apply(recorder: Recorder) -> Callable[..., Any]:
 
 
 def _script_call(recorder: Recorder) -> Callable[..., Any]:
-    """`torch.jit.script` functions: the Python they were compiled from, where torch kept it, else one node."""
+    """`torch.jit.script` functions: the Python they were compiled from, where torch kept it, else one
+    node."""
     original = ScriptFunction.__call__
 
     def __call__(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -227,7 +251,9 @@ def _script_call(recorder: Recorder) -> Callable[..., Any]:
         name = getattr(function, "name", "") or "script_function"
 
         def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
-            return recorder.graph.call_function(call_object, (object_node(recorder, function), *node_args), node_kwargs)
+            return recorder.graph.call_function(
+                call_object, (object_node(recorder, function), *node_args), node_kwargs
+            )
 
         def run(*sub_args: Any, **sub_kwargs: Any) -> Any:
             return original(function, *sub_args, **sub_kwargs)
@@ -237,7 +263,7 @@ def _script_call(recorder: Recorder) -> Callable[..., Any]:
     return __call__
 
 
-# ---------------------------------------------------------------------------------------------------------------- constructors
+# ----------------------------------------------------------------------------------------------- constructors
 
 
 def _new_parameter(recorder: Recorder) -> Callable[..., Any]:
@@ -245,7 +271,11 @@ def _new_parameter(recorder: Recorder) -> Callable[..., Any]:
 
     def __new__(cls: Any, data: Any = None, requires_grad: bool = True, *rest: Any, **kwargs: Any) -> Any:
         if passes(recorder) or cls is not nn.Parameter or not isinstance(data, torch.Tensor):
-            if recorder.active and isinstance(data, torch.Tensor) and threading.get_ident() == recorder.thread:
+            if (
+                recorder.active
+                and isinstance(data, torch.Tensor)
+                and threading.get_ident() == recorder.thread
+            ):
                 data = recorder.swap(data)
             if data is None and cls is nn.Parameter:
                 return original(cls, requires_grad=requires_grad)
@@ -265,7 +295,9 @@ def _new_variable(recorder: Recorder) -> Callable[..., Any]:
             return original(cls, *args, **kwargs)
         with DisableTorchFunction():
             slot = recorder.slot_of(args[0])
-        return _new_leaf(recorder, slot, original(cls, slot.tensor, *args[1:], **kwargs), "torch.autograd.Variable")
+        return _new_leaf(
+            recorder, slot, original(cls, slot.tensor, *args[1:], **kwargs), "torch.autograd.Variable"
+        )
 
     return __call__
 
@@ -300,14 +332,16 @@ def _unasked(recorder: Recorder, name: str) -> Callable[..., Any]:
             if recorder.active and not recorder.making and threading.get_ident() == recorder.thread:
                 tensor, args, kwargs = recorder.swap(tensor), recorder.swap(args), recorder.swap(kwargs)
             return original(tensor, *args, **kwargs)
-        # Not itself: a function that holds itself would keep the whole run as garbage, and what remembers functions would keep it for good.
+        # Not itself: a function that holds itself would keep the whole run as garbage, and what remembers
+        # functions would keep it for good.
         return recorder.__torch_function__(original, (), (tensor, *args), kwargs)
 
     return method
 
 
 def _manual_seed(recorder: Recorder) -> Callable[..., Any]:
-    """A seed set by the forward is part of what it computes. Not seen: `Generator.manual_seed`, a method of a C type."""
+    """A seed set by the forward is part of what it computes. Not seen: `Generator.manual_seed`, a method of a
+    C type."""
     original = torch.random.manual_seed
 
     @functools.wraps(original)

@@ -1,8 +1,10 @@
-"""Whether the recorder sees on this torch what it must: a small program with each seam in it, recorded and compared with eager.
+"""Whether the recorder sees on this torch what it must: a small program with each seam in it, recorded and
+compared with eager.
 
-A seam is a place where torch is caught by something that its documentation does not promise. Where one no longer holds, a call goes by
-unseen and verdicts are wrong in silence. So a torch newer than those tried is checked once a process, and what does not match is refused.
-Not checked: the seams of a watch (calls of modules, optimizers, backward).
+A seam is a place where torch is caught by something that its documentation does not promise. Where one no
+longer holds, a call goes by unseen and verdicts are wrong in silence. So a torch newer than those tried is
+checked once a process, and what does not match is refused. Not checked: the seams of a watch (calls of
+modules, optimizers, backward).
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ class Seam:
 
 
 def refuse_unknown_torch() -> None:
-    """Raise where this torch is newer than those tried and a seam does not match; the check is made once a process.
+    """Raise where this torch is newer than those tried and a seam does not match; the check is made once a
+    process.
 
     Raises:
         TraceError: says which seam, which torch, and which versions are known.
@@ -45,21 +48,27 @@ def refuse_unknown_torch() -> None:
     if wrong is not None:
         oldest, newest = versions.OLDEST_TRIED, versions.NEWEST_TRIED
         raise TraceError(
-            f"torch {torch.__version__} is newer than fxgrad knows (torch {versions.tried()}), and does not match: {wrong.name}: {wrong.wrong}",
+            f"torch {torch.__version__} is newer than fxgrad knows (torch {versions.tried()}), and does not "
+            f"match: {wrong.name}: {wrong.wrong}",
             hint=f'install a newer fxgrad, or "torch>={oldest[0]}.{oldest[1]},<{newest[0]}.{newest[1] + 1}"',
         )
 
 
 @functools.cache
 def seams() -> tuple[Seam, ...]:
-    """Every seam that is checked, as it is on this torch. All are in two runs; where one does not match, each seam alone says."""
+    """Every seam that is checked, as it is on this torch. All are in two runs; where one does not match, each
+    seam alone says."""
     with torch.inference_mode(False), torch.enable_grad():
         together = _wrong([p for p in PROBES if p.kind]) or _wrong([p for p in PROBES if not p.kind])
         found = tuple(Seam(probe.name, _wrong([probe]) if together else "") for probe in PROBES)
-    return found if not together or any(seam.wrong for seam in found) else (*found, Seam("all of them together", together))
+    return (
+        found
+        if not together or any(seam.wrong for seam in found)
+        else (*found, Seam("all of them together", together))
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------- the programs
+# ----------------------------------------------------------------------------------------------- the programs
 
 
 class _Square(torch.autograd.Function):
@@ -71,7 +80,8 @@ class _Square(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         (x,) = ctx.saved_tensors
-        return 3 * x * grad  # not the derivative: a forward that autograd looked into would give another gradient
+        # not the derivative: a forward that autograd looked into would give another gradient
+        return 3 * x * grad
 
 
 _square: Any = _Square.apply  # as programs take it: long before anything is caught
@@ -90,7 +100,9 @@ class _Model(nn.Module):
             self.layer.bias.copy_(_numbers(3))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        made = [body(self.layer, weight * x).sum() for body, weight in zip(self.bodies, self.weights, strict=True)]
+        made = [
+            body(self.layer, weight * x).sum() for body, weight in zip(self.bodies, self.weights, strict=True)
+        ]
         return torch.stack(made).sum()
 
 
@@ -149,16 +161,16 @@ def _leaf(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return made
 
 
-# ---------------------------------------------------------------------------------------------------------------- the check
+# -------------------------------------------------------------------------------------------------- the check
 
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """A seam's part of the program, the kind of the one step that the recorder must make of it ("write": one that writes; "": what is in
-    it is recorded), and what to compare with.
+    """A seam's part of the program, the kind of the one step that the recorder must make of it ("write": one
+    that writes; "": what is in it is recorded), and what to compare with.
 
-    Torch's checkpoint loads sympy and all of torch.compile when it is first used, in seconds. So checkpoints are seen opened, where the
-    recorder calls the function in them, and eager is compared without.
+    Torch's checkpoint loads sympy and all of torch.compile when it is first used, in seconds. So checkpoints
+    are seen opened, where the recorder calls the function in them, and eager is compared without.
     """
 
     name: str
@@ -196,12 +208,16 @@ def _difference(probes: Sequence[_Probe]) -> str:
         return f"the recorded step raises {made.error.type}: {made.error.message}"
     for kind in {probe.kind for probe in probes if probe.kind}:
         want = sum(probe.kind == kind for probe in probes)
-        seen = sum(bool(step.writes) if kind == "write" else step.kind == kind for step in made.recorder.steps)
+        seen = sum(
+            bool(step.writes) if kind == "write" else step.kind == kind for step in made.recorder.steps
+        )
         if seen != want:
             return f"{seen} steps of kind `{kind}` are recorded, not {want}"
     if made.loss is None or not torch.equal(made.loss.tensor, loss):
         return "the recorded loss is not eager's"
-    wrong = [name for name, want in eager.named_parameters() if not _same(_gradient(made, target, name), want.grad)]
+    wrong = [
+        name for name, want in eager.named_parameters() if not _same(_gradient(made, target, name), want.grad)
+    ]
     return f"the recorded gradient of `{wrong[0]}` is not eager's" if wrong else ""
 
 

@@ -1,7 +1,7 @@
 """Which value a tensor object stands for, without keeping it alive.
 
-An id names a tensor only while the tensor lives, so every entry goes when its tensor does. A storage keeps its number as long as it lives,
-whoever holds it.
+An id names a tensor only while the tensor lives, so every entry goes when its tensor does. A storage keeps
+its number as long as it lives, whoever holds it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ PURGE = 10_000  # storages remembered before those that are gone are dropped
 
 
 class Slot(weakref.ref):  # type: ignore[type-arg]
-    """A weak reference to one tensor, and what is known of it: its value, storage, version and autograd edge."""
+    """A weak reference to one tensor, and what is known of it: its value, storage, version and autograd
+    edge."""
 
     __slots__ = ("after", "begun", "cleared", "edge", "key", "leaf", "place", "storage", "value", "version")
 
@@ -41,7 +42,8 @@ class Slot(weakref.ref):  # type: ignore[type-arg]
 
 
 class Memory:
-    """One storage that was seen: its number, the living slots over it, the value last seen there, and whether it lives."""
+    """One storage that was seen: its number, the living slots over it, the value last seen there, and whether
+    it lives."""
 
     __slots__ = ("number", "reference", "slots", "value")
 
@@ -49,7 +51,8 @@ class Memory:
         self.number = number
         self.slots: set[Slot] = set()
         self.value = -1
-        # The Python object of a storage lives as long as the storage, whoever else holds it. (`StorageWeakRef` would keep its bytes.)
+        # The Python object of a storage lives as long as the storage, whoever else holds it.
+        # (`StorageWeakRef` would keep its bytes.)
         try:
             self.reference: weakref.ref[torch.UntypedStorage] | None = weakref.ref(tensor.untyped_storage())
         except (NotImplementedError, RuntimeError):
@@ -114,7 +117,8 @@ class Tensors:
         return list(memory.slots) if memory is not None else []
 
     def last_value(self, tensor: torch.Tensor) -> int:
-        """The value last seen over the tensor's storage, also of a tensor that is gone; -1 if there was none."""
+        """The value last seen over the tensor's storage, also of a tensor that is gone; -1 if there was
+        none."""
         memory = self._memories.get(memory_key(tensor))
         if memory is None or memory.is_gone():
             return -1

@@ -1,7 +1,9 @@
-"""What a failed backward found overwritten: read off the very graph it failed on, which torch leaves in place.
+"""What a failed backward found overwritten: read off the very graph it failed on, which torch leaves in
+place.
 
-A saved tensor that has changed raises when it is unpacked, and its raw form still says which memory it is: so the saver is the call that
-made its autograd node, and the overwriter the first later call that wrote that storage. Nothing has to be watched while the program runs.
+A saved tensor that has changed raises when it is unpacked, and its raw form still says which memory it is: so
+the saver is the call that made its autograd node, and the overwriter the first later call that wrote that
+storage. Nothing has to be watched while the program runs.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from fxgrad.trace.ledger import Ledger
 
 
 def overwritten(ledger: Ledger, started: Sequence[Any]) -> Iterator[Saved]:
-    """Every changed saved tensor behind the autograd nodes that a backward started from, with who saved it and who wrote it."""
+    """Every changed saved tensor behind the autograd nodes that a backward started from, with who saved it
+    and who wrote it."""
     order = {note.number: index for index, note in enumerate(ledger.notes)}
     for function in nodes_behind(started):
         saver = order.get(ledger.edges.maker(function))
@@ -35,7 +38,8 @@ def overwritten(ledger: Ledger, started: Sequence[Any]) -> Iterator[Saved]:
 
 
 def hidden(ledger: Ledger, functions: Sequence[Any]) -> Iterator[Saved]:
-    """Saved tensors whose memory was written past their version counter: the backward that is about to run will not notice."""
+    """Saved tensors whose memory was written past their version counter: the backward that is about to run
+    will not notice."""
     for function in functions:
         saver = ledger.edges.maker(function)
         for name in dir(function):
@@ -44,9 +48,20 @@ def hidden(ledger: Ledger, functions: Sequence[Any]) -> Iterator[Saved]:
                 data = _data(raw)
                 if data is None or saver < 0:
                     continue
-                later = [number for number in ledger.hidden.get(ledger.tensors.number_of(data) or -1, ()) if number > saver]
+                later = [
+                    number
+                    for number in ledger.hidden.get(ledger.tensors.number_of(data) or -1, ())
+                    if number > saver
+                ]
                 if later:
-                    yield Saved(f"n{saver}", f"n{later[0]}", tuple(data.shape), version_of(data), version_of(data), False)
+                    yield Saved(
+                        f"n{saver}",
+                        f"n{later[0]}",
+                        tuple(data.shape),
+                        version_of(data),
+                        version_of(data),
+                        False,
+                    )
 
 
 def _raw(function: Any, name: str) -> Any:
@@ -67,12 +82,15 @@ def _data(raw: Any) -> torch.Tensor | None:
 
 
 def _changed(function: Any) -> Iterator[tuple[torch.Tensor, int]]:
-    """The saved tensors of one node that cannot be unpacked any more, raw, and the version each was saved at."""
+    """The saved tensors of one node that cannot be unpacked any more, raw, and the version each was
+    saved at."""
     for name in dir(function):
         if not name.startswith(RAW_SAVED):
             continue
         raw = _raw(function, name)
-        message = _refusal(function, "saved_tensors" if name == "_raw_saved_tensors" else name.replace("_raw", "", 1))
+        message = _refusal(
+            function, "saved_tensors" if name == "_raw_saved_tensors" else name.replace("_raw", "", 1)
+        )
         if not says(message, OVERWRITTEN):
             continue
         for one in raw if isinstance(raw, tuple | list) else (raw,):

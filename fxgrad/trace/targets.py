@@ -1,6 +1,8 @@
-"""The functions that our graphs call: by them a graph refers to Python functions, `autograd.Function`s and backward hooks of the user.
+"""The functions that our graphs call: by them a graph refers to Python functions, `autograd.Function`s and
+backward hooks of the user.
 
-Made by the recorder, in the place of what generated code could not find by name. Not handled: saving them to a file.
+Made by the recorder, in the place of what generated code could not find by name. Not handled: saving them to
+a file.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from fxgrad.world.swap import Swap
 
 
 class Closure:
-    """A Python function of the program in the graph. `captured`: the tensors of the recorded run that it closes over."""
+    """A Python function of the program in the graph. `captured`: the tensors of the recorded run that it
+    closes over."""
 
     def __init__(self, function: Callable[..., Any], captured: tuple[torch.Tensor, ...] = ()) -> None:
         self.function = function
@@ -113,8 +116,11 @@ def put_legacy_hooks(module: nn.Module, result: Any) -> None:
             result.grad_fn.register_hook(functools.partial(hook, module))
 
 
-def new_leaf_view(source: torch.Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset: int, requires_grad: bool) -> torch.Tensor:
-    """A detached view of `source`'s storage, a new leaf: a tensor that torch made of it outside its function interface."""
+def new_leaf_view(
+    source: torch.Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset: int, requires_grad: bool
+) -> torch.Tensor:
+    """A detached view of `source`'s storage, a new leaf: a tensor that torch made of it outside its function
+    interface."""
     return source.detach().as_strided(size, stride, offset).requires_grad_(requires_grad)
 
 

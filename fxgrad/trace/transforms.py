@@ -1,7 +1,9 @@
-"""Calls that take a Python function of the program: checkpoints and the transforms of `torch.func`, each one node over a `Closure` of it.
+"""Calls that take a Python function of the program: checkpoints and the transforms of `torch.func`, each one
+node over a `Closure` of it.
 
-What a transform gives back may be a function too (`vjp`): it carries its node, so that calling it is one more node and transforming it
-refers to this run's. `interceptions` and `checkpoint_intercepted` are for `fxgrad.trace.seams`. Inside an active transform nothing is recorded.
+What a transform gives back may be a function too (`vjp`): it carries its node, so that calling it is one more
+node and transforming it refers to this run's. `interceptions` and `checkpoint_intercepted` are for
+`fxgrad.trace.seams`. Inside an active transform nothing is recorded.
 """
 
 from __future__ import annotations
@@ -38,16 +40,22 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
 
 @contextlib.contextmanager
 def checkpoint_intercepted(recorder: Recorder) -> Iterator[None]:
-    """`checkpoint` is bound by name in user code; its `_disable_dynamo` wrapper looks this attribute up at every call."""
+    """`checkpoint` is bound by name in user code; its `_disable_dynamo` wrapper looks this attribute up at
+    every call."""
     import torch.utils.checkpoint as module
 
     inner = module.checkpoint.__wrapped__  # type: ignore[attr-defined]
-    with patched(inner, "__dynamo_disable", _transform(recorder, inner, kind="checkpoint", target=module.checkpoint)):
+    with patched(
+        inner, "__dynamo_disable", _transform(recorder, inner, kind="checkpoint", target=module.checkpoint)
+    ):
         yield
 
 
-def _transform(recorder: Recorder, original: Any, kind: NodeKind = "transform", target: Any = None) -> Callable[..., Any]:
-    """A call whose first argument is a Python function of the program: one node over a `Closure` of that function."""
+def _transform(
+    recorder: Recorder, original: Any, kind: NodeKind = "transform", target: Any = None
+) -> Callable[..., Any]:
+    """A call whose first argument is a Python function of the program: one node over a `Closure` of that
+    function."""
     target = target if target is not None else original
 
     @functools.wraps(original)
@@ -68,10 +76,17 @@ def _transform(recorder: Recorder, original: Any, kind: NodeKind = "transform", 
         def run(*sub_args: Any, **sub_kwargs: Any) -> Any:
             return original(function, *sub_args, **sub_kwargs)
 
-        out, step, hidden = opaque(recorder, kind, getattr(original, "__name__", "transform"), node, run, args, kwargs)
+        out, step, hidden = opaque(
+            recorder, kind, getattr(original, "__name__", "transform"), node, run, args, kwargs
+        )
         step.constants = (function, dict(kwargs))
-        # Its parameters and other tensors from before the run it holds itself; those made in this run it must be given.
-        inner = {key: (t, slot) for key, (t, slot) in hidden.items() if slot.node.op != "get_attr" and slot.value in step.reads}
+        # Its parameters and other tensors from before the run it holds itself; those made in this run it must
+        # be given.
+        inner = {
+            key: (t, slot)
+            for key, (t, slot) in hidden.items()
+            if slot.node.op != "get_attr" and slot.value in step.reads
+        }
         if inner and known is None:
             with recorder.graph.inserting_before(step.node):
                 step.node.replace_input_with(holder, bound_closure(recorder, closure, inner))
@@ -85,7 +100,9 @@ def _with_functions(recorder: Recorder, node: torch.fx.Node, out: Any) -> Any:
     if not isinstance(out, tuple) or not any(isinstance(item, FunctionType) for item in out):
         return out
     return tuple(
-        _recorded(recorder, item, recorder.graph.call_function(operator.getitem, (node, i))) if isinstance(item, FunctionType) else item
+        _recorded(recorder, item, recorder.graph.call_function(operator.getitem, (node, i)))
+        if isinstance(item, FunctionType)
+        else item
         for i, item in enumerate(out)
     )
 
@@ -105,11 +122,14 @@ def _recorded(recorder: Recorder, function: FunctionType, graph_node: torch.fx.N
     return call
 
 
-_CHECKPOINT_OPTIONS = frozenset(["use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop"])
+_CHECKPOINT_OPTIONS = frozenset(
+    ["use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop"]
+)
 
 
 def _keeps_gradients(recorder: Recorder, args: Any, kwargs: Any) -> bool:
-    """Whether a checkpoint does to gradients what a plain call does; the reentrant form needs an argument that requires grad."""
+    """Whether a checkpoint does to gradients what a plain call does; the reentrant form needs an argument
+    that requires grad."""
     reentrant = kwargs.get("use_reentrant")
     if reentrant is False:
         return True

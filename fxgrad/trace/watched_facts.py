@@ -1,8 +1,9 @@
 """Facts of a watched program: the notes of a ledger as the frozen records that every rule reads.
 
-Several backwards have one virtual loss that all their losses lead to, so "reaches the loss" means any of them. Where gradients were lost on
-the way, what every value was given comes from a step that was watched closely; else from what is known: operations whose derivative is
-always zero, and custom Functions that returned None.
+Several backwards have one virtual loss that all their losses lead to, so "reaches the loss" means any of
+them. Where gradients were lost on the way, what every value was given comes from a step that was watched
+closely; else from what is known: operations whose derivative is always zero, and custom Functions that
+returned None.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ _GONE = torch.float32  # the type of a value that was pruned: nothing refers to 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """`facts` of everything seen; `delivered`: the same with what each value's edge was given, as far as that can be told.
+    """`facts` of everything seen; `delivered`: the same with what each value's edge was given, as far as that
+    can be told.
 
-    `aims`: by leaf edge the facts with only those losses that were differentiated for the step of the leaf's optimizer. `cleared`: names
-    of parameters that had a gradient, which was gone as the step began. `accidental`: names of those whose gradient was zero in the only
-    step seen, for no reason that is known to hold in the next.
+    `aims`: by leaf edge the facts with only those losses that were differentiated for the step of the leaf's
+    optimizer. `cleared`: names of parameters that had a gradient, which was gone as the step began.
+    `accidental`: names of those whose gradient was zero in the only step seen, for no reason that is known to
+    hold in the next.
     """
 
     facts: Facts
@@ -56,13 +59,16 @@ def observe(
     *,
     unfinished: bool = False,
 ) -> Watched:
-    """The facts up to now. `mark`: the first note of the step in which every autograd node was watched, if one was.
+    """The facts up to now. `mark`: the first note of the step in which every autograd node was watched, if
+    one was.
 
     `unfinished`: of a parameter without a gradient nothing is known yet.
     """
     ledger = observer.ledger
     paths = {id(module): name for name, module in root.named_modules()}
-    values = [value or Value(i, "", (), _GONE, "", -1, False, True, None) for i, value in enumerate(ledger.values)]
+    values = [
+        value or Value(i, "", (), _GONE, "", -1, False, True, None) for i, value in enumerate(ledger.values)
+    ]
     backwards = _final(observer.backwards)
     plain = tuple(_node(note, paths) for note in ledger.notes)
     loss, nodes = _join(backwards, plain, values)
@@ -82,7 +88,9 @@ def observe(
         error=error,
         returns=_returns(backwards),
     )
-    delivered: list[Value] = [replace(v, delivered=_STATES[ranks.get(v.id, 0)] if v.id in live else "none") for v in values]
+    delivered: list[Value] = [
+        replace(v, delivered=_STATES[ranks.get(v.id, 0)] if v.id in live else "none") for v in values
+    ]
     if observer.delivered:
         delivered = [replace(v, delivered=_given(v, ledger, observer.delivered)) for v in values]
     slots = {id(p): slot for p in root.parameters() if (slot := ledger.tensors.get(p)) is not None}
@@ -98,12 +106,17 @@ def observe(
         ),
         aims=_aims(facts, plain, backwards, observer.taken),
         edges={name: -slots[id(p)].leaf for name, p in named if id(p) in slots},
-        cleared=tuple(n for n, p in named if id(p) in slots and slots[id(p)].cleared and slots[id(p)].begun == "none"),
+        cleared=tuple(
+            n for n, p in named if id(p) in slots and slots[id(p)].cleared and slots[id(p)].begun == "none"
+        ),
     )
 
 
-def _aims(facts: Facts, plain: tuple[NodeFact, ...], backwards: Sequence[Backward], taken: Sequence[Taken]) -> dict[int, Facts]:
-    """The backwards between two steps belong to the second; steps that follow each other at once share theirs."""
+def _aims(
+    facts: Facts, plain: tuple[NodeFact, ...], backwards: Sequence[Backward], taken: Sequence[Taken]
+) -> dict[int, Facts]:
+    """The backwards between two steps belong to the second; steps that follow each other at once share
+    theirs."""
     found: dict[int, Facts] = {}
     made: dict[tuple[int, ...], Facts] = {}
     for step in taken:
@@ -132,14 +145,27 @@ def _final(backwards: Sequence[Backward]) -> list[Backward]:
     return [b for b in backwards if not b.partial] or list(backwards)
 
 
-def _join(backwards: Sequence[Backward], plain: tuple[NodeFact, ...], values: list[Value]) -> tuple[int | None, tuple[NodeFact, ...]]:
-    """The value that stands for the loss; of several a virtual one, made by the backward calls and put behind `values`."""
+def _join(
+    backwards: Sequence[Backward], plain: tuple[NodeFact, ...], values: list[Value]
+) -> tuple[int | None, tuple[NodeFact, ...]]:
+    """The value that stands for the loss; of several a virtual one, made by the backward calls and put behind
+    `values`."""
     losses = list(dict.fromkeys(v for b in backwards for v in b.losses))
     if len(losses) <= 1:
         return (losses[0] if losses else None), plain
     loss = len(values)
     by_note = {f"n{b.note}": b for b in backwards}
-    values.append(replace(values[losses[0]], id=loss, node=f"n{backwards[-1].note}", shape=(), requires_grad=True, is_leaf=False, grad=0))
+    values.append(
+        replace(
+            values[losses[0]],
+            id=loss,
+            node=f"n{backwards[-1].note}",
+            shape=(),
+            requires_grad=True,
+            is_leaf=False,
+            grad=0,
+        )
+    )
     nodes = list(plain)
     for index, node in enumerate(plain):
         made = by_note.get(node.name)
@@ -175,7 +201,9 @@ def _site(spots: Sequence[object]) -> Site | None:
 def _calls(events: Events, paths: dict[int, str]) -> Iterable[Call]:
     for call in events.calls:
         path = paths.get(id(call.module), "")
-        yield Call(path, type(call.module).__name__, _site(call.spots), sites_of(call.spots), call.values, call.depth)
+        yield Call(
+            path, type(call.module).__name__, _site(call.spots), sites_of(call.spots), call.values, call.depth
+        )
 
 
 def _returns(backwards: Sequence[Backward]) -> dict[str, Site]:
@@ -185,7 +213,11 @@ def _returns(backwards: Sequence[Backward]) -> dict[str, Site]:
 
 
 def _ranks(
-    nodes: Sequence[NodeFact], values: Sequence[Value], backwards: Sequence[Backward], loss: int | None, dropped: set[tuple[int, int]]
+    nodes: Sequence[NodeFact],
+    values: Sequence[Value],
+    backwards: Sequence[Backward],
+    loss: int | None,
+    dropped: set[tuple[int, int]],
 ) -> dict[int, int]:
     """By value the best a gradient that comes back to it can be: 2 some, 1 only zeros, 0 none."""
     ranks = {v: 2 for b in backwards for v in b.losses}
@@ -206,4 +238,6 @@ def _ranks(
 def _is_zero(node: NodeFact, values: Sequence[Value]) -> bool:
     if any(is_zero_node(values[v].function) for v in node.makes):
         return True
-    return node.target.rpartition(".")[2] in _PRODUCTS and any(c == 0 for c in node.constants if isinstance(c, int | float))
+    return node.target.rpartition(".")[2] in _PRODUCTS and any(
+        c == 0 for c in node.constants if isinstance(c, int | float)
+    )

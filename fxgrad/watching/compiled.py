@@ -1,8 +1,10 @@
-"""What compiled code refuses and its Python code allows: a second derivative, a graph that is kept, a derivative by one of its own results.
+"""What compiled code refuses and its Python code allows: a second derivative, a graph that is kept, a
+derivative by one of its own results.
 
-While it is watched compiled code runs eagerly, so that lines can be named. A program that differentiates more than once then runs one step as it
-is; an error of that step is the program's own, and `torch.compile` is named. Not handled: errors of compiling that have nothing to do with
-gradients, which are left to torch's own words; steps by hand, without an optimizer.
+While it is watched compiled code runs eagerly, so that lines can be named. A program that differentiates more
+than once then runs one step as it is; an error of that step is the program's own, and `torch.compile` is
+named. Not handled: errors of compiling that have nothing to do with gradients, which are left to torch's own
+words; steps by hand, without an optimizer.
 """
 
 from __future__ import annotations
@@ -21,16 +23,25 @@ def is_from_compiling(error: BaseException) -> bool:
 def finding(error: BaseException, spots: tuple[Spot, ...]) -> Finding:
     """The finding at the call of `torch.compile`."""
     stack = traceback_sites(error.__traceback__)
-    raised: Site | None = next((site for site in stack if "site-packages" not in site.file), stack[0] if stack else None)
+    raised: Site | None = next(
+        (site for site in stack if "site-packages" not in site.file), stack[0] if stack else None
+    )
     sites = [site_of(spot) for spot in spots]
     site = next((site for site in sites if "site-packages" not in site.file), sites[0] if sites else raised)
     text = str(error)
     if says(text, COMPILED_TWICE):
         what = "compiled, this has no second derivative"
-        advice = "do not compile what is differentiated twice (a gradient penalty, an energy whose forces are a loss)"
+        advice = (
+            "do not compile what is differentiated twice (a gradient penalty, an energy whose forces "
+            "are a loss)"
+        )
     elif says(text, DONATED):
-        what = "compiled, this frees what its backward needs as that runs: the graph cannot be kept for another"
-        advice = "do not compile what is differentiated more than once, or add the losses and call backward once"
+        what = (
+            "compiled, this frees what its backward needs as that runs: the graph cannot be kept for another"
+        )
+        advice = (
+            "do not compile what is differentiated more than once, or add the losses and call backward once"
+        )
     else:
         what = "compiled, its results do not depend on each other: one cannot be differentiated by another"
         advice = "do not compile what is differentiated by its own intermediate results"

@@ -1,7 +1,9 @@
-"""What was frozen while the program ran, and by which line of the user's: a trainer's toggle stands at the call that toggles.
+"""What was frozen while the program ran, and by which line of the user's: a trainer's toggle stands at the
+call that toggles.
 
-A loss that "does not require grad" because what it is computed from was left frozen by another's turn is explained by that line. Not handled:
-what was frozen before the watch began, which rule FXG102 looks up in the source.
+A loss that "does not require grad" because what it is computed from was left frozen by another's turn is
+explained by that line. Not handled: what was frozen before the watch began, which rule FXG102 looks up in the
+source.
 """
 
 from __future__ import annotations
@@ -28,11 +30,16 @@ class Freezes:
 
     def __init__(self, observer: Observer, root: nn.Module, held: Collection[int]) -> None:
         self.sites: dict[str, Site] = {}
-        self.stale: dict[str, Site] = {}  # of these what was frozen for an earlier backward, and is held by an optimizer
+        # of these what was frozen for an earlier backward, and is held by an optimizer
+        self.stale: dict[str, Site] = {}
         ran = max((b.note for b in observer.backwards if not b.failed and not b.partial), default=0)
         for name, parameter in root.named_parameters(remove_duplicate=False):
             slot = observer.ledger.tensors.get(parameter)
-            when, spots = observer.frozen.get(slot.leaf, (0, ())) if slot is not None and not parameter.requires_grad else (0, ())
+            when, spots = (
+                observer.frozen.get(slot.leaf, (0, ()))
+                if slot is not None and not parameter.requires_grad
+                else (0, ())
+            )
             if not spots:
                 continue
             sites = [site_of(spot) for spot in spots]
@@ -42,12 +49,18 @@ class Freezes:
 
     def placed(self, finding: Finding) -> Finding:
         """A finding of a frozen parameter at a library's line, at the user's."""
-        if finding.code != RULE[0] or not finding.parameters or finding.site is None or "site-packages" not in finding.site.file:
+        if (
+            finding.code != RULE[0]
+            or not finding.parameters
+            or finding.site is None
+            or "site-packages" not in finding.site.file
+        ):
             return finding
         return replace(finding, site=self.sites.get(finding.parameters[0], finding.site))
 
     def explained(self, record: Raised) -> Iterator[Finding]:
-        """Why a loss does not require grad: parameters that an optimizer holds are frozen, from another's turn."""
+        """Why a loss does not require grad: parameters that an optimizer holds are frozen, from another's
+        turn."""
         if not says(record.message, NO_GRAD_FN):
             return
         groups: dict[Site, list[str]] = {}
@@ -58,10 +71,14 @@ class Freezes:
             yield Finding(
                 *RULE,
                 "error",
-                f"{listed(names)} {'is' if one else 'are'} frozen here and still {'is' if one else 'are'}{line_of(record.site, site)} "
+                f"{listed(names)} {'is' if one else 'are'} frozen here and still "
+                f"{'is' if one else 'are'}{line_of(record.site, site)} "
                 "where the loss is differentiated",
                 site,
                 tuple(names),
                 (Step("loss", record.site), Step(source_of(site) or "frozen", site, True), Step(names[0])),
-                Fix("unfreeze them when this turn is over (`requires_grad_(True)`; a trainer's `untoggle_optimizer`)"),
+                Fix(
+                    "unfreeze them when this turn is over (`requires_grad_(True)`; a trainer's "
+                    "`untoggle_optimizer`)"
+                ),
             )

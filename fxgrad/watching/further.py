@@ -1,8 +1,9 @@
 """Steps beyond those asked for: what has no gradient in the first may get one in a later.
 
-A layer that is dropped at random, tasks that take turns, an expert without tokens, a gate that a schedule opens: one step says nothing of
-them. So while something that should train has none, or only zeros, further steps run, and in those gradients alone are looked at: no call is
-noted, and the script keeps its speed. Bounded by `FURTHER` steps, and by `SECONDS` once `AT_LEAST` of them have run.
+A layer that is dropped at random, tasks that take turns, an expert without tokens, a gate that a schedule
+opens: one step says nothing of them. So while something that should train has none, or only zeros, further
+steps run, and in those gradients alone are looked at: no call is noted, and the script keeps its speed.
+Bounded by `FURTHER` steps, and by `SECONDS` once `AT_LEAST` of them have run.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class Further:
 
     def wanted(self, trainable: Iterable[torch.Tensor]) -> bool:
         """Whether one more step is to run, for what of `trainable` has no gradient other than zeros yet."""
-        unsettled = [tensor for tensor in trainable if tensor.requires_grad and self._state(tensor) in ("none", "zero")]
+        unsettled = [
+            tensor for tensor in trainable if tensor.requires_grad and self._state(tensor) in ("none", "zero")
+        ]
         if not self.count:
             self._unsettled = [weakref.ref(tensor) for tensor in unsettled if self._state(tensor) == "none"]
             self._end = time.monotonic() + SECONDS

@@ -1,7 +1,9 @@
-"""Gradient errors that end a program: which exceptions they are, and findings for those that no rule on facts explains.
+"""Gradient errors that end a program: which exceptions they are, and findings for those that no rule on facts
+explains.
 
-An error is read off the exception and its traceback; where its cause is looked for is told by kind, see `fxgrad.watching.death`. Errors that
-have nothing to do with gradients (shapes, files, names) are left to Python's own traceback.
+An error is read off the exception and its traceback; where its cause is looked for is told by kind, see
+`fxgrad.watching.death`. Errors that have nothing to do with gradients (shapes, files, names) are left to
+Python's own traceback.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from fxgrad.watching.death.record import look_up, own_line, raising_text, user_e
 
 
 def is_gradient_error(error: BaseException, observer: Observer, modules: Iterator[Any]) -> bool:
-    """Whether the report can explain this error. `modules`: those that took part, whose hooks are looked at."""
+    """Whether the report can explain this error. `modules`: those that took part, whose hooks are
+    looked at."""
     if says(str(error), NOT_A_LOSS):
         return True
     if absent.is_of_none(error):
@@ -34,7 +37,8 @@ def is_gradient_error(error: BaseException, observer: Observer, modules: Iterato
 
 
 def number_as_loss(error: BaseException, observer: Observer) -> None:
-    """`loss.backward()` of a Python number that was read off a tensor: that number is the loss, for all that lies behind it."""
+    """`loss.backward()` of a Python number that was read off a tensor: that number is the loss, for all that
+    lies behind it."""
     entry = next(iter(user_entries(error)), None)
     if entry is None or not says(str(error), NOT_A_LOSS):
         return
@@ -48,7 +52,8 @@ def number_as_loss(error: BaseException, observer: Observer) -> None:
 
 
 def raised(error: BaseException, observer: Observer) -> Raised | None:
-    """The error as a record; None where the program had gone on past every backward of the step: then nothing is blocked."""
+    """The error as a record; None where the program had gone on past every backward of the step: then nothing
+    is blocked."""
     if says(str(error), *AFTERWARDS) or absent.missing_gradient(error) is not None:
         return None
     if absent.is_of_none(error) and any(not backward.partial for backward in observer.backwards):
@@ -64,7 +69,8 @@ def _record(error: BaseException, observer: Observer) -> Raised:
 
 
 def explained(death: Death, found: list[Finding]) -> list[Finding]:
-    """The findings of the rules with those that only the exception itself can give, which take the place of others on the same parameters."""
+    """The findings of the rules with those that only the exception itself can give, which take the place of
+    others on the same parameters."""
     own = list(causes_of(death))
     kept = [f for f in found if not any(_answers(one, f) for one in own)]
     return [*kept, *own]
@@ -72,7 +78,9 @@ def explained(death: Death, found: list[Finding]) -> list[Finding]:
 
 def _answers(one: Finding, other: Finding) -> bool:
     """Whether an error is of the same cause as one whose cause the exception told."""
-    return other.severity == "error" and bool(other.parameters) and set(other.parameters) <= set(one.parameters)
+    return (
+        other.severity == "error" and bool(other.parameters) and set(other.parameters) <= set(one.parameters)
+    )
 
 
 def in_its_own_words(error: BaseException, facts: Facts, observer: Observer) -> Finding:

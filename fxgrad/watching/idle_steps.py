@@ -1,8 +1,9 @@
-"""Steps that teach nothing: every gradient zero, a loss that is not a number, an optimizer of tensors that get no gradient.
+"""Steps that teach nothing: every gradient zero, a loss that is not a number, an optimizer of tensors that
+get no gradient.
 
-The first two are true of healthy models for one parameter or one batch; of all that should train, or of every loss, they are never meant. Nor is
-an optimizer over `p.data` or over copies: it steps, raises nothing and changes nothing. Not handled: a loss that becomes NaN after the steps
-that were watched.
+The first two are true of healthy models for one parameter or one batch; of all that should train, or of every
+loss, they are never meant. Nor is an optimizer over `p.data` or over copies: it steps, raises nothing and
+changes nothing. Not handled: a loss that becomes NaN after the steps that were watched.
 """
 
 from __future__ import annotations
@@ -24,14 +25,20 @@ from fxgrad.watching.variable_names import Names
 
 RULE = ("FXG401", "zero-gradient-op")
 _NAN = (
-    "look for an empty selection (the mean of nothing), 0 / 0, the logarithm or root of what may be negative, or a learning rate too high"
+    "look for an empty selection (the mean of nothing), 0 / 0, the logarithm or root of what may be "
+    "negative, or a learning rate too high"
 )
 
 
 def check(
-    found: Sequence[Finding], facts: Facts, verdicts: Mapping[str, Verdict], expected: frozenset[str], backwards: Sequence[Backward]
+    found: Sequence[Finding],
+    facts: Facts,
+    verdicts: Mapping[str, Verdict],
+    expected: frozenset[str],
+    backwards: Sequence[Backward],
 ) -> Iterator[Finding]:
-    """The findings, with those of rule 401 made errors where every gradient is zero; and one of a loss that is NaN, if there is one."""
+    """The findings, with those of rule 401 made errors where every gradient is zero; and one of a loss that
+    is NaN, if there is one."""
     losses = [backward for backward in backwards if not backward.partial and not backward.failed]
     nan = bool(losses) and all(backward.nan for backward in losses)
     wanted = expected or frozenset(name for p in facts.parameters if p.requires_grad for name in p.names)
@@ -41,7 +48,9 @@ def check(
         if idle and finding.code == RULE[0] and wanted.intersection(finding.parameters):
             explained = True
             finding = replace(
-                finding, severity="error", message=f"{finding.message}; nothing trains{' and the loss is NaN' if nan else ''}"
+                finding,
+                severity="error",
+                message=f"{finding.message}; nothing trains{' and the loss is NaN' if nan else ''}",
             )
         yield finding
     if (nan or idle) and not explained:
@@ -50,22 +59,37 @@ def check(
 
 def _of_the_loss(facts: Facts, losses: Sequence[Backward], names: frozenset[str], *, nan: bool) -> Finding:
     values = {value for backward in losses for value in backward.losses}
-    made = next((node.site for node in facts.nodes if node.site is not None and values.intersection(node.makes) and node.flows), None)
+    made = next(
+        (
+            node.site
+            for node in facts.nodes
+            if node.site is not None and values.intersection(node.makes) and node.flows
+        ),
+        None,
+    )
     site: Site | None = made or (site_of(losses[0].spots[0]) if losses and losses[0].spots else None)
     what = "the loss is NaN: what reaches the parameters is no gradient, and each step makes them NaN as well"
     if names:
         what = f"every gradient is zero{' and the loss is NaN' if nan else ''}: nothing trains"
-    advice = _NAN if nan else "look at what the loss is made of: a constant, an empty selection, a weight of 0"
+    advice = (
+        _NAN if nan else "look at what the loss is made of: a constant, an empty selection, a weight of 0"
+    )
     return Finding(*RULE, "error", what, site, tuple(sorted(names)), (Step("loss", site, True),), Fix(advice))
 
 
-def vain(optimizer: torch.optim.Optimizer, events: Events, names: Names, ledger: Ledger, root: nn.Module) -> Finding:
+def vain(
+    optimizer: torch.optim.Optimizer, events: Events, names: Names, ledger: Ledger, root: nn.Module
+) -> Finding:
     """The finding of an optimizer that steps and holds only plain tensors without a gradient."""
     tensors = list(held_by(optimizer))
     own = {id(parameter): name for name, parameter in root.named_parameters()}
     sources: dict[str, bool] = {}  # name -> whether it is a parameter of the models
     for tensor in tensors:
-        others = [other for slot in ledger.tensors.sharing(tensor) if (other := slot()) is not None and other is not tensor]
+        others = [
+            other
+            for slot in ledger.tensors.sharing(tensor)
+            if (other := slot()) is not None and other is not tensor
+        ]
         known = [(own.get(id(other)) or names.of_tensor(other), id(other) in own) for other in others]
         sources.update({name: registered for name, registered in known if name is not None})
     spots = events.made.get(optimizer, ())
@@ -77,11 +101,14 @@ def vain(optimizer: torch.optim.Optimizer, events: Events, names: Names, ledger:
         "FXG302",
         "optimizer-stale-parameter",
         "error",
-        f"the optimizer holds {count} without requires_grad ({what}): no backward gives {'it' if len(tensors) == 1 else 'them'} a gradient, and its steps change nothing",
+        f"the optimizer holds {count} without requires_grad ({what}): no backward gives "
+        f"{'it' if len(tensors) == 1 else 'them'} a gradient, and its steps change nothing",
         site,
         tuple(name for name, registered in sources.items() if registered),
         (Step("optimizer", site, True),),
         Fix(
-            "hand it the leaves that the loss is computed from, not their `.data`, `detach()` or copies; a leaf is made in its final dtype"
+            "hand it the leaves that the loss is computed from, not their `.data`, `detach()` or copies; "
+            "a "
+            "leaf is made in its final dtype"
         ),
     )

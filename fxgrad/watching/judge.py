@@ -1,7 +1,9 @@
-"""The report on a watched program: verdicts from the gradients it really had, findings from the same rules that judge a model.
+"""The report on a watched program: verdicts from the gradients it really had, findings from the same rules
+that judge a model.
 
-What should train is what an optimizer holds and could train; where no optimizer was seen, every parameter that requires grad. A parameter
-that no optimizer holds (a target network, an average, a loss network) is never accused.
+What should train is what an optimizer holds and could train; where no optimizer was seen, every parameter
+that requires grad. A parameter that no optimizer holds (a target network, an average, a loss network) is
+never accused.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ SHOWN = 3  # backward calls named in the head of the report
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """All that a watch has gathered. `optimizers`: those that take part, each with whether it has stepped; `files`: the user's own."""
+    """All that a watch has gathered. `optimizers`: those that take part, each with whether it has stepped;
+    `files`: the user's own."""
 
     observer: Observer
     events: Events
@@ -70,7 +73,8 @@ class Seen:
     coverage: Coverage | None = None
     further: int = 0  # steps in which gradients alone were looked at
     late: tuple[torch.Tensor, ...] = ()  # what had no gradient before them and then got one
-    vain: tuple[torch.optim.Optimizer, ...] = ()  # that step and hold nothing that a backward gives a gradient
+    # that step and hold nothing that a backward gives a gradient
+    vain: tuple[torch.optim.Optimizer, ...] = ()
     beside: bool = False  # a step ran compiled after those that were watched
     compiled_error: BaseException | None = None  # what that raised
 
@@ -88,13 +92,24 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     verdicts = _verdicts(watched)
     context = _context(seen, root, watched, verdicts, saved)
     found = [
-        finding for rule in RULES for finding in rule.check(facts, context) if finding.code != "FXG203" or step_order.harms(finding, facts)
+        finding
+        for rule in RULES
+        for finding in rule.check(facts, context)
+        if finding.code != "FXG203" or step_order.harms(finding, facts)
     ]
-    found = [step_order.in_closure(_placed(finding, watched, context.causes), facts, seen.events.closures) for finding in found]
+    found = [
+        step_order.in_closure(_placed(finding, watched, context.causes), facts, seen.events.closures)
+        for finding in found
+    ]
     if not _replicates(seen):
-        found = [replace(f, severity="note") if f.code == "FXG501" and f.severity == "warning" else f for f in found]
+        found = [
+            replace(f, severity="note") if f.code == "FXG501" and f.severity == "warning" else f
+            for f in found
+        ]
     found = list(idle_steps.check(found, facts, verdicts, context.expected, observer.backwards))
-    found += [idle_steps.vain(optimizer, seen.events, seen.names, observer.ledger, root) for optimizer in seen.vain]
+    found += [
+        idle_steps.vain(optimizer, seen.events, seen.names, observer.ledger, root) for optimizer in seen.vain
+    ]
     if seen.compiled_error is not None and compiled.is_from_compiling(seen.compiled_error):
         found.append(compiled.finding(seen.compiled_error, seen.events.compiled))
     late = turns.names_of(seen.late, root)
@@ -103,20 +118,37 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     if meeting is None:
         found += step_order.check(facts, observer, watched.cleared)
     else:
-        # What the step had yet to reach is unknown, and what it did too early or again is said in the one finding.
-        found = [f for f in found if f.severity != "error" or any(verdicts.get(name) == "none" for name in f.parameters)]
+        # What the step had yet to reach is unknown, and what it did too early or again is said in the one
+        # finding.
+        found = [
+            f
+            for f in found
+            if f.severity != "error" or any(verdicts.get(name) == "none" for name in f.parameters)
+        ]
         found.append(second_walk_remedies.explain(facts, meeting))
     if seen.unfinished:
-        found = [f for f in found if not f.parameters or any(verdicts.get(name) != "blocked" for name in f.parameters)]
-    frozen = freezes.Freezes(observer, root, {id(p) for optimizer in seen.events.optimizers for p in held_by(optimizer)})
+        found = [
+            f
+            for f in found
+            if not f.parameters or any(verdicts.get(name) != "blocked" for name in f.parameters)
+        ]
+    frozen = freezes.Freezes(
+        observer, root, {id(p) for optimizer in seen.events.optimizers for p in held_by(optimizer)}
+    )
     found = [frozen.placed(finding) for finding in found]
-    if record is not None and record.phase == "backward" and not any(finding.severity == "error" for finding in found):
+    if (
+        record is not None
+        and record.phase == "backward"
+        and not any(finding.severity == "error" for finding in found)
+    ):
         found += frozen.explained(record)
     if error is not None:
         worker = worker_errors.explained(error, observer.ledger, seen.names)
         found = found if worker is None else [*(f for f in found if f.code != "FXG202"), worker]
         held = tuple(optimizer for optimizer, _ in seen.optimizers)
-        found = gradient_errors.explained(Death(error, facts, context, observer, held, seen.names.of_tensor, tuple(found)), found)
+        found = gradient_errors.explained(
+            Death(error, facts, context, observer, held, seen.names.of_tensor, tuple(found)), found
+        )
     if error is not None and not any(finding.severity == "error" for finding in found):
         found.append(gradient_errors.in_its_own_words(error, facts, observer))
     heard = hear(found, intent_for(context.files), context.files)
@@ -124,7 +156,9 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         verdicts=verdicts,
         findings=tuple(f for f in heard.findings if f.severity != "note" or f.code in LISTED_NOTES),
         notes=tuple(f for f in heard.findings if f.severity == "note" and f.code not in LISTED_NOTES),
-        parameters=tuple(replace(p, expected=not context.expected.isdisjoint(p.names)) for p in facts.parameters),
+        parameters=tuple(
+            replace(p, expected=not context.expected.isdisjoint(p.names)) for p in facts.parameters
+        ),
         loss_used=_losses(observer.backwards),
         values="real",
         assumptions=(*turns.said(seen.further, late), *_assumptions(seen, error)),
@@ -137,8 +171,12 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
 
 
 def _root(seen: Seen) -> nn.Module:
-    held = [p for optimizer, _ in seen.optimizers for group in optimizer.param_groups for p in group["params"]]
-    reached = [t for slot in seen.observer.ledger.tensors.living() if slot.after and (t := slot()) is not None]
+    held = [
+        p for optimizer, _ in seen.optimizers for group in optimizer.param_groups for p in group["params"]
+    ]
+    reached = [
+        t for slot in seen.observer.ledger.tensors.living() if slot.after and (t := slot()) is not None
+    ]
     read = _read(seen.observer)
     used = {id(t) for t in reached} | {id(t) for t in held if _is_in(seen.observer, t, read)}
     called = seen.events.outermost.values() if seen.optimizers else _meant(seen, {id(t) for t in reached})
@@ -146,16 +184,19 @@ def _root(seen: Seen) -> nn.Module:
 
 
 def _meant(seen: Seen, reached: set[int]) -> list[nn.Module]:
-    """Without an optimizer, the modules that are meant to train: where one does, not those that are only evaluated."""
+    """Without an optimizer, the modules that are meant to train: where one does, not those that are only
+    evaluated."""
     trained = seen.events.trained()
     trains = any(id(parameter) in reached for module in trained for parameter in module.parameters())
     return trained if trains else list(seen.events.outermost.values())
 
 
 def _read(observer: Observer) -> frozenset[int]:
-    """Values that a step computed something from, and the leaf edges of such values: an update makes a parameter a new value.
+    """Values that a step computed something from, and the leaf edges of such values: an update makes a
+    parameter a new value.
 
-    Where a second step was seen, by that one: what is read to build a model (`weight_norm` reads the weight that it replaces) is not used.
+    Where a second step was seen, by that one: what is read to build a model (`weight_norm` reads the weight
+    that it replaces) is not used.
     """
     found: set[int] = set()
     ledger = observer.ledger
@@ -187,12 +228,17 @@ def _saved(observer: Observer) -> tuple[Saved, ...]:
 
 def _verdicts(watched: Watched) -> dict[str, Verdict]:
     known: dict[str, Verdict] = {"some": "flows", "zero": "zero", "none": "none", "unknown": "blocked"}
-    found = {name: known[p.gradient] if p.requires_grad else "none" for p in watched.facts.parameters for name in p.names}
+    found = {
+        name: known[p.gradient] if p.requires_grad else "none"
+        for p in watched.facts.parameters
+        for name in p.names
+    }
     return {name: "none" if name in watched.cleared else verdict for name, verdict in found.items()}
 
 
 def _causes(watched: Watched) -> Causes:
-    """Ways to the loss that was meant for each parameter: a generator's is not the discriminator's. Where it has none there, to any."""
+    """Ways to the loss that was meant for each parameter: a generator's is not the discriminator's. Where it
+    has none there, to any."""
     found = causes.analyse(watched.facts)
     ways = dict(found.frontier.ways)
     for facts in {id(f): f for f in watched.aims.values()}.values():
@@ -201,9 +247,14 @@ def _causes(watched: Watched) -> Causes:
     return replace(found, frontier=replace(found.frontier, ways=ways))
 
 
-def _context(seen: Seen, root: nn.Module, watched: Watched, verdicts: Mapping[str, Verdict], saved: Sequence[Saved]) -> Context:
+def _context(
+    seen: Seen, root: nn.Module, watched: Watched, verdicts: Mapping[str, Verdict], saved: Sequence[Saved]
+) -> Context:
     facts = watched.facts
-    lost = any(p.requires_grad and (p.gradient == "zero" or (p.gradient == "none" and _is_live(facts, p))) for p in facts.parameters)
+    lost = any(
+        p.requires_grad and (p.gradient == "zero" or (p.gradient == "none" and _is_live(facts, p)))
+        for p in facts.parameters
+    )
     context = Context(
         model=root,
         loss=None,
@@ -213,7 +264,9 @@ def _context(seen: Seen, root: nn.Module, watched: Watched, verdicts: Mapping[st
         files=tuple(dict.fromkeys([*seen.files, *files_of(root)])),
         verdicts={**verdicts, **dict.fromkeys(watched.accidental, "flows")},
         causes=_causes(watched),
-        settled=frozenset(name for name, verdict in verdicts.items() if verdict == "zero" and seen.further >= AT_LEAST),
+        settled=frozenset(
+            name for name, verdict in verdicts.items() if verdict == "zero" and seen.further >= AT_LEAST
+        ),
         watched=watched.delivered if lost else None,
         hazards=facts if saved else None,
     )
@@ -222,7 +275,9 @@ def _context(seen: Seen, root: nn.Module, watched: Watched, verdicts: Mapping[st
 
 def _ran(seen: Seen, root: nn.Module, found: Causes) -> tuple[Ran, ...]:
     """What of the user's functions ran, where a part of a model is used by nothing."""
-    if seen.coverage is None or all(end.node is not None and end.kind != "unread" for end in found.ends.values()):
+    if seen.coverage is None or all(
+        end.node is not None and end.kind != "unread" for end in found.ends.values()
+    ):
         return ()
     return seen.coverage.ran({id(module): name for name, module in root.named_modules()})
 
@@ -234,7 +289,8 @@ def _is_live(facts: Facts, parameter: ParameterFact) -> bool:
 def _together(seen: Seen, root: nn.Module) -> Any:
     """The optimizers as one, for the rules that compare parameter groups with the model.
 
-    Of models that are not reported on only what nothing uses any more is left in: it may have been this one's.
+    Of models that are not reported on only what nothing uses any more is left in: it may have been this
+    one's.
     """
     # Rules look the class's name up in the source to find the line that builds it.
     made = type(type(seen.optimizers[0][0]).__name__, (), {})()
@@ -249,7 +305,8 @@ def _together(seen: Seen, root: nn.Module) -> Any:
 
 
 def _expected(seen: Seen, root: nn.Module, facts: Facts) -> frozenset[str]:
-    """What should train, by name: held by an optimizer that steps; and what lies beside such parameters and gets a gradient."""
+    """What should train, by name: held by an optimizer that steps; and what lies beside such parameters and
+    gets a gradient."""
     named = dict(root.named_parameters(remove_duplicate=False))
     if not seen.optimizers:
         return frozenset(name for name, parameter in named.items() if parameter.requires_grad)
@@ -261,41 +318,64 @@ def _expected(seen: Seen, root: nn.Module, facts: Facts) -> frozenset[str]:
         for group in optimizer.param_groups
         for p in group["params"]
     }
-    held = {id(p) for optimizer, _ in seen.optimizers for group in optimizer.param_groups for p in group["params"]}
+    held = {
+        id(p) for optimizer, _ in seen.optimizers for group in optimizer.param_groups for p in group["params"]
+    }
     trainable = {name for p in facts.parameters if p.requires_grad for name in p.names}
     trained_models = {name.partition(".")[0] for name, parameter in named.items() if id(parameter) in judged}
     flowing = {name for p in facts.parameters if p.gradient == "some" for name in p.names}
     beside = {
         name
         for name, parameter in named.items()
-        if id(parameter) not in held and name in flowing and (seen.given or name.partition(".")[0] in trained_models)
+        if id(parameter) not in held
+        and name in flowing
+        and (seen.given or name.partition(".")[0] in trained_models)
     }
     return frozenset({name for name in trainable if id(named[name]) in judged} | beside)
 
 
 def _replicates(seen: Seen) -> bool:
     """Whether the program averages gradients with DistributedDataParallel."""
-    return seen.events.replicates or any(is_replica(module) for module in (*seen.given, *seen.events.outermost.values()))
+    return seen.events.replicates or any(
+        is_replica(module) for module in (*seen.given, *seen.events.outermost.values())
+    )
 
 
 def _placed(finding: Finding, watched: Watched, found: Causes) -> Finding:
     """What a watch knows better than the text of a program does."""
     if finding.code == "FXG302" and finding.parameters:
         edge = watched.edges.get(finding.parameters[0])
-        site = next((n.site for n in watched.facts.nodes if n.site and any(watched.facts.values[v].grad == edge for v in n.makes)), None)
-        return replace(finding, site=site or finding.site)  # where the parameter was made that the optimizer does not hold
+        site = next(
+            (
+                n.site
+                for n in watched.facts.nodes
+                if n.site and any(watched.facts.values[v].grad == edge for v in n.makes)
+            ),
+            None,
+        )
+        # where the parameter was made that the optimizer does not hold
+        return replace(finding, site=site or finding.site)
     if finding.kind == CANCELS:
-        return replace(finding, severity="note")  # true of the last bias of every critic: nothing to mend in a program that trains
+        # true of the last bias of every critic: nothing to mend in a program that trains
+        return replace(finding, severity="note")
     if finding.code == "FXG116" and finding.site is None and watched.facts.error is not None:
         return replace(finding, site=watched.facts.error.site)
     return _at_the_term(finding, watched.facts, found)
 
 
 def _at_the_term(finding: Finding, facts: Facts, found: Causes) -> Finding:
-    """A term left out of the loss, in a function that calls backward itself: it has no `return` to blame, the term stands for itself."""
-    if finding.code != "FXG101" or finding.site is None or f"{finding.site.file}:{finding.site.function}" not in facts.returns:
+    """A term left out of the loss, in a function that calls backward itself: it has no `return` to blame, the
+    term stands for itself."""
+    if (
+        finding.code != "FXG101"
+        or finding.site is None
+        or f"{finding.site.file}:{finding.site.function}" not in facts.returns
+    ):
         return finding
-    end = next((found.ends[p.name] for p in found.starved if p.name in found.ends and p.name in finding.parameters), None)
+    end = next(
+        (found.ends[p.name] for p in found.starved if p.name in found.ends and p.name in finding.parameters),
+        None,
+    )
     node = next((n for n in facts.nodes if end is not None and n.name == end.node), None)
     if end is None or end.kind != "missed" or node is None or node.site is None:
         return finding
@@ -312,7 +392,10 @@ def _losses(backwards: Sequence[Backward]) -> str:
     lines: dict[str, None] = {}
     for backward in backwards:
         sites = [site_of(spot) for spot in backward.spots]
-        site: Site | None = next((s for s in sites if "site-packages" not in s.file), sites[0] if sites else None)  # before a trainer's
+        # before a trainer's
+        site: Site | None = next(
+            (s for s in sites if "site-packages" not in s.file), sites[0] if sites else None
+        )
         if site is not None:
             lines[f"backward at {os.path.basename(site.file)}:{site.line}"] = None
     shown = list(lines)
@@ -324,9 +407,16 @@ def _assumptions(seen: Seen, error: BaseException | None) -> tuple[str, ...]:
     said = seen.assumptions if error is None else ()
     observer = seen.observer
     if seen.beside and seen.compiled_error is None:
-        said = (*said, "the compiled code ran eagerly in the steps that were watched, and compiled in the one after them")
+        said = (
+            *said,
+            "the compiled code ran eagerly in the steps that were watched, and compiled in the one after "
+            "them",
+        )
     elif seen.events.compiles:
-        said = (*said, "the compiled code ran eagerly while it was watched: gradients are those of the Python code")
+        said = (
+            *said,
+            "the compiled code ran eagerly while it was watched: gradients are those of the Python code",
+        )
     if observer.trouble is not None:
         said = (*said, f"watching ended early by an error of fxgrad's own: {observer.trouble!r}")
     if observer.ledger.full:

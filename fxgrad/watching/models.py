@@ -1,7 +1,9 @@
-"""The models of a watched program: which modules took part, under which names, as one tree with `named_parameters()` of its own.
+"""The models of a watched program: which modules took part, under which names, as one tree with
+`named_parameters()` of its own.
 
-Took part: what was called from outside any module, what holds a parameter of an optimizer, what a backward reached. Of nested modules the
-outermost that a variable holds counts. Tensors that an optimizer holds and no module owns stand beside the modules.
+Took part: what was called from outside any module, what holds a parameter of an optimizer, what a backward
+reached. Of nested modules the outermost that a variable holds counts. Tensors that an optimizer holds and no
+module owns stand beside the modules.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ def tree(
     reached: Sequence[torch.Tensor],
     used: set[int],
 ) -> nn.Module:
-    """The tree. One given module is its own: its parameters keep their names. Nothing of the user's modules is changed.
+    """The tree. One given module is its own: its parameters keep their names. Nothing of the user's modules
+    is changed.
 
     `used`: ids of the tensors that the program reads; an optimizer may hold one that nothing uses any more.
     """
@@ -50,7 +53,9 @@ def tree(
 def _outermost(candidates: Sequence[nn.Module], relevant: set[int]) -> list[nn.Module]:
     """Of the candidates with a relevant parameter those that are in no other, in the order given."""
     sized = [
-        (module, list(module.modules())) for module in dict.fromkeys(candidates) if any(id(p) in relevant for p in module.parameters())
+        (module, list(module.modules()))
+        for module in dict.fromkeys(candidates)
+        if any(id(p) in relevant for p in module.parameters())
     ]
     inner = {id(part) for module, parts in sized for part in parts[1:]}
     return [module for module, _ in sized if id(module) not in inner]

@@ -1,8 +1,10 @@
-"""The parameters and layers that a model's first forward put others in the place of (`self.weight = nn.Parameter(...)`).
+"""The parameters and layers that a model's first forward put others in the place of (`self.weight =
+nn.Parameter(...)`).
 
-A name stands for what was registered under it as the model was called, which is what its optimizer was given. So the report is made with
-those back where they were, as far as an optimizer holds them or there is none; then the program has its own again. Not handled: what was
-replaced before the first forward, which the optimizer holds or does not hold (FXG302), or only in a later one.
+A name stands for what was registered under it as the model was called, which is what its optimizer was given.
+So the report is made with those back where they were, as far as an optimizer holds them or there is none;
+then the program has its own again. Not handled: what was replaced before the first forward, which the
+optimizer holds or does not hold (FXG302), or only in a later one.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ class Registered:
 
     @contextlib.contextmanager
     def in_place(self, held: set[int]) -> Iterator[None]:
-        """What was replaced is back. `held`: the ids of what optimizers hold, which of these it is that train."""
+        """What was replaced is back. `held`: the ids of what optimizers hold, which of these it is that
+        train."""
         own: list[tuple[Place, Any]] = []
         try:
             for (table, name), item in self._replaced:

@@ -1,8 +1,10 @@
-"""`fxgrad run SCRIPT`: the user's own training script, unchanged, watched until its first optimizer step has ended.
+"""`fxgrad run SCRIPT`: the user's own training script, unchanged, watched until its first optimizer step has
+ended.
 
-The script runs as `python SCRIPT ARGS` would run it: `__name__ == "__main__"`, its own `sys.argv`, its folder first on `sys.path`. When it
-dies, its traceback is written to stderr as Python would write it; of a gradient error the report explains that very error. Not handled:
-training in child processes (`torch.multiprocessing.spawn`). Under `torchrun` it is started in every process, and rank 0 reports on all of
+The script runs as `python SCRIPT ARGS` would run it: `__name__ == "__main__"`, its own `sys.argv`, its folder
+first on `sys.path`. When it dies, its traceback is written to stderr as Python would write it; of a gradient
+error the report explains that very error. Not handled: training in child processes
+(`torch.multiprocessing.spawn`). Under `torchrun` it is started in every process, and rank 0 reports on all of
 them: see `fxgrad.watching.ranks`.
 """
 
@@ -30,7 +32,8 @@ _DISPATCH = ("handle_torch_function", "__torch_function__")
 
 
 class Enough(BaseException):
-    """Ends a script whose step has been seen. A BaseException: `except Exception` in a training loop must not catch it."""
+    """Ends a script whose step has been seen. A BaseException: `except Exception` in a training loop must not
+    catch it."""
 
 
 def run_script(
@@ -48,19 +51,19 @@ def run_script(
     """Run a script and report on its first steps.
 
     Args:
-        path: the script.
-        argv: its arguments, without its name.
-        steps: optimizer steps to watch.
-        go_on: let the script run on, unwatched, when they have been seen; else it ends there.
-        choose: from the report to the one that is shown and decides the exit code: without what is known or not asked for.
-        judging: entered while the report is made, which takes its time after a large model's step.
-        show: called with the report as soon as there is one: before the script goes on, or after its traceback.
-        board: where this process and the others that a launcher started leave what they saw; only rank 0 shows a report, on all of them.
-        leave: called with an exit code in the place of one of them that stands still for good.
+        path: the script. argv: its arguments, without its name. steps: optimizer steps to watch. go_on: let
+        the script run on, unwatched, when they have been seen; else it ends there. choose: from the report to
+        the one that is shown and decides the exit code: without what is known or not asked for. judging:
+        entered while the report is made, which takes its time after a large model's step. show: called with
+        the report as soon as there is one: before the script goes on, or after its traceback. board: where
+        this process and the others that a launcher started leave what they saw; only rank 0 shows a report,
+        on all of them. leave: called with an exit code in the place of one of them that stands still for
+        good.
 
     Returns:
-        The report (None if nothing trained) and an exit code: the script's own where it is not 0, else 1 for findings at error level,
-        2 if no training step was seen, 0. Of several processes rank 0 judges all; for the others it is their own report, and 0.
+        The report (None if nothing trained) and an exit code: the script's own where it is not 0, else 1 for
+        findings at error level, 2 if no training step was seen, 0. Of several processes rank 0 judges all;
+        for the others it is their own report, and 0.
 
     Raises:
         LoadError: there is no such file, or it cannot be read.
@@ -98,8 +101,15 @@ def run_script(
         agree=member.agree if member is not None else bool,
     )
     status = 0
-    with _as_script(path, argv) as module, member.watching(session) if member is not None else contextlib.nullcontext():
-        error = code_of_script if isinstance(code_of_script, SyntaxError) else _watched(code_of_script, module, session)
+    with (
+        _as_script(path, argv) as module,
+        member.watching(session) if member is not None else contextlib.nullcontext(),
+    ):
+        error = (
+            code_of_script
+            if isinstance(code_of_script, SyntaxError)
+            else _watched(code_of_script, module, session)
+        )
         if error is None:
             session.names.scan_namespace(vars(module), 0)
         elif not isinstance(error, Enough) and not (member is not None and member.ended):
@@ -134,7 +144,9 @@ def _compiled(path: str) -> types.CodeType | SyntaxError:
         with io.open_code(os.path.abspath(path)) as stream:
             source = stream.read()
     except OSError as error:
-        raise LoadError(f"cannot read {path}: {error.strerror}", hint="give the path of a Python script that can be read") from error
+        raise LoadError(
+            f"cannot read {path}: {error.strerror}", hint="give the path of a Python script that can be read"
+        ) from error
     try:
         compiled: types.CodeType = compile(source, os.path.abspath(path), "exec", dont_inherit=True)
     except SyntaxError as error:
@@ -177,7 +189,8 @@ def _execute(code: types.CodeType, module: types.ModuleType) -> None:
 
 
 def _died(error: BaseException) -> int:
-    """The exit code of a script that ended in this exception, whose traceback is written as Python writes it."""
+    """The exit code of a script that ended in this exception, whose traceback is written as Python
+    writes it."""
     if isinstance(error, SystemExit):
         if error.code is None or isinstance(error.code, int):
             return error.code or 0
@@ -205,7 +218,12 @@ def _own_part(found: types.TracebackType | None) -> types.TracebackType | None:
         code = entry.tb_frame.f_code
         if os.path.abspath(code.co_filename).startswith(_HERE) or code.co_name in _DISPATCH:
             continue
-        if kept and kept[-1].tb_frame.f_code is code and not is_user_code(code.co_filename) and _redispatched(entries, kept[-1], entry):
+        if (
+            kept
+            and kept[-1].tb_frame.f_code is code
+            and not is_user_code(code.co_filename)
+            and _redispatched(entries, kept[-1], entry)
+        ):
             kept.pop()  # the call that went out to the observer, before the one that did the work
         kept.append(entry)
     chain: types.TracebackType | None = None
@@ -214,7 +232,9 @@ def _own_part(found: types.TracebackType | None) -> types.TracebackType | None:
     return chain
 
 
-def _redispatched(entries: list[types.TracebackType], before: types.TracebackType, after: types.TracebackType) -> bool:
+def _redispatched(
+    entries: list[types.TracebackType], before: types.TracebackType, after: types.TracebackType
+) -> bool:
     between = entries[entries.index(before) + 1 : entries.index(after)]
     return any(entry.tb_frame.f_code.co_name in _DISPATCH for entry in between)
 

@@ -1,13 +1,19 @@
-""" "Backward through the graph a second time": which backward freed the graph, where the next one met it, and of which kind that is.
+""" "Backward through the graph a second time": which backward freed the graph, where the next one met it, and
+ of which kind that is.
 
-The facts are autograd's own (`trace.freed_graphs`): which nodes an earlier backward walked, and which of them have lost what they saved. Kinds:
- 1. *closure*: an optimizer calls its closure several times in a step, and the tensor was computed outside of it.
+The facts are autograd's own (`trace.freed_graphs`): which nodes an earlier backward walked, and which of them
+have lost what they saved. Kinds:
+ 1. *closure*: an optimizer calls its closure several times in a step, and the tensor was computed outside of
+    it.
  2. *built*: an `__init__` computed the tensor from parameters, once.
- 3. *state*: the line that made the tensor has run again since, and what it made then is of this loss too: it is kept from step to step.
- 4. *once*: a line outside the loop (or one that keeps what it computed first) made it, and the loop goes backward through it every time.
+ 3. *state*: the line that made the tensor has run again since, and what it made then is of this loss too: it
+    is kept from step to step.
+ 4. *once*: a line outside the loop (or one that keeps what it computed first) made it, and the loop goes
+    backward through it every time.
  5. *looked at*: `autograd.grad` walked it and did not keep the graph for the loss that was to come.
  6. *same*: the very loss, or a part of it, has been differentiated before.
- 7. *apart*: two losses of one step share it, and different optimizers hold what lies behind it and around it (a GAN's).
+ 7. *apart*: two losses of one step share it, and different optimizers hold what lies behind it and around it
+    (a GAN's).
  8. *together*: two losses of one step share it.
 """
 
@@ -34,7 +40,8 @@ Kind = Literal["closure", "built", "state", "once", "looked at", "same", "apart"
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """One of the two backwards: its own line, its frames, what it was called on, and the edges of the leaves it trains (or would).
+    """One of the two backwards: its own line, its frames, what it was called on, and the edges of the leaves
+    it trains (or would).
 
     `aim`: the edges that the optimizer holds for which it ran; empty where that is not known.
     """
@@ -47,8 +54,9 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """Where the second walk came to a freed graph. `first` freed it; `maker` made the tensor, `reader` took it up for the second (None: the walk
-    begins at it). `here` is the line of the making in the function that both walks were called in; `loop` the loop that has run past it."""
+    """Where the second walk came to a freed graph. `first` freed it; `maker` made the tensor, `reader` took
+    it up for the second (None: the walk begins at it). `here` is the line of the making in the function that
+    both walks were called in; `loop` the loop that has run past it."""
 
     kind: Kind
     met: MetAgain
@@ -61,14 +69,21 @@ class Meeting:
     loop: Site | None
     stepped: Site | None  # a step between the two, of an optimizer that holds what lies behind either
     changed: bool  # what lies behind the tensor was written between the two
-    once: frozenset[int]  # the leaf edges behind it that the second reaches by no other way: a detach would stop them
+    # the leaf edges behind it that the second reaches by no other way: a detach would stop them
+    once: frozenset[int]
     held: tuple[frozenset[int], ...]  # leaf edges by optimizer
 
 
 def meeting(facts: Facts, observer: Observer, optimizers: Iterable[Optimizer]) -> Meeting | None:
     """What happened; None where the error is another, or the graph was freed before the watch."""
     failed = observer.backwards[-1] if observer.backwards else None
-    if failed is None or not failed.failed or not failed.spots or facts.error is None or not says(facts.error.message, SECOND_TIME):
+    if (
+        failed is None
+        or not failed.failed
+        or not failed.spots
+        or facts.error is None
+        or not says(facts.error.message, SECOND_TIME)
+    ):
         return None
     held = [edges_of(observer, optimizer) for optimizer in optimizers]
     for met in met_again(observer.ledger, failed):
@@ -84,11 +99,19 @@ def edges_of(observer: Observer, optimizer: Optimizer) -> frozenset[int]:
     return frozenset(-slot.leaf for slot in slots if slot is not None)
 
 
-def _meeting(facts: Facts, observer: Observer, held: Sequence[frozenset[int]], met: MetAgain, failed: Backward) -> Meeting | None:
+def _meeting(
+    facts: Facts, observer: Observer, held: Sequence[frozenset[int]], met: MetAgain, failed: Backward
+) -> Meeting | None:
     maker = facts.node_named.get(f"n{met.maker}")
     earlier = {b.note: b for b in observer.backwards if b.spots}
     walks = [earlier[note] for note in met.freed_by if note in earlier]
-    if maker is None or maker.site is None or maker.kind == "attribute" or maker.target == UNSEEN or not walks:
+    if (
+        maker is None
+        or maker.site is None
+        or maker.kind == "attribute"
+        or maker.target == UNSEEN
+        or not walks
+    ):
         return None  # older than the watch: the rule on facts names what holds it
     freeing = next((b for b in walks if b.spots == failed.spots), walks[-1])
     first, second = _walk(freeing, observer), _walk(failed, observer)
@@ -117,14 +140,19 @@ def _walk(backward: Backward, observer: Observer) -> Walk:
 
 
 def _aim(backward: Backward, observer: Observer) -> frozenset[int]:
-    """What the one optimizer holds that stepped after it and before the next; else the one whose gradients were cleared just before it."""
+    """What the one optimizer holds that stepped after it and before the next; else the one whose gradients
+    were cleared just before it."""
     notes = [b.note for b in observer.backwards if not b.partial]
     after = min((note for note in notes if note > backward.note), default=observer.ledger.count + 1)
     stepped = {taken.leaves for taken in observer.taken if backward.note < taken.note <= after}
     if len(stepped) == 1:
         return next(iter(stepped))
     before = max((note for note in notes if note < backward.note), default=0)
-    recent = [optimizer for note, ref in observer.zeroed if before <= note <= backward.note and (optimizer := ref()) is not None]
+    recent = [
+        optimizer
+        for note, ref in observer.zeroed
+        if before <= note <= backward.note and (optimizer := ref()) is not None
+    ]
     cleared = {edges for optimizer in recent if (edges := edges_of(observer, optimizer)) & backward.leaves}
     return next(iter(cleared)) if len(cleared) == 1 else frozenset()
 
@@ -158,7 +186,10 @@ def _kind(
 
 def _in_closure(observer: Observer, backward: Backward) -> bool:
     """Whether an optimizer's step called what goes backward: the line of the step stands around it."""
-    return any(taken.note < backward.note and taken.spots and taken.spots[0] in backward.spots[1:] for taken in observer.taken)
+    return any(
+        taken.note < backward.note and taken.spots and taken.spots[0] in backward.spots[1:]
+        for taken in observer.taken
+    )
 
 
 def _within(maker: tuple[Site, ...], walk: tuple[Site, ...]) -> bool:
@@ -175,7 +206,8 @@ def built_at(maker: NodeFact, walk: tuple[Site, ...]) -> Site | None:
 
 
 def _recurs(facts: Facts, maker: NodeFact, first: Walk, new: frozenset[int]) -> bool:
-    """Whether the same line made, from it or after the first backward, what the second walks for the first time."""
+    """Whether the same line made, from it or after the first backward, what the second walks for the first
+    time."""
     for node in facts.nodes:
         number = int(node.name[1:])
         if number not in new or node.stack != maker.stack or node.name == maker.name:
@@ -211,7 +243,8 @@ def owners(leaves: frozenset[int], held: Sequence[frozenset[int]]) -> frozenset[
 
 
 def is_apart(met: MetAgain, first: Walk, second: Walk, held: Sequence[frozenset[int]]) -> bool:
-    """Kind 7: several optimizers' parameters lie behind it; or one's do, and the other's are of both losses beside it, or all that one trains."""
+    """Kind 7: several optimizers' parameters lie behind it; or one's do, and the other's are of both losses
+    beside it, or all that one trains."""
     behind = owners(met.leaves, held)
     if len(behind) != 1:
         return len(behind) > 1
@@ -236,7 +269,9 @@ def _is_for_others(walk: Walk, own: frozenset[int]) -> bool:
 def shared_line(maker: tuple[Site, ...], walk: tuple[Site, ...]) -> Site | None:
     """The maker's line in the innermost function that both ran in."""
     for outer in walk:
-        found = next((site for site in maker if (site.file, site.function) == (outer.file, outer.function)), None)
+        found = next(
+            (site for site in maker if (site.file, site.function) == (outer.file, outer.function)), None
+        )
         if found is not None:
             return found
     return None
@@ -244,11 +279,14 @@ def shared_line(maker: tuple[Site, ...], walk: tuple[Site, ...]) -> Site | None:
 
 def _depth(stack: tuple[Site, ...], here: Site) -> int:
     """Which frame of a stack runs the function of `here`; the innermost where none does."""
-    return next((i for i, site in enumerate(stack) if (site.file, site.function) == (here.file, here.function)), 0)
+    return next(
+        (i for i, site in enumerate(stack) if (site.file, site.function) == (here.file, here.function)), 0
+    )
 
 
 def called(node: NodeFact, output: int) -> str:
-    """What the user calls a result: the target it is assigned to, in the function that made it or in one it was returned to; else ""."""
+    """What the user calls a result: the target it is assigned to, in the function that made it or in one it
+    was returned to; else ""."""
     for site in node.stack:
         names = names_of_value(site)
         if names:
@@ -260,7 +298,11 @@ def called(node: NodeFact, output: int) -> str:
 
 def _stepped(observer: Observer, first: Backward, second: Backward) -> Site | None:
     for taken in observer.taken:
-        if first.note < taken.note < second.note and taken.spots and taken.leaves & (first.leaves | second.leaves):
+        if (
+            first.note < taken.note < second.note
+            and taken.spots
+            and taken.leaves & (first.leaves | second.leaves)
+        ):
             return site_of(taken.spots[0])
     return None
 

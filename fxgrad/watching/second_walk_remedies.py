@@ -1,7 +1,8 @@
-"""What to do where a backward meets a graph that another has freed: one finding, worded by the kind of the meeting.
+"""What to do where a backward meets a graph that another has freed: one finding, worded by the kind of the
+meeting.
 
-No remedy is given that would only move the error or hide it: a detach only of what the loss does not have to train, `retain_graph=True` only
-where the second walk is of the same step, with no update between.
+No remedy is given that would only move the error or hide it: a detach only of what the loss does not have to
+train, `retain_graph=True` only where the second walk is of the same step, with no update between.
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ from collections.abc import Callable
 
 from fxgrad.passes.findings import LONGEST, line_of, listed, source_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
-from fxgrad.source.assigned import added_to, assigned_names, call_on, differentiated, loop_between, names_read, receiver, with_detached
+from fxgrad.source.assigned import (
+    added_to,
+    assigned_names,
+    call_on,
+    differentiated,
+    loop_between,
+    names_read,
+    receiver,
+    with_detached,
+)
 from fxgrad.source.parsing import load
 from fxgrad.watching.second_walk import Kind, Meeting, Walk, built_at, called, not_for, owners, shared_line
 
@@ -24,8 +34,14 @@ def explain(facts: Facts, found: Meeting) -> Finding:
     site, advice = REMEDIES[found.kind](facts, found)
     reader = found.reader
     middle = (Step(reader.target.rpartition(".")[2], reader.site, True),) if reader is not None else ()
-    path = (Step("loss", found.second.site), *middle, Step(found.maker.target.rpartition(".")[2], found.maker.site))
-    return Finding("FXG201", "overwritten-saved-tensor", "error", _message(found, site), site, (), path, Fix(advice))
+    path = (
+        Step("loss", found.second.site),
+        *middle,
+        Step(found.maker.target.rpartition(".")[2], found.maker.site),
+    )
+    return Finding(
+        "FXG201", "overwritten-saved-tensor", "error", _message(found, site), site, (), path, Fix(advice)
+    )
 
 
 def _message(found: Meeting, site: Site | None) -> str:
@@ -33,10 +49,16 @@ def _message(found: Meeting, site: Site | None) -> str:
     made = built_at(found.maker, found.second.stack) or found.here
     what = f"{_named(found)} ({_at(made, site)})"
     if found.first.backward.spots == found.second.backward.spots:
-        return f"{first}{line_of(found.first.site, site)} frees the graph of {what}, and goes through it again the next time it runs"
+        return (
+            f"{first}{line_of(found.first.site, site)} frees the graph of {what}, and goes through it "
+            "again the next time it runs"
+        )
     reads = found.reader.site if found.reader is not None else None
     through = f", which line {reads.line} takes up" if reads is not None and reads.line != made.line else ""
-    return f"{first}{line_of(found.first.site, site)} has freed the graph of {what}, and {second}{line_of(found.second.site, site)} goes through it again{through}"
+    return (
+        f"{first}{line_of(found.first.site, site)} has freed the graph of {what}, and "
+        f"{second}{line_of(found.second.site, site)} goes through it again{through}"
+    )
 
 
 def _closure(facts: Facts, found: Meeting) -> Remedy:
@@ -54,17 +76,26 @@ def _built(facts: Facts, found: Meeting) -> Remedy:
             made[site.line] = site
     sites = [made[line] for line in sorted(made)]
     what = listed(name for site in sites for name in assigned_names(site)) or "it"
-    advice = f"make {what} anew in forward, from the parameters: move this computation out of `__init__`, so that every step has a graph of its own"
-    return sites[0], f"{advice}; or, if it is a constant for this loss: detach it here" if _as_constant(found, "") else advice
+    advice = (
+        f"make {what} anew in forward, from the parameters: move this computation out of `__init__`, so "
+        "that every step has a graph of its own"
+    )
+    return sites[0], f"{advice}; or, if it is a constant for this loss: detach it here" if _as_constant(
+        found, ""
+    ) else advice
 
 
 def _as_constant(found: Meeting, otherwise: str) -> str:
-    """The remedy where no parameter needs the gradient that comes back through the tensor: it may be meant as a constant."""
+    """The remedy where no parameter needs the gradient that comes back through the tensor: it may be meant as
+    a constant."""
     if found.reader is None or found.once or not found.met.leaves:
         return ""
     made = _short(found.maker.site)
     cut = f"`{found.name} = {found.name}.detach()`" if found.name else f"`{made}.detach()`"
-    return f"if it is a constant for this loss (a target, an old policy): detach it where it is made, {cut}; else {otherwise}"
+    return (
+        f"if it is a constant for this loss (a target, an old policy): detach it where it is made, {cut}; "
+        f"else {otherwise}"
+    )
 
 
 def _state(facts: Facts, found: Meeting) -> Remedy:
@@ -73,14 +104,23 @@ def _state(facts: Facts, found: Meeting) -> Remedy:
     term = added_to(site, name) if site is not None and name else ""
     if term and _reruns(facts, found) > 1:
         after = line_of(found.second.site, site)
-        return site, f"begin a new sum after every backward: put `{name} = 0.0` behind it{after}, and keep what is logged as a number"
+        return (
+            site,
+            f"begin a new sum after every backward: put `{name} = 0.0` behind it{after}, and keep what is "
+            "logged as a number",
+        )
     if term:
-        return site, f"go backward on this step's term alone, `{term}.backward()`, and keep the sum as a number: `{name} += {term}.item()`"
+        return (
+            site,
+            f"go backward on this step's term alone, `{term}.backward()`, and keep the sum as a number: "
+            f"`{name} += {term}.item()`",
+        )
     initial, loop = _initial(facts, found) if found.once else (None, None)
     if initial is not None:
         return (
             site,
-            f"begin every step from the initial value: move `{_short(initial)}`{line_of(initial, site)} into the loop{line_of(loop, site)}",
+            f"begin every step from the initial value: move `{_short(initial)}`{line_of(initial, site)} into "
+            f"the loop{line_of(loop, site)}",
         )
     return site, f"detach what is kept from one step to the next: {_cut(facts, found, site)}"
 
@@ -92,11 +132,14 @@ def _reruns(facts: Facts, found: Meeting) -> int:
 
 
 def _cut(facts: Facts, found: Meeting, site: Site | None) -> str:
-    """Where to detach: in the function that goes backward, after it; else where the function that keeps it begins; else where it is stored."""
+    """Where to detach: in the function that goes backward, after it; else where the function that keeps it
+    begins; else where it is stored."""
     reads = found.reader.stack if found.reader is not None else ()
     # Where the line that made it has run again before it is read, its name is another tensor's by then.
     rebound = found.reader is not None and any(
-        found.met.maker < int(node.name[1:]) < int(found.reader.name[1:]) for node in facts.nodes if node.stack == found.maker.stack
+        found.met.maker < int(node.name[1:]) < int(found.reader.name[1:])
+        for node in facts.nodes
+        if node.stack == found.maker.stack
     )
     for frame in () if rebound else found.maker.stack[::-1]:
         reading = next((s for s in reads if (s.file, s.function) == (frame.file, frame.function)), None)
@@ -108,7 +151,9 @@ def _cut(facts: Facts, found: Meeting, site: Site | None) -> str:
         cut = f"`{name} = {', '.join(f'{one}.detach()' for one in kept)}`"
         if _is_container(found, names, name):
             cut = f"`{name} = tuple(part.detach() for part in {name})`"
-        place = next((s for s in found.second.stack if (s.file, s.function) == (frame.file, frame.function)), None)
+        place = next(
+            (s for s in found.second.stack if (s.file, s.function) == (frame.file, frame.function)), None
+        )
         if place is not None and place.line != frame.line:
             return f"put {cut} after the backward{line_of(place, site)}"
         guard = f"`if {name} is not None:` " if _is_none_at_first(frame, name) else ""
@@ -116,15 +161,29 @@ def _cut(facts: Facts, found: Meeting, site: Site | None) -> str:
     if found.name and (rebound or not any(found.name in names_read(reading) for reading in reads[:1])):
         return f"store `{found.name}.detach()` where `{found.name}` is kept for later steps"
     name = found.name or (receiver(site) if site is not None else "")
-    return f"write `{name}.detach()` for `{name}` here" if name else "this line takes it up: let it take a detached one"
+    return (
+        f"write `{name}.detach()` for `{name}` here"
+        if name
+        else "this line takes it up: let it take a detached one"
+    )
 
 
 def _once(facts: Facts, found: Meeting) -> Remedy:
     if found.loop is None:
-        return found.maker.site, f"compute {_named(found)} in every step: what is kept from the first serves a single backward"
+        return (
+            found.maker.site,
+            f"compute {_named(found)} in every step: what is kept from the first serves a single backward",
+        )
     lines = _outside(facts, found)
-    which = f"`{_short(lines[0])}` (line {lines[0].line})" if len(lines) == 1 else f"lines {lines[0].line} to {lines[-1].line}"
-    advice = f"move {which} into the loop{line_of(found.loop, lines[0])}, so that every backward has a graph of its own"
+    which = (
+        f"`{_short(lines[0])}` (line {lines[0].line})"
+        if len(lines) == 1
+        else f"lines {lines[0].line} to {lines[-1].line}"
+    )
+    advice = (
+        f"move {which} into the loop{line_of(found.loop, lines[0])}, so that every backward has a graph "
+        "of its own"
+    )
     constant = _as_constant(found, advice)
     if constant:
         return found.here, constant
@@ -135,7 +194,11 @@ def _once(facts: Facts, found: Meeting) -> Remedy:
 
 def _looked_at(facts: Facts, found: Meeting) -> Remedy:
     keep = "create_graph=True" if _is_used(facts, found) else "retain_graph=True"
-    why = "its result is a part of the loss" if keep.startswith("create") else "the loss has yet to go through the same graph"
+    why = (
+        "its result is a part of the loss"
+        if keep.startswith("create")
+        else "the loss has yet to go through the same graph"
+    )
     return found.first.site, f"pass {keep} to this call: {why}"
 
 
@@ -143,27 +206,55 @@ def _same(facts: Facts, found: Meeting) -> Remedy:
     first, second = found.first, found.second
     name = _named(found)
     if found.changed:
-        between = f"the step{line_of(found.stepped, second.site)}" if found.stepped is not None else "the update"
-        return second.site, f"compute {name} again, from the parameters as {between} left them, before this backward"
+        between = (
+            f"the step{line_of(found.stepped, second.site)}" if found.stepped is not None else "the update"
+        )
+        return (
+            second.site,
+            f"compute {name} again, from the parameters as {between} left them, before this backward",
+        )
     if second.backward.partial:
-        return second.site, f"move this above{line_of(first.site, second.site)} and pass retain_graph=True: that backward then comes last"
+        return (
+            second.site,
+            f"move this above{line_of(first.site, second.site)} and pass retain_graph=True: that backward "
+            "then comes last",
+        )
     if found.met.reader < 0:
-        return second.site, f"drop this backward: what it would add is in `.grad` already; for a second step compute {name} again first"
-    return first.site, f"drop this backward: the one{line_of(second.site, first.site)} goes through {name} as well"
+        return (
+            second.site,
+            f"drop this backward: what it would add is in `.grad` already; for a second step compute {name} "
+            "again first",
+        )
+    return (
+        first.site,
+        f"drop this backward: the one{line_of(second.site, first.site)} goes through {name} as well",
+    )
 
 
 def _together(facts: Facts, found: Meeting) -> Remedy:
     first, second = differentiated(found.first.site), differentiated(found.second.site)
-    site = found.reader.site if found.reader is not None and int(found.reader.name[1:]) > found.first.backward.note else found.second.site
+    site = (
+        found.reader.site
+        if found.reader is not None and int(found.reader.name[1:]) > found.first.backward.note
+        else found.second.site
+    )
     if found.first.backward.spots == found.second.backward.spots:
-        return site, "add the losses and go backward once, `sum(losses).backward()`, in place of one backward for each"
+        return (
+            site,
+            "add the losses and go backward once, `sum(losses).backward()`, in place of one backward for "
+            "each",
+        )
     added = f": `({first} + {second}).backward()`" if first and second and "," not in first + second else ""
     if found.first.backward.partial or found.second.backward.partial:
         return site, f"compute {_named(found)} again for the second loss"
     if found.stepped is None:
         return site, f"add the two losses and go backward once{added}"
     after = line_of(found.stepped, site)
-    return site, f"compute {_named(found)} again after the step{after}, or add the two losses and go backward once, before that step{added}"
+    return (
+        site,
+        f"compute {_named(found)} again after the step{after}, or add the two losses and go backward once, "
+        f"before that step{added}",
+    )
 
 
 def _apart(facts: Facts, found: Meeting) -> Remedy:
@@ -174,11 +265,13 @@ def _apart(facts: Facts, found: Meeting) -> Remedy:
         if call is None:
             return (
                 reads,
-                f"give each loss its own pass: compute {_named(found)} a second time for this one, and detach what the first loss is not to train",
+                f"give each loss its own pass: compute {_named(found)} a second time for this one, and "
+                "detach what the first loss is not to train",
             )
         network = ast.unparse(call.func)
         return reads, (
-            f"give each loss its own pass: `{with_detached(call, history)}` for the loss that trains `{network}`, "
+            f"give each loss its own pass: `{with_detached(call, history)}` for the loss that trains "
+            f"`{network}`, "
             f"and `{ast.unparse(call)}` anew for the other, where that loss is computed"
         )
     own = found.held[next(iter(owners(found.met.leaves, found.held)))]
@@ -189,7 +282,10 @@ def _apart(facts: Facts, found: Meeting) -> Remedy:
     site = shared_line(taken.stack, spared.stack) if taken is not None else reads
     call = call_on(site, (found.name,)) if site is not None else None
     written = f"`{with_detached(call, (found.name,))}`" if call is not None else f"`{found.name}.detach()`"
-    return site, f"this loss{line_of(spared.site, site)} is not to train what made `{found.name}`: write {written}"
+    return (
+        site,
+        f"this loss{line_of(spared.site, site)} is not to train what made `{found.name}`: write {written}",
+    )
 
 
 REMEDIES: dict[Kind, Callable[[Facts, Meeting], Remedy]] = {
@@ -203,7 +299,7 @@ REMEDIES: dict[Kind, Callable[[Facts, Meeting], Remedy]] = {
     "together": _together,
 }
 
-# ------------------------------------------------------------------------------------------------------ what is asked
+# ---------------------------------------------------------------------------------------------- what is asked
 
 
 def _at(site: Site, seen_from: Site | None) -> str:
@@ -231,7 +327,12 @@ def _behind(facts: Facts, found: Meeting) -> set[str]:
         value = pending.pop()
         node = facts.maker_of.get(value)
         for flow in node.flows if node is not None else ():
-            if flow.open and flow.target == value and flow.source not in seen and not facts.values[flow.source].is_leaf:
+            if (
+                flow.open
+                and flow.target == value
+                and flow.source not in seen
+                and not facts.values[flow.source].is_leaf
+            ):
                 seen.add(flow.source)
                 pending.append(flow.source)
                 made = facts.maker_of.get(flow.source)
@@ -240,12 +341,16 @@ def _behind(facts: Facts, found: Meeting) -> set[str]:
 
 
 def _outside(facts: Facts, found: Meeting) -> list[Site]:
-    """The statements before the loop that made what was freed, in the function of the loop, in their order."""
+    """The statements before the loop that made what was freed, in the function of the loop, in their
+    order."""
     lines: dict[int, Site] = {}
     for note in (*found.met.spent, found.met.maker):
         node = facts.node_named.get(f"n{note}")
         site = (
-            next((s for s in node.stack if (s.file, s.function) == (found.here.file, found.here.function)), None)
+            next(
+                (s for s in node.stack if (s.file, s.function) == (found.here.file, found.here.function)),
+                None,
+            )
             if node is not None
             else None
         )
@@ -261,7 +366,9 @@ def _is_outside(found: Meeting, site: Site) -> bool:
 
 def _is_container(found: Meeting, names: tuple[str, ...], name: str) -> bool:
     """Whether the name holds several of the results: `state` of `out, state = lstm(x, state)`."""
-    return 1 < len(names) < len(found.maker.makes) and found.met.output >= len(names) - 1 and name == names[-1]
+    return (
+        1 < len(names) < len(found.maker.makes) and found.met.output >= len(names) - 1 and name == names[-1]
+    )
 
 
 def _is_none_at_first(frame: Site, name: str) -> bool:
@@ -277,7 +384,11 @@ def _initial(facts: Facts, found: Meeting) -> tuple[Site | None, Site | None]:
     for note in found.met.spent:
         node = facts.node_named.get(f"n{note}")
         for site in node.stack if node is not None else ():
-            loop = loop_between(place, site) if place is not None and site.function == here.function and site.file == here.file else None
+            loop = (
+                loop_between(place, site)
+                if place is not None and site.function == here.function and site.file == here.file
+                else None
+            )
             if loop is not None:
                 return site, loop
     return None, None
@@ -300,6 +411,10 @@ def _reader(facts: Facts, found: Meeting, walk: Walk) -> NodeFact | None:
     if walk is found.second:
         return found.reader
     for node in facts.nodes:
-        if int(node.name[1:]) < walk.backward.note and found.met.value in node.reads and not walk.backward.live.isdisjoint(node.makes):
+        if (
+            int(node.name[1:]) < walk.backward.note
+            and found.met.value in node.reads
+            and not walk.backward.live.isdisjoint(node.makes)
+        ):
             return node
     return None

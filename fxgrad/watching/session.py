@@ -1,11 +1,12 @@
 """One watch from beginning to end: when it starts to look, when it has seen enough, and the report.
 
-It has seen enough when every optimizer that takes part has stepped `steps` times after a backward (of a GAN's two the second comes later)
-and another step is about to begin: by then the next forward and backward have run, and so has what goes wrong only there (a hidden state
-that was kept, a backward after the step it was meant for). An optimizer that never steps while another does is waited for `PATIENCE` steps
-and then left out of the judgement, which the report says. While something that should train has no gradient, or only zeros, further steps run
-(`further`). Compiled code runs eagerly while it is watched; where it is differentiated in a way that it may refuse, a step as the program has it
-follows the watched ones (`compiled`).
+It has seen enough when every optimizer that takes part has stepped `steps` times after a backward (of a GAN's
+two the second comes later) and another step is about to begin: by then the next forward and backward have
+run, and so has what goes wrong only there (a hidden state that was kept, a backward after the step it was
+meant for). An optimizer that never steps while another does is waited for `PATIENCE` steps and then left out
+of the judgement, which the report says. While something that should train has no gradient, or only zeros,
+further steps run (`further`). Compiled code runs eagerly while it is watched; where it is differentiated in a
+way that it may refuse, a step as the program has it follows the watched ones (`compiled`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,13 @@ from torch.optim import Optimizer
 
 from fxgrad.records.errors import InputError
 from fxgrad.report import Report
-from fxgrad.torch_api.internals import DisableTorchFunction, function_mode_count, pop_function_mode, push_function_mode, version_of
+from fxgrad.torch_api.internals import (
+    DisableTorchFunction,
+    function_mode_count,
+    pop_function_mode,
+    push_function_mode,
+    version_of,
+)
 from fxgrad.trace.coverage import MOST_WATCHED, Coverage
 from fxgrad.trace.events import Events
 from fxgrad.trace.gradients import better, state_of
@@ -44,10 +51,11 @@ SCANS = 8  # backward calls at which variables are looked at
 
 
 class Session:
-    """A watch. `done` is called with the report, inside the step that ended it; `raising` with an error of a model or a backward.
+    """A watch. `done` is called with the report, inside the step that ended it; `raising` with an error of a
+    model or a backward.
 
-    `agree`: whether a further step is watched, from whether this process wants one: of several that run in step, each must end before the
-    same one.
+    `agree`: whether a further step is watched, from whether this process wants one: of several that run in
+    step, each must end before the same one.
     """
 
     def __init__(
@@ -81,7 +89,8 @@ class Session:
         self.registered = Registered()
         self.names = Names()
         self.coverage = Coverage(MOST_WATCHED)
-        self._fed: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # those that hold something a step could change
+        # those that hold something a step could change
+        self._fed: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._stepped: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
         self._open: list[weakref.ref[Optimizer]] = []  # steps that run now: a wrapper's holds another's
         self._inner: list[Optimizer] = []
@@ -90,8 +99,10 @@ class Session:
         self._said: list[str] = []
         self._beside = False  # a step runs as it is, compiled
         self._compiled_error: BaseException | None = None
-        self._kept: tuple[Optimizer, ...] = ()  # a function that trains may have returned before there is a report on it
-        self._reached: list[tuple[weakref.ref[torch.Tensor], int, int]] = []  # leaves of the last backward: version and value then
+        # a function that trains may have returned before there is a report on it
+        self._kept: tuple[Optimizer, ...] = ()
+        # leaves of the last backward: version and value then
+        self._reached: list[tuple[weakref.ref[torch.Tensor], int, int]] = []
         self._unfinished = False  # interrupted before the first step had ended
         self._by_hand = 0
         self._mark = 0
@@ -130,8 +141,8 @@ class Session:
         self.observer.ledger.tensors.clear()
 
     def finish(self, error: BaseException | None = None) -> Report | None:
-        """The report on what was seen so far; None where there is nothing to report: no step, no backward, or an error that has nothing
-        to do with gradients before the first step had ended."""
+        """The report on what was seen so far; None where there is nothing to report: no step, no backward, or
+        an error that has nothing to do with gradients before the first step had ended."""
         if self.report is not None:
             return self.report
         if error is not None and self._beside:
@@ -140,12 +151,16 @@ class Session:
         explains = error is not None and self._explains(error)
         if explains and self._further.count:  # too little was noted of this step to say what led to it
             self._said.append(
-                f"the program then died of a gradient error in a step of which only gradients were watched: watch {self.steps} steps"
+                "the program then died of a gradient error in a step of which only gradients were "
+                "watched: "
+                f"watch {self.steps} steps"
             )
             explains = False
         if error is not None and not explains:
             if not any(self._stepped.values()):
-                return None  # in the middle of a first step nothing can be said of what it would have left without a gradient
+                # in the middle of a first step nothing can be said of what it would have left without a
+                # gradient
+                return None
             self._scan_traceback(error.__traceback__)
             error = None
         if not explains and not self.observer.backwards and not self.observer.taken:
@@ -160,10 +175,12 @@ class Session:
         return gradient_errors.is_gradient_error(error, self.observer, iter(modules))
 
     def interrupted(self, frame: FrameType | None) -> Report | None:
-        """The report on a program that another process keeps from going on; None where nothing can be said yet.
+        """The report on a program that another process keeps from going on; None where nothing can be said
+        yet.
 
-        It stands still at `frame`, and this is another thread; or it has failed. What a backward was about to reach counts as reached; before
-        the first step has ended what none has reached is unknown: another backward may have been to come.
+        It stands still at `frame`, and this is another thread; or it has failed. What a backward was about to
+        reach counts as reached; before the first step has ended what none has reached is unknown: another
+        backward may have been to come.
         """
         with self._judgement:
             if self.report is not None:
@@ -201,7 +218,9 @@ class Session:
     def _seen(self) -> Seen:
         stepped = [o for o in self._optimizers() if self._stepped.get(o, 0)]
         vain = tuple(o for o in stepped if o not in self._fed)
-        ordered = sorted((o for o in self._optimizers() if o not in vain), key=lambda o: -self._stepped.get(o, 0))
+        ordered = sorted(
+            (o for o in self._optimizers() if o not in vain), key=lambda o: -self._stepped.get(o, 0)
+        )
         said = (*self._said, *self._idle())
         return Seen(
             self.observer,
@@ -226,7 +245,9 @@ class Session:
         """What is said of optimizers that have not stepped while others have."""
         stepped = [o for o in self._optimizers() if self._stepped.get(o, 0)]
         judged = {id(p) for o in stepped for p in held_by(o)}
-        idle = [o for o in self._waiting(1) if any(id(p) not in judged for p in held_by(o))] if stepped else []
+        idle = (
+            [o for o in self._waiting(1) if any(id(p) not in judged for p in held_by(o))] if stepped else []
+        )
         return [f"{type(o).__name__} has not stepped yet: what it holds is not judged" for o in idle]
 
     def _title(self) -> str:
@@ -235,10 +256,11 @@ class Session:
     # ------------------------------------------------------------------ what happens meanwhile
 
     def _before_backward(self) -> None:
-        """Updates by hand: with no optimizer a step has ended when the next backward finds what the last one reached rewritten.
+        """Updates by hand: with no optimizer a step has ended when the next backward finds what the last one
+        reached rewritten.
 
-        Through `.data`, which moves no version counter, too: a noted write makes a leaf another value. In further steps nothing is noted, and
-        every backward counts.
+        Through `.data`, which moves no version counter, too: a noted write makes a leaf another value. In
+        further steps nothing is noted, and every backward counts.
         """
         if self.events.optimizers:
             return
@@ -274,13 +296,16 @@ class Session:
         return any((slot.begun or slot.after) == "zero" for slot in self.observer.ledger.tensors.living())
 
     def _trainable(self) -> list[torch.Tensor]:
-        """What should train: what optimizers that step hold; where there is none, the parameters of what was called and trains."""
+        """What should train: what optimizers that step hold; where there is none, the parameters of what was
+        called and trains."""
         stepped = [optimizer for optimizer in self._optimizers() if self._stepped.get(optimizer, 0)]
         if stepped:
             return [parameter for optimizer in stepped for parameter in held_by(optimizer)]
         return [parameter for module in self.events.trained() for parameter in module.parameters()]
 
-    def _after_backward(self, backward: Backward, reached: list[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
+    def _after_backward(
+        self, backward: Backward, reached: list[tuple[torch.Tensor, torch.Tensor | None]]
+    ) -> None:
         note_after(self.observer.ledger, reached)
         if backward.partial:
             return
@@ -313,10 +338,13 @@ class Session:
                 return
             self._scan()
             spots = observer.ledger.spots()
-            observer.taken.append(Taken(observer.ledger.count, spots, self._states, leaves, observer.cleared, had))
+            observer.taken.append(
+                Taken(observer.ledger.count, spots, self._states, leaves, observer.cleared, had)
+            )
 
     def look(self, optimizer: Optimizer) -> None:
-        """Take the gradients as they are now for those of a step: a trainer says that one is about to begin."""
+        """Take the gradients as they are now for those of a step: a trainer says that one is about to
+        begin."""
         self.events.optimizers.add(optimizer)
         self._note_step(optimizer)
         self._stepped[optimizer] = self._stepped.get(optimizer, 0) + 1
@@ -343,7 +371,8 @@ class Session:
             self._run_compiled()
 
     def _run_compiled(self) -> None:
-        """Let the next step run as the program has it: what is compiled may refuse what its Python code allowed."""
+        """Let the next step run as the program has it: what is compiled may refuse what its Python code
+        allowed."""
         self._beside, self._kept = True, self._optimizers()
         self.stop_looking()
         self.events.when_over = self._ran_compiled
@@ -354,7 +383,9 @@ class Session:
             self._done(self._judged(None))
 
     def _note_fed(self, optimizer: Optimizer) -> None:
-        if any(p.requires_grad or p.grad is not None or isinstance(p, nn.Parameter) for p in held_by(optimizer)):
+        if any(
+            p.requires_grad or p.grad is not None or isinstance(p, nn.Parameter) for p in held_by(optimizer)
+        ):
             self._fed.add(optimizer)
 
     def _note_writes(self, optimizer: Optimizer) -> None:
@@ -372,13 +403,25 @@ class Session:
         return most >= self.steps + PATIENCE or (most >= self.steps and not self._waiting(self.steps))
 
     def _optimizers(self) -> tuple[Optimizer, ...]:
-        return self.chosen or tuple(o for o in self.events.optimizers if _could_train(o) or self._stepped.get(o, 0))
+        return self.chosen or tuple(
+            o for o in self.events.optimizers if _could_train(o) or self._stepped.get(o, 0)
+        )
 
     def _waiting(self, steps: int) -> list[Optimizer]:
-        """The optimizers that have not stepped so often and hold what no other that has does, or what the others do not train."""
+        """The optimizers that have not stepped so often and hold what no other that has does, or what the
+        others do not train."""
         ready = [o for o in self._optimizers() if self._stepped.get(o, 0) >= steps]
-        covered = {id(p) for o in ready for p in held_by(o) if (slot := self.observer.ledger.tensors.get(p)) and slot.begun == "some"}
-        return [o for o in self._optimizers() if o not in ready and any(p.requires_grad and id(p) not in covered for p in held_by(o))]
+        covered = {
+            id(p)
+            for o in ready
+            for p in held_by(o)
+            if (slot := self.observer.ledger.tensors.get(p)) and slot.begun == "some"
+        }
+        return [
+            o
+            for o in self._optimizers()
+            if o not in ready and any(p.requires_grad and id(p) not in covered for p in held_by(o))
+        ]
 
     # ------------------------------------------------------------------ names
 
@@ -399,7 +442,8 @@ _running: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
 def _in_child() -> None:
-    """A forked process, such as a worker that loads data, runs unwatched: nobody reads what would be noted there."""
+    """A forked process, such as a worker that loads data, runs unwatched: nobody reads what would be noted
+    there."""
     for session in list(_running):
         session.stop_looking()
 
@@ -423,7 +467,8 @@ def flat(given: Sequence[Any]) -> tuple[nn.Module | Optimizer, ...]:
         else:
             raise InputError(
                 f"watch takes modules and optimizers, not {type(item).__name__}",
-                hint="`with fxgrad.watch(model, optimizer) as watch: step()`; with no arguments it finds them by itself",
+                hint="`with fxgrad.watch(model, optimizer) as watch: step()`; with no arguments it finds "
+                "them by itself",
             )
     return tuple(found)
 
@@ -433,7 +478,8 @@ def _could_train(optimizer: Optimizer) -> bool:
 
 
 def _remove(observer: Observer) -> None:
-    """Take the mode off torch's stack, wherever in it it is: a `with torch.device(...)` may have been entered above it."""
+    """Take the mode off torch's stack, wherever in it it is: a `with torch.device(...)` may have been entered
+    above it."""
     above = []
     for _ in range(function_mode_count()):
         mode = pop_function_mode()

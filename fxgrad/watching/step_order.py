@@ -1,10 +1,12 @@
-"""Things done in the wrong order in a training step: a step before its backward, gradients cleared between backward and step.
+"""Things done in the wrong order in a training step: a step before its backward, gradients cleared between
+backward and step.
 
 Definitions:
- 1. A step comes *too early* for a backward if that backward goes back through a value that was computed before the step from a parameter
-    the step's optimizer holds. Where torch can tell (a saved weight changed) the backward raises and FXG205 names both lines from there;
-    this finds it where torch cannot.
- 2. Gradients were *cleared* for a step if a backward had left some, none is left as the step begins, and something dropped them between.
+ 1. A step comes *too early* for a backward if that backward goes back through a value that was computed
+    before the step from a parameter the step's optimizer holds. Where torch can tell (a saved weight changed)
+    the backward raises and FXG205 names both lines from there; this finds it where torch cannot.
+ 2. Gradients were *cleared* for a step if a backward had left some, none is left as the step begins, and
+    something dropped them between.
 """
 
 from __future__ import annotations
@@ -29,7 +31,11 @@ def check(facts: Facts, observer: Observer, cleared: tuple[str, ...]) -> Iterato
     """At most one finding per line. `cleared`: the parameters whose gradients were gone as a step began."""
     early = list(_early(facts, observer, cleared))
     # Of a step that comes before its backward it goes without saying that gradients are cleared between.
-    others = [] if any(finding.severity == "error" for finding in early) else [*_cleared(observer, cleared), *_never(observer)]
+    others = (
+        []
+        if any(finding.severity == "error" for finding in early)
+        else [*_cleared(observer, cleared), *_never(observer)]
+    )
     seen: set[Site | None] = set()
     for finding in (*early, *others):
         if finding.site not in seen:
@@ -46,7 +52,8 @@ def _cleared(observer: Observer, names: tuple[str, ...]) -> Iterator[Finding]:
         yield Finding(
             *IDLE,
             "error",
-            f"gradients are cleared here, after backward{line_of(_last(observer, taken), site)} and before the step{line_of(step, site)}: "
+            f"gradients are cleared here, after backward{line_of(_last(observer, taken), site)} and before "
+            f"the step{line_of(step, site)}: "
             f"the step changes nothing",
             site,
             names,
@@ -63,7 +70,9 @@ def _early(facts: Facts, observer: Observer, cleared: tuple[str, ...]) -> Iterat
             used = _used_before(facts, backward, taken.note, taken.leaves)
             if used is not None:
                 nothing = "some" not in taken.states
-                yield _finding(backward, used, _site(taken), "step", cleared if nothing else (), nothing=nothing)
+                yield _finding(
+                    backward, used, _site(taken), "step", cleared if nothing else (), nothing=nothing
+                )
         for node in facts.nodes:
             leaves = frozenset() if node.module or node.target == "Tensor.__set__" else _written(facts, node)
             used = _used_before(facts, backward, int(node.name[1:]), leaves) if leaves else None
@@ -75,7 +84,9 @@ def _written(facts: Facts, node: NodeFact) -> frozenset[int]:
     """The edges of the leaves that a call rewrote."""
     if not node.writes:
         return frozenset()
-    return frozenset(edge for v in node.makes if facts.values[v].is_leaf and (edge := facts.values[v].grad) is not None)
+    return frozenset(
+        edge for v in node.makes if facts.values[v].is_leaf and (edge := facts.values[v].grad) is not None
+    )
 
 
 def _used_before(facts: Facts, backward: Backward, number: int, leaves: frozenset[int]) -> NodeFact | None:
@@ -92,13 +103,22 @@ def _used_before(facts: Facts, backward: Backward, number: int, leaves: frozense
     return None
 
 
-def _finding(backward: Backward, used: NodeFact, site: Site | None, what: str, names: tuple[str, ...], *, nothing: bool) -> Finding:
+def _finding(
+    backward: Backward, used: NodeFact, site: Site | None, what: str, names: tuple[str, ...], *, nothing: bool
+) -> Finding:
     there = site_of(backward.spots[0]) if backward.spots else None
     return Finding(
         *EARLY,
         "error" if nothing else "warning",
-        f"this {what} runs between a forward{line_of(used.site, site)} and its backward{line_of(there, site)}: "
-        + ("it has no gradients to use" if nothing else "the gradients belong to weights that are no longer there"),
+        (
+            f"this {what} runs between a forward{line_of(used.site, site)} and its "
+            f"backward{line_of(there, site)}: "
+        )
+        + (
+            "it has no gradients to use"
+            if nothing
+            else "the gradients belong to weights that are no longer there"
+        ),
         site,
         names,
         (Step("backward", there), Step(what, site, True), Step("forward", used.site)),
@@ -107,12 +127,16 @@ def _finding(backward: Backward, used: NodeFact, site: Site | None, what: str, n
 
 
 def harms(finding: Finding, facts: Facts) -> bool:
-    """Whether a write through `.data` is a hazard in a training loop: inside a model it is; an initialisation or clipping is none."""
-    return finding.severity == "error" or any(node.module for node in facts.nodes if node.site == finding.site)
+    """Whether a write through `.data` is a hazard in a training loop: inside a model it is; an initialisation
+    or clipping is none."""
+    return finding.severity == "error" or any(
+        node.module for node in facts.nodes if node.site == finding.site
+    )
 
 
 def in_closure(finding: Finding, facts: Facts, closures: Collection[CodeType]) -> Finding:
-    """Gradients that are off where an optimizer's step calls the closure it was given: that call is to blame, not the closure."""
+    """Gradients that are off where an optimizer's step calls the closure it was given: that call is to blame,
+    not the closure."""
     if finding.code != "FXG104":
         return finding
     given = {(os.path.abspath(code.co_filename), code.co_qualname) for code in closures}
@@ -124,9 +148,12 @@ def in_closure(finding: Finding, facts: Facts, closures: Collection[CodeType]) -
             if (inner.file, inner.function) in given:
                 return replace(
                     finding,
-                    message=f"the optimizer's step calls its closure where gradients are off{line_of(finding.site, outer)}: {finding.message}",
+                    message="the optimizer's step calls its closure where gradients are "
+                    f"off{line_of(finding.site, outer)}: {finding.message}",
                     site=outer,
-                    fix=Fix("switch them on for the closure alone: `with torch.enable_grad(): loss = closure()`"),
+                    fix=Fix(
+                        "switch them on for the closure alone: `with torch.enable_grad(): loss = closure()`"
+                    ),
                 )
     return finding
 

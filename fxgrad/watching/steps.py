@@ -23,7 +23,8 @@ def note_after(ledger: Ledger, gradients: Iterable[tuple[torch.Tensor, torch.Ten
 
 
 def note_begun(ledger: Ledger, optimizer: Optimizer) -> tuple[frozenset[str], frozenset[int], bool]:
-    """A step begins: the states of what the optimizer holds and could train, the edges of that, and whether a backward reached any."""
+    """A step begins: the states of what the optimizer holds and could train, the edges of that, and whether a
+    backward reached any."""
     states, leaves, had = set(), set(), False
     for parameter in held_by(optimizer):
         if not parameter.requires_grad:

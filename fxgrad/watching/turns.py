@@ -1,8 +1,10 @@
-"""What takes part in some steps and not in others: said in the head of the report, and the branch that decided is named.
+"""What takes part in some steps and not in others: said in the head of the report, and the branch that
+decided is named.
 
-From further steps (`fxgrad.watching.further`): a parameter that had no gradient in the first and got one in a later is no fault. Where a
-condition on a tensor in the model's own code went both ways meanwhile, that is the branch. Not handled: draws of Python's or NumPy's random
-numbers and turns that the script itself takes, which pass by unseen.
+From further steps (`fxgrad.watching.further`): a parameter that had no gradient in the first and got one in a
+later is no fault. Where a condition on a tensor in the model's own code went both ways meanwhile, that is the
+branch. Not handled: draws of Python's or NumPy's random numbers and turns that the script itself takes, which
+pass by unseen.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ def said(further: int, late: tuple[str, ...]) -> tuple[str, ...]:
     """How many further steps there were, and what they showed."""
     if not further:
         return ()
-    steps = f"{further} further step{'s' if further > 1 else ''} ran, watched for {'its' if further == 1 else 'their'} gradients alone"
+    steps = (
+        f"{further} further step{'s' if further > 1 else ''} ran, watched for "
+        f"{'its' if further == 1 else 'their'} gradients alone"
+    )
     if not late:
         return (f"{steps}: what has none in the first has none in {'it' if further == 1 else 'them'}",)
     return (f"{steps}: {listed(late)} had no gradient in the first step and got one later",)
@@ -54,11 +59,15 @@ def skipping(late: tuple[str, ...], observer: Observer, root: nn.Module) -> Iter
             "FXG115",
             "branch-skips-parameter",
             "note",
-            f"this condition went both ways in the steps that were watched: {listed(names)} take{'s' if len(names) == 1 else ''} part in some",
+            f"this condition went both ways in the steps that were watched: {listed(names)} "
+            f"take{'s' if len(names) == 1 else ''} part in some",
             site,
             tuple(names),
             (Step("loss"), Step("branch", site, True), Step(names[0])),
-            Fix("nothing to mend where that is meant; under DistributedDataParallel set find_unused_parameters=True"),
+            Fix(
+                "nothing to mend where that is meant; under DistributedDataParallel set "
+                "find_unused_parameters=True"
+            ),
         )
 
 
@@ -70,6 +79,8 @@ def _codes_above(root: nn.Module, name: str) -> set[CodeType]:
         if module is None:
             break
         for base in type(module).__mro__:
-            found.update(method.__code__ for method in vars(base).values() if isinstance(method, FunctionType))
+            found.update(
+                method.__code__ for method in vars(base).values() if isinstance(method, FunctionType)
+            )
         module = module._modules.get(word)
     return found

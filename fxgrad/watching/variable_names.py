@@ -1,8 +1,10 @@
-"""What the user calls things: the variables that hold modules and tensors in the script and in the functions that run now.
+"""What the user calls things: the variables that hold modules and tensors in the script and in the functions
+that run now.
 
-A name is the variable's, `agent.actor` for an attribute of an object in a variable, the attribute alone for one of `self`. Of several the
-script's own globals come first, then the user's functions, then those of installed packages. Not handled: what only a closure, a class
-attribute or a deeper object holds; it is called by its class.
+A name is the variable's, `agent.actor` for an attribute of an object in a variable, the attribute alone for
+one of `self`. Of several the script's own globals come first, then the user's functions, then those of
+installed packages. Not handled: what only a closure, a class attribute or a deeper object holds; it is called
+by its class.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ class Names:
 
     def __init__(self) -> None:
         self._modules: dict[int, tuple[int, int, str, nn.Module]] = {}
-        self._holders: dict[str, int] = {}  # name -> the module it was last seen to hold: the copies a loop makes go by one name
+        # name -> the module it was last seen to hold: the copies a loop makes go by one name
+        self._holders: dict[str, int] = {}
         self._tensors: dict[int, tuple[int, str, weakref.ref[torch.Tensor]]] = {}
 
     def scan(self, frame: FrameType | None, boundary: CodeType | None) -> None:
@@ -49,7 +52,8 @@ class Names:
                 self.scan_namespace(user.f_globals, 3 if installed else 0 if main else 2)
 
     def scan_namespace(self, namespace: Mapping[str, Any], rank: int) -> None:
-        """Look at the variables of one namespace; of names for one thing that with the lower `rank` is kept."""
+        """Look at the variables of one namespace; of names for one thing that with the lower `rank` is
+        kept."""
         left = OBJECTS
         for name, value in list(namespace.items()):
             if name.startswith("__") or isinstance(value, types.ModuleType | type | types.FunctionType):
@@ -59,15 +63,24 @@ class Names:
                 left -= 1
                 prefix = "" if name in ("self", "cls") else f"{name}."
                 for attribute, inner in list(vars(value).items()):
-                    self._look(f"{prefix}{attribute}", inner, rank + (PRIVATE if prefix and attribute.startswith("_") else 0))
+                    self._look(
+                        f"{prefix}{attribute}",
+                        inner,
+                        rank + (PRIVATE if prefix and attribute.startswith("_") else 0),
+                    )
 
     def _look(self, name: str, value: Any, rank: int) -> None:
         if isinstance(value, nn.Module):
-            own = name in ("self", "cls")  # a method calls its model so: any variable that a caller holds says more
+            # a method calls its model so: any variable that a caller holds says more
+            own = name in ("self", "cls")
             inner = unwrapped(value)
             self._add(_small(type(inner).__name__) if own else name, inner, LAST if own else rank)
         elif isinstance(value, torch.Tensor):
-            if id(value) not in self._tensors or self._tensors[id(value)][2]() is not value or rank < self._tensors[id(value)][0]:
+            if (
+                id(value) not in self._tensors
+                or self._tensors[id(value)][2]() is not value
+                or rank < self._tensors[id(value)][0]
+            ):
                 self._tensors[id(value)] = (rank, name, weakref.ref(value))
         elif isinstance(value, list | tuple) and len(value) <= CONTAINER:
             for index, item in enumerate(value):
@@ -116,7 +129,13 @@ def unwrapped(module: nn.Module) -> nn.Module:
 def _has_attributes(value: Any) -> bool:
     if isinstance(value, nn.Module | torch.Tensor) or not hasattr(value, "__dict__"):
         return False
-    return type(value).__module__.partition(".")[0] not in ("torch", "numpy", "builtins", "collections", "fxgrad")
+    return type(value).__module__.partition(".")[0] not in (
+        "torch",
+        "numpy",
+        "builtins",
+        "collections",
+        "fxgrad",
+    )
 
 
 def _small(name: str) -> str:

@@ -1,9 +1,9 @@
 """Watching a training step as it runs: `with fxgrad.watch(model, optimizer) as watch: step()`.
 
-Nothing is described, replaced or run again. The report says what `.grad` of every parameter really was when the optimizer stepped, over all
-losses and backwards of the step, and names the lines behind what is missing. `fxgrad run SCRIPT` does the same for a whole script.
-Not handled: training in other threads or processes, and code that `torch.compile` or TorchScript runs outside Python (compiled code
-runs eagerly while it is watched).
+Nothing is described, replaced or run again. The report says what `.grad` of every parameter really was when
+the optimizer stepped, over all losses and backwards of the step, and names the lines behind what is missing.
+`fxgrad run SCRIPT` does the same for a whole script. Not handled: training in other threads or processes, and
+code that `torch.compile` or TorchScript runs outside Python (compiled code runs eagerly while it is watched).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ __all__ = ["Watch", "watch"]
 
 
 class Watch:
-    """A watch as a context manager. `report` is there when the block has ended, or earlier when enough steps have."""
+    """A watch as a context manager. `report` is there when the block has ended, or earlier when enough steps
+    have."""
 
     def __init__(self, given: tuple[Any, ...], steps: int) -> None:
         self._given = given
@@ -36,7 +37,9 @@ class Watch:
         self._session.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         session = self._session
         if session is None:
             return
@@ -54,13 +57,14 @@ def watch(*models_and_optimizers: Any, steps: int = 1) -> Watch:
     """Watch the training steps in a `with` block.
 
     Args:
-        models_and_optimizers: modules and optimizers to report on, also in lists; none: all that take part, by the names of the
+        models_and_optimizers: modules and optimizers to report on, also in lists; none: all that take part,
+        by the names of the
             variables that hold them.
         steps: how many steps of every optimizer to watch; what follows in the block runs unwatched.
 
     Returns:
-        A context manager whose `report` is the report (None if no backward ran and no optimizer stepped). If the block ends in a
-        gradient error, the report that explains it is added to the exception as a note.
+        A context manager whose `report` is the report (None if no backward ran and no optimizer stepped). If
+        the block ends in a gradient error, the report that explains it is added to the exception as a note.
 
     Raises:
         InputError: an argument is neither a module nor an optimizer.

@@ -1,8 +1,10 @@
-"""Tensors with a history that a data set hands to another process: a worker cannot take them, or cannot send them back.
+"""Tensors with a history that a data set hands to another process: a worker cannot take them, or cannot send
+them back.
 
-Torch says so of a `stack(..., out=...)` in its own collating, or of a refusal to serialize; here the tensor itself is looked for in the data set,
-and the line that computed it is named. Not handled: a history made in a worker, where only the line that reads the loader is known; what a
-collating function of the user's own returns, for then the worker's thread dies and the program waits for ever.
+Torch says so of a `stack(..., out=...)` in its own collating, or of a refusal to serialize; here the tensor
+itself is looked for in the data set, and the line that computed it is named. Not handled: a history made in a
+worker, where only the line that reads the loader is known; what a collating function of the user's own
+returns, for then the worker's thread dies and the program waits for ever.
 """
 
 from __future__ import annotations
@@ -45,17 +47,34 @@ def explained(error: BaseException, ledger: Ledger, names: Names) -> Finding | N
     if made is not None:
         name = names.of_tensor(made)
         text = source_of(site) if site is not None else ""
-        what = f"`{name}`" if name else f"what `{text}` computed" if text else "a tensor that was computed with a history"
-        message = f"{what} is part of the data set{line_of(read, site)} and has a history, which no other process can follow"
+        what = (
+            f"`{name}`"
+            if name
+            else f"what `{text}` computed"
+            if text
+            else "a tensor that was computed with a history"
+        )
+        message = (
+            f"{what} is part of the data set{line_of(read, site)} and has a history, which no other "
+            "process can follow"
+        )
         advice = (
-            f"keep the numbers alone: `{text}.detach()`, or compute it under `torch.no_grad()`" if text else "detach it where it is made"
+            f"keep the numbers alone: `{text}.detach()`, or compute it under `torch.no_grad()`"
+            if text
+            else "detach it where it is made"
         )
     else:
         named = [name for tensor in tensors if (name := names.of_tensor(tensor)) is not None]
-        what = f"computed from `{named[0]}`, which requires grad" if named else "computed from what requires grad"
+        what = (
+            f"computed from `{named[0]}`, which requires grad"
+            if named
+            else "computed from what requires grad"
+        )
         message = f"what the data set hands out is {what}: its history cannot leave the process of the worker"
         advice = "compute items under `torch.no_grad()`, and what should train in the training loop"
-    return Finding("FXG107", "left-torch", "error", message, site or read, (), (Step("worker", read, True),), Fix(advice))
+    return Finding(
+        "FXG107", "left-torch", "error", message, site or read, (), (Step("worker", read, True),), Fix(advice)
+    )
 
 
 def _made(tensor: torch.Tensor, ledger: Ledger) -> Site | None:
@@ -64,7 +83,14 @@ def _made(tensor: torch.Tensor, ledger: Ledger) -> Site | None:
     makers = {value: note for note in ledger.notes for value in note.makes}
     note = makers.get(slot.value) if slot is not None else None
     while note is not None:
-        viewed = next((v for v in note.reads if slot is not None and v in makers and _storage(ledger, v) == slot.storage), None)
+        viewed = next(
+            (
+                v
+                for v in note.reads
+                if slot is not None and v in makers and _storage(ledger, v) == slot.storage
+            ),
+            None,
+        )
         if viewed is None or makers[viewed] is note:
             break
         note = makers[viewed]

@@ -1,9 +1,11 @@
-"""Ctrl-C waits while the user's world is taken apart or put together again, arrives as soon as it is whole, and is never lost.
+"""Ctrl-C waits while the user's world is taken apart or put together again, arrives as soon as it is whole,
+and is never lost.
 
-`held()` replaces the handler of SIGINT for a block; its `CtrlC` says when an interrupt is handed on at once (`open`). What the user's handler
-then raises can get lost on its way: in a finalizer, in a weak reference's callback, in C++ that looks for an attribute, in a bare `except` of
-somebody's. So it is remembered, and raised again where the block ends. In other threads than the main one, where Python delivers no
-interrupts, and where the user lets the system handle SIGINT, nothing is done.
+`held()` replaces the handler of SIGINT for a block; its `CtrlC` says when an interrupt is handed on at once
+(`open`). What the user's handler then raises can get lost on its way: in a finalizer, in a weak reference's
+callback, in C++ that looks for an attribute, in a bare `except` of somebody's. So it is remembered, and
+raised again where the block ends. In other threads than the main one, where Python delivers no interrupts,
+and where the user lets the system handle SIGINT, nothing is done.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from fxgrad.torch_api.internals import DISPATCHER_ASKS
 
 
 class CtrlC:
-    """`open`: an interrupt goes to the user's handler at once; else it is `pending`. `raised`: what that handler raised."""
+    """`open`: an interrupt goes to the user's handler at once; else it is `pending`. `raised`: what that
+    handler raised."""
 
     def __init__(self) -> None:
         self.open = True
@@ -75,8 +78,9 @@ _WORLD = os.path.dirname(__file__)
 
 
 def _must_wait(frame: FrameType | None) -> bool:
-    """Whether what is raised here would be lost, or leave something half done: in a finalizer (Python prints and forgets it), between the
-    `with` statement and what its context does, where torch's dispatcher asks (it aborts the process), and in this room."""
+    """Whether what is raised here would be lost, or leave something half done: in a finalizer (Python prints
+    and forgets it), between the `with` statement and what its context does, where torch's dispatcher asks (it
+    aborts the process), and in this room."""
     innermost = "" if frame is None else frame.f_code.co_filename
     if innermost == contextlib.__file__ or os.path.dirname(innermost) == DISPATCHER_ASKS:
         return True
@@ -89,10 +93,12 @@ def _must_wait(frame: FrameType | None) -> bool:
 
 @contextlib.contextmanager
 def held() -> Iterator[CtrlC]:
-    """A `CtrlC` in charge of interrupts until the end of the block. Interrupts wait until `open` is set, and again at the end.
+    """A `CtrlC` in charge of interrupts until the end of the block. Interrupts wait until `open` is set, and
+    again at the end.
 
     Raises:
-        KeyboardInterrupt: or what else the user's handler raises; also for one that came earlier and was lost since.
+        KeyboardInterrupt: or what else the user's handler raises; also for one that came earlier and was lost
+        since.
     """
     ctrl_c = CtrlC()
     main = threading.current_thread() is threading.main_thread()

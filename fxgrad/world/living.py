@@ -21,7 +21,9 @@ def held_elsewhere(given: Iterable[Any], tensors: Container[int]) -> frozenset[i
 
     def held(item: Any) -> Iterator[int]:
         if id(item) not in known:
-            yield from (id(p) for group in vars(item).get("param_groups", ()) for p in group.get("params", ()))
+            yield from (
+                id(p) for group in vars(item).get("param_groups", ()) for p in group.get("params", ())
+            )
 
     return _among(torch.optim.Optimizer, held, tensors)
 
@@ -42,7 +44,9 @@ def _among(base: type, keys: Callable[[Any], Iterable[int]], wanted: Container[i
 
     def found() -> frozenset[int]:
         # By exact type: the heap of a process that has imported a library of models holds a million objects.
-        return frozenset(key for item in gc.get_objects() if type(item) in kinds for key in keys(item) if key in wanted)
+        return frozenset(
+            key for item in gc.get_objects() if type(item) in kinds for key in keys(item) if key in wanted
+        )
 
     with whole_heap():
         if not found():

@@ -1,8 +1,10 @@
-"""The globals of modules as they were: what a forward assigns, by `global`, `globals()` or `module.name = ...`, is put back.
+"""The globals of modules as they were: what a forward assigns, by `global`, `globals()` or `module.name =
+...`, is put back.
 
-A `Namespaces` notes the dictionaries of the modules met in one walk. Of an installed package only what then holds a tensor or a number of
-the run goes back to what it was: a flag that says that something was set up once, in C or in torch's registries, must stay. Not put back:
-which modules are imported, their names in packages included.
+A `Namespaces` notes the dictionaries of the modules met in one walk. Of an installed package only what then
+holds a tensor or a number of the run goes back to what it was: a flag that says that something was set up
+once, in C or in torch's registries, must stay. Not put back: which modules are imported, their names in
+packages included.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from fxgrad.world.undo import MISSING, attributes
 
 
 class Namespaces:
-    """Each dictionary is noted once, as a whole: that costs less than to ask which function assigns which name."""
+    """Each dictionary is noted once, as a whole: that costs less than to ask which function assigns which
+    name."""
 
     def __init__(self) -> None:
         self._noted: dict[int, tuple[dict[str, Any], dict[str, Any], bool]] = {}
@@ -52,7 +55,8 @@ class Namespaces:
 
 
 def _is_new(now: Any, before: Any) -> bool:
-    """Whether a change is more than an import: a submodule is imported once, its name in the package would not come back."""
+    """Whether a change is more than an import: a submodule is imported once, its name in the package would
+    not come back."""
     return not (before is MISSING and isinstance(now, types.ModuleType))
 
 
@@ -70,9 +74,12 @@ def of_a_run(value: Any, depth: int = 3) -> bool:
 
 
 def undo_held(item: Any, put: Callable[[], None]) -> Callable[[], None]:
-    """The act that puts a container of an installed package back, if by then it holds what it did not hold, of the run."""
+    """The act that puts a container of an installed package back, if by then it holds what it did not hold,
+    of the run."""
     before = set(map(id, _values(item)))
-    return lambda: put() if any(id(value) not in before and of_a_run(value) for value in _values(item)) else None
+    return lambda: (
+        put() if any(id(value) not in before and of_a_run(value) for value in _values(item)) else None
+    )
 
 
 def _values(item: Any) -> list[Any]:

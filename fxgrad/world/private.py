@@ -1,8 +1,9 @@
-"""The user's own tensor objects on private copies of their data, for a block: what runs on them is the program as it is, without stand-ins.
+"""The user's own tensor objects on private copies of their data, for a block: what runs on them is the
+program as it is, without stand-ins.
 
-Where a tensor has a history from before that leads to others of the program's, backward walks on into the graph of the user's: what it leaves
-on the leaves there is taken away too.
-Not handled: subclasses that refuse another tensor's data; those raise.
+Where a tensor has a history from before that leads to others of the program's, backward walks on into the
+graph of the user's: what it leaves on the leaves there is taken away too. Not handled: subclasses that refuse
+another tensor's data; those raise.
 """
 
 from __future__ import annotations
@@ -21,13 +22,18 @@ from fxgrad.world.swap import Swap
 
 
 @contextlib.contextmanager
-def private_data(tensors: Iterable[torch.Tensor], dtype: torch.dtype | None) -> Iterator[Mapping[int, torch.Tensor]]:
-    """The user's tensors hold private copies of their data (floating ones in `dtype`), and no gradient, while the block runs.
+def private_data(
+    tensors: Iterable[torch.Tensor], dtype: torch.dtype | None
+) -> Iterator[Mapping[int, torch.Tensor]]:
+    """The user's tensors hold private copies of their data (floating ones in `dtype`), and no gradient, while
+    the block runs.
 
-    The objects stay the same: whatever refers to them, a closure, a hook, a leaf module, finds the copies. Those that a write could
-    change for good have stand-ins instead, which torch's functions are handed in their place; yields these, by the ids of the originals.
+    The objects stay the same: whatever refers to them, a closure, a hook, a leaf module, finds the copies.
+    Those that a write could change for good have stand-ins instead, which torch's functions are handed in
+    their place; yields these, by the ids of the originals.
     """
-    tensors = [tensor for tensor in tensors if not is_lazy(tensor)]  # what has no data yet, has none to keep apart
+    # what has no data yet, has none to keep apart
+    tensors = [tensor for tensor in tensors if not is_lazy(tensor)]
     copier = StandIns(None)
     copier.foreign = foreign_histories(tensors)
     kept: list[Callable[[], None]] = []
@@ -52,8 +58,8 @@ def private_data(tensors: Iterable[torch.Tensor], dtype: torch.dtype | None) -> 
 
 
 def takes_a_history_for_good(tensor: torch.Tensor) -> bool:
-    """Whether nothing would give a tensor its own autograd history back, once the program wrote it in place: one that has a history, or a
-    view without one."""
+    """Whether nothing would give a tensor its own autograd history back, once the program wrote it in place:
+    one that has a history, or a view without one."""
     if is_lazy(tensor) or tensor.is_inference() or not (tensor.is_floating_point() or tensor.is_complex()):
         return False
     return not tensor.is_leaf or (is_view(tensor) and not tensor.requires_grad)
@@ -83,15 +89,22 @@ def leaves_behind(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def foreign_histories(tensors: Iterable[torch.Tensor]) -> frozenset[int]:
-    """The ids of those of `tensors` whose history leads to none of the others: a backward through it is not the program's own, and what
-    runs in it (hooks, checkpoints) may change what nobody noted."""
+    """The ids of those of `tensors` whose history leads to none of the others: a backward through it is not
+    the program's own, and what runs in it (hooks, checkpoints) may change what nobody noted."""
     tensors = list(tensors)
-    leaves, nodes = {id(t) for t in tensors if t.is_leaf}, {t.grad_fn for t in tensors if t.grad_fn is not None}
-    return frozenset(id(t) for t in tensors if t.grad_fn is not None and not _leads_to(t.grad_fn, leaves, nodes))
+    leaves, nodes = (
+        {id(t) for t in tensors if t.is_leaf},
+        {t.grad_fn for t in tensors if t.grad_fn is not None},
+    )
+    return frozenset(
+        id(t) for t in tensors if t.grad_fn is not None and not _leads_to(t.grad_fn, leaves, nodes)
+    )
 
 
 def _leads_to(start: Any, leaves: set[int], nodes: set[Any]) -> bool:
-    return any(id(leaf_of(node)) in leaves or (node in nodes and node is not start) for node in nodes_behind([start]))
+    return any(
+        id(leaf_of(node)) in leaves or (node in nodes and node is not start) for node in nodes_behind([start])
+    )
 
 
 @contextlib.contextmanager
@@ -115,15 +128,18 @@ def can_be_lent(tensor: torch.Tensor) -> bool:
     """Whether a tensor may lie on other memory for a while; a big one is not copied where nobody uses it."""
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.is_meta or tensor.is_inference():
         return False
-    plain = tensor.layout is torch.strided and not tensor.is_quantized and tensor.is_leaf and not is_view(tensor)
+    plain = (
+        tensor.layout is torch.strided and not tensor.is_quantized and tensor.is_leaf and not is_view(tensor)
+    )
     return plain and tensor.untyped_storage().nbytes() <= SHARED_STORAGE_LIMIT
 
 
 class Lent:
-    """The user's tensors lie on the memory of their stand-ins until `end`: what writes them where no mode looks writes the stand-ins.
+    """The user's tensors lie on the memory of their stand-ins until `end`: what writes them where no mode
+    looks writes the stand-ins.
 
-    Not handled: tensors that such a write could give a history for good (views, results of an earlier computation), inference tensors,
-    subclasses and layouts of their own.
+    Not handled: tensors that such a write could give a history for good (views, results of an earlier
+    computation), inference tensors, subclasses and layouts of their own.
     """
 
     def __init__(self) -> None:
@@ -147,7 +163,11 @@ def _restorer(tensor: torch.Tensor) -> Callable[[], None]:
     data, leaf, requires_grad = tensor.data, tensor.is_leaf, tensor.requires_grad
     grad = tensor.grad if leaf else None
     version = None if tensor.is_inference() else version_of(tensor)
-    hooks = [(name, held, dict(held or {})) for name in _HOOKS for held in (getattr(tensor, name),)] if leaf else []
+    hooks = (
+        [(name, held, dict(held or {})) for name in _HOOKS for held in (getattr(tensor, name),)]
+        if leaf
+        else []
+    )
 
     def restore() -> None:
         if leaf and not tensor.is_leaf:
@@ -165,7 +185,8 @@ def _restorer(tensor: torch.Tensor) -> Callable[[], None]:
                 now.update(before)
             if now is not held:
                 setattr(tensor, name, held)
-        if version is not None and version_of(tensor) != version:  # a graph of the user's that waits for its backward compares it
+        # a graph of the user's that waits for its backward compares it
+        if version is not None and version_of(tensor) != version:
             set_version(tensor, version)
 
     return restore

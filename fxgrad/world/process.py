@@ -1,8 +1,10 @@
-"""The settings of the Python process that a model may change: the interpreter's, of modules of the standard library, of the system.
+"""The settings of the Python process that a model may change: the interpreter's, of modules of the standard
+library, of the system.
 
-Noted when a run begins and put back when it ends, however it ends. What can be asked for is put back only where it changed. Not handled:
-what has no way to be asked for (the file of `faulthandler`, functions registered with `atexit`), `sys.modules`, the import system's finders,
-resource limits, and what a logger of an installed package was set to.
+Noted when a run begins and put back when it ends, however it ends. What can be asked for is put back only
+where it changed. Not handled: what has no way to be asked for (the file of `faulthandler`, functions
+registered with `atexit`), `sys.modules`, the import system's finders, resource limits, and what a logger of
+an installed package was set to.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from fxgrad.world.heap import undo_freezing
 from fxgrad.world.scopes import is_own
 from fxgrad.world.undo import Act, undo_handler, undo_list, undo_logger
 
-# Modules whose globals are settings, given by assignment: `sys.stdout`, `threading.excepthook`, `warnings.formatwarning`, `logging.lastResort`.
+# Modules whose globals are settings, given by assignment: `sys.stdout`, `threading.excepthook`,
+# `warnings.formatwarning`, `logging.lastResort`.
 _SETTINGS = (sys, builtins, threading, warnings, logging)
 
 
@@ -36,8 +39,16 @@ _SETTINGS = (sys, builtins, threading, warnings, logging)
 def kept_process() -> Iterator[None]:
     """All of this module, around a block."""
     lists = undo_list(sys.path), undo_list(sys.argv)
-    acts = *lists, *map(_undo_globals, _SETTINGS), *_loggers(), *map(_undo_asked, _ASKED), undo_freezing(), _undo_environment()
-    alarms = _undo_timers(), _undo_handlers()  # first of all: an alarm of the program's must not come when its handler is gone
+    acts = (
+        *lists,
+        *map(_undo_globals, _SETTINGS),
+        *_loggers(),
+        *map(_undo_asked, _ASKED),
+        undo_freezing(),
+        _undo_environment(),
+    )
+    # first of all: an alarm of the program's must not come when its handler is gone
+    alarms = _undo_timers(), _undo_handlers()
     try:
         with warnings.catch_warnings():
             yield
@@ -68,7 +79,7 @@ def _undo_asked(pair: tuple[Callable[[], Any], Callable[[Any], Any]]) -> Act:
     return lambda: put(before) if get() != before else None
 
 
-# ---------------------------------------------------------------------------------------------------------------- what can be asked for
+# -------------------------------------------------------------------------------------- what can be asked for
 
 
 def _umask() -> int:
@@ -128,7 +139,7 @@ _ASKED: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
 )
 
 
-# ---------------------------------------------------------------------------------------------------------------- environment, loggers
+# --------------------------------------------------------------------------------------- environment, loggers
 
 
 def _undo_environment() -> Act:
@@ -144,7 +155,8 @@ def _undo_environment() -> Act:
 
 
 def _environment() -> dict[Any, Any]:
-    """What `os.environ` keeps, encoded as the system has it; to decode all of it takes longer than to note the rest of this module."""
+    """What `os.environ` keeps, encoded as the system has it; to decode all of it takes longer than to note
+    the rest of this module."""
     found: dict[Any, Any] | None = getattr(os.environ, "_data", None)
     return found if found is not None else dict(os.environ)
 
@@ -160,7 +172,8 @@ def _put_environment(before: dict[Any, Any]) -> None:
 
 
 def _loggers() -> Iterator[Act]:
-    """Of the root logger, through which all goes, and its handlers, and of those that are named like no installed package."""
+    """Of the root logger, through which all goes, and its handlers, and of those that are named like no
+    installed package."""
     yield undo_logger(logging.root)
     yield from map(undo_handler, logging.root.handlers)
     for name, logger in logging.root.manager.loggerDict.items():
@@ -168,7 +181,7 @@ def _loggers() -> Iterator[Act]:
             yield undo_logger(logger)
 
 
-# ---------------------------------------------------------------------------------------------------------------- signals
+# ---------------------------------------------------------------------------------------------------- signals
 
 
 _SIGNALS = tuple(map(int, signal.valid_signals()))
@@ -190,11 +203,16 @@ def _undo_handlers() -> Act:
     return act
 
 
-_TIMERS = tuple(getattr(signal, name) for name in ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF") if hasattr(signal, name))
+_TIMERS = tuple(
+    getattr(signal, name)
+    for name in ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
+    if hasattr(signal, name)
+)
 
 
 def _undo_timers() -> Act:
-    """A timer that the program set is stopped; one from before goes on as if the program had not touched it."""
+    """A timer that the program set is stopped; one from before goes on as if the program had not
+    touched it."""
     before = [(timer, *signal.getitimer(timer)) for timer in _TIMERS]
     begun = time.monotonic()
 

@@ -1,7 +1,8 @@
 """A `queue.Queue` as it was before a run, while other threads may go on putting and taking.
 
-Made from the queue itself, which for the time of the run tells who puts and takes. Not handled: `queue.SimpleQueue` and the queues of
-processes, which cannot be looked into, and threads that the program starts in the run and does not end.
+Made from the queue itself, which for the time of the run tells who puts and takes. Not handled:
+`queue.SimpleQueue` and the queues of processes, which cannot be looked into, and threads that the program
+starts in the run and does not end.
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ import torch
 
 from fxgrad.source.sites import Spot, user_spots
 
-# Threads from before this run that have taken what the program put; where it was put, if it is work on tensors.
+# Threads from before this run that have taken what the program put; where it was put, if it is work on
+# tensors.
 _HIRED: dict[threading.Thread, tuple[Spot, ...] | None] = {}
 
 
 def hired_at() -> tuple[Spot, ...] | None:
-    """Where the program put what a thread from before the run took, and that may be work on its tensors; None if nothing was."""
+    """Where the program put what a thread from before the run took, and that may be work on its tensors; None
+    if nothing was."""
     return next((spots for spots in _HIRED.values() if spots is not None), None)
 
 
 def hand_over() -> None:
-    """Called where the program puts what may be work on its tensors, and a thread from before the run waits for it. A run may put its own
-    in its place."""
+    """Called where the program puts what may be work on its tensors, and a thread from before the run waits
+    for it. A run may put its own in its place."""
 
 
 def _is_work(item: Any, depth: int = 3) -> bool:
@@ -46,8 +49,9 @@ def _parts(item: Any) -> Iterable[Any]:
 
 
 def undo_queue(item: queue.Queue[Any]) -> Callable[[], None] | None:
-    """What the program put is taken out again, and what it took comes back. What threads from before the run put and take meanwhile is their
-    own, until one takes what the program put: from then on it works for the program. The queue itself is asked who does what.
+    """What the program put is taken out again, and what it took comes back. What threads from before the run
+    put and take meanwhile is their own, until one takes what the program put: from then on it works for the
+    program. The queue itself is asked who does what.
     """
     if "_get" in vars(item):
         return None  # a run inside a run: the outer one looks
@@ -55,11 +59,14 @@ def undo_queue(item: queue.Queue[Any]) -> Callable[[], None] | None:
     held, unfinished = list(waiting), item.unfinished_tasks
     others = set(threading.enumerate()) - {threading.current_thread()}
 
-    jobs: dict[int, tuple[Any, tuple[Spot, ...]]] = {}  # what the program put that may be work on its tensors, and where
+    # what the program put that may be work on its tensors, and where
+    jobs: dict[int, tuple[Any, tuple[Spot, ...]]] = {}
 
     def by_others(change: Callable[[Any], None], original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
-            own = not others or threading.current_thread() not in others or threading.current_thread() in _HIRED
+            own = (
+                not others or threading.current_thread() not in others or threading.current_thread() in _HIRED
+            )
             if own and others and args and _is_work(args[0]):
                 if getattr(item.not_empty, "_waiters", ()):  # the threads that wait for it
                     hand_over()

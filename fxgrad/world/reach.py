@@ -1,12 +1,15 @@
-"""Leaves the user's world as it was: shallow copies of every mutable Python object within reach, put back after the run.
+"""Leaves the user's world as it was: shallow copies of every mutable Python object within reach, put back
+after the run.
 
-A forward stores tensors on modules, appends to lists, fills dictionaries, draws random numbers. `preserve(roots)` walks from the model,
-the loss and the inputs over modules, containers, plain objects, closures and bound methods, notes what each holds (`fxgrad.world.undo`), and
-restores it on the way out, with the global switches (`fxgrad.world.switches`), also after an error or Ctrl-C. Tensors are never copied here: the
-run works on stand-ins. What functions and classes reach by name is told by `fxgrad.world.scopes`, what they memoise by `fxgrad.world.memoised`.
-Not handled: generators and iterators other than `itertools.count` and those of built-in containers (a `DataLoader`'s among them), files and
-what a logging handler wrote, NumPy arrays over 64 MiB, `queue.SimpleQueue`, `cache_info()` counters, the state of C extensions,
-patches of other packages' classes and modules, what the program imports, and finalizers (`__del__`) of what the program made.
+A forward stores tensors on modules, appends to lists, fills dictionaries, draws random numbers.
+`preserve(roots)` walks from the model, the loss and the inputs over modules, containers, plain objects,
+closures and bound methods, notes what each holds (`fxgrad.world.undo`), and restores it on the way out, with
+the global switches (`fxgrad.world.switches`), also after an error or Ctrl-C. Tensors are never copied here:
+the run works on stand-ins. What functions and classes reach by name is told by `fxgrad.world.scopes`, what
+they memoise by `fxgrad.world.memoised`. Not handled: generators and iterators other than `itertools.count`
+and those of built-in containers (a `DataLoader`'s among them), files and what a logging handler wrote, NumPy
+arrays over 64 MiB, `queue.SimpleQueue`, `cache_info()` counters, the state of C extensions, patches of other
+packages' classes and modules, what the program imports, and finalizers (`__del__`) of what the program made.
 """
 
 from __future__ import annotations
@@ -31,34 +34,70 @@ from fxgrad.world.memoised import Memoised, of_libraries, undo_memo
 from fxgrad.world.queues import undo_queue
 from fxgrad.world.scopes import Scopes, is_own
 from fxgrad.world.switches import kept_switches
-from fxgrad.world.undo import WEAK, Act, Note, attributes, elements, items, made_by_user, members, refill, slots, twin, undo_slots, undoer
+from fxgrad.world.undo import (
+    WEAK,
+    Act,
+    Note,
+    attributes,
+    elements,
+    items,
+    made_by_user,
+    members,
+    refill,
+    slots,
+    twin,
+    undo_slots,
+    undoer,
+)
 
-LIMIT = 2_000_000  # objects, some 10 s and 1 GB; a model of 20,000 layers has 150,000, a data set kept on a model may have any number
+# objects, some 10 s and 1 GB; a model of 20,000 layers has 150,000, a data set kept on a model may have any
+# number
+LIMIT = 2_000_000
 
-_ATOMS = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, types.ModuleType, type)
+_ATOMS = (
+    str,
+    bytes,
+    int,
+    float,
+    complex,
+    bool,
+    type(None),
+    torch.dtype,
+    torch.device,
+    types.ModuleType,
+    type,
+)
 _EXACT_ATOMS = frozenset(_ATOMS)
 _EXACT_CONTAINERS = frozenset((list, deque, set, tuple, frozenset, torch.Size))
 _PLAIN_TENSORS = frozenset((torch.Tensor, torch.nn.Parameter))
-_OPAQUE_PACKAGES = frozenset(("builtins", "threading", "logging", "_thread", "weakref", "re", "io", "_io", "multiprocessing", "queue"))
+_OPAQUE_PACKAGES = frozenset(
+    ("builtins", "threading", "logging", "_thread", "weakref", "re", "io", "_io", "multiprocessing", "queue")
+)
 _TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 class Reach:
-    """What the walk found: `tensors` by id, `modules`, who holds what, and the acts that put everything back, after one run or after several.
+    """What the walk found: `tensors` by id, `modules`, who holds what, and the acts that put everything back,
+    after one run or after several.
 
-    `ctrl_c`: when an interrupt may come; while it is open, nothing of the user's may be out of its place. `beside`: an earlier walk of the
-    same world, which is not gone over again: what it found counts as found, and is put back with the rest.
+    `ctrl_c`: when an interrupt may come; while it is open, nothing of the user's may be out of its place.
+    `beside`: an earlier walk of the same world, which is not gone over again: what it found counts as found,
+    and is put back with the rest.
     """
 
     def __init__(self, beside: Reach | None = None) -> None:
         self.tensors: dict[int, torch.Tensor] = {}
         self.modules: list[torch.nn.Module] = []
-        self.where: dict[int, tuple[Any, str]] = {}  # tensor id -> (the object that holds it, attribute or key)
-        self.parents: dict[int, tuple[Any, str]] = {}  # any object's id -> the same, so that a path can be climbed
+        # tensor id -> (the object that holds it, attribute or key)
+        self.where: dict[int, tuple[Any, str]] = {}
+        # any object's id -> the same, so that a path can be climbed
+        self.parents: dict[int, tuple[Any, str]] = {}
         self._acts: list[Act] = []
-        self._loans: list[Callable[[], Act | None]] = []  # give a run something in place of the user's; the act takes it back
+        # give a run something in place of the user's; the act takes it back
+        self._loans: list[Callable[[], Act | None]] = []
         self._lent: list[Act] = []
-        self._dicts: list[tuple[dict[Any, Any], list[tuple[Any, Any]]]] = []  # the bulk of all objects: no act each
+        # the bulk of all objects: no act each
+        self._dicts: list[tuple[dict[Any, Any], list[tuple[Any, Any]]]] = []
         self._seen: dict[int, Any] = {}
         self._kinds: dict[type, tuple[Note | None, bool, list[tuple[str, Any]]]] = {}
         self._scopes = Scopes()
@@ -73,12 +112,18 @@ class Reach:
             self._kinds = beside._kinds
 
     def walk(self, *roots: Any) -> None:
-        """Note everything within reach of `roots`, breadth first. Raises `InputError` past `LIMIT` objects: no part is left out."""
+        """Note everything within reach of `roots`, breadth first. Raises `InputError` past `LIMIT` objects:
+        no part is left out."""
         self._walk(deque((root, None, "") for root in roots))
 
     def note_imported(self, modules: Iterable[types.ModuleType], holder: object) -> None:
-        """Note what is within reach of modules that `holder`'s code was the first to load; they stay loaded, as they are now."""
-        self._walk(deque((value, holder, name) for module in modules for name, value in self._scopes.imported(module)))
+        """Note what is within reach of modules that `holder`'s code was the first to load; they stay loaded,
+        as they are now."""
+        self._walk(
+            deque(
+                (value, holder, name) for module in modules for name, value in self._scopes.imported(module)
+            )
+        )
 
     def _walk(self, queue: deque[tuple[Any, Any, str]]) -> None:
         while queue:
@@ -93,7 +138,11 @@ class Reach:
                 self.tensors[id(item)] = item
                 self.where[id(item)] = (holder, key)
                 if item.requires_grad and item.is_leaf:
-                    queue.extend((getattr(item, hooks), holder, key) for hooks in _TENSOR_HOOKS if getattr(item, hooks) is not None)
+                    queue.extend(
+                        (getattr(item, hooks), holder, key)
+                        for hooks in _TENSOR_HOOKS
+                        if getattr(item, hooks) is not None
+                    )
                 if type(item) not in _PLAIN_TENSORS or item.__dict__:
                     queue.extend(self._attributes(item))
                 else:
@@ -150,10 +199,15 @@ class Reach:
         if known is None:
             note, module = undoer(cls), cls.__module__
             library = (
-                module.partition(".")[0] in _OPAQUE_PACKAGES and not is_own(module) and not (made_by_user(cls) and module == "builtins")
+                module.partition(".")[0] in _OPAQUE_PACKAGES
+                and not is_own(module)
+                and not (made_by_user(cls) and module == "builtins")
             )
             opaque = (
-                library or note is not None or module.startswith(C_MODULE) or issubclass(cls, (contextvars.ContextVar, threading.local))
+                library
+                or note is not None
+                or module.startswith(C_MODULE)
+                or issubclass(cls, (contextvars.ContextVar, threading.local))
             )
             opaque = opaque or module == "itertools"
             known = self._kinds[cls] = (note, opaque, members(cls))
@@ -177,7 +231,8 @@ class Reach:
             held = items(found)
             self._dicts.append((found, held))
             for name, value in held:
-                # Most of a module's attributes are empty registries of hooks: they need no visit of their own.
+                # Most of a module's attributes are empty registries of hooks: they need no visit of their
+                # own.
                 if type(value) is OrderedDict and not value:
                     self._dicts.append((value, []))
                 elif type(value) not in _EXACT_ATOMS:
@@ -203,7 +258,8 @@ class Reach:
         return [item for item in self._seen.values() if type(item) is types.FunctionType]
 
     def begin(self) -> None:
-        """A run begins: it is lent what it may use up, and whoever puts into a queue of the user's is asked who does so."""
+        """A run begins: it is lent what it may use up, and whoever puts into a queue of the user's is asked
+        who does so."""
         if self._beside is not None:
             self._beside.begin()
         self._lent = [act for lend in self._loans if (act := lend()) is not None]
@@ -211,11 +267,15 @@ class Reach:
     def note_memoised(self) -> None:
         """Note what the memoised functions of libraries keep, wherever they are called from."""
         for function in of_libraries():
-            if id(function) not in self._seen and (act := undo_memo(function, own=is_own(function.__module__))) is not None:
+            if (
+                id(function) not in self._seen
+                and (act := undo_memo(function, own=is_own(function.__module__))) is not None
+            ):
                 self._acts.append(act)
 
     def restore(self) -> None:
-        """Put every noted object back, whatever happens to one. Containers are changed in place, so that the user's references stay good.
+        """Put every noted object back, whatever happens to one. Containers are changed in place, so that the
+        user's references stay good.
 
         Raises:
             Exception: the first that one of them raised, after the others are back.
@@ -255,8 +315,11 @@ def _value_of(variable: contextvars.ContextVar[Any]) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value cannot change and holds nothing that can: a row of a table kept on a model, among others."""
-    return type(value) in _EXACT_ATOMS or (type(value) is tuple and all(type(v) in _EXACT_ATOMS for v in value))
+    """Whether a value cannot change and holds nothing that can: a row of a table kept on a model, among
+    others."""
+    return type(value) in _EXACT_ATOMS or (
+        type(value) is tuple and all(type(v) in _EXACT_ATOMS for v in value)
+    )
 
 
 def _too_many(holder: Any, key: str, parents: dict[int, tuple[Any, str]]) -> InputError:
@@ -274,7 +337,8 @@ def _too_many(holder: Any, key: str, parents: dict[int, tuple[Any, str]]) -> Inp
 
 @contextlib.contextmanager
 def preserve(*roots: Any) -> Iterator[Reach]:
-    """Everything within reach of `roots`, and torch's and Python's global state, are as before when the block ends, however it ends."""
+    """Everything within reach of `roots`, and torch's and Python's global state, are as before when the block
+    ends, however it ends."""
     with _kept(_walked(roots)) as reach:
         yield reach
 
@@ -299,10 +363,11 @@ def _kept(reach: Reach) -> Iterator[Reach]:
 
 
 class World:
-    """The world around one program: walked at each run, or, while it is `open`, at the first of them and put back after each.
+    """The world around one program: walked at each run, or, while it is `open`, at the first of them and put
+    back after each.
 
-    A run that imported something may have brought more within reach: after it the world is walked anew. While other threads live, which may
-    change things between two runs, it is walked at each.
+    A run that imported something may have brought more within reach: after it the world is walked anew. While
+    other threads live, which may change things between two runs, it is walked at each.
     """
 
     def __init__(self) -> None:
@@ -312,7 +377,8 @@ class World:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """In the block this thread changes nothing of the user's but by runs. What was noted is let go at its end."""
+        """In the block this thread changes nothing of the user's but by runs. What was noted is let go at its
+        end."""
         if self._open:
             yield
             return
@@ -324,8 +390,8 @@ class World:
 
     @contextlib.contextmanager
     def preserved(self, roots: Sequence[Any], more: Sequence[Any] = ()) -> Iterator[Reach]:
-        """`preserve`, where what is known of the world is not gone over again. `more`: what may be another thing at the next run (ours, a graph
-        that was made of the program), and is walked at each.
+        """`preserve`, where what is known of the world is not gone over again. `more`: what may be another
+        thing at the next run (ours, a graph that was made of the program), and is walked at each.
         """
         if not self._open or threading.active_count() > 1:
             with preserve(*roots, *more) as reach:

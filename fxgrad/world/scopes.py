@@ -1,9 +1,12 @@
-"""What functions and classes reach beside their arguments: globals by name, variables around them, class attributes, memoised results.
+"""What functions and classes reach beside their arguments: globals by name, variables around them, class
+attributes, memoised results.
 
-A forward that calls a helper runs the helper's code: the globals that it assigns and the containers that it fills are within reach too. Of
-the user's own files every function, class and object is followed that a name leads to, through modules and imports inside functions too; of
-an installed package, the functions that the user's functions and a model's methods name themselves, and of their globals what holds tensors
-or is empty, as a cache is before its first use. Not followed: names that are put together at run time (`getattr(module, text)`).
+A forward that calls a helper runs the helper's code: the globals that it assigns and the containers that it
+fills are within reach too. Of the user's own files every function, class and object is followed that a name
+leads to, through modules and imports inside functions too; of an installed package, the functions that the
+user's functions and a model's methods name themselves, and of their globals what holds tensors or is empty,
+as a cache is before its first use. Not followed: names that are put together at run time (`getattr(module,
+text)`).
 """
 
 from __future__ import annotations
@@ -24,18 +27,21 @@ from fxgrad.world.memoised import Memoised, undo_memo
 from fxgrad.world.namespaces import Namespaces, of_a_run, undo_held
 from fxgrad.world.undo import MISSING, Act, items, made_by_user, refill, undo_class, undoer
 
-# Too large to be gone through at every run, and without state of their own that a forward leaves behind, memoised results aside.
+# Too large to be gone through at every run, and without state of their own that a forward leaves behind,
+# memoised results aside.
 _LIBRARIES = frozenset(("torch", "builtins", "transformers", "numpy", *sys.stdlib_module_names))
 _CONTAINERS = (list, dict, set, deque)
 FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial, Memoised)
-_PLAIN = frozenset((str, bytes, int, float, complex, bool, type(None), types.BuiltinFunctionType, torch.dtype, torch.device))
+_PLAIN = frozenset(
+    (str, bytes, int, float, complex, bool, type(None), types.BuiltinFunctionType, torch.dtype, torch.device)
+)
 
 Named = tuple[str, Any]
 
 
 class Scopes:
-    """The scopes met in one walk. `restore` puts back what is not a container: assigned globals, class attributes, cells, memoised
-    results."""
+    """The scopes met in one walk. `restore` puts back what is not a container: assigned globals, class
+    attributes, cells, memoised results."""
 
     def __init__(self) -> None:
         self._acts: list[Act] = []
@@ -55,10 +61,14 @@ class Scopes:
         yield from self._acts
 
     def around(self, function: types.FunctionType) -> Iterator[Named]:
-        """What a function names, the variables around it, its defaults and attributes; into other functions it goes from an own one. Of an
-        installed package's only what may change: one that is built of functions around objects is not gone through."""
+        """What a function names, the variables around it, its defaults and attributes; into other functions
+        it goes from an own one. Of an installed package's only what may change: one that is built of
+        functions around objects is not gone through."""
         own = is_own(function.__module__)
-        beside = [("", value) for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())]
+        beside = [
+            ("", value)
+            for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+        ]
         for name, value in (*beside, *self._variables(function)):
             if isinstance(value, types.ModuleType):
                 yield from self._of_module(value, _names(function.__code__)[0], follow=own, met=set())
@@ -94,9 +104,12 @@ class Scopes:
                 for loaded in _loaded(scope, level, name):
                     yield from self._of_module(loaded, names, follow=follow, met=met)
 
-    def _of_module(self, module: types.ModuleType, names: tuple[str, ...], *, follow: bool, met: set[types.ModuleType]) -> Iterator[Named]:
-        """What the attributes that a function names mean in a module of the user's, or of a package beside torch that is not too large.
-        `met`: the modules that the function has led to so far; each is gone into once."""
+    def _of_module(
+        self, module: types.ModuleType, names: tuple[str, ...], *, follow: bool, met: set[types.ModuleType]
+    ) -> Iterator[Named]:
+        """What the attributes that a function names mean in a module of the user's, or of a package beside
+        torch that is not too large. `met`: the modules that the function has led to so far; each is gone into
+        once."""
         own = is_own(module.__name__)
         if module in met or (not own and (not follow or _of_a_library(module.__name__))):
             return
@@ -111,7 +124,8 @@ class Scopes:
                 yield from self._of_module(value, names, follow=follow, met=met)
 
     def imported(self, module: types.ModuleType) -> Iterator[Named]:
-        """What a module that was just loaded holds, of the user's or of a package beside torch that is not too large."""
+        """What a module that was just loaded holds, of the user's or of a package beside torch that is not
+        too large."""
         own = is_own(module.__name__)
         if not own and _of_a_library(module.__name__):
             return
@@ -146,7 +160,8 @@ class Scopes:
         return (function.__wrapped__,) if own else ()
 
     def of_class(self, cls: type) -> list[Named]:
-        """What the methods of a class and of its bases reach around `self`: class attributes, globals, variables around it."""
+        """What the methods of a class and of its bases reach around `self`: class attributes, globals,
+        variables around it."""
         known = self._classes.get(cls)
         if known is None:
             known = self._classes[cls] = []
@@ -191,7 +206,8 @@ def _undo_of_library(container: Any) -> Act:
 
 def _of_a_library(module: str | None) -> bool:
     package = (module or "").partition(".")[0]
-    return package in _LIBRARIES and package != "__main__" and not is_own(package)  # a file of the user's may be called `code.py`
+    # a file of the user's may be called `code.py`
+    return package in _LIBRARIES and package != "__main__" and not is_own(package)
 
 
 def _behind(value: Any) -> Iterator[Any]:
@@ -224,7 +240,12 @@ def _is_own(module: str) -> bool:
     if file is None:
         found = getattr(loaded, "__spec__", None) is None  # what is built in has a spec
     else:
-        found = is_user_code(file) and "site-packages" not in file and "dist-packages" not in file and not _is_installed(module)
+        found = (
+            is_user_code(file)
+            and "site-packages" not in file
+            and "dist-packages" not in file
+            and not _is_installed(module)
+        )
     _own[module] = found
     return found
 
@@ -267,7 +288,8 @@ _known_names = ByCode()
 
 
 def _names(code: types.CodeType) -> tuple[tuple[str, ...], Imported]:
-    """The globals and attributes that a code object and the functions inside it name, and the modules that they import."""
+    """The globals and attributes that a code object and the functions inside it name, and the modules that
+    they import."""
     known = _known_names.get(id(code))
     if known is not None:
         found: tuple[tuple[str, ...], Imported] = known[0]
@@ -305,7 +327,8 @@ def _loaded(scope: dict[str, Any], level: int, name: str) -> Iterator[types.Modu
 
 
 def held_tensors(function: Any) -> Iterator[torch.Tensor]:
-    """The tensors that a function takes along: in the variables around it, its defaults, what it is bound to or was partially given.
+    """The tensors that a function takes along: in the variables around it, its defaults, what it is bound to
+    or was partially given.
 
     Containers and functions among these are gone into, other objects and modules are not.
     """
@@ -318,7 +341,11 @@ def held_tensors(function: Any) -> Iterator[torch.Tensor]:
         if isinstance(item, torch.Tensor):
             yield item
         elif isinstance(item, types.FunctionType):
-            waiting += (*map(_content, item.__closure__ or ()), *(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values())
+            waiting += (
+                *map(_content, item.__closure__ or ()),
+                *(item.__defaults__ or ()),
+                *(item.__kwdefaults__ or {}).values(),
+            )
         elif isinstance(item, types.MethodType):
             waiting += (item.__func__, *getattr(item.__self__, "__dict__", {}).values())
         elif isinstance(item, functools.partial):

@@ -1,7 +1,9 @@
-"""Python values as they are now, to compare with later: a snapshot holds no object of the program's that can change.
+"""Python values as they are now, to compare with later: a snapshot holds no object of the program's that can
+change.
 
-Numbers, strings and the like stand for themselves, containers and objects for what they hold, arrays for their elements; what has none of
-that (functions, modules, open files) stands for itself, by identity. Not handled: what lies more than `DEEPEST` objects down.
+Numbers, strings and the like stand for themselves, containers and objects for what they hold, arrays for
+their elements; what has none of that (functions, modules, open files) stands for itself, by identity. Not
+handled: what lies more than `DEEPEST` objects down.
 """
 
 from __future__ import annotations
@@ -52,7 +54,11 @@ def snapshot(value: Any, depth: int = 0) -> Any:
         return type(value), value
     if isinstance(value, float):
         return type(value), "nan" if math.isnan(value) else value
-    if depth > DEEPEST or isinstance(value, torch.Tensor | torch.nn.Module | type | types.ModuleType) or callable(value):
+    if (
+        depth > DEEPEST
+        or isinstance(value, torch.Tensor | torch.nn.Module | type | types.ModuleType)
+        or callable(value)
+    ):
         return _Itself(value)
     if isinstance(value, dict):
         return type(value), tuple((snapshot(k, depth + 1), snapshot(v, depth + 1)) for k, v in items(value))
@@ -74,4 +80,7 @@ def _of_object(value: Any, depth: int) -> Any:
             found[name] = member.__get__(value)
     if not found:
         return _Itself(value)
-    return type(value), tuple((name, snapshot(item, depth + 1)) for name, item in sorted(found.items(), key=lambda pair: str(pair[0])))
+    return type(value), tuple(
+        (name, snapshot(item, depth + 1))
+        for name, item in sorted(found.items(), key=lambda pair: str(pair[0]))
+    )

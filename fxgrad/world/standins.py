@@ -1,8 +1,9 @@
-"""Stand-ins: the tensors the program runs on instead of the user's own, fake (no data, no memory) or real (a private copy).
+"""Stand-ins: the tensors the program runs on instead of the user's own, fake (no data, no memory) or real (a
+private copy).
 
-A stand-in has its original's type, shape, strides, dtype, `requires_grad`, hooks and shared storage, so that autograd does with it what it
-would do with the original, while the original, its `.grad` and its version counter are never touched.
-Not handled: tensor subclasses that neither copy nor fake; those raise TraceError.
+A stand-in has its original's type, shape, strides, dtype, `requires_grad`, hooks and shared storage, so that
+autograd does with it what it would do with the original, while the original, its `.grad` and its version
+counter are never touched. Not handled: tensor subclasses that neither copy nor fake; those raise TraceError.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ from fxgrad.torch_api.internals import (
     version_of,
 )
 
-# A small view of a big storage (a batch of a data set) is copied alone: its siblings are not part of the step.
+# A small view of a big storage (a batch of a data set) is copied alone: its siblings are not part of the
+# step.
 SHARED_STORAGE_LIMIT = 64 * 2**20
 
 
@@ -65,15 +67,17 @@ class Listener(Protocol):
         """Raise where one of these, which an operator writes, is the user's own."""
 
 
-# Without its wrapper, which keeps torch.compile out and imports all of it (a second or more) to do so: nothing is compiled in a run.
+# Without its wrapper, which keeps torch.compile out and imports all of it (a second or more) to do so:
+# nothing is compiled in a run.
 _DISPATCH: Callable[..., Any] = inspect.unwrap(FakeTensorMode.__torch_dispatch__)
 
 
 class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
-    """torch's fake tensors; what torch calls and enters to make a fake result happens behind the back of `listener`.
+    """torch's fake tensors; what torch calls and enters to make a fake result happens behind the back of
+    `listener`.
 
-    Where torch has no fake kernel it runs the real one on zeros, here on a CPU alone: on a card that takes the card's memory, and may
-    fail where the program does not.
+    Where torch has no fake kernel it runs the real one on zeros, here on a CPU alone: on a card that takes
+    the card's memory, and may fail where the program does not.
     """
 
     def __init__(self) -> None:
@@ -107,37 +111,47 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
 
     def can_run_unsafe_fallback(self, func: Any) -> bool:
         """Whether torch may run the real kernel on zeros: asked where an operator has no fake kernel."""
-        return super().can_run_unsafe_fallback(func) and all(t.device.type == "cpu" for t in tree.tensors_in(self._arguments))
+        return super().can_run_unsafe_fallback(func) and all(
+            t.device.type == "cpu" for t in tree.tensors_in(self._arguments)
+        )
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # no wrapper around `__torch_dispatch__`, see _DISPATCH
 
 
-_mutable: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()  # by operator: the question is asked at each call
+# by operator: the question is asked at each call
+_mutable: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
 
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[Any]:
-    """What an operator writes that is no fake tensor: a real one is handed to it only past the function modes."""
+    """What an operator writes that is no fake tensor: a real one is handed to it only past the function
+    modes."""
     if func not in _mutable:
         _mutable[func] = schema_of(func).is_mutable
     if not _mutable[func]:
         return []
     schema = schema_of(func)
     given = zip(schema.arguments, args, strict=False)
-    named = ((argument, kwargs[argument.name]) for argument in schema.arguments if kwargs and argument.name in kwargs)
+    named = (
+        (argument, kwargs[argument.name])
+        for argument in schema.arguments
+        if kwargs and argument.name in kwargs
+    )
     written = [value for argument, value in (*given, *named) if argument.is_write]
     return [tensor for tensor in tree.tensors_in(written) if not is_fake(tensor)]
 
 
 class StandIns:
-    """Makes and remembers one stand-in per original tensor. `fake` is the FakeTensorMode, or None for real values.
+    """Makes and remembers one stand-in per original tensor. `fake` is the FakeTensorMode, or None for real
+    values.
 
-    `noise`: a seed; every real floating parameter and input (`inputs`, by id) that is not constant is disturbed, as another random draw
-    would have it. A buffer or another tensor is data of the program (a mask, a filter kernel) and stays; a constant
-    one (a zero-initialised gate, a mask of ones) is constant by construction and stays, unless `unsettle`
-    and it requires grad: "moved" (disturbed as well) or "drawn" (every trained parameter is drawn anew).
-    `place`: the device on which fake stand-ins of meta tensors are; None: the meta device.
+    `noise`: a seed; every real floating parameter and input (`inputs`, by id) that is not constant is
+    disturbed, as another random draw would have it. A buffer or another tensor is data of the program (a
+    mask, a filter kernel) and stays; a constant one (a zero-initialised gate, a mask of ones) is constant by
+    construction and stays, unless `unsettle` and it requires grad: "moved" (disturbed as well) or "drawn"
+    (every trained parameter is drawn anew). `place`: the device on which fake stand-ins of meta tensors are;
+    None: the meta device.
     """
 
     def __init__(
@@ -152,11 +166,14 @@ class StandIns:
         self.unsettle = unsettle
         self.noise = None if noise is None else torch.Generator().manual_seed(noise)
         self.inputs: frozenset[int] = frozenset()
-        self.held: frozenset[int] = frozenset()  # ids of originals that stay as they are, whatever `noise` does to the others
-        self.foreign: frozenset[int] = frozenset()  # ids of originals whose history is cut: it leads to nothing of the program's
+        # ids of originals that stay as they are, whatever `noise` does to the others
+        self.held: frozenset[int] = frozenset()
+        # ids of originals whose history is cut: it leads to nothing of the program's
+        self.foreign: frozenset[int] = frozenset()
         self._made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._storages: dict[int, tuple[Any, torch.UntypedStorage]] = {}
-        self._counters: dict[tuple[int, torch.dtype], list[tuple[torch.Tensor, torch.Tensor]]] = {}  # one original and copy of each counter
+        # one original and copy of each counter
+        self._counters: dict[tuple[int, torch.dtype], list[tuple[torch.Tensor, torch.Tensor]]] = {}
         self._originals: dict[int, torch.Tensor] = {}  # by the ids of their stand-ins
         self.arrives: Callable[[torch.Tensor, torch.Tensor], None] | None = (
             None  # told of an original and its stand-in before hooks of it run
@@ -193,7 +210,8 @@ class StandIns:
             return pair[1]
         if is_lazy(original):
             raise TraceError(
-                "a parameter of the model has no shape yet: a lazy module gets its parameters from the first call",
+                "a parameter of the model has no shape yet: a lazy module gets its parameters from the first "
+                "call",
                 hint="call the model once on the inputs, then analyse it",
             )
         with DisableTorchFunction(), torch.inference_mode(False), torch.enable_grad():
@@ -203,12 +221,15 @@ class StandIns:
                 self.all_have_data = False
             try:
                 made = self._real(original) if self.fake is None else self._fake(original)
-                movable = (original.requires_grad or id(original) in self.inputs) and id(original) not in self.held
+                movable = (original.requires_grad or id(original) in self.inputs) and id(
+                    original
+                ) not in self.held
                 if self.noise is not None and movable:
                     _disturb(made, self.noise, self.unsettle if original.requires_grad else "")
             except (RuntimeError, NotImplementedError, TypeError) as error:
                 raise TraceError(
-                    f"no stand-in can be made for a {type(original).__name__} of shape {tuple(original.shape)}: {error}",
+                    f"no stand-in can be made for a {type(original).__name__} of shape "
+                    f"{tuple(original.shape)}: {error}",
                     hint="pass an ordinary dense tensor, or detach and densify it first",
                 ) from error
             self._made[id(original)] = (original, made)
@@ -220,7 +241,8 @@ class StandIns:
         return made
 
     def _copy_hooks(self, original: torch.Tensor, made: torch.Tensor) -> None:
-        """The tensor hooks of a leaf belong to its gradient: the stand-in's gradient must pass through the same ones."""
+        """The tensor hooks of a leaf belong to its gradient: the stand-in's gradient must pass through the
+        same ones."""
         if not original.requires_grad or original.grad_fn is not None:
             return
         for hook in (getattr(original, "_backward_hooks", None) or {}).values():
@@ -229,12 +251,15 @@ class StandIns:
             made.register_post_accumulate_grad_hook(self.hook_of(original, hook))  # type: ignore[no-untyped-call]
         for name, value in getattr(original, "__dict__", {}).items():
             if name not in made.__dict__ and not name.startswith("_"):
-                with contextlib.suppress(Exception):  # an attribute the user hung on the tensor; a copy that fails is left out
+                # an attribute the user hung on the tensor; a copy that fails is left out
+                with contextlib.suppress(Exception):
                     setattr(made, name, copy.copy(value))
 
-    def hook_of(self, original: torch.Tensor, hook: Callable[[torch.Tensor], None]) -> Callable[[torch.Tensor], None]:
-        """A hook that is called once a leaf has its gradient, for the leaf's stand-in: it is handed the user's own (`optimizers[p].step()`)
-        and may take the gradient away."""
+    def hook_of(
+        self, original: torch.Tensor, hook: Callable[[torch.Tensor], None]
+    ) -> Callable[[torch.Tensor], None]:
+        """A hook that is called once a leaf has its gradient, for the leaf's stand-in: it is handed the
+        user's own (`optimizers[p].step()`) and may take the gradient away."""
 
         def handed(made: torch.Tensor) -> None:
             if self.arrives is not None:
@@ -265,7 +290,8 @@ class StandIns:
         if id(original) in self.foreign:
             return self.copied(original).requires_grad_().clone()
         if original.grad_fn is not None:
-            return original.clone()  # keeps the history: backward walks into it as it would in the user's step
+            # keeps the history: backward walks into it as it would in the user's step
+            return original.clone()
         if original.is_inference():
             return self._inferred(original)
         data = self._counted(original)
@@ -284,8 +310,9 @@ class StandIns:
             return nn.Parameter(data, original.requires_grad) if isinstance(original, nn.Parameter) else data
 
     def _counted(self, original: torch.Tensor) -> torch.Tensor:
-        """A copy that shares its version counter with the copies of what the original shares its own with: a write through one view of
-        a base is a write of them all to autograd. `x.data` has the memory of x and another counter."""
+        """A copy that shares its version counter with the copies of what the original shares its own with: a
+        write through one view of a base is a write of them all to autograd. `x.data` has the memory of x and
+        another counter."""
         data = self.copied(original)
         if type(data) is not torch.Tensor or data.layout is not torch.strided or original.dtype != data.dtype:
             return data
@@ -302,13 +329,18 @@ class StandIns:
         return data
 
     def _views_as_original(self, original: torch.Tensor, base: torch.Tensor, data: torch.Tensor) -> bool:
-        """Whether the stand-in is to be a view of its base's: then both get one history when a part is written. Not of a big base."""
+        """Whether the stand-in is to be a view of its base's: then both get one history when a part is
+        written. Not of a big base."""
         if base.requires_grad or original.requires_grad or base.dtype != original.dtype:
             return False
         if storage_key(original) != storage_key(base):
             return False  # `x.data = other`: a view of its base to autograd, and elsewhere in memory
         copied = self._storages.get(storage_id(original.untyped_storage()))
-        return copied is not None and storage_id(copied[1]) == storage_id(data.untyped_storage()) and not (data.is_conj() or data.is_neg())
+        return (
+            copied is not None
+            and storage_id(copied[1]) == storage_id(data.untyped_storage())
+            and not (data.is_conj() or data.is_neg())
+        )
 
     def copied(self, original: torch.Tensor) -> torch.Tensor:
         data = original.detach()
@@ -351,7 +383,12 @@ def is_fake(tensor: torch.Tensor) -> bool:
 
 
 def _disturb(made: torch.Tensor, generator: torch.Generator, unsettle: str) -> None:
-    if not made.is_floating_point() or made.numel() == 0 or made.device.type != "cpu" or made.layout is not torch.strided:
+    if (
+        not made.is_floating_point()
+        or made.numel() == 0
+        or made.device.type != "cpu"
+        or made.layout is not torch.strided
+    ):
         return
     with torch.no_grad():
         data = each_element_once(made.detach())

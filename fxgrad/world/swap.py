@@ -1,4 +1,5 @@
-"""Other tensors in place of some, in whatever a function calls: stand-ins for originals, values of this run for recorded ones.
+"""Other tensors in place of some, in whatever a function calls: stand-ins for originals, values of this run
+for recorded ones.
 
 Swapped in arguments and plain containers. Not handled: tensors in attributes of other objects.
 """

@@ -1,7 +1,9 @@
-"""The global state of torch that a model may touch: modes, defaults, flags, random numbers, those of Python and NumPy among them.
+"""The global state of torch that a model may touch: modes, defaults, flags, random numbers, those of Python
+and NumPy among them.
 
-Noted when a run begins and put back when it ends, however it ends; `kept_switches` does so for the process as well (`fxgrad.world.process`).
-Not handled: what has no way to be asked for (`set_flush_denormal`), and the number of threads between operators, which is set once.
+Noted when a run begins and put back when it ends, however it ends; `kept_switches` does so for the process as
+well (`fxgrad.world.process`). Not handled: what has no way to be asked for (`set_flush_denormal`), and the
+number of threads between operators, which is set once.
 """
 
 from __future__ import annotations
@@ -78,7 +80,8 @@ def _torch_state() -> Iterator[None]:
         if default_device_mode() is not device:
             torch.set_default_device(None if device is None else device.device)
         torch.set_anomaly_enabled(*anomaly)
-        if _deterministic() != deterministic:  # the call imports all of torch._inductor, so only where there is something to undo
+        # the call imports all of torch._inductor, so only where there is something to undo
+        if _deterministic() != deterministic:
             torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
 
 
@@ -111,7 +114,8 @@ def _autocast_depth() -> int:
 
 @contextlib.contextmanager
 def kept_modes() -> Iterator[None]:
-    """What the block enters and does not leave is left for it: function and dispatch modes, hooks on saved tensors, regions."""
+    """What the block enters and does not leave is left for it: function and dispatch modes, hooks on saved
+    tensors, regions."""
     functions, depth, hooks = _top_mode(), dispatch_mode_count(), top_saved_tensors_hooks()
     asks, sets = torch_function_state
     asked, levels = asks(), dual_levels()
@@ -131,7 +135,8 @@ def kept_modes() -> Iterator[None]:
 
 
 def _top_mode() -> Any:
-    """The innermost function mode. A default device is one too, always the outermost, and put back otherwise."""
+    """The innermost function mode. A default device is one too, always the outermost, and put back
+    otherwise."""
     depth = function_mode_count()
     mode = function_mode_at(depth - 1) if depth else None
     return None if mode is None or mode is default_device_mode() else mode

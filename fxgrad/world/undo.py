@@ -1,9 +1,11 @@
-"""Shallow copies of mutable Python objects, and how each is put back in place: the user's references stay good.
+"""Shallow copies of mutable Python objects, and how each is put back in place: the user's references stay
+good.
 
-`undoer(cls)` gives the function that notes an object of a class and returns the act that puts it back; None where there is nothing to put
-back. Handled: lists, deques, sets, weak containers, byte and number arrays, texts in memory, loggers, queues, slots, classes, NumPy arrays,
-random generators of torch, NumPy and Python. What they hold is not copied. All is read and written past methods of the user's. Not
-handled: generators and most iterators (see `twin`), files, objects of C extensions.
+`undoer(cls)` gives the function that notes an object of a class and returns the act that puts it back; None
+where there is nothing to put back. Handled: lists, deques, sets, weak containers, byte and number arrays,
+texts in memory, loggers, queues, slots, classes, NumPy arrays, random generators of torch, NumPy and Python.
+What they hold is not copied. All is read and written past methods of the user's. Not handled: generators and
+most iterators (see `twin`), files, objects of C extensions.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ Act = Callable[[], None]
 Note = Callable[[Any], Act | None]
 MISSING = object()
 WEAK = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet)
-_OWN_NAMES = frozenset(("__dict__", "__weakref__", "__doc__", "__slots__", "__module__", "_abc_impl", "__abstractmethods__"))
+_OWN_NAMES = frozenset(
+    ("__dict__", "__weakref__", "__doc__", "__slots__", "__module__", "_abc_impl", "__abstractmethods__")
+)
 _HEAP_TYPE = 1 << 9  # of a class made by a `class` statement: Py_TPFLAGS_HEAPTYPE
 
 
@@ -65,8 +69,11 @@ def refill(item: dict[Any, Any], held: list[tuple[Any, Any]]) -> None:
     if not item and not held:
         return
     now = items(item)
-    if len(now) != len(held) or any(a is not c or b is not d for (a, b), (c, d) in zip(now, held, strict=True)):
-        # An OrderedDict keeps a list of its own beside the dictionary: the base class must not change it behind its back.
+    if len(now) != len(held) or any(
+        a is not c or b is not d for (a, b), (c, d) in zip(now, held, strict=True)
+    ):
+        # An OrderedDict keeps a list of its own beside the dictionary: the base class must not change it
+        # behind its back.
         kind: Any = OrderedDict if isinstance(item, OrderedDict) else dict
         kind.clear(item)
         kind.update(item, held)
@@ -81,7 +88,7 @@ def attributes(item: Any) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-# ---------------------------------------------------------------------------------------------------------------- containers
+# ------------------------------------------------------------------------------------------------- containers
 
 
 def undo_list(item: list[Any]) -> Act:
@@ -183,7 +190,7 @@ def _same(now: Iterable[Any], held: Iterable[Any]) -> bool:
     return [id(x) for x in now] == [id(x) for x in held]
 
 
-# ---------------------------------------------------------------------------------------------------------------- numbers
+# ---------------------------------------------------------------------------------------------------- numbers
 
 
 def _undo_generator(item: Any) -> Act:
@@ -201,7 +208,8 @@ def _undo_numpy(item: Any) -> Act | None:
     if isinstance(item, numpy.ndarray) and item.nbytes <= LARGEST_ARRAY and item.flags.writeable:
         held = item.copy()
         return lambda: numpy.copyto(item, held)
-    generators = sys.modules.get("numpy.random")  # numpy loads it at its first use: until then nothing is of it
+    # numpy loads it at its first use: until then nothing is of it
+    generators = sys.modules.get("numpy.random")
     if generators is not None and isinstance(item, generators.Generator | generators.BitGenerator):
         bits = getattr(item, "bit_generator", item)
         state = bits.state
@@ -232,16 +240,19 @@ _COUNT = re.compile(r"count\((.+?)(?:, (.+))?\)")
 
 
 def twin(item: Any) -> Any:
-    """Another iterator over what is left, for a run to advance: counters and the iterators of containers. None: it has none."""
+    """Another iterator over what is left, for a run to advance: counters and the iterators of containers.
+    None: it has none."""
     if isinstance(item, itertools.count):
         told = _COUNT.fullmatch(repr(item))
         with contextlib.suppress(ValueError, SyntaxError):  # a count of other things than numbers
-            return itertools.count(*(ast.literal_eval(part) for part in told.groups() if part)) if told else None
+            return (
+                itertools.count(*(ast.literal_eval(part) for part in told.groups() if part)) if told else None
+            )
         return None
     return copy.copy(item) if isinstance(item, _COPIED) else None
 
 
-# ---------------------------------------------------------------------------------------------------------------- slots and classes
+# ------------------------------------------------------------------------------------------ slots and classes
 
 
 def members(cls: type) -> list[tuple[str, Any]]:
@@ -303,5 +314,6 @@ def undo_class(cls: type, wanted: Callable[[Any], bool] | None = None) -> Act:
 
 
 def made_by_user(cls: type) -> bool:
-    """Whether a class of module `builtins` is none of Python's: one made by `exec` in a namespace without a name."""
+    """Whether a class of module `builtins` is none of Python's: one made by `exec` in a namespace without a
+    name."""
     return bool(cls.__flags__ & _HEAP_TYPE)

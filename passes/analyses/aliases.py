@@ -1,16 +1,21 @@
-"""Aliases: which nodes of a graph share memory, which write it, and which written tensors backward still needs.
+"""Aliases: which nodes of a graph share memory, which write it, and which written tensors backward still
+needs.
 
-One `Aliases` record of a `torch.fx.GraphModule`; `fxgrad.passes.rewrites.look` makes it by running the graph once under autograd.
-Definitions, cited by number where they are used:
- 1. Two results *alias* if they share a storage. A result is the *same* as an earlier node's if it is that very tensor object (`add_`,
-    an identity module); else it is a *view* of those arguments whose storage it has; else it is the *root* of a new storage.
- 2. A storage is *external* if a placeholder or an attribute of the module has it: what is written there the caller can see.
- 3. A node *writes* a storage if an operator that ran inside it mutates a tensor of that storage, whatever the version counter says.
-    The write is of *metadata* if every such operator only changes a tensor's shape or its place in autograd (`t_`, `detach_`).
- 4. A *save* is a tensor that autograd kept for backward while a node ran; its *overwriter* is the first node after (or that same node,
-    once it had saved) that writes the storage. A save is *used* if a backward from the outputs reads it.
-Not handled: tensors without a storage (sparse) alias nothing; memory shared through NumPy, or between parts of one result that no
-argument explains, makes a storage *tangled*: nobody should move its content elsewhere.
+One `Aliases` record of a `torch.fx.GraphModule`; `fxgrad.passes.rewrites.look` makes it by running the graph
+once under autograd. Definitions, cited by number where they are used:
+ 1. Two results *alias* if they share a storage. A result is the *same* as an earlier node's if it is that
+    very tensor object (`add_`, an identity module); else it is a *view* of those arguments whose storage it
+    has; else it is the *root* of a new storage.
+ 2. A storage is *external* if a placeholder or an attribute of the module has it: what is written there the
+    caller can see.
+ 3. A node *writes* a storage if an operator that ran inside it mutates a tensor of that storage, whatever the
+    version counter says. The write is of *metadata* if every such operator only changes a tensor's shape or
+    its place in autograd (`t_`, `detach_`).
+ 4. A *save* is a tensor that autograd kept for backward while a node ran; its *overwriter* is the first node
+    after (or that same node, once it had saved) that writes the storage. A save is *used* if a backward from
+    the outputs reads it.
+Not handled: tensors without a storage (sparse) alias nothing; memory shared through NumPy, or between parts
+of one result that no argument explains, makes a storage *tangled*: nobody should move its content elsewhere.
 """
 
 from __future__ import annotations
@@ -40,9 +45,10 @@ class Place:
 class NodeAliases:
     """What one node returned and wrote. `single`: its result is a tensor, not a structure of `places`.
 
-    `same_as` and `views` are definition 1; `copied`: it would be a view of these, had the lenient run not given it its own memory.
-    `needs_grad`: its arguments that required grad before it ran. `several`: one of several views that one call made, or a view of such
-    a one, made while grad was on. `number` is the result of a node that computes a Python number.
+    `same_as` and `views` are definition 1; `copied`: it would be a view of these, had the lenient run not
+    given it its own memory. `needs_grad`: its arguments that required grad before it ran. `several`: one of
+    several views that one call made, or a view of such a one, made while grad was on. `number` is the result
+    of a node that computes a Python number.
     """
 
     name: str
@@ -99,7 +105,11 @@ class Aliases:
 
     def is_number(self, node: Any) -> bool:
         """Whether a node computes a Python number."""
-        return isinstance(node, torch.fx.Node) and node.name in self.nodes and self.nodes[node.name].number is not None
+        return (
+            isinstance(node, torch.fx.Node)
+            and node.name in self.nodes
+            and self.nodes[node.name].number is not None
+        )
 
     def is_mask(self, node: Any, rank: int) -> bool:
         """Whether a node's tensor is a bool mask of `rank` dimensions."""

@@ -1,7 +1,8 @@
 """The line that builds one module of an `nn.Sequential`: its own argument, since no user line calls it.
 
-Made from the live container and the source text: a `Sequential(...)` whose arguments build modules of the same classes in the same order;
-else the only call in the files that builds such a module in place (`ReLU(inplace=True)`). Not handled: modules built by other libraries.
+Made from the live container and the source text: a `Sequential(...)` whose arguments build modules of the
+same classes in the same order; else the only call in the files that builds such a module in place
+(`ReLU(inplace=True)`). Not handled: modules built by other libraries.
 """
 
 from __future__ import annotations
@@ -18,15 +19,27 @@ from fxgrad.source.parsing import Source, load, nodes, site_of
 
 def building_site(facts: Facts, context: Context, node: NodeFact) -> Site | None:
     """Where the module of a step is built, if it stands in a Sequential."""
-    path = next((call.path for call in facts.calls if set(call.values) & set(node.makes) and call.type == node.target), None)
+    path = next(
+        (
+            call.path
+            for call in facts.calls
+            if set(call.values) & set(node.makes) and call.type == node.target
+        ),
+        None,
+    )
     if node.kind == "op" and any(call.path == node.module and call.site == node.site for call in facts.calls):
-        path = node.module  # watched: the operation that the module ran, on the line that called the container (not in a hook's)
+        # watched: the operation that the module ran, on the line that called the container (not in a hook's)
+        path = node.module
     if not path:
         return None
     modules = dict(context.model.named_modules())
     outer, _, name = path.rpartition(".")
     container, module = modules.get(outer), modules.get(path)
-    if not isinstance(container, nn.Sequential) or module is None or not type(module).__module__.startswith("torch.nn."):
+    if (
+        not isinstance(container, nn.Sequential)
+        or module is None
+        or not type(module).__module__.startswith("torch.nn.")
+    ):
         return None
     kinds = [type(m).__name__ for m in container]
     index = list(container._modules).index(name)
@@ -35,7 +48,12 @@ def building_site(facts: Facts, context: Context, node: NodeFact) -> Site | None
         for call in _sequentials(source):
             if [_built(argument) for argument in call.args] == kinds:
                 return site_of(source, call.args[index])
-    found = [(source, call) for source in sources for call in nodes(source, ast.Call) if _built(call) == kinds[index] and _is_inplace(call)]
+    found = [
+        (source, call)
+        for source in sources
+        for call in nodes(source, ast.Call)
+        if _built(call) == kinds[index] and _is_inplace(call)
+    ]
     return site_of(*found[0]) if len(found) == 1 else None
 
 
@@ -48,8 +66,16 @@ def _built(expression: ast.expr) -> str:
     if not isinstance(expression, ast.Call):
         return ""
     function = expression.func
-    return function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+    return (
+        function.attr
+        if isinstance(function, ast.Attribute)
+        else function.id
+        if isinstance(function, ast.Name)
+        else ""
+    )
 
 
 def _is_inplace(call: ast.Call) -> bool:
-    return any(k.arg == "inplace" for k in call.keywords) or any(isinstance(a, ast.Constant) and a.value is True for a in call.args)
+    return any(k.arg == "inplace" for k in call.keywords) or any(
+        isinstance(a, ast.Constant) and a.value is True for a in call.args
+    )

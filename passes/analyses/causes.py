@@ -1,6 +1,7 @@
 """Who is starved and by what: the parameters without a gradient, the frontier of cuts and the dead ends.
 
-A parameter is *starved* if it requires grad and backward left no gradient on it; where backward did not run, if none of its values is live.
+A parameter is *starved* if it requires grad and backward left no gradient on it; where backward did not run,
+if none of its values is live.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from fxgrad.records import Facts, ParameterFact, Site
 
 @dataclass(frozen=True, slots=True)
 class Causes:
-    """The starved parameters of one run and why; `averaged` are those that the program itself sets from other parameters, `tested` those
-    whose data goes no further than a branch that changes the loss, with the branch."""
+    """The starved parameters of one run and why; `averaged` are those that the program itself sets from other
+    parameters, `tested` those whose data goes no further than a branch that changes the loss, with the
+    branch."""
 
     starved: tuple[ParameterFact, ...]
     frontier: Frontier
@@ -26,9 +28,16 @@ class Causes:
     tested: Mapping[str, Site | None] = field(default_factory=dict)
 
 
-def analyse(facts: Facts, undecided: frozenset[str] = frozenset(), deciding: frozenset[str] = frozenset()) -> Causes:
-    """Causes for every starved parameter but the `undecided`, whose cause is a branch. `deciding`: nodes whose truth changes the loss."""
-    starved = tuple(p for p in facts.parameters if p.requires_grad and is_starved(facts, p) and not undecided.intersection(p.names))
+def analyse(
+    facts: Facts, undecided: frozenset[str] = frozenset(), deciding: frozenset[str] = frozenset()
+) -> Causes:
+    """Causes for every starved parameter but the `undecided`, whose cause is a branch. `deciding`: nodes
+    whose truth changes the loss."""
+    starved = tuple(
+        p
+        for p in facts.parameters
+        if p.requires_grad and is_starved(facts, p) and not undecided.intersection(p.names)
+    )
     frontier = cuts.analyse(facts, starved)
     endless = [p for p in starved if p.name not in frontier.ways] if facts.loss is not None else []
     tested = _tested(facts, endless, deciding)
@@ -36,7 +45,9 @@ def analyse(facts: Facts, undecided: frozenset[str] = frozenset(), deciding: fro
     return Causes(starved, frontier, ends, moving_averages.analyse(facts, starved), tested)
 
 
-def _tested(facts: Facts, parameters: list[ParameterFact], deciding: frozenset[str]) -> dict[str, Site | None]:
+def _tested(
+    facts: Facts, parameters: list[ParameterFact], deciding: frozenset[str]
+) -> dict[str, Site | None]:
     """Parameters whose data a deciding branch tests, with the branch's line."""
     found: dict[str, Site | None] = {}
     for parameter in parameters if deciding else ():
@@ -45,7 +56,9 @@ def _tested(facts: Facts, parameters: list[ParameterFact], deciding: frozenset[s
             if reached.intersection(f.source for f in node.flows):
                 reached.update(node.makes)
             if node.name in deciding and reached.intersection(node.makes):
-                found[parameter.name] = next((d.site for d in facts.decisions if d.node == node.name), node.site)
+                found[parameter.name] = next(
+                    (d.site for d in facts.decisions if d.node == node.name), node.site
+                )
                 break
     return found
 
@@ -58,5 +71,10 @@ def is_starved(facts: Facts, parameter: ParameterFact) -> bool:
 
 
 def unconnected(facts: Facts, causes: Causes) -> bool:
-    """Whether the loss was computed from nothing that any parameter had a part in: then the loss is to blame, not the parameters' ends."""
-    return facts.loss is not None and not facts.loss_requires_grad and not any(way.cuts for way in causes.frontier.ways.values())
+    """Whether the loss was computed from nothing that any parameter had a part in: then the loss is to blame,
+    not the parameters' ends."""
+    return (
+        facts.loss is not None
+        and not facts.loss_requires_grad
+        and not any(way.cuts for way in causes.frontier.ways.values())
+    )

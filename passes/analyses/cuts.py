@@ -1,14 +1,17 @@
-"""The frontier: for every parameter without a gradient, the cheapest way its data goes to the loss, and the cuts on that way.
+"""The frontier: for every parameter without a gradient, the cheapest way its data goes to the loss, and the
+cuts on that way.
 
 Definitions:
- 1. Data flows source -> target wherever a step read one and made the other (`NodeFact.flows`), differentiable or not.
- 2. A flow is a *cut* if a gradient would have to come back over it and does not: it is not open (autograd recorded nothing), and either
-    its source requires grad, or its own operation would stop a gradient even if the source did (it leaves torch, it makes integers of
-    floats, it is a detach, it runs without grad mode).
- 3. A path's cost is the sum of its cuts' costs. The cheapest path's cuts are *sufficient* (mending them all leaves an open path) and
-    *minimal* (each of them alone still closes that path).
-Costs rank what a person would mend first: a detach or a no_grad before an argmax, anything seen before anything assumed.
-Computed once for all parameters by Dijkstra's algorithm backwards from the loss: linear in the graph but for the heap.
+ 1. Data flows source -> target wherever a step read one and made the other (`NodeFact.flows`), differentiable
+    or not.
+ 2. A flow is a *cut* if a gradient would have to come back over it and does not: it is not open (autograd
+    recorded nothing), and either its source requires grad, or its own operation would stop a gradient even if
+    the source did (it leaves torch, it makes integers of floats, it is a detach, it runs without grad mode).
+ 3. A path's cost is the sum of its cuts' costs. The cheapest path's cuts are *sufficient* (mending them all
+    leaves an open path) and *minimal* (each of them alone still closes that path).
+Costs rank what a person would mend first: a detach or a no_grad before an argmax, anything seen before
+anything assumed. Computed once for all parameters by Dijkstra's algorithm backwards from the loss: linear in
+the graph but for the heap.
 """
 
 from __future__ import annotations
@@ -43,7 +46,9 @@ DETACHES = frozenset(
     )
 )
 GRAD = DERIVATIVE  # its results have a history only with create_graph=True
-COPIES = frozenset(("torch.tensor", "torch.as_tensor", "torch.asarray", "Tensor.new_tensor", "torch.scalar_tensor"))
+COPIES = frozenset(
+    ("torch.tensor", "torch.as_tensor", "torch.asarray", "Tensor.new_tensor", "torch.scalar_tensor")
+)
 CASTS = frozenset(
     [
         "Tensor.to",
@@ -74,7 +79,8 @@ class Cut:
     behind: str = ""
 
 
-Following = Mapping[int, tuple[NodeFact, Flow, "str | None"]]  # by value: the flow to take towards the loss, and its rule if it is a cut
+# by value: the flow to take towards the loss, and its rule if it is a cut
+Following = Mapping[int, tuple[NodeFact, Flow, "str | None"]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +93,8 @@ class Way:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """The names of the nodes from the parameter onwards: only on request, thousands of parameters share a long way."""
+        """The names of the nodes from the parameter onwards: only on request, thousands of parameters share a
+        long way."""
         return tuple(node.name for node, _, _ in _along(self.start, self.following))
 
 
@@ -98,8 +105,11 @@ class Frontier:
     ways: dict[str, Way]
 
 
-def analyse(facts: Facts, starved: Iterable[ParameterFact], *, skip: frozenset[str] = frozenset()) -> Frontier:
-    """The cheapest way to the loss for each parameter of `starved`. `skip`: node names whose flows are not to be used."""
+def analyse(
+    facts: Facts, starved: Iterable[ParameterFact], *, skip: frozenset[str] = frozenset()
+) -> Frontier:
+    """The cheapest way to the loss for each parameter of `starved`. `skip`: node names whose flows are not to
+    be used."""
     if facts.loss is None:
         return Frontier({})
     distance, following = _distances(facts, skip)
@@ -114,7 +124,9 @@ def analyse(facts: Facts, starved: Iterable[ParameterFact], *, skip: frozenset[s
     return Frontier(ways)
 
 
-def _distances(facts: Facts, skip: frozenset[str]) -> tuple[dict[int, float], dict[int, tuple[NodeFact, Flow, str | None]]]:
+def _distances(
+    facts: Facts, skip: frozenset[str]
+) -> tuple[dict[int, float], dict[int, tuple[NodeFact, Flow, str | None]]]:
     arriving: dict[int, list[tuple[NodeFact, Flow]]] = {}
     for node in facts.nodes:
         if node.name in skip:
@@ -148,8 +160,9 @@ def _distances(facts: Facts, skip: frozenset[str]) -> tuple[dict[int, float], di
 
 
 def _independent(node: NodeFact, target: Value) -> bool:
-    """Of several results, whether this one owes nothing to a source whose gradient comes back from another: attention weights know no
-    output projection, of two broadcast tensors each is itself. Not so for integers (the indices of `max`) and after a user's own code."""
+    """Of several results, whether this one owes nothing to a source whose gradient comes back from another:
+    attention weights know no output projection, of two broadcast tensors each is itself. Not so for integers
+    (the indices of `max`) and after a user's own code."""
     if node.kind == "function" or target.is_leaf and target.grad is not None:
         return False
     if target.grad is not None:
@@ -158,8 +171,14 @@ def _independent(node: NodeFact, target: Value) -> bool:
 
 
 def drops_out(facts: Facts, node: NodeFact, flow: Flow) -> bool:
-    """Whether a derivative that is differentiable itself does not depend on what it was taken of: a constant added, or unused."""
-    return node.target == GRAD and node.grad_enabled and not flow.open and facts.values[flow.source].requires_grad
+    """Whether a derivative that is differentiable itself does not depend on what it was taken of: a constant
+    added, or unused."""
+    return (
+        node.target == GRAD
+        and node.grad_enabled
+        and not flow.open
+        and facts.values[flow.source].requires_grad
+    )
 
 
 def _along(start: int, following: Following) -> Iterator[tuple[NodeFact, Flow, str | None]]:
@@ -180,12 +199,16 @@ def _way(facts: Facts, start: int, following: Following, next_cut: dict[int, int
             code = "FXG105"  # no region of the user's: `Normal(...).sample()` itself records nothing
         cuts.append(Cut(node.name, flow, code))
         value = _next_cut(flow.target, following, next_cut)
-    return Way(start, tuple(_left_as_numbers(facts, list(_merged(facts, cuts, following)), start, following)), following)
+    return Way(
+        start,
+        tuple(_left_as_numbers(facts, list(_merged(facts, cuts, following)), start, following)),
+        following,
+    )
 
 
 def _left_as_numbers(facts: Facts, cuts: list[Cut], start: int, following: Following) -> list[Cut]:
-    """Where the loss is made of Python numbers alone, the step that made numbers is the cause, not one before it that picked which
-    (a sample, an argmax): mended there, the loss would be a number still."""
+    """Where the loss is made of Python numbers alone, the step that made numbers is the cause, not one before
+    it that picked which (a sample, an argmax): mended there, the loss would be a number still."""
     if not any(cut.code == "FXG105" for cut in cuts) or once(facts, _uses_parameters):
         return cuts
     before: set[int] = set()
@@ -209,7 +232,8 @@ def _uses_parameters(facts: Facts) -> bool:
 
 
 def _next_cut(start: int, following: Following, known: dict[int, int | None]) -> int | None:
-    """The first value from `start` onwards that goes over a cut. `known` keeps every answer: the ways of all parameters run together."""
+    """The first value from `start` onwards that goes over a cut. `known` keeps every answer: the ways of all
+    parameters run together."""
     passed, value = [], start
     while value not in known and value in following and following[value][2] is None:
         passed.append(value)
@@ -219,7 +243,8 @@ def _next_cut(start: int, following: Following, known: dict[int, int | None]) ->
     return found
 
 
-# What leaves the numbers as they are: a detach with only these before the way out of torch belongs to that way out.
+# What leaves the numbers as they are: a detach with only these before the way out of torch belongs to that
+# way out.
 _MOVES = frozenset(
     [
         "cpu",
@@ -251,8 +276,8 @@ _MOVES = frozenset(
 
 
 def _merged(facts: Facts, cuts: list[Cut], following: Following) -> Iterable[Cut]:
-    """The cuts a person would count: a detach on the way out of torch or into a new leaf is part of that cut (torch itself asks for it
-    there), and so is the way back in."""
+    """The cuts a person would count: a detach on the way out of torch or into a new leaf is part of that cut
+    (torch itself asks for it there), and so is the way back in."""
     for i, cut in enumerate(cuts):
         before = cuts[i - 1].code if i > 0 else ""
         if cut.code == "FXG103" and i + 1 < len(cuts) and cuts[i + 1].code in ("FXG107", "FXG108", "FXG111"):
@@ -300,15 +325,23 @@ def _price(facts: Facts, node: NodeFact, flow: Flow, owned: frozenset[int]) -> t
 
 
 def _freezes(node: NodeFact) -> bool:
-    """`p.requires_grad_(False)` and `p.requires_grad = False` while the model runs; a property set to a tensor reads that tensor too."""
-    return node.target == "Tensor.requires_grad_" or (node.target == "Tensor.__set__" and len(set(node.reads)) == 1)
+    """`p.requires_grad_(False)` and `p.requires_grad = False` while the model runs; a property set to a
+    tensor reads that tensor too."""
+    return node.target == "Tensor.requires_grad_" or (
+        node.target == "Tensor.__set__" and len(set(node.reads)) == 1
+    )
 
 
 def _stops_anyway(node: NodeFact, source: Value, target: Value, code: str) -> bool:
     """Whether the operation would stop a gradient although its source carries none now."""
     if node.kind == "escape":
         return _floating(source)
-    if node.target in DETACHES or node.kind == "leaf" or node.target in COPIES or node.target == "Tensor.__set__":
+    if (
+        node.target in DETACHES
+        or node.kind == "leaf"
+        or node.target in COPIES
+        or node.target == "Tensor.__set__"
+    ):
         return source.dtype.is_floating_point
     return bool(_floating(source) and not _floating(target))
 
@@ -340,7 +373,11 @@ def classify(node: NodeFact, source: Value, target: Value) -> str:
     if _is_custom_op(node.target):
         return "FXG113"
     # A float written into a tensor of integers is cast by the write.
-    if _floating(source) and target.dtype in INTEGERS and (node.target in CASTS or target.storage in node.writes):
+    if (
+        _floating(source)
+        and target.dtype in INTEGERS
+        and (node.target in CASTS or target.storage in node.writes)
+    ):
         return "FXG106"
     return "FXG105"
 
@@ -349,7 +386,8 @@ _CONSTRUCTOR = re.compile(r"(?:\w+\s*\.\s*)*(\w*Tensor)\s*\(")
 
 
 def constructor(node: NodeFact) -> str:
-    """The old constructor (`torch.Tensor([...])`, `torch.FloatTensor(...)`) that read the number at an escape; "" if it was none."""
+    """The old constructor (`torch.Tensor([...])`, `torch.FloatTensor(...)`) that read the number at an
+    escape; "" if it was none."""
     if node.site is None or node.target not in ("Tensor.__float__", "Tensor.__int__", "Tensor.__index__"):
         return ""
     match = _CONSTRUCTOR.match(line_text(node.site.file, node.site.line)[max(node.site.column - 1, 0) :])

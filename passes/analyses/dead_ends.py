@@ -1,19 +1,23 @@
 """Dead ends: where the data of a parameter that never reaches the loss was last seen.
 
 Six kinds:
- 1. *never called*: no step read the parameter, and neither its module nor anything in it ran. `part` is the outermost such module.
-    *left out* where that is a part of torch's own module that ran (an adaptive softmax whose clusters had no target): the rule says so.
+ 1. *never called*: no step read the parameter, and neither its module nor anything in it ran. `part` is the
+    outermost such module. *left out* where that is a part of torch's own module that ran (an adaptive softmax
+    whose clusters had no target): the rule says so.
  2. *not read*: its module ran without reading it. `part` is the parameter's name.
- 3. *unread*: something was computed from it and nothing reads that. The place is the outermost call that returned the dead value;
-    where an installed package lost it, of its calls the outermost that returned nothing else (the pooler, not the network around it).
- 4. *missed*: what reads it ends in the loss function, or as a number in a forward that computes the loss: the `return` left it out.
+ 3. *unread*: something was computed from it and nothing reads that. The place is the outermost call that
+    returned the dead value; where an installed package lost it, of its calls the outermost that returned
+    nothing else (the pooler, not the network around it).
+ 4. *missed*: what reads it ends in the loss function, or as a number in a forward that computes the loss: the
+    `return` left it out.
  5. *lost*: the same, but a statement threw it away: `loss + aux` on a line of its own, `loss = ...` over it.
- 6. *derived*: only a derivative is taken of it, and the derivative does not depend on it: the last bias of an energy drops out of forces.
+ 6. *derived*: only a derivative is taken of it, and the derivative does not depend on it: the last bias of an
+    energy drops out of forces.
 
-That `autograd.grad` is asked for its derivative is no use of a parameter.
-Only steps that autograd records are followed, so that an accuracy or a log line computed from a dead value does not count as its end;
-where none was recorded, all are.
-Two passes over the nodes for all parameters together. Not handled: values kept in an attribute and read by nothing.
+That `autograd.grad` is asked for its derivative is no use of a parameter. Only steps that autograd records
+are followed, so that an accuracy or a log line computed from a dead value does not count as its end; where
+none was recorded, all are. Two passes over the nodes for all parameters together. Not handled: values kept in
+an attribute and read by nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +36,8 @@ Kind = Literal["never called", "left out", "not read", "unread", "missed", "lost
 
 @dataclass(frozen=True, slots=True)
 class DeadEnd:
-    """`part`: the module (or parameter) that is dead, by name; `node`: the last step the data reached (None if none read it)."""
+    """`part`: the module (or parameter) that is dead, by name; `node`: the last step the data reached (None
+    if none read it)."""
 
     kind: Kind
     site: Site | None
@@ -47,7 +52,9 @@ def analyse(facts: Facts, parameters: Iterable[ParameterFact]) -> Mapping[str, D
         return {}
     last, outermost = _ends(facts, recorded_only=True)
     reaching = _reaching(facts)
-    used = {flow.source for node in facts.nodes for flow in node.flows if not _is_asked_for(facts, node, flow)}
+    used = {
+        flow.source for node in facts.nodes for flow in node.flows if not _is_asked_for(facts, node, flow)
+    }
     alive = _alive(facts, used)
     places: dict[tuple[int, int | None], DeadEnd] = {}
     unrecorded: tuple[dict[int, int], dict[int, tuple[int, int, int]]] | None = None  # asked for seldom
@@ -95,7 +102,8 @@ def _unread_parameter(parameter: ParameterFact, alive: frozenset[str]) -> DeadEn
 
 
 def _ends(facts: Facts, *, recorded_only: bool) -> tuple[dict[int, int], dict[int, tuple[int, int, int]]]:
-    """By value: the index of the last node its data reaches, and (depth, -age, number) of the outermost call that returned such data."""
+    """By value: the index of the last node its data reaches, and (depth, -age, number) of the outermost call
+    that returned such data."""
     outermost: dict[int, tuple[int, int, int]] = {}
     for number, call in enumerate(facts.calls):
         if call.site is None or not call.path:
@@ -129,11 +137,14 @@ def _reaching(facts: Facts) -> set[int]:
 
 
 def _inside_a_package(facts: Facts, end: DeadEnd, parameter: ParameterFact, reaching: set[int]) -> DeadEnd:
-    """Where an installed package lost the value, the outermost call around the parameter that returned nothing which gets to the loss."""
+    """Where an installed package lost the value, the outermost call around the parameter that returned
+    nothing which gets to the loss."""
     if end.kind != "unread" or end.site is None or origin(end.site.file) != "installed":
         return end
     around = [c for c in facts.calls if c.path and c.site and f"{parameter.module}.".startswith(f"{c.path}.")]
-    dead = min((c for c in around if not reaching.intersection(c.values)), key=lambda c: c.depth, default=None)
+    dead = min(
+        (c for c in around if not reaching.intersection(c.values)), key=lambda c: c.depth, default=None
+    )
     return replace(end, site=dead.site, part=dead.path) if dead is not None else end
 
 
@@ -144,10 +155,13 @@ def _place(facts: Facts, index: int, call: Call | None) -> DeadEnd:
     if derivative is not None:
         return DeadEnd("derived", derivative.site, derivative.name, "")
     if node is None or not node.stack:
-        return DeadEnd("unread", call.site if call else None, node.name if node else None, call.path if call else "")
+        return DeadEnd(
+            "unread", call.site if call else None, node.name if node else None, call.path if call else ""
+        )
     start = 0
     if call is not None and set(call.values).intersection(node.makes):
-        start = max(0, len(node.stack) - len(call.stack))  # that call returned it: seen, not read off the text
+        # that call returned it: seen, not read off the text
+        start = max(0, len(node.stack) - len(call.stack))
     frame = dropped_in(node.stack, start)
     if node.phase == "loss":
         lost = thrown_away(node.stack[frame]) if frame < len(node.stack) else None
@@ -163,7 +177,10 @@ def _place(facts: Facts, index: int, call: Call | None) -> DeadEnd:
 
 def _derivative(facts: Facts, node: NodeFact) -> NodeFact | None:
     """The step that takes the derivative of what the node made, where nothing is left of it in there."""
-    return next((n for n in facts.nodes if any(f.source in node.makes and drops_out(facts, n, f) for f in n.flows)), None)
+    return next(
+        (n for n in facts.nodes if any(f.source in node.makes and drops_out(facts, n, f) for f in n.flows)),
+        None,
+    )
 
 
 def _returned(facts: Facts, node: NodeFact, frame: int) -> Site | None:

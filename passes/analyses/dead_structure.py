@@ -1,7 +1,9 @@
-"""Zeros that the structure alone decides: parameters whose every open way to the loss goes through a step with a zero derivative.
+"""Zeros that the structure alone decides: parameters whose every open way to the loss goes through a step
+with a zero derivative.
 
-For runs on fake tensors, whose gradients have no values. A flow is *dead* if its step's autograd node has a zero derivative everywhere
-(`fxgrad.passes.analyses.zeros`), multiplies by the Python number 0 or normalises over one element. What cancels only by its numbers is not seen here.
+For runs on fake tensors, whose gradients have no values. A flow is *dead* if its step's autograd node has a
+zero derivative everywhere (`fxgrad.passes.analyses.zeros`), multiplies by the Python number 0 or normalises
+over one element. What cancels only by its numbers is not seen here.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from fxgrad.records import Facts, Flow, NodeFact
 
 
 def structural_zeros(facts: Facts) -> Mapping[str, str]:
-    """Parameters with a live way but none without a dead flow, each with the dead step that is nearest to the loss."""
+    """Parameters with a live way but none without a dead flow, each with the dead step that is nearest to the
+    loss."""
     if facts.loss is None or not facts.loss_requires_grad:
         return {}
     alive, edge = _walk(facts)
@@ -28,7 +31,8 @@ def structural_zeros(facts: Facts) -> Mapping[str, str]:
 
 
 def _walk(facts: Facts) -> tuple[set[int], dict[int, str]]:
-    """Backwards from the loss: values reached without a dead flow, and for the others the dead step behind which they lie."""
+    """Backwards from the loss: values reached without a dead flow, and for the others the dead step behind
+    which they lie."""
     arriving: dict[int, list[tuple[NodeFact, Flow]]] = {}
     for node in facts.nodes:
         for flow in node.flows:

@@ -1,8 +1,9 @@
-"""Why a part of the model was passed by: the branch, slice, key or `return` that kept the line that uses it from running.
+"""Why a part of the model was passed by: the branch, slice, key or `return` that kept the line that uses it
+from running.
 
-From the text of the functions that use the part, and what of them ran (`records.Ran`). A decision is told only where the counts show it: for
-a part of one of several like modules, those of that module alone. Of a container the loop that went over it, the index or key that took
-others.
+From the text of the functions that use the part, and what of them ran (`records.Ran`). A decision is told
+only where the counts show it: for a part of one of several like modules, those of that module alone. Of a
+container the loop that went over it, the index or key that took others.
 
 Not handled: parts of installed packages, and values that went through other variables.
 """
@@ -48,7 +49,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """`attribute` of the module called `owner`; `item`: the part of that container which is meant, "" for the attribute itself."""
+    """`attribute` of the module called `owner`; `item`: the part of that container which is meant, "" for the
+    attribute itself."""
 
     owner: str
     attribute: str
@@ -93,7 +95,11 @@ def _part(model: object, name: str) -> _Part | None:
         owners.append(getattr(owners[-1], word, None))
     last = len(words) - 1
     item = ""
-    while last > 0 and isinstance(owners[last], _CONTAINERS) and type(owners[last]).__module__.startswith("torch."):
+    while (
+        last > 0
+        and isinstance(owners[last], _CONTAINERS)
+        and type(owners[last]).__module__.startswith("torch.")
+    ):
         item = words[last]
         last -= 1
     if owners[last] is None:
@@ -174,7 +180,9 @@ def _is_called_there(use: Use) -> bool:
     return isinstance(parent, ast.Call) and parent.func is use.node
 
 
-def _of_method(facts: Facts, context: Context, part: _Part, use: Use, at: str, seen_from: Site | None) -> Decision | None:
+def _of_method(
+    facts: Facts, context: Context, part: _Part, use: Use, at: str, seen_from: Site | None
+) -> Decision | None:
     """The method that uses the part did not run; what passed by the one call of it, where there is one."""
     name = use.function.name
     method = replace(part, attribute=name, item="", container=None)
@@ -187,8 +195,11 @@ def _of_method(facts: Facts, context: Context, part: _Part, use: Use, at: str, s
 
 
 def of_result(facts: Facts, context: Context, site: Site | None, seen_from: Site | None) -> Decision | None:
-    """What passed by the lines that read the variable in which the result of the expression at `site` is kept."""
-    found = reads_of_result(site) if site is not None and context.ran and origin(site.file) == "user" else None
+    """What passed by the lines that read the variable in which the result of the expression at `site` is
+    kept."""
+    found = (
+        reads_of_result(site) if site is not None and context.ran and origin(site.file) == "user" else None
+    )
     if found is None:
         return None
     source, function, reads = found
@@ -209,13 +220,21 @@ def of_result(facts: Facts, context: Context, site: Site | None, seen_from: Site
     if len(told) > _TOLD:
         return None
     only = "only " if len(told) == 1 else ""
-    return Decision(f"`{reads[0].id}` is used {only}{', and '.join(decision.text for decision in told)}", told[0].site)
+    return Decision(
+        f"`{reads[0].id}` is used {only}{', and '.join(decision.text for decision in told)}", told[0].site
+    )
 
 
-def _told(source: Source, passed: Passed | None, at: str, place: Site, seen_from: Site | None) -> Decision | None:
+def _told(
+    source: Source, passed: Passed | None, at: str, place: Site, seen_from: Site | None
+) -> Decision | None:
     if passed is None:
         return None
-    site = header(source, passed.node) if isinstance(passed.node, ast.stmt | ast.ExceptHandler) else site_of(source, passed.node)
+    site = (
+        header(source, passed.node)
+        if isinstance(passed.node, ast.stmt | ast.ExceptHandler)
+        else site_of(source, passed.node)
+    )
     where = "" if site.line == place.line and site.file == place.file else line_of(site, seen_from)
     return Decision(f"{at}, {passed.how.format(where)}", site)
 
@@ -223,7 +242,9 @@ def _told(source: Source, passed: Passed | None, at: str, place: Site, seen_from
 # ------------------------------------------------------------------ items of containers
 
 
-def _of_kept(facts: Facts, context: Context, part: _Part, use: Use, seen_from: Site | None) -> Decision | None:
+def _of_kept(
+    facts: Facts, context: Context, part: _Part, use: Use, seen_from: Site | None
+) -> Decision | None:
     """It stands in a list or dict that is kept under a name: where others are taken out of that."""
     assert use.held is not None
     source, display = use.source, use.display
@@ -238,13 +259,17 @@ def _of_kept(facts: Facts, context: Context, part: _Part, use: Use, seen_from: S
         put, site = site_of(source, use.node), site_of(source, pick)
         taken = _taken(facts, f"{part.owner}." if part.owner else "", beside.__contains__, site)
         at = f"at{line_of(put, seen_from).replace(' (', ' ').replace(')', '')}"
-        text = f"put {at} in `{quoted(source, use.held)}`, of which `{quoted(source, pick)}`{line_of(site, seen_from)} {taken}"
+        text = (
+            f"put {at} in `{quoted(source, use.held)}`, of which "
+            f"`{quoted(source, pick)}`{line_of(site, seen_from)} {taken}"
+        )
         return Decision(text, site) if taken else None
     return None
 
 
 def _taken(facts: Facts, start: str, is_one: Callable[[str], bool], site: Site) -> str:
-    """Which of the modules or parameters whose names begin so ran; "took only" where it was called right there."""
+    """Which of the modules or parameters whose names begin so ran; "took only" where it was called right
+    there."""
     there: dict[str, bool] = {}
     for call in facts.calls:
         name = call.path[len(start) :].split(".")[0]
@@ -256,19 +281,30 @@ def _taken(facts: Facts, start: str, is_one: Callable[[str], bool], site: Site) 
             there.setdefault(name, False)
     if not there:
         return ""
-    shown = ", ".join(f"`{name}`" for name in list(there)[:_TAKEN]) + (f" and {len(there) - _TAKEN} more" if len(there) > _TAKEN else "")
+    shown = ", ".join(f"`{name}`" for name in list(there)[:_TAKEN]) + (
+        f" and {len(there) - _TAKEN} more" if len(there) > _TAKEN else ""
+    )
     return f"took only {shown}" if all(there.values()) else f"hands on, and only {shown} ran"
 
 
 def _encloses(outer: Site, inner: Site) -> bool:
     begins = (outer.line, outer.column) <= (inner.line, inner.column)
-    return outer.file == inner.file and begins and (inner.end_line, inner.end_column) <= (outer.end_line, outer.end_column)
+    return (
+        outer.file == inner.file
+        and begins
+        and (inner.end_line, inner.end_column) <= (outer.end_line, outer.end_column)
+    )
 
 
 def _takes_another(use: Use, part: _Part) -> bool:
     """Whether a constant index or key takes another item than the one that is meant."""
     parent = use.source.parents.get(use.node)
-    if not part.item or not isinstance(parent, ast.Subscript) or parent.value is not use.node or isinstance(parent.slice, ast.Slice):
+    if (
+        not part.item
+        or not isinstance(parent, ast.Subscript)
+        or parent.value is not use.node
+        or isinstance(parent.slice, ast.Slice)
+    ):
         return False
     try:
         key = ast.literal_eval(parent.slice)
@@ -286,19 +322,27 @@ def _size(part: _Part) -> int:
         return 0
 
 
-def _of_item(facts: Facts, context: Context, part: _Part, use: Use, counts: Counts, seen_from: Site | None) -> Decision | None:
+def _of_item(
+    facts: Facts, context: Context, part: _Part, use: Use, counts: Counts, seen_from: Site | None
+) -> Decision | None:
     """The container was at hand: which of its items the expression around it took."""
     source = use.source
     around = use.node
     for parent in () if use.pattern else ancestors(source, use.node):
-        if isinstance(parent, ast.Subscript) and parent.value is around and not isinstance(parent.slice, ast.Slice):
+        if (
+            isinstance(parent, ast.Subscript)
+            and parent.value is around
+            and not isinstance(parent.slice, ast.Slice)
+        ):
             around = parent
             break
         if isinstance(parent, ast.For | ast.AsyncFor) and parent.iter is around:
             return _of_loop(source, part, use, parent, counts, seen_from)
         if isinstance(parent, ast.comprehension):
             owner = source.parents.get(parent)
-            return _of_loop(source, part, use, owner, counts, seen_from) if isinstance(owner, ast.expr) else None
+            return (
+                _of_loop(source, part, use, owner, counts, seen_from) if isinstance(owner, ast.expr) else None
+            )
         if not _hands_all(parent, around):
             break
         around = parent  # type: ignore[assignment]
@@ -310,7 +354,11 @@ def _of_item(facts: Facts, context: Context, part: _Part, use: Use, counts: Coun
         taken = _taken(facts, prefix, lambda name: fits(use.pattern, name), site)
     else:
         taken = _taken(facts, f"{prefix}{part.attribute}.", bool, site)
-    return Decision(f"through `{quoted(source, around)}`{line_of(site, seen_from)}, which {taken}", site) if taken else None
+    return (
+        Decision(f"through `{quoted(source, around)}`{line_of(site, seen_from)}, which {taken}", site)
+        if taken
+        else None
+    )
 
 
 def _hands_all(parent: ast.AST, child: ast.AST) -> bool:
@@ -327,7 +375,9 @@ def _hands_all(parent: ast.AST, child: ast.AST) -> bool:
     return False
 
 
-def _of_loop(source: Source, part: _Part, use: Use, loop: ast.AST, counts: Counts, seen_from: Site | None) -> Decision | None:
+def _of_loop(
+    source: Source, part: _Part, use: Use, loop: ast.AST, counts: Counts, seen_from: Site | None
+) -> Decision | None:
     """The loop over a container ended before the item, left it out, or did something else with it."""
     if isinstance(loop, ast.For | ast.AsyncFor):
         target, body, of = loop.target, loop.body[0], loop.iter
@@ -344,7 +394,9 @@ def _of_loop(source: Source, part: _Part, use: Use, loop: ast.AST, counts: Count
     if not turns:
         return Decision(f"in the loop over {head}, which had nothing to go through", site)
     names = {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
-    called = [node for node in ast.walk(loop) if isinstance(node, ast.Name) and _is_called(source, node, names)]
+    called = [
+        node for node in ast.walk(loop) if isinstance(node, ast.Name) and _is_called(source, node, names)
+    ]
     if not called:
         return None
     if any(counts.times(node) == turns for node in called):
@@ -366,7 +418,14 @@ def _is_called(source: Source, node: ast.Name, names: set[str]) -> bool:
 
 
 def _ended(
-    source: Source, part: _Part, loop: ast.AST, of: ast.expr, turns: int, entered: int, counts: Counts, seen_from: Site | None
+    source: Source,
+    part: _Part,
+    loop: ast.AST,
+    of: ast.expr,
+    turns: int,
+    entered: int,
+    counts: Counts,
+    seen_from: Site | None,
 ) -> Decision | None:
     """The loop did the same with all it had: it was not given this item, or did not come to it."""
     site = site_of(source, of)
@@ -374,7 +433,9 @@ def _ended(
     left = left_by(source, loop, counts) if isinstance(loop, ast.For | ast.AsyncFor) else None
     if left is not None:
         place = header(source, left.node) if isinstance(left.node, ast.stmt) else site_of(source, left.node)
-        return Decision(f"in the loop over {head}, which was {left.how.format(line_of(place, seen_from))}", place)
+        return Decision(
+            f"in the loop over {head}, which was {left.how.format(line_of(place, seen_from))}", place
+        )
     size = _size(part)
     if turns >= entered * size:
         return None

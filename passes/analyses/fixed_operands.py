@@ -1,8 +1,10 @@
-"""Fixed operands: whether what a step multiplies by, or selects with, can be anything else in another step of training.
+"""Fixed operands: whether what a step multiplies by, or selects with, can be anything else in another step of
+training.
 
-From facts of one run. A value is *fixed* if it comes from no input and no trained parameter: from constants made in the program, or from a
-buffer or another attribute (which something may change between steps). A comparison of a value with itself is fixed whatever the value.
-Not handled: values that came back from NumPy or Python count as data.
+From facts of one run. A value is *fixed* if it comes from no input and no trained parameter: from constants
+made in the program, or from a buffer or another attribute (which something may change between steps). A
+comparison of a value with itself is fixed whatever the value. Not handled: values that came back from NumPy
+or Python count as data.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ def word(node: NodeFact) -> str:
 
 
 def attributes_behind(facts: Facts, value: int, makers: Mapping[int, NodeFact]) -> list[str] | None:
-    """The attributes a fixed value comes from ([]: none, it is made of constants); None if it depends on data or on trained weights."""
+    """The attributes a fixed value comes from ([]: none, it is made of constants); None if it depends on data
+    or on trained weights."""
     attributes, pending, seen = [], [value], set()
     while pending:
         current = pending.pop()
@@ -44,7 +47,9 @@ def attributes_behind(facts: Facts, value: int, makers: Mapping[int, NodeFact]) 
     return attributes
 
 
-def named(facts: Facts, node: NodeFact, attributes: list[str], operands: list[int], makers: Mapping[int, NodeFact]) -> str:
+def named(
+    facts: Facts, node: NodeFact, attributes: list[str], operands: list[int], makers: Mapping[int, NodeFact]
+) -> str:
     """What the fixed operands of `node` are called."""
     if attributes:
         return f"`{attributes[0]}`"
@@ -62,7 +67,8 @@ def _is_with_itself(node: NodeFact) -> bool:
 
 
 def _is_from_outside(facts: Facts, value: int) -> bool:
-    """Whether it is no module's: a target or a mask that the loss closes over is this batch's data. A scalar is a weight."""
+    """Whether it is no module's: a target or a mask that the loss closes over is this batch's data. A scalar
+    is a weight."""
     return any(e.value == value and e.owner is None for e in facts.externals)
 
 

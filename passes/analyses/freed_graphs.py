@@ -1,8 +1,10 @@
-"""Why backward meets a graph it can no longer walk: one kept from before the run, or one that an earlier backward of this run freed.
+"""Why backward meets a graph it can no longer walk: one kept from before the run, or one that an earlier
+backward of this run freed.
 
-From facts of a run that raised. A tensor is *kept* if it entered the run with a history (it requires grad and is no leaf) and a gradient
-would go back through it from the loss. A `backward` call *spends* the graph if it walked what the failing backward walks again.
-Not handled: a `backward` whose `retain_graph` is not written in its own call counts as one that frees.
+From facts of a run that raised. A tensor is *kept* if it entered the run with a history (it requires grad and
+is no leaf) and a gradient would go back through it from the loss. A `backward` call *spends* the graph if it
+walked what the failing backward walks again. Not handled: a `backward` whose `retain_graph` is not written in
+its own call counts as one that frees.
 """
 
 from __future__ import annotations
@@ -16,16 +18,19 @@ from fxgrad.source import attribute_sites
 from fxgrad.torch_api.errors import SECOND_TIME, says
 
 _BACKWARDS = ("Tensor.backward", "torch.autograd.backward", "torch.autograd.grad")
-# In a watched program a tensor that was met goes by no name; one that no noted call made may be older than the watch.
+# In a watched program a tensor that was met goes by no name; one that no noted call made may be older than
+# the watch.
 UNNAMED, UNSEEN = "tensor", "torch.unseen"
 _RETAINS = ("retain_graph=True", "create_graph=True")
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """`reader` is the first step that uses the kept tensor; `name` is where it was kept, "" if that is not known.
+    """`reader` is the first step that uses the kept tensor; `name` is where it was kept, "" if that is not
+    known.
 
-    `owner` is the module whose plain attribute `name` it is (None: it is kept elsewhere, or deeper). `outside`: no module holds it.
+    `owner` is the module whose plain attribute `name` it is (None: it is kept elsewhere, or deeper).
+    `outside`: no module holds it.
     """
 
     reader: NodeFact
@@ -47,7 +52,9 @@ def kept(facts: Facts) -> Kept | None:
     for strict in (True, False):
         for node in facts.nodes:
             for value in node.reads:
-                if value in old and (not strict or not facts.live or any(v in facts.live for v in node.makes)):
+                if value in old and (
+                    not strict or not facts.live or any(v in facts.live for v in node.makes)
+                ):
                     external = externals.get(value)
                     if external is None:
                         return Kept(node, "" if old[value] in (UNNAMED, UNSEEN) else old[value])
@@ -68,7 +75,8 @@ def computed_once(context: Context, found: Kept) -> Site | None:
 
 @dataclass(frozen=True, slots=True)
 class Spender:
-    """The call that walked the graph first; `shared`: the step that made what both go through; `result_used`: the loss is made of what it gave."""
+    """The call that walked the graph first; `shared`: the step that made what both go through; `result_used`:
+    the loss is made of what it gave."""
 
     call: NodeFact
     shared: NodeFact
@@ -85,7 +93,9 @@ def spender(facts: Facts) -> Spender | None:
         text = source_of(node.site)
         if any(word in text for word in _RETAINS):
             continue
-        again = _behind(facts, next((n.reads for n in calls if n.name == failing), ())) if failing else facts.live
+        again = (
+            _behind(facts, next((n.reads for n in calls if n.name == failing), ())) if failing else facts.live
+        )
         shared = [v for v in _behind(facts, node.reads) & again if not facts.values[v].is_leaf]
         maker = facts.maker_of.get(max(shared)) if shared else None
         if maker is not None:
@@ -97,18 +107,26 @@ def _is_used(facts: Facts, node: NodeFact) -> bool:
     """Whether what a call gave gets to the loss, as data."""
     reached = set(node.makes)
     for later in facts.nodes:
-        as_tensors = (flow for flow in later.flows if not flow.weak and facts.values[flow.target].device != "python")
+        as_tensors = (
+            flow for flow in later.flows if not flow.weak and facts.values[flow.target].device != "python"
+        )
         reached.update(flow.target for flow in as_tensors if flow.source in reached)
     return facts.loss in reached
 
 
 def needed(facts: Facts) -> tuple[str, ...]:
-    """The parameters that this run does not read: if they get a gradient, then through what is older than the run."""
-    return tuple(p.name for p in facts.parameters if p.requires_grad and not any(value in facts.live for value in p.values))
+    """The parameters that this run does not read: if they get a gradient, then through what is older than the
+    run."""
+    return tuple(
+        p.name
+        for p in facts.parameters
+        if p.requires_grad and not any(value in facts.live for value in p.values)
+    )
 
 
 def unknown(facts: Facts) -> frozenset[str]:
-    """The parameters of which a second walk leaves nothing to say: behind what is older than the run, or behind the call that walked first."""
+    """The parameters of which a second walk leaves nothing to say: behind what is older than the run, or
+    behind the call that walked first."""
     if facts.error is None or not says(facts.error.message, SECOND_TIME):
         return frozenset()
     if kept(facts) is not None:

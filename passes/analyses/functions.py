@@ -1,4 +1,5 @@
-"""Custom `autograd.Function`s behind recorded steps: forwards called past `apply`, and where in their text a gradient is given up."""
+"""Custom `autograd.Function`s behind recorded steps: forwards called past `apply`, and where in their text a
+gradient is given up."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from fxgrad.source.parsing import enclosing_function, first_line, functions, loa
 
 
 def direct_forward(node: NodeFact) -> Site | None:
-    """The line that calls `SomeFunction.forward(...)` itself, if the step ran inside such a call: autograd then records no backward.
+    """The line that calls `SomeFunction.forward(...)` itself, if the step ran inside such a call: autograd
+    then records no backward.
 
     Steps inside `apply` are never recorded one by one, so any step with such a frame came in directly.
     """
@@ -49,7 +51,11 @@ def raising_backward(site: Site | None) -> str | None:
     for cls in _subclasses(torch.autograd.Function):
         for method in ("backward", "vjp"):
             code = code_of(vars(cls).get(method))
-            if code is not None and code.co_qualname == site.function and os.path.abspath(code.co_filename) == site.file:
+            if (
+                code is not None
+                and code.co_qualname == site.function
+                and os.path.abspath(code.co_filename) == site.file
+            ):
                 return cls.__name__
     return None
 
@@ -57,7 +63,10 @@ def raising_backward(site: Site | None) -> str | None:
 def has_backward(cls: type) -> bool:
     """Whether the class or one of its bases below torch's Function defines a backward."""
     return any(
-        method in vars(base) for base in cls.__mro__ if base.__module__ != "torch.autograd.function" for method in ("backward", "vjp")
+        method in vars(base)
+        for base in cls.__mro__
+        if base.__module__ != "torch.autograd.function"
+        for method in ("backward", "vjp")
     )
 
 
@@ -73,7 +82,8 @@ def short_name(node: NodeFact) -> str:
 
 
 def dropping_site(cls: type) -> Site | None:
-    """The statement by which its backward gives up a gradient: the `return`, or the `def` of a backward without one."""
+    """The statement by which its backward gives up a gradient: the `return`, or the `def` of a backward
+    without one."""
     found = backward_return_site(cls)
     if found is not None:
         return found

@@ -1,7 +1,8 @@
-"""Hooks that may have taken a gradient away: the tensor hooks of parameters and activations, and the backward hooks of modules.
+"""Hooks that may have taken a gradient away: the tensor hooks of parameters and activations, and the backward
+hooks of modules.
 
-From the live objects and the recorded `register_hook` calls; a hook is never called here. Whether it was the hook follows from where the
-gradient got lost: at the very value it was registered on.
+From the live objects and the recorded `register_hook` calls; a hook is never called here. Whether it was the
+hook follows from where the gradient got lost: at the very value it was registered on.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def _of_parameter(context: Context, parameter: ParameterFact) -> Site | None:
 
 
 def lets_some_through(context: Context, parameter: ParameterFact) -> bool:
-    """Whether a hook of the parameter has a mask in reach that is neither all zeros nor without any: other rows may pass."""
+    """Whether a hook of the parameter has a mask in reach that is neither all zeros nor without any: other
+    rows may pass."""
     for name in parameter.names:
         try:
             hooks = getattr(context.model.get_parameter(name), "_backward_hooks", None) or {}
@@ -75,7 +77,8 @@ def lets_some_through(context: Context, parameter: ParameterFact) -> bool:
 
 
 def _in_reach(hook: Any) -> Iterator[torch.Tensor]:
-    """The tensors of its closure, of a partial's arguments and of the objects among these that it may read attributes of."""
+    """The tensors of its closure, of a partial's arguments and of the objects among these that it may read
+    attributes of."""
     held = [cell.cell_contents for cell in getattr(hook, "__closure__", None) or () if cell != _EMPTY]
     held += [*getattr(hook, "args", ()), getattr(hook, "__self__", None)]
     for item in held:
@@ -110,7 +113,8 @@ def _function_site(hook: Any) -> Site | None:
 
 def _codes(hook: Any) -> Iterator[Any]:
     """The code behind a function, a bound method, a partial or an object that is called."""
-    for item in (hook, getattr(hook, "__func__", None), getattr(hook, "func", None), getattr(type(hook), "__call__", None)):  # noqa: B004  its code is wanted, not whether it has one
+    called = getattr(type(hook), "__call__", None)  # noqa: B004  its code is wanted, not whether it has one
+    for item in (hook, getattr(hook, "__func__", None), getattr(hook, "func", None), called):
         code = getattr(item, "__code__", None)
         if code is not None:
             yield code

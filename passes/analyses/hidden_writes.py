@@ -1,13 +1,17 @@
-"""Writes that autograd does not know of: what backward saved is changed unseen, or a value changes and the graph does not.
+"""Writes that autograd does not know of: what backward saved is changed unseen, or a value changes and the
+graph does not.
 
 From facts, and from those of a second run that watched saved tensors. Definitions:
- 1. A write is *hidden* if it goes through an alias without a history: `.data` (its own version counter), `.detach()` (the same counter,
-    no graph), memory that NumPy shares, `t.data = new`; or if it changes an intermediate value under `no_grad`.
- 2. It *falsifies* a gradient if a step had saved the memory for backward, torch's version counter did not move, and the elements are
-    others now. A fused optimizer's step counts: it moves no counter. So does `out=` of an operator that does not count it (`torch.kron`).
- 3. It is *missed* by the graph if a gradient comes back, past it, to the value it changed: the gradient is that of another function.
-    Overwriting a leaf with something that does not depend on it (a lazy initialisation, a projection under `no_grad`) misses nothing, nor
-    does giving it back a copy of its own value (weights disturbed for a while, as sharpness-aware steps do).
+ 1. A write is *hidden* if it goes through an alias without a history: `.data` (its own version counter),
+    `.detach()` (the same counter, no graph), memory that NumPy shares, `t.data = new`; or if it changes an
+    intermediate value under `no_grad`.
+ 2. It *falsifies* a gradient if a step had saved the memory for backward, torch's version counter did not
+    move, and the elements are others now. A fused optimizer's step counts: it moves no counter. So does
+    `out=` of an operator that does not count it (`torch.kron`).
+ 3. It is *missed* by the graph if a gradient comes back, past it, to the value it changed: the gradient is
+    that of another function. Overwriting a leaf with something that does not depend on it (a lazy
+    initialisation, a projection under `no_grad`) misses nothing, nor does giving it back a copy of its own
+    value (weights disturbed for a while, as sharpness-aware steps do).
 Not handled: writes from C++ or Triton code that bump no version.
 """
 
@@ -29,15 +33,29 @@ _ALIASES: dict[str, How] = {
     "Tensor.numpy": "numpy",
     "Tensor.__array__": "numpy",
 }
-_COPIES = frozenset(["Tensor.clone", "torch.clone", "Tensor.contiguous", "Tensor.detach", "torch.detach", "Tensor.data"])
+_COPIES = frozenset(
+    ["Tensor.clone", "torch.clone", "Tensor.contiguous", "Tensor.detach", "torch.detach", "Tensor.data"]
+)
 _OVERWRITES = frozenset(
-    ["copy_", "fill_", "zero_", "normal_", "uniform_", "trunc_normal_", "bernoulli_", "random_", "log_normal_", "exponential_"]
+    [
+        "copy_",
+        "fill_",
+        "zero_",
+        "normal_",
+        "uniform_",
+        "trunc_normal_",
+        "bernoulli_",
+        "random_",
+        "log_normal_",
+        "exponential_",
+    ]
 )
 
 
 @dataclass(frozen=True, slots=True)
 class HiddenWrite:
-    """`saver`: the step whose saved tensor was falsified (None: the graph only misses the write); `parameter`: its name, if it is one."""
+    """`saver`: the step whose saved tensor was falsified (None: the graph only misses the write);
+    `parameter`: its name, if it is one."""
 
     node: NodeFact
     how: How
@@ -48,7 +66,9 @@ class HiddenWrite:
 def has_hidden_writes(facts: Facts) -> bool:
     """Whether watching saved tensors could show something."""
     made_by = facts.maker_of
-    return any(_how(facts, node, made_by) is not None or _hands_out(node) or _has_room(node) for node in facts.nodes)
+    return any(
+        _how(facts, node, made_by) is not None or _hands_out(node) or _has_room(node) for node in facts.nodes
+    )
 
 
 def hidden_writes(facts: Facts, hazards: Facts | None) -> Iterator[HiddenWrite]:
@@ -58,10 +78,18 @@ def hidden_writes(facts: Facts, hazards: Facts | None) -> Iterator[HiddenWrite]:
     seen: set[Site | str] = set()
     for saved in facts.saved:
         writer, saver = facts.node_named.get(saved.overwriter), facts.node_named.get(saved.saver)
-        if saved.counted or writer is None or saver is None or (writer.site or writer.name) in seen or not needed(facts, saver):
+        if (
+            saved.counted
+            or writer is None
+            or saver is None
+            or (writer.site or writer.name) in seen
+            or not needed(facts, saver)
+        ):
             continue
         seen.add(writer.site or writer.name)
-        yield HiddenWrite(writer, _how(facts, writer, made_by) or "uncounted", saver, _parameter(facts, writer))
+        yield HiddenWrite(
+            writer, _how(facts, writer, made_by) or "uncounted", saver, _parameter(facts, writer)
+        )
     for node in facts.nodes:
         how = _how(facts, node, made_by)
         if how is None or (node.site or node.name) in seen or not _is_missed(facts, node, how):
@@ -99,7 +127,8 @@ def _how(facts: Facts, node: NodeFact, made_by: Mapping[int, NodeFact]) -> How |
 
 
 def _written(facts: Facts, node: NodeFact) -> tuple[int, ...]:
-    """The arguments that were written: the first of a method, any that has the memory of a function (`out=`, a list)."""
+    """The arguments that were written: the first of a method, any that has the memory of a function (`out=`,
+    a list)."""
     name = node.target.rpartition(".")[2]
     found = tuple(v for v in node.reads if facts.values[v].storage in node.writes)
     return found[:1] if name.endswith("_") and not name.startswith("_foreach_") else found
@@ -121,7 +150,11 @@ def _alias(facts: Facts, value: int, made_by: Mapping[int, NodeFact]) -> How | N
         if node.target in _ALIASES:
             return _ALIASES[node.target]
         same = facts.values[value].storage
-        before = [v for v in node.reads if facts.values[v].storage == same and not facts.values[v].requires_grad and v not in seen]
+        before = [
+            v
+            for v in node.reads
+            if facts.values[v].storage == same and not facts.values[v].requires_grad and v not in seen
+        ]
         if not before:
             return None
         value = before[0]
@@ -149,19 +182,27 @@ def _is_missed(facts: Facts, node: NodeFact, how: How) -> bool:
 
 
 def _gives_back(facts: Facts, node: NodeFact) -> str | None:
-    """Where the whole of a parameter is overwritten with a copy of itself: the step that took it ("": itself); None for other writes."""
-    if len(node.reads) < 2 or not (node.target == "Tensor.__set__" or node.target.rpartition(".")[2] == "copy_"):
+    """Where the whole of a parameter is overwritten with a copy of itself: the step that took it ("":
+    itself); None for other writes."""
+    if len(node.reads) < 2 or not (
+        node.target == "Tensor.__set__" or node.target.rpartition(".")[2] == "copy_"
+    ):
         return None
     name = _parameter(facts, node)
     own = {facts.values[v].storage for p in facts.parameters if p.name == name for v in p.values}
     written, source = (_original(facts, value) for value in node.reads[:2])
-    if written is None or source is None or not {facts.values[v].storage for v in (written[0], source[0])} <= own:
+    if (
+        written is None
+        or source is None
+        or not {facts.values[v].storage for v in (written[0], source[0])} <= own
+    ):
         return None
     return source[1] if not written[1] else None
 
 
 def _original(facts: Facts, value: int) -> tuple[int, str] | None:
-    """What a value is a copy or an alias of, and the step that copied ("": none did); None for a view of another thing."""
+    """What a value is a copy or an alias of, and the step that copied ("": none did); None for a view of
+    another thing."""
     made_by = facts.maker_of
     taken = ""
     while (maker := made_by.get(value)) is not None and maker.target in _COPIES:
@@ -174,7 +215,8 @@ def _original(facts: Facts, value: int) -> tuple[int, str] | None:
 
 
 def _starts_anew(facts: Facts, node: NodeFact) -> bool:
-    """Whether the whole of a parameter is overwritten with what does not depend on it: its gradient there is exact."""
+    """Whether the whole of a parameter is overwritten with what does not depend on it: its gradient there is
+    exact."""
     if node.target == "Tensor.__set__":
         sources = node.reads[1:]
     elif node.target.rpartition(".")[2] in _OVERWRITES:
@@ -186,7 +228,11 @@ def _starts_anew(facts: Facts, node: NodeFact) -> bool:
     for other in reversed(facts.nodes):
         if reached.intersection(other.makes):
             reached.update(other.reads)
-    return not any(facts.values[v].storage in old for v in reached - set(node.makes) if node.target != "Tensor.__set__" or v not in sources)
+    return not any(
+        facts.values[v].storage in old
+        for v in reached - set(node.makes)
+        if node.target != "Tensor.__set__" or v not in sources
+    )
 
 
 def _parameter(facts: Facts, node: NodeFact) -> str | None:

@@ -1,6 +1,7 @@
 """What an analysis finds in the same facts for one parameter after the other: computed at the first question.
 
-Kept in `Facts.memo`, so it lives as long as the facts and no longer; `dataclasses.replace` starts an empty one.
+Kept in `Facts.memo`, so it lives as long as the facts and no longer; `dataclasses.replace` starts an empty
+one.
 """
 
 from __future__ import annotations

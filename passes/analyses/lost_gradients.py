@@ -1,7 +1,9 @@
-"""Gradients lost on an open way: where backward handed a step a gradient and the step handed none, or only zeros, to what it read.
+"""Gradients lost on an open way: where backward handed a step a gradient and the step handed none, or only
+zeros, to what it read.
 
-From a run in which every autograd node's incoming gradient was noted (`Value.delivered`). For a parameter that ends with "none" or
-"zero" although its values are live, the *losing step* is the one nearest to the loss whose result was given more than it passed on.
+From a run in which every autograd node's incoming gradient was noted (`Value.delivered`). For a parameter
+that ends with "none" or "zero" although its values are live, the *losing step* is the one nearest to the loss
+whose result was given more than it passed on.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ _RANK = {"none": 0, "zero": 1, "some": 2, "": 2}
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A step that loses gradient. `merge`: nothing on the way loses it, the contributions cancel where the ways meet at `node`."""
+    """A step that loses gradient. `merge`: nothing on the way loses it, the contributions cancel where the
+    ways meet at `node`."""
 
     node: NodeFact
     flow: Flow | None
@@ -37,8 +40,11 @@ def analyse(facts: Facts, parameter: ParameterFact) -> Loss | None:
     return _merge(facts, start, facts.open_from, parameter.gradient)
 
 
-def _nearest_to_loss(facts: Facts, start: list[int], ways: Mapping[int, list[tuple[NodeFact, Flow]]], mine: int) -> Loss | None:
-    """Walk from the parameter towards the loss while values are given no more than the parameter; the first better one is the loser."""
+def _nearest_to_loss(
+    facts: Facts, start: list[int], ways: Mapping[int, list[tuple[NodeFact, Flow]]], mine: int
+) -> Loss | None:
+    """Walk from the parameter towards the loss while values are given no more than the parameter; the first
+    better one is the loser."""
     seen = set(start)
     queue = deque(start)
     came: dict[int, tuple[int, str]] = {}
@@ -51,7 +57,9 @@ def _nearest_to_loss(facts: Facts, start: list[int], ways: Mapping[int, list[tup
             given = _RANK[facts.values[flow.target].delivered]
             held = _RANK[facts.values[value].delivered] if value not in start else mine
             if given > held and held <= mine:
-                losses.append(Loss(node, flow, facts.values[value].delivered or "zero", way=_way(value, came)))
+                losses.append(
+                    Loss(node, flow, facts.values[value].delivered or "zero", way=_way(value, came))
+                )
                 continue
             if flow.target not in seen:
                 seen.add(flow.target)
@@ -74,11 +82,14 @@ def _way(value: int, came: dict[int, tuple[int, str]]) -> tuple[str, ...]:
 
 
 def _goes_on(facts: Facts, flow: Flow) -> bool:
-    """Whether a flow is a piece of a way to the loss: an optimizer's write, from a parameter to itself, is none."""
+    """Whether a flow is a piece of a way to the loss: an optimizer's write, from a parameter to itself, is
+    none."""
     return flow.target in facts.live and not facts.values[flow.target].is_leaf
 
 
-def _merge(facts: Facts, start: list[int], ways: Mapping[int, list[tuple[NodeFact, Flow]]], left: str) -> Loss | None:
+def _merge(
+    facts: Facts, start: list[int], ways: Mapping[int, list[tuple[NodeFact, Flow]]], left: str
+) -> Loss | None:
     """The first step at which the ways that leave the parameter meet again."""
     firsts = [flow.target for value in start for _, flow in ways.get(value, ()) if _goes_on(facts, flow)]
     if len(firsts) < 2:
@@ -89,6 +100,10 @@ def _merge(facts: Facts, start: list[int], ways: Mapping[int, list[tuple[NodeFac
         for flow in node.flows:
             if flow.open and flow.source in reached:
                 reached[flow.target] = reached.get(flow.target, 0) | reached[flow.source]
-                if reached[flow.target] == everything and flow.target in facts.live and everything & (everything - 1):
+                if (
+                    reached[flow.target] == everything
+                    and flow.target in facts.live
+                    and everything & (everything - 1)
+                ):
                     return Loss(node, None, left, merge=True)
     return None

@@ -1,7 +1,9 @@
-"""Parameters that come into being during the run: a layer or an `nn.Parameter` built in forward instead of in `__init__`.
+"""Parameters that come into being during the run: a layer or an `nn.Parameter` built in forward instead of in
+`__init__`.
 
-One that takes the place of a registered parameter is a replacement (`fxgrad.passes.analyses.stored_parameters`). Not handled: one made from
-data of the model or its inputs (a copy is a cut; a perturbation of an input is rightly made there).
+One that takes the place of a registered parameter is a replacement
+(`fxgrad.passes.analyses.stored_parameters`). Not handled: one made from data of the model or its inputs (a
+copy is a cut; a perturbation of an input is rightly made there).
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ _INSIDE = ("__init__", "reset_parameters", "<listcomp>", "<genexpr>", "<dictcomp
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """`count` parameters made by the expression at `site`; `names`: the registered ones of the layer whose place that takes."""
+    """`count` parameters made by the expression at `site`; `names`: the registered ones of the layer whose
+    place that takes."""
 
     site: Site
     count: int
@@ -27,13 +30,18 @@ class Made:
 
 
 def made_in_forward(facts: Facts, *, directly: bool) -> Iterator[Made]:
-    """One per line: `nn.Parameter(...)` itself (`directly`), or a layer whose construction makes them; only what a gradient reaches."""
+    """One per line: `nn.Parameter(...)` itself (`directly`), or a layer whose construction makes them; only
+    what a gradient reaches."""
     derived = _derived(facts)
     groups: dict[Site, list[NodeFact]] = {}
     for node in facts.nodes:
         if node.kind != "leaf" or node.target != "torch.nn.Parameter" or not node.stack:
             continue
-        if not any(v in facts.live for v in node.makes) or derived.intersection(node.reads) or replaced(facts, node) is not None:
+        if (
+            not any(v in facts.live for v in node.makes)
+            or derived.intersection(node.reads)
+            or replaced(facts, node) is not None
+        ):
             continue
         site = next((s for s in node.stack if s.function.rpartition(".")[2] not in _INSIDE), node.stack[-1])
         if ("Parameter" in line_text(site.file, site.line)) is directly:
@@ -44,10 +52,15 @@ def made_in_forward(facts: Facts, *, directly: bool) -> Iterator[Made]:
 
 
 def renewed(facts: Facts) -> frozenset[str]:
-    """The registered parameters whose place new ones take in forward: that they are used by nothing is no cause of its own."""
+    """The registered parameters whose place new ones take in forward: that they are used by nothing is no
+    cause of its own."""
     found = {name for made in made_in_forward(facts, directly=False) for name in made.names}
     for node in facts.nodes:
-        if node.kind == "leaf" and node.target == "torch.nn.Parameter" and any(v in facts.live for v in node.makes):
+        if (
+            node.kind == "leaf"
+            and node.target == "torch.nn.Parameter"
+            and any(v in facts.live for v in node.makes)
+        ):
             found.add(replaced(facts, node) or "")
     return frozenset(found - {""})
 

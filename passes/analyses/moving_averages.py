@@ -1,10 +1,14 @@
-"""Parameters that the program itself trains by hand: written during the run, from other parameters or from their own values and data.
+"""Parameters that the program itself trains by hand: written during the run, from other parameters or from
+their own values and data.
 
-They get no gradient on purpose. Three kinds, by what the new value of a written (or replaced) parameter is computed of:
+They get no gradient on purpose. Three kinds, by what the new value of a written (or replaced) parameter is
+computed of:
  1. other parameters and numbers alone: a target or momentum network;
- 2. its own old value and data: the moving average of a codebook, the step of an optimizer inside the forward pass;
+ 2. its own old value and data: the moving average of a codebook, the step of an optimizer inside the forward
+    pass;
  3. one of these: a codebook normalised by its counts.
-Data alone is none: a value stored into a parameter is a cut (FXG111). Not handled: averages made after the step, which the run does not see.
+Data alone is none: a value stored into a parameter is a cut (FXG111). Not handled: averages made after the
+step, which the run does not see.
 """
 
 from __future__ import annotations
@@ -44,7 +48,8 @@ def _written(facts: Facts, node: NodeFact, owners: Mapping[int, ParameterFact]) 
         name = replaced(facts, node)
         yield from (storage for storage, p in owners.items() if name in p.names)
     elif node.target == "Tensor.__set__":
-        replaced_data = {facts.values[v].storage for v in node.reads[:1]} - set(node.writes)  # `.data = t`; `.grad = t` writes it
+        # `.data = t`; `.grad = t` writes it
+        replaced_data = {facts.values[v].storage for v in node.reads[:1]} - set(node.writes)
         yield from owners.keys() & replaced_data
     else:
         yield from owners.keys() & set(node.writes)

@@ -1,8 +1,9 @@
-"""Which line switched gradients off where a step ran: the `with` statement, the decorator, the call of a switch.
+"""Which line switched gradients off where a step ran: the `with` statement, the decorator, the call of a
+switch.
 
-From the switches that the run itself went through (`torch._C._set_grad_enabled`, `inference_mode` entered) and the text around them; where
-the run went through none, gradients were off before it began, and the files are searched for the statement. Not handled: which of several
-such statements ran before the run.
+From the switches that the run itself went through (`torch._C._set_grad_enabled`, `inference_mode` entered)
+and the text around them; where the run went through none, gradients were off before it began, and the files
+are searched for the statement. Not handled: which of several such statements ran before the run.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from fxgrad.torch_api.internals import set_grad_enabled
 
 
 def region_of(facts: Facts, node: NodeFact, files: tuple[str, ...]) -> Site | None:
-    """The place to mend; None if nothing is known. Inside an installed package: the user's line that called into it."""
+    """The place to mend; None if nothing is known. Inside an installed package: the user's line that called
+    into it."""
     switch = _switch(facts, node)
     found = _written(switch, node) if switch is not None else None
     if found is None:
@@ -27,7 +29,8 @@ def region_of(facts: Facts, node: NodeFact, files: tuple[str, ...]) -> Site | No
 
 
 def inside_call(facts: Facts, node: NodeFact) -> bool:
-    """Whether gradients were switched off by torch itself within the very call that the user wrote (a distribution's `sample`)."""
+    """Whether gradients were switched off by torch itself within the very call that the user wrote (a
+    distribution's `sample`)."""
     if node.kind != "op" or node.inference or node.site is None:
         return False
     if no_grad_site(node.site) is not None:
@@ -42,12 +45,17 @@ def inside_call(facts: Facts, node: NodeFact) -> bool:
 
 def _is_on_around(facts: Facts, node: NodeFact) -> bool:
     """Whether other steps of the very function ran with gradients on, and none of another line without."""
-    steps = [n for n in facts.nodes if n.site and n.stack[1:] == node.stack[1:] and n.site.function == node.stack[0].function]
+    steps = [
+        n
+        for n in facts.nodes
+        if n.site and n.stack[1:] == node.stack[1:] and n.site.function == node.stack[0].function
+    ]
     return any(n.grad_enabled for n in steps) and all(n.grad_enabled or n.site == node.site for n in steps)
 
 
 def _switch(facts: Facts, node: NodeFact) -> NodeFact | None:
-    """The last step before `node` that found gradients on and left them off; where in inference mode, the last that entered it."""
+    """The last step before `node` that found gradients on and left them off; where in inference mode, the
+    last that entered it."""
     last = None
     for step in facts.nodes:
         if step is node:
@@ -60,7 +68,8 @@ def _switch(facts: Facts, node: NodeFact) -> NodeFact | None:
 
 
 def _written(switch: NodeFact, node: NodeFact) -> Site | None:
-    """Where the text of the program says so: a decorator's own frame is torch's, a context manager's is over when the step runs."""
+    """Where the text of the program says so: a decorator's own frame is torch's, a context manager's is over
+    when the step runs."""
     if not switch.stack:
         return None
     same = len(node.stack) - len(switch.stack)  # index in the step's stack of the frame that threw the switch

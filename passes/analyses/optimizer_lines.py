@@ -1,9 +1,10 @@
 """Which line builds an optimizer, and which replaced what it holds.
 
-Look-ups in the source text, for both happened before the run. Of several `Adam(...)` the one is taken whose written options agree with
-the optimizer's own and whose scope is nearest to the model's and the loss's. A replacement is looked for first after that line, in the same
-function: a call or an assignment that gives the model other parameters.
-Not handled: optimizers built by name (`getattr(torch.optim, name)`); code that runs in another order than it stands.
+Look-ups in the source text, for both happened before the run. Of several `Adam(...)` the one is taken whose
+written options agree with the optimizer's own and whose scope is nearest to the model's and the loss's. A
+replacement is looked for first after that line, in the same function: a call or an assignment that gives the
+model other parameters. Not handled: optimizers built by name (`getattr(torch.optim, name)`); code that runs
+in another order than it stands.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from fxgrad.records import Site
 from fxgrad.source import optimizer_sites, replacement_sites
 from fxgrad.source.parsing import Source, enclosing_function, load, nodes, position, site_of
 
-# Calls that put new Parameter objects into a module, by their last name; `load_state_dict` only with assign=True.
+# Calls that put new Parameter objects into a module, by their last name; `load_state_dict` only with
+# assign=True.
 REPLACING = frozenset(
     [
         "deepcopy",
@@ -41,13 +43,17 @@ def construction_site(context: Context, optimizer: Any) -> Site | None:
     sites = optimizer_sites(context.files, optimizer)
     defaults = getattr(optimizer, "defaults", {})
     scopes = _scopes(context)
-    ranked = sorted(sites, key=lambda s: (not _agrees(s, defaults), -max(_shared(s.function, scope) for scope in scopes)))
+    ranked = sorted(
+        sites, key=lambda s: (not _agrees(s, defaults), -max(_shared(s.function, scope) for scope in scopes))
+    )
     return ranked[0] if ranked else None
 
 
 def replacing_site(context: Context, built: Site | None, names: Iterable[str]) -> Site | None:
     """The statement that put other tensors in the place of the parameters `names`."""
-    candidates = list(dict.fromkeys(site for name in names for site in replacement_sites(context.files, name)))
+    candidates = list(
+        dict.fromkeys(site for name in names for site in replacement_sites(context.files, name))
+    )
     if built is not None:
         for site in (built, *_callers(context, built)):
             found = _after(site, candidates)
@@ -87,7 +93,11 @@ def _agrees(site: Site, defaults: dict[str, Any]) -> bool:
         return True
     written = [(k.arg, k.value) for k in call.keywords if k.arg is not None]
     written += [("lr", value) for value in call.args[1:2]]
-    return all(_literal(value, defaults.get(name)) == defaults.get(name) for name, value in written if name in defaults)
+    return all(
+        _literal(value, defaults.get(name)) == defaults.get(name)
+        for name, value in written
+        if name in defaults
+    )
 
 
 def _literal(expression: ast.expr, fallback: Any) -> Any:
@@ -109,21 +119,41 @@ def _callers(context: Context, built: Site) -> Iterator[Site]:
 
 def _after(built: Site, candidates: list[Site]) -> Site | None:
     """The first statement after the optimizer's, in the same function, that replaces parameters."""
-    later = [c for c in candidates if c.file == built.file and c.function == built.function and c.line > built.end_line]
+    later = [
+        c
+        for c in candidates
+        if c.file == built.file and c.function == built.function and c.line > built.end_line
+    ]
     source = load(built.file)
-    anchor = next((n for n in nodes(source, ast.Call) if n.lineno == built.line and site_of(source, n).column == built.column), None)
+    anchor = next(
+        (
+            n
+            for n in nodes(source, ast.Call)
+            if n.lineno == built.line and site_of(source, n).column == built.column
+        ),
+        None,
+    )
     if anchor is None:
         return min(later, key=lambda s: s.line, default=None)
     scope, roots = enclosing_function(source, anchor), _roots(anchor)
     for node in nodes(source, ast.stmt):
-        if enclosing_function(source, node) is scope and position(node) > (built.end_line, 0) and _replaces(node, roots):
+        if (
+            enclosing_function(source, node) is scope
+            and position(node) > (built.end_line, 0)
+            and _replaces(node, roots)
+        ):
             later.append(_statement_site(source, node))
     return min(later, key=lambda s: (s.line, s.column), default=None)
 
 
 def _roots(call: ast.Call) -> frozenset[str]:
     """The variables whose parameters the call is given: `model` of `Adam(model.parameters())`."""
-    names = {n.id for argument in (*call.args, *(k.value for k in call.keywords)) for n in ast.walk(argument) if isinstance(n, ast.Name)}
+    names = {
+        n.id
+        for argument in (*call.args, *(k.value for k in call.keywords))
+        for n in ast.walk(argument)
+        if isinstance(n, ast.Name)
+    }
     return frozenset(names - {"self", "torch", "nn", "optim"})
 
 
@@ -139,7 +169,9 @@ def _replaces(node: ast.stmt, roots: frozenset[str]) -> bool:
     if not isinstance(node, ast.Assign | ast.Expr):
         return False
     calls = [c for c in ast.walk(node.value) if isinstance(c, ast.Call) and _last_name(c.func) in REPLACING]
-    return any(_last_name(c.func) != "load_state_dict" or any(k.arg == "assign" for k in c.keywords) for c in calls)
+    return any(
+        _last_name(c.func) != "load_state_dict" or any(k.arg == "assign" for k in c.keywords) for c in calls
+    )
 
 
 def _statement_site(source: Source, node: ast.stmt) -> Site:
@@ -147,7 +179,13 @@ def _statement_site(source: Source, node: ast.stmt) -> Site:
 
 
 def _last_name(function: ast.expr) -> str:
-    return function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+    return (
+        function.attr
+        if isinstance(function, ast.Attribute)
+        else function.id
+        if isinstance(function, ast.Name)
+        else ""
+    )
 
 
 def _is_reachable(site: Site, built: Site) -> bool:

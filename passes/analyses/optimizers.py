@@ -1,14 +1,19 @@
-"""The optimizers against the model: what they miss, what they hold that the model gave up, what they hold in vain.
+"""The optimizers against the model: what they miss, what they hold that the model gave up, what they hold in
+vain.
 
-From the objects as they are (groups and parameters are compared by identity), the verdicts, and the run. Definitions:
- 1. A parameter is *missing* if it requires grad, gets a gradient, and no living optimizer holds it: not those given, not one kept
-    elsewhere (on the model, in a variable of the script).
- 2. A held Parameter is *stale* if the model does not have it, the run did not use it, and no living module registers it. Any other
-    tensor from elsewhere is *foreign*: an optimizer may serve several models, or an image.
+From the objects as they are (groups and parameters are compared by identity), the verdicts, and the run.
+Definitions:
+ 1. A parameter is *missing* if it requires grad, gets a gradient, and no living optimizer holds it: not those
+    given, not one kept elsewhere (on the model, in a variable of the script).
+ 2. A held Parameter is *stale* if the model does not have it, the run did not use it, and no living module
+    registers it. Any other tensor from elsewhere is *foreign*: an optimizer may serve several models, or an
+    image.
  3. A held parameter is *idle* if it requires grad and backward leaves none on it.
- 4. Of several optimizers, given or kept on the model, one whose every held parameter is starved while another's trains has its turn in
-    another step (the generator's in the discriminator's step): what it holds is *waiting*.
-Not handled: optimizers that are not given and hold the same parameters twice, parameters kept alive by a module nobody uses.
+ 4. Of several optimizers, given or kept on the model, one whose every held parameter is starved while
+    another's trains has its turn in another step (the generator's in the discriminator's step): what it holds
+    is *waiting*.
+Not handled: optimizers that are not given and hold the same parameters twice, parameters kept alive by a
+module nobody uses.
 """
 
 from __future__ import annotations
@@ -28,10 +33,11 @@ from fxgrad.world.living import held_elsewhere, registered_anywhere
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """`missing` by parameter name, `stale` by name in the optimizer or shape; `first` is the optimizer to speak of.
+    """`missing` by parameter name, `stale` by name in the optimizer or shape; `first` is the optimizer to
+    speak of.
 
-    `empty`: numbers of its groups without parameters; `foreign`: how many tensors from elsewhere it holds; `any`: whether it holds
-    anything of the model; `twin`: it holds another copy of just the missing ones.
+    `empty`: numbers of its groups without parameters; `foreign`: how many tensors from elsewhere it holds;
+    `any`: whether it holds anything of the model; `twin`: it holds another copy of just the missing ones.
     """
 
     first: Any
@@ -56,13 +62,20 @@ def compare(facts: Facts, context: Context) -> Held | None:
     missing = {
         id(p): n
         for n, p in context.model.named_parameters()
-        if p.requires_grad and id(p) not in held and n in context.expected and context.verdicts.get(n) != "none"
+        if p.requires_grad
+        and id(p) not in held
+        and n in context.expected
+        and context.verdicts.get(n) != "none"
     }
     unknown = {i: pair for i, pair in held.items() if i not in named}
     shapes = {n: p.shape for n, p in context.model.named_parameters()}
     elsewhere = held_elsewhere(given, missing) if missing else frozenset()
     registered = registered_anywhere(unknown) if unknown else frozenset()
-    gone = [(p, name) for i, (p, name) in unknown.items() if isinstance(p, nn.Parameter) and i not in registered and not _is_used(facts, p)]
+    gone = [
+        (p, name)
+        for i, (p, name) in unknown.items()
+        if isinstance(p, nn.Parameter) and i not in registered and not _is_used(facts, p)
+    ]
     return Held(
         _first(given),
         tuple(n for i, n in missing.items() if i not in elsewhere),
@@ -71,7 +84,9 @@ def compare(facts: Facts, context: Context) -> Held | None:
         tuple(i for i, group in enumerate(_first(given).param_groups) if not group.get("params")),
         len(unknown) - len(gone),
         any(i in named for i in held),
-        bool(missing) and sorted(tuple(p.shape) for p, _ in unknown.values()) == sorted(tuple(shapes[n]) for n in missing.values()),
+        bool(missing)
+        and sorted(tuple(p.shape) for p, _ in unknown.values())
+        == sorted(tuple(shapes[n]) for n in missing.values()),
     )
 
 
@@ -100,11 +115,16 @@ def waiting(context: Context) -> frozenset[str]:
         held = {id(p) for p, _ in _held(optimizer)}
         turns.append({name for number, name in named if number in held})
     training = {name for names in turns if names - starved for name in names}
-    return frozenset(name for names in turns if names <= starved for name in names) - training if training else frozenset()
+    return (
+        frozenset(name for names in turns if names <= starved for name in names) - training
+        if training
+        else frozenset()
+    )
 
 
 def optimizers_in(given: Any) -> Iterator[Any]:
-    """The optimizers among what the user passed: itself, the items of a list or dict, the one that a wrapper holds."""
+    """The optimizers among what the user passed: itself, the items of a list or dict, the one that a wrapper
+    holds."""
     if isinstance(getattr(given, "param_groups", None), list):
         yield given
     elif isinstance(given, dict):
@@ -130,6 +150,7 @@ def _held(optimizer: Any) -> Iterator[tuple[torch.Tensor, str]]:
 
 
 def _is_used(facts: Facts, tensor: torch.Tensor) -> bool:
-    """Whether the run read a Parameter of that shape from outside the model: a loss may own parameters that no module registers."""
+    """Whether the run read a Parameter of that shape from outside the model: a loss may own parameters that
+    no module registers."""
     shape = tuple(tensor.shape)
     return any(e.is_parameter and e.is_leaf and facts.values[e.value].shape == shape for e in facts.externals)

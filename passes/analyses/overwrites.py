@@ -1,9 +1,11 @@
-"""Which writes destroy what backward saved: grouped by the line that writes, with everything that line destroys.
+"""Which writes destroy what backward saved: grouped by the line that writes, with everything that line
+destroys.
 
 From facts of a run whose saved tensors were watched. Definitions:
- 1. A save is *needed* if its saver lies on a way that a gradient takes back from the loss; where there is no loss (the program raised
-    before), every save counts.
- 2. An *overwrite* is a step that wrote the storage of a needed save after it was saved, seen by torch's version counter.
+ 1. A save is *needed* if its saver lies on a way that a gradient takes back from the loss; where there is no
+    loss (the program raised before), every save counts.
+ 2. An *overwrite* is a step that wrote the storage of a needed save after it was saved, seen by torch's
+    version counter.
 Not handled: of several writes after one save the first is named, though torch counts them all.
 """
 

@@ -12,7 +12,8 @@ _ALIASES = {"__floordiv__": "floor_divide", "__rfloordiv__": "floor_divide"}
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A step whose derivative is missing; `custom`: it is no operator of torch's own; `second`: it is the derivative of its derivative."""
+    """A step whose derivative is missing; `custom`: it is no operator of torch's own; `second`: it is the
+    derivative of its derivative."""
 
     node: NodeFact
     custom: bool
@@ -33,9 +34,12 @@ def missing_formula(facts: Facts) -> Missing | None:
         words = [_ALIASES.get(w, w).strip("_") for w in node.target.split(".")]
         if name.strip("_") in words:
             return Missing(node, space != "aten", second=False)
-    # The operator ran inside a backward that is differentiated: the step that it is the derivative of has a node of that name.
+    # The operator ran inside a backward that is differentiated: the step that it is the derivative of has a
+    # node of that name.
     for node in reversed(facts.nodes):
-        if node.site is not None and any(_plain(facts.values[v].function) == _plain(name) for v in node.makes):
+        if node.site is not None and any(
+            _plain(facts.values[v].function) == _plain(name) for v in node.makes
+        ):
             return Missing(node, space != "aten", second=True)
     for node in reversed(facts.nodes):
         if any(v in facts.live and "NotImplemented" in facts.values[v].function for v in node.makes):
@@ -54,7 +58,9 @@ def inference_site(facts: Facts) -> NodeFact | None:
     if error is None or not says(error.message, INFERENCE_TENSOR):
         return None
     made = facts.maker_of
-    current = next((n for n in reversed(facts.nodes) if n.name == error.node), facts.nodes[-1] if facts.nodes else None)
+    current = next(
+        (n for n in reversed(facts.nodes) if n.name == error.node), facts.nodes[-1] if facts.nodes else None
+    )
     pending, seen = list(current.reads) if current else [], set()
     while pending:
         node = made.get(pending.pop(0))

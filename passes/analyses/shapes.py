@@ -1,6 +1,8 @@
-"""Tensors that a step reads for their shape, type and device alone: `torch.zeros_like(h)`, `h.new_ones(3)`, `x.expand_as(h)`.
+"""Tensors that a step reads for their shape, type and device alone: `torch.zeros_like(h)`, `h.new_ones(3)`,
+`x.expand_as(h)`.
 
-What such a step makes owes no number to them, so that no data flows. Not handled: sizes (`h.shape`), which are Python numbers.
+What such a step makes owes no number to them, so that no data flows. Not handled: sizes (`h.shape`), which
+are Python numbers.
 """
 
 from __future__ import annotations
@@ -8,7 +10,11 @@ from __future__ import annotations
 from fxgrad.records import Flow, NodeFact
 
 MADE_LIKE = frozenset(
-    "zeros_like ones_like full_like rand_like randn_like randint_like empty_like new_zeros new_ones new_full new_empty".split()
+    (
+        "zeros_like ones_like full_like rand_like randn_like randint_like empty_like new_zeros new_ones "
+        "new_full "
+        "new_empty"
+    ).split()
 )
 _SHAPED_LIKE = frozenset(["expand_as", "view_as", "reshape_as", "type_as"])
 _FIRST = frozenset([0, "self", "input"])

@@ -1,6 +1,8 @@
-"""What takes a parameter's place: a value stored into it (`p.data = t`, `p.copy_(t)`), a new `nn.Parameter`, None.
+"""What takes a parameter's place: a value stored into it (`p.data = t`, `p.copy_(t)`), a new `nn.Parameter`,
+None.
 
-Which attribute a new `nn.Parameter` is given to is read from the text. Not handled: a new Parameter that travels through a variable first.
+Which attribute a new `nn.Parameter` is given to is read from the text. Not handled: a new Parameter that
+travels through a variable first.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from fxgrad.source.parsing import load
 
 
 def stores(facts: Facts, node: NodeFact, target: Value, owned: frozenset[int]) -> bool:
-    """Whether `target`, made by `node`, is a parameter with the numbers of something computed. `owned`: the `storages`."""
+    """Whether `target`, made by `node`, is a parameter with the numbers of something computed. `owned`: the
+    `storages`."""
     if node.target == "Tensor.__set__":
         return True
     if node.kind == "leaf":
@@ -31,7 +34,8 @@ def storages(facts: Facts) -> frozenset[int]:
 
 
 def replaced(facts: Facts, node: NodeFact) -> str | None:
-    """The registered parameter whose place the new one takes; "" where only the run knows which; None if it takes none."""
+    """The registered parameter whose place the new one takes; "" where only the run knows which; None if it
+    takes none."""
     path = _attribute(node.site) if node.site is not None else None
     if path is None:
         return None
@@ -39,12 +43,15 @@ def replaced(facts: Facts, node: NodeFact) -> str | None:
     if path == "*":
         return "" if names else None
     prefix = f"{node.module}." if node.module else ""
-    own = [n for n in names if n == prefix + path] or [n for n in names if n.startswith(prefix) and n.endswith(f".{path}")]
+    own = [n for n in names if n == prefix + path] or [
+        n for n in names if n.startswith(prefix) and n.endswith(f".{path}")
+    ]
     return own[0] if own else None
 
 
 def displaced(facts: Facts, site: Site, module: str) -> tuple[str, ...]:
-    """The registered parameters of the layer whose place the one built at `site`, in a method of `module`, takes."""
+    """The registered parameters of the layer whose place the one built at `site`, in a method of `module`,
+    takes."""
     path = _attribute(site)
     if path is None or path == "*":
         return ()
@@ -54,11 +61,15 @@ def displaced(facts: Facts, site: Site, module: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=1024)
 def _attribute(site: Site) -> str | None:
-    """The attribute path that the statement around `site` binds (`fc.weight` of `self.fc.weight = ...`); "*" for one with a computed
-    name; None if it binds none."""
+    """The attribute path that the statement around `site` binds (`fc.weight` of `self.fc.weight = ...`); "*"
+    for one with a computed name; None if it binds none."""
     for binding in bindings(load(site.file)):
         first, last = binding.first, binding.last
-        if binding.kind != "assign" or binding.item or not first.lineno <= site.line <= (last.end_lineno or last.lineno):
+        if (
+            binding.kind != "assign"
+            or binding.item
+            or not first.lineno <= site.line <= (last.end_lineno or last.lineno)
+        ):
             continue
         words = [w for w in path_of(binding.base).words if not is_unknown(w)]
         return "*" if "*" in binding.name else ".".join([*words, binding.name])

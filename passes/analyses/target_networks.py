@@ -1,12 +1,15 @@
-"""Networks that the program keeps as copies of others: target, momentum and teacher networks that no gradient is meant for.
+"""Networks that the program keeps as copies of others: target, momentum and teacher networks that no gradient
+is meant for.
 
 From the user's source and the model's structure. A submodule is such a copy if
- 1. the source makes or keeps it one (`fxgrad.source.network_copies`), or it is what torch's `AveragedModel` averages;
+ 1. the source makes or keeps it one (`fxgrad.source.network_copies`), or it is what torch's `AveragedModel`
+    averages;
  2. another submodule of the model has parameters of the same names and shapes;
- 3. none of its parameters gets a gradient, and what stops them all takes their values on: a `detach`, code without gradients, an `argmax`;
-    a copy that the source averages again and again may also not be called at all (weights that are only evaluated).
-Copies that are trained (decoder layers cloned from one) fail the third, forgotten heads the first or the third.
-Not handled: a copy that is kept outside the model, names that only exist while the program runs.
+ 3. none of its parameters gets a gradient, and what stops them all takes their values on: a `detach`, code
+    without gradients, an `argmax`; a copy that the source averages again and again may also not be called at
+    all (weights that are only evaluated).
+Copies that are trained (decoder layers cloned from one) fail the third, forgotten heads the first or the
+third. Not handled: a copy that is kept outside the model, names that only exist while the program runs.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from fxgrad.source.network_copies import copied_networks
 from fxgrad.source.objects import origin
 from fxgrad.source.parsing import load
 
-# The rules of cuts that take values on without their history: targets and labels are made so. A hard label needs no detach.
+# The rules of cuts that take values on without their history: targets and labels are made so. A hard label
+# needs no detach.
 _STOPS = frozenset(["FXG103", "FXG104", "FXG105", "FXG106", "FXG107", "FXG108"])
 
 
@@ -32,13 +36,29 @@ def analyse(context: Context) -> frozenset[str]:
         return frozenset()
     kept = copied_networks(load(file) for file in context.files if origin(file) == "user")
     found: set[str] = set()
-    averages = {f"{path}.module" for path, module in context.model.named_modules() if isinstance(module, AveragedModel)}
+    averages = {
+        f"{path}.module"
+        for path, module in context.model.named_modules()
+        if isinstance(module, AveragedModel)
+    }
     for path, module in context.model.named_modules() if kept or averages else ():
-        grades = [again for name, again in kept.items() if not is_unknown(name) and fits(name, path.rpartition(".")[2])]
+        grades = [
+            again
+            for name, again in kept.items()
+            if not is_unknown(name) and fits(name, path.rpartition(".")[2])
+        ]
         if path in averages:
             grades.append(True)
-        names = {f"{path}.{name}" for name, p in module.named_parameters() if p.requires_grad} if grades else set()
-        if names and names <= (stopped | idle if any(grades) else stopped) and _has_twin(context.model, path, module):
+        names = (
+            {f"{path}.{name}" for name, p in module.named_parameters() if p.requires_grad}
+            if grades
+            else set()
+        )
+        if (
+            names
+            and names <= (stopped | idle if any(grades) else stopped)
+            and _has_twin(context.model, path, module)
+        ):
             found |= names
     return frozenset(found)
 
@@ -56,7 +76,12 @@ def _stopped(causes: Causes) -> set[str]:
 def _idle(causes: Causes) -> set[str]:
     """The parameters of modules that are never called."""
     ends = causes.ends
-    return {name for p in causes.starved if p.name in ends and ends[p.name].kind == "never called" for name in p.names}
+    return {
+        name
+        for p in causes.starved
+        if p.name in ends and ends[p.name].kind == "never called"
+        for name in p.names
+    }
 
 
 def _has_twin(model: nn.Module, path: str, module: nn.Module) -> bool:

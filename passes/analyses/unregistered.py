@@ -79,20 +79,27 @@ def assignment(context: Context, external: External) -> Site | None:
         filled = container_sites(owner, external.attribute)
         if filled:
             return filled[0]
-    return attribute_site(owner, external.attribute, context.files) or _variable_site(context, external.attribute)
+    return attribute_site(owner, external.attribute, context.files) or _variable_site(
+        context, external.attribute
+    )
 
 
 def is_state(context: Context, external: External) -> bool:
-    """Whether another method than `__init__` sets the attribute or an item of it: what one step keeps for the next is no weight."""
+    """Whether another method than `__init__` sets the attribute or an item of it: what one step keeps for the
+    next is no weight."""
     owner = owner_of(context, external)
     if owner is None:
         return False
-    sites = (*attribute_sites(owner, external.attribute, context.files), *container_sites(owner, external.attribute, context.files))
+    sites = (
+        *attribute_sites(owner, external.attribute, context.files),
+        *container_sites(owner, external.attribute, context.files),
+    )
     return any(not site.function.endswith("__init__") for site in sites)
 
 
 def is_variable(context: Context, external: External) -> bool:
-    """Whether it is a global, or a variable of a function around the class, that the module's methods name."""
+    """Whether it is a global, or a variable of a function around the class, that the module's methods
+    name."""
     owner = owner_of(context, external)
     return owner is not None and not hasattr(owner, external.attribute)
 
@@ -101,7 +108,12 @@ def _variable_site(context: Context, name: str) -> Site | None:
     for file in context.files:
         source = load(file)
         for statement in nodes(source, ast.Assign):
-            names = {node.id for target in statement.targets for node in ast.walk(target) if isinstance(node, ast.Name)}
+            names = {
+                node.id
+                for target in statement.targets
+                for node in ast.walk(target)
+                if isinstance(node, ast.Name)
+            }
             if name in names:
                 return site_of(source, statement)
     return None
@@ -118,8 +130,8 @@ def owner_of(context: Context, external: External) -> object | None:
 
 
 def hides_on_purpose(site: Site | None) -> bool:
-    """Whether the statement is the idiom that keeps a given module out of `parameters()`: `self.teacher = [teacher]`,
-    `object.__setattr__(self, "teacher", teacher)`, `self.__dict__["teacher"] = teacher`."""
+    """Whether the statement is the idiom that keeps a given module out of `parameters()`: `self.teacher =
+    [teacher]`, `object.__setattr__(self, "teacher", teacher)`, `self.__dict__["teacher"] = teacher`."""
     if site is None:
         return False
     source = load(site.file)
@@ -131,7 +143,9 @@ def hides_on_purpose(site: Site | None) -> bool:
                 return True
             case ast.Assign(value=ast.List(elts=[ast.Name(id=name)]) | ast.Tuple(elts=[ast.Name(id=name)])):
                 function = enclosing_function(source, node)
-                return function is not None and name in {a.arg for a in ast.walk(function.args) if isinstance(a, ast.arg)}
+                return function is not None and name in {
+                    a.arg for a in ast.walk(function.args) if isinstance(a, ast.arg)
+                }
             case ast.Call(func=ast.Attribute(value=ast.Name(id="object"), attr="__setattr__")):
                 return True
     return False
@@ -157,16 +171,23 @@ def _tensor(context: Context, external: External) -> object | None:
 
 
 def in_layer(external: External) -> bool:
-    """Whether it is a parameter of a layer or object that the attribute holds, not a tensor the attribute holds itself."""
+    """Whether it is a parameter of a layer or object that the attribute holds, not a tensor the attribute
+    holds itself."""
     return external.is_parameter and "." in external.path
 
 
 def by_line(context: Context, externals: Iterable[External]) -> list[tuple[Site | None, list[External]]]:
-    """The tensors grouped by the line that builds what holds them: a dozen blocks of one class are one mistake."""
+    """The tensors grouped by the line that builds what holds them: a dozen blocks of one class are one
+    mistake."""
     groups: dict[object, tuple[Site | None, list[External]]] = {}
     known: dict[object, Site | None] = {}
     for external in externals:
-        key = (type(owner_of(context, external)), external.attribute, in_layer(external), "[" in external.path)
+        key = (
+            type(owner_of(context, external)),
+            external.attribute,
+            in_layer(external),
+            "[" in external.path,
+        )
         if key not in known:
             known[key] = assignment(context, external)
         site = known[key]
@@ -186,18 +207,25 @@ def qualified(external: External) -> str:
 
 
 def looks_like_weight(facts: Facts, context: Context, external: External) -> bool:
-    """Whether it is drawn at random where it is built, and a weight's operation on a way to the loss reads it.
+    """Whether it is drawn at random where it is built, and a weight's operation on a way to the loss reads
+    it.
 
-    A mask, a table and a constant are neither. Random frequencies (`sin(x @ B)`) and random hyperplanes (`x @ B > 0`) are fixed by design.
+    A mask, a table and a constant are neither. Random frequencies (`sin(x @ B)`) and random hyperplanes (`x @
+    B > 0`) are fixed by design.
     """
     if external.constant:
         return False
     site = assignment(context, external)
     if site is None or not _drawn(site):
         return False
-    added = len(facts.values[external.value].shape) > 1 and facts.values[external.value].shape[0] == 1  # one row for the whole batch
+    # one row for the whole batch
+    added = len(facts.values[external.value].shape) > 1 and facts.values[external.value].shape[0] == 1
     names = _WEIGHT_OPS | (_EMBEDDING_OPS if added else frozenset())
-    users = [node for node in facts.nodes if external.value in node.reads and node.target.rpartition(".")[2].strip("_") in names]
+    users = [
+        node
+        for node in facts.nodes
+        if external.value in node.reads and node.target.rpartition(".")[2].strip("_") in names
+    ]
     return any(_reaches_loss(facts, node.makes) and not _periodic(facts, node) for node in users)
 
 
@@ -231,11 +259,23 @@ def _periodic(facts: Facts, node: NodeFact) -> bool:
 
 
 def _drawn(site: Site) -> bool:
-    """Whether the statement draws numbers: itself, what fills the local name it assigns, or a function of the same file that it calls."""
+    """Whether the statement draws numbers: itself, what fills the local name it assigns, or a function of the
+    same file that it calls."""
     source = load(site.file)
-    statement = next((s for s in nodes(source, ast.stmt) if s.lineno == site.line and isinstance(s, ast.Assign | ast.AnnAssign)), None)
+    statement = next(
+        (
+            s
+            for s in nodes(source, ast.stmt)
+            if s.lineno == site.line and isinstance(s, ast.Assign | ast.AnnAssign)
+        ),
+        None,
+    )
     if statement is None:  # a fill: `self.filters.append(torch.randn(3))`
-        calls = (node for node in nodes(source, ast.Call) if site.line <= node.lineno <= max(site.end_line, site.line))
+        calls = (
+            node
+            for node in nodes(source, ast.Call)
+            if site.line <= node.lineno <= max(site.end_line, site.line)
+        )
         return any(_draws(node) for node in calls)
     if any(_draws(node) for node in ast.walk(statement)):
         return True
@@ -247,10 +287,19 @@ def _draws(node: ast.AST) -> bool:
 
 
 def _behind(source: Source, statement: ast.stmt) -> Iterator[ast.AST]:
-    """The statements about the local names that the statement reads, and the functions of the file that it calls."""
+    """The statements about the local names that the statement reads, and the functions of the file that it
+    calls."""
     around = enclosing_function(source, statement)
-    names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    called = {getattr(n.func, "attr", getattr(n.func, "id", "")) for n in ast.walk(statement) if isinstance(n, ast.Call)}
+    names = {
+        node.id
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+    called = {
+        getattr(n.func, "attr", getattr(n.func, "id", ""))
+        for n in ast.walk(statement)
+        if isinstance(n, ast.Call)
+    }
     yield from (function for function in functions(source) if function.name in called)
     if around is None:
         return

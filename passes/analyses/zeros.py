@@ -1,13 +1,18 @@
 """Zero by construction: why a step that loses a gradient loses it for any data, as far as that can be shown.
 
-From the losing step (`lost.analyse`) of a parameter whose gradient stayed zero when parameters and inputs were drawn again. Definitions:
- 1. A step *is zero* if its autograd node's formula is zeros wherever it is defined (`ZERO_NODES`), or it multiplies by a Python 0.
- 2. A value is *fixed* if it comes from no input and no trained parameter: from constants made in the program (certain), or from a buffer
-    or another attribute (which something may change between steps, so a finding that rests on one is no error).
- 3. A step *selects* if it is linear in what it passes on (a product, `where`, a mask, an index). It loses for good what a fixed operand
-    selects away. What a value decides about itself (a ReLU that is off, a saturated sigmoid, the loser of a maximum) is no evidence,
-    but a ReLU or clamp that stays off for every draw of the weights is worth a warning.
-Not handled: zeros of a matrix product (a recurrence starts from a zero state), fake tensors (there only definition 1 is known).
+From the losing step (`lost.analyse`) of a parameter whose gradient stayed zero when parameters and inputs
+were drawn again. Definitions:
+ 1. A step *is zero* if its autograd node's formula is zeros wherever it is defined (`ZERO_NODES`), or it
+    multiplies by a Python 0.
+ 2. A value is *fixed* if it comes from no input and no trained parameter: from constants made in the program
+    (certain), or from a buffer or another attribute (which something may change between steps, so a finding
+    that rests on one is no error).
+ 3. A step *selects* if it is linear in what it passes on (a product, `where`, a mask, an index). It loses for
+    good what a fixed operand selects away. What a value decides about itself (a ReLU that is off, a saturated
+    sigmoid, the loser of a maximum) is no evidence, but a ReLU or clamp that stays off for every draw of the
+    weights is worth a warning.
+Not handled: zeros of a matrix product (a recurrence starts from a zero state), fake tensors (there only
+definition 1 is known).
 """
 
 from __future__ import annotations
@@ -21,39 +26,107 @@ from fxgrad.passes.analyses.lost_gradients import Loss
 from fxgrad.passes.context import Context
 from fxgrad.records import Facts, Flow, NodeFact
 
-# torch's autograd nodes that hand back zeros: rounding, sampling, and the overwriting of a value. Each was run (torch 2.13).
+# torch's autograd nodes that hand back zeros: rounding, sampling, and the overwriting of a value. Each was
+# run (torch 2.13).
 ZERO_NODES = frozenset(
     f"{name}Backward"
     for name in (
         *("Round", "Floor", "Ceil", "Trunc", "Sign", "Sgn", "Angle", "Copysign"),
-        *("Normal", "Bernoulli", "Poisson", "Uniform", "Random", "Exponential", "Geometric", "Cauchy", "LogNormal"),
+        *(
+            "Normal",
+            "Bernoulli",
+            "Poisson",
+            "Uniform",
+            "Random",
+            "Exponential",
+            "Geometric",
+            "Cauchy",
+            "LogNormal",
+        ),
         *("Fill", "Zero"),
     )
 )
-# Of these only where it is known that a gradient was lost: the filling value, the magnitude and a complex angle do get one.
+# Of these only where it is known that a gradient was lost: the filling value, the magnitude and a complex
+# angle do get one.
 _SOMETIMES = frozenset(["FillBackward", "CopysignBackward", "AngleBackward"])
-_MODES = frozenset(["DivBackward2", "DivBackward3"])  # division with a rounding mode; without one these pass gradients on
+# division with a rounding mode; without one these pass gradients on
+_MODES = frozenset(["DivBackward2", "DivBackward3"])
 _OVERWRITING = frozenset(
-    ["fill", "zero", "uniform", "random", "exponential", "geometric", "cauchy", "log_normal", "normal", "bernoulli", "setitem", "copy"]
+    [
+        "fill",
+        "zero",
+        "uniform",
+        "random",
+        "exponential",
+        "geometric",
+        "cauchy",
+        "log_normal",
+        "normal",
+        "bernoulli",
+        "setitem",
+        "copy",
+    ]
 )
 _PRODUCTS = frozenset(["mul", "rmul", "imul", "multiply", "addcmul", "prod", "dot", "outer", "inner"])
-_SUMS = frozenset(["add", "sub", "rsub", "radd", "rsub", "addmm", "addmv", "addbmm", "baddbmm", "subtract", "addcdiv", "addcmul"])
+_SUMS = frozenset(
+    [
+        "add",
+        "sub",
+        "rsub",
+        "radd",
+        "rsub",
+        "addmm",
+        "addmv",
+        "addbmm",
+        "baddbmm",
+        "subtract",
+        "addcdiv",
+        "addcmul",
+    ]
+)
 _SELECTIONS = frozenset(
     [
-        *("where", "masked_fill", "masked_scatter", "masked_select", "index_fill", "index_copy", "index_put", "setitem", "scatter"),
+        *(
+            "where",
+            "masked_fill",
+            "masked_scatter",
+            "masked_select",
+            "index_fill",
+            "index_copy",
+            "index_put",
+            "setitem",
+            "scatter",
+        ),
         *("tril", "triu", "getitem", "narrow", "select", "index_select"),
     ]
 )
-_SATURATING = frozenset(["relu", "relu6", "clamp", "clip", "clamp_min", "clamp_max", "hardtanh", "hardsigmoid", "threshold"])
-_NORMALISING = frozenset(["softmax", "softmin", "layernorm", "batchnorm", "batchnorm1d", "batchnorm2d", "groupnorm", "instancenorm"])
-_JOINS = frozenset(["cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "column_stack", "pad"])
-_CUTTING = frozenset(["getitem", "narrow", "select", "split", "chunk", "unbind", "slice", "index_select", "unsqueeze"])
+_SATURATING = frozenset(
+    ["relu", "relu6", "clamp", "clip", "clamp_min", "clamp_max", "hardtanh", "hardsigmoid", "threshold"]
+)
+_NORMALISING = frozenset(
+    [
+        "softmax",
+        "softmin",
+        "layernorm",
+        "batchnorm",
+        "batchnorm1d",
+        "batchnorm2d",
+        "groupnorm",
+        "instancenorm",
+    ]
+)
+_JOINS = frozenset(
+    ["cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "column_stack", "pad"]
+)
+_CUTTING = frozenset(
+    ["getitem", "narrow", "select", "split", "chunk", "unbind", "slice", "index_select", "unsqueeze"]
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """`text` says what `node` does to the gradient; `certain`: nothing between two steps can change it; `term`: it weighs a loss term; `kind`:
-    what a watch of a whole script judges otherwise (`CANCELS`)."""
+    """`text` says what `node` does to the gradient; `certain`: nothing between two steps can change it;
+    `term`: it weighs a loss term; `kind`: what a watch of a whole script judges otherwise (`CANCELS`)."""
 
     node: NodeFact
     text: str
@@ -64,7 +137,10 @@ class Reason:
 
 
 CANCELS = "cancels"  # contributions of several ways add up to nothing
-_SOFTEN = "use a differentiable stand-in: straight-through (`x + (x.round() - x).detach()`), a soft version, a reparametrised sample"
+_SOFTEN = (
+    "use a differentiable stand-in: straight-through (`x + (x.round() - x).detach()`), a soft version, "
+    "a reparametrised sample"
+)
 _KEEP = "write the new value into another tensor, or take these parameters out of training"
 _WEIGH = "give it a weight other than 0, or drop it and its parameters"
 _SELECT = "check the mask or the indices, or take these parameters out of training"
@@ -85,26 +161,39 @@ def by_construction(facts: Facts, loss: Loss, context: Context) -> Reason | None
         return Reason(emptied, "is empty", _SELECT, certain=False) if emptied is not None else None
     if is_zero_step(facts, node):
         overwrites = name in _OVERWRITING and bool(node.writes)
-        return Reason(node, "overwrites the value", _KEEP) if overwrites else Reason(node, "has a zero derivative everywhere", _SOFTEN)
+        return (
+            Reason(node, "overwrites the value", _KEEP)
+            if overwrites
+            else Reason(node, "has a zero derivative everywhere", _SOFTEN)
+        )
     weighed = _number(node, name)
     if weighed is not None:
-        return Reason(node, weighed, _WEIGH, term=name in _PRODUCTS and _is_term(facts, flow.source, flow.target))
+        return Reason(
+            node, weighed, _WEIGH, term=name in _PRODUCTS and _is_term(facts, flow.source, flow.target)
+        )
     single = single_element(facts, node, flow.source)
     if single is not None:
         return Reason(node, single, _SINGLE)
     if name.lower().replace("_", "") in _NORMALISING:
-        return Reason(node, "has a constant sum, and what follows weighs all of it evenly", _EVEN, certain=False)
+        return Reason(
+            node, "has a constant sum, and what follows weighs all of it evenly", _EVEN, certain=False
+        )
     if name.lower() in _SATURATING and len(set(node.reads) - set(node.makes)) == 1:
         return Reason(node, "is saturated, whatever the weights are", _RANGE, certain=False)
     return _selected_away(facts, loss, context)
 
 
 def _emptied(facts: Facts, value: int) -> NodeFact | None:
-    """The step that first made it empty, if it cuts by fixed positions: what a mask selects is another matter in every batch."""
+    """The step that first made it empty, if it cuts by fixed positions: what a mask selects is another matter
+    in every batch."""
     node, made_by = emptied_at(facts, value), facts.maker_of
     if node is None or word(node) not in _CUTTING:
         return None
-    fixed = all(attributes_behind(facts, v, made_by) is not None for v in node.reads if not facts.values[v].dtype.is_floating_point)
+    fixed = all(
+        attributes_behind(facts, v, made_by) is not None
+        for v in node.reads
+        if not facts.values[v].dtype.is_floating_point
+    )
     return node if fixed else None
 
 
@@ -132,7 +221,8 @@ def is_zero_step(facts: Facts, node: NodeFact) -> bool:
 
 
 def is_zero_node(function: str, sometimes: bool = True) -> bool:
-    """Whether torch's autograd node of that name hands back zeros: always, or (`sometimes`) for one of its inputs.
+    """Whether torch's autograd node of that name hands back zeros: always, or (`sometimes`) for one of its
+    inputs.
 
     Torch numbers its own (`RoundBackward0`); a user's Function called Round has a backward of its own.
     """
@@ -165,9 +255,11 @@ def _number(node: NodeFact, name: str) -> str | None:
 
 
 def single_element(facts: Facts, node: NodeFact, source: int) -> str | None:
-    """What a step that looks at a value relative to its only element does to it: a softmax over one, a norm over one, one class.
+    """What a step that looks at a value relative to its only element does to it: a softmax over one, a norm
+    over one, one class.
 
-    Only of the operand that is so looked at: the bias of a norm and the value of an attention get their gradients.
+    Only of the operand that is so looked at: the bias of a norm and the value of an attention get their
+    gradients.
     """
     name, shape = word(node).lower().replace("_", ""), facts.values[source].shape
     if name in _SOFTMAXES:
@@ -175,20 +267,34 @@ def single_element(facts: Facts, node: NodeFact, source: int) -> str | None:
         return "normalises over a single element" if dims and _count(shape, dims) == 1 else None
     if name in ("crossentropy", "crossentropyloss"):
         classes = _size(shape, 1 if len(shape) > 1 else 0)
-        return "chooses from a single class, with certainty" if classes == 1 and _is_operand(node, source, {0: "input"}) else None
+        return (
+            "chooses from a single class, with certainty"
+            if classes == 1 and _is_operand(node, source, {0: "input"})
+            else None
+        )
     if name in ("layernorm", "nativelayernorm"):
         sizes = [value for key, value in node.settings if key in (1, "normalized_shape")]
         normalised = _is_operand(node, source, {0: "input", 2: "weight"}) or _is_weight(facts, node, source)
-        return "normalises over a single element" if sizes and _product(sizes[0]) == 1 and normalised else None
+        return (
+            "normalises over a single element" if sizes and _product(sizes[0]) == 1 and normalised else None
+        )
     if name in ("var", "std"):
         whole = dict(node.settings)
         corrected = whole.get("correction", whole.get("unbiased", whole.get(2, True)))
         dims = _dims(node, 1, tuple(range(len(shape))))
-        return "normalises over a single element" if not corrected and dims and _count(shape, dims) == 1 else None
+        return (
+            "normalises over a single element"
+            if not corrected and dims and _count(shape, dims) == 1
+            else None
+        )
     if name == "scaleddotproductattention":
         keys = [facts.values[value].shape for key, value in node.operands if key in (1, "key")]
         alone = bool(keys) and _size(keys[0], -2) == 1
-        return "attends to a single key" if alone and _is_operand(node, source, {0: "query", 1: "key", 3: "attn_mask"}) else None
+        return (
+            "attends to a single key"
+            if alone and _is_operand(node, source, {0: "query", 1: "key", 3: "attn_mask"})
+            else None
+        )
     return None
 
 
@@ -197,7 +303,8 @@ _SOFTMAXES = {"softmax": 1, "logsoftmax": 1, "softmin": 1, "gumbelsoftmax": 4}
 
 
 def _is_operand(node: NodeFact, source: int, names: Mapping[int, str]) -> bool:
-    """Whether a value is an argument of these positions or names and of no other; of a module: what it is called with."""
+    """Whether a value is an argument of these positions or names and of no other; of a module: what it is
+    called with."""
     places = [key for key, value in node.operands if value == source]
     if node.kind == "module" and not places:
         return 0 in names and source in node.reads[:1]
@@ -243,11 +350,12 @@ def _is_term(facts: Facts, source: int, target: int) -> bool:
     return all(math.prod(facts.values[v].shape) <= 16 and len(facts.values[v].shape) <= 1 for v in reached)
 
 
-# -------------------------------------------------------------------------------------------------------------- fixed operands
+# --------------------------------------------------------------------------------------------- fixed operands
 
 
 def _selected_away(facts: Facts, loss: Loss, context: Context) -> Reason | None:
-    """Definition 3: by this step, or where the step only joins, by every step that takes the joined value apart."""
+    """Definition 3: by this step, or where the step only joins, by every step that takes the joined value
+    apart."""
     assert loss.flow is not None
     name = word(loss.node)
     if name in _PRODUCTS | _SELECTIONS:
@@ -257,14 +365,17 @@ def _selected_away(facts: Facts, loss: Loss, context: Context) -> Reason | None:
     takers = _takers(facts, loss.flow.target)
     if takers is None or any(facts.values[flow.target].delivered in ("zero", "none") for _, flow in takers):
         return None  # no step takes it apart, or that part was taken, and its gradient was lost further on
-    reasons = [_by_operand(facts, node, flow.source, flow.target, context, joined=True) for node, flow in takers]
+    reasons = [
+        _by_operand(facts, node, flow.source, flow.target, context, joined=True) for node, flow in takers
+    ]
     if not reasons or any(reason is None for reason in reasons):
         return None
     return reasons[-1]
 
 
 def _takers(facts: Facts, joined: int) -> list[tuple[NodeFact, Flow]] | None:
-    """The steps that take the joined value apart, also after others have worked on it; None if some way to the loss never does."""
+    """The steps that take the joined value apart, also after others have worked on it; None if some way to
+    the loss never does."""
     found: list[tuple[NodeFact, Flow]] = []
     pending, seen = [joined], {joined}
     while pending:
@@ -282,9 +393,13 @@ def _takers(facts: Facts, joined: int) -> list[tuple[NodeFact, Flow]] | None:
     return found
 
 
-def _by_operand(facts: Facts, node: NodeFact, source: int, target: int, context: Context, *, joined: bool = False) -> Reason | None:
+def _by_operand(
+    facts: Facts, node: NodeFact, source: int, target: int, context: Context, *, joined: bool = False
+) -> Reason | None:
     name = word(node)
-    others = [v for v in node.reads if v != source and v not in node.makes and not facts.values[v].requires_grad]
+    others = [
+        v for v in node.reads if v != source and v not in node.makes and not facts.values[v].requires_grad
+    ]
     if any(v != source and facts.values[v].requires_grad and name in _PRODUCTS for v in node.reads):
         return None  # a trained factor
     if name in _SELECTIONS:
@@ -303,5 +418,8 @@ def _by_operand(facts: Facts, node: NodeFact, source: int, target: int, context:
             return Reason(node, "cuts off what was joined before", _SELECT, certain=not attributes)
         mask = f": {named(facts, node, attributes, others, made_by)} never selects it" if others else ""
         return Reason(node, f"keeps nothing of it{mask}", _SELECT, certain=not attributes)
-    text = f"multiplies by {named(facts, node, attributes, others, made_by)}, which is zero wherever a gradient arrives"
+    text = (
+        f"multiplies by {named(facts, node, attributes, others, made_by)}, which is zero wherever a "
+        "gradient arrives"
+    )
     return Reason(node, text, _WEIGH, certain=not attributes, term=_is_term(facts, source, target))

@@ -1,8 +1,10 @@
-"""Writes through `.data` that falsify a gradient, made writes of the tensor itself: `h.data.mul_(k)` becomes `h.mul_(k)`.
+"""Writes through `.data` that falsify a gradient, made writes of the tensor itself: `h.data.mul_(k)` becomes
+`h.mul_(k)`.
 
-Autograd does not see a write through `.data`: what it saved is overwritten, backward runs, and the gradient is wrong. `expose` lets
-each such read of `.data` read the tensor, so that the write is seen, and differentiated, and then rewritten like any other. Only of
-intermediate results: of a parameter or buffer `.data` keeps its meaning, and what was saved of it is copied instead.
+Autograd does not see a write through `.data`: what it saved is overwritten, backward runs, and the gradient
+is wrong. `expose` lets each such read of `.data` read the tensor, so that the write is seen, and
+differentiated, and then rewritten like any other. Only of intermediate results: of a parameter or buffer
+`.data` keeps its meaning, and what was saved of it is copied instead.
 """
 
 from __future__ import annotations
@@ -18,8 +20,11 @@ from fxgrad.torch_api.graph_modules import set_graph
 from fxgrad.torch_api.module_internals import codegen_of
 
 
-def expose(graph_module: torch.fx.GraphModule, aliases: Aliases) -> tuple[torch.fx.GraphModule, tuple[str, ...]]:
-    """The module with harmful reads of `.data` taken out of a copy of its graph, and their names (the module itself if there is none)."""
+def expose(
+    graph_module: torch.fx.GraphModule, aliases: Aliases
+) -> tuple[torch.fx.GraphModule, tuple[str, ...]]:
+    """The module with harmful reads of `.data` taken out of a copy of its graph, and their names (the module
+    itself if there is none)."""
     forest = Forest(graph_module.graph, aliases)
     wanted: set[str] = set()
     for save in aliases.hazards:
@@ -49,7 +54,9 @@ def _data_reads(node: torch.fx.Node, forest: Forest, aliases: Aliases) -> set[st
     while pending:
         here = forest.canonical(pending.pop())
         note = aliases.nodes[here.name]
-        if name_of(here) == "data" and any(p.requires_grad for v in note.views for p in aliases.nodes[v].places):
+        if name_of(here) == "data" and any(
+            p.requires_grad for v in note.views for p in aliases.nodes[v].places
+        ):
             found.add(here.name)
         pending += [forest.by_name[v] for v in note.views]
     return found

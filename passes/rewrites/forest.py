@@ -1,6 +1,8 @@
-"""Which results of a graph share memory at a point of a rewrite, and which of those overlap a tensor that is about to be written.
+"""Which results of a graph share memory at a point of a rewrite, and which of those overlap a tensor that is
+about to be written.
 
-`Forest` is the alias structure while it changes: each view knows what it was made from, until a rewrite gives it memory of its own.
+`Forest` is the alias structure while it changes: each view knows what it was made from, until a rewrite gives
+it memory of its own.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ from fxgrad.passes.rewrites.views import CUTS, name_of
 from fxgrad.torch_api.internals import DisableTorchFunction
 from fxgrad.torch_api.tensors import Geometry
 
-# Above this many elements two interleaved views are taken to overlap: telling would cost a mask as large as their storage.
+# Above this many elements two interleaved views are taken to overlap: telling would cost a mask as large as
+# their storage.
 _EXACT = 1 << 22
 
 
 class Forest:
-    """Views and what they are views of now. Nodes are those of the old graph, one per tensor object (`canonical`)."""
+    """Views and what they are views of now. Nodes are those of the old graph, one per tensor object
+    (`canonical`)."""
 
     def __init__(self, graph: torch.fx.Graph, aliases: Aliases) -> None:
         self.aliases = aliases
@@ -60,14 +64,16 @@ class Forest:
         return isinstance(source, torch.fx.Node) and not self.aliases.nodes[source.name].single
 
     def call_of(self, node: torch.fx.Node) -> torch.fx.Node | None:
-        """The call of whose several results this is one, each in memory of its own; None for any other node, parts of a split too."""
+        """The call of whose several results this is one, each in memory of its own; None for any other node,
+        parts of a split too."""
         call = node
         while self.takes_one(call):
             call = call.all_input_nodes[0]
         return call if call is not node and not self.aliases.nodes[call.name].views else None
 
     def last_whole_use(self, call: torch.fx.Node) -> int:
-        """The last position at which the results of a call are used otherwise than by taking one out; -1: at none."""
+        """The last position at which the results of a call are used otherwise than by taking one out; -1: at
+        none."""
         inner = [u for u in call.users if self.takes_one(u) and not self.aliases.nodes[u.name].single]
         whole = [self.index(u) for u in call.users if not self.takes_one(u)]
         return max((*whole, *(self.last_whole_use(u) for u in inner)), default=-1)
@@ -98,7 +104,9 @@ class Forest:
             if chain[-1] is root and node not in chain and self._overlap(node, other, storage):
                 yield other
 
-    def live_chains(self, region: torch.fx.Node, storage: int, after: int) -> Iterator[tuple[torch.fx.Node, ...]]:
+    def live_chains(
+        self, region: torch.fx.Node, storage: int, after: int
+    ) -> Iterator[tuple[torch.fx.Node, ...]]:
         """For each result used after position `after` that lies in `region`: the chain from it to there."""
         for node in self.by_storage.get(storage, ()):
             chain = self.chain(node, storage)
@@ -108,19 +116,27 @@ class Forest:
     def live_beside(self, node: torch.fx.Node, after: int) -> torch.fx.Node | None:
         """A result used after position `after` in the memory of `node`."""
         storages = {p.storage for p in self.aliases.nodes[node.name].places}
-        return next((n for s in storages for n in self.by_storage.get(s, ()) if self.last_use.get(n, -1) > after), None)
+        return next(
+            (n for s in storages for n in self.by_storage.get(s, ()) if self.last_use.get(n, -1) > after),
+            None,
+        )
 
     def lives_beside(self, node: torch.fx.Node, after: int) -> bool:
         """Whether another result in the memory of `node` is used after position `after`."""
         storages = {p.storage for p in self.aliases.nodes[node.name].places}
-        return any(n is not node and self.last_use.get(n, -1) > after for s in storages for n in self.by_storage[s])
+        return any(
+            n is not node and self.last_use.get(n, -1) > after for s in storages for n in self.by_storage[s]
+        )
 
     def _overlap(self, one: torch.fx.Node, two: torch.fx.Node, storage: int) -> bool:
-        here, there = ([p for p in self.aliases.nodes[n.name].places if p.storage == storage] for n in (one, two))
+        here, there = (
+            [p for p in self.aliases.nodes[n.name].places if p.storage == storage] for n in (one, two)
+        )
         return any(a.dtype != b.dtype or overlap(a.geometry, b.geometry) for a in here for b in there)
 
     def divided(self, chain: tuple[torch.fx.Node, ...]) -> bool:
-        """Whether autograd sees the first of the chain and its root as unrelated: a detach, or a view made without grad, lies between."""
+        """Whether autograd sees the first of the chain and its root as unrelated: a detach, or a view made
+        without grad, lies between."""
         return any(self.cuts(lower, upper) for lower, upper in zip(chain, chain[1:], strict=False))
 
     def cuts(self, view: torch.fx.Node, source: torch.fx.Node) -> bool:

@@ -1,6 +1,8 @@
-"""A look at a graph: run once under autograd on stand-ins, it tells its `Aliases` (the definitions are there).
+"""A look at a graph: run once under autograd on stand-ins, it tells its `Aliases` (the definitions are
+there).
 
-Made from a `GraphModule` and example values for its placeholders, none of which is changed. Not handled: tensors without a storage.
+Made from a `GraphModule` and example values for its placeholders, none of which is changed. Not handled:
+tensors without a storage.
 """
 
 from __future__ import annotations
@@ -30,16 +32,27 @@ from fxgrad.world.swap import Swap
 _RESHAPED_MEMORY = ("set_", "resize_", "resize_as_")
 
 
-def observe(graph_module: torch.fx.GraphModule, inputs: Sequence[torch.Tensor], *, fake: Any = None, allow: bool = False) -> Aliases:
-    """Run the graph on stand-ins of its own tensors and of `inputs` (one per placeholder); nothing of the caller's is changed.
+def observe(
+    graph_module: torch.fx.GraphModule,
+    inputs: Sequence[torch.Tensor],
+    *,
+    fake: Any = None,
+    allow: bool = False,
+) -> Aliases:
+    """Run the graph on stand-ins of its own tensors and of `inputs` (one per placeholder); nothing of the
+    caller's is changed.
 
-    `fake`: a FakeTensorMode to run on fake tensors, None for real ones. `allow`: carry out the writes that autograd refuses
-    (`fxgrad.torch_api.allowed_writes`).
+    `fake`: a FakeTensorMode to run on fake tensors, None for real ones. `allow`: carry out the writes that
+    autograd refuses (`fxgrad.torch_api.allowed_writes`).
 
     Raises:
         Exception: whatever the graph itself raises.
     """
-    with preserve(graph_module, list(inputs), *_functions(graph_module)) as reach, reach.ctrl_c.waits(), torch.enable_grad():
+    with (
+        preserve(graph_module, list(inputs), *_functions(graph_module)) as reach,
+        reach.ctrl_c.waits(),
+        torch.enable_grad(),
+    ):
         tensors = list(reach.tensors.values())
         with private_data(tensors, None) if fake is None else _faked(tensors, fake) as made:
             observer = _Observer(graph_module, tensors, made, allow=allow)
@@ -63,9 +76,18 @@ def _faked(tensors: Sequence[torch.Tensor], fake: Any) -> Iterator[Mapping[int, 
 
 
 def _functions(graph_module: torch.fx.GraphModule) -> list[Any]:
-    """The program's own functions behind the `autograd.Function`s that the graph applies: what they reach may change as well."""
-    classes = [getattr(n.target, "function", None) for n in graph_module.graph.nodes if n.op == "call_function"]
-    found = [vars(base).get(name) for cls in classes if isinstance(cls, type) for base in cls.__mro__ for name in _METHODS]
+    """The program's own functions behind the `autograd.Function`s that the graph applies: what they reach may
+    change as well."""
+    classes = [
+        getattr(n.target, "function", None) for n in graph_module.graph.nodes if n.op == "call_function"
+    ]
+    found = [
+        vars(base).get(name)
+        for cls in classes
+        if isinstance(cls, type)
+        for base in cls.__mro__
+        for name in _METHODS
+    ]
     return [getattr(method, "__func__", method) for method in found if method is not None]
 
 
@@ -112,10 +134,16 @@ class _RawSave:
 
 
 class _Observer(allowed_writes.Interpreter):
-    """Runs the graph and takes notes; `tensors` are those from before, `made` maps the ids of some to their stand-ins."""
+    """Runs the graph and takes notes; `tensors` are those from before, `made` maps the ids of some to their
+    stand-ins."""
 
     def __init__(
-        self, graph_module: torch.fx.GraphModule, tensors: Sequence[torch.Tensor], made: Mapping[int, torch.Tensor], *, allow: bool
+        self,
+        graph_module: torch.fx.GraphModule,
+        tensors: Sequence[torch.Tensor],
+        made: Mapping[int, torch.Tensor],
+        *,
+        allow: bool,
     ) -> None:
         super().__init__(graph_module, garbage_collect_values=False)
         self.made = made
@@ -130,7 +158,8 @@ class _Observer(allowed_writes.Interpreter):
         self.external = {n for t in tensors if (n := self.number(made.get(id(t), t))) >= 0}
 
     def number(self, tensor: torch.Tensor) -> int:
-        """A small number per storage. Every tensor that gets one stays alive in `env`, `saves` or `made`, so keys are not reused."""
+        """A small number per storage. Every tensor that gets one stays alive in `env`, `saves` or `made`, so
+        keys are not reused."""
         key = storage_key(tensor)
         return -1 if key is None else self.numbers.setdefault(key, len(self.numbers))
 
@@ -144,7 +173,9 @@ class _Observer(allowed_writes.Interpreter):
         if self.allow:
             for tensor in tensors_in(list(given.values())):
                 refresh(tensor)
-        needs_grad = tuple(name for name, value in given.items() if any(t.requires_grad for t in tensors_in(value)))
+        needs_grad = tuple(
+            name for name, value in given.items() if any(t.requires_grad for t in tensors_in(value))
+        )
         first = len(self.saves)
         self.watch.clear()
         copied: tuple[str, ...] = ()
@@ -163,12 +194,16 @@ class _Observer(allowed_writes.Interpreter):
 
     def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
         return self._call(
-            getattr(type(args[0]), target, None) or getattr(args[0], target), args, kwargs, bound=not hasattr(type(args[0]), target)
+            getattr(type(args[0]), target, None) or getattr(args[0], target),
+            args,
+            kwargs,
+            bound=not hasattr(type(args[0]), target),
         )
 
     def _call(self, func: Callable[..., Any], args: Any, kwargs: Any, *, bound: bool = False) -> Any:
         args = args[1:] if bound else args
-        if not self.allow or is_custom_function(func):  # what a custom Function returns gets memory of its own in `run_node`, and a note
+        # what a custom Function returns gets memory of its own in `run_node`, and a note
+        if not self.allow or is_custom_function(func):
             return func(*args, **kwargs)
         return allowed_writes.call(func, args, dict(kwargs))
 
@@ -177,16 +212,24 @@ class _Observer(allowed_writes.Interpreter):
         if made is out:
             return out, ()
         shared = {storage_key(t) for t in tensors_in(out)}
-        return made, tuple(name for name, value in given.items() if any(storage_key(t) in shared for t in tensors_in(value)))
+        return made, tuple(
+            name for name, value in given.items() if any(storage_key(t) in shared for t in tensors_in(value))
+        )
 
     # ------------------------------------------------------------------ saves
 
     def _packer(self, n: torch.fx.Node, given: Mapping[str, Any]) -> Callable[[torch.Tensor], Any]:
         def pack(tensor: torch.Tensor) -> Any:
             storage = self.number(tensor)
-            arguments = tuple(a for a, v in given.items() if storage >= 0 and any(self.number(t) == storage for t in tensors_in(v)))
+            arguments = tuple(
+                a
+                for a, v in given.items()
+                if storage >= 0 and any(self.number(t) == storage for t in tensors_in(v))
+            )
             geometry = Geometry.of(tensor) if storage >= 0 else Geometry((), (), 0)
-            self.saves.append(_RawSave(n.name, len(self.nodes), storage, tensor, geometry, version_of(tensor), arguments))
+            self.saves.append(
+                _RawSave(n.name, len(self.nodes), storage, tensor, geometry, version_of(tensor), arguments)
+            )
             return len(self.saves) - 1
 
         return pack
@@ -196,8 +239,8 @@ class _Observer(allowed_writes.Interpreter):
         return self.saves[index].tensor
 
     def read_backward(self, *, retain_graph: bool) -> None:
-        """Which saves a backward from the outputs reads; all of them where none can be run. `retain_graph`: it may lead on into a graph
-        from before, which is not ours to free."""
+        """Which saves a backward from the outputs reads; all of them where none can be run. `retain_graph`:
+        it may lead on into a graph from before, which is not ours to free."""
         outputs = [t for t in tensors_in(self.env_outputs()) if t.requires_grad]
         try:
             if outputs:
@@ -212,7 +255,8 @@ class _Observer(allowed_writes.Interpreter):
         return torch.fx.node.map_arg(output.args[0], lambda n: self.env[n])
 
     def let_go(self) -> None:
-        """Forget the tensors: what backward did not read keeps its hooks, and they this, where no garbage collector sees it."""
+        """Forget the tensors: what backward did not read keeps its hooks, and they this, where no garbage
+        collector sees it."""
         self.env.clear()
         self.saves.clear()
 
@@ -230,7 +274,9 @@ class _Observer(allowed_writes.Interpreter):
     ) -> NodeAliases:
         results = list(tensors_in(out))
         single = isinstance(out, torch.Tensor)
-        written = {self.numbers[key]: metadata for key, metadata in self.watch.written.items() if key in self.numbers}
+        written = {
+            self.numbers[key]: metadata for key, metadata in self.watch.written.items() if key in self.numbers
+        }
         metadata = bool(written) and all(written.values())
         same_as = self.objects.get(id(out)) if single else None
         views = self._sources(n, results, given, same_as, metadata)
@@ -261,7 +307,12 @@ class _Observer(allowed_writes.Interpreter):
         return self.nodes[name].places[0].storage != self.number(tensor)
 
     def _sources(
-        self, n: torch.fx.Node, results: Sequence[torch.Tensor], given: Mapping[str, Any], same_as: str | None, metadata: bool
+        self,
+        n: torch.fx.Node,
+        results: Sequence[torch.Tensor],
+        given: Mapping[str, Any],
+        same_as: str | None,
+        metadata: bool,
     ) -> tuple[str, ...]:
         """The nodes that the results are views of; of a tensor that got another shape the one that it was."""
         if same_as is None:
@@ -274,7 +325,9 @@ class _Observer(allowed_writes.Interpreter):
             self.tangled.update(place.storage for place in map(self._place, results))
         return tuple(v for v in views if v != same_as) if moved else (same_as,)
 
-    def _views(self, n: torch.fx.Node, results: Sequence[torch.Tensor], given: Mapping[str, Any]) -> tuple[str, ...]:
+    def _views(
+        self, n: torch.fx.Node, results: Sequence[torch.Tensor], given: Mapping[str, Any]
+    ) -> tuple[str, ...]:
         """The arguments that explain the memory of the results; memory that none explains is tangled."""
         if n.op in ("placeholder", "get_attr"):
             return ()
@@ -292,7 +345,13 @@ class _Observer(allowed_writes.Interpreter):
         return tuple(found)
 
     def _several(
-        self, n: torch.fx.Node, single: bool, views: tuple[str, ...], same_as: str | None, copied: tuple[str, ...], grad: bool
+        self,
+        n: torch.fx.Node,
+        single: bool,
+        views: tuple[str, ...],
+        same_as: str | None,
+        copied: tuple[str, ...],
+        grad: bool,
     ) -> bool:
         parents = (*views, *([same_as] if same_as else []))
         made_several = grad and not single and bool(views) and n.target is not operator.getitem

@@ -1,4 +1,5 @@
-"""Two ways to carry out a rewrite's calls: into a new graph, or at once on fake tensors to see whether they fit.
+"""Two ways to carry out a rewrite's calls: into a new graph, or at once on fake tensors to see whether they
+fit.
 
 A rewrite is written once against `Ops`; `GraphOps` makes nodes of its calls, `FakeOps` runs them.
 """
@@ -27,9 +28,11 @@ class Ops(Protocol):
 
 
 class GraphOps:
-    """Appends nodes to `graph`; `made` lists them. A module that a rewrite brings is registered on `owner` under its path.
+    """Appends nodes to `graph`; `made` lists them. A module that a rewrite brings is registered on `owner`
+    under its path.
 
-    Containers on that path are replaced by copies of themselves: `owner` shares its modules with the model it came from.
+    Containers on that path are replaced by copies of themselves: `owner` shares its modules with the model it
+    came from.
     """
 
     def __init__(self, graph: torch.fx.Graph, owner: torch.fx.GraphModule) -> None:
@@ -78,7 +81,8 @@ class FakeOps:
 
 
 def sibling(graph_module: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """A GraphModule over the same parameters, buffers, modules and attributes, with an empty graph of its own."""
+    """A GraphModule over the same parameters, buffers, modules and attributes, with an empty graph of its
+    own."""
     made = empty_module(type(graph_module).__name__, type(graph_module))
     for name, value in vars(graph_module).items():
         if name in ("_parameters", "_buffers", "_modules", "meta"):

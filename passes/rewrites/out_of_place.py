@@ -1,9 +1,10 @@
 """In-place writes made out of place: what must be, or all of it, on any `torch.fx.GraphModule`.
 
-`rewrite` returns a new module that shares the old one's parameters, with a list of what was rewritten and of what was not and why.
-`needed` rewrites what breaks backward or falsifies a gradient: for each tensor saved for backward the first write after it, or, where
-that copies less, the saving; nothing else changes. `everything` leaves only what the caller must see, as `copy_`.
-`OutOfPlace` is the same as a pass: `OutOfPlace(inputs)(graph_module)` is a `PassResult`.
+`rewrite` returns a new module that shares the old one's parameters, with a list of what was rewritten and of
+what was not and why. `needed` rewrites what breaks backward or falsifies a gradient: for each tensor saved
+for backward the first write after it, or, where that copies less, the saving; nothing else changes.
+`everything` leaves only what the caller must see, as `copy_`. `OutOfPlace` is the same as a pass:
+`OutOfPlace(inputs)(graph_module)` is a `PassResult`.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ _ROUNDS = 8
 class Rewriting:
     """The new module, what was rewritten, what was to be and was not.
 
-    `found`: the saves that backward found overwritten before, `hazards`: those it still would. `exposed`: nodes that read `.data` and
-    are gone, `reference`: the module without them, not yet rewritten.
+    `found`: the saves that backward found overwritten before, `hazards`: those it still would. `exposed`:
+    nodes that read `.data` and are gone, `reference`: the module without them, not yet rewritten.
     """
 
     graph_module: torch.fx.GraphModule
@@ -47,7 +48,8 @@ class Rewriting:
 
 
 class OutOfPlace:
-    """The rewrite as a pass. `inputs`: examples, one per placeholder, tensors or not; None: fake ones from `node.meta["val"]`."""
+    """The rewrite as a pass. `inputs`: examples, one per placeholder, tensors or not; None: fake ones from
+    `node.meta["val"]`."""
 
     def __init__(self, inputs: Sequence[Any] | None = None, *, mode: Mode = "needed") -> None:
         self.inputs = inputs
@@ -60,9 +62,15 @@ class OutOfPlace:
 
 
 def _from_meta(graph_module: torch.fx.GraphModule) -> tuple[Sequence[torch.Tensor], Any]:
-    found = [n.meta.get("val", n.meta.get("example_value")) for n in graph_module.graph.nodes if n.op == "placeholder"]
+    found = [
+        n.meta.get("val", n.meta.get("example_value"))
+        for n in graph_module.graph.nodes
+        if n.op == "placeholder"
+    ]
     if not all(isinstance(v, torch.Tensor) for v in found):
-        raise InputError("OutOfPlace needs example inputs", hint="pass them, or set node.meta['val'] of every placeholder")
+        raise InputError(
+            "OutOfPlace needs example inputs", hint="pass them, or set node.meta['val'] of every placeholder"
+        )
     return found, next((m for v in found if (m := getattr(v, "fake_mode", None)) is not None), None)
 
 
@@ -75,10 +83,11 @@ def rewrite(
     allow: bool = False,
     careful: bool = False,
 ) -> Rewriting:
-    """Rewrite in-place writes. `inputs`: one tensor per placeholder; `fake`: a FakeTensorMode to look on instead of real values.
+    """Rewrite in-place writes. `inputs`: one tensor per placeholder; `fake`: a FakeTensorMode to look on
+    instead of real values.
 
-    `allow`: the graph makes writes that autograd refuses; they are rewritten too. `careful`: only forms that run the very operators of
-    the graph, on copies.
+    `allow`: the graph makes writes that autograd refuses; they are rewritten too. `careful`: only forms that
+    run the very operators of the graph, on copies.
 
     Raises:
         Exception: whatever running the graph on `inputs` raises.
@@ -111,7 +120,12 @@ def _walked(graph_module: torch.fx.GraphModule, aliases: Aliases, plan: Plan) ->
 
 
 def _checked(
-    before: torch.fx.GraphModule, inputs: Sequence[torch.Tensor], aliases: Aliases, plan: Plan, made: Rewriting, fake: Any
+    before: torch.fx.GraphModule,
+    inputs: Sequence[torch.Tensor],
+    aliases: Aliases,
+    plan: Plan,
+    made: Rewriting,
+    fake: Any,
 ) -> Rewriting:
     """The rewriting, looked at as the old graph was, and done again with what that shows to be missing."""
     for _ in range(_ROUNDS):
@@ -132,12 +146,18 @@ def _checked(
 
 
 def _improved(before: Aliases, after: Aliases, plan: Plan, made: Rewriting) -> Plan | None:
-    """A plan with copies of results that now share memory, and with writes that a part's new memory has left to be the first."""
+    """A plan with copies of results that now share memory, and with writes that a part's new memory has left
+    to be the first."""
     names: Mapping[str, str] = made.graph_module.meta["fxgrad.names"]
     old_names = {new: old for old, new in names.items()}
-    shared = frozenset(old for old, new in names.items() if _newly_shared(before, after, old, new)) - plan.fresh
+    shared = (
+        frozenset(old for old, new in names.items() if _newly_shared(before, after, old, new)) - plan.fresh
+    )
     writers = {old_names.get(save.overwriter or "") for save in after.hazards}
-    missed = frozenset(w for w in writers if w is not None and before.external.isdisjoint(before.nodes[w].writes)) - plan.convert
+    missed = (
+        frozenset(w for w in writers if w is not None and before.external.isdisjoint(before.nodes[w].writes))
+        - plan.convert
+    )
     if not shared and not missed:
         return None
     return replace(plan, fresh=plan.fresh | shared, convert=plan.convert | missed)
@@ -146,7 +166,14 @@ def _improved(before: Aliases, after: Aliases, plan: Plan, made: Rewriting) -> P
 def _newly_shared(before: Aliases, after: Aliases, old: str, new: str) -> bool:
     """Whether a result that had its own memory shares some now that is written in place later."""
     was, now = before.nodes[old], after.nodes.get(new)
-    if now is None or not was.single or not now.single or was.same_as or was.views or was.places[0].storage in before.external:
+    if (
+        now is None
+        or not was.single
+        or not now.single
+        or was.same_as
+        or was.views
+        or was.places[0].storage in before.external
+    ):
         return False
     storage = now.places[0].storage
     shared = bool(now.same_as or now.views)

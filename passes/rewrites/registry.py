@@ -1,8 +1,10 @@
-"""What a node calls, as torch's own registry of operators has it: its name, what it writes, and the same without the writing.
+"""What a node calls, as torch's own registry of operators has it: its name, what it writes, and the same
+without the writing.
 
-An operator is called as a tensor's method, as a function of torch, or, in graphs of `torch.export` and `make_fx`, by itself: one overload
-(`torch.ops.aten.add_.Tensor`) or a packet that chooses one by the arguments (`torch.ops.aten.add_`). `out_of_place` gives each in its own kind.
-Only torch's own names are known: an operator or a function of the user's is its own matter, whatever it is called.
+An operator is called as a tensor's method, as a function of torch, or, in graphs of `torch.export` and
+`make_fx`, by itself: one overload (`torch.ops.aten.add_.Tensor`) or a packet that chooses one by the
+arguments (`torch.ops.aten.add_`). `out_of_place` gives each in its own kind. Only torch's own names are
+known: an operator or a function of the user's is its own matter, whatever it is called.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ def target_name(node: torch.fx.Node) -> str:
 
 @cache
 def functional_name(name: str) -> str | None:
-    """The operator that `name` (`add_`) is the in-place form of, if the registry has one with the same arguments."""
+    """The operator that `name` (`add_`) is the in-place form of, if the registry has one with the same
+    arguments."""
     if not name.endswith("_") or name.endswith("__"):
         return None
     inplace, functional = getattr(torch.ops.aten, name, None), getattr(torch.ops.aten, name[:-1], None)
@@ -44,7 +47,8 @@ def _signature(overload: Any) -> tuple[Any, ...]:
 
 
 def out_of_place(node: torch.fx.Node) -> tuple[str, Any] | None:
-    """The kind of node and the target that compute what an in-place node writes, from the same arguments; None if torch has none."""
+    """The kind of node and the target that compute what an in-place node writes, from the same arguments;
+    None if torch has none."""
     name = functional_name(target_name(node))
     if name is None:
         return None
@@ -63,7 +67,8 @@ def out_of_place(node: torch.fx.Node) -> tuple[str, Any] | None:
 
 
 def without_out(target: Any) -> Any:
-    """An operator's overload that computes what this one puts into its `out` arguments; any other callable as it is."""
+    """An operator's overload that computes what this one puts into its `out` arguments; any other callable as
+    it is."""
     if not isinstance(target, OpOverload):
         return target
     packet = target.overloadpacket
@@ -72,7 +77,8 @@ def without_out(target: Any) -> Any:
 
 
 def out_arguments(node: torch.fx.Node) -> tuple[str, ...]:
-    """The keywords of a call that say where its results go: `out`, or what an operator's overload calls them."""
+    """The keywords of a call that say where its results go: `out`, or what an operator's overload calls
+    them."""
     if isinstance(node.target, OpOverload):
         names = [a.name for a in schema_of(node.target).arguments if a.is_out]
         return tuple(name for name in names if node.kwargs.get(name) is not None)
@@ -80,7 +86,8 @@ def out_arguments(node: torch.fx.Node) -> tuple[str, ...]:
 
 
 def written(node: torch.fx.Node) -> tuple[torch.fx.Node, ...] | None:
-    """The argument nodes that an operator's schema says it writes, torch's own or the user's; None: no operator, or no one schema."""
+    """The argument nodes that an operator's schema says it writes, torch's own or the user's; None: no
+    operator, or no one schema."""
     if not _is_operator(node.target):
         return None
     found = [_written_by(o, node) for o in _overloads(node.target) if _takes(o, node)]
@@ -93,7 +100,11 @@ def _written_by(overload: Any, node: torch.fx.Node) -> tuple[torch.fx.Node, ...]
         if argument.alias_info is None or not argument.alias_info.is_write:
             continue
         value = node.args[i] if i < len(node.args) else node.kwargs.get(argument.name)
-        made += [n for n in (value if isinstance(value, list | tuple) else (value,)) if isinstance(n, torch.fx.Node)]
+        made += [
+            n
+            for n in (value if isinstance(value, list | tuple) else (value,))
+            if isinstance(n, torch.fx.Node)
+        ]
     return tuple(made)
 
 
@@ -105,7 +116,8 @@ def _takes(overload: Any, node: torch.fx.Node) -> bool:
 
 
 def positional(node: torch.fx.Node) -> tuple[Any, ...] | None:
-    """The arguments of a call in the order of its operator's schema, those by keyword too; None where they fit no overload."""
+    """The arguments of a call in the order of its operator's schema, those by keyword too; None where they
+    fit no overload."""
     if not node.kwargs:
         return tuple(node.args)
     for overload in _overloads(getattr(torch.ops.aten, target_name(node), None)):
@@ -136,10 +148,15 @@ def _overloads(target: Any) -> Iterator[Any]:
 
 
 def _same_arguments(target: Any, functional: Any) -> Any:
-    """Of the operator `functional` what takes the arguments of `target`: an overload for an overload, the packet for a packet."""
+    """Of the operator `functional` what takes the arguments of `target`: an overload for an overload, the
+    packet for a packet."""
     if not isinstance(target, OpOverload):
         return functional
-    alike = [o for o in _overloads(functional) if _signature(o) == _signature(target) and not any(a.is_out for a in schema_of(o).arguments)]
+    alike = [
+        o
+        for o in _overloads(functional)
+        if _signature(o) == _signature(target) and not any(a.is_out for a in schema_of(o).arguments)
+    ]
     return next((o for o in alike if overload_name(o) == overload_name(target)), alike[0] if alike else None)
 
 

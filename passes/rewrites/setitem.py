@@ -1,7 +1,9 @@
-"""`t[index] = value` out of place, for every index form: scatters for basic indices, `masked_fill` and `index_put` for the others.
+"""`t[index] = value` out of place, for every index form: scatters for basic indices, `masked_fill` and
+`index_put` for the others.
 
 `steps` takes a basic index apart into view steps; `scatter` puts a value back through them, innermost first.
-Not handled, and then None: mixtures of index tensors with ints, None or proper slices (a clone is written instead).
+Not handled, and then None: mixtures of index tensors with ints, None or proper slices (a clone is written
+instead).
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import torch.fx
 from fxgrad.passes.analyses.aliases import Aliases
 from fxgrad.passes.rewrites.ops import Ops
 
-Step = tuple[str, tuple[Any, ...]]  # ("select", (dim, index)) | ("slice", (dim, start, stop, step)) | ("unsqueeze", (dim,))
+# ("select", (dim, index)) | ("slice", (dim, start, stop, step)) | ("unsqueeze", (dim,))
+Step = tuple[str, tuple[Any, ...]]
 
 
 def elements(index: Any) -> tuple[Any, ...]:
@@ -33,7 +36,9 @@ def steps(index: tuple[Any, ...], rank: int, is_number: Callable[[Any], bool]) -
     for item in index:
         if item is None or item is Ellipsis:
             continue
-        if isinstance(item, bool) or not (isinstance(item, int | slice) or (isinstance(item, torch.fx.Node) and is_number(item))):
+        if isinstance(item, bool) or not (
+            isinstance(item, int | slice) or (isinstance(item, torch.fx.Node) and is_number(item))
+        ):
             return None
         consumed += 1
     found: list[Step] = []
@@ -80,28 +85,48 @@ def scatter(ops: Ops, tensor: Any, value: Any, path: tuple[Step, ...]) -> Any:
     return ops.method("squeeze", inner, *args)
 
 
-def assign(ops: Ops, tensor: Any, target: torch.fx.Node, index: Any, value: Any, aliases: Aliases, resolve: Callable[[Any], Any]) -> Any:
+def assign(
+    ops: Ops,
+    tensor: Any,
+    target: torch.fx.Node,
+    index: Any,
+    value: Any,
+    aliases: Aliases,
+    resolve: Callable[[Any], Any],
+) -> Any:
     """The tensor after `target[index] = value`, or None if this index form is not handled.
 
-    `target`, `index` and `value` are of the old graph, `tensor` is the value to use for `target`, `resolve` gives the others.
+    `target`, `index` and `value` are of the old graph, `tensor` is the value to use for `target`, `resolve`
+    gives the others.
     """
     parts, rank = elements(index), aliases.rank(target)
     path = steps(parts, rank, aliases.is_number)
     number = _is_number(value, aliases)
     if path is not None:
         if all(kind == "unsqueeze" for kind, _ in path):
-            return None  # all of it: what `copy_` does, and a clone that is written knows that the old value gets a gradient of zeros
+            # all of it: what `copy_` does, and a clone that is written knows that the old value gets a
+            # gradient of zeros
+            return None
         resolved = tuple((kind, resolve(args)) for kind, args in path)
         inner = view(ops, tensor, resolved)
         if number:
             return scatter(ops, tensor, ops.function(torch.full_like, inner, resolve(value)), resolved)
-        return scatter(ops, tensor, broadcast(ops, resolve(value), aliases.rank(value), inner, _rank_of_view(rank, path)), resolved)
+        return scatter(
+            ops,
+            tensor,
+            broadcast(ops, resolve(value), aliases.rank(value), inner, _rank_of_view(rank, path)),
+            resolved,
+        )
     if isinstance(index, torch.fx.Node) and number and aliases.is_mask(index, rank):
         return ops.method("masked_fill", tensor, resolve(index), resolve(value))
     if not all(isinstance(part, torch.fx.Node) or _is_whole(part) for part in parts):
         return None
     indices = [resolve(part) if isinstance(part, torch.fx.Node) else None for part in parts]
-    put = ops.method("new_full", tensor, (), resolve(value)) if number else ops.method("to", resolve(value), tensor)
+    put = (
+        ops.method("new_full", tensor, (), resolve(value))
+        if number
+        else ops.method("to", resolve(value), tensor)
+    )
     return ops.function(torch.ops.aten.index_put.default, tensor, indices, put)
 
 
@@ -119,7 +144,8 @@ def _rank_of_view(rank: int, path: tuple[Step, ...]) -> int:
 
 
 def broadcast(ops: Ops, value: Any, value_rank: int, like: Any, like_rank: int) -> Any:
-    """`value` in the shape, dtype and device of `like`, as an assignment broadcasts it: leading dimensions of size 1 fall away."""
+    """`value` in the shape, dtype and device of `like`, as an assignment broadcasts it: leading dimensions of
+    size 1 fall away."""
     if value_rank > like_rank:
         value = ops.function(operator.getitem, value, (0,) * (value_rank - like_rank))
     return ops.method("to", ops.method("expand_as", value, like), like)

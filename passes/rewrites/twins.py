@@ -1,9 +1,11 @@
-"""Functional twins: what computes, without writing, the value that an in-place node leaves in the tensors it writes.
+"""Functional twins: what computes, without writing, the value that an in-place node leaves in the tensors it
+writes.
 
-`twin_of` reads torch's own registry: an in-place operator has a twin if the operator of the same name without the underscore takes the
-same arguments (`add_` and `add`). `inplace=True`, `out=`, `operator.iadd`, `x[i] = v` and `torch._foreach_*_` are ways to say the same.
-A trial runs the twin on fake tensors and accepts it only if dtype and layout come out as the in-place form leaves them and autograd
-knows its derivative. Not handled, and then None: random fills (a twin may draw other numbers), anything without a registered twin.
+`twin_of` reads torch's own registry: an in-place operator has a twin if the operator of the same name without
+the underscore takes the same arguments (`add_` and `add`). `inplace=True`, `out=`, `operator.iadd`, `x[i] =
+v` and `torch._foreach_*_` are ways to say the same. A trial runs the twin on fake tensors and accepts it only
+if dtype and layout come out as the in-place form leaves them and autograd knows its derivative. Not handled,
+and then None: random fills (a twin may draw other numbers), anything without a registered twin.
 """
 
 from __future__ import annotations
@@ -35,10 +37,12 @@ Build = Callable[[Ops, Sequence[Any], Resolve], Sequence[Any] | None]
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """`build(ops, targets' values, resolve)` gives the new value of each target, None if this form has no twin after all.
+    """`build(ops, targets' values, resolve)` gives the new value of each target, None if this form has no
+    twin after all.
 
-    `casts`: the dtype that each value must be brought back to: an in-place op keeps its target's, whatever its operands promote to.
-    `unseen`: autograd does not see the write (`logical_and_`): the gradient passes the in-place form as if it were not there.
+    `casts`: the dtype that each value must be brought back to: an in-place op keeps its target's, whatever
+    its operands promote to. `unseen`: autograd does not see the write (`logical_and_`): the gradient passes
+    the in-place form as if it were not there.
     """
 
     targets: tuple[torch.fx.Node, ...]
@@ -54,7 +58,8 @@ class Twin:
 
 
 def written_targets(node: torch.fx.Node, owner: torch.fx.GraphModule) -> tuple[torch.fx.Node, ...] | None:
-    """The argument nodes that an in-place node writes, by its operator's schema or by the conventions of its kind; None: not known."""
+    """The argument nodes that an in-place node writes, by its operator's schema or by the conventions of its
+    kind; None: not known."""
     outs = registry.out_arguments(node)
     if outs:
         return _out_nodes(node, outs)
@@ -62,7 +67,12 @@ def written_targets(node: torch.fx.Node, owner: torch.fx.GraphModule) -> tuple[t
     if known is not None:
         return known
     name = target_name(node)
-    if name.startswith("_foreach_") and name.endswith("_") and node.args and isinstance(node.args[0], list | tuple):
+    if (
+        name.startswith("_foreach_")
+        and name.endswith("_")
+        and node.args
+        and isinstance(node.args[0], list | tuple)
+    ):
         return tuple(n for n in node.args[0] if isinstance(n, torch.fx.Node))
     first = node.args[0] if node.args else node.kwargs.get("input", node.kwargs.get("self"))
     return (first,) if isinstance(first, torch.fx.Node) and _writes_first(node, name, owner) else None
@@ -97,8 +107,11 @@ def _rest(node: torch.fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def copies(node: torch.fx.Node) -> bool:
-    """Whether the functional form copies its target and changes a part, where the in-place form only touches that part."""
-    return target_name(node).startswith(("setitem", "index_", "scatter", "masked_scatter", "put_", "fill_diagonal"))
+    """Whether the functional form copies its target and changes a part, where the in-place form only touches
+    that part."""
+    return target_name(node).startswith(
+        ("setitem", "index_", "scatter", "masked_scatter", "put_", "fill_diagonal")
+    )
 
 
 def twin_of(node: torch.fx.Node, owner: torch.fx.GraphModule, aliases: Aliases) -> Twin | None:
@@ -113,14 +126,18 @@ def twin_of(node: torch.fx.Node, owner: torch.fx.GraphModule, aliases: Aliases) 
     return _trial(node, Twin(targets, build), owner, aliases)
 
 
-def _build(node: torch.fx.Node, owner: torch.fx.GraphModule, aliases: Aliases, note: NodeAliases) -> Build | None:
+def _build(
+    node: torch.fx.Node, owner: torch.fx.GraphModule, aliases: Aliases, note: NodeAliases
+) -> Build | None:
     name = target_name(node)
     if registry.out_arguments(node):
         return _without_out(node)
     if node.target is operator.setitem:
         target, index, value = node.args
         assert isinstance(target, torch.fx.Node)
-        return lambda ops, values, resolve: _one(setitem.assign(ops, values[0], target, index, value, aliases, resolve))
+        return lambda ops, values, resolve: _one(
+            setitem.assign(ops, values[0], target, index, value, aliases, resolve)
+        )
     if name == "copy_":
         return _copy(node, aliases, note)
     if name.startswith("_foreach_"):
@@ -142,7 +159,9 @@ def _named(node: torch.fx.Node, op: str, target: Any) -> Build:
     """`x.add_(y)`, `torch.relu_(x)`, `torch.ops.aten.add_.Tensor(x, y)`, `x += y`."""
     args, kwargs = _rest(node)
     if op == "call_method":
-        return lambda ops, values, resolve: (ops.method(target, values[0], *resolve(args), **resolve(kwargs)),)
+        return lambda ops, values, resolve: (
+            ops.method(target, values[0], *resolve(args), **resolve(kwargs)),
+        )
     return lambda ops, values, resolve: (ops.function(target, values[0], *resolve(args), **resolve(kwargs)),)
 
 
@@ -152,7 +171,11 @@ def _copy(node: torch.fx.Node, aliases: Aliases, note: NodeAliases) -> Build | N
     if arguments is None or len(arguments) < 2:
         return None
     target, source = arguments[:2]
-    if not isinstance(target, torch.fx.Node) or not isinstance(source, torch.fx.Node) or target.name in note.needs_grad:
+    if (
+        not isinstance(target, torch.fx.Node)
+        or not isinstance(source, torch.fx.Node)
+        or target.name in note.needs_grad
+    ):
         return None
     rank, source_rank = aliases.rank(target), aliases.rank(source)
 
@@ -193,13 +216,17 @@ def _without_out(node: torch.fx.Node) -> Build:
     return build
 
 
-# -------------------------------------------------------------------------------------------------------------- flags
+# ------------------------------------------------------------------------------------------------------ flags
 
 
 def inplace_operator(target: Any) -> Callable[..., Any] | None:
     """`operator.add` for `operator.iadd`, and so on."""
     name = getattr(target, "__name__", "")
-    if getattr(target, "__module__", "") != "_operator" or not name.startswith("i") or getattr(operator, name, None) is not target:
+    if (
+        getattr(target, "__module__", "") != "_operator"
+        or not name.startswith("i")
+        or getattr(operator, name, None) is not target
+    ):
         return None
     if name in ("index", "indexOf", "inv", "invert", "is_", "is_not", "itemgetter"):
         return None
@@ -256,15 +283,17 @@ def _module(node: torch.fx.Node, owner: torch.fx.GraphModule) -> Build | None:
             inner.inplace = False  # type: ignore[assignment]
     path = f"{node.target}_out_of_place"
     args, kwargs = _rest(node)
-    return lambda ops, values, resolve: (ops.module(path, plain, values[0], *resolve(args), **resolve(kwargs)),)
+    return lambda ops, values, resolve: (
+        ops.module(path, plain, values[0], *resolve(args), **resolve(kwargs)),
+    )
 
 
-# -------------------------------------------------------------------------------------------------------------- trial
+# ------------------------------------------------------------------------------------------------------ trial
 
 
 def _trial(node: torch.fx.Node, twin: Twin, owner: torch.fx.GraphModule, aliases: Aliases) -> Twin | None:
-    """The twin with the casts it needs to leave what the in-place form leaves, both tried on fake tensors that require grad; None: it
-    does not fit."""
+    """The twin with the casts it needs to leave what the in-place form leaves, both tried on fake tensors
+    that require grad; None: it does not fit."""
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), torch.enable_grad():
             stand = _Stand(owner, aliases)
@@ -275,18 +304,24 @@ def _trial(node: torch.fx.Node, twin: Twin, owner: torch.fx.GraphModule, aliases
             histories = _histories(node, twin.targets, owner, stand)
             if any(h != "none" and not new.requires_grad for h, new in zip(histories, made, strict=False)):
                 return None  # a comparison in place keeps a gradient, of zeros
-            casts = tuple(None if new.dtype == old.dtype else old.dtype for new, old in zip(made, values, strict=True))
+            casts = tuple(
+                None if new.dtype == old.dtype else old.dtype for new, old in zip(made, values, strict=True)
+            )
             return replace(twin, casts=casts, unseen="old" in histories)
     except Exception:  # whatever an operator says of arguments it does not take: no twin
         return None
 
 
-def _histories(node: torch.fx.Node, targets: Sequence[torch.fx.Node], owner: torch.fx.GraphModule, stand: _Stand) -> list[str]:
-    """What the in-place form leaves of each target for autograd: "none" (it does not require grad), its "old" history, or a "new" one.
-    Nothing where it cannot be tried: by `out=` with a gradient."""
+def _histories(
+    node: torch.fx.Node, targets: Sequence[torch.fx.Node], owner: torch.fx.GraphModule, stand: _Stand
+) -> list[str]:
+    """What the in-place form leaves of each target for autograd: "none" (it does not require grad), its "old"
+    history, or a "new" one. Nothing where it cannot be tried: by `out=` with a gradient."""
     written = {t: stand.of(t).clone() for t in targets}
     before = [t.grad_fn for t in written.values()]
-    args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: written[n] if n in written else stand.of(n))
+    args, kwargs = torch.fx.node.map_arg(
+        (node.args, node.kwargs), lambda n: written[n] if n in written else stand.of(n)
+    )
     target: Any = node.target
     ops = FakeOps()
     try:

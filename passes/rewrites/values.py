@@ -1,8 +1,9 @@
-"""The values of a rewrite while it goes: for each tensor of the old graph the node of the new one that stands for it now.
+"""The values of a rewrite while it goes: for each tensor of the old graph the node of the new one that stands
+for it now.
 
-After a write every later use of the written tensor, of its bases and of its views gets the new value: `Values.value` makes a view again from its
-source's new value when it is next used, in the grad mode it was first made in. Not handled: what a write becomes; that is for
-`fxgrad.passes.rewrites.write_forms`.
+After a write every later use of the written tensor, of its bases and of its views gets the new value:
+`Values.value` makes a view again from its source's new value when it is next used, in the grad mode it was
+first made in. Not handled: what a write becomes; that is for `fxgrad.passes.rewrites.write_forms`.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from fxgrad.torch_api.internals import set_grad_enabled
 
 
 class Values:
-    """What the tensors of the graph `old` are now. `graph` is the new graph, `ops` appends to it, `grad` is the mode at its end.
+    """What the tensors of the graph `old` are now. `graph` is the new graph, `ops` appends to it, `grad` is
+    the mode at its end.
 
-    By tensor object (`Forest.canonical`): `now`, its node; `stamps`, how often that has changed; `recipes`, for a view how it was made and `used`,
-    of which sources at which stamp; `state`, the object that it has become by a write of its shape. `names`: of the nodes, old to new.
+    By tensor object (`Forest.canonical`): `now`, its node; `stamps`, how often that has changed; `recipes`,
+    for a view how it was made and `used`, of which sources at which stamp; `state`, the object that it has
+    become by a write of its shape. `names`: of the nodes, old to new.
     """
 
     def __init__(self, old: torch.fx.Graph, owner: torch.fx.GraphModule, aliases: Aliases) -> None:
@@ -113,7 +116,8 @@ class Values:
             self.grad = before
 
     def enter(self, node: torch.fx.Node, note: NodeAliases, made: torch.fx.Node) -> None:
-        """`made` is what a node of the old graph has come to, which brings a new tensor or hands on one that is there."""
+        """`made` is what a node of the old graph has come to, which brings a new tensor or hands on one that
+        is there."""
         self.names[node.name] = made.name
         same = self.forest.canonical(node)
         if same is not node:
@@ -138,8 +142,13 @@ class Values:
         return sum(math.prod(p.geometry.shape) for p in self.aliases.nodes[node.name].places)
 
     def frozen_shape(self, node: torch.fx.Node, note: NodeAliases) -> bool:
-        """Whether a tensor that requires grad gets another shape under `no_grad`: eager lets the gradient pass as it is."""
-        return note.metadata and not note.grad and self.needs_grad(self.forest.canonical(node.all_input_nodes[0]))
+        """Whether a tensor that requires grad gets another shape under `no_grad`: eager lets the gradient
+        pass as it is."""
+        return (
+            note.metadata
+            and not note.grad
+            and self.needs_grad(self.forest.canonical(node.all_input_nodes[0]))
+        )
 
     def needs_grad(self, node: torch.fx.Node) -> bool:
         """Whether the tensor of a node requires grad at some time."""
@@ -147,4 +156,9 @@ class Values:
 
     def _is_view(self, node: torch.fx.Node) -> bool:
         note = self.aliases.nodes[node.name]
-        return bool(note.views) and not note.writes and node.op in ("call_method", "call_function") and not note.random
+        return (
+            bool(note.views)
+            and not note.writes
+            and node.op in ("call_method", "call_function")
+            and not note.random
+        )

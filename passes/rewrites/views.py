@@ -1,9 +1,10 @@
 """View ops backwards: given a view's new content, what its source becomes.
 
-`put_back` is the inverse of one view edge of a graph, by the op that made the view: scatters for selections and for parts of a split, the
-inverse permutation or a reshape for views that cover their source. Not handled, and then None: overlapping views
-(`expand`, `unfold`), views of another dtype, `as_strided` (torch's `as_strided_scatter` hands its source the gradient of what was
-overwritten too: 2.11 to 2.15, by finite differences), anything unknown; the caller clones the source and writes the clone.
+`put_back` is the inverse of one view edge of a graph, by the op that made the view: scatters for selections
+and for parts of a split, the inverse permutation or a reshape for views that cover their source. Not handled,
+and then None: overlapping views (`expand`, `unfold`), views of another dtype, `as_strided` (torch's
+`as_strided_scatter` hands its source the gradient of what was overwritten too: 2.11 to 2.15, by finite
+differences), anything unknown; the caller clones the source and writes the clone.
 """
 
 from __future__ import annotations
@@ -61,8 +62,17 @@ def covers(node: torch.fx.Node) -> bool:
     return name_of(node) in _SAME_ORDER | _PERMUTATIONS
 
 
-def put_back(ops: Ops, node: torch.fx.Node, source: torch.fx.Node, value: Any, old: Any, aliases: Aliases, resolve: Resolve) -> Any:
-    """`source` after its view `node` became `value`; `old` is the value of `source` before. None: this view has no inverse here."""
+def put_back(
+    ops: Ops,
+    node: torch.fx.Node,
+    source: torch.fx.Node,
+    value: Any,
+    old: Any,
+    aliases: Aliases,
+    resolve: Resolve,
+) -> Any:
+    """`source` after its view `node` became `value`; `old` is the value of `source` before. None: this view
+    has no inverse here."""
     here, there = aliases.place(node), aliases.place(source)
     if here is None or there is None or here.dtype != there.dtype:
         return None
@@ -126,9 +136,11 @@ def _unpermuted(ops: Ops, value: Any, order: Sequence[Any]) -> Any:
     return ops.method("permute", value, [dims.index(d) for d in range(len(dims))])
 
 
-def part(ops: Ops, split: torch.fx.Node, index: int, source: Any, rank: int, resolve: Resolve) -> setitem.Step | None:
-    """The step from the source (of `rank` dimensions) of a `split`, `chunk`, `unbind` or their kind to part `index` of it; None for other
-    calls."""
+def part(
+    ops: Ops, split: torch.fx.Node, index: int, source: Any, rank: int, resolve: Resolve
+) -> setitem.Step | None:
+    """The step from the source (of `rank` dimensions) of a `split`, `chunk`, `unbind` or their kind to part
+    `index` of it; None for other calls."""
     name = name_of(split)
     position = 1 if name == "unbind" else 2
     dim = resolve(split.kwargs.get("dim", split.args[position] if len(split.args) > position else 0))
@@ -165,19 +177,26 @@ def _chunk(ops: Ops, count: Any, dim: Any, index: int, source: Any) -> setitem.S
 
 def _of_one_size(ops: Ops, size: Any, dim: Any, index: int) -> setitem.Step:
     """Part `index` of parts that all have this size, but for the last."""
-    start, end = (ops.function(operator.mul, size, i) if isinstance(size, torch.fx.Node) else size * i for i in (index, index + 1))
+    start, end = (
+        ops.function(operator.mul, size, i) if isinstance(size, torch.fx.Node) else size * i
+        for i in (index, index + 1)
+    )
     return "slice", (dim, start, end, 1)
 
 
 def _tensor_split(ops: Ops, sections: Any, dim: Any, index: int, source: Any) -> setitem.Step | None:
-    """Part `index` of `tensor_split`: into equal parts of which the first are longer by one, or at the places given."""
+    """Part `index` of `tensor_split`: into equal parts of which the first are longer by one, or at the places
+    given."""
     if isinstance(sections, list | tuple) and all(isinstance(n, int) for n in sections):
         bounds = [None, *sections, None]
         return "slice", (dim, bounds[index], bounds[index + 1], 1)
     if not isinstance(sections, int):
         return None
     size = ops.method("size", source, dim)
-    length, longer = ops.function(operator.floordiv, size, sections), ops.function(operator.mod, size, sections)
+    length, longer = (
+        ops.function(operator.floordiv, size, sections),
+        ops.function(operator.mod, size, sections),
+    )
 
     def bound(i: int) -> Any:
         return ops.function(operator.add, ops.function(operator.mul, length, i), ops.function(min, longer, i))

@@ -1,9 +1,10 @@
 """The rewriting walk: copies a graph node by node and gives chosen in-place writes an out-of-place form.
 
-Alias-aware: after a write every later use of the written tensor, of its bases and of its views gets the new value
-(`fxgrad.passes.rewrites.values`); a write takes the first form that is right where it stands (`fxgrad.passes.rewrites.write_forms`). Storages that
-the caller can see are never moved: their writes stay visible, in order. Not handled: `as_strided` of a part that was written (it reads the old
-layout): then the result fails its verification.
+Alias-aware: after a write every later use of the written tensor, of its bases and of its views gets the new
+value (`fxgrad.passes.rewrites.values`); a write takes the first form that is right where it stands
+(`fxgrad.passes.rewrites.write_forms`). Storages that the caller can see are never moved: their writes stay
+visible, in order. Not handled: `as_strided` of a part that was written (it reads the old layout): then the
+result fails its verification.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ from fxgrad.torch_api.module_internals import codegen_of
 
 
 class Walk:
-    """One walk over `graph_module`'s graph. `run` returns the new graph; `applied`, `refused` and `names` (old to new) tell of it."""
+    """One walk over `graph_module`'s graph. `run` returns the new graph; `applied`, `refused` and `names`
+    (old to new) tell of it."""
 
-    def __init__(self, graph_module: torch.fx.GraphModule, owner: torch.fx.GraphModule, aliases: Aliases, plan: Plan) -> None:
+    def __init__(
+        self, graph_module: torch.fx.GraphModule, owner: torch.fx.GraphModule, aliases: Aliases, plan: Plan
+    ) -> None:
         self.old = graph_module.graph
         self.aliases = aliases
         self.plan = plan
@@ -39,7 +43,8 @@ class Walk:
 
     def run(self) -> torch.fx.Graph:
         for node in self.old.nodes:
-            last = next(iter(reversed(self.graph.nodes)), None)  # in torch 2.11 `reversed` of nodes is no iterator
+            # in torch 2.11 `reversed` of nodes is no iterator
+            last = next(iter(reversed(self.graph.nodes)), None)
             self._visit(node)
             self._place(node, last)
         self._sweep()
@@ -47,7 +52,8 @@ class Walk:
         return self.graph
 
     def _place(self, node: torch.fx.Node, last: torch.fx.Node | None) -> None:
-        """What was made for a node stands for the same line of the user's (`meta["site"]`, where whoever made the graph noted it)."""
+        """What was made for a node stands for the same line of the user's (`meta["site"]`, where whoever made
+        the graph noted it)."""
         site = node.meta.get("site")
         for made in reversed(self.graph.nodes) if site is not None else ():
             if made is last:
@@ -61,7 +67,8 @@ class Walk:
         note = self.aliases.nodes[node.name]
         self.values.grad = note.grad
         if note.same_as is not None and not note.writes and self.forest.takes_one(node):
-            return  # a part of a write's result, or one taken out before: that tensor is known under its own name
+            # a part of a write's result, or one taken out before: that tensor is known under its own name
+            return
         if node.name in self.plan.single and self._part(node, note):
             return
         if node.name in self.plan.convert or node.name in self.plan.copy_back:

@@ -1,8 +1,8 @@
 """One write out of place: the first form (`fxgrad.passes.rewrites.plans.Form`) that is right where it stands.
 
-In this order: the functional twin's value in the tensor's place, that value put back into the tensor's base, a clone that is written; for a
-write that the caller sees, `copy_`. What no form fits is refused with a reason and stays as it is. Not handled: `resize_` and `set_` on
-aliased tensors, inference mode.
+In this order: the functional twin's value in the tensor's place, that value put back into the tensor's base,
+a clone that is written; for a write that the caller sees, `copy_`. What no form fits is refused with a reason
+and stays as it is. Not handled: `resize_` and `set_` on aliased tensors, inference mode.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from fxgrad.passes.rewrites.registry import target_name
 from fxgrad.passes.rewrites.straight_through import replaced_copy, replaced_value
 from fxgrad.passes.rewrites.values import Values
 
-_OTHER_MEMORY = ("resize_", "set_", "resize_as_")  # metadata writes that move a tensor, or change what its memory holds
+# metadata writes that move a tensor, or change what its memory holds
+_OTHER_MEMORY = ("resize_", "set_", "resize_as_")
 
 
 class Refusal(Exception):
@@ -41,14 +42,19 @@ class WriteForms:
         self.plan = plan
         self.applied = applied
 
-    def copy(self, node: torch.fx.Node, note: NodeAliases, argument: Callable[[torch.fx.Node], torch.fx.Node]) -> None:
-        """A node as it is, on what `argument` gives; where the plan has it so, with copies of what it saves, and of its result."""
+    def copy(
+        self, node: torch.fx.Node, note: NodeAliases, argument: Callable[[torch.fx.Node], torch.fx.Node]
+    ) -> None:
+        """A node as it is, on what `argument` gives; where the plan has it so, with copies of what it saves,
+        and of its result."""
         saved = self.plan.snapshots.get(node.name, ())
         copies = {name: self.ops.method("clone", argument(self.forest.by_name[name])) for name in saved}
         if saved:
             elements = sum(self.values.size(self.forest.by_name[name]) for name in saved)
             self.applied.append(Applied(node.name, target_name(node), "snapshot", elements))
-        made = self.values.graph.node_copy(node, lambda a: copies[a.name] if a.name in copies else argument(a))
+        made = self.values.graph.node_copy(
+            node, lambda a: copies[a.name] if a.name in copies else argument(a)
+        )
         if node.name in self.plan.fresh:
             self.applied.append(Applied(node.name, target_name(node), "snapshot", self.values.size(node)))
             made = self.ops.method("clone", made)
@@ -66,8 +72,15 @@ class WriteForms:
         if note.metadata and target_name(node) in _OTHER_MEMORY:
             raise Refusal("it changes the tensor itself, not its content")
         if any(s in self.aliases.tangled for s in inner):
-            cause = next((n for n in self.old.nodes if target_name(n) in _OTHER_MEMORY and self._lies_in(n, inner)), None)
-            how = f"came by `{target_name(cause)}`" if cause is not None else "is shared in a way the graph does not show"
+            cause = next(
+                (n for n in self.old.nodes if target_name(n) in _OTHER_MEMORY and self._lies_in(n, inner)),
+                None,
+            )
+            how = (
+                f"came by `{target_name(cause)}`"
+                if cause is not None
+                else "is shared in a way the graph does not show"
+            )
             raise Refusal(f"the memory it writes {how}")
         if not inner:
             self._copy_back(node, note)
@@ -85,7 +98,8 @@ class WriteForms:
             raise Refusal("the caller sees this write, and autograd does not")
         objects = [self.values.object(t) for t in twin.targets]
         old = [self.values.current(t) for t in objects]
-        # The twin may save what it reads, and that is what `copy_` overwrites; an in-place op saves a copy of its own.
+        # The twin may save what it reads, and that is what `copy_` overwrites; an in-place op saves a copy of
+        # its own.
         read = [self.ops.method("clone", t) for t in old] if note.grad and note.needs_grad else old
         made = twin.values(self.ops, read, self.values.resolve)
         for target, before, new in zip(objects, old, made, strict=True):
@@ -116,7 +130,11 @@ class WriteForms:
 
     def _write(self, node: torch.fx.Node, note: NodeAliases, storages: Sequence[int]) -> None:
         targets = twins.written_targets(node, self.ops.owner)
-        twin = None if self.plan.careful or not self._returns_targets(node, note) else twins.twin_of(node, self.ops.owner, self.aliases)
+        twin = (
+            None
+            if self.plan.careful or not self._returns_targets(node, note)
+            else twins.twin_of(node, self.ops.owner, self.aliases)
+        )
         if targets is None:
             targets = tuple(a for a in node.all_input_nodes if self._lies_in(a, note.writes))
         objects = [self.values.object(t) for t in targets]
@@ -132,7 +150,10 @@ class WriteForms:
         """Whether whoever reads the write's result reads a tensor it wrote."""
         if note.single:
             return note.same_as is not None
-        return all(u.target is operator.getitem and self.aliases.nodes[u.name].same_as is not None for u in node.users)
+        return all(
+            u.target is operator.getitem and self.aliases.nodes[u.name].same_as is not None
+            for u in node.users
+        )
 
     def _write_one(self, write: _Write) -> None:
         node, note = write.node, write.note
@@ -155,7 +176,8 @@ class WriteForms:
         self._clone(node, note, (write.target,), (chain[-1],))
 
     def _is_refused(self, note: NodeAliases, chain: Sequence[torch.fx.Node], wants_grad: bool) -> bool:
-        """Whether autograd would refuse the write of a clone as well: one of several views of it would be written."""
+        """Whether autograd would refuse the write of a clone as well: one of several views of it would be
+        written."""
         seen = note.grad and (note.needs_grad or wants_grad)
         return bool(seen) and any(not self.aliases.nodes[n.name].single for n in chain)
 
@@ -168,7 +190,8 @@ class WriteForms:
         return not note.grad or (twin is not None and twin.unseen)
 
     def _check_movable(self, region: torch.fx.Node, storage: int, note: NodeAliases) -> None:
-        """Refuse where what is used later would be made again from `region` without a history it has, or not at all."""
+        """Refuse where what is used later would be made again from `region` without a history it has, or not
+        at all."""
         root = self.forest.chain(region, storage)[-1]
         call = self.forest.call_of(root)
         if call is not None and self.forest.last_whole_use(call) > note.index:
@@ -176,11 +199,17 @@ class WriteForms:
         for name in self.aliases.nodes[root.name].copied:
             live = self.forest.live_beside(self.values.object(self.forest.by_name[name]), note.index)
             if live is not None:
-                raise Refusal(f"it writes a view that a custom Function returned, and {live.name} shares that memory and is used after")
+                raise Refusal(
+                    f"it writes a view that a custom Function returned, and {live.name} shares that "
+                    "memory "
+                    "and is used after"
+                )
         for chain in self.forest.live_chains(region, storage, note.index):
             for i, node in enumerate(chain):
                 if self._has_history(node) and self.forest.divided(chain[i:]):
-                    raise Refusal(f"{node.name} shares the memory without the gradient, and has gradients of its own")
+                    raise Refusal(
+                        f"{node.name} shares the memory without the gradient, and has gradients of its own"
+                    )
 
     def _storage(self, node: torch.fx.Node) -> int:
         return self.aliases.nodes[node.name].places[0].storage
@@ -188,7 +217,9 @@ class WriteForms:
     def _has_history(self, node: torch.fx.Node) -> bool:
         """Whether a detached tensor came to require grad by itself: by a write, or by requires_grad_."""
         born = any(p.requires_grad for p in self.aliases.nodes[node.name].places)
-        return self.values.needs_grad(node) and (not born or any(u.target == "requires_grad_" for u in node.users))
+        return self.values.needs_grad(node) and (
+            not born or any(u.target == "requires_grad_" for u in node.users)
+        )
 
     def _write_alone(self, write: _Write, frozen: bool) -> None:
         """Nothing used later overlaps the tensor but its own views."""
@@ -202,14 +233,18 @@ class WriteForms:
             made = self.ops.function(replaced_value, old, made)
         self.values.rebind(write.object, made)
         copied = self.values.size(write.object) if twins.copies(node) else 0
-        self.applied.append(Applied(node.name, target_name(node), "replaced" if frozen else "functional", copied))
+        self.applied.append(
+            Applied(node.name, target_name(node), "replaced" if frozen else "functional", copied)
+        )
 
     def _scatter(self, write: _Write, chain: Sequence[torch.fx.Node], frozen: bool) -> bool:
         assert write.twin is not None
         (made,) = write.twin.values(self.ops, [self.values.current(write.object)], self.values.resolve)
         return self._put_back(write, chain, made, frozen, "scatter")
 
-    def _put_back(self, write: _Write, chain: Sequence[torch.fx.Node], made: Any, frozen: bool, form: Form) -> bool:
+    def _put_back(
+        self, write: _Write, chain: Sequence[torch.fx.Node], made: Any, frozen: bool, form: Form
+    ) -> bool:
         """Carry a view's new value down its chain to the root."""
         chain = tuple(chain)
         while len(chain) > 1:
@@ -222,7 +257,9 @@ class WriteForms:
                 made = views.put_back(self.ops, view, chain[0], made, old, self.aliases, self.values.resolve)
             else:
                 assert isinstance(view.args[1], int)
-                step = views.part(self.ops, split, view.args[1], old, self.aliases.rank(chain[0]), self.values.resolve)
+                step = views.part(
+                    self.ops, split, view.args[1], old, self.aliases.rank(chain[0]), self.values.resolve
+                )
                 made = setitem.scatter(self.ops, old, made, (step,)) if step is not None else None
             if made is None:
                 return False
@@ -230,16 +267,28 @@ class WriteForms:
             made = self.ops.function(replaced_value, self.values.current(chain[0]), made)
         self.values.rebind(chain[0], made)
         size = self.values.size(chain[0]) if form != "functional" else 0
-        self.applied.append(Applied(write.node.name, target_name(write.node), "replaced" if frozen else form, size))
+        self.applied.append(
+            Applied(write.node.name, target_name(write.node), "replaced" if frozen else form, size)
+        )
         return True
 
     def _split(self, node: torch.fx.Node) -> torch.fx.Node | None:
         """The call that returned several tensors of which `node` picks one."""
         source = node.args[0] if node.target is operator.getitem else None
         several = isinstance(source, torch.fx.Node) and not self.aliases.nodes[source.name].single
-        return source if several and isinstance(source, torch.fx.Node) and isinstance(node.args[1], int) else None
+        return (
+            source
+            if several and isinstance(source, torch.fx.Node) and isinstance(node.args[1], int)
+            else None
+        )
 
-    def _clone(self, node: torch.fx.Node, note: NodeAliases, targets: Sequence[torch.fx.Node], regions: Sequence[torch.fx.Node]) -> None:
+    def _clone(
+        self,
+        node: torch.fx.Node,
+        note: NodeAliases,
+        targets: Sequence[torch.fx.Node],
+        regions: Sequence[torch.fx.Node],
+    ) -> None:
         """Give each region a fresh copy of itself, and write that."""
         before = {a: self.values.value(a) for a in node.all_input_nodes}
         elements = 0

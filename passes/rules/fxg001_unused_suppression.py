@@ -32,5 +32,6 @@ SEVERITY = "note"
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
-    """Nothing by itself: what silences nothing is known when every rule has spoken (`fxgrad.report.intent`)."""
+    """Nothing by itself: what silences nothing is known when every rule has spoken
+    (`fxgrad.report.intent`)."""
     return iter(())

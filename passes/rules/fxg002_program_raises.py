@@ -1,8 +1,9 @@
 """The program raises, and no rule about gradients names the cause.
 
 What it finds
-    An error of the forward, the loss or the backward that no other rule explains. Where torch's words are known, the finding says what
-    they mean and what mends it; else it has the error's own words and line. `fxgrad explain TEXT` says more of the words.
+    An error of the forward, the loss or the backward that no other rule explains. Where torch's words are
+    known, the finding says what they mean and what mends it; else it has the error's own words and line.
+    `fxgrad explain TEXT` says more of the words.
 
 Why it matters
     Until the step runs, nothing gets a gradient.
@@ -19,7 +20,8 @@ When the fix is safe
     Never applied by itself.
 
 Not handled
-    Errors that have nothing to do with gradients, in a script that is watched: its own traceback says all there is.
+    Errors that have nothing to do with gradients, in a script that is watched: its own traceback says all
+    there is.
 """
 
 from __future__ import annotations
@@ -43,11 +45,16 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 
 
 def unexplained(facts: Facts) -> Finding:
-    """The finding where the program raised and no rule says why, so that the report is never silent about it."""
+    """The finding where the program raised and no rule says why, so that the report is never silent
+    about it."""
     error = facts.error
     assert error is not None
     entry = explanation_of(error.message)
     if entry is not None:
-        return Finding(CODE, NAME, "error", f"{error.type}: {entry.means}", error.site, (), (), Fix(entry.remedy))
+        return Finding(
+            CODE, NAME, "error", f"{error.type}: {entry.means}", error.site, (), (), Fix(entry.remedy)
+        )
     words = error.message.splitlines()[0] if error.message else ""
-    return Finding(CODE, NAME, "error", f"{error.phase} raises {error.type}: {words}", error.site, (), (), Fix(ADVICE))
+    return Finding(
+        CODE, NAME, "error", f"{error.phase} raises {error.type}: {words}", error.site, (), (), Fix(ADVICE)
+    )

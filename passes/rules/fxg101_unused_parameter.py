@@ -1,15 +1,17 @@
 """A parameter has no path to the loss at all: nothing computed from it takes part.
 
 What it finds
-    A trainable parameter whose data never reaches the loss. It says which: its module is never called; its module runs without reading
-    it; something was computed from it and nothing uses the result; a loss function (or a forward that computes the loss) went on to
-    return a value without it, or threw it away on the line named; only a derivative that does not depend on it goes on. Named is the
-    line that builds it; where another line would have used it, the message says which, and what passed that by: the branch and which way
-    it went, the slice or key, the `return` or loop. That is counted while the program runs; what the counts do not show is not said.
+    A trainable parameter whose data never reaches the loss. It says which: its module is never called; its
+    module runs without reading it; something was computed from it and nothing uses the result; a loss
+    function (or a forward that computes the loss) went on to return a value without it, or threw it away on
+    the line named; only a derivative that does not depend on it goes on. Named is the line that builds it;
+    where another line would have used it, the message says which, and what passed that by: the branch and
+    which way it went, the slice or key, the `return` or loop. That is counted while the program runs; what
+    the counts do not show is not said.
 
 Why it matters
-    Its `.grad` stays None, the optimizer skips it, and it keeps its random start while the loss goes down. DistributedDataParallel
-    raises on it in the second step unless `find_unused_parameters=True`.
+    Its `.grad` stays None, the optimizer skips it, and it keeps its random start while the loss goes down.
+    DistributedDataParallel raises on it in the second step unless `find_unused_parameters=True`.
 
 Example
     class Net(nn.Module):
@@ -32,12 +34,14 @@ Instead
             return self.body(x) * torch.sigmoid(self.gate(x))
 
 When the fix is safe
-    Never applied: whether to use the parameter or to remove it is the author's decision, and removing one changes the `state_dict`.
+    Never applied: whether to use the parameter or to remove it is the author's decision, and removing one
+    changes the `state_dict`.
 
 Not handled
-    A module that other inputs would call (an expert without tokens, a head of another task): the verdict is that of the given inputs, name
-    what must train with `expect`. A result kept in an attribute for later is judged by this one step. Left out of an optimizer that was
-    passed along, an unused parameter is only a note.
+    A module that other inputs would call (an expert without tokens, a head of another task): the verdict is
+    that of the given inputs, name what must train with `expect`. A result kept in an attribute for later is
+    judged by this one step. Left out of an optimizer that was passed along, an unused parameter is only a
+    note.
 """
 
 from __future__ import annotations
@@ -95,7 +99,9 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             CODE,
             NAME,
             _severity(facts, context, members, names),
-            message(members, names, _chooser(facts, context, end.part) if end.kind == "left out" else "", decision),
+            message(
+                members, names, _chooser(facts, context, end.part) if end.kind == "left out" else "", decision
+            ),
             site,
             names,
             _path(members, names, site, decision),
@@ -103,7 +109,9 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         )
 
 
-def _decision(facts: Facts, context: Context, members: list[tuple[ParameterFact, DeadEnd]], site: Site | None) -> decisions.Decision | None:
+def _decision(
+    facts: Facts, context: Context, members: list[tuple[ParameterFact, DeadEnd]], site: Site | None
+) -> decisions.Decision | None:
     """What passed by the parts, where that is one and the same for all."""
     end = members[0][1]
     if end.kind == "unread":
@@ -119,7 +127,10 @@ def _decision(facts: Facts, context: Context, members: list[tuple[ParameterFact,
 
 
 def _path(
-    members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...], site: Site | None, decision: decisions.Decision | None
+    members: list[tuple[ParameterFact, DeadEnd]],
+    names: tuple[str, ...],
+    site: Site | None,
+    decision: decisions.Decision | None,
 ) -> tuple[Step, ...]:
     end = members[0][1]
     cut = [Step(end.part, site, True)] if end.node and end.part else []
@@ -128,7 +139,9 @@ def _path(
     return (Step("loss"), Step("no path"), *cut, Step(names[0]))
 
 
-def _severity(facts: Facts, context: Context, members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...]) -> Severity:
+def _severity(
+    facts: Facts, context: Context, members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...]
+) -> Severity:
     """A warning where a constant drops out of a derivative: the rest of its module trains."""
     level = severity(context, names)
     if level != "error" or context.explicit or any(end.kind != "derived" for _, end in members):
@@ -139,24 +152,35 @@ def _severity(facts: Facts, context: Context, members: list[tuple[ParameterFact,
 
 ADVICE = {
     "never called": "call it in forward, or remove it",
-    "left out": "nothing to mend where other inputs use it; under DistributedDataParallel set find_unused_parameters=True",
+    "left out": (
+        "nothing to mend where other inputs use it; under DistributedDataParallel set "
+        "find_unused_parameters=True"
+    ),
     "not read": "use it in forward, or remove it",
     "unread": "use the result on the way to the loss, or drop the computation and its parameters",
-    "lost": "keep the result: `loss = loss + aux` or `loss += aux` instead of an expression on its own or a second `loss = ...`",
+    "lost": (
+        "keep the result: `loss = loss + aux` or `loss += aux` instead of an expression on its own or a "
+        "second `loss = ...`"
+    ),
     "derived": "nothing to mend for a bias; else add a term with the value itself, or drop these parameters",
     "missed": "add what was left out to the value returned here, or drop the computation and its parameters",
 }
 
 
 def _chooser(facts: Facts, context: Context, part: str) -> str:
-    """The type of torch's own module that ran and did without its part `part`: by its inputs, no line of the user's leaves that out."""
+    """The type of torch's own module that ran and did without its part `part`: by its inputs, no line of the
+    user's leaves that out."""
     called = {call.path for call in facts.calls}
     words = part.split(".")
     owner: object = context.model
     for i, word in enumerate(words[:-1]):
         owner, path = getattr(owner, word, None), ".".join(words[: i + 1])
         kind = type(owner)
-        if path in called and kind.__module__.startswith("torch.nn.modules.") and not issubclass(kind, (*_CONTAINERS, nn.Sequential)):
+        if (
+            path in called
+            and kind.__module__.startswith("torch.nn.modules.")
+            and not issubclass(kind, (*_CONTAINERS, nn.Sequential))
+        ):
             return kind.__name__
     return ""
 
@@ -167,9 +191,13 @@ def left_out(names: tuple[str, ...], by: str = "the value returned here leaves o
 
 
 def message(
-    members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...], chooser: str = "", decision: decisions.Decision | None = None
+    members: list[tuple[ParameterFact, DeadEnd]],
+    names: tuple[str, ...],
+    chooser: str = "",
+    decision: decisions.Decision | None = None,
 ) -> str:
-    """What happened to the data, in one sentence. `chooser`: the type of the module that left it out; `decision`: what passed it by."""
+    """What happened to the data, in one sentence. `chooser`: the type of the module that left it out;
+    `decision`: what passed it by."""
     kind = members[0][1].kind
     passed = f"; {decision.text}" if decision is not None else ""
     if kind == "unread":
@@ -179,9 +207,14 @@ def message(
     if kind == "missed":
         return left_out(names)
     if kind == "lost":
-        return f"the result is thrown away or written over here, and with it what {subject(names)} computed: {starved(names)}"
+        return (
+            f"the result is thrown away or written over here, and with it what {subject(names)} computed: "
+            f"{starved(names)}"
+        )
     parts = tuple(dict.fromkeys(end.part for _, end in members))
-    listed = ", ".join(f"`{part}`" for part in parts[:_SHOWN]) + (f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else "")
+    listed = ", ".join(f"`{part}`" for part in parts[:_SHOWN]) + (
+        f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
+    )
     if chooser:
         return f"{chooser} does without {listed} for these inputs: {starved(names)}"
     what = "called" if kind == "never called" else "used in forward"
@@ -189,7 +222,8 @@ def message(
 
 
 class _Definitions:
-    """The lines that build modules and parameters, each class's attribute looked up once: a network repeats its layers."""
+    """The lines that build modules and parameters, each class's attribute looked up once: a network repeats
+    its layers."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -199,9 +233,11 @@ class _Definitions:
         self.counts: dict[int, int] = {}  # by the id of a container, which the model holds
 
     def site(self, part: str) -> Site | None:
-        """The line that builds the module or parameter called `part`, or fills the container it is an item of.
+        """The line that builds the module or parameter called `part`, or fills the container it is an item
+        of.
 
-        Inside an installed package nothing can be mended: there the user's own line that builds the outermost such module is named.
+        Inside an installed package nothing can be mended: there the user's own line that builds the outermost
+        such module is named.
         """
         if part not in self.parts:
             self.parts[part] = self._site(part.split("."))
@@ -215,7 +251,9 @@ class _Definitions:
             found = self._built(owner, word)
             if isinstance(item, _CONTAINERS) and i + 1 < len(words):
                 found = self._filled(owner, word, words[i + 1], item) or found
-            if found is not None and (site is None or origin(site.file) == "installed" or origin(found.file) != "installed"):
+            if found is not None and (
+                site is None or origin(site.file) == "installed" or origin(found.file) != "installed"
+            ):
                 site = found
             owner = item
         return site
@@ -224,13 +262,19 @@ class _Definitions:
         key = (type(owner), attribute)
         if key not in self.built:
             numbered = isinstance(owner, (*_CONTAINERS, nn.Sequential))  # other files may number anything
-            # A class that sets what it is given (`setattr(self, name, value)`) may have set anything: a line that says the name is better.
+            # A class that sets what it is given (`setattr(self, name, value)`) may have set anything: a line
+            # that says the name is better.
             own = attribute_sites(owner, attribute, named=not numbered)
-            self.built[key] = next(iter(own), None) if own or numbered else attribute_site(owner, attribute, self.context.files)
+            self.built[key] = (
+                next(iter(own), None)
+                if own or numbered
+                else attribute_site(owner, attribute, self.context.files)
+            )
         return self.built[key]
 
     def _filled(self, owner: object, attribute: str, item: str, container: nn.Module) -> Site | None:
-        """Of the lines that fill a container the one for this item, as far as numbers tell: first and last are sure, loops between."""
+        """Of the lines that fill a container the one for this item, as far as numbers tell: first and last
+        are sure, loops between."""
         key = (type(owner), attribute)
         if key not in self.fills:
             made = attribute_sites(owner, attribute, named=True)
@@ -240,7 +284,9 @@ class _Definitions:
         if not fills or not item.isdigit():
             return fills[0] if fills else None
         if id(container) not in self.counts:
-            self.counts[id(container)] = len(list(container.children()) or list(container.parameters(recurse=False)))
+            self.counts[id(container)] = len(
+                list(container.children()) or list(container.parameters(recurse=False))
+            )
         number = int(item)
         if number == self.counts[id(container)] - 1:
             number = len(fills) - 1

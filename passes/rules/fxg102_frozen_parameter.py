@@ -1,14 +1,16 @@
 """A parameter has `requires_grad=False`.
 
 What it finds
-    Frozen parameters, with the statement that froze them: a note. It is an error where they were expected to train, where nothing is left
-    that can, and where a trainable parameter is frozen while the model runs. `module.requires_grad = True`, which sets an attribute of the
-    module and unfreezes nothing, is named where it is the reason.
+    Frozen parameters, with the statement that froze them: a note. It is an error where they were expected to
+    train, where nothing is left that can, and where a trainable parameter is frozen while the model runs.
+    `module.requires_grad = True`, which sets an attribute of the module and unfreezes nothing, is named where
+    it is the reason.
 
 Why it matters
-    Freezing is how transfer learning is done, and how a head is lost: the loop that freezes runs over the new head too, a name in the
-    filter does not match, `nn.Embedding.from_pretrained` freezes unless told otherwise, a helper that toggles is left half way. Autograd
-    never says so; only where everything is frozen does `backward()` raise.
+    Freezing is how transfer learning is done, and how a head is lost: the loop that freezes runs over the new
+    head too, a name in the filter does not match, `nn.Embedding.from_pretrained` freezes unless told
+    otherwise, a helper that toggles is left half way. Autograd never says so; only where everything is frozen
+    does `backward()` raise.
 
 Example
     model.head = nn.Linear(8, 10)
@@ -24,8 +26,8 @@ When the fix is safe
     Never applied by itself: what should train is the author's decision. Say it with `expect`.
 
 Not handled
-    Which statement ran: the place is looked up by name in the user's files (`fxgrad.source.freezing`), the likeliest first. Freezing
-    inside an installed library.
+    Which statement ran: the place is looked up by name in the user's files (`fxgrad.source.freezing`), the
+    likeliest first. Freezing inside an installed library.
 """
 
 from __future__ import annotations
@@ -55,7 +57,12 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     rest = [p for p in frozen if p not in wanted]
     nothing_trains = bool(rest) and len(rest) == len(facts.parameters) and not facts.loss_requires_grad
     yield from _findings(context, wanted, "error", " but expected to train")
-    yield from _findings(context, rest, "error" if nothing_trains else "note", " (nothing is left to train)" if nothing_trains else "")
+    yield from _findings(
+        context,
+        rest,
+        "error" if nothing_trains else "note",
+        " (nothing is left to train)" if nothing_trains else "",
+    )
     for group in cut_groups(context, facts, CODE):
         node, parameters, _ = group
         yield finding(
@@ -64,7 +71,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             (CODE, NAME),
             group,
             f"{said(node)} freezes {subject(parameters)} while the model runs: {starved(parameters)}",
-            "freeze before the step what must not train, and leave it out of the optimizer; do not freeze the rest",
+            "freeze before the step what must not train, and leave it out of the optimizer; do not freeze "
+            "the rest",
         )
 
 
@@ -73,11 +81,17 @@ def _findings(context: Context, group: list[ParameterFact], level: Severity, why
     found: dict[str, tuple[Site | None, str]] = {}
     for parameter in group:
         if parameter.module not in found:
-            found[parameter.module] = _place(context, parameter.name, level) if len(found) < _LOOKED_UP else next(iter(places))
+            found[parameter.module] = (
+                _place(context, parameter.name, level) if len(found) < _LOOKED_UP else next(iter(places))
+            )
         places.setdefault(found[parameter.module], []).append(parameter)
     for (site, attribute), members in places.items():
         names = tuple(n for p in members for n in p.names)
-        said_so = f"; `{attribute}.requires_grad = True` sets an attribute of the module and unfreezes nothing" if attribute else ""
+        said_so = (
+            f"; `{attribute}.requires_grad = True` sets an attribute of the module and unfreezes nothing"
+            if attribute
+            else ""
+        )
         yield Finding(
             CODE,
             NAME,
@@ -86,12 +100,16 @@ def _findings(context: Context, group: list[ParameterFact], level: Severity, why
             site,
             names,
             (),
-            Fix("set requires_grad_(True) (with the underscore on a module) on what should train, after whatever freezes"),
+            Fix(
+                "set requires_grad_(True) (with the underscore on a module) on what should train, after "
+                "whatever freezes"
+            ),
         )
 
 
 def _place(context: Context, name: str, level: Severity) -> tuple[Site | None, str]:
-    """The statement to mend; for what should train, one that was meant to unfreeze and only set an attribute of a module, named too."""
+    """The statement to mend; for what should train, one that was meant to unfreeze and only set an attribute
+    of a module, named too."""
     if level == "error":
         words = name.split(".")[:-1]
         for end in range(len(words), -1, -1):
@@ -118,13 +136,15 @@ def _unfreezing(context: Context, attribute: str) -> Site | None:
 
 
 def _site(context: Context, name: str) -> Site | None:
-    """The likeliest statement; where the model's class is local to a function, one in that function if there is any."""
+    """The likeliest statement; where the model's class is local to a function, one in that function if there
+    is any."""
     sites = freeze_sites(context.files, name=name)
     scopes = _scopes(context)
     return next((s for s in sites if s.function.partition(".")[0] in scopes), sites[0] if sites else None)
 
 
 def _scopes(context: Context) -> set[str]:
-    """The functions that the model's classes are defined in, if they are: such a file holds several programs."""
+    """The functions that the model's classes are defined in, if they are: such a file holds several
+    programs."""
     names = {cls.__qualname__ for module in context.model.modules() for cls in user_classes(type(module))[:1]}
     return {name.partition(".")[0] for name in names if "<locals>" in name}

@@ -1,14 +1,14 @@
 """Every path from a parameter to the loss is cut by `detach`, `.data` or `detach_`.
 
 What it finds
-    A trainable parameter whose every way to the loss goes through `detach()`, `detach_()`, `torch.detach`, `.data`, or a call that hands
-    out detached tensors (`state_dict()`, `torch.autograd.grad` without `create_graph=True`). One finding per line that cuts,
-    with all parameters it starves; of several cuts behind one
-    another, each has a finding, for all must be mended.
+    A trainable parameter whose every way to the loss goes through `detach()`, `detach_()`, `torch.detach`,
+    `.data`, or a call that hands out detached tensors (`state_dict()`, `torch.autograd.grad` without
+    `create_graph=True`). One finding per line that cuts, with all parameters it starves; of several cuts
+    behind one another, each has a finding, for all must be mended.
 
 Why it matters
-    Detaching is silent: the forward values are right, the loss goes down by what still trains, and the parameters behind the cut keep
-    their random start.
+    Detaching is silent: the forward values are right, the loss goes down by what still trains, and the
+    parameters behind the cut keep their random start.
 
 Example
     def forward(self, x):
@@ -21,11 +21,13 @@ Instead
         return self.head(h)
 
 When the fix is safe
-    Never applied by itself: a detach may be meant (a target, a stop-gradient, truncated backpropagation). One that starves nothing that
-    should train is never reported; say what should with `expect`, or leave the rest out of the optimizer.
+    Never applied by itself: a detach may be meant (a target, a stop-gradient, truncated backpropagation). One
+    that starves nothing that should train is never reported; say what should with `expect`, or leave the rest
+    out of the optimizer.
 
 Not handled
-    A detach on one of several ways: gradients flow over the others, so nothing is starved, though part of the gradient is missing.
+    A detach on one of several ways: gradients flow over the others, so nothing is starved, though part of the
+    gradient is missing.
 """
 
 from __future__ import annotations
@@ -50,14 +52,23 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         written = said(node)
         hidden = what not in written  # the detach is inside a call of torch's: `state_dict()`
         cut = f"{written} hands out detached tensors and so" if hidden else f"`{what}`"
-        advice = f"drop the `{what}` if these parameters should train; if the cut is meant, leave them out of `expect`"
+        advice = (
+            f"drop the `{what}` if these parameters should train; if the cut is meant, leave them out "
+            "of `expect`"
+        )
         if hidden:
             advice = "take the tensors from named_parameters(), which keep their history"
         if _makes_a_leaf(facts, node):
-            advice = f"give the optimizer what {written} makes: those are leaves of their own, and the gradients arrive there"
+            advice = (
+                f"give the optimizer what {written} makes: those are leaves of their own, and the "
+                "gradients arrive there"
+            )
             advice += "" if hidden else f"; or drop the `{what}` where it is made anew in every step"
         if node.target == GRAD:
-            cut, advice = f"{written} without create_graph=True", "pass create_graph=True where the gradient is part of the loss"
+            cut, advice = (
+                f"{written} without create_graph=True",
+                "pass create_graph=True where the gradient is part of the loss",
+            )
         yield finding(
             context,
             facts,
@@ -73,7 +84,8 @@ def _line(node: NodeFact) -> tuple[str, int] | None:
 
 
 def _makes_a_leaf(facts: Facts, node: NodeFact) -> bool:
-    """Whether the detached tensor is made a leaf that requires grad on the same line, and backward reaches it."""
+    """Whether the detached tensor is made a leaf that requires grad on the same line, and backward reaches
+    it."""
     reached = set(node.makes)
     line = _line(node)
     for later in facts.nodes:

@@ -1,13 +1,16 @@
-"""Every path from a parameter to the loss runs through code that records nothing: `no_grad`, `inference_mode`, `set_grad_enabled(False)`.
+"""Every path from a parameter to the loss runs through code that records nothing: `no_grad`,
+`inference_mode`, `set_grad_enabled(False)`.
 
 What it finds
-    A trainable parameter that reaches the loss only through steps that ran with gradients off: inside `with torch.no_grad()`, in a function
-    decorated with it, under `set_grad_enabled(False)` (also one that was called before the step and never undone), in `inference_mode`.
-    The line named is the one that switched gradients off. Also a tensor made in inference mode that a later step must save for backward.
+    A trainable parameter that reaches the loss only through steps that ran with gradients off: inside `with
+    torch.no_grad()`, in a function decorated with it, under `set_grad_enabled(False)` (also one that was
+    called before the step and never undone), in `inference_mode`. The line named is the one that switched
+    gradients off. Also a tensor made in inference mode that a later step must save for backward.
 
 Why it matters
-    Autograd records nothing there: the parameters keep `.grad = None` without a word, or, where nothing else has a history, `backward()`
-    raises "element 0 of tensors does not require grad". An inference tensor that backward must save raises at once.
+    Autograd records nothing there: the parameters keep `.grad = None` without a word, or, where nothing else
+    has a history, `backward()` raises "element 0 of tensors does not require grad". An inference tensor that
+    backward must save raises at once.
 
 Example
     def forward(self, x):
@@ -21,12 +24,13 @@ Instead
         return self.head(h)
 
 When the fix is safe
-    Never applied by itself: a region may be meant (a frozen backbone, a target network). If it is, set `requires_grad_(False)` on the
-    parameters inside, leave them out of the optimizer, or name what must train with `expect`; then nothing is reported.
+    Never applied by itself: a region may be meant (a frozen backbone, a target network). If it is, set
+    `requires_grad_(False)` on the parameters inside, leave them out of the optimizer, or name what must train
+    with `expect`; then nothing is reported.
 
 Not handled
-    Which of several `set_grad_enabled(False)` ran before the step: the first in the user's files is named. Regions inside a compiled or
-    scripted function.
+    Which of several `set_grad_enabled(False)` ran before the step: the first in the user's files is named.
+    Regions inside a compiled or scripted function.
 """
 
 from __future__ import annotations
@@ -70,7 +74,11 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             site,
             names,
             path(facts, way, names[0]),
-            Fix(f"leave the {mode} region before these parameters are used, or freeze them if they are not meant to train"),
+            Fix(
+                f"leave the {mode} region before these parameters are used, or freeze them if they are "
+                "not "
+                "meant to train"
+            ),
         )
     raised = inference_site(facts)
     if raised is not None and facts.error is not None:
@@ -79,7 +87,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             CODE,
             NAME,
             "error",
-            f"a tensor made in inference_mode is {_use(facts.error.message)}{line_of(facts.error.site, place)}, which torch refuses",
+            "a tensor made in inference_mode is "
+            f"{_use(facts.error.message)}{line_of(facts.error.site, place)}, which torch refuses",
             place,
             (),
             (Step("loss"), Step(raised.target.rpartition(".")[2], raised.site, True)),

@@ -1,13 +1,15 @@
-"""Every path from a parameter to the loss goes through an operation without a derivative: argmax, a comparison, an index.
+"""Every path from a parameter to the loss goes through an operation without a derivative: argmax, a
+comparison, an index.
 
 What it finds
-    A trainable parameter whose every way to the loss goes through a step for which autograd records nothing: `argmax`, the indices of
-    `topk`, `sort` or `max`, a comparison, a boolean mask or the condition of `where`, `multinomial`, a distribution's `sample`,
-    `bucketize`, `one_hot`. Also an operation that is recorded but has no derivative, so that `backward()` raises (`//` on floating tensors).
+    A trainable parameter whose every way to the loss goes through a step for which autograd records nothing:
+    `argmax`, the indices of `topk`, `sort` or `max`, a comparison, a boolean mask or the condition of
+    `where`, `multinomial`, a distribution's `sample`, `bucketize`, `one_hot`. Also an operation that is
+    recorded but has no derivative, so that `backward()` raises (`//` on floating tensors).
 
 Why it matters
-    What comes out is a count, an index or a truth value: moving the parameter a little changes nothing. Torch says nothing about it; the
-    parameters before the step keep `.grad = None`.
+    What comes out is a count, an index or a truth value: moving the parameter a little changes nothing. Torch
+    says nothing about it; the parameters before the step keep `.grad = None`.
 
 Example
     choice = self.router(x).argmax(-1)  # FXG105: the router never trains
@@ -18,12 +20,14 @@ Instead
     y = weight @ self.experts
 
 When the fix is safe
-    Never applied: the differentiable version computes something else. Candidates are the values in place of the indices, softmax or
-    sigmoid in place of the choice, a straight-through estimator `hard + soft - soft.detach()`, the log-probability of a sample (REINFORCE).
+    Never applied: the differentiable version computes something else. Candidates are the values in place of
+    the indices, softmax or sigmoid in place of the choice, a straight-through estimator `hard + soft -
+    soft.detach()`, the log-probability of a sample (REINFORCE).
 
 Not handled
-    What happens inside `torch.vmap` and `torch.func` transforms, which are one step: the call is named, not the line inside. Operations that
-    are recorded with a gradient of zeros (`round`, `sign`, `floor`): that is FXG401. Casts to integers: FXG106.
+    What happens inside `torch.vmap` and `torch.func` transforms, which are one step: the call is named, not
+    the line inside. Operations that are recorded with a gradient of zeros (`round`, `sign`, `floor`): that is
+    FXG401. Casts to integers: FXG106.
 """
 
 from __future__ import annotations
@@ -39,8 +43,13 @@ CODE = "FXG105"
 NAME = "non-differentiable-op"
 SEVERITY = "error"
 
-_ATTENTION = "run it with the kernel that has one: `with torch.nn.attention.sdpa_kernel(SDPBackend.MATH):`, or write the attention out"
-_SECOND = "write it out in operations that have one, or drop the derivative of the derivative (`create_graph=True`)"
+_ATTENTION = (
+    "run it with the kernel that has one: `with torch.nn.attention.sdpa_kernel(SDPBackend.MATH):`, "
+    "or write the attention out"
+)
+_SECOND = (
+    "write it out in operations that have one, or drop the derivative of the derivative (`create_graph=True`)"
+)
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
@@ -52,10 +61,16 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             facts,
             (CODE, NAME),
             group,
-            f"{said(node)} has no derivative with respect to what {subject(parameters)} computed: {starved(parameters)}"
+            (
+                f"{said(node)} has no derivative with respect to what {subject(parameters)} computed: "
+                f"{starved(parameters)}"
+            )
             if node.kind == "op"
-            else f"no gradient of {subject(parameters)} comes back through {said(node)}: {starved(parameters)}",
-            "use differentiable values (softmax, the gathered scores, rsample(), a straight-through estimator) in place of indices, masks, samples",
+            else (
+                f"no gradient of {subject(parameters)} comes back through {said(node)}: {starved(parameters)}"
+            ),
+            "use differentiable values (softmax, the gathered scores, rsample(), a straight-through "
+            "estimator) in place of indices, masks, samples",
         )
     found = missing_formula(facts)
     if found is not None and not found.custom:

@@ -1,11 +1,13 @@
 """Every path from a parameter to the loss is cast to an integer or bool type.
 
 What it finds
-    A trainable parameter whose every way to the loss goes through a cast to integers: `.long()`, `.int()`, `.byte()`, `.bool()`,
-    `.to(torch.int64)`, `.type(...)`, `.type_as(labels)`, and a write of floating values into a tensor of integers.
+    A trainable parameter whose every way to the loss goes through a cast to integers: `.long()`, `.int()`,
+    `.byte()`, `.bool()`, `.to(torch.int64)`, `.type(...)`, `.type_as(labels)`, and a write of floating values
+    into a tensor of integers.
 
 Why it matters
-    Integers carry no gradient: autograd records nothing for the cast, also if the next line casts back to float.
+    Integers carry no gradient: autograd records nothing for the cast, also if the next line casts back to
+    float.
 
 Example
     x = (self.encode(x) * 255).to(torch.uint8)  # FXG106: the encoder never trains
@@ -43,12 +45,16 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         node, parameters, way = group
         cut = next(cut for cut in way.cuts if cut.node == node.name)
         dtype = str(facts.values[cut.flow.target].dtype).removeprefix("torch.")
-        does, where = ("casts", f"to {dtype}") if node.target in CASTS else ("writes", f"into a tensor of {dtype}")
+        does, where = (
+            ("casts", f"to {dtype}") if node.target in CASTS else ("writes", f"into a tensor of {dtype}")
+        )
         yield finding(
             context,
             facts,
             (CODE, NAME),
             group,
-            f"{said(node)} {does} what {subject(parameters)} computed {where}, which carries no gradient: {starved(parameters)}",
-            "keep the tensor floating; where whole numbers are needed, round with a straight-through estimator",
+            f"{said(node)} {does} what {subject(parameters)} computed {where}, which carries no gradient: "
+            f"{starved(parameters)}",
+            "keep the tensor floating; where whole numbers are needed, round with a straight-through "
+            "estimator",
         )

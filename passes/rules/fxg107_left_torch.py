@@ -1,15 +1,17 @@
-"""The value leaves torch (`.numpy()`, `.item()`, `.tolist()`, `float(t)`) on the only way from a parameter to the loss.
+"""The value leaves torch (`.numpy()`, `.item()`, `.tolist()`, `float(t)`) on the only way from a parameter to
+the loss.
 
 What it finds
-    A trainable parameter whose data reaches the loss only through a Python number or a NumPy array: `.item()`, `.tolist()`, `.numpy()`,
-    `np.asarray(t)` and any NumPy function of a tensor, `float(t)`, `int(t)`, `math.exp(t)`. Named is the line where the value leaves; the
-    way back in (`torch.from_numpy`, `torch.tensor(number)`, a product with the number) belongs to the same finding, and where the loss is
-    made of such numbers alone so does what picked them before (a sample, an argmax). That the number
-    matters is not guessed: the program is run again with another number there, and its loss changes.
+    A trainable parameter whose data reaches the loss only through a Python number or a NumPy array:
+    `.item()`, `.tolist()`, `.numpy()`, `np.asarray(t)` and any NumPy function of a tensor, `float(t)`,
+    `int(t)`, `math.exp(t)`. Named is the line where the value leaves; the way back in (`torch.from_numpy`,
+    `torch.tensor(number)`, a product with the number) belongs to the same finding, and where the loss is made
+    of such numbers alone so does what picked them before (a sample, an argmax). That the number matters is
+    not guessed: the program is run again with another number there, and its loss changes.
 
 Why it matters
-    Autograd records torch's operations and no others. The forward values are right, so nothing looks wrong; the parameters before the
-    detour keep their random start.
+    Autograd records torch's operations and no others. The forward values are right, so nothing looks wrong;
+    the parameters before the detour keep their random start.
 
 Example
     def forward(self, x):
@@ -22,12 +24,13 @@ Instead
         return alpha * self.body(x) + (1 - alpha) * x
 
 When the fix is safe
-    Never applied by itself: the code in between is not torch's and may have no torch equivalent. Dropping `.item()` from a number that
-    torch code goes on with changes no value; a number kept for logging between steps should stay a number, for a tensor keeps its graph.
+    Never applied by itself: the code in between is not torch's and may have no torch equivalent. Dropping
+    `.item()` from a number that torch code goes on with changes no value; a number kept for logging between
+    steps should stay a number, for a tensor keeps its graph.
 
 Not handled
-    Data that leaves through files, through C extensions or through a tensor's memory address. On fake tensors there is no number to
-    leave: such a program is run on its real values.
+    Data that leaves through files, through C extensions or through a tensor's memory address. On fake tensors
+    there is no number to leave: such a program is run on its real values.
 """
 
 from __future__ import annotations
@@ -43,7 +46,8 @@ NAME = "left-torch"
 SEVERITY = "error"
 
 _OF_NUMBERS = (
-    "make the loss of tensors: of what was drawn, its log-probability times the reward (`-dist.log_prob(a) * reward`), or rsample()"
+    "make the loss of tensors: of what was drawn, its log-probability times the reward "
+    "(`-dist.log_prob(a) * reward`), or rsample()"
 )
 
 
@@ -53,9 +57,14 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         node, parameters, way = group
         what, advice = _way_out(node)
         message = f"{what}, and the loss goes on from there: {starved(parameters)} ({subject(parameters)})"
-        picked = next((facts.node_named[cut.behind] for cut in way.cuts if cut.node == node.name and cut.behind), None)
+        picked = next(
+            (facts.node_named[cut.behind] for cut in way.cuts if cut.node == node.name and cut.behind), None
+        )
         if picked is not None:
-            message += f"; what was picked by {said(picked)}{line_of(picked.site, node.site)} has no derivative either"
+            message += (
+                f"; what was picked by {said(picked)}{line_of(picked.site, node.site)} has no "
+                "derivative either"
+            )
             advice = _OF_NUMBERS
         yield finding(context, facts, (CODE, NAME), group, message, advice)
 
@@ -65,15 +74,30 @@ def _way_out(node: NodeFact) -> tuple[str, str]:
     if node.kind != "escape":
         return "a tensor is made here of numbers that left torch", "stay in torch all the way"
     if name == "__array__":
-        return "NumPy takes the value out of torch", "use the torch function of the same name on the tensor itself"
+        return (
+            "NumPy takes the value out of torch",
+            "use the torch function of the same name on the tensor itself",
+        )
     if name in ("__float__", "__complex__"):
-        return "the value is read as a Python float", "go on with the tensor itself, and with torch.exp and its kind instead of math's"
+        return (
+            "the value is read as a Python float",
+            "go on with the tensor itself, and with torch.exp and its kind instead of math's",
+        )
     if name in ("__int__", "__index__"):
-        advice = "integers carry no gradient: select with differentiable weights, or train what selects with a loss of its own"
+        advice = (
+            "integers carry no gradient: select with differentiable weights, or train what selects with "
+            "a loss of its own"
+        )
         return "the value is read as a Python int", advice
     if name == "item":
         advice = "drop the `.item()`: torch computes with a one-element tensor as with a number"
         return "`.item()` makes a Python number of the value", advice
     if name == "tolist":
-        return "`.tolist()` makes Python numbers of the values", "keep the tensor, and use torch.stack for a list of tensors"
-    return f"`.{name.strip('_')}()` takes the value out of torch", "stay in torch: it has most of NumPy's functions under the same names"
+        return (
+            "`.tolist()` makes Python numbers of the values",
+            "keep the tensor, and use torch.stack for a list of tensors",
+        )
+    return (
+        f"`.{name.strip('_')}()` takes the value out of torch",
+        "stay in torch: it has most of NumPy's functions under the same names",
+    )

@@ -1,12 +1,15 @@
-"""A new leaf is made from a computed tensor: `torch.tensor(t)`, `torch.Tensor([a, b])`, `Variable(t.data)`, `nn.Parameter(t)`.
+"""A new leaf is made from a computed tensor: `torch.tensor(t)`, `torch.Tensor([a, b])`, `Variable(t.data)`,
+`nn.Parameter(t)`.
 
 What it finds
-    A trainable parameter whose every way to the loss goes through a constructor that copies numbers without their history: `torch.tensor`
-    and `as_tensor` of a list of tensors, `t.new_tensor(u)`, the old constructors `torch.Tensor([...])` and `torch.FloatTensor([...])`,
-    `Variable(...)`, `nn.Parameter(...)`. A `.data` or `detach()` right before belongs to the same finding.
+    A trainable parameter whose every way to the loss goes through a constructor that copies numbers without
+    their history: `torch.tensor` and `as_tensor` of a list of tensors, `t.new_tensor(u)`, the old
+    constructors `torch.Tensor([...])` and `torch.FloatTensor([...])`, `Variable(...)`, `nn.Parameter(...)`. A
+    `.data` or `detach()` right before belongs to the same finding.
 
 Why it matters
-    The new tensor has the right numbers, and with `requires_grad=True` even backward() runs: it just ends there.
+    The new tensor has the right numbers, and with `requires_grad=True` even backward() runs: it just ends
+    there.
 
 Example
     def loss(losses):
@@ -17,8 +20,9 @@ Instead
         return torch.stack(losses).sum()
 
 When the fix is safe
-    Never applied by itself. Using the tensor itself, or torch.stack for several scalars, gives the same values; where a copy was meant to
-    be a leaf of its own (to read the gradient of an activation), call `retain_grad()` on the activation instead.
+    Never applied by itself. Using the tensor itself, or torch.stack for several scalars, gives the same
+    values; where a copy was meant to be a leaf of its own (to read the gradient of an activation), call
+    `retain_grad()` on the activation instead.
 
 Not handled
     A new leaf on one of several ways: nothing is starved then, though part of the gradient is missing.
@@ -51,9 +55,18 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         node, parameters, way = group
         made = constructor(node) or node.target.rpartition(".")[2]
         what = said(node) if made == ALIAS else f"`{made}`"
-        of = "a parameter" if any(c.node == node.name and c.flow.source in read for c in way.cuts) else "a computed tensor"
-        message = f"{what} copies the numbers of {of} without their history: {starved(parameters)} ({subject(parameters)})"
+        of = (
+            "a parameter"
+            if any(c.node == node.name and c.flow.source in read for c in way.cuts)
+            else "a computed tensor"
+        )
+        message = (
+            f"{what} copies the numbers of {of} without their history: {starved(parameters)} "
+            f"({subject(parameters)})"
+        )
         advice = (
-            COPIED if "deepcopy" in what else "use the tensor itself (torch.stack or torch.cat for several) instead of wrapping it anew"
+            COPIED
+            if "deepcopy" in what
+            else "use the tensor itself (torch.stack or torch.cat for several) instead of wrapping it anew"
         )
         yield finding(context, facts, (CODE, NAME), group, message, advice)

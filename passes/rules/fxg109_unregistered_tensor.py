@@ -2,14 +2,16 @@
 
 What it finds
     A tensor kept on a module, alone or in a list or dict, that is no registered Parameter and
-    - requires grad and gets a gradient (an error): `torch.randn(4, requires_grad=True)`, `nn.Parameter(...) * 0.1`, a plain list of
-      Parameters, a buffer that requires grad; or
-    - is drawn at random where it is built and is the operand of a matrix product, a convolution or an embedding on a way to the loss (a
-      warning). A mask, a positional table, a constant, an index, random frequencies under sine and cosine are none of these.
+    - requires grad and gets a gradient (an error): `torch.randn(4, requires_grad=True)`, `nn.Parameter(...) *
+      0.1`, a plain list of Parameters, a buffer that requires grad; or
+    - is drawn at random where it is built and is the operand of a matrix product, a convolution or an
+      embedding on a way to the loss (a warning). A mask, a positional table, a constant, an index, random
+      frequencies under sine and cosine are none of these.
     Also an `nn.Parameter(...)` made anew in every forward (a warning).
 
 Why it matters
-    `model.parameters()` does not list it: no optimizer changes it, `model.to(device)` leaves it behind, the state dict forgets it.
+    `model.parameters()` does not list it: no optimizer changes it, `model.to(device)` leaves it behind, the
+    state dict forgets it.
 
 Example
     def __init__(self):
@@ -22,8 +24,8 @@ Instead
         self.weight = nn.Parameter(torch.randn(4, 8) * 0.1)
 
 When the fix is safe
-    Putting the whole expression inside nn.Parameter changes no value. What must not train belongs in `register_buffer`. The optimizer
-    must be built after.
+    Putting the whole expression inside nn.Parameter changes no value. What must not train belongs in
+    `register_buffer`. The optimizer must be built after.
 
 Not handled
     Weights drawn by a function of another file, and tensors reached only through globals of other modules.
@@ -61,20 +63,28 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per attribute, and one per line that makes a Parameter during the forward."""
     levels: dict[int, Severity] = {}
     for external in facts.externals:
-        if external.owner is None or not external.floating or in_layer(external) or is_optimized(context, external):
+        if (
+            external.owner is None
+            or not external.floating
+            or in_layer(external)
+            or is_optimized(context, external)
+        ):
             continue
         level = _level(facts, context, external)
         if level is not None:
             levels[external.value] = level
     for site, members in by_line(context, (e for e in facts.externals if e.value in levels)):
-        yield _finding("error" if any(levels[e.value] == "error" for e in members) else "warning", site, members)
+        yield _finding(
+            "error" if any(levels[e.value] == "error" for e in members) else "warning", site, members
+        )
     yield from _buffers(facts, context)
     for made in made_in_forward(facts, directly=True):
         yield Finding(
             CODE,
             NAME,
             "warning",
-            "a Parameter is made anew in every forward: no optimizer holds it, and nothing it learns would last",
+            "a Parameter is made anew in every forward: no optimizer holds it, and nothing it learns would "
+            "last",
             made.site,
             (),
             (Step("loss"), Step("Parameter", made.site, True)),
@@ -85,20 +95,30 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 def _buffers(facts: Facts, context: Context) -> Iterator[Finding]:
     """Registered buffers that require grad: an optimizer is given parameters(), and that lists no buffers."""
     buffers = dict(context.model.named_buffers(remove_duplicate=False))
-    held = {id(p) for group in getattr(context.optimizer, "param_groups", None) or () for p in group.get("params", ())}
+    held = {
+        id(p)
+        for group in getattr(context.optimizer, "param_groups", None) or ()
+        for p in group.get("params", ())
+    }
     for node in facts.nodes:
         if node.kind != "attribute" or node.target not in buffers or id(buffers[node.target]) in held:
             continue
         tensor = buffers[node.target]
         owner, _, name = node.target.rpartition(".")
-        if tensor.requires_grad and not tensor.is_leaf and any(v in facts.live for v in node.makes) and not _is_spent(facts):
+        if (
+            tensor.requires_grad
+            and not tensor.is_leaf
+            and any(v in facts.live for v in node.makes)
+            and not _is_spent(facts)
+        ):
             yield from _computed_once(context, node.target, tensor)
         if tensor.requires_grad and tensor.is_leaf and any(v in facts.live for v in node.makes):
             yield Finding(
                 CODE,
                 NAME,
                 "error",
-                f"`{node.target}` gets a gradient, but is a buffer: parameters() does not list it, so no optimizer sees it",
+                f"`{node.target}` gets a gradient, but is a buffer: parameters() does not list it, so no "
+                "optimizer sees it",
                 attribute_site(context.model.get_submodule(owner), name, context.files),
                 (node.target,),
                 (Step("loss"), Step(node.target)),
@@ -107,7 +127,8 @@ def _buffers(facts: Facts, context: Context) -> Iterator[Finding]:
 
 
 def _computed_once(context: Context, buffer: str, tensor: torch.Tensor) -> Iterator[Finding]:
-    """A buffer that the constructor computed from parameters and nothing computes again: it keeps their first values."""
+    """A buffer that the constructor computed from parameters and nothing computes again: it keeps their first
+    values."""
     owner, _, name = buffer.rpartition(".")
     sites = attribute_sites(context.model.get_submodule(owner), name, context.files)
     behind = {id(leaf) for leaf in leaves_behind([tensor])}
@@ -117,7 +138,8 @@ def _computed_once(context: Context, buffer: str, tensor: torch.Tensor) -> Itera
             CODE,
             NAME,
             "error",
-            f"`{buffer}` was computed once, from {subject(names)}: a step changes the parameter, and the buffer keeps what it was made of",
+            f"`{buffer}` was computed once, from {subject(names)}: a step changes the parameter, and the "
+            "buffer keeps what it was made of",
             sites[0],
             names,
             (Step("loss"), Step(buffer, sites[0], True), Step(names[0])),
@@ -145,11 +167,17 @@ def _finding(level: Severity, site: Site | None, members: list[External]) -> Fin
     if not first.requires_grad:
         why = "is drawn at random and used like a weight, but is no Parameter: it never changes"
     elif first.is_parameter:
-        why = "holds Parameters where nn.Module does not look: parameters() does not list them, so no optimizer sees them"
+        why = (
+            "holds Parameters where nn.Module does not look: parameters() does not list them, so no "
+            "optimizer sees them"
+        )
     elif first.is_leaf:
         why = "gets a gradient, but is a plain tensor: parameters() does not list it, so no optimizer sees it"
     else:
-        why = "was computed from a Parameter: the result is a plain tensor that parameters() does not list, and no leaf, so it has no .grad"
+        why = (
+            "was computed from a Parameter: the result is a plain tensor that parameters() does not list, "
+            "and no leaf, so it has no .grad"
+        )
     return Finding(
         CODE,
         NAME,
@@ -161,6 +189,9 @@ def _finding(level: Severity, site: Site | None, members: list[External]) -> Fin
         Fix(
             "make an nn.ParameterList or nn.ParameterDict of them"
             if "[" in first.path
-            else "put the whole expression inside nn.Parameter(...), or register it with register_buffer if it must not train"
+            else (
+                "put the whole expression inside nn.Parameter(...), or register it with register_buffer if "
+                "it must not train"
+            )
         ),
     )

@@ -1,13 +1,18 @@
-"""A parameter is replaced while the model runs: through `.data`, by `copy_`, by a new `nn.Parameter`, by a plain tensor, by None.
+"""A parameter is replaced while the model runs: through `.data`, by `copy_`, by a new `nn.Parameter`, by a
+plain tensor, by None.
 
 What it finds
-    - A computed value stored into a parameter as plain numbers (`p.data = t`, `p.copy_(t)` under no_grad, `vector_to_parameters`,
-      `load_state_dict`), where that is the only way from other parameters to the loss.
-    - `self.weight = nn.Parameter(...)` in forward: a new object in every call, while the optimizer keeps the first.
-    - A plain tensor assigned to a Parameter's name, which torch refuses, and a Parameter set to None that a layer still needs.
+    - A computed value stored into a parameter as plain numbers (`p.data = t`, `p.copy_(t)` under no_grad,
+      `vector_to_parameters`, `load_state_dict`), where that is the only way from other parameters to the
+      loss.
+    - `self.weight = nn.Parameter(...)` in forward: a new object in every call, while the optimizer keeps the
+      first.
+    - A plain tensor assigned to a Parameter's name, which torch refuses, and a Parameter set to None that a
+      layer still needs.
 
 Why it matters
-    What generated the weights gets no gradient; the replaced Parameter gets none either, so the optimizer trains a tensor nobody uses.
+    What generated the weights gets no gradient; the replaced Parameter gets none either, so the optimizer
+    trains a tensor nobody uses.
 
 Example
     def forward(self, x, context):
@@ -20,12 +25,12 @@ Instead
         return torch.func.functional_call(self.target, {"weight": weight}, (x,))
 
 When the fix is safe
-    Never applied by itself. A moving average of other weights is rightly stored this way: what it averages gets its gradient elsewhere,
-    and then nothing is reported.
+    Never applied by itself. A moving average of other weights is rightly stored this way: what it averages
+    gets its gradient elsewhere, and then nothing is reported.
 
 Not handled
-    A replacement between the forward and the optimizer's step (FXG302 sees what the optimizer holds), and a new Parameter that travels
-    through a variable before it is assigned.
+    A replacement between the forward and the optimizer's step (FXG302 sees what the optimizer holds), and a
+    new Parameter that travels through a variable before it is assigned.
 """
 
 from __future__ import annotations
@@ -45,7 +50,8 @@ SEVERITY = "error"
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
-    """Cuts where a computed value is stored into a parameter, parameters made anew, and the assignments torch refuses."""
+    """Cuts where a computed value is stored into a parameter, parameters made anew, and the assignments torch
+    refuses."""
     told: set[Site | None] = set()
     for group in cut_groups(context, facts, CODE):
         node, parameters, _ = group
@@ -55,22 +61,36 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     yield from _refused(facts, context)
 
 
-ADVICE = "use the computed tensor itself (F.linear(x, w), torch.func.functional_call) instead of storing it in a parameter"
+ADVICE = (
+    "use the computed tensor itself (F.linear(x, w), torch.func.functional_call) instead of storing it "
+    "in a parameter"
+)
 
 
 def _message(facts: Facts, node: NodeFact, parameters: tuple[str, ...]) -> str:
     how = {"Tensor.__set__": "`.data = ...` stores", "torch.nn.Parameter": "`nn.Parameter(...)` copies"}
     what = how.get(node.target, f"{said(node)} writes")
     owned = storages(facts)
-    where = "a parameter" if node.kind == "leaf" or any(facts.values[v].storage in owned for v in node.makes) else "another tensor"
-    return f"{what} the numbers of a computed tensor into {where}, not its history: {starved(parameters)} ({subject(parameters)})"
+    where = (
+        "a parameter"
+        if node.kind == "leaf" or any(facts.values[v].storage in owned for v in node.makes)
+        else "another tensor"
+    )
+    return (
+        f"{what} the numbers of a computed tensor into {where}, not its history: {starved(parameters)} "
+        f"({subject(parameters)})"
+    )
 
 
 def _made_anew(facts: Facts, context: Context, told: set[Site | None]) -> Iterator[Finding]:
     """A registered parameter whose place a new one takes in every forward."""
     groups: dict[Site | None, list[str]] = {}
     for node in facts.nodes:
-        if node.kind != "leaf" or node.target != "torch.nn.Parameter" or not any(v in facts.live for v in node.makes):
+        if (
+            node.kind != "leaf"
+            or node.target != "torch.nn.Parameter"
+            or not any(v in facts.live for v in node.makes)
+        ):
             continue
         name = replaced(facts, node)
         if name is not None and node.site not in told:
@@ -81,11 +101,16 @@ def _made_anew(facts: Facts, context: Context, told: set[Site | None]) -> Iterat
             CODE,
             NAME,
             "error",
-            f"{which} replaced by a new Parameter in every forward: the optimizer keeps the old one, which never gets a gradient",
+            f"{which} replaced by a new Parameter in every forward: the optimizer keeps the old one, which "
+            "never gets a gradient",
             site,
             tuple(dict.fromkeys(names)),
             (Step("loss"), Step("Parameter", site, True)),
-            Fix("keep the Parameter made in __init__ and give the computed tensor a name of its own (a local variable)"),
+            Fix(
+                "keep the Parameter made in __init__ and give the computed tensor a name of its own (a "
+                "local "
+                "variable)"
+            ),
         )
 
 
@@ -102,7 +127,8 @@ def _refused(facts: Facts, context: Context) -> Iterator[Finding]:
             CODE,
             NAME,
             "error",
-            f"the parameter `{full if full in names else name}` is overwritten by a plain tensor in forward, which torch refuses",
+            f"the parameter `{full if full in names else name}` is overwritten by a plain tensor in forward, "
+            "which torch refuses",
             error.site,
             (full,) if full in names else tuple(n for n in names if n.rpartition(".")[2] == name),
             (),
@@ -112,5 +138,8 @@ def _refused(facts: Facts, context: Context) -> Iterator[Finding]:
         for site, name in emptied(context):
             yield dataclasses.replace(
                 Finding(CODE, NAME, "error", f"`{name}` was set to None, and a layer still needs it", site),
-                fix=Fix("keep the parameter: freeze it with requires_grad_(False), or replace the layer that reads it"),
+                fix=Fix(
+                    "keep the parameter: freeze it with requires_grad_(False), or replace the layer that "
+                    "reads it"
+                ),
             )

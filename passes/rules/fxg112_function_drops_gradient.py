@@ -1,14 +1,18 @@
-"""A custom `autograd.Function` hands on no gradient for an input that needs one: it returns None or zeros, or is bypassed.
+"""A custom `autograd.Function` hands on no gradient for an input that needs one: it returns None or zeros, or
+is bypassed.
 
 What it finds
-    - A backward that returns None, or only zeros, for an input that a trainable parameter needs: proven by the gradients that backward
-      was given and handed on. Named is the `return`, or the `def backward` without one.
+    - A backward that returns None, or only zeros, for an input that a trainable parameter needs: proven by
+      the gradients that backward was given and handed on. Named is the `return`, or the `def backward`
+      without one.
     - A wrong number of gradients, or one of a wrong shape, which torch refuses.
-    - `SomeFunction.forward(...)` called instead of `apply`, tensors given to apply in a list or past its arguments, an output marked as
-      non-differentiable, and the old style of Function that torch no longer runs.
+    - `SomeFunction.forward(...)` called instead of `apply`, tensors given to apply in a list or past its
+      arguments, an output marked as non-differentiable, and the old style of Function that torch no longer
+      runs.
 
 Why it matters
-    torch takes the Function's word for its gradient: None means "needs none", and everything behind it silently gets nothing.
+    torch takes the Function's word for its gradient: None means "needs none", and everything behind it
+    silently gets nothing.
 
 Example
     @staticmethod
@@ -23,8 +27,8 @@ Instead
         return grad @ weight, grad.t() @ x
 
 When the fix is safe
-    Never applied by itself: the formula is the author's. torch.autograd.gradcheck on double inputs tells whether it is right. None for a
-    number, an index or a frozen weight is right and never reported.
+    Never applied by itself: the formula is the author's. torch.autograd.gradcheck on double inputs tells
+    whether it is right. None for a number, an index or a frozen weight is right and never reported.
 
 Not handled
     A wrong formula: a gradient that is neither None nor zero is taken as it is.
@@ -80,14 +84,25 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         cls = function_of(node)
         marked = marked_site(cls) if cls is not None else None
         if bypassed is not None:
-            message = f"the Function's forward is called directly, so its backward is never recorded: {plural(parameters)} get no gradient"
+            message = (
+                "the Function's forward is called directly, so its backward is never recorded: "
+                f"{plural(parameters)} get no gradient"
+            )
             advice = "call the Function through its apply"
         elif marked is not None:
-            message = f"`{short_name(node)}` marks its output as non-differentiable: {plural(parameters)} get no gradient"
-            advice = "leave mark_non_differentiable to integer outputs, or return the differentiable value as well"
+            message = (
+                f"`{short_name(node)}` marks its output as non-differentiable: {plural(parameters)} "
+                "get no gradient"
+            )
+            advice = (
+                "leave mark_non_differentiable to integer outputs, or return the differentiable value as well"
+            )
         else:
             message = f"`{short_name(node)}.apply` records no way back to {plural(parameters)}"
-            advice = "give apply every tensor as an argument of its own (not in a list or an attribute), and return floating tensors"
+            advice = (
+                "give apply every tensor as an argument of its own (not in a list or an attribute), and "
+                "return floating tensors"
+            )
         made = finding(context, facts, (CODE, NAME), group, message, advice)
         yield dataclasses.replace(made, site=bypassed or marked or made.site)
 
@@ -101,7 +116,11 @@ def _dropped(context: Context) -> Iterator[Finding]:
         if not parameter.requires_grad or _explained(context, parameter):
             continue
         loss = lost_gradients.analyse(watched, parameter)
-        if loss is None or custom_operator(loss.node.target) is not None or (function_of(loss.node) is None and loss.left != "none"):
+        if (
+            loss is None
+            or custom_operator(loss.node.target) is not None
+            or (function_of(loss.node) is None and loss.left != "none")
+        ):
             continue  # operators, and zeros of torch's own operations, are other rules'
         cls = function_of(loss.node)
         site = (dropping_site(cls) if cls is not None else None) or loss.node.site
@@ -112,7 +131,8 @@ def _dropped(context: Context) -> Iterator[Finding]:
             CODE,
             NAME,
             severity(context, tuple(names)),
-            f"the backward of `{short_name(node)}` returns {'only zeros' if zeros else 'None'} where {plural(tuple(names))} "
+            f"the backward of `{short_name(node)}` returns {'only zeros' if zeros else 'None'} where "
+            f"{plural(tuple(names))} "
             f"need{'s' if len(names) == 1 else ''} a gradient",
             site,
             tuple(names),
@@ -140,18 +160,25 @@ def _refused(facts: Facts) -> Iterator[Finding]:
             CODE,
             NAME,
             "error",
-            "the Function is written the old way (an instance is called, forward is no static method), which torch refuses",
+            "the Function is written the old way (an instance is called, forward is no static method), which "
+            "torch refuses",
             error.site,
-            fix=Fix("make forward and backward static methods that take `ctx` first, and call the class's apply"),
+            fix=Fix(
+                "make forward and backward static methods that take `ctx` first, and call the class's apply"
+            ),
         )
         return
     if says(error.message, NO_BACKWARD):
         for node in facts.nodes:
             cls = function_of(node)
             if cls is not None and not has_backward(cls):
-                message = f"`{cls.__name__}` has no backward, so no gradient comes back through it: torch refuses"
+                message = (
+                    f"`{cls.__name__}` has no backward, so no gradient comes back through it: torch refuses"
+                )
                 steps = (Step("loss"), Step(cls.__name__, node.site, True))
-                advice = "write its backward, or use torch's own operations in a plain function: those need none"
+                advice = (
+                    "write its backward, or use torch's own operations in a plain function: those need none"
+                )
                 yield Finding(CODE, NAME, "error", message, node.site, (), steps, Fix(advice))
                 return
     if says(error.message, OVERWRITTEN, SECOND_TIME):
@@ -164,8 +191,20 @@ def _refused(facts: Facts) -> Iterator[Finding]:
         advice = entry.remedy if entry is not None else "mend the backward"
         if says(error.message, NO_GRAD_FN):
             message = f"nothing is recorded in `{raising}.backward`: it runs with gradients off"
-            advice = "compute what is differentiated inside `with torch.enable_grad():`, from `x = x.detach().requires_grad_()`"
-        yield Finding(CODE, NAME, "error", message, error.site, (), (Step("loss"), Step(raising, error.site, True)), Fix(advice))
+            advice = (
+                "compute what is differentiated inside `with torch.enable_grad():`, from `x = "
+                "x.detach().requires_grad_()`"
+            )
+        yield Finding(
+            CODE,
+            NAME,
+            "error",
+            message,
+            error.site,
+            (),
+            (Step("loss"), Step(raising, error.site, True)),
+            Fix(advice),
+        )
         return
     if not says(error.message, WRONG_COUNT, WRONG_GRADIENT, TOO_FEW):
         return
@@ -178,11 +217,18 @@ def _refused(facts: Facts) -> Iterator[Finding]:
         advice = "return exactly one value per argument of forward: the gradient, or None for what needs none"
         if counts is not None:
             what = (
-                f"`{cls.__name__}.backward` returns {counts[1]} value{'s' if counts[1] != '1' else ''} for {counts[0]} arguments of forward"
+                f"`{cls.__name__}.backward` returns {counts[1]} value{'s' if counts[1] != '1' else ''} "
+                f"for {counts[0]} arguments of forward"
             )
         elif shapes is not None:
-            what = f"`{cls.__name__}.backward` returns a gradient of shape {shapes[1]} for argument {shapes[0]}, whose shape is {shapes[2]}"
-            advice = "return a gradient of the argument's own shape: sum over the dimensions it was broadcast along"
+            what = (
+                f"`{cls.__name__}.backward` returns a gradient of shape {shapes[1]} for argument "
+                f"{shapes[0]}, whose shape is {shapes[2]}"
+            )
+            advice = (
+                "return a gradient of the argument's own shape: sum over the dimensions it was "
+                "broadcast along"
+            )
         steps = (Step("loss"), Step(cls.__name__, node.site, True))
         yield Finding(CODE, NAME, "error", what, dropping_site(cls) or node.site, (), steps, Fix(advice))
         return

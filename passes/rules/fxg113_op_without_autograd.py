@@ -1,12 +1,14 @@
 """A custom operator (`torch.library`, C++) has no autograd formula.
 
 What it finds
-    An operator outside torch's own namespaces, on a way from trainable parameters to the loss, for which the dispatcher has no autograd
-    kernel. Where backward raises, or the operator hands on nothing, it is an error. Where its kernel happens to be made of torch
-    operations, torch differentiates those, warns in backward that this is deprecated, and the finding is a warning.
+    An operator outside torch's own namespaces, on a way from trainable parameters to the loss, for which the
+    dispatcher has no autograd kernel. Where backward raises, or the operator hands on nothing, it is an
+    error. Where its kernel happens to be made of torch operations, torch differentiates those, warns in
+    backward that this is deprecated, and the finding is a warning.
 
 Why it matters
-    The forward is right and fast; the error, or the missing gradient, comes only in backward, without the line of the call.
+    The forward is right and fast; the error, or the missing gradient, comes only in backward, without the
+    line of the call.
 
 Example
     @torch.library.custom_op("mylib::square", mutates_args=())
@@ -26,12 +28,13 @@ Instead
     y = square(layer(x))
 
 When the fix is safe
-    Never applied by itself: the formula is the author's. An operator that only makes integers, or whose inputs need no gradient, needs
-    none and is never reported.
+    Never applied by itself: the formula is the author's. An operator that only makes integers, or whose
+    inputs need no gradient, needs none and is never reported.
 
 Not handled
-    Extensions that torch's dispatcher does not know (plain pybind functions): what they return has no recorded origin. On fake tensors an
-    operator with neither formula nor fake kernel is run on its real values.
+    Extensions that torch's dispatcher does not know (plain pybind functions): what they return has no
+    recorded origin. On fake tensors an operator with neither formula nor fake kernel is run on its real
+    values.
 """
 
 from __future__ import annotations
@@ -53,22 +56,34 @@ ADVICE = "register one with torch.library.register_autograd, or write the operat
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
-    """Operators that record nothing, record a node that raises or hands on nothing, or get by on torch's fallback."""
+    """Operators that record nothing, record a node that raises or hands on nothing, or get by on torch's
+    fallback."""
     told: set[Site | None] = set()
     for group in cut_groups(context, facts, CODE):
         node, parameters, _ = group
         told.add(node.site)
-        message = f"`{custom_operator(node.target) or node.target}` has no autograd formula: {plural(parameters)} get no gradient"
+        message = (
+            f"`{custom_operator(node.target) or node.target}` has no autograd formula: "
+            f"{plural(parameters)} get no gradient"
+        )
         yield finding(context, facts, (CODE, NAME), group, message, ADVICE)
     found = missing_formula(facts)
     if found is not None and found.custom:
         node = found.node
         told.add(node.site)
-        yield _finding(node, "error", (), f"`{custom_operator(node.target) or node.target}` has no autograd formula: backward raises")
+        yield _finding(
+            node,
+            "error",
+            (),
+            f"`{custom_operator(node.target) or node.target}` has no autograd formula: backward raises",
+        )
     for node, names in _silent(context):
         if node.site not in told:
             told.add(node.site)
-            what = f"`{custom_operator(node.target)}` has no autograd formula: it hands on no gradient, and {plural(names)} get none"
+            what = (
+                f"`{custom_operator(node.target)}` has no autograd formula: it hands on no gradient, and "
+                f"{plural(names)} get none"
+            )
             yield _finding(node, severity(context, names), names, what)
     for node in facts.nodes:
         name = custom_operator(node.target)
@@ -79,7 +94,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             node,
             "warning",
             (),
-            f"`{name}` has no autograd formula: torch differentiates whatever its kernel happens to do, warns, and will stop doing so",
+            f"`{name}` has no autograd formula: torch differentiates whatever its kernel happens to do, "
+            "warns, and will stop doing so",
         )
 
 

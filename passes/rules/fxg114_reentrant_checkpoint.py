@@ -1,26 +1,29 @@
 """A reentrant checkpoint is given no tensor that requires grad, so nothing inside it gets a gradient.
 
 What it finds
-    `checkpoint(f, x, use_reentrant=True)` (also by default, through `checkpoint_sequential`, and switched on in a library) where none of
-    the tensors given to it requires grad, while parameters or captured tensors inside do: the first block of a network, adapters behind
-    a frozen embedding, inputs in a dict.
+    `checkpoint(f, x, use_reentrant=True)` (also by default, through `checkpoint_sequential`, and switched on
+    in a library) where none of the tensors given to it requires grad, while parameters or captured tensors
+    inside do: the first block of a network, adapters behind a frozen embedding, inputs in a dict.
 
 Why it matters
-    The reentrant form runs the block under no_grad and lets only its tensor arguments carry the gradient. torch warns once, in text that
-    is easily lost, and the block's parameters never train.
+    The reentrant form runs the block under no_grad and lets only its tensor arguments carry the gradient.
+    torch warns once, in text that is easily lost, and the block's parameters never train.
 
 Example
-    h = checkpoint(self.block, self.frozen_embedding(ids), use_reentrant=True)  # FXG114: the block never trains
+    h = checkpoint(self.block, self.frozen_embedding(ids), use_reentrant=True)  # FXG114: the block never
+    trains
 
 Instead
     h = checkpoint(self.block, self.frozen_embedding(ids), use_reentrant=False)
 
 When the fix is safe
-    Never applied by itself. `use_reentrant=False` gives the same values and gradients where both work; with the reentrant form kept, an
-    input that requires grad (`model.enable_input_require_grads()` in transformers) opens the way.
+    Never applied by itself. `use_reentrant=False` gives the same values and gradients where both work; with
+    the reentrant form kept, an input that requires grad (`model.enable_input_require_grads()` in
+    transformers) opens the way.
 
 Not handled
-    What else cuts inside a checkpointed function is named by the rule for it, unless opening the checkpoint would change a gradient.
+    What else cuts inside a checkpointed function is named by the rule for it, unless opening the checkpoint
+    would change a gradient.
 """
 
 from __future__ import annotations
@@ -44,8 +47,14 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     for group in cut_groups(context, facts, CODE):
         node, parameters, _ = group
         if _is_reentrant(node):
-            message = f"none of the tensors given to this reentrant checkpoint requires grad: {plural(parameters)} inside get no gradient"
-            advice = "pass use_reentrant=False, or make an input require grad (model.enable_input_require_grads() in transformers)"
+            message = (
+                "none of the tensors given to this reentrant checkpoint requires grad: "
+                f"{plural(parameters)} inside get no gradient"
+            )
+            advice = (
+                "pass use_reentrant=False, or make an input require grad "
+                "(model.enable_input_require_grads() in transformers)"
+            )
         else:
             message = f"the way of {plural(parameters)} to the loss ends inside this checkpointed function"
             advice = "run the function without the checkpoint to see which line cuts"

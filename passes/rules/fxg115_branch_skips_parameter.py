@@ -1,16 +1,19 @@
 """A branch on the values of a tensor decides whether a parameter gets a gradient.
 
 What it finds
-    - A condition on data (`if t.any()`, `t.item() > p`, `float(t) < p`, `max(a, b)` of tensors, a `while` on a norm) one of whose outcomes
-      leaves parameters without a gradient. Both outcomes are run, nested ones too; the finding says which one starves which parameters and
-      which one the example inputs take. Where they take the one that starves, it is an error; where the other, a warning; on fake values,
-      which decide nothing, an error and the verdict `branch`.
-    - The same without a condition: an expert chosen by `.item()` as an index, a NumPy condition, a loop over what a mask selects, a draw
-      of Python's or NumPy's random numbers. The number, the selection or the seed is changed, and other parameters train.
+    - A condition on data (`if t.any()`, `t.item() > p`, `float(t) < p`, `max(a, b)` of tensors, a `while` on
+      a norm) one of whose outcomes leaves parameters without a gradient. Both outcomes are run, nested ones
+      too; the finding says which one starves which parameters and which one the example inputs take. Where
+      they take the one that starves, it is an error; where the other, a warning; on fake values, which decide
+      nothing, an error and the verdict `branch`.
+    - The same without a condition: an expert chosen by `.item()` as an index, a NumPy condition, a loop over
+      what a mask selects, a draw of Python's or NumPy's random numbers. The number, the selection or the seed
+      is changed, and other parameters train.
     - A parameter that only a condition reads (`if self.gate > 0.5`): a branch passes no gradient back.
 
 Why it matters
-    In some steps the parameters train and in some they do not; under DistributedDataParallel the step hangs or raises.
+    In some steps the parameters train and in some they do not; under DistributedDataParallel the step hangs
+    or raises.
 
 Example
     h = self.stem(x)
@@ -23,12 +26,13 @@ Instead
     h = h + gate * self.extra(h)
 
 When the fix is safe
-    Never applied by itself: skipping may be meant (LayerDrop, early exit). Then say `find_unused_parameters=True` to
-    DistributedDataParallel, and ignore the line.
+    Never applied by itself: skipping may be meant (LayerDrop, early exit). Then say
+    `find_unused_parameters=True` to DistributedDataParallel, and ignore the line.
 
 Not handled
-    A path on which the program raises, or nothing trains, counts as a guard. More outcomes than `max_paths`, or than 16 turns of one
-    line, are not run, and the report says so. Draws from a generator that the program keeps itself show only through what it compares.
+    A path on which the program raises, or nothing trains, counts as a guard. More outcomes than `max_paths`,
+    or than 16 turns of one line, are not run, and the report says so. Draws from a generator that the program
+    keeps itself show only through what it compares.
 """
 
 from __future__ import annotations
@@ -46,7 +50,8 @@ SEVERITY = "error"
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
-    """One finding per condition that starves parameters, one per condition that parameters feed and nothing else."""
+    """One finding per condition that starves parameters, one per condition that parameters feed and nothing
+    else."""
     groups: dict[Site | None, list[Branch]] = {}
     for branch in context.branches:
         groups.setdefault(branch.decision.site, []).append(branch)
@@ -71,17 +76,32 @@ def _starving(facts: Facts, context: Context, site: Site | None, members: list[B
         message = f"{source} decides what runs: as it is now, {starved(names)} ({subject(names)})"
         label = "branch"
     elif not known:
-        message = f"this condition depends on data: where it is {outcome}, {starved(names)} ({subject(names)})"
+        message = (
+            f"this condition depends on data: where it is {outcome}, {starved(names)} ({subject(names)})"
+        )
         label = f"branch ({outcome})"
     else:
         which = "as it is for the example inputs" if here else f"it is {taken} for the example inputs"
-        message = f"this condition depends on data: where it is {outcome} ({which}), {starved(names)} ({subject(names)})"
+        message = (
+            f"this condition depends on data: where it is {outcome} ({which}), {starved(names)} "
+            f"({subject(names)})"
+        )
         label = f"branch ({outcome})"
-    yield Finding(CODE, NAME, level, message, site, names, (Step("loss"), Step(label, site, True), Step(names[0])), Fix(ADVICE))
+    yield Finding(
+        CODE,
+        NAME,
+        level,
+        message,
+        site,
+        names,
+        (Step("loss"), Step(label, site, True), Step(names[0])),
+        Fix(ADVICE),
+    )
 
 
 def _hidden_source(facts: Facts, branch: Branch) -> str:
-    """What decides, where it is no condition on a tensor: a number that left torch, the size of a selection, a random draw."""
+    """What decides, where it is no condition on a tensor: a number that left torch, the size of a selection,
+    a random draw."""
     if branch.decision.node == "random":
         return "a random draw"
     node = next((n for n in facts.nodes if n.name == branch.decision.node), None)
@@ -105,12 +125,20 @@ def _tested(facts: Facts, context: Context) -> Iterator[Finding]:
             CODE,
             NAME,
             severity(context, names),
-            f"nothing but this condition uses what {subject(names)} computed, and a branch passes no gradient back: {starved(names)}",
+            f"nothing but this condition uses what {subject(names)} computed, and a branch passes no "
+            f"gradient back: {starved(names)}",
             site,
             names,
             (Step("loss"), Step("branch", site, True), Step(names[0])),
-            Fix("weigh both outcomes with the value itself (a sigmoid gate, torch.where on differentiable results)"),
+            Fix(
+                "weigh both outcomes with the value itself (a sigmoid gate, torch.where on "
+                "differentiable "
+                "results)"
+            ),
         )
 
 
-ADVICE = "compute both outcomes and select with torch.where, or accept it: under DistributedDataParallel set find_unused_parameters=True"
+ADVICE = (
+    "compute both outcomes and select with torch.where, or accept it: under DistributedDataParallel set "
+    "find_unused_parameters=True"
+)

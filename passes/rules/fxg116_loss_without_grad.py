@@ -1,13 +1,14 @@
 """The loss itself has no `grad_fn`: `backward()` raises "element 0 of tensors does not require grad".
 
 What it finds
-    A loss that cannot be differentiated: a tensor without a history, although trainable parameters went into it or because none did; a
-    Python number, None or a tuple in place of a tensor; a tensor of several elements, or of complex numbers. Where a cut made the loss lose its history, the
-    cut has the error and this is a warning beside it.
+    A loss that cannot be differentiated: a tensor without a history, although trainable parameters went into
+    it or because none did; a Python number, None or a tuple in place of a tensor; a tensor of several
+    elements, or of complex numbers. Where a cut made the loss lose its history, the cut has the error and
+    this is a warning beside it.
 
 Why it matters
-    `backward()` raises and names neither the parameter nor the line. Wrapped anew with `requires_grad=True` to silence it, the loss
-    trains nothing.
+    `backward()` raises and names neither the parameter nor the line. Wrapped anew with `requires_grad=True`
+    to silence it, the loss trains nothing.
 
 Example
     def loss(out):
@@ -56,7 +57,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     elif error is not None and says(error.message, NOT_SCALAR):
         yield _finding(
             facts,
-            f"the loss has the shape {tuple(facts.values[facts.loss].shape)}: backward() needs a single number",
+            f"the loss has the shape {tuple(facts.values[facts.loss].shape)}: backward() needs a single "
+            "number",
             _made(facts),
             "reduce it with .mean() or .sum()",
         )
@@ -77,10 +79,20 @@ def _no_tensor(facts: Facts, context: Context) -> Finding:
     left = next((n for n in reversed(facts.nodes) if n.kind == "escape"), None)
     if kind.startswith(_NUMBERS) and left is not None:
         what = left.target.rpartition(".")[2].strip("_")
-        message = f"the loss is a number, not a tensor: `{what}` took it out of torch, so nothing can be differentiated"
-        return _finding(facts, message, left.site, f"return the tensor itself; call `{what}` on it only to log it")
+        message = (
+            f"the loss is a number, not a tensor: `{what}` took it out of torch, so nothing can be "
+            "differentiated"
+        )
+        return _finding(
+            facts, message, left.site, f"return the tensor itself; call `{what}` on it only to log it"
+        )
     said = "None: a `return` is missing" if kind == "NoneType" else f"a {kind}, not a tensor"
-    return _finding(facts, f"the loss function returns {said}", _left(facts, context), "return the loss as a tensor of one element")
+    return _finding(
+        facts,
+        f"the loss function returns {said}",
+        _left(facts, context),
+        "return the loss as a tensor of one element",
+    )
 
 
 def _no_history(facts: Facts, context: Context) -> Finding:
@@ -97,18 +109,23 @@ def _no_history(facts: Facts, context: Context) -> Finding:
         facts,
         f"the loss has no grad_fn, so backward() raises{reason}",
         _made(facts),
-        "mend what is named beside this finding" if explained else "compute the loss from what the model returns",
+        "mend what is named beside this finding"
+        if explained
+        else "compute the loss from what the model returns",
         "warning" if explained else "error",
     )
 
 
-def _finding(facts: Facts, message: str, site: Site | None, advice: str, severity: Severity = "error") -> Finding:
+def _finding(
+    facts: Facts, message: str, site: Site | None, advice: str, severity: Severity = "error"
+) -> Finding:
     starved = tuple(n for p in facts.parameters if p.requires_grad for n in p.names)
     return Finding(CODE, NAME, severity, message, site, starved, (Step("loss", site, True),), Fix(advice))
 
 
 def _made(facts: Facts) -> Site | None:
-    """The step that made the loss; of a constant the `return` of the function that made it, for something should have been added."""
+    """The step that made the loss; of a constant the `return` of the function that made it, for something
+    should have been added."""
     assert facts.loss is not None
     node = next((n for n in facts.nodes if n.name == facts.values[facts.loss].node), None)
     if node is None or node.site is None:
@@ -119,7 +136,8 @@ def _made(facts: Facts) -> Site | None:
 
 
 def _made_complex(facts: Facts) -> NodeFact | None:
-    """On the way from the loss back, the first step that made a complex value of real ones that a gradient goes to."""
+    """On the way from the loss back, the first step that made a complex value of real ones that a gradient
+    goes to."""
     pending, seen = [facts.loss] if facts.loss is not None else [], set[int]()
     while pending:
         value = pending.pop(0)
@@ -148,5 +166,11 @@ def _left(facts: Facts, context: Context) -> Site | None:
             outer = node.stack[-1]
             return facts.returns.get(f"{outer.file}:{outer.function}") or outer
     loss = context.loss
-    code = code_of(loss) or code_of(getattr(type(loss), "forward", None)) or code_of(vars(type(loss)).get("__call__"))
-    return Site(code.co_filename, code.co_firstlineno, function=code.co_qualname) if code is not None else None
+    code = (
+        code_of(loss)
+        or code_of(getattr(type(loss), "forward", None))
+        or code_of(vars(type(loss)).get("__call__"))
+    )
+    return (
+        Site(code.co_filename, code.co_firstlineno, function=code.co_qualname) if code is not None else None
+    )

@@ -1,11 +1,13 @@
-"""An in-place operation overwrites a tensor that backward needs, or backward meets a graph that was already freed.
+"""An in-place operation overwrites a tensor that backward needs, or backward meets a graph that was already
+freed.
 
 What it finds
-    A tensor that an operation saved for its backward (its input, its output, a weight) and that a later step changes in place: by an
-    in-place method or operator, `x[...] = ...`, an `inplace=True` module, `out=`, a `_foreach_` call, through a view of it, or by
-    updating a buffer. Torch compares version counters and refuses in backward, naming neither line; both are named here. Also a
-    tensor kept from an earlier step with its graph, and an inner `backward()` that frees what the loss needs ("backward through the
-    graph a second time").
+    A tensor that an operation saved for its backward (its input, its output, a weight) and that a later step
+    changes in place: by an in-place method or operator, `x[...] = ...`, an `inplace=True` module, `out=`, a
+    `_foreach_` call, through a view of it, or by updating a buffer. Torch compares version counters and
+    refuses in backward, naming neither line; both are named here. Also a tensor kept from an earlier step
+    with its graph, and an inner `backward()` that frees what the loss needs ("backward through the graph a
+    second time").
 
 Why it matters
     Backward raises, often far from the line that must change.
@@ -19,12 +21,13 @@ Instead
     h = h + x
 
 When the fix is safe
-    Writing out of place is safe where nobody else relies on the changed tensor: views of it, a buffer, the caller's variable. Of a
-    buffer that is updated in forward, use a copy (`self.codes.clone()`) or update it after backward.
+    Writing out of place is safe where nobody else relies on the changed tensor: views of it, a buffer, the
+    caller's variable. Of a buffer that is updated in forward, use a copy (`self.codes.clone()`) or update it
+    after backward.
 
 Not handled
-    Writes inside a checkpointed function, and saves that the user's own saved-tensor hooks replace. Where several writes follow one
-    save, the first is named.
+    Writes inside a checkpointed function, and saves that the user's own saved-tensor hooks replace. Where
+    several writes follow one save, the first is named.
 """
 
 from __future__ import annotations
@@ -45,14 +48,16 @@ from fxgrad.torch_api.errors import OVERWRITTEN, SECOND_TIME, says
 CODE = "FXG201"
 NAME = "overwritten-saved-tensor"
 SEVERITY = "error"
-# Kinds of this rule's findings: a step of the run overwrites; what is kept from before the run still has its graph.
+# Kinds of this rule's findings: a step of the run overwrites; what is kept from before the run still has its
+# graph.
 OVERWRITTEN_HERE, OLD_GRAPH = "overwritten", "old graph"
 
 LISTED = 4  # saves named in one message
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
-    """One finding per overwriting line, naming both lines; else the tensor or the call that brought an old graph in."""
+    """One finding per overwriting line, naming both lines; else the tensor or the call that brought an old
+    graph in."""
     error = facts.error
     if error is None:
         return
@@ -66,34 +71,48 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         if not overwrite.parameters:
             assert context.hazards is not None
             facts_then, saver = context.hazards, overwrite.saves[0].saver
-            # Of a watched operation inside a Sequential the line of the user's is the call of the whole: the module's own says more.
-            made = building_site(facts_then, context, saver) if saver.kind == "op" and len(overwrite.saves) == 1 else None
+            # Of a watched operation inside a Sequential the line of the user's is the call of the whole: the
+            # module's own says more.
+            made = (
+                building_site(facts_then, context, saver)
+                if saver.kind == "op" and len(overwrite.saves) == 1
+                else None
+            )
             yield _overwritten(overwrite, building_site(facts_then, context, overwrite.writer), made)
     if not found:
         yield _unseen(facts, context, error)
 
 
 def _overwritten(overwrite: Overwrite, built: Site | None, saver_built: Site | None) -> Finding:
-    """`built`, `saver_built`: the lines that build the modules, where no line of the user's calls them by themselves."""
+    """`built`, `saver_built`: the lines that build the modules, where no line of the user's calls them by
+    themselves."""
     writer, saves = overwrite.writer, overwrite.saves
     write = text_of(built) or expression(writer)
     site = built or writer.site
     if len(saves) == 1:
         saved = saves[0].saved
         message = (
-            f"`{write}` overwrites the {shape(saved.shape)} tensor that {_saver(saves[0], site, saver_built)} saved for backward "
+            f"`{write}` overwrites the {shape(saved.shape)} tensor that "
+            f"{_saver(saves[0], site, saver_built)} saved for backward "
             f"(saved at version {saved.saved_version}, now {saved.found_version})"
         )
     else:
         named = "; ".join(
-            f"{shape(s.saved.shape)} by {_saver(s, site)}, version {s.saved.saved_version} then, {s.saved.found_version} now"
+            (
+                f"{shape(s.saved.shape)} by {_saver(s, site)}, version {s.saved.saved_version} then, "
+                f"{s.saved.found_version} now"
+            )
             for s in saves[:LISTED]
         )
         more = f"; and {len(saves) - LISTED} more" if len(saves) > LISTED else ""
         message = f"`{write}` overwrites {len(saves)} tensors saved for backward: {named}{more}"
     stations = tuple(Step(save.saver.target.rpartition(".")[2], save.saver.site) for save in saves[:LISTED])
     advice = "build this module with inplace=False" if built is not None else _advice(writer)
-    return replace(_finding(message, site, advice, (*stations, Step(write, site, True))), kind=OVERWRITTEN_HERE, step=writer.name)
+    return replace(
+        _finding(message, site, advice, (*stations, Step(write, site, True))),
+        kind=OVERWRITTEN_HERE,
+        step=writer.name,
+    )
 
 
 def _saver(save: Save, seen_from: Site | None, built: Site | None = None) -> str:
@@ -134,9 +153,12 @@ def _second_time(facts: Facts, context: Context, error: Raised) -> Finding:
     spent = spender(facts)
     if spent is not None and spent.call.site != error.site:
         call, shared = spent.call, spent.shared
-        again = f"a second backward{line_of(error.site, call.site)}" if error.phase != "backward" else "the loss"
+        again = (
+            f"a second backward{line_of(error.site, call.site)}" if error.phase != "backward" else "the loss"
+        )
         return _finding(
-            f"`{expression(call)}` frees the graph of `{expression(shared)}`{line_of(shared.site, call.site)}, which {again} goes through again",
+            f"`{expression(call)}` frees the graph of "
+            f"`{expression(shared)}`{line_of(shared.site, call.site)}, which {again} goes through again",
             call.site,
             _spent_once(spent),
         )
@@ -152,20 +174,30 @@ def _spent_once(spent: Spender) -> str:
     """What mends it without stopping a parameter."""
     if spent.call.target == GRAD:
         keep = "create_graph=True" if spent.result_used else "retain_graph=True"
-        why = "its result is a part of the loss" if spent.result_used else "the loss has yet to go through the same graph"
+        why = (
+            "its result is a part of the loss"
+            if spent.result_used
+            else "the loss has yet to go through the same graph"
+        )
         return f"pass {keep} to this call: {why}"
-    return "add the two losses and go backward once; or detach, for this first loss alone, what the two share: the second one trains it"
+    return (
+        "add the two losses and go backward once; or detach, for this first loss alone, what the two "
+        "share: the second one trains it"
+    )
 
 
 def _unseen(facts: Facts, context: Context, error: Raised) -> Finding:
-    """No write of this run explains it: the saved tensor is older than the run, or torch's own words must do."""
+    """No write of this run explains it: the saved tensor is older than the run, or torch's own words
+    must do."""
     old = kept(facts)
     if old is not None:
         return _kept(facts, context, old, "what that graph saved (weights, mostly) has changed since")
     return _finding(
-        f"backward finds a tensor overwritten that it had saved: {error.message.splitlines()[0].partition(': ')[2].partition('. Hint')[0]}",
+        "backward finds a tensor overwritten that it had saved: "
+        f"{error.message.splitlines()[0].partition(': ')[2].partition('. Hint')[0]}",
         error.site,
-        "look for an in-place operation (`+=`, `x[...] =`, a method ending in `_`) between forward and backward, and write out of place",
+        "look for an in-place operation (`+=`, `x[...] =`, a method ending in `_`) between forward and "
+        "backward, and write out of place",
     )
 
 
@@ -173,19 +205,23 @@ def _kept(facts: Facts, context: Context, old: Kept, then: str) -> Finding:
     once = computed_once(context, old)
     if once is not None:
         found = _finding(
-            f"{_held(old.name)} is computed once, in __init__, and its graph serves a single backward: {then}",
+            f"{_held(old.name)} is computed once, in __init__, and its graph serves a single backward: "
+            f"{then}",
             once,
             "compute it anew in every forward, from the parameters it comes from",
         )
     else:
         found = _finding(
-            f"{_held(old.name)} still carries the graph of an earlier step, and {then}", old.reader.site, _kept_advice(facts, old)
+            f"{_held(old.name)} still carries the graph of an earlier step, and {then}",
+            old.reader.site,
+            _kept_advice(facts, old),
         )
     return replace(found, kind=OLD_GRAPH)
 
 
 def _kept_advice(facts: Facts, old: Kept) -> str:
-    """A state is detached; what was computed for good is computed anew, where a parameter is trained through it alone or no module keeps it."""
+    """A state is detached; what was computed for good is computed anew, where a parameter is trained through
+    it alone or no module keeps it."""
     starving = needed(facts)
     if starving:
         return f"compute it anew in every step: {listed(starving)} can get a gradient through it alone"
@@ -193,9 +229,15 @@ def _kept_advice(facts: Facts, old: Kept) -> str:
     line = old.reader.site
     carried = [one for one in assigned_names(line) if one in names_read(line)] if line is not None else []
     if carried and not old.name:
-        return f"detach what is kept between steps: `{carried[0]} = {carried[0]}.detach()` before this line, where it is a tensor"
+        return (
+            f"detach what is kept between steps: `{carried[0]} = {carried[0]}.detach()` before this line, "
+            "where it is a tensor"
+        )
     if old.outside or not old.name:
-        return f"compute it anew in every step, where it is used; only a state or a target is detached, `{name} = {name}.detach()`"
+        return (
+            "compute it anew in every step, where it is used; only a state or a target is detached, "
+            f"`{name} = {name}.detach()`"
+        )
     return f"detach what is kept between steps, before it is used: `{name}.detach()` in place of `{name}`"
 
 
@@ -204,4 +246,6 @@ def _held(name: str) -> str:
 
 
 def _finding(message: str, site: Site | None, advice: str, stations: tuple[Step, ...] = ()) -> Finding:
-    return Finding(CODE, NAME, "error", message, site, (), (Step("loss"), *stations) if stations else (), Fix(advice))
+    return Finding(
+        CODE, NAME, "error", message, site, (), (Step("loss"), *stations) if stations else (), Fix(advice)
+    )

@@ -1,9 +1,11 @@
-"""An in-place write that autograd refuses: into a leaf that requires grad, a view of one, or a view it cannot follow.
+"""An in-place write that autograd refuses: into a leaf that requires grad, a view of one, or a view it cannot
+follow.
 
 What it finds
-    Writes (`+=`, `x[...] = ...`, methods ending in `_`, `inplace=True`, `out=`) into a parameter or another leaf that requires grad, into
-    a view of one, into one of several views that one operation returned (`split`, `chunk`, `unbind`, iteration), into a view made
-    under `no_grad` or by a custom autograd.Function, and into an expanded tensor whose elements share memory.
+    Writes (`+=`, `x[...] = ...`, methods ending in `_`, `inplace=True`, `out=`) into a parameter or another
+    leaf that requires grad, into a view of one, into one of several views that one operation returned
+    (`split`, `chunk`, `unbind`, iteration), into a view made under `no_grad` or by a custom
+    autograd.Function, and into an expanded tensor whose elements share memory.
 
 Why it matters
     Torch raises at the write; nothing of the step runs.
@@ -18,8 +20,9 @@ Instead
         b[:, 4] += 1.0
 
 When the fix is safe
-    `no_grad` is right for an initialisation or a projection of weights, which no gradient should see. In a forward whose result depends
-    on the written value compute a new tensor instead, or the gradient ignores the write.
+    `no_grad` is right for an initialisation or a projection of weights, which no gradient should see. In a
+    forward whose result depends on the written value compute a new tensor instead, or the gradient ignores
+    the write.
 
 Not handled
     Writes through `.data`, which torch lets pass: those are FXG203.
@@ -56,7 +59,8 @@ NAME = "inplace-on-leaf"
 SEVERITY = "error"
 INTO_LEAF = "leaf"  # the kind of a finding about a write into a leaf, or into a view of one
 
-# What torch says, and what was written into; "{leaf}" and "{maker}" are filled in from the facts. The narrower kind stands first.
+# What torch says, and what was written into; "{leaf}" and "{maker}" are filled in from the facts. The
+# narrower kind stands first.
 REFUSALS = {
     VIEW_OF_LEAF: "a view of {leaf}",
     LEAF: "{leaf}",
@@ -106,7 +110,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 
 
 def _parameters(facts: Facts, node: NodeFact | None) -> tuple[str, ...]:
-    """The parameters whose memory the raising step was to write: those of its first such operand, or of its whole list."""
+    """The parameters whose memory the raising step was to write: those of its first such operand, or of its
+    whole list."""
     if node is None:
         return ()
     owners = {facts.values[v].storage: p.name for p in facts.parameters for v in p.values if p.requires_grad}
@@ -129,7 +134,10 @@ def _maker(facts: Facts, node: NodeFact | None, error: Raised) -> str:
 
 def _advice(meaning: str, names: tuple[str, ...]) -> str:
     if names or "{leaf}" in meaning:
-        return "do it under torch.no_grad() if it is an initialisation; in a forward compute a new tensor (`w = self.w * 2`) and use that"
+        return (
+            "do it under torch.no_grad() if it is an initialisation; in a forward compute a new tensor "
+            "(`w = self.w * 2`) and use that"
+        )
     if "history" in meaning:
         return "use `detach()`, which returns a new tensor, instead of `detach_()`"
     if "out=" in meaning:

@@ -1,14 +1,16 @@
-"""A write that autograd does not know of (`.data`, `.detach()`, NumPy): backward runs and its gradients are silently wrong.
+"""A write that autograd does not know of (`.data`, `.detach()`, NumPy): backward runs and its gradients are
+silently wrong.
 
 What it finds
-    An error: memory that a step saved for backward is changed afterwards through an alias that torch's version counter does not watch
-    (`.data`, memory shared with NumPy, `t.data = new`, the step of a fused optimizer, `torch.kron(a, b, out=t)`), and its elements are
-    others then.
-    A warning: a value is changed behind the graph's back before it is used (`self.weight.data *= mask` in forward, `h.detach().mul_(...)`,
+    An error: memory that a step saved for backward is changed afterwards through an alias that torch's
+    version counter does not watch (`.data`, memory shared with NumPy, `t.data = new`, the step of a fused
+    optimizer, `torch.kron(a, b, out=t)`), and its elements are others then. A warning: a value is changed
+    behind the graph's back before it is used (`self.weight.data *= mask` in forward, `h.detach().mul_(...)`,
     an intermediate value under `no_grad`), so that its gradient is that of a function without the write.
 
 Why it matters
-    Nothing raises. The loss may even fall. Through `.data` torch's check against overwritten tensors is switched off.
+    Nothing raises. The loss may even fall. Through `.data` torch's check against overwritten tensors is
+    switched off.
 
 Example
     def forward(self, x):
@@ -20,12 +22,14 @@ Instead
         return F.linear(x, self.weight * self.mask)
 
 When the fix is safe
-    Out of place and in the graph the gradient becomes that of what was computed: it changes, which is the point. A straight-through
-    estimator that relies on the wrong gradient says so clearly as `x + (quantised - x).detach()`. A projection of weights
-    (clipping, normalising) belongs after `optimizer.step()`, under `no_grad`.
+    Out of place and in the graph the gradient becomes that of what was computed: it changes, which is the
+    point. A straight-through estimator that relies on the wrong gradient says so clearly as `x + (quantised -
+    x).detach()`. A projection of weights (clipping, normalising) belongs after `optimizer.step()`, under
+    `no_grad`.
 
 Not handled
-    Writes from C++ or Triton code that bump no version; on fake tensors elements cannot be compared, and every such write counts.
+    Writes from C++ or Triton code that bump no version; on fake tensors elements cannot be compared, and
+    every such write counts.
 """
 
 from __future__ import annotations
@@ -54,7 +58,8 @@ _THROUGH = {
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
-    """An error where what backward saved was changed unseen; a warning where the graph misses a change. One finding per line."""
+    """An error where what backward saved was changed unseen; a warning where the graph misses a change. One
+    finding per line."""
     for write in hidden_writes(facts, context.hazards):
         written = write_site(write.node.site) if write.how == "numpy" else None
         site = written or write.node.site
@@ -77,13 +82,20 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 
 def _message(write: HiddenWrite, site: Site | None) -> str:
     if site is write.node.site:
-        what = f"`{expression(write.node)}`" if write.how != "numpy" else f"NumPy code that got `{expression(write.node)}`"
+        what = (
+            f"`{expression(write.node)}`"
+            if write.how != "numpy"
+            else f"NumPy code that got `{expression(write.node)}`"
+        )
     else:
         what = f"`{text_of(site) or 'this'}`"
     through = _THROUGH[write.how]
     if write.saver is not None:
         saved = f"what `{expression(write.saver)}`{line_of(write.saver.site, site)} saved for backward"
-        return f"{what} changes {saved}, {through}: torch's version counter does not see it, the gradients are silently wrong"
+        return (
+            f"{what} changes {saved}, {through}: torch's version counter does not see it, the gradients "
+            "are silently wrong"
+        )
     if write.parameter is not None:
         changes = f"{what} changes the parameter `{write.parameter}` {through}"
         return f"{changes}: its gradient ignores the write (what the write fixes gets one too)"
@@ -96,5 +108,8 @@ def _advice(write: HiddenWrite) -> str:
     if write.how == "numpy":
         return "copy before writing in NumPy: `t.detach().numpy().copy()`"
     if write.parameter is not None:
-        return "make it part of the graph (`w = self.weight * self.mask`), or do it after optimizer.step() under torch.no_grad()"
+        return (
+            "make it part of the graph (`w = self.weight * self.mask`), or do it after optimizer.step() "
+            "under torch.no_grad()"
+        )
     return "compute the new value out of place, as part of the graph: `h = h * mask`"

@@ -1,12 +1,13 @@
 """The forward changes a tensor of its caller.
 
 What it finds
-    In-place steps of the forward (`x += ...`, `x[...] = ...`, a first layer with `inplace=True`) that write into the memory of an input,
-    directly or through what only looks like a copy: `x.float()` of a float tensor, `x.view(...)`, `x.detach()`, `x.contiguous()`.
+    In-place steps of the forward (`x += ...`, `x[...] = ...`, a first layer with `inplace=True`) that write
+    into the memory of an input, directly or through what only looks like a copy: `x.float()` of a float
+    tensor, `x.view(...)`, `x.detach()`, `x.contiguous()`.
 
 Why it matters
-    The second call on the same batch sees other data: evaluation after training, gradient accumulation, `gradcheck`, retries and
-    checkpointing give other results, and a data set kept in memory decays.
+    The second call on the same batch sees other data: evaluation after training, gradient accumulation,
+    `gradcheck`, retries and checkpointing give other results, and a data set kept in memory decays.
 
 Example
     def forward(self, image):
@@ -19,8 +20,8 @@ Instead
         return self.conv(image)
 
 When the fix is safe
-    Where the caller does not count on the change. A cache that the caller passes in to be filled is meant to be written: ignore the
-    rule on that line.
+    Where the caller does not count on the change. A cache that the caller passes in to be filled is meant to
+    be written: ignore the rule on that line.
 
 Not handled
     Inputs changed through NumPy, and by the loss function.
@@ -53,7 +54,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             CODE,
             NAME,
             "warning",
-            f"`{expression(node)}`{kind} writes into the caller's `{hit[0]}`: a second call on it sees other data",
+            f"`{expression(node)}`{kind} writes into the caller's `{hit[0]}`: a second call on it sees other "
+            "data",
             node.site,
             (),
             (Step(hit[0]), Step(expression(node), node.site, True)),
@@ -63,7 +65,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 
 
 def _written(facts: Facts, node: NodeFact) -> tuple[int, ...]:
-    """The storages whose content changed; for `x.data = new` the one that `x` had. `x.requires_grad = ...` writes none."""
+    """The storages whose content changed; for `x.data = new` the one that `x` had. `x.requires_grad = ...`
+    writes none."""
     if node.target != "Tensor.__set__":
         return node.writes
     old = facts.values[node.reads[0]].storage if node.reads else -1

@@ -1,12 +1,13 @@
 """A parameter is written between the forward that used it and the backward that needs its old value.
 
 What it finds
-    An optimizer step, a manual update under `no_grad`, a copy into the online network or any other in-place write of a trainable
-    parameter after a step saved it for backward and before backward runs through that step.
+    An optimizer step, a manual update under `no_grad`, a copy into the online network or any other in-place
+    write of a trainable parameter after a step saved it for backward and before backward runs through that
+    step.
 
 Why it matters
-    Backward raises "modified by an inplace operation" with a shape that looks like `AsStridedBackward0`, and names no line. It is how
-    most GAN and actor-critic loops break that ran before torch 1.5.
+    Backward raises "modified by an inplace operation" with a shape that looks like `AsStridedBackward0`, and
+    names no line. It is how most GAN and actor-critic loops break that ran before torch 1.5.
 
 Example
     score = self.critic(state)
@@ -20,8 +21,9 @@ Instead
     (-self.critic(state).mean()).backward()
 
 When the fix is safe
-    Running forward again after the step changes what the second loss is measured on (the new weights); calling every backward before
-    any step does not, but each backward then adds to the gradients of all parameters it reaches.
+    Running forward again after the step changes what the second loss is measured on (the new weights);
+    calling every backward before any step does not, but each backward then adds to the gradients of all
+    parameters it reaches.
 
 Not handled
     Writes that torch's version counter does not see (`.data`, fused optimizers): those are FXG203.
@@ -54,7 +56,9 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 
 def _finding(overwrite: Overwrite) -> Finding:
     writer = overwrite.writer
-    users = dict.fromkeys(f"`{expression(s.saver)}`{line_of(s.saver.site, writer.site)}" for s in overwrite.saves)
+    users = dict.fromkeys(
+        f"`{expression(s.saver)}`{line_of(s.saver.site, writer.site)}" for s in overwrite.saves
+    )
     first = next(iter(users)) + (f" and {len(users) - 1} more" if len(users) > 1 else "")
     stations = (Step(expression(s.saver), s.saver.site) for s in overwrite.saves[:SHOWN])
     return Finding(

@@ -1,12 +1,13 @@
 """A trainable parameter gets a gradient and is in no group of any optimizer.
 
 What it finds
-    Parameters that backward reaches and no optimizer steps: a generator (`model.parameters()`, `filter(...)`) that something else has
-    read to its end, a name filter that matches nothing, layers made or unfrozen after the optimizer was built, the parameters of
-    another copy of the model.
+    Parameters that backward reaches and no optimizer steps: a generator (`model.parameters()`, `filter(...)`)
+    that something else has read to its end, a name filter that matches nothing, layers made or unfrozen after
+    the optimizer was built, the parameters of another copy of the model.
 
 Why it matters
-    Nothing raises; these weights stay at their initial values. Gradients do arrive, so looking at `.grad` shows nothing.
+    Nothing raises; these weights stay at their initial values. Gradients do arrive, so looking at `.grad`
+    shows nothing.
 
 Example
     body = model.body.parameters()
@@ -19,11 +20,12 @@ Instead
     optimizer = torch.optim.Adam([{"params": body, "lr": 1e-5}, {"params": model.head.parameters()}])
 
 When the fix is safe
-    Adding parameters to an optimizer changes what trains. If they are meant to stay as they are, set `requires_grad_(False)`: that also
-    saves their gradients.
+    Adding parameters to an optimizer changes what trains. If they are meant to stay as they are, set
+    `requires_grad_(False)`: that also saves their gradients.
 
 Not handled
-    Optimizers that are built later. Parameters that another living optimizer holds count as held, whichever steps.
+    Optimizers that are built later. Parameters that another living optimizer holds count as held, whichever
+    steps.
 """
 
 from __future__ import annotations
@@ -46,13 +48,18 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     held: Held | None = context.held
     if held is None or not held.missing or held.stale:
         return
-    certain = bool(held.empty) or held.twin or (context.explicit and bool(context.expected.intersection(held.missing)))
+    certain = (
+        bool(held.empty)
+        or held.twin
+        or (context.explicit and bool(context.expected.intersection(held.missing)))
+    )
     verb = "gets" if len(held.missing) == 1 else "get"
     yield Finding(
         CODE,
         NAME,
         "error" if certain else "warning",
-        f"{listed(held.missing)} {verb} a gradient, but no optimizer holds {'it' if verb == 'gets' else 'them'}{_detail(held)}",
+        f"{listed(held.missing)} {verb} a gradient, but no optimizer holds "
+        f"{'it' if verb == 'gets' else 'them'}{_detail(held)}",
         construction_site(context, held.first),
         held.missing,
         (),
@@ -63,7 +70,10 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 def _detail(held: Held) -> str:
     if held.empty:
         groups = ", ".join(map(str, held.empty))
-        return f": parameter group{'s' if len(held.empty) > 1 else ''} {groups} {'are' if len(held.empty) > 1 else 'is'} empty"
+        return (
+            f": parameter group{'s' if len(held.empty) > 1 else ''} {groups} "
+            f"{'are' if len(held.empty) > 1 else 'is'} empty"
+        )
     if not held.any:
         return f": it holds {held.foreign} other tensors and none of this model's"
     return ""
@@ -71,7 +81,13 @@ def _detail(held: Held) -> str:
 
 def _advice(held: Held) -> str:
     if held.empty:
-        return "make a list of a generator that is read twice (`list(model.parameters())`), and check what a name filter matches"
+        return (
+            "make a list of a generator that is read twice (`list(model.parameters())`), and check what a "
+            "name filter matches"
+        )
     if not held.any:
         return "build the optimizer from the parameters of the model that trains"
-    return "build the optimizer after the model is final, or add them: `optimizer.add_param_group({'params': ...})`"
+    return (
+        "build the optimizer after the model is final, or add them: `optimizer.add_param_group({'params': "
+        "...})`"
+    )

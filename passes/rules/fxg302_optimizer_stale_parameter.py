@@ -1,12 +1,14 @@
 """The optimizer holds tensors that the model has given up.
 
 What it finds
-    Parameters that were replaced after the optimizer was built: a new head or a resized embedding, weights tied later, `deepcopy`,
-    `load_state_dict(assign=True)`, `to_empty` after the meta device, `weight_norm`. The optimizer keeps the old objects.
-    Moving or casting (`.to()`, `.cuda()`, `.half()`) keeps the Parameter objects and is no such case, whatever is often said.
+    Parameters that were replaced after the optimizer was built: a new head or a resized embedding, weights
+    tied later, `deepcopy`, `load_state_dict(assign=True)`, `to_empty` after the meta device, `weight_norm`.
+    The optimizer keeps the old objects. Moving or casting (`.to()`, `.cuda()`, `.half()`) keeps the Parameter
+    objects and is no such case, whatever is often said.
 
 Why it matters
-    Steps change tensors that nobody reads. The new parameters get gradients that nobody uses, and stay as they are.
+    Steps change tensors that nobody reads. The new parameters get gradients that nobody uses, and stay as
+    they are.
 
 Example
     optimizer = torch.optim.Adam(model.parameters())
@@ -17,11 +19,13 @@ Instead
     optimizer = torch.optim.Adam(model.parameters())
 
 When the fix is safe
-    Building the optimizer last is safe in a fresh run. On resuming, load the optimizer's state after that: it is matched by position.
+    Building the optimizer last is safe in a fresh run. On resuming, load the optimizer's state after that: it
+    is matched by position.
 
 Not handled
-    Tensors that another living module registers count as that module's. Old tensors that something else still uses in the run
-    through a Parameter of the same shape are passed over, and so are those of a part that was taken out and not replaced.
+    Tensors that another living module registers count as that module's. Old tensors that something else still
+    uses in the run through a Parameter of the same shape are passed over, and so are those of a part that was
+    taken out and not replaced.
 """
 
 from __future__ import annotations
@@ -40,7 +44,8 @@ SEVERITY = "warning"
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
-    """One finding for all stale tensors; its place is the statement that replaced them, else the one that built the optimizer."""
+    """One finding for all stale tensors; its place is the statement that replaced them, else the one that
+    built the optimizer."""
     held: Held | None = context.held
     if held is None or not held.stale:
         return
@@ -53,12 +58,17 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     if replaced is not None:
         stations.append(Step("replaced", replaced, True))
     count = len(held.stale)
-    missing = f", and not {listed(held.missing)} in {'its' if count == 1 else 'their'} place" if held.missing else ""
+    missing = (
+        f", and not {listed(held.missing)} in {'its' if count == 1 else 'their'} place"
+        if held.missing
+        else ""
+    )
     yield Finding(
         CODE,
         NAME,
         "error" if held.missing else "warning",
-        f"the optimizer holds {count} tensor{'s' if count > 1 else ''} ({', '.join(held.stale[:4])}{', ...' if count > 4 else ''}) "
+        f"the optimizer holds {count} tensor{'s' if count > 1 else ''} "
+        f"({', '.join(held.stale[:4])}{', ...' if count > 4 else ''}) "
         f"that the model no longer has{missing}",
         replaced or built,
         held.missing,

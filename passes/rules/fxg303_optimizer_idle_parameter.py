@@ -1,12 +1,13 @@
 """The optimizer holds parameters that get no gradient.
 
 What it finds
-    Parameters in an optimizer's groups that require grad and that backward leaves without one. A note: what cuts them has a finding
-    of its own.
+    Parameters in an optimizer's groups that require grad and that backward leaves without one. A note: what
+    cuts them has a finding of its own.
 
 Why it matters
-    A step passes over them, weight decay and momentum included, so they stay as they are while a count of trained parameters includes
-    them. A frozen parameter (`requires_grad=False`) in a group is harmless and is not listed.
+    A step passes over them, weight decay and momentum included, so they stay as they are while a count of
+    trained parameters includes them. A frozen parameter (`requires_grad=False`) in a group is harmless and is
+    not listed.
 
 Example
     optimizer = torch.optim.Adam(model.parameters())
@@ -48,7 +49,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         CODE,
         NAME,
         "note",
-        f"the optimizer holds {listed(names)} without a gradient: its steps pass over {'it' if len(names) == 1 else 'them'}, "
+        f"the optimizer holds {listed(names)} without a gradient: its steps pass over "
+        f"{'it' if len(names) == 1 else 'them'}, "
         "weight decay included",
         construction_site(context, optimizer),
         names,

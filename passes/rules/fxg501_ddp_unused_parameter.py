@@ -1,10 +1,12 @@
-"""A parameter takes no part in backward, on this path or on a branch: DistributedDataParallel raises or hangs on it.
+"""A parameter takes no part in backward, on this path or on a branch: DistributedDataParallel raises or hangs
+on it.
 
 What it finds
-    Parameters that require grad and that backward does not reach. DistributedDataParallel waits for the gradient of every such parameter
-    before it averages: the next iteration raises "Expected to have finished reduction in the prior iteration". Where a branch on data
-    decides, the processes may disagree: those that have all gradients wait for the others until the timeout. A note in a single process,
-    a warning where the program is distributed, an error where DistributedDataParallel has raised.
+    Parameters that require grad and that backward does not reach. DistributedDataParallel waits for the
+    gradient of every such parameter before it averages: the next iteration raises "Expected to have finished
+    reduction in the prior iteration". Where a branch on data decides, the processes may disagree: those that
+    have all gradients wait for the others until the timeout. A note in a single process, a warning where the
+    program is distributed, an error where DistributedDataParallel has raised.
 
 Why it matters
     The program trains on one device and dies, or stands still, on several.
@@ -24,12 +26,12 @@ Instead
             return self.head(torch.where(h.mean() > 0, self.refine(h), h))
 
 When the fix is safe
-    Never applied. `find_unused_parameters=True` lets a step pass without them and costs a walk over the graph in every iteration; it does
-    not help where an output of the model does not reach the loss.
+    Never applied. `find_unused_parameters=True` lets a step pass without them and costs a walk over the graph
+    in every iteration; it does not help where an output of the model does not reach the loss.
 
 Not handled
-    Parameters used twice through reentrant checkpoints ("marked ready twice"), and modules that are not wrapped although their parent is
-    judged: the rule speaks of the whole model.
+    Parameters used twice through reentrant checkpoints ("marked ready twice"), and modules that are not
+    wrapped although their parent is judged: the rule speaks of the whole model.
 """
 
 from __future__ import annotations
@@ -65,7 +67,11 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             facts.error.site if facts.error is not None else None,
             names,
             (),
-            Fix("let them take part in every step, freeze or remove them; find_unused_parameters=True if the forward may leave them out"),
+            Fix(
+                "let them take part in every step, freeze or remove them; find_unused_parameters=True if "
+                "the "
+                "forward may leave them out"
+            ),
         )
     groups: dict[Site | None, list[Branch]] = {}
     for branch in context.branches:
@@ -75,13 +81,18 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 
 
 def is_unused(facts: Facts, parameter: ParameterFact) -> bool:
-    """Whether backward never arrives at the parameter: one whose gradient is lost or zero on the way still counts as ready.
+    """Whether backward never arrives at the parameter: one whose gradient is lost or zero on the way still
+    counts as ready.
 
     One that is sharded is in no DistributedDataParallel.
     """
     if parameter.sharded:
         return False
-    return parameter.requires_grad and parameter.gradient == "none" and not any(value in facts.live for value in parameter.values)
+    return (
+        parameter.requires_grad
+        and parameter.gradient == "none"
+        and not any(value in facts.live for value in parameter.values)
+    )
 
 
 def _decided(facts: Facts, site: Site | None, members: list[Branch], level: Severity) -> Iterator[Finding]:
@@ -96,17 +107,22 @@ def _decided(facts: Facts, site: Site | None, members: list[Branch], level: Seve
         CODE,
         NAME,
         level,
-        f"each process decides this by its own data, and {without} leaves out {listed(names)}: DistributedDataParallel raises or hangs",
+        f"each process decides this by its own data, and {without} leaves out {listed(names)}: "
+        "DistributedDataParallel raises or hangs",
         site,
         names,
         (Step("loss"), Step(f"branch ({without})", site, True), Step(names[0])),
-        Fix("compute both outcomes and select with torch.where, decide alike on every process, or set find_unused_parameters=True"),
+        Fix(
+            "compute both outcomes and select with torch.where, decide alike on every process, or set "
+            "find_unused_parameters=True"
+        ),
     )
 
 
 def _level(facts: Facts, context: Context) -> Severity:
     if any(parameter.sharded for parameter in facts.parameters):
-        return "note"  # what is split over processes is in no DistributedDataParallel, and what lies beside it seldom is
+        # what is split over processes is in no DistributedDataParallel, and what lies beside it seldom is
+        return "note"
     wrapped = any(type(module).__name__ == "DistributedDataParallel" for module in context.model.modules())
     running = torch.distributed.is_available() and torch.distributed.is_initialized()
     return "warning" if wrapped or running else "note"

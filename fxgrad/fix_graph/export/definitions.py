@@ -1,7 +1,9 @@
-"""Python objects of a graph as text for a file that must stand alone: imports, copied sources, plain constants.
+"""Python objects of a graph as text for a file that must stand alone: imports, copied sources, plain
+constants.
 
-Made from the objects themselves and `inspect`. A function or class is copied with whatever module-level names it uses, as far as those can be
-imported or copied too. Not handled: closures, lambdas, objects without source; they are refused by name.
+Made from the objects themselves and `inspect`. A function or class is copied with whatever module-level names
+it uses, as far as those can be imported or copied too. Not handled: closures, lambdas, objects without
+source; they are refused by name.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ _HINT = "export works where the graph needs nothing but torch; keep the module i
 
 @dataclass(slots=True, eq=False)
 class Definitions:
-    """The top of the file: `imports` and `texts` in the order they are needed. `bound`: what each name stands for."""
+    """The top of the file: `imports` and `texts` in the order they are needed. `bound`: what each name stands
+    for."""
 
     imports: dict[str, None] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
@@ -72,7 +75,11 @@ class Definitions:
         if isinstance(item, types.FunctionType) and item.__closure__:
             raise FixError(f"`{name}` closes over variables of another function", hint=_HINT)
         self.texts[name] = ""  # its place, should it use itself
-        scope = vars(sys.modules[item.__module__]) if item.__module__ in sys.modules else getattr(item, "__globals__", {})
+        scope = (
+            vars(sys.modules[item.__module__])
+            if item.__module__ in sys.modules
+            else getattr(item, "__globals__", {})
+        )
         for word in _global_names(text):
             if word in scope and word != name:
                 self._use(word, scope[word])
@@ -84,7 +91,9 @@ class Definitions:
         """A module-level name of copied text, bound to the same thing in the file."""
         if isinstance(item, types.ModuleType):
             self._bind(word, item)
-            self.imports[f"import {item.__name__}" if word == item.__name__ else f"import {item.__name__} as {word}"] = None
+            self.imports[
+                f"import {item.__name__}" if word == item.__name__ else f"import {item.__name__} as {word}"
+            ] = None
         elif isinstance(item, _PLAIN):
             self._bind(word, item)
             self.texts[word] = f"{word} = {item!r}"
@@ -96,12 +105,19 @@ class Definitions:
 
 
 def _is_importable(module: str, name: str, item: Any) -> bool:
-    """Whether another process could import it: not from a script, from fxgrad, nor under the private names of loaded files."""
+    """Whether another process could import it: not from a script, from fxgrad, nor under the private names of
+    loaded files."""
     root = module.partition(".")[0]
-    if root in ("", "__main__", "fxgrad", "builtins") or root.startswith("_fxgrad_") or module not in sys.modules:
+    if (
+        root in ("", "__main__", "fxgrad", "builtins")
+        or root.startswith("_fxgrad_")
+        or module not in sys.modules
+    ):
         return root == "builtins" and hasattr(builtins, name)
     spec = getattr(sys.modules[module], "__spec__", None)
-    if spec is None or not (root == "torch" or "site-packages" in (spec.origin or "") or root in sys.stdlib_module_names):
+    if spec is None or not (
+        root == "torch" or "site-packages" in (spec.origin or "") or root in sys.stdlib_module_names
+    ):
         return False
     found: Any = sys.modules[module]
     for part in name.split("."):
@@ -117,9 +133,15 @@ def _global_names(text: str) -> list[str]:
             node.returns = None
         elif isinstance(node, ast.arg):
             node.annotation = None
-    stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    stored = {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
+    }
     stored |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-    read = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+    read = [
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    ]
     return [word for word in dict.fromkeys(read) if word not in stored]
 
 

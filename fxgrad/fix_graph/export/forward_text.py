@@ -1,6 +1,8 @@
-"""The forward of a graph module as readable Python: the model's own signature, a line for each step, its source line as a comment.
+"""The forward of a graph module as readable Python: the model's own signature, a line for each step, its
+source line as a comment.
 
-Made from the graph and its calling convention. Not handled: graphs that refer to Python objects which text cannot name; they are refused.
+Made from the graph and its calling convention. Not handled: graphs that refer to Python objects which text
+cannot name; they are refused.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ def forward_lines(module: torch.fx.GraphModule, definitions: Definitions) -> lis
     """
     codegen = codegen_of(module.graph)
     if not isinstance(codegen, CallingCodeGen):
-        raise FixError("only a module that fxgrad made can be exported", hint="use torch.fx.GraphModule.to_folder")
+        raise FixError(
+            "only a module that fxgrad made can be exported", hint="use torch.fx.GraphModule.to_folder"
+        )
     convention = codegen.convention
     _check_attributes(module)
     body = _statements(module, definitions)
@@ -61,7 +65,8 @@ def _steps(module: torch.fx.GraphModule, body: Mapping[str, str], definitions: D
         if node.op in ("placeholder", "output"):
             continue
         if node.target is set_grad_enabled:
-            # The graph switches by calls. As blocks they end also when something raises, and in the caller's mode.
+            # The graph switches by calls. As blocks they end also when something raises, and in the caller's
+            # mode.
             on = bool(node.args[0])
             if not on and indent == outside:
                 lines.append(f"{indent}with torch.no_grad():")
@@ -77,13 +82,18 @@ def _steps(module: torch.fx.GraphModule, body: Mapping[str, str], definitions: D
 
 
 def _statements(module: torch.fx.GraphModule, definitions: Definitions) -> dict[str, str]:
-    """A line of Python by the name of each node, from torch.fx's own code generator: as the module itself runs it."""
+    """A line of Python by the name of each node, from torch.fx's own code generator: as the module itself
+    runs it."""
     code = _plain_graph(module).python_code("self")
     lines = dict(_by_name(code.src))
     for name, item in code.globals.items():
         if inspect.ismodule(item):
             if any(re.search(rf"\b{re.escape(name)}\.", line) for line in lines.values()):
-                definitions.imports[f"import {item.__name__}" if item.__name__ == name else f"import {item.__name__} as {name}"] = None
+                definitions.imports[
+                    f"import {item.__name__}"
+                    if item.__name__ == name
+                    else f"import {item.__name__} as {name}"
+                ] = None
         elif re.search(rf"\b{re.escape(name)}\b", code.src):
             said = _said(item, lines, definitions)
             lines = {key: _renamed(line, name, said) for key, line in lines.items()}
@@ -146,20 +156,24 @@ def _check_attributes(module: torch.fx.GraphModule) -> None:
     for node in module.graph.nodes:
         if node.op == "get_attr" and str(node.target).startswith("_object"):
             held = getattr(module, str(node.target))
-            raise FixError(f"the graph holds a {type(held).__name__} of the program, which no file can hold", hint=_HINT)
+            raise FixError(
+                f"the graph holds a {type(held).__name__} of the program, which no file can hold", hint=_HINT
+            )
 
 
 def _comment(site: Site | None, lines: list[str]) -> Iterator[str]:
     """`# net.py:12: h = self.fc(x)` where the line is not the one of the comment before."""
     if site is None:
         return
-    text = f"# {os.path.basename(site.file)}:{site.line}: {line_text(site.file, site.line).strip()}".rstrip(": ")
+    text = f"# {os.path.basename(site.file)}:{site.line}: {line_text(site.file, site.line).strip()}".rstrip(
+        ": "
+    )
     last = next((line.strip() for line in reversed(lines) if line.strip().startswith("# ")), "")
     if text != last:
         yield text
 
 
-# ------------------------------------------------------------------------------------------------------------------- the inputs
+# ------------------------------------------------------------------------------------------------- the inputs
 
 
 def _parameters(convention: CallingConvention, definitions: Definitions) -> Iterator[str]:
@@ -170,7 +184,13 @@ def _parameters(convention: CallingConvention, definitions: Definitions) -> Iter
         if parameter.kind is kinds.KEYWORD_ONLY and not starred:
             starred = True
             yield "*"
-        mark = "*" if parameter.kind is kinds.VAR_POSITIONAL else "**" if parameter.kind is kinds.VAR_KEYWORD else ""
+        mark = (
+            "*"
+            if parameter.kind is kinds.VAR_POSITIONAL
+            else "**"
+            if parameter.kind is kinds.VAR_KEYWORD
+            else ""
+        )
         starred = starred or mark == "*"
         default = "" if parameter.default is kinds.empty else f"={literal(parameter.default, definitions)}"
         yield f"{mark}{parameter.name}{default}"
@@ -179,8 +199,11 @@ def _parameters(convention: CallingConvention, definitions: Definitions) -> Iter
             yield "/"
 
 
-def _inputs(module: torch.fx.GraphModule, convention: CallingConvention, definitions: Definitions) -> Iterator[str]:
-    """Each placeholder's value from the arguments; a Python argument that the graph was made for is compared."""
+def _inputs(
+    module: torch.fx.GraphModule, convention: CallingConvention, definitions: Definitions
+) -> Iterator[str]:
+    """Each placeholder's value from the arguments; a Python argument that the graph was made for is
+    compared."""
     places: dict[int, str] = {}
     constants: list[tuple[str, Any]] = []
     structure = convention.input_structure
@@ -216,7 +239,8 @@ def _given(convention: CallingConvention, places: Collection[str]) -> Iterator[s
 
 
 def _guards(convention: CallingConvention, definitions: Definitions) -> Iterator[str]:
-    """What the graph took for granted of its inputs and modes. The program's own attributes are no longer there to change."""
+    """What the graph took for granted of its inputs and modes. The program's own attributes are no longer
+    there to change."""
     for guard in convention.guards:
         if guard.expression and not guard.inside:
             now = ", ".join(f"{term} is {{{term}}}" for term in guard.terms or (guard.expression,))
@@ -232,7 +256,11 @@ def _broken(guard: Guard, expression: str, now: str, definitions: Definitions) -
     taken = guard.taken
     if isinstance(taken, bool):
         yield (
-            f"if not {expression}:" if taken and expression.isidentifier() else f"if not ({expression}):" if taken else f"if {expression}:"
+            f"if not {expression}:"
+            if taken and expression.isidentifier()
+            else f"if not ({expression}):"
+            if taken
+            else f"if {expression}:"
         )
     else:
         yield f"if {expression} != {literal(taken, definitions)}:"
@@ -246,7 +274,9 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', "'").replace("\n", " ") + '"'
 
 
-def _walk(structure: tree.Structure, place: str, places: dict[int, str], constants: list[tuple[str, Any]]) -> None:
+def _walk(
+    structure: tree.Structure, place: str, places: dict[int, str], constants: list[tuple[str, Any]]
+) -> None:
     if isinstance(structure, tree.Leaf):
         if structure.index is not None:
             places[structure.index] = place
@@ -281,12 +311,17 @@ def _kind(branch: tree.Branch) -> Any:
     return branch.spec.context if branch.spec.type is namedtuple else branch.spec.type
 
 
-# ------------------------------------------------------------------------------------------------------------------- the output
+# ------------------------------------------------------------------------------------------------- the output
 
 
-def _outputs(module: torch.fx.GraphModule, convention: CallingConvention, definitions: Definitions) -> Iterator[str]:
+def _outputs(
+    module: torch.fx.GraphModule, convention: CallingConvention, definitions: Definitions
+) -> Iterator[str]:
     output = next(node for node in module.graph.nodes if node.op == "output")
-    results = [node.name if isinstance(node, torch.fx.Node) else literal(node, definitions) for node in output.args[0]]
+    results = [
+        node.name if isinstance(node, torch.fx.Node) else literal(node, definitions)
+        for node in output.args[0]
+    ]
     count = len(results) - len(convention.buffers)
     for name, value in zip(convention.buffers, results[count:], strict=True):
         path, _, attribute = name.rpartition(".")
@@ -298,7 +333,11 @@ def _outputs(module: torch.fx.GraphModule, convention: CallingConvention, defini
 def _built(structure: tree.Structure, results: list[str], definitions: Definitions) -> str:
     """The expression that puts the results in the output's type."""
     if isinstance(structure, tree.Leaf):
-        return results[structure.index] if structure.index is not None else literal(structure.constant, definitions)
+        return (
+            results[structure.index]
+            if structure.index is not None
+            else literal(structure.constant, definitions)
+        )
     if isinstance(structure, tree.Attributes):
         return _object(structure, results, definitions)
     parts = [_built(child, results, definitions) for child in structure.children]
@@ -319,6 +358,12 @@ def _built(structure: tree.Structure, results: list[str], definitions: Definitio
 def _object(structure: tree.Attributes, results: list[str], definitions: Definitions) -> str:
     kind = type(structure.template)
     if not dataclasses.is_dataclass(kind):
-        raise FixError(f"the output is a {kind.__name__}, which no file can build", hint="return tensors, tuples, dicts or dataclasses")
-    parts = [f"{n}={_built(c, results, definitions)}" for n, c in zip(structure.names, structure.children, strict=True)]
+        raise FixError(
+            f"the output is a {kind.__name__}, which no file can build",
+            hint="return tensors, tuples, dicts or dataclasses",
+        )
+    parts = [
+        f"{n}={_built(c, results, definitions)}"
+        for n, c in zip(structure.names, structure.children, strict=True)
+    ]
     return f"{definitions.reference(kind)}({', '.join(parts)})"

@@ -1,7 +1,9 @@
-"""One step of an exported package in a process of its own: `python -P fresh_process.py JOB`, with fxgrad out of reach.
+"""One step of an exported package in a process of its own: `python -P fresh_process.py JOB`, with fxgrad out
+of reach.
 
-The folder JOB holds the package and `given.pt`, what `fxgrad.fix_graph.export.trial` gives; `found.pt` is what the step left. This file is run
-by its path and imports torch alone. Not handled: errors; whatever the package raises ends the process.
+The folder JOB holds the package and `given.pt`, what `fxgrad.fix_graph.export.trial` gives; `found.pt` is
+what the step left. This file is run by its path and imports torch alone. Not handled: errors; whatever the
+package raises ends the process.
 """
 
 from __future__ import annotations
@@ -77,7 +79,8 @@ def _tensors(items: Iterable[Any]) -> Iterator[torch.Tensor]:
 
 
 def weighed(results: Iterable[torch.Tensor]) -> torch.Tensor | None:
-    """A scalar whose gradient by each element of the results is another, so that none stands for another; None where none requires grad."""
+    """A scalar whose gradient by each element of the results is another, so that none stands for another;
+    None where none requires grad."""
     total = None
     for tensor in results:
         if not tensor.requires_grad:

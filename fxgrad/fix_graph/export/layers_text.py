@@ -1,7 +1,8 @@
 """The modules of a graph as constructor calls: what `__init__` of the exported class does.
 
-Made from the live modules. A layer of torch.nn is written as a call if the call, tried here, gives the same layer (type, settings, shapes);
-another is stored whole and loaded from the file beside. Not handled: hooks on layers; they are refused.
+Made from the live modules. A layer of torch.nn is written as a call if the call, tried here, gives the same
+layer (type, settings, shapes); another is stored whole and loaded from the file beside. Not handled: hooks on
+layers; they are refused.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def constructor_lines(module: nn.Module, stored: dict[str, nn.Module]) -> list[s
     lines: list[str] = []
     for name, part in layout.parts(module, "self", ""):
         lines += _spread(
-            f"self.{name} = " if name.isidentifier() else f"setattr(self, {name!r}, ", part, "" if name.isidentifier() else ")"
+            f"self.{name} = " if name.isidentifier() else f"setattr(self, {name!r}, ",
+            part,
+            "" if name.isidentifier() else ")",
         )
     for name, tensor in plain_tensors(module).items():
         made = (
@@ -63,7 +66,8 @@ Part = str | list[tuple[str, "Part"]]  # an expression, or what a container hold
 
 
 class _Layout:
-    """Every module, parameter and buffer where it is met first; `after`: statements for what stands in two places."""
+    """Every module, parameter and buffer where it is met first; `after`: statements for what stands in two
+    places."""
 
     def __init__(self, stored: dict[str, nn.Module]) -> None:
         self.stored = stored
@@ -75,10 +79,22 @@ class _Layout:
         found: list[tuple[str, Part]] = []
         for name, parameter in module._parameters.items():
             frozen = "" if parameter is None or parameter.requires_grad else ", requires_grad=False"
-            self._add(found, name, parameter, target, f"nn.Parameter({_empty(parameter)}{frozen})" if parameter is not None else "None")
+            self._add(
+                found,
+                name,
+                parameter,
+                target,
+                f"nn.Parameter({_empty(parameter)}{frozen})" if parameter is not None else "None",
+            )
         for name, buffer in module._buffers.items():
             kept = "" if name not in module._non_persistent_buffers_set else ", persistent=False"
-            self._add(found, name, buffer, target, f"nn.Buffer({_empty(buffer)}{kept})" if buffer is not None else "None")
+            self._add(
+                found,
+                name,
+                buffer,
+                target,
+                f"nn.Buffer({_empty(buffer)}{kept})" if buffer is not None else "None",
+            )
         for name, child in module._modules.items():
             place, full = _member(target, name), f"{path}.{name}" if path else name
             if child is not None and id(child) not in self._first:
@@ -99,7 +115,8 @@ class _Layout:
     def _module(self, child: nn.Module, place: str, full: str) -> Part:
         if any(getattr(child, hooks) for hooks in _HOOKS):
             raise FixError(
-                f"`{full}` has hooks, which no file can hold", hint="remove them, or keep the module in the program that made it"
+                f"`{full}` has hooks, which no file can hold",
+                hint="remove them, or keep the module in the program that made it",
             )
         if type(child) is nn.Module:
             return self.parts(child, place, full)
@@ -149,7 +166,8 @@ def layer_call(layer: nn.Module) -> str | None:
         return None
     for arguments in (layer.extra_repr(), _settings(layer)):
         call = f"nn.{kind.__name__}({arguments})"
-        # A guess: what the constructor makes of it is up to that. On the meta device it draws no random numbers.
+        # A guess: what the constructor makes of it is up to that. On the meta device it draws no random
+        # numbers.
         with contextlib.suppress(Exception), torch.device("meta"):
             if _same(layer, eval(call, {"nn": nn, "torch": torch})):
                 return call
@@ -157,7 +175,8 @@ def layer_call(layer: nn.Module) -> str | None:
 
 
 def _settings(layer: nn.Module) -> str:
-    """The constructor's arguments as the layer's attributes of the same names have them, defaults left out."""
+    """The constructor's arguments as the layer's attributes of the same names have them, defaults left
+    out."""
     found = []
     for name, parameter in inspect.signature(type(layer)).parameters.items():
         value = vars(layer).get(name)
@@ -169,8 +188,12 @@ def _settings(layer: nn.Module) -> str:
 def _same(one: nn.Module, other: nn.Module) -> bool:
     if type(one) is not type(other) or _shapes(one) != _shapes(other):
         return False
-    settings = [{k: v for k, v in vars(m).items() if k not in (*_TENSORS, "training") and not k.endswith("hooks")} for m in (one, other)]
-    if not settings[0].keys() >= settings[1].keys():  # what a library notes on its layers, torch does not read
+    settings = [
+        {k: v for k, v in vars(m).items() if k not in (*_TENSORS, "training") and not k.endswith("hooks")}
+        for m in (one, other)
+    ]
+    # what a library notes on its layers, torch does not read
+    if not settings[0].keys() >= settings[1].keys():
         return False
     names = list(one._modules)
     if names != list(other._modules):

@@ -1,10 +1,11 @@
 """`--module DIR`: a regenerated module as a package that imports and runs without fxgrad.
 
-Writes `DIR/__init__.py` (a class with the model's layers and its forward, step by step, the user's line above each), `DIR/state.pt` (its
-values) and, where a layer has no constructor call, `DIR/layers.pt` (those layers, pickled). The state dict has the model's keys. Beside them
-`DIR/fxgrad.json` says what was written: only files that are still so are replaced. What is written has run: the draft, beside the folder, is
-tried first (`fxgrad.fix_graph.export.trial`), and its files are the ones that DIR gets. Not handled: graphs that hold Python objects of the
-program; they are refused with the object's name.
+Writes `DIR/__init__.py` (a class with the model's layers and its forward, step by step, the user's line above
+each), `DIR/state.pt` (its values) and, where a layer has no constructor call, `DIR/layers.pt` (those layers,
+pickled). The state dict has the model's keys. Beside them `DIR/fxgrad.json` says what was written: only files
+that are still so are replaced. What is written has run: the draft, beside the folder, is tried first
+(`fxgrad.fix_graph.export.trial`), and its files are the ones that DIR gets. Not handled: graphs that hold
+Python objects of the program; they are refused with the object's name.
 """
 
 from __future__ import annotations
@@ -52,12 +53,14 @@ class GuardError(ValueError):
 
 
 def export_module(module: torch.fx.GraphModule, inputs: Any, directory: str | Path) -> tuple[Path, ...]:
-    """Write the package and return its files. `inputs`: those that the module was made for, which the package is tried on.
+    """Write the package and return its files. `inputs`: those that the module was made for, which the package
+    is tried on.
 
     The class is called as the model is; `load()` of the package returns it with the values it had here.
 
     Raises:
-        FixError: something in the graph cannot be written down, the package does not do by itself what the module does, or the folder
+        FixError: something in the graph cannot be written down, the package does not do by itself what the
+        module does, or the folder
             holds something else. The folder is then as before.
     """
     folder = Path(directory)
@@ -76,11 +79,14 @@ def export_module(module: torch.fx.GraphModule, inputs: Any, directory: str | Pa
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the innermost one above it that exists: a draft there lies on the disk that it is written to."""
+    """The folder, or the innermost one above it that exists: a draft there lies on the disk that it is
+    written to."""
     return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
 
 
-def _written_out(module: torch.fx.GraphModule, text: str, stored: dict[str, nn.Module], draft: Path) -> tuple[str, ...]:
+def _written_out(
+    module: torch.fx.GraphModule, text: str, stored: dict[str, nn.Module], draft: Path
+) -> tuple[str, ...]:
     """The package in a new folder of its own; the names of its files."""
     draft.mkdir()
     values = {**module.state_dict(), **_unsaved(module)}
@@ -107,7 +113,8 @@ def _made(folder: Path) -> Iterator[None]:
 
 
 def _copy(draft: Path, folder: Path, files: tuple[str, ...]) -> None:
-    """The draft's files into the folder, with a mark of what they are; none of them has its name before all are on the disk."""
+    """The draft's files into the folder, with a mark of what they are; none of them has its name before all
+    are on the disk."""
     digests = {file: _digest(draft / file) for file in files}
     with contextlib.ExitStack() as stack:
         mark = stack.enter_context(replacing(folder / _MARK))  # the last to be left, and so to take its name
@@ -126,10 +133,16 @@ def module_source(module: torch.fx.GraphModule, name: str) -> tuple[str, dict[st
     constructor = constructor_lines(module, stored)
     forward = forward_lines(module, definitions)
     unlisted = tuple(plain_tensors(module))
-    imports = {"from pathlib import Path": None, "import torch": None, "from torch import nn": None, **definitions.imports}
+    imports = {
+        "from pathlib import Path": None,
+        "import torch": None,
+        "from torch import nn": None,
+        **definitions.imports,
+    }
     copied = bool(definitions.texts)  # whose annotations may name what is not here
     made = [
-        f'"""{name} as a graph, written by fxgrad: in-place writes that broke its gradients are out of place. Needs {_needs(imports)}."""',
+        f'"""{name} as a graph, written by fxgrad: in-place writes that broke its gradients are out of '
+        f'place. Needs {_needs(imports)}."""',
         "",
         *(["from __future__ import annotations", ""] if copied else []),
         *_sorted(imports),
@@ -151,7 +164,8 @@ def module_source(module: torch.fx.GraphModule, name: str) -> tuple[str, dict[st
         f'    """{name} with the values it was exported with."""',
         f"    model = {name}()",
         '    values = torch.load(FOLDER / "state.pt", weights_only=True)',
-        "    tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}",
+        "    tensors = {**dict(model.named_parameters(remove_duplicate=False)), "
+        "**dict(model.named_buffers(remove_duplicate=False))}",
         *([f"    tensors.update((name, vars(model)[name]) for name in {unlisted})"] if unlisted else []),
         "    with torch.no_grad():",
         "        for name, value in values.items():",
@@ -178,7 +192,9 @@ def _sorted(imports: Iterable[str]) -> list[str]:
 def _unsaved(module: nn.Module) -> dict[str, torch.Tensor]:
     """Buffers that the state dict leaves out, and tensors that are no buffers."""
     saved = module.state_dict()
-    buffers = {name: buffer for name, buffer in module.named_buffers(remove_duplicate=False) if name not in saved}
+    buffers = {
+        name: buffer for name, buffer in module.named_buffers(remove_duplicate=False) if name not in saved
+    }
     return {**buffers, **plain_tensors(module)}
 
 
@@ -195,9 +211,13 @@ def check_folder(directory: str | Path) -> None:
         return
     written = _written(folder)
     if written is None:
-        raise FixError(f"{folder} holds something else", hint="give a folder that does not exist yet, or is empty")
+        raise FixError(
+            f"{folder} holds something else", hint="give a folder that does not exist yet, or is empty"
+        )
     for file in _FILES:
-        if os.path.lexists(folder / file) and (file not in written or _digest(folder / file) != written[file]):
+        if os.path.lexists(folder / file) and (
+            file not in written or _digest(folder / file) != written[file]
+        ):
             reason = f"{folder / file} is not as fxgrad wrote it, and would be overwritten"
             raise FixError(reason, hint="give a folder that does not exist yet, or is empty")
 

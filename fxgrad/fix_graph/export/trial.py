@@ -1,7 +1,9 @@
-"""The trial of an exported package: loaded in a fresh process, one step of it is held against one of the module that it was made from.
+"""The trial of an exported package: loaded in a fresh process, one step of it is held against one of the
+module that it was made from.
 
-The step: the inputs that the module was made for, outputs, buffers, and the gradients of a weighed sum of all outputs. Not handled: inputs that
-no pickle holds, classes of pytree nodes that another process cannot import, models on several devices; they are refused.
+The step: the inputs that the module was made for, outputs, buffers, and the gradients of a weighed sum of all
+outputs. Not handled: inputs that no pickle holds, classes of pytree nodes that another process cannot import,
+models on several devices; they are refused.
 """
 
 from __future__ import annotations
@@ -51,10 +53,15 @@ def refuse_other_than(module: torch.fx.GraphModule, inputs: Any, job: Path) -> N
 
 
 def _called_alone(target: Program) -> Program:
-    """The program on inputs without a history, which another process can have as well, and with the loss of a trial."""
+    """The program on inputs without a history, which another process can have as well, and with the loss of a
+    trial."""
     given = [t.detach().requires_grad_(t.requires_grad) for t in input_tensors(target)]
     args, kwargs = with_inputs(target, given)
-    return replace(target, inputs=Inputs(args, kwargs), loss=lambda output: fresh_process.weighed(fresh_process.tensors_of(output)))
+    return replace(
+        target,
+        inputs=Inputs(args, kwargs),
+        loss=lambda output: fresh_process.weighed(fresh_process.tensors_of(output)),
+    )
 
 
 def _give(target: Program, job: Path) -> None:
@@ -77,7 +84,8 @@ def _give(target: Program, job: Path) -> None:
 
 
 def _plainly(structure: tree.Structure, tensors: Sequence[torch.Tensor]) -> Any:
-    """The arguments without the user's own classes, which another process need not know: by attributes alone."""
+    """The arguments without the user's own classes, which another process need not know: by attributes
+    alone."""
     if isinstance(structure, tree.Leaf):
         if structure.index is not None:
             return tensors[structure.index]
@@ -95,7 +103,12 @@ def _carried_out(job: Path) -> Step:
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     command = [sys.executable, "-P", fresh_process.__file__, str(job)]
     done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        command,
+        env={**os.environ, "PYTHONPATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         said = _error_line(done.stderr) or f"it ended with status {done.returncode}"

@@ -1,4 +1,5 @@
-"""Copies of edited files in place of the user's, for one trial: where a loader is given a file's name, and where any module imports one.
+"""Copies of edited files in place of the user's, for one trial: where a loader is given a file's name, and
+where any module imports one.
 
 Not handled: files that the program opens and runs by itself.
 """
@@ -45,5 +46,7 @@ class Redirected(importlib.abc.MetaPathFinder):
             copy = self.copies.get(os.path.realpath(spec.origin)) if spec.origin else None
             if copy is None:
                 return spec
-            return importlib.util.spec_from_file_location(name, copy, submodule_search_locations=spec.submodule_search_locations)
+            return importlib.util.spec_from_file_location(
+                name, copy, submodule_search_locations=spec.submodule_search_locations
+            )
         return None

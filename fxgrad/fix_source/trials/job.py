@@ -1,7 +1,8 @@
-"""What travels between the process that edits and the fresh ones that run the user's program: the job, the trial's outcome.
+"""What travels between the process that edits and the fresh ones that run the user's program: the job, the
+trial's outcome.
 
-Both are frozen and without tensors or objects of the user's. `Subject` says how a fresh process gets the program: MODEL as the command
-line has it, or a function of the caller's that builds the step.
+Both are frozen and without tensors or objects of the user's. `Subject` says how a fresh process gets the
+program: MODEL as the command line has it, or a function of the caller's that builds the step.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ DEFAULT_LOADER = "fxgrad.fix_source.trials.worker:load_step"
 class Subject:
     """How to get the program anew.
 
-    `loader` is "package.module:function", importable without the user's code. It is called with `arguments` (JSON types; where one is the
-    path of an edited file, alone or before a `:name`, a copy's path stands instead) and returns an object, or a context manager of one, with the
-    attributes `model`, `inputs`, `loss`, `optimizer` and `expect`.
+    `loader` is "package.module:function", importable without the user's code. It is called with `arguments`
+    (JSON types; where one is the path of an edited file, alone or before a `:name`, a copy's path stands
+    instead) and returns an object, or a context manager of one, with the attributes `model`, `inputs`,
+    `loss`, `optimizer` and `expect`.
     """
 
     arguments: Mapping[str, Any]
@@ -40,7 +42,8 @@ class Subject:
         arguments: Sequence[str] = (),
         argv: Sequence[str] = (),
     ) -> Subject:
-        """What the command line gives: MODEL, `--input`, `--loss`, `--expect`, `--trust-pickle`, `--arg`, and what stands after `--`."""
+        """What the command line gives: MODEL, `--input`, `--loss`, `--expect`, `--trust-pickle`, `--arg`, and
+        what stands after `--`."""
         given = {"model": model, "inputs": list(inputs), "loss": loss, "trust_pickle": trust_pickle}
         given |= {"arguments": list(arguments), "argv": list(argv)}
         return cls({**given, "expect": list(expect) if expect is not None else None})
@@ -48,8 +51,9 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One trial. `texts`: pairs of a file and the copy that stands for it, below the folder `root`; `reference`: the file with the
-    numbers to compare with; `make_reference`: write it instead. `prove`: compare numbers at all.
+    """One trial. `texts`: pairs of a file and the copy that stands for it, below the folder `root`;
+    `reference`: the file with the numbers to compare with; `make_reference`: write it instead. `prove`:
+    compare numbers at all.
     """
 
     subject: Subject
@@ -65,9 +69,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a fresh process found. `error`: why it could not analyse; `difference`: how its numbers differ from the reference's ("" not
-    at all), `proof`: what was compared. `unproved`: why a first trial's numbers can prove nothing, `untrue`: why out-of-place writing would be
-    wrong, or torch gives no meaning to the write; "" where neither is so.
+    """What a fresh process found. `error`: why it could not analyse; `difference`: how its numbers differ
+    from the reference's ("" not at all), `proof`: what was compared. `unproved`: why a first trial's numbers
+    can prove nothing, `untrue`: why out-of-place writing would be wrong, or torch gives no meaning to the
+    write; "" where neither is so.
     """
 
     error: str = ""

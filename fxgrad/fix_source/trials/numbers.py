@@ -1,16 +1,21 @@
-"""The numbers of a step, for comparing two versions of a program: outputs, loss, gradients and state after two steps, in float64.
+"""The numbers of a step, for comparing two versions of a program: outputs, loss, gradients and state after
+two steps, in float64.
 
-A step runs as it is, or under the *oracle*: what eager PyTorch would compute if it kept what it saved. Its parts:
- 1. Everything saved for backward is copied when it is saved. (`torch.autograd.graph.allow_mutation_on_saved_tensors` copies less and means
-    the same, but in torch 2.13 it does not see a write through a view that begins at another address: `queue[4:] = keys`.)
- 2. Views that torch refuses to write through (several views of one call, views from a custom Function or made under no_grad, expanded
-    tensors, leaves made in forward) are clones. That is only right where nothing reads the base afterwards; a forward under no_grad, where torch allows the
-    write, must give the same output.
+A step runs as it is, or under the *oracle*: what eager PyTorch would compute if it kept what it saved. Its
+parts:
+ 1. Everything saved for backward is copied when it is saved.
+    (`torch.autograd.graph.allow_mutation_on_saved_tensors` copies less and means the same, but in torch 2.13
+    it does not see a write through a view that begins at another address: `queue[4:] = keys`.)
+ 2. Views that torch refuses to write through (several views of one call, views from a custom Function or made
+    under no_grad, expanded tensors, leaves made in forward) are clones. That is only right where nothing
+    reads the base afterwards; a forward under no_grad, where torch allows the write, must give the same
+    output.
  3. A `.data` read on a line whose write goes unseen gives an alias that autograd follows.
  4. `f(..., out=y)` writes its result into y by `copy_`, which autograd follows.
-The oracle of graphs (`fxgrad.torch_api.allowed_writes`) gives each of several views one of its own, which its base sees written; here the clone
-is what shows, by the forward under no_grad, that others read what is written: no edit of the one line can be right then.
-Not handled: steps that give other numbers each time although every generator is seeded; they cannot be compared.
+The oracle of graphs (`fxgrad.torch_api.allowed_writes`) gives each of several views one of its own, which its
+base sees written; here the clone is what shows, by the forward under no_grad, that others read what is
+written: no edit of the one line can be right then. Not handled: steps that give other numbers each time
+although every generator is seeded; they cannot be compared.
 """
 
 from __future__ import annotations
@@ -59,7 +64,8 @@ _SHARING = frozenset(["expand", "expand_as", "broadcast_to", "broadcast_tensors"
 
 @dataclass(slots=True, eq=False)
 class Numbers:
-    """Tensors by name, and which state tensors shared memory. `error`: what the step raised, "" if it ran through."""
+    """Tensors by name, and which state tensors shared memory. `error`: what the step raised, "" if it ran
+    through."""
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
     shared: tuple[tuple[str, ...], ...] = ()
@@ -68,7 +74,8 @@ class Numbers:
 
 @dataclass(slots=True, eq=False)
 class Step:
-    """What is trained, and on what: `model(*inputs)`, then `loss`; `optimizer` and `expect` as `fxgrad.analyze` takes them."""
+    """What is trained, and on what: `model(*inputs)`, then `loss`; `optimizer` and `expect` as
+    `fxgrad.analyze` takes them."""
 
     model: Any
     inputs: Any
@@ -83,7 +90,13 @@ class Step:
 
 
 def measure(
-    step: Step, *, oracle: bool, double: bool, hidden: tuple[Site, ...] = (), views: bool = False, train: bool | None = None
+    step: Step,
+    *,
+    oracle: bool,
+    double: bool,
+    hidden: tuple[Site, ...] = (),
+    views: bool = False,
+    train: bool | None = None,
 ) -> Numbers:
     """Two steps' numbers. `hidden`: sites of part 3; `views`: whether part 2 applies; `double`: what the
     program makes in float32 is float64; `train`: the mode, None for the model's own."""
@@ -94,9 +107,19 @@ def measure(
     given = inputs_of(step.inputs)
     try:
         for number in range(2):
-            with _oracle(hidden, views) if oracle else contextlib.nullcontext(), _Double() if double else contextlib.nullcontext():
+            with (
+                _oracle(hidden, views) if oracle else contextlib.nullcontext(),
+                _Double() if double else contextlib.nullcontext(),
+            ):
                 seed(SEED + number)
-                _one(step, root, (given.args, dict(given.kwargs)), numbers, f"step {number}: ", cut=oracle and views)
+                _one(
+                    step,
+                    root,
+                    (given.args, dict(given.kwargs)),
+                    numbers,
+                    f"step {number}: ",
+                    cut=oracle and views,
+                )
     except Exception as error:
         numbers.error = f"{type(error).__name__}: {error}"
     numbers.shared = _shared(root)
@@ -104,7 +127,8 @@ def measure(
 
 
 def forward_only(step: Step) -> Numbers:
-    """The first step's output in float64, every write done as written: with gradients off, or, if that fails, off for the writes."""
+    """The first step's output in float64, every write done as written: with gradients off, or, if that fails,
+    off for the writes."""
     numbers = Numbers()
     given = inputs_of(step.inputs)
     args, kwargs = _copied((given.args, dict(given.kwargs)), False)
@@ -132,16 +156,28 @@ def seed(number: int) -> None:
 def as_double(step: Step) -> Step:
     """The step in float64: module and inputs; what it made at import was made under that default already.
 
-    Parameters that begin as a constant (a zero-initialised last layer, a scale of one) are disturbed: what they hide would go unseen.
+    Parameters that begin as a constant (a zero-initialised last layer, a scale of one) are disturbed: what
+    they hide would go unseen.
     """
     root = step.root.double()
     generator = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
         for parameter in root.parameters():
-            if parameter.numel() > 1 and parameter.layout is torch.strided and bool((parameter == parameter.flatten()[0]).all()):
-                parameter.add_(0.01 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype).to(parameter.device))
+            if (
+                parameter.numel() > 1
+                and parameter.layout is torch.strided
+                and bool((parameter == parameter.flatten()[0]).all())
+            ):
+                parameter.add_(
+                    0.01
+                    * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype).to(
+                        parameter.device
+                    )
+                )
     leaves, structure = tree.flatten(step.inputs)
-    made = [t.detach().double().requires_grad_(t.requires_grad) if t.is_floating_point() else t for t in leaves]
+    made = [
+        t.detach().double().requires_grad_(t.requires_grad) if t.is_floating_point() else t for t in leaves
+    ]
     return Step(step.model, tree.unflatten(structure, made), step.loss, step.optimizer, step.expect)
 
 
@@ -181,7 +217,8 @@ def _one(step: Step, root: torch.nn.Module, inputs: Any, numbers: Numbers, prefi
 
 
 def _copied(given: Any, cut: bool) -> Any:
-    """Inputs of their own for each step; `cut`: no leaves, so that a write into one that requires grad is allowed."""
+    """Inputs of their own for each step; `cut`: no leaves, so that a write into one that requires grad is
+    allowed."""
     leaves, structure = tree.flatten(given)
     made = []
     for leaf in leaves:
@@ -218,7 +255,7 @@ def _shared(root: torch.nn.Module) -> tuple[tuple[str, ...], ...]:
     return tuple(sorted(tuple(sorted(names)) for names in groups.values() if len(names) > 1))
 
 
-# ------------------------------------------------------------------------------------------------------------------- the oracle
+# ------------------------------------------------------------------------------------------------- the oracle
 
 
 class _Emulation(TorchFunctionMode):
@@ -258,7 +295,11 @@ class _Emulation(TorchFunctionMode):
     @staticmethod
     def _separate(name: str, made: Any) -> Any:
         if name in _SEVERAL:
-            return iter([item.clone() for item in made]) if name == "__iter__" else type(made)(item.clone() for item in made)
+            return (
+                iter([item.clone() for item in made])
+                if name == "__iter__"
+                else type(made)(item.clone() for item in made)
+            )
         if name in _SHARING and isinstance(made, torch.Tensor):
             return made.clone()
         if not isinstance(made, torch.Tensor) or isinstance(made, torch.nn.Parameter):
@@ -273,13 +314,16 @@ class _QuietWrites(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        writes = name == "__setitem__" or (name.endswith("_") and not name.startswith("_") and name != "requires_grad_")
+        writes = name == "__setitem__" or (
+            name.endswith("_") and not name.startswith("_") and name != "requires_grad_"
+        )
         with torch.no_grad() if writes else contextlib.nullcontext():
             return func(*args, **(kwargs or {}))
 
 
 class _Double(TorchFunctionMode):
-    """`.float()`, `dtype=torch.float32` and their kind give float64, so that a step in float64 stays there."""
+    """`.float()`, `dtype=torch.float32` and their kind give float64, so that a step in float64 stays
+    there."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -305,7 +349,9 @@ def _cloned_functions() -> Iterator[None]:
 
     def apply(cls: Any, original: Apply, args: Any, kwargs: Any) -> Any:
         leaves, structure = tree.flatten(original(*args, **kwargs))
-        return tree.unflatten(structure, [leaf.clone() if base_of(leaf) is not None else leaf for leaf in leaves])
+        return tree.unflatten(
+            structure, [leaf.clone() if base_of(leaf) is not None else leaf for leaf in leaves]
+        )
 
     with replaced_apply(apply):
         yield

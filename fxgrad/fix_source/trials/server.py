@@ -1,8 +1,8 @@
 """Trials of edited files in fresh processes, the user's files untouched: the calling side.
 
-A trial sees the project through a *mirror*: a temporary folder that repeats the absolute paths of the edited files, holds the edited texts,
-and links to everything that lies beside them. Nothing is written outside of it. Not handled: programs that read their own source by an
-absolute path they have stored elsewhere.
+A trial sees the project through a *mirror*: a temporary folder that repeats the absolute paths of the edited
+files, holds the edited texts, and links to everything that lies beside them. Nothing is written outside of
+it. Not handled: programs that read their own source by an absolute path they have stored elsewhere.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from fxgrad.fix_source.trials.job import Job, Subject, Trial
 from fxgrad.records import Options
 from fxgrad.records.errors import FixError
 
-_ROOT = str(Path(__file__).absolute().parents[3])  # the folder that holds the package, for a process that may not find it
+# the folder that holds the package, for a process that may not find it
+_ROOT = str(Path(__file__).absolute().parents[3])
 _PROJECT = ("pyproject.toml", "setup.py", "setup.cfg", ".git")
 
 
 class Server:
-    """A context manager around the process that runs each trial in a child of its own; may be shared by several `Trials`."""
+    """A context manager around the process that runs each trial in a child of its own; may be shared by
+    several `Trials`."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -47,10 +49,12 @@ class Server:
         self._process = None
 
     def ask(self, name: str, limit: int, *, fork: bool = True) -> str:
-        """Have the job in that file done within so many seconds, in a fork of the server or in a new interpreter.
+        """Have the job in that file done within so many seconds, in a fork of the server or in a new
+        interpreter.
 
         Returns:
-            How the child ended: "" if it did by itself, else the name of the signal, or "time" if it ran out of that.
+            How the child ended: "" if it did by itself, else the name of the signal, or "time" if it ran out
+            of that.
 
         Raises:
             FixError: the process does not start.
@@ -66,7 +70,8 @@ class Server:
             if answer:
                 return answer.rstrip("\n").partition("\t")[2]
         raise FixError(
-            "the process that tries edits does not start", hint=f"run `{sys.executable} -m fxgrad.fix_source.trials.worker` to see why"
+            "the process that tries edits does not start",
+            hint=f"run `{sys.executable} -m fxgrad.fix_source.trials.worker` to see why",
         )
 
 
@@ -77,7 +82,8 @@ def _started() -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # One hash seed for all: what the user's program does in the order of a set, it does in every trial alike.
+        # One hash seed for all: what the user's program does in the order of a set, it does in every trial
+        # alike.
         env={"PYTHONHASHSEED": "0", **os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
     )
 
@@ -101,7 +107,8 @@ class Trials:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(self, texts: Mapping[str, bytes], *, first: bool = False, prove: bool = True) -> Trial:
-        """Analyse the program with these contents in place of those files'. The first trial's numbers are the reference of all later."""
+        """Analyse the program with these contents in place of those files'. The first trial's numbers are the
+        reference of all later."""
         self._count += 1
         root = os.path.join(self._folder, str(self._count))
         copies = mirror(texts, root)
@@ -123,8 +130,9 @@ class Trials:
         return trial
 
     def _outcome(self, name: str) -> Trial:
-        """The outcome of a job. A child that ends without one is no verdict on the edit: a fork can lose a lock that a library held, and a
-        machine short of memory kills at random. So it is tried once more, in an interpreter that shares nothing with the first."""
+        """The outcome of a job. A child that ends without one is no verdict on the edit: a fork can lose a
+        lock that a library held, and a machine short of memory kills at random. So it is tried once more, in
+        an interpreter that shares nothing with the first."""
         ended = ""
         for fork in (True, False):
             ended = self.server.ask(name, self.limit, fork=fork)
@@ -132,7 +140,9 @@ class Trials:
                 trial: Trial = pickle.loads(Path(name + ".out").read_bytes())
                 return trial
         return Trial(
-            error=f"the program took more than {self.limit} s" if ended == "time" else f"the program crashed ({ended or 'it left'})"
+            error=f"the program took more than {self.limit} s"
+            if ended == "time"
+            else f"the program crashed ({ended or 'it left'})"
         )
 
 
@@ -157,7 +167,8 @@ def mirror(texts: Mapping[str, bytes], root: str) -> dict[str, str]:
 
 
 def _linked(folder: str, copy: str, own: set[str]) -> None:
-    """The folder's entries as links, but for those that the mirror has itself. Compiled files are left out: they are of other texts."""
+    """The folder's entries as links, but for those that the mirror has itself. Compiled files are left out:
+    they are of other texts."""
     os.makedirs(copy, exist_ok=True)
     for entry in os.scandir(folder):
         if entry.path in own or entry.name == "__pycache__":
@@ -171,7 +182,8 @@ def _linked(folder: str, copy: str, own: set[str]) -> None:
 
 
 def project_of(file: str) -> str:
-    """The nearest folder around a file that holds a project's own files; the file's folder, or its package's, where there is none."""
+    """The nearest folder around a file that holds a project's own files; the file's folder, or its package's,
+    where there is none."""
     folder = os.path.dirname(os.path.abspath(file))
     for parent in (folder, *map(str, Path(folder).parents)):
         if any(os.path.exists(os.path.join(parent, name)) for name in _PROJECT):

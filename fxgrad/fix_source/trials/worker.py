@@ -1,8 +1,11 @@
-"""A fresh process for each trial: loads the program with edited files in place of the user's, analyses it, compares its numbers.
+"""A fresh process for each trial: loads the program with edited files in place of the user's, analyses it,
+compares its numbers.
 
-`python -m fxgrad.fix_source.trials.worker` reads names of job files from standard input, one a line with a limit in seconds and `fork` or `spawn`, runs
-each job in a forked child (in a new interpreter where that is asked for, or the system cannot fork) and answers with the name and how
-the child ended. Writes nothing but the outcome's file, and the reference's numbers where asked to. Not handled: programs that fork or open devices at import.
+`python -m fxgrad.fix_source.trials.worker` reads names of job files from standard input, one a line with a
+limit in seconds and `fork` or `spawn`, runs each job in a forked child (in a new interpreter where that is
+asked for, or the system cannot fork) and answers with the name and how the child ended. Writes nothing but
+the outcome's file, and the reference's numbers where asked to. Not handled: programs that fork or open
+devices at import.
 """
 
 from __future__ import annotations
@@ -28,7 +31,9 @@ from fxgrad.fix_source.trials.copies import Redirected, with_copies
 from fxgrad.fix_source.trials.job import Job, Trial
 from fxgrad.fix_source.trials.numbers import Numbers, Step, as_double, difference, forward_only, measure, seed
 from fxgrad.fix_source.trouble import every_write, troubles
-from fxgrad.program.step import step_of  # here: an import that draws random numbers must not come after the seed
+
+# here: an import that draws random numbers must not come after the seed
+from fxgrad.program.step import step_of
 from fxgrad.records import Site
 from fxgrad.source.sites import sites_of, user_spots
 from fxgrad.torch_api.comparison import EDIT_AS_IT_IS, EDIT_IN_DOUBLE
@@ -39,18 +44,19 @@ _MODES = (("float64, training mode", True), ("float64, evaluation mode", False))
 _BOTH_MODES = 5_000_000  # elements up to which training and evaluation mode are both compared
 _COMPARED = 50_000_000  # elements beyond which no numbers are compared
 _ONE_THREAD = 1_000_000  # elements up to which one thread is the fastest
-# What every trial comes to import; in the parent it is imported once. None of it starts a thread, which a fork would lose.
+# What every trial comes to import; in the parent it is imported once. None of it starts a thread, which a
+# fork would lose.
 _PRELOADED = ("fxgrad.program.load", "numpy", DYNAMO)
 _built: dict[int, tuple[Any, tuple[Any, ...]]] = {}
 
 
 def can_fork(platform: str = sys.platform) -> bool:
-    """Whether a child may go on from this process. Not on macOS: its own libraries (Accelerate, which torch computes with, Metal) start
-    threads and then break, or abort, in a forked child. Windows has no fork."""
+    """Whether a child may go on from this process. Not on macOS: its own libraries (Accelerate, which torch
+    computes with, Metal) start threads and then break, or abort, in a forked child. Windows has no fork."""
     return hasattr(os, "fork") and platform != "darwin"
 
 
-# ------------------------------------------------------------------------------------------------------------------ the process
+# ------------------------------------------------------------------------------------------------ the process
 
 
 def serve() -> None:
@@ -80,7 +86,9 @@ def _forked(name: str, limit: int) -> str:
 def _spawned(name: str, limit: int) -> str:
     command = [sys.executable, "-m", "fxgrad.fix_source.trials.worker", name]
     try:
-        done = subprocess.run(command, timeout=limit, check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, timeout=limit, check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
     except subprocess.TimeoutExpired:
         return "time"
     return _ended(done.returncode)
@@ -116,7 +124,9 @@ def _mapped_back(item: Any, root: str, drive: str) -> Any:
     if isinstance(item, str):
         return item.replace(root + os.sep, drive + os.sep)
     if is_dataclass(item) and not isinstance(item, type):
-        return replace(item, **{part.name: _mapped_back(getattr(item, part.name), root, drive) for part in fields(item)})
+        return replace(
+            item, **{part.name: _mapped_back(getattr(item, part.name), root, drive) for part in fields(item)}
+        )
     if isinstance(item, tuple):
         return tuple(_mapped_back(part, root, drive) for part in item)
     if isinstance(item, dict | MappingProxyType):
@@ -124,7 +134,7 @@ def _mapped_back(item: Any, root: str, drive: str) -> Any:
     return item
 
 
-# -------------------------------------------------------------------------------------------------------------------- one trial
+# -------------------------------------------------------------------------------------------------- one trial
 
 
 def _trial(job: Job) -> Trial:
@@ -144,7 +154,14 @@ def _analysed(job: Job, threads: int) -> Trial:
     with _loaded(job) as step:
         if _elements(step) > _ONE_THREAD:
             torch.set_num_threads(threads)
-        examined = examine(step.model, step.inputs, loss=step.loss, optimizer=step.optimizer, expect=step.expect, options=job.options)
+        examined = examine(
+            step.model,
+            step.inputs,
+            loss=step.loss,
+            optimizer=step.optimizer,
+            expect=step.expect,
+            options=job.options,
+        )
         report = examined.report
         found = troubles((*report.findings, *report.notes), examined, _built_at)
         if job.options.rewrite == "all":
@@ -163,7 +180,8 @@ def _files(target: Any) -> tuple[str, ...]:
 
 
 def load_step(model: str, **named: Any) -> contextlib.AbstractContextManager[Any]:
-    """The step that the command line names: MODEL and what `Subject.of` has of it; what is neither given nor in the file is guessed."""
+    """The step that the command line names: MODEL and what `Subject.of` has of it; what is neither given nor
+    in the file is guessed."""
     return step_of(model, **named)
 
 
@@ -176,13 +194,15 @@ def _loaded(job: Job) -> Iterator[Step]:
         yield Step(found.model, found.inputs, found.loss, found.optimizer, found.expect)
 
 
-# --------------------------------------------------------------------------------------------------------- where modules are built
+# ------------------------------------------------------------------------------------ where modules are built
 
 
 @contextlib.contextmanager
 def _noting_constructors() -> Iterator[None]:
     """Notes the user's frames around every constructor of torch's that takes `inplace`."""
-    kinds = {base: None for kind in vars(torch.nn).values() if isinstance(kind, type) for base in kind.__mro__}
+    kinds = {
+        base: None for kind in vars(torch.nn).values() if isinstance(kind, type) for base in kind.__mro__
+    }
     changed: list[tuple[Any, Any]] = []
     for kind in kinds:
         constructor = vars(kind).get("__init__")
@@ -207,14 +227,15 @@ def _noting(original: Any) -> Any:
 
 
 def _built_at(module: Any) -> tuple[Site, ...]:
-    """The user's frames around a module's constructor; those of a module of the same kind for a copy of one."""
+    """The user's frames around a module's constructor; those of a module of the same kind for a copy of
+    one."""
     if id(module) in _built:
         return sites_of(_built[id(module)][1])
     same = (spots for other, spots in _built.values() if type(other) is type(module) and other.inplace)
     return sites_of(next(same, ()))
 
 
-# --------------------------------------------------------------------------------------------------------------------- the proof
+# -------------------------------------------------------------------------------------------------- the proof
 
 
 def _is_measurable(step: Step) -> bool:
@@ -263,7 +284,8 @@ def _doubles(job: Job, trial: Trial) -> dict[str, Numbers]:
 
 @contextlib.contextmanager
 def _in_double(job: Job) -> Iterator[Step]:
-    """The step loaded again under a float64 default, so that what its file makes is float64 from the start."""
+    """The step loaded again under a float64 default, so that what its file makes is float64 from the
+    start."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -282,13 +304,18 @@ def _unusable(job: Job, numbers: dict[str, Numbers], trial: Trial) -> str:
         return "the loss is not finite on these inputs"
     with _in_double(job) as step:
         again = _best(step, trial, train)
-    return "the step gives other numbers each time it is run" if difference(first, again, tolerances=EDIT_IN_DOUBLE) else ""
+    return (
+        "the step gives other numbers each time it is run"
+        if difference(first, again, tolerances=EDIT_IN_DOUBLE)
+        else ""
+    )
 
 
 def _untrue(job: Job, numbers: dict[str, Numbers], trial: Trial) -> str:
     """Why no out-of-place edit can be right, as far as numbers tell.
 
-    Where torch refuses a write through a view, the oracle clones the view: a forward that does write must come to the same.
+    Where torch refuses a write through a view, the oracle clones the view: a forward that does write must
+    come to the same.
     """
     oracle = numbers[_MODES[0][0]]
     if oracle.error and numbers[_NATIVE_NAME].error:

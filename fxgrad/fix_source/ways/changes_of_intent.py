@@ -1,8 +1,9 @@
 """Fixes that change numbers or intent: never made unless the user allows them, one function for each finding.
 
-Made from a finding's site and the text there: drop a `detach()`, unwrap a `no_grad`, checkpoint
-without reentrance, stack instead of `torch.tensor`, build the optimizer last, write a parameter under no_grad. Each is still tried: its
-finding must go. Not handled: choosing among remedies that mean different things; the first that helps is taken.
+Made from a finding's site and the text there: drop a `detach()`, unwrap a `no_grad`, checkpoint without
+reentrance, stack instead of `torch.tensor`, build the optimizer last, write a parameter under no_grad. Each
+is still tried: its finding must go. Not handled: choosing among remedies that mean different things; the
+first that helps is taken.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from fxgrad.fix_source.sheet import Placed, Sheet
-from fxgrad.fix_source.syntax import Compound, arguments, block_of, insert_before, keyword, line_of, statement_of
+from fxgrad.fix_source.syntax import (
+    Compound,
+    arguments,
+    block_of,
+    insert_before,
+    keyword,
+    line_of,
+    statement_of,
+)
 from fxgrad.fix_source.trouble import Trouble
 from fxgrad.fix_source.ways.proposal import Pages, Proposal
 from fxgrad.fix_source.ways.registration import registered_modules, registered_tensor
@@ -40,27 +49,37 @@ def unsafe_proposals(pages: Pages, trouble: Trouble) -> Iterator[Proposal]:
     yield from make(page, finding)
 
 
-# ------------------------------------------------------------------------------------------------------------- cuts on the path
+# ------------------------------------------------------------------------------------------- cuts on the path
 
 
 def _without_detach(page: Sheet, finding: Finding) -> Iterator[Proposal]:
     """FXG103: `h.detach()`, `h.data`, `torch.detach(h)` as `h`."""
     for node in page.nodes_around(finding.site):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("detach", "detach_"):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in ("detach", "detach_")
+        ):
             given = arguments(node)
             if given:
-                yield Proposal("drops the detach", (page.edit(*page.outer_span(node), page.outer_source(given[0].value)),))
+                yield Proposal(
+                    "drops the detach",
+                    (page.edit(*page.outer_span(node), page.outer_source(given[0].value)),),
+                )
             elif isinstance(page.parent(node), ast.Expr):
                 yield Proposal("drops the detach", (_deleted(page, node),))
             else:
                 start, end = page.outer_span(node.func.value)[1], page.span(node)[1]
                 yield Proposal("drops the detach", (page.edit(start, end, ""),))
         elif isinstance(node, ast.Attribute) and node.attr == "data":
-            yield Proposal("drops `.data`", (page.edit(page.outer_span(node.value)[1], page.span(node)[1], ""),))
+            yield Proposal(
+                "drops `.data`", (page.edit(page.outer_span(node.value)[1], page.span(node)[1], ""),)
+            )
 
 
 def _with_gradients(page: Sheet, finding: Finding) -> Iterator[Proposal]:
-    """FXG104: the block without its `with torch.no_grad():`, the function without its decorator, the switch on."""
+    """FXG104: the block without its `with torch.no_grad():`, the function without its decorator, the switch
+    on."""
     for node in page.nodes_around(finding.site):
         given = arguments(node) if isinstance(node, ast.Call) else []
         if given and page.source(given[0].value) == "False":
@@ -68,7 +87,9 @@ def _with_gradients(page: Sheet, finding: Finding) -> Iterator[Proposal]:
             return
         if node in getattr(page.parent(node), "decorator_list", ()):
             start, end = page.span(node)
-            yield Proposal("drops the decorator", (page.edit(page.line_start(start), page.next_line(end), ""),))
+            yield Proposal(
+                "drops the decorator", (page.edit(page.line_start(start), page.next_line(end), ""),)
+            )
             return
         block, item = _with_item(page, node)
         if block is not None and item is not None:
@@ -78,7 +99,8 @@ def _with_gradients(page: Sheet, finding: Finding) -> Iterator[Proposal]:
 
 
 def _with_item(page: Sheet, node: Placed) -> tuple[ast.With | ast.AsyncWith | None, ast.withitem | None]:
-    """The `with` that a node stands for, and the part of its header: it alone, or the `with` that has no other."""
+    """The `with` that a node stands for, and the part of its header: it alone, or the `with` that has no
+    other."""
     if isinstance(node, ast.With | ast.AsyncWith):
         return (node, node.items[0]) if len(node.items) == 1 else (None, None)
     item = page.parent(node)
@@ -113,7 +135,9 @@ def _colon_after(page: Sheet, offset: int) -> int:
     return offset
 
 
-def _without_item(page: Sheet, block: ast.With | ast.AsyncWith, item: ast.withitem) -> Iterator[tuple[Edit, ...]]:
+def _without_item(
+    page: Sheet, block: ast.With | ast.AsyncWith, item: ast.withitem
+) -> Iterator[tuple[Edit, ...]]:
     index = block.items.index(item)
     start, end = _item_span(page, item)
     if index:
@@ -139,7 +163,9 @@ def _stacked(page: Sheet, finding: Finding) -> Iterator[Proposal]:
             yield Proposal("stacks the tensors", (stacked,))
         elif name in (*_TENSOR_MAKERS, "Parameter", "Variable"):
             inner = value.value if isinstance(value, ast.Attribute) and value.attr == "data" else value
-            yield Proposal("uses the tensor itself", (page.edit(*page.outer_span(node), page.outer_source(inner)),))
+            yield Proposal(
+                "uses the tensor itself", (page.edit(*page.outer_span(node), page.outer_source(inner)),)
+            )
             yield Proposal("stacks the tensors", (stacked,))
 
 
@@ -158,7 +184,7 @@ def _not_reentrant(page: Sheet, finding: Finding) -> Iterator[Proposal]:
         return
 
 
-# ---------------------------------------------------------------------------------------------------------------- statements moved
+# ------------------------------------------------------------------------------------------- statements moved
 
 
 def _kept_detached(page: Sheet, finding: Finding) -> Iterator[Proposal]:
@@ -171,7 +197,8 @@ def _kept_detached(page: Sheet, finding: Finding) -> Iterator[Proposal]:
 
 
 def _optimizer_last(page: Sheet, finding: Finding) -> Iterator[Proposal]:
-    """FXG301, FXG302: the statement that builds the optimizer moves behind later ones of its block, as few as help."""
+    """FXG301, FXG302: the statement that builds the optimizer moves behind later ones of its block, as few as
+    help."""
     for node in page.of_kind(ast.Assign):
         start = page.line_start(page.span(node)[0])
         if line_of(page, node) != [node] or page.text[start : page.span(node)[0]].strip(" \t\f"):
@@ -191,7 +218,9 @@ def _movable(page: Sheet, node: ast.stmt, target: str) -> Iterator[ast.stmt]:
     """The last statements of the lines after `node` up to the first that uses the optimizer or leaves."""
     block = block_of(page, node)
     for statement in block[block.index(node) + 1 :]:
-        if isinstance(statement, ast.Return | ast.Raise) or re.search(rf"\b{re.escape(target)}\b", page.source(statement)):
+        if isinstance(statement, ast.Return | ast.Raise) or re.search(
+            rf"\b{re.escape(target)}\b", page.source(statement)
+        ):
             return
         if line_of(page, statement)[-1] is statement:
             yield statement
@@ -202,7 +231,12 @@ def _under_no_grad(page: Sheet, finding: Finding) -> Iterator[Proposal]:
     node = next(iter(page.nodes_at(finding.site)), None)
     statement = statement_of(page, node) if node is not None else None
     into_leaf = bool(finding.parameters) or finding.kind == INTO_LEAF
-    if not into_leaf or statement is None or isinstance(statement, Compound) or "import torch" not in page.text:
+    if (
+        not into_leaf
+        or statement is None
+        or isinstance(statement, Compound)
+        or "import torch" not in page.text
+    ):
         return
     start, end = page.span(statement)
     indent = page.text[page.line_start(start) : start]
@@ -217,7 +251,11 @@ def _deleted(page: Sheet, node: Placed) -> Edit:
     """The whole statement's line taken out, or `pass` in its place where it is the only one of its block."""
     statement = statement_of(page, node)
     start, end = page.span(statement or node)
-    is_own_line = statement is not None and line_of(page, statement) == [statement] and len(block_of(page, statement)) > 1
+    is_own_line = (
+        statement is not None
+        and line_of(page, statement) == [statement]
+        and len(block_of(page, statement)) > 1
+    )
     if not is_own_line:
         return page.edit(*page.outer_span(node), "pass")
     return page.edit(page.line_start(start), page.next_line(end), "")

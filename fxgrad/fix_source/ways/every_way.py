@@ -1,4 +1,5 @@
-"""All ways to mend a write, likeliest first: at the writing line, where a module was built, where something was saved, at the callers."""
+"""All ways to mend a write, likeliest first: at the writing line, where a module was built, where something
+was saved, at the callers."""
 
 from __future__ import annotations
 
@@ -29,15 +30,19 @@ def proposals(pages: Pages, trouble: Trouble) -> Iterator[Proposal]:
     node = next(iter(page.nodes_at(site)), None) if page is not None else None
     if trouble.of_module:
         yield from at_constructor(pages, trouble)
-    yield from (*savers, *direct) if page is not None and node is not None and _saver_first(page, node) else (*direct, *savers)
+    yield from (
+        (*savers, *direct)
+        if page is not None and node is not None and _saver_first(page, node)
+        else (*direct, *savers)
+    )
     yield from at_callers(pages, trouble)
 
 
 def _saver_first(page: Sheet, node: Placed) -> bool:
     """Whether a clone at the saver is better than an edit of the write.
 
-    In a loop it costs less than a clone of the whole tensor before each write. And where another name may be the same tensor, only it is right
-    on branches that no run has taken.
+    In a loop it costs less than a clone of the whole tensor before each write. And where another name may be
+    the same tensor, only it is right on branches that no run has taken.
     """
     target: ast.AST = node.target if isinstance(node, ast.AugAssign) else node
     if isinstance(node, ast.Subscript) and in_loop(page, node):
@@ -45,4 +50,6 @@ def _saver_first(page: Sheet, node: Placed) -> bool:
     given = arguments(node) if isinstance(node, ast.Call) and not is_method_call(page, node) else []
     if given:
         target = given[0].value
-    return isinstance(target, ast.expr) and any(may_be_shared(page, node, text) for text in bases(page, target))
+    return isinstance(target, ast.expr) and any(
+        may_be_shared(page, node, text) for text in bases(page, target)
+    )

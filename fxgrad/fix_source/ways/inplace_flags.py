@@ -1,7 +1,9 @@
-"""`inplace=False` where a module that writes was built: in the call, in a config dict, in a default, in a caller.
+"""`inplace=False` where a module that writes was built: in the call, in a config dict, in a default, in a
+caller.
 
-Made from the frames that built the module, as the run saw them: the line that runs the constructor first, then its callers, then every
-other literal that could have brought the flag there. Not handled: flags read from files that are not Python.
+Made from the frames that built the module, as the run saw them: the line that runs the constructor first,
+then its callers, then every other literal that could have brought the flag there. Not handled: flags read
+from files that are not Python.
 """
 
 from __future__ import annotations
@@ -72,7 +74,9 @@ def _defaults(page: Sheet, call: ast.Call) -> Iterator[Edit]:
     """`inplace=True` among the parameters of the functions around the call."""
     for parent in ancestors(page.parsed, call):
         if isinstance(parent, Function | ast.Lambda):
-            yield from (page.edit(*page.span(value), "False") for value in _default(parent) if _is_true(value))
+            yield from (
+                page.edit(*page.span(value), "False") for value in _default(parent) if _is_true(value)
+            )
 
 
 def _default(function: Function | ast.Lambda) -> Iterator[ast.expr]:

@@ -1,8 +1,10 @@
-"""Out-of-place edits of the line that writes: `y += e`, `y.op_(e)`, `x[i] = v`, `f(x, inplace=True)`, `f(x, out=y)`.
+"""Out-of-place edits of the line that writes: `y += e`, `y.op_(e)`, `x[i] = v`, `f(x, inplace=True)`, `f(x,
+out=y)`.
 
-Made from one trouble and the text of its file. Names that are read later are rebound: `y.mul_(2)` becomes `y = y.mul(2)`, inside an
-expression `(y := y.mul(2))` or a line before. Functional twins are torch's own: what `torch.Tensor` has under the name without its
-underscore. Not handled: writes through `setattr`, `exec`, and inside compiled code.
+Made from one trouble and the text of its file. Names that are read later are rebound: `y.mul_(2)` becomes `y
+= y.mul(2)`, inside an expression `(y := y.mul(2))` or a line before. Functional twins are torch's own: what
+`torch.Tensor` has under the name without its underscore. Not handled: writes through `setattr`, `exec`, and
+inside compiled code.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from fxgrad.records import Edit
 
 
 class _Operator(NamedTuple):
-    """How it is written, and how tightly it binds: the right operand of a left-associative one needs a tighter one."""
+    """How it is written, and how tightly it binds: the right operand of a left-associative one needs a
+    tighter one."""
 
     sign: str
     precedence: int
@@ -44,12 +47,40 @@ _OPERATORS: dict[type[ast.operator], _Operator] = {
     ast.BitXor: _Operator("^", 8),
     ast.BitOr: _Operator("|", 7),
 }
-_LOOSE = ast.Compare | ast.BoolOp | ast.IfExp | ast.Lambda | ast.NamedExpr | ast.Yield | ast.YieldFrom | ast.Tuple | ast.Starred
-_METHODS: dict[str, type[ast.operator]] = {"add_": ast.Add, "sub_": ast.Sub, "mul_": ast.Mult, "div_": ast.Div}
+_LOOSE = (
+    ast.Compare
+    | ast.BoolOp
+    | ast.IfExp
+    | ast.Lambda
+    | ast.NamedExpr
+    | ast.Yield
+    | ast.YieldFrom
+    | ast.Tuple
+    | ast.Starred
+)
+_METHODS: dict[str, type[ast.operator]] = {
+    "add_": ast.Add,
+    "sub_": ast.Sub,
+    "mul_": ast.Mult,
+    "div_": ast.Div,
+}
 _Called = tuple[ast.Call, ast.Attribute]  # a call of a method, and what it calls
 _DUNDERS = {
     f"__i{name}__": f"__{name}__"
-    for name in ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift"]
+    for name in [
+        "add",
+        "sub",
+        "mul",
+        "truediv",
+        "floordiv",
+        "mod",
+        "pow",
+        "and",
+        "or",
+        "xor",
+        "lshift",
+        "rshift",
+    ]
 }
 
 
@@ -104,18 +135,25 @@ def is_method_call(page: Sheet, call: ast.Call, operation: str = "") -> bool:
     return operation.startswith("Tensor.") or (not operation and (is_inplace_name(name) or name in _DUNDERS))
 
 
-# ---------------------------------------------------------------------------------------------------------- augmented assignments
+# -------------------------------------------------------------------------------------- augmented assignments
 
 
 def _augmented(page: Sheet, node: ast.AugAssign, part: bool) -> Iterator[Proposal]:
     direct = _spelled_out(page, node)
     first = [direct] if direct is not None else []
     clones = list(clone_first(page, node, node.target))
-    yield from _parts_last(page, node.target, first, clones) if part and isinstance(node.target, ast.Subscript) else (*first, *clones)
+    yield from (
+        _parts_last(page, node.target, first, clones)
+        if part and isinstance(node.target, ast.Subscript)
+        else (*first, *clones)
+    )
 
 
-def _parts_last(page: Sheet, written: ast.expr, direct: list[Proposal], clones: list[Proposal]) -> Iterator[Proposal]:
-    """Where `x[i] += v` is a part of a tensor, not an item of a list: then `x[i] = x[i] + v` would write there again."""
+def _parts_last(
+    page: Sheet, written: ast.expr, direct: list[Proposal], clones: list[Proposal]
+) -> Iterator[Proposal]:
+    """Where `x[i] += v` is a part of a tensor, not an item of a list: then `x[i] = x[i] + v` would write
+    there again."""
     if page.source(written).endswith(("']", '"]')):
         yield from (*direct, *clones)
         return
@@ -156,7 +194,7 @@ def _needs_parentheses(page: Sheet, operator: type[ast.operator], value: ast.exp
     return inner < own if operator is ast.Pow else inner <= own
 
 
-# ------------------------------------------------------------------------------------------------------------------ method calls
+# ----------------------------------------------------------------------------------------------- method calls
 
 
 def _method(page: Sheet, call: ast.Call, part: bool) -> Iterator[Proposal]:
@@ -165,22 +203,35 @@ def _method(page: Sheet, call: ast.Call, part: bool) -> Iterator[Proposal]:
     base, cut = visible(page, receiver)
     text = place(page, base)
     clones = list(clone_first(page, call, receiver))
-    direct = list(_renamed_calls(page, _chain(page, call), text, cut)) if text is not None or not clones else []
-    yield from _parts_last(page, base, direct, clones) if part and isinstance(base, ast.Subscript) else (*direct, *clones)
+    direct = (
+        list(_renamed_calls(page, _chain(page, call), text, cut)) if text is not None or not clones else []
+    )
+    yield from (
+        _parts_last(page, base, direct, clones)
+        if part and isinstance(base, ast.Subscript)
+        else (*direct, *clones)
+    )
 
 
 def _receiver(call: ast.Call) -> ast.expr:
     """What the first of a chain of in-place calls is called on."""
     receiver: ast.expr = call
-    while isinstance(receiver, ast.Call) and isinstance(receiver.func, ast.Attribute) and is_inplace_name(receiver.func.attr):
+    while (
+        isinstance(receiver, ast.Call)
+        and isinstance(receiver.func, ast.Attribute)
+        and is_inplace_name(receiver.func.attr)
+    ):
         receiver = receiver.func.value
     if receiver is call and isinstance(call.func, ast.Attribute):
         return call.func.value  # `y.__iadd__(1)`
     return receiver
 
 
-def _renamed_calls(page: Sheet, calls: Sequence[_Called], text: str | None, cut: Edit | None) -> Iterator[Proposal]:
-    """The calls under the names of their twins, with the place `text` rebound; `cut` drops a `.data` on the way."""
+def _renamed_calls(
+    page: Sheet, calls: Sequence[_Called], text: str | None, cut: Edit | None
+) -> Iterator[Proposal]:
+    """The calls under the names of their twins, with the place `text` rebound; `cut` drops a `.data` on the
+    way."""
     renames = [_renamed(page, name) for _, name in calls]
     if None in renames:
         if text is not None and len(calls) == 1:
@@ -213,7 +264,11 @@ def _renamed(page: Sheet, name: ast.Attribute) -> Edit | None:
     """`mul_` as `mul`; None where torch has no such function."""
     twin = _DUNDERS.get(name.attr, name.attr.removesuffix("_") if is_inplace_name(name.attr) else "")
     known = hasattr(torch.Tensor, twin) or hasattr(torch.nn.functional, twin) or hasattr(torch, twin)
-    if not twin or not known or (twin in ("fill", "zero", "copy", "set", "resize", "normal", "uniform", "random")):
+    if (
+        not twin
+        or not known
+        or (twin in ("fill", "zero", "copy", "set", "resize", "normal", "uniform", "random"))
+    ):
         return None
     end = page.span(name)[1]
     return page.edit(end - len(name.attr), end, twin)
@@ -253,11 +308,12 @@ def _refilled(page: Sheet, call: ast.Call, name: ast.Attribute, text: str) -> It
     yield Proposal(f"`{name.attr}` out of place", edits)
 
 
-# ---------------------------------------------------------------------------------------------------------------- function calls
+# --------------------------------------------------------------------------------------------- function calls
 
 
 def _flag(call: ast.Call, operation: str) -> ast.expr | None:
-    """The `True` that a call passes as `inplace`, by keyword or in the place that torch's function has for it."""
+    """The `True` that a call passes as `inplace`, by keyword or in the place that torch's function has for
+    it."""
     argument = keyword(call, "inplace") or _positional(call, operation)
     value = argument.value if argument is not None else None
     return value if isinstance(value, ast.Constant) and value.value is True else None
@@ -293,7 +349,9 @@ def _without_out(page: Sheet, call: ast.Call, out: Argument) -> Iterator[Proposa
     if isinstance(value, ast.Subscript):
         bound = list(rebound(page, call, page.source(value), (edit,), "assigns instead of passing out="))
         for clone in clones:
-            yield from (Proposal(item.how, (*clone.edits, *item.edits)) for item in bound if _disjoint(clone, item))
+            yield from (
+                Proposal(item.how, (*clone.edits, *item.edits)) for item in bound if _disjoint(clone, item)
+            )
     if text is not None:
         yield from rebound(page, call, text, (edit,), "assigns instead of passing out=")
     yield from clones

@@ -1,4 +1,5 @@
-"""Ways to mend one trouble, as text edits, likeliest first. A proposal is a guess until a run has proved it."""
+"""Ways to mend one trouble, as text edits, likeliest first. A proposal is a guess until a run has
+proved it."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from dataclasses import dataclass
 from fxgrad.fix_source.sheet import Sheet
 from fxgrad.records import Edit
 
-Pages = Callable[[str], Sheet]  # the sheet of a file as it stands now; raises FixError where it may not be edited
+# the sheet of a file as it stands now; raises FixError where it may not be edited
+Pages = Callable[[str], Sheet]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""Names bound to new results: `y = y.mul(2)`, `(y := y.mul(2))`, `self.h = ...` on a line before; and clones made before a write.
+"""Names bound to new results: `y = y.mul(2)`, `(y := y.mul(2))`, `self.h = ...` on a line before; and clones
+made before a write.
 
-Made from an expression, the place it is to be bound to and the edits of the expression itself. Not handled: places whose
-evaluation does something, such as `next(it).h`.
+Made from an expression, the place it is to be bound to and the edits of the expression itself. Not handled:
+places whose evaluation does something, such as `next(it).h`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,14 @@ import ast
 from collections.abc import Iterator
 
 from fxgrad.fix_source.sheet import Sheet
-from fxgrad.fix_source.syntax import Comprehension, bases, declaration, insert_before, is_conditional, read_later
+from fxgrad.fix_source.syntax import (
+    Comprehension,
+    bases,
+    declaration,
+    insert_before,
+    is_conditional,
+    read_later,
+)
 from fxgrad.fix_source.ways.proposal import Proposal, proposal
 from fxgrad.records import Edit
 
@@ -24,13 +32,17 @@ def visible(page: Sheet, expression: ast.expr) -> tuple[ast.expr, Edit | None]:
 
 
 def declared(page: Sheet, node: ast.AST, text: str) -> tuple[Edit, ...]:
-    """The declaration that a function needs before it may bind the place `text`: of a variable of another scope; else none."""
+    """The declaration that a function needs before it may bind the place `text`: of a variable of another
+    scope; else none."""
     edit = declaration(page, node, text) if text.isidentifier() else None
     return (edit,) if edit is not None else ()
 
 
-def rebound(page: Sheet, outer: ast.expr, text: str | None, edits: tuple[Edit, ...], how: str) -> Iterator[Proposal]:
-    """The edits, with the place `text` bound to the result of `outer`: likeliest first by whether it is read again."""
+def rebound(
+    page: Sheet, outer: ast.expr, text: str | None, edits: tuple[Edit, ...], how: str
+) -> Iterator[Proposal]:
+    """The edits, with the place `text` bound to the result of `outer`: likeliest first by whether it is read
+    again."""
     parent = page.parent(outer)
     start, end = page.outer_span(outer)
     plain = Proposal(how, edits)
@@ -40,7 +52,9 @@ def rebound(page: Sheet, outer: ast.expr, text: str | None, edits: tuple[Edit, .
         yield Proposal(how, (*declared(page, outer, text), page.edit(start, start, f"{text} = "), *edits))
     elif isinstance(parent, ast.Assign) and parent.value is outer:
         if text not in [page.source(target) for target in parent.targets]:
-            both = Proposal(how, (*declared(page, outer, text), page.edit(start, start, f"{text} = "), *edits))
+            both = Proposal(
+                how, (*declared(page, outer, text), page.edit(start, start, f"{text} = "), *edits)
+            )
             yield from (both, plain) if read_later(page, parent, text) else (plain, both)
         else:
             yield plain
@@ -52,7 +66,9 @@ def rebound(page: Sheet, outer: ast.expr, text: str | None, edits: tuple[Edit, .
 
 
 def _walrus(page: Sheet, outer: ast.expr, text: str, edits: tuple[Edit, ...], how: str) -> Iterator[Proposal]:
-    scopes = (item for item in page.outwards(outer) if isinstance(item, Comprehension | ast.Lambda | ast.stmt))
+    scopes = (
+        item for item in page.outwards(outer) if isinstance(item, Comprehension | ast.Lambda | ast.stmt)
+    )
     if not text.isidentifier() or isinstance(next(scopes, None), ast.Lambda):
         return
     start, end = page.outer_span(outer)
@@ -60,7 +76,9 @@ def _walrus(page: Sheet, outer: ast.expr, text: str, edits: tuple[Edit, ...], ho
     yield Proposal(how, (*declared(page, outer, text), *named, *edits))
 
 
-def _hoisted(page: Sheet, outer: ast.expr, text: str, edits: tuple[Edit, ...], how: str) -> Iterator[Proposal]:
+def _hoisted(
+    page: Sheet, outer: ast.expr, text: str, edits: tuple[Edit, ...], how: str
+) -> Iterator[Proposal]:
     """`f(self.h.add_(1))` as `self.h = self.h.add(1)` and `f(self.h)`."""
     if is_conditional(page, outer):
         return
@@ -83,13 +101,16 @@ def _hoisted(page: Sheet, outer: ast.expr, text: str, edits: tuple[Edit, ...], h
 
 
 def clone_first(page: Sheet, node: ast.AST, receiver: ast.expr) -> Iterator[Proposal]:
-    """`x = x.clone()` on a line before, for each place that the written tensor may belong to; `.data` is dropped from the write."""
+    """`x = x.clone()` on a line before, for each place that the written tensor may belong to; `.data` is
+    dropped from the write."""
     cuts, inner = [], receiver
     while isinstance(inner, ast.Attribute | ast.Subscript):
         cut = visible(page, inner)[1]
         cuts += [cut] if cut is not None else []
         inner = inner.value
     for text in bases(page, receiver):
-        made = proposal(f"clones `{text}` before the write", insert_before(page, node, f"{text} = {text}.clone()"))
+        made = proposal(
+            f"clones `{text}` before the write", insert_before(page, node, f"{text} = {text}.clone()")
+        )
         if made is not None:
             yield Proposal(made.how, (*declared(page, node, text), *made.edits, *cuts))

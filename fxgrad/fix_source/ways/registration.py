@@ -1,7 +1,9 @@
-"""What a module holds, registered: a plain tensor as a parameter or a buffer, a list or dict of layers as a container of torch.nn.
+"""What a module holds, registered: a plain tensor as a parameter or a buffer, a list or dict of layers as a
+container of torch.nn.
 
-Made from a finding at the assignment, or at the call that fills a list. Each changes what trains: they are among the
-changes of intent. Not handled: attributes set by `setattr`, and containers that another function makes.
+Made from a finding at the assignment, or at the call that fills a list. Each changes what trains: they are
+among the changes of intent. Not handled: attributes set by `setattr`, and containers that another function
+makes.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ def registered_tensor(page: Sheet, finding: Finding) -> Iterator[Proposal]:
 
 
 def _without_grad(page: Sheet, value: ast.expr) -> str:
-    """The expression without `requires_grad=True`, which a Parameter has anyway, and without a Parameter inside."""
+    """The expression without `requires_grad=True`, which a Parameter has anyway, and without a Parameter
+    inside."""
     start, end = page.outer_span(value)
     cuts: list[tuple[int, int]] = []
     for node in page.of_kind(ast.Call):
@@ -53,7 +56,8 @@ def _without_grad(page: Sheet, value: ast.expr) -> str:
 
 
 def registered_modules(page: Sheet, finding: Finding) -> Iterator[Proposal]:
-    """FXG110: `[nn.Linear(...)]` as `nn.ModuleList([...])`, a dict as `nn.ModuleDict`; lists within lists too."""
+    """FXG110: `[nn.Linear(...)]` as `nn.ModuleList([...])`, a dict as `nn.ModuleDict`; lists within lists
+    too."""
     for assignment in _assignments(page, finding):
         kind = _container(page, assignment.value)
         edits = _wrapped(page, assignment.value) if kind else ()
@@ -67,15 +71,24 @@ def _filled(page: Sheet, finding: Finding) -> Iterator[Proposal]:
     call = page.node_at(finding.site, ast.Call)
     if call is None or not isinstance(call.func, ast.Attribute):
         return
-    inner = [edit for argument in arguments(call) if _container(page, argument.value) for edit in _wrapped(page, argument.value)]
+    inner = [
+        edit
+        for argument in arguments(call)
+        if _container(page, argument.value)
+        for edit in _wrapped(page, argument.value)
+    ]
     owner = page.source(call.func.value)
     for node in page.of_kind(ast.Assign):
         if page.source(node.targets[0]) != owner:
             continue
-        kind = {"[]": "ModuleList", "{}": "ModuleDict", "list()": "ModuleList", "dict()": "ModuleDict"}.get(page.source(node.value))
+        kind = {"[]": "ModuleList", "{}": "ModuleDict", "list()": "ModuleList", "dict()": "ModuleDict"}.get(
+            page.source(node.value)
+        )
         name = _constructor(page, kind) if kind else ""
         if name:
-            yield Proposal(f"makes it an nn.{kind}", (page.edit(*page.outer_span(node.value), f"{name}()"), *inner))
+            yield Proposal(
+                f"makes it an nn.{kind}", (page.edit(*page.outer_span(node.value), f"{name}()"), *inner)
+            )
 
 
 def _container(page: Sheet, value: ast.expr) -> str:
@@ -93,7 +106,9 @@ def _wrapped(page: Sheet, value: ast.expr) -> tuple[Edit, ...]:
     for node in page.of_kind(ast.expr):
         kind = _container(page, node)
         inside = start <= page.outer_span(node)[0] < page.outer_span(node)[1] <= end
-        held = node is value or isinstance(page.parent(node), ast.List | ast.Tuple | ast.Set | ast.Dict | ast.ListComp | ast.DictComp)
+        held = node is value or isinstance(
+            page.parent(node), ast.List | ast.Tuple | ast.Set | ast.Dict | ast.ListComp | ast.DictComp
+        )
         name = _constructor(page, kind) if kind and inside and held else ""
         if name:
             first, last = page.outer_span(node)

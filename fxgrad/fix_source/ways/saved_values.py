@@ -1,7 +1,8 @@
-"""Clones that keep what backward saved apart from what is written: at the line that saved, and at the calls that lead to the write.
+"""Clones that keep what backward saved apart from what is written: at the line that saved, and at the calls
+that lead to the write.
 
-Made from one trouble and the texts of the files involved; for writes whose own line cannot change, since others rely on what it does.
-Not handled: savers inside library code, which have no line of the user's.
+Made from one trouble and the texts of the files involved; for writes whose own line cannot change, since
+others rely on what it does. Not handled: savers inside library code, which have no line of the user's.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from fxgrad.records import Site
 from fxgrad.records.errors import FixError
 
 _FRAMES = 3  # callers of the write that are looked at
-_LOOSE = ast.BinOp | ast.UnaryOp | ast.Compare | ast.IfExp | ast.Await | ast.BoolOp  # a dot after them would bind more tightly
+# a dot after them would bind more tightly
+_LOOSE = ast.BinOp | ast.UnaryOp | ast.Compare | ast.IfExp | ast.Await | ast.BoolOp
 
 
 def at_saver(pages: Pages, trouble: Trouble) -> Iterator[Proposal]:
@@ -40,7 +42,8 @@ def at_saver(pages: Pages, trouble: Trouble) -> Iterator[Proposal]:
 
 
 def at_callers(pages: Pages, trouble: Trouble) -> Iterator[Proposal]:
-    """`y = y.clone()` before the call that led to the write, then `f(y.clone())`, from the nearest caller outwards."""
+    """`y = y.clone()` before the call that led to the write, then `f(y.clone())`, from the nearest caller
+    outwards."""
     for site in trouble.stack[1 : 1 + _FRAMES]:
         found = _expression(pages, site)
         if found is None:
@@ -77,16 +80,20 @@ def _is_clone(node: ast.expr) -> bool:
 
 
 def kept_detached(page: Sheet, node: ast.expr) -> Iterator[Proposal]:
-    """`.detach()` on each thing that an expression reads off an object: what was kept from an earlier step is one of them."""
+    """`.detach()` on each thing that an expression reads off an object: what was kept from an earlier step is
+    one of them."""
     for operand in _operands(page, node):
         text = place(page, operand)
         if text is not None and not text.isidentifier():
             end = page.outer_span(operand)[1]
-            yield Proposal(f"detaches `{text}`, which is kept between steps", (page.edit(end, end, ".detach()"),))
+            yield Proposal(
+                f"detaches `{text}`, which is kept between steps", (page.edit(end, end, ".detach()"),)
+            )
 
 
 def _operands(page: Sheet, node: ast.expr) -> Iterator[ast.expr]:
-    """What the expression works on: arguments, the object a method is called on, both sides of an operator; no literals."""
+    """What the expression works on: arguments, the object a method is called on, both sides of an operator;
+    no literals."""
     yield from (item for item in _parts(page, node) if not isinstance(item, ast.Constant | ast.JoinedStr))
 
 
@@ -95,13 +102,20 @@ def _parts(page: Sheet, node: ast.expr) -> Iterator[ast.expr]:
         for argument in arguments(node):
             if not argument.star:
                 yield argument.value
-        if isinstance(node.func, ast.Attribute) and page.source(node.func.value) not in ("self", "torch", "F", "cls"):
+        if isinstance(node.func, ast.Attribute) and page.source(node.func.value) not in (
+            "self",
+            "torch",
+            "F",
+            "cls",
+        ):
             yield node.func.value
     elif isinstance(node, ast.BinOp):
         yield from (node.left, node.right)
         # `z @ self.embed.T`: the place itself reads better than its transpose.
         for side in (node.left, node.right):
-            if isinstance(side, ast.Attribute | ast.Subscript) and isinstance(side.value, ast.Attribute | ast.Name):
+            if isinstance(side, ast.Attribute | ast.Subscript) and isinstance(
+                side.value, ast.Attribute | ast.Name
+            ):
                 yield side.value
     elif isinstance(node, ast.UnaryOp):
         yield node.operand

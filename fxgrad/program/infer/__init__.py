@@ -1,8 +1,9 @@
-"""Example inputs for a model that came without any: guessed from its signature and first layers, checked by a run on fake tensors.
+"""Example inputs for a model that came without any: guessed from its signature and first layers, checked by a
+run on fake tensors.
 
-`infer_inputs` gives real tensors and one sentence for each thing it assumed; `inputs_from_specs` makes the inputs that
-a command line writes. The model, its buffers and every random state are untouched. Not handled: inputs that are no
-tensors or numbers; those go in the file's `example_inputs`.
+`infer_inputs` gives real tensors and one sentence for each thing it assumed; `inputs_from_specs` makes the
+inputs that a command line writes. The model, its buffers and every random state are untouched. Not handled:
+inputs that are no tensors or numbers; those go in the file's `example_inputs`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,16 @@ from fxgrad.records.errors import InputError
 from fxgrad.source.excerpt import place
 from fxgrad.source.sites import traceback_sites
 
-__all__ = ["Spec", "build", "given_inputs", "infer_inputs", "inputs_from_specs", "missing_inputs", "other_dimensions", "parse"]
+__all__ = [
+    "Spec",
+    "build",
+    "given_inputs",
+    "infer_inputs",
+    "inputs_from_specs",
+    "missing_inputs",
+    "other_dimensions",
+    "parse",
+]
 
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 TRIES = 64  # for each input
@@ -34,7 +44,8 @@ _PRETRAINED_TRIES = 16  # for each set of inputs
 
 
 def given_inputs(model: Any, own: Inputs | None, specs: Sequence[str]) -> tuple[Inputs, tuple[str, ...]]:
-    """The inputs that the command line writes as `specs`, else the file's `own`, else inferred ones; and what had to be assumed.
+    """The inputs that the command line writes as `specs`, else the file's `own`, else inferred ones; and what
+    had to be assumed.
 
     Raises:
         InputError: a spec cannot be read, or an input cannot be guessed.
@@ -48,8 +59,8 @@ def given_inputs(model: Any, own: Inputs | None, specs: Sequence[str]) -> tuple[
 def infer_inputs(model: Any, given: Inputs | None = None) -> tuple[Inputs, tuple[str, ...]]:
     """Inputs that the model runs on, with `given` among them, and what was assumed.
 
-    `model` is a module or a callable over tensors. The tensors are on the device and in the precision of the model's
-    first parameter.
+    `model` is a module or a callable over tensors. The tensors are on the device and in the precision of the
+    model's first parameter.
 
     Raises:
         InputError: an input cannot be guessed; it is named, with the `--input` to write.
@@ -59,28 +70,35 @@ def infer_inputs(model: Any, given: Inputs | None = None) -> tuple[Inputs, tuple
 
 
 def other_dimensions(model: Any, given: Inputs) -> tuple[Inputs, str, str]:
-    """Other inputs that the model runs on: what was guessed as rows of features is another number of dimensions of them; and what the guesses
-    are and were, as `--input` writes them.
+    """Other inputs that the model runs on: what was guessed as rows of features is another number of
+    dimensions of them; and what the guesses are and were, as `--input` writes them.
 
     Raises:
         InputError: there are none.
     """
     _, found = _inferred(model, given, {})
     rows = {
-        name: len(one.spec.shape) for name, one in found.candidates.items() if isinstance(one.spec, Spec) and one.why.endswith("features")
+        name: len(one.spec.shape)
+        for name, one in found.candidates.items()
+        if isinstance(one.spec, Spec) and one.why.endswith("features")
     }
     if not rows:
         raise InputError("no input is rows of features")
     inputs, other = _inferred(model, given, rows)
     texts = [
-        " --input ".join(str(replace(one.spec, name=name)) for name, one in each.candidates.items() if name in rows and one.spec)
+        " --input ".join(
+            str(replace(one.spec, name=name))
+            for name, one in each.candidates.items()
+            if name in rows and one.spec
+        )
         for each in (found, other)
     ]
     return inputs, texts[0], texts[1]
 
 
 def _inferred(model: Any, given: Inputs, unlike: Mapping[str, int]) -> tuple[Inputs, Found]:
-    """The inputs, and what the search found. `unlike`: by input, a number of dimensions that it must not have."""
+    """The inputs, and what the search found. `unlike`: by input, a number of dimensions that it must not
+    have."""
     while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         model = model.module
     signature = _signature(model)
@@ -97,7 +115,14 @@ def _inferred(model: Any, given: Inputs, unlike: Mapping[str, int]) -> tuple[Inp
     failures = []
     for names in dict.fromkeys(sets):
         queues = {name: _queue(signature, name, hints) for name in names}
-        outcome = _settled(model, arrange, queues, bound, tries=len(names) * TRIES if positional else _PRETRAINED_TRIES, unlike=unlike)
+        outcome = _settled(
+            model,
+            arrange,
+            queues,
+            bound,
+            tries=len(names) * TRIES if positional else _PRETRAINED_TRIES,
+            unlike=unlike,
+        )
         if isinstance(outcome, Found):
             return arrange({**bound, **_values(outcome.candidates, model)}), outcome
         failures.append(outcome)
@@ -113,7 +138,8 @@ def _settled(
     tries: int,
     unlike: Mapping[str, int],
 ) -> Found | GaveUp:
-    """What the search on fake tensors finds; where values decide, what a search on real ones confirms or finds instead."""
+    """What the search on fake tensors finds; where values decide, what a search on real ones confirms or
+    finds instead."""
     unknown = next((name for name, queue in queues.items() if not queue), None)
     if unknown is not None:
         return GaveUp(unknown, None, 0)
@@ -174,7 +200,9 @@ def _bound(signature: inspect.Signature, given: Inputs) -> dict[str, Any]:
 def _required(signature: inspect.Signature, bound: Mapping[str, Any]) -> tuple[str, ...]:
     """Parameters without a default and without a value; one input for a forward that only takes `*args`."""
     parameters = signature.parameters.values()
-    names = [p.name for p in parameters if p.default is p.empty and p.kind not in _VARIABLE and p.name not in bound]
+    names = [
+        p.name for p in parameters if p.default is p.empty and p.kind not in _VARIABLE and p.name not in bound
+    ]
     variable = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
     if not names and not bound and variable and not any(p.kind not in _VARIABLE for p in parameters):
         return (f"{variable}.0",)
@@ -182,7 +210,9 @@ def _required(signature: inspect.Signature, bound: Mapping[str, Any]) -> tuple[s
 
 
 def _queue(signature: inspect.Signature, name: str, hints: Mapping[str, list[Candidate]]) -> list[Candidate]:
-    parameter = signature.parameters.get(name) or inspect.Parameter(name.partition(".")[0], inspect.Parameter.POSITIONAL_ONLY)
+    parameter = signature.parameters.get(name) or inspect.Parameter(
+        name.partition(".")[0], inspect.Parameter.POSITIONAL_ONLY
+    )
     return distinct([*hints.get(name, []), *from_signature(parameter)])
 
 
@@ -195,7 +225,9 @@ def _arranged(signature: inspect.Signature, named: Mapping[str, Any], *, positio
             args += [left.pop(key) for key in list(left) if key.startswith(f"{parameter.name}.")]
             continue
         by_place = parameter.kind is inspect.Parameter.POSITIONAL_ONLY
-        if parameter.name not in left or not (by_place or (positional and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)):
+        if parameter.name not in left or not (
+            by_place or (positional and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        ):
             break
         args.append(left.pop(parameter.name))
     return Inputs(tuple(args), left)
@@ -210,9 +242,13 @@ def _assumptions(found: Found) -> tuple[str, ...]:
     lines = []
     for name, candidate in found.candidates.items():
         spec = candidate.spec and replace(candidate.spec, name=None if "." in name else name)
-        lines.append(f"--input {spec} ({candidate.why})" if spec else f"{name}={candidate.value!r} ({candidate.why})")
+        lines.append(
+            f"--input {spec} ({candidate.why})" if spec else f"{name}={candidate.value!r} ({candidate.why})"
+        )
     if found.made_up:
-        lines.append("the inputs were checked with made-up values where the program asks for the value of a tensor")
+        lines.append(
+            "the inputs were checked with made-up values where the program asks for the value of a tensor"
+        )
     if found.stopped is not None:
         site = _site(found.stopped)
         where = place(site) if site else "a step"
@@ -223,13 +259,20 @@ def _assumptions(found: Found) -> tuple[str, ...]:
 
 def _failure(model: Any, outcome: GaveUp) -> InputError:
     name = (outcome.name or "x").partition(".")[0]
-    where = f"{type(model).__name__}.forward" if isinstance(model, nn.Module) else getattr(model, "__name__", "the model")
+    where = (
+        f"{type(model).__name__}.forward"
+        if isinstance(model, nn.Module)
+        else getattr(model, "__name__", "the model")
+    )
     if outcome.error is None:
         hint = "define `example_inputs` in the model's file"
         return InputError(f"the input `{name}` of {where} cannot be guessed: it is no tensor", hint=hint)
     first = next(iter(str(outcome.error).strip().splitlines()), "")
     tried = f"the last of {outcome.tries}{', all that there was time for,' if outcome.out_of_time else ''}"
-    reason = f"no guess for the input `{name}` of {where} ran; {tried} raised {type(outcome.error).__name__}: {first}"
+    reason = (
+        f"no guess for the input `{name}` of {where} ran; {tried} raised "
+        f"{type(outcome.error).__name__}: {first}"
+    )
     spec = outcome.proposal.spec if outcome.proposal is not None else None
     written = replace(spec, name=name) if spec is not None else f"{name}=2x3x224x224:float32"
     hint = f"write it, as in --input {written}, or define `example_inputs` in the model's file"

@@ -1,7 +1,9 @@
-"""What an input might be: candidates from its name and annotation, and from the first layer that its data reaches.
+"""What an input might be: candidates from its name and annotation, and from the first layer that its data
+reaches.
 
-Pure data: nothing here runs a model. The likeliest candidate comes first; the batch is 2, because batch norm refuses 1.
-Not handled: what only a data set knows (sequence lengths that a model hard-codes, graphs, boxes in order).
+Pure data: nothing here runs a model. The likeliest candidate comes first; the batch is 2, because batch norm
+refuses 1. Not handled: what only a data set knows (sequence lengths that a model hard-codes, graphs, boxes in
+order).
 """
 
 from __future__ import annotations
@@ -18,13 +20,18 @@ from fxgrad.program.infer.spec import Group, Spec
 
 BATCH = 2
 LENGTH = 16
-_SIZES = {1: (64, 256, 1024, 4000, 16, 8), 2: (64, 32, 28, 224, 128, 96, 256, 84, 16, 299, 512, 8), 3: (16, 32, 8, 64)}
+_SIZES = {
+    1: (64, 256, 1024, 4000, 16, 8),
+    2: (64, 32, 28, 224, 128, 96, 256, 84, 16, 299, 512, 8),
+    3: (16, 32, 8, 64),
+}
 _INT = torch.int64
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A tensor or a tuple of tensors to make (`spec`), or where that is None the Python constant `value`; `why` it may be right, for the report."""
+    """A tensor or a tuple of tensors to make (`spec`), or where that is None the Python constant `value`;
+    `why` it may be right, for the report."""
 
     spec: Spec | Group | None
     value: Any = None
@@ -37,11 +44,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What the first layer that an input reaches takes: `kind` is "ids", "channels", "features", "sequence" (features
-    of a recurrent or attention layer), "index", "target", "like" or "state" (of a recurrent layer, of `shapes`).
+    """What the first layer that an input reaches takes: `kind` is "ids", "channels", "features", "sequence"
+    (features of a recurrent or attention layer), "index", "target", "like" or "state" (of a recurrent layer,
+    of `shapes`).
 
-    `size` counts embedding rows, channels, features or classes; `dims` the spatial dimensions of channels; `shape` is
-    that of an index, a target or a like.
+    `size` counts embedding rows, channels, features or classes; `dims` the spatial dimensions of channels;
+    `shape` is that of an index, a target or a like.
     """
 
     kind: str
@@ -56,7 +64,16 @@ class Need:
 def from_need(need: Need) -> list[Candidate]:
     """The candidates for an input that must fit the need."""
     if need.kind == "ids":
-        shapes = [(BATCH, LENGTH), (BATCH,), (BATCH, 8), (BATCH, 4), (BATCH, 1), (LENGTH,), (BATCH, 4, LENGTH), ()]
+        shapes = [
+            (BATCH, LENGTH),
+            (BATCH,),
+            (BATCH, 8),
+            (BATCH, 4),
+            (BATCH, 1),
+            (LENGTH,),
+            (BATCH, 4, LENGTH),
+            (),
+        ]
         return [_tensor(shape, _INT, 0, need.size, need.why) for shape in shapes]
     if need.kind == "index":
         shapes = [need.shape, (BATCH,), (BATCH, 1), (BATCH, LENGTH)]
@@ -110,7 +127,11 @@ def _with_features(features: int, *, sequence: bool) -> list[tuple[int, ...]]:
 
 
 def _tensor(
-    shape: Sequence[int], dtype: torch.dtype = torch.float32, low: int | None = None, high: int | None = None, why: str = ""
+    shape: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    low: int | None = None,
+    high: int | None = None,
+    why: str = "",
 ) -> Candidate:
     return Candidate(Spec(None, tuple(shape), dtype, low, high), why=why)
 
@@ -132,14 +153,30 @@ _CLASSES = [_tensor((BATCH,), _INT), *_IDS[:1], _tensor((BATCH, 1)), _tensor((BA
 # The name as a whole, in lower case -> what it usually is. The first that fits counts.
 _NAMED: tuple[tuple[str, list[Candidate]], ...] = (
     (r"attention_mask|decoder_attention_mask", [_tensor((BATCH, LENGTH), _INT, 1, 2)]),
-    (r"(\w+_)?mask", [_tensor((BATCH, LENGTH), torch.bool), _tensor((LENGTH, LENGTH), torch.bool), _tensor((BATCH, LENGTH))]),
+    (
+        r"(\w+_)?mask",
+        [
+            _tensor((BATCH, LENGTH), torch.bool),
+            _tensor((LENGTH, LENGTH), torch.bool),
+            _tensor((BATCH, LENGTH)),
+        ],
+    ),
     (r"token_type_ids|position_ids|segment_ids", _IDS),
-    (r"(\w+_)?(input_)?ids|idxs?|tokens?|token_ids|words?|src|tgt|trg|sentences?|seqs?", [*_IDS, _tensor((BATCH, LENGTH, LENGTH))]),
+    (
+        r"(\w+_)?(input_)?ids|idxs?|tokens?|token_ids|words?|src|tgt|trg|sentences?|seqs?",
+        [*_IDS, _tensor((BATCH, LENGTH, LENGTH))],
+    ),
     (r"labels", [*_IDS, _tensor((BATCH, 1)), _tensor((BATCH,))]),
     (r"labels?|targets?|y|gt|start_positions|end_positions|next_sentence_label", _CLASSES),
-    (r"t|timesteps?|time_?steps?|times?|steps?", [_tensor((BATCH,), _INT, 0, 1000), _tensor((BATCH,)), _tensor((BATCH, 1)), _tensor(())]),
+    (
+        r"t|timesteps?|time_?steps?|times?|steps?",
+        [_tensor((BATCH,), _INT, 0, 1000), _tensor((BATCH,)), _tensor((BATCH, 1)), _tensor(())],
+    ),
     (r"sigmas?|noise_levels?|log_snr", [_tensor((BATCH,)), _tensor((BATCH, 1)), _tensor(())]),
-    (r"pixel_values|(\w+_)?(images?|imgs?|pictures?|pixels?)(_\w)?|seg(_?map|mentation)?|label_?map|depth|flow", _IMAGE),
+    (
+        r"pixel_values|(\w+_)?(images?|imgs?|pictures?|pixels?)(_\w)?|seg(_?map|mentation)?|label_?map|depth|flow",
+        _IMAGE,
+    ),
     (r"input_values|wave(form)?s?|wavs?|audios?", [_tensor((BATCH, 4000)), _tensor((BATCH, 1, 4000))]),
     (r"input_features|mels?|spec(trogram)?s?", [_tensor((BATCH, 80, size)) for size in (128, 3000)]),
     (r"edge_index", [_tensor((2, 8), _INT)]),
@@ -149,20 +186,27 @@ _NAMED: tuple[tuple[str, list[Candidate]], ...] = (
 )
 
 _CONSTANTS: dict[str, list[Any]] = {"int": [1, 2], "float": [0.5], "bool": [False, True]}
-_NO_TENSOR = re.compile(r"(typing\.)?(str|dict|list|tuple|sequence|mapping|iterable|callable)\b.*", re.IGNORECASE)
+_NO_TENSOR = re.compile(
+    r"(typing\.)?(str|dict|list|tuple|sequence|mapping|iterable|callable)\b.*", re.IGNORECASE
+)
 
 
 def from_signature(parameter: inspect.Parameter) -> list[Candidate]:
-    """The candidates for a parameter before anything was run; [] for one that is annotated as text, a container or a function."""
+    """The candidates for a parameter before anything was run; [] for one that is annotated as text, a
+    container or a function."""
     kind = _annotation(parameter)
     if kind in _CONSTANTS:
-        return [Candidate(None, value, f"`{parameter.name}` is annotated {kind}") for value in _CONSTANTS[kind]]
+        return [
+            Candidate(None, value, f"`{parameter.name}` is annotated {kind}") for value in _CONSTANTS[kind]
+        ]
     if _NO_TENSOR.fullmatch(kind):
         return []
     named = next((found for pattern, found in _NAMED if re.fullmatch(pattern, parameter.name.lower())), [])
     named = [replace(candidate, why=f"by the name `{parameter.name}`") for candidate in named]
     general = [*_IDS, *_ANY] if "LongTensor" in kind or "IntTensor" in kind else _ANY
-    return distinct([*named, *(replace(candidate, why=f"`{parameter.name}` may be any") for candidate in general)])
+    return distinct(
+        [*named, *(replace(candidate, why=f"`{parameter.name}` may be any") for candidate in general)]
+    )
 
 
 def _annotation(parameter: inspect.Parameter) -> str:

@@ -1,7 +1,8 @@
 """Inputs that a program joins: what each may be when a layer takes them together.
 
-A layer that takes 6 channels of `cat((a, b), 1)` says nothing about `a` alone. `Joins` remembers which input each part of a joined tensor is,
-and shares what the layer takes among them. Not handled: parts that were reshaped before they were joined; they keep the size they have.
+A layer that takes 6 channels of `cat((a, b), 1)` says nothing about `a` alone. `Joins` remembers which input
+each part of a joined tensor is, and shares what the layer takes among them. Not handled: parts that were
+reshaped before they were joined; they keep the size they have.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ JOINING = frozenset({"cat", "concat", "concatenate"})
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of the tensors that were joined: its size along the dimension, and the input whose own size that is (None: of no input)."""
+    """One of the tensors that were joined: its size along the dimension, and the input whose own size that is
+    (None: of no input)."""
 
     size: int
     name: str | None
@@ -36,17 +38,28 @@ class Joins:
         """A call of one of `JOINING` that came to its end."""
         tensors = args[0] if args else kwargs.get("tensors")
         dim = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))
-        if not isinstance(dim, int) or not isinstance(tensors, tuple | list) or not isinstance(result, torch.Tensor) or not result.dim():
+        if (
+            not isinstance(dim, int)
+            or not isinstance(tensors, tuple | list)
+            or not isinstance(result, torch.Tensor)
+            or not result.dim()
+        ):
             return
         if not -result.dim() <= dim < result.dim():
             return
         # torch passes over empty tensors of one dimension here.
-        whole = [tensor for tensor in tensors if isinstance(tensor, torch.Tensor) and tensor.dim() == result.dim()]
+        whole = [
+            tensor for tensor in tensors if isinstance(tensor, torch.Tensor) and tensor.dim() == result.dim()
+        ]
         place = dim % result.dim()
-        self._known[id(result)] = (place, tuple(Part(tensor.shape[place], self._source(tensor)) for tensor in whole))
+        self._known[id(result)] = (
+            place,
+            tuple(Part(tensor.shape[place], self._source(tensor)) for tensor in whole),
+        )
 
     def share(self, tensor: Any, need: Need) -> Iterator[tuple[str, Need]] | None:
-        """What each input among the parts must be for the layer to fit. None: the tensor was not joined where the layer looks."""
+        """What each input among the parts must be for the layer to fit. None: the tensor was not joined where
+        the layer looks."""
         if id(tensor) not in self._known or need.kind not in ("channels", "features", "sequence"):
             return None
         dim, parts = self._known[id(tensor)]
@@ -65,7 +78,8 @@ class Joins:
 
 
 def _sizes(names: Sequence[str], times: Mapping[str, int], left: int) -> dict[str, int]:
-    """Equal sizes where that comes out even; else, and where it leaves pictures of two channels, one channel for each input but the first."""
+    """Equal sizes where that comes out even; else, and where it leaves pictures of two channels, one channel
+    for each input but the first."""
     if left % sum(times.values()) == 0 and not (left == 4 and len(names) == 2):
         return {name: left // sum(times.values()) for name in names}
     others = sum(times[name] for name in names[1:])

@@ -1,10 +1,10 @@
 """One try of a model on inputs: whether it runs, and what the run showed about its inputs.
 
-On fake tensors, which have no data, so a try costs no memory: parameters and buffers are replaced by fake ones and
-everything else within reach is put back after, also the random state. Where fake tensors cannot go on, or values
-matter, a small model is tried on a deep copy with real tensors. Not handled: tensors reached only through module-level
-globals (a fake run could write to them), ScriptModules and uninitialized (lazy) parameters, which have no fake twin;
-models that cannot be copied are tried on fake tensors only.
+On fake tensors, which have no data, so a try costs no memory: parameters and buffers are replaced by fake
+ones and everything else within reach is put back after, also the random state. Where fake tensors cannot go
+on, or values matter, a small model is tried on a deep copy with real tensors. Not handled: tensors reached
+only through module-level globals (a fake run could write to them), ScriptModules and uninitialized (lazy)
+parameters, which have no fake twin; models that cannot be copied are tried on fake tensors only.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ Arrange = Callable[[Mapping[str, Any]], Inputs]  # named values -> positional an
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """What one run showed. `error` None: it ran; `beyond`: it stopped where no fake tensor can go on, after `seen.calls` calls."""
+    """What one run showed. `error` None: it ran; `beyond`: it stopped where no fake tensor can go on, after
+    `seen.calls` calls."""
 
     error: Exception | None
     beyond: bool
@@ -64,22 +65,35 @@ class FakeProber:
         self._state = self._fake_state(model) if isinstance(model, nn.Module) else None
 
     def _fake_state(self, model: nn.Module) -> dict[str, torch.Tensor]:
-        named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+        named = [
+            *model.named_parameters(remove_duplicate=False),
+            *model.named_buffers(remove_duplicate=False),
+        ]
         if any(is_lazy(tensor) for _, tensor in named):
-            raise InputError("inputs cannot be guessed for lazy modules", hint="write them with --input, or run the model once in its file")
+            raise InputError(
+                "inputs cannot be guessed for lazy modules",
+                hint="write them with --input, or run the model once in its file",
+            )
         try:
             return {name: self._fake.from_tensor(tensor, static_shapes=True) for name, tensor in named}
         except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise InputError(f"inputs cannot be guessed for this model: {reason}", hint="write them with --input") from error
+            raise InputError(
+                f"inputs cannot be guessed for this model: {reason}", hint="write them with --input"
+            ) from error
 
     def run(self, arguments: Mapping[str, Candidate], given: Mapping[str, Any]) -> Try:
         """The model on fake tensors made of the candidates, and of the user's own inputs `given`."""
         with preserve(self._model) as reach, _silent(), self._fake:
 
             def stand_in(tensor: torch.Tensor) -> torch.Tensor:
-                # Only what was there before: torch itself works on real tensors while it makes a fake one of them.
-                return self._fake.from_tensor(tensor, static_shapes=True) if id(tensor) in reach.tensors else tensor
+                # Only what was there before: torch itself works on real tensors while it makes a fake one of
+                # them.
+                return (
+                    self._fake.from_tensor(tensor, static_shapes=True)
+                    if id(tensor) in reach.tensors
+                    else tensor
+                )
 
             values = {name: self._value(candidate) for name, candidate in arguments.items()}
             own = pytree.tree_map_only(torch.Tensor, self._fake.from_tensor, dict(given))
@@ -115,34 +129,47 @@ class RealProber:
         generator = torch.Generator().manual_seed(SEED)
         with preserve(self._model), _silent():
             own = pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.detach().clone(), dict(given))
-            values = {name: value_of(candidate, generator, self._home) for name, candidate in arguments.items()}
+            values = {
+                name: value_of(candidate, generator, self._home) for name, candidate in arguments.items()
+            }
             model = copy.deepcopy(self._model)
             return _tried(
-                lambda inputs: model(*inputs.args, **dict(inputs.kwargs)), self._arrange, {**own, **values}, lambda tensor: tensor
+                lambda inputs: model(*inputs.args, **dict(inputs.kwargs)),
+                self._arrange,
+                {**own, **values},
+                lambda tensor: tensor,
             )
 
 
 def real_prober(model: Any, arrange: Arrange) -> RealProber | None:
-    """A prober on real tensors; None for a model that is large, has no data, is no module or cannot be copied."""
+    """A prober on real tensors; None for a model that is large, has no data, is no module or cannot be
+    copied."""
     if not isinstance(model, nn.Module):
         return None
     tensors = [*model.parameters(), *model.buffers()]
-    if sum(tensor.numel() for tensor in tensors) > REAL_ELEMENTS or any(tensor.device.type != "cpu" for tensor in tensors):
+    if sum(tensor.numel() for tensor in tensors) > REAL_ELEMENTS or any(
+        tensor.device.type != "cpu" for tensor in tensors
+    ):
         return None
     try:
         with preserve(model), _silent():
             copy.deepcopy(model)
-    except Exception:  # whatever `__deepcopy__` of the user's classes raises; tensors with history, locks, open files
+    # whatever `__deepcopy__` of the user's classes raises; tensors with history, locks, open files
+    except Exception:
         return None
     return RealProber(model, arrange)
 
 
-def value_of(candidate: Candidate, generator: torch.Generator, place: tuple[torch.device, torch.dtype]) -> Any:
+def value_of(
+    candidate: Candidate, generator: torch.Generator, place: tuple[torch.device, torch.dtype]
+) -> Any:
     """The value a candidate stands for, floats in the precision of the model and on its device."""
     if candidate.spec is None:
         return candidate.value
     made = build(candidate.spec, generator)
-    return pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.to(device=place[0], dtype=cast(tensor.dtype, place)), made)
+    return pytree.tree_map_only(
+        torch.Tensor, lambda tensor: tensor.to(device=place[0], dtype=cast(tensor.dtype, place)), made
+    )
 
 
 def cast(dtype: torch.dtype, place: tuple[torch.device, torch.dtype]) -> torch.dtype:
@@ -153,12 +180,22 @@ def cast(dtype: torch.dtype, place: tuple[torch.device, torch.dtype]) -> torch.d
 def home(model: Any) -> tuple[torch.device, torch.dtype]:
     """Where the model's first floating parameter is, and its precision."""
     tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
-    floating = next((tensor for tensor in tensors if tensor.dtype in (torch.float64, torch.float16, torch.bfloat16, torch.float32)), None)
+    floating = next(
+        (
+            tensor
+            for tensor in tensors
+            if tensor.dtype in (torch.float64, torch.float16, torch.bfloat16, torch.float32)
+        ),
+        None,
+    )
     return (torch.device("cpu"), torch.float32) if floating is None else (floating.device, floating.dtype)
 
 
 def _tried(
-    call: Callable[[Inputs], Any], arrange: Arrange, named: Mapping[str, Any], stand_in: Callable[[torch.Tensor], torch.Tensor]
+    call: Callable[[Inputs], Any],
+    arrange: Arrange,
+    named: Mapping[str, Any],
+    stand_in: Callable[[torch.Tensor], torch.Tensor],
 ) -> Try:
     seen = Provenance(named, stand_in)
     try:
@@ -182,11 +219,16 @@ def _entering(seen: Provenance) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """What many tries print, warn and log is nobody's concern: torch logs the traceback of each shape that does not fit."""
+    """What many tries print, warn and log is nobody's concern: torch logs the traceback of each shape that
+    does not fit."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -1,9 +1,10 @@
-"""Which inputs reach which layer first, while a model runs on fake tensors: the observations that guesses are improved by.
+"""Which inputs reach which layer first, while a model runs on fake tensors: the observations that guesses are
+improved by.
 
-`Provenance` is a TorchFunctionMode that tags every tensor with the inputs it was computed from and notes, per input,
-what the first layer with a size of its own takes (a `Need`), below what an index must stay (a limit), and the inputs
-behind the first call that failed. Where a program asks for the value of a tensor it gets a made-up one. Not handled:
-data that passes through NumPy or Python numbers loses its tags.
+`Provenance` is a TorchFunctionMode that tags every tensor with the inputs it was computed from and notes, per
+input, what the first layer with a size of its own takes (a `Need`), below what an index must stay (a limit),
+and the inputs behind the first call that failed. Where a program asks for the value of a tensor it gets a
+made-up one. Not handled: data that passes through NumPy or Python numbers loses its tags.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ _PURE = frozenset(
     }
     # fmt: on
 )
-_VALUES = frozenset({"__bool__", "item", "__int__", "__float__", "__index__", "tolist", "numpy", "equal", "allclose"})
+_VALUES = frozenset(
+    {"__bool__", "item", "__int__", "__float__", "__index__", "tolist", "numpy", "equal", "allclose"}
+)
 _MEASURES = frozenset({"size", "dim", "__len__", "numel", "ndimension"})
 _MADE_UP = 500  # values handed out before a loop on them is taken to be endless
 _TRUE = 50  # first answers of a condition: most loops that run while something holds must end at some point
@@ -76,7 +79,8 @@ class EndlessLoop(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The first call that raised: the inputs behind it, and for a linear layer the features it got and wants."""
+    """The first call that raised: the inputs behind it, and for a linear layer the features it got and
+    wants."""
 
     inputs: frozenset[str]
     features: tuple[int, int] | None
@@ -84,9 +88,11 @@ class Failure:
 
 
 class Provenance(TorchFunctionMode):
-    """The observations of one run. `inputs` are the tensors or tuples given, by name; `stand_in` gives what to compute with for a tensor.
+    """The observations of one run. `inputs` are the tensors or tuples given, by name; `stand_in` gives what
+    to compute with for a tensor.
 
-    FakeTensorMode alone would run a call on real tensors for real: `self.count += 1` would change the user's tensor.
+    FakeTensorMode alone would run a call on real tensors for real: `self.count += 1` would change the user's
+    tensor.
     """
 
     def __init__(self, inputs: Mapping[str, Any], stand_in: Callable[[torch.Tensor], torch.Tensor]) -> None:
@@ -94,13 +100,19 @@ class Provenance(TorchFunctionMode):
         self._stand_in = stand_in
         self.needs: dict[str, Need] = {}
         self.touched: set[str] = set()  # inputs that anything was computed from, or read off (`x.shape`)
-        self.measured: set[str] = set()  # inputs whose sizes were read off them or off what was computed from them
+        # inputs whose sizes were read off them or off what was computed from them
+        self.measured: set[str] = set()
         self.passed: set[str] = set()  # inputs that the first layer they need to fit has accepted
         self.limits: dict[str, int] = {}
         self.failure: Failure | None = None
         self.made_up = 0
         self.calls = 0
-        leaves = [(name, leaf) for name, value in inputs.items() for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+        leaves = [
+            (name, leaf)
+            for name, value in inputs.items()
+            for leaf in pytree.tree_leaves(value)
+            if isinstance(leaf, torch.Tensor)
+        ]
         # Of a tuple the tensors are alike; the first stands for it.
         self._shapes = {name: tuple(tensor.shape) for name, tensor in reversed(leaves)}
         self._dtypes = {name: tensor.dtype for name, tensor in reversed(leaves)}
@@ -109,7 +121,11 @@ class Provenance(TorchFunctionMode):
         self._joins = Joins(self._whose)
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
@@ -127,7 +143,9 @@ class Provenance(TorchFunctionMode):
             result = func(*args, **kwargs)
         except Exception:
             if self.failure is None:
-                self.failure = Failure(frozenset(tags), features_of(name, args), tuple(self._likes(name, tensors)))
+                self.failure = Failure(
+                    frozenset(tags), features_of(name, args), tuple(self._likes(name, tensors))
+                )
             raise
         self.calls += 1
         if tags:
@@ -143,7 +161,11 @@ class Provenance(TorchFunctionMode):
 
     def entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A module was called: recurrent and transformer layers check sizes before they call any function."""
-        if len(args) > 1 and isinstance(module, nn.RNNBase | nn.RNNCellBase) and isinstance(args[0], torch.Tensor):
+        if (
+            len(args) > 1
+            and isinstance(module, nn.RNNBase | nn.RNNCellBase)
+            and isinstance(args[0], torch.Tensor)
+        ):
             self._state_needs(module, args[0], args[1])
         sizes = [getattr(module, key, None) for key in ("input_size", "d_model")]
         size = next((size for size in sizes if isinstance(size, int)), None)
@@ -154,7 +176,8 @@ class Provenance(TorchFunctionMode):
             self._need(arg, Need(kind, size, why=f"`{type(module).__name__}` takes {size} features"))
 
     def _state_needs(self, module: nn.RNNBase | nn.RNNCellBase, x: torch.Tensor, state: Any) -> None:
-        """What the state must be for this input: of one input of the program a pair where the layer takes a pair, else each its own."""
+        """What the state must be for this input: of one input of the program a pair where the layer takes a
+        pair, else each its own."""
         shapes = state_shapes(module, batch_of(module, x))
         names = [next(iter(self._tags.get(id(leaf), {})), "") for leaf in pytree.tree_leaves(state)]
         why = f"`{type(module).__name__}` has a state of {module.hidden_size}"
@@ -166,7 +189,8 @@ class Provenance(TorchFunctionMode):
                 self.needs.setdefault(name, Need("state", why=why, shapes=(shape,)))
 
     def _whose(self, tensor: torch.Tensor) -> str | None:
-        """The input that a tensor has its sizes from: one of the tensor's own shape, for a change of elements changes none."""
+        """The input that a tensor has its sizes from: one of the tensor's own shape, for a change of elements
+        changes none."""
         own = (name for name in self._tags.get(id(tensor), {}) if self._shapes[name] == tuple(tensor.shape))
         return next(own, None)
 
@@ -197,17 +221,29 @@ class Provenance(TorchFunctionMode):
                 self.needs.setdefault(tag, need)
 
     def _likes(self, function: str, tensors: Sequence[torch.Tensor]) -> Iterator[tuple[str, Need]]:
-        """For an input whose data met another tensor in a failed call: the shape that would have fitted that one."""
+        """For an input whose data met another tensor in a failed call: the shape that would have fitted that
+        one."""
         for tensor, other in itertools.permutations(tensors[:3], 2):
             sources = self._tags.get(id(tensor), {})
             source = next(iter(sources), "")
             if len(sources) != 1 or source in self._tags.get(id(other), {}) or other.shape == tensor.shape:
                 continue
-            if source in self.needs and tensor.shape == self._shapes[source]:  # its first layer decides, not what it meets later
+            # its first layer decides, not what it meets later
+            if source in self.needs and tensor.shape == self._shapes[source]:
                 continue
-            shape = _fitting(self._shapes[source], tuple(tensor.shape), tuple(other.shape), exact=function in JOINING)
+            shape = _fitting(
+                self._shapes[source], tuple(tensor.shape), tuple(other.shape), exact=function in JOINING
+            )
             if shape is not None:
-                yield source, Need("like", shape=shape, dtype=self._dtypes[source], why=f"it meets a tensor of {_by(other)}")
+                yield (
+                    source,
+                    Need(
+                        "like",
+                        shape=shape,
+                        dtype=self._dtypes[source],
+                        why=f"it meets a tensor of {_by(other)}",
+                    ),
+                )
 
     def _value(self, name: str, tensor: torch.Tensor) -> Any:
         self.made_up += 1
@@ -225,7 +261,8 @@ class Provenance(TorchFunctionMode):
 
 
 def state_shapes(module: nn.RNNBase | nn.RNNCellBase, batch: int | None) -> tuple[tuple[int, ...], ...]:
-    """The shapes of a recurrent layer's state, of an LSTM's two; `batch` None: of an input without a batch."""
+    """The shapes of a recurrent layer's state, of an LSTM's two; `batch` None: of an input without a
+    batch."""
     size = () if batch is None else (batch,)
     if isinstance(module, nn.RNNCellBase):
         return ((*size, module.hidden_size),) * (2 if isinstance(module, nn.LSTMCell) else 1)
@@ -241,15 +278,22 @@ def batch_of(module: nn.RNNBase | nn.RNNCellBase, x: torch.Tensor) -> int | None
     return x.shape[0 if module.batch_first else 1] if x.dim() == 3 else None
 
 
-def _fitting(source: tuple[int, ...], tensor: tuple[int, ...], other: tuple[int, ...], *, exact: bool = False) -> tuple[int, ...] | None:
-    """The input's shape with which `tensor`, computed from it, would have met `other`; None where that cannot be told.
+def _fitting(
+    source: tuple[int, ...], tensor: tuple[int, ...], other: tuple[int, ...], *, exact: bool = False
+) -> tuple[int, ...] | None:
+    """The input's shape with which `tensor`, computed from it, would have met `other`; None where that cannot
+    be told.
 
-    Either all of the shape, where the input was only changed element by element, or the one size that the two disagree
-    on. `exact`: a size of 1 does not stand for any.
+    Either all of the shape, where the input was only changed element by element, or the one size that the two
+    disagree on. `exact`: a size of 1 does not stand for any.
     """
     if source == tensor:
         return other
-    pairs = [(a, b) for a, b in zip(reversed(tensor), reversed(other), strict=False) if a != b and (exact or 1 not in (a, b))]
+    pairs = [
+        (a, b)
+        for a, b in zip(reversed(tensor), reversed(other), strict=False)
+        if a != b and (exact or 1 not in (a, b))
+    ]
     if len(pairs) != 1 or source.count(pairs[0][0]) != 1:
         return None
     return tuple(pairs[0][1] if size == pairs[0][0] else size for size in source)

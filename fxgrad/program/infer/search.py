@@ -1,9 +1,10 @@
-"""The search for inputs that a model runs on: the likeliest combination first, and what each failed try showed before the next.
+"""The search for inputs that a model runs on: the likeliest combination first, and what each failed try
+showed before the next.
 
-A failed try adds what the first layers need to the front of the lists, rules out the candidates behind the failure
-together, and for a flattened image works out the size from two failures. A model that raises for reasons of its own (an
-in-place write on a leaf, a misspelt attribute) raises on right inputs too: those are found by how far it got. Not
-handled: inputs that only make sense together beyond their shapes.
+A failed try adds what the first layers need to the front of the lists, rules out the candidates behind the
+failure together, and for a flattened image works out the size from two failures. A model that raises for
+reasons of its own (an in-place write on a leaf, a misspelt attribute) raises on right inputs too: those are
+found by how far it got. Not handled: inputs that only make sense together beyond their shapes.
 """
 
 from __future__ import annotations
@@ -33,15 +34,22 @@ class Prober(Protocol):
     def run(self, arguments: Mapping[str, Candidate], given: Mapping[str, Any]) -> Try: ...
 
 
-_OF_AN_INPUT = ("'Tensor' object", "'FakeTensor' object", "'int' object", "'float' object", "'bool' object", "'NoneType' object")
+_OF_AN_INPUT = (
+    "'Tensor' object",
+    "'FakeTensor' object",
+    "'int' object",
+    "'float' object",
+    "'bool' object",
+    "'NoneType' object",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """The inputs that ran, or with which the model came furthest.
 
-    `made_up`: it asked for values and got made-up ones; `stopped`: what it raised that other inputs would not have
-    changed, or what fake tensors cannot do.
+    `made_up`: it asked for values and got made-up ones; `stopped`: what it raised that other inputs would not
+    have changed, or what fake tensors cannot do.
     """
 
     candidates: Mapping[str, Candidate]
@@ -52,8 +60,9 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class GaveUp:
-    """No combination ran: the input behind the last failure (None: unknown), that failure, and how many tries there were; `proposal`: what
-    would fit that input by what was seen; `out_of_time`: there were others to try.
+    """No combination ran: the input behind the last failure (None: unknown), that failure, and how many tries
+    there were; `proposal`: what would fit that input by what was seen; `out_of_time`: there were others to
+    try.
     """
 
     name: str | None
@@ -71,7 +80,8 @@ def search(
     tries: int,
     unlike: Mapping[str, int] = MappingProxyType({}),
 ) -> Found | GaveUp:
-    """The first combination, one candidate from each queue, that the model runs on; else the furthest where the inputs are not to blame.
+    """The first combination, one candidate from each queue, that the model runs on; else the furthest where
+    the inputs are not to blame.
 
     `unlike`: by input, a number of dimensions that it must not have.
     """
@@ -87,7 +97,9 @@ def search(
             return _found(combination, outcome)
         if deepest is None or outcome.seen.calls > deepest[1].seen.calls:
             deepest = (combination, outcome)
-        if (outcome.beyond or _of_the_program(outcome)) and (furthest is None or outcome.seen.calls > furthest[1].seen.calls):
+        if (outcome.beyond or _of_the_program(outcome)) and (
+            furthest is None or outcome.seen.calls > furthest[1].seen.calls
+        ):
             furthest = (combination, outcome)
         if isinstance(outcome.error, EndlessLoop):  # other inputs will not end it, and real ones might hang
             break
@@ -119,7 +131,9 @@ def _of_the_program(outcome: Try) -> bool:
     error = outcome.error
     if isinstance(error, AttributeError):
         return not any(part in str(error) for part in _OF_AN_INPUT)
-    return outcome.seen.failure is None and isinstance(error, NameError | NotImplementedError | ImportError | ZeroDivisionError)
+    return outcome.seen.failure is None and isinstance(
+        error, NameError | NotImplementedError | ImportError | ZeroDivisionError
+    )
 
 
 class _Search:
@@ -129,13 +143,17 @@ class _Search:
         self._unlike = unlike
         self._queues = {name: self._allowed(name, queue) for name, queue in queues.items()}
         self._tried: set[tuple[str, ...]] = set()
-        self._ruled_out: list[frozenset[tuple[str, str]]] = []  # (input, candidate) pairs that fail whatever the other inputs are
-        self._measured: list[frozenset[tuple[str, str]]] = []  # the same with the inputs whose sizes were read before
+        # (input, candidate) pairs that fail whatever the other inputs are
+        self._ruled_out: list[frozenset[tuple[str, str]]] = []
+        # the same with the inputs whose sizes were read before
+        self._measured: list[frozenset[tuple[str, str]]] = []
         self._needs: set[tuple[str, Need]] = set()
-        self._sides: dict[str, list[tuple[int, float]]] = {}  # per input: side length, and features got as a length
+        # per input: side length, and features got as a length
+        self._sides: dict[str, list[tuple[int, float]]] = {}
 
     def next(self, end: float) -> dict[str, Candidate] | None:
-        """The likeliest combination that is left: the one with the smallest sum of positions. None also once the CPU time is `end`.
+        """The likeliest combination that is left: the one with the smallest sum of positions. None also once
+        the CPU time is `end`.
 
         Where all are ruled out, a size that was read off another input may have been at fault.
         """
@@ -148,7 +166,11 @@ class _Search:
     def _allowed(self, name: str, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Without those of the number of dimensions that is not wanted."""
         dims = self._unlike.get(name)
-        return [one for one in candidates if dims is None or not (isinstance(one.spec, Spec) and len(one.spec.shape) == dims)]
+        return [
+            one
+            for one in candidates
+            if dims is None or not (isinstance(one.spec, Spec) and len(one.spec.shape) == dims)
+        ]
 
     def likeliest(self, name: str | None) -> Candidate | None:
         """What stands first for the input by now of what was not tried; None where all was."""
@@ -163,7 +185,9 @@ class _Search:
         for positions in itertools.islice(_by_sum([len(self._queues[name]) for name in names]), _POSITIONS):
             if time.process_time() >= end:
                 return None
-            chosen = {name: self._queues[name][position] for name, position in zip(names, positions, strict=True)}
+            chosen = {
+                name: self._queues[name][position] for name, position in zip(names, positions, strict=True)
+            }
             pairs = {(name, candidate.text()) for name, candidate in chosen.items()}
             mark = tuple(candidate.text() for candidate in chosen.values())
             if mark not in self._tried and not any(bad <= pairs for bad in self._ruled_out):
@@ -184,34 +208,52 @@ class _Search:
             for name, need in seen.failure.likes if seen.failure else ():
                 self._add(name, need, tuples=isinstance(tried[name].spec, Group) if name in tried else False)
             if seen.failure is not None and seen.failure.features is not None:
-                images = [name for name in behind if name in seen.needs and seen.needs[name].kind == "channels"]
+                images = [
+                    name for name in behind if name in seen.needs and seen.needs[name].kind == "channels"
+                ]
                 self._resize(images, tried, seen.failure.features)
         for name, need in seen.needs.items():
             accepted = tried[name] if name in seen.passed and name in tried else None
-            self._add(name, need, after=accepted, tuples=name in tried and isinstance(tried[name].spec, Group))
+            self._add(
+                name, need, after=accepted, tuples=name in tried and isinstance(tried[name].spec, Group)
+            )
 
     def _behind(self, tried: Mapping[str, Candidate], outcome: Try) -> list[str]:
-        """The inputs that the failure came from; of one that no torch function raised, all that were looked at so far.
+        """The inputs that the failure came from; of one that no torch function raised, all that were looked
+        at so far.
 
-        Python constants leave no trace, so they may always be behind it. None at all: it fails whatever is given.
+        Python constants leave no trace, so they may always be behind it. None at all: it fails whatever is
+        given.
         """
         failure = outcome.seen.failure
         if failure is not None and failure.inputs:
             return [name for name in failure.inputs if name in tried]
-        return [name for name, candidate in tried.items() if candidate.spec is None or name in outcome.seen.touched]
+        return [
+            name
+            for name, candidate in tried.items()
+            if candidate.spec is None or name in outcome.seen.touched
+        ]
 
     def _add(self, name: str, need: Need, *, after: Candidate | None = None, tuples: bool = False) -> None:
-        """What the need asks for comes first, but after a candidate that its layer has accepted. `tuples`: the input is a pair of such."""
+        """What the need asks for comes first, but after a candidate that its layer has accepted. `tuples`:
+        the input is a pair of such."""
         if name in self._queues and (name, need) not in self._needs:
             self._needs.add((name, need))
             first = [after] if after is not None else []
             asked = from_need(need)
             if tuples and need.kind != "state":
-                asked = [replace(one, spec=Group(None, (one.spec, one.spec))) for one in asked if isinstance(one.spec, Spec)] + asked
+                asked = [
+                    replace(one, spec=Group(None, (one.spec, one.spec)))
+                    for one in asked
+                    if isinstance(one.spec, Spec)
+                ] + asked
             self._queues[name] = distinct([*first, *self._allowed(name, asked), *self._queues[name]])
 
-    def _resize(self, images: Sequence[str], tried: Mapping[str, Candidate], features: tuple[int, int]) -> None:
-        """Features of a flattened map grow with the side to the power of its dimensions: two sides give the line to the wanted one."""
+    def _resize(
+        self, images: Sequence[str], tried: Mapping[str, Candidate], features: tuple[int, int]
+    ) -> None:
+        """Features of a flattened map grow with the side to the power of its dimensions: two sides give the
+        line to the wanted one."""
         for name in images:
             spec = tried[name].spec
             if not isinstance(spec, Spec) or len(spec.shape) < 3 or len(set(spec.shape[2:])) > 1:
@@ -225,7 +267,10 @@ class _Search:
             middle = round(side_a + (features[1] ** power - got_a) * (side_b - side_a) / (got_b - got_a))
             sides = [middle + step for step in (0, 1, -1, 2, -2, 3, -3, 4) if 0 < middle + step <= 4096]
             why = f"{tried[name].why}, and the flattened map fits the linear layer"
-            resized = [Candidate(replace(spec, shape=(*spec.shape[:2], *(s,) * (len(spec.shape) - 2))), why=why) for s in sides]
+            resized = [
+                Candidate(replace(spec, shape=(*spec.shape[:2], *(s,) * (len(spec.shape) - 2))), why=why)
+                for s in sides
+            ]
             self._queues[name] = distinct([*resized, *self._queues[name]])
 
 
@@ -247,10 +292,13 @@ def _with_sum(lengths: Sequence[int], total: int) -> Iterator[tuple[int, ...]]:
 
 
 def _bounded(combination: Mapping[str, Candidate], outcome: Try) -> dict[str, Candidate]:
-    """The combination with every integer input kept below what it indexes, and with the layer that a guess turned out to fit."""
+    """The combination with every integer input kept below what it indexes, and with the layer that a guess
+    turned out to fit."""
     seen = outcome.seen
     fitted = {
-        name: replace(candidate, why=seen.needs[name].why) if name in seen.needs and candidate.why.endswith("any") else candidate
+        name: replace(candidate, why=seen.needs[name].why)
+        if name in seen.needs and candidate.why.endswith("any")
+        else candidate
         for name, candidate in combination.items()
     }
     return {name: _below(candidate, seen.limits.get(name)) for name, candidate in fitted.items()}
@@ -258,13 +306,20 @@ def _bounded(combination: Mapping[str, Candidate], outcome: Try) -> dict[str, Ca
 
 def _below(candidate: Candidate, limit: int | None) -> Candidate:
     spec = candidate.spec
-    if not isinstance(spec, Spec) or limit is None or spec.dtype.is_floating_point or spec.dtype is torch.bool:
+    if (
+        not isinstance(spec, Spec)
+        or limit is None
+        or spec.dtype.is_floating_point
+        or spec.dtype is torch.bool
+    ):
         return candidate
     high = limit if spec.high is None else min(spec.high, limit)
     return replace(candidate, spec=replace(spec, low=min(spec.low or 0, high - 1), high=high))
 
 
-def _blamed(deepest: tuple[Mapping[str, Candidate], Try] | None, queues: Mapping[str, Sequence[Candidate]]) -> str | None:
+def _blamed(
+    deepest: tuple[Mapping[str, Candidate], Try] | None, queues: Mapping[str, Sequence[Candidate]]
+) -> str | None:
     seen = deepest[1].seen if deepest else None
     if seen is None:
         return next(iter(queues), None)

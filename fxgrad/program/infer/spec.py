@@ -1,10 +1,11 @@
-"""One input as the command line writes it: `x=2x3x224x224:float32`, `ids=2x16:int64[0,1000)`, `2x3` by position, `t=:float32` a scalar,
-`state=(2x4x16,2x4x16)` a tuple.
+"""One input as the command line writes it: `x=2x3x224x224:float32`, `ids=2x16:int64[0,1000)`, `2x3` by
+position, `t=:float32` a scalar, `state=(2x4x16,2x4x16)` a tuple.
 
-`[name=]SHAPE[:DTYPE][RANGE]`: SHAPE is sizes joined by `x`, nothing for a scalar; DTYPE a torch dtype (default
-float32); RANGE `[low,high)` or `[low,high]`, by default standard normal for floats and {0, 1} for integers. Tensors are
-drawn from a generator of their own with a fixed seed, never from torch's global one. Not handled: inputs that are no
-tensor, and lists or dicts of tensors; a file's `example_inputs` can hold those.
+`[name=]SHAPE[:DTYPE][RANGE]`: SHAPE is sizes joined by `x`, nothing for a scalar; DTYPE a torch dtype
+(default float32); RANGE `[low,high)` or `[low,high]`, by default standard normal for floats and {0, 1} for
+integers. Tensors are drawn from a generator of their own with a fixed seed, never from torch's global one.
+Not handled: inputs that are no tensor, and lists or dicts of tensors; a file's `example_inputs` can hold
+those.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ _SHORT = {"fp16": "float16", "fp32": "float32", "fp64": "float64", "bf16": "bflo
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A tensor to make. `name` None: by position. `low` and `high` None: the default range; `high` itself is not drawn."""
+    """A tensor to make. `name` None: by position. `low` and `high` None: the default range; `high` itself is
+    not drawn."""
 
     name: str | None
     shape: tuple[int, ...]
@@ -82,7 +84,8 @@ def parse(text: str) -> Spec | Group:
 
 
 def _parts(inner: str, text: str) -> list[str]:
-    """The parts of a tuple. A range has a comma and may end in a parenthesis, so each part is read to its own end."""
+    """The parts of a tuple. A range has a comma and may end in a parenthesis, so each part is read to its own
+    end."""
     found, position = [], 0
     while position < len(inner):
         if inner[position] == "(":
@@ -128,7 +131,9 @@ def _tensor(plain: str, text: str) -> Spec:
     if not low < high:
         raise InputError(f"the range of the input {text!r} is empty", hint=_HINT)
     if dtype.is_complex or dtype is torch.bool:
-        raise InputError(f"the input {text!r} is {str(dtype).removeprefix('torch.')}, which takes no range", hint=_HINT)
+        raise InputError(
+            f"the input {text!r} is {str(dtype).removeprefix('torch.')}, which takes no range", hint=_HINT
+        )
     if not dtype.is_floating_point and not (low.is_integer() and high.is_integer()):
         raise InputError(f"the range of the input {text!r} must be integers", hint=_HINT)
     return Spec(match["name"], shape, dtype, low, high)
@@ -164,10 +169,14 @@ def _built(spec: Spec, generator: torch.Generator) -> torch.Tensor:
         bounds = (0, 2) if low is None or high is None else (int(low), int(high))
         return torch.randint(*bounds, spec.shape, generator=generator, device="cpu").to(spec.dtype)
     if spec.dtype.is_complex:
-        return torch.randn(spec.shape, generator=generator, dtype=torch.complex64, device="cpu").to(spec.dtype)
+        return torch.randn(spec.shape, generator=generator, dtype=torch.complex64, device="cpu").to(
+            spec.dtype
+        )
     if low is None or high is None:
         return torch.randn(spec.shape, generator=generator, dtype=torch.float32, device="cpu").to(spec.dtype)
-    return (torch.rand(spec.shape, generator=generator, dtype=torch.float64, device="cpu") * (high - low) + low).to(spec.dtype)
+    return (
+        torch.rand(spec.shape, generator=generator, dtype=torch.float64, device="cpu") * (high - low) + low
+    ).to(spec.dtype)
 
 
 def inputs_from_specs(texts: Sequence[str]) -> Inputs:
@@ -183,4 +192,6 @@ def inputs_from_specs(texts: Sequence[str]) -> Inputs:
         raise InputError(f"two inputs are named {twice!r}", hint="give each input once")
     generator = torch.Generator().manual_seed(SEED)
     made: list[tuple[str | None, Any]] = [(spec.name, build(spec, generator)) for spec in specs]
-    return Inputs(tuple(t for name, t in made if name is None), {name: t for name, t in made if name is not None})
+    return Inputs(
+        tuple(t for name, t in made if name is None), {name: t for name, t in made if name is not None}
+    )

@@ -1,6 +1,7 @@
 """States that recurrent layers of the model take, as candidates for inputs that are named like one.
 
-From the layers' own sizes. Not handled: states of cells that the user wrote; those are found by what they are joined with.
+From the layers' own sizes. Not handled: states of cells that the user wrote; those are found by what they are
+joined with.
 """
 
 from __future__ import annotations
@@ -15,12 +16,19 @@ from fxgrad.program.infer.candidates import BATCH, LENGTH, Candidate, distinct, 
 from fxgrad.program.infer.provenance import state_shapes
 from fxgrad.program.infer.spec import Group
 
-_NAMES = re.compile(r"(\w+_)?(hidden|hiddens|state|states|hx|cx|h|c|hc|h_?0|c_?0|h_?t|c_?t|h_?prev|c_?prev|cell|memory|mems)(_\w+)?")
+_NAMES = re.compile(
+    r"(\w+_)?(hidden|hiddens|state|states|hx|cx|h|c|hc|h_?0|c_?0|h_?t|c_?t|h_?prev|c_?prev|cell|memory|mems)(_\w+)?"
+)
 
 
 def states(model: Any, signature: inspect.Signature) -> dict[str, list[Candidate]]:
-    """Candidates for each input that is named like a state; a batch may be the usual one or, where a sequence comes first, its length."""
-    layers = [part for part in model.modules() if isinstance(part, nn.RNNBase | nn.RNNCellBase)] if isinstance(model, nn.Module) else []
+    """Candidates for each input that is named like a state; a batch may be the usual one or, where a sequence
+    comes first, its length."""
+    layers = (
+        [part for part in model.modules() if isinstance(part, nn.RNNBase | nn.RNNCellBase)]
+        if isinstance(model, nn.Module)
+        else []
+    )
     found: list[Candidate] = []
     for batch in (BATCH, LENGTH):
         for layer in layers:

@@ -1,9 +1,10 @@
 """A model, and what stands beside it, from what a command line names.
 
-MODEL is `path/to/file.py`, `path/to/file.py:name`, `package.module:name`, a `.pt2` file or a folder with a `config.json`; a pickle only
-where it is trusted. `name` is a module, a class or a factory; without it the file's only candidate. What the file defines as
-`example_inputs`, `loss`, `optimizer` and `expect` comes along. Loading runs the file's code. Not handled: notebooks, TorchScript, weights
-without their model, names on a hub; each is refused in its own words.
+MODEL is `path/to/file.py`, `path/to/file.py:name`, `package.module:name`, a `.pt2` file or a folder with a
+`config.json`; a pickle only where it is trusted. `name` is a module, a class or a factory; without it the
+file's only candidate. What the file defines as `example_inputs`, `loss`, `optimizer` and `expect` comes
+along. Loading runs the file's code. Not handled: notebooks, TorchScript, weights without their model, names
+on a hub; each is refused in its own words.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ from fxgrad.records.errors import LoadError
 
 __all__ = ["Loaded", "load", "loading"]
 
-_FORMS = "MODEL is path/to/file.py, path/to/file.py:name, package.module:name, a folder with a config.json or a .pt2 file"
+_FORMS = (
+    "MODEL is path/to/file.py, path/to/file.py:name, package.module:name, a folder with a config.json "
+    "or a .pt2 file"
+)
 _FILE = re.compile(
     r"(?P<path>.+?\.(?P<suffix>py|pt2|pt|pth|pkl|pickle|ckpt|ipynb|safetensors|onnx|ya?ml|json|toml|gguf|h5|keras|tflite|bin))(:(?P<name>.*))?",
     re.DOTALL,
@@ -43,7 +47,10 @@ _OTHER_LIBRARY = ("a model of another library", "give the Python file that build
 _REFUSED = {
     **dict.fromkeys(("yaml", "yml", "json", "toml"), _SETTINGS),
     **dict.fromkeys(("gguf", "h5", "keras", "tflite"), _OTHER_LIBRARY),
-    "bin": ("weights without a model", "give the Python file that builds the model, or the folder with its config.json"),
+    "bin": (
+        "weights without a model",
+        "give the Python file that builds the model, or the folder with its config.json",
+    ),
     "ipynb": ("a notebook", "export it to a .py file, or call fxgrad.analyze in it"),
     "safetensors": ("weights without a model", "give the Python file that builds the model"),
     "onnx": ("an ONNX graph, which does not train", "give the Python file that builds the model"),
@@ -54,8 +61,9 @@ _REFUSED = {
 class Loaded:
     """A model and what was found beside it; None where nothing was.
 
-    `file` is the absolute path it came from (None: a module without a file); `notes` say what was chosen or passed
-    over; `guessed` is the call with guessed arguments that made the model, `others` are the same with other guesses.
+    `file` is the absolute path it came from (None: a module without a file); `notes` say what was chosen or
+    passed over; `guessed` is the call with guessed arguments that made the model, `others` are the same with
+    other guesses.
     """
 
     model: Any
@@ -75,7 +83,8 @@ class Loaded:
         return (*self.notes, *(self.guessed.assumed if self.guessed is not None else ()))
 
     def loss_named(self, spec: str) -> Callable[[Any], Any]:
-        """The loss that `--loss SPEC` names; a function of the model's own file is taken from the module already loaded.
+        """The loss that `--loss SPEC` names; a function of the model's own file is taken from the module
+        already loaded.
 
         Raises:
             LoadError: there is no such function, or it needs more than the output.
@@ -83,9 +92,11 @@ class Loaded:
         return loss_from(spec, {self.file: self.module} if self.file and self.module else {})
 
 
-def load(model: str, *, trust_pickle: bool = False, arguments: Sequence[str] = (), argv: Sequence[str] = ()) -> Loaded:
-    """What MODEL names, built with `arguments` (`name=value`), its file run with `argv`; `sys.path`, `sys.argv` and the working directory
-    are as before.
+def load(
+    model: str, *, trust_pickle: bool = False, arguments: Sequence[str] = (), argv: Sequence[str] = ()
+) -> Loaded:
+    """What MODEL names, built with `arguments` (`name=value`), its file run with `argv`; `sys.path`,
+    `sys.argv` and the working directory are as before.
 
     Raises:
         LoadError: it cannot be found, read, run or built, or is no model.
@@ -95,8 +106,11 @@ def load(model: str, *, trust_pickle: bool = False, arguments: Sequence[str] = (
 
 
 @contextlib.contextmanager
-def loading(model: str, *, trust_pickle: bool = False, arguments: Sequence[str] = (), argv: Sequence[str] = ()) -> Iterator[Loaded]:
-    """`load`, with the file's own `sys.path` kept while the block runs: a forward may import what lies beside it.
+def loading(
+    model: str, *, trust_pickle: bool = False, arguments: Sequence[str] = (), argv: Sequence[str] = ()
+) -> Iterator[Loaded]:
+    """`load`, with the file's own `sys.path` kept while the block runs: a forward may import what lies beside
+    it.
 
     Raises:
         LoadError: as `load`.
@@ -130,7 +144,10 @@ def _no_model(model: str) -> LoadError:
     if os.path.isdir(model):
         return LoadError(f"{model} is a folder without a config.json", hint=_FORMS)
     if _HUB.fullmatch(model):
-        hint = "nothing is downloaded: give a folder with its config.json, or a file that builds it from its configuration"
+        hint = (
+            "nothing is downloaded: give a folder with its config.json, or a file that builds it from its "
+            "configuration"
+        )
         return LoadError(f"{model} is no file here, and looks like a name on a hub", hint=hint)
     return LoadError(f"{model!r} names no model", hint=_FORMS)
 
@@ -175,7 +192,8 @@ def _completed(module: types.ModuleType, built: Built, name: str | None, title: 
 
 
 def _argument(text: str, namespace: Mapping[str, Any]) -> tuple[str, Any]:
-    """An `--arg` as a name and a value: Python where it is Python, with the names of the model's file, else the text itself.
+    """An `--arg` as a name and a value: Python where it is Python, with the names of the model's file, else
+    the text itself.
 
     Raises:
         LoadError: it has no name.
@@ -183,7 +201,9 @@ def _argument(text: str, namespace: Mapping[str, Any]) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     name = name.strip()
     if not equals or not all(part.isidentifier() for part in name.split(".")):
-        raise LoadError(f"cannot read the argument {text!r}", hint="write it like --arg width=64 or --arg config.layers=2")
+        raise LoadError(
+            f"cannot read the argument {text!r}", hint="write it like --arg width=64 or --arg config.layers=2"
+        )
     try:
         return name, eval(value, {"torch": torch, "nn": torch.nn, **namespace})
     except Exception:  # a word is what most people write for a text
@@ -191,7 +211,8 @@ def _argument(text: str, namespace: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def _file_extras(module: types.ModuleType, built: Built) -> dict[str, Any]:
-    """The module's namespace without what the model itself is called, so that a model named `loss` is not its own loss."""
+    """The module's namespace without what the model itself is called, so that a model named `loss` is not its
+    own loss."""
     return {key: value for key, value in vars(module).items() if value is not built.model}
 
 

@@ -1,8 +1,9 @@
-"""Models from files that are not Python: programs saved by `torch.export.save` (.pt2), and pickles where the user trusts them.
+"""Models from files that are not Python: programs saved by `torch.export.save` (.pt2), and pickles where the
+user trusts them.
 
-Unpickling runs code. Without trust a .pt2 is read with torch's restricted unpickler only, and one that holds anything that torch would run
-as code is refused (`untrusted`). Not handled: state dicts and other weights without a model, TorchScript, AOTInductor packages; each is
-refused with a reason.
+Unpickling runs code. Without trust a .pt2 is read with torch's restricted unpickler only, and one that holds
+anything that torch would run as code is refused (`untrusted`). Not handled: state dicts and other weights
+without a model, TorchScript, AOTInductor packages; each is refused with a reason.
 """
 
 from __future__ import annotations
@@ -49,25 +50,31 @@ def load_exported(file: str, *, trust_pickle: bool) -> tuple[nn.Module, Inputs |
             if says(str(error), PICKLED, any_case=True):
                 raise _untrusted(name) from error
             raise
-        # Guards are source text of the archive, made with keys of its inputs. Without them torch checks sizes by a hook.
+        # Guards are source text of the archive, made with keys of its inputs. Without them torch checks sizes
+        # by a hook.
         module = program.module(check_guards=False)
     _name_lines(module)
     return module, _example_inputs(program)
 
 
 def _name_lines(module: nn.Module) -> None:
-    """Let each line of the generated forward stand for the user's line that its node was exported from, where that is still there."""
+    """Let each line of the generated forward stand for the user's line that its node was exported from, where
+    that is still there."""
     if not isinstance(module, torch.fx.GraphModule):
         return
     code = module.forward.__code__
     written = {node.name: _written(node.stack_trace or "") for node in module.graph.nodes}
     lines = linecache.getlines(code.co_filename)
-    found = {number: written.get(text.partition("=")[0].partition(":")[0].strip()) for number, text in enumerate(lines, 1)}
+    found = {
+        number: written.get(text.partition("=")[0].partition(":")[0].strip())
+        for number, text in enumerate(lines, 1)
+    }
     stands_for(code.co_filename, {number: site for number, site in found.items() if site is not None})
 
 
 def _written(stack_trace: str) -> Site | None:
-    """The innermost line of the user's in a node's stack; None also where the file is there and has another text by now."""
+    """The innermost line of the user's in a node's stack; None also where the file is there and has another
+    text by now."""
     for file, line, function, text in reversed(_FRAME.findall(stack_trace)):
         if is_user_code(file):
             now = line_text(file, int(line)).strip()
@@ -79,9 +86,13 @@ def _check_plain(file: str, name: str) -> None:
     try:
         found = not_plain(file)
     except RecursionError:
-        raise LoadError(f"{name} is nested too deeply to be read", hint="write it with torch.export.save") from None
+        raise LoadError(
+            f"{name} is nested too deeply to be read", hint="write it with torch.export.save"
+        ) from None
     except (OSError, zipfile.BadZipFile, ValueError) as error:
-        raise LoadError(f"{name} is not a file of torch.export.save: {error}", hint="write it with torch.export.save") from error
+        raise LoadError(
+            f"{name} is not a file of torch.export.save: {error}", hint="write it with torch.export.save"
+        ) from error
     if found == PICKLE:
         raise _untrusted(name)
     if found is not None:
@@ -97,7 +108,10 @@ def load_pickle(file: str, *, trust_pickle: bool) -> nn.Module:
     """
     name = os.path.basename(file)
     if _is_torchscript(file):
-        raise LoadError(f"{name} is a TorchScript program, which has no Python lines to name", hint="give the model before scripting")
+        raise LoadError(
+            f"{name} is a TorchScript program, which has no Python lines to name",
+            hint="give the model before scripting",
+        )
     if not trust_pickle:
         raise _untrusted(name)
     with failing_as_load_error(f"torch.load({name!r})"):
@@ -117,7 +131,10 @@ def _is_torchscript(file: str) -> bool:
 
 
 def _untrusted(name: str) -> LoadError:
-    return LoadError(f"{name} is a pickle, and loading one runs the code in it", hint="pass --trust-pickle if you trust its origin")
+    return LoadError(
+        f"{name} is a pickle, and loading one runs the code in it",
+        hint="pass --trust-pickle if you trust its origin",
+    )
 
 
 def _example_inputs(program: Any) -> Inputs | None:
@@ -127,7 +144,8 @@ def _example_inputs(program: Any) -> Inputs | None:
 
 @contextlib.contextmanager
 def _restricted(on: bool) -> Iterator[None]:
-    """torch.export falls back to the full unpickler when the restricted one refuses; one variable takes that away, and its opposite hinders."""
+    """torch.export falls back to the full unpickler when the restricted one refuses; one variable takes that
+    away, and its opposite hinders."""
     before = {name: os.environ.get(name) for name in (_FORCE, _NEVER)}
     if on:
         os.environ[_FORCE] = "1"

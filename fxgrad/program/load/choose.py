@@ -1,8 +1,9 @@
 """Which object of a loaded module is the model: the one that was named, or the only candidate.
 
-A candidate is a module instance; where there is none, a class of modules that no other candidate of the file is made of, or a function that
-returns such a module. One that needs arguments gets guessed ones (`construct`). Made from the module's namespace and the syntax tree of its
-file. Not handled: telling two candidates apart by what they are for; the user names one.
+A candidate is a module instance; where there is none, a class of modules that no other candidate of the file
+is made of, or a function that returns such a module. One that needs arguments gets guessed ones
+(`construct`). Made from the module's namespace and the syntax tree of its file. Not handled: telling two
+candidates apart by what they are for; the user names one.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ from fxgrad.torch_api.module_internals import Loss
 
 EXTRAS = ("example_inputs", "loss", "optimizer", "expect")
 
-_FACTORY = re.compile(r"(make|build|create|get|load)(_?(\w+_)?(model|net|network|module))?|(model|net|network)(_fn|_factory)?")
+_FACTORY = re.compile(
+    r"(make|build|create|get|load)(_?(\w+_)?(model|net|network|module))?|(model|net|network)(_fn|_factory)?"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Built:
-    """A model and how it came about: `fresh` if it was built here, `extras` what its factory returned beside it; `guessed`: the call with
-    guessed arguments that made it, `others` what other guesses make."""
+    """A model and how it came about: `fresh` if it was built here, `extras` what its factory returned beside
+    it; `guessed`: the call with guessed arguments that made it, `others` what other guesses make."""
 
     model: Any
     name: str
@@ -72,12 +75,17 @@ def only(module: types.ModuleType, title: str, given: Mapping[str, Any]) -> Buil
     if len(names) == 1:
         return build(module, names[0], getattr(module, names[0]), given)
     if names:
-        listed = ", ".join(f"{name} (line {known.lines[name]})" if name in known.lines else name for name in names)
+        listed = ", ".join(
+            f"{name} (line {known.lines[name]})" if name in known.lines else name for name in names
+        )
         raise LoadError(f"{title} has several models: {listed}", hint=f"name one, as in {title}:{names[0]}")
     for name, value in _public(module):
         if _is_exported(value):
             return build(module, name, value, given)  # which says what to write
-    raise LoadError(f"there is no model in {title}", hint="define an nn.Module, or a function `make_model()` that returns one")
+    raise LoadError(
+        f"there is no model in {title}",
+        hint="define an nn.Module, or a function `make_model()` that returns one",
+    )
 
 
 def build(module: types.ModuleType, name: str, value: Any, given: Mapping[str, Any]) -> Built:
@@ -87,18 +95,27 @@ def build(module: types.ModuleType, name: str, value: Any, given: Mapping[str, A
         LoadError: its arguments cannot be guessed, it fails, or is no model.
     """
     if given and isinstance(value, nn.Module):
-        raise LoadError(f"`{name}` is not built here, so it takes no --arg", hint="name the class or function that builds it")
+        raise LoadError(
+            f"`{name}` is not built here, so it takes no --arg",
+            hint="name the class or function that builds it",
+        )
     if isinstance(value, nn.Module):
         return Built(_checked(value, name), name, f"`{name}`, a {type(value).__name__}", False, {})
     if isinstance(value, type) and not issubclass(value, nn.Module):
-        raise LoadError(f"`{name}` is a class, but not of an nn.Module", site=_site(module, name), hint="name a model or a factory")
+        raise LoadError(
+            f"`{name}` is a class, but not of an nn.Module",
+            site=_site(module, name),
+            hint="name a model or a factory",
+        )
     if isinstance(value, type):
         if given or required(value):
             return _guessed(module, name, value, given)
         return Built(_checked(call(value, f"building {name}()"), name), name, f"`{name}()`", True, {})
     if _is_exported(value):
         hint = f"write `model = {name}.module()` and name that"
-        raise LoadError(f"`{name}` is an ExportedProgram, which cannot be called", site=_site(module, name), hint=hint)
+        raise LoadError(
+            f"`{name}` is an ExportedProgram, which cannot be called", site=_site(module, name), hint=hint
+        )
     if not callable(value):
         kind = "a state dict" if _is_state(value) else f"of type {type(value).__name__}"
         hint = "name an nn.Module, a class or a function that returns one"
@@ -116,7 +133,11 @@ def _guessed(module: types.ModuleType, name: str, function: Any, given: Mapping[
     known = Definitions(module)
     needed = [key for key in required(function) if key not in given]
     written = " ".join(f"--arg {key}=..." for key in needed)
-    hint = f"write them as in {written}, or write a function that builds it and name that" if written else "change --arg"
+    hint = (
+        f"write them as in {written}, or write a function that builds it and name that"
+        if written
+        else "change --arg"
+    )
     if not isinstance(function, type) and known.gives(name) is None and not given:
         raise LoadError(f"`{name}` needs arguments: {', '.join(needed)}", site=_site(module, name), hint=hint)
 
@@ -126,13 +147,19 @@ def _guessed(module: types.ModuleType, name: str, function: Any, given: Mapping[
                 yield Built(_checked(made.value, name), name, f"`{made.text}`", True, {}, made, others)
             else:
                 built = _from_factory(module, name, made.value)
-                yield Built(built.model, name, f"what `{made.text}` returns", True, built.extras, made, others)
+                yield Built(
+                    built.model, name, f"what `{made.text}` returns", True, built.extras, made, others
+                )
 
     others = all_of_them()
     try:
         return next(others)
     except LoadError as error:
-        reason = f"`{name}` needs arguments: {', '.join(needed)}; {error.reason}" if needed else f"building {name}: {error.reason}"
+        reason = (
+            f"`{name}` needs arguments: {', '.join(needed)}; {error.reason}"
+            if needed
+            else f"building {name}: {error.reason}"
+        )
         raise LoadError(reason, site=error.site or _site(module, name), hint=hint) from error
 
 
@@ -158,19 +185,29 @@ def _from_factory(module: types.ModuleType, name: str, made: Any) -> Built:
         made, said = made["model"], f"the model that `{name}()` returns"
     if not isinstance(made, nn.Module) and (isinstance(made, type | torch.Tensor) or not callable(made)):
         hint = f"return the nn.Module from `{name}`"
-        raise LoadError(f"`{name}()` returns a {type(made).__name__}, not a model", site=_site(module, name), hint=hint)
+        raise LoadError(
+            f"`{name}()` returns a {type(made).__name__}, not a model", site=_site(module, name), hint=hint
+        )
     return Built(_checked(made, name), name, said, True, extras)
 
 
 def _checked(model: Any, name: str) -> Any:
     if isinstance(model, torch.jit.ScriptModule):
-        raise LoadError(f"`{name}` is TorchScript, which has no Python lines to name", hint="give the model before scripting")
+        raise LoadError(
+            f"`{name}` is TorchScript, which has no Python lines to name",
+            hint="give the model before scripting",
+        )
     return model
 
 
 def _instances(module: types.ModuleType) -> list[str]:
-    """Names of module instances that are no loss and no part of another; of those with parameters if any has some."""
-    found = {name: value for name, value in _public(module) if isinstance(value, nn.Module) and not isinstance(value, Loss)}
+    """Names of module instances that are no loss and no part of another; of those with parameters if any has
+    some."""
+    found = {
+        name: value
+        for name, value in _public(module)
+        if isinstance(value, nn.Module) and not isinstance(value, Loss)
+    }
     by_object = {id(value): name for name, value in reversed(found.items())}  # the first name of each
     names = [name for name, value in found.items() if by_object[id(value)] == name]
     parts = {id(part) for name in names for part in found[name].modules() if part is not found[name]}
@@ -179,31 +216,45 @@ def _instances(module: types.ModuleType) -> list[str]:
 
 
 def _made(module: types.ModuleType, known: Definitions) -> list[str]:
-    """Names of what makes a model: classes that are no part of another, and functions that return a module of another kind.
+    """Names of what makes a model: classes that are no part of another, and functions that return a module of
+    another kind.
 
-    A function without arguments stands for the class that needs some; a class without any for the functions that only fill in others.
+    A function without arguments stands for the class that needs some; a class without any for the functions
+    that only fill in others.
     """
     classes = {cls.__name__: cls for cls in _defined_classes(module)}
-    functions = [name for name, value in _public(module) if inspect.isfunction(value) and value.__module__ == module.__name__]
+    functions = [
+        name
+        for name, value in _public(module)
+        if inspect.isfunction(value) and value.__module__ == module.__name__
+    ]
     gives = {name: given for name in functions if (given := known.gives(name)) is not None}
     parts = {part for name in (*classes, *gives) for part in known.reached(name) if part != gives.get(name)}
     for name, cls in classes.items():
         parts |= {part.__name__ for key in required(cls) for part in classes_for(known, key, name)}
-    if not any(name not in parts for name in (*classes, *gives)):  # they name each other, so that each is a part
+    # they name each other, so that each is a part
+    if not any(name not in parts for name in (*classes, *gives)):
         parts = set()
     whole = [name for name in classes if name not in parts]
     free = [name for name in whole if not required(classes[name])]
-    ready = [name for name in gives if name not in parts and not required(getattr(module, name)) and gives[name] not in free]
+    ready = [
+        name
+        for name in gives
+        if name not in parts and not required(getattr(module, name)) and gives[name] not in free
+    ]
     filled = {gives[name] for name in ready}
     found = [*free, *ready, *(name for name in whole if name not in free and name not in filled)]
     if not found:
-        found = [name for name in functions if _FACTORY.fullmatch(name) and not required(getattr(module, name))]
+        found = [
+            name for name in functions if _FACTORY.fullmatch(name) and not required(getattr(module, name))
+        ]
     asking = [name for name in gives if name not in parts and name not in ready and gives[name] not in whole]
     return sorted(found or asking, key=lambda name: known.lines.get(name, 0))
 
 
 def _with_parameters(module: types.ModuleType, names: list[str]) -> list[str]:
-    """Those that have parameters or cannot be built to see, if there are some: a loss and an activation are modules too."""
+    """Those that have parameters or cannot be built to see, if there are some: a loss and an activation are
+    modules too."""
     return [name for name in names if not _is_bare(module, name)] or names
 
 
@@ -220,19 +271,33 @@ def _is_bare(module: types.ModuleType, name: str) -> bool:
 
 def _defined_classes(module: types.ModuleType) -> list[type[nn.Module]]:
     """Classes of modules with a forward, defined in the module, that are no loss."""
-    values = [value for _, value in _public(module) if isinstance(value, type) and issubclass(value, nn.Module)]
-    own = [cls for cls in dict.fromkeys(values) if cls.__module__ == module.__name__ and not issubclass(cls, Loss)]
+    values = [
+        value for _, value in _public(module) if isinstance(value, type) and issubclass(value, nn.Module)
+    ]
+    own = [
+        cls
+        for cls in dict.fromkeys(values)
+        if cls.__module__ == module.__name__ and not issubclass(cls, Loss)
+    ]
     # Looked up without calling anything: a ScriptModule's forward is there for instances only.
     forwards = {cls: inspect.getattr_static(cls, "forward", None) for cls in own}
     return [cls for cls in own if forwards[cls] is not nn.Module.forward and not inspect.isabstract(cls)]
 
 
 def _public(module: types.ModuleType) -> Iterable[tuple[str, Any]]:
-    return [(name, value) for name, value in vars(module).items() if not name.startswith("_") and name not in EXTRAS]
+    return [
+        (name, value)
+        for name, value in vars(module).items()
+        if not name.startswith("_") and name not in EXTRAS
+    ]
 
 
 def _close(module: types.ModuleType, name: str) -> str:
-    public = [(key, item) for key, item in _public(module) if callable(item) and not isinstance(item, types.ModuleType)]
+    public = [
+        (key, item)
+        for key, item in _public(module)
+        if callable(item) and not isinstance(item, types.ModuleType)
+    ]
     close = difflib.get_close_matches(name, [key for key, _ in public], n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(f'`{key}`' for key in close)}?"
@@ -247,7 +312,11 @@ def _is_exported(value: Any) -> bool:
 
 
 def _is_state(value: Any) -> bool:
-    return isinstance(value, Mapping) and bool(value) and all(isinstance(item, torch.Tensor) for item in value.values())
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(item, torch.Tensor) for item in value.values())
+    )
 
 
 def _site(module: types.ModuleType, name: str) -> Site | None:

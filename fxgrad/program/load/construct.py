@@ -1,8 +1,10 @@
-"""Calling a class or factory whose arguments nobody gave: each is guessed, a failed call changes one guess, `--arg` decides.
+"""Calling a class or factory whose arguments nobody gave: each is guessed, a failed call changes one guess,
+`--arg` decides.
 
-An argument is, in this order: what the user writes, what the file's own call of it says, a setting of the file under that name, an instance of
-its annotation, a part or settings class of the file, a value by its name (`values`). Settings that no class makes are read attribute by
-attribute, each attribute a guess of its own (`config.n_embd`). Not handled: arguments that only fit in ways no name tells.
+An argument is, in this order: what the user writes, what the file's own call of it says, a setting of the
+file under that name, an instance of its annotation, a part or settings class of the file, a value by its name
+(`values`). Settings that no class makes are read attribute by attribute, each attribute a guess of its own
+(`config.n_embd`). Not handled: arguments that only fit in ways no name tells.
 """
 
 from __future__ import annotations
@@ -32,13 +34,19 @@ SECONDS = 8.0  # of CPU, for all tries together
 _DEEP = 3  # classes built for arguments of classes built for arguments
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _CLASS_WANTED = re.compile(r"(\w+_)?(block|layer|cls|class|cell|unit)(_type|_cls|_class|_fn|_layer)?")
-_SETTINGS_CLASS = re.compile(r"\w*(config|configuration|args|arguments|options|settings|hparams|hyperparameters|params|cfg)", re.IGNORECASE)
-_SETTINGS_MAKER = re.compile(r"(get|parse|make|build|load|default|create)_?(\w+_)?(args|arguments|config|cfg|opts?|options|hparams|params)")
+_SETTINGS_CLASS = re.compile(
+    r"\w*(config|configuration|args|arguments|options|settings|hparams|hyperparameters|params|cfg)",
+    re.IGNORECASE,
+)
+_SETTINGS_MAKER = re.compile(
+    r"(get|parse|make|build|load|default|create)_?(\w+_)?(args|arguments|config|cfg|opts?|options|hparams|params)"
+)
 
 
 @dataclass(slots=True, eq=False)
 class Guesses:
-    """The values taken so far, by key: `width`, of an attribute `config.width`. `positions`: which of a key's values, 0 where not told."""
+    """The values taken so far, by key: `width`, of an attribute `config.width`. `positions`: which of a key's
+    values, 0 where not told."""
 
     definitions: Definitions
     given: Mapping[str, Any]
@@ -56,7 +64,8 @@ class Guesses:
 
 
 class Read:
-    """An object of settings that is not there: an attribute or key is guessed when it is read, and stays as it was guessed or set."""
+    """An object of settings that is not there: an attribute or key is guessed when it is read, and stays as
+    it was guessed or set."""
 
     def __init__(self, guesses: Guesses, prefix: str) -> None:
         self.__dict__.update(_guesses=guesses, _prefix=prefix)
@@ -69,7 +78,9 @@ class Read:
         if key in self._guesses.given:
             value = self._guesses.given[key]
         elif name in known.options:
-            value = self._guesses.take(key, [Value(known.options[name], written(known.options[name]), "the default of the option")]).value
+            value = self._guesses.take(
+                key, [Value(known.options[name], written(known.options[name]), "the default of the option")]
+            ).value
         elif name in known.optional:
             if known.optional[name] is UNKNOWN:
                 raise AttributeError(name)
@@ -124,17 +135,22 @@ class Construction:
         return tuple(lines)
 
     def others(self) -> Iterator[tuple[str, str, str, Construction]]:
-        """The same with another value for a guess that makes another model of it: key, both values, what the call made then."""
+        """The same with another value for a guess that makes another model of it: key, both values, what the
+        call made then."""
         for key, value in self.guesses.taken.items():
             for position, other in enumerate(self.guesses.left[key] if value.choice else ()):
                 if other is value:
                     continue
-                guesses = Guesses(self.guesses.definitions, self.guesses.given, {**self.guesses.positions, key: position})
+                guesses = Guesses(
+                    self.guesses.definitions, self.guesses.given, {**self.guesses.positions, key: position}
+                )
                 with contextlib.suppress(Exception):  # another value need not fit
                     yield key, value.text, other.text, _called(guesses, self.function, self.function.__name__)
 
 
-def constructions(function: Callable[..., Any], name: str, definitions: Definitions, given: Mapping[str, Any]) -> Iterator[Construction]:
+def constructions(
+    function: Callable[..., Any], name: str, definitions: Definitions, given: Mapping[str, Any]
+) -> Iterator[Construction]:
     """What calls with the likeliest arguments make, those of the failed calls changed one by one.
 
     Raises:
@@ -165,11 +181,14 @@ def constructions(function: Callable[..., Any], name: str, definitions: Definiti
                 pending.append(changed)
     if not made:
         said = next(iter(str(first).strip().splitlines()), "")
-        raise LoadError(f"no guess for them ran: the first raised {type(first).__name__}{f': {said}' if said else ''}") from first
+        raise LoadError(
+            f"no guess for them ran: the first raised {type(first).__name__}{f': {said}' if said else ''}"
+        ) from first
 
 
 def _called(guesses: Guesses, function: Callable[..., Any], name: str, prefix: str = "") -> Construction:
-    """One call. Settings of the user's (`given`) may be for any parameter, guesses are for those without a default."""
+    """One call. Settings of the user's (`given`) may be for any parameter, guesses are for those without a
+    default."""
     parameters = [p for p in inspect.signature(function).parameters.values() if p.kind not in _VARIABLE]
     way = _way(guesses, function, name, parameters, prefix)
     args: list[Any] = []
@@ -195,7 +214,11 @@ def _called(guesses: Guesses, function: Callable[..., Any], name: str, prefix: s
 
 
 def _way(
-    guesses: Guesses, function: Callable[..., Any], name: str, parameters: Sequence[inspect.Parameter], prefix: str
+    guesses: Guesses,
+    function: Callable[..., Any],
+    name: str,
+    parameters: Sequence[inspect.Parameter],
+    prefix: str,
 ) -> dict[str, Value]:
     """The arguments that the file's own call gives, by name."""
     ways = [way for way in guesses.definitions.ways(name) if _binds(function, way)]
@@ -207,7 +230,11 @@ def _way(
     bound = inspect.signature(function).bind_partial(*choice.args, **choice.kwargs).arguments
     why = f"as line {choice.line} builds it"
     plain = {p.name for p in parameters}
-    return {key: Value(value, written(value), why) for key, value in bound.items() if value is not UNKNOWN and key in plain}
+    return {
+        key: Value(value, written(value), why)
+        for key, value in bound.items()
+        if value is not UNKNOWN and key in plain
+    }
 
 
 def _binds(function: Callable[..., Any], way: Way) -> bool:
@@ -218,7 +245,9 @@ def _binds(function: Callable[..., Any], way: Way) -> bool:
     return True
 
 
-def _values(guesses: Guesses, function: Callable[..., Any], name: str, parameter: inspect.Parameter, key: str) -> list[Value]:
+def _values(
+    guesses: Guesses, function: Callable[..., Any], name: str, parameter: inspect.Parameter, key: str
+) -> list[Value]:
     known, annotation = guesses.definitions, annotation_of(parameter)
     found = [*_of_the_file(known, parameter.name), *_of_annotation(known, function, parameter)]
     if annotation in ("", "nn.Module", "Module", "torch.nn.Module"):
@@ -232,21 +261,35 @@ def _values(guesses: Guesses, function: Callable[..., Any], name: str, parameter
 def _of_the_file(known: Definitions, name: str) -> Iterator[Value]:
     """A setting that the file keeps under the argument's own name: `args = parser.parse_args()`."""
     value = known.value(name)
-    if value is not None and is_settings(name) and not callable(value) and not isinstance(value, types.ModuleType):
+    if (
+        value is not None
+        and is_settings(name)
+        and not callable(value)
+        and not isinstance(value, types.ModuleType)
+    ):
         yield Value(value, name, f"the file's own `{name}`")
 
 
-def _of_annotation(known: Definitions, function: Callable[..., Any], parameter: inspect.Parameter) -> Iterator[Value]:
+def _of_annotation(
+    known: Definitions, function: Callable[..., Any], parameter: inspect.Parameter
+) -> Iterator[Value]:
     """A class that the argument is annotated with, to be built."""
     kind = parameter.annotation
     if isinstance(kind, str):
         kind = known.value(annotation_of(parameter))
-    if isinstance(kind, type) and kind.__module__ not in ("builtins", "inspect", "torch", "torch.nn.modules.module", "collections.abc"):
+    if isinstance(kind, type) and kind.__module__ not in (
+        "builtins",
+        "inspect",
+        "torch",
+        "torch.nn.modules.module",
+        "collections.abc",
+    ):
         yield Value(_Built(kind), f"{kind.__name__}()", f"`{parameter.name}` is annotated {kind.__name__}")
 
 
 def _parts(known: Definitions, name: str, asking: str) -> Iterator[Value]:
-    """Module classes of the file under the argument's name: the class where the name asks for one (`block`), else an instance."""
+    """Module classes of the file under the argument's name: the class where the name asks for one (`block`),
+    else an instance."""
     classes = classes_for(known, name, asking)
     if _CLASS_WANTED.fullmatch(name.lower()):
         for cls in classes:
@@ -256,9 +299,14 @@ def _parts(known: Definitions, name: str, asking: str) -> Iterator[Value]:
 
 
 def classes_for(known: Definitions, name: str, asking: str) -> list[type[nn.Module]]:
-    """The module classes of the file that an argument of `asking` may be named after, the one of the very name alone."""
+    """The module classes of the file that an argument of `asking` may be named after, the one of the very
+    name alone."""
     values = {key: known.value(key) for key in known.lines if key != asking}
-    modules = {key: value for key, value in values.items() if isinstance(value, type) and issubclass(value, nn.Module)}
+    modules = {
+        key: value
+        for key, value in values.items()
+        if isinstance(value, type) and issubclass(value, nn.Module)
+    }
     same = [value for key, value in modules.items() if _plain(key) == _plain(name)]
     long = len(name) > 3  # `fn`, `net`: the end of many names
     return same or [value for key, value in modules.items() if long and _plain(key).endswith(_plain(name))]
@@ -269,14 +317,29 @@ def _plain(name: str) -> str:
 
 
 def _settings_classes(known: Definitions, asking: str) -> list[Value]:
-    """What in the file makes settings: the class named after the one that asks, else the only one; a function without arguments."""
-    names = {**{key: known.value(key) for key in known.lines}, **{k: v for k, v in known.namespace.items() if isinstance(v, type)}}
-    classes = [v for k, v in names.items() if isinstance(v, type) and not issubclass(v, nn.Module) and _makes_settings(k, v)]
+    """What in the file makes settings: the class named after the one that asks, else the only one; a function
+    without arguments."""
+    names = {
+        **{key: known.value(key) for key in known.lines},
+        **{k: v for k, v in known.namespace.items() if isinstance(v, type)},
+    }
+    classes = [
+        v
+        for k, v in names.items()
+        if isinstance(v, type) and not issubclass(v, nn.Module) and _makes_settings(k, v)
+    ]
     own = [cls for cls in classes if _plain(cls.__name__).startswith(_plain(asking))]
     chosen = own[:1] or (classes if len(classes) == 1 else [])
     found = [Value(_Built(cls), f"{cls.__name__}()", "the file's own class of settings") for cls in chosen]
-    makers = [v for k, v in names.items() if inspect.isfunction(v) and _SETTINGS_MAKER.fullmatch(k) and not required(v)]
-    return [*found, *(Value(_Built(maker), f"{maker.__name__}()", "the file's own settings") for maker in makers)]
+    makers = [
+        v
+        for k, v in names.items()
+        if inspect.isfunction(v) and _SETTINGS_MAKER.fullmatch(k) and not required(v)
+    ]
+    return [
+        *found,
+        *(Value(_Built(maker), f"{maker.__name__}()", "the file's own settings") for maker in makers),
+    ]
 
 
 def _makes_settings(name: str, value: type) -> bool:
@@ -307,6 +370,10 @@ def _made(guesses: Guesses, key: str, value: Value) -> Any:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         warnings.simplefilter("ignore")
         yield

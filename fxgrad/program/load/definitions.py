@@ -1,6 +1,8 @@
-"""What a file's text says of its top-level classes and functions: which names each uses, what a function returns, how the file calls them.
+"""What a file's text says of its top-level classes and functions: which names each uses, what a function
+returns, how the file calls them.
 
-Made from the syntax tree and the namespace of the loaded module. Not handled: names bound in loops, by `exec` or in other files.
+Made from the syntax tree and the namespace of the loaded module. Not handled: names bound in loops, by `exec`
+or in other files.
 """
 
 from __future__ import annotations
@@ -18,13 +20,26 @@ from fxgrad.source import parsed
 
 Definition = ast.ClassDef | ast.FunctionDef
 # `Net().to(device)` is what `Net()` is.
-_SAME_MODULE = {"to", "cuda", "cpu", "eval", "train", "apply", "half", "float", "double", "bfloat16", "requires_grad_"}
+_SAME_MODULE = {
+    "to",
+    "cuda",
+    "cpu",
+    "eval",
+    "train",
+    "apply",
+    "half",
+    "float",
+    "double",
+    "bfloat16",
+    "requires_grad_",
+}
 _SCOPES = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How the file itself calls a class or function, `line`: the arguments whose values can be told without running the call."""
+    """How the file itself calls a class or function, `line`: the arguments whose values can be told without
+    running the call."""
 
     line: int
     args: tuple[Any, ...]  # UNKNOWN where it cannot be told
@@ -46,7 +61,9 @@ class Definitions:
         self._module = module
         self.namespace: Mapping[str, Any] = vars(module)
         self.tree = (parsed(module.__file__) if module.__file__ else None) or ast.Module([], [])
-        self._own: dict[str, Definition] = {node.name: node for node in self.tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+        self._own: dict[str, Definition] = {
+            node.name: node for node in self.tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)
+        }
 
     @cached_property
     def lines(self) -> Mapping[str, int]:
@@ -58,7 +75,8 @@ class Definitions:
         return found
 
     def reached(self, name: str) -> set[str]:
-        """The definitions that `name` uses, and those that they use. Its own result is not among them where `name` is a function."""
+        """The definitions that `name` uses, and those that they use. Its own result is not among them where
+        `name` is a function."""
         found: set[str] = set()
         pending = [name]
         while pending:
@@ -72,23 +90,31 @@ class Definitions:
         node = self._own.get(name)
         if node is None:
             return set()
-        names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and part.id in self._own and part.id != name}
+        names = {
+            part.id
+            for part in ast.walk(node)
+            if isinstance(part, ast.Name) and part.id in self._own and part.id != name
+        }
         return names | (self._handed_to.get(name, set()) if isinstance(node, ast.ClassDef) else set())
 
     @cached_property
     def _handed_to(self) -> Mapping[str, set[str]]:
-        """For each definition those that make an argument of a call of it: `Seq2Seq(Encoder(8), Decoder(8))`."""
+        """For each definition those that make an argument of a call of it: `Seq2Seq(Encoder(8),
+        Decoder(8))`."""
         found: dict[str, set[str]] = {}
         for scope, call in self._calls():
             assigned = _assigned(scope)
             for value in (*call.args, *(word.value for word in call.keywords)):
                 value = assigned.get(value.id, value) if isinstance(value, ast.Name) else value
-                names = {part.id for part in ast.walk(value) if isinstance(part, ast.Name) and part.id in self._own}
+                names = {
+                    part.id for part in ast.walk(value) if isinstance(part, ast.Name) and part.id in self._own
+                }
                 found.setdefault(_name(call.func), set()).update(names)
         return found
 
     def gives(self, name: str) -> str | None:
-        """What a function's `return` builds: a class of modules or another such function, by its dotted name. None: nothing of the kind."""
+        """What a function's `return` builds: a class of modules or another such function, by its dotted name.
+        None: nothing of the kind."""
         return self._gives(name, frozenset())
 
     def _gives(self, name: str, asked: frozenset[str]) -> str | None:
@@ -98,7 +124,11 @@ class Definitions:
         assigned = _assigned(node)
         for part in _inside(node):
             value = _resolved(part.value, assigned) if isinstance(part, ast.Return) else None
-            while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in _SAME_MODULE:
+            while (
+                isinstance(value, ast.Call)
+                and isinstance(value.func, ast.Attribute)
+                and value.func.attr in _SAME_MODULE
+            ):
                 value = _resolved(value.func.value, assigned)
             if not isinstance(value, ast.Call):
                 continue
@@ -119,9 +149,12 @@ class Definitions:
         return found
 
     def ways(self, name: str) -> Iterator[Way]:
-        """How the file calls `name`, outside of all class bodies; a call that hands something on (`*args`) is none."""
+        """How the file calls `name`, outside of all class bodies; a call that hands something on (`*args`) is
+        none."""
         for scope, call in self._calls():
-            starred = any(isinstance(arg, ast.Starred) for arg in call.args) or any(word.arg is None for word in call.keywords)
+            starred = any(isinstance(arg, ast.Starred) for arg in call.args) or any(
+                word.arg is None for word in call.keywords
+            )
             if _name(call.func) != name or starred or getattr(scope, "name", None) == name:
                 continue
             assigned = _assigned(scope)
@@ -149,24 +182,38 @@ class Definitions:
             yield from ((scope, node) for node in _inside(scope) if isinstance(node, ast.Call))
 
     def compared(self, class_or_function: str, name: str) -> tuple[str, ...]:
-        """The texts that a definition compares a parameter (or the attribute of that name) with: `if mode == "sum"`."""
+        """The texts that a definition compares a parameter (or the attribute of that name) with: `if mode ==
+        "sum"`."""
         node = self._own.get(class_or_function)
         found: dict[str, None] = {}
         for part in ast.walk(node) if node else ():
-            if isinstance(part, ast.Compare) and any(_last(side) == name for side in (part.left, *part.comparators)):
+            if isinstance(part, ast.Compare) and any(
+                _last(side) == name for side in (part.left, *part.comparators)
+            ):
                 inner = [text for side in (part.left, *part.comparators) for text in ast.walk(side)]
-                found.update(dict.fromkeys(t.value for t in inner if isinstance(t, ast.Constant) and isinstance(t.value, str)))
+                found.update(
+                    dict.fromkeys(
+                        t.value for t in inner if isinstance(t, ast.Constant) and isinstance(t.value, str)
+                    )
+                )
         return tuple(found)
 
     @cached_property
     def options(self) -> Mapping[str, Any]:
-        """The defaults of the command line options that the file adds to parsers, by the name of the attribute."""
+        """The defaults of the command line options that the file adds to parsers, by the name of the
+        attribute."""
         found: dict[str, Any] = {}
         for node in ast.walk(self.tree):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument"):
+            if not (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "add_argument"
+            ):
                 continue
             words = {word.arg: self._told(word.value, {}) for word in node.keywords}
-            flags = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+            flags = [
+                arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
+            ]
             long = [flag for flag in flags if flag.startswith("--")] or flags
             if not long:
                 continue
@@ -179,7 +226,8 @@ class Definitions:
 
     @cached_property
     def optional(self) -> Mapping[str, Any]:
-        """What the file takes where an object lacks an attribute or key: `getattr(config, "bias", True)`, `config.get("bias", True)`."""
+        """What the file takes where an object lacks an attribute or key: `getattr(config, "bias", True)`,
+        `config.get("bias", True)`."""
         found: dict[str, Any] = {}
         for node in ast.walk(self.tree):
             if not isinstance(node, ast.Call):

@@ -1,8 +1,9 @@
-"""Running the user's file or importing their module, and calling what it defines, with every failure turned into a LoadError.
+"""Running the user's file or importing their module, and calling what it defines, with every failure turned
+into a LoadError.
 
 A file runs as `python file.py` would run it (its folder first on `sys.path`, `sys.argv` its own), except that
-`__name__` is not `"__main__"`, so a guarded training loop does not start. Not handled: isolation; the file can do what
-any program can.
+`__name__` is not `"__main__"`, so a guarded training loop does not start. Not handled: isolation; the file
+can do what any program can.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ _PRIVATE = "_fxgrad_"
 
 @contextlib.contextmanager
 def script_state(folders: Sequence[str], argv: Sequence[str]) -> Iterator[None]:
-    """`sys.path` (with `folders` first), `sys.argv` and the working directory as a script finds them, and all as before afterwards.
+    """`sys.path` (with `folders` first), `sys.argv` and the working directory as a script finds them, and all
+    as before afterwards.
 
-    Modules that came from the folders are forgotten at the end: the next file may have another `utils.py` beside it.
+    Modules that came from the folders are forgotten at the end: the next file may have another `utils.py`
+    beside it.
     """
     path, arguments, modules = sys.path[:], sys.argv[:], set(sys.modules)
     working = os.getcwd()
@@ -63,7 +66,8 @@ def _forget(names: set[str], folder: str) -> None:
 
 
 def run_file(file: str) -> types.ModuleType:
-    """The module that the file defines, kept in `sys.modules` under a private name so that its classes can be looked up.
+    """The module that the file defines, kept in `sys.modules` under a private name so that its classes can be
+    looked up.
 
     Raises:
         LoadError: the file cannot be read, parsed or run to its end.
@@ -72,7 +76,9 @@ def run_file(file: str) -> types.ModuleType:
         with io.open_code(file) as stream:
             source = stream.read()
     except OSError as error:
-        raise LoadError(f"cannot read {file}: {error.strerror}", hint="give the path of a Python file that can be read") from error
+        raise LoadError(
+            f"cannot read {file}: {error.strerror}", hint="give the path of a Python file that can be read"
+        ) from error
     # Not the file's own name: `torch.py` must not replace torch.
     name = f"{_PRIVATE}{Path(file).stem}_{zlib.crc32(file.encode()):08x}"
     spec = spec_from_file_location(name, file, loader=SourceFileLoader(name, file))
@@ -131,7 +137,9 @@ def failing_as_load_error(doing: str) -> Iterator[None]:
             hint = "give the arguments that it asks for after `--`, as in fxgrad report FILE.py -- --data DIR"
         raise LoadError(f"{doing} ends in sys.exit({error.code!r})", site=_site(error), hint=hint) from error
     except SyntaxError as error:
-        raise LoadError(f"{type(error).__name__}: {error.msg}", site=_syntax_site(error), hint="mend the syntax") from error
+        raise LoadError(
+            f"{type(error).__name__}: {error.msg}", site=_syntax_site(error), hint="mend the syntax"
+        ) from error
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), "")
         reason = f"{doing} raises {type(error).__name__}{f': {first}' if first else ''}"
@@ -150,9 +158,14 @@ def _of_argparse(error: SystemExit) -> bool:
 
 def _hint(error: Exception) -> str:
     if isinstance(error, ImportError) and "relative import" in str(error):
-        return "the file belongs to a package: give package.module:name, from the folder that holds the package"
+        return (
+            "the file belongs to a package: give package.module:name, from the folder that holds the package"
+        )
     if isinstance(error, ModuleNotFoundError):
-        return f"install it for {sys.executable}, or give package.module:name from the folder that holds the package"
+        return (
+            f"install it for {sys.executable}, or give package.module:name from the folder that holds the "
+            "package"
+        )
     return "--traceback shows the whole error"
 
 

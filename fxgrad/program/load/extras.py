@@ -1,8 +1,10 @@
-"""What a model file may define beside the model: `example_inputs`, `loss`, `optimizer` and `expect`, as values or functions.
+"""What a model file may define beside the model: `example_inputs`, `loss`, `optimizer` and `expect`, as
+values or functions.
 
-A function is called with the model if it takes an argument, `loss` apart: that is itself the function from output to
-loss. Something of the wrong kind under one of these names (a training script's `loss` tensor) is not used, and a note
-says so. Made from a namespace, which may be the dict that a factory returned. Not handled: names other than these four.
+A function is called with the model if it takes an argument, `loss` apart: that is itself the function from
+output to loss. Something of the wrong kind under one of these names (a training script's `loss` tensor) is
+not used, and a note says so. Made from a namespace, which may be the dict that a factory returned. Not
+handled: names other than these four.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ class Extras:
 
 
 def extras(namespace: Mapping[str, Any], model: Any, *, fresh: bool) -> Extras:
-    """The extras in a namespace. `fresh`: the model was built after the namespace, whose optimizer cannot be for it.
+    """The extras in a namespace. `fresh`: the model was built after the namespace, whose optimizer cannot be
+    for it.
 
     Raises:
         LoadError: a function among them fails, or `loss` needs more than the model's output.
@@ -61,7 +64,11 @@ def _takes_one(function: Callable[..., Any]) -> bool:
     """Whether it has a positional parameter; one with a default (`lr=0.1`) is not for the model."""
     parameters = list(inspect.signature(function).parameters.values())
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return bool(parameters) and parameters[0].kind in positional and parameters[0].default is inspect.Parameter.empty
+    return (
+        bool(parameters)
+        and parameters[0].kind in positional
+        and parameters[0].default is inspect.Parameter.empty
+    )
 
 
 def _inputs(namespace: Mapping[str, Any], model: Any, notes: list[str]) -> Inputs | None:
@@ -101,7 +108,11 @@ def one_argument_loss(value: Any, name: str) -> Callable[[Any], Any]:
         given = f"`{name}` takes {', '.join(needed)}, but a loss is called with the model's output alone"
         code = getattr(value, "__code__", None)
         site = Site(code.co_filename, code.co_firstlineno) if code else None
-        raise LoadError(given, site=site, hint=f"write `def loss(output): return {name}(output, target)` with a made-up target")
+        raise LoadError(
+            given,
+            site=site,
+            hint=f"write `def loss(output): return {name}(output, target)` with a made-up target",
+        )
     found: Callable[[Any], Any] = value
     return found
 
@@ -114,7 +125,9 @@ def _optimizer(namespace: Mapping[str, Any], model: Any, notes: list[str], *, fr
     if value is None:
         return None
     if not _is_optimizer(value):
-        notes.append(_passed_over("optimizer", value, "a torch.optim.Optimizer or a function that returns one"))
+        notes.append(
+            _passed_over("optimizer", value, "a torch.optim.Optimizer or a function that returns one")
+        )
         return None
     if fresh and value is found:
         notes.append("`optimizer` was built before the model and holds another model's parameters: not used")

@@ -1,8 +1,8 @@
 """The loss that a command line names: a function somewhere, or a part of the model's output.
 
-`package.module:name` and `path/to/file.py:name` are callables from output to scalar; `.loss`, `["logits"]`, `[0]` and
-chains of them pick a part of the output, which is summed if it is no scalar. Not handled: expressions, and losses that
-need a target (write a function).
+`package.module:name` and `path/to/file.py:name` are callables from output to scalar; `.loss`, `["logits"]`,
+`[0]` and chains of them pick a part of the output, which is summed if it is no scalar. Not handled:
+expressions, and losses that need a target (write a function).
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from fxgrad.program.load.execute import import_module, run_file
 from fxgrad.program.load.extras import one_argument_loss
 from fxgrad.records.errors import InputError, LoadError
 
-_STEP = re.compile(r"""\.(?P<attribute>[^\W\d]\w*)|\[(?P<index>-?\d+)\]|\[(?P<quote>["']?)(?P<key>[^\[\]"']+)(?P=quote)\]""")
+_STEP = re.compile(
+    r"""\.(?P<attribute>[^\W\d]\w*)|\[(?P<index>-?\d+)\]|\[(?P<quote>["']?)(?P<key>[^\[\]"']+)(?P=quote)\]"""
+)
 _HINT = 'write package.module:name, file.py:name, or a part of the output such as .loss, ["logits"] or [0]'
 
 
 def loss_from(spec: str, modules: dict[str, Any]) -> Callable[[Any], Any]:
-    """The loss of that SPEC. `modules` holds, by absolute file name, what is already loaded: the model's file must not run twice.
+    """The loss of that SPEC. `modules` holds, by absolute file name, what is already loaded: the model's file
+    must not run twice.
 
     Raises:
         LoadError: it cannot be found, or needs more than the output.
@@ -43,7 +46,9 @@ def loss_from(spec: str, modules: dict[str, Any]) -> Callable[[Any], Any]:
             raise LoadError(f"{where} has no `{name}`", hint=_HINT)
         value = getattr(value, part)
     if not callable(value):
-        raise LoadError(f"`{name}` is of type {type(value).__name__}, not a function from output to loss", hint=_HINT)
+        raise LoadError(
+            f"`{name}` is of type {type(value).__name__}, not a function from output to loss", hint=_HINT
+        )
     return one_argument_loss(value, name)
 
 

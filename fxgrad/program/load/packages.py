@@ -1,7 +1,8 @@
-"""The package that a file is part of by its own imports, relative ones or of the package's name: the folder to import from, the dotted name.
+"""The package that a file is part of by its own imports, relative ones or of the package's name: the folder
+to import from, the dotted name.
 
-From the file's own text, and the `__init__.py` files above it; a folder without one counts as far as the imports climb. Not handled: packages
-put together from several folders.
+From the file's own text, and the `__init__.py` files above it; a folder without one counts as far as the
+imports climb. Not handled: packages put together from several folders.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from fxgrad.source import parsed
 
 
 def package_of(file: str) -> tuple[str, str] | None:
-    """The folder that holds the package, and the file's dotted name in it. None: no import asks for it, or no name can be imported."""
+    """The folder that holds the package, and the file's dotted name in it. None: no import asks for it, or no
+    name can be imported."""
     tree = parsed(file)
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)] if tree else []
     climbs = max((node.level for node in imports), default=0)
@@ -32,7 +34,8 @@ def package_of(file: str) -> tuple[str, str] | None:
 
 
 def _names_its_package(path: Path, imports: list[ast.ImportFrom]) -> bool:
-    """Whether a file below an `__init__.py` imports from the outermost such folder by name, which is not beside it."""
+    """Whether a file below an `__init__.py` imports from the outermost such folder by name, which is not
+    beside it."""
     folder = path.parent
     while (folder.parent / "__init__.py").exists():
         folder = folder.parent

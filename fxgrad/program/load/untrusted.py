@@ -1,9 +1,11 @@
-"""What an archive of `torch.export.save` may hold to be read without trust: plain data, names, sizes and torch's own operators.
+"""What an archive of `torch.export.save` may hold to be read without trust: plain data, names, sizes and
+torch's own operators.
 
-`torch.export.load` takes text of the archive for code: sizes go through sympy's `eval`, names into generated functions, operators are looked up
-by dotted name from `torch` on (`torch.serialization.os.system`), structures import modules, shared libraries are loaded, constants unpickled. So
-every string of its JSON must be of the form that `torch.export.save` writes there, before torch sees the file. The default is a plain
-name; what may be more is listed by its key. Not handled: archives made to use up memory or time.
+`torch.export.load` takes text of the archive for code: sizes go through sympy's `eval`, names into generated
+functions, operators are looked up by dotted name from `torch` on (`torch.serialization.os.system`),
+structures import modules, shared libraries are loaded, constants unpickled. So every string of its JSON must
+be of the form that `torch.export.save` writes there, before torch sees the file. The default is a plain name;
+what may be more is listed by its key. Not handled: archives made to use up memory or time.
 """
 
 from __future__ import annotations
@@ -19,29 +21,85 @@ from fxgrad.torch_api.internals import archive_records
 
 PICKLE = "a pickled object"
 
-# Constants that torch unpickles without restriction, whatever torch.load is told: by the name in the archive, or in its table of constants.
+# Constants that torch unpickles without restriction, whatever torch.load is told: by the name in the archive,
+# or in its table of constants.
 _PICKLED = ("custom_obj_", "opaque_obj_")
 _LIBRARIES = "aotinductor"  # a folder of shared libraries, which are loaded
 _BEFORE_2_8 = "serialized_exported_program.json"  # what torch reads where the archive is not of today's form
 
 _IDENTIFIER = re.compile(r"([^\W\d]\w*)?")
-_NAME = re.compile(r"[\w.\-+:/<> ]*")  # of parameters, buffers and modules, with the keys of module dicts in them
-# Kept as text or written as a literal: never looked up, compiled or put into code. Of `guards_code` nothing is used: see `archives`.
-_TEXT = {"as_string", "as_strings", "custom", "from_node", "guards_code", "nn_module_stack", "source_fn_stack", "stack_trace", "torch_fn"}
+# of parameters, buffers and modules, with the keys of module dicts in them
+_NAME = re.compile(r"[\w.\-+:/<> ]*")
+# Kept as text or written as a literal: never looked up, compiled or put into code. Of `guards_code` nothing
+# is used: see `archives`.
+_TEXT = {
+    "as_string",
+    "as_strings",
+    "custom",
+    "from_node",
+    "guards_code",
+    "nn_module_stack",
+    "source_fn_stack",
+    "stack_trace",
+    "torch_fn",
+}
 
 _TORCHS = re.compile(r"torch\.ops\.(aten|prims|quantized_decomposed|torchvision)\.(?P<name>\w+)(\.\w+)?")
 _TOUCHING_FILES = {"from_file", "save", "warn", "_print"}  # of aten's: what reads, writes or prints
 _HIGHER = re.compile(r"torch\.ops\.higher_order\.(?P<name>\w+)")
 _TAKING_GRAPHS = {
-    *("associative_scan", "auto_functionalized", "auto_functionalized_v2", "autograd_function_apply", "cond", "custom_function_call"),
-    *("flex_attention", "flex_attention_backward", "hints_wrapper", "invoke_subgraph", "local_map_hop", "map_impl", "out_dtype"),
-    *("run_and_save_rng_state", "run_with_rng_state", "scan", "strict_mode", "tag_activation_checkpoint", "while_loop"),
-    *("while_loop_stack_output", "with_effects", "wrap", "wrap_activation_checkpoint", "wrap_with_autocast", "wrap_with_set_grad_enabled"),
+    *(
+        "associative_scan",
+        "auto_functionalized",
+        "auto_functionalized_v2",
+        "autograd_function_apply",
+        "cond",
+        "custom_function_call",
+    ),
+    *(
+        "flex_attention",
+        "flex_attention_backward",
+        "hints_wrapper",
+        "invoke_subgraph",
+        "local_map_hop",
+        "map_impl",
+        "out_dtype",
+    ),
+    *(
+        "run_and_save_rng_state",
+        "run_with_rng_state",
+        "scan",
+        "strict_mode",
+        "tag_activation_checkpoint",
+        "while_loop",
+    ),
+    *(
+        "while_loop_stack_output",
+        "with_effects",
+        "wrap",
+        "wrap_activation_checkpoint",
+        "wrap_with_autocast",
+        "wrap_with_set_grad_enabled",
+    ),
 }
-_TRANSFORM = re.compile(r"torch\._functorch\.predispatch\.(?P<name>\w+)")  # the levels of vmap and jvp, entered and left
+# the levels of vmap and jvp, entered and left
+_TRANSFORM = re.compile(r"torch\._functorch\.predispatch\.(?P<name>\w+)")
 _LEVELS = {
-    *("_add_batch_dim", "_enter_dual_level", "_exit_dual_level", "_jvp_decrement_nesting", "_jvp_increment_nesting", "_make_dual"),
-    *("_remove_batch_dim", "_unpack_dual", "_unwrap_for_grad", "_vmap_decrement_nesting", "_vmap_increment_nesting"),
+    *(
+        "_add_batch_dim",
+        "_enter_dual_level",
+        "_exit_dual_level",
+        "_jvp_decrement_nesting",
+        "_jvp_increment_nesting",
+        "_make_dual",
+    ),
+    *(
+        "_remove_batch_dim",
+        "_unpack_dual",
+        "_unwrap_for_grad",
+        "_vmap_decrement_nesting",
+        "_vmap_increment_nesting",
+    ),
     "lazy_load_decompositions",
 }
 _ON_NUMBERS = re.compile(r"math\.\w+|torch\._?sym_\w+|_operator\.(?P<name>\w+)")
@@ -52,15 +110,81 @@ _ARITHMETIC = {
 
 # What sizes are written with: sympy's `srepr` of expressions of integers, and torch's functions of them.
 _SIZE_FUNCTIONS = {
-    *("Abs", "Add", "And", "Eq", "Equality", "ExprCondPair", "Float", "Ge", "GreaterThan", "Gt", "ITE", "Integer", "Le", "LessThan", "Lt"),
-    *("Max", "Min", "Mod", "Mul", "Ne", "Not", "Or", "Piecewise", "Pow", "Rational", "StrictGreaterThan", "StrictLessThan", "Symbol"),
+    *(
+        "Abs",
+        "Add",
+        "And",
+        "Eq",
+        "Equality",
+        "ExprCondPair",
+        "Float",
+        "Ge",
+        "GreaterThan",
+        "Gt",
+        "ITE",
+        "Integer",
+        "Le",
+        "LessThan",
+        "Lt",
+    ),
+    *(
+        "Max",
+        "Min",
+        "Mod",
+        "Mul",
+        "Ne",
+        "Not",
+        "Or",
+        "Piecewise",
+        "Pow",
+        "Rational",
+        "StrictGreaterThan",
+        "StrictLessThan",
+        "Symbol",
+    ),
     *("Unequality", "ceiling", "floor", "log", "sqrt"),
-    *("BitwiseFn_bitwise_and", "BitwiseFn_bitwise_or", "BitwiseFn_bitwise_xor", "CeilDiv", "CeilToInt", "CleanDiv", "FloatPow"),
-    *("FloatTrueDiv", "FloorDiv", "FloorToInt", "Identity", "IntTrueDiv", "IsNonOverlappingAndDenseIndicator", "LShift", "ModularIndexing"),
-    *("PowByNatural", "PythonMod", "RShift", "RoundDecimal", "RoundToInt", "ToFloat", "TruncToFloat", "TruncToInt", "Where"),
+    *(
+        "BitwiseFn_bitwise_and",
+        "BitwiseFn_bitwise_or",
+        "BitwiseFn_bitwise_xor",
+        "CeilDiv",
+        "CeilToInt",
+        "CleanDiv",
+        "FloatPow",
+    ),
+    *(
+        "FloatTrueDiv",
+        "FloorDiv",
+        "FloorToInt",
+        "Identity",
+        "IntTrueDiv",
+        "IsNonOverlappingAndDenseIndicator",
+        "LShift",
+        "ModularIndexing",
+    ),
+    *(
+        "PowByNatural",
+        "PythonMod",
+        "RShift",
+        "RoundDecimal",
+        "RoundToInt",
+        "ToFloat",
+        "TruncToFloat",
+        "TruncToInt",
+        "Where",
+    ),
     *("OpaqueUnaryFn_log2", "OpaqueUnaryFn_sqrt"),
 }
-_SIZE_PARTS = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.keyword, ast.Name, ast.Constant)
+_SIZE_PARTS = (
+    ast.Expression,
+    ast.BinOp,
+    ast.UnaryOp,
+    ast.Compare,
+    ast.Call,
+    ast.keyword,
+    ast.Name,
+    ast.Constant,
+)
 _SIZE_MARKS = (ast.expr_context, ast.operator, ast.unaryop, ast.cmpop)
 _SIZE_TEXT = re.compile(r"[^\W\d]\w*|-?\d+(\.\d+)?(e[+-]?\d+)?")
 
@@ -88,7 +212,8 @@ def not_plain(file: str) -> str | None:
 
 
 def _read_by_torch(file: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """The records as torch's own reader sees them, without files that were only put beside the program; and what it falls back to.
+    """The records as torch's own reader sees them, without files that were only put beside the program; and
+    what it falls back to.
 
     Two readers may see two archives in one file: each is asked for what torch asks it for.
     """
@@ -101,7 +226,8 @@ def _read_by_torch(file: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
 
 
 def _first_bad(value: Any, key: str) -> str | None:
-    """The first string that is not of its key's form, in words. Those of a list stand under the list's key."""
+    """The first string that is not of its key's form, in words. Those of a list stand under the list's
+    key."""
     pending: list[tuple[Any, str]] = [(value, key)]
     while pending:
         value, key = pending.pop()
@@ -155,7 +281,8 @@ def is_operator(text: str) -> bool:
 
 
 def _is_size(text: str) -> bool:
-    """Whether it is an expression of numbers, symbols and the known functions: no attribute, no index, no other call."""
+    """Whether it is an expression of numbers, symbols and the known functions: no attribute, no index, no
+    other call."""
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, MemoryError):
@@ -176,7 +303,8 @@ def _is_size(text: str) -> bool:
 
 
 def _is_structure(text: str) -> bool:
-    """Whether a `TreeSpec` names no module to be imported, and its keys are names: those of keyword arguments go into generated code."""
+    """Whether a `TreeSpec` names no module to be imported, and its keys are names: those of keyword arguments
+    go into generated code."""
     return all(_is_plain(item) for item in _items(json.loads(text)))
 
 

@@ -1,7 +1,9 @@
-"""What a constructor's argument might be, by its name and its annotation: small sizes that fit each other, the likeliest first.
+"""What a constructor's argument might be, by its name and its annotation: small sizes that fit each other,
+the likeliest first.
 
-Pure data. All widths are the same, so that layers which meet fit; none is 1, for a softmax or a norm over one number has a gradient of zero
-by construction. Not handled: what a name does not say; such an argument is tried as a size, a count and settings.
+Pure data. All widths are the same, so that layers which meet fit; none is 1, for a softmax or a norm over one
+number has a gradient of zero by construction. Not handled: what a name does not say; such an argument is
+tried as a size, a count and settings.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ WIDTH = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """A value to try, `text` as Python or `--arg` writes it, `why` it may be right. `choice`: another would be another model."""
+    """A value to try, `text` as Python or `--arg` writes it, `why` it may be right. `choice`: another would
+    be another model."""
 
     value: Any
     text: str
@@ -32,9 +35,7 @@ class Settings:
     """Stands for an object whose attributes are guessed as they are read; made by `construct`."""
 
 
-_SETTINGS = (
-    r"(\w+_)?(config|configs|configuration|cfg|conf|args|arg|opt|opts|options|hparams?|hyperparams|hyper_params|params|hp|settings|flags)"
-)
+_SETTINGS = r"(\w+_)?(config|configs|configuration|cfg|conf|args|arg|opt|opts|options|hparams?|hyperparams|hyper_params|params|hp|settings|flags)"
 _WIDTHS = (WIDTH, 32, 128)
 _LAYERS = (nn.Linear(WIDTH, WIDTH), nn.Identity(), WIDTH)
 _PAIRS = r"(n|num|no|nb|number)?(_of)?_?"
@@ -137,7 +138,9 @@ def _settings(name: str) -> list[Value]:
 def unknown(name: str) -> list[Value]:
     """A size, settings, a layer, a count: what an argument of any name may be."""
     why = f"`{name}` may be any"
-    size, layer, count, share, sizes = (Value(value, written(value), why) for value in (WIDTH, _LAYERS[0], 2, 0.1, [WIDTH, WIDTH]))
+    size, layer, count, share, sizes = (
+        Value(value, written(value), why) for value in (WIDTH, _LAYERS[0], 2, 0.1, [WIDTH, WIDTH])
+    )
     return [size, *_settings(name), layer, count, share, sizes]
 
 

@@ -1,7 +1,9 @@
-"""Everything that torch says about gradients, explained: one table, needed by reports and by `fxgrad explain`.
+"""Everything that torch says about gradients, explained: one table, needed by reports and by `fxgrad
+explain`.
 
-The sentences themselves stand in `fxgrad.torch_api.errors`, and what an entry is in `entry.py`. Of two entries whose sentences a message has,
-the earlier one counts. Nothing here imports torch, so that an error's text is explained in less time than torch takes to load.
+The sentences themselves stand in `fxgrad.torch_api.errors`, and what an entry is in `entry.py`. Of two
+entries whose sentences a message has, the earlier one counts. Nothing here imports torch, so that an error's
+text is explained in less time than torch takes to load.
 """
 
 from __future__ import annotations

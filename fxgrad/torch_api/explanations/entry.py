@@ -11,10 +11,11 @@ from fxgrad.torch_api.errors import Kind
 class Entry:
     """One error of torch's about gradients, explained.
 
-    `means`: what torch noticed. `causes`: what brings it about, likeliest first. `beliefs`: pairs of what is often said of it, and what is
-    true. `remedy`: what mends it, an imperative sentence, for where the cause at hand is not known. `code`: the rule that a report speaks
-    of it by; "" where no rule is about it. `warning`: torch says it and goes on. `python`: not torch but Python says it, of torch's
-    objects and of any others.
+    `means`: what torch noticed. `causes`: what brings it about, likeliest first. `beliefs`: pairs of what is
+    often said of it, and what is true. `remedy`: what mends it, an imperative sentence, for where the cause
+    at hand is not known. `code`: the rule that a report speaks of it by; "" where no rule is about it.
+    `warning`: torch says it and goes on. `python`: not torch but Python says it, of torch's objects and of
+    any others.
     """
 
     name: str

@@ -9,15 +9,20 @@ FUNCTIONS = (
     Entry(
         name="gradient-count",
         kind=errors.WRONG_COUNT,
-        means="the backward of an `autograd.Function` returned another number of gradients than its forward has arguments",
-        causes=("an argument was added to forward and not to what backward returns: `ctx` does not count, everything else does",),
+        means="the backward of an `autograd.Function` returned another number of gradients than its forward "
+        "has arguments",
+        causes=(
+            "an argument was added to forward and not to what backward returns: `ctx` does not count, "
+            "everything else does",
+        ),
         remedy="return one value for each argument of forward, None for those that are no tensors",
         code="FXG112",
     ),
     Entry(
         name="gradient-form",
         kind=errors.WRONG_GRADIENT,
-        means="the backward of an `autograd.Function` returned a gradient that does not fit the argument's shape or type",
+        means="the backward of an `autograd.Function` returned a gradient that does not fit the argument's "
+        "shape or type",
         causes=("an argument was broadcast in forward, and its gradient was not summed back",),
         remedy="return a gradient of the argument's own shape: `grad.sum_to_size(x.shape)`",
         code="FXG112",
@@ -33,7 +38,8 @@ FUNCTIONS = (
     Entry(
         name="legacy-function",
         kind=errors.LEGACY_FUNCTION,
-        means="an `autograd.Function` is written as before torch 1.3: with instance methods, and called as an object",
+        means="an `autograd.Function` is written as before torch 1.3: with instance methods, and called as "
+        "an object",
         causes=("forward and backward without `@staticmethod`, `Function()(x)`",),
         remedy="make both static methods with `ctx` first, and call `Function.apply(x)`",
         code="FXG112",
@@ -43,20 +49,23 @@ FUNCTIONS = (
         kind=errors.NO_BACKWARD,
         means="backward came to an `autograd.Function` that defines none",
         causes=("only forward is written, or its name is misspelt",),
-        remedy="write `backward(ctx, grad)`; where no gradient is meant, mark the output with `ctx.mark_non_differentiable`",
+        remedy="write `backward(ctx, grad)`; where no gradient is meant, mark the output with "
+        "`ctx.mark_non_differentiable`",
         code="FXG112",
     ),
     Entry(
         name="dirty",
         kind=errors.DIRTY,
-        means="an `autograd.Function` says that it wrote an input in place (`mark_dirty`) and does not return that input",
+        means="an `autograd.Function` says that it wrote an input in place (`mark_dirty`) and does not "
+        "return that input",
         causes=("a copy or a new tensor is returned in its place",),
         remedy="return the very tensor that was written, or do not mark it",
     ),
     Entry(
         name="setup-context",
         kind=errors.SETUP_CONTEXT,
-        means="an `autograd.Function` whose forward takes `ctx` is used under `torch.func` (vmap, grad, jacrev, ...)",
+        means="an `autograd.Function` whose forward takes `ctx` is used under `torch.func` (vmap, grad, "
+        "jacrev, ...)",
         causes=("the Function is written in the older form, for plain backward only",),
         remedy="split it: `forward(x)` without ctx, and `setup_context(ctx, inputs, output)`",
     ),
@@ -65,7 +74,8 @@ FUNCTIONS = (
         kind=errors.VMAP_FUNCTION,
         means="an `autograd.Function` is used under vmap and says nothing of how it is mapped",
         causes=("it has neither a `vmap` method nor `generate_vmap_rule = True`",),
-        remedy="set `generate_vmap_rule = True` in the class, if its forward and backward are made of torch operations",
+        remedy="set `generate_vmap_rule = True` in the class, if its forward and backward are made of torch "
+        "operations",
     ),
     Entry(
         name="no-jvp",
@@ -78,8 +88,12 @@ FUNCTIONS = (
         name="tensor-hook",
         kind=errors.TENSOR_HOOK,
         means="a hook is registered on a tensor that will get no gradient",
-        causes=("the tensor comes from frozen layers, a detached one, or from under `no_grad`", "the input lacks `requires_grad_()`"),
-        remedy="call `requires_grad_()` on the input before the forward, or register the hook where gradients flow",
+        causes=(
+            "the tensor comes from frozen layers, a detached one, or from under `no_grad`",
+            "the input lacks `requires_grad_()`",
+        ),
+        remedy="call `requires_grad_()` on the input before the forward, or register the hook where "
+        "gradients flow",
     ),
     Entry(
         name="leaf-hook",
@@ -106,7 +120,10 @@ FUNCTIONS = (
         name="hook-result",
         kind=errors.HOOK_RESULT,
         means="a module's backward hook returned gradients that do not fit the module's inputs",
-        causes=("a single tensor or a tuple of another length is returned", "the inputs of the module require no gradient"),
+        causes=(
+            "a single tensor or a tuple of another length is returned",
+            "the inputs of the module require no gradient",
+        ),
         remedy="return None to leave the gradients as they are, or a tuple with one entry for each input",
     ),
     Entry(
@@ -119,26 +136,37 @@ FUNCTIONS = (
     Entry(
         name="checkpoint-changed",
         kind=errors.CHECKPOINT_CHANGED,
-        means="the part inside `checkpoint` is computed again during backward, and it did not compute the same as the first time",
+        means="the part inside `checkpoint` is computed again during backward, and it did not compute the "
+        "same as the first time",
         causes=(
-            "its forward changes state that it reads: a cache that grows (`past_key_values`), a counter, a flag, a list",
+            "its forward changes state that it reads: a cache that grows (`past_key_values`), a counter, a "
+            "flag, a list",
             "it draws from Python's or NumPy's generator (layer drop): only torch's are put back",
             "autocast, `model.eval()`, a global or a weight's type was another during backward",
         ),
         beliefs=(
             (
                 "use_reentrant=True mends it",
-                "the check is gone then, the difference is not: the gradients are those of another computation",
+                "the check is gone then, the difference is not: the gradients are those of another "
+                "computation",
             ),
-            ("determinism_check='none' mends it", "so it is there: it hides sizes that differ until something breaks"),
+            (
+                "determinism_check='none' mends it",
+                "so it is there: it hides sizes that differ until something breaks",
+            ),
         ),
-        remedy="make the checkpointed part a function of its arguments alone: no cache in training, no state written in forward",
+        remedy="make the checkpointed part a function of its arguments alone: no cache in training, no state "
+        "written in forward",
     ),
     Entry(
         name="checkpoint-grad",
         kind=errors.CHECKPOINT_GRAD,
-        means="a reentrant checkpoint needs a whole `backward()`: under `autograd.grad` or `backward(inputs=...)` it cannot run",
-        causes=("a gradient penalty, or a tool that calls `autograd.grad`, through `checkpoint(..., use_reentrant=True)`",),
+        means="a reentrant checkpoint needs a whole `backward()`: under `autograd.grad` or "
+        "`backward(inputs=...)` it cannot run",
+        causes=(
+            "a gradient penalty, or a tool that calls `autograd.grad`, through `checkpoint(..., "
+            "use_reentrant=True)`",
+        ),
         remedy="pass use_reentrant=False to checkpoint",
         code="FXG114",
     ),
@@ -154,7 +182,10 @@ FUNCTIONS = (
         name="checkpoint-unpacked",
         kind=errors.CHECKPOINT_UNPACKED,
         means="what a checkpoint had saved was asked for twice",
-        causes=("`ctx.saved_tensors` is read twice in a Function's backward", "a second backward through the same checkpoint"),
+        causes=(
+            "`ctx.saved_tensors` is read twice in a Function's backward",
+            "a second backward through the same checkpoint",
+        ),
         remedy="read `ctx.saved_tensors` once and keep the result in a variable",
     ),
 )

@@ -9,9 +9,14 @@ WARNED = (
     Entry(
         name="gradient-of-non-leaf",
         kind=errors.WARNED_NON_LEAF_GRAD,
-        means="`.grad` of a tensor that an operation made is read: it is None, for backward leaves gradients on leaves alone",
-        causes=("`x = x.to(device)`, `x = x / 255` or `w = w - lr * w.grad` after `requires_grad_()`: the name means a new tensor now",),
-        remedy="call `requires_grad_()` on the last tensor, or `retain_grad()` to look at the gradient of a result",
+        means="`.grad` of a tensor that an operation made is read: it is None, for backward leaves gradients "
+        "on leaves alone",
+        causes=(
+            "`x = x.to(device)`, `x = x / 255` or `w = w - lr * w.grad` after `requires_grad_()`: the name "
+            "means a new tensor now",
+        ),
+        remedy="call `requires_grad_()` on the last tensor, or `retain_grad()` to look at the gradient of a "
+        "result",
         code="FXG111",
         warning=True,
     ),
@@ -19,7 +24,10 @@ WARNED = (
         name="checkpoint-without-gradients",
         kind=errors.WARNED_CHECKPOINT,
         means="no input of a reentrant checkpoint requires grad: every parameter inside gets no gradient",
-        causes=("the first block of a model, or one behind a frozen embedding, under `checkpoint(..., use_reentrant=True)`",),
+        causes=(
+            "the first block of a model, or one behind a frozen embedding, under `checkpoint(..., "
+            "use_reentrant=True)`",
+        ),
         remedy="pass use_reentrant=False",
         code="FXG114",
         warning=True,
@@ -28,7 +36,10 @@ WARNED = (
         name="scheduler-first",
         kind=errors.WARNED_SCHEDULER,
         means="the scheduler stepped before the optimizer had: the first value of the schedule is skipped",
-        causes=("the two calls stand in the wrong order", "a GradScaler skipped the first step because of an overflow: harmless then"),
+        causes=(
+            "the two calls stand in the wrong order",
+            "a GradScaler skipped the first step because of an overflow: harmless then",
+        ),
         remedy="call `optimizer.step()` first",
         warning=True,
     ),
@@ -43,7 +54,8 @@ WARNED = (
     Entry(
         name="old-hook",
         kind=errors.WARNED_OLD_HOOK,
-        means="`register_backward_hook` is given a module of several operations: it sees the gradients of the last one only",
+        means="`register_backward_hook` is given a module of several operations: it sees the gradients of "
+        "the last one only",
         causes=("the old call is used",),
         remedy="use `register_full_backward_hook`",
         warning=True,
@@ -69,7 +81,8 @@ WARNED = (
     Entry(
         name="gradient-cycle",
         kind=errors.WARNED_CYCLE,
-        means="`backward(create_graph=True)` leaves gradients in `.grad` that hold the graph: memory is not given back",
+        means="`backward(create_graph=True)` leaves gradients in `.grad` that hold the graph: memory is not "
+        "given back",
         causes=("second derivatives by `backward` in place of `autograd.grad`",),
         remedy="use `torch.autograd.grad(..., create_graph=True)`",
         warning=True,
@@ -77,7 +90,8 @@ WARNED = (
     Entry(
         name="needless-search",
         kind=errors.WARNED_UNUSED_FLAG,
-        means="find_unused_parameters=True costs a walk over the graph in every step, and every parameter is used",
+        means="find_unused_parameters=True costs a walk over the graph in every step, and every parameter is "
+        "used",
         causes=("the flag was set to silence an error that is mended, or that another branch raises",),
         remedy="drop the flag, unless another branch leaves parameters out",
         code="FXG501",
@@ -86,7 +100,8 @@ WARNED = (
     Entry(
         name="fallback-kernel",
         kind=errors.WARNED_NO_KERNEL,
-        means="a custom operator has no derivative of its own: torch differentiates what its kernel happens to do, if anything",
+        means="a custom operator has no derivative of its own: torch differentiates what its kernel happens "
+        "to do, if anything",
         causes=("a `torch.library` operator without `register_autograd`",),
         remedy="register one with `torch.library.register_autograd`",
         code="FXG113",

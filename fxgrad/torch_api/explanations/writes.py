@@ -12,8 +12,12 @@ WRITES = (
         name="hooked-view",
         kind=errors.HOOKED_VIEW,
         means="a module with a full backward hook hands out a view, and that result is written in place",
-        causes=("`nn.ReLU(inplace=True)`, `x += y` after a layer that carries a hook: Grad-CAM, saliency and profiling tools set one",),
-        remedy="set inplace=False on what follows the hooked module, or put the hook on the tensor: `out.register_hook(...)`",
+        causes=(
+            "`nn.ReLU(inplace=True)`, `x += y` after a layer that carries a hook: Grad-CAM, saliency and "
+            "profiling tools set one",
+        ),
+        remedy="set inplace=False on what follows the hooked module, or put the hook on the tensor: "
+        "`out.register_hook(...)`",
         code="FXG202",
     ),
     Entry(
@@ -27,12 +31,19 @@ WRITES = (
     Entry(
         name="leaf",
         kind=errors.LEAF,
-        means="a trainable leaf is written in place while gradients are recorded: its own value would have a history",
+        means="a trainable leaf is written in place while gradients are recorded: its own value would have a "
+        "history",
         causes=(
             "`w -= lr * w.grad`, an initialisation or a clamp of weights without `no_grad`",
             "a model's input with requires_grad that forward writes",
         ),
-        beliefs=(("use .data", "it works and hides the write from autograd's checks; `torch.no_grad()` says the same and is checked"),),
+        beliefs=(
+            (
+                "use .data",
+                "it works and hides the write from autograd's checks; `torch.no_grad()` says the same and is "
+                "checked",
+            ),
+        ),
         remedy=_UPDATE,
         code="FXG202",
     ),
@@ -47,8 +58,12 @@ WRITES = (
     Entry(
         name="function-view",
         kind=errors.FUNCTION_VIEW,
-        means="the result of an `autograd.Function` is a view, or its input as it was, and it is written in place",
-        causes=("forward of the Function returns `x` or `x.view(...)`, and `+=` or an in-place activation follows",),
+        means="the result of an `autograd.Function` is a view, or its input as it was, and it is written in "
+        "place",
+        causes=(
+            "forward of the Function returns `x` or `x.view(...)`, and `+=` or an in-place activation "
+            "follows",
+        ),
         remedy="write out of place, or return `x.clone()` from the Function",
         code="FXG202",
     ),
@@ -80,7 +95,10 @@ WRITES = (
         name="written-view",
         kind=errors.MODIFIED_VIEW,
         means="a view is written, or its base was, in a way that autograd cannot follow",
-        causes=("an in-place operation on the result of a call that returns several views or of a custom Function",),
+        causes=(
+            "an in-place operation on the result of a call that returns several views or of a custom "
+            "Function",
+        ),
         remedy="write out of place, or clone the view first",
         code="FXG202",
     ),
@@ -132,7 +150,12 @@ WRITES = (
             "features or a mask computed under `torch.inference_mode()` are fed to a layer that trains",
             "a model or a buffer was made or moved to a device in inference mode",
         ),
-        beliefs=(("inference_mode is a faster no_grad", "what it makes may never be recorded; what no_grad makes may"),),
+        beliefs=(
+            (
+                "inference_mode is a faster no_grad",
+                "what it makes may never be recorded; what no_grad makes may",
+            ),
+        ),
         remedy="use `torch.no_grad()` there, or clone the tensor outside",
         code="FXG104",
     ),

@@ -1,7 +1,9 @@
-"""A script that died of a gradient error: of each kind of error, where in what was seen its cause is looked for.
+"""A script that died of a gradient error: of each kind of error, where in what was seen its cause is looked
+for.
 
-`CAUSES` pairs kinds with look-ups, and a look-up gives findings at the line of the cause, or none where it finds nothing: then the error's own
-line and the words of the table of errors must do. What no look-up is for, the rules on facts explain.
+`CAUSES` pairs kinds with look-ups, and a look-up gives findings at the line of the cause, or none where it
+finds nothing: then the error's own line and the words of the table of errors must do. What no look-up is for,
+the rules on facts explain.
 """
 
 from __future__ import annotations
@@ -36,8 +38,21 @@ CAUSES: tuple[tuple[Kind, Callable[[Death], Iterator[Finding]]], ...] = (
 
 # Raised when every backward of the step has run: what gradients there are is known, and nothing is blocked.
 AFTERWARDS = (
-    *(errors.SPARSE_GRADIENT, errors.DENSE_GRADIENT, errors.NO_INF_CHECKS, errors.UNSCALED_LOSS, errors.UNSCALED_LATE),
-    *(errors.UNSCALED_TWICE, errors.STEPPED_TWICE, errors.HALF_GRADIENTS, errors.NOT_FINITE, errors.NO_CLOSURE, errors.FOREACH),
+    *(
+        errors.SPARSE_GRADIENT,
+        errors.DENSE_GRADIENT,
+        errors.NO_INF_CHECKS,
+        errors.UNSCALED_LOSS,
+        errors.UNSCALED_LATE,
+    ),
+    *(
+        errors.UNSCALED_TWICE,
+        errors.STEPPED_TWICE,
+        errors.HALF_GRADIENTS,
+        errors.NOT_FINITE,
+        errors.NO_CLOSURE,
+        errors.FOREACH,
+    ),
 )
 
 

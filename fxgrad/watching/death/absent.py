@@ -1,8 +1,10 @@
-"""A gradient that is None, and the program goes on with it; or an `autograd.grad` that would have to give None.
+"""A gradient that is None, and the program goes on with it; or an `autograd.grad` that would have to give
+None.
 
-Where the None came from is told by what asked for gradients (`fxgrad.trace.notes.Request`) and by the names on the way: the names in the
-expression that raised, what they are bound from in the same function, and so on in the frames around it. Not handled: a None that travels
-through an object's attribute under another name, and one that is no gradient's: of that nothing is said.
+Where the None came from is told by what asked for gradients (`fxgrad.trace.notes.Request`) and by the names
+on the way: the names in the expression that raised, what they are bound from in the same function, and so on
+in the frames around it. Not handled: a None that travels through an object's attribute under another name,
+and one that is no gradient's: of that nothing is said.
 """
 
 from __future__ import annotations
@@ -38,7 +40,11 @@ _GRADIENT = re.compile(r"([A-Za-z_][\w.\[\]'\"-]*)\.grad\b")
 
 def is_of_none(error: BaseException) -> bool:
     """Whether Python, or torch, says that something is None."""
-    return isinstance(error, AttributeError | TypeError) and says(str(error), NONE) and not says(str(error), NOT_A_LOSS)
+    return (
+        isinstance(error, AttributeError | TypeError)
+        and says(str(error), NONE)
+        and not says(str(error), NOT_A_LOSS)
+    )
 
 
 def missing_gradient(error: BaseException) -> tuple[str, torch.Tensor] | None:
@@ -63,7 +69,8 @@ def not_used(death: Death) -> Iterator[Finding]:
 
 
 def used(death: Death) -> Iterator[Finding]:
-    """Something is None where the program goes on: a gradient, if one was asked for under a name that leads here."""
+    """Something is None where the program goes on: a gradient, if one was asked for under a name that leads
+    here."""
     missing = missing_gradient(death.error)
     if missing is not None:
         name, tensor = missing
@@ -93,11 +100,16 @@ def is_explained(error: BaseException, requests: list[Request], hooks: Iterator[
 
 
 def _leads_here(request: Request, names: frozenset[str], error: BaseException) -> bool:
-    """Whether what a request got is what raised: it is asked for in the expression itself, or bound to one of the names that lead there."""
+    """Whether what a request got is what raised: it is asked for in the expression itself, or bound to one of
+    the names that lead there."""
     asked = site_of(request.spots[0]) if request.spots else None
     if asked is None:
         return False
-    raising = [site for entry in user_entries(error) if (site := site_of((entry.tb_frame.f_code, entry.tb_lasti))) is not None]
+    raising = [
+        site
+        for entry in user_entries(error)
+        if (site := site_of((entry.tb_frame.f_code, entry.tb_lasti))) is not None
+    ]
     inside = any(site.file == asked.file and site.line <= asked.line <= site.end_line for site in raising)
     return inside or not names.isdisjoint(_bound_at(asked))
 
@@ -114,7 +126,11 @@ def _starved(death: Death, request: Request, positions: tuple[int, ...]) -> Iter
         name = death.parameter_name(tensor) if tensor is not None else None
         slots[name or f"input {position}"] = slot
     found = [_as_found(death, one) for one in starved_findings(death, slots, request) if one.site is not None]
-    which = f"index {positions[0]} of `autograd.grad`" if len(positions) == 1 else "what is None in the result of `autograd.grad`"
+    which = (
+        f"index {positions[0]} of `autograd.grad`"
+        if len(positions) == 1
+        else "what is None in the result of `autograd.grad`"
+    )
     told: set[str] = set()
     for one in found:
         told.update(one.parameters)
@@ -128,7 +144,8 @@ def _starved(death: Death, request: Request, positions: tuple[int, ...]) -> Iter
             UNUSED,
             f"{which}{where} is {listed(rest)}: nothing that leads to the output is computed from {them}",
             asked or death.site,
-            "differentiate with respect to the very tensor that forward used, or pass allow_unused=True and skip None",
+            "differentiate with respect to the very tensor that forward used, or pass allow_unused=True and "
+            "skip None",
             tuple(rest),
         )
 
@@ -150,7 +167,13 @@ def _looked_at(death: Death, request: Request) -> Iterator[Finding]:
 
 def _of_gradient(death: Death, name: str, tensor: torch.Tensor) -> Iterator[Finding]:
     slot = death.ledger.tensors.get(tensor)
-    if slot is not None and not slot.after and tensor.requires_grad and tensor.is_leaf and death.observer.backwards:
+    if (
+        slot is not None
+        and not slot.after
+        and tensor.requires_grad
+        and tensor.is_leaf
+        and death.observer.backwards
+    ):
         asked = (r for r in death.observer.requests if r.outputs)
         inner = next((r for r in asked if any(r.slots[index].leaf == slot.leaf for index in r.missing)), None)
         if inner is not None:  # an inner loop had no gradient of it either
@@ -185,7 +208,8 @@ def _of_hook(death: Death, names: frozenset[str]) -> Iterator[Finding]:
             text = source_of(made.site) if made is not None else ""
             yield finding(
                 ("FXG102", "frozen-parameter"),
-                f"`{code.co_qualname}`, a backward hook of `{path or 'the model'}`, is given None for the module's input"
+                f"`{code.co_qualname}`, a backward hook of `{path or 'the model'}`, is given None for the "
+                "module's input"
                 f"{line_of(call.site, made.site if made is not None else None)}: "
                 f"{f'`{text}`' if text else 'the input'} does not require grad",
                 made.site if made is not None else call.site,
@@ -195,7 +219,8 @@ def _of_hook(death: Death, names: frozenset[str]) -> Iterator[Finding]:
 
 
 def _input_of(facts: Facts, path: str) -> tuple[NodeFact | None, NodeFact] | None:
-    """What made the input of a module, as far as a line is known, and the module's first step; None where the input requires grad."""
+    """What made the input of a module, as far as a line is known, and the module's first step; None where the
+    input requires grad."""
     own = {value for p in facts.parameters if p.module == path for value in p.values}
     for node in facts.nodes:
         if node.module != path:
@@ -233,7 +258,9 @@ def _bound_from(source: Source, site: Site, names: set[str]) -> set[str]:
     scope = _scope(source, site.line)
     pairs = [pair for pair in _bindings(source) if _scope(source, pair[2]) is scope]
     while True:
-        more = {word for targets, words, _ in pairs if not names.isdisjoint(targets) for word in words} - names
+        more = {
+            word for targets, words, _ in pairs if not names.isdisjoint(targets) for word in words
+        } - names
         if not more:
             return names
         names |= more
@@ -242,7 +269,11 @@ def _bound_from(source: Source, site: Site, names: set[str]) -> set[str]:
 def _scope(source: Source, line: int) -> ast.AST | None:
     """The innermost function around a line; a comprehension is none."""
     kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
-    around = [node for node in nodes(source, ast.AST) if isinstance(node, kinds) and node.lineno <= line <= (node.end_lineno or 0)]
+    around = [
+        node
+        for node in nodes(source, ast.AST)
+        if isinstance(node, kinds) and node.lineno <= line <= (node.end_lineno or 0)
+    ]
     return max(around, key=lambda node: node.lineno, default=None)
 
 
@@ -258,7 +289,9 @@ def _bindings(source: Source) -> Iterator[tuple[set[str], set[str], int]]:
                 yield _words(target), _words(value), node.lineno
             case ast.comprehension(target=target, iter=value):
                 yield _words(target), _words(value), target.lineno
-            case ast.Call(func=ast.Attribute(value=holder, attr="append" | "extend" | "add" | "update"), args=arguments):
+            case ast.Call(
+                func=ast.Attribute(value=holder, attr="append" | "extend" | "add" | "update"), args=arguments
+            ):
                 yield _words(holder), _words(*arguments), node.lineno
             case _:
                 pass

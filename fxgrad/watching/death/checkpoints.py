@@ -1,4 +1,5 @@
-"""A checkpoint that computes something else the second time, and one that hands a gradient to DistributedDataParallel twice."""
+"""A checkpoint that computes something else the second time, and one that hands a gradient to
+DistributedDataParallel twice."""
 
 from __future__ import annotations
 
@@ -20,22 +21,45 @@ from fxgrad.torch_api.functions import checkpointed
 from fxgrad.watching.death.record import RAISES, Death, finding, frames
 
 _DRAWS = ("random.", "numpy.random.")
-_CHANGES = frozenset(("append", "extend", "insert", "pop", "clear", "update", "add", "remove", "setdefault", "popitem", "appendleft"))
+_CHANGES = frozenset(
+    (
+        "append",
+        "extend",
+        "insert",
+        "pop",
+        "clear",
+        "update",
+        "add",
+        "remove",
+        "setdefault",
+        "popitem",
+        "appendleft",
+    )
+)
 
 
 def changed(death: Death) -> Iterator[Finding]:
-    """What the checkpointed part changes, or draws, as it runs: its second run starts from something else than its first."""
+    """What the checkpointed part changes, or draws, as it runs: its second run starts from something else
+    than its first."""
     part = next((p for frame in frames(death.error) if (p := checkpointed(frame.f_locals)) is not None), None)
     codes = list(_codes(part)) if part is not None else []
     # What is read again can make the difference; a counter that nothing reads cannot.
-    found = sorted((change for code in codes for change in _changes(code)), key=lambda change: not change.is_read)
-    calls = [(s, call) for s in map(load, death.context.files) for call in nodes(s, ast.Call) if last_word(s, call.func) == "checkpoint"]
+    found = sorted(
+        (change for code in codes for change in _changes(code)), key=lambda change: not change.is_read
+    )
+    calls = [
+        (s, call)
+        for s in map(load, death.context.files)
+        for call in nodes(s, ast.Call)
+        if last_word(s, call.func) == "checkpoint"
+    ]
     called = next((site_of(*call) for call in calls), None)
     toggled = _toggled(death, part)
     if toggled is not None and not (found and found[0].is_read):
         yield finding(
             RAISES,
-            f"the mode is changed between forward and backward: the checkpoint{line_of(called, toggled)} runs its part again in the other",
+            f"the mode is changed between forward and backward: the checkpoint{line_of(called, toggled)} "
+            "runs its part again in the other",
             toggled,
             "call backward before the model changes between train() and eval()",
         )
@@ -44,9 +68,11 @@ def changed(death: Death) -> Iterator[Finding]:
         change = found[0]
         yield finding(
             RAISES,
-            f"{change.what}: the checkpoint{line_of(called, change.site)} runs this again in backward, and it computes something else then",
+            f"{change.what}: the checkpoint{line_of(called, change.site)} runs this again in backward, and "
+            "it computes something else then",
             change.site,
-            "make the checkpointed part a function of its arguments alone: no cache in training, nothing written or drawn from Python's "
+            "make the checkpointed part a function of its arguments alone: no cache in training, nothing "
+            "written or drawn from Python's "
             "generators inside",
         )
         return
@@ -56,17 +82,23 @@ def changed(death: Death) -> Iterator[Finding]:
 
 
 def _toggled(death: Death, part: Any) -> Site | None:
-    """The last `.eval()` or `.train()` before the backward, in its function, where the checkpointed part is in eval mode now."""
+    """The last `.eval()` or `.train()` before the backward, in its function, where the checkpointed part is
+    in eval mode now."""
     if not isinstance(part, nn.Module) or part.training or death.site is None:
         return None
     source = load(death.site.file)
-    calls = [call for call in nodes(source, ast.Call) if isinstance(call.func, ast.Attribute) and call.func.attr in ("eval", "train")]
+    calls = [
+        call
+        for call in nodes(source, ast.Call)
+        if isinstance(call.func, ast.Attribute) and call.func.attr in ("eval", "train")
+    ]
     sites = [site_of(source, call) for call in calls if call.lineno < death.site.line]
     return next((site for site in reversed(sites) if site.function == death.site.function), None)
 
 
 def _codes(part: Any) -> Iterator[CodeType]:
-    """The code that runs in a checkpointed part: a module's forward and those of its children, a function and what it closes over."""
+    """The code that runs in a checkpointed part: a module's forward and those of its children, a function and
+    what it closes over."""
     if isinstance(part, nn.Module):
         for module in part.modules():
             code = getattr(type(module).forward, "__code__", None)
@@ -86,7 +118,8 @@ def _codes(part: Any) -> Iterator[CodeType]:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A statement that changes what outlives the function; `is_read`: what it changes is read elsewhere in the function."""
+    """A statement that changes what outlives the function; `is_read`: what it changes is read elsewhere in
+    the function."""
 
     site: Site
     what: str
@@ -94,7 +127,8 @@ class Change:
 
 
 def _changes(code: CodeType) -> Iterator[Change]:
-    """The statements of a function that change what outlives it, or draw from a generator that no checkpoint puts back."""
+    """The statements of a function that change what outlives it, or draw from a generator that no checkpoint
+    puts back."""
     source = load(code.co_filename)
     function = next((f for f in functions(source) if first_line(f) == code.co_firstlineno), None)
     if function is None:
@@ -110,31 +144,48 @@ def _changes(code: CodeType) -> Iterator[Change]:
             case ast.Call(func=ast.Attribute(value=holder, attr=name)) if name in _CHANGES:
                 kept = holder if _outlives(function, holder) else None
             case ast.Call() if dotted(source, node.func).startswith(_DRAWS):
-                yield Change(site_of(source, node), f"`{ast.unparse(node)}` draws from a generator that no checkpoint puts back")
+                yield Change(
+                    site_of(source, node),
+                    f"`{ast.unparse(node)}` draws from a generator that no checkpoint puts back",
+                )
                 continue
             case _:
                 continue
         if kept is not None and isinstance(node, ast.stmt | ast.expr):
             name = ast.unparse(kept)
             inside = set(ast.walk(node))
-            same = (n for n in ast.walk(function) if isinstance(n, ast.expr) and n not in inside and ast.unparse(n) == name)
-            again = any(isinstance(getattr(n, "ctx", None), ast.Load) for n in same) or _reads_itself(node, name)
+            same = (
+                n
+                for n in ast.walk(function)
+                if isinstance(n, ast.expr) and n not in inside and ast.unparse(n) == name
+            )
+            again = any(isinstance(getattr(n, "ctx", None), ast.Load) for n in same) or _reads_itself(
+                node, name
+            )
             yield Change(site_of(source, node), f"`{name}` is changed in forward", again)
 
 
 def _reads_itself(node: ast.AST, name: str) -> bool:
     """`self.cache = torch.cat([self.cache, k])`."""
-    return isinstance(node, ast.Assign) and any(ast.unparse(n) == name for n in ast.walk(node.value) if isinstance(n, ast.expr))
+    return isinstance(node, ast.Assign) and any(
+        ast.unparse(n) == name for n in ast.walk(node.value) if isinstance(n, ast.expr)
+    )
 
 
 def _outlives(function: Function, target: ast.expr) -> bool:
-    """Whether what is written outlives the call: an attribute or item of an argument or a global, or a global itself."""
+    """Whether what is written outlives the call: an attribute or item of an argument or a global, or a global
+    itself."""
     root = target
     while isinstance(root, ast.Attribute | ast.Subscript):
         root = root.value
     if not isinstance(root, ast.Name):
         return False
-    outer = {name for node in ast.walk(function) if isinstance(node, ast.Global | ast.Nonlocal) for name in node.names}
+    outer = {
+        name
+        for node in ast.walk(function)
+        if isinstance(node, ast.Global | ast.Nonlocal)
+        for name in node.names
+    }
     if root is target and root.id not in outer:
         return _is_foreign(function, root.id) and not isinstance(target.ctx, ast.Store)
     first = function.args.args[:1]
@@ -144,15 +195,27 @@ def _outlives(function: Function, target: ast.expr) -> bool:
 def _is_foreign(function: Function, name: str) -> bool:
     """Whether a name is bound outside of the function."""
     arguments = {a.arg for a in (*function.args.args, *function.args.kwonlyargs, *function.args.posonlyargs)}
-    bound = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    bound = {
+        node.id
+        for node in ast.walk(function)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
     return name not in arguments and name not in bound
 
 
 def ready_twice(death: Death) -> Iterator[Finding]:
-    """A parameter whose gradient came twice: the reentrant checkpoints that it runs under, or its use outside the wrapped forward."""
+    """A parameter whose gradient came twice: the reentrant checkpoints that it runs under, or its use outside
+    the wrapped forward."""
     name = ready_parameter(death.message)
     facts = death.facts
-    parameter = next((p for p in facts.parameters if name is not None and any(n == name or n.endswith(f".{name}") for n in p.names)), None)
+    parameter = next(
+        (
+            p
+            for p in facts.parameters
+            if name is not None and any(n == name or n.endswith(f".{name}") for n in p.names)
+        ),
+        None,
+    )
     regions = [node for node in facts.nodes if node.kind == "checkpoint" and node.site is not None]
     if parameter is not None:
         regions = [node for node in regions if set(node.reads) & set(parameter.values)]
@@ -160,15 +223,22 @@ def ready_twice(death: Death) -> Iterator[Finding]:
     if entry is None:
         return
     inside = {value for node in regions for value in node.reads}
-    named = tuple(n for p in facts.parameters if p is parameter or inside.intersection(p.values) for n in p.names)
+    named = tuple(
+        n for p in facts.parameters if p is parameter or inside.intersection(p.values) for n in p.names
+    )
     which = f"`{parameter.name}`" if parameter is not None else "a parameter"
     if regions:
         last = regions[-1]
         before = regions[0].site if len(regions) > 1 else None
-        twice = f" after the one{line_of(before, last.site)}" if before is not None and before != last.site else ""
+        twice = (
+            f" after the one{line_of(before, last.site)}"
+            if before is not None and before != last.site
+            else ""
+        )
         yield finding(
             RAISES,
-            f"`{source_of(last.site)}` is a reentrant checkpoint{twice}: each runs a backward of its own, and DistributedDataParallel is told "
+            f"`{source_of(last.site)}` is a reentrant checkpoint{twice}: each runs a backward of its own, "
+            "and DistributedDataParallel is told "
             f"twice that the gradient of {which} is there",
             last.site,
             "pass use_reentrant=False, and find_unused_parameters=False if every parameter is used",
@@ -179,7 +249,8 @@ def ready_twice(death: Death) -> Iterator[Finding]:
     if outside is not None:
         yield finding(
             RAISES,
-            f"{which} is used here, outside of the forward that DistributedDataParallel wraps: there it counted as unused, or as used already",
+            f"{which} is used here, outside of the forward that DistributedDataParallel wraps: there it "
+            "counted as unused, or as used already",
             outside,
             "compute it inside the wrapped forward and return it",
             named,
@@ -191,4 +262,7 @@ def _used_outside(facts: Facts, parameter: ParameterFact) -> Site | None:
     called = (call for call in facts.calls if call.depth == 1 and call.site is not None and "." in call.path)
     part = next((call.site for call in called if parameter.module.startswith(call.path)), None)
     steps = (node for node in facts.nodes if not node.module and node.site is not None)
-    return part or next((n.site for n in steps if any(flow.open and flow.source in parameter.values for flow in n.flows)), None)
+    return part or next(
+        (n.site for n in steps if any(flow.open and flow.source in parameter.values for flow in n.flows)),
+        None,
+    )

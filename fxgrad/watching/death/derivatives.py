@@ -1,4 +1,5 @@
-"""A derivative that is not recorded, does not exist or is no number: the line of the operation, not that of the backward."""
+"""A derivative that is not recorded, does not exist or is no number: the line of the operation, not that of
+the backward."""
 
 from __future__ import annotations
 
@@ -23,9 +24,11 @@ def nothing_recorded(death: Death) -> Iterator[Finding]:
         name, applied = function
         yield finding(
             ("FXG104", "no-grad-path"),
-            f"nothing is recorded here: the forward of `{name}`, an autograd.Function{line_of(applied, death.site)}, runs with gradients off",
+            f"nothing is recorded here: the forward of `{name}`, an "
+            f"autograd.Function{line_of(applied, death.site)}, runs with gradients off",
             death.site,
-            "compute what is differentiated inside `with torch.enable_grad():`, from `x = x.detach().requires_grad_()`",
+            "compute what is differentiated inside `with torch.enable_grad():`, from `x = "
+            "x.detach().requires_grad_()`",
         )
         return
     request = next((r for r in reversed(death.observer.requests) if not r.missing), None)
@@ -34,23 +37,34 @@ def nothing_recorded(death: Death) -> Iterator[Finding]:
     if any(f.code == "FXG104" and f.severity == "error" for f in death.found):
         return  # the same region, found by the parameters that it starves
     off = next(
-        (site for entry in user_entries(death.error) if (site := no_grad_site(_site(entry.tb_frame, entry.tb_lasti))) is not None), None
+        (
+            site
+            for entry in user_entries(death.error)
+            if (site := no_grad_site(_site(entry.tb_frame, entry.tb_lasti))) is not None
+        ),
+        None,
     )
     yield finding(
         ("FXG104", "no-grad-path"),
-        f"a gradient is asked for{line_of(death.site, off)} where gradients are off: nothing of it is recorded",
+        f"a gradient is asked for{line_of(death.site, off)} where gradients are off: nothing of it is "
+        "recorded",
         off or death.site,
         "take it out of the block, or write `with torch.enable_grad():` around what is differentiated",
     )
 
 
 def _function_around(death: Death) -> tuple[str, Site | None] | None:
-    """The `autograd.Function` whose forward runs: its class's name, and its line. None where its text switches gradients on inside."""
+    """The `autograd.Function` whose forward runs: its class's name, and its line. None where its text
+    switches gradients on inside."""
     found: tuple[str, Site | None] | None = None
     outer: FrameType | None = None
     for entry in user_entries(death.error)[::-1]:
         frame, site = entry.tb_frame, _site(entry.tb_frame, entry.tb_lasti)
-        if outer is not None and frame.f_code.co_name == "forward" and _applies(_between(death, outer, frame)):
+        if (
+            outer is not None
+            and frame.f_code.co_name == "forward"
+            and _applies(_between(death, outer, frame))
+        ):
             found = frame.f_code.co_qualname.rpartition(".")[0].rpartition(".<locals>.")[2], site
         if found is not None and _switched_on(site):
             found = None
@@ -59,7 +73,9 @@ def _function_around(death: Death) -> tuple[str, Site | None] | None:
 
 
 def _applies(between: list[FrameType]) -> bool:
-    return any(frame.f_code.co_name == "apply" and not is_user_code(frame.f_code.co_filename) for frame in between)
+    return any(
+        frame.f_code.co_name == "apply" and not is_user_code(frame.f_code.co_filename) for frame in between
+    )
 
 
 def _switched_on(site: Site) -> bool:
@@ -87,7 +103,8 @@ def nan(death: Death) -> Iterator[Finding]:
         return
     yield finding(
         RAISES,
-        f"the derivative of {said(node)} is NaN: its argument lies where it has none, or what comes back to it is infinite",
+        f"the derivative of {said(node)} is NaN: its argument lies where it has none, or what comes back to "
+        "it is infinite",
         node.site,
         entry.remedy,
     )
@@ -95,7 +112,14 @@ def nan(death: Death) -> Iterator[Finding]:
 
 def detached(death: Death) -> Iterator[Finding]:
     """A saved tensor was detached in place: that call."""
-    node = next((node for node in reversed(death.facts.nodes) if node.target == "Tensor.detach_" and node.site is not None), None)
+    node = next(
+        (
+            node
+            for node in reversed(death.facts.nodes)
+            if node.target == "Tensor.detach_" and node.site is not None
+        ),
+        None,
+    )
     if node is not None:
         yield finding(
             ("FXG201", "overwritten-saved-tensor"),
@@ -113,17 +137,31 @@ def negative_slope(death: Death) -> Iterator[Finding]:
         if not node.writes or not any(v in live for v in node.makes):
             continue
         module = dict(death.model.named_modules()).get(node.module)
-        slopes = [s for s in (getattr(module, name, None) for name in ("negative_slope", "alpha", "lower")) if isinstance(s, float)]
-        numbers = slopes if slopes and getattr(module, "inplace", False) else [c for c in node.constants if isinstance(c, float)]
+        slopes = [
+            s
+            for s in (getattr(module, name, None) for name in ("negative_slope", "alpha", "lower"))
+            if isinstance(s, float)
+        ]
+        numbers = (
+            slopes
+            if slopes and getattr(module, "inplace", False)
+            else [c for c in node.constants if isinstance(c, float)]
+        )
         slope = next((number for number in numbers if number < 0), None)
         if slope is None:
             continue
         outer, _, name = node.module.rpartition(".")
         holder = dict(death.model.named_modules()).get(outer)
-        built = attribute_site(holder, name, death.context.files) if slopes and holder is not None and name else None
+        built = (
+            attribute_site(holder, name, death.context.files)
+            if slopes and holder is not None and name
+            else None
+        )
         yield finding(
             ("FXG201", "overwritten-saved-tensor"),
-            f"the slope {slope} is negative, and {said(node)}{line_of(node.site, built) if built is not None else ''} overwrites its argument: backward cannot tell "
+            f"the slope {slope} is negative, and "
+            f"{said(node)}{line_of(node.site, built) if built is not None else ''} overwrites its argument: "
+            "backward cannot tell "
             "from the result on which side it was",
             built or node.site,
             entry.remedy,

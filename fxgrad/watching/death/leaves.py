@@ -32,7 +32,8 @@ def optimized(death: Death) -> Iterator[Finding]:
     text = source_of(made.site) if made is not None else ""
     yield finding(
         ("FXG302", "optimizer-stale-parameter"),
-        f"the optimizer is given what {f'`{text}`' if text else 'an operation'} computed, no leaf: the gradient goes to what it came from",
+        f"the optimizer is given what {f'`{text}`' if text else 'an operation'} computed, no leaf: the "
+        "gradient goes to what it came from",
         made.site if made is not None else death.site,
         "compute first, then make the leaf: `(0.1 * torch.randn(3)).requires_grad_()`",
     )
@@ -42,7 +43,8 @@ def none_given(death: Death) -> Iterator[Finding]:
     """An optimizer is given nothing."""
     yield finding(
         ("FXG301", "optimizer-misses-parameter"),
-        "the optimizer is given no parameters: the module has none, or a generator (`model.parameters()`) was used up before",
+        "the optimizer is given no parameters: the module has none, or a generator (`model.parameters()`) "
+        "was used up before",
         death.site,
         "register layers as attributes or in nn.ModuleList, and call `model.parameters()` anew for every use",
     )
@@ -70,7 +72,14 @@ def to_numpy(death: Death) -> Iterator[Finding]:
 
 def copied(death: Death) -> Iterator[Finding]:
     """`copy.deepcopy` meets a tensor with a history: where a module keeps it, and what made it."""
-    tensor = next((value for frame in frames(death.error) if isinstance(value := frame.f_locals.get("self"), torch.Tensor)), None)
+    tensor = next(
+        (
+            value
+            for frame in frames(death.error)
+            if isinstance(value := frame.f_locals.get("self"), torch.Tensor)
+        ),
+        None,
+    )
     if tensor is None:
         return
     made = death.maker(tensor)
@@ -82,14 +91,21 @@ def copied(death: Death) -> Iterator[Finding]:
         name = f"{path}.{attribute}" if path else attribute
         yield finding(
             RAISES,
-            f"`{name}` is kept with its history{f': `{source_of(made.site)}` made it' if made is not None else ''}; a tensor that an "
+            f"`{name}` is kept with its "
+            f"history{f': `{source_of(made.site)}` made it' if made is not None else ''}; a tensor that an "
             "operation made cannot be copied",
             kept or (made.site if made is not None else death.site),
-            f"keep what is detached in `{attribute}`: `.detach()`, or copy the model before its first forward",
+            f"keep what is detached in `{attribute}`: `.detach()`, or copy the model before its first "
+            "forward",
         )
         return
     if made is not None:
-        yield finding(RAISES, "this tensor has a history and is copied: only leaves can be", made.site, "copy `t.detach()`")
+        yield finding(
+            RAISES,
+            "this tensor has a history and is copied: only leaves can be",
+            made.site,
+            "copy `t.detach()`",
+        )
 
 
 def _holds(value: Any, tensor: torch.Tensor) -> bool:
@@ -102,7 +118,9 @@ def _appended(death: Death, attribute: str) -> Site | None:
     for source in map(load, death.context.files):
         for call in nodes(source, ast.Call):
             match call.func:
-                case ast.Attribute(value=ast.Attribute(attr=name), attr="append" | "extend" | "insert") if name == attribute:
+                case ast.Attribute(value=ast.Attribute(attr=name), attr="append" | "extend" | "insert") if (
+                    name == attribute
+                ):
                     return site_of(source, call)
     return None
 
@@ -126,7 +144,8 @@ def flagged(death: Death) -> Iterator[Finding]:
     sources = _sources(death, tensor)[:3] if isinstance(tensor, torch.Tensor) else []
     yield finding(
         FROZEN,
-        f"`{name}` was computed from {listed(sources) if sources else 'tensors that require grad'}, and so it requires grad: "
+        f"`{name}` was computed from {listed(sources) if sources else 'tensors that require grad'}, and so "
+        "it requires grad: "
         "only a leaf has a flag of its own",
         death.site,
         f"use `{name}.detach()` where no gradient is to go on, or freeze the parameters it is computed from",
@@ -135,7 +154,8 @@ def flagged(death: Death) -> Iterator[Finding]:
 
 
 def _parts(owner: nn.Module, name: str) -> list[str]:
-    """What `owner.weight` is computed from: by weight_norm, spectral_norm and pruning of old, or by parametrizations."""
+    """What `owner.weight` is computed from: by weight_norm, spectral_norm and pruning of old, or by
+    parametrizations."""
     variable, _, attribute = name.rpartition(".")
     prefixes = tuple(part.format(attribute) for part in _PARTS)
     return [f"{variable}.{own}" for own, _ in owner.named_parameters() if own.startswith(prefixes)]

@@ -39,9 +39,14 @@ def of_attribute(death: Death, name: str, tensor: torch.Tensor) -> Iterator[Find
             _after_backward(name, site),
         )
     elif slot is not None and not slot.after:
-        cause = next((f for f in death.found if f.severity == "error" and f.site is not None and name in f.parameters), None)
+        cause = next(
+            (f for f in death.found if f.severity == "error" and f.site is not None and name in f.parameters),
+            None,
+        )
         if cause is not None:
-            yield replace(cause, message=f"{cause.message}; so `{name}.grad`{line_of(site, cause.site)} is None")
+            yield replace(
+                cause, message=f"{cause.message}; so `{name}.grad`{line_of(site, cause.site)} is None"
+            )
             return
         yield finding(
             UNUSED,
@@ -63,22 +68,34 @@ def of_attribute(death: Death, name: str, tensor: torch.Tensor) -> Iterator[Find
 def _after_backward(name: str, site: Site | None) -> str:
     """What to do about a gradient that is asked for before the first backward."""
     if _ZEROING.search(source_of(site)):
-        return f"guard the first time: `if {name}.grad is not None:`, or let an optimizer's `zero_grad()` do it"
+        return (
+            f"guard the first time: `if {name}.grad is not None:`, or let an optimizer's `zero_grad()` do it"
+        )
     later = next_backward(site) if site is not None else None
-    below = f"below `{source_of(later)}`{line_of(later, site)}" if later is not None else "below the backward of this step"
-    return f"move this {below}: only then is there a gradient, and `zero_grad()` drops it again before the next"
+    below = (
+        f"below `{source_of(later)}`{line_of(later, site)}"
+        if later is not None
+        else "below the backward of this step"
+    )
+    return (
+        f"move this {below}: only then is there a gradient, and `zero_grad()` drops it again before the next"
+    )
 
 
 def _no_leaf(name: str, value: int, site: Site | None, facts: Facts) -> Finding:
-    """Of a tensor that an operation made, which never had a `.grad`: an update that lost the leaf, or a leaf made too early."""
+    """Of a tensor that an operation made, which never had a `.grad`: an update that lost the leaf, or a leaf
+    made too early."""
     maker = facts.maker_of.get(value)
     made = maker.site if maker is not None else None
     text = source_of(made)
     what = f"`{text}` made" if text else "an operation made"
-    if made is not None and any(read.endswith(".grad") or read == f"{name}.grad" for read in names_read(made)):
+    if made is not None and any(
+        read.endswith(".grad") or read == f"{name}.grad" for read in names_read(made)
+    ):
         return finding(
             ("FXG111", "reassigned-parameter"),
-            f"`{name}` is no leaf any more: {what} a new tensor, and backward leaves its gradient on the old one",
+            f"`{name}` is no leaf any more: {what} a new tensor, and backward leaves its gradient on the old "
+            "one",
             made,
             f"update in place, with gradients off: `with torch.no_grad(): {name} -= lr * {name}.grad`; "
             f"or make a leaf of it again: `{name} = {name}.detach().requires_grad_()`",
@@ -87,15 +104,18 @@ def _no_leaf(name: str, value: int, site: Site | None, facts: Facts) -> Finding:
     other = f"read `{leaf}.grad`, " if leaf and leaf != name else ""
     return finding(
         ("FXG111", "reassigned-parameter"),
-        f"`{name}` is no leaf: {what} it, and backward leaves gradients on leaves alone" + (f", here on `{leaf}`" if other else ""),
+        f"`{name}` is no leaf: {what} it, and backward leaves gradients on leaves alone"
+        + (f", here on `{leaf}`" if other else ""),
         made or site,
-        f"{other}{'or ' if other else ''}make the leaf last, `{name} = {name}.detach().requires_grad_()` behind this line, "
+        f"{other}{'or ' if other else ''}make the leaf last, `{name} = {name}.detach().requires_grad_()` "
+        "behind this line, "
         f"or call `{name}.retain_grad()` before the backward",
     )
 
 
 def _leaf_behind(facts: Facts, value: int) -> str:
-    """What the user calls the one leaf that a value was computed from, where a line of a script or function made it and nothing else was."""
+    """What the user calls the one leaf that a value was computed from, where a line of a script or function
+    made it and nothing else was."""
     pending, seen, leaves = [value], {value}, set()
     while pending:
         current = pending.pop()
@@ -107,5 +127,9 @@ def _leaf_behind(facts: Facts, value: int) -> str:
                 seen.add(flow.source)
                 pending.append(flow.source)
     makers = [facts.maker_of.get(leaf) for leaf in leaves]
-    names = [names[0] for node in makers if node is not None and node.site is not None and (names := assigned_names(node.site))]
+    names = [
+        names[0]
+        for node in makers
+        if node is not None and node.site is not None and (names := assigned_names(node.site))
+    ]
     return names[0] if len(leaves) == len(names) == 1 else ""

@@ -1,4 +1,5 @@
-"""An optimizer or a gradient scaler that refuses the gradients it finds: which parameters, and the line that made them so."""
+"""An optimizer or a gradient scaler that refuses the gradients it finds: which parameters, and the line that
+made them so."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ def sparse(death: Death) -> Iterator[Finding]:
     optimizer = _raising(death)
     if optimizer is None:
         return
-    tensors = [p for p in held_by(optimizer) if (g := gradient_of(p)) is not None and g.layout is not torch.strided]
+    tensors = [
+        p for p in held_by(optimizer) if (g := gradient_of(p)) is not None and g.layout is not torch.strided
+    ]
     names = tuple(name for tensor in tensors if (name := death.parameter_name(tensor)) is not None)
     if not names:
         return
@@ -35,7 +38,8 @@ def sparse(death: Death) -> Iterator[Finding]:
     kind = type(optimizer).__name__
     yield finding(
         RAISES,
-        f"{listed(names)} {'get' if len(names) > 1 else 'gets'} a sparse gradient (`sparse=True`), and {kind}{line_of(_built(death, optimizer), site)} "
+        f"{listed(names)} {'get' if len(names) > 1 else 'gets'} a sparse gradient (`sparse=True`), and "
+        f"{kind}{line_of(_built(death, optimizer), site)} "
         "takes dense ones only",
         site or death.site,
         f"step {listed(names)} with `torch.optim.SparseAdam` or plain SGD, or say sparse=False here",
@@ -44,25 +48,40 @@ def sparse(death: Death) -> Iterator[Finding]:
 
 
 def _sparse_site(death: Death, name: str) -> Site | None:
-    """Where a table was told to give sparse gradients: where its module is built, or the call of `F.embedding`."""
+    """Where a table was told to give sparse gradients: where its module is built, or the call of
+    `F.embedding`."""
     owner, _, _ = name.rpartition(".")
     modules = dict(death.model.named_modules())
     module = modules.get(owner)
     if getattr(module, "sparse", False):
-        said = [site for site, attribute in _said_sparse(death) if attribute in ("", owner.rpartition(".")[2])]
+        said = [
+            site for site, attribute in _said_sparse(death) if attribute in ("", owner.rpartition(".")[2])
+        ]
         holder = modules.get(owner.rpartition(".")[0])
-        built = attribute_site(holder, owner.rpartition(".")[2], death.context.files) if isinstance(holder, nn.Module) else None
-        inside = [site for site in said if built is not None and built.file == site.file and built.line <= site.line <= built.end_line]
+        built = (
+            attribute_site(holder, owner.rpartition(".")[2], death.context.files)
+            if isinstance(holder, nn.Module)
+            else None
+        )
+        inside = [
+            site
+            for site in said
+            if built is not None and built.file == site.file and built.line <= site.line <= built.end_line
+        ]
         return next(iter(inside or said), built)
     parameter = next((p for p in death.facts.parameters if name in p.names), None)
     if parameter is None:
         return None
-    node = next((n for n in death.facts.nodes if "embedding" in n.target and set(n.reads) & set(parameter.values)), None)
+    node = next(
+        (n for n in death.facts.nodes if "embedding" in n.target and set(n.reads) & set(parameter.values)),
+        None,
+    )
     return node.site if node is not None else None
 
 
 def _said_sparse(death: Death) -> list[tuple[Site, str]]:
-    """The calls `...(..., sparse=True)` in the user's files, each with the last word of the name that it is assigned to, "" for none."""
+    """The calls `...(..., sparse=True)` in the user's files, each with the last word of the name that it is
+    assigned to, "" for none."""
     found = []
     for source in map(load, death.context.files):
         for call in nodes(source, ast.Call):
@@ -78,7 +97,9 @@ def dense(death: Death) -> Iterator[Finding]:
     optimizer = _raising(death)
     if optimizer is None:
         return
-    tensors = [p for p in held_by(optimizer) if (g := gradient_of(p)) is not None and g.layout is torch.strided]
+    tensors = [
+        p for p in held_by(optimizer) if (g := gradient_of(p)) is not None and g.layout is torch.strided
+    ]
     names = tuple(name for tensor in tensors if (name := death.parameter_name(tensor)) is not None)
     built = _built(death, optimizer)
     yield finding(
@@ -106,20 +127,39 @@ def no_inf_checks(death: Death) -> Iterator[Finding]:
     kind = type(optimizer).__name__
     if not death.observer.backwards:
         said = "no backward has run: there is no gradient to step with"
-        yield finding(("FXG205", "step-before-backward"), said, death.site, "call `scaler.scale(loss).backward()` before `scaler.step`")
+        yield finding(
+            ("FXG205", "step-before-backward"),
+            said,
+            death.site,
+            "call `scaler.scale(loss).backward()` before `scaler.step`",
+        )
         return
     gone = [p for p in held if (slot := death.ledger.tensors.get(p)) is not None and slot.after]
     if gone and death.observer.cleared:
         site = site_at(death.observer.cleared[0])
-        said = f"the gradients are cleared here, after backward and before the scaler's step{line_of(death.site, site)}"
-        yield finding(("FXG303", "optimizer-idle-parameter"), said, site, "call zero_grad() before backward, or after the step")
+        said = (
+            "the gradients are cleared here, after backward and before the scaler's "
+            f"step{line_of(death.site, site)}"
+        )
+        yield finding(
+            ("FXG303", "optimizer-idle-parameter"),
+            said,
+            site,
+            "call zero_grad() before backward, or after the step",
+        )
         return
-    others = [name for tensor in trained if isinstance(tensor, nn.Parameter) and (name := death.parameter_name(tensor)) is not None]
+    others = [
+        name
+        for tensor in trained
+        if isinstance(tensor, nn.Parameter) and (name := death.parameter_name(tensor)) is not None
+    ]
     names = tuple(name for parameter in held if (name := death.parameter_name(parameter)) is not None)
     if not any(parameter.requires_grad for parameter in held):
         frozen = next((f for f in death.found if f.code == "FXG102" and set(f.parameters) & set(names)), None)
         if frozen is not None:
-            yield replace(frozen, severity="error", message=f"{frozen.message}; {kind} has no gradient to step with")
+            yield replace(
+                frozen, severity="error", message=f"{frozen.message}; {kind} has no gradient to step with"
+            )
             return
     if not others and any(f.severity == "error" and f.parameters and f.site is not None for f in death.found):
         return  # what keeps the gradients from them is found
@@ -128,7 +168,8 @@ def no_inf_checks(death: Death) -> Iterator[Finding]:
         ("FXG302", "optimizer-stale-parameter"),
         f"none of the {len(held)} parameters that {kind} holds has a gradient{beside}",
         replacing_site(death.context, built, others) or built or death.site,
-        "build the optimizer from the model that is trained, after it is copied or replaced, and step it after a backward that reaches it",
+        "build the optimizer from the model that is trained, after it is copied or replaced, and step it "
+        "after a backward that reaches it",
         names,
     )
 
@@ -139,7 +180,8 @@ def unscaled_loss(death: Death) -> Iterator[Finding]:
     if last is not None:
         yield finding(
             RAISES,
-            f"the loss is not scaled here, and the scaler is asked to step{line_of(death.site, site_at(last.spots[0]))}",
+            "the loss is not scaled here, and the scaler is asked to "
+            f"step{line_of(death.site, site_at(last.spots[0]))}",
             site_at(last.spots[0]),
             "write `scaler.scale(loss).backward()`",
         )

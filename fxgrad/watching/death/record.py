@@ -30,7 +30,8 @@ _WORD = re.compile(r"(\w+)|\[([^\]]*)\]")
 
 @dataclass(frozen=True)
 class Death:
-    """The error that ended a program. `model`: the models that took part as one tree, whose names are those of the facts."""
+    """The error that ended a program. `model`: the models that took part as one tree, whose names are those
+    of the facts."""
 
     error: BaseException
     facts: Facts
@@ -75,7 +76,9 @@ def own_line(stack: tuple[Site, ...]) -> Site | None:
     return next((s for s in stack if "site-packages" not in s.file), stack[0] if stack else None)
 
 
-def finding(rule: tuple[str, str], message: str, site: Site | None, advice: str, parameters: tuple[str, ...] = ()) -> Finding:
+def finding(
+    rule: tuple[str, str], message: str, site: Site | None, advice: str, parameters: tuple[str, ...] = ()
+) -> Finding:
     """A finding at error level."""
     return Finding(*rule, "error", message, site, parameters, (), Fix(advice))
 
@@ -122,7 +125,8 @@ def raising_text(error: BaseException) -> tuple[str, dict[str, Any]]:
 
 
 def look_up(expression: str, namespace: dict[str, Any]) -> Any:
-    """A dotted name with constant subscripts, by attributes and plain containers alone: nothing of the user's is run."""
+    """A dotted name with constant subscripts, by attributes and plain containers alone: nothing of the user's
+    is run."""
     first, *rest = _WORD.findall(expression) or [("", "")]
     found: Any = namespace.get(first[0])
     for name, index in rest:
@@ -131,7 +135,11 @@ def look_up(expression: str, namespace: dict[str, Any]) -> Any:
             found = {**found._modules, **found._parameters, **found._buffers, **vars(found)}.get(name or key)
         elif name:
             found = getattr(found, "__dict__", {}).get(name)
-        elif type(found) in (list, tuple) and key.lstrip("-").isdigit() and -len(found) <= int(key) < len(found):
+        elif (
+            type(found) in (list, tuple)
+            and key.lstrip("-").isdigit()
+            and -len(found) <= int(key) < len(found)
+        ):
             found = found[int(key)]
         else:
             found = found.get(key) if type(found) is dict else None
@@ -147,11 +155,12 @@ def gradient_of(tensor: torch.Tensor) -> torch.Tensor | None:
         return tensor.grad
 
 
-# ------------------------------------------------------------------------------------- causes, as for a parameter
+# --------------------------------------------------------------------------------- causes, as for a parameter
 
 
 def starved_findings(death: Death, slots: dict[str, Slot], request: Request) -> list[Finding]:
-    """What the rules say of tensors that get no gradient of one output, as they say it of parameters that get none of the loss."""
+    """What the rules say of tensors that get no gradient of one output, as they say it of parameters that get
+    none of the loss."""
     known = {name: p for p in death.facts.parameters for name in p.names}
     # What was computed after the request has no part in its output.
     before = tuple(node for node in death.facts.nodes if int(node.name[1:]) <= request.note)
@@ -182,7 +191,9 @@ def starved_findings(death: Death, slots: dict[str, Slot], request: Request) -> 
     return [f for f in found if f.severity == "error" and names.intersection(f.parameters)]
 
 
-def _starved(facts: Facts, name: str, slot: Slot, known: ParameterFact | None, read: set[int]) -> ParameterFact:
+def _starved(
+    facts: Facts, name: str, slot: Slot, known: ParameterFact | None, read: set[int]
+) -> ParameterFact:
     if known is not None:
         values = tuple(value for value in known.values if value in read)
         return replace(known, gradient="none", requires_grad=True, values=values)

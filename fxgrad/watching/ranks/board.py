@@ -1,10 +1,12 @@
-"""Where ranks leave what they have seen for each other: the store of the launcher's agent, under a prefix of its own.
+"""Where ranks leave what they have seen for each other: the store of the launcher's agent, under a prefix of
+its own.
 
-Not the user's process group: its collectives wait for every rank, and the ranks that matter most here are those that died or stand still.
-The agent of `torchrun` (of `accelerate launch` too, which starts it) serves a TCPStore that outlives every rank, reaches all machines of a
-job and is at hand before and after `init_process_group`; files in a folder would need one that all machines share, and something that tells
-this run's from the last one's. Every call here returns at once or after `SECONDS`. Not handled: processes started by hand or by mpirun, where
-the store is one of the ranks itself: each reports for itself there.
+Not the user's process group: its collectives wait for every rank, and the ranks that matter most here are
+those that died or stand still. The agent of `torchrun` (of `accelerate launch` too, which starts it) serves a
+TCPStore that outlives every rank, reaches all machines of a job and is at hand before and after
+`init_process_group`; files in a folder would need one that all machines share, and something that tells this
+run's from the last one's. Every call here returns at once or after `SECONDS`. Not handled: processes started
+by hand or by mpirun, where the store is one of the ranks itself: each reports for itself there.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ _MODULES = ("fxgrad.records.", "fxgrad.report.report", "fxgrad.watching.ranks.")
 
 
 class Board:
-    """Notes by name, each written once by one rank. A store that does not answer is a board where nothing is written."""
+    """Notes by name, each written once by one rank. A store that does not answer is a board where nothing is
+    written."""
 
     def __init__(self, store: Any, rank: int, size: int) -> None:
         self.rank = rank
@@ -55,14 +58,20 @@ class Board:
         """The note; None if it is not there, or cannot be read."""
         if not self.has(name):
             return None
-        with self._lock, contextlib.suppress(RuntimeError, pickle.UnpicklingError, zlib.error, ValueError, EOFError):
+        with (
+            self._lock,
+            contextlib.suppress(RuntimeError, pickle.UnpicklingError, zlib.error, ValueError, EOFError),
+        ):
             count = int(self._store.get(name))
-            return _Records(io.BytesIO(zlib.decompress(b"".join(self._store.get(f"{name}/{i}") for i in range(count))))).load()
+            return _Records(
+                io.BytesIO(zlib.decompress(b"".join(self._store.get(f"{name}/{i}") for i in range(count))))
+            ).load()
         return None
 
 
 class _Records(pickle.Unpickler):
-    """Reads records of fxgrad and plain values: whoever reaches the store must not be able to have code run here."""
+    """Reads records of fxgrad and plain values: whoever reaches the store must not be able to have code run
+    here."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith(_MODULES) and "." not in name:
@@ -71,7 +80,8 @@ class _Records(pickle.Unpickler):
 
 
 def launched(environment: Mapping[str, str] = os.environ) -> Board | None:
-    """The board of this process, where a launcher with an agent started it as one of several; None elsewhere."""
+    """The board of this process, where a launcher with an agent started it as one of several; None
+    elsewhere."""
     if not torch.distributed.is_available() or environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None
     try:
@@ -81,6 +91,9 @@ def launched(environment: Mapping[str, str] = os.environ) -> Board | None:
         return None
     if size < 2:
         return None
-    run, again = environment.get("TORCHELASTIC_RUN_ID", ""), environment.get("TORCHELASTIC_RESTART_COUNT", "0")
+    run, again = (
+        environment.get("TORCHELASTIC_RUN_ID", ""),
+        environment.get("TORCHELASTIC_RESTART_COUNT", "0"),
+    )
     store = agent_store(host, port, size, f"fxgrad/{run}/{again}", SECONDS)
     return Board(store, rank, size) if store is not None else None

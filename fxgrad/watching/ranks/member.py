@@ -1,12 +1,16 @@
-"""This process as one of several: it votes on when enough is seen, hands in its share, and notices when it stands still.
+"""This process as one of several: it votes on when enough is seen, hands in its share, and notices when it
+stands still.
 
-1. *Vote*: before it ends the watch a rank asks the others whether a further step is wanted, so that all end before the same step.
-2. *Share*: what a rank saw is posted once, when it has seen enough, when its script ends or dies, or when it stands still. Rank 0 waits for the
-   shares of all, at most `PATIENCE` seconds, shows one report and says so on the board; the others stay until then, since a launcher ends
-   every rank as soon as one has failed.
-3. *Standing still*: some rank waits for this one, and the main thread has been at one and the same instruction for `GRACE` seconds. That is a
-   collective whose partner will not come: it runs outside Python, so a thread of ours makes the share from what was seen until then.
-4. *SIGTERM*: a launcher sends it when a rank was killed. The same thread learns of it while the main one stands still, and shares at once.
+1. *Vote*: before it ends the watch a rank asks the others whether a further step is wanted, so that all end
+   before the same step.
+2. *Share*: what a rank saw is posted once, when it has seen enough, when its script ends or dies, or when it
+   stands still. Rank 0 waits for the shares of all, at most `PATIENCE` seconds, shows one report and says so
+   on the board; the others stay until then, since a launcher ends every rank as soon as one has failed.
+3. *Standing still*: some rank waits for this one, and the main thread has been at one and the same
+   instruction for `GRACE` seconds. That is a collective whose partner will not come: it runs outside Python,
+   so a thread of ours makes the share from what was seen until then.
+4. *SIGTERM*: a launcher sends it when a rank was killed. The same thread learns of it while the main one
+   stands still, and shares at once.
 
 Nothing here waits without a bound, and nothing uses the user's process group.
 """
@@ -37,20 +41,30 @@ from fxgrad.watching.session import Session
 
 PATIENCE = 60.0  # seconds that one rank waits for the others
 GRACE = 5.0  # seconds at one instruction that count as standing still
-LAST = 30.0  # seconds more after which a process that stands still is ended, where neither its partner nor the launcher ends it
+# seconds more after which a process that stands still is ended, where neither its partner nor the launcher
+# ends it
+LAST = 30.0
 HURRY = 3.0  # seconds for the others' shares once the launcher ends the processes
 POLL = 0.05
 SAID = 100  # characters of an error that are told in the head of the report
 
 
 class Member:
-    """One rank. `show` is called on rank 0 with the report on all; `leave` ends a process that stands still for good.
+    """One rank. `show` is called on rank 0 with the report on all; `leave` ends a process that stands still
+    for good.
 
-    `end` is called in the main thread before its next step, where it was slow and its share has been handed in for it.
+    `end` is called in the main thread before its next step, where it was slow and its share has been handed
+    in for it.
     """
 
     def __init__(
-        self, board: Board, show: Callable[[Report], None], leave: Callable[[], None], end: Callable[[], None], *, go_on: bool
+        self,
+        board: Board,
+        show: Callable[[Report], None],
+        leave: Callable[[], None],
+        end: Callable[[], None],
+        *,
+        go_on: bool,
     ) -> None:
         self.board = board
         self.delivered = False
@@ -86,17 +100,21 @@ class Member:
                 thread.join(PATIENCE)
 
     def agree(self, wanted: bool) -> bool:
-        """Whether this rank or another wants a further step; called as this one has seen enough, before the same step on every rank."""
+        """Whether this rank or another wants a further step; called as this one has seen enough, before the
+        same step on every rank."""
         number = self._votes
         self._votes += 1
         self.board.post(f"vote {number} {self.board.rank}", wanted)
         self.board.post(f"a vote {number}", True)
         with self._waiting():
-            self._until(lambda: all(self._has_spoken(number, rank) for rank in range(self.board.size)), PATIENCE)
+            self._until(
+                lambda: all(self._has_spoken(number, rank) for rank in range(self.board.size)), PATIENCE
+            )
         return wanted or any(self.board.read(f"vote {number} {rank}") for rank in range(self.board.size))
 
     def deliver(self, report: Report | None, ending: Ending | None = None) -> None:
-        """Hand in this rank's share, once; on rank 0 show the report on all. Returns when that has been shown."""
+        """Hand in this rank's share, once; on rank 0 show the report on all. Returns when that has been
+        shown."""
         with self._waiting(), self._delivering:
             if self.delivered:
                 return
@@ -167,7 +185,8 @@ class Member:
         return (id(frame), frame.f_lasti) if frame is not None else None
 
     def _stays(self, at: tuple[int, int] | None) -> bool:
-        """Whether the main thread is still there a while later, or the launcher ends it; else it was only slow, and ends its script itself."""
+        """Whether the main thread is still there a while later, or the launcher ends it; else it was only
+        slow, and ends its script itself."""
         end = time.monotonic() + LAST
         while time.monotonic() < end and not self._terminating():
             if self._instruction() != at or self._over.wait(POLL):
@@ -200,7 +219,10 @@ class Member:
     @contextlib.contextmanager
     def _terminated(self) -> Iterator[None]:
         """Hear of SIGTERM, where the script has no handler of its own and this is the main thread."""
-        if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        if (
+            threading.current_thread() is not threading.main_thread()
+            or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        ):
             yield
             return
         self._wake.setblocking(False)
@@ -231,10 +253,13 @@ class Member:
 
 
 def ending(error: BaseException | None, rank: int, reported: bool) -> Ending | None:
-    """How a script that ended by itself did so; None where it was ended because enough was seen, or trained to its end."""
+    """How a script that ended by itself did so; None where it was ended because enough was seen, or trained
+    to its end."""
     if isinstance(error, SystemExit):
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
-        return Ending(rank, "exited", f"ended with exit status {status}", _innermost(error.__traceback__), reported)
+        return Ending(
+            rank, "exited", f"ended with exit status {status}", _innermost(error.__traceback__), reported
+        )
     if isinstance(error, Exception | KeyboardInterrupt):
         said = textwrap.shorten(traceback.format_exception_only(error)[-1], SAID, placeholder=" ...")
         return Ending(rank, "raised", f"raised {said}", _innermost(error.__traceback__), reported)
@@ -243,7 +268,11 @@ def ending(error: BaseException | None, rank: int, reported: bool) -> Ending | N
 
 def _innermost(found: TracebackType | None) -> Site | None:
     """The user's innermost line of a traceback."""
-    spots = [(entry.tb_frame.f_code, entry.tb_lasti) for entry in _entries(found) if is_user_code(entry.tb_frame.f_code.co_filename)]
+    spots = [
+        (entry.tb_frame.f_code, entry.tb_lasti)
+        for entry in _entries(found)
+        if is_user_code(entry.tb_frame.f_code.co_filename)
+    ]
     return site_of(spots[-1]) if spots else None
 
 

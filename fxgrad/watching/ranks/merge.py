@@ -1,14 +1,16 @@
 """The report on all ranks, from those of each.
 
-1. A name stands for one parameter wherever it is found. A rank that has none of that name, or does not train it and gives it no gradient
-   (it belongs to another pipeline stage), has no say in it if another has.
-2. A sharded parameter gets the best of what its parts got. Of a replicated one, zeros on some ranks are a matter of their data; no gradient on
-   some is a *difference*, and the verdict is `none`.
-3. A finding is one wherever code, place, message and parameters agree, and holds on the ranks that made it. Where a parameter flows it is not
-   accused of the zeros that one rank saw: they are its part's, or its data's (a loss times 0 keeps a rank without samples in step).
+1. A name stands for one parameter wherever it is found. A rank that has none of that name, or does not train
+   it and gives it no gradient (it belongs to another pipeline stage), has no say in it if another has.
+2. A sharded parameter gets the best of what its parts got. Of a replicated one, zeros on some ranks are a
+   matter of their data; no gradient on some is a *difference*, and the verdict is `none`.
+3. A finding is one wherever code, place, message and parameters agree, and holds on the ranks that made it.
+   Where a parameter flows it is not accused of the zeros that one rank saw: they are its part's, or its
+   data's (a loss times 0 keeps a rank without samples in step).
 4. For a difference FXG501 is said in place of what each rank said of those parameters alone.
 
-Not handled: different parameters of one name and shape on different ranks, as stages built by hand may have them.
+Not handled: different parameters of one name and shape on different ranks, as stages built by hand may have
+them.
 """
 
 from __future__ import annotations
@@ -27,22 +29,32 @@ _BEST = ("flows", "branch", "zero", "none", "blocked")
 _STATE = {"flows": "some", "branch": "some", "zero": "zero", "none": "none", "blocked": "unknown"}
 _DDP = "DistributedDataParallel"
 _ADVICE = (
-    "let them take part on every rank in every step; under DistributedDataParallel find_unused_parameters=True lets a rank leave them out"
+    "let them take part on every rank in every step; under DistributedDataParallel "
+    "find_unused_parameters=True lets a rank leave them out"
 )
 
 
 def merged(shares: Sequence[Share], size: int) -> Report | None:
     """The report on all ranks; None where no rank has one."""
-    reports = {share.rank: share.report for share in sorted(shares, key=lambda share: share.rank) if share.report is not None}
+    reports = {
+        share.rank: share.report
+        for share in sorted(shares, key=lambda share: share.rank)
+        if share.report is not None
+    }
     if not reports:
         return None
     first = next(iter(reports.values()))
     by_name = _by_name(reports)
     facts = {name: fact for report in reports.values() for fact in report.parameters for name in fact.names}
-    verdicts = {name: _verdict(found.values(), name in facts and facts[name].sharded) for name, found in by_name.items()}
+    verdicts = {
+        name: _verdict(found.values(), name in facts and facts[name].sharded)
+        for name, found in by_name.items()
+    }
     ended = tuple(endings(shares, size))
     differing = tuple(_differences(by_name, facts, reports))
-    findings = _findings({rank: [*report.findings, *report.notes] for rank, report in reports.items()}, by_name, verdicts)
+    findings = _findings(
+        {rank: [*report.findings, *report.notes] for rank, report in reports.items()}, by_name, verdicts
+    )
     if differing:
         findings = [*_told(findings, differing, ended, size), *_kept(findings, differing)]
     errors = {rank: report.error for rank, report in reports.items() if report.error is not None}
@@ -57,7 +69,9 @@ def merged(shares: Sequence[Share], size: int) -> Report | None:
         loss_used=first.loss_used if first.loss_used != "no backward ran" else _loss(reports.values()),
         error=next(iter(errors.values()), None),
         deselected=max(report.deselected for report in reports.values()),
-        suppressed=tuple(_findings({rank: report.suppressed for rank, report in reports.items()}, by_name, verdicts)),
+        suppressed=tuple(
+            _findings({rank: report.suppressed for rank, report in reports.items()}, by_name, verdicts)
+        ),
         ranks=Ranks(size, by_name, differing, ended),
     )
 
@@ -71,15 +85,27 @@ def _by_name(reports: Mapping[int, Report]) -> dict[str, dict[int, str]]:
     for rank, report in reports.items():
         for name, verdict in report.verdicts.items():
             found.setdefault(name, {})[rank] = verdict
-    idle = {(rank, name) for rank, report in reports.items() for fact in report.parameters for name in fact.names if _is_idle(fact)}
+    idle = {
+        (rank, name)
+        for rank, report in reports.items()
+        for fact in report.parameters
+        for name in fact.names
+        if _is_idle(fact)
+    }
     for name, verdicts in found.items():
-        found[name] = {rank: verdict for rank, verdict in verdicts.items() if (rank, name) not in idle} or verdicts
+        found[name] = {
+            rank: verdict for rank, verdict in verdicts.items() if (rank, name) not in idle
+        } or verdicts
     return found
 
 
 def _is_idle(fact: ParameterFact) -> bool:
     """Not meant to train here; or FSDP1 keeps nothing of it here."""
-    return fact.requires_grad and fact.gradient == "none" and (not fact.expected or (fact.sharded and 0 in fact.shape))
+    return (
+        fact.requires_grad
+        and fact.gradient == "none"
+        and (not fact.expected or (fact.sharded and 0 in fact.shape))
+    )
 
 
 def _verdict(found: Iterable[str], sharded: bool) -> str:
@@ -100,7 +126,9 @@ def _parameters(reports: Iterable[Report], verdicts: Mapping[str, str]) -> Itera
 
 def _loss(reports: Iterable[Report]) -> str:
     """Of a pipeline only the last stage calls backward."""
-    return next((report.loss_used for report in reports if report.loss_used != "no backward ran"), "no backward ran")
+    return next(
+        (report.loss_used for report in reports if report.loss_used != "no backward ran"), "no backward ran"
+    )
 
 
 def _assumptions(reports: Mapping[int, Report], size: int) -> Iterable[str]:
@@ -117,7 +145,9 @@ def _assumptions(reports: Mapping[int, Report], size: int) -> Iterable[str]:
 
 def endings(shares: Sequence[Share], size: int) -> Iterable[Ending]:
     """Every rank that did not simply train, those that gave no share last."""
-    yield from sorted((share.ending for share in shares if share.ending is not None), key=lambda ending: ending.rank)
+    yield from sorted(
+        (share.ending for share in shares if share.ending is not None), key=lambda ending: ending.rank
+    )
     heard = {share.rank for share in shares}
     for rank in range(size):
         if rank not in heard:
@@ -128,7 +158,9 @@ def endings(shares: Sequence[Share], size: int) -> Iterable[Ending]:
 
 
 def _differences(
-    by_name: Mapping[str, Mapping[int, str]], facts: Mapping[str, ParameterFact], reports: Mapping[int, Report]
+    by_name: Mapping[str, Mapping[int, str]],
+    facts: Mapping[str, ParameterFact],
+    reports: Mapping[int, Report],
 ) -> Iterable[Difference]:
     groups: dict[tuple[tuple[int, ...], tuple[int, ...], Site | None, str], list[str]] = {}
     for name, found in by_name.items():
@@ -142,15 +174,22 @@ def _differences(
         yield Difference(tuple(names), on, without, site, why)
 
 
-def _cause(name: str, on: Sequence[int], without: Sequence[int], reports: Mapping[int, Report]) -> tuple[Site | None, str]:
+def _cause(
+    name: str, on: Sequence[int], without: Sequence[int], reports: Mapping[int, Report]
+) -> tuple[Site | None, str]:
     """A branch on data that went another way; else what the rank without the gradient found."""
     parted = _parted(reports[on[0]].decisions, reports[without[0]].decisions)
     if parted is not None:
-        return parted.site, f"this branch on data was {parted.outcome} there and {not parted.outcome} on rank {on[0]}"
+        return (
+            parted.site,
+            f"this branch on data was {parted.outcome} there and {not parted.outcome} on rank {on[0]}",
+        )
     for rank in without:
         report = reports[rank]
         about = [
-            f for f in [*report.findings, *report.notes] if name in f.parameters and f.code != unused.CODE and not f.code.startswith("FXG3")
+            f
+            for f in [*report.findings, *report.notes]
+            if name in f.parameters and f.code != unused.CODE and not f.code.startswith("FXG3")
         ]
         for finding in about:
             return finding.site, f"{finding.code} {finding.message}"
@@ -175,32 +214,48 @@ def _findings(
     by_name: Mapping[str, Mapping[int, str]],
     verdicts: Mapping[str, str],
 ) -> list[Finding]:
-    """Each finding once, with its ranks, without what is true of one part or one rank's data only, or of a parameter that lives elsewhere."""
+    """Each finding once, with its ranks, without what is true of one part or one rank's data only, or of a
+    parameter that lives elsewhere."""
     ranks: dict[Finding, list[int]] = {}
     for rank, findings in by_rank.items():
         for finding in findings:
-            left = tuple(n for n in finding.parameters if n not in by_name or _stands(by_name[n].get(rank), verdicts[n]))
+            left = tuple(
+                n
+                for n in finding.parameters
+                if n not in by_name or _stands(by_name[n].get(rank), verdicts[n])
+            )
             if left or not finding.parameters:
                 ranks.setdefault(replace(finding, parameters=left), []).append(rank)
     return [replace(finding, ranks=tuple(found)) for finding, found in ranks.items()]
 
 
 def _stands(here: str | None, verdict: str) -> bool:
-    """Whether a finding on one rank holds for a parameter with this verdict there (None: the rank has no say) and that one over all."""
+    """Whether a finding on one rank holds for a parameter with this verdict there (None: the rank has no say)
+    and that one over all."""
     return here is not None and not (verdict == "flows" and here in ("zero", "none"))
 
 
-def _told(findings: Sequence[Finding], differing: Sequence[Difference], ended: Sequence[Ending], size: int) -> Iterable[Finding]:
-    """FXG501 for every difference: an error where a rank has raised or stands still for it, else a warning."""
+def _told(
+    findings: Sequence[Finding], differing: Sequence[Difference], ended: Sequence[Ending], size: int
+) -> Iterable[Finding]:
+    """FXG501 for every difference: an error where a rank has raised or stands still for it, else a
+    warning."""
     broken = any(ending.kind == "stood still" for ending in ended)
     for difference in differing:
-        raised = [f for f in findings if f.code == unused.CODE and f.severity == "error" and set(f.parameters) & set(difference.parameters)]
+        raised = [
+            f
+            for f in findings
+            if f.code == unused.CODE
+            and f.severity == "error"
+            and set(f.parameters) & set(difference.parameters)
+        ]
         yield Finding(
             unused.CODE,
             unused.NAME,
             "error" if broken or raised else "warning",
             f"backward reaches {listed(difference.parameters)} on {on_ranks(difference.on, size)} and not on "
-            f"{on_ranks(difference.without, size)}: what sums gradients over the ranks, as {_DDP} does, raises or hangs",
+            f"{on_ranks(difference.without, size)}: what sums gradients over the ranks, as {_DDP} does, "
+            "raises or hangs",
             difference.site or next((f.site for f in raised), None),
             difference.parameters,
             (),

@@ -10,7 +10,8 @@ from fxgrad.report import Report
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """`report`: None where nothing had been seen that a report could be made of. `ending`: None of a rank that trained until it was enough."""
+    """`report`: None where nothing had been seen that a report could be made of. `ending`: None of a rank
+    that trained until it was enough."""
 
     rank: int
     report: Report | None
