@@ -176,8 +176,8 @@ class _Session:
 
     def _attempt(self, state: Trial, trouble: Trouble) -> Trial:
         """The state after the first proposal that helps; the same state, and a refusal, where none does."""
-        writes = [] if self.untrue else list(proposals(self._page, trouble))
-        safe = writes if self._may_be_safe(trouble) else []
+        writes = list(proposals(self._page, trouble))
+        safe = writes if self._may_be_safe(trouble) and not self.untrue else []
         unsafe = [*unsafe_proposals(self._page, trouble), *([] if safe else writes)]
         reasons: list[str] = []
         offers: tuple[tuple[Safety, list[Proposal]], ...] = (

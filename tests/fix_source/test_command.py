@@ -98,6 +98,11 @@ UNSAFE: dict[str, tuple[str, str, str]] = {
         "-return self.head(checkpoint(self.encode, x, use_reentrant=True))\n+return self.head(checkpoint(self.encode, x, use_reentrant=False))",
         "FXG114 [unsafe] checkpoints without reentrance",
     ),
+    "into_the_parameter": (
+        net("h = self.head.bias\nh += self.encode(x).mean() * 0.5\nreturn self.head(x) + h"),
+        "-h += self.encode(x).mean() * 0.5\n+h = h + self.encode(x).mean() * 0.5",
+        "FXG202 [unsafe] `+=` out of place",
+    ),
     "optimizer": (
         HEAD + OPTIMIZER,
         "+model[1] = nn.Linear(4, 2)  # the new head\n optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n-model[1] = nn.Linear(4, 2)  # the new head",
