@@ -23,7 +23,7 @@ from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.analyses.zeros import CANCELS
 from fxgrad.passes.context import Context
 from fxgrad.passes.rules.fxg101_unused_parameter import left_out
-from fxgrad.records import Facts, Finding, Fix, ParameterFact, Ran, Saved, Site, Verdict
+from fxgrad.records import Facts, Finding, Fix, ParameterFact, Raised, Ran, Saved, Site, Verdict
 from fxgrad.report import Report
 from fxgrad.report.intent import hear, intent_for
 from fxgrad.source import files_of
@@ -79,6 +79,23 @@ class Seen:
     compiled_error: BaseException | None = None  # what that raised
 
 
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What is judged: all that was seen, as facts, and the error that ended it, also as a record."""
+
+    seen: Seen
+    root: nn.Module
+    watched: Watched
+    verdicts: Mapping[str, Verdict]
+    context: Context
+    error: BaseException | None
+    record: Raised | None
+
+    @property
+    def facts(self) -> Facts:
+        return self.watched.facts
+
+
 def judge(seen: Seen, error: BaseException | None = None) -> Report:
     """The report on what was seen, and on the error that ended it."""
     observer = seen.observer
@@ -88,70 +105,18 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     root = _root(seen)
     saved = _saved(observer)
     watched = observe(observer, seen.events, root, record, saved, seen.mark, unfinished=seen.unfinished)
-    facts = watched.facts
     verdicts = _verdicts(watched)
     context = _context(seen, root, watched, verdicts, saved)
-    found = [
-        finding
-        for rule in RULES
-        for finding in rule.check(facts, context)
-        if finding.code != "FXG203" or step_order.harms(finding, facts)
-    ]
-    found = [
-        step_order.in_closure(_placed(finding, watched, context.causes), facts, seen.events.closures)
-        for finding in found
-    ]
-    if not _replicates(seen):
-        found = [
-            replace(f, severity="note") if f.code == "FXG501" and f.severity == "warning" else f
-            for f in found
-        ]
-    found = list(idle_steps.check(found, facts, verdicts, context.expected, observer.backwards))
-    found += [
-        idle_steps.vain(optimizer, seen.events, seen.names, observer.ledger, root) for optimizer in seen.vain
-    ]
-    if seen.compiled_error is not None and compiled.is_from_compiling(seen.compiled_error):
-        found.append(compiled.finding(seen.compiled_error, seen.events.compiled))
+    case = _Case(seen, root, watched, verdicts, context, error, record)
     late = turns.names_of(seen.late, root)
+    found = _of_the_rules(case)
+    found += _of_steps(case)
     found += turns.skipping(late, observer, root)
-    meeting = second_walk.meeting(facts, observer, (optimizer for optimizer, _ in seen.optimizers))
-    if meeting is None:
-        found += step_order.check(facts, observer, watched.cleared)
-    else:
-        # What the step had yet to reach is unknown, and what it did too early or again is said in the one
-        # finding.
-        found = [
-            f
-            for f in found
-            if f.severity != "error" or any(verdicts.get(name) == "none" for name in f.parameters)
-        ]
-        found.append(second_walk_remedies.explain(facts, meeting))
-    if seen.unfinished:
-        found = [
-            f
-            for f in found
-            if not f.parameters or any(verdicts.get(name) != "blocked" for name in f.parameters)
-        ]
-    frozen = freezes.Freezes(
-        observer, root, {id(p) for optimizer in seen.events.optimizers for p in held_by(optimizer)}
-    )
-    found = [frozen.placed(finding) for finding in found]
-    if (
-        record is not None
-        and record.phase == "backward"
-        and not any(finding.severity == "error" for finding in found)
-    ):
-        found += frozen.explained(record)
-    if error is not None:
-        worker = worker_errors.explained(error, observer.ledger, seen.names)
-        found = found if worker is None else [*(f for f in found if f.code != "FXG202"), worker]
-        held = tuple(optimizer for optimizer, _ in seen.optimizers)
-        found = gradient_errors.explained(
-            Death(error, facts, context, observer, held, seen.names.of_tensor, tuple(found)), found
-        )
-    if error is not None and not any(finding.severity == "error" for finding in found):
-        found.append(gradient_errors.in_its_own_words(error, facts, observer))
+    found = _of_their_order(case, found)
+    found = _of_freezes(case, found)
+    found = _of_the_error(case, found)
     heard = hear(found, intent_for(context.files), context.files)
+    facts = watched.facts
     return Report(
         verdicts=verdicts,
         findings=tuple(f for f in heard.findings if f.severity != "note" or f.code in LISTED_NOTES),
@@ -168,6 +133,89 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         error=record,
         suppressed=heard.suppressed,
     )
+
+
+def _of_the_rules(case: _Case) -> list[Finding]:
+    """What the rules find, each at the place that a watch has for it; and what every step left undone."""
+    facts, context, seen = case.facts, case.context, case.seen
+    found: list[Finding] = []
+    for rule in RULES:
+        for finding in rule.check(facts, context):
+            if finding.code == "FXG203" and not step_order.harms(finding, facts):
+                continue
+            placed = step_order.in_closure(
+                _placed(finding, case.watched, context.causes), facts, seen.events.closures
+            )
+            if placed.code == "FXG501" and placed.severity == "warning" and not _replicates(seen):
+                placed = replace(placed, severity="note")
+            found.append(placed)
+    return list(idle_steps.check(found, facts, case.verdicts, context.expected, seen.observer.backwards))
+
+
+def _of_steps(case: _Case) -> list[Finding]:
+    """Optimizers that step in vain, and what compiled code refuses."""
+    seen = case.seen
+    made = [
+        idle_steps.vain(optimizer, seen.events, seen.names, seen.observer.ledger, case.root)
+        for optimizer in seen.vain
+    ]
+    if seen.compiled_error is not None and compiled.is_from_compiling(seen.compiled_error):
+        made.append(compiled.finding(seen.compiled_error, seen.events.compiled))
+    return made
+
+
+def _of_their_order(case: _Case, found: list[Finding]) -> list[Finding]:
+    """With what was done too early or again. Where a backward met a freed graph, what the step had yet to
+    reach is unknown, and what it did too early is said in the one finding."""
+    facts, seen = case.facts, case.seen
+    meeting = second_walk.meeting(facts, seen.observer, (optimizer for optimizer, _ in seen.optimizers))
+    if meeting is None:
+        found = [*found, *step_order.check(facts, seen.observer, case.watched.cleared)]
+    else:
+        found = [f for f in found if f.severity != "error" or _starves(case, f)]
+        found.append(second_walk_remedies.explain(facts, meeting))
+    if seen.unfinished:
+        found = [f for f in found if not f.parameters or _knows(case, f)]
+    return found
+
+
+def _starves(case: _Case, finding: Finding) -> bool:
+    return any(case.verdicts.get(name) == "none" for name in finding.parameters)
+
+
+def _knows(case: _Case, finding: Finding) -> bool:
+    """Whether the verdict of a parameter it names is known."""
+    return any(case.verdicts.get(name) != "blocked" for name in finding.parameters)
+
+
+def _of_freezes(case: _Case, found: list[Finding]) -> list[Finding]:
+    """What was frozen, at the user's line that froze it; and a backward that met nothing else."""
+    held = {id(p) for optimizer in case.seen.events.optimizers for p in held_by(optimizer)}
+    frozen = freezes.Freezes(case.seen.observer, case.root, held)
+    found = [frozen.placed(finding) for finding in found]
+    if case.record is not None and case.record.phase == "backward" and not _is_error(found):
+        found += frozen.explained(case.record)
+    return found
+
+
+def _of_the_error(case: _Case, found: list[Finding]) -> list[Finding]:
+    """With the cause of the error that ended the program; its own words where nothing else is found."""
+    error, seen = case.error, case.seen
+    if error is None:
+        return found
+    worker = worker_errors.explained(error, seen.observer.ledger, seen.names)
+    if worker is not None:
+        found = [*(f for f in found if f.code != "FXG202"), worker]
+    held = tuple(optimizer for optimizer, _ in seen.optimizers)
+    death = Death(error, case.facts, case.context, seen.observer, held, seen.names.of_tensor, tuple(found))
+    found = gradient_errors.explained(death, found)
+    if not _is_error(found):
+        found.append(gradient_errors.in_its_own_words(error, case.facts, seen.observer))
+    return found
+
+
+def _is_error(found: list[Finding]) -> bool:
+    return any(finding.severity == "error" for finding in found)
 
 
 def _root(seen: Seen) -> nn.Module:
