@@ -91,11 +91,19 @@ def _analysed(arguments: argparse.Namespace) -> Report:
     except FxgradError as error:
         if not lacks_cuda(error):
             raise
+        failed: FxgradError | None = error
     else:
         if report.error is None or not lacks_cuda(report.error.message):
             return report
-    with CudaOnCpu() as on_cpu:
-        report = _once(arguments)
+        failed = None
+    on_cpu = CudaOnCpu()
+    try:
+        with on_cpu:
+            report = _once(arguments)
+    except FxgradError:
+        if failed is not None and on_cpu.site is None:  # it asks for no CUDA
+            raise failed from None
+        raise
     return replace(report, assumptions=(on_cpu.said, *report.assumptions))
 
 

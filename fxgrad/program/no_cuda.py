@@ -14,7 +14,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from fxgrad.records import Site
-from fxgrad.records.errors import FxgradError
+from fxgrad.records.errors import FxgradError, InputError
 from fxgrad.source.excerpt import place
 from fxgrad.source.sites import site_of, user_spots
 from fxgrad.torch_api.errors import NO_CUDA, says
@@ -64,5 +64,10 @@ def _here(value: Any) -> Any:
 
 
 def lacks_cuda(error: FxgradError | str) -> bool:
-    """Whether a program failed, with that error or message, because this machine has no CUDA."""
-    return not torch.cuda.is_available() and says(str(error), NO_CUDA)
+    """Whether a program failed, or may have, with that error or message, because this machine has no CUDA.
+
+    A torch that is built for CUDA puts fake tensors on it all the same, and then no input is found that fits.
+    """
+    if torch.cuda.is_available():
+        return False
+    return says(str(error), NO_CUDA) or (isinstance(error, InputError) and torch.version.cuda is not None)
