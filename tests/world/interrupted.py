@@ -54,6 +54,7 @@ class Model(nn.Module):
 
 
 def _picture(model: Model, x: torch.Tensor) -> dict[str, Any]:
+    gc.collect()  # Python 3.12 sets its immortal objects apart as frozen ones in a pass, whenever that comes
     tensors = {**model.state_dict(keep_vars=True), "input": x}
     return {
         "tensors": {n: (t.tolist(), t._version, t.data_ptr(), None if t.grad is None else t.grad.tolist()) for n, t in tensors.items()},
