@@ -19,8 +19,7 @@ from fxgrad.source.sites import caller_file
 from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.lab import Lab
 from fxgrad.trace.self_check import refuse_unknown_torch
-from fxgrad.world.heap import settled_heap
-from fxgrad.world.interrupts import never_lost
+from fxgrad.world.one_call import one_call
 
 
 def analyze(
@@ -83,7 +82,7 @@ def examine(
     options: Options | None = None,
 ) -> Examined:
     """`analyze`, with the evidence at hand."""
-    with never_lost(), settled_heap():
+    with one_call():
         return _examine(model, inputs, loss, optimizer, expect, options or Options())
 
 

@@ -54,8 +54,7 @@ from fxgrad.torch_api.module_internals import codegen_of
 from fxgrad.trace.observations import Assumed, RawDecision
 from fxgrad.trace.run import Run
 from fxgrad.trace.self_check import refuse_unknown_torch
-from fxgrad.world.heap import settled_heap
-from fxgrad.world.interrupts import never_lost
+from fxgrad.world.one_call import one_call
 from fxgrad.world.reach import preserve
 
 
@@ -143,8 +142,7 @@ class FixResult:
         return self.source.write() if self.source is not None else ()
 
 
-@never_lost()
-@settled_heap()
+@one_call()
 def fix(
     model: Any,
     inputs: Any,
