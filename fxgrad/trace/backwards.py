@@ -25,7 +25,7 @@ from fxgrad.trace.driver import WatchDriver
 from fxgrad.trace.edges import Behind, is_custom, note_freed, number_of
 from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.notes import Backward, Request
-from fxgrad.trace.stale_tensors import hidden
+from fxgrad.trace.stale_tensors import hidden, kept_and_written
 
 Gradient = tuple[torch.Tensor, torch.Tensor | None]
 
@@ -164,6 +164,7 @@ def _walk(
             _watch_custom(observer, function)
     if ledger.hidden:
         observer.saved += hidden(ledger, behind.functions)
+    observer.saved += kept_and_written(ledger, list(filter(is_custom, behind.functions)))
     ledger.losses.update(note.reads)
     started = tuple(function for tensor, _, _ in reads if (function := grad_fn_of(tensor)) is not None)
     if keep and not walk.retained:

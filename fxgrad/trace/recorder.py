@@ -105,6 +105,7 @@ class Recorder(TorchFunctionMode):
         self.shared: list[Shared] | None = None  # memory that NumPy and torch share, where it is watched
         # writes that autograd refuses are carried out; the leaves these name enter as copies
         self.allow: frozenset[str] | None = None
+        self.applied: Callable[[Step, Any], None] | None = None  # told of every custom Function's result
         self.open_checkpoints = False  # see `fxgrad.program.program.Program`
         # what the program computes where no mode sees it, and where that shows
         self.unseen: tuple[str, tuple[Spot, ...]] | None = None

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from fxgrad.records import Saved
-from fxgrad.torch_api.autograd_graph import nodes_behind
+from fxgrad.source.statements import read_in_backward
+from fxgrad.torch_api.autograd_graph import kept_on, nodes_behind
 from fxgrad.torch_api.errors import OVERWRITTEN, expected_version, says
 from fxgrad.torch_api.internals import RAW_SAVED, version_of
 from fxgrad.trace.ledger import Ledger
@@ -62,6 +63,28 @@ def hidden(ledger: Ledger, functions: Sequence[Any]) -> Iterator[Saved]:
                         version_of(data),
                         False,
                     )
+
+
+def kept_and_written(ledger: Ledger, functions: Sequence[Any]) -> Iterator[Saved]:
+    """What custom Functions keep on their `ctx` and calls have written since: the backward that is about to
+    run reads what is there now."""
+    kept: list[tuple[int, str, torch.Tensor]] = []
+    for function in functions:
+        held, saver = tuple(kept_on(function)), ledger.edges.maker(function)
+        if held and saver >= 0:
+            read = read_in_backward(type(function))
+            kept += ((saver, name, tensor) for name, tensor in held if name in read)
+    if not kept:
+        return
+    writers: dict[int, list[int]] = {}
+    for note in ledger.notes:
+        for storage in note.writes:
+            writers.setdefault(storage, []).append(note.number)
+    for saver, name, tensor in kept:
+        later = [n for n in writers.get(ledger.tensors.number_of(tensor) or -1, ()) if n > saver]
+        if later:
+            version = version_of(tensor)
+            yield Saved(f"n{saver}", f"n{later[0]}", tuple(tensor.shape), version, version, False, name)
 
 
 def _raw(function: Any, name: str) -> Any:

@@ -7,7 +7,8 @@ From facts, and from those of a second run that watched saved tensors. Definitio
     intermediate value under `no_grad`.
  2. It *falsifies* a gradient if a step had saved the memory for backward, torch's version counter did not
     move, and the elements are others now. A fused optimizer's step counts: it moves no counter. So does
-    `out=` of an operator that does not count it (`torch.kron`).
+    `out=` of an operator that does not count it (`torch.kron`). What a custom Function keeps as an attribute
+    of its `ctx`, and its backward reads, counts as saved by it: there torch compares no versions.
  3. It is *missed* by the graph if a gradient comes back, past it, to the value it changed: the gradient is
     that of another function. Overwriting a leaf with something that does not depend on it (a lazy
     initialisation, a projection under `no_grad`) misses nothing, nor does giving it back a copy of its own
@@ -24,7 +25,7 @@ from typing import Literal
 from fxgrad.passes.analyses.overwrites import needed
 from fxgrad.records import Facts, NodeFact, Site
 
-How = Literal["data", "detach", "numpy", "no_grad", "fused", "set", "uncounted"]
+How = Literal["data", "detach", "numpy", "no_grad", "fused", "set", "uncounted", "kept"]
 
 _ALIASES: dict[str, How] = {
     "Tensor.data": "data",
@@ -61,11 +62,14 @@ class HiddenWrite:
     how: How
     saver: NodeFact | None
     parameter: str | None
+    kept: str = ""  # the attribute of the saver's `ctx` that was falsified
 
 
 def has_hidden_writes(facts: Facts) -> bool:
     """Whether watching saved tensors could show something."""
     made_by = facts.maker_of
+    if any(node.kind == "function" for node in facts.nodes) and any(node.writes for node in facts.nodes):
+        return True
     return any(
         _how(facts, node, made_by) is not None or _hands_out(node) or _has_room(node) for node in facts.nodes
     )
@@ -87,9 +91,8 @@ def hidden_writes(facts: Facts, hazards: Facts | None) -> Iterator[HiddenWrite]:
         ):
             continue
         seen.add(writer.site or writer.name)
-        yield HiddenWrite(
-            writer, _how(facts, writer, made_by) or "uncounted", saver, _parameter(facts, writer)
-        )
+        reason: How = "kept" if saved.kept else _how(facts, writer, made_by) or "uncounted"
+        yield HiddenWrite(writer, reason, saver, _parameter(facts, writer), saved.kept)
     for node in facts.nodes:
         how = _how(facts, node, made_by)
         if how is None or (node.site or node.name) in seen or not _is_missed(facts, node, how):

@@ -179,6 +179,32 @@ def test_write_by_hand_between_forward_and_backward() -> None:
     assert lines(report_of(step, model)) == {("FXG205", "warning")}
 
 
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.x = x
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        return 2 * ctx.x * grad
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before backward", "after it"])
+def test_what_a_function_keeps_on_ctx_is_written(first: bool) -> None:
+    model = nn.Linear(3, 1)
+
+    def step() -> None:
+        hidden = model(x())
+        loss = Square.apply(hidden).sum()  # type: ignore[no-untyped-call]  # torch's
+        if first:
+            hidden.data.mul_(3)
+        loss.backward()
+        hidden.data.mul_(3)
+
+    assert lines(report_of(step, model)) == ({("FXG203", "error")} if first else set())
+
+
 def test_clipping_after_the_step_is_harmless() -> None:
     model = nn.Linear(3, 1)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
