@@ -58,6 +58,7 @@ class Events:
         self.compiled: tuple[Spot, ...] = ()  # where it first does
         # modules with parameters that were called from outside any module
         self.outermost: dict[int, nn.Module] = {}
+        self.built: int | None = None  # how many values there were when the first of them was called
         self.closures: set[CodeType] = set()  # what optimizer steps were given to call
         self.with_grad: set[int] = set()  # the ids of those that were called where gradients are on
         self.optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
@@ -166,6 +167,7 @@ class Events:
                 not stack and id(module) not in self.outermost and next(module.parameters(), None) is not None
             )
             if first:
+                self.built = len(self.observer.ledger.values) if self.built is None else self.built
                 self.outermost[id(module)] = module
                 self.on_outermost(module)
             if not stack and torch.is_grad_enabled():

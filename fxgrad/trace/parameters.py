@@ -93,22 +93,24 @@ def _used(ledger: Ledger, values: Sequence[Value]) -> dict[int, list[int]]:
 
 
 def externals(
-    ledger: Ledger, root: nn.Module, paths: dict[int, str], error: Raised | None = None
+    ledger: Ledger, events: Events, root: nn.Module, paths: dict[int, str], error: Raised | None
 ) -> Iterable[External]:
-    """Leaves that a gradient reached, that no `parameters()` lists and that a module holds all the same.
-
-    Where the error says that a graph was freed, also what a module holds that was computed before the watch
-    began.
-    """
+    """Leaves that a gradient reached, that no `parameters()` lists and that a module holds all the same; and
+    what it holds that was computed from Parameters before the first forward."""
     known = {id(parameter) for parameter in root.parameters()}
-    older = _older(ledger) if error is not None and says(error.message, SECOND_TIME) else frozenset()
+    older = _older(ledger, unseen=error is not None and says(error.message, SECOND_TIME))
+    first = events.built or 0
     found = []
     for slot in ledger.tensors.living():
         tensor = slot()
         if tensor is None or id(tensor) in known:
             continue
         # What `autograd.grad` was asked about may be an activation that a hook keeps: no leaf, and no weight.
-        if slot.value in older or (tensor.is_leaf and slot.after in ("zero", "some")):
+        if tensor.is_leaf:
+            counts = slot.after in ("zero", "some")
+        else:
+            counts = tensor.requires_grad and (slot.value in older or slot.value < first)
+        if counts:
             found.append((slot.value, tensor))
     if not found:
         return
@@ -127,12 +129,13 @@ def externals(
         )
 
 
-def _older(ledger: Ledger) -> frozenset[int]:
-    """The values with a history that no noted call made."""
+def _older(ledger: Ledger, *, unseen: bool) -> frozenset[int]:
+    """The values with a history that are older than the watch; `unseen`: and those that no noted call
+    made."""
     adopted = (
         value
         for note in ledger.notes
-        if note.kind == "attribute" or note.target == UNSEEN
+        if note.kind == "attribute" or (unseen and note.target == UNSEEN)
         for value in note.makes
     )
     return frozenset(
