@@ -14,10 +14,11 @@ from torch import nn
 
 from fxgrad.records import External, ParameterFact, Raised, Value
 from fxgrad.records.errors import InputError
+from fxgrad.torch_api.autograd_graph import grad_fn_of
 from fxgrad.torch_api.distributed import is_sharded
-from fxgrad.torch_api.errors import SECOND_TIME, says
+from fxgrad.torch_api.internals import sequence_number
 from fxgrad.trace.events import Events
-from fxgrad.trace.ledger import UNSEEN, Ledger
+from fxgrad.trace.ledger import Ledger
 from fxgrad.world.reach import Reach
 
 
@@ -92,14 +93,10 @@ def _used(ledger: Ledger, values: Sequence[Value]) -> dict[int, list[int]]:
     return {**copied, **others, **found}
 
 
-def externals(
-    ledger: Ledger, events: Events, root: nn.Module, paths: dict[int, str], error: Raised | None
-) -> Iterable[External]:
+def externals(ledger: Ledger, events: Events, root: nn.Module, paths: dict[int, str]) -> Iterable[External]:
     """Leaves that a gradient reached, that no `parameters()` lists and that a module holds all the same; and
     what it holds that was computed from Parameters before the first forward."""
     known = {id(parameter) for parameter in root.parameters()}
-    older = _older(ledger, unseen=error is not None and says(error.message, SECOND_TIME))
-    first = events.built or 0
     found = []
     for slot in ledger.tensors.living():
         tensor = slot()
@@ -109,7 +106,8 @@ def externals(
         if tensor.is_leaf:
             counts = slot.after in ("zero", "some")
         else:
-            counts = tensor.requires_grad and (slot.value in older or slot.value < first)
+            function = grad_fn_of(tensor)
+            counts = function is not None and sequence_number(function) < (events.built or 0)
         if counts:
             found.append((slot.value, tensor))
     if not found:
@@ -127,22 +125,6 @@ def externals(
         yield External(
             value, path, is_parameter, True, tensor.is_leaf, floating, owner, attribute, _is_constant(tensor)
         )
-
-
-def _older(ledger: Ledger, *, unseen: bool) -> frozenset[int]:
-    """The values with a history that are older than the watch; `unseen`: and those that no noted call
-    made."""
-    adopted = (
-        value
-        for note in ledger.notes
-        if note.kind == "attribute" or (unseen and note.target == UNSEEN)
-        for value in note.makes
-    )
-    return frozenset(
-        value
-        for value in adopted
-        if (known := ledger.values[value]) is not None and known.requires_grad and not known.is_leaf
-    )
 
 
 def _is_constant(tensor: torch.Tensor) -> bool:

@@ -79,7 +79,7 @@ def observe(
         nodes=nodes,
         calls=tuple(_calls(events, paths)),
         parameters=tuple(parameters(ledger, events, root, values, error, unfinished=unfinished)),
-        externals=tuple(externals(ledger, events, root, paths, error)),
+        externals=tuple(externals(ledger, events, root, paths)),
         decisions=tuple(Decision(_site(d.spots), "", d.outcome, True) for d in observer.decisions),
         saved=tuple(saved),
         live=live,
