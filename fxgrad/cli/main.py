@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -58,9 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         say(versions.long() if len(set(given)) > 1 else versions.short())
         return 0
+    command = shlex.join(["fxgrad", *given])
     given, argv = _split(given)
     try:
-        arguments = _parser(given).parse_args(given, argparse.Namespace(argv=argv))
+        arguments = _parser(given).parse_args(given, argparse.Namespace(argv=argv, command=command))
     except SystemExit as error:  # argparse after --help, --version or a usage error
         return error.code if isinstance(error.code, int) else 2
     try:

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     select, ignore = codes(arguments.select), codes(arguments.ignore)
     if arguments.update_baseline and not arguments.baseline:
         raise InputError("--update-baseline needs a file", hint="add --baseline FILE")
-    found = _analysed(arguments)
+    found = replace(_analysed(arguments), command=arguments.command)
     report = found.selected(select, ignore)
     if arguments.baseline:
         if arguments.update_baseline:

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from fxgrad.cli.codes import codes
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     out, is_table = sys.stdout, arguments.format == "table"
 
     def choose(report: Report) -> Report:
-        chosen = report.selected(select, ignore)
+        chosen = replace(report.selected(select, ignore), command=arguments.command)
         if not arguments.baseline:
             return chosen
         if arguments.update_baseline:

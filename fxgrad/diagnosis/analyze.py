@@ -14,6 +14,7 @@ from fxgrad.program.program import placement, program
 from fxgrad.records import Finding, Options
 from fxgrad.records.errors import InputError
 from fxgrad.report import Report
+from fxgrad.report.as_json import versions
 from fxgrad.report.intent import hear, intent_for
 from fxgrad.source.sites import caller_file
 from fxgrad.trace.experiment import Experiment
@@ -139,6 +140,7 @@ def _examine(
             *(("lazy modules got their parameters from one call of a copy",) if called else ()),
         ),
         suppressed=heard.suppressed,
+        versions=versions(),
     )
     assert run.experiment is not None
     return Examined(report, diagnosis.lab, run.experiment, saving(run, diagnosis.values))

@@ -23,6 +23,7 @@ _ROWS = 12  # rows of one verdict and reason; more are counted, not shown
 _SINGLY = 4  # up to so many names are not grouped
 _EVERYTHING = 10**9
 _RANK = ("blocked", "none", "zero", "branch", "flows")
+PHASES = {"forward": "the forward pass", "loss": "the loss", "backward": "the backward pass"}
 _SAID = {
     "blocked": "blocked by an error",
     "none": "get no gradient",
@@ -177,7 +178,7 @@ def _error(report: ReportData, verbose: bool) -> Iterable[str]:
 def raised(error: Raised, *, verbose: bool = False) -> str:
     """`the forward pass raises KeyError at model.py:3:5: 'x'`; of a long message the first line, and how many
     more there are."""
-    phase = {"forward": "the forward pass", "loss": "the loss", "backward": "the backward pass"}[error.phase]
+    phase = PHASES[error.phase]
     where = f" at {place(error.site)}" if error.site else ""
     first, *more = error.message.strip().splitlines() or [""]
     if verbose:

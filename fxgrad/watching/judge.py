@@ -25,6 +25,7 @@ from fxgrad.passes.context import Context
 from fxgrad.passes.rules.fxg101_unused_parameter import left_out
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Raised, Ran, Saved, Site, Verdict
 from fxgrad.report import Report
+from fxgrad.report.as_json import versions
 from fxgrad.report.intent import hear, intent_for
 from fxgrad.source import files_of
 from fxgrad.source.sites import site_of
@@ -132,6 +133,7 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         decisions=facts.decisions,
         error=record,
         suppressed=heard.suppressed,
+        versions=versions(),
     )
 
 

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import fxgrad
+from fxgrad.cli import main
 from fxgrad.pytest_plugin import compare
+from fxgrad.records import Raised
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "speaker.py"
 
@@ -70,7 +73,7 @@ QUIET = (
 )
 
 # Presses keys as a reader would, and writes down what is to be seen then.
-ACTS = """<script>
+ACTS = """
 const shown=()=>[...document.querySelectorAll('.p')].filter(e=>e.checkVisibility()).length;
 const press=key=>document.activeElement.dispatchEvent(new KeyboardEvent('keydown',{key,bubbles:true,cancelable:true}));
 const seen={total:document.querySelectorAll('.p').length,lines:[...document.querySelectorAll('#tree summary')].filter(e=>e.checkVisibility()).length,
@@ -82,15 +85,16 @@ press('Escape');seen.again=shown();seen.empty=box.value;
 const folded=[...document.querySelectorAll('#tree summary')].find(e=>e.checkVisibility()&&!e.parentElement.open);
 folded.focus();press('ArrowRight');seen.unfolded=folded.parentElement.open;press('ArrowDown');seen.moved=document.activeElement!==folded;
 folded.focus();press('ArrowLeft');seen.refolded=!folded.parentElement.open;
-document.body.dataset.seen=JSON.stringify(seen);
-</script></body>"""
+"""
 
 
-def browse(page: str, folder: Path, *flags: str, filter: str = "") -> dict[str, Any]:
-    """What a reader of the page sees and can do, in a real browser."""
+def browse(page: str, folder: Path, *flags: str, filter: str = "", acts: str = ACTS, opened: str = "") -> dict[str, Any]:
+    """What a reader of the page sees and can do, in a real browser; `acts` fills `seen`, `opened` ends the address."""
     assert CHROMIUM is not None
-    (folder / "report.html").write_text(page.replace("</body>", ACTS.replace("FILTER", filter)), encoding="utf-8")
-    command = [CHROMIUM, *QUIET, *flags, f"--user-data-dir={folder / 'profile'}", "--dump-dom", f"file://{folder / 'report.html'}"]
+    script = f"<script>{acts.replace('FILTER', filter)};document.body.dataset.seen=JSON.stringify(seen)</script></body>"
+    (folder / "report.html").write_text(page.replace("</body>", script), encoding="utf-8")
+    address = f"file://{folder / 'report.html'}{opened}"
+    command = [CHROMIUM, *QUIET, *flags, f"--user-data-dir={folder / 'profile'}", "--dump-dom", address]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     match = re.search(r'data-seen="([^"]*)"', done.stdout)
     assert match is not None, done.stderr
@@ -136,6 +140,69 @@ def test_the_page_follows_the_readers_colours(scheme: str, dark: bool, report: f
     red, green, blue = (int(part) for part in re.findall(r"\d+", seen["background"])[:3])
     assert (max(red, green, blue) < 60) is dark
     assert (min(red, green, blue) > 200) is not dark
+
+
+SITE = fxgrad.Site(str(EXAMPLE), 22, 21, 22, 48, "Speaker.forward")
+
+
+def eventful() -> fxgrad.Report:
+    """All that a report may hold beside findings, in names too long for a narrow window; forty findings before the last."""
+    long = "encoder." + "a_very_long_name" * 12
+    wordy = tuple(
+        fxgrad.Finding("FXG101", "unused-parameter", "error", f"`{long}` is never called", SITE, (f"{long}.{i}",)) for i in range(40)
+    )
+    return fxgrad.Report(
+        verdicts={**{f"{long}.{i}": "none" for i in range(40)}, "head.weight": "blocked", "teacher.weight": "none"},
+        findings=wordy,
+        notes=(fxgrad.Finding("FXG102", "frozen-parameter", "note", "`teacher` is frozen", SITE, ("teacher.weight",)),),
+        assumptions=("inputs: x=2x<40>",),
+        error=Raised("forward", "RuntimeError", "mat1 & mat2 do not fit", SITE, (SITE,)),
+        versions={"torch": "9.9.9"},
+        command="fxgrad report 'a<b>.py'",
+        model="Eventful",
+    )
+
+
+def test_the_page_says_how_it_came_about() -> None:
+    page = eventful().render("html")
+    for said in ("assumed: inputs: x=2x&lt;40&gt;", "torch 9.9.9", "fxgrad report &#x27;a&lt;b&gt;.py&#x27;", "`teacher` is frozen"):
+        assert re.sub("`(.*?)`", r"<code>\1</code>", said) in page
+    assert re.search(r'id="error".*?RuntimeError in the forward pass.*?mat1 &amp; mat2 do not fit', page, re.DOTALL)
+    assert 'data-v=blocked><span class="v blocked">blocked</span> weight <a class=code href="#error">RuntimeError</a>' in page
+    assert 'weight <a class=code href="#finding-40">FXG102</a>' in page  # a note
+
+
+def test_a_report_knows_its_versions_and_its_command(report: fxgrad.Report, tmp_path: Path) -> None:
+    assert report.versions["torch"] == torch.__version__
+    assert report.command == ""
+    command = ["report", str(EXAMPLE), "--format", "json", "-o", str(tmp_path / "a report.json")]
+    assert main(command) == 1
+    said = json.loads((tmp_path / "a report.json").read_text())
+    assert said["command"] == f"fxgrad {' '.join(command[:-1])} '{command[-1]}'"
+    assert said["versions"] == dict(report.versions)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("fragment", ["finding-0", "finding-39", "finding-40", "error"])
+def test_a_link_lands_below_what_stays_in_sight(fragment: str, tmp_path: Path) -> None:
+    acts = """const target=document.querySelector(location.hash).getBoundingClientRect();
+    const seen={top:target.top,bar:bar.getBoundingClientRect().bottom,window:innerHeight,shown:target.height}"""
+    seen = browse(eventful().render("html"), tmp_path, "--window-size=900,600", acts=acts, opened=f"#{fragment}")
+    assert seen["bar"] <= seen["top"] < seen["window"]
+    assert seen["shown"] > 0
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [400, 700, 1280])
+def test_no_page_is_wider_than_its_window(width: int, report: fxgrad.Report, tmp_path: Path) -> None:
+    for page in (report.render("html"), eventful().render("html", verbose=True)):
+        framed = f"<body><iframe style='width:{width}px;height:800px;border:0' srcdoc=\"{html.escape(page)}\"></iframe></body>"
+        acts = """const seen={};const look=()=>{const root=document.querySelector('iframe').contentDocument.documentElement;
+        seen.window=root.clientWidth;seen.page=root.scrollWidth;document.body.dataset.seen=JSON.stringify(seen)};
+        document.querySelector('iframe').addEventListener('load',look)"""
+        seen = browse(framed, tmp_path, acts=acts)
+        assert width - 20 < seen["window"] <= width
+        assert seen["page"] <= seen["window"]
 
 
 def test_the_chart_names_each_cut(report: fxgrad.Report) -> None:

@@ -1,0 +1,99 @@
+"""The page as a whole, and its body for where another page holds it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from html import escape
+from importlib.resources import files
+
+from fxgrad.records.report import ReportData
+from fxgrad.report import across_ranks
+from fxgrad.report.html.findings import article, raised
+from fxgrad.report.html.run import about, head
+from fxgrad.report.html.tree import VERDICTS, shown_verdicts, tree
+from fxgrad.report.table import plural
+
+STYLE = files(__package__).joinpath("style.css").read_text("utf-8")
+SCRIPT = files(__package__).joinpath("script.js").read_text("utf-8")
+
+
+def render(report: ReportData, *, verbose: bool = False) -> str:
+    """The whole page. Notes are folded unless `verbose`."""
+    parts = [
+        "<!doctype html><html lang=en><head><meta charset=utf-8>",
+        '<meta name=viewport content="width=device-width, initial-scale=1">',
+        f"<title>{escape(f'fxgrad: {report.model}')}</title><style>{STYLE}</style></head><body class=fxgrad>",
+        *_header(report),
+        _bar(report),
+        *_main(report, "", verbose),
+        f"<script>{SCRIPT}</script></body></html>",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def body(report: ReportData, prefix: str) -> str:
+    """The same without what moves, for a page that holds several: `prefix` begins each anchor."""
+    parts = [
+        f"<style>{STYLE}</style><div class=fxgrad>",
+        *_header(report),
+        *_main(report, prefix, False),
+        "</div>",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _header(report: ReportData) -> Iterator[str]:
+    errors = sum(f.severity == "error" for f in report.findings)
+    starved = sum(v != "flows" for v in shown_verdicts(report).values())
+    yield f"<header><h1>{escape(report.model + across_ranks.title(report))}</h1>"
+    yield (
+        f"<p class=headline>{plural(len(report.verdicts), 'parameter')}, {starved} without a full gradient, "
+        f"{plural(errors, 'error')}</p>"
+    )
+    yield from head(report)
+    yield "</header>"
+
+
+def _bar(report: ReportData) -> str:
+    """What stays in sight: the filter, and a button for each verdict that occurs."""
+    counts = Counter(shown_verdicts(report).values())
+    chips = "".join(
+        f'<button type=button class="v {v}" data-chip={v} aria-pressed=false>{v} {counts[v]}</button>'
+        for v in VERDICTS
+        if counts[v]
+    )
+    return (
+        '<nav><input id=filter type=search placeholder="filter: words of a name, verdict, code ( / )" '
+        f'aria-label="filter parameters and findings"><span class=chips>{chips}</span></nav>'
+    )
+
+
+def _main(report: ReportData, prefix: str, verbose: bool) -> Iterator[str]:
+    listed, error = [*report.findings, *report.notes], f"{prefix}error"
+    anchors = [f"{prefix}finding-{number}" for number in range(len(listed))]
+    articles = [article(report, f, anchor) for f, anchor in zip(listed, anchors, strict=True)]
+    count = len(report.findings)
+    yield "<main><section aria-label=findings><h2>Findings</h2>"
+    if report.error is not None:
+        yield raised(report.error, error)
+    yield from articles[:count]
+    if not listed and report.error is None:
+        yield "<p class=fine>No findings: every parameter that should train gets a gradient.</p>"
+    if report.notes:
+        opened = " open" if verbose else ""
+        yield f"<details class=notes{opened}><summary>{plural(len(report.notes), 'note')}</summary>"
+        yield from articles[count:]
+        yield "</details>"
+    causes: dict[str, tuple[str, str]] = {}
+    for finding, anchor in zip(listed, anchors, strict=True):
+        for name in finding.parameters:
+            causes.setdefault(name, (finding.code, anchor))
+    if report.error is not None:
+        for name, verdict in report.verdicts.items():
+            if verdict == "blocked":
+                causes.setdefault(name, (report.error.type, error))
+    yield f'</section><section aria-label=parameters><h2>Parameters</h2><div id="{prefix}tree">'
+    yield f"{tree(report, causes)}</div></section></main>"
+    if said := about(report):
+        yield f"<footer><h2>This report</h2>{said}</footer>"
