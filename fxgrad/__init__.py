@@ -55,6 +55,7 @@ _HOMES = {
     "fxgrad.diagnosis.analyze": ("analyze", "assert_gradients_flow"),
     "fxgrad.fix_graph.benchmark": ("Benchmark", "benchmark"),
     "fxgrad.fix_graph.fix": ("FixResult",),
+    "fxgrad.integrations.notebook": ("load_ipython_extension",),
     "fxgrad.passes.rewrites.out_of_place": ("OutOfPlace",),
     "fxgrad.records": ("Finding", "Fix", "Inputs", "Options", "Site", "Step"),
     "fxgrad.records.errors": (

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from fxgrad.records.errors import FxgradError
 from fxgrad.records.plain_text import without_commands
 from fxgrad.records.report import ReportData
-from fxgrad.report import as_json, github, html, mermaid, sarif, table
+from fxgrad.report import as_json, github, html, mermaid, notebook, sarif, table
 from fxgrad.report.printable import as_printable
 
 
@@ -71,6 +71,16 @@ class Report(ReportData):
 
     def __str__(self) -> str:
         return self.render("table")
+
+    def __repr__(self) -> str:
+        """The headline."""
+        return f"Report({table.headline(as_printable(self))})"
+
+    def _repr_html_(self) -> str:
+        return notebook.as_html(as_printable(self))
+
+    def _repr_markdown_(self) -> str:
+        return notebook.as_markdown(as_printable(self))
 
 
 def is_selected(code: str, select: tuple[str, ...], ignore: tuple[str, ...]) -> bool:

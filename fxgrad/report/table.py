@@ -48,8 +48,13 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
+def headline(report: ReportData) -> str:
+    """`Net: 4 parameters, 2 get no gradient, 1 error`."""
+    return f"{report.model}{across_ranks.title(report)}: {', '.join([*_counts(report), *_found(report)])}"
+
+
 def _head(report: ReportData) -> Iterable[str]:
-    yield f"{report.model}{across_ranks.title(report)}: {', '.join([*_counts(report), *_found(report)])}"
+    yield headline(report)
     basis = [f"on {report.values} values"]
     if report.loss_used:
         basis.append(f"loss: {report.loss_used}")

@@ -12,6 +12,7 @@ import os
 import unicodedata
 
 from fxgrad.records import Site
+from fxgrad.records.cells import cell_name
 from fxgrad.source import line_text
 
 TAB = 4
@@ -20,8 +21,10 @@ _LINES = 4  # a longer span is shown by its first lines
 
 
 def short_path(file: str) -> str:
-    """The file relative to the current directory where that is shorter; names such as `<stdin>` as they
-    are."""
+    """The file relative to the current directory where that is shorter; `Cell [2]` for a notebook's cell,
+    names such as `<stdin>` as they are."""
+    if cell := cell_name(file):
+        return cell
     if file.startswith("<"):
         return file
     try:

@@ -6,6 +6,7 @@ from html import escape
 from urllib.parse import quote
 
 from fxgrad.records import Site
+from fxgrad.records.cells import cell_name
 from fxgrad.source.excerpt import place
 
 
@@ -26,7 +27,7 @@ def place_link(site: Site | None) -> str:
     if site is None:
         return ""
     shown = escape(place(site))
-    if site.file.startswith("<"):
+    if site.file.startswith("<") or cell_name(site.file):
         return f"<span class=at>{shown}</span>"
     path = quote(site.file.replace("\\", "/").lstrip("/"), safe="/:")
     return f'<a class=at href="vscode://file/{path}:{site.line}:{site.column or 1}">{shown}</a>'

@@ -17,6 +17,8 @@ from fxgrad.report.table import plural
 STYLE = files(__package__).joinpath("style.css").read_text("utf-8")
 SCRIPT = files(__package__).joinpath("script.js").read_text("utf-8")
 
+_MANY = 200  # parameters of which a notebook keeps no rows for what simply trains
+
 
 def render(report: ReportData, *, verbose: bool = False) -> str:
     """The whole page. Notes are folded unless `verbose`."""
@@ -94,6 +96,8 @@ def _main(report: ReportData, prefix: str, verbose: bool) -> Iterator[str]:
             if verdict == "blocked":
                 causes.setdefault(name, (report.error.type, error))
     yield f'</section><section aria-label=parameters><h2>Parameters</h2><div id="{prefix}tree">'
-    yield f"{tree(report, causes)}</div></section></main>"
+    flowing = not prefix or len(report.verdicts) <= _MANY
+    yield f"{tree(report, causes, flowing=flowing)}</div></section></main>"
     if said := about(report):
-        yield f"<footer><h2>This report</h2>{said}</footer>"
+        folded = f"<details><summary>this report</summary>{said}</details>"
+        yield f"<footer>{folded if prefix else f'<h2>This report</h2>{said}'}</footer>"

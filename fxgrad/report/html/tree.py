@@ -39,13 +39,15 @@ class _Rows:
     verdicts: Mapping[str, str]
     facts: Mapping[str, ParameterFact]
     causes: Mapping[str, tuple[str, str]]  # what is to blame, and its anchor
+    flowing: bool  # whether what simply trains has a row, or is counted alone
     left: int = _UNFOLDED
 
 
-def tree(report: ReportData, causes: Mapping[str, tuple[str, str]]) -> str:
-    """`causes`: by parameter, what is to blame for its verdict and the anchor of that."""
+def tree(report: ReportData, causes: Mapping[str, tuple[str, str]], *, flowing: bool = True) -> str:
+    """`causes`: by parameter, what is to blame for its verdict and the anchor of that. `flowing`: with a row for
+    what simply trains, which is counted else."""
     facts = {name: fact for fact in report.parameters for name in fact.names}
-    rows = _Rows(shown_verdicts(report), facts, causes)
+    rows = _Rows(shown_verdicts(report), facts, causes, flowing)
     root = _Module()
     for full in rows.verdicts:
         *path, last = full.split(".", _DEPTH)
@@ -66,7 +68,11 @@ def shown_verdicts(report: ReportData) -> dict[str, str]:
 
 
 def _children(module: _Module, rows: _Rows) -> str:
-    parts = [_parameter(name, full, rows) for name, full in module.parameters.items()]
+    parts = [
+        _parameter(name, full, rows)
+        for name, full in module.parameters.items()
+        if rows.flowing or rows.verdicts[full] != "flows"
+    ]
     inner = [(name, item, _counts([item], rows)) for name, item in module.modules.items()]
     for fine, group in groupby(inner, key=lambda found: found[0].isdigit() and set(found[2]) <= _FINE):
         items = list(group)
