@@ -54,7 +54,7 @@ def excerpt(site: Site) -> tuple[str, ...]:
     gutter = len(str(shown[-1]))
     lines = []
     for number, text in zip(shown, texts, strict=True):
-        line, carets = _drawn(text, *_span(site, number, text))
+        line, carets = _drawn(text, *span_on(site, number, text))
         lines.append(f"{number:>{gutter}} | {line}")
         if carets:
             lines.append(f"{'':>{gutter}} | {carets}")
@@ -63,7 +63,7 @@ def excerpt(site: Site) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _span(site: Site, number: int, text: str) -> tuple[int, int]:
+def span_on(site: Site, number: int, text: str) -> tuple[int, int]:
     """Where the span begins and ends on this line, in characters from 0; the same number twice where nothing
     is underlined."""
     if not site.column:

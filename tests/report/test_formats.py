@@ -19,7 +19,7 @@ import torch
 import fxgrad
 from fxgrad.cli import main
 from fxgrad.pytest_plugin import compare
-from fxgrad.records import Raised
+from fxgrad.records import Edit, Fix, Raised
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "speaker.py"
 
@@ -190,6 +190,112 @@ def test_a_link_lands_below_what_stays_in_sight(fragment: str, tmp_path: Path) -
     seen = browse(eventful().render("html"), tmp_path, "--window-size=900,600", acts=acts, opened=f"#{fragment}")
     assert seen["bar"] <= seen["top"] < seen["window"]
     assert seen["shown"] > 0
+
+
+STATE = """const seen={rows:shown(),articles:articles(),words:box.value,search:location.search,
+pressed:chips.filter(c=>c.ariaPressed==='true').map(c=>c.dataset.chip)}"""
+LOOK = """const visible=kind=>[...document.querySelectorAll(kind)].filter(e=>e.checkVisibility());
+const shown=()=>visible('.p').length,articles=()=>visible('article').map(a=>a.id);
+const press=key=>document.activeElement.dispatchEvent(new KeyboardEvent('keydown',{key,bubbles:true,cancelable:true}));
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_filter_takes_words_and_verdicts_and_keeps_them_in_the_address(report: fxgrad.Report, tmp_path: Path) -> None:
+    acts = LOOK + "box.value=' Bias  encoder ';apply();document.querySelector('[data-chip=none]').click();" + STATE
+    seen = browse(report.render("html"), tmp_path, acts=acts)
+    assert seen == {
+        "rows": 2,
+        "articles": ["finding-1"],
+        "words": " Bias  encoder ",
+        "search": "?q=bias+encoder&v=none",
+        "pressed": ["none"],
+    }
+    again = browse(report.render("html"), tmp_path, acts=LOOK + STATE, opened=seen["search"])
+    assert again == {**seen, "words": "bias encoder"}
+    flowing = browse(report.render("html"), tmp_path, acts=LOOK + STATE, opened="?v=flows")
+    assert (flowing["rows"], flowing["articles"]) == (4, [])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_n_and_p_go_through_the_findings(tmp_path: Path) -> None:
+    acts = """const seen={at:[]};
+    for(const key of ['n','n','n','p']){press(key);const top=document.activeElement.getBoundingClientRect().top;
+    seen.at.push([location.hash,top>=bar.getBoundingClientRect().bottom&&top<innerHeight])}"""
+    seen = browse(eventful().render("html"), tmp_path, "--window-size=900,600", acts=LOOK + acts)
+    assert seen["at"] == [["#error", True], ["#finding-0", True], ["#finding-1", True], ["#finding-0", True]]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_places_open_in_the_editor_that_is_chosen(report: fxgrad.Report, tmp_path: Path) -> None:
+    acts = "choice.value='PyCharm';choice.dispatchEvent(new Event('change'));const seen={to:places.map(p=>p.getAttribute('href'))}"
+    seen = browse(report.render("html"), tmp_path, acts=acts)
+    assert f"pycharm://open?file={EXAMPLE}&line=22&column=21" in seen["to"]
+    assert all(to.startswith("pycharm:") for to in seen["to"])
+
+
+SOURCE = """class Net:
+    def forward(self, x):  # <b>&amp;
+        text = '</pre>\x1b\u202e' + f"{x}"
+\t
+        return x.detach() + 12
+"""
+
+
+def page_of(file: Path, fix: Fix | None = None, site: fxgrad.Site | None = None) -> str:
+    """With one finding, at the `detach` of SOURCE."""
+    site = site or fxgrad.Site(str(file), 5, 16, 5, 26, "Net.forward")
+    way = (fxgrad.Step("loss"), fxgrad.Step("<add>", site), fxgrad.Step("detach", site, True), fxgrad.Step("w"))
+    finding = fxgrad.Finding("FXG103", "detached-path", "error", "cut", site, ("w", "v"), way, fix)
+    return fxgrad.Report({"w": "none", "v": "none"}, (finding,)).render("html")
+
+
+def test_the_source_is_shown_around_the_cut(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(SOURCE)
+    shown = re.search(r"<pre class=source>(.*?)</pre>", page_of(tmp_path / "net.py"), re.DOTALL)
+    assert shown is not None
+    lines = [html.unescape(re.sub("<[^>]*>", "", line)) for line in shown[1].split("\n")]
+    assert lines == [
+        "2 def forward(self, x):  # <b>&amp;",
+        "3     text = '</pre>\\x1b\\u202e' + f\"{x}\"",
+        "4 ",
+        "5     return x.detach() + 12",
+    ]
+    assert "<mark>x.detach()</mark>" in shown[1]
+    assert "<span class=n>12</span>" in shown[1]
+    assert "<span class=k>return</span>" in shown[1]
+
+
+@pytest.mark.parametrize("text", ["x = (\n" * 5 + "}", "a" * 5000 + "\n" * 5, "\n" * 9, ""], ids=["no Python", "long", "blank", "none"])
+def test_any_text_is_shown_or_left_out(text: str, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(text)
+    for line in (1, 5, 99):
+        page = page_of(tmp_path / "net.py", site=fxgrad.Site(str(tmp_path / "net.py"), line, 3, line, 9000))
+        parser = Balance()
+        parser.feed(page)
+        assert parser.open == []
+
+
+def test_the_way_is_drawn_to_the_cut(tmp_path: Path) -> None:
+    page = page_of(tmp_path / "net.py")
+    drawn = re.search(r"<svg role=img aria-label=\"(.*?)\".*?</svg>", page)
+    assert drawn is not None
+    assert html.unescape(drawn[1]).startswith("loss <- <add> <- detach (")
+    assert re.findall(r'<(?:circle|path) class="(\w+)"', drawn[0]) == ["on", "on", "on", "on", "cut", "off", "off"]
+    assert "&lt;add&gt; <a href=" in drawn[0]
+    assert "w and 1 more" in drawn[0]
+
+
+def test_a_fix_is_shown_as_a_change_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(SOURCE)
+    site = fxgrad.Site(str(tmp_path / "net.py"), 5, 16, 5, 26)
+    for old, want in [
+        ("x.detach()", ["-        return x.detach() + 12", "+        return x + 12"]),
+        ("y.detach()", ["-y.detach()", "+x"]),  # the file has changed: the edit alone
+    ]:
+        page = page_of(tmp_path / "net.py", Fix("drop it", "unsafe", (Edit(site, old, "x"),)))
+        assert re.findall("<(?:ins|del)>(.*?)</(?:ins|del)>", page) == want
+        assert "(unsafe)" in page
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from fxgrad.records import Finding, Fix, Raised, Step
+from fxgrad.records import Finding, Raised
 from fxgrad.records.report import ReportData
 from fxgrad.report import across_ranks
+from fxgrad.report.html.change import changes
 from fxgrad.report.html.markup import attribute, place_link, prose
+from fxgrad.report.html.source import source
 from fxgrad.report.html.tree import shown_verdicts
+from fxgrad.report.html.way import way
 from fxgrad.report.table import PHASES, plural
-from fxgrad.source.excerpt import excerpt
 
 
 def article(report: ReportData, finding: Finding, anchor: str) -> str:
@@ -38,35 +40,27 @@ def _article(report: ReportData, finding: Finding, anchor: str) -> Iterator[str]
     )
     yield f"<p>{prose(finding.message)}</p>"
     if finding.site is not None:
-        shown = "\n".join(excerpt(finding.site))
-        yield f"<pre>{escape(shown)}</pre>" if shown else ""
+        yield source(finding.site)
     if finding.path:
-        yield f"<p class=path>{' ← '.join(_step(step) for step in finding.path)}</p>"
+        yield way(
+            finding.path,
+            max(len(finding.parameters) - 1, 0),
+            finding.site.file if finding.site is not None else "",
+        )
     if finding.parameters:
         names = "".join(f"<li>{escape(name)}</li>" for name in finding.parameters)
         count = plural(len(finding.parameters), "parameter")
         yield f"<details class=names><summary>{count}</summary><ul>{names}</ul></details>"
     if finding.fix is not None:
-        yield from _fix(finding.fix)
+        yield f"<p class=help><b>help:</b> {prose(finding.fix.advice)}</p>"
+        yield from changes(finding.fix)
     yield "</article>"
-
-
-def _step(step: Step) -> str:
-    where = f" <small>{place_link(step.site)}</small>" if step.cut and step.site else ""
-    return f"<span{' class=cut' if step.cut else ''}>{escape(step.label)}{where}</span>"
-
-
-def _fix(fix: Fix) -> Iterator[str]:
-    yield f"<p class=help><b>help:</b> {prose(fix.advice)}</p>"
-    for edit in fix.edits:
-        yield f"<pre class=diff>- {escape(edit.old)}\n+ {escape(edit.new)}</pre>"
 
 
 def raised(error: Raised, anchor: str) -> str:
     """What the program raised, with the frames that were in it."""
     where = f" <small>{place_link(error.site)}</small>" if error.site is not None else ""
     search = attribute(f"{error.type} {error.phase} {error.message} blocked".lower())
-    shown = "\n".join(excerpt(error.site)) if error.site is not None else ""
     frames = "".join(
         f"<li>{place_link(site)}{f' in {escape(site.function)}' if site.function else ''}</li>"
         for site in error.stack
@@ -75,7 +69,7 @@ def raised(error: Raised, anchor: str) -> str:
         f'<article id="{anchor}" tabindex=-1 class="finding error" data-s="{search}" data-v=blocked>',
         f"<h3><span class=sev>raised</span> {escape(error.type)} in {PHASES[error.phase]}{where}</h3>",
         f"<pre class=said>{escape(error.message.strip())}</pre>" if error.message.strip() else "",
-        f"<pre>{escape(shown)}</pre>" if shown else "",
+        source(error.site) if error.site is not None else "",
         f"<details class=names><summary>{plural(len(error.stack), 'frame')}, innermost first</summary>"
         f"<ol>{frames}</ol></details>"
         if error.stack

@@ -26,11 +26,16 @@ def place_link(site: Site | None) -> str:
     editor."""
     if site is None:
         return ""
-    shown = escape(place(site))
+    href, shown = address(site), escape(place(site))
+    return f'<a class=at href="{href}">{shown}</a>' if href else f"<span class=at>{shown}</span>"
+
+
+def address(site: Site) -> str:
+    """What opens the place in an editor; "" for what is no file on disk."""
     if site.file.startswith("<") or cell_name(site.file):
-        return f"<span class=at>{shown}</span>"
+        return ""
     path = quote(site.file.replace("\\", "/").lstrip("/"), safe="/:")
-    return f'<a class=at href="vscode://file/{path}:{site.line}:{site.column or 1}">{shown}</a>'
+    return f"vscode://file/{path}:{site.line}:{site.column or 1}"
 
 
 def badge(verdict: str, text: str) -> str:

@@ -67,7 +67,9 @@ def _bar(report: ReportData) -> str:
     )
     return (
         '<nav><input id=filter type=search placeholder="filter: words of a name, verdict, code ( / )" '
-        f'aria-label="filter parameters and findings"><span class=chips>{chips}</span></nav>'
+        f'aria-label="filter parameters and findings"><span class=chips>{chips}</span>'
+        "<small>n, p: next, previous finding<label hidden>; places open in <select id=editor></select></label></small>"
+        "</nav>"
     )
 
 
