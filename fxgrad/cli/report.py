@@ -35,7 +35,7 @@ examples:
   fxgrad report package.models:build --loss losses.py:total   loss = total(output)
   fxgrad report model.py --loss '.logits'                     a part of the output, summed
   fxgrad report model.py --expect 'head.*' --ignore FXG3      only the head must train; no optimizer rules
-  fxgrad report model.py --format sarif -o fxgrad.sarif       for code scanning
+  fxgrad report model.py --format sarif -o fxgrad.sarif       for code scanning, with the safe fixes
 
 {STATUS}
 """
@@ -56,6 +56,12 @@ def add(command: argparse.ArgumentParser) -> None:
     add("--update-baseline", action="store_true", help="write the findings of now to the baseline first")
     add("--exit-zero", action="store_true", help="exit with 0 although there are errors")
     add("-v", "--verbose", action="store_true", help="show notes and branches, and shorten nothing")
+    add(
+        "--fixes",
+        action=argparse.BooleanOptionalAction,
+        help="put the safe fixes of `fxgrad fix` into the findings: where a write is to blame, this takes as long as "
+        "`fix` does (default: with --format sarif)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -69,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.update_baseline:
             write_baseline(Path(arguments.baseline), report)
         report = apply_baseline(Path(arguments.baseline), report)
+    if arguments.fixes or (arguments.fixes is None and arguments.format == "sarif"):
+        report = _with_fixes(arguments, report, select, ignore)
     write(
         report.render(arguments.format, verbose=arguments.verbose),
         arguments.output,
@@ -81,6 +89,26 @@ def run(arguments: argparse.Namespace) -> int:
         )
         return 2
     return 0 if report.ok or arguments.exit_zero else 1
+
+
+def _with_fixes(
+    arguments: argparse.Namespace, report: Report, select: tuple[str, ...], ignore: tuple[str, ...]
+) -> Report:
+    """The report with edits that were tried in fresh processes; nothing is tried where no finding is of a
+    kind that a safe edit mends."""
+    from fxgrad.cli.fix import subject
+    from fxgrad.fix_source import mend
+    from fxgrad.fix_source.per_finding import may_be_mended, with_fixes
+
+    if not may_be_mended(report):
+        return report
+    options = Options(values=arguments.values, max_paths=arguments.max_paths)
+    try:
+        with showing(sys.stderr):
+            return with_fixes(report, mend(subject(arguments), options=options, select=select, ignore=ignore))
+    except FxgradError as error:
+        tell(f"fxgrad: the report has no fixes: {error.reason}")
+        return report
 
 
 def _analysed(arguments: argparse.Namespace) -> Report:

@@ -26,7 +26,7 @@ from fxgrad.passes.rules.fxg101_unused_parameter import left_out
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Raised, Ran, Saved, Site, Verdict
 from fxgrad.report import Report
 from fxgrad.report.intent import hear, intent_for
-from fxgrad.source import files_of
+from fxgrad.source import definition_site, files_of
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.distributed import is_replica
 from fxgrad.trace.coverage import Coverage
@@ -132,6 +132,7 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         decisions=facts.decisions,
         error=record,
         suppressed=heard.suppressed,
+        model_site=definition_site(*dict.fromkeys(map(type, root.modules()))),
     )
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from fxgrad.passes import RULES
 from fxgrad.records import Decision, Edit, Finding, Fix, ParameterFact, Raised, Site, Step
-from fxgrad.report import FORMATS, Report, as_json
+from fxgrad.report import FORMATS, Report, as_json, repository
 
 FOLDER = Path(__file__).parents[1] / "golden"
 SARIF = json.loads((Path(__file__).parents[1] / "sarif-2.1.0.schema.json").read_text())
@@ -26,8 +26,9 @@ SUFFIX = {"table": "txt", "json": "json", "sarif": "sarif", "html": "html", "git
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Paths are shown relative to the current directory."""
+    """Paths are shown relative to the current directory, which is taken for a repository's root."""
     monkeypatch.chdir(FOLDER)
+    monkeypatch.setattr(repository, "root", lambda: str(FOLDER))
 
 
 def site(line: int, text: str) -> Site:
@@ -66,6 +67,7 @@ def report() -> Report:
         loss_used="`loss`",
         assumptions=("inputs: x=2x4",),
         model="Net",
+        model_site=site(6, "class Net(nn.Module)"),
         nodes=9,
         paths=2,
         decisions=(Decision(cut, "n3", True, False),),
