@@ -7,15 +7,16 @@ Made from `fxgrad.passes.RULES`. `help.markdown`, `helpUri`, `tags` and `precisi
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
 from fxgrad.passes import RULES
 from fxgrad.passes.context import Rule
 from fxgrad.records import Finding
+from fxgrad.records.documentation import markdown, summary
 from fxgrad.records.links import HOME, rule_page
 from fxgrad.report.as_json import tool_version
-from fxgrad.report.rule_docs import documentation, markdown, summary
 
 # By the first digit of a code: what its rules are about.
 _TAGS = {
@@ -45,11 +46,12 @@ def driver(findings: Iterable[Finding]) -> dict[str, Any]:
 
 
 def _rule(rule: Rule) -> dict[str, Any]:
-    said = summary(rule)
+    documentation = inspect.getdoc(rule) or ""
+    said = summary(documentation)
     return {
         **_head(rule.CODE, rule.NAME, rule.SEVERITY, said),
         "fullDescription": {"text": said},
-        "help": {"text": documentation(rule), "markdown": markdown(rule)},
+        "help": {"text": documentation, "markdown": markdown(documentation)},
         "helpUri": rule_page(rule.CODE, rule.NAME),
         "properties": {
             "tags": ["pytorch", "gradients", _TAGS[rule.CODE[3]]],

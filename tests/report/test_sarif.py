@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import tomllib
 from pathlib import Path
@@ -18,9 +19,9 @@ from fxgrad.fix_source.patch import Mended
 from fxgrad.fix_source.per_finding import with_fixes
 from fxgrad.fix_source.sheet import apply, read, sheet
 from fxgrad.passes import RULES
-from fxgrad.records import Edit, Finding, Site
+from fxgrad.records import Edit, Finding, Site, documentation
 from fxgrad.records.links import HOME, rule_page
-from fxgrad.report import Report, rule_docs
+from fxgrad.report import Report
 from fxgrad.report.line_hash import hashes
 from fxgrad.source import definition_site
 
@@ -176,10 +177,11 @@ def test_the_address_is_that_of_the_package() -> None:
 
 def test_a_documentation_is_parted_at_its_headings() -> None:
     for rule in RULES:
-        found = rule_docs.sections(rule)
+        text = inspect.getdoc(rule) or ""
+        found = documentation.sections(text)
         assert list(found) == ["What it finds", "Why it matters", "Example", "Instead", "When the fix is safe", "Not handled"]
-        told = "".join(rule_docs.documentation(rule).split()).removeprefix("".join(rule_docs.summary(rule).split()))
-        assert "".join("".join(f"{heading}{text}".split()) for heading, text in found.items()) == told
+        told = "".join(f"{heading}{part}" for heading, part in found.items())
+        assert "".join(f"{documentation.summary(text)}{told}".split()) == "".join(text.split())
 
 
 # ---------------------------------------------------------------------------------------------- safe fixes
