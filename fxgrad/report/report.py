@@ -15,7 +15,18 @@ from typing import Any, Protocol
 from fxgrad.records.errors import FxgradError
 from fxgrad.records.plain_text import without_commands
 from fxgrad.records.report import ReportData
-from fxgrad.report import as_json, github, html, mermaid, sarif, table
+from fxgrad.report import (
+    as_json,
+    concise,
+    github,
+    gitlab,
+    html,
+    junit,
+    markdown,
+    mermaid,
+    sarif,
+    table,
+)
 from fxgrad.report.printable import as_printable
 
 
@@ -28,9 +39,20 @@ class Format(Protocol):
         """The report in this format, without a newline at the end."""
 
 
-FORMATS: tuple[Format, ...] = (table, as_json, sarif, html, github, mermaid)
+FORMATS: tuple[Format, ...] = (
+    table,
+    as_json,
+    sarif,
+    html,
+    github,
+    mermaid,
+    concise,
+    markdown,
+    gitlab,
+    junit,
+)
 # every character is kept, in JSON\'s own escapes; the others are for eyes
-_DATA: tuple[Format, ...] = (as_json, sarif)
+_DATA: tuple[Format, ...] = (as_json, sarif, gitlab)
 
 
 @dataclass(frozen=True, slots=True)

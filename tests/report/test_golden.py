@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,18 @@ from fxgrad.report import FORMATS, Report, as_json, repository
 
 FOLDER = Path(__file__).parents[1] / "golden"
 SARIF = json.loads((Path(__file__).parents[1] / "sarif-2.1.0.schema.json").read_text())
-SUFFIX = {"table": "txt", "json": "json", "sarif": "sarif", "html": "html", "github": "github.txt", "mermaid": "mmd"}
+SUFFIX = {
+    "table": "txt",
+    "concise": "concise.txt",
+    "json": "json",
+    "sarif": "sarif",
+    "html": "html",
+    "markdown": "md",
+    "github": "github.txt",
+    "gitlab": "gitlab.json",
+    "junit": "junit.xml",
+    "mermaid": "mmd",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +106,7 @@ def written(format: str, verbose: bool) -> str:
         if format == "sarif":
             driver["rules"] = [rule["id"] for rule in driver["rules"][:3]]
         text = json.dumps(data, indent=1, ensure_ascii=False)
-    return text + "\n"
+    return re.sub(r'timestamp="[^"]*"', 'timestamp="now"', text) + "\n"
 
 
 @pytest.mark.parametrize("verbose", [False, True], ids=["short", "verbose"])
