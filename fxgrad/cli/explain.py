@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif os.path.isfile(given):
         given = _read(given)
     elif _CODE.fullmatch(given):
-        return _rule(given)
+        return explain_rule(given)
     say(explained(given))
     return 0
 
@@ -88,7 +88,8 @@ def _read(file: str) -> str:
         ) from error
 
 
-def _rule(wanted: str) -> int:
+def explain_rule(wanted: str) -> int:
+    """Print the documentation of the rule with this code or name, or what an error of this name means."""
     entry = next((entry for entry in EXPLANATIONS if entry.name == wanted.lower()), None)
     if entry is not None:
         say("\n".join(_paragraphs(entry)))

@@ -173,6 +173,15 @@ def _explain() -> Parts:
     return Parts(explain.EXAMPLES, explain.add, explain.run)
 
 
+def _help() -> Parts:
+    from fxgrad.cli import completion, topics
+
+    def run(arguments: argparse.Namespace) -> int:
+        return topics.run(arguments.topic, completion.commands_of(_parser()))
+
+    return Parts(topics.EXAMPLES, topics.add, run)
+
+
 def _completion() -> Parts:
     from fxgrad.cli import completion
 
@@ -190,5 +199,6 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "explain", "explain a rule, or an error: its text, a traceback or a log, given or on stdin", _explain
     ),
+    Command("help", "show a page on a topic: models, settings, CI, ...", _help),
     Command("completion", "print a script that completes fxgrad's words in a shell", _completion),
 )
