@@ -1,4 +1,4 @@
-"""`fxgrad run SCRIPT [ARGS ...]`: the user's own training script, unchanged, watched for its first optimizer
+"""`fxgrad run SCRIPT [ARGS ...]`, `fxgrad run -m MODULE [ARGS ...]`: the user's own training script, unchanged, watched for its first optimizer
 steps.
 
 A report that is data (JSON, SARIF, ...) has stdout for itself: what the script prints goes to stderr then.
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   fxgrad run train.py --lr 0.1                     stop after the first step and report
   fxgrad run --steps 3 --continue train.py         report on three steps, then train on
+  fxgrad run -m package.train --lr 0.1             as `python -m package.train` would run it
   fxgrad run --format html -o report.html train.py
   torchrun --nproc-per-node 2 -m fxgrad run train.py
 
@@ -41,6 +42,7 @@ def add(command: argparse.ArgumentParser) -> None:
     )
     rule_arguments(command)
     report_arguments(command)
+    option("-m", dest="as_module", action="store_true", help="SCRIPT is a module's name, as for `python -m`")
     option("script", metavar="SCRIPT")
     option("arguments", nargs=argparse.REMAINDER, metavar="ARGS", help="passed to the script")
 
@@ -83,6 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         report, status = run_script(
             arguments.script,
             arguments.arguments,
+            as_module=arguments.as_module,
             steps=arguments.steps,
             go_on=arguments.go_on,
             show=show,
