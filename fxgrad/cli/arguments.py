@@ -9,6 +9,19 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from fxgrad.program.step import Step
 
+# The names of `fxgrad.report.FORMATS`, which imports torch.
+FORMATS = (
+    "table",
+    "json",
+    "sarif",
+    "html",
+    "github",
+    "mermaid",
+    "concise",
+    "markdown",
+    "gitlab",
+    "junit",
+)
 STATUS = "exit status: 0 no error-level finding, 1 there are some, 2 could not run"
 
 
@@ -53,18 +66,7 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
         metavar="GLOB",
         help="parameters that must train; repeat it (default: all that require grad)",
     )
-    add(
-        "--select",
-        default="",
-        metavar="CODES",
-        help="only rules whose code begins so, comma separated: FXG1,FXG301",
-    )
-    add(
-        "--ignore",
-        default="",
-        metavar="CODES",
-        help="not the rules whose code begins so; the longer of two that fit decides",
-    )
+    rule_arguments(command)
     add(
         "--max-paths",
         type=positive,
@@ -79,6 +81,33 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
         help="run the model on tensors with data or without (default: auto)",
     )
     add("--trust-pickle", action="store_true", help="load a pickled model: doing so runs the code in it")
+
+
+def rule_arguments(command: argparse.ArgumentParser) -> None:
+    """Which rules speak."""
+    add = command.add_argument
+    add(
+        "--select",
+        default="",
+        metavar="CODES",
+        help="only rules whose code begins so, comma separated: FXG1,FXG301",
+    )
+    add(
+        "--ignore",
+        default="",
+        metavar="CODES",
+        help="not the rules whose code begins so; the longer of two that fit decides",
+    )
+
+
+def report_arguments(command: argparse.ArgumentParser) -> None:
+    """How a report is written, where to, and what it leaves out."""
+    add = command.add_argument
+    add("--format", choices=FORMATS, default="table", help="how the report is written (default: table)")
+    add("-o", "--output", metavar="FILE", help="write the report there instead of to stdout")
+    add("--baseline", metavar="FILE", help="leave out the findings that this file holds")
+    add("--update-baseline", action="store_true", help="write the findings of now to the baseline first")
+    add("-v", "--verbose", action="store_true", help="show notes and branches, and shorten nothing")
 
 
 def step(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[Step]:

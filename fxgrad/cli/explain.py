@@ -1,23 +1,23 @@
 """`fxgrad rules` and `fxgrad explain`: a rule in the words of its documentation, an error of torch's in plain
 ones.
 
-An error needs no torch: its text is looked up in a table. Rules are read from their modules, which takes as
-long as torch does to load.
+Neither needs torch, which takes seconds to load: an error's text is looked up in a table, a rule is read from
+its file.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
-import inspect
 import os
 import re
 import sys
 import textwrap
 from collections.abc import Iterator
 
-from fxgrad.cli.output import is_terminal, say
+from fxgrad.cli.output import is_terminal, say, width_of
 from fxgrad.cli.pasted import Said, errors_in
+from fxgrad.cli.rulebook import entries
 from fxgrad.records.errors import InputError
 from fxgrad.torch_api.explanations import EXPLANATIONS, Entry
 
@@ -46,22 +46,18 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def list_rules(arguments: argparse.Namespace) -> int:
-    """Every rule, one a line."""
-    from tabulate import tabulate
-
-    from fxgrad.passes import RULES
-
+    """Every rule, what it finds folded to the width of the terminal."""
     del arguments
-    rows = [
-        (
-            rule.CODE,
-            rule.NAME,
-            rule.SEVERITY,
-            " ".join((inspect.getdoc(rule) or "").partition("\n\n")[0].split()),
-        )
-        for rule in RULES
-    ]
-    say(tabulate(rows, headers=("code", "name", "level", "finds"), maxcolwidths=[None, None, None, 80]))
+    rows = [("code", "name", "level", "finds")]
+    rows += [(rule.code, rule.name, rule.severity, rule.summary) for rule in entries()]
+    widths = [max(len(row[at]) for row in rows) for at in range(3)]
+    heads = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) for row in rows]
+    room = max(width_of(sys.stdout) - len(heads[0]) - 2, 20)
+    for head, row in zip(heads, rows, strict=True):
+        first, *more = textwrap.wrap(row[3], room)
+        say(f"{head}  {first}")
+        for line in more:
+            say(f"{' ' * len(head)}  {line}")
     return 0
 
 
@@ -77,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif os.path.isfile(given):
         given = _read(given)
     elif _CODE.fullmatch(given):
-        return _rule(given)
+        return explain_rule(given)
     say(explained(given))
     return 0
 
@@ -92,18 +88,18 @@ def _read(file: str) -> str:
         ) from error
 
 
-def _rule(wanted: str) -> int:
+def explain_rule(wanted: str) -> int:
+    """Print the documentation of the rule with this code or name, or what an error of this name means."""
     entry = next((entry for entry in EXPLANATIONS if entry.name == wanted.lower()), None)
     if entry is not None:
         say("\n".join(_paragraphs(entry)))
         return 0
-    from fxgrad.passes import RULES
-
-    for rule in RULES:
-        if wanted.lower() in (rule.CODE.lower(), rule.NAME):
-            say(f"{rule.CODE} {rule.NAME} ({rule.SEVERITY})\n\n{inspect.getdoc(rule)}")
+    rules = entries()
+    for rule in rules:
+        if wanted.lower() in (rule.code.lower(), rule.name):
+            say(f"{rule.code} {rule.name} ({rule.severity})\n\n{rule.documentation}")
             return 0
-    known = {word.lower(): word for rule in RULES for word in (rule.CODE, rule.NAME)}
+    known = {word.lower(): word for rule in rules for word in (rule.code, rule.name)}
     close = [known[word] for word in difflib.get_close_matches(wanted.lower(), known, 1)]
     raise InputError(
         f"there is no rule {wanted}",

@@ -3,7 +3,7 @@
 Exit status: 0 clean, 1 findings at error level, 2 could not run. Data goes to stdout, talk to stderr, what
 the user's own program prints too; an error is one line, what, where and how to mend it, with the traceback
 only on `--traceback`. A subcommand is one entry of `COMMANDS`; its module is imported where it is the one
-that was asked for, for most of them import torch. Not handled: output of C code in the user's program, which
+that was asked for, and imports torch where it runs: help costs no more than Python itself. Not handled: output of C code in the user's program, which
 goes where it likes.
 """
 
@@ -13,12 +13,11 @@ import argparse
 import contextlib
 import shlex
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fxgrad.cli.arguments import STATUS, Parser, model_arguments
+from fxgrad.cli.arguments import STATUS, Parser
 from fxgrad.cli.output import say, tell
 from fxgrad.records.errors import FxgradError
 
@@ -103,15 +102,19 @@ def entry() -> None:
 
 def _failed(said: str, *, show: bool) -> int:
     if show:
+        import traceback
+
         traceback.print_exc()
     tell(f"fxgrad: error: {said}")
     return 2
 
 
 def _one_line(error: FxgradError) -> str:
-    from fxgrad.source.excerpt import place
+    where = ""
+    if error.site:
+        from fxgrad.source.excerpt import place
 
-    where = f"{place(error.site)}: " if error.site else ""
+        where = f"{place(error.site)}: "
     hint = f" ({error.hint})" if error.hint else ""
     return " ".join(f"{where}{error.reason}{hint}".split())
 
@@ -145,21 +148,13 @@ def _report() -> Parts:
 def _fix() -> Parts:
     from fxgrad.cli import fix
 
-    def add(command: argparse.ArgumentParser) -> None:
-        model_arguments(command)
-        fix.add(command)
-
-    return Parts(fix.EXAMPLES, add, fix.run)
+    return Parts(fix.EXAMPLES, fix.add, fix.run)
 
 
 def _bench() -> Parts:
     from fxgrad.cli import bench
 
-    def add(command: argparse.ArgumentParser) -> None:
-        model_arguments(command)
-        bench.add(command)
-
-    return Parts(bench.EXAMPLES, add, bench.run)
+    return Parts(bench.EXAMPLES, bench.add, bench.run)
 
 
 def _run() -> Parts:
@@ -180,6 +175,15 @@ def _explain() -> Parts:
     return Parts(explain.EXAMPLES, explain.add, explain.run)
 
 
+def _help() -> Parts:
+    from fxgrad.cli import completion, topics
+
+    def run(arguments: argparse.Namespace) -> int:
+        return topics.run(arguments.topic, completion.commands_of(_parser()))
+
+    return Parts(topics.EXAMPLES, topics.add, run)
+
+
 def _completion() -> Parts:
     from fxgrad.cli import completion
 
@@ -197,5 +201,6 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "explain", "explain a rule, or an error: its text, a traceback or a log, given or on stdin", _explain
     ),
+    Command("help", "show a page on a topic: models, settings, CI, ...", _help),
     Command("completion", "print a script that completes fxgrad's words in a shell", _completion),
 )

@@ -10,11 +10,14 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import shutil
 import sys
 from typing import Any
 
 from fxgrad.records.errors import InputError
 from fxgrad.records.plain_text import one_line, printable, without_commands
+
+PAGE = 120  # columns where nobody's terminal says how many
 
 # What of a report's text is painted. Later patterns win where they overlap.
 STYLES = (
@@ -93,6 +96,11 @@ def is_terminal(stream: Any) -> bool:
         return bool(stream.isatty())
     except (AttributeError, ValueError):  # no stream at all, or a closed one
         return False
+
+
+def width_of(stream: Any) -> int:
+    """How many columns a line may have: those of the terminal, or a page's where there is none."""
+    return shutil.get_terminal_size().columns if is_terminal(stream) else PAGE
 
 
 def _paint(text: str, end: str) -> None:

@@ -7,20 +7,18 @@ import contextlib
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fxgrad.cli.arguments import STATUS, model_arguments, step
-from fxgrad.cli.codes import codes
-from fxgrad.cli.doubts import refuse_doubtful
+from fxgrad.cli.arguments import STATUS, model_arguments, report_arguments, step
 from fxgrad.cli.output import tell, write
 from fxgrad.cli.progress_line import showing
-from fxgrad.diagnosis import analyze
-from fxgrad.program.no_cuda import CudaOnCpu, lacks_cuda
-from fxgrad.program.step import Step
 from fxgrad.records import Options
 from fxgrad.records.errors import FxgradError, InputError
-from fxgrad.report import FORMATS, Report
-from fxgrad.report.baseline import apply_baseline, write_baseline
-from fxgrad.report.table import raised
+
+# What imports torch is imported where it is used: `--help` does without.
+if TYPE_CHECKING:
+    from fxgrad.program.step import Step
+    from fxgrad.report import Report
 
 EXAMPLES = f"""MODEL names a module, a class, or a function that returns a module; the name may be left out where the file has one candidate.
 Arguments and inputs that nobody gives are guessed, and the report says how to write others. `example_inputs`, `loss`, `optimizer` and
@@ -35,7 +33,7 @@ examples:
   fxgrad report package.models:build --loss losses.py:total   loss = total(output)
   fxgrad report model.py --loss '.logits'                     a part of the output, summed
   fxgrad report model.py --expect 'head.*' --ignore FXG3      only the head must train; no optimizer rules
-  fxgrad report model.py --format sarif -o fxgrad.sarif       for code scanning
+  fxgrad report model.py --format sarif -o fxgrad.sarif       for code scanning, with the safe fixes
 
 {STATUS}
 """
@@ -44,22 +42,22 @@ examples:
 def add(command: argparse.ArgumentParser) -> None:
     """What to analyse, and how to write it."""
     model_arguments(command)
-    add = command.add_argument
-    add(
-        "--format",
-        choices=[module.NAME for module in FORMATS],
-        default="table",
-        help="how the report is written (default: table)",
+    report_arguments(command)
+    command.add_argument("--exit-zero", action="store_true", help="exit with 0 although there are errors")
+    command.add_argument(
+        "--fixes",
+        action=argparse.BooleanOptionalAction,
+        help="put the safe fixes of `fxgrad fix` into the findings: where a write is to blame, this takes as long as "
+        "`fix` does (default: with --format sarif)",
     )
-    add("-o", "--output", metavar="FILE", help="write the report there instead of to stdout")
-    add("--baseline", metavar="FILE", help="leave out the findings that this file holds")
-    add("--update-baseline", action="store_true", help="write the findings of now to the baseline first")
-    add("--exit-zero", action="store_true", help="exit with 0 although there are errors")
-    add("-v", "--verbose", action="store_true", help="show notes and branches, and shorten nothing")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the report; exit status 1 where it is not ok."""
+    from fxgrad.cli.codes import codes
+    from fxgrad.report.baseline import apply_baseline, write_baseline
+    from fxgrad.report.table import raised
+
     select, ignore = codes(arguments.select), codes(arguments.ignore)
     if arguments.update_baseline and not arguments.baseline:
         raise InputError("--update-baseline needs a file", hint="add --baseline FILE")
@@ -69,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.update_baseline:
             write_baseline(Path(arguments.baseline), report)
         report = apply_baseline(Path(arguments.baseline), report)
+    if arguments.fixes or (arguments.fixes is None and arguments.format == "sarif"):
+        report = _with_fixes(arguments, report, select, ignore)
     write(
         report.render(arguments.format, verbose=arguments.verbose),
         arguments.output,
@@ -83,9 +83,31 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if report.ok or arguments.exit_zero else 1
 
 
+def _with_fixes(
+    arguments: argparse.Namespace, report: Report, select: tuple[str, ...], ignore: tuple[str, ...]
+) -> Report:
+    """The report with edits that were tried in fresh processes; nothing is tried where no finding is of a
+    kind that a safe edit mends."""
+    from fxgrad.cli.fix import subject
+    from fxgrad.fix_source import mend
+    from fxgrad.fix_source.per_finding import may_be_mended, with_fixes
+
+    if not may_be_mended(report):
+        return report
+    options = Options(values=arguments.values, max_paths=arguments.max_paths)
+    try:
+        with showing(sys.stderr):
+            return with_fixes(report, mend(subject(arguments), options=options, select=select, ignore=ignore))
+    except FxgradError as error:
+        tell(f"fxgrad: the report has no fixes: {error.reason}")
+        return report
+
+
 def _analysed(arguments: argparse.Namespace) -> Report:
     """The report on the model that the arguments name; where it asks for CUDA and there is none, on the same
     on the CPU."""
+    from fxgrad.program.no_cuda import CudaOnCpu, lacks_cuda
+
     try:
         report = _once(arguments)
     except FxgradError as error:
@@ -109,6 +131,9 @@ def _analysed(arguments: argparse.Namespace) -> Report:
 
 def _once(arguments: argparse.Namespace) -> Report:
     """What the user's program prints goes to stderr."""
+    from fxgrad.cli.doubts import refuse_doubtful
+    from fxgrad.diagnosis import analyze
+
     options = Options(values=arguments.values, max_paths=arguments.max_paths)
 
     def analysed(asked: Step) -> Report:

@@ -16,6 +16,7 @@ from fxgrad.records.errors import InputError
 from fxgrad.report import Report
 from fxgrad.report.as_json import versions
 from fxgrad.report.intent import hear, intent_for
+from fxgrad.source import definition_site
 from fxgrad.source.sites import caller_file
 from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.lab import Lab
@@ -141,6 +142,7 @@ def _examine(
         ),
         suppressed=heard.suppressed,
         versions=versions(),
+        model_site=definition_site(target.model, *dict.fromkeys(map(type, target.root.modules()))),
     )
     assert run.experiment is not None
     return Examined(report, diagnosis.lab, run.experiment, saving(run, diagnosis.values))

@@ -6,6 +6,7 @@ added.
     schema_version  1
     tool            {"name": "fxgrad", "version": the installed version or null}
     model           the model's name
+    model_site      where the user wrote its class, or the function; null where all of it is others'
     ok              whether there is no finding at error level
     summary         counts: parameters, and each severity and verdict that occurs
     verdicts        {parameter name: "flows" | "zero" | "none" | "branch" | "blocked"}
@@ -72,6 +73,7 @@ def to_dict(report: ReportData) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "fxgrad", "version": tool_version()},
         "model": report.model,
+        "model_site": _site(report.model_site),
         "ok": report.ok,
         "summary": _summary(report),
         "verdicts": dict(report.verdicts),

@@ -37,13 +37,13 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
     """The whole report; blocks are parted by an empty line."""
     findings = [*report.findings, *(report.notes if verbose else ())]
     blocks = [
-        "\n".join(_head(report)),
+        "\n".join(head(report)),
         _verdict_table(report, verbose),
         "\n".join(across_ranks.differing(report)),
         "\n".join(_decisions(report) if verbose else ()),
         "\n".join(_error(report, verbose)),
         *("\n".join(_finding(report, finding, verbose)) for finding in findings),
-        _closing(report, verbose),
+        closing(report, verbose),
     ]
     return "\n\n".join(block for block in blocks if block)
 
@@ -53,7 +53,8 @@ def headline(report: ReportData) -> str:
     return f"{report.model}{across_ranks.title(report)}: {', '.join([*_counts(report), *_found(report)])}"
 
 
-def _head(report: ReportData) -> Iterable[str]:
+def head(report: ReportData) -> Iterable[str]:
+    """The model and what was found in one line, then what that is based on."""
     yield headline(report)
     basis = [f"on {report.values} values"]
     if report.loss_used:
@@ -110,7 +111,10 @@ def _frozen(report: ReportData) -> frozenset[str]:
     return frozenset(name for fact in report.parameters if not fact.requires_grad for name in fact.names)
 
 
-def _verdict_table(report: ReportData, verbose: bool) -> str:
+HEADERS = ("parameter", "count", "gradient", "because")
+
+
+def verdict_rows(report: ReportData, verbose: bool) -> list[tuple[str, str, str, str]]:
     """One row a parameter or group of equal verdict and reason; what flows only beside what does not, or when
     verbose."""
     because = _reasons(report)
@@ -131,13 +135,17 @@ def _verdict_table(report: ReportData, verbose: bool) -> str:
         left = sum(len(group.names) for group in groups[limit:])
         if left:
             rows.append((f"... {plural(len(groups) - limit, 'more group')} (-v)", str(left), verdict, reason))
+    return rows
+
+
+def _verdict_table(report: ReportData, verbose: bool) -> str:
+    rows = verdict_rows(report, verbose)
     if not rows:
         return ""
     from tabulate import tabulate  # here: it takes half as long to import as all of fxgrad
 
-    headers = ("parameter", "count", "gradient", "because")
     table = tabulate(
-        rows, headers, tablefmt="simple", disable_numparse=True, colalign=("left", "right", "left", "left")
+        rows, HEADERS, tablefmt="simple", disable_numparse=True, colalign=("left", "right", "left", "left")
     )
     return "\n".join(line.rstrip() for line in table.splitlines())
 
@@ -236,7 +244,8 @@ def _indented(lines: Iterable[str]) -> Iterable[str]:
     return (f"  {line}" for line in lines)
 
 
-def _closing(report: ReportData, verbose: bool) -> str:
+def closing(report: ReportData, verbose: bool) -> str:
+    """The outcome in a sentence, and what is not shown."""
     sentences = [_outcome(report)]
     fixable = sum(bool(finding.fix and finding.fix.edits) for finding in report.findings)
     if fixable:

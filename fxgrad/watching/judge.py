@@ -28,7 +28,7 @@ from fxgrad.records.cells import cell_name
 from fxgrad.report import Report
 from fxgrad.report.as_json import versions
 from fxgrad.report.intent import hear, intent_for
-from fxgrad.source import files_of
+from fxgrad.source import definition_site, files_of
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.distributed import is_replica
 from fxgrad.trace.coverage import Coverage
@@ -135,6 +135,7 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         error=record,
         suppressed=heard.suppressed,
         versions=versions(),
+        model_site=definition_site(*dict.fromkeys(map(type, root.modules()))),
     )
 
 

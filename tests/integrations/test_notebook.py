@@ -134,7 +134,7 @@ def test_a_place_is_that_of_the_cell(outputs: dict[str, list[Any]]) -> None:
     assert f"{place}: FXG103 detached-path" in said(outputs["text"])
     assert "torch.sigmoid(self.a(x).detach())" in said(outputs["text"])
     assert f"<span class=at>{place}</span>" in data(outputs["report"], "text/html")
-    assert f"Cell \\[{NUMBER['model']}\\]:8:27" in data(outputs["report"], "text/markdown")
+    assert f"`Cell [{NUMBER['model']}]:8:27`" in data(outputs["report"], "text/markdown")
     assert "ipykernel" not in said(outputs["text"]) + data(outputs["report"], "text/html") + data(outputs["trains"], "text/html")
 
 

@@ -18,17 +18,29 @@ import pytest
 
 from fxgrad.passes import RULES
 from fxgrad.records import Decision, Edit, Finding, Fix, ParameterFact, Raised, Site, Step
-from fxgrad.report import FORMATS, Report, as_json
+from fxgrad.report import FORMATS, Report, as_json, repository
 
 FOLDER = Path(__file__).parents[1] / "golden"
 SARIF = json.loads((Path(__file__).parents[1] / "sarif-2.1.0.schema.json").read_text())
-SUFFIX = {"table": "txt", "json": "json", "sarif": "sarif", "html": "html", "github": "github.txt", "mermaid": "mmd"}
+SUFFIX = {
+    "table": "txt",
+    "concise": "concise.txt",
+    "json": "json",
+    "sarif": "sarif",
+    "html": "html",
+    "markdown": "md",
+    "github": "github.txt",
+    "gitlab": "gitlab.json",
+    "junit": "junit.xml",
+    "mermaid": "mmd",
+}
 
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Paths are shown relative to the current directory."""
+    """Paths are shown relative to the current directory, which is taken for a repository's root."""
     monkeypatch.chdir(FOLDER)
+    monkeypatch.setattr(repository, "root", lambda: str(FOLDER))
 
 
 def site(line: int, text: str) -> Site:
@@ -67,6 +79,7 @@ def report() -> Report:
         loss_used="`loss`",
         assumptions=("inputs: x=2x4",),
         model="Net",
+        model_site=site(6, "class Net(nn.Module)"),
         nodes=9,
         paths=2,
         decisions=(Decision(cut, "n3", True, False),),
@@ -96,7 +109,7 @@ def written(format: str, verbose: bool) -> str:
         if format == "sarif":
             driver["rules"] = [rule["id"] for rule in driver["rules"][:3]]
         text = json.dumps(data, indent=1, ensure_ascii=False)
-    return text + "\n"
+    return re.sub(r'timestamp="[^"]*"', 'timestamp="now"', text) + "\n"
 
 
 @pytest.mark.parametrize("verbose", [False, True], ids=["short", "verbose"])

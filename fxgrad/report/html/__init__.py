@@ -2,14 +2,14 @@
 
 Made from a `Report` alone, source lines from the files as they are now. `page` is the whole, `findings` what is
 wrong, `run` how it was found, `tree` the parameters by module; `style.css` and `script.js` are written into the page
-as they stand. Every style begins with `.fxgrad`, so that a notebook may hold the same (`body`) and look as before.
+as they stand. Every style begins with `.fxgrad`, so that a notebook may hold the same (`output`) and look as before.
 Not handled: drawing the whole graph.
 """
 
 from __future__ import annotations
 
-from fxgrad.report.html.page import body, render
+from fxgrad.report.html.page import output, render
 
-__all__ = ["NAME", "body", "render"]
+__all__ = ["NAME", "output", "render"]
 
 NAME = "html"

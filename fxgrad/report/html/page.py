@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from html import escape
@@ -34,8 +35,11 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def body(report: ReportData, prefix: str) -> str:
-    """The same without what moves, for a page that holds several: `prefix` begins each anchor."""
+def output(report: ReportData) -> str:
+    """The same without what runs, for a notebook. Its outputs are one page: anchors begin with what tells this
+    report from another."""
+    known = repr((report.findings, report.notes, dict(report.verdicts)))
+    prefix = f"fxgrad-{hashlib.sha256(known.encode('utf-8', 'replace')).hexdigest()[:8]}-"
     parts = [
         f"<style>{STYLE}</style><div class=fxgrad>",
         *_header(report),
