@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from fxgrad.diagnosis.analyze import analyze, assert_gradients_flow
     from fxgrad.fix_graph.benchmark import Benchmark, benchmark
     from fxgrad.fix_graph.fix import FixResult
-    from fxgrad.integrations.notebook import load_ipython_extension as load_ipython_extension
     from fxgrad.passes.rewrites.out_of_place import OutOfPlace
     from fxgrad.records import Finding, Fix, Inputs, Options, Site, Step
     from fxgrad.records.errors import FixError, FxgradError, GuardError, InputError, LoadError, TraceError
@@ -56,7 +55,6 @@ _HOMES = {
     "fxgrad.diagnosis.analyze": ("analyze", "assert_gradients_flow"),
     "fxgrad.fix_graph.benchmark": ("Benchmark", "benchmark"),
     "fxgrad.fix_graph.fix": ("FixResult",),
-    "fxgrad.integrations.notebook": ("load_ipython_extension",),
     "fxgrad.passes.rewrites.out_of_place": ("OutOfPlace",),
     "fxgrad.records": ("Finding", "Fix", "Inputs", "Options", "Site", "Step"),
     "fxgrad.records.errors": (
@@ -81,6 +79,13 @@ if not TYPE_CHECKING:  # a type checker has the imports above; this would tell i
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
         return found
+
+
+def load_ipython_extension(shell: object) -> None:
+    """What `%load_ext fxgrad` calls: `%%fxgrad` over a cell that trains reports on it."""
+    from fxgrad.integrations.notebook import load
+
+    load(shell)
 
 
 def __dir__() -> list[str]:

@@ -27,8 +27,8 @@ from fxgrad.watching.session import Session, flat
 _LINE = re.compile(r"(?:--steps[ =](?P<steps>[1-9]\d*))?(?P<names>(?:[ ,]*[^-\s,][^\s,]*)*)\s*")
 
 
-def load_ipython_extension(shell: Any) -> None:
-    """What `%load_ext fxgrad` calls."""
+def load(shell: Any) -> None:
+    """Give a running IPython the magic."""
 
     def fxgrad(line: str, cell: str) -> Report | None:
         __tracebackhide__ = True  # IPython leaves this frame out of a cell's traceback
