@@ -164,9 +164,9 @@ def _run() -> Parts:
 
 
 def _rules() -> Parts:
-    from fxgrad.cli import explain
+    from fxgrad.cli import rules
 
-    return Parts("example:\n  fxgrad rules\n", lambda command: None, explain.list_rules)
+    return Parts(rules.EXAMPLES, rules.add, rules.run)
 
 
 def _explain() -> Parts:
@@ -197,7 +197,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("fix", "repair the source of a model, shown as a diff or written", _fix),
     Command("bench", "time a model beside its repaired forms and torch's own means", _bench),
     Command("run", "run a training script and report on its first optimizer steps", _run),
-    Command("rules", "list the rules", _rules),
+    Command("rules", "list the rules, or write their documentation as a site", _rules),
     Command(
         "explain", "explain a rule, or an error: its text, a traceback or a log, given or on stdin", _explain
     ),

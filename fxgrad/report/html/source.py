@@ -17,7 +17,7 @@ from itertools import groupby
 from fxgrad.records import Site
 from fxgrad.records.plain_text import printable
 from fxgrad.source.excerpt import excerpt, span_on
-from fxgrad.source.parsing import Source, load, tokens
+from fxgrad.source.parsing import Source, from_text, load, tokens
 
 _AROUND = 3  # lines before and after
 _LONGEST = 8  # of a longer span its first lines are shown
@@ -53,6 +53,14 @@ def source(site: Site) -> str:
         hit = " hit" if site.line <= number <= last else ""
         code = "".join(_pieces(text, indent, colours.get(number, ()), marked))
         lines.append(f'<span class="l{hit}"><span class=no>{number:>{gutter}} </span>{code}</span>')
+    return f"<pre class=source>{chr(10).join(lines)}</pre>"
+
+
+def coloured(text: str) -> str:
+    """A text of Python by itself, all of it."""
+    page = from_text("", text)
+    colours = _colours(page)
+    lines = ("".join(_pieces(line, 0, colours.get(n, ()), (0, 0))) for n, line in enumerate(page.lines, 1))
     return f"<pre class=source>{chr(10).join(lines)}</pre>"
 
 
