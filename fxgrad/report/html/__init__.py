@@ -9,7 +9,8 @@ Not handled: drawing the whole graph.
 from __future__ import annotations
 
 from fxgrad.report.html.page import output, render
+from fxgrad.report.html.side_by_side import side_by_side
 
-__all__ = ["NAME", "output", "render"]
+__all__ = ["NAME", "output", "render", "side_by_side"]
 
 NAME = "html"

@@ -1,10 +1,10 @@
-"""The page as a whole, and its body for where another page holds it."""
+"""The page as a whole, and what of it a notebook holds."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from importlib.resources import files
 
@@ -23,16 +23,17 @@ _MANY = 200  # parameters of which a notebook keeps no rows for what simply trai
 
 def render(report: ReportData, *, verbose: bool = False) -> str:
     """The whole page. Notes are folded unless `verbose`."""
+    counts = Counter(shown_verdicts(report).values())
     parts = [
-        "<!doctype html><html lang=en><head><meta charset=utf-8>",
-        '<meta name=viewport content="width=device-width, initial-scale=1">',
-        f"<title>{escape(f'fxgrad: {report.model}')}</title><style>{STYLE}</style></head><body class=fxgrad>",
-        *_header(report),
-        _bar(report),
-        *_main(report, "", verbose),
-        f"<script>{SCRIPT}</script></body></html>",
+        *header(report),
+        bar({verdict: (verdict, counts[verdict]) for verdict in VERDICTS}),
+        "<main>",
+        *sections(report, "", verbose=verbose),
+        "</main>",
+        f"<footer><h2>This report</h2>{said}</footer>" if (said := about(report)) else "",
+        f"<script>{SCRIPT}</script>",
     ]
-    return "\n".join(part for part in parts if part)
+    return whole(f"fxgrad: {report.model}", parts)
 
 
 def output(report: ReportData) -> str:
@@ -40,16 +41,31 @@ def output(report: ReportData) -> str:
     report from another."""
     known = repr((report.findings, report.notes, dict(report.verdicts)))
     prefix = f"fxgrad-{hashlib.sha256(known.encode('utf-8', 'replace')).hexdigest()[:8]}-"
+    said = about(report)
     parts = [
         f"<style>{STYLE}</style><div class=fxgrad>",
-        *_header(report),
-        *_main(report, prefix, False),
+        *header(report),
+        "<main>",
+        *sections(report, prefix, flowing=len(report.verdicts) <= _MANY),
+        "</main>",
+        f"<footer><details><summary>this report</summary>{said}</details></footer>" if said else "",
         "</div>",
     ]
-    return "\n".join(part for part in parts if part)
+    return "\n".join(filter(None, parts))
 
 
-def _header(report: ReportData) -> Iterator[str]:
+def whole(title: str, parts: Iterable[str], kind: str = "") -> str:
+    """A page that needs nothing else; `kind`: a class of its body."""
+    head = (
+        "<!doctype html><html lang=en><head><meta charset=utf-8>\n"
+        '<meta name=viewport content="width=device-width, initial-scale=1">\n'
+        f'<title>{escape(title)}</title><style>{STYLE}</style></head><body class="{f"fxgrad {kind}".strip()}">'
+    )
+    return "\n".join([head, *filter(None, parts), "</body></html>"])
+
+
+def header(report: ReportData) -> Iterator[str]:
+    """What it is of, what was found, and what that rests on."""
     errors = sum(f.severity == "error" for f in report.findings)
     starved = sum(v != "flows" for v in shown_verdicts(report).values())
     yield f"<header><h1>{escape(report.model + across_ranks.title(report))}</h1>"
@@ -61,13 +77,13 @@ def _header(report: ReportData) -> Iterator[str]:
     yield "</header>"
 
 
-def _bar(report: ReportData) -> str:
-    """What stays in sight: the filter, and a button for each verdict that occurs."""
-    counts = Counter(shown_verdicts(report).values())
+def bar(counts: Mapping[str, tuple[str, int]]) -> str:
+    """What stays in sight: the filter, and a button for each kind of row that occurs; by kind its colour and how
+    many there are."""
     chips = "".join(
-        f'<button type=button class="v {v}" data-chip={v} aria-pressed=false>{v} {counts[v]}</button>'
-        for v in VERDICTS
-        if counts[v]
+        f'<button type=button class="v {colour}" data-chip="{kind}" aria-pressed=false>{kind} {count}</button>'
+        for kind, (colour, count) in counts.items()
+        if count
     )
     return (
         '<nav><input id=filter type=search placeholder="filter: words of a name, verdict, code ( / )" '
@@ -77,12 +93,16 @@ def _bar(report: ReportData) -> str:
     )
 
 
-def _main(report: ReportData, prefix: str, verbose: bool) -> Iterator[str]:
+def sections(
+    report: ReportData, prefix: str, *, verbose: bool = False, flowing: bool = True
+) -> Iterator[str]:
+    """What is wrong, and the parameters. `prefix` begins each anchor, for a page that holds several reports;
+    `flowing`: see `tree`."""
     listed, error = [*report.findings, *report.notes], f"{prefix}error"
     anchors = [f"{prefix}finding-{number}" for number in range(len(listed))]
     articles = [article(report, f, anchor) for f, anchor in zip(listed, anchors, strict=True)]
     count = len(report.findings)
-    yield "<main><section aria-label=findings><h2>Findings</h2>"
+    yield "<section aria-label=findings><h2>Findings</h2>"
     if report.error is not None:
         yield raised(report.error, error)
     yield from articles[:count]
@@ -102,8 +122,4 @@ def _main(report: ReportData, prefix: str, verbose: bool) -> Iterator[str]:
             if verdict == "blocked":
                 causes.setdefault(name, (report.error.type, error))
     yield f'</section><section aria-label=parameters><h2>Parameters</h2><div id="{prefix}tree">'
-    flowing = not prefix or len(report.verdicts) <= _MANY
-    yield f"{tree(report, causes, flowing=flowing)}</div></section></main>"
-    if said := about(report):
-        folded = f"<details><summary>this report</summary>{said}</details>"
-        yield f"<footer>{folded if prefix else f'<h2>This report</h2>{said}'}</footer>"
+    yield f"{tree(report, causes, flowing=flowing)}</div></section>"

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from fxgrad.records.documentation import sections, summary
 from fxgrad.report.html.markup import prose
-from fxgrad.report.html.page import STYLE
+from fxgrad.report.html.page import whole
 from fxgrad.report.html.source import coloured
 
 _CODE = re.compile(r"\bFXG\d{3}\b")
@@ -43,15 +43,6 @@ def site(rules: Sequence[Rule]) -> Mapping[str, str]:
     return files
 
 
-def _whole(title: str, parts: Sequence[str]) -> str:
-    head = (
-        "<!doctype html><html lang=en><head><meta charset=utf-8>"
-        '<meta name=viewport content="width=device-width, initial-scale=1">'
-        f'<title>{escape(title)}</title><style>{STYLE}</style></head><body class="fxgrad rules">'
-    )
-    return "\n".join([head, *parts, "</body></html>\n"])
-
-
 def _index(rules: Sequence[Rule]) -> str:
     known = {rule.code for rule in rules}
     rows = (
@@ -61,7 +52,7 @@ def _index(rules: Sequence[Rule]) -> str:
         for rule in rules
     )
     head = "<tr><th>code</th><th>name</th><th>level</th><th>what it finds</th></tr>"
-    return _whole(
+    return whole(
         "fxgrad: the rules",
         [
             "<header><h1>The rules of fxgrad</h1></header><section>",
@@ -79,7 +70,7 @@ def _page(rule: Rule, near: tuple[Rule | None, Rule | None], known: set[str]) ->
         for relation, other in zip(("prev", "next"), near, strict=True)
         if other is not None
     )
-    return _whole(
+    return whole(
         f"{rule.code} {rule.name}",
         [
             f'<header class="{rule.severity}"><p class=muted><a href="index.html#{rule.code}">all rules</a> {links}</p>',
@@ -89,6 +80,7 @@ def _page(rule: Rule, near: tuple[Rule | None, Rule | None], known: set[str]) ->
             f"</section><footer><p class=muted>the same in a terminal: <code>fxgrad explain {rule.code}</code>; "
             f"in a line of source: <code># fxgrad: ignore[{rule.code}]</code></p></footer>",
         ],
+        "rules",
     )
 
 

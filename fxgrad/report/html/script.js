@@ -1,6 +1,7 @@
 const box = document.getElementById('filter'), tree = document.getElementById('tree'), bar = document.querySelector('nav');
 const chips = [...document.querySelectorAll('[data-chip]')], items = [...document.querySelectorAll('[data-s]')];
 const folds = [...document.querySelectorAll('details.m')].reverse();  // inner ones first
+const sorted = document.querySelector('[data-chips]') ?? document;  // what the chips are about
 const asked = new Map(folds.map(fold => [fold, fold.open]));
 
 // The filter: every word must be found, and one of the verdicts that are pressed. It is kept in the address.
@@ -8,7 +9,7 @@ function apply() {
   const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
   const pressed = chips.filter(chip => chip.ariaPressed === 'true').map(chip => chip.dataset.chip);
   const fits = item => words.every(word => item.dataset.s.includes(word))
-    && (!pressed.length || item.dataset.v.split(' ').some(verdict => pressed.includes(verdict)));
+    && (!pressed.length || !sorted.contains(item) || item.dataset.v.split(' ').some(verdict => pressed.includes(verdict)));
   for (const item of items) item.classList.toggle('hide', !fits(item));
   const all = !words.length && !pressed.length;
   for (const fold of folds) {
