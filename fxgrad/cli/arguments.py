@@ -41,6 +41,13 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
         help="path/to/file.py[:name], package.module:name, a folder with a config.json, or a .pt2 file; "
         "after `--` what the file reads of sys.argv",
     )
+    step_arguments(command)
+    rule_arguments(command)
+
+
+def step_arguments(command: argparse.ArgumentParser) -> None:
+    """What a model is called with, what must train, and how it is run."""
+    add = command.add_argument
     add(
         "--input",
         action="append",
@@ -66,7 +73,6 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
         metavar="GLOB",
         help="parameters that must train; repeat it (default: all that require grad)",
     )
-    rule_arguments(command)
     add(
         "--max-paths",
         type=positive,

@@ -161,6 +161,12 @@ def _run() -> Parts:
     return Parts(run.EXAMPLES, run.add, run.run)
 
 
+def _diff() -> Parts:
+    from fxgrad.cli import diff
+
+    return Parts(diff.EXAMPLES, diff.add, diff.run)
+
+
 def _rules() -> Parts:
     from fxgrad.cli import explain
 
@@ -195,6 +201,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("fix", "repair the source of a model, shown as a diff or written", _fix),
     Command("bench", "time a model beside its repaired forms and torch's own means", _bench),
     Command("run", "run a training script and report on its first optimizer steps", _run),
+    Command("diff", "compare two reports, revisions or models: gradients lost and gained", _diff),
     Command("rules", "list the rules", _rules),
     Command(
         "explain", "explain a rule, or an error: its text, a traceback or a log, given or on stdin", _explain
