@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fxgrad.cli.arguments import step_arguments
-from fxgrad.cli.output import tell, write
+from fxgrad.cli.arguments import quiet_argument, step_arguments
+from fxgrad.cli.output import is_terminal, tell, width_of, write
 from fxgrad.cli.revisions import Tree, checked_out, in_revision, is_revision
 from fxgrad.records.errors import InputError
 
@@ -63,6 +63,7 @@ def add(command: argparse.ArgumentParser) -> None:
     add("-o", "--output", metavar="FILE", help="write it there instead of to stdout")
     add("--exit-zero", action="store_true", help="exit with 0 although a gradient was lost")
     add("-v", "--verbose", action="store_true", help="shorten nothing")
+    quiet_argument(command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
     from fxgrad.report.comparison import compare
 
     found = compare(old, new)
-    text = comparison_text.FORMATS[arguments.format](found, verbose=arguments.verbose)
+    width = width_of(sys.stdout) if arguments.output is None and is_terminal(sys.stdout) else None
+    text = comparison_text.FORMATS[arguments.format](found, verbose=arguments.verbose, width=width)
     write(text, arguments.output, coloured=arguments.format == "table")
     return 0 if found.ok or arguments.exit_zero else 1
 

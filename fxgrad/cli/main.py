@@ -16,12 +16,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fxgrad.cli.arguments import STATUS, Parser
-from fxgrad.cli.output import say, tell
+from fxgrad.cli.arguments import STATUS
+from fxgrad.cli.output import in_one_line, manner, say, tell
+from fxgrad.cli.project import listed
+from fxgrad.cli.words import Parser, with_command
 from fxgrad.records.errors import FxgradError
 
 _EXAMPLES = f"""examples:
-  fxgrad report model.py
+  fxgrad model.py                                  the same as fxgrad report model.py
   fxgrad report model.py:Net --input x=2x3x224x224:float32 --expect 'head.*'
   fxgrad explain FXG103
 
@@ -58,17 +60,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(versions.long() if len(set(given)) > 1 else versions.short())
         return 0
     given, argv = _split(given)
+    given = with_command(given, [command.name for command in COMMANDS], lambda: listed() is not None)
     try:
-        arguments = _parser(given).parse_args(given, argparse.Namespace(argv=argv))
+        arguments = _parsed(given, argv)
     except SystemExit as error:  # argparse after --help, --version or a usage error
         return error.code if isinstance(error.code, int) else 2
+    with manner(arguments.color, quiet=getattr(arguments, "quiet", False)):
+        return _done(arguments)
+
+
+def _done(arguments: argparse.Namespace) -> int:
+    """Do what is asked; an error is one line, and the exit status 2."""
     try:
         status: int = arguments.run(arguments)
         return status
     except FxgradError as error:
-        return _failed(_one_line(error), show=arguments.traceback)
+        return _failed(in_one_line(error), show=arguments.traceback)
     except KeyboardInterrupt:
-        tell("fxgrad: interrupted")
+        tell("fxgrad: interrupted", error=True)
         return 130
     # the user's program raised where nobody foresaw it, or fxgrad has a bug
     except (Exception, SystemExit) as error:
@@ -78,6 +87,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             "the output of --traceback)"
         )
         return _failed(said, show=arguments.traceback)
+
+
+def _parsed(given: list[str], argv: list[str]) -> argparse.Namespace:
+    """The arguments. Several MODELs need not stand together, as argparse would have it."""
+    parser = _parser(given)
+    arguments, unknown = parser.parse_known_args(given, argparse.Namespace(argv=argv))
+    if unknown:
+        command: Parser = arguments.parser
+        if any(word.startswith("-") for word in unknown) or not isinstance(
+            getattr(arguments, "model", None), list
+        ):
+            command.refuse(unknown)
+        arguments.model += unknown
+    return arguments
 
 
 def _split(given: list[str]) -> tuple[list[str], list[str]]:
@@ -103,21 +126,11 @@ def _failed(said: str, *, show: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    tell(f"fxgrad: error: {said}")
+    tell(f"fxgrad: error: {said}", error=True)
     return 2
 
 
-def _one_line(error: FxgradError) -> str:
-    where = ""
-    if error.site:
-        from fxgrad.source.excerpt import place
-
-        where = f"{place(error.site)}: "
-    hint = f" ({error.hint})" if error.hint else ""
-    return " ".join(f"{where}{error.reason}{hint}".split())
-
-
-def _parser(given: Sequence[str] | None = None) -> argparse.ArgumentParser:
+def _parser(given: Sequence[str] | None = None) -> Parser:
     """The parser; for one command line, given, with the arguments of those subcommands alone that it
     names."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -130,10 +143,16 @@ def _parser(given: Sequence[str] | None = None) -> argparse.ArgumentParser:
             item.name, help=item.summary, description=f"{item.summary.capitalize()}.", formatter_class=raw
         )
         command.add_argument("--traceback", action="store_true", help="show the Python traceback of an error")
+        command.add_argument(
+            "--color",
+            choices=("auto", "always", "never"),
+            default="auto",
+            help="when to paint (default: auto: on a terminal)",
+        )
         if given is None or item.name in given:
             command.epilog, add, run = item.parts()
             add(command)
-            command.set_defaults(run=run)
+            command.set_defaults(run=run, parser=command)
     return parser
 
 

@@ -12,10 +12,11 @@ Names are grouped by exact globs as in a report. Not handled: findings that star
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from fxgrad.records.plain_text import one_line, without_commands
 from fxgrad.report.as_json import dumps
+from fxgrad.report.columns import fitting
 from fxgrad.report.comparison import KINDS, Comparison, Side
 from fxgrad.report.globs import grouped
 from fxgrad.report.markdown import code, prose, table
@@ -26,13 +27,15 @@ _HEADERS = ("change", "parameter", "count", "before", "after", "because")
 _ROWS = 12  # rows of one change and reason; more are counted, not shown
 
 
-def as_table(comparison: Comparison, *, verbose: bool = False) -> str:
-    """A headline, and a row a group of parameters."""
+def as_table(comparison: Comparison, *, verbose: bool = False, width: int | None = None) -> str:
+    """A headline, and a row a group of parameters, folded to a terminal's width."""
     from tabulate import tabulate
 
-    rows = _rows(comparison, verbose)
+    rows: Sequence[Sequence[str]] = _rows(comparison, verbose)
     if not rows:
         return _headline(comparison)
+    if width is not None:
+        rows = fitting(rows, _HEADERS, width, (1, 5))
     shown = tabulate(
         rows,
         _HEADERS,
@@ -43,8 +46,9 @@ def as_table(comparison: Comparison, *, verbose: bool = False) -> str:
     return without_commands("\n".join([_headline(comparison), "", *map(str.rstrip, shown.splitlines())]))
 
 
-def as_markdown(comparison: Comparison, *, verbose: bool = False) -> str:
+def as_markdown(comparison: Comparison, *, verbose: bool = False, width: int | None = None) -> str:
     """The same as GitHub's Markdown; parameters that came or went are folded away."""
+    del width
     rows = [
         (f"**{kind}**" if kind == "lost" else kind, code(name), count, before, after, prose(because))
         for kind, name, count, before, after, because in _rows(comparison, verbose)
@@ -63,9 +67,9 @@ def as_markdown(comparison: Comparison, *, verbose: bool = False) -> str:
     return without_commands("\n\n".join(block for block in blocks if block))
 
 
-def as_json(comparison: Comparison, *, verbose: bool = False) -> str:
+def as_json(comparison: Comparison, *, verbose: bool = False, width: int | None = None) -> str:
     """Every change, whatever `verbose` says."""
-    del verbose
+    del verbose, width
     changes = [
         {
             "kind": change.kind,
