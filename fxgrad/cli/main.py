@@ -189,7 +189,7 @@ def _diff() -> Parts:
 def _rules() -> Parts:
     from fxgrad.cli import explain
 
-    return Parts("example:\n  fxgrad rules\n", lambda command: None, explain.list_rules)
+    return Parts("example:\n  fxgrad rules\n", explain.add_format, explain.list_rules)
 
 
 def _explain() -> Parts:
