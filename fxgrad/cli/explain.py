@@ -24,7 +24,7 @@ from fxgrad.torch_api.explanations import EXPLANATIONS, Entry
 
 EXAMPLES = """examples:
   fxgrad explain FXG103
-  fxgrad explain "element 0 of tensors does not require grad"
+  fxgrad explain "element 0 of tensors does not require grad and does not have a grad_fn"
   python train.py 2>&1 | fxgrad explain            a whole log, on stdin
   fxgrad explain error.log                         the same, in a file
   fxgrad explain FXG103 --format json              for an editor
