@@ -1,10 +1,10 @@
-"""What several subcommands take from a command line, and a usage error in one line."""
+"""What several subcommands take from a command line."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fxgrad.program.step import Step
@@ -22,25 +22,27 @@ FORMATS = (
     "gitlab",
     "junit",
 )
+VALUES = ("auto", "fake", "real")
 STATUS = "exit status: 0 no error-level finding, 1 there are some, 2 could not run"
 
 
-class Parser(argparse.ArgumentParser):
-    """A usage error in one line, as every other."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"fxgrad: error: {message} (see `{self.prog} --help`)\n")
-
-
-def model_arguments(command: argparse.ArgumentParser) -> None:
-    """MODEL, what it is called with, what must train, and which rules speak."""
+def model_arguments(command: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """MODEL (or several), what it is called with, what must train, and which rules speak."""
     add = command.add_argument
     add(
         "model",
         metavar="MODEL",
+        nargs="*" if several else None,
         help="path/to/file.py[:name], package.module:name, a folder with a config.json, or a .pt2 file; "
         "after `--` what the file reads of sys.argv",
     )
+    step_arguments(command)
+    rule_arguments(command)
+
+
+def step_arguments(command: argparse.ArgumentParser) -> None:
+    """What a model is called with, what must train, and how it is run."""
+    add = command.add_argument
     add(
         "--input",
         action="append",
@@ -66,7 +68,6 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
         metavar="GLOB",
         help="parameters that must train; repeat it (default: all that require grad)",
     )
-    rule_arguments(command)
     add(
         "--max-paths",
         type=positive,
@@ -76,7 +77,7 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
     )
     add(
         "--values",
-        choices=("auto", "fake", "real"),
+        choices=VALUES,
         default="auto",
         help="run the model on tensors with data or without (default: auto)",
     )
@@ -108,6 +109,13 @@ def report_arguments(command: argparse.ArgumentParser) -> None:
     add("--baseline", metavar="FILE", help="leave out the findings that this file holds")
     add("--update-baseline", action="store_true", help="write the findings of now to the baseline first")
     add("-v", "--verbose", action="store_true", help="show notes and branches, and shorten nothing")
+    add("--statistics", action="store_true", help="show how often each rule speaks instead of the report")
+    quiet_argument(command)
+
+
+def quiet_argument(command: argparse.ArgumentParser) -> None:
+    """`-q`."""
+    command.add_argument("-q", "--quiet", action="store_true", help="only findings, and errors of fxgrad")
 
 
 def step(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[Step]:

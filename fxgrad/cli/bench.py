@@ -7,7 +7,7 @@ import contextlib
 import json
 import sys
 
-from fxgrad.cli.arguments import model_arguments, step
+from fxgrad.cli.arguments import model_arguments, quiet_argument, step
 from fxgrad.cli.output import say, tell
 from fxgrad.cli.progress_line import showing
 
@@ -43,6 +43,7 @@ def add(command: argparse.ArgumentParser) -> None:
         default="table",
         help="how the result is written (default: table)",
     )
+    quiet_argument(command)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Literal
 
-from fxgrad.cli.arguments import model_arguments, step
+from fxgrad.cli.arguments import model_arguments, quiet_argument, step
 from fxgrad.cli.output import say, tell
 from fxgrad.cli.progress_line import showing
 from fxgrad.records import Finding, Options
@@ -50,6 +50,7 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--unsafe-fixes", action="store_true", help="also fixes that change numbers or intent"
     )
+    quiet_argument(command)
 
 
 def run(arguments: argparse.Namespace) -> int:

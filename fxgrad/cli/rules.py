@@ -17,7 +17,8 @@ EXAMPLES = """examples:
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """Where the site goes."""
+    """How it is written, and where the site goes."""
+    explain.add_format(command)
     command.add_argument(
         "--site",
         metavar="DIR",

@@ -12,12 +12,12 @@ import contextlib
 import os
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fxgrad.cli.arguments import report_arguments, rule_arguments
-from fxgrad.cli.output import tell, write
+from fxgrad.cli.output import tell
 from fxgrad.cli.progress_line import showing
+from fxgrad.cli.several import without_known, write_reports
 from fxgrad.records.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ def run(arguments: argparse.Namespace) -> int:
     not 0."""
     # here: `--help` does without torch
     from fxgrad.cli.codes import codes
-    from fxgrad.report.baseline import apply_baseline, write_baseline
     from fxgrad.watching.ranks.board import launched
     from fxgrad.watching.script import run_script
 
@@ -66,19 +65,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     def choose(report: Report) -> Report:
         chosen = replace(report.selected(select, ignore), command=arguments.command)
-        if not arguments.baseline:
-            return chosen
-        if arguments.update_baseline:
-            write_baseline(Path(arguments.baseline), chosen)
-        return apply_baseline(Path(arguments.baseline), chosen)
+        return without_known(arguments, [chosen])[0]
 
     def show(report: Report) -> None:
         with contextlib.redirect_stdout(out):
-            write(
-                report.render(arguments.format, verbose=arguments.verbose),
-                arguments.output,
-                coloured=is_table,
-            )
+            write_reports(arguments, [report])
 
     data_to_stdout = not is_table and arguments.output is None
     with contextlib.redirect_stdout(sys.stderr) if data_to_stdout else contextlib.nullcontext():

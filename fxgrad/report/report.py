@@ -72,14 +72,20 @@ class Report(ReportData):
         left_out = len(self.findings) + len(self.notes) - len(findings) - len(notes)
         return replace(self, findings=findings, notes=notes, deselected=self.deselected + left_out)
 
-    def render(self, format: str = "table", *, verbose: bool = False) -> str:
-        """The report as text, without a newline at the end. `verbose` adds the notes and shortens nothing.
+    def render(
+        self, format: str = "table", *, verbose: bool = False, width: int | None = None, quiet: bool = False
+    ) -> str:
+        """The report as text, without a newline at the end. `verbose` adds the notes and shortens nothing. Of the
+        table: `width` is the terminal's, `quiet` leaves the findings alone, and may leave nothing.
 
         Raises:
             FxgradError: there is no such format.
         """
         for module in FORMATS:
             if format == module.NAME:
+                if module is table:
+                    made = table.findings if quiet else table.render
+                    return without_commands(made(as_printable(self), verbose=verbose, width=width))
                 text = module.render(self if module in _DATA else as_printable(self), verbose=verbose)
                 return text if module in (*_DATA, github) else without_commands(text)
         names = ", ".join(module.NAME for module in FORMATS)
