@@ -1,7 +1,8 @@
-"""Keeps the README true: runs the commands it shows and writes their output below them.
+"""Keeps the README and the pages of `fxgrad help` true: runs the commands they show and writes their output below
+them.
 
     python bench/readme.py --write     # run every `<!-- run: COMMAND -->` block again
-    python bench/readme.py             # exit 1 if a block differs from what its command prints now
+    python bench/readme.py             # exit 1 if one differs from what its command prints now
 
 A block is the comment, then a fenced block. `rules` and `beliefs` are made here from the rules' own
 docstrings and the tests' table. Timings and counts that a machine decides do not belong in such a block.
@@ -17,9 +18,11 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "fxgrad" / "cli" / "help").glob("*.md")))
 FENCED = re.compile(r"(<!-- run: (?P<command>.+?) -->\n)```(?P<kind>\w*)\n(?P<body>.*?)```\n", re.DOTALL)
 TABLE = re.compile(r"(<!-- table: (?P<name>\w+) -->\n)(?P<body>.*?)(<!-- /table -->)", re.DOTALL)
 
@@ -63,17 +66,19 @@ def rules_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def beliefs_table() -> str:
-    """One row a belief, from the table whose every row is a test."""
+def beliefs_list() -> str:
+    """One item a belief, from the table whose every row is a test."""
     spec = importlib.util.spec_from_file_location("fxgrad_beliefs", ROOT / "tests" / "test_beliefs.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    rows = ["| what is said | what torch does |", "|---|---|"]
-    rows += [f"| {belief[0]} | {belief[1]} |" for belief in module.BELIEFS]
-    return "\n".join(rows) + "\n"
+    said = [
+        textwrap.fill(f'- "{belief[0]}" {belief[1]}', 118, subsequent_indent="  ")
+        for belief in module.BELIEFS
+    ]
+    return "\n".join(said) + "\n"
 
 
 def peers_table() -> str:
@@ -104,7 +109,7 @@ def zoo_table() -> str:
     return "\n".join(rows) + f"\n\n{said} [tests/zoo/README.md](tests/zoo/README.md).\n"
 
 
-TABLES = {"peers": peers_table, "rules": rules_table, "beliefs": beliefs_table, "zoo": zoo_table}
+TABLES = {"peers": peers_table, "rules": rules_table, "beliefs": beliefs_list, "zoo": zoo_table}
 
 
 def renewed(text: str) -> str:
@@ -122,14 +127,16 @@ def renewed(text: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("documents", nargs="*", type=Path, metavar="FILE", help="default: all of them")
     arguments = parser.parse_args()
-    readme = ROOT / "README.md"
-    old = readme.read_text(encoding="utf-8")
-    new = renewed(old)
-    if arguments.write:
-        readme.write_text(new, encoding="utf-8")
-        return 0
-    return int(old != new)
+    differing = 0
+    for document in arguments.documents or DOCUMENTS:
+        old = document.read_text(encoding="utf-8")
+        new = renewed(old)
+        differing += old != new
+        if arguments.write and old != new:
+            document.write_text(new, encoding="utf-8")
+    return int(differing > 0 and not arguments.write)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ itself as the oracle, and names the cut: rule, file, line, column.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fxgrad.api import fix
@@ -48,8 +48,8 @@ __all__ = [
 ]
 
 
-# Where each name comes from. It is loaded when first asked for: `fxgrad explain` reads an error's text in
-# less time than torch needs.
+# Where each name comes from. It is loaded, and torch with it, when first asked for: who only looks (a test
+# run that uses no fixture of ours, `fxgrad explain`) does not wait for torch.
 _HOMES = {
     "fxgrad.api": ("fix",),
     "fxgrad.diagnosis.analyze": ("analyze", "assert_gradients_flow"),
@@ -71,9 +71,22 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    """A name of `__all__`, from the module that has it."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
-    return found
+if not TYPE_CHECKING:  # a type checker has the imports above; this would tell it that any name is there
+
+    def __getattr__(name):
+        """A name of `__all__`, from the module that has it."""
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
+        return found
+
+
+def load_ipython_extension(shell: object) -> None:
+    """What `%load_ext fxgrad` calls: `%%fxgrad` over a cell that trains reports on it."""
+    from fxgrad.integrations.notebook import load
+
+    load(shell)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

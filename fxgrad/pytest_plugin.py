@@ -7,7 +7,8 @@ silently loses a gradient.
         kept
 
 Snapshots are JSON files in `__gradients__` beside the test file; `pytest --update-gradients` writes them. A
-missing one fails, so that a run in CI cannot pass by writing what it should have compared.
+missing one fails, so that a run in CI cannot pass by writing what it should have compared. Every pytest start
+loads this file: torch is loaded where the fixture is used.
 """
 
 from __future__ import annotations
@@ -63,7 +64,6 @@ def gradient_flow(request: pytest.FixtureRequest) -> Callable[..., Report]:
 
 def compare(path: Path, verdicts: Mapping[str, str], *, update: bool) -> None:
     """Fail if the verdicts differ from those kept at `path`; write them instead where `update`."""
-    # Here: pytest loads every plugin, and fxgrad loads torch.
     from fxgrad.records.plain_text import one_line
     from fxgrad.source.files import replace_file
 

@@ -1,4 +1,4 @@
-"""The README shows what the program prints: every block is run again and compared."""
+"""The README and the pages of `fxgrad help` show what the program prints: every block is run again and compared."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PINNED = re.findall(r"^torch==([\d.]+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
 
 
+# Those with something to run.
+DOCUMENTS = [
+    document
+    for document in (ROOT / "README.md", *sorted((ROOT / "fxgrad" / "cli" / "help").glob("*.md")))
+    if "<!-- run: " in (text := document.read_text(encoding="utf-8")) or "<!-- table: " in text
+]
+
+
 def renewed(text: str) -> str:
     spec = importlib.util.spec_from_file_location("fxgrad_readme", ROOT / "bench" / "readme.py")
     assert spec is not None
@@ -26,7 +34,7 @@ def renewed(text: str) -> str:
 
 
 @pytest.mark.skipif(torch.__version__.partition("+")[0] not in PINNED, reason="its errors are in the words of the pinned torch")
-def test_every_block_of_the_readme_is_what_its_command_prints() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "<!-- run: " in text
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.stem)
+def test_every_block_of_a_document_is_what_its_command_prints(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
     assert renewed(text) == text

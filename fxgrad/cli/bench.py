@@ -7,7 +7,7 @@ import contextlib
 import json
 import sys
 
-from fxgrad.cli.arguments import step
+from fxgrad.cli.arguments import model_arguments, quiet_argument, step
 from fxgrad.cli.output import say, tell
 from fxgrad.cli.progress_line import showing
 
@@ -21,7 +21,8 @@ Needs a model and inputs with data. Exit status: 0 measured, 2 could not run (no
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """Where to run, how often, and how to say it."""
+    """The model, where to run, how often, and how to say it."""
+    model_arguments(command)
     command.add_argument(
         "--device", choices=("cpu", "cuda"), help="where to run (default: where the model is)"
     )
@@ -42,6 +43,7 @@ def add(command: argparse.ArgumentParser) -> None:
         default="table",
         help="how the result is written (default: table)",
     )
+    quiet_argument(command)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -36,7 +36,8 @@ def run(shell: str, parser: argparse.ArgumentParser) -> int:
     return 0
 
 
-def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The subcommands of a parser, by name."""
     found: dict[str, argparse.ArgumentParser] = {}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -57,7 +58,7 @@ def _words(command: argparse.ArgumentParser) -> tuple[list[str], dict[str, list[
 
 
 def _bash(parser: argparse.ArgumentParser) -> Iterator[str]:
-    commands = _commands(parser)
+    commands = commands_of(parser)
     yield "_fxgrad() {"
     yield (
         '  local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" options="" '
@@ -89,7 +90,7 @@ def _bash(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _fish(parser: argparse.ArgumentParser) -> Iterator[str]:
-    commands = _commands(parser)
+    commands = commands_of(parser)
     first = "not __fish_seen_subcommand_from " + " ".join(commands)
     for name, command in commands.items():
         about = (command.description or "").rstrip(".").replace("'", "\\'")

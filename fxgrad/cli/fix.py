@@ -6,18 +6,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from fxgrad.cli.arguments import step
-from fxgrad.cli.codes import codes
+from fxgrad.cli.arguments import model_arguments, quiet_argument, step
 from fxgrad.cli.output import say, tell
 from fxgrad.cli.progress_line import showing
-from fxgrad.diagnosis.analyze import analyze
-from fxgrad.fix_graph.export.package import check_folder, export_module
-from fxgrad.fix_graph.fix import fix
-from fxgrad.fix_source import MendResult, Subject, mend
 from fxgrad.records import Finding, Options
-from fxgrad.source.excerpt import place
+
+# What imports torch is imported where it is used: `--help` does without.
+if TYPE_CHECKING:
+    from fxgrad.fix_source import MendResult, Subject
 
 EXAMPLES = """examples:
   fxgrad fix model.py                       print what would be changed; exit 1 if there is a diff
@@ -30,7 +28,8 @@ EXAMPLES = """examples:
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """What to do with the repair."""
+    """The model, and what to do with the repair."""
+    model_arguments(command)
     how = command.add_mutually_exclusive_group()
     how.add_argument(
         "--diff",
@@ -51,28 +50,23 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--unsafe-fixes", action="store_true", help="also fixes that change numbers or intent"
     )
+    quiet_argument(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Mend. The diff goes to stdout, what was mended and what was not to stderr."""
+    from fxgrad.cli.codes import codes
+    from fxgrad.fix_source import mend
+
     select, ignore = codes(arguments.select), codes(arguments.ignore)
     if arguments.module is not None:
         return _export(arguments, select, ignore)
-    subject = Subject.of(
-        arguments.model,
-        inputs=arguments.input,
-        loss=arguments.loss,
-        expect=arguments.expect,
-        trust_pickle=arguments.trust_pickle,
-        arguments=arguments.arg,
-        argv=arguments.argv,
-    )
     rewrite: Literal["needed", "all"] = "all" if arguments.all else "needed"
     options = Options(
         values=arguments.values, max_paths=arguments.max_paths, unsafe=arguments.unsafe_fixes, rewrite=rewrite
     )
     with showing(sys.stderr):
-        result = mend(subject, options=options, select=select, ignore=ignore)
+        result = mend(subject(arguments), options=options, select=select, ignore=ignore)
     _tell(result)
     left = any(finding.severity == "error" for finding in result.remaining)
     if arguments.write:
@@ -84,9 +78,29 @@ def run(arguments: argparse.Namespace) -> int:
     return int(bool(text) or left)
 
 
+def subject(arguments: argparse.Namespace) -> Subject:
+    """The program that the arguments name, as a fresh process gets it."""
+    from fxgrad.fix_source import Subject
+
+    return Subject.of(
+        arguments.model,
+        inputs=arguments.input,
+        loss=arguments.loss,
+        expect=arguments.expect,
+        trust_pickle=arguments.trust_pickle,
+        arguments=arguments.arg,
+        argv=arguments.argv,
+    )
+
+
 def _export(arguments: argparse.Namespace, select: tuple[str, ...], ignore: tuple[str, ...]) -> int:
     """The model as a verified graph, in a folder. Errors that rewriting cannot mend stay in it, and count for
     the exit status."""
+    from fxgrad.diagnosis.analyze import analyze
+    from fxgrad.fix_graph.export.package import check_folder, export_module
+    from fxgrad.fix_graph.fix import fix
+    from fxgrad.source.excerpt import place
+
     check_folder(arguments.module)
     options = Options(rewrite="all" if arguments.all else "needed", max_paths=arguments.max_paths)
     with contextlib.redirect_stdout(sys.stderr), step(arguments) as asked:
@@ -135,4 +149,6 @@ def _tell(result: MendResult) -> None:
 
 
 def _where(finding: Finding) -> str:
+    from fxgrad.source.excerpt import place
+
     return f"{place(finding.site)}: " if finding.site else ""

@@ -3,7 +3,7 @@
 Exit status: 0 clean, 1 findings at error level, 2 could not run. Data goes to stdout, talk to stderr, what
 the user's own program prints too; an error is one line, what, where and how to mend it, with the traceback
 only on `--traceback`. A subcommand is one entry of `COMMANDS`; its module is imported where it is the one
-that was asked for, for most of them import torch. Not handled: output of C code in the user's program, which
+that was asked for, and imports torch where it runs: help costs no more than Python itself. Not handled: output of C code in the user's program, which
 goes where it likes.
 """
 
@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fxgrad.cli.arguments import STATUS, Parser, model_arguments
-from fxgrad.cli.output import say, tell
+from fxgrad.cli.arguments import STATUS
+from fxgrad.cli.output import in_one_line, manner, say, tell
+from fxgrad.cli.project import listed
+from fxgrad.cli.words import Parser, with_command
 from fxgrad.records.errors import FxgradError
 
 _EXAMPLES = f"""examples:
-  fxgrad report model.py
+  fxgrad model.py                                  the same as fxgrad report model.py
   fxgrad report model.py:Net --input x=2x3x224x224:float32 --expect 'head.*'
   fxgrad explain FXG103
 
@@ -58,18 +60,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         say(versions.long() if len(set(given)) > 1 else versions.short())
         return 0
+    command = shlex.join(["fxgrad", *given])
     given, argv = _split(given)
+    given = with_command(given, [command.name for command in COMMANDS], lambda: listed() is not None)
     try:
-        arguments = _parser(given).parse_args(given, argparse.Namespace(argv=argv))
+        arguments = _parsed(given, argv, command)
     except SystemExit as error:  # argparse after --help, --version or a usage error
         return error.code if isinstance(error.code, int) else 2
+    with manner(arguments.color, quiet=getattr(arguments, "quiet", False)):
+        return _done(arguments)
+
+
+def _done(arguments: argparse.Namespace) -> int:
+    """Do what is asked; an error is one line, and the exit status 2."""
     try:
         status: int = arguments.run(arguments)
         return status
     except FxgradError as error:
-        return _failed(_one_line(error), show=arguments.traceback)
+        return _failed(in_one_line(error), show=arguments.traceback)
     except KeyboardInterrupt:
-        tell("fxgrad: interrupted")
+        tell("fxgrad: interrupted", error=True)
         return 130
     # the user's program raised where nobody foresaw it, or fxgrad has a bug
     except (Exception, SystemExit) as error:
@@ -79,6 +89,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             "the output of --traceback)"
         )
         return _failed(said, show=arguments.traceback)
+
+
+def _parsed(given: list[str], argv: list[str], line: str) -> argparse.Namespace:
+    """The arguments. Several MODELs need not stand together, as argparse would have it."""
+    parser = _parser(given)
+    arguments, unknown = parser.parse_known_args(given, argparse.Namespace(argv=argv, command=line))
+    if unknown:
+        command: Parser = arguments.parser
+        if any(word.startswith("-") for word in unknown) or not isinstance(
+            getattr(arguments, "model", None), list
+        ):
+            command.refuse(unknown)
+        arguments.model += unknown
+    return arguments
 
 
 def _split(given: list[str]) -> tuple[list[str], list[str]]:
@@ -101,20 +125,14 @@ def entry() -> None:
 
 def _failed(said: str, *, show: bool) -> int:
     if show:
+        import traceback
+
         traceback.print_exc()
-    tell(f"fxgrad: error: {said}")
+    tell(f"fxgrad: error: {said}", error=True)
     return 2
 
 
-def _one_line(error: FxgradError) -> str:
-    from fxgrad.source.excerpt import place
-
-    where = f"{place(error.site)}: " if error.site else ""
-    hint = f" ({error.hint})" if error.hint else ""
-    return " ".join(f"{where}{error.reason}{hint}".split())
-
-
-def _parser(given: Sequence[str] | None = None) -> argparse.ArgumentParser:
+def _parser(given: Sequence[str] | None = None) -> Parser:
     """The parser; for one command line, given, with the arguments of those subcommands alone that it
     names."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -127,10 +145,16 @@ def _parser(given: Sequence[str] | None = None) -> argparse.ArgumentParser:
             item.name, help=item.summary, description=f"{item.summary.capitalize()}.", formatter_class=raw
         )
         command.add_argument("--traceback", action="store_true", help="show the Python traceback of an error")
+        command.add_argument(
+            "--color",
+            choices=("auto", "always", "never"),
+            default="auto",
+            help="when to paint (default: auto: on a terminal)",
+        )
         if given is None or item.name in given:
             command.epilog, add, run = item.parts()
             add(command)
-            command.set_defaults(run=run)
+            command.set_defaults(run=run, parser=command)
     return parser
 
 
@@ -143,21 +167,13 @@ def _report() -> Parts:
 def _fix() -> Parts:
     from fxgrad.cli import fix
 
-    def add(command: argparse.ArgumentParser) -> None:
-        model_arguments(command)
-        fix.add(command)
-
-    return Parts(fix.EXAMPLES, add, fix.run)
+    return Parts(fix.EXAMPLES, fix.add, fix.run)
 
 
 def _bench() -> Parts:
     from fxgrad.cli import bench
 
-    def add(command: argparse.ArgumentParser) -> None:
-        model_arguments(command)
-        bench.add(command)
-
-    return Parts(bench.EXAMPLES, add, bench.run)
+    return Parts(bench.EXAMPLES, bench.add, bench.run)
 
 
 def _run() -> Parts:
@@ -166,16 +182,31 @@ def _run() -> Parts:
     return Parts(run.EXAMPLES, run.add, run.run)
 
 
-def _rules() -> Parts:
-    from fxgrad.cli import explain
+def _diff() -> Parts:
+    from fxgrad.cli import diff
 
-    return Parts("example:\n  fxgrad rules\n", lambda command: None, explain.list_rules)
+    return Parts(diff.EXAMPLES, diff.add, diff.run)
+
+
+def _rules() -> Parts:
+    from fxgrad.cli import rules
+
+    return Parts(rules.EXAMPLES, rules.add, rules.run)
 
 
 def _explain() -> Parts:
     from fxgrad.cli import explain
 
     return Parts(explain.EXAMPLES, explain.add, explain.run)
+
+
+def _help() -> Parts:
+    from fxgrad.cli import completion, topics
+
+    def run(arguments: argparse.Namespace) -> int:
+        return topics.run(arguments.topic, completion.commands_of(_parser()))
+
+    return Parts(topics.EXAMPLES, topics.add, run)
 
 
 def _completion() -> Parts:
@@ -191,9 +222,11 @@ COMMANDS: tuple[Command, ...] = (
     Command("fix", "repair the source of a model, shown as a diff or written", _fix),
     Command("bench", "time a model beside its repaired forms and torch's own means", _bench),
     Command("run", "run a training script and report on its first optimizer steps", _run),
-    Command("rules", "list the rules", _rules),
+    Command("diff", "compare two reports, revisions or models: gradients lost and gained", _diff),
+    Command("rules", "list the rules, or write their documentation as a site", _rules),
     Command(
         "explain", "explain a rule, or an error: its text, a traceback or a log, given or on stdin", _explain
     ),
+    Command("help", "show a page on a topic: models, settings, CI, ...", _help),
     Command("completion", "print a script that completes fxgrad's words in a shell", _completion),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TextIO
@@ -17,6 +18,7 @@ from fxgrad.trace.progress import heard_by
 
 PATIENCE = 2.0  # seconds before anything is shown
 PAUSE = 0.2  # seconds between two changes of the line
+BEAT = 1.0  # seconds after which it changes although nothing is heard
 
 
 class Line(Protocol):
@@ -78,6 +80,46 @@ def _line(stream: TextIO) -> Line:
     )
 
 
+class _Shown:
+    """What is on the line, or will be when the analysis has taken long enough. Two threads write: the analysis as it
+    gets on, and a clock, for a long backward is one call of torch's in which the analysis hears nothing."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float], line: Callable[[TextIO], Line]) -> None:
+        self.stream, self.clock, self.made = stream, clock, line
+        self.begun = clock()
+        self.due = self.begun + PATIENCE
+        self.said = ""
+        self.line: Line | None = None
+        self.lock = threading.Lock()
+        self.over = threading.Event()
+
+    def listen(self, phase: str, path: int, nodes: int) -> None:
+        counted = f", {nodes:,} nodes" if nodes else ""
+        self.said = f"{f'path {path}: ' if path and nodes else ''}{phase}{counted}"
+        self.draw()
+
+    def draw(self) -> None:
+        with self.lock:
+            now = self.clock()
+            if now < self.due or self.over.is_set() or not self.said:
+                return
+            self.due = now + PAUSE
+            if self.line is None:
+                self.line = self.made(self.stream)
+            self.line.show(f"{self.said} ({now - self.begun:.0f} s)")
+
+    def beat(self) -> None:
+        """Every second the line says how long it has been."""
+        while not self.over.wait(BEAT):
+            self.draw()
+
+    def close(self) -> None:
+        with self.lock:
+            self.over.set()
+            if self.line is not None:
+                self.line.close()
+
+
 @contextlib.contextmanager
 def showing(
     stream: TextIO, clock: Callable[[], float] = time.monotonic, line: Callable[[TextIO], Line] = _line
@@ -86,24 +128,11 @@ def showing(
     if not is_terminal(stream):
         yield
         return
-    begun = clock()
-    due = begun + PATIENCE
-    shown: list[Line] = []
-
-    def listen(phase: str, path: int, nodes: int) -> None:
-        nonlocal due
-        now = clock()
-        if now < due:
-            return
-        due = now + PAUSE
-        if not shown:
-            shown.append(line(stream))
-        counted = f", {nodes:,} nodes" if nodes else ""
-        shown[0].show(f"{f'path {path}: ' if path and nodes else ''}{phase}{counted} ({now - begun:.0f} s)")
-
+    shown = _Shown(stream, clock, line)
     try:
-        with heard_by(listen):
+        if clock is time.monotonic:
+            threading.Thread(target=shown.beat, name="fxgrad-progress", daemon=True).start()
+        with heard_by(shown.listen):
             yield
     finally:
-        for used in shown:
-            used.close()
+        shown.close()

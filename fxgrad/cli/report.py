@@ -6,23 +6,23 @@ import argparse
 import contextlib
 import sys
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fxgrad.cli.arguments import STATUS, model_arguments, step
-from fxgrad.cli.codes import codes
-from fxgrad.cli.doubts import refuse_doubtful
-from fxgrad.cli.output import tell, write
+from fxgrad.cli.arguments import STATUS, model_arguments, report_arguments, step
+from fxgrad.cli.output import in_one_line, tell
 from fxgrad.cli.progress_line import showing
-from fxgrad.diagnosis import analyze
-from fxgrad.program.no_cuda import CudaOnCpu, lacks_cuda
-from fxgrad.program.step import Step
+from fxgrad.cli.project import models_of
+from fxgrad.cli.several import refuse_single, without_known, write_reports
 from fxgrad.records import Options
 from fxgrad.records.errors import FxgradError, InputError
-from fxgrad.report import FORMATS, Report
-from fxgrad.report.baseline import apply_baseline, write_baseline
-from fxgrad.report.table import raised
 
-EXAMPLES = f"""MODEL names a module, a class, or a function that returns a module; the name may be left out where the file has one candidate.
+# What imports torch is imported where it is used: `--help` does without.
+if TYPE_CHECKING:
+    from fxgrad.program.step import Step
+    from fxgrad.report import Report
+
+EXAMPLES = f"""Without MODEL the models are checked that pyproject.toml lists (`fxgrad help settings`).
+MODEL names a module, a class, or a function that returns a module; the name may be left out where the file has one candidate.
 Arguments and inputs that nobody gives are guessed, and the report says how to write others. `example_inputs`, `loss`, `optimizer` and
 `expect` are used where the file defines them.
 
@@ -31,11 +31,12 @@ examples:
   fxgrad report model.py:Net --input x=2x3x224x224:float32    one input by name
   fxgrad report model.py --input ids=2x16:int64[0,1000)       integers from 0 to 999
   fxgrad report model.py --arg width=64 --arg config.layers=2 an argument that the model is built with
+  fxgrad report src/a.py src/b.py --statistics                several models; how often each rule speaks
   fxgrad report model.py -- --data here                       what a file that parses arguments asks for
   fxgrad report package.models:build --loss losses.py:total   loss = total(output)
   fxgrad report model.py --loss '.logits'                     a part of the output, summed
   fxgrad report model.py --expect 'head.*' --ignore FXG3      only the head must train; no optimizer rules
-  fxgrad report model.py --format sarif -o fxgrad.sarif       for code scanning
+  fxgrad report model.py --format sarif -o fxgrad.sarif       for code scanning, with the safe fixes
 
 {STATUS}
 """
@@ -43,49 +44,89 @@ examples:
 
 def add(command: argparse.ArgumentParser) -> None:
     """What to analyse, and how to write it."""
-    model_arguments(command)
-    add = command.add_argument
-    add(
-        "--format",
-        choices=[module.NAME for module in FORMATS],
-        default="table",
-        help="how the report is written (default: table)",
+    model_arguments(command, several=True)
+    report_arguments(command)
+    command.add_argument("--exit-zero", action="store_true", help="exit with 0 although there are errors")
+    command.add_argument(
+        "--fixes",
+        action=argparse.BooleanOptionalAction,
+        help="put the safe fixes of `fxgrad fix` into the findings; where a write is to blame this takes as long as "
+        "`fix` does (default: with --format sarif)",
     )
-    add("-o", "--output", metavar="FILE", help="write the report there instead of to stdout")
-    add("--baseline", metavar="FILE", help="leave out the findings that this file holds")
-    add("--update-baseline", action="store_true", help="write the findings of now to the baseline first")
-    add("--exit-zero", action="store_true", help="exit with 0 although there are errors")
-    add("-v", "--verbose", action="store_true", help="show notes and branches, and shorten nothing")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the report; exit status 1 where it is not ok."""
-    select, ignore = codes(arguments.select), codes(arguments.ignore)
+    """Write the reports; exit status 1 where one is not ok, 2 where a model has none."""
+    from fxgrad.cli.codes import codes
+
     if arguments.update_baseline and not arguments.baseline:
         raise InputError("--update-baseline needs a file", hint="add --baseline FILE")
-    found = _analysed(arguments)
-    report = found.selected(select, ignore)
-    if arguments.baseline:
-        if arguments.update_baseline:
-            write_baseline(Path(arguments.baseline), report)
-        report = apply_baseline(Path(arguments.baseline), report)
-    write(
-        report.render(arguments.format, verbose=arguments.verbose),
-        arguments.output,
-        coloured=arguments.format == "table",
-    )
-    if found.ok and found.error is not None:
-        tell(
-            f"fxgrad: error: {raised(found.error)} (no finding explains it: the program itself may be at "
-            "fault)"
-        )
+    models = models_of(arguments)
+    refuse_single(arguments.format, len(models))
+    rules = [(codes(one.select), codes(one.ignore)) for one in models]
+    statuses: list[int] = []
+    whole: list[Report] = []
+    chosen: list[Report] = []
+    analysed: list[argparse.Namespace] = []
+    for one, (select, ignore) in zip(models, rules, strict=True):
+        try:
+            whole.append(replace(_analysed(one), command=arguments.command))
+        except FxgradError as error:
+            if len(models) == 1:
+                raise
+            tell(f"fxgrad: error: {one.model}: {in_one_line(error)}", error=True)
+            statuses.append(2)
+        else:
+            chosen.append(whole[-1].selected(select, ignore))
+            analysed.append(one)
+    chosen = without_known(arguments, chosen)
+    if arguments.fixes or (arguments.fixes is None and arguments.format == "sarif"):
+        chosen = [_with_fixes(*pair) for pair in zip(analysed, chosen, strict=True)]
+    write_reports(arguments, chosen)
+    statuses += [_status(*pair) for pair in zip(whole, chosen, strict=True)]
+    return max(0 if status == 1 and arguments.exit_zero else status for status in statuses)
+
+
+def _status(whole: Report, shown: Report) -> int:
+    from fxgrad.report.table import raised
+
+    if whole.ok and whole.error is not None:
+        said = f"{raised(whole.error)} (no finding explains it: the program itself may be at fault)"
+        tell(f"fxgrad: error: {said}", error=True)
         return 2
-    return 0 if report.ok or arguments.exit_zero else 1
+    return 0 if shown.ok else 1
+
+
+def _with_fixes(arguments: argparse.Namespace, report: Report) -> Report:
+    """The report with edits that were tried in fresh processes; nothing is tried where no finding is of a
+    kind that a safe edit mends."""
+    from fxgrad.cli.codes import codes
+    from fxgrad.cli.fix import subject
+    from fxgrad.fix_source import mend
+    from fxgrad.fix_source.per_finding import may_be_mended, with_fixes
+
+    if not may_be_mended(report):
+        return report
+    options = Options(values=arguments.values, max_paths=arguments.max_paths)
+    try:
+        with showing(sys.stderr):
+            result = mend(
+                subject(arguments),
+                options=options,
+                select=codes(arguments.select),
+                ignore=codes(arguments.ignore),
+            )
+    except FxgradError as error:
+        tell(f"fxgrad: the report has no fixes: {error.reason}")
+        return report
+    return with_fixes(report, result)
 
 
 def _analysed(arguments: argparse.Namespace) -> Report:
     """The report on the model that the arguments name; where it asks for CUDA and there is none, on the same
     on the CPU."""
+    from fxgrad.program.no_cuda import CudaOnCpu, lacks_cuda
+
     try:
         report = _once(arguments)
     except FxgradError as error:
@@ -109,6 +150,9 @@ def _analysed(arguments: argparse.Namespace) -> Report:
 
 def _once(arguments: argparse.Namespace) -> Report:
     """What the user's program prints goes to stderr."""
+    from fxgrad.cli.doubts import refuse_doubtful
+    from fxgrad.diagnosis import analyze
+
     options = Options(values=arguments.values, max_paths=arguments.max_paths)
 
     def analysed(asked: Step) -> Report:

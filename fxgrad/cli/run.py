@@ -1,4 +1,4 @@
-"""`fxgrad run SCRIPT [ARGS ...]`: the user's own training script, unchanged, watched for its first optimizer
+"""`fxgrad run SCRIPT [ARGS ...]`, `fxgrad run -m MODULE [ARGS ...]`: the user's own training script, unchanged, watched for its first optimizer
 steps.
 
 A report that is data (JSON, SARIF, ...) has stdout for itself: what the script prints goes to stderr then.
@@ -11,20 +11,22 @@ import argparse
 import contextlib
 import os
 import sys
-from pathlib import Path
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from fxgrad.cli.codes import codes
-from fxgrad.cli.output import tell, write
+from fxgrad.cli.arguments import report_arguments, rule_arguments
+from fxgrad.cli.output import tell
 from fxgrad.cli.progress_line import showing
+from fxgrad.cli.several import without_known, write_reports
 from fxgrad.records.errors import InputError
-from fxgrad.report import FORMATS, Report
-from fxgrad.report.baseline import apply_baseline, write_baseline
-from fxgrad.watching.ranks.board import launched
-from fxgrad.watching.script import run_script
+
+if TYPE_CHECKING:
+    from fxgrad.report import Report
 
 EXAMPLES = """examples:
   fxgrad run train.py --lr 0.1                     stop after the first step and report
   fxgrad run --steps 3 --continue train.py         report on three steps, then train on
+  fxgrad run -m package.train --lr 0.1             as `python -m package.train` would run it
   fxgrad run --format html -o report.html train.py
   torchrun --nproc-per-node 2 -m fxgrad run train.py
 
@@ -39,28 +41,9 @@ def add(command: argparse.ArgumentParser) -> None:
     option(
         "--continue", dest="go_on", action="store_true", help="let the script run on when they have been seen"
     )
-    option(
-        "--format",
-        choices=[module.NAME for module in FORMATS],
-        default="table",
-        help="how the report is written (default: table)",
-    )
-    option("-o", "--output", metavar="FILE", help="write the report there instead of to stdout")
-    option(
-        "--select",
-        default="",
-        metavar="CODES",
-        help="only rules whose code begins so, comma separated: FXG1,FXG301",
-    )
-    option(
-        "--ignore",
-        default="",
-        metavar="CODES",
-        help="not the rules whose code begins so; the longer of two that fit decides",
-    )
-    option("--baseline", metavar="FILE", help="leave out the findings that this file holds")
-    option("--update-baseline", action="store_true", help="write the findings of now to the baseline first")
-    option("-v", "--verbose", action="store_true", help="show notes and shorten nothing")
+    rule_arguments(command)
+    report_arguments(command)
+    option("-m", dest="as_module", action="store_true", help="SCRIPT is a module's name, as for `python -m`")
     option("script", metavar="SCRIPT")
     option("arguments", nargs=argparse.REMAINDER, metavar="ARGS", help="passed to the script")
 
@@ -68,6 +51,11 @@ def add(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run it; the report comes after what the script printed. The exit status is the script's own where it is
     not 0."""
+    # here: `--help` does without torch
+    from fxgrad.cli.codes import codes
+    from fxgrad.watching.ranks.board import launched
+    from fxgrad.watching.script import run_script
+
     if arguments.steps < 1:
         raise InputError("--steps must be at least 1")
     if arguments.update_baseline and not arguments.baseline:
@@ -76,20 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
     out, is_table = sys.stdout, arguments.format == "table"
 
     def choose(report: Report) -> Report:
-        chosen = report.selected(select, ignore)
-        if not arguments.baseline:
-            return chosen
-        if arguments.update_baseline:
-            write_baseline(Path(arguments.baseline), chosen)
-        return apply_baseline(Path(arguments.baseline), chosen)
+        chosen = replace(report.selected(select, ignore), command=arguments.command)
+        return without_known(arguments, [chosen])[0]
 
     def show(report: Report) -> None:
         with contextlib.redirect_stdout(out):
-            write(
-                report.render(arguments.format, verbose=arguments.verbose),
-                arguments.output,
-                coloured=is_table,
-            )
+            write_reports(arguments, [report])
 
     data_to_stdout = not is_table and arguments.output is None
     with contextlib.redirect_stdout(sys.stderr) if data_to_stdout else contextlib.nullcontext():
@@ -97,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         report, status = run_script(
             arguments.script,
             arguments.arguments,
+            as_module=arguments.as_module,
             steps=arguments.steps,
             go_on=arguments.go_on,
             show=show,

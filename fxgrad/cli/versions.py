@@ -7,25 +7,32 @@ One line per seam of `fxgrad.trace.self_check`, made on this torch whether or no
 from __future__ import annotations
 
 import platform
-
-import torch
-
-from fxgrad.report.as_json import tool_version
-from fxgrad.torch_api.versions import newer_than_tried, tried
-from fxgrad.trace.self_check import seams
+from importlib.metadata import PackageNotFoundError, version
 
 
-def _own() -> str:
-    return tool_version() or "of a checkout"
+def _version(package: str, otherwise: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return otherwise
 
 
 def short() -> str:
-    """The line of `--version`."""
-    return f"fxgrad {_own()} (torch {torch.__version__})"
+    """The line of `--version`, by what is installed: torch is not imported for it."""
+    return f"fxgrad {_own()} (torch {_version('torch', 'is not installed')})"
+
+
+def _own() -> str:
+    return _version("fxgrad", "of a checkout")
 
 
 def long() -> str:
     """All of it."""
+    import torch
+
+    from fxgrad.torch_api.versions import newer_than_tried, tried
+    from fxgrad.trace.self_check import seams
+
     known = f"newer than tried: {tried()}" if newer_than_tried() else f"tried: {tried()}"
     lines = [
         f"fxgrad {_own()}",

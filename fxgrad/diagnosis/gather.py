@@ -279,7 +279,9 @@ def _explored(lab: Lab, options: Options) -> tuple[Lab, Explored, Values]:
         site = site_of(need.spots[0]) if need.spots else None
         if has_data(program):
             raise TraceError(
-                f"{need.what}, and fake tensors have none", site=site, hint='use Options(values="real")'
+                f"{need.what}, and fake tensors have none",
+                site=site,
+                hint='use values="real" (--values real)',
             ) from None
         raise TraceError(
             f"{need.what}, and the model or its inputs have none",

@@ -43,7 +43,7 @@ def confirmed(lab: Lab, main: Run) -> Run:
         raise TraceError(
             f"{spoken(error)}: {_NOT_KNOWN if error.type else _NOT_SEEN}",
             site=error.site,
-            hint='pass real tensors, and Options(values="real")',
+            hint='pass real tensors, and values="real" (--values real)',
         )
     found = lab.truth()
     if found is None:

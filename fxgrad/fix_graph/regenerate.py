@@ -107,7 +107,7 @@ def _refuse_fake(run: Run, graph: torch.fx.Graph) -> None:
             raise TraceError(
                 "no graph: the forward makes a tensor from Python data, which a run on fake values does not "
                 "have",
-                hint="record it on real values: Options(values='real')",
+                hint='record it on real values: values="real" (--values real)',
             )
 
 

@@ -18,16 +18,16 @@ from fxgrad.source.excerpt import place
 from fxgrad.source.files import replace_file
 
 
-def write_baseline(path: Path, report: Report) -> None:
-    """Write the report's findings to `path`.
+def write_baseline(path: Path, *reports: Report) -> None:
+    """Write the reports' findings to `path`.
 
     Raises:
         InputError: the file cannot be written.
     """
-    marks = fingerprints(report.findings)
     shown = {
         mark: f"{f.code} {place(f.site) if f.site else ''} {f.message}".strip()
-        for mark, f in zip(marks, report.findings, strict=True)
+        for report in reports
+        for mark, f in zip(fingerprints(report.findings), report.findings, strict=True)
     }
     try:
         replace_file(path, f"{json.dumps({'fxgrad_baseline': 1, 'findings': shown}, indent=1)}\n".encode())

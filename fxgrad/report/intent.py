@@ -7,7 +7,8 @@
     ignore = ["FXG204"]                       # codes or their beginnings
     per-file-ignores = { "legacy/*" = ["FXG1"] }
 
-The file is looked for upwards from the model's own file. A comment that silences nothing is itself reported,
+What else is there (`models` and what stands beside it) says what `fxgrad` checks: see `fxgrad.cli.project`. The file
+is looked for upwards from the model's own file. A comment that silences nothing is itself reported,
 as a note (FXG001). Not handled: configuration in other files.
 """
 
@@ -26,6 +27,11 @@ from fxgrad.passes.rules import fxg001_unused_suppression
 from fxgrad.records import Finding, Fix, Site
 from fxgrad.records.errors import InputError
 from fxgrad.source import suppressions
+
+_KNOWN = frozenset(
+    {"expect", "frozen", "ignore", "per-file-ignores"}
+    | {"models", "inputs", "loss", "values", "select", "exclude"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +56,12 @@ class Heard:
 @functools.lru_cache(maxsize=64)
 def _read(path: str, stamp: float) -> Intent:
     table = _table(path)
-    known = {"expect", "frozen", "ignore", "per-file-ignores"}
-    unknown = sorted(set(table) - known)
+    unknown = sorted(set(table) - _KNOWN)
     if unknown:
         raise InputError(
             f"[tool.fxgrad] has no setting {unknown[0]!r}",
             site=Site(path, 1),
-            hint=f"there are {', '.join(sorted(known))}",
+            hint=f"there are {', '.join(sorted(_KNOWN))}",
         )
     per_file = table.get("per-file-ignores", {})
     if not isinstance(per_file, dict):

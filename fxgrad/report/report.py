@@ -15,7 +15,18 @@ from typing import Any, Protocol
 from fxgrad.records.errors import FxgradError
 from fxgrad.records.plain_text import without_commands
 from fxgrad.records.report import ReportData
-from fxgrad.report import as_json, github, html, mermaid, sarif, table
+from fxgrad.report import (
+    as_json,
+    concise,
+    github,
+    gitlab,
+    html,
+    junit,
+    markdown,
+    mermaid,
+    sarif,
+    table,
+)
 from fxgrad.report.printable import as_printable
 
 
@@ -28,9 +39,20 @@ class Format(Protocol):
         """The report in this format, without a newline at the end."""
 
 
-FORMATS: tuple[Format, ...] = (table, as_json, sarif, html, github, mermaid)
+FORMATS: tuple[Format, ...] = (
+    table,
+    as_json,
+    sarif,
+    html,
+    github,
+    mermaid,
+    concise,
+    markdown,
+    gitlab,
+    junit,
+)
 # every character is kept, in JSON\'s own escapes; the others are for eyes
-_DATA: tuple[Format, ...] = (as_json, sarif)
+_DATA: tuple[Format, ...] = (as_json, sarif, gitlab)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +72,20 @@ class Report(ReportData):
         left_out = len(self.findings) + len(self.notes) - len(findings) - len(notes)
         return replace(self, findings=findings, notes=notes, deselected=self.deselected + left_out)
 
-    def render(self, format: str = "table", *, verbose: bool = False) -> str:
-        """The report as text, without a newline at the end. `verbose` adds the notes and shortens nothing.
+    def render(
+        self, format: str = "table", *, verbose: bool = False, width: int | None = None, quiet: bool = False
+    ) -> str:
+        """The report as text, without a newline at the end. `verbose` adds the notes and shortens nothing. Of the
+        table: `width` is the terminal's, `quiet` leaves the findings alone, and may leave nothing.
 
         Raises:
             FxgradError: there is no such format.
         """
         for module in FORMATS:
             if format == module.NAME:
+                if module is table:
+                    made = table.findings if quiet else table.render
+                    return without_commands(made(as_printable(self), verbose=verbose, width=width))
                 text = module.render(self if module in _DATA else as_printable(self), verbose=verbose)
                 return text if module in (*_DATA, github) else without_commands(text)
         names = ", ".join(module.NAME for module in FORMATS)
@@ -71,6 +99,16 @@ class Report(ReportData):
 
     def __str__(self) -> str:
         return self.render("table")
+
+    def __repr__(self) -> str:
+        """The headline."""
+        return f"Report({table.headline(as_printable(self))})"
+
+    def _repr_html_(self) -> str:
+        return html.output(as_printable(self))
+
+    def _repr_markdown_(self) -> str:
+        return self.render("markdown")
 
 
 def is_selected(code: str, select: tuple[str, ...], ignore: tuple[str, ...]) -> bool:

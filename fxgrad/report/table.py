@@ -2,8 +2,8 @@
 closing count.
 
 Made from a `Report` alone, source lines from the files as they are now. Names are grouped by exact globs
-(`fxgrad.report.globs`) and whatever is shortened says how much was left out. Not handled: colour, and
-terminal widths under 80.
+(`fxgrad.report.globs`) and whatever is shortened says how much was left out. For a terminal its width can be given:
+the table and the source lines fit it, sentences are the terminal's to fold. Not handled: colour.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ from collections.abc import Iterable
 from fxgrad.records import Finding, Fix, Raised, Step
 from fxgrad.records.report import ReportData
 from fxgrad.report import across_ranks
+from fxgrad.report.columns import fitting
 from fxgrad.report.globs import Group, grouped, shown
-from fxgrad.source.excerpt import excerpt, place, short_path
+from fxgrad.source.excerpt import WIDTH, brief_path, excerpt, place
 
 NAME = "table"
 
 _ROWS = 12  # rows of one verdict and reason; more are counted, not shown
+_MARGIN = len("   | ") + len(" ...")  # beside a source line and its number
+_NARROW = 40  # columns of source, however narrow the terminal is
 _SINGLY = 4  # up to so many names are not grouped
 _EVERYTHING = 10**9
 _RANK = ("blocked", "none", "zero", "branch", "flows")
+PHASES = {"forward": "the forward pass", "loss": "the loss", "backward": "the backward pass"}
 _SAID = {
     "blocked": "blocked by an error",
     "none": "get no gradient",
@@ -32,23 +36,34 @@ _SAID = {
 }
 
 
-def render(report: ReportData, *, verbose: bool = False) -> str:
+def render(report: ReportData, *, verbose: bool = False, width: int | None = None) -> str:
     """The whole report; blocks are parted by an empty line."""
-    findings = [*report.findings, *(report.notes if verbose else ())]
     blocks = [
-        "\n".join(_head(report)),
-        _verdict_table(report, verbose),
+        "\n".join(head(report)),
+        _verdict_table(report, verbose, width),
         "\n".join(across_ranks.differing(report)),
         "\n".join(_decisions(report) if verbose else ()),
         "\n".join(_error(report, verbose)),
-        *("\n".join(_finding(report, finding, verbose)) for finding in findings),
-        _closing(report, verbose),
+        findings(report, verbose=verbose, width=width),
+        closing(report, verbose),
     ]
     return "\n\n".join(block for block in blocks if block)
 
 
-def _head(report: ReportData) -> Iterable[str]:
-    yield f"{report.model}{across_ranks.title(report)}: {', '.join([*_counts(report), *_found(report)])}"
+def headline(report: ReportData) -> str:
+    """`Net: 4 parameters, 2 get no gradient, 1 error`."""
+    return f"{report.model}{across_ranks.title(report)}: {', '.join([*_counts(report), *_found(report)])}"
+
+
+def findings(report: ReportData, *, verbose: bool = False, width: int | None = None) -> str:
+    """The findings alone, and the notes if verbose; "" where there is none."""
+    shown = [*report.findings, *(report.notes if verbose else ())]
+    return "\n\n".join("\n".join(_finding(report, finding, verbose, width)) for finding in shown)
+
+
+def head(report: ReportData) -> Iterable[str]:
+    """The model and what was found in one line, then what that is based on."""
+    yield headline(report)
     basis = [f"on {report.values} values"]
     if report.loss_used:
         basis.append(f"loss: {report.loss_used}")
@@ -58,7 +73,7 @@ def _head(report: ReportData) -> Iterable[str]:
     if report.paths_cut_off:
         yield (
             f"not every outcome was explored: the limit of {plural(report.paths, 'path')} was reached "
-            "(max_paths)"
+            "(max_paths, --max-paths)"
         )
     yield from (f"assumed: {assumption}" for assumption in report.assumptions)
     yield from across_ranks.endings(report)
@@ -104,7 +119,10 @@ def _frozen(report: ReportData) -> frozenset[str]:
     return frozenset(name for fact in report.parameters if not fact.requires_grad for name in fact.names)
 
 
-def _verdict_table(report: ReportData, verbose: bool) -> str:
+HEADERS = ("parameter", "count", "gradient", "because")
+
+
+def verdict_rows(report: ReportData, verbose: bool) -> list[list[str]]:
     """One row a parameter or group of equal verdict and reason; what flows only beside what does not, or when
     verbose."""
     because = _reasons(report)
@@ -113,7 +131,7 @@ def _verdict_table(report: ReportData, verbose: bool) -> str:
         classes.setdefault((verdict, because.get(name, "")), []).append(name)
     if not verbose and not report.findings:
         classes = {key: names for key, names in classes.items() if key[0] != "flows"}
-    rows: list[tuple[str, str, str, str]] = []
+    rows: list[list[str]] = []
     for (verdict, reason), names in sorted(classes.items(), key=lambda item: _rank(item[0][0])):
         groups = (
             grouped(names, report.verdicts)
@@ -121,17 +139,23 @@ def _verdict_table(report: ReportData, verbose: bool) -> str:
             else [Group(name, (name,)) for name in names]
         )
         limit = len(groups) if verbose or len(groups) == _ROWS + 1 else _ROWS
-        rows += [(group.pattern, str(len(group.names)), verdict, reason) for group in groups[:limit]]
+        rows += [[group.pattern, str(len(group.names)), verdict, reason] for group in groups[:limit]]
         left = sum(len(group.names) for group in groups[limit:])
         if left:
-            rows.append((f"... {plural(len(groups) - limit, 'more group')} (-v)", str(left), verdict, reason))
+            rows.append([f"... {plural(len(groups) - limit, 'more group')} (-v)", str(left), verdict, reason])
+    return rows
+
+
+def _verdict_table(report: ReportData, verbose: bool, width: int | None) -> str:
+    rows = verdict_rows(report, verbose)
     if not rows:
         return ""
     from tabulate import tabulate  # here: it takes half as long to import as all of fxgrad
 
-    headers = ("parameter", "count", "gradient", "because")
+    if width is not None:
+        rows = fitting(rows, HEADERS, width, (0, 3))
     table = tabulate(
-        rows, headers, tablefmt="simple", disable_numparse=True, colalign=("left", "right", "left", "left")
+        rows, HEADERS, tablefmt="simple", disable_numparse=True, colalign=("left", "right", "left", "left")
     )
     return "\n".join(line.rstrip() for line in table.splitlines())
 
@@ -177,7 +201,7 @@ def _error(report: ReportData, verbose: bool) -> Iterable[str]:
 def raised(error: Raised, *, verbose: bool = False) -> str:
     """`the forward pass raises KeyError at model.py:3:5: 'x'`; of a long message the first line, and how many
     more there are."""
-    phase = {"forward": "the forward pass", "loss": "the loss", "backward": "the backward pass"}[error.phase]
+    phase = PHASES[error.phase]
     where = f" at {place(error.site)}" if error.site else ""
     first, *more = error.message.strip().splitlines() or [""]
     if verbose:
@@ -187,12 +211,13 @@ def raised(error: Raised, *, verbose: bool = False) -> str:
     return f"{phase} raises {error.type}{where}: {first}"
 
 
-def _finding(report: ReportData, finding: Finding, verbose: bool) -> Iterable[str]:
+def _finding(report: ReportData, finding: Finding, verbose: bool, width: int | None) -> Iterable[str]:
     where = place(finding.site) if finding.site else report.model
     message = "\n  ".join(finding.message.splitlines())
     yield f"{where}: {finding.code} {finding.name} [{finding.severity}] {message}"
     if finding.site is not None:
-        yield from _indented(excerpt(finding.site))
+        room = WIDTH if width is None else max(width - _MARGIN - len(str(finding.site.end_line)), _NARROW)
+        yield from _indented(excerpt(finding.site, room))
     if ranks := across_ranks.where(report, finding):
         yield f"  on: {ranks}"
     if finding.path:
@@ -208,7 +233,7 @@ def _finding(report: ReportData, finding: Finding, verbose: bool) -> Iterable[st
 def path(steps: Iterable[Step]) -> str:
     """`loss <- head <- detach (model.py:13) <- a.weight`: a cut has its line."""
     return " <- ".join(
-        f"{step.label} ({short_path(step.site.file)}:{step.site.line})"
+        f"{step.label} ({brief_path(step.site.file)}:{step.site.line})"
         if step.cut and step.site
         else step.label
         for step in steps
@@ -230,7 +255,8 @@ def _indented(lines: Iterable[str]) -> Iterable[str]:
     return (f"  {line}" for line in lines)
 
 
-def _closing(report: ReportData, verbose: bool) -> str:
+def closing(report: ReportData, verbose: bool) -> str:
+    """The outcome in a sentence, and what is not shown."""
     sentences = [_outcome(report)]
     fixable = sum(bool(finding.fix and finding.fix.edits) for finding in report.findings)
     if fixable:

@@ -9,19 +9,24 @@ terminal draws as one glyph, and bidirectional text.
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 
 from fxgrad.records import Site
+from fxgrad.records.cells import cell_name
 from fxgrad.source import line_text
 
 TAB = 4
 WIDTH = 110  # terminal columns of source shown
+_INSTALLED = re.compile(r"[/\\]((?:site|dist)-packages[/\\].*)", re.DOTALL)
 _LINES = 4  # a longer span is shown by its first lines
 
 
 def short_path(file: str) -> str:
-    """The file relative to the current directory where that is shorter; names such as `<stdin>` as they
-    are."""
+    """The file relative to the current directory where that is shorter; `Cell [2]` for a notebook's cell,
+    names such as `<stdin>` as they are."""
+    if cell := cell_name(file):
+        return cell
     if file.startswith("<"):
         return file
     try:
@@ -31,18 +36,23 @@ def short_path(file: str) -> str:
     return relative if len(relative) < len(file) else file
 
 
+def brief_path(file: str) -> str:
+    """`short_path`, of an installed package from `site-packages` on: where that lies is the machine's own
+    affair."""
+    short = short_path(file)
+    installed = _INSTALLED.search(short)
+    return installed.group(1) if installed else short
+
+
 def place(site: Site) -> str:
-    """`model.py:13:9`, the path short."""
-    return (
-        f"{short_path(site.file)}:{site.line}:{site.column}"
-        if site.column
-        else f"{short_path(site.file)}:{site.line}"
-    )
+    """`model.py:13:9`, the path brief."""
+    column = f":{site.column}" if site.column else ""
+    return f"{brief_path(site.file)}:{site.line}{column}"
 
 
-def excerpt(site: Site) -> tuple[str, ...]:
+def excerpt(site: Site, width: int = WIDTH) -> tuple[str, ...]:
     """The lines of the span with their numbers, each underlined; without carets where the columns are
-    unknown; () without source."""
+    unknown; () without source. `width`: columns of the source, at most `WIDTH`."""
     last = site.end_line if site.column and site.end_line > site.line else site.line
     shown = range(site.line, min(last, site.line + _LINES - 1) + 1)
     texts = [line_text(site.file, number).rstrip() for number in shown]
@@ -51,7 +61,7 @@ def excerpt(site: Site) -> tuple[str, ...]:
     gutter = len(str(shown[-1]))
     lines = []
     for number, text in zip(shown, texts, strict=True):
-        line, carets = _drawn(text, *_span(site, number, text))
+        line, carets = _drawn(text, *span_on(site, number, text), min(width, WIDTH))
         lines.append(f"{number:>{gutter}} | {line}")
         if carets:
             lines.append(f"{'':>{gutter}} | {carets}")
@@ -60,7 +70,7 @@ def excerpt(site: Site) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _span(site: Site, number: int, text: str) -> tuple[int, int]:
+def span_on(site: Site, number: int, text: str) -> tuple[int, int]:
     """Where the span begins and ends on this line, in characters from 0; the same number twice where nothing
     is underlined."""
     if not site.column:
@@ -73,23 +83,23 @@ def _span(site: Site, number: int, text: str) -> tuple[int, int]:
     return min(start, len(text)), min(max(end, start), len(text))
 
 
-def _drawn(text: str, start: int, end: int) -> tuple[str, str]:
+def _drawn(text: str, start: int, end: int, width: int) -> tuple[str, str]:
     """The line as a terminal shows it, and its carets (without trailing blanks)."""
     cells = _cells(text)
-    if sum(size for _, size in cells) > WIDTH:
-        return _cut(cells, start, end)
+    if sum(size for _, size in cells) > width:
+        return _cut(cells, start, end, width)
     before = sum(size for _, size in cells[:start])
     marked = sum(size for _, size in cells[start:end])
     return "".join(shown for shown, _ in cells), " " * before + "^" * marked if marked else ""
 
 
-def _cut(cells: list[tuple[str, int]], start: int, end: int) -> tuple[str, str]:
+def _cut(cells: list[tuple[str, int]], start: int, end: int, width: int) -> tuple[str, str]:
     """A long line from a little before its span on, `...` for what is left out on either side."""
-    begin = max(0, start - WIDTH // 4) if sum(size for _, size in cells[:end]) > WIDTH else 0
+    begin = max(0, start - width // 4) if sum(size for _, size in cells[:end]) > width else 0
     line, carets, used = ("... ", "    ", 4) if begin else ("", "", 0)
     for position in range(begin, len(cells)):
         shown, size = cells[position]
-        if used + size > WIDTH:
+        if used + size > width:
             line += " ..."
             break
         line, used = line + shown, used + size

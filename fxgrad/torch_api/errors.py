@@ -464,5 +464,5 @@ def out_of_memory(site: Site | None) -> TraceError:
         "originals",
         site=site,
         hint="pass a smaller batch, or a copy of the model on the CPU; an analysis with "
-        "Options(values='fake') takes no memory of the device",
+        'values="fake" (--values fake) takes no memory of the device',
     )

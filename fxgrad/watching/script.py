@@ -1,24 +1,21 @@
 """`fxgrad run SCRIPT`: the user's own training script, unchanged, watched until its first optimizer step has
 ended.
 
-The script runs as `python SCRIPT ARGS` would run it: `__name__ == "__main__"`, its own `sys.argv`, its folder
-first on `sys.path`. When it dies, its traceback is written to stderr as Python would write it; of a gradient
-error the report explains that very error. Not handled: training in child processes
-(`torch.multiprocessing.spawn`). Under `torchrun` it is started in every process, and rank 0 reports on all of
-them: see `fxgrad.watching.ranks`.
+The script runs as `python SCRIPT ARGS` or `python -m MODULE ARGS` would run it (`fxgrad.watching.target`). When it
+dies, its traceback is written to stderr as Python would write it; of a gradient error the report explains that very
+error. Not handled: training in child processes (`torch.multiprocessing.spawn`). Under `torchrun` it is started in
+every process, and rank 0 reports on all of them: see `fxgrad.watching.ranks`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import sys
 import traceback
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-from fxgrad.records.errors import LoadError
 from fxgrad.records.plain_text import one_line, without_commands
 from fxgrad.report import Report
 from fxgrad.report.across_ranks import ended
@@ -26,6 +23,7 @@ from fxgrad.source.sites import is_user_code
 from fxgrad.watching.ranks.board import Board
 from fxgrad.watching.ranks.member import Member, ending
 from fxgrad.watching.session import Session
+from fxgrad.watching.target import as_main, module, script
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _DISPATCH = ("handle_torch_function", "__torch_function__")
@@ -40,6 +38,7 @@ def run_script(
     path: str,
     argv: Sequence[str] = (),
     *,
+    as_module: bool = False,
     steps: int = 1,
     go_on: bool = False,
     show: Callable[[Report], None] = lambda report: None,
@@ -51,7 +50,7 @@ def run_script(
     """Run a script and report on its first steps.
 
     Args:
-        path: the script. argv: its arguments, without its name. steps: optimizer steps to watch. go_on: let
+        path: the script, or a module's name where `as_module`. argv: its arguments, without its name. steps: optimizer steps to watch. go_on: let
         the script run on, unwatched, when they have been seen; else it ends there. choose: from the report to
         the one that is shown and decides the exit code: without what is known or not asked for. judging:
         entered while the report is made, which takes its time after a large model's step. show: called with
@@ -66,9 +65,9 @@ def run_script(
         for the others it is their own report, and 0.
 
     Raises:
-        LoadError: there is no such file, or it cannot be read.
+        LoadError: there is no such file or module, or it cannot be read.
     """
-    code_of_script = _compiled(path)
+    target = module(path) if as_module else script(path)
     shown: list[Report] = []
 
     def tell(report: Report) -> None:
@@ -94,24 +93,21 @@ def run_script(
     session = Session(
         steps=steps,
         boundary=_execute.__code__,
-        files=(os.path.abspath(path),),
-        title=os.path.basename(path),
+        files=(target.file,),
+        title=target.title,
         done=done,
         judging=judging,
         agree=member.agree if member is not None else bool,
     )
     status = 0
     with (
-        _as_script(path, argv) as module,
+        as_main(target, argv) as main,
         member.watching(session) if member is not None else contextlib.nullcontext(),
     ):
-        error = (
-            code_of_script
-            if isinstance(code_of_script, SyntaxError)
-            else _watched(code_of_script, module, session)
-        )
+        code = target.code
+        error = code if isinstance(code, BaseException) else _watched(code, main, session)
         if error is None:
-            session.names.scan_namespace(vars(module), 0)
+            session.names.scan_namespace(vars(main), 0)
         elif not isinstance(error, Enough) and not (member is not None and member.ended):
             status = _died(error)
         report = session.finish(None if isinstance(error, Enough | SystemExit | KeyboardInterrupt) else error)
@@ -139,44 +135,11 @@ def _end() -> None:
     raise Enough
 
 
-def _compiled(path: str) -> types.CodeType | SyntaxError:
-    try:
-        with io.open_code(os.path.abspath(path)) as stream:
-            source = stream.read()
-    except OSError as error:
-        raise LoadError(
-            f"cannot read {path}: {error.strerror}", hint="give the path of a Python script that can be read"
-        ) from error
-    try:
-        compiled: types.CodeType = compile(source, os.path.abspath(path), "exec", dont_inherit=True)
-    except SyntaxError as error:
-        return error
-    return compiled
-
-
-@contextlib.contextmanager
-def _as_script(path: str, argv: Sequence[str]) -> Iterator[types.ModuleType]:
-    """`__main__`, `sys.argv` and `sys.path[0]` as the script expects them; as before afterwards."""
-    module = types.ModuleType("__main__")
-    module.__dict__.update(__file__=os.path.abspath(path), __builtins__=__builtins__, __cached__=None)
-    main, arguments, first = sys.modules.get("__main__"), sys.argv[:], sys.path[:1]
-    sys.modules["__main__"] = module
-    sys.argv[:] = [path, *argv]
-    sys.path[:1] = [os.path.dirname(os.path.abspath(path))]
-    try:
-        yield module
-    finally:
-        sys.argv[:] = arguments
-        sys.path[:1] = first
-        if main is not None:
-            sys.modules["__main__"] = main
-
-
-def _watched(code: types.CodeType, module: types.ModuleType, session: Session) -> BaseException | None:
+def _watched(code: types.CodeType, main: types.ModuleType, session: Session) -> BaseException | None:
     """What the script ended with; None where it ran to its end."""
     session.start()
     try:
-        _execute(code, module)
+        _execute(code, main)
     except BaseException as error:
         return error
     finally:
@@ -184,8 +147,8 @@ def _watched(code: types.CodeType, module: types.ModuleType, session: Session) -
     return None
 
 
-def _execute(code: types.CodeType, module: types.ModuleType) -> None:
-    exec(code, module.__dict__)  # what the command is for: it runs the user's script
+def _execute(code: types.CodeType, main: types.ModuleType) -> None:
+    exec(code, main.__dict__)  # what the command is for: it runs the user's script
 
 
 def _died(error: BaseException) -> int:
@@ -196,7 +159,7 @@ def _died(error: BaseException) -> int:
             return error.code or 0
         sys.stderr.write(f"{error.code}\n")
         return 1
-    own = _own_part(error.__traceback__)
+    own = own_part(error.__traceback__)
     if sys.excepthook is sys.__excepthook__:
         sys.stderr.write("".join(traceback.format_exception(type(error), error, own)))
     else:  # the script has set its own, or torch.distributed has
@@ -207,7 +170,7 @@ def _died(error: BaseException) -> int:
     return 130 if isinstance(error, KeyboardInterrupt) else 1
 
 
-def _own_part(found: types.TracebackType | None) -> types.TracebackType | None:
+def own_part(found: types.TracebackType | None) -> types.TracebackType | None:
     """The traceback without the frames that are there only because somebody looked on."""
     entries = []
     while found is not None:

@@ -63,9 +63,22 @@ class Analysis:
         self.model: Any = None
         self.inputs: Any = None
         self.options: dict[str, Any] = {}
+        self.calls: list[tuple[Any, dict[str, Any]]] = []
+
+    def seen(self) -> list[tuple[list[list[int]], str, str | None]]:
+        """Of each call the shapes of the inputs by name, the kind of values, and the loss."""
+        return [
+            (
+                [list(tensor.shape) for tensor in inputs.kwargs.values()],
+                options["options"].values,
+                getattr(options["loss"], "__name__", None),
+            )
+            for inputs, options in self.calls
+        ]
 
     def __call__(self, model: Any, inputs: Any, **options: Any) -> Report:
         self.model, self.inputs, self.options = model, inputs, options
+        self.calls.append((inputs, options))
         if self.raises is not None:
             raise self.raises
         return self.report
@@ -266,8 +279,12 @@ def test_a_baseline_that_cannot_be_used(run: Run, analysis: Analysis, arguments:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ((), "the following arguments are required: COMMAND (see `fxgrad --help`)"),
-        (("fly",), "argument COMMAND: invalid choice: 'fly'"),
+        (("fly",), "argument COMMAND: invalid choice: 'fly' (choose from report, fix"),
+        (("repport", "model.py"), "argument COMMAND: invalid choice: 'repport' (did you mean report?)"),
+        (("report", "--fromat", "json", "model.py"), "unrecognized arguments: --fromat (did you mean --format?)"),
+        (("fix", "model.py", "other.py"), "unrecognized arguments: other.py (see `fxgrad fix --help`)"),
+        (("report", "model.py", "--format", "jsn"), "argument --format: invalid choice: 'jsn' (did you mean json?)"),
+        (("report", "model.py", "--format", "html", "model.py"), "--format html holds one report (give one MODEL, or one of table, json"),
         (("report",), "the following arguments are required: MODEL (see `fxgrad report --help`)"),
         (("report", "model.py", "--fast"), "unrecognized arguments: --fast"),
         (("report", "model.py", "--format", "pdf"), "argument --format: invalid choice: 'pdf'"),
@@ -471,6 +488,168 @@ def test_help_has_examples(run: Run, command: tuple[str, ...]) -> None:
 
 def test_help_of_report_explains_every_exit_status(run: Run) -> None:
     assert "0 no error-level finding, 1 there are some, 2 could not run" in run("report", "--help")[1]
+
+
+# ------------------------------------------------------------------------------------------------------------ without a command
+
+
+@pytest.mark.parametrize("argv", [("model.py",), ("model.py:Net",), ("-q", "model.py"), ("--format", "json", "./model.py"), ("model",)])
+def test_a_model_alone_is_reported(run: Run, analysis: Analysis, argv: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("model").mkdir()
+    Path("model/config.json").write_text("{}")
+    status, out, err = run(*argv)
+    if argv == ("model",):
+        assert "model_type" in err
+        return
+    assert (status, out, err) == run("report", *argv)
+    assert "FXG103" in out
+
+
+def test_nothing_is_help(run: Run) -> None:
+    assert run() == run("--help")
+
+
+# ------------------------------------------------------------------------------------------------------------ several models
+
+
+def healthy(name: str) -> None:
+    Path(name).write_text(MODEL.replace(".detach()", ""))
+
+
+@pytest.mark.parametrize(
+    "argv", [("good.py", "model.py"), ("good.py", "--input", "x=2x4", "model.py"), ("--input", "x=2x4", "good.py", "model.py")]
+)
+def test_several_models_are_reported_one_below_the_other(run: Run, argv: tuple[str, ...]) -> None:
+    healthy("good.py")
+    status, out, _ = run("report", *argv)
+    assert status == 1
+    first, second = out.split("\n\nNet: 4 parameters, 2 get no gradient")
+    assert first.startswith("Net: 4 parameters, all get a gradient")
+    assert "FXG103 model.py" in second
+
+
+def test_several_models_in_formats_of_data(run: Run) -> None:
+    healthy("good.py")
+    assert [held["ok"] for held in json.loads(run("report", "good.py", "model.py", "--format", "json")[1])] == [True, False]
+    Path("other.py").write_text(MODEL)
+    (held,) = json.loads(run("report", "other.py", "good.py", "model.py", "--format", "sarif")[1])["runs"]
+    files = [result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for result in held["results"]]
+    assert files == ["other.py", "model.py"]
+    issues = json.loads(run("report", "other.py", "model.py", "--format", "gitlab")[1])
+    assert [issue["location"]["path"] for issue in issues] == ["other.py", "model.py"]
+
+
+def test_a_model_that_cannot_be_analysed_hides_no_other(run: Run) -> None:
+    status, out, err = run("report", "nowhere.py", "model.py")
+    assert status == 2
+    assert err.startswith("fxgrad: error: nowhere.py: there is no file nowhere.py")
+    assert "FXG103 model.py" in out
+
+
+def test_one_baseline_for_several_models(run: Run) -> None:
+    Path("other.py").write_text(MODEL.replace("Net", "Other"))
+    assert run("report", "model.py", "other.py", "--baseline", "known.json", "--update-baseline")[0] == 0
+    assert run("report", "model.py", "other.py", "--baseline", "known.json")[0] == 0
+    Path("other.py").write_text(MODEL.replace("self.a(x).detach()", "self.a(x).data"))
+    assert run("report", "model.py", "other.py", "--baseline", "known.json")[0] == 1
+
+
+def test_statistics_count_over_all_models(run: Run) -> None:
+    Path("other.py").write_text(MODEL.replace("Net", "Other"))
+    status, out, _ = run("report", "model.py", "other.py", "--statistics", "--select", "FXG1")
+    assert status == 1
+    assert [line.split() for line in out.splitlines()[2:]] == [["2", "4", "FXG103", "detached-path"]]
+    _, out, _ = run("report", "model.py", "--statistics", "--select", "FXG1", "--format", "json")
+    assert json.loads(out) == [{"findings": 1, "parameters": 2, "code": "FXG103", "name": "detached-path"}]
+    healthy("model.py")
+    assert run("report", "model.py", "--statistics")[:2] == (0, "No findings.\n")
+
+
+def test_quiet_leaves_the_findings(run: Run) -> None:
+    status, out, err = run("report", "model.py", "-q")
+    assert (status, err) == (1, "")
+    assert out.startswith("model.py:12:13: FXG103 detached-path [error]")
+    assert out.rstrip().splitlines()[-1].startswith("  help: ")
+    assert run("report", "model.py", "-q", "-o", "report.txt") == (1, "", "")
+    healthy("model.py")
+    assert run("report", "model.py", "-q") == (0, "", "")
+    assert run("report", "nowhere.py", "-q")[2].startswith("fxgrad: error: there is no file nowhere.py")
+
+
+# ------------------------------------------------------------------------------------------------------------ the project's models
+
+
+def project(text: str) -> None:
+    Path("pyproject.toml").write_text(f"[tool.fxgrad]\n{text}\n")
+
+
+TWO_INPUTS = MODEL.replace("forward(self, x)", "forward(self, x, y)").replace("self.a(x)", "self.a(x + y)")
+
+
+def test_the_projects_models_are_checked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("src/good.py", "src/base.py", "src/deep/bad.py"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        healthy(name)
+    Path("src/deep/bad.py").write_text(MODEL)
+    project('models = ["src/*.py", "src/deep/bad.py:Net"]\nexclude = ["src/b*.py"]')
+    status, out, err = run()
+    assert (status, err) == (1, "")
+    assert out.count("Net: 4 parameters") == 2
+    assert run("report") == (status, out, err)
+    assert run("-q") == run("report", "src/good.py", "src/deep/bad.py", "-q")
+    monkeypatch.chdir("src")
+    assert "deep/bad.py:12:13: FXG103" in run("-q")[1]
+
+
+def test_settings_are_for_all_models_or_for_one(run: Run, analysis: Analysis) -> None:
+    Path("two.py").write_text(TWO_INPUTS)
+    project(
+        'models = ["model.py", { model = "two.py", inputs = ["x=3x4", "y=3x4"], select = "FXG2", loss = "two.py:other", values = "real" }]\n'
+        'inputs = ["x=5x4"]\nvalues = "fake"\nselect = ["FXG1"]'
+    )
+    Path("two.py").write_text(TWO_INPUTS + "\ndef other(output): return output.sum()\n")
+    assert run("-q")[1].count("FXG103 bad-pattern") == 1
+    assert analysis.seen() == [([[5, 4]], "fake", None), ([[3, 4], [3, 4]], "real", "other")]
+    run("two.py", "-q")
+    run("model.py", "--input", "x=7x4", "--values", "real")
+    assert analysis.seen()[2:] == [([[3, 4], [3, 4]], "real", "other"), ([[7, 4]], "real", None)]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('models = "model.py"', "models must be a list"),
+        ("models = [1]", "models must hold strings, or tables with a `model`"),
+        ("models = [{ inputs = [] }]", "models must hold strings, or tables with a `model`"),
+        (
+            'models = [{ model = "model.py", input = "x=2" }]',
+            "a table of models has no setting 'input' (there are model, inputs, loss, values, select)",
+        ),
+        ('models = ["src/*.py"]', "models: no file is like 'src/*.py'"),
+        ('models = ["model.py"]\nexclude = ["*.py"]', "models and exclude leave no model"),
+        ('models = ["model.py"]\nexcluded = ["*.py"]', "has no setting 'excluded' (there are exclude, expect, frozen"),
+        ('models = ["model.py"]\nvalues = "dry"', "values must be one of auto, fake, real"),
+        ('models = ["model.py"]\nloss = ["a", "b"]', "loss must be a string"),
+        ('models = ["model.py"]\ninputs = { x = "2x4" }', "inputs must be a list of strings"),
+        ('models = ["model.py"]\nselect = ["XYZ"]', "there is no rule XYZ"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_one_line(run: Run, text: str, said: str) -> None:
+    project(text)
+    got = one_error_line(run())
+    assert said in got
+    if "no rule" not in said:
+        assert got.startswith("pyproject.toml:1: [tool.fxgrad] ")
+
+
+@pytest.mark.parametrize("text", ["", "ignore = []", "models = []"])
+def test_a_project_without_models(run: Run, text: str) -> None:
+    project(text)
+    if "models" in text:
+        assert "leave no model" in one_error_line(run())
+    else:
+        assert run() == run("--help")
+        assert one_error_line(run("report")).startswith("the following arguments are required: MODEL")
 
 
 # ------------------------------------------------------------------------------------------------------------ as a process

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import re
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -30,16 +33,48 @@ class Terminal:
 
 
 @pytest.mark.parametrize(
-    ("environment", "want"), [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)]
+    ("environment", "want"),
+    [
+        ({}, True),
+        ({"NO_COLOR": "1"}, False),
+        ({"NO_COLOR": ""}, True),
+        ({"TERM": "dumb"}, False),
+        ({"TERM": "dumb", "FORCE_COLOR": "1"}, True),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False),
+    ],
 )
 def test_colour_is_for_terminals(environment: dict[str, str], want: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("rich", reason="colour needs rich")
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert wants_colour(Terminal()) is want
-    assert wants_colour(object()) is False
+    assert wants_colour(object()) is ("FORCE_COLOR" in environment and want)
+
+
+@pytest.mark.parametrize(
+    ("choice", "environment", "want"), [("always", "NO_COLOR", True), ("never", "FORCE_COLOR", False), ("auto", "FORCE_COLOR", True)]
+)
+def test_an_option_wins_over_the_environment(
+    choice: str, environment: str, want: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("rich", reason="colour needs rich")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv(environment, "1")
+    assert main(["report", "--color", choice, str(EXAMPLES / "speaker.py")]) == 1
+    out = capsys.readouterr().out
+    assert (ESCAPE in out) is want
+    assert "\x1b]8" not in out  # links are for terminals
+    assert main(["report", str(EXAMPLES / "speaker.py")]) == 1  # the choice is that of one command line
+    assert (ESCAPE in capsys.readouterr().out) is (environment == "FORCE_COLOR")
+
+
+def test_colour_that_cannot_be_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    main(["completion", "bash", "--color", "always"])
+    assert capsys.readouterr().err == "fxgrad: colour needs rich: pip install rich\n"
 
 
 def test_without_rich_there_is_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,13 +99,15 @@ def test_colour_adds_nothing_but_colour(capsys: pytest.CaptureFixture[str], monk
 def command(*arguments: str) -> tuple[list[str], dict[str, str]]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])), "TERM": "xterm"}
     environment.pop("NO_COLOR", None)
+    environment.pop("FORCE_COLOR", None)
     return [sys.executable, "-m", "fxgrad", *arguments], environment
 
 
-def test_a_terminal_sees_colour() -> None:
-    pytest.importorskip("rich", reason="colour needs rich")
-    words, environment = command("report", str(EXAMPLES / "speaker.py"))
+def on_terminal(columns: int, *arguments: str) -> str:
+    """What a terminal of this width is sent."""
+    words, environment = command(*arguments)
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     with subprocess.Popen(words, stdout=theirs, stderr=subprocess.DEVNULL, env=environment, cwd=ROOT) as process:
         os.close(theirs)
         seen = b""
@@ -84,7 +121,23 @@ def test_a_terminal_sees_colour() -> None:
             seen += part
     os.close(ours)
     assert process.returncode == 1
-    assert ESCAPE.encode() in seen
+    return seen.decode()
+
+
+def test_a_terminal_sees_colour_links_and_a_table_that_fits() -> None:
+    pytest.importorskip("rich", reason="colour needs rich")
+    seen = on_terminal(60, "report", str(EXAMPLES / "speaker.py"))
+    assert f"{ESCAPE}31mnone" in seen
+    link = re.search(r"\x1b]8;[^;]*;(file://\S+/fxg103_detached_path\.py)\x1b\\(?:\x1b\[[\d;]*m)*FXG103", seen)
+    assert link is not None
+    assert Path(link.group(1).removeprefix("file://")).is_file()
+    plain = re.sub(r"\x1b\[[\d;]*m|\x1b]8;[^\x1b]*\x1b\\", "", seen).replace("\r", "")
+    table = plain.partition("\n\n")[2].partition("\n\n")[0].splitlines()
+    assert max(map(len, table)) <= 60
+    assert "FXG103 tests/examples/" in plain
+    sources = re.findall(r"^ +\d* \| .*$", plain, re.MULTILINE)
+    assert sources
+    assert max(map(len, sources)) <= 60
 
 
 @pytest.mark.parametrize("words", [("report", str(EXAMPLES / "speaker.py")), ("rules",), ("explain", "FXG103")], ids=lambda words: words[0])

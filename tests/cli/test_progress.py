@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from fxgrad.cli.progress_line import _Plain, showing
 from fxgrad.trace import progress
 
 X = (torch.randn(2, 4),)
+layer = nn.Linear(4, 4)
 
 
 class Terminal(io.StringIO):
@@ -83,6 +86,32 @@ def test_the_line_has_path_nodes_and_seconds_and_is_erased() -> None:
     last = text.rstrip("\r").rpartition("\r")[2]
     assert text.endswith("\r")
     assert last.strip() == ""
+
+
+def test_the_line_moves_while_nothing_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+            return x * 1
+
+        @staticmethod
+        def backward(ctx: object, grad: torch.Tensor) -> torch.Tensor:
+            deadline = time.monotonic() + 5.0
+            while stream.getvalue().count(": backward, ") < 3 and time.monotonic() < deadline:
+                time.sleep(0.005)
+            return grad
+
+    stream = Terminal()
+    for name in ("PATIENCE", "PAUSE", "BEAT"):
+        monkeypatch.setattr(shown, name, 0.01)
+    before = threading.active_count()
+    with showing(stream, line=_Plain):
+        fxgrad.analyze(lambda x: Slow.apply(layer(x)), X, options=fxgrad.Options(values="real"))
+    assert stream.getvalue().count("path 1: backward, ") >= 3
+    deadline = time.monotonic() + 5.0
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert threading.active_count() == before
 
 
 def test_a_short_analysis_shows_nothing() -> None:

@@ -128,7 +128,7 @@ def server() -> Iterator[Server]:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: Server) -> Run:
     """`fxgrad fix net.py ...`: exit status, stdout and stderr. The process for trials is one for all tests."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fxgrad.cli.fix.mend", functools.partial(mend, server=server))
+    monkeypatch.setattr("fxgrad.fix_source.mend", functools.partial(mend, server=server))
 
     def run_line(*argv: str) -> tuple[int, str, str]:
         status = main(["fix", "net.py", *argv])
@@ -226,7 +226,7 @@ def test_a_file_that_changes_meanwhile_is_not_written(tmp_path: Path, run: Run, 
         file.write_text(TWO + "# mine\n")
         return result
 
-    monkeypatch.setattr("fxgrad.cli.fix.mend", slowly)
+    monkeypatch.setattr("fxgrad.fix_source.mend", slowly)
     status, out, err = run("--write")
     assert (status, out) == (2, "")
     assert (

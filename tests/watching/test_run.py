@@ -21,6 +21,7 @@ from fxgrad.records.errors import LoadError
 from fxgrad.report import Report
 from fxgrad.watching.script import run_script
 
+ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((Path(__file__).parents[1] / "scripts").glob("*.py"))
 MARK = re.compile(r"# (FXG\d{3})$")
 
@@ -104,6 +105,83 @@ finally:
     print("closing")
 print("end")
 """
+
+
+AS_MODULE = """
+import sys
+from ..helper import value
+from pathlib import Path
+assert __name__ == "__main__"
+print(sys.argv[1:], sys.argv[0] == __file__, Path(__file__).is_absolute(), value, sys.path[0] == str(Path.cwd()))
+print(__package__, __spec__.name, __loader__ is __spec__.loader, Path(__cached__).name.partition(".")[0])
+class Kept: pass
+import pickle
+print(type(pickle.loads(pickle.dumps(Kept()))) is Kept)
+"""
+
+
+def package(folder: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
+    """Packages of Python files in the working directory, by path."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    monkeypatch.chdir(folder)
+
+
+@pytest.mark.parametrize(("name", "file"), [("outer.inner.train", "outer/inner/train.py"), ("outer.inner", "outer/inner/__main__.py")])
+def test_module_sees_what_python_gives_it(name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package(
+        tmp_path, monkeypatch, {"outer/__init__.py": "", "outer/helper.py": "value = 7\n", "outer/inner/__init__.py": "", file: AS_MODULE}
+    )
+    plain, watched = (
+        subprocess.run(
+            [sys.executable, *words, name, "--lr", "0.1"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+        for words in (["-m"], ["-m", "fxgrad", "run", "-m"])
+    )
+    assert plain.returncode == 0, plain.stderr
+    assert watched.stdout == plain.stdout
+
+
+def test_module_is_reported_by_its_name_and_all_is_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package(tmp_path, monkeypatch, {"stepping/__init__.py": "", "stepping/train.py": STEPS})
+    before = (sys.argv[:], sys.path[:], sys.modules["__main__"])
+    report, status = run_script("stepping.train", as_module=True)
+    assert (sys.argv, sys.path, sys.modules["__main__"]) == before
+    assert report is not None
+    assert (report.model, dict(report.verdicts), status) == ("stepping.train", {"model.weight": "flows", "model.bias": "flows"}, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("absent", "give its name as `python -m` takes it"),
+        ("bare", "give its name"),
+        ("bare.absent", "give its name"),
+        ("bare.one.two", "give its name"),
+        ("bare/one.py", "without -m for a file"),
+        ("one.py", "without -m for a file"),
+        ("math", "give its name"),
+    ],
+)
+def test_module_that_is_not_there(name: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package(tmp_path, monkeypatch, {"bare/__init__.py": "", "bare/one.py": ""})
+    with pytest.raises(LoadError, match=f"there is no module {name} that can be run") as caught:
+        run_script(name, as_module=True)
+    assert caught.value.hint.startswith(hint)
+
+
+@pytest.mark.parametrize("kind", ["raise ValueError('mine')", "import absent_of_all", "def f(:"], ids=["raises", "imports", "syntax"])
+def test_module_whose_package_fails_dies_of_the_users_error(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "failing_" + kind.partition(" ")[0]
+    package(tmp_path, monkeypatch, {f"{name}/__init__.py": kind, f"{name}/train.py": STEPS})
+    report, status = run_script(f"{name}.train", as_module=True)
+    assert (report, status) == (None, 1)
+    err = capsys.readouterr().err
+    assert f'{tmp_path}/{name}/__init__.py", line 1' in err
+    assert str(ROOT) not in err
 
 
 def test_script_ends_before_its_second_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
