@@ -8,6 +8,7 @@ storage. Nothing has to be watched while the program runs.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,16 +26,20 @@ def overwritten(ledger: Ledger, started: Sequence[Any]) -> Iterator[Saved]:
     """Every changed saved tensor behind the autograd nodes that a backward started from, with who saved it
     and who wrote it."""
     order = {note.number: index for index, note in enumerate(ledger.notes)}
+    writers: dict[int, list[int]] = {}  # by storage, the places of the notes that wrote it
+    for index, note in enumerate(ledger.notes):
+        for storage in note.writes:
+            writers.setdefault(storage, []).append(index)
     for function in nodes_behind(started):
         saver = order.get(ledger.edges.maker(function))
         if saver is None:
             continue
         for raw, expected in _changed(function):
-            storage = ledger.tensors.number_of(raw)
+            writing = writers.get(ledger.tensors.number_of(raw) or -1, [])
             # Only later ones: a call that saves what it writes itself (`exp_`) saves the result.
-            writer = next((note for note in ledger.notes[saver + 1 :] if storage in note.writes), None)
-            if writer is not None:
-                names = f"n{ledger.notes[saver].number}", f"n{writer.number}"
+            later = bisect_right(writing, saver)
+            if later < len(writing):
+                names = f"n{ledger.notes[saver].number}", f"n{ledger.notes[writing[later]].number}"
                 yield Saved(*names, tuple(raw.shape), expected, version_of(raw), True)
 
 

@@ -36,7 +36,7 @@ from fxgrad.trace.events import Events
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
-from fxgrad.trace.watched_facts import Watched, observe
+from fxgrad.trace.watched_facts import Watched, aimed, observe
 from fxgrad.watching import (
     compiled,
     freezes,
@@ -293,9 +293,13 @@ def _causes(watched: Watched) -> Causes:
     has none there, to any."""
     found = causes.analyse(watched.facts)
     ways = dict(found.frontier.ways)
-    for facts in {id(f): f for f in watched.aims.values()}.values():
-        mine = [p for p in found.starved if watched.aims.get(watched.edges.get(p.name, 0)) is facts]
-        ways.update(cuts.analyse(facts, mine).ways)
+    starved: dict[range, list[ParameterFact]] = {}
+    for parameter in found.starved:
+        aim = watched.aims.get(watched.edges.get(parameter.name, 0))
+        if aim is not None:
+            starved.setdefault(aim, []).append(parameter)
+    for aim, mine in starved.items():
+        ways.update(cuts.analyse(aimed(watched, aim), mine).ways)
     return replace(found, frontier=replace(found.frontier, ways=ways))
 
 
@@ -303,10 +307,6 @@ def _context(
     seen: Seen, root: nn.Module, watched: Watched, verdicts: Mapping[str, Verdict], saved: Sequence[Saved]
 ) -> Context:
     facts = watched.facts
-    lost = any(
-        p.requires_grad and (p.gradient == "zero" or (p.gradient == "none" and _is_live(facts, p)))
-        for p in facts.parameters
-    )
     context = Context(
         model=root,
         loss=None,
@@ -319,7 +319,7 @@ def _context(
         settled=frozenset(
             name for name, verdict in verdicts.items() if verdict == "zero" and seen.further >= AT_LEAST
         ),
-        watched=watched.delivered if lost else None,
+        watched=watched.delivered,
         hazards=facts if saved else None,
     )
     return replace(context, held=optimizers.compare(facts, context), ran=_ran(seen, root, context.causes))
@@ -332,10 +332,6 @@ def _ran(seen: Seen, root: nn.Module, found: Causes) -> tuple[Ran, ...]:
     ):
         return ()
     return seen.coverage.ran({id(module): name for name, module in root.named_modules()})
-
-
-def _is_live(facts: Facts, parameter: ParameterFact) -> bool:
-    return any(value in facts.live for value in parameter.values)
 
 
 def _together(seen: Seen, root: nn.Module) -> Any:
