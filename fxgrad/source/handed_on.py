@@ -14,7 +14,17 @@ import functools
 from collections.abc import Iterator
 
 from fxgrad.records import Site
-from fxgrad.source.parsing import Function, Source, ancestors, column_of, load, nodes, position, site_of
+from fxgrad.source.parsing import (
+    Function,
+    Source,
+    ancestors,
+    column_of,
+    last_name,
+    load,
+    nodes,
+    position,
+    site_of,
+)
 
 _COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>")
 _PLAIN_CONTAINERS = frozenset({"dict", "tuple", "list", "OrderedDict", "namedtuple"})
@@ -158,7 +168,7 @@ def _as_is(value: ast.expr) -> Iterator[ast.expr]:
 
 
 def _constructs(function: ast.expr) -> bool:
-    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    name = last_name(function)
     return name in _PLAIN_CONTAINERS or (name[:1].isupper() and not name.isupper())
 
 

@@ -57,20 +57,21 @@ def _nearest_to_loss(
             given = _RANK[facts.values[flow.target].delivered]
             held = _RANK[facts.values[value].delivered] if value not in start else mine
             if given > held and held <= mine:
-                losses.append(
-                    Loss(node, flow, facts.values[value].delivered or "zero", way=_way(value, came))
-                )
-                continue
-            if flow.target not in seen:
+                left = facts.values[value].delivered or "zero"
+                losses.append(Loss(node, flow, left, way=_way(value, came)))
+            elif flow.target not in seen:
                 seen.add(flow.target)
                 came[flow.target] = (value, node.name)
                 queue.append(flow.target)
+    return _innermost(losses, start)
+
+
+def _innermost(losses: list[Loss], start: list[int]) -> Loss | None:
     inner = [x for x in losses if x.flow is not None and x.flow.source not in start]
     if inner:
         return inner[-1]
     # Lost at the parameter itself: one way is a loss there, several may cancel instead.
-    direct = {x.node.name for x in losses}
-    return losses[0] if len(losses) == 1 and len(direct) == 1 else None
+    return losses[0] if len(losses) == 1 else None
 
 
 def _way(value: int, came: dict[int, tuple[int, str]]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from typing import Any
 from torch import nn
 
 from fxgrad.source import parsed
+from fxgrad.source.parsing import last_name
 
 Definition = ast.ClassDef | ast.FunctionDef
 # `Net().to(device)` is what `Net()` is.
@@ -188,7 +189,7 @@ class Definitions:
         found: dict[str, None] = {}
         for part in ast.walk(node) if node else ():
             if isinstance(part, ast.Compare) and any(
-                _last(side) == name for side in (part.left, *part.comparators)
+                last_name(side) == name for side in (part.left, *part.comparators)
             ):
                 inner = [text for side in (part.left, *part.comparators) for text in ast.walk(side)]
                 found.update(
@@ -232,7 +233,7 @@ class Definitions:
         for node in ast.walk(self.tree):
             if not isinstance(node, ast.Call):
                 continue
-            called, args = _last(node.func), node.args
+            called, args = last_name(node.func), node.args
             if called in ("getattr", "hasattr"):
                 args = args[1:]
             elif called != "get" or not isinstance(node.func, ast.Attribute):
@@ -273,7 +274,3 @@ def _name(node: ast.expr) -> str:
         inner = _name(node.value)
         return f"{inner}.{node.attr}" if inner else ""
     return node.id if isinstance(node, ast.Name) else ""
-
-
-def _last(node: ast.expr) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
