@@ -205,20 +205,13 @@ class Definitions:
         attribute."""
         found: dict[str, Any] = {}
         for node in ast.walk(self.tree):
-            if not (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr == "add_argument"
-            ):
+            if not isinstance(node, ast.Call):
+                continue
+            flag = _flag(node)
+            if flag is None:
                 continue
             words = {word.arg: self._told(word.value, {}) for word in node.keywords}
-            flags = [
-                arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
-            ]
-            long = [flag for flag in flags if flag.startswith("--")] or flags
-            if not long:
-                continue
-            name = words.get("dest") or long[0].lstrip("-").replace("-", "_")
+            name = words.get("dest") or flag.lstrip("-").replace("-", "_")
             switch = {"store_true": False, "store_false": True}.get(str(words.get("action")), UNKNOWN)
             default = words.get("default", switch)
             if default is not UNKNOWN and default is not None and isinstance(name, str):
@@ -242,6 +235,14 @@ class Definitions:
                 default = self._told(args[1], {}) if len(args) > 1 else UNKNOWN
                 found.setdefault(args[0].value, default)
         return found
+
+
+def _flag(call: ast.Call) -> str | None:
+    """The long name of the option that an `add_argument` adds, else its first; None of another call."""
+    if not isinstance(call.func, ast.Attribute) or call.func.attr != "add_argument":
+        return None
+    flags = [arg.value for arg in call.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+    return next((flag for flag in flags if flag.startswith("--")), flags[0] if flags else None)
 
 
 def _inside(scope: ast.AST) -> Iterator[ast.AST]:
