@@ -326,7 +326,7 @@ def _price(facts: Facts, node: NodeFact, flow: Flow, owned: frozenset[int]) -> t
         code = "FXG102"
     else:
         code = "FXG111" if stores(facts, node, target, owned) else classify(node, source, target)
-    if not source.requires_grad and not _stops_anyway(node, source, target, code):
+    if not source.requires_grad and not _stops_anyway(node, source, target):
         return 0.0, None
     return PRICES.get(code, 2.0), code
 
@@ -339,7 +339,7 @@ def _freezes(node: NodeFact) -> bool:
     )
 
 
-def _stops_anyway(node: NodeFact, source: Value, target: Value, code: str) -> bool:
+def _stops_anyway(node: NodeFact, source: Value, target: Value) -> bool:
     """Whether the operation would stop a gradient although its source carries none now."""
     if node.kind == "escape":
         return _floating(source)

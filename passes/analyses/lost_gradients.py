@@ -19,14 +19,12 @@ _RANK = {"none": 0, "zero": 1, "some": 2, "": 2}
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A step that loses gradient. `merge`: nothing on the way loses it, the contributions cancel where the
-    ways meet at `node`."""
+    """A step that loses gradient. Without a `flow` nothing on the way loses it: the contributions cancel where
+    the ways meet at `node`."""
 
     node: NodeFact
     flow: Flow | None
     left: str
-    merge: bool = False
-    way: tuple[str, ...] = ()
 
 
 def analyse(facts: Facts, parameter: ParameterFact) -> Loss | None:
@@ -47,7 +45,6 @@ def _nearest_to_loss(
     better one is the loser."""
     seen = set(start)
     queue = deque(start)
-    came: dict[int, tuple[int, str]] = {}
     losses: list[Loss] = []
     while queue:
         value = queue.popleft()
@@ -58,10 +55,9 @@ def _nearest_to_loss(
             held = _RANK[facts.values[value].delivered] if value not in start else mine
             if given > held and held <= mine:
                 left = facts.values[value].delivered or "zero"
-                losses.append(Loss(node, flow, left, way=_way(value, came)))
+                losses.append(Loss(node, flow, left))
             elif flow.target not in seen:
                 seen.add(flow.target)
-                came[flow.target] = (value, node.name)
                 queue.append(flow.target)
     return _innermost(losses, start)
 
@@ -72,14 +68,6 @@ def _innermost(losses: list[Loss], start: list[int]) -> Loss | None:
         return inner[-1]
     # Lost at the parameter itself: one way is a loss there, several may cancel instead.
     return losses[0] if len(losses) == 1 else None
-
-
-def _way(value: int, came: dict[int, tuple[int, str]]) -> tuple[str, ...]:
-    names = []
-    while value in came:
-        value, name = came[value]
-        names.append(name)
-    return tuple(reversed(names))
 
 
 def _goes_on(facts: Facts, flow: Flow) -> bool:
@@ -106,5 +94,5 @@ def _merge(
                     and flow.target in facts.live
                     and everything & (everything - 1)
                 ):
-                    return Loss(node, None, left, merge=True)
+                    return Loss(node, None, left)
     return None

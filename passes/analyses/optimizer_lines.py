@@ -17,7 +17,7 @@ from fxgrad.passes.context import Context
 from fxgrad.passes.findings import source_of
 from fxgrad.records import Site
 from fxgrad.source import optimizer_sites, replacement_sites
-from fxgrad.source.parsing import Source, enclosing_function, last_name, load, nodes, position, site_of
+from fxgrad.source.parsing import enclosing_function, last_name, load, nodes, position, site_of
 
 # Calls that put new Parameter objects into a module, by their last name; `load_state_dict` only with
 # assign=True.
@@ -172,10 +172,6 @@ def _replaces(node: ast.stmt, roots: frozenset[str]) -> bool:
     return any(
         last_name(c.func) != "load_state_dict" or any(k.arg == "assign" for k in c.keywords) for c in calls
     )
-
-
-def _statement_site(source: Source, node: ast.stmt) -> Site:
-    return site_of(source, node)
 
 
 def _is_reachable(site: Site, built: Site) -> bool:

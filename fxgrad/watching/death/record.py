@@ -47,8 +47,7 @@ class Death:
 
     @property
     def model(self) -> nn.Module:
-        model: nn.Module = self.context.model
-        return model
+        return self.context.model
 
     @property
     def ledger(self) -> Ledger:

@@ -45,7 +45,7 @@ def merged(shares: Sequence[Share], size: int) -> Report | None:
     sharded = {name for name, fact in facts.items() if fact.sharded}
     verdicts = {name: _verdict(found.values(), name in sharded) for name, found in by_name.items()}
     ended = tuple(endings(shares, size))
-    differing = tuple(_differences(by_name, facts, reports))
+    differing = tuple(_differences(by_name, reports))
     said = {rank: [*report.findings, *report.notes] for rank, report in reports.items()}
     findings = _findings(said, by_name, verdicts)
     if differing:
@@ -165,9 +165,7 @@ def endings(shares: Sequence[Share], size: int) -> Iterable[Ending]:
 
 
 def _differences(
-    by_name: Mapping[str, Mapping[int, str]],
-    facts: Mapping[str, ParameterFact],
-    reports: Mapping[int, Report],
+    by_name: Mapping[str, Mapping[int, str]], reports: Mapping[int, Report]
 ) -> Iterable[Difference]:
     groups: dict[tuple[tuple[int, ...], tuple[int, ...], Site | None, str], list[str]] = {}
     for name, found in by_name.items():
