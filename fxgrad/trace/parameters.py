@@ -18,7 +18,12 @@ from fxgrad.torch_api.autograd_graph import grad_fn_of
 from fxgrad.torch_api.distributed import is_sharded
 from fxgrad.torch_api.internals import sequence_number
 from fxgrad.trace.events import Events
+<<<<<<< HEAD
 from fxgrad.trace.ledger import Ledger
+=======
+from fxgrad.trace.ledger import UNSEEN, Ledger
+from fxgrad.trace.slots import Slot
+>>>>>>> plain
 from fxgrad.world.reach import Reach
 
 
@@ -42,13 +47,6 @@ def parameters(
         slot = ledger.tensors.get(parameter)
         owners = [modules.get(alias.rpartition(".")[0]) for alias in aliases]
         read = used.get(-slot.leaf, ()) if slot is not None else ()
-        state = "none" if slot is None else slot.begun or slot.after or "none"
-        if state == "none" and slot is not None and slot.after == "some":
-            state = "some"  # backward gave it one; who cleared it is another matter
-        if error is not None and not (slot is not None and slot.begun):
-            state = "unknown"
-        if unfinished and state == "none":
-            state = "unknown"
         yield ParameterFact(
             name=aliases[0],
             names=tuple(aliases),
@@ -59,9 +57,21 @@ def parameters(
             module_type=type(owners[0]).__name__,
             module_called=any(owner in events.called for owner in owners if owner is not None),
             values=tuple(read),
-            gradient=state,  # type: ignore[arg-type]
+            gradient=_state(slot, is_cut_off=error is not None, unfinished=unfinished),  # type: ignore[arg-type]
             sharded=is_sharded(parameter),
         )
+
+
+def _state(slot: Slot | None, *, is_cut_off: bool, unfinished: bool) -> str:
+    """Which gradient a parameter had; "unknown" where the program ended first, or has yet to go on."""
+    begun = slot.begun if slot is not None else ""
+    if is_cut_off and not begun:
+        return "unknown"
+    after = slot.after if slot is not None else ""
+    state = begun or after or "none"
+    if state == "none" and after == "some":
+        state = "some"  # backward gave it one; who cleared it is another matter
+    return "unknown" if unfinished and state == "none" else state
 
 
 _NO_USE = frozenset(("Tensor.data", "Tensor.detach", "Tensor.clone", "Tensor.copy_", "Tensor.__set__"))

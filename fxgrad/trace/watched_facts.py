@@ -26,6 +26,7 @@ from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import RANK, Backward, Note, Taken
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.parameters import externals, parameters
+from fxgrad.trace.slots import Slot
 
 _STATES: dict[int, Any] = {rank: state for state, rank in RANK.items()}
 _PRODUCTS = frozenset(("mul", "mul_", "multiply", "multiply_", "__mul__", "__rmul__", "__imul__"))
@@ -69,14 +70,11 @@ def observe(
     """
     ledger = observer.ledger
     paths = {id(module): name for name, module in root.named_modules()}
-    values = [
-        value or Value(i, "", (), _GONE, "", -1, False, True, None) for i, value in enumerate(ledger.values)
-    ]
+    values = _values(ledger)
     backwards = _final(observer.backwards)
     plain = tuple(_node(note, paths) for note in ledger.notes)
     loss, nodes = _join(backwards, plain, values)
     live = frozenset().union(*(b.live for b in backwards)) | ({loss} if loss is not None else frozenset())
-    ranks = _ranks(nodes, values, backwards, loss, observer.dropped)
     facts = Facts(
         values=tuple(values),
         nodes=nodes,
@@ -91,6 +89,7 @@ def observe(
         error=error,
         returns=_returns(backwards),
     )
+<<<<<<< HEAD
     slots = {id(p): slot for p in root.parameters() if (slot := ledger.tensors.get(p)) is not None}
     named = list(root.named_parameters(remove_duplicate=False))
     return Watched(
@@ -130,6 +129,57 @@ def _delivered(facts: Facts, observer: Observer, ranks: Mapping[int, int], mark:
 
 
 def _aims(backwards: Sequence[Backward], taken: Sequence[Taken]) -> dict[int, range]:
+=======
+    ranks = _ranks(nodes, values, backwards, loss, observer.dropped)
+    slots = _slots(ledger, root)
+    return Watched(
+        facts,
+        replace(
+            facts,
+            values=_delivered(facts, ranks, observer),
+            nodes=tuple(n for n in nodes if int(n.name[1:]) >= mark),
+        ),
+        accidental=frozenset() if observer.delivered else _accidental(facts, ranks),
+        aims=_aims(facts, plain, backwards, observer.taken),
+        edges={name: -slot.leaf for name, slot in slots.items()},
+        cleared=tuple(name for name, slot in slots.items() if slot.cleared and slot.begun == "none"),
+    )
+
+
+def _values(ledger: Ledger) -> list[Value]:
+    """Of one that was pruned the place alone is kept."""
+    return [
+        value or Value(i, "", (), _GONE, "", -1, False, True, None) for i, value in enumerate(ledger.values)
+    ]
+
+
+def _delivered(facts: Facts, ranks: Mapping[int, int], observer: Observer) -> tuple[Value, ...]:
+    """The values with what their edges were given, where that was watched; else with the best they can have
+    been."""
+    if observer.delivered:
+        states = {v.id: _given(v, observer.ledger, observer.delivered) for v in facts.values}
+    else:
+        states = {v: _STATES[ranks.get(v, 0)] for v in facts.live}
+    return tuple(replace(v, delivered=states.get(v.id, "none")) for v in facts.values)
+
+
+def _slots(ledger: Ledger, root: nn.Module) -> dict[str, Slot]:
+    """The slots of parameters that were seen, by every name."""
+    named = root.named_parameters(remove_duplicate=False)
+    found = ((name, ledger.tensors.get(parameter)) for name, parameter in named)
+    return {name: slot for name, slot in found if slot is not None}
+
+
+def _accidental(facts: Facts, ranks: Mapping[int, int]) -> frozenset[str]:
+    """The names of parameters with a zero gradient that could be another."""
+    zero = (p for p in facts.parameters if p.gradient == "zero")
+    return frozenset(name for p in zero if any(ranks.get(v, 0) == 2 for v in p.values) for name in p.names)
+
+
+def _aims(
+    facts: Facts, plain: tuple[NodeFact, ...], backwards: Sequence[Backward], taken: Sequence[Taken]
+) -> dict[int, Facts]:
+>>>>>>> plain
     """The backwards between two steps belong to the second; steps that follow each other at once share
     theirs."""
     found: dict[int, range] = {}

@@ -101,38 +101,40 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 def _buffers(facts: Facts, context: Context) -> Iterator[Finding]:
     """Registered buffers that require grad: an optimizer is given parameters(), and that lists no buffers."""
     buffers = dict(context.model.named_buffers(remove_duplicate=False))
-    held = {
-        id(p)
-        for group in getattr(context.optimizer, "param_groups", None) or ()
-        for p in group.get("params", ())
-    }
+    groups = getattr(context.optimizer, "param_groups", None) or ()
+    held = {id(p) for group in groups for p in group.get("params", ())}
     for node in facts.nodes:
-        if node.kind != "attribute" or node.target not in buffers or id(buffers[node.target]) in held:
+        tensor = buffers.get(node.target) if node.kind == "attribute" else None
+        if tensor is None or id(tensor) in held or not tensor.requires_grad:
             continue
-        tensor = buffers[node.target]
-        owner, _, name = node.target.rpartition(".")
-        if (
-            tensor.requires_grad
-            and not tensor.is_leaf
-            and any(v in facts.live for v in node.makes)
-            and not _is_spent(facts)
-        ):
-            sites = attribute_sites(context.model.get_submodule(owner), name, context.files)
-            sources = _registered_behind(context, tensor)
-            if sources and sites and all(site.function.endswith("__init__") for site in sites):
-                yield _computed_once(node.target, sites[0], sources)
-        if tensor.requires_grad and tensor.is_leaf and any(v in facts.live for v in node.makes):
-            yield Finding(
-                CODE,
-                NAME,
-                "error",
-                f"`{node.target}` gets a gradient, but is a buffer: parameters() does not list it, so no "
-                "optimizer sees it",
-                attribute_site(context.model.get_submodule(owner), name, context.files),
-                (node.target,),
-                (Step("loss"), Step(node.target)),
-                Fix("make it an nn.Parameter; a buffer is for what must not train"),
-            )
+        if facts.live.isdisjoint(node.makes):
+            continue
+        if tensor.is_leaf:
+            yield _trained_buffer(context, node.target)
+        elif not _is_spent(facts):
+            yield from _buffer_computed_once(context, node.target, tensor)
+
+
+def _trained_buffer(context: Context, buffer: str) -> Finding:
+    owner, _, name = buffer.rpartition(".")
+    return Finding(
+        CODE,
+        NAME,
+        "error",
+        f"`{buffer}` gets a gradient, but is a buffer: parameters() does not list it, so no optimizer sees it",
+        attribute_site(context.model.get_submodule(owner), name, context.files),
+        (buffer,),
+        (Step("loss"), Step(buffer)),
+        Fix("make it an nn.Parameter; a buffer is for what must not train"),
+    )
+
+
+def _buffer_computed_once(context: Context, buffer: str, tensor: torch.Tensor) -> Iterator[Finding]:
+    owner, _, name = buffer.rpartition(".")
+    sites = attribute_sites(context.model.get_submodule(owner), name, context.files)
+    sources = _registered_behind(context, tensor)
+    if sources and sites and all(site.function.endswith("__init__") for site in sites):
+        yield _computed_once(buffer, sites[0], sources)
 
 
 def _registered_behind(context: Context, tensor: torch.Tensor) -> tuple[str, ...]:
