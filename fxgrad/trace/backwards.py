@@ -161,6 +161,7 @@ def _walk(
     _watch(observer, behind.functions)
     if ledger.hidden:
         observer.saved += hidden(ledger, behind.functions)
+    observer.saved += kept_and_written(ledger, list(filter(is_custom, behind.functions)))
     ledger.losses.update(note.reads)
     if keep and not walk.retained:
         note_freed(_visited(observer, behind.functions, walk.inputs), note.number)
@@ -186,25 +187,6 @@ def _watch(observer: WatchDriver, functions: Iterable[Any]) -> None:
             _watch_node(observer, function)
         if is_custom(function):
             _watch_custom(observer, function)
-<<<<<<< HEAD
-    if ledger.hidden:
-        observer.saved += hidden(ledger, behind.functions)
-    observer.saved += kept_and_written(ledger, list(filter(is_custom, behind.functions)))
-    ledger.losses.update(note.reads)
-    started = tuple(function for tensor, _, _ in reads if (function := grad_fn_of(tensor)) is not None)
-    if keep and not walk.retained:
-        note_freed(_visited(observer, behind.functions, walk.inputs), note.number)
-    leaves = frozenset(number for number, _ in keys if number < 0)
-    nan = any(_is_nan(tensor) for tensor, _, _ in reads)
-    made = Backward(note.number, note.spots, tuple(note.reads), live, started, nan=nan, leaves=leaves)
-    if keep:
-        ledger.keep(note)
-        observer.backwards.append(made)
-    return made, [
-        *behind.leaves,
-        *(tensor for tensor, _, _ in reads if tensor.is_leaf and tensor.requires_grad),
-    ]
-=======
 
 
 def _functions(tensors: Iterable[torch.Tensor]) -> list[Any]:
@@ -214,7 +196,6 @@ def _functions(tensors: Iterable[torch.Tensor]) -> list[Any]:
 def _own_leaves(losses: Iterable[torch.Tensor]) -> list[torch.Tensor]:
     """The losses that are leaves themselves."""
     return [tensor for tensor in losses if tensor.is_leaf and tensor.requires_grad]
->>>>>>> plain
 
 
 def _is_nan(loss: torch.Tensor) -> bool:

@@ -18,12 +18,8 @@ from fxgrad.torch_api.autograd_graph import grad_fn_of
 from fxgrad.torch_api.distributed import is_sharded
 from fxgrad.torch_api.internals import sequence_number
 from fxgrad.trace.events import Events
-<<<<<<< HEAD
 from fxgrad.trace.ledger import Ledger
-=======
-from fxgrad.trace.ledger import UNSEEN, Ledger
 from fxgrad.trace.slots import Slot
->>>>>>> plain
 from fxgrad.world.reach import Reach
 
 

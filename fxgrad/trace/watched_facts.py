@@ -89,24 +89,16 @@ def observe(
         error=error,
         returns=_returns(backwards),
     )
-<<<<<<< HEAD
-    slots = {id(p): slot for p in root.parameters() if (slot := ledger.tensors.get(p)) is not None}
-    named = list(root.named_parameters(remove_duplicate=False))
+    ranks = _ranks(nodes, values, backwards, loss, observer.dropped)
+    slots = _slots(ledger, root)
     return Watched(
         facts,
         _delivered(facts, observer, ranks, mark) if _is_lost(facts) else None,
-        accidental=frozenset(
-            name
-            for p in facts.parameters
-            if p.gradient == "zero" and not observer.delivered and any(ranks.get(v, 0) == 2 for v in p.values)
-            for name in p.names
-        ),
+        accidental=frozenset() if observer.delivered else _accidental(facts, ranks),
         backwards=backwards,
         aims=_aims(backwards, observer.taken),
-        edges={name: -slots[id(p)].leaf for name, p in named if id(p) in slots},
-        cleared=tuple(
-            n for n, p in named if id(p) in slots and slots[id(p)].cleared and slots[id(p)].begun == "none"
-        ),
+        edges={name: -slot.leaf for name, slot in slots.items()},
+        cleared=tuple(name for name, slot in slots.items() if slot.cleared and slot.begun == "none"),
     )
 
 
@@ -128,39 +120,11 @@ def _delivered(facts: Facts, observer: Observer, ranks: Mapping[int, int], mark:
     return replace(facts, values=values, nodes=tuple(n for n in facts.nodes if int(n.name[1:]) >= mark))
 
 
-def _aims(backwards: Sequence[Backward], taken: Sequence[Taken]) -> dict[int, range]:
-=======
-    ranks = _ranks(nodes, values, backwards, loss, observer.dropped)
-    slots = _slots(ledger, root)
-    return Watched(
-        facts,
-        replace(
-            facts,
-            values=_delivered(facts, ranks, observer),
-            nodes=tuple(n for n in nodes if int(n.name[1:]) >= mark),
-        ),
-        accidental=frozenset() if observer.delivered else _accidental(facts, ranks),
-        aims=_aims(facts, plain, backwards, observer.taken),
-        edges={name: -slot.leaf for name, slot in slots.items()},
-        cleared=tuple(name for name, slot in slots.items() if slot.cleared and slot.begun == "none"),
-    )
-
-
 def _values(ledger: Ledger) -> list[Value]:
     """Of one that was pruned the place alone is kept."""
     return [
         value or Value(i, "", (), _GONE, "", -1, False, True, None) for i, value in enumerate(ledger.values)
     ]
-
-
-def _delivered(facts: Facts, ranks: Mapping[int, int], observer: Observer) -> tuple[Value, ...]:
-    """The values with what their edges were given, where that was watched; else with the best they can have
-    been."""
-    if observer.delivered:
-        states = {v.id: _given(v, observer.ledger, observer.delivered) for v in facts.values}
-    else:
-        states = {v: _STATES[ranks.get(v, 0)] for v in facts.live}
-    return tuple(replace(v, delivered=states.get(v.id, "none")) for v in facts.values)
 
 
 def _slots(ledger: Ledger, root: nn.Module) -> dict[str, Slot]:
@@ -176,10 +140,7 @@ def _accidental(facts: Facts, ranks: Mapping[int, int]) -> frozenset[str]:
     return frozenset(name for p in zero if any(ranks.get(v, 0) == 2 for v in p.values) for name in p.names)
 
 
-def _aims(
-    facts: Facts, plain: tuple[NodeFact, ...], backwards: Sequence[Backward], taken: Sequence[Taken]
-) -> dict[int, Facts]:
->>>>>>> plain
+def _aims(backwards: Sequence[Backward], taken: Sequence[Taken]) -> dict[int, range]:
     """The backwards between two steps belong to the second; steps that follow each other at once share
     theirs."""
     found: dict[int, range] = {}

@@ -23,22 +23,13 @@ from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.analyses.zeros import CANCELS
 from fxgrad.passes.context import Context
 from fxgrad.passes.rules.fxg101_unused_parameter import left_out
-<<<<<<< HEAD
-from fxgrad.records import Facts, Finding, Fix, ParameterFact, Raised, Ran, Saved, Site, Verdict
-from fxgrad.records.cells import cell_name
-=======
 from fxgrad.records import Facts, Finding, Fix, NodeFact, ParameterFact, Raised, Ran, Saved, Verdict
->>>>>>> plain
+from fxgrad.records.cells import cell_name
 from fxgrad.report import Report
 from fxgrad.report.as_json import versions
 from fxgrad.report.intent import hear, intent_for
-<<<<<<< HEAD
 from fxgrad.source import definition_site, files_of
-from fxgrad.source.sites import site_of
-=======
-from fxgrad.source import files_of
 from fxgrad.source.sites import own_line, sites_of
->>>>>>> plain
 from fxgrad.torch_api.distributed import is_replica
 from fxgrad.trace.coverage import Coverage
 from fxgrad.trace.events import Events

@@ -104,18 +104,11 @@ def run_script(
         as_main(target, argv) as main,
         member.watching(session) if member is not None else contextlib.nullcontext(),
     ):
-<<<<<<< HEAD
         code = target.code
         error = code if isinstance(code, BaseException) else _watched(code, main, session)
         if error is None:
             session.names.scan_namespace(vars(main), 0)
-        elif not isinstance(error, Enough) and not (member is not None and member.ended):
-=======
-        error = _watched(code_of_script, module, session)
-        if error is None:
-            session.names.scan_namespace(vars(module), 0)
         elif not _is_cut_short(error, member):
->>>>>>> plain
             status = _died(error)
         report = _reported(session, error, member)
         session.close()
@@ -160,46 +153,7 @@ def _end() -> None:
     raise Enough
 
 
-<<<<<<< HEAD
 def _watched(code: types.CodeType, main: types.ModuleType, session: Session) -> BaseException | None:
-=======
-def _compiled(path: str) -> types.CodeType | SyntaxError:
-    try:
-        with io.open_code(os.path.abspath(path)) as stream:
-            source = stream.read()
-    except OSError as error:
-        raise LoadError(
-            f"cannot read {path}: {error.strerror}", hint="give the path of a Python script that can be read"
-        ) from error
-    try:
-        compiled: types.CodeType = compile(source, os.path.abspath(path), "exec", dont_inherit=True)
-    except SyntaxError as error:
-        return error
-    return compiled
-
-
-@contextlib.contextmanager
-def _as_script(path: str, argv: Sequence[str]) -> Iterator[types.ModuleType]:
-    """`__main__`, `sys.argv` and `sys.path[0]` as the script expects them; as before afterwards."""
-    module = types.ModuleType("__main__")
-    module.__dict__.update(__file__=os.path.abspath(path), __builtins__=__builtins__, __cached__=None)
-    main, arguments, first = sys.modules.get("__main__"), sys.argv[:], sys.path[:1]
-    sys.modules["__main__"] = module
-    sys.argv[:] = [path, *argv]
-    sys.path[:1] = [os.path.dirname(os.path.abspath(path))]
-    try:
-        yield module
-    finally:
-        sys.argv[:] = arguments
-        sys.path[:1] = first
-        if main is not None:
-            sys.modules["__main__"] = main
-
-
-def _watched(
-    code: types.CodeType | SyntaxError, module: types.ModuleType, session: Session
-) -> BaseException | None:
->>>>>>> plain
     """What the script ended with; None where it ran to its end."""
     if isinstance(code, SyntaxError):
         return code

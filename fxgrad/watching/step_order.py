@@ -5,6 +5,7 @@ Definitions:
  1. A step comes *too early* for a backward if that backward goes back through a value that was computed
     before the step from a parameter the step's optimizer holds. Where torch can tell (a saved weight changed)
     the backward raises and FXG205 names both lines from there; this finds it where torch cannot.
+    What a module keeps that was computed once is no such value: no step can come before it (FXG109 says so).
  2. Gradients were *cleared* for a step if a backward had left some, none is left as the step begins, and
     something dropped them between.
 """
@@ -120,13 +121,23 @@ def _writes(facts: Facts) -> Iterator[_Change]:
 def _uses(facts: Facts, leaves: Collection[int]) -> dict[int, list[tuple[int, int]]]:
     """By value, from which of these leaves it was computed, and by which call (its number)."""
     found: dict[int, list[tuple[int, int]]] = {}
+    once = _computed_once(facts)
     for node in facts.nodes:
         for flow in node.flows:
             leaf = facts.values[flow.source].grad
-            if leaf is None or leaf not in leaves or not flow.open:
+            if leaf is None or leaf not in leaves or not flow.open or flow.target in once:
                 continue
             if not facts.values[flow.target].is_leaf:
                 found.setdefault(flow.target, []).append((leaf, _number(node)))
+    return found
+
+
+def _computed_once(facts: Facts) -> set[int]:
+    """What a module keeps that was computed before the first forward, and the values on the way to it."""
+    found = {external.value for external in facts.externals if not external.is_leaf}
+    if found:
+        for node in reversed(facts.nodes):
+            found.update(flow.source for flow in node.flows if flow.target in found)
     return found
 
 

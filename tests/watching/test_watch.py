@@ -211,7 +211,10 @@ def test_what_a_constructor_computed_from_a_parameter(kind: str, built: str) -> 
     def step() -> None:
         if built == "inside":
             models[0] = Once(kind)
-        models[0](x()).mean().backward()
+        optimizer = torch.optim.SGD(models[0].parameters(), 0.1)
+        for _ in range(2):
+            models[0](x()).mean().backward(retain_graph=True)
+            optimizer.step()
 
     assert lines(report_of(step, *(models if built == "before" else ()))) == (set() if kind == "plain" else {("FXG109", "error")})
 
