@@ -156,11 +156,12 @@ def is_optimized(context: Context, external: External) -> bool:
     groups = getattr(context.optimizer, "param_groups", None)
     if not isinstance(groups, list):
         return False
-    tensor = _tensor(context, external)
+    tensor = tensor_of(context, external)
     return tensor is not None and any(p is tensor for group in groups for p in group.get("params", ()))
 
 
-def _tensor(context: Context, external: External) -> object | None:
+def tensor_of(context: Context, external: External) -> object | None:
+    """What is at the path now; None where that leads nowhere."""
     item: object | None = owner_of(context, external)
     for word, key in _WORD.findall(external.path):
         try:

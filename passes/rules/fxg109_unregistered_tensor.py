@@ -46,14 +46,15 @@ from fxgrad.passes.analyses.unregistered import (
     is_optimized,
     is_state,
     looks_like_weight,
-    owner_of,
     qualified,
+    tensor_of,
 )
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import subject
 from fxgrad.records import External, Facts, Finding, Fix, Severity, Site, Step
 from fxgrad.source import attribute_site, attribute_sites
 from fxgrad.torch_api.errors import SECOND_TIME, says
+from fxgrad.torch_api.internals import storage_key
 from fxgrad.world.private import leaves_behind
 
 CODE = "FXG109"
@@ -76,9 +77,10 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         if level is not None:
             levels[external.value] = level
     for site, members in by_line(context, (e for e in facts.externals if e.value in levels)):
-        sources = _sources(context, members[0])
-        if sources and len(members) == 1:
-            yield _computed_once(qualified(members[0]), site, sources)
+        sources = [_registered_behind(context, tensor_of(context, external)) for external in members]
+        if all(sources):
+            names = tuple(dict.fromkeys(name for group in sources for name in group))
+            yield _computed_once(holders(members), qualified(members[0]), site, names)
             continue
         yield _finding(
             "error" if any(levels[e.value] == "error" for e in members) else "warning", site, members
@@ -133,32 +135,27 @@ def _buffer_computed_once(context: Context, buffer: str, tensor: torch.Tensor) -
     owner, _, name = buffer.rpartition(".")
     sites = attribute_sites(context.model.get_submodule(owner), name, context.files)
     sources = _registered_behind(context, tensor)
-    if sources and sites and all(site.function.endswith("__init__") for site in sites):
-        yield _computed_once(buffer, sites[0], sources)
+    once = sites and all(site.function.endswith("__init__") for site in sites)
+    if sources and once and not _is_view_of_registered(context, tensor):
+        yield _computed_once(f"`{buffer}`", buffer, sites[0], sources)
 
 
-def _registered_behind(context: Context, tensor: torch.Tensor) -> tuple[str, ...]:
+def _registered_behind(context: Context, tensor: object) -> tuple[str, ...]:
     """The registered parameters that a tensor was computed from."""
+    if not isinstance(tensor, torch.Tensor) or tensor.is_leaf:
+        return ()
     behind = {id(leaf) for leaf in leaves_behind([tensor])}
     return tuple(n for n, p in context.model.named_parameters(remove_duplicate=False) if id(p) in behind)
 
 
-def _sources(context: Context, external: External) -> tuple[str, ...]:
-    """The same of an attribute's tensor."""
-    tensor = getattr(owner_of(context, external), external.attribute, None)
-    if external.is_leaf or not isinstance(tensor, torch.Tensor):
-        return ()
-    return _registered_behind(context, tensor)
-
-
-def _computed_once(name: str, site: Site | None, sources: tuple[str, ...]) -> Finding:
+def _computed_once(holds: str, name: str, site: Site | None, sources: tuple[str, ...]) -> Finding:
     """Of what the constructor computed from parameters and nothing computes again: it keeps their first
     values."""
     return Finding(
         CODE,
         NAME,
         "error",
-        f"`{name}` was computed once, from {subject(sources)}: a step changes the parameter, and `{name}` "
+        f"{holds} was computed once, from {subject(sources)}: a step changes the parameter, and {holds} "
         "keeps what it was made of",
         site,
         sources,
@@ -172,8 +169,17 @@ def _level(facts: Facts, context: Context, external: External) -> Severity | Non
     if external.requires_grad:
         if not external.is_leaf and (is_state(context, external) or _is_spent(facts)):
             return None
+        if not external.is_leaf and _is_view_of_registered(context, tensor_of(context, external)):
+            return None
         return "error" if external.value in facts.live else None
     return "warning" if looks_like_weight(facts, context, external) else None
+
+
+def _is_view_of_registered(context: Context, tensor: object) -> bool:
+    """Whether it has the memory of a registered parameter (`self.w = self.flat[:16]`): it changes with it."""
+    if not isinstance(tensor, torch.Tensor):
+        return False
+    return storage_key(tensor) in {storage_key(parameter) for parameter in context.model.parameters()}
 
 
 def _is_spent(facts: Facts) -> bool:

@@ -467,3 +467,30 @@ def quiet_first_values_kept_to_stay_near_them():
             return self.fc(x).sum() + (self.fc.weight - self.first).square().sum()
 
     return dict(model=Near(), inputs=(torch.randn(3, 4),), loss=lambda o: o)
+
+
+def guilty_list_computed_once_from_a_registered_parameter():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scales = nn.Parameter(torch.randn(2))
+            self.weights = [scale.exp() for scale in self.scales]  # FXG109
+
+        def forward(self, x):
+            return self.weights[0] * x + self.weights[1]
+
+    return dict(model=Mixed(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().sum())
+
+
+def quiet_views_of_one_flat_parameter():
+    class Flat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.flat = nn.Parameter(torch.randn(20))
+            self.weight = self.flat[:16].view(4, 4)
+            self.biases = [self.flat[16:18], self.flat[18:]]
+
+        def forward(self, x):
+            return x @ self.weight + torch.cat(self.biases)
+
+    return dict(model=Flat(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().sum())
