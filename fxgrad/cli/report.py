@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     analysed: list[argparse.Namespace] = []
     for one, (select, ignore) in zip(models, rules, strict=True):
         try:
-            whole.append(_analysed(one))
+            whole.append(replace(_analysed(one), command=arguments.command))
         except FxgradError as error:
             if len(models) == 1:
                 raise

@@ -6,7 +6,7 @@ Nothing in it refers to a live tensor or module, so it can be kept, pickled and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fxgrad.records.facts import Decision, ParameterFact, Raised
@@ -39,6 +39,8 @@ class ReportData:
         deselected: findings and notes that `selected` left out.
         suppressed: findings that a comment, the project's settings or a baseline silences.
         ranks: the processes that it was gathered from; None for a report on one.
+        versions: of fxgrad, torch and Python, by name; empty in a report that no analysis made.
+        command: the command line that asked for it; "" where Python code did.
     """
 
     verdicts: Mapping[str, str]
@@ -57,6 +59,8 @@ class ReportData:
     deselected: int = 0
     suppressed: tuple[Finding, ...] = ()
     ranks: Ranks | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
     model_site: Site | None = None
 
     def __post_init__(self) -> None:

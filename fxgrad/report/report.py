@@ -100,6 +100,16 @@ class Report(ReportData):
     def __str__(self) -> str:
         return self.render("table")
 
+    def __repr__(self) -> str:
+        """The headline."""
+        return f"Report({table.headline(as_printable(self))})"
+
+    def _repr_html_(self) -> str:
+        return html.output(as_printable(self))
+
+    def _repr_markdown_(self) -> str:
+        return self.render("markdown")
+
 
 def is_selected(code: str, select: tuple[str, ...], ignore: tuple[str, ...]) -> bool:
     """Whether the longer of two prefixes that fit a code is in `select` (none given: all fit)."""

@@ -26,6 +26,7 @@ _NARROW = 40  # columns of source, however narrow the terminal is
 _SINGLY = 4  # up to so many names are not grouped
 _EVERYTHING = 10**9
 _RANK = ("blocked", "none", "zero", "branch", "flows")
+PHASES = {"forward": "the forward pass", "loss": "the loss", "backward": "the backward pass"}
 _SAID = {
     "blocked": "blocked by an error",
     "none": "get no gradient",
@@ -49,6 +50,11 @@ def render(report: ReportData, *, verbose: bool = False, width: int | None = Non
     return "\n\n".join(block for block in blocks if block)
 
 
+def headline(report: ReportData) -> str:
+    """`Net: 4 parameters, 2 get no gradient, 1 error`."""
+    return f"{report.model}{across_ranks.title(report)}: {', '.join([*_counts(report), *_found(report)])}"
+
+
 def findings(report: ReportData, *, verbose: bool = False, width: int | None = None) -> str:
     """The findings alone, and the notes if verbose; "" where there is none."""
     shown = [*report.findings, *(report.notes if verbose else ())]
@@ -57,7 +63,7 @@ def findings(report: ReportData, *, verbose: bool = False, width: int | None = N
 
 def head(report: ReportData) -> Iterable[str]:
     """The model and what was found in one line, then what that is based on."""
-    yield f"{report.model}{across_ranks.title(report)}: {', '.join([*_counts(report), *_found(report)])}"
+    yield headline(report)
     basis = [f"on {report.values} values"]
     if report.loss_used:
         basis.append(f"loss: {report.loss_used}")
@@ -195,7 +201,7 @@ def _error(report: ReportData, verbose: bool) -> Iterable[str]:
 def raised(error: Raised, *, verbose: bool = False) -> str:
     """`the forward pass raises KeyError at model.py:3:5: 'x'`; of a long message the first line, and how many
     more there are."""
-    phase = {"forward": "the forward pass", "loss": "the loss", "backward": "the backward pass"}[error.phase]
+    phase = PHASES[error.phase]
     where = f" at {place(error.site)}" if error.site else ""
     first, *more = error.message.strip().splitlines() or [""]
     if verbose:

@@ -83,6 +83,8 @@ def report() -> Report:
         nodes=9,
         paths=2,
         decisions=(Decision(cut, "n3", True, False),),
+        versions={"fxgrad": "0", "torch": "2.13.0", "python": "3.11.9"},
+        command="fxgrad report model.py",
         suppressed=(
             Finding("FXG103", "detached-path", "error", "`detach` cuts `teacher` off", meant, ("teacher.weight",)),
             Finding("FXG204", "mutated-input", "warning", "forward changes `x`", site(13, "def forward(self, x):")),
@@ -99,6 +101,7 @@ def blocked() -> Report:
 def written(format: str, verbose: bool) -> str:
     """The report without what depends on the machine, the version and the rules' documentation."""
     text = report().render(format, verbose=verbose).replace(FOLDER.as_uri(), "file:///here").replace(str(FOLDER), "/here")
+    text = re.sub(r"(?s)(<(style|script)>).*?(</\2>)", r"\1\3", text)  # a page's own files
     if format in ("json", "sarif"):
         data: dict[str, Any] = json.loads(text)
         driver = data["runs"][0]["tool"]["driver"] if format == "sarif" else data["tool"]
