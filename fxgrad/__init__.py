@@ -81,5 +81,12 @@ if not TYPE_CHECKING:  # a type checker has the imports above; this would tell i
         return found
 
 
+def load_ipython_extension(shell: object) -> None:
+    """What `%load_ext fxgrad` calls: `%%fxgrad` over a cell that trains reports on it."""
+    from fxgrad.integrations.notebook import load
+
+    load(shell)
+
+
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

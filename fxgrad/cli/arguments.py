@@ -10,7 +10,18 @@ if TYPE_CHECKING:
     from fxgrad.program.step import Step
 
 # The names of `fxgrad.report.FORMATS`, which imports torch.
-FORMATS = ("table", "json", "sarif", "html", "github", "mermaid")
+FORMATS = (
+    "table",
+    "json",
+    "sarif",
+    "html",
+    "github",
+    "mermaid",
+    "concise",
+    "markdown",
+    "gitlab",
+    "junit",
+)
 VALUES = ("auto", "fake", "real")
 STATUS = "exit status: 0 no error-level finding, 1 there are some, 2 could not run"
 
@@ -25,6 +36,13 @@ def model_arguments(command: argparse.ArgumentParser, *, several: bool = False) 
         help="path/to/file.py[:name], package.module:name, a folder with a config.json, or a .pt2 file; "
         "after `--` what the file reads of sys.argv",
     )
+    step_arguments(command)
+    rule_arguments(command)
+
+
+def step_arguments(command: argparse.ArgumentParser) -> None:
+    """What a model is called with, what must train, and how it is run."""
+    add = command.add_argument
     add(
         "--input",
         action="append",
@@ -50,7 +68,6 @@ def model_arguments(command: argparse.ArgumentParser, *, several: bool = False) 
         metavar="GLOB",
         help="parameters that must train; repeat it (default: all that require grad)",
     )
-    rule_arguments(command)
     add(
         "--max-paths",
         type=positive,

@@ -15,6 +15,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 
+from fxgrad.cli.explain_json import FORMATS, listed, told
 from fxgrad.cli.output import is_terminal, say, width_of
 from fxgrad.cli.pasted import Said, errors_in
 from fxgrad.cli.rulebook import entries
@@ -23,9 +24,10 @@ from fxgrad.torch_api.explanations import EXPLANATIONS, Entry
 
 EXAMPLES = """examples:
   fxgrad explain FXG103
-  fxgrad explain "element 0 of tensors does not require grad"
+  fxgrad explain "element 0 of tensors does not require grad and does not have a grad_fn"
   python train.py 2>&1 | fxgrad explain            a whole log, on stdin
   fxgrad explain error.log                         the same, in a file
+  fxgrad explain FXG103 --format json              for an editor
 
 exit status: 0 explained, 2 it is no rule and no error about gradients that is known
 """
@@ -43,11 +45,19 @@ def add(command: argparse.ArgumentParser) -> None:
         nargs="*",
         help="a rule's code or name, an error's text, a file; none: stdin",
     )
+    add_format(command)
+
+
+def add_format(command: argparse.ArgumentParser) -> None:
+    """Text or data."""
+    command.add_argument("--format", choices=FORMATS, default="text", help="text or JSON (default: text)")
 
 
 def list_rules(arguments: argparse.Namespace) -> int:
     """Every rule, what it finds folded to the width of the terminal."""
-    del arguments
+    if arguments.format == "json":
+        say(listed(entries()))
+        return 0
     rows = [("code", "name", "level", "finds")]
     rows += [(rule.code, rule.name, rule.severity, rule.summary) for rule in entries()]
     widths = [max(len(row[at]) for row in rows) for at in range(3)]
@@ -73,8 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
     elif os.path.isfile(given):
         given = _read(given)
     elif _CODE.fullmatch(given):
-        return explain_rule(given)
-    say(explained(given))
+        return explain_rule(given, arguments.format)
+    known = errors_known_in(given)
+    say(told(errors=known) if arguments.format == "json" else explained(known))
     return 0
 
 
@@ -88,16 +99,17 @@ def _read(file: str) -> str:
         ) from error
 
 
-def explain_rule(wanted: str) -> int:
+def explain_rule(wanted: str, format: str = "text") -> int:
     """Print the documentation of the rule with this code or name, or what an error of this name means."""
     entry = next((entry for entry in EXPLANATIONS if entry.name == wanted.lower()), None)
     if entry is not None:
-        say("\n".join(_paragraphs(entry)))
+        say(told(errors=[(None, entry)]) if format == "json" else "\n".join(_paragraphs(entry)))
         return 0
     rules = entries()
     for rule in rules:
         if wanted.lower() in (rule.code.lower(), rule.name):
-            say(f"{rule.code} {rule.name} ({rule.severity})\n\n{rule.documentation}")
+            text = f"{rule.code} {rule.name} ({rule.severity})\n\n{rule.documentation}"
+            say(told(rules=[rule]) if format == "json" else text)
             return 0
     known = {word.lower(): word for rule in rules for word in (rule.code, rule.name)}
     close = [known[word] for word in difflib.get_close_matches(wanted.lower(), known, 1)]
@@ -107,9 +119,8 @@ def explain_rule(wanted: str) -> int:
     )
 
 
-def explained(text: str) -> str:
-    """What the errors about gradients in a text mean: of each the words, the meaning, the causes, the user's
-    own line, what to run next.
+def errors_known_in(text: str) -> list[tuple[Said, Entry]]:
+    """The errors about gradients in a text, and what is known of each.
 
     Raises:
         InputError: there is none that is known.
@@ -122,7 +133,12 @@ def explained(text: str) -> str:
         raise InputError(_unknown(found, text), hint=_alike(text))
     # What torch only warned of comes after what it died of.
     plain.sort(key=lambda pair: pair[1].warning)
-    return "\n\n\n".join("\n".join(_about(said, entry)) for said, entry in plain)
+    return plain
+
+
+def explained(known: list[tuple[Said, Entry]]) -> str:
+    """What errors mean: of each the words, the meaning, the causes, the user's own line, what to run next."""
+    return "\n\n\n".join("\n".join(_about(said, entry)) for said, entry in known)
 
 
 def _unknown(found: tuple[Said, ...], text: str) -> str:

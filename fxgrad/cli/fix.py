@@ -15,7 +15,7 @@ from fxgrad.records import Finding, Options
 
 # What imports torch is imported where it is used: `--help` does without.
 if TYPE_CHECKING:
-    from fxgrad.fix_source import MendResult
+    from fxgrad.fix_source import MendResult, Subject
 
 EXAMPLES = """examples:
   fxgrad fix model.py                       print what would be changed; exit 1 if there is a diff
@@ -56,26 +56,17 @@ def add(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Mend. The diff goes to stdout, what was mended and what was not to stderr."""
     from fxgrad.cli.codes import codes
-    from fxgrad.fix_source import Subject, mend
+    from fxgrad.fix_source import mend
 
     select, ignore = codes(arguments.select), codes(arguments.ignore)
     if arguments.module is not None:
         return _export(arguments, select, ignore)
-    subject = Subject.of(
-        arguments.model,
-        inputs=arguments.input,
-        loss=arguments.loss,
-        expect=arguments.expect,
-        trust_pickle=arguments.trust_pickle,
-        arguments=arguments.arg,
-        argv=arguments.argv,
-    )
     rewrite: Literal["needed", "all"] = "all" if arguments.all else "needed"
     options = Options(
         values=arguments.values, max_paths=arguments.max_paths, unsafe=arguments.unsafe_fixes, rewrite=rewrite
     )
     with showing(sys.stderr):
-        result = mend(subject, options=options, select=select, ignore=ignore)
+        result = mend(subject(arguments), options=options, select=select, ignore=ignore)
     _tell(result)
     left = any(finding.severity == "error" for finding in result.remaining)
     if arguments.write:
@@ -85,6 +76,21 @@ def run(arguments: argparse.Namespace) -> int:
     text = result.diff()
     say(text, coloured=True, end="")
     return int(bool(text) or left)
+
+
+def subject(arguments: argparse.Namespace) -> Subject:
+    """The program that the arguments name, as a fresh process gets it."""
+    from fxgrad.fix_source import Subject
+
+    return Subject.of(
+        arguments.model,
+        inputs=arguments.input,
+        loss=arguments.loss,
+        expect=arguments.expect,
+        trust_pickle=arguments.trust_pickle,
+        arguments=arguments.arg,
+        argv=arguments.argv,
+    )
 
 
 def _export(arguments: argparse.Namespace, select: tuple[str, ...], ignore: tuple[str, ...]) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,10 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         say(versions.long() if len(set(given)) > 1 else versions.short())
         return 0
+    command = shlex.join(["fxgrad", *given])
     given, argv = _split(given)
     given = with_command(given, [command.name for command in COMMANDS], lambda: listed() is not None)
     try:
-        arguments = _parsed(given, argv)
+        arguments = _parsed(given, argv, command)
     except SystemExit as error:  # argparse after --help, --version or a usage error
         return error.code if isinstance(error.code, int) else 2
     with manner(arguments.color, quiet=getattr(arguments, "quiet", False)):
@@ -89,10 +91,10 @@ def _done(arguments: argparse.Namespace) -> int:
         return _failed(said, show=arguments.traceback)
 
 
-def _parsed(given: list[str], argv: list[str]) -> argparse.Namespace:
+def _parsed(given: list[str], argv: list[str], line: str) -> argparse.Namespace:
     """The arguments. Several MODELs need not stand together, as argparse would have it."""
     parser = _parser(given)
-    arguments, unknown = parser.parse_known_args(given, argparse.Namespace(argv=argv))
+    arguments, unknown = parser.parse_known_args(given, argparse.Namespace(argv=argv, command=line))
     if unknown:
         command: Parser = arguments.parser
         if any(word.startswith("-") for word in unknown) or not isinstance(
@@ -180,10 +182,16 @@ def _run() -> Parts:
     return Parts(run.EXAMPLES, run.add, run.run)
 
 
-def _rules() -> Parts:
-    from fxgrad.cli import explain
+def _diff() -> Parts:
+    from fxgrad.cli import diff
 
-    return Parts("example:\n  fxgrad rules\n", lambda command: None, explain.list_rules)
+    return Parts(diff.EXAMPLES, diff.add, diff.run)
+
+
+def _rules() -> Parts:
+    from fxgrad.cli import rules
+
+    return Parts(rules.EXAMPLES, rules.add, rules.run)
 
 
 def _explain() -> Parts:
@@ -214,7 +222,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("fix", "repair the source of a model, shown as a diff or written", _fix),
     Command("bench", "time a model beside its repaired forms and torch's own means", _bench),
     Command("run", "run a training script and report on its first optimizer steps", _run),
-    Command("rules", "list the rules", _rules),
+    Command("diff", "compare two reports, revisions or models: gradients lost and gained", _diff),
+    Command("rules", "list the rules, or write their documentation as a site", _rules),
     Command(
         "explain", "explain a rule, or an error: its text, a traceback or a log, given or on stdin", _explain
     ),

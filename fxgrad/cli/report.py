@@ -36,7 +36,7 @@ examples:
   fxgrad report package.models:build --loss losses.py:total   loss = total(output)
   fxgrad report model.py --loss '.logits'                     a part of the output, summed
   fxgrad report model.py --expect 'head.*' --ignore FXG3      only the head must train; no optimizer rules
-  fxgrad report model.py --format sarif -o fxgrad.sarif       for code scanning
+  fxgrad report model.py --format sarif -o fxgrad.sarif       for code scanning, with the safe fixes
 
 {STATUS}
 """
@@ -46,6 +46,12 @@ def add(command: argparse.ArgumentParser) -> None:
     """What to analyse, and how to write it."""
     model_arguments(command, several=True)
     report_arguments(command)
+    command.add_argument(
+        "--fixes",
+        action=argparse.BooleanOptionalAction,
+        help="put the safe fixes of `fxgrad fix` into the findings; where a write is to blame this takes as long as "
+        "`fix` does (default: with --format sarif)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -60,9 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
     statuses: list[int] = []
     whole: list[Report] = []
     chosen: list[Report] = []
+    analysed: list[argparse.Namespace] = []
     for one, (select, ignore) in zip(models, rules, strict=True):
         try:
-            whole.append(_analysed(one))
+            whole.append(replace(_analysed(one), command=arguments.command))
         except FxgradError as error:
             if len(models) == 1:
                 raise
@@ -70,7 +77,10 @@ def run(arguments: argparse.Namespace) -> int:
             statuses.append(2)
         else:
             chosen.append(whole[-1].selected(select, ignore))
+            analysed.append(one)
     chosen = without_known(arguments, chosen)
+    if arguments.fixes or (arguments.fixes is None and arguments.format == "sarif"):
+        chosen = [_with_fixes(*pair) for pair in zip(analysed, chosen, strict=True)]
     write_reports(arguments, chosen)
     statuses += [_status(*pair) for pair in zip(whole, chosen, strict=True)]
     return max(0 if status == 1 and arguments.exit_zero else status for status in statuses)
@@ -84,6 +94,31 @@ def _status(whole: Report, shown: Report) -> int:
         tell(f"fxgrad: error: {said}", error=True)
         return 2
     return 0 if shown.ok else 1
+
+
+def _with_fixes(arguments: argparse.Namespace, report: Report) -> Report:
+    """The report with edits that were tried in fresh processes; nothing is tried where no finding is of a
+    kind that a safe edit mends."""
+    from fxgrad.cli.codes import codes
+    from fxgrad.cli.fix import subject
+    from fxgrad.fix_source import mend
+    from fxgrad.fix_source.per_finding import may_be_mended, with_fixes
+
+    if not may_be_mended(report):
+        return report
+    options = Options(values=arguments.values, max_paths=arguments.max_paths)
+    try:
+        with showing(sys.stderr):
+            result = mend(
+                subject(arguments),
+                options=options,
+                select=codes(arguments.select),
+                ignore=codes(arguments.ignore),
+            )
+    except FxgradError as error:
+        tell(f"fxgrad: the report has no fixes: {error.reason}")
+        return report
+    return with_fixes(report, result)
 
 
 def _analysed(arguments: argparse.Namespace) -> Report:

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fxgrad.cli.arguments import report_arguments, rule_arguments
@@ -63,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     out, is_table = sys.stdout, arguments.format == "table"
 
     def choose(report: Report) -> Report:
-        return without_known(arguments, [report.selected(select, ignore)])[0]
+        chosen = replace(report.selected(select, ignore), command=arguments.command)
+        return without_known(arguments, [chosen])[0]
 
     def show(report: Report) -> None:
         with contextlib.redirect_stdout(out):

@@ -3,7 +3,8 @@ them.
 
     table, github, mermaid and other text   one below the other
     json, gitlab                            a list
-    sarif                                   one log with a run for each
+    sarif                                   one run with the results of all: of two runs of one tool in a log GitHub
+                                            takes neither
 
 Not handled: formats that are one document (`html`, `junit`): they hold one report.
 """
@@ -48,12 +49,20 @@ def joined(format: str, texts: Sequence[str]) -> str:
     held: list[Any] = [json.loads(text) for text in texts]
     whole: Any = held
     if format == "sarif":
-        whole = {**held[0], "runs": [run for log in held for run in log["runs"]]}
+        whole = _one_run(held)
     elif format == "gitlab":
         whole = [issue for listed in held for issue in listed]
     from fxgrad.report.as_json import dumps
 
     return dumps(whole)
+
+
+def _one_run(logs: Sequence[Any]) -> Any:
+    runs = [run for log in logs for run in log["runs"]]
+    whole = {**runs[0], "results": [result for run in runs for result in run["results"]]}
+    if invocations := [one for run in runs for one in run.get("invocations", ())]:
+        whole["invocations"] = invocations
+    return {**logs[0], "runs": [whole]}
 
 
 def without_known(arguments: argparse.Namespace, reports: Sequence[Report]) -> list[Report]:

@@ -14,7 +14,9 @@ from fxgrad.program.program import placement, program
 from fxgrad.records import Finding, Options
 from fxgrad.records.errors import InputError
 from fxgrad.report import Report
+from fxgrad.report.as_json import versions
 from fxgrad.report.intent import hear, intent_for
+from fxgrad.source import definition_site
 from fxgrad.source.sites import caller_file
 from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.lab import Lab
@@ -139,6 +141,8 @@ def _examine(
             *(("lazy modules got their parameters from one call of a copy",) if called else ()),
         ),
         suppressed=heard.suppressed,
+        versions=versions(),
+        model_site=definition_site(target.model, *dict.fromkeys(map(type, target.root.modules()))),
     )
     assert run.experiment is not None
     return Examined(report, diagnosis.lab, run.experiment, saving(run, diagnosis.values))

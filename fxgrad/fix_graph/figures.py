@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import Any
 
 from tabulate import tabulate
@@ -73,6 +74,19 @@ class Benchmark:
     def __str__(self) -> str:
         return self._table("simple")
 
+    def __repr__(self) -> str:
+        """In one line: each form with its time for a step."""
+        times = (
+            f"{row.name} {'does not run' if row.step is None else f'{row.step:.3f} ms'}" for row in self.rows
+        )
+        return f"Benchmark({self.device}: {', '.join(times)})"
+
+    def _repr_html_(self) -> str:
+        return self._table("html")
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown()
+
     def markdown(self) -> str:
         """The same table as markdown."""
         return self._table("github")
@@ -85,7 +99,7 @@ class Benchmark:
         ]
         cells = [[row[i] for i in shown] for row in self._cells()]
         table = tabulate(cells, headers=[HEADERS[i] for i in shown], tablefmt=style, disable_numparse=True)
-        return f"{table}\n\n{self.where()}"
+        return f"{table}<p>{escape(self.where())}</p>" if style == "html" else f"{table}\n\n{self.where()}"
 
     def where(self) -> str:
         """Where it was measured, in a sentence."""

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 import torch.fx
 
+from fxgrad.fix_graph import notebook
 from fxgrad.fix_graph.convention import CallingCodeGen, GuardedModule, say_narrow
 from fxgrad.fix_graph.kept_state import kept, refuse_kept_state
 from fxgrad.fix_graph.one_path import Decided, decided, first_difference
@@ -122,6 +123,12 @@ class FixResult:
         )
         return f"FixResult({type(self.module).__name__}: {counts}; {equal})"
 
+    def _repr_html_(self) -> str:
+        return notebook.as_html(self)
+
+    def _repr_markdown_(self) -> str:
+        return notebook.as_markdown(self)
+
     @property
     def source_edits(self) -> tuple[Edit, ...]:
         """The same fixes as text edits to the user's files, the likeliest for each write; found when first
@@ -138,7 +145,7 @@ class FixResult:
         """Apply the source edits to the files, each replaced in one step, and return their names.
 
         Raises:
-            FixError: a file changed since the edits were found.
+            FixError: a file changed since the edits were found, or is a notebook's cell.
         """
         return self.source.write() if self.source is not None else ()
 

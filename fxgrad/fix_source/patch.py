@@ -14,6 +14,7 @@ from difflib import SequenceMatcher
 
 from fxgrad.fix_source.sheet import Stored, sheet
 from fxgrad.records import Edit, Safety, Site
+from fxgrad.records.cells import cell_name
 from fxgrad.records.errors import FixError
 from fxgrad.source.files import replacing
 
@@ -46,7 +47,7 @@ class Mended:
         """The change as a unified diff, file names relative to `root`, each hunk labelled with its codes and
         their safety."""
         before, after = lines_of(self.stored.text), lines_of(self.text)
-        name = os.path.relpath(self.stored.file, root).replace(os.sep, "/")
+        name = cell_name(self.stored.file) or os.path.relpath(self.stored.file, root).replace(os.sep, "/")
         if name.startswith("../"):
             name = self.stored.file.lstrip("/")
         made = [f"--- {_named(f'a/{name}')}\n", f"+++ {_named(f'b/{name}')}\n"]
@@ -144,9 +145,16 @@ def write(files: Iterable[Mended]) -> tuple[str, ...]:
     stay.
 
     Raises:
-        FixError: a file is not what it was when it was analysed (then none is written), or cannot be written.
+        FixError: a file is not what it was when it was analysed, or is a notebook's cell (then none is written);
+        or it cannot be written.
     """
     files = [file for file in files if file.text != file.stored.text]
+    cells = [name for file in files if (name := cell_name(file.stored.file))]
+    if cells:
+        raise FixError(
+            f"there is no file to edit: the source is in {', '.join(cells)} of the notebook",
+            hint="make the change of `source_diff()` in the cell",
+        )
     contents = [file.stored.encoded(file.text) for file in files]
     for file in files:
         _check_unchanged(file.stored)

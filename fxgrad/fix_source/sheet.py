@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import codecs
 import io
+import linecache
 import re
 import symtable
 import tokenize
@@ -24,6 +25,7 @@ from functools import cached_property, lru_cache
 from typing import TypeVar
 
 from fxgrad.records import Edit, Site
+from fxgrad.records.cells import cell_name
 from fxgrad.records.errors import FixError
 from fxgrad.source.parsing import Function, ancestors, column_of, from_text, tokens
 
@@ -59,11 +61,14 @@ class Stored:
 
 
 def read(file: str) -> Stored:
-    """The file with its line ends untouched.
+    """The file with its line ends untouched; a notebook's cell as IPython runs it.
 
     Raises:
         FixError: it cannot be read or decoded.
     """
+    if cell_name(file):
+        text = "".join(linecache.getlines(file))
+        return Stored(file, text.encode(), text, "utf-8", False)
     try:
         with open(file, "rb") as stream:
             raw = stream.read()

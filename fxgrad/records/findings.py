@@ -1,6 +1,6 @@
 """What the user meets: sites, edits, fixes, findings, options and inputs.
 
-Frozen dataclasses with tuples inside. Nothing here imports anything of fxgrad, runs torch code or prints.
+Frozen dataclasses with tuples inside. Nothing here runs torch code or prints.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from fxgrad.records.cells import cell_name
 
 Severity = Literal["error", "warning", "note"]
 Verdict = Literal["flows", "zero", "none", "branch", "blocked"]
@@ -30,7 +32,8 @@ class Site:
     function: str = ""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}" if self.column else f"{self.file}:{self.line}"
+        file = cell_name(self.file) or self.file
+        return f"{file}:{self.line}:{self.column}" if self.column else f"{file}:{self.line}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,11 +6,11 @@ Nothing in it refers to a live tensor or module, so it can be kept, pickled and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fxgrad.records.facts import Decision, ParameterFact, Raised
-from fxgrad.records.findings import Finding
+from fxgrad.records.findings import Finding, Site
 from fxgrad.records.ranks import Ranks
 
 _SEVERITIES = ("error", "warning", "note")
@@ -29,6 +29,8 @@ class ReportData:
         values: "fake" or "real", what the model ran on.
         assumptions: what was assumed because it was not given, one sentence each.
         model: the model's name.
+        model_site: where the user wrote its class (else that of the first of its modules that the user
+            wrote), or the function; None where all of it is others'.
         nodes: steps recorded on the path that the inputs take.
         paths: outcomes of data-dependent branches explored; 1 where there is no such branch.
         paths_cut_off: there are more outcomes than `max_paths` allowed.
@@ -37,6 +39,8 @@ class ReportData:
         deselected: findings and notes that `selected` left out.
         suppressed: findings that a comment, the project's settings or a baseline silences.
         ranks: the processes that it was gathered from; None for a report on one.
+        versions: of fxgrad, torch and Python, by name; empty in a report that no analysis made.
+        command: the command line that asked for it; "" where Python code did.
     """
 
     verdicts: Mapping[str, str]
@@ -55,6 +59,9 @@ class ReportData:
     deselected: int = 0
     suppressed: tuple[Finding, ...] = ()
     ranks: Ranks | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
+    model_site: Site | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verdicts", dict(self.verdicts))

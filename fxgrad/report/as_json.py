@@ -6,6 +6,7 @@ added.
     schema_version  1
     tool            {"name": "fxgrad", "version": the installed version or null}
     model           the model's name
+    model_site      where the user wrote its class, or the function; null where all of it is others'
     ok              whether there is no finding at error level
     summary         counts: parameters, and each severity and verdict that occurs
     verdicts        {parameter name: "flows" | "zero" | "none" | "branch" | "blocked"}
@@ -20,6 +21,8 @@ added.
     nodes, paths, paths_cut_off   steps recorded, branch outcomes explored, whether there were more
     decisions       data-dependent branches taken: site, node, outcome, known
     error           what the program raised (phase, type, message, site, stack), or null
+    versions        {"fxgrad", "torch", "python": the versions that it was made with}
+    command         the command line that asked for it; "" where Python code did
     ranks           only in a report gathered from several processes: size; verdicts {parameter name: {rank:
                     verdict}}; differing (parameters, on, without, site, why); endings (rank, kind, said, site,
                     reported). A finding then has `ranks` too, those it holds on
@@ -33,6 +36,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -69,6 +73,7 @@ def to_dict(report: ReportData) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "fxgrad", "version": tool_version()},
         "model": report.model,
+        "model_site": _site(report.model_site),
         "ok": report.ok,
         "summary": _summary(report),
         "verdicts": dict(report.verdicts),
@@ -91,6 +96,8 @@ def to_dict(report: ReportData) -> dict[str, Any]:
         "paths_cut_off": report.paths_cut_off,
         "decisions": [_decision(decision) for decision in report.decisions],
         "error": _raised(report.error) if report.error else None,
+        "versions": dict(report.versions),
+        "command": report.command,
     }
     return said if report.ranks is None else {**said, "ranks": _ranks(report.ranks)}
 
@@ -101,6 +108,14 @@ def tool_version() -> str | None:
         return version("fxgrad")
     except PackageNotFoundError:
         return None
+
+
+def versions() -> dict[str, str]:
+    """What a report made here and now is made with."""
+    import torch
+
+    own = tool_version() or "of a checkout"
+    return {"fxgrad": own, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
 def _summary(report: ReportData) -> dict[str, Any]:

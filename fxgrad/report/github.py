@@ -1,7 +1,7 @@
 """The report as GitHub Actions workflow commands: one annotation on the guilty line for each finding.
 
-Made from a `Report` alone; file names are relative to the current directory, in a workflow the root of the
-checkout. Nothing is written for a report without findings. Not handled: GitHub shows ten annotations of a
+Made from a `Report` alone; file names are relative to the root of the checkout, as GitHub looks for them. A
+finding without a line of its own stands at the model's class. Nothing is written for a report without findings. Not handled: GitHub shows ten annotations of a
 kind per step; the rest stay in the log.
 """
 
@@ -13,6 +13,7 @@ from fxgrad.records import Finding, Site
 from fxgrad.records.report import ReportData
 from fxgrad.report import across_ranks
 from fxgrad.report.globs import shown
+from fxgrad.report.repository import relative
 from fxgrad.report.table import path, raised
 from fxgrad.source.excerpt import short_path
 
@@ -36,7 +37,9 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
 
 def _annotation(report: ReportData, finding: Finding) -> str:
     text = "\n".join(_text(report, finding))
-    return _command(_COMMANDS[finding.severity], finding.site, f"{finding.code} {finding.name}", text)
+    return _command(
+        _COMMANDS[finding.severity], finding.site or report.model_site, f"{finding.code} {finding.name}", text
+    )
 
 
 def _text(report: ReportData, finding: Finding) -> Iterable[str]:
@@ -59,7 +62,7 @@ def _command(command: str, site: Site | None, title: str, message: str) -> str:
 
 def _span(site: Site) -> dict[str, str | int]:
     """GitHub takes columns only where the span is on one line."""
-    span: dict[str, str | int] = {"file": short_path(site.file).replace("\\", "/"), "line": site.line}
+    span: dict[str, str | int] = {"file": relative(site.file) or short_path(site.file), "line": site.line}
     if site.end_line >= site.line:
         span["endLine"] = site.end_line
     if site.column and site.end_line in (0, site.line):

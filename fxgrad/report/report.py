@@ -15,7 +15,18 @@ from typing import Any, Protocol
 from fxgrad.records.errors import FxgradError
 from fxgrad.records.plain_text import without_commands
 from fxgrad.records.report import ReportData
-from fxgrad.report import as_json, github, html, mermaid, sarif, table
+from fxgrad.report import (
+    as_json,
+    concise,
+    github,
+    gitlab,
+    html,
+    junit,
+    markdown,
+    mermaid,
+    sarif,
+    table,
+)
 from fxgrad.report.printable import as_printable
 
 
@@ -28,9 +39,20 @@ class Format(Protocol):
         """The report in this format, without a newline at the end."""
 
 
-FORMATS: tuple[Format, ...] = (table, as_json, sarif, html, github, mermaid)
+FORMATS: tuple[Format, ...] = (
+    table,
+    as_json,
+    sarif,
+    html,
+    github,
+    mermaid,
+    concise,
+    markdown,
+    gitlab,
+    junit,
+)
 # every character is kept, in JSON\'s own escapes; the others are for eyes
-_DATA: tuple[Format, ...] = (as_json, sarif)
+_DATA: tuple[Format, ...] = (as_json, sarif, gitlab)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +99,16 @@ class Report(ReportData):
 
     def __str__(self) -> str:
         return self.render("table")
+
+    def __repr__(self) -> str:
+        """The headline."""
+        return f"Report({table.headline(as_printable(self))})"
+
+    def _repr_html_(self) -> str:
+        return html.output(as_printable(self))
+
+    def _repr_markdown_(self) -> str:
+        return self.render("markdown")
 
 
 def is_selected(code: str, select: tuple[str, ...], ignore: tuple[str, ...]) -> bool:

@@ -1,28 +1,33 @@
 """The report as SARIF 2.1.0, for code scanning and editors: rules with their documentation, results with
 regions, paths and fixes.
 
-Made from a `Report`, the rules in `fxgrad.passes.RULES` and the source lines as they are now. Files below the
-current directory are named relative to `%SRCROOT%`, others absolutely. Specification: OASIS SARIF 2.1.0 (the
-section numbers below are its own). What the user has silenced is a result with `suppressions`, `inSource` by
-a comment, else `external`. Not handled: embedded file contents.
+Made from a `Report`, the rules in `fxgrad.passes.RULES` and the source lines as they are now. Specification:
+OASIS SARIF 2.1.0 (the section numbers below are its own).
+
+Every result has a physical location, or GitHub refuses the whole log: a finding without a line of its own
+stands at the model's class. Where that is not the user's either, it is a notification of the run. Files in the
+repository around the current directory are named relative to `%SRCROOT%`, others absolutely.
+`partialFingerprints` has what GitHub tracks an alert by (`fxgrad.report.line_hash`) and fxgrad's own name of the
+finding. What the user has silenced is a result with `suppressions`, `inSource` by a comment, else `external`.
+Not handled: embedded file contents.
 """
 
 from __future__ import annotations
 
-import inspect
-import os
-from collections.abc import Iterable
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from fxgrad.passes import RULES
 from fxgrad.records import Edit, Finding, Fix, Raised, Site
 from fxgrad.records.report import ReportData
-from fxgrad.report import across_ranks
-from fxgrad.report.as_json import dumps, tool_version
+from fxgrad.report import across_ranks, repository
+from fxgrad.report.as_json import dumps
 from fxgrad.report.fingerprint import fingerprints
 from fxgrad.report.globs import shown as names_shown
+from fxgrad.report.line_hash import line_hashes
+from fxgrad.report.sarif_rules import driver
 from fxgrad.report.table import raised
 from fxgrad.source import suppressions
 
@@ -34,63 +39,52 @@ _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sa
 
 def render(report: ReportData, *, verbose: bool = False) -> str:
     """A SARIF log with one run; the notes are results in it when verbose."""
-    shown = (*report.findings, *(report.notes if verbose else ()))
-    findings = (*shown, *report.suppressed)
-    rules = _rules(findings)
-    index = {rule["id"]: position for position, rule in enumerate(rules)}
-    marks = fingerprints(findings)
+    listed = (*report.findings, *(report.notes if verbose else ()))
+    findings = (*listed, *report.suppressed)
+    tool = driver(findings)
+    index = {rule["id"]: position for position, rule in enumerate(tool["rules"])}
+    hashes = cache(line_hashes)
+    results, notifications = [], []
+    for position, (finding, mark) in enumerate(zip(findings, fingerprints(findings), strict=True)):
+        site = finding.site or report.model_site
+        rule = {"id": finding.code, "index": index[finding.code]}
+        if site is None:
+            notifications.append(_notification(report, finding, rule))
+            continue
+        lines = hashes(site.file)
+        marks = {"fxgrad/v1": mark}
+        if site.line <= len(lines):
+            marks["primaryLocationLineHash"] = lines[site.line - 1]
+        result = _result(report, finding, rule, site, marks)
+        if position >= len(listed):
+            result["suppressions"] = [_suppression(finding)]
+        results.append(result)
+    unexplained = report.error if report.ok else None
+    if unexplained is not None:
+        notifications.append(_failed(unexplained))
     run: dict[str, Any] = {
-        "tool": {"driver": _driver(rules)},
-        "originalUriBaseIds": {"%SRCROOT%": {"uri": Path.cwd().as_uri().rstrip("/") + "/"}},
+        "tool": {"driver": tool},
+        "originalUriBaseIds": {"%SRCROOT%": {"uri": Path(repository.root()).as_uri().rstrip("/") + "/"}},
         "columnKind": "unicodeCodePoints",
-        "results": [_result(report, f, index[f.code], mark) for f, mark in zip(findings, marks, strict=True)],
+        "results": results,
     }
-    for result, finding in zip(run["results"][len(shown) :], report.suppressed, strict=True):
-        result["suppressions"] = [
-            {"kind": "inSource" if _is_commented(finding) else "external", "status": "accepted"}
+    if notifications:
+        run["invocations"] = [
+            {"executionSuccessful": unexplained is None, "toolExecutionNotifications": notifications}
         ]
-    if report.error is not None and report.ok:
-        run["invocations"] = [_failed(report.error)]
     return dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
-def _driver(rules: list[dict[str, Any]]) -> dict[str, Any]:
-    version = tool_version()
-    return {"name": "fxgrad", **({"version": version} if version else {}), "rules": rules}
-
-
-def _rules(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    """Every registered rule, then the rules of findings that are not registered (made by hand)."""
-    rules = {
-        module.CODE: _rule(module.CODE, module.NAME, module.SEVERITY, inspect.getdoc(module) or "")
-        for module in RULES
-    }
-    for finding in findings:
-        rules.setdefault(finding.code, _rule(finding.code, finding.name, finding.severity, ""))
-    return list(rules.values())
-
-
-def _rule(code: str, name: str, severity: str, documentation: str) -> dict[str, Any]:
-    rule: dict[str, Any] = {
-        "id": code,
-        "name": "".join(word.capitalize() for word in name.split("-")),
-        "shortDescription": {"text": " ".join(documentation.partition("\n\n")[0].split()) or name},
-        "defaultConfiguration": {"level": severity},
-    }
-    if documentation:
-        rule["fullDescription"] = {"text": rule["shortDescription"]["text"]}
-        rule["help"] = {"text": documentation}
-    return rule
-
-
-def _result(report: ReportData, finding: Finding, index: int, mark: str) -> dict[str, Any]:
+def _result(
+    report: ReportData, finding: Finding, rule: Mapping[str, Any], site: Site, marks: Mapping[str, str]
+) -> dict[str, Any]:
     result: dict[str, Any] = {
-        "ruleId": finding.code,
-        "ruleIndex": index,
+        "ruleId": rule["id"],
+        "ruleIndex": rule["index"],
         "level": finding.severity,
         "message": {"text": _text(report, finding)},
-        "locations": [_location(report, finding)],
-        "partialFingerprints": {"fxgrad/v1": mark},
+        "locations": [{"physicalLocation": _physical(site), **_logical(report, finding)}],
+        "partialFingerprints": dict(marks),
         "properties": {"parameters": list(finding.parameters)},
     }
     stations = [{"location": _at(step.site, step.label)} for step in finding.path if step.site]
@@ -99,6 +93,20 @@ def _result(report: ReportData, finding: Finding, index: int, mark: str) -> dict
     if finding.fix is not None and finding.fix.edits:
         result["fixes"] = [_fix(finding.fix)]
     return result
+
+
+def _notification(report: ReportData, finding: Finding, rule: Mapping[str, Any]) -> dict[str, Any]:
+    """A finding that has no line anywhere (section 3.58)."""
+    return {
+        "associatedRule": dict(rule),
+        "level": finding.severity,
+        "message": {"text": _text(report, finding)},
+        "locations": [_logical(report, finding)],
+    }
+
+
+def _suppression(finding: Finding) -> dict[str, Any]:
+    return {"kind": "inSource" if _is_commented(finding) else "external", "status": "accepted"}
 
 
 def _is_commented(finding: Finding) -> bool:
@@ -120,16 +128,16 @@ def _text(report: ReportData, finding: Finding) -> str:
     return "\n".join(parts)
 
 
-def _location(report: ReportData, finding: Finding) -> dict[str, Any]:
-    """Where there is no line, the parameters are the logical location (section 3.33)."""
-    location = {} if finding.site is None else {"physicalLocation": _physical(finding.site)}
-    names = finding.parameters if finding.site is None else ()
-    logical = [{"fullyQualifiedName": name, "kind": "member"} for name in names]
-    if finding.site is not None and finding.site.function:
-        logical = [{"fullyQualifiedName": finding.site.function, "kind": "function"}]
-    if not logical and finding.site is None:
+def _logical(report: ReportData, finding: Finding) -> dict[str, Any]:
+    """The function that the line is in; where the finding has none, its parameters (section 3.33)."""
+    if finding.site is not None:
+        function = finding.site.function
+        logical = [{"fullyQualifiedName": function, "kind": "function"}] if function else []
+    elif finding.parameters:
+        logical = [{"fullyQualifiedName": name, "kind": "member"} for name in finding.parameters]
+    else:
         logical = [{"fullyQualifiedName": report.model, "kind": "module"}]
-    return {**location, **({"logicalLocations": logical} if logical else {})}
+    return {"logicalLocations": logical} if logical else {}
 
 
 def _at(site: Site, text: str) -> dict[str, Any]:
@@ -141,14 +149,14 @@ def _physical(site: Site) -> dict[str, Any]:
 
 
 def _artifact(file: str) -> dict[str, Any]:
-    """Relative to the current directory where the file is below it (section 3.4); `<stdin>` and its kind as a
-    relative name."""
+    """Relative to the repository where the file is in it (section 3.4); `<stdin>` and its kind as a relative
+    name."""
     if file.startswith("<"):
         return {"uri": quote(file)}
-    path, root = os.path.abspath(file), os.getcwd()
-    if path.startswith(root.rstrip(os.sep) + os.sep):
-        return {"uri": quote(os.path.relpath(path, root).replace(os.sep, "/")), "uriBaseId": "%SRCROOT%"}
-    return {"uri": Path(path).as_uri()}
+    name = repository.relative(file)
+    if name is None:
+        return {"uri": Path(file).absolute().as_uri()}
+    return {"uri": quote(name), "uriBaseId": "%SRCROOT%"}
 
 
 def _region(site: Site) -> dict[str, int]:
@@ -184,4 +192,4 @@ def _failed(error: Raised) -> dict[str, Any]:
     notification: dict[str, Any] = {"level": "error", "message": {"text": raised(error, verbose=True)}}
     if error.site is not None:
         notification["locations"] = [{"physicalLocation": _physical(error.site)}]
-    return {"executionSuccessful": False, "toolExecutionNotifications": [notification]}
+    return notification

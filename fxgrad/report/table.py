@@ -26,6 +26,7 @@ _NARROW = 40  # columns of source, however narrow the terminal is
 _SINGLY = 4  # up to so many names are not grouped
 _EVERYTHING = 10**9
 _RANK = ("blocked", "none", "zero", "branch", "flows")
+PHASES = {"forward": "the forward pass", "loss": "the loss", "backward": "the backward pass"}
 _SAID = {
     "blocked": "blocked by an error",
     "none": "get no gradient",
@@ -38,15 +39,20 @@ _SAID = {
 def render(report: ReportData, *, verbose: bool = False, width: int | None = None) -> str:
     """The whole report; blocks are parted by an empty line."""
     blocks = [
-        "\n".join(_head(report)),
+        "\n".join(head(report)),
         _verdict_table(report, verbose, width),
         "\n".join(across_ranks.differing(report)),
         "\n".join(_decisions(report) if verbose else ()),
         "\n".join(_error(report, verbose)),
         findings(report, verbose=verbose, width=width),
-        _closing(report, verbose),
+        closing(report, verbose),
     ]
     return "\n\n".join(block for block in blocks if block)
+
+
+def headline(report: ReportData) -> str:
+    """`Net: 4 parameters, 2 get no gradient, 1 error`."""
+    return f"{report.model}{across_ranks.title(report)}: {', '.join([*_counts(report), *_found(report)])}"
 
 
 def findings(report: ReportData, *, verbose: bool = False, width: int | None = None) -> str:
@@ -55,8 +61,9 @@ def findings(report: ReportData, *, verbose: bool = False, width: int | None = N
     return "\n\n".join("\n".join(_finding(report, finding, verbose, width)) for finding in shown)
 
 
-def _head(report: ReportData) -> Iterable[str]:
-    yield f"{report.model}{across_ranks.title(report)}: {', '.join([*_counts(report), *_found(report)])}"
+def head(report: ReportData) -> Iterable[str]:
+    """The model and what was found in one line, then what that is based on."""
+    yield headline(report)
     basis = [f"on {report.values} values"]
     if report.loss_used:
         basis.append(f"loss: {report.loss_used}")
@@ -112,7 +119,10 @@ def _frozen(report: ReportData) -> frozenset[str]:
     return frozenset(name for fact in report.parameters if not fact.requires_grad for name in fact.names)
 
 
-def _verdict_table(report: ReportData, verbose: bool, width: int | None) -> str:
+HEADERS = ("parameter", "count", "gradient", "because")
+
+
+def verdict_rows(report: ReportData, verbose: bool) -> list[list[str]]:
     """One row a parameter or group of equal verdict and reason; what flows only beside what does not, or when
     verbose."""
     because = _reasons(report)
@@ -133,15 +143,19 @@ def _verdict_table(report: ReportData, verbose: bool, width: int | None) -> str:
         left = sum(len(group.names) for group in groups[limit:])
         if left:
             rows.append([f"... {plural(len(groups) - limit, 'more group')} (-v)", str(left), verdict, reason])
+    return rows
+
+
+def _verdict_table(report: ReportData, verbose: bool, width: int | None) -> str:
+    rows = verdict_rows(report, verbose)
     if not rows:
         return ""
     from tabulate import tabulate  # here: it takes half as long to import as all of fxgrad
 
-    headers = ("parameter", "count", "gradient", "because")
     if width is not None:
-        rows = fitting(rows, headers, width, (0, 3))
+        rows = fitting(rows, HEADERS, width, (0, 3))
     table = tabulate(
-        rows, headers, tablefmt="simple", disable_numparse=True, colalign=("left", "right", "left", "left")
+        rows, HEADERS, tablefmt="simple", disable_numparse=True, colalign=("left", "right", "left", "left")
     )
     return "\n".join(line.rstrip() for line in table.splitlines())
 
@@ -187,7 +201,7 @@ def _error(report: ReportData, verbose: bool) -> Iterable[str]:
 def raised(error: Raised, *, verbose: bool = False) -> str:
     """`the forward pass raises KeyError at model.py:3:5: 'x'`; of a long message the first line, and how many
     more there are."""
-    phase = {"forward": "the forward pass", "loss": "the loss", "backward": "the backward pass"}[error.phase]
+    phase = PHASES[error.phase]
     where = f" at {place(error.site)}" if error.site else ""
     first, *more = error.message.strip().splitlines() or [""]
     if verbose:
@@ -241,7 +255,8 @@ def _indented(lines: Iterable[str]) -> Iterable[str]:
     return (f"  {line}" for line in lines)
 
 
-def _closing(report: ReportData, verbose: bool) -> str:
+def closing(report: ReportData, verbose: bool) -> str:
+    """The outcome in a sentence, and what is not shown."""
     sentences = [_outcome(report)]
     fixable = sum(bool(finding.fix and finding.fix.edits) for finding in report.findings)
     if fixable:

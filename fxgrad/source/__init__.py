@@ -10,6 +10,7 @@ knows which statements ran.
 from __future__ import annotations
 
 from fxgrad.source.attributes import attribute_site, attribute_sites, container_sites
+from fxgrad.source.classes import definition_site
 from fxgrad.source.comments import suppressions
 from fxgrad.source.freezing import freeze_sites
 from fxgrad.source.grad_modes import decorator_site, grad_off_sites, no_grad_site, region_site, region_sites
@@ -26,6 +27,7 @@ __all__ = [
     "backward_return_sites",
     "container_sites",
     "decorator_site",
+    "definition_site",
     "files_of",
     "freeze_sites",
     "grad_off_sites",

@@ -10,9 +10,20 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fxgrad.records import Site
 from fxgrad.source.bindings import is_self
-from fxgrad.source.objects import class_file, code_of, user_classes
-from fxgrad.source.parsing import Function, Source, enclosing_method, load, nodes, qualified_name
+from fxgrad.source.objects import class_file, code_of, origin, user_classes
+from fxgrad.source.parsing import (
+    Function,
+    Source,
+    enclosing_method,
+    first_line,
+    functions,
+    load,
+    nodes,
+    qualified_name,
+)
+from fxgrad.source.statements import header
 
 ELSEWHERE = 1_000  # rank of code outside the object's own classes: after every base
 
@@ -64,3 +75,31 @@ def class_statement(cls: type, source: Source) -> ast.ClassDef | None:
     ]
     around = [node for node in named if any(node.lineno <= line <= (node.end_lineno or 0) for line in lines)]
     return next(reversed(around or named), None)
+
+
+def definition_site(*items: object) -> Site | None:
+    """Where the user wrote what an object is, of the first that the user wrote: the `class` line of the
+    nearest of its classes that is the user's own, the `def` of a function. None where all are others'."""
+    for item in items:
+        source, statement = _own_class(item) or _own_function(item) or (None, None)
+        if source is not None and statement is not None:
+            return header(source, statement)
+    return None
+
+
+def _own_class(item: object) -> tuple[Source, ast.stmt] | None:
+    for base in user_classes(item if isinstance(item, type) else type(item)):
+        source = load(file) if origin(file := class_file(base)) == "user" else None
+        statement = class_statement(base, source) if source is not None else None
+        if source is not None and statement is not None:
+            return source, statement
+    return None
+
+
+def _own_function(item: object) -> tuple[Source, ast.stmt] | None:
+    code = code_of(item)
+    if code is None or origin(code.co_filename) != "user":
+        return None
+    source = load(code.co_filename)
+    found = (node for node in functions(source) if first_line(node) == code.co_firstlineno)
+    return next(((source, node) for node in found), None)

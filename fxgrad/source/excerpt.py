@@ -13,6 +13,7 @@ import re
 import unicodedata
 
 from fxgrad.records import Site
+from fxgrad.records.cells import cell_name
 from fxgrad.source import line_text
 
 TAB = 4
@@ -22,8 +23,10 @@ _LINES = 4  # a longer span is shown by its first lines
 
 
 def short_path(file: str) -> str:
-    """The file relative to the current directory where that is shorter; names such as `<stdin>` as they
-    are."""
+    """The file relative to the current directory where that is shorter; `Cell [2]` for a notebook's cell,
+    names such as `<stdin>` as they are."""
+    if cell := cell_name(file):
+        return cell
     if file.startswith("<"):
         return file
     try:
@@ -58,7 +61,7 @@ def excerpt(site: Site, width: int = WIDTH) -> tuple[str, ...]:
     gutter = len(str(shown[-1]))
     lines = []
     for number, text in zip(shown, texts, strict=True):
-        line, carets = _drawn(text, *_span(site, number, text), min(width, WIDTH))
+        line, carets = _drawn(text, *span_on(site, number, text), min(width, WIDTH))
         lines.append(f"{number:>{gutter}} | {line}")
         if carets:
             lines.append(f"{'':>{gutter}} | {carets}")
@@ -67,7 +70,7 @@ def excerpt(site: Site, width: int = WIDTH) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _span(site: Site, number: int, text: str) -> tuple[int, int]:
+def span_on(site: Site, number: int, text: str) -> tuple[int, int]:
     """Where the span begins and ends on this line, in characters from 0; the same number twice where nothing
     is underlined."""
     if not site.column:

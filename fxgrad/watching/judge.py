@@ -24,9 +24,11 @@ from fxgrad.passes.analyses.zeros import CANCELS
 from fxgrad.passes.context import Context
 from fxgrad.passes.rules.fxg101_unused_parameter import left_out
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Raised, Ran, Saved, Site, Verdict
+from fxgrad.records.cells import cell_name
 from fxgrad.report import Report
+from fxgrad.report.as_json import versions
 from fxgrad.report.intent import hear, intent_for
-from fxgrad.source import files_of
+from fxgrad.source import definition_site, files_of
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.distributed import is_replica
 from fxgrad.trace.coverage import Coverage
@@ -132,6 +134,8 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         decisions=facts.decisions,
         error=record,
         suppressed=heard.suppressed,
+        versions=versions(),
+        model_site=definition_site(*dict.fromkeys(map(type, root.modules()))),
     )
 
 
@@ -445,7 +449,8 @@ def _losses(backwards: Sequence[Backward]) -> str:
             (s for s in sites if "site-packages" not in s.file), sites[0] if sites else None
         )
         if site is not None:
-            lines[f"backward at {os.path.basename(site.file)}:{site.line}"] = None
+            file = cell_name(site.file) or os.path.basename(site.file)
+            lines[f"backward at {file}:{site.line}"] = None
     shown = list(lines)
     more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
     return ", ".join(shown[:SHOWN]) + more if shown else "no backward ran"

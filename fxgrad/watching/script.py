@@ -159,7 +159,7 @@ def _died(error: BaseException) -> int:
             return error.code or 0
         sys.stderr.write(f"{error.code}\n")
         return 1
-    own = _own_part(error.__traceback__)
+    own = own_part(error.__traceback__)
     if sys.excepthook is sys.__excepthook__:
         sys.stderr.write("".join(traceback.format_exception(type(error), error, own)))
     else:  # the script has set its own, or torch.distributed has
@@ -170,7 +170,7 @@ def _died(error: BaseException) -> int:
     return 130 if isinstance(error, KeyboardInterrupt) else 1
 
 
-def _own_part(found: types.TracebackType | None) -> types.TracebackType | None:
+def own_part(found: types.TracebackType | None) -> types.TracebackType | None:
     """The traceback without the frames that are there only because somebody looked on."""
     entries = []
     while found is not None:

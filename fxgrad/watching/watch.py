@@ -26,7 +26,21 @@ class Watch:
         self._given = given
         self._steps = steps
         self._session: Session | None = None
+        self._over = False
         self.report: Report | None = None
+
+    def __repr__(self) -> str:
+        if self.report is not None:
+            return f"Watch({str(self.report).partition(chr(10))[0]})"
+        if self._session is None:
+            return "Watch(not begun)"
+        return "Watch(no training step seen)" if self._over else "Watch(running)"
+
+    def _repr_html_(self) -> str | None:
+        return self.report._repr_html_() if self.report is not None else None
+
+    def _repr_markdown_(self) -> str | None:
+        return self.report._repr_markdown_() if self.report is not None else None
 
     def __enter__(self) -> Watch:
         frame = sys._getframe(1)
@@ -49,6 +63,7 @@ class Watch:
             self.report = session.finish(error)
         finally:
             session.close()
+            self._over = True
         if error is not None and self.report is not None:
             error.add_note(f"\n{self.report}")
 

@@ -531,8 +531,12 @@ def test_several_models_are_reported_one_below_the_other(run: Run, argv: tuple[s
 def test_several_models_in_formats_of_data(run: Run) -> None:
     healthy("good.py")
     assert [held["ok"] for held in json.loads(run("report", "good.py", "model.py", "--format", "json")[1])] == [True, False]
-    log = json.loads(run("report", "good.py", "model.py", "--format", "sarif")[1])
-    assert [len(held["results"]) > 0 for held in log["runs"]] == [False, True]
+    Path("other.py").write_text(MODEL)
+    (held,) = json.loads(run("report", "other.py", "good.py", "model.py", "--format", "sarif")[1])["runs"]
+    files = [result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for result in held["results"]]
+    assert files == ["other.py", "model.py"]
+    issues = json.loads(run("report", "other.py", "model.py", "--format", "gitlab")[1])
+    assert [issue["location"]["path"] for issue in issues] == ["other.py", "model.py"]
 
 
 def test_a_model_that_cannot_be_analysed_hides_no_other(run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -177,3 +178,30 @@ def test_it_needs_no_torch() -> None:
 )
 def test_whose_file_it_is(file: str, own: bool) -> None:
     assert is_own(file) is own
+
+
+# ---------------------------------------------------------------------------------------------- as JSON
+
+
+def test_rules_as_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["rules", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [rule["code"] for rule in found["rules"]] == [rule.CODE for rule in RULES]
+    assert [rule["severity"] for rule in found["rules"]] == [rule.SEVERITY for rule in RULES]
+    (cut,) = [rule for rule in found["rules"] if rule["code"] == "FXG103"]
+    assert list(cut["sections"]) == ["What it finds", "Why it matters", "Example", "Instead", "When the fix is safe", "Not handled"]
+    assert cut["sections"]["Instead"].startswith("def forward(self, x):\n    h = self.encoder(x)\n")
+    assert cut["page"].endswith("/passes/rules/fxg103_detached_path.py")
+
+
+def test_an_explanation_as_data(run: Run) -> None:
+    found = json.loads(run("detached-path", "--format", "json")[1])
+    assert [rule["code"] for rule in found["rules"]] == ["FXG103"]
+    assert found["errors"] == []
+    (error,) = json.loads(run("--format", "json", stdin=TRACEBACK)[1])["errors"]
+    assert (error["type"], error["message"]) == tuple(SECOND.split(": ", 1))
+    assert error["line"] == {"file": "/home/ada/project/steps.py", "line": 12, "function": "step", "text": "loss.backward()"}
+    assert (error["rule"], error["next"]) == ("FXG201", "fxgrad run /home/ada/project/train.py")
+    assert error["causes"]
+    assert json.loads(run(error["name"], "--format", "json")[1])["errors"][0]["means"] == error["means"]
+    assert run("nothing known", "--format", "json")[:2] == (2, "")

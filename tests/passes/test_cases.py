@@ -101,6 +101,7 @@ def check(path: Path, name: str, first: int, last: int) -> None:
         assert all(got[n] == "blocked" for n in trainable), (got, shown)
     else:
         assert all(got[n] in (v, "branch") for n, v in want.items()), ({n: (got[n], v) for n, v in want.items() if got[n] != v}, shown)
+    assert all(f.site or report.model_site for f in report.findings), shown  # code scanning takes none without a place
     required, allowed = marks(path, first, last)
     found = [f for f in report.findings if f.severity in ("error", "warning")]
     if name.startswith("quiet_"):

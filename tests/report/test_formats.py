@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import fxgrad
+from fxgrad.cli import main
 from fxgrad.pytest_plugin import compare
+from fxgrad.records import Edit, Fix, Raised
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "speaker.py"
 
@@ -70,7 +73,7 @@ QUIET = (
 )
 
 # Presses keys as a reader would, and writes down what is to be seen then.
-ACTS = """<script>
+ACTS = """
 const shown=()=>[...document.querySelectorAll('.p')].filter(e=>e.checkVisibility()).length;
 const press=key=>document.activeElement.dispatchEvent(new KeyboardEvent('keydown',{key,bubbles:true,cancelable:true}));
 const seen={total:document.querySelectorAll('.p').length,lines:[...document.querySelectorAll('#tree summary')].filter(e=>e.checkVisibility()).length,
@@ -82,15 +85,16 @@ press('Escape');seen.again=shown();seen.empty=box.value;
 const folded=[...document.querySelectorAll('#tree summary')].find(e=>e.checkVisibility()&&!e.parentElement.open);
 folded.focus();press('ArrowRight');seen.unfolded=folded.parentElement.open;press('ArrowDown');seen.moved=document.activeElement!==folded;
 folded.focus();press('ArrowLeft');seen.refolded=!folded.parentElement.open;
-document.body.dataset.seen=JSON.stringify(seen);
-</script></body>"""
+"""
 
 
-def browse(page: str, folder: Path, *flags: str, filter: str = "") -> dict[str, Any]:
-    """What a reader of the page sees and can do, in a real browser."""
+def browse(page: str, folder: Path, *flags: str, filter: str = "", acts: str = ACTS, opened: str = "") -> dict[str, Any]:
+    """What a reader of the page sees and can do, in a real browser; `acts` fills `seen`, `opened` ends the address."""
     assert CHROMIUM is not None
-    (folder / "report.html").write_text(page.replace("</body>", ACTS.replace("FILTER", filter)), encoding="utf-8")
-    command = [CHROMIUM, *QUIET, *flags, f"--user-data-dir={folder / 'profile'}", "--dump-dom", f"file://{folder / 'report.html'}"]
+    script = f"<script>{acts.replace('FILTER', filter)};document.body.dataset.seen=JSON.stringify(seen)</script></body>"
+    (folder / "report.html").write_text(page.replace("</body>", script), encoding="utf-8")
+    address = f"file://{folder / 'report.html'}{opened}"
+    command = [CHROMIUM, *QUIET, *flags, f"--user-data-dir={folder / 'profile'}", "--dump-dom", address]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     match = re.search(r'data-seen="([^"]*)"', done.stdout)
     assert match is not None, done.stderr
@@ -136,6 +140,175 @@ def test_the_page_follows_the_readers_colours(scheme: str, dark: bool, report: f
     red, green, blue = (int(part) for part in re.findall(r"\d+", seen["background"])[:3])
     assert (max(red, green, blue) < 60) is dark
     assert (min(red, green, blue) > 200) is not dark
+
+
+SITE = fxgrad.Site(str(EXAMPLE), 22, 21, 22, 48, "Speaker.forward")
+
+
+def eventful() -> fxgrad.Report:
+    """All that a report may hold beside findings, in names too long for a narrow window; forty findings before the last."""
+    long = "encoder." + "a_very_long_name" * 12
+    wordy = tuple(
+        fxgrad.Finding("FXG101", "unused-parameter", "error", f"`{long}` is never called", SITE, (f"{long}.{i}",)) for i in range(40)
+    )
+    return fxgrad.Report(
+        verdicts={**{f"{long}.{i}": "none" for i in range(40)}, "head.weight": "blocked", "teacher.weight": "none"},
+        findings=wordy,
+        notes=(fxgrad.Finding("FXG102", "frozen-parameter", "note", "`teacher` is frozen", SITE, ("teacher.weight",)),),
+        assumptions=("inputs: x=2x<40>",),
+        error=Raised("forward", "RuntimeError", "mat1 & mat2 do not fit", SITE, (SITE,)),
+        versions={"torch": "9.9.9"},
+        command="fxgrad report 'a<b>.py'",
+        model="Eventful",
+    )
+
+
+def test_the_page_says_how_it_came_about() -> None:
+    page = eventful().render("html")
+    for said in ("assumed: inputs: x=2x&lt;40&gt;", "torch 9.9.9", "fxgrad report &#x27;a&lt;b&gt;.py&#x27;", "`teacher` is frozen"):
+        assert re.sub("`(.*?)`", r"<code>\1</code>", said) in page
+    assert re.search(r'id="error".*?RuntimeError in the forward pass.*?mat1 &amp; mat2 do not fit', page, re.DOTALL)
+    assert 'data-v=blocked><span class="v blocked">blocked</span> weight <a class=code href="#error">RuntimeError</a>' in page
+    assert 'weight <a class=code href="#finding-40">FXG102</a>' in page  # a note
+
+
+def test_a_report_knows_its_versions_and_its_command(report: fxgrad.Report, tmp_path: Path) -> None:
+    assert report.versions["torch"] == torch.__version__
+    assert report.command == ""
+    command = ["report", str(EXAMPLE), "--format", "json", "-o", str(tmp_path / "a report.json")]
+    assert main(command) == 1
+    said = json.loads((tmp_path / "a report.json").read_text())
+    assert said["command"] == f"fxgrad {' '.join(command[:-1])} '{command[-1]}'"
+    assert said["versions"] == dict(report.versions)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("fragment", ["finding-0", "finding-39", "finding-40", "error"])
+def test_a_link_lands_below_what_stays_in_sight(fragment: str, tmp_path: Path) -> None:
+    acts = """const target=document.querySelector(location.hash).getBoundingClientRect();
+    const seen={top:target.top,bar:bar.getBoundingClientRect().bottom,window:innerHeight,shown:target.height}"""
+    seen = browse(eventful().render("html"), tmp_path, "--window-size=900,600", acts=acts, opened=f"#{fragment}")
+    assert seen["bar"] <= seen["top"] < seen["window"]
+    assert seen["shown"] > 0
+
+
+STATE = """const seen={rows:shown(),articles:articles(),words:box.value,search:location.search,
+pressed:chips.filter(c=>c.ariaPressed==='true').map(c=>c.dataset.chip)}"""
+LOOK = """const visible=kind=>[...document.querySelectorAll(kind)].filter(e=>e.checkVisibility());
+const shown=()=>visible('.p').length,articles=()=>visible('article').map(a=>a.id);
+const press=key=>document.activeElement.dispatchEvent(new KeyboardEvent('keydown',{key,bubbles:true,cancelable:true}));
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_filter_takes_words_and_verdicts_and_keeps_them_in_the_address(report: fxgrad.Report, tmp_path: Path) -> None:
+    acts = LOOK + "box.value=' Bias  encoder ';apply();document.querySelector('[data-chip=none]').click();" + STATE
+    seen = browse(report.render("html"), tmp_path, acts=acts)
+    assert seen == {
+        "rows": 2,
+        "articles": ["finding-1"],
+        "words": " Bias  encoder ",
+        "search": "?q=bias+encoder&v=none",
+        "pressed": ["none"],
+    }
+    again = browse(report.render("html"), tmp_path, acts=LOOK + STATE, opened=seen["search"])
+    assert again == {**seen, "words": "bias encoder"}
+    flowing = browse(report.render("html"), tmp_path, acts=LOOK + STATE, opened="?v=flows")
+    assert (flowing["rows"], flowing["articles"]) == (4, [])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_n_and_p_go_through_the_findings(tmp_path: Path) -> None:
+    acts = """const seen={at:[]};
+    for(const key of ['n','n','n','p']){press(key);const top=document.activeElement.getBoundingClientRect().top;
+    seen.at.push([location.hash,top>=bar.getBoundingClientRect().bottom&&top<innerHeight])}"""
+    seen = browse(eventful().render("html"), tmp_path, "--window-size=900,600", acts=LOOK + acts)
+    assert seen["at"] == [["#error", True], ["#finding-0", True], ["#finding-1", True], ["#finding-0", True]]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_places_open_in_the_editor_that_is_chosen(report: fxgrad.Report, tmp_path: Path) -> None:
+    acts = "choice.value='PyCharm';choice.dispatchEvent(new Event('change'));const seen={to:places.map(p=>p.getAttribute('href'))}"
+    seen = browse(report.render("html"), tmp_path, acts=acts)
+    assert f"pycharm://open?file={EXAMPLE}&line=22&column=21" in seen["to"]
+    assert all(to.startswith("pycharm:") for to in seen["to"])
+
+
+SOURCE = """class Net:
+    def forward(self, x):  # <b>&amp;
+        text = '</pre>\x1b\u202e' + f"{x}"
+\t
+        return x.detach() + 12
+"""
+
+
+def page_of(file: Path, fix: Fix | None = None, site: fxgrad.Site | None = None) -> str:
+    """With one finding, at the `detach` of SOURCE."""
+    site = site or fxgrad.Site(str(file), 5, 16, 5, 26, "Net.forward")
+    way = (fxgrad.Step("loss"), fxgrad.Step("<add>", site), fxgrad.Step("detach", site, True), fxgrad.Step("w"))
+    finding = fxgrad.Finding("FXG103", "detached-path", "error", "cut", site, ("w", "v"), way, fix)
+    return fxgrad.Report({"w": "none", "v": "none"}, (finding,)).render("html")
+
+
+def test_the_source_is_shown_around_the_cut(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(SOURCE)
+    shown = re.search(r"<pre class=source>(.*?)</pre>", page_of(tmp_path / "net.py"), re.DOTALL)
+    assert shown is not None
+    lines = [html.unescape(re.sub("<[^>]*>", "", line)) for line in shown[1].split("\n")]
+    assert lines == [
+        "2 def forward(self, x):  # <b>&amp;",
+        "3     text = '</pre>\\x1b\\u202e' + f\"{x}\"",
+        "4 ",
+        "5     return x.detach() + 12",
+    ]
+    assert "<mark>x.detach()</mark>" in shown[1]
+    assert "<span class=n>12</span>" in shown[1]
+    assert "<span class=k>return</span>" in shown[1]
+
+
+@pytest.mark.parametrize("text", ["x = (\n" * 5 + "}", "a" * 5000 + "\n" * 5, "\n" * 9, ""], ids=["no Python", "long", "blank", "none"])
+def test_any_text_is_shown_or_left_out(text: str, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(text)
+    for line in (1, 5, 99):
+        page = page_of(tmp_path / "net.py", site=fxgrad.Site(str(tmp_path / "net.py"), line, 3, line, 9000))
+        parser = Balance()
+        parser.feed(page)
+        assert parser.open == []
+
+
+def test_the_way_is_drawn_to_the_cut(tmp_path: Path) -> None:
+    page = page_of(tmp_path / "net.py")
+    drawn = re.search(r"<svg role=img aria-label=\"(.*?)\".*?</svg>", page)
+    assert drawn is not None
+    assert html.unescape(drawn[1]).startswith("loss <- <add> <- detach (")
+    assert re.findall(r'<(?:circle|path) class="(\w+)"', drawn[0]) == ["on", "on", "on", "on", "cut", "off", "off"]
+    assert "&lt;add&gt; <a href=" in drawn[0]
+    assert "w and 1 more" in drawn[0]
+
+
+def test_a_fix_is_shown_as_a_change_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(SOURCE)
+    site = fxgrad.Site(str(tmp_path / "net.py"), 5, 16, 5, 26)
+    for old, want in [
+        ("x.detach()", ["-        return x.detach() + 12", "+        return x + 12"]),
+        ("y.detach()", ["-y.detach()", "+x"]),  # the file has changed: the edit alone
+    ]:
+        page = page_of(tmp_path / "net.py", Fix("drop it", "unsafe", (Edit(site, old, "x"),)))
+        assert re.findall("<(?:ins|del)>(.*?)</(?:ins|del)>", page) == want
+        assert "(unsafe)" in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [400, 700, 1280])
+def test_no_page_is_wider_than_its_window(width: int, report: fxgrad.Report, tmp_path: Path) -> None:
+    for page in (report.render("html"), eventful().render("html", verbose=True)):
+        framed = f"<body><iframe style='width:{width}px;height:800px;border:0' srcdoc=\"{html.escape(page)}\"></iframe></body>"
+        acts = """const seen={};const look=()=>{const root=document.querySelector('iframe').contentDocument.documentElement;
+        seen.window=root.clientWidth;seen.page=root.scrollWidth;document.body.dataset.seen=JSON.stringify(seen)};
+        document.querySelector('iframe').addEventListener('load',look)"""
+        seen = browse(framed, tmp_path, acts=acts)
+        assert width - 20 < seen["window"] <= width
+        assert seen["page"] <= seen["window"]
 
 
 def test_the_chart_names_each_cut(report: fxgrad.Report) -> None:

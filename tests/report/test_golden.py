@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,29 @@ import pytest
 
 from fxgrad.passes import RULES
 from fxgrad.records import Decision, Edit, Finding, Fix, ParameterFact, Raised, Site, Step
-from fxgrad.report import FORMATS, Report, as_json
+from fxgrad.report import FORMATS, Report, as_json, repository
 
 FOLDER = Path(__file__).parents[1] / "golden"
 SARIF = json.loads((Path(__file__).parents[1] / "sarif-2.1.0.schema.json").read_text())
-SUFFIX = {"table": "txt", "json": "json", "sarif": "sarif", "html": "html", "github": "github.txt", "mermaid": "mmd"}
+SUFFIX = {
+    "table": "txt",
+    "concise": "concise.txt",
+    "json": "json",
+    "sarif": "sarif",
+    "html": "html",
+    "markdown": "md",
+    "github": "github.txt",
+    "gitlab": "gitlab.json",
+    "junit": "junit.xml",
+    "mermaid": "mmd",
+}
 
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Paths are shown relative to the current directory."""
+    """Paths are shown relative to the current directory, which is taken for a repository's root."""
     monkeypatch.chdir(FOLDER)
+    monkeypatch.setattr(repository, "root", lambda: str(FOLDER))
 
 
 def site(line: int, text: str) -> Site:
@@ -66,9 +79,12 @@ def report() -> Report:
         loss_used="`loss`",
         assumptions=("inputs: x=2x4",),
         model="Net",
+        model_site=site(6, "class Net(nn.Module)"),
         nodes=9,
         paths=2,
         decisions=(Decision(cut, "n3", True, False),),
+        versions={"fxgrad": "0", "torch": "2.13.0", "python": "3.11.9"},
+        command="fxgrad report model.py",
         suppressed=(
             Finding("FXG103", "detached-path", "error", "`detach` cuts `teacher` off", meant, ("teacher.weight",)),
             Finding("FXG204", "mutated-input", "warning", "forward changes `x`", site(13, "def forward(self, x):")),
@@ -85,6 +101,7 @@ def blocked() -> Report:
 def written(format: str, verbose: bool) -> str:
     """The report without what depends on the machine, the version and the rules' documentation."""
     text = report().render(format, verbose=verbose).replace(FOLDER.as_uri(), "file:///here").replace(str(FOLDER), "/here")
+    text = re.sub(r"(?s)(<(style|script)>).*?(</\2>)", r"\1\3", text)  # a page's own files
     if format in ("json", "sarif"):
         data: dict[str, Any] = json.loads(text)
         driver = data["runs"][0]["tool"]["driver"] if format == "sarif" else data["tool"]
@@ -92,7 +109,7 @@ def written(format: str, verbose: bool) -> str:
         if format == "sarif":
             driver["rules"] = [rule["id"] for rule in driver["rules"][:3]]
         text = json.dumps(data, indent=1, ensure_ascii=False)
-    return text + "\n"
+    return re.sub(r'timestamp="[^"]*"', 'timestamp="now"', text) + "\n"
 
 
 @pytest.mark.parametrize("verbose", [False, True], ids=["short", "verbose"])
