@@ -20,11 +20,12 @@ from fxgrad.cli.output import is_terminal, say, width_of
 from fxgrad.cli.pasted import Said, errors_in
 from fxgrad.cli.rulebook import entries
 from fxgrad.records.errors import InputError
+from fxgrad.torch_api.errors import NO_GRAD_FN
 from fxgrad.torch_api.explanations import EXPLANATIONS, Entry
 
-EXAMPLES = """examples:
+EXAMPLES = f"""examples:
   fxgrad explain FXG103
-  fxgrad explain "element 0 of tensors does not require grad and does not have a grad_fn"
+  fxgrad explain "element 0 of tensors {NO_GRAD_FN.phrases[0]}"
   python train.py 2>&1 | fxgrad explain            a whole log, on stdin
   fxgrad explain error.log                         the same, in a file
   fxgrad explain FXG103 --format json              for an editor
