@@ -85,8 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         given = _read(given)
     elif _CODE.fullmatch(given):
         return explain_rule(given, arguments.format)
-    known = errors_known_in(given)
-    say(told(errors=known) if arguments.format == "json" else explained(known))
+    say(told(errors=errors_known_in(given)) if arguments.format == "json" else explained(given))
     return 0
 
 
@@ -137,9 +136,14 @@ def errors_known_in(text: str) -> list[tuple[Said, Entry]]:
     return plain
 
 
-def explained(known: list[tuple[Said, Entry]]) -> str:
-    """What errors mean: of each the words, the meaning, the causes, the user's own line, what to run next."""
-    return "\n\n\n".join("\n".join(_about(said, entry)) for said, entry in known)
+def explained(text: str) -> str:
+    """What the errors about gradients in a text mean: of each the words, the meaning, the causes, the user's
+    own line, what to run next.
+
+    Raises:
+        InputError: there is none that is known.
+    """
+    return "\n\n\n".join("\n".join(_about(said, entry)) for said, entry in errors_known_in(text))
 
 
 def _unknown(found: tuple[Said, ...], text: str) -> str:
