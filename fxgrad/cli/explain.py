@@ -20,11 +20,12 @@ from fxgrad.cli.output import is_terminal, say, width_of
 from fxgrad.cli.pasted import Said, errors_in
 from fxgrad.cli.rulebook import entries
 from fxgrad.records.errors import InputError
+from fxgrad.torch_api.errors import NO_GRAD_FN
 from fxgrad.torch_api.explanations import EXPLANATIONS, Entry
 
-EXAMPLES = """examples:
+EXAMPLES = f"""examples:
   fxgrad explain FXG103
-  fxgrad explain "element 0 of tensors does not require grad and does not have a grad_fn"
+  fxgrad explain "element 0 of tensors {NO_GRAD_FN.phrases[0]}"
   python train.py 2>&1 | fxgrad explain            a whole log, on stdin
   fxgrad explain error.log                         the same, in a file
   fxgrad explain FXG103 --format json              for an editor
@@ -84,8 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         given = _read(given)
     elif _CODE.fullmatch(given):
         return explain_rule(given, arguments.format)
-    known = errors_known_in(given)
-    say(told(errors=known) if arguments.format == "json" else explained(known))
+    say(told(errors=errors_known_in(given)) if arguments.format == "json" else explained(given))
     return 0
 
 
@@ -136,9 +136,14 @@ def errors_known_in(text: str) -> list[tuple[Said, Entry]]:
     return plain
 
 
-def explained(known: list[tuple[Said, Entry]]) -> str:
-    """What errors mean: of each the words, the meaning, the causes, the user's own line, what to run next."""
-    return "\n\n\n".join("\n".join(_about(said, entry)) for said, entry in known)
+def explained(text: str) -> str:
+    """What the errors about gradients in a text mean: of each the words, the meaning, the causes, the user's
+    own line, what to run next.
+
+    Raises:
+        InputError: there is none that is known.
+    """
+    return "\n\n\n".join("\n".join(_about(said, entry)) for said, entry in errors_known_in(text))
 
 
 def _unknown(found: tuple[Said, ...], text: str) -> str:

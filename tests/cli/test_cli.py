@@ -493,7 +493,7 @@ def test_help_of_report_explains_every_exit_status(run: Run) -> None:
 # ------------------------------------------------------------------------------------------------------------ without a command
 
 
-@pytest.mark.parametrize("argv", [("model.py",), ("model.py:Net",), ("-q", "model.py"), ("--format", "json", "./model.py"), ("model",)])
+@pytest.mark.parametrize("argv", [("model.py",), ("model.py:Net",), ("-q", "model.py"), ("--format", "concise", "./model.py"), ("model",)])
 def test_a_model_alone_is_reported(run: Run, analysis: Analysis, argv: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     Path("model").mkdir()
     Path("model/config.json").write_text("{}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 import fxgrad
 from fxgrad import cli
+from fxgrad.cli.explain import EXAMPLES
 from fxgrad.cli.pasted import errors_in, is_own
 from fxgrad.passes import RULES
 
@@ -205,3 +207,9 @@ def test_an_explanation_as_data(run: Run) -> None:
     assert error["causes"]
     assert json.loads(run(error["name"], "--format", "json")[1])["errors"][0]["means"] == error["means"]
     assert run("nothing known", "--format", "json")[:2] == (2, "")
+
+
+def test_the_texts_of_the_examples_are_explained(run: Run) -> None:
+    texts = re.findall(r'fxgrad explain "([^"]+)"', EXAMPLES)
+    assert texts
+    assert [run(text)[0] for text in texts] == [0] * len(texts)
