@@ -27,7 +27,7 @@ from fxgrad.records.errors import InputError
 if TYPE_CHECKING:
     from fxgrad.report.comparison import Side
 
-FORMATS = ("table", "markdown", "json")
+FORMATS = ("table", "markdown", "json", "html")
 EXAMPLES = """OLD and NEW are each a report (FILE.json, as `report --format json` writes it), a MODEL as for `report`, or a MODEL of a git
 revision: REVISION:path/to/file.py[:name]. With --model they are revisions, and NEW may be left out: the working tree.
 
@@ -38,6 +38,7 @@ examples:
   fxgrad diff main:model.py:Net model.py:Net            the same, each with its own name
   fxgrad diff old_model.py new_model.py --input x=2x4   two models; options as for `report`
   fxgrad diff main --model model.py --format markdown   for a pull request
+  fxgrad diff main --model model.py --format html -o diff.html   both reports side by side
 
 exit status: 0 no gradient was lost, 1 one was, 2 could not run
 """
@@ -80,13 +81,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the comparison; exit status 1 where a gradient was lost."""
     operands = _operands(arguments)
     with ThreadPoolExecutor(len(operands)) as pool:
-        old, new = pool.map(lambda operand: _side(operand, arguments), operands)
+        (old, before), (new, after) = pool.map(lambda operand: _side(operand, arguments), operands)
     from fxgrad.report import comparison_text
     from fxgrad.report.comparison import compare
 
     found = compare(old, new)
-    width = width_of(sys.stdout) if arguments.output is None and is_terminal(sys.stdout) else None
-    text = comparison_text.FORMATS[arguments.format](found, verbose=arguments.verbose, width=width)
+    if arguments.format == "html":
+        from fxgrad.cli.diff_page import page
+
+        text = page(found, before, after)
+    else:
+        width = width_of(sys.stdout) if arguments.output is None and is_terminal(sys.stdout) else None
+        text = comparison_text.FORMATS[arguments.format](found, verbose=arguments.verbose, width=width)
     write(text, arguments.output, coloured=arguments.format == "table")
     return 0 if found.ok or arguments.exit_zero else 1
 
@@ -130,8 +136,8 @@ def _is_report(text: str) -> bool:
     return text.endswith(".json")
 
 
-def _side(operand: Operand, arguments: argparse.Namespace) -> Side:
-    """The report of an operand, read or made.
+def _side(operand: Operand, arguments: argparse.Namespace) -> tuple[Side, Any]:
+    """The report of an operand, read or made; as what is compared, and as JSON.
 
     Raises:
         InputError: it cannot be read, or the model cannot be analysed.
@@ -139,15 +145,23 @@ def _side(operand: Operand, arguments: argparse.Namespace) -> Side:
     from fxgrad.report.comparison import side
 
     if operand.report:
-        return side(operand.title, _read(Path(operand.report), operand.title))
+        report = _read(Path(operand.report), operand.title)
+        return side(operand.title, report), report
     with contextlib.ExitStack() as stack:
         tree = None
         if operand.revision is not None:
             tree = stack.enter_context(checked_out(operand.revision))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fxgrad-diff-"))
         tell(f"analysing {operand.title}")
-        report = _analysed(operand, arguments, tree, Path(folder) / "report.json")
-        return side(operand.title, report, (tree.root, tree.repository) if tree is not None else None)
+        report = {**_analysed(operand, arguments, tree, Path(folder) / "report.json"), "command": ""}
+        if tree is None:
+            return side(operand.title, report), report
+        found = side(operand.title, report, (tree.root, tree.repository))
+        if arguments.format == "html" and operand.revision is not None:
+            from fxgrad.cli.diff_page import kept
+
+            report = kept(report, tree, operand.revision)
+        return found, report
 
 
 def _read(file: Path, title: str) -> Any:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fxgrad.cli import main
+from fxgrad.cli.diff_page import kept
+from fxgrad.cli.revisions import Tree
 from fxgrad.records import Decision, Edit, Finding, Fix, ParameterFact, Raised, Site, Step
 from fxgrad.records.errors import InputError
 from fxgrad.records.ranks import Difference, Ending, Ranks
@@ -124,3 +128,30 @@ def test_both_reports_and_their_changes_are_on_the_page() -> None:
     assert "<c>" not in page
     links = re.findall(r'href="#([\w-]+)"', page)
     assert set(links) <= set(anchors)
+
+
+def test_diff_writes_the_page(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_text(report().render("json"))
+    new.write_text(replace(report(), verdicts={"a": "none", "b": "flows", "c": "none"}).render("json"))
+    assert main(["diff", str(old), str(new), "--format", "html", "-o", str(tmp_path / "diff.html")]) == 1
+    page = (tmp_path / "diff.html").read_text()
+    assert "1 lost, 1 gained" in page
+    assert page.count("FXG103") > page.count('"old-finding-0"')
+    assert len(re.findall(r'id="(?:old|new)-finding-0"', page)) == 2
+
+
+def test_the_lines_of_a_revision_are_kept_for_the_page(tmp_path: Path) -> None:
+    tree = Tree(str(tmp_path / "checkout"), "/repository")
+    (tmp_path / "checkout").mkdir()
+    file = tmp_path / "checkout" / "model.py"
+    file.write_text("def forward(x):\n    return x.detach()\n")
+    site = Site(str(file), 2, 12, 2, 22)
+    made = Report({"command": "none"}, (Finding("FXG103", "detached-path", "error", "cut", site, ("command",)),))
+    said = kept(json.loads(made.render("json")), tree, "v1.0")
+    file.unlink()
+    page = side_by_side(read(said), read(said), (), ("v1.0", "now"))
+    assert "&lt;v1.0&gt;/model.py:2:12" in page
+    assert "<mark>x.detach()</mark>" in page
+    assert str(tmp_path) not in page
+    assert list(read(said).verdicts) == ["command"]
