@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 from fxgrad.records import Finding, Raised
@@ -16,19 +16,21 @@ from fxgrad.report.html.way import way
 from fxgrad.report.table import PHASES, plural
 
 
-def article(report: ReportData, finding: Finding, anchor: str) -> str:
-    """One finding."""
-    return "\n".join(part for part in _article(report, finding, anchor) if part)
-
-
-def _article(report: ReportData, finding: Finding, anchor: str) -> Iterator[str]:
+def articles(report: ReportData, findings: Sequence[Finding], anchors: Sequence[str]) -> list[str]:
+    """One for each finding."""
     verdicts = shown_verdicts(report)
+    return [
+        "\n".join(filter(None, _article(finding, anchor, verdicts, across_ranks.where(report, finding))))
+        for finding, anchor in zip(findings, anchors, strict=True)
+    ]
+
+
+def _article(finding: Finding, anchor: str, verdicts: Mapping[str, str], ranks: str) -> Iterator[str]:
     states = " ".join(dict.fromkeys(verdicts[name] for name in finding.parameters if name in verdicts))
     search = attribute(
         f"{finding.code} {finding.name} {finding.severity} {finding.message} "
         f"{' '.join(finding.parameters)}".lower()
     )
-    ranks = across_ranks.where(report, finding)
     where = [place_link(finding.site), f"on {escape(ranks)}" if ranks else ""]
     yield (
         f'<article id="{anchor}" tabindex=-1 class="finding {finding.severity}" data-s="{search}" '
