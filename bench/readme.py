@@ -2,17 +2,18 @@
 them.
 
     python bench/readme.py --write     # run every `<!-- run: COMMAND -->` block again
+    python bench/readme.py --picture   # draw .github/page.png again: needs chromium
     python bench/readme.py             # exit 1 if one differs from what its command prints now
 
-A block is the comment, then a fenced block. `rules` and `beliefs` are made here from the rules' own
-docstrings and the tests' table. Timings and counts that a machine decides do not belong in such a block.
+A block is the comment, then a fenced block; or a `console` block, whose first line shows the command. Tables are
+made here, `beliefs` from the tests' own, the others from committed results. Timings and counts that a machine
+decides do not belong in a block.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import inspect
 import os
 import re
 import subprocess
@@ -23,6 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "fxgrad" / "cli" / "help").glob("*.md")))
+CONSOLE = re.compile(r"```console\n\$ (?P<command>.+)\n(?P<body>(?:.*\n)*?)```\n")
 FENCED = re.compile(r"(<!-- run: (?P<command>.+?) -->\n)```(?P<kind>\w*)\n(?P<body>.*?)```\n", re.DOTALL)
 TABLE = re.compile(r"(<!-- table: (?P<name>\w+) -->\n)(?P<body>.*?)(<!-- /table -->)", re.DOTALL)
 
@@ -52,18 +54,6 @@ def _printed(words: str, folder: str) -> str:
         words, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     return done.stdout + done.stderr
-
-
-def rules_table() -> str:
-    """One row a rule, from the rules themselves."""
-    sys.path.insert(0, str(ROOT))
-    from fxgrad.passes import RULES
-
-    rows = ["| code | name | level | what it finds |", "|---|---|---|---|"]
-    for rule in RULES:
-        summary = " ".join((inspect.getdoc(rule) or "").partition("\n\n")[0].split())
-        rows.append(f"| {rule.CODE} | {rule.NAME} | {rule.SEVERITY} | {summary} |")
-    return "\n".join(rows) + "\n"
 
 
 def beliefs_list() -> str:
@@ -109,7 +99,64 @@ def zoo_table() -> str:
     return "\n".join(rows) + f"\n\n{said} [tests/zoo/README.md](tests/zoo/README.md).\n"
 
 
-TABLES = {"peers": peers_table, "rules": rules_table, "beliefs": beliefs_list, "zoo": zoo_table}
+def trust_table() -> str:
+    """What was measured, from the committed results, and the command of each."""
+
+    def found(file: str, pattern: str) -> str:
+        match = re.search(pattern, (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+        if match is None:
+            raise SystemExit(f"{file} has nothing like {pattern}")
+        return match.expand(r"\1")
+
+    zoo = zoo_table()
+    exact = dict(re.findall(r"^\| ([\w ,-]+?) \| (\d+) \|$", zoo, re.MULTILINE))
+    families = re.findall(r"(\d+) families", zoo)[0]
+    ours, export = (
+        found("bench/results/peers.md", rf"^\| {row} \| [^|]+\| ([\d.]+) ")
+        for row in ("analyze, auto", "torch.export, non-strict")
+    )
+    skip = r"\S+ +"  # a column: parameters, nodes, import, build, analyse, CPU, peak
+    seconds, memory = (
+        found("bench/results/large_models.md", f"^llama-405b +{skip * before}" + r"(\S+)")
+        for before in (4, 6)
+    )
+    start, torch = (
+        found("bench/results/start.md", rf"^\| `{row}` \| ([\d.]+) ")
+        for row in ("fxgrad --help", "python -c 'import torch'")
+    )
+    rows = [
+        (
+            "verdicts that equal what backward left",
+            f"{exact['verdicts exact']} of {exact['run in eager']} models, {families} families",
+            "python -m tests.zoo.sweep",
+        ),
+        (
+            "an analysis, in CPU time of real steps",
+            f"{ours} (non-strict `torch.export`: {export})",
+            "python bench/peers.py",
+        ),
+        (
+            "Llama with 405 billion parameters, without weights",
+            f"{seconds} s, {memory} GB",
+            "python bench/large_models.py",
+        ),
+        (
+            "`fxgrad --help`, in starts of Python",
+            f"{start} (`import torch`: {torch})",
+            "python bench/start.py",
+        ),
+    ]
+    return "| what | measured | by |\n|---|---|---|\n" + "".join(
+        f"| {what} | {said} | `{by}` |\n" for what, said, by in rows
+    )
+
+
+TABLES = {
+    "trust": trust_table,
+    "peers": peers_table,
+    "beliefs": beliefs_list,
+    "zoo": zoo_table,
+}
 
 
 def renewed(text: str) -> str:
@@ -118,17 +165,39 @@ def renewed(text: str) -> str:
     def block(match: re.Match[str]) -> str:
         return f"{match.group(1)}```{match.group('kind')}\n{output(match.group('command'))}```\n"
 
+    def console(match: re.Match[str]) -> str:
+        command = match.group("command")
+        return f"```console\n$ {command}\n{output(command)}```\n"
+
     def table(match: re.Match[str]) -> str:
         return f"{match.group(1)}{TABLES[match.group('name')]()}{match.group(4)}"
 
-    return TABLE.sub(table, FENCED.sub(block, text))
+    return TABLE.sub(table, CONSOLE.sub(console, FENCED.sub(block, text)))
+
+
+def draw() -> None:
+    """The page of the example, as a browser shows it."""
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder, "page.html")
+        _printed(
+            f"{sys.executable} -m fxgrad report tests/examples/speaker.py --format html -o {page}", folder
+        )
+        subprocess.run(
+            ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1100,760",
+             f"--screenshot={ROOT / '.github' / 'page.png'}", page.as_uri()],
+            check=True, capture_output=True, timeout=120,
+        )  # fmt: skip
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--picture", action="store_true")
     parser.add_argument("documents", nargs="*", type=Path, metavar="FILE", help="default: all of them")
     arguments = parser.parse_args()
+    if arguments.picture:
+        draw()
+        return 0
     differing = 0
     for document in arguments.documents or DOCUMENTS:
         old = document.read_text(encoding="utf-8")

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from torch import nn
+
 from fxgrad.records.facts import Decision, Facts, Ran
 from fxgrad.records.findings import Finding, Verdict
 
@@ -27,7 +29,7 @@ class Context:
     """What a rule may look at beside the facts: the user's objects (read only), what should train, and where
     to search source."""
 
-    model: Any
+    model: nn.Module
     loss: Callable[..., Any] | None
     optimizer: Any
     expected: frozenset[str]

@@ -7,7 +7,8 @@ the operation's name stands for it. Not handled: which rule speaks of what, whic
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 
 from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.analyses.cuts import Way
@@ -67,6 +68,12 @@ def listed(names: Iterable[str], limit: int = NAMED) -> str:
     if len(quoted) > limit + 1:
         return f"{', '.join(quoted[:limit])} and {len(quoted) - limit} more"
     return " and ".join([", ".join(quoted[:-1]), quoted[-1]]) if len(quoted) > 1 else "".join(quoted)
+
+
+def some(names: Collection[str], limit: int = NAMED) -> str:
+    """ "`a`, `b`", or the first ones "and n more"."""
+    shown = ", ".join(f"`{name}`" for name in islice(names, limit))
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
 SAID_LIMIT = 60  # characters of the user's expression in a message
@@ -134,20 +141,11 @@ def _optimized(context: Context) -> frozenset[str]:
 
 def path(facts: Facts, way: Way, parameter: str) -> tuple[Step, ...]:
     """The stations from the loss to the parameter, shortened in the middle, the cuts always kept."""
-    nodes = facts.node_named
-    cut_nodes = {cut.node for cut in way.cuts}
-    called: dict[int, str] = {}
-    for call in facts.calls:  # a module's own call comes before the calls around it
-        called.update((value, call.path) for value in call.values if value not in called)
-    stations = [Step("loss")]
-    for name in reversed(way.nodes):
-        node = nodes[name]
-        paths = [called[v] for v in node.makes if v in called] if node.kind == "module" else []
-        stations.append(Step(paths[0] if paths else label(node), node.site, name in cut_nodes))
-    stations.append(Step(parameter))
-    if len(stations) <= PATH_LIMIT:
+    stations = _stations(facts, way, parameter)
+    last = len(stations) - 1
+    if last < PATH_LIMIT:
         return tuple(stations)
-    kept = {0, 1, len(stations) - 1, len(stations) - 2}
+    kept = {0, 1, last - 1, last}
     for i, station in enumerate(stations):
         if station.cut:
             kept.update((i - 1, i, i + 1))
@@ -158,6 +156,21 @@ def path(facts: Facts, way: Way, parameter: str) -> tuple[Step, ...]:
         elif shown[-1].label != "...":
             shown.append(Step("..."))
     return tuple(shown)
+
+
+def _stations(facts: Facts, way: Way, parameter: str) -> list[Step]:
+    nodes = facts.node_named
+    cut_nodes = {cut.node for cut in way.cuts}
+    called: dict[int, str] = {}
+    for call in facts.calls:  # a module's own call comes before the calls around it
+        for value in call.values:
+            called.setdefault(value, call.path)
+    stations = [Step("loss")]
+    for name in reversed(way.nodes):
+        node = nodes[name]
+        paths = [called[v] for v in node.makes if v in called] if node.kind == "module" else []
+        stations.append(Step(paths[0] if paths else label(node), node.site, name in cut_nodes))
+    return [*stations, Step(parameter)]
 
 
 def label(node: NodeFact) -> str:
@@ -186,9 +199,7 @@ def subject(names: tuple[str, ...]) -> str:
     if prefix:
         return f"`{prefix if len(names) > 1 else names[0]}`"
     parts = list(dict.fromkeys(owner.split(".")[0] for owner in owners))
-    return ", ".join(f"`{part}`" for part in parts[:3]) + (
-        f" and {len(parts) - 3} more" if len(parts) > 3 else ""
-    )
+    return some(parts)
 
 
 def starved(names: tuple[str, ...]) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from fxgrad.cli.explain import explained
+
 ROOT = Path(__file__).resolve().parent.parent
 PINNED = re.findall(r"^torch==([\d.]+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
 
@@ -38,3 +40,23 @@ def renewed(text: str) -> str:
 def test_every_block_of_a_document_is_what_its_command_prints(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     assert renewed(text) == text
+
+
+def test_the_readme_is_one_screen_and_its_errors_are_known() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.encode()) <= 12_000
+    rows = re.findall(r"^\| `([A-Z][^`]*|[a-z][^`]* [^`]*)` \| `(.*)` \|$", text, re.MULTILINE)
+    assert len(rows) >= 5
+    for error, command in rows:
+        assert "fxgrad run SCRIPT" in explained(error), error
+        assert re.search(r"\bfxgrad (run|fix|report|explain) ", command)
+
+
+def test_the_readmes_picture_is_there() -> None:
+    for name in re.findall(r"!\[[^\]]+\]\((.+?)\)", (ROOT / "README.md").read_text(encoding="utf-8")):
+        assert (ROOT / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_readmes_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []

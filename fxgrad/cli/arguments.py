@@ -109,6 +109,7 @@ def report_arguments(command: argparse.ArgumentParser) -> None:
     add("--baseline", metavar="FILE", help="leave out the findings that this file holds")
     add("--update-baseline", action="store_true", help="write the findings of now to the baseline first")
     add("-v", "--verbose", action="store_true", help="show notes and branches, and shorten nothing")
+    add("--exit-zero", action="store_true", help="exit with 0 although there are errors")
     add("--statistics", action="store_true", help="show how often each rule speaks instead of the report")
     quiet_argument(command)
 

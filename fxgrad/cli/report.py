@@ -46,7 +46,6 @@ def add(command: argparse.ArgumentParser) -> None:
     """What to analyse, and how to write it."""
     model_arguments(command, several=True)
     report_arguments(command)
-    command.add_argument("--exit-zero", action="store_true", help="exit with 0 although there are errors")
     command.add_argument(
         "--fixes",
         action=argparse.BooleanOptionalAction,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from fxgrad.diagnosis.gather import diagnose, saving, source_files
+from fxgrad.diagnosis.gather import Diagnosis, diagnose, saving, source_files
 from fxgrad.passes.analyses.optimizers import optimizers_in
 from fxgrad.program.lazy import shaped
 from fxgrad.program.mistakes import refuse_arrays
-from fxgrad.program.program import placement, program
+from fxgrad.program.program import Program, placement, program
 from fxgrad.records import Finding, Options
 from fxgrad.records.errors import InputError
 from fxgrad.report import Report
@@ -21,8 +21,7 @@ from fxgrad.source.sites import caller_file
 from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.lab import Lab
 from fxgrad.trace.self_check import refuse_unknown_torch
-from fxgrad.world.heap import settled_heap
-from fxgrad.world.interrupts import never_lost
+from fxgrad.world.one_call import one_call
 
 
 def analyze(
@@ -85,7 +84,7 @@ def examine(
     options: Options | None = None,
 ) -> Examined:
     """`analyze`, with the evidence at hand."""
-    with never_lost(), settled_heap():
+    with one_call():
         return _examine(model, inputs, loss, optimizer, expect, options or Options())
 
 
@@ -115,7 +114,6 @@ def _examine(
     refuse_arrays(target.inputs, diagnosis.facts.error.message if diagnosis.facts.error is not None else "")
     heard = hear(diagnosis.findings, intent, diagnosis.files)
     run = diagnosis.run
-    place = placement(target)
     report = Report(
         verdicts=diagnosis.verdicts,
         findings=tuple(f for f in heard.findings if _is_listed(f)),
@@ -123,29 +121,34 @@ def _examine(
         parameters=diagnosis.facts.parameters,
         loss_used=run.loss_used,
         values=diagnosis.values,
-        model=type(target.model).__name__
-        if target.model is target.root
-        else getattr(target.model, "__name__", type(target.model).__name__),
+        model=_title(target),
         nodes=len(run.recorder.steps),
         paths=diagnosis.paths,
         paths_cut_off=diagnosis.paths_cut_off,
         decisions=diagnosis.facts.decisions,
         error=diagnosis.facts.error,
-        assumptions=(
-            *(
-                (f"tensors on the meta device are taken to be on {place}",)
-                if place is not None and diagnosis.values == "fake"
-                else ()
-            ),
-            *((diagnosis.assumption,) if diagnosis.assumption else ()),
-            *(("lazy modules got their parameters from one call of a copy",) if called else ()),
-        ),
+        assumptions=tuple(_assumptions(target, diagnosis, called)),
         suppressed=heard.suppressed,
         versions=versions(),
         model_site=definition_site(target.model, *dict.fromkeys(map(type, target.root.modules()))),
     )
     assert run.experiment is not None
     return Examined(report, diagnosis.lab, run.experiment, saving(run, diagnosis.values))
+
+
+def _title(target: Program) -> str:
+    kind = type(target.model).__name__
+    return kind if target.model is target.root else getattr(target.model, "__name__", kind)
+
+
+def _assumptions(target: Program, diagnosis: Diagnosis, called: bool) -> Iterator[str]:
+    place = placement(target)
+    if place is not None and diagnosis.values == "fake":
+        yield f"tensors on the meta device are taken to be on {place}"
+    if diagnosis.assumption:
+        yield diagnosis.assumption
+    if called:
+        yield "lazy modules got their parameters from one call of a copy"
 
 
 def _is_listed(finding: Finding) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy as copying
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -55,8 +55,7 @@ from fxgrad.torch_api.module_internals import codegen_of
 from fxgrad.trace.observations import Assumed, RawDecision
 from fxgrad.trace.run import Run
 from fxgrad.trace.self_check import refuse_unknown_torch
-from fxgrad.world.heap import settled_heap
-from fxgrad.world.interrupts import never_lost
+from fxgrad.world.one_call import one_call
 from fxgrad.world.reach import preserve
 
 
@@ -150,8 +149,7 @@ class FixResult:
         return self.source.write() if self.source is not None else ()
 
 
-@never_lost()
-@settled_heap()
+@one_call()
 def fix(
     model: Any,
     inputs: Any,
@@ -223,10 +221,7 @@ def _made(
         graph_module = regenerate(chosen, standing.assumed)
     except TraceError as error:
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
-    sites = {step.node.name: site_of(step.spots[0]) for step in chosen.recorder.steps if step.spots}
-    for node in graph_module.graph.nodes:
-        if node.name in sites:
-            node.meta["site"] = sites[node.name]
+    sites = _note_sites(graph_module, chosen)
     nothing = not allow and oracle == EAGER and writes_nothing(chosen)
     made = Rewriting(graph_module, (), ()) if nothing else _rewritten(graph_module, target, options, allow)
     verification = _verification(made, target, eager, oracle)
@@ -241,6 +236,15 @@ def _made(
         return unequal
     module = _own(made.graph_module) if copy else made.graph_module
     return FixResult(module, *_described(made, sites, options), verification, _frozen(module), source)
+
+
+def _note_sites(graph_module: torch.fx.GraphModule, run: Run) -> dict[str, Site]:
+    """The lines of the steps by node, which are noted in the graph too."""
+    sites = {step.node.name: site_of(step.spots[0]) for step in run.recorder.steps if step.spots}
+    for node in graph_module.graph.nodes:
+        if node.name in sites:
+            node.meta["site"] = sites[node.name]
+    return sites
 
 
 def _own(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
@@ -321,14 +325,22 @@ def _other_than_eager(
     changed = next((read for read in eager.recorder.reads.values() if read.changed), None)
     if is_later and changed is not None and standing.refusal is None:
         return kept(changed)
-    frozen = next((held for held in _frozen(made.graph_module) if held.site is not None), None)
-    cause = f"; it takes for granted: {frozen.what}" if frozen is not None else ""
-    drawn = _line_of_a_draw(target, eager) if eager.drew else None
-    cause += "; it goes by random numbers of Python's or NumPy's" if eager.drew else ""
+    return standing.refusal or _no_record(apart, _frozen(made.graph_module), target, eager)
+
+
+def _no_record(apart: Mapping[str, str], held: Iterable[Frozen], target: Program, eager: Run) -> FixError:
+    """The recorded run was no true one: in which ways, and what may be behind it."""
     first = "; ".join(f"{what}: {how}" for what, how in list(apart.items())[:3])
-    return standing.refusal or FixError(
+    cause, site = "", None
+    frozen = next((one for one in held if one.site is not None), None)
+    if frozen is not None:
+        cause, site = f"; it takes for granted: {frozen.what}", frozen.site
+    if eager.drew:
+        cause += "; it goes by random numbers of Python's or NumPy's"
+        site = _line_of_a_draw(target, eager) or site
+    return FixError(
         f"the recorded graph does not do what the program does: {first}{cause}",
-        site=drawn or (frozen.site if frozen is not None else first_line_of(target)),
+        site=site if site is not None else first_line_of(target),
         hint=GRAPH_ONLY,
     )
 

@@ -51,24 +51,33 @@ class _Group:
 
 def shown(target: Program, first: Run, asked: Experiment) -> tuple[Assumed, ...]:
     """What else the graph of `first` takes for granted. `asked`: how the program is recorded once more."""
-    found: dict[int, Assumed] = {}
-    sizes = (
-        first.recorder.sizes_read
-        or first.recorder.unfollowed
-        or any(one.target is symbols.LEN for one in first.recorder.assumed)
-    )
     items = list(_items(first))
+    sizes = _goes_by_sizes(first)
     if not (sizes or items) or _is_open(target, first, asked):
         return ()
+    found: list[Assumed] = []
     for group in _groups(target)[:SIZES] if sizes else ():
-        found.update((id(one), one) for one in _by_size(target, first, asked, group))
+        found += _by_size(target, first, asked, group)
     for number, read in items:
-        others = (_recorded(target, replace(asked, nudge=Nudge(number, amount))) for amount in (1, -1))
-        ran = [other for other in others if other is not None]
-        missing = (one for other in ran for one in _missing(first, other) or ())
-        # no other number will do: somebody looks at it
-        found.update((id(one), one) for one in (missing if ran else (read,)))
-    return tuple(replace(one, weak=False) for one in found.values())
+        found += _by_number(target, first, asked, number, read)
+    return tuple(replace(one, weak=False) for one in {id(one): one for one in found}.values())
+
+
+def _goes_by_sizes(first: Run) -> bool:
+    """Whether sizes were read, or may have been."""
+    recorder = first.recorder
+    if recorder.sizes_read or recorder.unfollowed:
+        return True
+    return any(one.target is symbols.LEN for one in recorder.assumed)
+
+
+def _by_number(target: Program, first: Run, asked: Experiment, number: int, read: Assumed) -> list[Assumed]:
+    """What shows when a number that leaves torch is another."""
+    others = [_recorded(target, replace(asked, nudge=Nudge(number, amount))) for amount in (1, -1)]
+    ran = [other for other in others if other is not None]
+    if not ran:
+        return [read]  # no other number will do: somebody looks at it
+    return [one for other in ran for one in _missing(first, other) or ()]
 
 
 def _is_open(target: Program, first: Run, asked: Experiment) -> bool:
@@ -82,8 +91,12 @@ def _is_open(target: Program, first: Run, asked: Experiment) -> bool:
         # what no guard compares may go by sizes: where the second draw of a generator begins does
         return False
     opened = first.experiment is not None and first.experiment.open_numbers  # then nothing asked
-    if opened and not taken_apart:
-        return True
+    return (opened and not taken_apart) or _is_same_opened(target, first, asked, taken_apart)
+
+
+def _is_same_opened(target: Program, first: Run, asked: Experiment, taken_apart: Sequence[Assumed]) -> bool:
+    """Whether the program records the same where C code must ask for numbers, and what was taken apart has
+    other sizes."""
     groups = _groups(target)[:SIZES] if taken_apart else []
     for group in groups:
         target = _longer(target, group, 2 * group.size + 1)
@@ -225,15 +238,23 @@ def _groups(target: Program) -> list[_Group]:
     """The first dimensions of the commonest size, then the others by their sizes."""
     leaves, _ = tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))
     tensors = list({id(t): t for t in leaves if _plain(t)}.values())
-    first = Counter(t.shape[0] for t in tensors if t.dim() and t.shape[0]).most_common(1)
-    batch = [(id(t), 0) for t in tensors if first and t.dim() and t.shape[0] == first[0][0]]
-    groups = [_Group(tuple(batch), first[0][0])] if batch else []
+    first = _batch(tensors)
     rest: dict[int, list[tuple[int, int]]] = {}
     for tensor in tensors:
         for dim, size in enumerate(tensor.shape):
-            if size and (id(tensor), dim) not in batch:
+            if size and (first is None or (id(tensor), dim) not in first.dims):
                 rest.setdefault(size, []).append((id(tensor), dim))
-    return [*groups, *(_Group(tuple(dims), size) for size, dims in rest.items())]
+    groups = [_Group(tuple(dims), size) for size, dims in rest.items()]
+    return [first, *groups] if first is not None else groups
+
+
+def _batch(tensors: Sequence[torch.Tensor]) -> _Group | None:
+    """The first dimensions of the commonest size."""
+    sizes = Counter(t.shape[0] for t in tensors if t.dim() and t.shape[0]).most_common(1)
+    if not sizes:
+        return None
+    size = sizes[0][0]
+    return _Group(tuple((id(t), 0) for t in tensors if t.dim() and t.shape[0] == size), size)
 
 
 def _longer(target: Program, group: _Group, size: int) -> Program:

@@ -46,7 +46,6 @@ _INFIX: Mapping[Any, str] = {
     operator.ne: "!=",
 }
 _CALLED: Mapping[Any, str] = {operator.neg: "-", abs: "abs", operator.abs: "abs", round: "round"}
-_NO_NUMBER = (None, "", ENTRY)
 
 
 class Taken:

@@ -64,7 +64,9 @@ def differences(
     draws are tried.
     """
     apart = _apart(target, None, lambda: eager_step(eager, target), gradients, keep_saved)
-    if others and not apart and not eager.drew and _agree(module, target, narrow, gradients, keep_saved):
+    if apart:
+        return apart, False
+    if others and not eager.drew and _agree(module, target, narrow, gradients, keep_saved):
         return {}, False
     redrawn: list[Other] = (
         [(functools.partial(_reseeded, seed), None) for seed in seeds()] if eager.drew else []
@@ -72,25 +74,36 @@ def differences(
     sized: list[Other] = [(_longer, None), (_drawn, None)] if others else []
     later: list[Other] = [(None, functools.partial(_second, longer=longer)) for longer in (True, False)]
     for series in (redrawn, sized, later):
-        for change, again in series:
-            if apart:
-                return apart, False
-            made = functools.partial(
-                step, module, target, change=change, keep_saved=keep_saved and again is not None, again=again
-            )
-            try:
-                found = _apart(target, change, made, gradients, keep_saved, again)
-            except GuardError as error:
-                found = None
-                with unguarded(module):
-                    if change is _longer and _apart(target, change, made, gradients, keep_saved) == {}:
-                        narrow.append(error)
-            apart = found or {}
-            if apart and series is later:
-                return apart, True
+        for other in series:
+            found = _apart_on(other, module, target, narrow, gradients, keep_saved)
+            if found:
+                return found, series is later
             if found is not None and series is not redrawn:
                 break  # the program takes another size, and values with it
-    return apart or {}, False
+    return {}, False
+
+
+def _apart_on(
+    other: Other,
+    module: torch.fx.GraphModule,
+    target: Program,
+    narrow: list[GuardError],
+    gradients: bool,
+    keep_saved: bool,
+) -> dict[str, str] | None:
+    """In which ways the two differ on other inputs, or after an earlier call; None where the program does not
+    take that, or a guard of the module's."""
+    change, again = other
+    made = functools.partial(
+        step, module, target, change=change, keep_saved=keep_saved and again is not None, again=again
+    )
+    try:
+        return _apart(target, change, made, gradients, keep_saved, again)
+    except GuardError as error:
+        with unguarded(module):
+            if change is _longer and _apart(target, change, made, gradients, keep_saved) == {}:
+                narrow.append(error)
+        return None
 
 
 def _agree(

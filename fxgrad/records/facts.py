@@ -202,6 +202,7 @@ class Saved:
     found_version: int
     # False: the version counter did not see the write (`.data`): backward runs, on the wrong value
     counted: bool
+    kept: str = ""  # the attribute of a custom Function's `ctx` that holds it: its version is never checked
 
 
 @dataclass(frozen=True)

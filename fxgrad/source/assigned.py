@@ -94,12 +94,6 @@ def statement_at(site: Site) -> ast.stmt | None:
     return around[-1] if around else None
 
 
-def statement_text(site: Site) -> str:
-    """The simple statement around the site on one line; "" where there is none."""
-    statement = statement_at(site)
-    return ast.unparse(statement) if statement is not None else ""
-
-
 def call_at(site: Site) -> ast.Call | None:
     """The call whose expression is the site itself."""
     source = load(site.file)

@@ -14,7 +14,17 @@ import functools
 from collections.abc import Iterator
 
 from fxgrad.records import Site
-from fxgrad.source.parsing import Function, Source, ancestors, column_of, load, nodes, position, site_of
+from fxgrad.source.parsing import (
+    Function,
+    Source,
+    ancestors,
+    column_of,
+    last_name,
+    load,
+    nodes,
+    position,
+    site_of,
+)
 
 _COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>")
 _PLAIN_CONTAINERS = frozenset({"dict", "tuple", "list", "OrderedDict", "namedtuple"})
@@ -51,7 +61,7 @@ def _hands_on(source: Source, site: Site) -> bool:
     returned = [part for value in _returned(source, scope) for part in _as_is(value)]
     if any(part is expression for part in returned):
         return True
-    held = _holders(source, scope, expression)
+    held = _holders(source, expression)
     if _overwriting(source, scope, expression, held) is not None:
         return False
     names = {part.id for part in returned if isinstance(part, ast.Name)}
@@ -76,7 +86,7 @@ def thrown_away(site: Site) -> Site | None:
     scope = _scope(source, expression)
     if not isinstance(scope, Function):
         return None
-    found = _overwriting(source, scope, expression, _holders(source, scope, expression))
+    found = _overwriting(source, scope, expression, _holders(source, expression))
     return site_of(source, found) if found is not None else None
 
 
@@ -102,7 +112,7 @@ def reads_of_result(site: Site) -> tuple[Source, Function, tuple[ast.Name, ...]]
     scope = _scope(source, expression) if expression is not None else None
     if expression is None or not isinstance(scope, Function):
         return None
-    held = _holders(source, scope, expression)
+    held = _holders(source, expression)
     if len(held) != 1 or not all(held):
         return None
     names = [node for node in nodes(source, ast.Name) if node.id in held and _scope(source, node) is scope]
@@ -158,11 +168,11 @@ def _as_is(value: ast.expr) -> Iterator[ast.expr]:
 
 
 def _constructs(function: ast.expr) -> bool:
-    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    name = last_name(function)
     return name in _PLAIN_CONTAINERS or (name[:1].isupper() and not name.isupper())
 
 
-def _holders(source: Source, scope: Function, expression: ast.expr) -> set[str]:
+def _holders(source: Source, expression: ast.expr) -> set[str]:
     """The local names that the value is assigned to or put into; of an unpacked result every target, for any
     may be the one."""
     child: ast.AST = expression

@@ -183,6 +183,13 @@ def first_line(function: Function) -> int:
     return min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
 
 
+def last_name(node: ast.expr) -> str:
+    """`Linear` of `nn.Linear` and of `Linear`; "" of what is no name."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 def site_of(source: Source, node: Located, last: Located | None = None) -> Site:
     """The span from the start of `node` to the end of `last` (of `node` where None)."""
     last = last or node

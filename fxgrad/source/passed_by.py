@@ -12,6 +12,7 @@ by outside a `try`.
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -197,18 +198,8 @@ def _not_entered(
     if first is None or (counts.times(first) or 0) >= least:
         return None
     match parent:
-        case ast.If(test=test, body=body, orelse=orelse):
-            inside = child in body
-            other = [
-                t for statement in (orelse if inside else body) if (t := counts.times(statement)) is not None
-            ]
-            if counts.times(test) is None or (other and not other[0]):
-                return None
-            went = _went(counts, parent, not inside)
-            if inside:
-                return Passed(parent, f"under `{_head(source, parent)}`{{}}, which was {went}")
-            past = "past" if isinstance(child, ast.If) and len(block) == 1 else "in the `else` of"
-            return Passed(parent, f"{past} `{_head(source, parent)}`{{}}, which was {went}")
+        case ast.If():
+            return _past_if(source, parent, child, block, counts)
         case ast.While(test=test, body=body) if child in body and counts.times(test):
             return Passed(parent, f"in the loop `{_head(source, parent)}`{{}}, which was false")
         case ast.For(body=body) | ast.AsyncFor(body=body) if child in body:
@@ -230,45 +221,32 @@ def _not_entered(
     return None
 
 
+def _past_if(
+    source: Source, branch: ast.If, child: ast.AST, block: Sequence[ast.stmt], counts: Counts
+) -> Passed | None:
+    """The test sent it the other way."""
+    inside = child in branch.body
+    others = map(counts.times, branch.orelse if inside else branch.body)
+    if counts.times(branch.test) is None or next((t for t in others if t is not None), None) == 0:
+        return None
+    went = _went(counts, branch, not inside)
+    if inside:
+        where = "under"
+    else:
+        where = "past" if isinstance(child, ast.If) and len(block) == 1 else "in the `else` of"
+    return Passed(branch, f"{where} `{_head(source, branch)}`{{}}, which was {went}")
+
+
 def _within_expression(
     source: Source, parent: ast.AST, child: ast.AST, counts: Counts, least: int
 ) -> Passed | None:
     match parent:
-        case ast.IfExp(test=test, body=body) if child is not test:
-            inside = child is body
-            times, taken = counts.times(test), counts.times(parent.orelse if inside else body)
-            if not times or taken == 0:
-                return None
-            went = "false" if inside else "true"
-            return Passed(
-                parent,
-                f"in `{quoted(source, parent)}`{{}}, where `{quoted(source, test)}` was "
-                f"{_often(went, counts.times(child), times)}",
-            )
-        case ast.BoolOp(op=op, values=values):
-            index = next(i for i, value in enumerate(values) if value is child)
-            deciding = next((i for i in range(index) if (counts.times(values[i + 1]) or 0) < least), None)
-            if deciding is None or not counts.times(values[deciding]):
-                return None
-            went = "false" if isinstance(op, ast.And) else "true"
-            said = _often(went, counts.times(values[deciding + 1]), counts.times(values[deciding]))
-            return Passed(
-                parent,
-                f"in `{quoted(source, parent)}`{{}}, where `{quoted(source, values[deciding])}` was {said}",
-            )
+        case ast.IfExp(test=test) if child is not test:
+            return _past_choice(source, parent, child, counts)
+        case ast.BoolOp():
+            return _past_operand(source, parent, child, counts, least)
         case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-            tests = [test for generator in parent.generators for test in generator.ifs]
-            if any(child is test for test in tests) or isinstance(child, ast.comprehension):
-                return None
-            failed = next((test for test in reversed(tests) if counts.times(test)), None)
-            if failed is not None:
-                said = _often("false", counts.times(child), counts.times(failed))
-                return Passed(
-                    parent, f"in `{quoted(source, parent)}`{{}}, where `{quoted(source, failed)}` was {said}"
-                )
-            if isinstance(parent, ast.GeneratorExp):
-                return None  # who asked it for items is not seen
-            return Passed(parent, f"in `{quoted(source, parent)}`{{}}, which had nothing to go through")
+            return _past_items(source, parent, child, counts)
         case ast.Lambda():
             return Passed(parent, f"in `{quoted(source, parent)}`{{}}, which was not called")
         case ast.Match() if isinstance(child, ast.match_case):
@@ -276,6 +254,49 @@ def _within_expression(
         case ast.Try() if isinstance(child, ast.ExceptHandler):
             return Passed(child, f"under `{_head(source, child)}`{{}}, and nothing of the kind was raised")
     return None
+
+
+def _past_choice(source: Source, parent: ast.IfExp, child: ast.AST, counts: Counts) -> Passed | None:
+    inside = child is parent.body
+    times, taken = counts.times(parent.test), counts.times(parent.orelse if inside else parent.body)
+    if not times or taken == 0:
+        return None
+    went = _often("false" if inside else "true", counts.times(child), times)
+    return _where(source, parent, parent.test, went)
+
+
+def _past_operand(
+    source: Source, parent: ast.BoolOp, child: ast.AST, counts: Counts, least: int
+) -> Passed | None:
+    """An operand before it decided."""
+    for value, following in itertools.pairwise(parent.values):
+        if value is child:
+            return None
+        times = counts.times(following) or 0
+        if times < least:
+            begun = counts.times(value)
+            went = _often(
+                "false" if isinstance(parent.op, ast.And) else "true", counts.times(following), begun
+            )
+            return _where(source, parent, value, went) if begun else None
+    return None
+
+
+def _past_items(source: Source, parent: _COMPREHENSIONS, child: ast.AST, counts: Counts) -> Passed | None:
+    """The items did not get past a test, or there were none."""
+    tests = [test for generator in parent.generators for test in generator.ifs]
+    if any(child is test for test in tests) or isinstance(child, ast.comprehension):
+        return None
+    failed = next((test for test in reversed(tests) if counts.times(test)), None)
+    if failed is not None:
+        return _where(source, parent, failed, _often("false", counts.times(child), counts.times(failed)))
+    if isinstance(parent, ast.GeneratorExp):
+        return None  # who asked it for items is not seen
+    return Passed(parent, f"in `{quoted(source, parent)}`{{}}, which had nothing to go through")
+
+
+def _where(source: Source, parent: ast.expr, test: ast.expr, went: str) -> Passed:
+    return Passed(parent, f"in `{quoted(source, parent)}`{{}}, where `{quoted(source, test)}` was {went}")
 
 
 def _went(counts: Counts, branch: ast.If, into_body: bool) -> str:

@@ -14,7 +14,7 @@ import itertools
 import os
 import sys
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
@@ -228,6 +228,11 @@ def traceback_sites(traceback: TracebackType | None) -> tuple[Site, ...]:
             spots.append((code, traceback.tb_lasti))
         traceback = traceback.tb_next
     return tuple(site_of(spot) for spot in reversed(spots))
+
+
+def own_line(stack: Sequence[Site]) -> Site | None:
+    """The innermost line of the user's own, before that of a library."""
+    return next((s for s in stack if "site-packages" not in s.file), stack[0] if stack else None)
 
 
 def caller_file() -> str | None:

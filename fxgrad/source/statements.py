@@ -75,21 +75,51 @@ def backward_return_sites(function_class: type) -> tuple[Site, ...]:
 
 
 def _backward_returns(function_class: type) -> Iterator[tuple[Site, ast.Return]]:
+    for source, function in _backwards(function_class):
+        for node in nodes(source, ast.Return):
+            if enclosing_function(source, node) is function:
+                yield site_of(source, node), node
+
+
+def _backwards(function_class: type) -> Iterator[tuple[Source, Function]]:
+    """The `backward`, or else the `vjp`, of the class, or of the one that it is the backward node of."""
     function_class = getattr(function_class, "_forward_cls", function_class)
     for method in ("backward", "vjp"):
         code = code_of(getattr(function_class, method, None))
         if code is None or origin(code.co_filename) == "none":
             continue
         source = load(code.co_filename)
-        for node in nodes(source, ast.Return):
-            function = enclosing_function(source, node)
-            if (
-                function is not None
-                and function.name == code.co_name
-                and first_line(function) == code.co_firstlineno
-            ):
-                yield site_of(source, node), node
+        for function in functions(source):
+            if function.name == code.co_name and first_line(function) == code.co_firstlineno:
+                yield source, function
         return
+
+
+def read_in_backward(function_class: type) -> frozenset[str]:
+    """The attributes of `ctx` whose elements the `backward` (or `vjp`) of an `autograd.Function` reads, or of
+    the class of its backward node; what only asks for a shape or a type (`ctx.x.shape`) reads none."""
+    found: set[str] = set()
+    for source, function in _backwards(function_class):
+        context = next(iter((*function.args.posonlyargs, *function.args.args)), None)
+        for node in nodes(source, ast.Attribute):
+            if (
+                context is not None
+                and isinstance(node.value, ast.Name)
+                and node.value.id == context.arg
+                and any(around is function for around in ancestors(source, node))
+                and not _asks_what_it_is(source, node)
+            ):
+                found.add(node.attr)
+    return frozenset(found)
+
+
+# Of a tensor: what says what it is, and nothing of its elements.
+_SAYS = frozenset("shape dtype device ndim layout size dim numel requires_grad is_leaf is_contiguous".split())
+
+
+def _asks_what_it_is(source: Source, node: ast.Attribute) -> bool:
+    parent = source.parents.get(node)
+    return not isinstance(node.ctx, ast.Load) or (isinstance(parent, ast.Attribute) and parent.attr in _SAYS)
 
 
 def _has_none(node: ast.Return) -> bool:

@@ -79,19 +79,20 @@ def _of_self(family: Lineage, attribute: str) -> Iterator[Use]:
             place = enclosing_method(source, node)
             if place is None or place[0] is not cls or place[1] is None or not is_self(base, place[1]):
                 continue
-            held = _held_in(source, node)
-            built_of_it = (
-                _computed_from(source, node, place[1], attribute)
-                if place[1].name == "__init__" and held is None
-                else ""
-            )
-            if built_of_it:
-                yield Use(source, node, place[1], pattern, builds=built_of_it)
-                continue
-            # what a constructor keeps is used later
-            built = _builds(place[1]) and not isinstance(held, ast.Attribute)
-            if not built and _is_use(source, node):
-                yield Use(source, node, place[1], pattern, held)
+            use = _in_method(source, node, place[1], attribute, pattern)
+            if use is not None:
+                yield use
+
+
+def _in_method(source: Source, node: ast.expr, method: Function, attribute: str, pattern: str) -> Use | None:
+    held = _held_in(source, node)
+    if method.name == "__init__" and held is None:
+        builds = _computed_from(source, node, method, attribute)
+        if builds:
+            return Use(source, node, method, pattern, builds=builds)
+    # what a constructor keeps is used later
+    built = _builds(method) and not isinstance(held, ast.Attribute)
+    return Use(source, node, method, pattern, held) if not built and _is_use(source, node) else None
 
 
 def _of_variables(sources: Sequence[Source], attribute: str) -> Iterator[Use]:

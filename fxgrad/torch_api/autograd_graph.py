@@ -45,6 +45,15 @@ def nodes_behind(functions: Iterable[Any]) -> Iterator[Any]:
                 queue.append(inner)
 
 
+def kept_on(function: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors that a custom Function keeps as attributes of its `ctx`, alone or in a list, by attribute:
+    torch neither guards nor frees them, unlike what `ctx.save_for_backward` saves."""
+    for name, value in vars(function).items():
+        for item in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(item, torch.Tensor):
+                yield name, item
+
+
 def grad_fn_of(tensor: torch.Tensor) -> Any:
     """The tensor's autograd node; None for a leaf, and for a view whose base was rewritten in a way that
     autograd refuses."""

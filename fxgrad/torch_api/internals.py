@@ -174,6 +174,18 @@ def top_saved_tensors_hooks() -> Any:
     return _C._autograd._top_saved_tensors_default_hooks(True)
 
 
+def next_sequence_number() -> int:
+    """The number that the next autograd node of this thread will have."""
+    number: int = _C._autograd._get_sequence_nr()
+    return number
+
+
+def sequence_number(function: Any) -> int:
+    """By which autograd nodes of one thread stand in the order in which they were made."""
+    number: int = function._sequence_nr()
+    return number
+
+
 def version_of(tensor: torch.Tensor) -> int:
     """The version counter; -1 for an inference tensor, which counts none."""
     try:

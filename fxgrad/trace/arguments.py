@@ -58,9 +58,7 @@ class Arguments:
         if isinstance(item, SYMBOLIC):
             return symbols.plain(item), self._symbol(item)
         if isinstance(item, _PLAIN):
-            # A NumPy scalar is a float to Python but prints as `np.float64(8.0)`, a name the generated code
-            # does not have.
-            return item, getattr(item, "item")() if type(item).__module__ == "numpy" else item  # noqa: B009  no type of _PLAIN has it
+            return item, _pythons_own(item)
         if isinstance(item, tuple):
             return self._tuple(item)
         if isinstance(item, list):
@@ -72,8 +70,6 @@ class Arguments:
         if isinstance(item, slice):
             start, stop, step = self.convert(item.start), self.convert(item.stop), self.convert(item.step)
             return slice(start[0], stop[0], step[0]), slice(start[1], stop[1], step[1])
-        if isinstance(item, range):
-            return item, tuple(item)
         return item, self._object(item)
 
     def _tuple(self, item: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -88,7 +84,9 @@ class Arguments:
         # build it from nodes.
         return kind(*run), self.recorder.graph.call_function(kind, held)
 
-    def _object(self, item: Any) -> torch.fx.Node:
+    def _object(self, item: Any) -> torch.fx.Node | tuple[int, ...]:
+        if isinstance(item, range):
+            return tuple(item)
         if isinstance(item, FUNCTIONS):
             return self._function(item)
         if (
@@ -123,6 +121,12 @@ class Arguments:
         if item.origin.data:
             self.numbers.extend(self.recorder.symbol_reads(item.origin))
         return item.origin.node()
+
+
+def _pythons_own(item: Any) -> Any:
+    """A NumPy scalar is a float to Python but prints as `np.float64(8.0)`, a name the generated code does not
+    have."""
+    return item.item() if type(item).__module__ == "numpy" else item
 
 
 def bound_closure(

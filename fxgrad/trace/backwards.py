@@ -25,7 +25,7 @@ from fxgrad.trace.driver import WatchDriver
 from fxgrad.trace.edges import Behind, is_custom, note_freed, number_of
 from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.notes import Backward, Request
-from fxgrad.trace.stale_tensors import hidden
+from fxgrad.trace.stale_tensors import hidden, kept_and_written
 
 Gradient = tuple[torch.Tensor, torch.Tensor | None]
 
@@ -152,32 +152,50 @@ def _walk(
     that count."""
     ledger = observer.ledger
     reads = [ledger.read(tensor) for tensor in tensors_in(losses)]
+    tensors = [tensor for tensor, _, _ in reads]
     note = ledger.note("op", walk.target)
     note.reads = [value for _, _, value in reads]
-    behind = _behind(observer, [tensor for tensor, _, _ in reads])
-    keys = {*behind.keys, *(key for _, _, value in reads if (key := ledger.keys[value]) is not None)}
+    behind = _behind(observer, tensors)
+    keys = {*behind.keys, *(key for value in note.reads if (key := ledger.keys[value]) is not None)}
     live = frozenset(value for key in keys for value in ledger.edges.values.get(key, ()))
-    for function in behind.functions:
+    _watch(observer, behind.functions)
+    if ledger.hidden:
+        observer.saved += hidden(ledger, behind.functions)
+    observer.saved += kept_and_written(ledger, list(filter(is_custom, behind.functions)))
+    ledger.losses.update(note.reads)
+    if keep and not walk.retained:
+        note_freed(_visited(observer, behind.functions, walk.inputs), note.number)
+    made = Backward(
+        note.number,
+        note.spots,
+        tuple(note.reads),
+        live,
+        tuple(_functions(tensors)),
+        nan=any(_is_nan(tensor) for tensor in tensors),
+        leaves=frozenset(number for number, _ in keys if number < 0),
+    )
+    if keep:
+        ledger.keep(note)
+        observer.backwards.append(made)
+    return made, [*behind.leaves, *_own_leaves(tensors)]
+
+
+def _watch(observer: WatchDriver, functions: Iterable[Any]) -> None:
+    """The autograd nodes that are looked at as they run."""
+    for function in functions:
         if observer.closely:
             _watch_node(observer, function)
         if is_custom(function):
             _watch_custom(observer, function)
-    if ledger.hidden:
-        observer.saved += hidden(ledger, behind.functions)
-    ledger.losses.update(note.reads)
-    started = tuple(function for tensor, _, _ in reads if (function := grad_fn_of(tensor)) is not None)
-    if keep and not walk.retained:
-        note_freed(_visited(observer, behind.functions, walk.inputs), note.number)
-    leaves = frozenset(number for number, _ in keys if number < 0)
-    nan = any(_is_nan(tensor) for tensor, _, _ in reads)
-    made = Backward(note.number, note.spots, tuple(note.reads), live, started, nan=nan, leaves=leaves)
-    if keep:
-        ledger.keep(note)
-        observer.backwards.append(made)
-    return made, [
-        *behind.leaves,
-        *(tensor for tensor, _, _ in reads if tensor.is_leaf and tensor.requires_grad),
-    ]
+
+
+def _functions(tensors: Iterable[torch.Tensor]) -> list[Any]:
+    return [function for tensor in tensors if (function := grad_fn_of(tensor)) is not None]
+
+
+def _own_leaves(losses: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    """The losses that are leaves themselves."""
+    return [tensor for tensor in losses if tensor.is_leaf and tensor.requires_grad]
 
 
 def _is_nan(loss: torch.Tensor) -> bool:
@@ -192,17 +210,12 @@ def _is_nan(loss: torch.Tensor) -> bool:
 def _unnoted(observer: WatchDriver, losses: Any) -> tuple[Backward, list[torch.Tensor]]:
     """The same where calls are not noted any more: only the leaves are of interest."""
     started = list(tensors_in(losses))
-    leaves = [
-        *_behind(observer, started).leaves,
-        *(tensor for tensor in started if tensor.is_leaf and tensor.requires_grad),
-    ]
+    leaves = [*_behind(observer, started).leaves, *_own_leaves(started)]
     return Backward(observer.ledger.count, observer.ledger.spots(), ()), leaves
 
 
 def _behind(observer: WatchDriver, tensors: list[torch.Tensor]) -> Behind:
-    return observer.ledger.edges.reachable(
-        [function for tensor in tensors if (function := grad_fn_of(tensor)) is not None]
-    )
+    return observer.ledger.edges.reachable(_functions(tensors))
 
 
 def _visited(observer: WatchDriver, functions: list[Any], inputs: Any) -> Iterable[Any]:

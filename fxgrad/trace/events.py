@@ -30,7 +30,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from fxgrad.source.sites import Spot, user_spots
 from fxgrad.torch_api import distributed
 from fxgrad.torch_api.functions import Apply, replaced_apply
-from fxgrad.torch_api.internals import dynamo_is_loaded, transforms_active
+from fxgrad.torch_api.internals import dynamo_is_loaded, next_sequence_number, transforms_active
 from fxgrad.torch_api.module_internals import TRANSFORMS
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
@@ -58,6 +58,7 @@ class Events:
         self.compiled: tuple[Spot, ...] = ()  # where it first does
         # modules with parameters that were called from outside any module
         self.outermost: dict[int, nn.Module] = {}
+        self.built: int | None = None  # autograd's count of nodes when the first of them was called
         self.closures: set[CodeType] = set()  # what optimizer steps were given to call
         self.with_grad: set[int] = set()  # the ids of those that were called where gradients are on
         self.optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
@@ -166,6 +167,7 @@ class Events:
                 not stack and id(module) not in self.outermost and next(module.parameters(), None) is not None
             )
             if first:
+                self.built = next_sequence_number() if self.built is None else self.built
                 self.outermost[id(module)] = module
                 self.on_outermost(module)
             if not stack and torch.is_grad_enabled():

@@ -268,7 +268,7 @@ def _saved(run: Run) -> Iterable[Saved]:
     writers = _writers(run)
     for save in run.saves:
         saver, version, found = save.saver, save.version, version_of(save.tensor)
-        counted = found != version
+        counted = found != version and not save.kept
         if saver is None or not (counted or save.changed):
             continue
         storage = recorder.storage_number(save.tensor)
@@ -278,9 +278,8 @@ def _saved(run: Run) -> Iterable[Saved]:
             if i >= save.index or (i == save.index - 1 and s is not saver) or s.kind in _HANDED_OUT
         ]
         if later:
-            yield Saved(
-                saver.node.name, later[0].node.name, tuple(save.tensor.shape), version, found, counted
-            )
+            names = saver.node.name, later[0].node.name
+            yield Saved(*names, tuple(save.tensor.shape), version, found, counted, save.kept)
     yield from _replaced_data(run)
 
 

@@ -9,7 +9,7 @@ numbers, autograd's edges are numbers, and modules get their names when the repo
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
@@ -17,7 +17,6 @@ from fxgrad.records import Flow
 from fxgrad.source.sites import Spot
 from fxgrad.trace.slots import Slot
 
-State = Literal["none", "zero", "some"]
 RANK = {"none": 0, "zero": 1, "some": 2}
 
 

@@ -130,13 +130,15 @@ class Assumed:
 @dataclass(slots=True, eq=False)
 class RawSave:
     """A tensor saved for backward, by the step that ran then and before step `index`. `copy`: its elements
-    then, where it has any."""
+    then, where it has any. `kept`: the attribute of a custom Function's `ctx` that it is, where no version is
+    checked."""
 
     saver: Step | None
     tensor: torch.Tensor
     version: int
     index: int
     copy: torch.Tensor | None
+    kept: str = ""
 
     @property
     def changed(self) -> bool:

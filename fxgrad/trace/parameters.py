@@ -14,10 +14,12 @@ from torch import nn
 
 from fxgrad.records import External, ParameterFact, Raised, Value
 from fxgrad.records.errors import InputError
+from fxgrad.torch_api.autograd_graph import grad_fn_of
 from fxgrad.torch_api.distributed import is_sharded
-from fxgrad.torch_api.errors import SECOND_TIME, says
+from fxgrad.torch_api.internals import sequence_number
 from fxgrad.trace.events import Events
-from fxgrad.trace.ledger import UNSEEN, Ledger
+from fxgrad.trace.ledger import Ledger
+from fxgrad.trace.slots import Slot
 from fxgrad.world.reach import Reach
 
 
@@ -41,13 +43,6 @@ def parameters(
         slot = ledger.tensors.get(parameter)
         owners = [modules.get(alias.rpartition(".")[0]) for alias in aliases]
         read = used.get(-slot.leaf, ()) if slot is not None else ()
-        state = "none" if slot is None else slot.begun or slot.after or "none"
-        if state == "none" and slot is not None and slot.after == "some":
-            state = "some"  # backward gave it one; who cleared it is another matter
-        if error is not None and not (slot is not None and slot.begun):
-            state = "unknown"
-        if unfinished and state == "none":
-            state = "unknown"
         yield ParameterFact(
             name=aliases[0],
             names=tuple(aliases),
@@ -58,9 +53,21 @@ def parameters(
             module_type=type(owners[0]).__name__,
             module_called=any(owner in events.called for owner in owners if owner is not None),
             values=tuple(read),
-            gradient=state,  # type: ignore[arg-type]
+            gradient=_state(slot, is_cut_off=error is not None, unfinished=unfinished),  # type: ignore[arg-type]
             sharded=is_sharded(parameter),
         )
+
+
+def _state(slot: Slot | None, *, is_cut_off: bool, unfinished: bool) -> str:
+    """Which gradient a parameter had; "unknown" where the program ended first, or has yet to go on."""
+    begun = slot.begun if slot is not None else ""
+    if is_cut_off and not begun:
+        return "unknown"
+    after = slot.after if slot is not None else ""
+    state = begun or after or "none"
+    if state == "none" and after == "some":
+        state = "some"  # backward gave it one; who cleared it is another matter
+    return "unknown" if unfinished and state == "none" else state
 
 
 _NO_USE = frozenset(("Tensor.data", "Tensor.detach", "Tensor.clone", "Tensor.copy_", "Tensor.__set__"))
@@ -92,23 +99,22 @@ def _used(ledger: Ledger, values: Sequence[Value]) -> dict[int, list[int]]:
     return {**copied, **others, **found}
 
 
-def externals(
-    ledger: Ledger, root: nn.Module, paths: dict[int, str], error: Raised | None = None
-) -> Iterable[External]:
-    """Leaves that a gradient reached, that no `parameters()` lists and that a module holds all the same.
-
-    Where the error says that a graph was freed, also what a module holds that was computed before the watch
-    began.
-    """
+def externals(ledger: Ledger, events: Events, root: nn.Module, paths: dict[int, str]) -> Iterable[External]:
+    """Leaves that a gradient reached, that no `parameters()` lists and that a module holds all the same; and
+    what it holds that was computed from Parameters before the first forward."""
     known = {id(parameter) for parameter in root.parameters()}
-    older = _older(ledger) if error is not None and says(error.message, SECOND_TIME) else frozenset()
     found = []
     for slot in ledger.tensors.living():
         tensor = slot()
         if tensor is None or id(tensor) in known:
             continue
         # What `autograd.grad` was asked about may be an activation that a hook keeps: no leaf, and no weight.
-        if slot.value in older or (tensor.is_leaf and slot.after in ("zero", "some")):
+        if tensor.is_leaf:
+            counts = slot.after in ("zero", "some")
+        else:
+            function = grad_fn_of(tensor)
+            counts = function is not None and sequence_number(function) < (events.built or 0)
+        if counts:
             found.append((slot.value, tensor))
     if not found:
         return
@@ -125,21 +131,6 @@ def externals(
         yield External(
             value, path, is_parameter, True, tensor.is_leaf, floating, owner, attribute, _is_constant(tensor)
         )
-
-
-def _older(ledger: Ledger) -> frozenset[int]:
-    """The values with a history that no noted call made."""
-    adopted = (
-        value
-        for note in ledger.notes
-        if note.kind == "attribute" or note.target == UNSEEN
-        for value in note.makes
-    )
-    return frozenset(
-        value
-        for value in adopted
-        if (known := ledger.values[value]) is not None and known.requires_grad and not known.is_leaf
-    )
 
 
 def _is_constant(tensor: torch.Tensor) -> bool:

@@ -17,7 +17,7 @@ import contextlib
 import operator
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
@@ -57,7 +57,7 @@ from fxgrad.trace.python_state import Read
 from fxgrad.world.private import Lent
 from fxgrad.world.reach import Reach
 from fxgrad.world.scopes import FUNCTIONS
-from fxgrad.world.standins import StandIns, is_fake
+from fxgrad.world.standins import StandIns
 
 _TORCH_OWN = frozenset((torch.Tensor, nn.Parameter))
 
@@ -105,6 +105,7 @@ class Recorder(TorchFunctionMode):
         self.shared: list[Shared] | None = None  # memory that NumPy and torch share, where it is watched
         # writes that autograd refuses are carried out; the leaves these name enter as copies
         self.allow: frozenset[str] | None = None
+        self.applied: Callable[[Step, Any], None] | None = None  # told of every custom Function's result
         self.open_checkpoints = False  # see `fxgrad.program.program.Program`
         # what the program computes where no mode sees it, and where that shows
         self.unseen: tuple[str, tuple[Spot, ...]] | None = None
@@ -192,11 +193,6 @@ class Recorder(TorchFunctionMode):
         `begun`: the line, if none is here."""
         if self.unseen is None:
             self.unseen = what, self.spots() or begun
-
-    def _is_outside(self, tensor: torch.Tensor) -> bool:
-        if id(tensor) in self.reach.tensors:
-            return True
-        return self.standins.fake is not None and not is_fake(tensor)
 
     def handed(self, item: Any) -> Any:
         """What the program gets of a call's result: where that is a tensor's stand-in, the tensor itself
@@ -385,9 +381,7 @@ class Recorder(TorchFunctionMode):
         (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = self.converted(args, kwargs)
         node = self._node(func, name, node_args, node_kwargs)
         step = self.add_step(node, "op", calls.target_name(func, name), self.spots())
-        step.constants = tuple(
-            a for a in (*args, *kwargs.values()) if isinstance(a, NUMBERS) and not isinstance(a, bool)
-        )
+        step.constants = _numbers((*args, *kwargs.values()))
         step.reads = [slot.value for slot in slots] + pseudo
         step.operands, step.settings = arguments.settings(self, args, kwargs)
         self.current = step
@@ -564,6 +558,10 @@ class Recorder(TorchFunctionMode):
 
 
 _CALLABLE = (*FUNCTIONS, nn.Module)
+
+
+def _numbers(given: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(item for item in given if isinstance(item, NUMBERS) and not isinstance(item, bool))
 
 
 def _takes_functions(func: Any, name: str, args: Any, kwargs: Any) -> bool:

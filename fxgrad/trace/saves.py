@@ -14,11 +14,15 @@ from typing import Any, Protocol
 
 import torch
 
+from fxgrad.source.statements import read_in_backward
+from fxgrad.torch_api.autograd_graph import grad_fn_of, kept_on
 from fxgrad.torch_api.internals import DisableTorchFunction, version_of
 from fxgrad.torch_api.saved_hooks import saved_hooks
 from fxgrad.torch_api.tensors import has_nonzero
+from fxgrad.torch_api.tree import tensors_in
+from fxgrad.trace.edges import is_custom
 from fxgrad.trace.gradients import better, state_of
-from fxgrad.trace.observations import RawSave, copied, same_elements
+from fxgrad.trace.observations import RawSave, Step, copied, same_elements
 from fxgrad.trace.recorder import Recorder
 
 
@@ -110,9 +114,22 @@ def watching_saves(result: Saving) -> Iterator[None]:
         table.append(tensor)
         return len(table) - 1
 
-    recorder.shared = []
+    def applied(step: Step, out: Any) -> None:
+        with DisableTorchFunction():
+            nodes = {id(node): node for t in tensors_in(out) if (node := grad_fn_of(t)) is not None}
+            for node in filter(is_custom, nodes.values()):
+                kept = tuple(kept_on(node))
+                read = read_in_backward(type(node)) if kept else frozenset()
+                for name, tensor in kept:
+                    if name in read:
+                        copy = copied(tensor, recorder.standins.fake is not None)
+                        version, index = version_of(tensor), len(recorder.steps)
+                        result.saves.append(RawSave(step, tensor, version, index, copy, name))
+
+    recorder.shared, recorder.applied = [], applied
     with saved_hooks(pack, table.__getitem__):
         yield
+    recorder.applied = None
     with DisableTorchFunction():
         written = {storage for step in recorder.steps for storage in step.writes}
         for shared in recorder.shared:

@@ -230,6 +230,8 @@ def _apply(recorder: Recorder) -> Callable[..., Any]:
         kind: NodeKind = "checkpoint" if cls.__name__ == "CheckpointFunction" else "function"
         out, step, _ = opaque(recorder, kind, cls.__qualname__, node, run, args, kwargs)
         step.constants = (cls,)
+        if recorder.applied is not None:
+            recorder.applied(step, out)
         return out
 
     return apply

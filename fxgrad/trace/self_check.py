@@ -206,19 +206,26 @@ def _difference(probes: Sequence[_Probe]) -> str:
     made = run(target, Experiment("real"))
     if made.error is not None:
         return f"the recorded step raises {made.error.type}: {made.error.message}"
-    for kind in {probe.kind for probe in probes if probe.kind}:
-        want = sum(probe.kind == kind for probe in probes)
-        seen = sum(
-            bool(step.writes) if kind == "write" else step.kind == kind for step in made.recorder.steps
-        )
-        if seen != want:
-            return f"{seen} steps of kind `{kind}` are recorded, not {want}"
+    miscounted = _miscounted(probes, made)
+    if miscounted:
+        return miscounted
     if made.loss is None or not torch.equal(made.loss.tensor, loss):
         return "the recorded loss is not eager's"
     wrong = [
         name for name, want in eager.named_parameters() if not _same(_gradient(made, target, name), want.grad)
     ]
     return f"the recorded gradient of `{wrong[0]}` is not eager's" if wrong else ""
+
+
+def _miscounted(probes: Sequence[_Probe], made: Run) -> str:
+    """A kind of step that the recorder did not make as often as the probes are for it."""
+    for kind in {probe.kind for probe in probes if probe.kind}:
+        want = sum(probe.kind == kind for probe in probes)
+        steps = made.recorder.steps
+        seen = sum(bool(step.writes) if kind == "write" else step.kind == kind for step in steps)
+        if seen != want:
+            return f"{seen} steps of kind `{kind}` are recorded, not {want}"
+    return ""
 
 
 def _gradient(made: Run, target: Program, name: str) -> torch.Tensor | None:

@@ -8,13 +8,15 @@ storage. Nothing has to be watched while the program runs.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
 from fxgrad.records import Saved
-from fxgrad.torch_api.autograd_graph import nodes_behind
+from fxgrad.source.statements import read_in_backward
+from fxgrad.torch_api.autograd_graph import kept_on, nodes_behind
 from fxgrad.torch_api.errors import OVERWRITTEN, expected_version, says
 from fxgrad.torch_api.internals import RAW_SAVED, version_of
 from fxgrad.trace.ledger import Ledger
@@ -24,16 +26,20 @@ def overwritten(ledger: Ledger, started: Sequence[Any]) -> Iterator[Saved]:
     """Every changed saved tensor behind the autograd nodes that a backward started from, with who saved it
     and who wrote it."""
     order = {note.number: index for index, note in enumerate(ledger.notes)}
+    writers: dict[int, list[int]] = {}  # by storage, the places of the notes that wrote it
+    for index, note in enumerate(ledger.notes):
+        for storage in note.writes:
+            writers.setdefault(storage, []).append(index)
     for function in nodes_behind(started):
         saver = order.get(ledger.edges.maker(function))
         if saver is None:
             continue
         for raw, expected in _changed(function):
-            storage = ledger.tensors.number_of(raw)
+            writing = writers.get(ledger.tensors.number_of(raw) or -1, [])
             # Only later ones: a call that saves what it writes itself (`exp_`) saves the result.
-            writer = next((note for note in ledger.notes[saver + 1 :] if storage in note.writes), None)
-            if writer is not None:
-                names = f"n{ledger.notes[saver].number}", f"n{writer.number}"
+            later = bisect_right(writing, saver)
+            if later < len(writing):
+                names = f"n{ledger.notes[saver].number}", f"n{ledger.notes[writing[later]].number}"
                 yield Saved(*names, tuple(raw.shape), expected, version_of(raw), True)
 
 
@@ -62,6 +68,28 @@ def hidden(ledger: Ledger, functions: Sequence[Any]) -> Iterator[Saved]:
                         version_of(data),
                         False,
                     )
+
+
+def kept_and_written(ledger: Ledger, functions: Sequence[Any]) -> Iterator[Saved]:
+    """What custom Functions keep on their `ctx` and calls have written since: the backward that is about to
+    run reads what is there now."""
+    kept: list[tuple[int, str, torch.Tensor]] = []
+    for function in functions:
+        held, saver = tuple(kept_on(function)), ledger.edges.maker(function)
+        if held and saver >= 0:
+            read = read_in_backward(type(function))
+            kept += ((saver, name, tensor) for name, tensor in held if name in read)
+    if not kept:
+        return
+    writers: dict[int, list[int]] = {}
+    for note in ledger.notes:
+        for storage in note.writes:
+            writers.setdefault(storage, []).append(note.number)
+    for saver, name, tensor in kept:
+        later = [n for n in writers.get(ledger.tensors.number_of(tensor) or -1, ()) if n > saver]
+        if later:
+            version = version_of(tensor)
+            yield Saved(f"n{saver}", f"n{later[0]}", tuple(tensor.shape), version, version, False, name)
 
 
 def _raw(function: Any, name: str) -> Any:

@@ -8,8 +8,10 @@ returned None.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import RANK, Backward, Note, Taken
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.parameters import externals, parameters
+from fxgrad.trace.slots import Slot
 
 _STATES: dict[int, Any] = {rank: state for state, rank in RANK.items()}
 _PRODUCTS = frozenset(("mul", "mul_", "multiply", "multiply_", "__mul__", "__rmul__", "__imul__"))
@@ -33,18 +36,19 @@ _GONE = torch.float32  # the type of a value that was pruned: nothing refers to 
 @dataclass(frozen=True, slots=True)
 class Watched:
     """`facts` of everything seen; `delivered`: the same with what each value's edge was given, as far as that
-    can be told.
+    can be told; None where no gradient was lost on its way.
 
-    `aims`: by leaf edge the facts with only those losses that were differentiated for the step of the leaf's
-    optimizer. `cleared`: names of parameters that had a gradient, which was gone as the step began.
+    `backwards`: those that count. `aims`: by leaf edge which of them were run for the step of the leaf's
+    optimizer, where not all were. `cleared`: names of parameters that had a gradient, which was gone as the step began.
     `accidental`: names of those whose gradient was zero in the only step seen, for no reason that is known to
     hold in the next.
     """
 
     facts: Facts
-    delivered: Facts
+    delivered: Facts | None
     accidental: frozenset[str]
-    aims: Mapping[int, Facts]
+    backwards: Sequence[Backward]
+    aims: Mapping[int, range]
     edges: Mapping[str, int]
     cleared: tuple[str, ...]
 
@@ -66,20 +70,17 @@ def observe(
     """
     ledger = observer.ledger
     paths = {id(module): name for name, module in root.named_modules()}
-    values = [
-        value or Value(i, "", (), _GONE, "", -1, False, True, None) for i, value in enumerate(ledger.values)
-    ]
+    values = _values(ledger)
     backwards = _final(observer.backwards)
     plain = tuple(_node(note, paths) for note in ledger.notes)
     loss, nodes = _join(backwards, plain, values)
     live = frozenset().union(*(b.live for b in backwards)) | ({loss} if loss is not None else frozenset())
-    ranks = _ranks(nodes, values, backwards, loss, observer.dropped)
     facts = Facts(
         values=tuple(values),
         nodes=nodes,
         calls=tuple(_calls(events, paths)),
         parameters=tuple(parameters(ledger, events, root, values, error, unfinished=unfinished)),
-        externals=tuple(externals(ledger, root, paths, error)),
+        externals=tuple(externals(ledger, events, root, paths)),
         decisions=tuple(Decision(_site(d.spots), "", d.outcome, True) for d in observer.decisions),
         saved=tuple(saved),
         live=live,
@@ -88,50 +89,76 @@ def observe(
         error=error,
         returns=_returns(backwards),
     )
-    delivered: list[Value] = [
-        replace(v, delivered=_STATES[ranks.get(v.id, 0)] if v.id in live else "none") for v in values
-    ]
-    if observer.delivered:
-        delivered = [replace(v, delivered=_given(v, ledger, observer.delivered)) for v in values]
-    slots = {id(p): slot for p in root.parameters() if (slot := ledger.tensors.get(p)) is not None}
-    named = list(root.named_parameters(remove_duplicate=False))
+    ranks = _ranks(nodes, values, backwards, loss, observer.dropped)
+    slots = _slots(ledger, root)
     return Watched(
         facts,
-        replace(facts, values=tuple(delivered), nodes=tuple(n for n in nodes if int(n.name[1:]) >= mark)),
-        accidental=frozenset(
-            name
-            for p in facts.parameters
-            if p.gradient == "zero" and not observer.delivered and any(ranks.get(v, 0) == 2 for v in p.values)
-            for name in p.names
-        ),
-        aims=_aims(facts, plain, backwards, observer.taken),
-        edges={name: -slots[id(p)].leaf for name, p in named if id(p) in slots},
-        cleared=tuple(
-            n for n, p in named if id(p) in slots and slots[id(p)].cleared and slots[id(p)].begun == "none"
-        ),
+        _delivered(facts, observer, ranks, mark) if _is_lost(facts) else None,
+        accidental=frozenset() if observer.delivered else _accidental(facts, ranks),
+        backwards=backwards,
+        aims=_aims(backwards, observer.taken),
+        edges={name: -slot.leaf for name, slot in slots.items()},
+        cleared=tuple(name for name, slot in slots.items() if slot.cleared and slot.begun == "none"),
     )
 
 
-def _aims(
-    facts: Facts, plain: tuple[NodeFact, ...], backwards: Sequence[Backward], taken: Sequence[Taken]
-) -> dict[int, Facts]:
+def _is_lost(facts: Facts) -> bool:
+    """Whether a parameter got only zeros, or nothing although a backward reached a value of it."""
+    return any(
+        p.requires_grad
+        and (p.gradient == "zero" or (p.gradient == "none" and not facts.live.isdisjoint(p.values)))
+        for p in facts.parameters
+    )
+
+
+def _delivered(facts: Facts, observer: Observer, ranks: Mapping[int, int], mark: int) -> Facts:
+    if observer.delivered:
+        given = [_given(value, observer.ledger, observer.delivered) for value in facts.values]
+    else:
+        given = [_STATES[ranks.get(v.id, 0)] if v.id in facts.live else "none" for v in facts.values]
+    values = tuple(replace(v, delivered=state) for v, state in zip(facts.values, given, strict=True))
+    return replace(facts, values=values, nodes=tuple(n for n in facts.nodes if int(n.name[1:]) >= mark))
+
+
+def _values(ledger: Ledger) -> list[Value]:
+    """Of one that was pruned the place alone is kept."""
+    return [
+        value or Value(i, "", (), _GONE, "", -1, False, True, None) for i, value in enumerate(ledger.values)
+    ]
+
+
+def _slots(ledger: Ledger, root: nn.Module) -> dict[str, Slot]:
+    """The slots of parameters that were seen, by every name."""
+    named = root.named_parameters(remove_duplicate=False)
+    found = ((name, ledger.tensors.get(parameter)) for name, parameter in named)
+    return {name: slot for name, slot in found if slot is not None}
+
+
+def _accidental(facts: Facts, ranks: Mapping[int, int]) -> frozenset[str]:
+    """The names of parameters with a zero gradient that could be another."""
+    zero = (p for p in facts.parameters if p.gradient == "zero")
+    return frozenset(name for p in zero if any(ranks.get(v, 0) == 2 for v in p.values) for name in p.names)
+
+
+def _aims(backwards: Sequence[Backward], taken: Sequence[Taken]) -> dict[int, range]:
     """The backwards between two steps belong to the second; steps that follow each other at once share
     theirs."""
-    found: dict[int, Facts] = {}
-    made: dict[tuple[int, ...], Facts] = {}
+    found: dict[int, range] = {}
+    aim = range(0)
     for step in taken:
-        before = [b for b in backwards if b.note < step.note]
-        starts = [t.note for t in taken if t.note < step.note and any(b.note > t.note for b in before)]
-        group = [b for b in before if b.note > max(starts, default=-1)]
-        key = tuple(b.note for b in group)
-        if not group or len(group) == len(backwards):
-            continue
-        if key not in made:
-            values = list(facts.values)
-            loss, nodes = _join(group, plain, values)
-            made[key] = replace(facts, loss=loss, nodes=nodes, values=tuple(values))
-        found.update(dict.fromkeys(step.leaves, made[key]))
+        reached = bisect_left(backwards, step.note, key=attrgetter("note"))
+        if reached > aim.stop:
+            aim = range(aim.stop, reached)
+        if 0 < len(aim) < len(backwards):
+            found.update(dict.fromkeys(step.leaves, aim))
     return found
+
+
+def aimed(watched: Watched, aim: range) -> Facts:
+    """The facts with only those losses."""
+    values = list(watched.facts.values)
+    loss, nodes = _join(watched.backwards[aim.start : aim.stop], watched.facts.nodes, values)
+    return replace(watched.facts, loss=loss, nodes=nodes, values=tuple(values))
 
 
 def _given(value: Value, ledger: Ledger, delivered: Mapping[Key, str]) -> Any:

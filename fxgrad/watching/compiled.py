@@ -10,8 +10,8 @@ words; steps by hand, without an optimizer.
 from __future__ import annotations
 
 from fxgrad.passes.findings import line_of
-from fxgrad.records import Finding, Fix, Site, Step
-from fxgrad.source.sites import Spot, site_of, traceback_sites
+from fxgrad.records import Finding, Fix, Step
+from fxgrad.source.sites import Spot, own_line, sites_of, traceback_sites
 from fxgrad.torch_api.errors import COMPILED_TWICE, DONATED, NOT_USED, says
 
 
@@ -22,12 +22,8 @@ def is_from_compiling(error: BaseException) -> bool:
 
 def finding(error: BaseException, spots: tuple[Spot, ...]) -> Finding:
     """The finding at the call of `torch.compile`."""
-    stack = traceback_sites(error.__traceback__)
-    raised: Site | None = next(
-        (site for site in stack if "site-packages" not in site.file), stack[0] if stack else None
-    )
-    sites = [site_of(spot) for spot in spots]
-    site = next((site for site in sites if "site-packages" not in site.file), sites[0] if sites else raised)
+    raised = own_line(traceback_sites(error.__traceback__))
+    site = own_line(sites_of(spots)) or raised
     text = str(error)
     if says(text, COMPILED_TWICE):
         what = "compiled, this has no second derivative"

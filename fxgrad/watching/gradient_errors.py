@@ -14,13 +14,13 @@ from typing import Any
 
 from fxgrad.passes.rules.fxg002_program_raises import unexplained
 from fxgrad.records import Facts, Finding, Phase, Raised
-from fxgrad.source.sites import traceback_sites
+from fxgrad.source.sites import own_line, traceback_sites
 from fxgrad.torch_api.errors import NOT_A_LOSS, says
 from fxgrad.torch_api.explanations import OF_GRADIENTS
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.watching.death import AFTERWARDS, Death, absent, causes_of
-from fxgrad.watching.death.record import look_up, own_line, raising_text, user_entries
+from fxgrad.watching.death.record import look_up, raising_text, user_entries
 
 
 def is_gradient_error(error: BaseException, observer: Observer, modules: Iterator[Any]) -> bool:

@@ -9,7 +9,7 @@ never accused.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,20 +23,20 @@ from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.analyses.zeros import CANCELS
 from fxgrad.passes.context import Context
 from fxgrad.passes.rules.fxg101_unused_parameter import left_out
-from fxgrad.records import Facts, Finding, Fix, ParameterFact, Raised, Ran, Saved, Site, Verdict
+from fxgrad.records import Facts, Finding, Fix, NodeFact, ParameterFact, Raised, Ran, Saved, Verdict
 from fxgrad.records.cells import cell_name
 from fxgrad.report import Report
 from fxgrad.report.as_json import versions
 from fxgrad.report.intent import hear, intent_for
 from fxgrad.source import definition_site, files_of
-from fxgrad.source.sites import site_of
+from fxgrad.source.sites import own_line, sites_of
 from fxgrad.torch_api.distributed import is_replica
 from fxgrad.trace.coverage import Coverage
 from fxgrad.trace.events import Events
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
-from fxgrad.trace.watched_facts import Watched, observe
+from fxgrad.trace.watched_facts import Watched, aimed, observe
 from fxgrad.watching import (
     compiled,
     freezes,
@@ -293,9 +293,13 @@ def _causes(watched: Watched) -> Causes:
     has none there, to any."""
     found = causes.analyse(watched.facts)
     ways = dict(found.frontier.ways)
-    for facts in {id(f): f for f in watched.aims.values()}.values():
-        mine = [p for p in found.starved if watched.aims.get(watched.edges.get(p.name, 0)) is facts]
-        ways.update(cuts.analyse(facts, mine).ways)
+    starved: dict[range, list[ParameterFact]] = {}
+    for parameter in found.starved:
+        aim = watched.aims.get(watched.edges.get(parameter.name, 0))
+        if aim is not None:
+            starved.setdefault(aim, []).append(parameter)
+    for aim, mine in starved.items():
+        ways.update(cuts.analyse(aimed(watched, aim), mine).ways)
     return replace(found, frontier=replace(found.frontier, ways=ways))
 
 
@@ -303,10 +307,6 @@ def _context(
     seen: Seen, root: nn.Module, watched: Watched, verdicts: Mapping[str, Verdict], saved: Sequence[Saved]
 ) -> Context:
     facts = watched.facts
-    lost = any(
-        p.requires_grad and (p.gradient == "zero" or (p.gradient == "none" and _is_live(facts, p)))
-        for p in facts.parameters
-    )
     context = Context(
         model=root,
         loss=None,
@@ -319,7 +319,7 @@ def _context(
         settled=frozenset(
             name for name, verdict in verdicts.items() if verdict == "zero" and seen.further >= AT_LEAST
         ),
-        watched=watched.delivered if lost else None,
+        watched=watched.delivered,
         hazards=facts if saved else None,
     )
     return replace(context, held=optimizers.compare(facts, context), ran=_ran(seen, root, context.causes))
@@ -332,10 +332,6 @@ def _ran(seen: Seen, root: nn.Module, found: Causes) -> tuple[Ran, ...]:
     ):
         return ()
     return seen.coverage.ran({id(module): name for name, module in root.named_modules()})
-
-
-def _is_live(facts: Facts, parameter: ParameterFact) -> bool:
-    return any(value in facts.live for value in parameter.values)
 
 
 def _together(seen: Seen, root: nn.Module) -> Any:
@@ -362,28 +358,31 @@ def _expected(seen: Seen, root: nn.Module, facts: Facts) -> frozenset[str]:
     named = dict(root.named_parameters(remove_duplicate=False))
     if not seen.optimizers:
         return frozenset(name for name, parameter in named.items() if parameter.requires_grad)
-    any_stepped = any(stepped for _, stepped in seen.optimizers)
-    judged = {
-        id(p)
-        for optimizer, stepped in seen.optimizers
-        if stepped or not any_stepped
-        for group in optimizer.param_groups
-        for p in group["params"]
-    }
-    held = {
-        id(p) for optimizer, _ in seen.optimizers for group in optimizer.param_groups for p in group["params"]
-    }
+    stepping = [optimizer for optimizer, stepped in seen.optimizers if stepped]
+    judged = _ids(stepping or [optimizer for optimizer, _ in seen.optimizers])
+    trained = {name for name, parameter in named.items() if id(parameter) in judged}
     trainable = {name for p in facts.parameters if p.requires_grad for name in p.names}
-    trained_models = {name.partition(".")[0] for name, parameter in named.items() if id(parameter) in judged}
+    return frozenset(trainable & trained | _beside(seen, named, facts, trained))
+
+
+def _beside(seen: Seen, named: Mapping[str, nn.Parameter], facts: Facts, trained: set[str]) -> set[str]:
+    """What gets a gradient and no optimizer holds, in a model that is trained, or that was given."""
+    held = _ids(optimizer for optimizer, _ in seen.optimizers)
     flowing = {name for p in facts.parameters if p.gradient == "some" for name in p.names}
-    beside = {
-        name
-        for name, parameter in named.items()
-        if id(parameter) not in held
-        and name in flowing
-        and (seen.given or name.partition(".")[0] in trained_models)
-    }
-    return frozenset({name for name in trainable if id(named[name]) in judged} | beside)
+    free = {name for name in flowing.intersection(named) if id(named[name]) not in held}
+    if seen.given:
+        return free
+    models = {_model(name) for name in trained}
+    return {name for name in free if _model(name) in models}
+
+
+def _ids(optimizers: Iterable[torch.optim.Optimizer]) -> set[int]:
+    """Of the tensors that they hold."""
+    return {id(tensor) for optimizer in optimizers for tensor in held_by(optimizer)}
+
+
+def _model(parameter: str) -> str:
+    return parameter.partition(".")[0]
 
 
 def _replicates(seen: Seen) -> bool:
@@ -418,18 +417,8 @@ def _placed(finding: Finding, watched: Watched, found: Causes) -> Finding:
 def _at_the_term(finding: Finding, facts: Facts, found: Causes) -> Finding:
     """A term left out of the loss, in a function that calls backward itself: it has no `return` to blame, the
     term stands for itself."""
-    if (
-        finding.code != "FXG101"
-        or finding.site is None
-        or f"{finding.site.file}:{finding.site.function}" not in facts.returns
-    ):
-        return finding
-    end = next(
-        (found.ends[p.name] for p in found.starved if p.name in found.ends and p.name in finding.parameters),
-        None,
-    )
-    node = next((n for n in facts.nodes if end is not None and n.name == end.node), None)
-    if end is None or end.kind != "missed" or node is None or node.site is None:
+    node = _missed(finding, facts, found)
+    if node is None:
         return finding
     site = next((s for s in node.stack if f"{s.file}:{s.function}" in facts.returns), node.site)
     return replace(
@@ -440,14 +429,23 @@ def _at_the_term(finding: Finding, facts: Facts, found: Causes) -> Finding:
     )
 
 
+def _missed(finding: Finding, facts: Facts, found: Causes) -> NodeFact | None:
+    """The last step of the term that a finding says a function left out."""
+    site = finding.site
+    if finding.code != "FXG101" or site is None or f"{site.file}:{site.function}" not in facts.returns:
+        return None
+    named = (p.name for p in found.starved if p.name in found.ends and p.name in finding.parameters)
+    end = next((found.ends[name] for name in named), None)
+    if end is None or end.kind != "missed" or end.node is None:
+        return None
+    node = facts.node_named.get(end.node)
+    return node if node is not None and node.site is not None else None
+
+
 def _losses(backwards: Sequence[Backward]) -> str:
     lines: dict[str, None] = {}
     for backward in backwards:
-        sites = [site_of(spot) for spot in backward.spots]
-        # before a trainer's
-        site: Site | None = next(
-            (s for s in sites if "site-packages" not in s.file), sites[0] if sites else None
-        )
+        site = own_line(sites_of(backward.spots))  # before a trainer's
         if site is not None:
             file = cell_name(site.file) or os.path.basename(site.file)
             lines[f"backward at {file}:{site.line}"] = None

@@ -30,24 +30,33 @@ def tree(
 
     `used`: ids of the tensors that the program reads; an optimizer may hold one that nothing uses any more.
     """
-    relevant = {id(t) for t in (*held, *reached)}
-    named = [module for _, module in names.modules()]
-    # Where an optimizer says what trains, a module that no variable holds is a passing copy.
-    called = [inner for module in called if (inner := unwrapped(module)) in named or not held]
-    for module in called:
-        relevant.update(id(parameter) for parameter in module.parameters())
-    found = [unwrapped(module) for module in given] or _outermost([*named, *called], relevant)
-    owned = {id(parameter) for module in found for parameter in module.parameters()}
-    candidates = held or [tensor for tensor in reached if names.of_tensor(tensor) is not None]
-    loose = [tensor for tensor in candidates if not given and id(tensor) not in owned and id(tensor) in used]
     if len(given) == 1:
-        return found[0]
+        return unwrapped(given[0])
+    found = [unwrapped(module) for module in given]
+    loose: list[torch.Tensor] = []
+    if not given:
+        found = _took_part(names, called, held, reached)
+        free = used - {id(parameter) for module in found for parameter in module.parameters()}
+        candidates = held or [tensor for tensor in reached if names.of_tensor(tensor) is not None]
+        loose = [tensor for tensor in candidates if id(tensor) in free]
     root = nn.Module()
     for module in found:
         _put(root, names.of_module(module), module)
     for index, tensor in enumerate(loose):
         _put(root, names.of_tensor(tensor) or f"tensor{index}", tensor)
     return root
+
+
+def _took_part(
+    names: Names, called: Iterable[nn.Module], held: Sequence[torch.Tensor], reached: Sequence[torch.Tensor]
+) -> list[nn.Module]:
+    named = [module for _, module in names.modules()]
+    own = [unwrapped(module) for module in called]
+    if held:  # where an optimizer says what trains, a module that no variable holds is a passing copy
+        own = [module for module in own if module in named]
+    relevant = {id(t) for t in (*held, *reached)}
+    relevant.update(id(parameter) for module in own for parameter in module.parameters())
+    return _outermost([*named, *own], relevant)
 
 
 def _outermost(candidates: Sequence[nn.Module], relevant: set[int]) -> list[nn.Module]:

@@ -108,11 +108,9 @@ def run_script(
         error = code if isinstance(code, BaseException) else _watched(code, main, session)
         if error is None:
             session.names.scan_namespace(vars(main), 0)
-        elif not isinstance(error, Enough) and not (member is not None and member.ended):
+        elif not _is_cut_short(error, member):
             status = _died(error)
-        report = session.finish(None if isinstance(error, Enough | SystemExit | KeyboardInterrupt) else error)
-        if member is not None and report is None and error is not None:
-            report = session.interrupted(None)
+        report = _reported(session, error, member)
         session.close()
         if member is not None:
             member.deliver(report, ending(error, member.board.rank, report is not None))
@@ -122,7 +120,27 @@ def run_script(
     if member is None and report is not None and not shown:
         tell(report)
     report = shown[0] if shown else None
-    return report, status or (2 if report is None else 0 if report.ok else 1)
+    return report, status or _exit_code(report)
+
+
+def _is_cut_short(error: BaseException, member: Member | None) -> bool:
+    """Whether the watch ended the script, here or on another rank."""
+    return isinstance(error, Enough) or (member is not None and member.ended)
+
+
+def _reported(session: Session, error: BaseException | None, member: Member | None) -> Report | None:
+    """What was seen up to the end of the script, or up to the error that it ended in."""
+    is_wanted = isinstance(error, Enough | SystemExit | KeyboardInterrupt)
+    report = session.finish(None if is_wanted else error)
+    if report is None and error is not None and member is not None:
+        return session.interrupted(None)
+    return report
+
+
+def _exit_code(report: Report | None) -> int:
+    if report is None:
+        return 2
+    return 0 if report.ok else 1
 
 
 def _say(member: Member) -> None:
@@ -137,6 +155,8 @@ def _end() -> None:
 
 def _watched(code: types.CodeType, main: types.ModuleType, session: Session) -> BaseException | None:
     """What the script ended with; None where it ran to its end."""
+    if isinstance(code, SyntaxError):
+        return code
     session.start()
     try:
         _execute(code, main)

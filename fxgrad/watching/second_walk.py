@@ -148,13 +148,19 @@ def _aim(backward: Backward, observer: Observer) -> frozenset[int]:
     if len(stepped) == 1:
         return next(iter(stepped))
     before = max((note for note in notes if note < backward.note), default=0)
-    recent = [
-        optimizer
-        for note, ref in observer.zeroed
-        if before <= note <= backward.note and (optimizer := ref()) is not None
-    ]
-    cleared = {edges for optimizer in recent if (edges := edges_of(observer, optimizer)) & backward.leaves}
+    cleared = _cleared(observer, before, backward)
     return next(iter(cleared)) if len(cleared) == 1 else frozenset()
+
+
+def _cleared(observer: Observer, before: int, backward: Backward) -> set[frozenset[int]]:
+    """The edges of each optimizer whose gradients were cleared before a backward that it gets some of."""
+    found: set[frozenset[int]] = set()
+    for note, ref in observer.zeroed:
+        optimizer = ref() if before <= note <= backward.note else None
+        edges = edges_of(observer, optimizer) if optimizer is not None else frozenset()
+        if edges & backward.leaves:
+            found.add(edges)
+    return found
 
 
 def _kind(
@@ -174,14 +180,24 @@ def _kind(
     if _recurs(facts, maker, first, new):
         return "state"
     apart = met.reader >= 0 and is_apart(met, first, second, held)
-    if first.backward.spots == second.backward.spots and not (new and max(new) < first.backward.note):
-        behind = frozenset().union(*(held[index] for index in owners(met.leaves, held)))
-        return "apart" if apart and first.aim and not first.aim & behind else "once"
+    if first.backward.spots == second.backward.spots and not _is_older(new, first):
+        return "apart" if apart and _is_anothers(first, met, held) else "once"
     if first.backward.partial and not is_changed(facts, observer, met, first.backward, second.backward):
         return "looked at"
     if met.reader < 0 or met.value in first.backward.losses:
         return "same"
     return "apart" if apart else "together"
+
+
+def _is_older(new: frozenset[int], first: Walk) -> bool:
+    """Whether all that the second walks for the first time was made before the first backward."""
+    return bool(new) and max(new) < first.backward.note
+
+
+def _is_anothers(walk: Walk, met: MetAgain, held: Sequence[frozenset[int]]) -> bool:
+    """Whether the optimizer that steps for a loss is none of those that hold what lies behind the tensor."""
+    behind = frozenset().union(*(held[index] for index in owners(met.leaves, held)))
+    return bool(walk.aim) and not walk.aim & behind
 
 
 def _in_closure(observer: Observer, backward: Backward) -> bool:
@@ -194,7 +210,7 @@ def _in_closure(observer: Observer, backward: Backward) -> bool:
 
 def _within(maker: tuple[Site, ...], walk: tuple[Site, ...]) -> bool:
     """Whether the maker ran in the function that called backward."""
-    return any((site.file, site.function) == (walk[0].file, walk[0].function) for site in maker)
+    return in_function_of(maker, walk[0]) is not None
 
 
 def built_at(maker: NodeFact, walk: tuple[Site, ...]) -> Site | None:
@@ -269,19 +285,21 @@ def _is_for_others(walk: Walk, own: frozenset[int]) -> bool:
 def shared_line(maker: tuple[Site, ...], walk: tuple[Site, ...]) -> Site | None:
     """The maker's line in the innermost function that both ran in."""
     for outer in walk:
-        found = next(
-            (site for site in maker if (site.file, site.function) == (outer.file, outer.function)), None
-        )
+        found = in_function_of(maker, outer)
         if found is not None:
             return found
     return None
 
 
+def in_function_of(stack: Sequence[Site], other: Site) -> Site | None:
+    """The innermost line of a stack in the function of another line."""
+    return next((site for site in stack if (site.file, site.function) == (other.file, other.function)), None)
+
+
 def _depth(stack: tuple[Site, ...], here: Site) -> int:
     """Which frame of a stack runs the function of `here`; the innermost where none does."""
-    return next(
-        (i for i, site in enumerate(stack) if (site.file, site.function) == (here.file, here.function)), 0
-    )
+    found = in_function_of(stack, here)
+    return stack.index(found) if found is not None else 0
 
 
 def called(node: NodeFact, output: int) -> str:

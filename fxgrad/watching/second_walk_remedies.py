@@ -24,7 +24,17 @@ from fxgrad.source.assigned import (
     with_detached,
 )
 from fxgrad.source.parsing import load
-from fxgrad.watching.second_walk import Kind, Meeting, Walk, built_at, called, not_for, owners, shared_line
+from fxgrad.watching.second_walk import (
+    Kind,
+    Meeting,
+    Walk,
+    built_at,
+    called,
+    in_function_of,
+    not_for,
+    owners,
+    shared_line,
+)
 
 Remedy = tuple[Site | None, str]  # the line to mend, and how
 
@@ -135,37 +145,44 @@ def _cut(facts: Facts, found: Meeting, site: Site | None) -> str:
     """Where to detach: in the function that goes backward, after it; else where the function that keeps it
     begins; else where it is stored."""
     reads = found.reader.stack if found.reader is not None else ()
-    # Where the line that made it has run again before it is read, its name is another tensor's by then.
-    rebound = found.reader is not None and any(
-        found.met.maker < int(node.name[1:]) < int(found.reader.name[1:])
-        for node in facts.nodes
-        if node.stack == found.maker.stack
-    )
+    rebound = _is_rebound(facts, found)
     for frame in () if rebound else found.maker.stack[::-1]:
-        reading = next((s for s in reads if (s.file, s.function) == (frame.file, frame.function)), None)
-        names = assigned_names(frame)
-        kept = [name for name in names if reading is not None and name in names_read(reading)]
-        if not kept:
-            continue
-        name = kept[0] if len(kept) == 1 else ", ".join(kept)
-        cut = f"`{name} = {', '.join(f'{one}.detach()' for one in kept)}`"
-        if _is_container(found, names, name):
-            cut = f"`{name} = tuple(part.detach() for part in {name})`"
-        place = next(
-            (s for s in found.second.stack if (s.file, s.function) == (frame.file, frame.function)), None
-        )
-        if place is not None and place.line != frame.line:
-            return f"put {cut} after the backward{line_of(place, site)}"
-        guard = f"`if {name} is not None:` " if _is_none_at_first(frame, name) else ""
-        return f"put {guard}{cut} at the top of `{frame.function.rpartition('.')[2]}`, before it is used"
+        advice = _cut_in(frame, found, site)
+        if advice:
+            return advice
     if found.name and (rebound or not any(found.name in names_read(reading) for reading in reads[:1])):
         return f"store `{found.name}.detach()` where `{found.name}` is kept for later steps"
     name = found.name or (receiver(site) if site is not None else "")
-    return (
-        f"write `{name}.detach()` for `{name}` here"
-        if name
-        else "this line takes it up: let it take a detached one"
-    )
+    if not name:
+        return "this line takes it up: let it take a detached one"
+    return f"write `{name}.detach()` for `{name}` here"
+
+
+def _is_rebound(facts: Facts, found: Meeting) -> bool:
+    """Whether the line that made it has run again before it is read: its name is another tensor's by then."""
+    if found.reader is None:
+        return False
+    numbers = [int(node.name[1:]) for node in facts.nodes if node.stack == found.maker.stack]
+    return any(found.met.maker < number < int(found.reader.name[1:]) for number in numbers)
+
+
+def _cut_in(frame: Site, found: Meeting, site: Site | None) -> str:
+    """Where to detach in one of the functions that the maker ran in; "" where what the function assigns it to
+    is not what it reads."""
+    reading = in_function_of(found.reader.stack, frame) if found.reader is not None else None
+    names = assigned_names(frame)
+    kept = [name for name in names if reading is not None and name in names_read(reading)]
+    if not kept:
+        return ""
+    name = ", ".join(kept)
+    cut = f"`{name} = {', '.join(f'{one}.detach()' for one in kept)}`"
+    if _is_container(found, names, name):
+        cut = f"`{name} = tuple(part.detach() for part in {name})`"
+    place = in_function_of(found.second.stack, frame)
+    if place is not None and place.line != frame.line:
+        return f"put {cut} after the backward{line_of(place, site)}"
+    guard = f"`if {name} is not None:` " if _is_none_at_first(frame, name) else ""
+    return f"put {guard}{cut} at the top of `{frame.function.rpartition('.')[2]}`, before it is used"
 
 
 def _once(facts: Facts, found: Meeting) -> Remedy:
@@ -346,21 +363,16 @@ def _outside(facts: Facts, found: Meeting) -> list[Site]:
     lines: dict[int, Site] = {}
     for note in (*found.met.spent, found.met.maker):
         node = facts.node_named.get(f"n{note}")
-        site = (
-            next(
-                (s for s in node.stack if (s.file, s.function) == (found.here.file, found.here.function)),
-                None,
-            )
-            if node is not None
-            else None
-        )
-        if site is not None and built_at(node, found.second.stack) is None and _is_outside(found, site):  # type: ignore[arg-type]
+        site = in_function_of(node.stack, found.here) if node is not None else None
+        if node is None or site is None or built_at(node, found.second.stack) is not None:
+            continue
+        if _is_outside(found, site):
             lines[site.line] = site
     return [lines[line] for line in sorted(lines)] or [found.here]
 
 
 def _is_outside(found: Meeting, site: Site) -> bool:
-    place = next((s for s in found.second.stack if (s.file, s.function) == (site.file, site.function)), None)
+    place = in_function_of(found.second.stack, site)
     return place is not None and loop_between(place, site) == found.loop
 
 
@@ -380,7 +392,7 @@ def _is_none_at_first(frame: Site, name: str) -> bool:
 def _initial(facts: Facts, found: Meeting) -> tuple[Site | None, Site | None]:
     """The line before the loop that made the first state, and the loop; else nothing."""
     here = found.here
-    place = next((s for s in found.second.stack if (s.file, s.function) == (here.file, here.function)), None)
+    place = in_function_of(found.second.stack, here)
     for note in found.met.spent:
         node = facts.node_named.get(f"n{note}")
         for site in node.stack if node is not None else ():

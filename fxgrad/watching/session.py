@@ -12,11 +12,12 @@ way that it may refuse, a step as the program has it follows the watched ones (`
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
@@ -211,7 +212,7 @@ class Session:
             self.stop_looking()
             if self.report is None:
                 held = {id(p) for optimizer in self._optimizers() for p in held_by(optimizer)}
-                with DisableTorchFunction(), self._judging(), self.registered.in_place(held):
+                with DisableTorchFunction(), self._judging(), self.registered.in_place(held), _uncollected():
                     self.report = judge(self._seen(), error)
             return self.report
 
@@ -475,6 +476,18 @@ def flat(given: Sequence[Any]) -> tuple[nn.Module | Optimizer, ...]:
 
 def _could_train(optimizer: Optimizer) -> bool:
     return any(parameter.requires_grad for parameter in held_by(optimizer))
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """No pass over all objects while many are made and none is dropped."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _remove(observer: Observer) -> None:

@@ -5,6 +5,7 @@ Definitions:
  1. A step comes *too early* for a backward if that backward goes back through a value that was computed
     before the step from a parameter the step's optimizer holds. Where torch can tell (a saved weight changed)
     the backward raises and FXG205 names both lines from there; this finds it where torch cannot.
+    What a module keeps that was computed once is no such value: no step can come before it (FXG109 says so).
  2. Gradients were *cleared* for a step if a backward had left some, none is left as the step begins, and
     something dropped them between.
 """
@@ -13,8 +14,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Collection, Iterator
-from dataclasses import replace
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from types import CodeType
 
 from fxgrad.passes.findings import line_of
@@ -63,44 +66,104 @@ def _cleared(observer: Observer, names: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _early(facts: Facts, observer: Observer, cleared: tuple[str, ...]) -> Iterator[Finding]:
+    changes = [*_steps(observer), *_writes(facts)]
+    of_leaf: dict[int, list[tuple[int, int]]] = {}  # by leaf edge: (note, position in `changes`)
+    for place, change in enumerate(changes):
+        for leaf in change.leaves:
+            of_leaf.setdefault(leaf, []).append((change.note, place))
+    if not of_leaf:
+        return
+    for noted in of_leaf.values():
+        noted.sort()
+    uses = _uses(facts, of_leaf)
+    said: set[tuple[Site | None, bool]] = set()
     for backward in observer.backwards:
         if backward.failed or backward.partial:
             continue
-        for taken in observer.taken:
-            used = _used_before(facts, backward, taken.note, taken.leaves)
-            if used is not None:
-                nothing = "some" not in taken.states
-                yield _finding(
-                    backward, used, _site(taken), "step", cleared if nothing else (), nothing=nothing
-                )
-        for node in facts.nodes:
-            leaves = frozenset() if node.module or node.target == "Tensor.__set__" else _written(facts, node)
-            used = _used_before(facts, backward, int(node.name[1:]), leaves) if leaves else None
-            if used is not None:
-                yield _finding(backward, used, node.site, "write", (), nothing=False)
+        for place, used in sorted(_between(facts, backward, uses, of_leaf).items()):
+            change = changes[place]
+            if (change.site, change.nothing) in said:
+                continue
+            said.add((change.site, change.nothing))
+            node = facts.node_named[f"n{used}"]
+            names = cleared if change.nothing else ()
+            yield _finding(backward, node, change.site, change.what, names, nothing=change.nothing)
 
 
-def _written(facts: Facts, node: NodeFact) -> frozenset[int]:
-    """The edges of the leaves that a call rewrote."""
-    if not node.writes:
-        return frozenset()
-    return frozenset(
-        edge for v in node.makes if facts.values[v].is_leaf and (edge := facts.values[v].grad) is not None
-    )
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Leaves are other values from note `note` on. `nothing`: a step that had no gradients to use."""
+
+    note: int
+    leaves: frozenset[int]
+    what: str
+    site: Site | None
+    nothing: bool = False
 
 
-def _used_before(facts: Facts, backward: Backward, number: int, leaves: frozenset[int]) -> NodeFact | None:
-    """Definition 1: the first call before note `number` whose result the backward goes back through."""
-    if number > backward.note:
-        return None
+def _steps(observer: Observer) -> Iterator[_Change]:
+    for taken in observer.taken:
+        # `taken.note` is the last call before it, which may be the one that uses a leaf.
+        yield _Change(taken.note + 1, taken.leaves, "step", _site(taken), nothing="some" not in taken.states)
+
+
+def _writes(facts: Facts) -> Iterator[_Change]:
+    """The calls outside of modules that rewrote leaves."""
     for node in facts.nodes:
-        if int(node.name[1:]) >= number:
-            return None
+        if not node.writes or node.module or node.target == "Tensor.__set__":
+            continue
+        made = [facts.values[v] for v in node.makes]
+        leaves = frozenset(value.grad for value in made if value.is_leaf and value.grad is not None)
+        if leaves:
+            yield _Change(_number(node), leaves, "write", node.site)
+
+
+def _uses(facts: Facts, leaves: Collection[int]) -> dict[int, list[tuple[int, int]]]:
+    """By value, from which of these leaves it was computed, and by which call (its number)."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    once = _computed_once(facts)
+    for node in facts.nodes:
         for flow in node.flows:
-            leaf, made = facts.values[flow.source].grad, facts.values[flow.target]
-            if flow.open and leaf in leaves and flow.target in backward.live and not made.is_leaf:
-                return node
-    return None
+            leaf = facts.values[flow.source].grad
+            if leaf is None or leaf not in leaves or not flow.open or flow.target in once:
+                continue
+            if not facts.values[flow.target].is_leaf:
+                found.setdefault(flow.target, []).append((leaf, _number(node)))
+    return found
+
+
+def _computed_once(facts: Facts) -> set[int]:
+    """What a module keeps that was computed before the first forward, and the values on the way to it."""
+    found = {external.value for external in facts.externals if not external.is_leaf}
+    if found:
+        for node in reversed(facts.nodes):
+            found.update(flow.source for flow in node.flows if flow.target in found)
+    return found
+
+
+def _between(
+    facts: Facts,
+    backward: Backward,
+    uses: Mapping[int, list[tuple[int, int]]],
+    changes: Mapping[int, list[tuple[int, int]]],
+) -> dict[int, int]:
+    """Definition 1: by its position, every change between the first call that this backward goes back through
+    and the backward; with the number of that call."""
+    first: dict[int, int] = {}
+    for value in backward.live:
+        for leaf, number in uses.get(value, ()):
+            first[leaf] = min(number, first.get(leaf, number))
+    found: dict[int, int] = {}
+    for leaf, number in first.items():
+        begun = bisect_right(changes[leaf], number, key=itemgetter(0))
+        end = bisect_right(changes[leaf], backward.note, key=itemgetter(0))
+        for _, place in changes[leaf][begun:end]:
+            found[place] = min(number, found.get(place, number))
+    return found
+
+
+def _number(node: NodeFact) -> int:
+    return int(node.name[1:])
 
 
 def _finding(

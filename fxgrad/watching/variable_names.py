@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import types
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import CodeType, FrameType
 from typing import Any
 
@@ -76,20 +76,16 @@ class Names:
             inner = unwrapped(value)
             self._add(_small(type(inner).__name__) if own else name, inner, LAST if own else rank)
         elif isinstance(value, torch.Tensor):
-            if (
-                id(value) not in self._tensors
-                or self._tensors[id(value)][2]() is not value
-                or rank < self._tensors[id(value)][0]
-            ):
-                self._tensors[id(value)] = (rank, name, weakref.ref(value))
-        elif isinstance(value, list | tuple) and len(value) <= CONTAINER:
-            for index, item in enumerate(value):
+            self._add_tensor(name, value, rank)
+        elif isinstance(value, list | tuple | dict) and len(value) <= CONTAINER:
+            for key, item in _items(value):
                 if isinstance(item, nn.Module | torch.Tensor):
-                    self._look(f"{name}[{index}]", item, rank)
-        elif isinstance(value, dict) and len(value) <= CONTAINER:
-            for key, item in value.items():
-                if isinstance(key, str) and isinstance(item, nn.Module | torch.Tensor):
                     self._look(f"{name}[{key}]", item, rank)
+
+    def _add_tensor(self, name: str, tensor: torch.Tensor, rank: int) -> None:
+        known = self._tensors.get(id(tensor))
+        if known is None or known[2]() is not tensor or rank < known[0]:
+            self._tensors[id(tensor)] = (rank, name, weakref.ref(tensor))
 
     def _add(self, name: str, module: nn.Module, rank: int) -> None:
         known = self._modules.get(id(module))
@@ -124,6 +120,13 @@ def unwrapped(module: nn.Module) -> nn.Module:
             break
         module = inner
     return module
+
+
+def _items(container: list[Any] | tuple[Any, ...] | dict[Any, Any]) -> Iterable[tuple[int | str, Any]]:
+    """The items with an index or a key that can be written."""
+    if isinstance(container, dict):
+        return ((key, item) for key, item in container.items() if isinstance(key, str))
+    return enumerate(container)
 
 
 def _has_attributes(value: Any) -> bool:

@@ -10,7 +10,7 @@ returns, for then the worker's thread dies and the program waits for ever.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from fxgrad.passes.findings import line_of, source_of
 from fxgrad.records import Finding, Fix, Site, Step
 from fxgrad.records.errors import InputError
-from fxgrad.source.sites import site_of, traceback_sites
+from fxgrad.source.sites import own_line, sites_of, traceback_sites
 from fxgrad.torch_api.errors import IN_WORKER, OUT_ARGUMENT, SERIALIZED, says
 from fxgrad.trace.ledger import Ledger
 from fxgrad.watching.variable_names import Names
@@ -32,72 +32,67 @@ def explained(error: BaseException, ledger: Ledger, names: Names) -> Finding | N
     text = str(error)
     if not says(text, SERIALIZED) and not (says(text, IN_WORKER) and says(text, OUT_ARGUMENT)):
         return None
-    stack = traceback_sites(error.__traceback__)
-    read = next((site for site in stack if "site-packages" not in site.file), stack[0] if stack else None)
+    read = own_line(traceback_sites(error.__traceback__))
     datasets = list(_datasets(error.__traceback__))
     if not datasets and not says(text, IN_WORKER):
         return None  # sent by the program itself
-    reach = Reach()
-    for dataset in datasets:
-        with contextlib.suppress(InputError):  # too much to walk over: what was met until then is enough
-            reach.walk(dataset)
-    tensors = [tensor for tensor in reach.tensors.values() if tensor.requires_grad]
+    tensors = _with_history(datasets)
     made = next((tensor for tensor in tensors if not tensor.is_leaf), None)
     site = _made(made, ledger) if made is not None else None
     if made is not None:
-        name = names.of_tensor(made)
-        text = source_of(site) if site is not None else ""
-        what = (
-            f"`{name}`"
-            if name
-            else f"what `{text}` computed"
-            if text
-            else "a tensor that was computed with a history"
-        )
-        message = (
-            f"{what} is part of the data set{line_of(read, site)} and has a history, which no other "
-            "process can follow"
-        )
-        advice = (
-            f"keep the numbers alone: `{text}.detach()`, or compute it under `torch.no_grad()`"
-            if text
-            else "detach it where it is made"
-        )
+        message, advice = _of_computed(names.of_tensor(made), site, read)
     else:
-        named = [name for tensor in tensors if (name := names.of_tensor(tensor)) is not None]
-        what = (
-            f"computed from `{named[0]}`, which requires grad"
-            if named
-            else "computed from what requires grad"
+        leaf = next((name for name in map(names.of_tensor, tensors) if name is not None), None)
+        what = f"`{leaf}`, which requires grad" if leaf is not None else "what requires grad"
+        message = (
+            f"what the data set hands out is computed from {what}: its history cannot leave the process of "
+            "the worker"
         )
-        message = f"what the data set hands out is {what}: its history cannot leave the process of the worker"
         advice = "compute items under `torch.no_grad()`, and what should train in the training loop"
     return Finding(
         "FXG107", "left-torch", "error", message, site or read, (), (Step("worker", read, True),), Fix(advice)
     )
 
 
+def _with_history(datasets: Iterable[Any]) -> list[torch.Tensor]:
+    """The tensors within reach of data sets that require grad."""
+    reach = Reach()
+    for dataset in datasets:
+        with contextlib.suppress(InputError):  # too much to walk over: what was met until then is enough
+            reach.walk(dataset)
+    return [tensor for tensor in reach.tensors.values() if tensor.requires_grad]
+
+
+def _of_computed(name: str | None, site: Site | None, read: Site | None) -> tuple[str, str]:
+    """Message and advice: a tensor of the data set was computed at `site`."""
+    text = source_of(site)
+    what, advice = "a tensor that was computed with a history", "detach it where it is made"
+    if text:
+        what = f"what `{text}` computed"
+        advice = f"keep the numbers alone: `{text}.detach()`, or compute it under `torch.no_grad()`"
+    if name:
+        what = f"`{name}`"
+    message = (
+        f"{what} is part of the data set{line_of(read, site)} and has a history, which no other "
+        "process can follow"
+    )
+    return message, advice
+
+
 def _made(tensor: torch.Tensor, ledger: Ledger) -> Site | None:
     """The line that computed it, or what it is a view of."""
     slot = ledger.tensors.get(tensor)
+    if slot is None:
+        return None
     makers = {value: note for note in ledger.notes for value in note.makes}
-    note = makers.get(slot.value) if slot is not None else None
+    note = makers.get(slot.value)
     while note is not None:
-        viewed = next(
-            (
-                v
-                for v in note.reads
-                if slot is not None and v in makers and _storage(ledger, v) == slot.storage
-            ),
-            None,
-        )
+        known = (v for v in note.reads if v in makers)
+        viewed = next((v for v in known if _storage(ledger, v) == slot.storage), None)
         if viewed is None or makers[viewed] is note:
             break
         note = makers[viewed]
-    if note is None or not note.spots:
-        return None
-    sites = [site_of(spot) for spot in note.spots]
-    return next((site for site in sites if "site-packages" not in site.file), sites[0])
+    return own_line(sites_of(note.spots)) if note is not None else None
 
 
 def _storage(ledger: Ledger, value: int) -> int:

@@ -116,10 +116,3 @@ def held() -> Iterator[CtrlC]:
     finally:
         signal.signal(signal.SIGINT, ctrl_c.before)
         ctrl_c.deliver()
-
-
-@contextlib.contextmanager
-def never_lost() -> Iterator[None]:
-    """Around all that a call of ours does: an interrupt that comes meanwhile ends the call."""
-    with held() as ctrl_c, ctrl_c.comes():
-        yield

@@ -6,7 +6,7 @@ Asked of the garbage collector. Not handled: objects of other processes, and wha
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import nn
 from fxgrad.world.heap import whole_heap
 
 
-def held_elsewhere(given: Iterable[Any], tensors: Container[int]) -> frozenset[int]:
+def held_elsewhere(given: Iterable[Any], tensors: Collection[int]) -> frozenset[int]:
     """Which of the tensors, by id, other living optimizers hold."""
     known = {id(optimizer) for optimizer in given}
 
@@ -28,13 +28,15 @@ def held_elsewhere(given: Iterable[Any], tensors: Container[int]) -> frozenset[i
     return _among(torch.optim.Optimizer, held, tensors)
 
 
-def registered_anywhere(tensors: Container[int]) -> frozenset[int]:
+def registered_anywhere(tensors: Collection[int]) -> frozenset[int]:
     """Which of the tensors, by id, living modules register."""
     return _among(nn.Module, lambda item: map(id, (vars(item).get("_parameters") or {}).values()), tensors)
 
 
-def _among(base: type, keys: Callable[[Any], Iterable[int]], wanted: Container[int]) -> frozenset[int]:
+def _among(base: type, keys: Callable[[Any], Iterable[int]], wanted: Collection[int]) -> frozenset[int]:
     """The wanted keys that living objects of `base` and its subclasses have."""
+    if not wanted:
+        return frozenset()
     kinds: set[type] = {base}
     pending: list[type] = [base]
     while pending:

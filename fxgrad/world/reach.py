@@ -68,6 +68,7 @@ _ATOMS = (
     type,
 )
 _EXACT_ATOMS = frozenset(_ATOMS)
+_FUNCTIONS = (functools.partial, types.MethodType, types.FunctionType, Memoised)
 _EXACT_CONTAINERS = frozenset((list, deque, set, tuple, frozenset, torch.Size))
 _PLAIN_TENSORS = frozenset((torch.Tensor, torch.nn.Parameter))
 _OPAQUE_PACKAGES = frozenset(
@@ -157,26 +158,37 @@ class Reach:
             yield from self._dict(item, holder, key)
             return
         note, opaque, _ = self._kind(type(item))
-        if note is undo_queue:
-            self._loans.append(functools.partial(undo_queue, item))
-        elif note is not None and (act := note(item)) is not None:
-            self._acts.append(act)
+        if note is not None:
+            self._note(note, item)
         if isinstance(item, list | deque | set | tuple | frozenset):
             yield from ((v, holder, f"{key}[{i}]") for i, v in enumerate(elements(item)) if not _is_plain(v))
             if type(item) not in _EXACT_CONTAINERS:
                 yield from self._attributes(item)
-        elif isinstance(item, functools.partial):
+        elif isinstance(item, _FUNCTIONS):
+            yield from self._function(item, holder, key)
+        elif not opaque:
+            yield from self._attributes(item)
+        else:
+            yield from self._opaque(item, holder, key)
+
+    def _note(self, note: Note, item: Any) -> None:
+        if note is undo_queue:
+            self._loans.append(functools.partial(undo_queue, item))
+            return
+        act = note(item)
+        if act is not None:
+            self._acts.append(act)
+
+    def _function(self, item: Any, holder: Any, key: str) -> Iterator[tuple[Any, Any, str]]:
+        """What a function closes over, and what it is bound to."""
+        if isinstance(item, functools.partial):
             yield from ((v, holder, key) for v in (item.func, item.args, item.keywords))
         elif isinstance(item, types.MethodType):
             yield from ((v, holder, key) for v in (item.__self__, item.__func__))
         elif isinstance(item, types.FunctionType):
             yield from ((v, item if name else holder, name or key) for name, v in self._scopes.around(item))
-        elif isinstance(item, Memoised):
-            yield from ((function, holder, key) for function in self._scopes.memoised(item))
-        elif not opaque:
-            yield from self._attributes(item)
         else:
-            yield from self._opaque(item, holder, key)
+            yield from ((function, holder, key) for function in self._scopes.memoised(item))
 
     def _opaque(self, item: Any, holder: Any, key: str) -> Iterator[tuple[Any, Any, str]]:
         """What a few objects hold that keep it elsewhere than in attributes."""

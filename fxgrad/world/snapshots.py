@@ -35,6 +35,9 @@ _PLAIN = (
 )
 
 
+_COMPARED_BY_IDENTITY = (torch.Tensor, torch.nn.Module, type, types.ModuleType)
+
+
 @dataclass(frozen=True, slots=True)
 class _Itself:
     """An object that is only compared by identity; kept, so that its id stays its own."""
@@ -54,11 +57,7 @@ def snapshot(value: Any, depth: int = 0) -> Any:
         return type(value), value
     if isinstance(value, float):
         return type(value), "nan" if math.isnan(value) else value
-    if (
-        depth > DEEPEST
-        or isinstance(value, torch.Tensor | torch.nn.Module | type | types.ModuleType)
-        or callable(value)
-    ):
+    if depth > DEEPEST or isinstance(value, _COMPARED_BY_IDENTITY) or callable(value):
         return _Itself(value)
     if isinstance(value, dict):
         return type(value), tuple((snapshot(k, depth + 1), snapshot(v, depth + 1)) for k, v in items(value))
@@ -68,12 +67,12 @@ def snapshot(value: Any, depth: int = 0) -> Any:
         return type(value), frozenset(snapshot(item, depth + 1) for item in elements(value))
     if isinstance(value, range | slice):
         return type(value), (value.start, value.stop, value.step)
-    if type(value).__module__ == "numpy" and hasattr(value, "tobytes"):
-        return type(value), str(value.dtype), getattr(value, "shape", ()), value.tobytes()
     return _of_object(value, depth)
 
 
 def _of_object(value: Any, depth: int) -> Any:
+    if type(value).__module__ == "numpy" and hasattr(value, "tobytes"):
+        return type(value), str(value.dtype), getattr(value, "shape", ()), value.tobytes()
     found = dict(attributes(value) or {})
     for name, member in members(type(value)):
         if hasattr(value, name):

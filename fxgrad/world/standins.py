@@ -195,10 +195,6 @@ class StandIns:
         """The original that `tensor` is the stand-in of."""
         return self._originals.get(id(tensor))
 
-    def originals(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Pairs (original, stand-in) in the order they were made."""
-        return iter(tuple(self._made.values()))
-
     def make(self, original: torch.Tensor) -> torch.Tensor:
         """The stand-in for `original`, made at the first call.
 
@@ -221,10 +217,7 @@ class StandIns:
                 self.all_have_data = False
             try:
                 made = self._real(original) if self.fake is None else self._fake(original)
-                movable = (original.requires_grad or id(original) in self.inputs) and id(
-                    original
-                ) not in self.held
-                if self.noise is not None and movable:
+                if self.noise is not None and self._is_movable(original):
                     _disturb(made, self.noise, self.unsettle if original.requires_grad else "")
             except (RuntimeError, NotImplementedError, TypeError) as error:
                 raise TraceError(
@@ -239,6 +232,10 @@ class StandIns:
                 made.grad = self.make(grad)
             self._copy_hooks(original, made)
         return made
+
+    def _is_movable(self, original: torch.Tensor) -> bool:
+        """Whether its numbers may be others: those of a parameter or an input, unless they are held."""
+        return (original.requires_grad or id(original) in self.inputs) and id(original) not in self.held
 
     def _copy_hooks(self, original: torch.Tensor, made: torch.Tensor) -> None:
         """The tensor hooks of a leaf belong to its gradient: the stand-in's gradient must pass through the

@@ -67,7 +67,6 @@ def _random_state() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _torch_state() -> Iterator[None]:
-    grad = torch.is_grad_enabled()
     dtype = torch.get_default_dtype()
     device = default_device_mode()
     anomaly = (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled())
@@ -75,7 +74,6 @@ def _torch_state() -> Iterator[None]:
     try:
         yield
     finally:
-        set_grad_enabled(grad)
         torch.set_default_dtype(dtype)
         if default_device_mode() is not device:
             torch.set_default_device(None if device is None else device.device)
@@ -115,7 +113,8 @@ def _autocast_depth() -> int:
 @contextlib.contextmanager
 def kept_modes() -> Iterator[None]:
     """What the block enters and does not leave is left for it: function and dispatch modes, hooks on saved
-    tensors, regions."""
+    tensors, regions; gradients are on or off as before."""
+    grad = torch.is_grad_enabled()
     functions, depth, hooks = _top_mode(), dispatch_mode_count(), top_saved_tensors_hooks()
     asks, sets = torch_function_state
     asked, levels = asks(), dual_levels()
@@ -123,6 +122,7 @@ def kept_modes() -> Iterator[None]:
         with inference_regions_left():
             yield
     finally:
+        set_grad_enabled(grad)
         sets(asked)
         while dual_levels() > levels:
             forward_ad.exit_dual_level()  # type: ignore[no-untyped-call]  # torch's

@@ -14,32 +14,20 @@ from torch import nn
 
 from fxgrad.passes.context import Context
 from fxgrad.records import Facts, NodeFact, Site
-from fxgrad.source.parsing import Source, load, nodes, site_of
+from fxgrad.source.parsing import Source, last_name, load, nodes, site_of
 
 
 def building_site(facts: Facts, context: Context, node: NodeFact) -> Site | None:
     """Where the module of a step is built, if it stands in a Sequential."""
-    path = next(
-        (
-            call.path
-            for call in facts.calls
-            if set(call.values) & set(node.makes) and call.type == node.target
-        ),
-        None,
-    )
-    if node.kind == "op" and any(call.path == node.module and call.site == node.site for call in facts.calls):
-        # watched: the operation that the module ran, on the line that called the container (not in a hook's)
-        path = node.module
+    path = _called(facts, node)
     if not path:
         return None
     modules = dict(context.model.named_modules())
     outer, _, name = path.rpartition(".")
     container, module = modules.get(outer), modules.get(path)
-    if (
-        not isinstance(container, nn.Sequential)
-        or module is None
-        or not type(module).__module__.startswith("torch.nn.")
-    ):
+    if not isinstance(container, nn.Sequential) or module is None:
+        return None
+    if not type(module).__module__.startswith("torch.nn."):
         return None
     kinds = [type(m).__name__ for m in container]
     index = list(container._modules).index(name)
@@ -48,31 +36,30 @@ def building_site(facts: Facts, context: Context, node: NodeFact) -> Site | None
         for call in _sequentials(source):
             if [_built(argument) for argument in call.args] == kinds:
                 return site_of(source, call.args[index])
-    found = [
-        (source, call)
-        for source in sources
-        for call in nodes(source, ast.Call)
-        if _built(call) == kinds[index] and _is_inplace(call)
-    ]
+    found = [(source, call) for source in sources for call in _in_place(source, kinds[index])]
     return site_of(*found[0]) if len(found) == 1 else None
+
+
+def _called(facts: Facts, node: NodeFact) -> str:
+    """The qualified name of the module that the step is; "" if it is none."""
+    if node.kind == "op" and any(call.path == node.module and call.site == node.site for call in facts.calls):
+        # watched: the operation that the module ran, on the line that called the container (not in a hook's)
+        return node.module
+    of_type = (call for call in facts.calls if call.type == node.target)
+    return next((call.path for call in of_type if not set(call.values).isdisjoint(node.makes)), "")
 
 
 def _sequentials(source: Source) -> Iterator[ast.Call]:
     return (call for call in nodes(source, ast.Call) if _built(call) == "Sequential")
 
 
+def _in_place(source: Source, kind: str) -> Iterator[ast.Call]:
+    return (call for call in nodes(source, ast.Call) if _built(call) == kind and _is_inplace(call))
+
+
 def _built(expression: ast.expr) -> str:
     """The last name of the callable: `ReLU` of `nn.ReLU(inplace=True)`."""
-    if not isinstance(expression, ast.Call):
-        return ""
-    function = expression.func
-    return (
-        function.attr
-        if isinstance(function, ast.Attribute)
-        else function.id
-        if isinstance(function, ast.Name)
-        else ""
-    )
+    return last_name(expression.func) if isinstance(expression, ast.Call) else ""
 
 
 def _is_inplace(call: ast.Call) -> bool:

@@ -127,17 +127,8 @@ def analyse(
 def _distances(
     facts: Facts, skip: frozenset[str]
 ) -> tuple[dict[int, float], dict[int, tuple[NodeFact, Flow, str | None]]]:
-    arriving: dict[int, list[tuple[NodeFact, Flow]]] = {}
-    for node in facts.nodes:
-        if node.name in skip:
-            continue
-        passing = {flow.source for flow in node.flows if flow.open}
-        for flow in node.flows:
-            if not flow.open and flow.source in passing and _independent(node, facts.values[flow.target]):
-                continue
-            if lends_its_shape(node, flow) or drops_out(facts, node, flow):
-                continue
-            arriving.setdefault(flow.target, []).append((node, flow))
+    """By value: what its cheapest way to the loss costs, and the first flow on that way."""
+    arriving = _arriving(facts, skip)
     assert facts.loss is not None
     owned = storages(facts)
     distance: dict[int, float] = {}
@@ -157,6 +148,22 @@ def _distances(
                 following[flow.source] = (node, flow, code)
                 heapq.heappush(heap, (total, flow.source))
     return distance, following
+
+
+def _arriving(facts: Facts, skip: frozenset[str]) -> Mapping[int, list[tuple[NodeFact, Flow]]]:
+    """The flows by their target: those by which data of a value, not its shape alone, gets there."""
+    found: dict[int, list[tuple[NodeFact, Flow]]] = {}
+    for node in facts.nodes:
+        if node.name in skip:
+            continue
+        passing = {flow.source for flow in node.flows if flow.open}
+        for flow in node.flows:
+            if not flow.open and flow.source in passing and _independent(node, facts.values[flow.target]):
+                continue
+            if lends_its_shape(node, flow) or drops_out(facts, node, flow):
+                continue
+            found.setdefault(flow.target, []).append((node, flow))
+    return found
 
 
 def _independent(node: NodeFact, target: Value) -> bool:
@@ -319,7 +326,7 @@ def _price(facts: Facts, node: NodeFact, flow: Flow, owned: frozenset[int]) -> t
         code = "FXG102"
     else:
         code = "FXG111" if stores(facts, node, target, owned) else classify(node, source, target)
-    if not source.requires_grad and not _stops_anyway(node, source, target, code):
+    if not source.requires_grad and not _stops_anyway(node, source, target):
         return 0.0, None
     return PRICES.get(code, 2.0), code
 
@@ -332,7 +339,7 @@ def _freezes(node: NodeFact) -> bool:
     )
 
 
-def _stops_anyway(node: NodeFact, source: Value, target: Value, code: str) -> bool:
+def _stops_anyway(node: NodeFact, source: Value, target: Value) -> bool:
     """Whether the operation would stop a gradient although its source carries none now."""
     if node.kind == "escape":
         return _floating(source)
@@ -372,14 +379,15 @@ def classify(node: NodeFact, source: Value, target: Value) -> str:
         return "FXG112"
     if _is_custom_op(node.target):
         return "FXG113"
-    # A float written into a tensor of integers is cast by the write.
-    if (
-        _floating(source)
-        and target.dtype in INTEGERS
-        and (node.target in CASTS or target.storage in node.writes)
-    ):
-        return "FXG106"
-    return "FXG105"
+    return "FXG106" if _is_cast(node, source, target) else "FXG105"
+
+
+def _is_cast(node: NodeFact, source: Value, target: Value) -> bool:
+    """Whether a step makes integers of floats; a float written into a tensor of integers is cast by the
+    write."""
+    if not _floating(source) or target.dtype not in INTEGERS:
+        return False
+    return node.target in CASTS or target.storage in node.writes
 
 
 _CONSTRUCTOR = re.compile(r"(?:\w+\s*\.\s*)*(\w*Tensor)\s*\(")

@@ -52,19 +52,18 @@ def analyse(facts: Facts, parameters: Iterable[ParameterFact]) -> Mapping[str, D
         return {}
     last, outermost = _ends(facts, recorded_only=True)
     reaching = _reaching(facts)
-    used = {
-        flow.source for node in facts.nodes for flow in node.flows if not _is_asked_for(facts, node, flow)
-    }
+    used = _used(facts)
     alive = _alive(facts, used)
     places: dict[tuple[int, int | None], DeadEnd] = {}
     unrecorded: tuple[dict[int, int], dict[int, tuple[int, int, int]]] | None = None  # asked for seldom
     found: dict[str, DeadEnd] = {}
     for parameter in parameters:
-        if not any(v in last or v in used for v in parameter.values):  # none, or only its shape was asked for
+        followed = not last.keys().isdisjoint(parameter.values)
+        if not followed and used.isdisjoint(parameter.values):  # none, or only its shape was asked for
             found[parameter.name] = _unread_parameter(parameter, alive)
             continue
         steps, results = last, outermost
-        if not any(v in last for v in parameter.values):
+        if not followed:
             steps, results = unrecorded = unrecorded or _ends(facts, recorded_only=False)
         index = max(steps.get(v, -1) for v in parameter.values)
         calls = [results[v] for v in parameter.values if v in results]
@@ -73,6 +72,12 @@ def analyse(facts: Facts, parameters: Iterable[ParameterFact]) -> Mapping[str, D
             places[index, call] = _place(facts, index, facts.calls[call] if call is not None else None)
         found[parameter.name] = _inside_a_package(facts, places[index, call], parameter, reaching)
     return found
+
+
+def _used(facts: Facts) -> set[int]:
+    return {
+        flow.source for node in facts.nodes for flow in node.flows if not _is_asked_for(facts, node, flow)
+    }
 
 
 def _is_asked_for(facts: Facts, node: NodeFact, flow: Flow) -> bool:
@@ -150,29 +155,39 @@ def _inside_a_package(facts: Facts, end: DeadEnd, parameter: ParameterFact, reac
 
 def _place(facts: Facts, index: int, call: Call | None) -> DeadEnd:
     """Where the data that last reached node `index` was lost."""
-    node = facts.nodes[index] if index >= 0 else None
-    derivative = _derivative(facts, node) if node is not None else None
+    site, part = (call.site, call.path) if call is not None else (None, "")
+    if index < 0:
+        return DeadEnd("unread", site, None, part)
+    node = facts.nodes[index]
+    derivative = _derivative(facts, node)
     if derivative is not None:
         return DeadEnd("derived", derivative.site, derivative.name, "")
-    if node is None or not node.stack:
-        return DeadEnd(
-            "unread", call.site if call else None, node.name if node else None, call.path if call else ""
-        )
+    if not node.stack:
+        return DeadEnd("unread", site, node.name, part)
     start = 0
     if call is not None and set(call.values).intersection(node.makes):
         # that call returned it: seen, not read off the text
         start = max(0, len(node.stack) - len(call.stack))
     frame = dropped_in(node.stack, start)
+    left = _left_out(facts, node, frame, start)
+    if left is not None:
+        return left
+    last = node.stack[min(frame, len(node.stack) - 1)]
+    return DeadEnd("unread", last, node.name, part if call is not None else node.module)
+
+
+def _left_out(facts: Facts, node: NodeFact, frame: int, start: int) -> DeadEnd | None:
+    """Kinds 4 and 5: `frame` of the step's stack is where the value of a loss, or of a term of it, was lost."""
+    is_inside = frame < len(node.stack)
     if node.phase == "loss":
-        lost = thrown_away(node.stack[frame]) if frame < len(node.stack) else None
-        return DeadEnd("lost" if lost else "missed", lost or _returned(facts, node, frame), node.name, "")
-    if frame < len(node.stack) and start == 0 and _is_term(facts, node):
-        lost = thrown_away(node.stack[frame])
-        left = lost or return_around(node.stack[frame])
-        if left is not None:
-            return DeadEnd("lost" if lost else "missed", left, node.name, "")
-    site = node.stack[min(frame, len(node.stack) - 1)]
-    return DeadEnd("unread", site, node.name, call.path if call is not None else node.module)
+        lost = thrown_away(node.stack[frame]) if is_inside else None
+        left = lost or _returned(facts, node, frame)
+        return DeadEnd("lost" if lost else "missed", left, node.name, "")
+    if not is_inside or start > 0 or not _is_term(facts, node):
+        return None
+    lost = thrown_away(node.stack[frame])
+    left = lost or return_around(node.stack[frame])
+    return DeadEnd("lost" if lost else "missed", left, node.name, "") if left is not None else None
 
 
 def _derivative(facts: Facts, node: NodeFact) -> NodeFact | None:

@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import line_of, text_of
+from fxgrad.passes.findings import line_of, some, text_of
 from fxgrad.records import Facts, Ran, Site, Span
 from fxgrad.source.handed_on import reads_of_result
 from fxgrad.source.names import fits
 from fxgrad.source.objects import origin
-from fxgrad.source.parsing import Function, Source, absolute, ancestors, enclosing_function, site_of
+from fxgrad.source.parsing import Function, Located, Source, absolute, ancestors, enclosing_function, site_of
 from fxgrad.source.passed_by import Counts, Passed, left_by, passed_by, quoted
 from fxgrad.source.statements import header
 from fxgrad.source.uses import Use, picks, uses
@@ -81,9 +81,9 @@ def of_part(facts: Facts, context: Context, name: str, seen_from: Site | None) -
     more = len(found) - _TOLD
     only = "only " if known and len(found) == 1 else ""
     clauses = [decision.text for decision in found[:_TOLD]]
-    text = f"{'' if clauses[0].startswith('put') else f'used {only}'}{', and '.join(clauses)}" + (
-        f", and at {more} further place{'s' if more > 1 else ''}" if more > 0 else ""
-    )
+    used = "" if clauses[0].startswith("put") else f"used {only}"
+    further = f", and at {more} further place{'s' if more > 1 else ''}" if more > 0 else ""
+    text = f"{used}{', and '.join(clauses)}{further}"
     return Decision(text, found[0].site)
 
 
@@ -145,33 +145,35 @@ def _is_inside(ran: Ran, function: Function) -> bool:
 
 def _of_use(facts: Facts, context: Context, part: _Part, use: Use, seen_from: Site | None) -> Decision | None:
     if use.builds:
-        if not isinstance(part.container, nn.Parameter):
+        return _of_built(part, use, seen_from)
+    if use.held is not None:
+        if part.item:
             return None
-        built = site_of(use.source, use.node)
-        at = f"at{line_of(built, seen_from).replace(' (', ' ').replace(')', '')}"
-        return Decision(f"{at}, where `{use.builds}` is computed once", built)
-    if use.held is not None and part.item:
-        return None
-    if use.held is not None and use.function.name == "__init__":
-        return _of_kept(facts, context, part, use, seen_from)  # that ran before anybody looked
+        if use.function.name == "__init__":
+            return _of_kept(facts, context, part, use, seen_from)  # that ran before anybody looked
     ran = _ran(facts, context, part, use)
     if not all(one.whole for one in ran):
         return None
-    place = site_of(use.source, use.node)
-    at = f"at{line_of(place, seen_from).replace(' (', ' ').replace(')', '')}"
     if not ran:
-        return _of_method(facts, context, part, use, at, seen_from) if _is_called_there(use) else None
+        return _of_method(facts, context, part, use, seen_from) if _is_called_there(use) else None
     counts = _together(ran)
     times = counts.times(use.node)
     if times is None:
         return None
     if not times:
-        return _told(use.source, passed_by(use.source, use.node, counts), at, place, seen_from)
+        return _told(use.source, use.node, passed_by(use.source, use.node, counts), seen_from)
     if use.held is not None:
         return _of_kept(facts, context, part, use, seen_from)
-    if part.item or use.pattern or isinstance(part.container, _CONTAINERS):
-        return _of_item(facts, context, part, use, counts, seen_from)
-    return None
+    takes_items = part.item or use.pattern or isinstance(part.container, _CONTAINERS)
+    return _of_item(facts, part, use, counts, seen_from) if takes_items else None
+
+
+def _of_built(part: _Part, use: Use, seen_from: Site | None) -> Decision | None:
+    """The constructor computes another attribute from it."""
+    if not isinstance(part.container, nn.Parameter):
+        return None
+    site = site_of(use.source, use.node)
+    return Decision(f"{_at(site, seen_from)}, where `{use.builds}` is computed once", site)
 
 
 def _is_called_there(use: Use) -> bool:
@@ -181,9 +183,10 @@ def _is_called_there(use: Use) -> bool:
 
 
 def _of_method(
-    facts: Facts, context: Context, part: _Part, use: Use, at: str, seen_from: Site | None
+    facts: Facts, context: Context, part: _Part, use: Use, seen_from: Site | None
 ) -> Decision | None:
     """The method that uses the part did not run; what passed by the one call of it, where there is one."""
+    at = _at(site_of(use.source, use.node), seen_from)
     name = use.function.name
     method = replace(part, attribute=name, item="", container=None)
     calls = [call for call in _uses(facts, context, method) if call.function is not use.function]
@@ -197,46 +200,54 @@ def _of_method(
 def of_result(facts: Facts, context: Context, site: Site | None, seen_from: Site | None) -> Decision | None:
     """What passed by the lines that read the variable in which the result of the expression at `site` is
     kept."""
-    found = (
-        reads_of_result(site) if site is not None and context.ran and origin(site.file) == "user" else None
-    )
+    if site is None or not context.ran or origin(site.file) != "user":
+        return None
+    found = reads_of_result(site)
     if found is None:
         return None
     source, function, reads = found
-    ran = [one for one in context.ran if absolute(one.file) == source.file and _is_inside(one, function)]
-    if not reads or not all(one.whole for one in ran) or len({one.module for one in ran}) != 1:
+    counts = _of_one_module(context, source, function)
+    if counts is None or not 0 < len(reads) <= _TOLD:
         return None
-    counts = _together(tuple(ran))
     told: list[Decision] = []
     for node in reads:
-        if counts.times(node) != 0:
-            return None
-        place = site_of(source, node)
-        at = f"at{line_of(place, seen_from).replace(' (', ' ').replace(')', '')}"
-        decision = _told(source, passed_by(source, node, counts), at, place, seen_from)
+        passed = passed_by(source, node, counts) if counts.times(node) == 0 else None
+        decision = _told(source, node, passed, seen_from)
         if decision is None:
             return None
         told.append(decision)
-    if len(told) > _TOLD:
-        return None
     only = "only " if len(told) == 1 else ""
-    return Decision(
-        f"`{reads[0].id}` is used {only}{', and '.join(decision.text for decision in told)}", told[0].site
-    )
+    clauses = ", and ".join(decision.text for decision in told)
+    return Decision(f"`{reads[0].id}` is used {only}{clauses}", told[0].site)
 
 
-def _told(
-    source: Source, passed: Passed | None, at: str, place: Site, seen_from: Site | None
-) -> Decision | None:
+def _of_one_module(context: Context, source: Source, function: Function) -> Counts | None:
+    """How often the parts of a function ran, where all was counted and on one module alone."""
+    here = [one for one in context.ran if absolute(one.file) == source.file]
+    ran = tuple(one for one in here if _is_inside(one, function))
+    if not all(one.whole for one in ran) or len({one.module for one in ran}) != 1:
+        return None
+    return _together(ran)
+
+
+def _told(source: Source, node: ast.expr, passed: Passed | None, seen_from: Site | None) -> Decision | None:
+    """What passed by an expression, where that is known."""
     if passed is None:
         return None
-    site = (
-        header(source, passed.node)
-        if isinstance(passed.node, ast.stmt | ast.ExceptHandler)
-        else site_of(source, passed.node)
-    )
+    place, site = site_of(source, node), _deciding(source, passed.node)
     where = "" if site.line == place.line and site.file == place.file else line_of(site, seen_from)
-    return Decision(f"{at}, {passed.how.format(where)}", site)
+    return Decision(f"{_at(place, seen_from)}, {passed.how.format(where)}", site)
+
+
+def _deciding(source: Source, node: Located) -> Site:
+    if isinstance(node, ast.stmt | ast.ExceptHandler):
+        return header(source, node)
+    return site_of(source, node)
+
+
+def _at(site: Site, seen_from: Site | None) -> str:
+    """`at line 12`, `at blocks.py:12`."""
+    return f"at{line_of(site, seen_from).replace(' (', ' ').replace(')', '')}"
 
 
 # ------------------------------------------------------------------ items of containers
@@ -258,9 +269,8 @@ def _of_kept(
         beside = {node.attr for node in ast.walk(display or pick) if isinstance(node, ast.Attribute)}
         put, site = site_of(source, use.node), site_of(source, pick)
         taken = _taken(facts, f"{part.owner}." if part.owner else "", beside.__contains__, site)
-        at = f"at{line_of(put, seen_from).replace(' (', ' ').replace(')', '')}"
         text = (
-            f"put {at} in `{quoted(source, use.held)}`, of which "
+            f"put {_at(put, seen_from)} in `{quoted(source, use.held)}`, of which "
             f"`{quoted(source, pick)}`{line_of(site, seen_from)} {taken}"
         )
         return Decision(text, site) if taken else None
@@ -272,19 +282,23 @@ def _taken(facts: Facts, start: str, is_one: Callable[[str], bool], site: Site) 
     there."""
     there: dict[str, bool] = {}
     for call in facts.calls:
-        name = call.path[len(start) :].split(".")[0]
-        if call.path.startswith(start) and is_one(name):
-            there[name] = there.get(name, True) and call.site is not None and _encloses(call.site, site)
+        name = _item(call.path, start)
+        if name is not None and is_one(name):
+            is_called_there = call.site is not None and _encloses(call.site, site)
+            there[name] = there.get(name, True) and is_called_there
     for path in (path for p in facts.parameters if p.values for path in p.names):
-        name = path[len(start) :].split(".")[0]
-        if path.startswith(start) and is_one(name):
+        name = _item(path, start)
+        if name is not None and is_one(name):
             there.setdefault(name, False)
     if not there:
         return ""
-    shown = ", ".join(f"`{name}`" for name in list(there)[:_TAKEN]) + (
-        f" and {len(there) - _TAKEN} more" if len(there) > _TAKEN else ""
-    )
+    shown = some(there, _TAKEN)
     return f"took only {shown}" if all(there.values()) else f"hands on, and only {shown} ran"
+
+
+def _item(path: str, start: str) -> str | None:
+    """The word of a qualified name after one that begins so."""
+    return path[len(start) :].split(".")[0] if path.startswith(start) else None
 
 
 def _encloses(outer: Site, inner: Site) -> bool:
@@ -322,30 +336,12 @@ def _size(part: _Part) -> int:
         return 0
 
 
-def _of_item(
-    facts: Facts, context: Context, part: _Part, use: Use, counts: Counts, seen_from: Site | None
-) -> Decision | None:
+def _of_item(facts: Facts, part: _Part, use: Use, counts: Counts, seen_from: Site | None) -> Decision | None:
     """The container was at hand: which of its items the expression around it took."""
     source = use.source
-    around = use.node
-    for parent in () if use.pattern else ancestors(source, use.node):
-        if (
-            isinstance(parent, ast.Subscript)
-            and parent.value is around
-            and not isinstance(parent.slice, ast.Slice)
-        ):
-            around = parent
-            break
-        if isinstance(parent, ast.For | ast.AsyncFor) and parent.iter is around:
-            return _of_loop(source, part, use, parent, counts, seen_from)
-        if isinstance(parent, ast.comprehension):
-            owner = source.parents.get(parent)
-            return (
-                _of_loop(source, part, use, owner, counts, seen_from) if isinstance(owner, ast.expr) else None
-            )
-        if not _hands_all(parent, around):
-            break
-        around = parent  # type: ignore[assignment]
+    around, loop = (use.node, None) if use.pattern else _handed(source, use.node)
+    if loop is not None:
+        return _of_loop(source, part, loop, counts, seen_from)
     if around is use.node and not use.pattern:
         return None
     site = site_of(source, around)
@@ -354,11 +350,28 @@ def _of_item(
         taken = _taken(facts, prefix, lambda name: fits(use.pattern, name), site)
     else:
         taken = _taken(facts, f"{prefix}{part.attribute}.", bool, site)
-    return (
-        Decision(f"through `{quoted(source, around)}`{line_of(site, seen_from)}, which {taken}", site)
-        if taken
-        else None
-    )
+    text = f"through `{quoted(source, around)}`{line_of(site, seen_from)}, which {taken}"
+    return Decision(text, site) if taken else None
+
+
+def _handed(source: Source, container: ast.expr) -> tuple[ast.expr, ast.AST | None]:
+    """The widest expression around a container that is made of its items, and the loop over it, if any."""
+    around = container
+    for parent in ancestors(source, container):
+        if isinstance(parent, ast.Subscript) and parent.value is around and not _is_slice(parent):
+            return parent, None
+        if isinstance(parent, ast.For | ast.AsyncFor) and parent.iter is around:
+            return container, parent
+        if isinstance(parent, ast.comprehension):
+            return container, source.parents[parent]
+        if not isinstance(parent, ast.expr) or not _hands_all(parent, around):
+            break
+        around = parent
+    return around, None
+
+
+def _is_slice(node: ast.Subscript) -> bool:
+    return isinstance(node.slice, ast.Slice)
 
 
 def _hands_all(parent: ast.AST, child: ast.AST) -> bool:
@@ -376,16 +389,13 @@ def _hands_all(parent: ast.AST, child: ast.AST) -> bool:
 
 
 def _of_loop(
-    source: Source, part: _Part, use: Use, loop: ast.AST, counts: Counts, seen_from: Site | None
+    source: Source, part: _Part, loop: ast.AST, counts: Counts, seen_from: Site | None
 ) -> Decision | None:
     """The loop over a container ended before the item, left it out, or did something else with it."""
-    if isinstance(loop, ast.For | ast.AsyncFor):
-        target, body, of = loop.target, loop.body[0], loop.iter
-    elif isinstance(loop, ast.ListComp | ast.SetComp | ast.GeneratorExp) and len(loop.generators) == 1:
-        target, of = loop.generators[0].target, loop.generators[0].iter
-        body = loop.generators[0].ifs[0] if loop.generators[0].ifs else loop.elt  # type: ignore[assignment]
-    else:
+    parts = _loop_parts(loop)
+    if parts is None:
         return None
+    target, body, of = parts
     turns, entered = counts.times(body), counts.times(of)
     if turns is None or not entered:
         return None
@@ -394,9 +404,8 @@ def _of_loop(
     if not turns:
         return Decision(f"in the loop over {head}, which had nothing to go through", site)
     names = {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
-    called = [
-        node for node in ast.walk(loop) if isinstance(node, ast.Name) and _is_called(source, node, names)
-    ]
+    called = [node for node in ast.walk(loop) if isinstance(node, ast.Name)]
+    called = [node for node in called if _is_called(source, node, names)]
     if not called:
         return None
     if any(counts.times(node) == turns for node in called):
@@ -404,9 +413,17 @@ def _of_loop(
     if turns != entered * _size(part):
         return None
     passed = passed_by(source, called[0], counts, least=turns, within=loop)
-    place = site_of(source, called[0])
-    at = f"at{line_of(place, seen_from).replace(' (', ' ').replace(')', '')}"
-    return _told(source, passed, at, place, seen_from)
+    return _told(source, called[0], passed, seen_from)
+
+
+def _loop_parts(loop: ast.AST) -> tuple[ast.expr, ast.stmt | ast.expr, ast.expr] | None:
+    """The target, what each turn runs first, and what it goes over."""
+    if isinstance(loop, ast.For | ast.AsyncFor):
+        return loop.target, loop.body[0], loop.iter
+    if isinstance(loop, ast.ListComp | ast.SetComp | ast.GeneratorExp) and len(loop.generators) == 1:
+        only = loop.generators[0]
+        return only.target, only.ifs[0] if only.ifs else loop.elt, only.iter
+    return None
 
 
 def _is_called(source: Source, node: ast.Name, names: set[str]) -> bool:
@@ -432,10 +449,9 @@ def _ended(
     head = f"`{quoted(source, of)}`{line_of(site, seen_from)}"
     left = left_by(source, loop, counts) if isinstance(loop, ast.For | ast.AsyncFor) else None
     if left is not None:
-        place = header(source, left.node) if isinstance(left.node, ast.stmt) else site_of(source, left.node)
-        return Decision(
-            f"in the loop over {head}, which was {left.how.format(line_of(place, seen_from))}", place
-        )
+        place = _deciding(source, left.node)
+        how = left.how.format(line_of(place, seen_from))
+        return Decision(f"in the loop over {head}, which was {how}", place)
     size = _size(part)
     if turns >= entered * size:
         return None

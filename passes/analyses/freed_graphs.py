@@ -41,26 +41,27 @@ class Kept:
 
 def kept(facts: Facts) -> Kept | None:
     """A tensor with a history from before the run on the way of the gradients."""
-    old = {
+    old = _old(facts)
+    readers = [(node, value) for node in facts.nodes for value in node.reads if value in old]
+    if not readers:
+        return None
+    node, value = next((r for r in readers if not facts.live.isdisjoint(r[0].makes)), readers[0])
+    external = {external.value: external for external in facts.externals}.get(value)
+    if external is None:
+        return Kept(node, "" if old[value] in (UNNAMED, UNSEEN) else old[value])
+    owner = external.owner if external.path == external.attribute else None
+    return Kept(node, external.path, owner, external.owner is None)
+
+
+def _old(facts: Facts) -> dict[int, str]:
+    """What entered the run with a history, and under which name."""
+    return {
         value: node.target
         for node in facts.nodes
         if node.kind in ("attribute", "input") or node.target == UNSEEN
         for value in node.makes
         if facts.values[value].requires_grad and not facts.values[value].is_leaf
     }
-    externals = {external.value: external for external in facts.externals}
-    for strict in (True, False):
-        for node in facts.nodes:
-            for value in node.reads:
-                if value in old and (
-                    not strict or not facts.live or any(v in facts.live for v in node.makes)
-                ):
-                    external = externals.get(value)
-                    if external is None:
-                        return Kept(node, "" if old[value] in (UNNAMED, UNSEEN) else old[value])
-                    owner = external.owner if external.path == external.attribute else None
-                    return Kept(node, external.path, owner, external.owner is None)
-    return None
 
 
 def computed_once(context: Context, found: Kept) -> Site | None:
@@ -85,22 +86,29 @@ class Spender:
 
 def spender(facts: Facts) -> Spender | None:
     """The `backward` call of this run that walked, and freed, what is needed again."""
-    failing = facts.error.node if facts.error is not None and facts.error.phase != "backward" else None
+    error = facts.error
+    failing = error.node if error is not None and error.phase != "backward" else None
     calls = [node for node in facts.nodes if node.target in _BACKWARDS]
+    again = facts.live
+    if failing:
+        names = [node.name for node in calls]
+        if failing not in names:
+            return None
+        last = calls[names.index(failing)]
+        calls, again = calls[: names.index(failing)], _behind(facts, last.reads)
     for node in calls:
-        if node.name == failing:
-            break
-        text = source_of(node.site)
-        if any(word in text for word in _RETAINS):
+        if _retains(node):
             continue
-        again = (
-            _behind(facts, next((n.reads for n in calls if n.name == failing), ())) if failing else facts.live
-        )
-        shared = [v for v in _behind(facts, node.reads) & again if not facts.values[v].is_leaf]
-        maker = facts.maker_of.get(max(shared)) if shared else None
+        shared = (v for v in _behind(facts, node.reads) & again if not facts.values[v].is_leaf)
+        maker = facts.maker_of.get(max(shared, default=-1))
         if maker is not None:
             return Spender(node, maker, _is_used(facts, node))
     return None
+
+
+def _retains(call: NodeFact) -> bool:
+    text = source_of(call.site)
+    return any(word in text for word in _RETAINS)
 
 
 def _is_used(facts: Facts, node: NodeFact) -> bool:

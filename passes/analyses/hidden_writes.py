@@ -7,7 +7,8 @@ From facts, and from those of a second run that watched saved tensors. Definitio
     intermediate value under `no_grad`.
  2. It *falsifies* a gradient if a step had saved the memory for backward, torch's version counter did not
     move, and the elements are others now. A fused optimizer's step counts: it moves no counter. So does
-    `out=` of an operator that does not count it (`torch.kron`).
+    `out=` of an operator that does not count it (`torch.kron`). What a custom Function keeps as an attribute
+    of its `ctx`, and its backward reads, counts as saved by it: there torch compares no versions.
  3. It is *missed* by the graph if a gradient comes back, past it, to the value it changed: the gradient is
     that of another function. Overwriting a leaf with something that does not depend on it (a lazy
     initialisation, a projection under `no_grad`) misses nothing, nor does giving it back a copy of its own
@@ -17,14 +18,17 @@ Not handled: writes from C++ or Triton code that bump no version.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Literal
 
+from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.overwrites import needed
 from fxgrad.records import Facts, NodeFact, Site
 
-How = Literal["data", "detach", "numpy", "no_grad", "fused", "set", "uncounted"]
+How = Literal["data", "detach", "numpy", "no_grad", "fused", "set", "uncounted", "kept"]
 
 _ALIASES: dict[str, How] = {
     "Tensor.data": "data",
@@ -61,11 +65,14 @@ class HiddenWrite:
     how: How
     saver: NodeFact | None
     parameter: str | None
+    kept: str = ""  # the attribute of the saver's `ctx` that was falsified
 
 
 def has_hidden_writes(facts: Facts) -> bool:
     """Whether watching saved tensors could show something."""
     made_by = facts.maker_of
+    if any(node.kind == "function" for node in facts.nodes) and any(node.writes for node in facts.nodes):
+        return True
     return any(
         _how(facts, node, made_by) is not None or _hands_out(node) or _has_room(node) for node in facts.nodes
     )
@@ -87,9 +94,8 @@ def hidden_writes(facts: Facts, hazards: Facts | None) -> Iterator[HiddenWrite]:
         ):
             continue
         seen.add(writer.site or writer.name)
-        yield HiddenWrite(
-            writer, _how(facts, writer, made_by) or "uncounted", saver, _parameter(facts, writer)
-        )
+        reason: How = "kept" if saved.kept else _how(facts, writer, made_by) or "uncounted"
+        yield HiddenWrite(writer, reason, saver, _parameter(facts, writer), saved.kept)
     for node in facts.nodes:
         how = _how(facts, node, made_by)
         if how is None or (node.site or node.name) in seen or not _is_missed(facts, node, how):
@@ -141,44 +147,92 @@ def _replaces_data(facts: Facts, node: NodeFact) -> bool:
 
 def _alias(facts: Facts, value: int, made_by: Mapping[int, NodeFact]) -> How | None:
     """How a value without a history came to share memory: back through its views and earlier writes."""
-    seen: set[int] = set()
-    while value not in seen and not facts.values[value].requires_grad:
-        seen.add(value)
+    known = once(facts, _known_aliases)
+    passed: dict[int, None] = {}
+    found: How | None = None
+    while value not in passed and not facts.values[value].requires_grad:
+        if value in known:  # a buffer that is filled row by row has a long past
+            found = known[value]
+            break
+        passed[value] = None
         node = made_by.get(value)
         if node is None or node.kind != "op":
-            return None
+            break
         if node.target in _ALIASES:
-            return _ALIASES[node.target]
+            found = _ALIASES[node.target]
+            break
         same = facts.values[value].storage
-        before = [
-            v
-            for v in node.reads
-            if facts.values[v].storage == same and not facts.values[v].requires_grad and v not in seen
-        ]
-        if not before:
-            return None
-        value = before[0]
-    return None
+        before = [v for v in node.reads if facts.values[v].storage == same and v not in passed]
+        value = next((v for v in before if not facts.values[v].requires_grad), value)
+    known.update(dict.fromkeys(passed, found))
+    return found
+
+
+def _known_aliases(facts: Facts) -> dict[int, How | None]:
+    """What `_alias` has found so far."""
+    return {}
 
 
 def _is_missed(facts: Facts, node: NodeFact, how: How) -> bool:
     """Definition 3."""
     if how == "fused":
         return False
-    parameter = _parameter(facts, node)
-    if parameter is not None and (_starts_anew(facts, node) or _gives_back(facts, node) is not None):
+    place, readers = once(facts, _places)[node.name], once(facts, _readers)
+    read: int | None = None
+    for storage in node.writes:
+        later = readers.get(storage, ())
+        first = bisect_right(later, place)
+        if first < len(later) and (read is None or later[first] < read):
+            read = later[first]
+    if read is None:
         return False
-    place = facts.nodes.index(node)
-    earlier = {other.name for other in facts.nodes[:place]}
-    for other in facts.nodes[place + 1 :]:
-        restores = parameter is not None and bool(other.writes) and _parameter(facts, other) == parameter
-        if restores and _gives_back(facts, other) in earlier:
-            return False  # undone before anything that trains read it
-        if any(v in facts.live for v in other.makes):
-            read = [facts.values[v] for v in other.reads if v in facts.live]
-            if any(value.storage in node.writes and value.requires_grad for value in read):
-                return True
+    parameter = _parameter(facts, node)
+    if parameter is None:
+        return True
+    if _starts_anew(facts, node) or _gives_back(facts, node) is not None:
+        return False
+    return not _is_undone(facts, parameter, place, read)
+
+
+def _is_undone(facts: Facts, parameter: str, place: int, read: int) -> bool:
+    """Whether the write to a parameter at `place` is undone before anything that trains reads it, which the
+    call at `read` does: by a write that gives it back a copy taken before."""
+    places, restores = once(facts, _places), once(facts, _restores).get(parameter, ())
+    for restore, taken in restores[bisect_right(restores, place, key=itemgetter(0)) :]:
+        if restore > read:
+            return False
+        if places.get(taken, place) < place:
+            return True
     return False
+
+
+def _places(facts: Facts) -> Mapping[str, int]:
+    """The place of each node, by name."""
+    return {node.name: place for place, node in enumerate(facts.nodes)}
+
+
+def _readers(facts: Facts) -> Mapping[int, list[int]]:
+    """By storage, the places of the nodes that something comes back through to a value over it."""
+    found: dict[int, list[int]] = {}
+    for place, node in enumerate(facts.nodes):
+        if facts.live.isdisjoint(node.makes):
+            continue
+        read = [facts.values[v] for v in node.reads if v in facts.live]
+        for storage in {value.storage for value in read if value.requires_grad}:
+            found.setdefault(storage, []).append(place)
+    return found
+
+
+def _restores(facts: Facts) -> Mapping[str, list[tuple[int, str]]]:
+    """By parameter, the places of the writes that give it back a copy of itself, each with the step that took
+    the copy."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for place, node in enumerate(facts.nodes):
+        taken = _gives_back(facts, node) if node.writes else None
+        parameter = _parameter(facts, node) if taken is not None else None
+        if taken is not None and parameter is not None:
+            found.setdefault(parameter, []).append((place, taken))
+    return found
 
 
 def _gives_back(facts: Facts, node: NodeFact) -> str | None:
@@ -189,7 +243,7 @@ def _gives_back(facts: Facts, node: NodeFact) -> str | None:
     ):
         return None
     name = _parameter(facts, node)
-    own = {facts.values[v].storage for p in facts.parameters if p.name == name for v in p.values}
+    own = once(facts, _storages_of).get(name or "", frozenset())
     written, source = (_original(facts, value) for value in node.reads[:2])
     if (
         written is None
@@ -224,20 +278,37 @@ def _starts_anew(facts: Facts, node: NodeFact) -> bool:
     else:
         return False
     old = {facts.values[v].storage for v in node.reads[:1]} | set(node.writes)
-    reached = set(sources)
-    for other in reversed(facts.nodes):
-        if reached.intersection(other.makes):
-            reached.update(other.reads)
-    return not any(
-        facts.values[v].storage in old
-        for v in reached - set(node.makes)
-        if node.target != "Tensor.__set__" or v not in sources
-    )
+    # Replaced data may lie where the old did: `t.data = t.data[:2]` depends on it, `t.data = other` does not.
+    exempt = {*node.makes, *(sources if node.target == "Tensor.__set__" else ())}
+    made_by, stack, reached = facts.maker_of, list(sources), set(sources)
+    while stack:
+        value = stack.pop()
+        if facts.values[value].storage in old and value not in exempt:
+            return False
+        maker = made_by.get(value)
+        further = set(maker.reads) - reached if maker is not None else set()
+        reached.update(further)
+        stack.extend(further)
+    return True
 
 
 def _parameter(facts: Facts, node: NodeFact) -> str | None:
+    """The first parameter whose memory a node writes, or is given first."""
+    owners = once(facts, _owners)
     storages = {*node.writes, *(facts.values[v].storage for v in node.reads[:1])}
-    for parameter in facts.parameters:
-        if parameter.requires_grad and any(facts.values[v].storage in storages for v in parameter.values):
-            return parameter.name
-    return None
+    found = [owners[storage] for storage in storages if storage in owners]
+    return facts.parameters[min(found)].name if found else None
+
+
+def _owners(facts: Facts) -> Mapping[int, int]:
+    """By storage the first parameter over it."""
+    found: dict[int, int] = {}
+    for place, parameter in enumerate(facts.parameters):
+        for value in parameter.values if parameter.requires_grad else ():
+            found.setdefault(facts.values[value].storage, place)
+    return found
+
+
+def _storages_of(facts: Facts) -> Mapping[str, frozenset[int]]:
+    """The memory of each parameter, by name."""
+    return {p.name: frozenset(facts.values[v].storage for v in p.values) for p in facts.parameters}

@@ -19,14 +19,12 @@ _RANK = {"none": 0, "zero": 1, "some": 2, "": 2}
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A step that loses gradient. `merge`: nothing on the way loses it, the contributions cancel where the
-    ways meet at `node`."""
+    """A step that loses gradient. Without a `flow` nothing on the way loses it: the contributions cancel where
+    the ways meet at `node`."""
 
     node: NodeFact
     flow: Flow | None
     left: str
-    merge: bool = False
-    way: tuple[str, ...] = ()
 
 
 def analyse(facts: Facts, parameter: ParameterFact) -> Loss | None:
@@ -47,7 +45,6 @@ def _nearest_to_loss(
     better one is the loser."""
     seen = set(start)
     queue = deque(start)
-    came: dict[int, tuple[int, str]] = {}
     losses: list[Loss] = []
     while queue:
         value = queue.popleft()
@@ -57,28 +54,20 @@ def _nearest_to_loss(
             given = _RANK[facts.values[flow.target].delivered]
             held = _RANK[facts.values[value].delivered] if value not in start else mine
             if given > held and held <= mine:
-                losses.append(
-                    Loss(node, flow, facts.values[value].delivered or "zero", way=_way(value, came))
-                )
-                continue
-            if flow.target not in seen:
+                left = facts.values[value].delivered or "zero"
+                losses.append(Loss(node, flow, left))
+            elif flow.target not in seen:
                 seen.add(flow.target)
-                came[flow.target] = (value, node.name)
                 queue.append(flow.target)
+    return _innermost(losses, start)
+
+
+def _innermost(losses: list[Loss], start: list[int]) -> Loss | None:
     inner = [x for x in losses if x.flow is not None and x.flow.source not in start]
     if inner:
         return inner[-1]
     # Lost at the parameter itself: one way is a loss there, several may cancel instead.
-    direct = {x.node.name for x in losses}
-    return losses[0] if len(losses) == 1 and len(direct) == 1 else None
-
-
-def _way(value: int, came: dict[int, tuple[int, str]]) -> tuple[str, ...]:
-    names = []
-    while value in came:
-        value, name = came[value]
-        names.append(name)
-    return tuple(reversed(names))
+    return losses[0] if len(losses) == 1 else None
 
 
 def _goes_on(facts: Facts, flow: Flow) -> bool:
@@ -105,5 +94,5 @@ def _merge(
                     and flow.target in facts.live
                     and everything & (everything - 1)
                 ):
-                    return Loss(node, None, left, merge=True)
+                    return Loss(node, None, left)
     return None

@@ -17,7 +17,7 @@ from fxgrad.passes.context import Context
 from fxgrad.passes.findings import source_of
 from fxgrad.records import Site
 from fxgrad.source import optimizer_sites, replacement_sites
-from fxgrad.source.parsing import Source, enclosing_function, load, nodes, position, site_of
+from fxgrad.source.parsing import enclosing_function, last_name, load, nodes, position, site_of
 
 # Calls that put new Parameter objects into a module, by their last name; `load_state_dict` only with
 # assign=True.
@@ -113,7 +113,7 @@ def _callers(context: Context, built: Site) -> Iterator[Site]:
     for file in context.files:
         source = load(file)
         for call in nodes(source, ast.Call):
-            if _last_name(call.func) == name:
+            if last_name(call.func) == name:
                 yield site_of(source, call)
 
 
@@ -142,7 +142,7 @@ def _after(built: Site, candidates: list[Site]) -> Site | None:
             and position(node) > (built.end_line, 0)
             and _replaces(node, roots)
         ):
-            later.append(_statement_site(source, node))
+            later.append(site_of(source, node))
     return min(later, key=lambda s: (s.line, s.column), default=None)
 
 
@@ -168,23 +168,9 @@ def _replaces(node: ast.stmt, roots: frozenset[str]) -> bool:
                 return True
     if not isinstance(node, ast.Assign | ast.Expr):
         return False
-    calls = [c for c in ast.walk(node.value) if isinstance(c, ast.Call) and _last_name(c.func) in REPLACING]
+    calls = [c for c in ast.walk(node.value) if isinstance(c, ast.Call) and last_name(c.func) in REPLACING]
     return any(
-        _last_name(c.func) != "load_state_dict" or any(k.arg == "assign" for k in c.keywords) for c in calls
-    )
-
-
-def _statement_site(source: Source, node: ast.stmt) -> Site:
-    return site_of(source, node)
-
-
-def _last_name(function: ast.expr) -> str:
-    return (
-        function.attr
-        if isinstance(function, ast.Attribute)
-        else function.id
-        if isinstance(function, ast.Name)
-        else ""
+        last_name(c.func) != "load_state_dict" or any(k.arg == "assign" for k in c.keywords) for c in calls
     )
 
 

@@ -18,7 +18,7 @@ module nobody uses.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,11 @@ from torch import nn
 
 from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.context import Context
+from fxgrad.passes.findings import shape
 from fxgrad.records import Facts
 from fxgrad.world.living import held_elsewhere, registered_anywhere
+
+_Named = tuple[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,39 +58,50 @@ def compare(facts: Facts, context: Context) -> Held | None:
     given = tuple(optimizers_in(context.optimizer))
     if not given:
         return None
-    held = {id(p): (p, name) for optimizer in given for p, name in _held(optimizer)}
-    named: dict[int, str] = {}
-    for name, parameter in context.model.named_parameters(remove_duplicate=False):
-        named.setdefault(id(parameter), name)
-    missing = {
-        id(p): n
-        for n, p in context.model.named_parameters()
-        if p.requires_grad
-        and id(p) not in held
-        and n in context.expected
-        and context.verdicts.get(n) != "none"
-    }
+    held = {id(p): (name, p) for optimizer in given for name, p in _held(optimizer)}
+    named = {id(p) for _, p in context.model.named_parameters(remove_duplicate=False)}
+    missing = {i: pair for i, pair in _trained(context).items() if i not in held}
+    elsewhere = held_elsewhere(given, missing)
     unknown = {i: pair for i, pair in held.items() if i not in named}
-    shapes = {n: p.shape for n, p in context.model.named_parameters()}
-    elsewhere = held_elsewhere(given, missing) if missing else frozenset()
-    registered = registered_anywhere(unknown) if unknown else frozenset()
-    gone = [
-        (p, name)
-        for i, (p, name) in unknown.items()
+    gone = _gone(facts, unknown)
+    first = _first(given)
+    return Held(
+        first,
+        missing=tuple(name for i, (name, _) in missing.items() if i not in elsewhere),
+        stale=tuple(name or shape(p.shape) for name, p in gone),
+        stale_shapes=tuple(tuple(p.shape) for _, p in gone),
+        empty=_empty_groups(first),
+        foreign=len(unknown) - len(gone),
+        any=not named.isdisjoint(held),
+        twin=bool(missing) and _shapes(missing.values()) == _shapes(unknown.values()),
+    )
+
+
+def _gone(facts: Facts, unknown: Mapping[int, _Named]) -> list[_Named]:
+    """The held ones of definition 2."""
+    registered = registered_anywhere(unknown)
+    return [
+        (name, p)
+        for i, (name, p) in unknown.items()
         if isinstance(p, nn.Parameter) and i not in registered and not _is_used(facts, p)
     ]
-    return Held(
-        _first(given),
-        tuple(n for i, n in missing.items() if i not in elsewhere),
-        tuple(name or "x".join(map(str, p.shape)) or "scalar" for p, name in gone),
-        tuple(tuple(p.shape) for p, _ in gone),
-        tuple(i for i, group in enumerate(_first(given).param_groups) if not group.get("params")),
-        len(unknown) - len(gone),
-        any(i in named for i in held),
-        bool(missing)
-        and sorted(tuple(p.shape) for p, _ in unknown.values())
-        == sorted(tuple(shapes[n]) for n in missing.values()),
-    )
+
+
+def _empty_groups(optimizer: Any) -> tuple[int, ...]:
+    return tuple(i for i, group in enumerate(optimizer.param_groups) if not group.get("params"))
+
+
+def _trained(context: Context) -> dict[int, _Named]:
+    """The parameters that are to train and get a gradient, with their names."""
+    return {
+        id(p): (name, p)
+        for name, p in context.model.named_parameters()
+        if p.requires_grad and name in context.expected and context.verdicts.get(name) != "none"
+    }
+
+
+def _shapes(named: Iterable[_Named]) -> list[tuple[int, ...]]:
+    return sorted(tuple(tensor.shape) for _, tensor in named)
 
 
 def idle(context: Context) -> tuple[Any, tuple[str, ...]] | None:
@@ -95,31 +109,31 @@ def idle(context: Context) -> tuple[Any, tuple[str, ...]] | None:
     given = tuple(optimizers_in(context.optimizer))
     if not given:
         return None
-    held = {id(p) for optimizer in given for p, _ in _held(optimizer)}
-    causes: Causes = context.causes
-    starved = {n for p in causes.starved for n in p.names}
+    held = {id(p) for optimizer in given for _, p in _held(optimizer)}
+    starved = _starved(context)
     return given[0], tuple(n for n, p in context.model.named_parameters() if id(p) in held and n in starved)
+
+
+def _starved(context: Context) -> set[str]:
+    causes: Causes = context.causes
+    return {n for p in causes.starved for n in p.names}
 
 
 def waiting(context: Context) -> frozenset[str]:
     """The names of definition 4."""
-    causes: Causes = context.causes
-    starved = {n for p in causes.starved for n in p.names}
-    kept = [list(vars(module).values()) for module in context.model.modules()] if starved else []
-    optimizers = {id(optimizer): optimizer for optimizer in optimizers_in([context.optimizer, *kept])}
-    if len(optimizers) < 2:
+    starved = _starved(context)
+    if not starved:
         return frozenset()
+    kept = [list(vars(module).values()) for module in context.model.modules()]
+    optimizers = {id(optimizer): optimizer for optimizer in optimizers_in([context.optimizer, *kept])}
     named = [(id(p), n) for n, p in context.model.named_parameters(remove_duplicate=False) if p.requires_grad]
     turns: list[set[str]] = []
     for optimizer in optimizers.values():
-        held = {id(p) for p, _ in _held(optimizer)}
+        held = {id(p) for _, p in _held(optimizer)}
         turns.append({name for number, name in named if number in held})
-    training = {name for names in turns if names - starved for name in names}
-    return (
-        frozenset(name for names in turns if names <= starved for name in names) - training
-        if training
-        else frozenset()
-    )
+    training = set().union(*(names for names in turns if not names <= starved))
+    starving = set().union(*(names for names in turns if names <= starved))
+    return frozenset(starving - training) if training else frozenset()
 
 
 def optimizers_in(given: Any) -> Iterator[Any]:
@@ -138,19 +152,19 @@ def optimizers_in(given: Any) -> Iterator[Any]:
 
 def _first(given: tuple[Any, ...]) -> Any:
     """The one with an empty group, else the first."""
-    return next((o for o in given if not all(g.get("params") for g in o.param_groups)), given[0])
+    return next((o for o in given if _empty_groups(o)), given[0])
 
 
-def _held(optimizer: Any) -> Iterator[tuple[torch.Tensor, str]]:
+def _held(optimizer: Any) -> Iterator[_Named]:
     """Every tensor of its groups, with the name it was given there ("" if none)."""
     for group in optimizer.param_groups:
         names = group.get("param_names") or ()
         for index, parameter in enumerate(group.get("params", ())):
-            yield parameter, names[index] if index < len(names) else ""
+            yield names[index] if index < len(names) else "", parameter
 
 
 def _is_used(facts: Facts, tensor: torch.Tensor) -> bool:
     """Whether the run read a Parameter of that shape from outside the model: a loss may own parameters that
     no module registers."""
-    shape = tuple(tensor.shape)
-    return any(e.is_parameter and e.is_leaf and facts.values[e.value].shape == shape for e in facts.externals)
+    sizes = tuple(tensor.shape)
+    return any(e.is_parameter and e.is_leaf and facts.values[e.value].shape == sizes for e in facts.externals)

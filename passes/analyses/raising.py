@@ -28,23 +28,32 @@ def missing_formula(facts: Facts) -> Missing | None:
         return None
     parts = operator.replace("::", ".").split(".")
     space, name = (parts[0], parts[1]) if len(parts) > 1 else ("aten", parts[0])
-    for node in reversed(facts.nodes):
-        if not any(v in facts.live for v in node.makes):
-            continue
-        words = [_ALIASES.get(w, w).strip("_") for w in node.target.split(".")]
-        if name.strip("_") in words:
-            return Missing(node, space != "aten", second=False)
+    custom = space != "aten"
+    last_first = facts.nodes[::-1]
+    live = [node for node in last_first if not facts.live.isdisjoint(node.makes)]
+    for node in live:
+        if _is_called(node, name):
+            return Missing(node, custom, second=False)
     # The operator ran inside a backward that is differentiated: the step that it is the derivative of has a
     # node of that name.
-    for node in reversed(facts.nodes):
-        if node.site is not None and any(
-            _plain(facts.values[v].function) == _plain(name) for v in node.makes
-        ):
-            return Missing(node, space != "aten", second=True)
-    for node in reversed(facts.nodes):
-        if any(v in facts.live and "NotImplemented" in facts.values[v].function for v in node.makes):
-            return Missing(node, space != "aten", second=False)
+    for node in last_first:
+        functions = [_plain(facts.values[v].function) for v in node.makes]
+        if node.site is not None and _plain(name) in functions:
+            return Missing(node, custom, second=True)
+    for node in live:
+        if _is_unimplemented(facts, node):
+            return Missing(node, custom, second=False)
     return None
+
+
+def _is_called(node: NodeFact, operator: str) -> bool:
+    words = [_ALIASES.get(w, w).strip("_") for w in node.target.split(".")]
+    return operator.strip("_") in words
+
+
+def _is_unimplemented(facts: Facts, node: NodeFact) -> bool:
+    """Whether torch recorded, for what the step made, only that there is no derivative."""
+    return any(v in facts.live and "NotImplemented" in facts.values[v].function for v in node.makes)
 
 
 def _plain(name: str) -> str:

@@ -14,6 +14,8 @@ third. Not handled: a copy that is kept outside the model, names that only exist
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -35,32 +37,31 @@ def analyse(context: Context) -> frozenset[str]:
     if not stopped and not idle:
         return frozenset()
     kept = copied_networks(load(file) for file in context.files if origin(file) == "user")
+    averages = _averages(context.model)
+    if not kept and not averages:
+        return frozenset()
     found: set[str] = set()
-    averages = {
-        f"{path}.module"
-        for path, module in context.model.named_modules()
-        if isinstance(module, AveragedModel)
-    }
-    for path, module in context.model.named_modules() if kept or averages else ():
-        grades = [
-            again
-            for name, again in kept.items()
-            if not is_unknown(name) and fits(name, path.rpartition(".")[2])
-        ]
-        if path in averages:
-            grades.append(True)
-        names = (
-            {f"{path}.{name}" for name, p in module.named_parameters() if p.requires_grad}
-            if grades
-            else set()
-        )
-        if (
-            names
-            and names <= (stopped | idle if any(grades) else stopped)
-            and _has_twin(context.model, path, module)
-        ):
+    for path, module in context.model.named_modules():
+        grades = _grades(kept, averages, path)
+        if not grades:
+            continue
+        names = {f"{path}.{name}" for name, p in module.named_parameters() if p.requires_grad}
+        excused = stopped | idle if any(grades) else stopped
+        if names and names <= excused and _has_twin(context.model, path, module):
             found |= names
     return frozenset(found)
+
+
+def _averages(model: nn.Module) -> set[str]:
+    """What torch's own `AveragedModel` averages into."""
+    return {f"{path}.module" for path, module in model.named_modules() if isinstance(module, AveragedModel)}
+
+
+def _grades(kept: Mapping[str, bool], averages: set[str], path: str) -> list[bool]:
+    """For each way in which it is kept as a copy, whether it is averaged again and again."""
+    name = path.rpartition(".")[2]
+    grades = [again for copy, again in kept.items() if not is_unknown(copy) and fits(copy, name)]
+    return [*grades, True] if path in averages else grades
 
 
 def _stopped(causes: Causes) -> set[str]:

@@ -124,7 +124,7 @@ def owner_of(context: Context, external: External) -> object | None:
     if external.owner is None:
         return None
     try:
-        return context.model.get_submodule(external.owner)  # type: ignore[no-any-return]
+        return context.model.get_submodule(external.owner)
     except AttributeError:
         return None
 

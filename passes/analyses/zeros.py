@@ -18,7 +18,7 @@ definition 1 is known).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from fxgrad.passes.analyses.fixed_operands import attributes_behind, named, word
@@ -83,6 +83,14 @@ _SUMS = frozenset(
         "addcdiv",
         "addcmul",
     ]
+)
+# Operations, and the numbers with which they weigh a value with zero.
+_WEIGHTS = (
+    (_PRODUCTS, frozenset([0]), "multiplies by 0"),
+    (frozenset(["div", "truediv", "divide"]), frozenset([math.inf, -math.inf]), "divides by infinity"),
+    (frozenset(["pow"]), frozenset([0]), "raises to the power 0"),
+    (frozenset(["lerp"]), frozenset([0, 1]), "gives it the weight 0"),
+    (_SUMS, frozenset([0]), "adds it with the weight 0"),
 )
 _SELECTIONS = frozenset(
     [
@@ -174,27 +182,23 @@ def by_construction(facts: Facts, loss: Loss, context: Context) -> Reason | None
     single = single_element(facts, node, flow.source)
     if single is not None:
         return Reason(node, single, _SINGLE)
-    if name.lower().replace("_", "") in _NORMALISING:
+    if _plain_word(node) in _NORMALISING:
         return Reason(
             node, "has a constant sum, and what follows weighs all of it evenly", _EVEN, certain=False
         )
     if name.lower() in _SATURATING and len(set(node.reads) - set(node.makes)) == 1:
         return Reason(node, "is saturated, whatever the weights are", _RANGE, certain=False)
-    return _selected_away(facts, loss, context)
+    return _selected_away(facts, loss)
 
 
 def _emptied(facts: Facts, value: int) -> NodeFact | None:
     """The step that first made it empty, if it cuts by fixed positions: what a mask selects is another matter
     in every batch."""
-    node, made_by = emptied_at(facts, value), facts.maker_of
+    node = emptied_at(facts, value)
     if node is None or word(node) not in _CUTTING:
         return None
-    fixed = all(
-        attributes_behind(facts, v, made_by) is not None
-        for v in node.reads
-        if not facts.values[v].dtype.is_floating_point
-    )
-    return node if fixed else None
+    indices = [v for v in node.reads if not facts.values[v].dtype.is_floating_point]
+    return node if _attributes(facts, indices) is not None else None
 
 
 def emptied_at(facts: Facts, value: int) -> NodeFact | None:
@@ -230,28 +234,15 @@ def is_zero_node(function: str, sometimes: bool = True) -> bool:
     return name != function and name in ZERO_NODES and (sometimes or name not in _SOMETIMES)
 
 
-def _numbers(node: NodeFact) -> list[float]:
-    return [c for c in node.constants if isinstance(c, int | float)]
-
-
 def _number(node: NodeFact, name: str) -> str | None:
     """A Python number that weighs the value with zero. That the step did lose the gradient is known."""
-    numbers = _numbers(node)
-    if name in _PRODUCTS and 0 in numbers:
-        return "multiplies by 0"
-    if name in ("div", "truediv", "divide") and any(math.isinf(n) for n in numbers):
-        return "divides by infinity"
-    if name == "pow" and 0 in numbers:
-        return "raises to the power 0"
-    if name == "lerp" and (0 in numbers or 1 in numbers):
-        return "gives it the weight 0"
-    if name in _SUMS and 0 in numbers:
-        return "adds it with the weight 0"
-    if name in ("clamp", "clip", "hardtanh") and any(numbers.count(n) > 1 for n in numbers):
+    numbers = [c for c in node.constants if isinstance(c, int | float)]
+    for operations, weights, text in _WEIGHTS:
+        if name in operations and not weights.isdisjoint(numbers):
+            return text
+    if name in ("clamp", "clip", "hardtanh") and len(set(numbers)) < len(numbers):
         return "clamps to a single value"
-    if "dropout" in name.lower():
-        return "drops everything"
-    return None
+    return "drops everything" if "dropout" in name.lower() else None
 
 
 def single_element(facts: Facts, node: NodeFact, source: int) -> str | None:
@@ -261,45 +252,59 @@ def single_element(facts: Facts, node: NodeFact, source: int) -> str | None:
     Only of the operand that is so looked at: the bias of a norm and the value of an attention get their
     gradients.
     """
-    name, shape = word(node).lower().replace("_", ""), facts.values[source].shape
-    if name in _SOFTMAXES:
-        dims = _dims(node, _SOFTMAXES[name], -1 if name == "gumbelsoftmax" else None)
-        return "normalises over a single element" if dims and _count(shape, dims) == 1 else None
-    if name in ("crossentropy", "crossentropyloss"):
-        classes = _size(shape, 1 if len(shape) > 1 else 0)
-        return (
-            "chooses from a single class, with certainty"
-            if classes == 1 and _is_operand(node, source, {0: "input"})
-            else None
-        )
-    if name in ("layernorm", "nativelayernorm"):
-        sizes = [value for key, value in node.settings if key in (1, "normalized_shape")]
-        normalised = _is_operand(node, source, {0: "input", 2: "weight"}) or _is_weight(facts, node, source)
-        return (
-            "normalises over a single element" if sizes and _product(sizes[0]) == 1 and normalised else None
-        )
-    if name in ("var", "std"):
-        whole = dict(node.settings)
-        corrected = whole.get("correction", whole.get("unbiased", whole.get(2, True)))
-        dims = _dims(node, 1, tuple(range(len(shape))))
-        return (
-            "normalises over a single element"
-            if not corrected and dims and _count(shape, dims) == 1
-            else None
-        )
-    if name == "scaleddotproductattention":
-        keys = [facts.values[value].shape for key, value in node.operands if key in (1, "key")]
-        alone = bool(keys) and _size(keys[0], -2) == 1
-        return (
-            "attends to a single key"
-            if alone and _is_operand(node, source, {0: "query", 1: "key", 3: "attn_mask"})
-            else None
-        )
-    return None
+    is_alone, text = _RELATIVE.get(_plain_word(node), (None, ""))
+    return text if is_alone is not None and is_alone(facts, node, source) else None
+
+
+def _plain_word(node: NodeFact) -> str:
+    return word(node).lower().replace("_", "")
+
+
+def _is_single_in_softmax(facts: Facts, node: NodeFact, source: int) -> bool:
+    name = _plain_word(node)
+    dims = _dims(node, _SOFTMAXES[name], -1 if name == "gumbelsoftmax" else None)
+    return _is_single(facts.values[source].shape, dims)
+
+
+def _is_single_class(facts: Facts, node: NodeFact, source: int) -> bool:
+    shape = facts.values[source].shape
+    return _size(shape, 1 if len(shape) > 1 else 0) == 1 and _is_operand(node, source, {0: "input"})
+
+
+def _is_single_in_norm(facts: Facts, node: NodeFact, source: int) -> bool:
+    sizes = next((value for key, value in node.settings if key in (1, "normalized_shape")), None)
+    if sizes is None or _product(sizes) != 1:
+        return False
+    return _is_operand(node, source, {0: "input", 2: "weight"}) or _is_weight(facts, node, source)
+
+
+def _is_single_in_variance(facts: Facts, node: NodeFact, source: int) -> bool:
+    settings, shape = dict(node.settings), facts.values[source].shape
+    if settings.get("correction", settings.get("unbiased", settings.get(2, True))):
+        return False  # divided by one less, it is NaN
+    return _is_single(shape, _dims(node, 1, tuple(range(len(shape)))))
+
+
+def _is_single_key(facts: Facts, node: NodeFact, source: int) -> bool:
+    keys = next((facts.values[value].shape for key, value in node.operands if key in (1, "key")), ())
+    return _size(keys, -2) == 1 and _is_operand(node, source, {0: "query", 1: "key", 3: "attn_mask"})
 
 
 # Where the dimension stands among the arguments.
 _SOFTMAXES = {"softmax": 1, "logsoftmax": 1, "softmin": 1, "gumbelsoftmax": 4}
+_OVER_ONE = "normalises over a single element"
+_ONE_CLASS = "chooses from a single class, with certainty"
+# By operation: whether it looks at a value relative to its only element, and what it then does to it.
+_RELATIVE: Mapping[str, tuple[Callable[[Facts, NodeFact, int], bool], str]] = {
+    **dict.fromkeys(_SOFTMAXES, (_is_single_in_softmax, _OVER_ONE)),
+    "crossentropy": (_is_single_class, _ONE_CLASS),
+    "crossentropyloss": (_is_single_class, _ONE_CLASS),
+    "layernorm": (_is_single_in_norm, _OVER_ONE),
+    "nativelayernorm": (_is_single_in_norm, _OVER_ONE),
+    "var": (_is_single_in_variance, _OVER_ONE),
+    "std": (_is_single_in_variance, _OVER_ONE),
+    "scaleddotproductattention": (_is_single_key, "attends to a single key"),
+}
 
 
 def _is_operand(node: NodeFact, source: int, names: Mapping[int, str]) -> bool:
@@ -324,10 +329,9 @@ def _dims(node: NodeFact, position: int, otherwise: int | tuple[int, ...] | None
     return found if isinstance(found, tuple) else (found,)
 
 
-def _count(shape: tuple[int, ...], dims: tuple[int, ...]) -> int | None:
-    """How many elements these dimensions hold; None where there is no such dimension."""
-    sizes = [_size(shape, dim) for dim in dims]
-    return None if None in sizes else math.prod(size for size in sizes if size is not None)
+def _is_single(shape: tuple[int, ...], dims: tuple[int, ...]) -> bool:
+    """Whether these dimensions hold a single element; where there is no such dimension they do not."""
+    return bool(dims) and all(_size(shape, dim) == 1 for dim in dims)
 
 
 def _product(sizes: int | tuple[int, ...]) -> int:
@@ -353,21 +357,19 @@ def _is_term(facts: Facts, source: int, target: int) -> bool:
 # --------------------------------------------------------------------------------------------- fixed operands
 
 
-def _selected_away(facts: Facts, loss: Loss, context: Context) -> Reason | None:
+def _selected_away(facts: Facts, loss: Loss) -> Reason | None:
     """Definition 3: by this step, or where the step only joins, by every step that takes the joined value
     apart."""
     assert loss.flow is not None
     name = word(loss.node)
     if name in _PRODUCTS | _SELECTIONS:
-        return _by_operand(facts, loss.node, loss.flow.source, loss.flow.target, context)
+        return _by_operand(facts, loss.node, loss.flow.source, loss.flow.target)
     if name not in _JOINS:
         return None
     takers = _takers(facts, loss.flow.target)
     if takers is None or any(facts.values[flow.target].delivered in ("zero", "none") for _, flow in takers):
         return None  # no step takes it apart, or that part was taken, and its gradient was lost further on
-    reasons = [
-        _by_operand(facts, node, flow.source, flow.target, context, joined=True) for node, flow in takers
-    ]
+    reasons = [_by_operand(facts, node, flow.source, flow.target, joined=True) for node, flow in takers]
     if not reasons or any(reason is None for reason in reasons):
         return None
     return reasons[-1]
@@ -394,25 +396,16 @@ def _takers(facts: Facts, joined: int) -> list[tuple[NodeFact, Flow]] | None:
 
 
 def _by_operand(
-    facts: Facts, node: NodeFact, source: int, target: int, context: Context, *, joined: bool = False
+    facts: Facts, node: NodeFact, source: int, target: int, *, joined: bool = False
 ) -> Reason | None:
     name = word(node)
-    others = [
-        v for v in node.reads if v != source and v not in node.makes and not facts.values[v].requires_grad
-    ]
-    if any(v != source and facts.values[v].requires_grad and name in _PRODUCTS for v in node.reads):
-        return None  # a trained factor
-    if name in _SELECTIONS:
-        others = [v for v in others if not facts.values[v].dtype.is_floating_point]
-    elif not others and not joined:
+    others = _selecting(facts, node, source)
+    if others is None or not (others or joined or name in _SELECTIONS):
+        return None
+    attributes = _attributes(facts, others)
+    if attributes is None:
         return None
     made_by = facts.maker_of
-    attributes: list[str] = []
-    for value in others:
-        found = attributes_behind(facts, value, made_by)
-        if found is None:
-            return None
-        attributes += found
     if name not in _PRODUCTS:
         if joined and name in _CUTTING:
             return Reason(node, "cuts off what was joined before", _SELECT, certain=not attributes)
@@ -423,3 +416,26 @@ def _by_operand(
         "gradient arrives"
     )
     return Reason(node, text, _WEIGH, certain=not attributes, term=_is_term(facts, source, target))
+
+
+def _selecting(facts: Facts, node: NodeFact, source: int) -> list[int] | None:
+    """The operands that could select `source` away; None where a trained factor is among them."""
+    name = word(node)
+    if name in _PRODUCTS and any(v != source and facts.values[v].requires_grad for v in node.reads):
+        return None
+    others = [v for v in node.reads if v != source and v not in node.makes]
+    others = [v for v in others if not facts.values[v].requires_grad]
+    if name in _SELECTIONS:
+        others = [v for v in others if not facts.values[v].dtype.is_floating_point]
+    return others
+
+
+def _attributes(facts: Facts, values: Iterable[int]) -> list[str] | None:
+    """The attributes that the values come from; None where one of them is not fixed."""
+    found: list[str] = []
+    for value in values:
+        behind = attributes_behind(facts, value, facts.maker_of)
+        if behind is None:
+            return None
+        found += behind
+    return found

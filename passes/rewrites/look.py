@@ -374,8 +374,5 @@ class _Observer(allowed_writes.Interpreter):
     def _save(self, raw: _RawSave, writers: Sequence[NodeAliases]) -> Save:
         counted = version_of(raw.tensor) != raw.version
         later = [w for w in writers if w.index > raw.index or (w.index == raw.index and raw.rewritten)]
-        overwriter = later[0].name if later and (counted or self._touched(raw, later)) else None
+        overwriter = later[0].name if later and (counted or any(not w.metadata for w in later)) else None
         return Save(raw.node, raw.storage, raw.geometry, raw.arguments, overwriter, counted, raw.used)
-
-    def _touched(self, raw: _RawSave, later: Sequence[NodeAliases]) -> bool:
-        return any(not w.metadata for w in later)

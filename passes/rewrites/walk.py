@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 import torch.fx
 
-from fxgrad.passes.analyses.aliases import Aliases, NodeAliases
+from fxgrad.passes.analyses.aliases import Aliases
 from fxgrad.passes.rewrites import setitem, views
 from fxgrad.passes.rewrites.plans import Applied, Plan, Refused
 from fxgrad.passes.rewrites.registry import target_name
@@ -69,7 +69,7 @@ class Walk:
         if note.same_as is not None and not note.writes and self.forest.takes_one(node):
             # a part of a write's result, or one taken out before: that tensor is known under its own name
             return
-        if node.name in self.plan.single and self._part(node, note):
+        if node.name in self.plan.single and self._part(node):
             return
         if node.name in self.plan.convert or node.name in self.plan.copy_back:
             try:
@@ -79,7 +79,7 @@ class Walk:
                 self.refused.append(Refused(node.name, target_name(node), str(refusal)))
         self.forms.copy(node, note, self.values.value)
 
-    def _part(self, node: torch.fx.Node, note: NodeAliases) -> bool:
+    def _part(self, node: torch.fx.Node) -> bool:
         """Write a part of a split as a view of its own."""
         split, index = node.args
         assert isinstance(split, torch.fx.Node)

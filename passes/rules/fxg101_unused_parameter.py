@@ -58,7 +58,7 @@ from fxgrad.passes.analyses.freed_graphs import unknown
 from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.made_in_forward import renewed
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import severity, starved, subject
+from fxgrad.passes.findings import severity, some, starved, subject
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site, Step
 from fxgrad.source import attribute_site, attribute_sites, container_sites
 from fxgrad.source.objects import origin
@@ -69,7 +69,6 @@ SEVERITY = "error"
 
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 _COMPARED = 64  # modules of one finding of which it is asked what passed each by
-_SHOWN = 3  # modules named in a message; the finding lists every parameter
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
@@ -212,9 +211,7 @@ def message(
             f"{starved(names)}"
         )
     parts = tuple(dict.fromkeys(end.part for _, end in members))
-    listed = ", ".join(f"`{part}`" for part in parts[:_SHOWN]) + (
-        f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
-    )
+    listed = some(parts)
     if chooser:
         return f"{chooser} does without {listed} for these inputs: {starved(names)}"
     what = "called" if kind == "never called" else "used in forward"

@@ -146,5 +146,6 @@ def _site(context: Context, name: str) -> Site | None:
 def _scopes(context: Context) -> set[str]:
     """The functions that the model's classes are defined in, if they are: such a file holds several
     programs."""
-    names = {cls.__qualname__ for module in context.model.modules() for cls in user_classes(type(module))[:1]}
+    types = {type(module) for module in context.model.modules()}
+    names = {cls.__qualname__ for kind in types for cls in user_classes(kind)[:1]}
     return {name.partition(".")[0] for name in names if "<locals>" in name}

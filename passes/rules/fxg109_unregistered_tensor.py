@@ -3,7 +3,8 @@
 What it finds
     A tensor kept on a module, alone or in a list or dict, that is no registered Parameter and
     - requires grad and gets a gradient (an error): `torch.randn(4, requires_grad=True)`, `nn.Parameter(...) *
-      0.1`, a plain list of Parameters, a buffer that requires grad; or
+      0.1`, a plain list of Parameters, a buffer that requires grad, what the constructor computed from a
+      registered Parameter; or
     - is drawn at random where it is built and is the operand of a matrix product, a convolution or an
       embedding on a way to the loss (a warning). A mask, a positional table, a constant, an index, random
       frequencies under sine and cosine are none of these.
@@ -45,6 +46,7 @@ from fxgrad.passes.analyses.unregistered import (
     is_optimized,
     is_state,
     looks_like_weight,
+    owner_of,
     qualified,
 )
 from fxgrad.passes.context import Context
@@ -74,6 +76,10 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         if level is not None:
             levels[external.value] = level
     for site, members in by_line(context, (e for e in facts.externals if e.value in levels)):
+        sources = _sources(context, members[0])
+        if sources and len(members) == 1:
+            yield _computed_once(qualified(members[0]), site, sources)
+            continue
         yield _finding(
             "error" if any(levels[e.value] == "error" for e in members) else "warning", site, members
         )
@@ -95,56 +101,70 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 def _buffers(facts: Facts, context: Context) -> Iterator[Finding]:
     """Registered buffers that require grad: an optimizer is given parameters(), and that lists no buffers."""
     buffers = dict(context.model.named_buffers(remove_duplicate=False))
-    held = {
-        id(p)
-        for group in getattr(context.optimizer, "param_groups", None) or ()
-        for p in group.get("params", ())
-    }
+    groups = getattr(context.optimizer, "param_groups", None) or ()
+    held = {id(p) for group in groups for p in group.get("params", ())}
     for node in facts.nodes:
-        if node.kind != "attribute" or node.target not in buffers or id(buffers[node.target]) in held:
+        tensor = buffers.get(node.target) if node.kind == "attribute" else None
+        if tensor is None or id(tensor) in held or not tensor.requires_grad:
             continue
-        tensor = buffers[node.target]
-        owner, _, name = node.target.rpartition(".")
-        if (
-            tensor.requires_grad
-            and not tensor.is_leaf
-            and any(v in facts.live for v in node.makes)
-            and not _is_spent(facts)
-        ):
-            yield from _computed_once(context, node.target, tensor)
-        if tensor.requires_grad and tensor.is_leaf and any(v in facts.live for v in node.makes):
-            yield Finding(
-                CODE,
-                NAME,
-                "error",
-                f"`{node.target}` gets a gradient, but is a buffer: parameters() does not list it, so no "
-                "optimizer sees it",
-                attribute_site(context.model.get_submodule(owner), name, context.files),
-                (node.target,),
-                (Step("loss"), Step(node.target)),
-                Fix("make it an nn.Parameter; a buffer is for what must not train"),
-            )
+        if facts.live.isdisjoint(node.makes):
+            continue
+        if tensor.is_leaf:
+            yield _trained_buffer(context, node.target)
+        elif not _is_spent(facts):
+            yield from _buffer_computed_once(context, node.target, tensor)
 
 
-def _computed_once(context: Context, buffer: str, tensor: torch.Tensor) -> Iterator[Finding]:
-    """A buffer that the constructor computed from parameters and nothing computes again: it keeps their first
-    values."""
+def _trained_buffer(context: Context, buffer: str) -> Finding:
+    owner, _, name = buffer.rpartition(".")
+    return Finding(
+        CODE,
+        NAME,
+        "error",
+        f"`{buffer}` gets a gradient, but is a buffer: parameters() does not list it, so no optimizer sees it",
+        attribute_site(context.model.get_submodule(owner), name, context.files),
+        (buffer,),
+        (Step("loss"), Step(buffer)),
+        Fix("make it an nn.Parameter; a buffer is for what must not train"),
+    )
+
+
+def _buffer_computed_once(context: Context, buffer: str, tensor: torch.Tensor) -> Iterator[Finding]:
     owner, _, name = buffer.rpartition(".")
     sites = attribute_sites(context.model.get_submodule(owner), name, context.files)
+    sources = _registered_behind(context, tensor)
+    if sources and sites and all(site.function.endswith("__init__") for site in sites):
+        yield _computed_once(buffer, sites[0], sources)
+
+
+def _registered_behind(context: Context, tensor: torch.Tensor) -> tuple[str, ...]:
+    """The registered parameters that a tensor was computed from."""
     behind = {id(leaf) for leaf in leaves_behind([tensor])}
-    names = tuple(n for n, p in context.model.named_parameters(remove_duplicate=False) if id(p) in behind)
-    if names and sites and all(site.function.endswith("__init__") for site in sites):
-        yield Finding(
-            CODE,
-            NAME,
-            "error",
-            f"`{buffer}` was computed once, from {subject(names)}: a step changes the parameter, and the "
-            "buffer keeps what it was made of",
-            sites[0],
-            names,
-            (Step("loss"), Step(buffer, sites[0], True), Step(names[0])),
-            Fix("compute it in forward from the parameter"),
-        )
+    return tuple(n for n, p in context.model.named_parameters(remove_duplicate=False) if id(p) in behind)
+
+
+def _sources(context: Context, external: External) -> tuple[str, ...]:
+    """The same of an attribute's tensor."""
+    tensor = getattr(owner_of(context, external), external.attribute, None)
+    if external.is_leaf or not isinstance(tensor, torch.Tensor):
+        return ()
+    return _registered_behind(context, tensor)
+
+
+def _computed_once(name: str, site: Site | None, sources: tuple[str, ...]) -> Finding:
+    """Of what the constructor computed from parameters and nothing computes again: it keeps their first
+    values."""
+    return Finding(
+        CODE,
+        NAME,
+        "error",
+        f"`{name}` was computed once, from {subject(sources)}: a step changes the parameter, and `{name}` "
+        "keeps what it was made of",
+        site,
+        sources,
+        (Step("loss"), Step(name, site, True), Step(sources[0])),
+        Fix("compute it in forward from the parameter; `.detach()` it where it must not follow"),
+    )
 
 
 def _level(facts: Facts, context: Context, external: External) -> Severity | None:

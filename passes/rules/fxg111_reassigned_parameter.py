@@ -57,7 +57,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         node, parameters, _ = group
         told.add(node.site)
         yield finding(context, facts, (CODE, NAME), group, _message(facts, node, parameters), ADVICE)
-    yield from _made_anew(facts, context, told)
+    yield from _made_anew(facts, told)
     yield from _refused(facts, context)
 
 
@@ -82,7 +82,7 @@ def _message(facts: Facts, node: NodeFact, parameters: tuple[str, ...]) -> str:
     )
 
 
-def _made_anew(facts: Facts, context: Context, told: set[Site | None]) -> Iterator[Finding]:
+def _made_anew(facts: Facts, told: set[Site | None]) -> Iterator[Finding]:
     """A registered parameter whose place a new one takes in every forward."""
     groups: dict[Site | None, list[str]] = {}
     for node in facts.nodes:

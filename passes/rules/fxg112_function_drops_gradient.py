@@ -52,7 +52,7 @@ from fxgrad.passes.analyses.functions import (
 )
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import cut_groups, finding, plural, severity
-from fxgrad.records import Facts, Finding, Fix, NodeFact, ParameterFact, Site, Step
+from fxgrad.records import Facts, Finding, Fix, NodeFact, ParameterFact, Raised, Site, Step
 from fxgrad.torch_api.calls import custom_operator
 from fxgrad.torch_api.errors import (
     LEGACY_FUNCTION,
@@ -77,7 +77,9 @@ SEVERITY = "error"
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """Functions whose backward loses the gradient, proven by the gradients that backward handed on."""
     yield from _dropped(context)
-    yield from _refused(facts)
+    refused = _refused(facts)
+    if refused is not None:
+        yield refused
     for group in cut_groups(context, facts, CODE):
         node, parameters, _ = group
         bypassed = direct_forward(node)
@@ -150,13 +152,13 @@ def _explained(context: Context, parameter: ParameterFact) -> bool:
     return parameter.gradient != "none" or (way is not None and bool(way.cuts))
 
 
-def _refused(facts: Facts) -> Iterator[Finding]:
+def _refused(facts: Facts) -> Finding | None:
     """What torch's own checks of a Function say."""
     error = facts.error
     if error is None:
-        return
+        return None
     if says(error.message, LEGACY_FUNCTION):
-        yield Finding(
+        return Finding(
             CODE,
             NAME,
             "error",
@@ -167,61 +169,61 @@ def _refused(facts: Facts) -> Iterator[Finding]:
                 "make forward and backward static methods that take `ctx` first, and call the class's apply"
             ),
         )
-        return
     if says(error.message, NO_BACKWARD):
-        for node in facts.nodes:
-            cls = function_of(node)
-            if cls is not None and not has_backward(cls):
-                message = (
-                    f"`{cls.__name__}` has no backward, so no gradient comes back through it: torch refuses"
-                )
-                steps = (Step("loss"), Step(cls.__name__, node.site, True))
-                advice = (
-                    "write its backward, or use torch's own operations in a plain function: those need none"
-                )
-                yield Finding(CODE, NAME, "error", message, node.site, (), steps, Fix(advice))
-                return
+        lacking = _without_backward(facts)
+        if lacking is not None:
+            return lacking
     if says(error.message, OVERWRITTEN, SECOND_TIME):
-        return  # what it saved was overwritten or freed by others: FXG201
+        return None  # what it saved was overwritten or freed by others: FXG201
     raising = raising_backward(error.site) if error.phase == "backward" else None
     if raising is not None:
-        entry = explanation_of(error.message)
-        words = entry.means if entry is not None else error.message.partition("\n")[0]
-        message = f"`{raising}.backward` raises {error.type}: {words}"
-        advice = entry.remedy if entry is not None else "mend the backward"
-        if says(error.message, NO_GRAD_FN):
-            message = f"nothing is recorded in `{raising}.backward`: it runs with gradients off"
-            advice = (
-                "compute what is differentiated inside `with torch.enable_grad():`, from `x = "
-                "x.detach().requires_grad_()`"
-            )
-        yield Finding(
-            CODE,
-            NAME,
-            "error",
-            message,
-            error.site,
-            (),
-            (Step("loss"), Step(raising, error.site, True)),
-            Fix(advice),
-        )
-        return
-    if not says(error.message, WRONG_COUNT, WRONG_GRADIENT, TOO_FEW):
-        return
+        return _raising(error, raising)
+    if says(error.message, WRONG_COUNT, WRONG_GRADIENT, TOO_FEW):
+        return _wrong_gradients(facts, error.message)
+    return None
+
+
+def _without_backward(facts: Facts) -> Finding | None:
     for node in facts.nodes:
         cls = function_of(node)
-        if cls is None or f"{cls.__name__}Backward" not in error.message:
+        if cls is not None and not has_backward(cls):
+            message = f"`{cls.__name__}` has no backward, so no gradient comes back through it: torch refuses"
+            advice = "write its backward, or use torch's own operations in a plain function: those need none"
+            return _error(message, node.site, cls.__name__, node.site, advice)
+    return None
+
+
+def _raising(error: Raised, function: str) -> Finding:
+    """The user's own backward raised."""
+    entry = explanation_of(error.message)
+    words = entry.means if entry is not None else error.message.partition("\n")[0]
+    message = f"`{function}.backward` raises {error.type}: {words}"
+    advice = entry.remedy if entry is not None else "mend the backward"
+    if says(error.message, NO_GRAD_FN):
+        message = f"nothing is recorded in `{function}.backward`: it runs with gradients off"
+        advice = (
+            "compute what is differentiated inside `with torch.enable_grad():`, from `x = "
+            "x.detach().requires_grad_()`"
+        )
+    return _error(message, error.site, function, error.site, advice)
+
+
+def _wrong_gradients(facts: Facts, text: str) -> Finding | None:
+    """A backward gave a number of gradients, or one of a shape, that torch does not take: `text` names it."""
+    for node in facts.nodes:
+        cls = function_of(node)
+        if cls is None or f"{cls.__name__}Backward" not in text:
             continue
-        counts, shapes = gradient_counts(error.message), gradient_shapes(error.message)
-        what = f"`{cls.__name__}.backward`: {error.message.splitlines()[0]}"
+        counts, shapes = gradient_counts(text), gradient_shapes(text)
+        message = f"`{cls.__name__}.backward`: {text.splitlines()[0]}"
         advice = "return exactly one value per argument of forward: the gradient, or None for what needs none"
         if counts is not None:
-            what = (
+            message = (
                 f"`{cls.__name__}.backward` returns {counts[1]} value{'s' if counts[1] != '1' else ''} "
                 f"for {counts[0]} arguments of forward"
             )
         elif shapes is not None:
-            what = (
+            message = (
                 f"`{cls.__name__}.backward` returns a gradient of shape {shapes[1]} for argument "
                 f"{shapes[0]}, whose shape is {shapes[2]}"
             )
@@ -229,6 +231,12 @@ def _refused(facts: Facts) -> Iterator[Finding]:
                 "return a gradient of the argument's own shape: sum over the dimensions it was "
                 "broadcast along"
             )
-        steps = (Step("loss"), Step(cls.__name__, node.site, True))
-        yield Finding(CODE, NAME, "error", what, dropping_site(cls) or node.site, (), steps, Fix(advice))
-        return
+        return _error(message, dropping_site(cls) or node.site, cls.__name__, node.site, advice)
+    return None
+
+
+def _error(message: str, site: Site | None, function: str, used: Site | None, advice: str) -> Finding:
+    """`used`: where the Function stands on the way from the loss."""
+    return Finding(
+        CODE, NAME, "error", message, site, (), (Step("loss"), Step(function, used, True)), Fix(advice)
+    )

@@ -71,22 +71,15 @@ def _starving(facts: Facts, context: Context, site: Site | None, members: list[B
     taken = members[0].decision.outcome
     level: Severity = "error" if here or not known else "warning"
     outcome = taken if here else not taken
+    starves = f"{starved(names)} ({subject(names)})"
     source = _hidden_source(facts, members[0])
     if source:
-        message = f"{source} decides what runs: as it is now, {starved(names)} ({subject(names)})"
         label = "branch"
-    elif not known:
-        message = (
-            f"this condition depends on data: where it is {outcome}, {starved(names)} ({subject(names)})"
-        )
-        label = f"branch ({outcome})"
+        message = f"{source} decides what runs: as it is now, {starves}"
     else:
-        which = "as it is for the example inputs" if here else f"it is {taken} for the example inputs"
-        message = (
-            f"this condition depends on data: where it is {outcome} ({which}), {starved(names)} "
-            f"({subject(names)})"
-        )
         label = f"branch ({outcome})"
+        where = f"{outcome} ({_example(taken, outcome)})" if known else outcome
+        message = f"this condition depends on data: where it is {where}, {starves}"
     yield Finding(
         CODE,
         NAME,
@@ -97,6 +90,12 @@ def _starving(facts: Facts, context: Context, site: Site | None, members: list[B
         (Step("loss"), Step(label, site, True), Step(names[0])),
         Fix(ADVICE),
     )
+
+
+def _example(taken: bool, outcome: bool) -> str:
+    if taken == outcome:
+        return "as it is for the example inputs"
+    return f"it is {taken} for the example inputs"
 
 
 def _hidden_source(facts: Facts, branch: Branch) -> str:

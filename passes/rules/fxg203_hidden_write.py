@@ -4,9 +4,11 @@ silently wrong.
 What it finds
     An error: memory that a step saved for backward is changed afterwards through an alias that torch's
     version counter does not watch (`.data`, memory shared with NumPy, `t.data = new`, the step of a fused
-    optimizer, `torch.kron(a, b, out=t)`), and its elements are others then. A warning: a value is changed
-    behind the graph's back before it is used (`self.weight.data *= mask` in forward, `h.detach().mul_(...)`,
-    an intermediate value under `no_grad`), so that its gradient is that of a function without the write.
+    optimizer, `torch.kron(a, b, out=t)`), and its elements are others then; or what a custom Function keeps
+    on its `ctx` (`ctx.x = x`) is written before its backward reads it, where torch compares no versions. A
+    warning: a value is changed behind the graph's back before it is used (`self.weight.data *= mask` in
+    forward, `h.detach().mul_(...)`, an intermediate value under `no_grad`), so that its gradient is that of a
+    function without the write.
 
 Why it matters
     Nothing raises. The loss may even fall. Through `.data` torch's check against overwritten tensors is
@@ -89,6 +91,14 @@ def _message(write: HiddenWrite, site: Site | None) -> str:
         )
     else:
         what = f"`{text_of(site) or 'this'}`"
+    if write.saver is not None and write.kept:
+        kept = (
+            f"what `{expression(write.saver)}`{line_of(write.saver.site, site)} keeps as `ctx.{write.kept}`"
+        )
+        return (
+            f"{what} changes {kept} and reads in backward: torch checks only what `ctx.save_for_backward` "
+            "saved, the gradients are silently wrong"
+        )
     through = _THROUGH[write.how]
     if write.saver is not None:
         saved = f"what `{expression(write.saver)}`{line_of(write.saver.site, site)} saved for backward"
@@ -105,6 +115,11 @@ def _message(write: HiddenWrite, site: Site | None) -> str:
 def _advice(write: HiddenWrite) -> str:
     if write.how == "fused":
         return "call every backward that needs the old weights before the step, or run forward again after it"
+    if write.how == "kept":
+        return (
+            f"compute the new value out of place, or keep a copy (`ctx.{write.kept} = t.clone()`); tensors saved "
+            "with `ctx.save_for_backward` are checked, and torch raises here"
+        )
     if write.how == "numpy":
         return "copy before writing in NumPy: `t.detach().numpy().copy()`"
     if write.parameter is not None:

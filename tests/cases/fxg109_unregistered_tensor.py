@@ -440,3 +440,30 @@ def quiet_given_to_the_optimizer_by_hand() -> dict[str, Any]:
     model = Inverted()
     optimizer = torch.optim.Adam([*model.parameters(), *model.codes, model.scale])
     return dict(model=model, inputs=(torch.randn(2, 3),), optimizer=optimizer)
+
+
+def guilty_table_computed_once_from_a_registered_parameter():
+    class Classifier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.new = nn.Parameter(torch.randn(2, 4))
+            self.table = torch.cat([torch.zeros(3, 4), self.new])  # FXG109
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.fc(x) @ self.table.t()
+
+    return dict(model=Classifier(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().sum())
+
+
+def quiet_first_values_kept_to_stay_near_them():
+    class Near(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            self.first = self.fc.weight.detach().clone()
+
+        def forward(self, x):
+            return self.fc(x).sum() + (self.fc.weight - self.first).square().sum()
+
+    return dict(model=Near(), inputs=(torch.randn(3, 4),), loss=lambda o: o)

@@ -499,3 +499,108 @@ def quiet_room_written_again_with_what_was_there():
             return scaled.sum()
 
     return dict(model=Scaled(), inputs=(torch.randn(2), torch.randn(3)), loss=lambda o: o)
+
+
+def guilty_input_kept_on_ctx_is_written_afterwards():
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.x = x
+            return x * x
+
+        @staticmethod
+        def backward(ctx, grad):
+            return 2 * ctx.x * grad
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up, self.down = nn.Linear(4, 4), nn.Linear(4, 1)
+
+        def forward(self, x):
+            h = self.up(x)
+            squared = Square.apply(h)
+            h.mul_(0.5)  # FXG203
+            return self.down(squared) + h.sum()
+
+    return dict(model=Net(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
+def guilty_result_kept_in_a_list_is_written_afterwards():
+    class Exp(torch.autograd.Function):
+        @staticmethod
+        def forward(x, scale):
+            return (x * scale).exp()
+
+        @staticmethod
+        def setup_context(context, inputs, output):
+            context.kept = [output, inputs[1]]
+
+        @staticmethod
+        def backward(context, grad):
+            result, scale = context.kept
+            return grad * result * scale, None
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x):
+            y = Exp.apply(self.fc(x), 0.5)
+            y.mul_(2)  # FXG203
+            return y
+
+    return dict(model=Net(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
+def quiet_what_is_kept_on_ctx_is_asked_for_its_shape():
+    class Padded(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, room):
+            ctx.x, ctx.room = x, room
+            return torch.cat([x, room])
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad[: ctx.x.shape[0]].to(ctx.x.dtype), None
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x):
+            h, room = self.fc(x), torch.zeros(1, 4)
+            y = Padded.apply(h, room)
+            h.mul_(2)
+            room.fill_(1)
+            return y
+
+    return dict(model=Net(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().sum())
+
+
+def quiet_copy_kept_on_ctx():
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.x = x.clone()
+            return x * x
+
+        @staticmethod
+        def backward(ctx, grad):
+            return 2 * ctx.x * grad
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up, self.down = nn.Linear(4, 4), nn.Linear(4, 1)
+
+        def forward(self, x):
+            h = self.up(x)
+            h.mul_(0.5)
+            squared = Square.apply(h)
+            h.mul_(0.5)
+            return self.down(squared) + h.sum()
+
+    return dict(model=Net(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())

@@ -45,7 +45,7 @@ def test_paragraphs_are_folded_and_nothing_else(capsys: pytest.CaptureFixture[st
     assert out.split() == page.split()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.stem)
 def test_a_page_names_options_that_there_are(page: Path) -> None:
     known = {word for command in completion.commands_of(_parser()).values() for word in command._option_string_actions}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))

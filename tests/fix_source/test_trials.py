@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,3 +95,9 @@ def test_edits_are_tried_alike_where_no_process_forks(tmp_path: Path, monkeypatc
     want = mend(str(tmp_path / "net.py")).diff()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert mend(str(tmp_path / "net.py")).diff() == want != ""
+
+
+def test_the_process_for_trials_needs_no_numpy() -> None:
+    code = "import sys; sys.modules['numpy'] = None; from fxgrad.fix_source.trials.worker import serve; serve()"
+    done = subprocess.run([sys.executable, "-c", code], input="", capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -256,6 +256,17 @@ class Agent(nn.Module):
         return F.mse_loss(chosen, r + (1 - done) * self.q(s2).max(1).values)
 
 
+class ByKeywords(nn.Module):
+    """Torch's functions without one argument by its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(9, 4)
+
+    def forward(self, x: torch.Tensor, index: torch.Tensor) -> Any:
+        return torch.gather(input=self.net(x), dim=1, index=index)
+
+
 class Graph(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -341,6 +352,7 @@ CASES: list[tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = [
     (OwnLoss, ((2, 20), (2,))),
     (Siamese, ((2, 20), (2, 20), (2,))),
     (Agent, ((2, 4), (2,), (2,), (2, 4), (2,))),
+    (ByKeywords, ((2, 9), (2, 1))),
     (Graph, ((2, 9), (2, 8))),
     (Asks, ((2, 20),)),
     (lambda: Wrapped(net=nn.Linear(7, 2)), ((2, 7),)),

@@ -179,6 +179,86 @@ def test_write_by_hand_between_forward_and_backward() -> None:
     assert lines(report_of(step, model)) == {("FXG205", "warning")}
 
 
+class Once(nn.Module):
+    """What its constructor computes from a Parameter is kept: as an attribute, a buffer, or a Parameter that is none."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.fc, self.acts = nn.Linear(3, 3), dict[str, torch.Tensor]()
+        self.new = nn.Parameter(torch.randn(2, 3))
+        table = {
+            "attribute": lambda: torch.cat([torch.randn(3, 3), self.new]),
+            "buffer": lambda: torch.cat([torch.randn(3, 3), self.new]),
+            "product": lambda: nn.Parameter(torch.randn(2, 3)) * 0.1,
+            "plain": lambda: self.new.detach() * 2,
+        }[kind]()
+        if kind == "buffer":
+            self.register_buffer("table", table)
+        else:
+            self.table = table
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.last = x @ self.new.t()
+        self.acts["fc"] = self.fc(x)
+        return self.acts["fc"] @ self.table.t() + self.last.sum()
+
+
+@pytest.mark.parametrize("kind", ["attribute", "buffer", "product", "plain"])
+@pytest.mark.parametrize("built", ["inside", "before"])
+def test_what_a_constructor_computed_from_a_parameter(kind: str, built: str) -> None:
+    models = [Once(kind)]
+
+    def step() -> None:
+        if built == "inside":
+            models[0] = Once(kind)
+        optimizer = torch.optim.SGD(models[0].parameters(), 0.1)
+        for _ in range(2):
+            models[0](x()).mean().backward(retain_graph=True)
+            optimizer.step()
+
+    assert lines(report_of(step, *(models if built == "before" else ()))) == (set() if kind == "plain" else {("FXG109", "error")})
+
+
+@pytest.mark.parametrize("built", ["inside", "before"])
+@pytest.mark.parametrize("wrap", [nn.utils.weight_norm, nn.utils.spectral_norm])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_what_a_hook_computes_anew_in_every_forward(wrap: Callable[[nn.Module], nn.Module], built: str) -> None:
+    models = [wrap(nn.Linear(3, 1))]
+
+    def step() -> None:
+        if built == "inside":
+            models[0] = wrap(nn.Linear(3, 1))
+        models[0](x()).mean().backward()
+
+    assert lines(report_of(step, *(models if built == "before" else ()))) == set()
+
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.x = x
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        return 2 * ctx.x * grad
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before backward", "after it"])
+def test_what_a_function_keeps_on_ctx_is_written(first: bool) -> None:
+    model = nn.Linear(3, 1)
+
+    def step() -> None:
+        hidden = model(x())
+        loss = Square.apply(hidden).sum()  # type: ignore[no-untyped-call]  # torch's
+        if first:
+            hidden.data.mul_(3)
+        loss.backward()
+        hidden.data.mul_(3)
+
+    assert lines(report_of(step, model)) == ({("FXG203", "error")} if first else set())
+
+
 def test_clipping_after_the_step_is_harmless() -> None:
     model = nn.Linear(3, 1)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

@@ -219,7 +219,7 @@ def world(model: nn.Module) -> dict[str, Any]:
     """What an analysis must leave as it was."""
     found: dict[str, Any] = {
         "grad mode": torch.is_grad_enabled(),
-        "threads": threading.active_count(),
+        "threads": sorted(thread.name for thread in threading.enumerate()),
         "torch's generator": torch.get_rng_state().numpy().tobytes(),
         "Python's generator": random.getstate(),
         "NumPy's generator": str(np.random.get_state()),

@@ -46,7 +46,8 @@ _COMPARED = 50_000_000  # elements beyond which no numbers are compared
 _ONE_THREAD = 1_000_000  # elements up to which one thread is the fastest
 # What every trial comes to import; in the parent it is imported once. None of it starts a thread, which a
 # fork would lose.
-_PRELOADED = ("fxgrad.program.load", "numpy", DYNAMO)
+_PRELOADED = ("fxgrad.program.load", DYNAMO)
+_PRELOADED_WHERE_THERE = "numpy"
 _built: dict[int, tuple[Any, tuple[Any, ...]]] = {}
 
 
@@ -61,8 +62,11 @@ def can_fork(platform: str = sys.platform) -> bool:
 
 def serve() -> None:
     """Answer jobs until standard input ends."""
-    for name in _PRELOADED if can_fork() else ():
-        importlib.import_module(name)
+    if can_fork():
+        for name in _PRELOADED:
+            importlib.import_module(name)
+        with contextlib.suppress(ImportError):  # torch does without
+            importlib.import_module(_PRELOADED_WHERE_THERE)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     for line in sys.stdin:

@@ -6,7 +6,9 @@ handled: `einsum`, custom operators, and functions that are not listed here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,270 +30,253 @@ _LOSSES = frozenset(
 )
 
 
-def needs_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[int, str, Need]]:
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of one of torch's functions, before it runs."""
+
+    name: str
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+
+    def argument(self, position: int, key: str) -> Any:
+        """What was given at a place or by a keyword; None where nothing was."""
+        return self.args[position] if position < len(self.args) else self.kwargs.get(key)
+
+
+Asked = Iterator[tuple[int, str, Need]]
+
+
+def needs_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Asked:
     """(position of the tensor, its keyword, what is needed of it) for a call of a function that has a weight
     or a target."""
-    weight = _argument(args, kwargs, 1, "weight")
-    if name in ("embedding", "embedding_bag") and isinstance(weight, torch.Tensor):
-        yield 0, "input", Need("ids", weight.shape[0], why=f"`{name}` has {_several(weight.shape[0], 'row')}")
-    elif name.startswith("conv") and isinstance(weight, torch.Tensor) and weight.dim() > 2:
-        groups = _argument(args, kwargs, 6, "groups") or 1
-        channels = (
-            weight.shape[0]
-            if "transpose" in name
-            else weight.shape[1] * (groups if isinstance(groups, int) else 1)
-        )
-        yield (
-            0,
-            "input",
-            Need(
-                "channels", channels, weight.dim() - 2, why=f"`{name}` takes {_several(channels, 'channel')}"
-            ),
-        )
-    elif name == "linear" and isinstance(weight, torch.Tensor):
-        yield 0, "input", _features_needed(name, weight.shape[-1])
-    elif (
-        name in ("matmul", "mm", "__matmul__", "bmm")
-        and isinstance(weight, torch.Tensor)
-        and weight.dim() > 1
-        and args
-    ):
-        yield 0, "input", _features_needed(name, weight.shape[-2])
-        yield from _factor_needs(name, args[0], weight)
-    elif name == "split" and args and isinstance(args[0], torch.Tensor):
-        yield from _split_needs(args, kwargs)
-    elif name in ("view", "reshape") and args and isinstance(args[0], torch.Tensor):
-        yield from _view_needs(args)
-    elif name == "bilinear" and isinstance(_argument(args, kwargs, 2, "weight"), torch.Tensor):
-        weight = _argument(args, kwargs, 2, "weight")
-        yield 0, "input1", _features_needed(name, weight.shape[1])
-        yield 1, "input2", _features_needed(name, weight.shape[2])
-    elif name == "multi_head_attention_forward":
-        for position, key in enumerate(("query", "key", "value")):
-            yield (
-                position,
-                key,
-                Need("sequence", args[3], why=f"`{name}` takes {_several(args[3], 'feature')}"),
-            )
-        yield from _mask_needs(name, args, kwargs)
-    elif name == "scaled_dot_product_attention" and len(args) > 1:
-        shape = (args[0].shape[-2], args[1].shape[-2])
-        yield (
-            3,
-            "attn_mask",
-            Need(
-                "like",
-                shape=shape,
-                dtype=torch.bool,
-                why=f"`{name}` masks {_several(shape[0], 'query')} with it",
-            ),
-        )
-    else:
-        yield from _norm_and_loss_needs(name, args, kwargs)
+    rule = _convolution_needs if name.startswith("conv") else _NEEDS.get(name)
+    return rule(Call(name, args, kwargs)) if rule is not None else iter(())
 
 
-def _factor_needs(name: str, first: Any, second: torch.Tensor) -> Iterator[tuple[int, str, Need]]:
-    """The second factor of a product whose first is a batch of matrices that it does not fit."""
-    if (
-        isinstance(first, torch.Tensor)
-        and first.dim() > 2
-        and (second.dim() != first.dim() or second.shape[-2] != first.shape[-1])
-    ):
-        shape = (
-            *first.shape[:-2],
-            first.shape[-1],
-            second.shape[-1] if second.dim() == first.dim() else _WIDTH,
-        )
-        yield (
-            1,
-            "other",
-            Need("like", shape=shape, dtype=first.dtype, why=f"`{name}` multiplies {_by(first)} with it"),
-        )
+def _embedding_needs(call: Call) -> Asked:
+    weight = call.argument(1, "weight")
+    if isinstance(weight, torch.Tensor):
+        rows = weight.shape[0]
+        yield 0, "input", Need("ids", rows, why=f"`{call.name}` has {_several(rows, 'row')}")
 
 
-def _split_needs(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[int, str, Need]]:
-    """What is split into parts of given sizes is as long as all of them."""
-    tensor, sizes, dim = (
-        args[0],
-        _argument(args, kwargs, 1, "split_size_or_sections"),
-        _argument(args, kwargs, 2, "dim") or 0,
-    )
-    if (
-        not isinstance(sizes, tuple | list)
-        or not tensor.dim()
-        or not all(isinstance(size, int) for size in sizes)
-    ):
+def _convolution_needs(call: Call) -> Asked:
+    weight = call.argument(1, "weight")
+    if not isinstance(weight, torch.Tensor) or weight.dim() <= 2:
         return
+    groups = call.argument(6, "groups") or 1
+    grouped = weight.shape[1] * (groups if isinstance(groups, int) else 1)
+    channels = weight.shape[0] if "transpose" in call.name else grouped
+    why = f"`{call.name}` takes {_several(channels, 'channel')}"
+    yield 0, "input", Need("channels", channels, weight.dim() - 2, why=why)
+
+
+def _linear_needs(call: Call) -> Asked:
+    weight = call.argument(1, "weight")
+    if isinstance(weight, torch.Tensor):
+        yield 0, "input", _features_needed(call, weight.shape[-1])
+
+
+def _bilinear_needs(call: Call) -> Asked:
+    weight = call.argument(2, "weight")
+    if isinstance(weight, torch.Tensor):
+        yield 0, "input1", _features_needed(call, weight.shape[1])
+        yield 1, "input2", _features_needed(call, weight.shape[2])
+
+
+def _product_needs(call: Call) -> Asked:
+    """The first factor; and the second, where the first is a batch of matrices that it does not fit."""
+    second = call.argument(1, "weight")
+    if not isinstance(second, torch.Tensor) or second.dim() <= 1 or not call.args:
+        return
+    yield 0, "input", _features_needed(call, second.shape[-2])
+    first = call.args[0]
+    if not isinstance(first, torch.Tensor) or first.dim() <= 2:
+        return
+    is_batch = second.dim() == first.dim()
+    if is_batch and second.shape[-2] == first.shape[-1]:
+        return
+    shape = (*first.shape[:-2], first.shape[-1], second.shape[-1] if is_batch else _WIDTH)
+    why = f"`{call.name}` multiplies {_by(first)} with it"
+    yield 1, "other", Need("like", shape=shape, dtype=first.dtype, why=why)
+
+
+def _split_needs(call: Call) -> Asked:
+    """What is split into parts of given sizes is as long as all of them."""
+    if not call.args or not isinstance(call.args[0], torch.Tensor):
+        return
+    tensor, sizes = call.args[0], call.argument(1, "split_size_or_sections")
+    if not isinstance(sizes, tuple | list) or not all(isinstance(size, int) for size in sizes):
+        return
+    dim = call.argument(2, "dim") or 0
     if -tensor.dim() <= dim < tensor.dim() and tensor.shape[dim] != sum(sizes):
         shape = list(tensor.shape)
         shape[dim] = sum(sizes)
-        yield (
-            0,
-            "tensor",
-            Need(
-                "like",
-                shape=tuple(shape),
-                dtype=tensor.dtype,
-                why=f"it is split into {' + '.join(map(str, sizes))}",
-            ),
-        )
+        why = f"it is split into {' + '.join(map(str, sizes))}"
+        yield 0, "tensor", Need("like", shape=tuple(shape), dtype=tensor.dtype, why=why)
 
 
-def _view_needs(args: Sequence[Any]) -> Iterator[tuple[int, str, Need]]:
+def _view_needs(call: Call) -> Asked:
     """What is seen as another shape has as many elements; the size that is left open is the batch."""
-    sizes = args[1] if len(args) == 2 and isinstance(args[1], tuple | list) else args[1:]
-    if not sizes or not all(isinstance(size, int) for size in sizes) or 0 in sizes:
+    if not call.args or not isinstance(call.args[0], torch.Tensor):
         return
-    wanted, count = 1, args[0].numel()
-    for size in sizes:
-        wanted *= abs(size)
-    if (count % wanted if -1 in sizes else count != wanted) and (len(sizes) > 1):
+    sizes = call.args[1] if len(call.args) == 2 and isinstance(call.args[1], tuple | list) else call.args[1:]
+    if len(sizes) < 2 or not all(isinstance(size, int) for size in sizes) or 0 in sizes:
+        return
+    wanted, count = abs(math.prod(sizes)), call.args[0].numel()
+    if count % wanted if -1 in sizes else count != wanted:
         shape = tuple(BATCH if size == -1 else size for size in sizes)
-        yield (
-            0,
-            "input",
-            Need(
-                "like", shape=shape, dtype=args[0].dtype, why=f"it is seen as {' x '.join(map(str, sizes))}"
-            ),
-        )
+        why = f"it is seen as {' x '.join(map(str, sizes))}"
+        yield 0, "input", Need("like", shape=shape, dtype=call.args[0].dtype, why=why)
 
 
 def _by(tensor: torch.Tensor) -> str:
     return "x".join(map(str, tensor.shape))
 
 
-def _mask_needs(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[int, str, Need]]:
-    """The masks of an attention over queries and keys whose first dimension is their length."""
-    query, key = args[0], args[1]
-    if (
-        isinstance(query, torch.Tensor)
-        and isinstance(key, torch.Tensor)
-        and query.dim() in (2, 3)
-        and key.dim() == query.dim()
-    ):
-        why = f"`{name}` masks {query.shape[0]} by {key.shape[0]} with it"
-        yield 16, "attn_mask", Need("like", shape=(query.shape[0], key.shape[0]), dtype=torch.bool, why=why)
-        shape = (*query.shape[1:2], key.shape[0]) if query.dim() == 3 else (key.shape[0],)
-        yield (
-            14,
-            "key_padding_mask",
-            Need(
-                "like",
-                shape=shape,
-                dtype=torch.bool,
-                why=f"`{name}` masks {_several(key.shape[0], 'key')} with it",
-            ),
-        )
+def _attention_layer_needs(call: Call) -> Asked:
+    """What it attends to; and its masks, where the first dimension of queries and keys is their length."""
+    size = call.args[3]
+    for position, name in enumerate(("query", "key", "value")):
+        yield position, name, Need("sequence", size, why=f"`{call.name}` takes {_several(size, 'feature')}")
+    query, key = call.args[0], call.args[1]
+    if not isinstance(query, torch.Tensor) or not isinstance(key, torch.Tensor):
+        return
+    if query.dim() not in (2, 3) or key.dim() != query.dim():
+        return
+    why = f"`{call.name}` masks {query.shape[0]} by {key.shape[0]} with it"
+    yield 16, "attn_mask", Need("like", shape=(query.shape[0], key.shape[0]), dtype=torch.bool, why=why)
+    shape = (*query.shape[1:2], key.shape[0]) if query.dim() == 3 else (key.shape[0],)
+    why = f"`{call.name}` masks {_several(key.shape[0], 'key')} with it"
+    yield 14, "key_padding_mask", Need("like", shape=shape, dtype=torch.bool, why=why)
 
 
-def _norm_and_loss_needs(
-    name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Iterator[tuple[int, str, Need]]:
-    second = _argument(args, kwargs, 1, "target")
-    scale = next(
-        (
-            a
-            for a in (*args[1:5], kwargs.get("weight"), kwargs.get("running_mean"))
-            if isinstance(a, torch.Tensor)
-        ),
-        None,
-    )
-    if (
-        name in ("batch_norm", "instance_norm", "group_norm")
-        and scale is not None
-        and isinstance(args[0], torch.Tensor)
-    ):
-        dims = max(args[0].dim() - 2, 0)  # its module has checked them
-        yield (
-            0,
-            "input",
-            Need(
-                "channels", scale.shape[0], dims, why=f"`{name}` takes {_several(scale.shape[0], 'channel')}"
-            ),
-        )
-    elif name == "layer_norm" and len(args) > 1:
-        yield 0, "input", _features_needed(name, args[1][-1])
-    elif (
-        name in ("cross_entropy", "nll_loss")
-        and isinstance(args[0], torch.Tensor)
-        and isinstance(second, torch.Tensor)
-    ):
-        scores = args[0]
+def _attention_needs(call: Call) -> Asked:
+    if len(call.args) > 1:
+        shape = (call.args[0].shape[-2], call.args[1].shape[-2])
+        why = f"`{call.name}` masks {_several(shape[0], 'query')} with it"
+        yield 3, "attn_mask", Need("like", shape=shape, dtype=torch.bool, why=why)
+
+
+def _norm_needs(call: Call) -> Asked:
+    given = (*call.args[1:5], call.kwargs.get("weight"), call.kwargs.get("running_mean"))
+    scale = next((value for value in given if isinstance(value, torch.Tensor)), None)
+    first = call.argument(0, "input")
+    if scale is not None and isinstance(first, torch.Tensor):
+        dims = max(first.dim() - 2, 0)  # its module has checked them
+        why = f"`{call.name}` takes {_several(scale.shape[0], 'channel')}"
+        yield 0, "input", Need("channels", scale.shape[0], dims, why=why)
+
+
+def _layer_norm_needs(call: Call) -> Asked:
+    if len(call.args) > 1:
+        yield 0, "input", _features_needed(call, call.args[1][-1])
+
+
+def _class_needs(call: Call) -> Asked:
+    scores, target = call.argument(0, "input"), call.argument(1, "target")
+    if isinstance(scores, torch.Tensor) and isinstance(target, torch.Tensor):
         classes = scores.shape[1] if scores.dim() > 1 else scores.shape[0]
         shape = (*scores.shape[:1], *scores.shape[2:]) if scores.dim() > 1 else ()
-        yield (
-            1,
-            "target",
-            Need("target", classes, shape=shape, why=f"`{name}` compares it with {classes} classes"),
-        )
-    elif (
-        name == "gather"
-        and isinstance(args[0], torch.Tensor)
-        and isinstance(_argument(args, kwargs, 1, "dim"), int)
-        and args[0].dim()
-    ):
-        dim = _argument(args, kwargs, 1, "dim")
-        shape = tuple(size for place, size in enumerate(args[0].shape) if place != dim % args[0].dim())
-        yield (
-            2,
-            "index",
-            Need(
-                "index",
-                args[0].shape[dim],
-                shape=shape,
-                why=f"`gather` picks one of {args[0].shape[dim]} with it",
-            ),
-        )
-    elif name in _LOSSES and isinstance(args[0], torch.Tensor) and isinstance(second, torch.Tensor):
-        yield (
-            1,
-            "target",
-            Need(
-                "like",
-                shape=tuple(args[0].shape),
-                dtype=args[0].dtype,
-                why=f"`{name}` compares it with such a tensor",
-            ),
-        )
+        why = f"`{call.name}` compares it with {classes} classes"
+        yield 1, "target", Need("target", classes, shape=shape, why=why)
 
 
-def _features_needed(name: str, size: int) -> Need:
-    return Need("features", size, why=f"`{name}` takes {_several(size, 'feature')}")
+def _loss_needs(call: Call) -> Asked:
+    first, target = call.argument(0, "input"), call.argument(1, "target")
+    if isinstance(first, torch.Tensor) and isinstance(target, torch.Tensor):
+        why = f"`{call.name}` compares it with such a tensor"
+        yield 1, "target", Need("like", shape=tuple(first.shape), dtype=first.dtype, why=why)
+
+
+def _gather_needs(call: Call) -> Asked:
+    first, dim = call.argument(0, "input"), call.argument(1, "dim")
+    if isinstance(first, torch.Tensor) and isinstance(dim, int) and first.dim():
+        shape = tuple(size for place, size in enumerate(first.shape) if place != dim % first.dim())
+        why = f"`gather` picks one of {first.shape[dim]} with it"
+        yield 2, "index", Need("index", first.shape[dim], shape=shape, why=why)
+
+
+_NEEDS: Mapping[str, Callable[[Call], Asked]] = {
+    **dict.fromkeys(("embedding", "embedding_bag"), _embedding_needs),
+    "linear": _linear_needs,
+    "bilinear": _bilinear_needs,
+    **dict.fromkeys(("matmul", "mm", "__matmul__", "bmm"), _product_needs),
+    "split": _split_needs,
+    **dict.fromkeys(("view", "reshape"), _view_needs),
+    "multi_head_attention_forward": _attention_layer_needs,
+    "scaled_dot_product_attention": _attention_needs,
+    **dict.fromkeys(("batch_norm", "instance_norm", "group_norm"), _norm_needs),
+    "layer_norm": _layer_norm_needs,
+    **dict.fromkeys(("cross_entropy", "nll_loss"), _class_needs),
+    **dict.fromkeys(_LOSSES, _loss_needs),
+    "gather": _gather_needs,
+}
+
+
+def _features_needed(call: Call, size: int) -> Need:
+    return Need("features", size, why=f"`{call.name}` takes {_several(size, 'feature')}")
 
 
 def _several(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def index_limits(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[Any, int]]:
+# ------------------------------------------------------------------------------------------------- indices
+
+Limits = Iterator[tuple[Any, int]]
+
+
+def index_limits(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Limits:
     """(index tensor, what its values must stay below)."""
-    first, second, third = (
-        _argument(args, kwargs, *at) for at in ((0, "input"), (1, "target"), (2, "index"))
-    )
-    if name in ("embedding", "embedding_bag") and isinstance(
-        _argument(args, kwargs, 1, "weight"), torch.Tensor
-    ):
-        yield first, _argument(args, kwargs, 1, "weight").shape[0]
-    elif name in ("cross_entropy", "nll_loss") and isinstance(first, torch.Tensor) and first.dim():
-        yield second, first.shape[1] if first.dim() > 1 else first.shape[0]
-    elif name in ("gather", "index_select", "take_along_dim") and isinstance(first, torch.Tensor):
-        dim = _argument(args, kwargs, 1, "dim")
-        if isinstance(dim, int) and first.dim():
-            yield third, first.shape[dim]
-    elif name == "one_hot" and isinstance(_argument(args, kwargs, 1, "num_classes"), int):
-        yield first, max(_argument(args, kwargs, 1, "num_classes"), 1)
-    elif name == "__getitem__" and isinstance(first, torch.Tensor):
-        keys = args[1] if isinstance(args[1], tuple) else (args[1],)
-        if Ellipsis not in [key for key in keys if not isinstance(key, torch.Tensor)]:
-            yield from (
-                (key, size)
-                for key, size in zip(keys, first.shape, strict=False)
-                if isinstance(key, torch.Tensor)
-            )
+    rule = _LIMITS.get(name)
+    return rule(Call(name, args, kwargs)) if rule is not None else iter(())
 
 
-def _argument(args: Sequence[Any], kwargs: Mapping[str, Any], position: int, key: str) -> Any:
-    return args[position] if position < len(args) else kwargs.get(key)
+def _row_limits(call: Call) -> Limits:
+    weight = call.argument(1, "weight")
+    if isinstance(weight, torch.Tensor):
+        yield call.argument(0, "input"), weight.shape[0]
+
+
+def _class_limits(call: Call) -> Limits:
+    scores = call.argument(0, "input")
+    if isinstance(scores, torch.Tensor) and scores.dim():
+        classes = scores.shape[1] if scores.dim() > 1 else scores.shape[0]
+        yield call.argument(1, "target"), classes
+
+
+def _picking_limits(call: Call) -> Limits:
+    first, dim = call.argument(0, "input"), call.argument(1, "dim")
+    if isinstance(first, torch.Tensor) and isinstance(dim, int) and first.dim():
+        yield call.argument(2, "index"), first.shape[dim]
+
+
+def _one_hot_limits(call: Call) -> Limits:
+    classes = call.argument(1, "num_classes")
+    if isinstance(classes, int):
+        yield call.argument(0, "input"), max(classes, 1)
+
+
+def _item_limits(call: Call) -> Limits:
+    first = call.argument(0, "input")
+    if not isinstance(first, torch.Tensor):
+        return
+    keys = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+    if Ellipsis in [key for key in keys if not isinstance(key, torch.Tensor)]:
+        return
+    for key, size in zip(keys, first.shape, strict=False):
+        if isinstance(key, torch.Tensor):
+            yield key, size
+
+
+_LIMITS: Mapping[str, Callable[[Call], Limits]] = {
+    **dict.fromkeys(("embedding", "embedding_bag"), _row_limits),
+    **dict.fromkeys(("cross_entropy", "nll_loss"), _class_limits),
+    **dict.fromkeys(("gather", "index_select", "take_along_dim"), _picking_limits),
+    "one_hot": _one_hot_limits,
+    "__getitem__": _item_limits,
+}
 
 
 def features_of(name: str, args: Sequence[Any]) -> tuple[int, int] | None:

@@ -135,10 +135,7 @@ class Provenance(TorchFunctionMode):
         tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         tags = self._joined(tensors)
         if tags:
-            self.touched.update(tags)
-            if name in _MEASURES or name == "__get__":
-                self.measured.update(tags)
-            self._note(name, args, kwargs)
+            self._read(name, args, kwargs, tags)
         try:
             result = func(*args, **kwargs)
         except Exception:
@@ -149,15 +146,26 @@ class Provenance(TorchFunctionMode):
             raise
         self.calls += 1
         if tags:
-            self.passed.update(tag for tag in tags if tag in self.needs)
-            kept = {key: pure and name in _PURE for key, pure in tags.items()}
-            for leaf in pytree.tree_leaves(result):
-                if isinstance(leaf, torch.Tensor) and not any(leaf is tensor for tensor in tensors):
-                    self._tags[id(leaf)] = kept
-                    self._alive.append(leaf)
+            self._carry(name, tensors, tags, result)
             if name in JOINING:
                 self._joins.note(args, kwargs, result)
         return result
+
+    def _read(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], tags: Tags) -> None:
+        """A call takes what comes from inputs."""
+        self.touched.update(tags)
+        if name in _MEASURES or name == "__get__":
+            self.measured.update(tags)
+        self._note(name, args, kwargs)
+
+    def _carry(self, name: str, tensors: Sequence[torch.Tensor], tags: Tags, result: Any) -> None:
+        """A call has accepted it: its new tensors come from the same inputs."""
+        self.passed.update(tag for tag in tags if tag in self.needs)
+        kept = {key: pure and name in _PURE for key, pure in tags.items()}
+        for leaf in pytree.tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and not any(leaf is tensor for tensor in tensors):
+                self._tags[id(leaf)] = kept
+                self._alive.append(leaf)
 
     def entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A module was called: recurrent and transformer layers check sizes before they call any function."""

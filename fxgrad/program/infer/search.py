@@ -86,8 +86,8 @@ def search(
     `unlike`: by input, a number of dimensions that it must not have.
     """
     state = _Search({name: list(queue) for name, queue in queues.items()}, unlike)
-    furthest: tuple[Mapping[str, Candidate], Try] | None = None
-    deepest: tuple[Mapping[str, Candidate], Try] | None = None
+    furthest: Reached | None = None
+    deepest: Reached | None = None
     count = 0
     end = time.process_time() + SECONDS
     while count < tries and (combination := state.next(end)) is not None:
@@ -95,12 +95,9 @@ def search(
         outcome = prober.run(combination, given)
         if outcome.error is None or _of_autograd(outcome.error):
             return _found(combination, outcome)
-        if deepest is None or outcome.seen.calls > deepest[1].seen.calls:
-            deepest = (combination, outcome)
-        if (outcome.beyond or _of_the_program(outcome)) and (
-            furthest is None or outcome.seen.calls > furthest[1].seen.calls
-        ):
-            furthest = (combination, outcome)
+        deepest = _further(deepest, (combination, outcome))
+        if outcome.beyond or _of_the_program(outcome):
+            furthest = _further(furthest, (combination, outcome))
         if isinstance(outcome.error, EndlessLoop):  # other inputs will not end it, and real ones might hang
             break
         state.learn(combination, outcome)
@@ -109,6 +106,14 @@ def search(
     blamed = _blamed(deepest, queues)
     late = count < tries and time.process_time() >= end
     return GaveUp(blamed, deepest[1].error if deepest else None, count, state.likeliest(blamed), late)
+
+
+Reached = tuple[Mapping[str, Candidate], Try]
+
+
+def _further(best: Reached | None, other: Reached) -> Reached:
+    """Of two failures the one after more calls; the earlier of like ones."""
+    return other if best is None or other[1].seen.calls > best[1].seen.calls else best
 
 
 def confirmed(prober: Prober, found: Found, given: Mapping[str, Any]) -> bool:
@@ -199,24 +204,27 @@ class _Search:
         """Reorder the queues by what the failed try showed."""
         seen = outcome.seen
         if not outcome.beyond:
-            behind = self._behind(tried, outcome)
-            strict = frozenset((name, tried[name].text()) for name in behind)
-            loose = strict | {(name, tried[name].text()) for name in seen.measured if name in tried}
-            if self._ruled_out is not self._measured:
-                self._ruled_out.append(strict)
-            self._measured.append(loose)
-            for name, need in seen.failure.likes if seen.failure else ():
-                self._add(name, need, tuples=isinstance(tried[name].spec, Group) if name in tried else False)
-            if seen.failure is not None and seen.failure.features is not None:
-                images = [
-                    name for name in behind if name in seen.needs and seen.needs[name].kind == "channels"
-                ]
-                self._resize(images, tried, seen.failure.features)
+            self._rule_out(tried, outcome)
         for name, need in seen.needs.items():
             accepted = tried[name] if name in seen.passed and name in tried else None
-            self._add(
-                name, need, after=accepted, tuples=name in tried and isinstance(tried[name].spec, Group)
-            )
+            self._add(name, need, after=accepted, tuples=_is_group(tried, name))
+
+    def _rule_out(self, tried: Mapping[str, Candidate], outcome: Try) -> None:
+        """The candidates that the failure came from; what would have gone through comes first."""
+        seen, failure = outcome.seen, outcome.seen.failure
+        behind = self._behind(tried, outcome)
+        strict = frozenset((name, tried[name].text()) for name in behind)
+        loose = strict | {(name, tried[name].text()) for name in seen.measured if name in tried}
+        if self._ruled_out is not self._measured:
+            self._ruled_out.append(strict)
+        self._measured.append(loose)
+        if failure is None:
+            return
+        for name, need in failure.likes:
+            self._add(name, need, tuples=_is_group(tried, name))
+        if failure.features is not None:
+            images = [name for name in behind if name in seen.needs and seen.needs[name].kind == "channels"]
+            self._resize(images, tried, failure.features)
 
     def _behind(self, tried: Mapping[str, Candidate], outcome: Try) -> list[str]:
         """The inputs that the failure came from; of one that no torch function raised, all that were looked
@@ -272,6 +280,10 @@ class _Search:
                 for s in sides
             ]
             self._queues[name] = distinct([*resized, *self._queues[name]])
+
+
+def _is_group(tried: Mapping[str, Candidate], name: str) -> bool:
+    return name in tried and isinstance(tried[name].spec, Group)
 
 
 def _by_sum(lengths: Sequence[int]) -> Iterator[tuple[int, ...]]:

@@ -128,6 +128,12 @@ def _tensor(plain: str, text: str) -> Spec:
     low, high = float(match["low"]), float(match["high"])
     if match["close"] == "]":
         high = high + 1 if not dtype.is_floating_point else math.nextafter(high, math.inf)
+    _refuse_range(low, high, dtype, text)
+    return Spec(match["name"], shape, dtype, low, high)
+
+
+def _refuse_range(low: float, high: float, dtype: torch.dtype, text: str) -> None:
+    """Raise where a dtype has no values from `low` up to `high`."""
     if not low < high:
         raise InputError(f"the range of the input {text!r} is empty", hint=_HINT)
     if dtype.is_complex or dtype is torch.bool:
@@ -136,7 +142,6 @@ def _tensor(plain: str, text: str) -> Spec:
         )
     if not dtype.is_floating_point and not (low.is_integer() and high.is_integer()):
         raise InputError(f"the range of the input {text!r} must be integers", hint=_HINT)
-    return Spec(match["name"], shape, dtype, low, high)
 
 
 def _dtype(name: str, text: str) -> torch.dtype:

@@ -94,23 +94,36 @@ def build(module: types.ModuleType, name: str, value: Any, given: Mapping[str, A
     Raises:
         LoadError: its arguments cannot be guessed, it fails, or is no model.
     """
-    if given and isinstance(value, nn.Module):
-        raise LoadError(
-            f"`{name}` is not built here, so it takes no --arg",
-            hint="name the class or function that builds it",
-        )
     if isinstance(value, nn.Module):
+        if given:
+            raise LoadError(
+                f"`{name}` is not built here, so it takes no --arg",
+                hint="name the class or function that builds it",
+            )
         return Built(_checked(value, name), name, f"`{name}`, a {type(value).__name__}", False, {})
-    if isinstance(value, type) and not issubclass(value, nn.Module):
+    if isinstance(value, type):
+        return _from_class(module, name, value, given)
+    _refuse_uncallable(module, name, value)
+    if required(value) and "example_inputs" in vars(module):
+        return Built(value, name, f"the function `{name}`", False, {})
+    if given or required(value):
+        return _guessed(module, name, value, given)
+    return _from_factory(module, name, call(value, f"calling {name}()"))
+
+
+def _from_class(module: types.ModuleType, name: str, cls: type, given: Mapping[str, Any]) -> Built:
+    if not issubclass(cls, nn.Module):
         raise LoadError(
             f"`{name}` is a class, but not of an nn.Module",
             site=_site(module, name),
             hint="name a model or a factory",
         )
-    if isinstance(value, type):
-        if given or required(value):
-            return _guessed(module, name, value, given)
-        return Built(_checked(call(value, f"building {name}()"), name), name, f"`{name}()`", True, {})
+    if given or required(cls):
+        return _guessed(module, name, cls, given)
+    return Built(_checked(call(cls, f"building {name}()"), name), name, f"`{name}()`", True, {})
+
+
+def _refuse_uncallable(module: types.ModuleType, name: str, value: Any) -> None:
     if _is_exported(value):
         hint = f"write `model = {name}.module()` and name that"
         raise LoadError(
@@ -120,11 +133,6 @@ def build(module: types.ModuleType, name: str, value: Any, given: Mapping[str, A
         kind = "a state dict" if _is_state(value) else f"of type {type(value).__name__}"
         hint = "name an nn.Module, a class or a function that returns one"
         raise LoadError(f"`{name}` is {kind}, not a model", site=_site(module, name), hint=hint)
-    if required(value) and "example_inputs" in vars(module):
-        return Built(value, name, f"the function `{name}`", False, {})
-    if given or required(value):
-        return _guessed(module, name, value, given)
-    return _from_factory(module, name, call(value, f"calling {name}()"))
 
 
 def _guessed(module: types.ModuleType, name: str, function: Any, given: Mapping[str, Any]) -> Built:
@@ -223,33 +231,53 @@ def _made(module: types.ModuleType, known: Definitions) -> list[str]:
     that only fill in others.
     """
     classes = {cls.__name__: cls for cls in _defined_classes(module)}
-    functions = [
-        name
-        for name, value in _public(module)
-        if inspect.isfunction(value) and value.__module__ == module.__name__
-    ]
-    gives = {name: given for name in functions if (given := known.gives(name)) is not None}
-    parts = {part for name in (*classes, *gives) for part in known.reached(name) if part != gives.get(name)}
+    functions = _defined_functions(module)
+    gives = _gives(known, functions)
+    parts = _parts(known, classes, gives)
+    whole = [name for name in classes if name not in parts]
+    makers = {name: made for name, made in gives.items() if name not in parts}
+    found = (
+        _ready(module, {name: classes[name] for name in whole}, makers)
+        or [name for name in functions if _FACTORY.fullmatch(name) and _asks_nothing(module, name)]
+        or [name for name, made in makers.items() if made not in whole]
+    )
+    return sorted(found, key=lambda name: known.lines.get(name, 0))
+
+
+def _defined_functions(module: types.ModuleType) -> list[str]:
+    """Names of functions defined in the module."""
+    functions = [(name, value) for name, value in _public(module) if inspect.isfunction(value)]
+    return [name for name, value in functions if value.__module__ == module.__name__]
+
+
+def _gives(known: Definitions, functions: Iterable[str]) -> dict[str, str]:
+    """What each function builds, of those that build a module."""
+    made = {name: known.gives(name) for name in functions}
+    return {name: kind for name, kind in made.items() if kind is not None}
+
+
+def _parts(known: Definitions, classes: Mapping[str, type[nn.Module]], gives: Mapping[str, str]) -> set[str]:
+    """The names of classes and functions that others are made of."""
+    names = (*classes, *gives)
+    parts = {part for name in names for part in known.reached(name) if part != gives.get(name)}
     for name, cls in classes.items():
         parts |= {part.__name__ for key in required(cls) for part in classes_for(known, key, name)}
-    # they name each other, so that each is a part
-    if not any(name not in parts for name in (*classes, *gives)):
-        parts = set()
-    whole = [name for name in classes if name not in parts]
-    free = [name for name in whole if not required(classes[name])]
-    ready = [
-        name
-        for name in gives
-        if name not in parts and not required(getattr(module, name)) and gives[name] not in free
-    ]
-    filled = {gives[name] for name in ready}
-    found = [*free, *ready, *(name for name in whole if name not in free and name not in filled)]
-    if not found:
-        found = [
-            name for name in functions if _FACTORY.fullmatch(name) and not required(getattr(module, name))
-        ]
-    asking = [name for name in gives if name not in parts and name not in ready and gives[name] not in whole]
-    return sorted(found or asking, key=lambda name: known.lines.get(name, 0))
+    # where they name each other, each is a part
+    return parts if any(name not in parts for name in names) else set()
+
+
+def _ready(
+    module: types.ModuleType, classes: Mapping[str, type[nn.Module]], makers: Mapping[str, str]
+) -> list[str]:
+    """Classes without arguments, the functions that fill in those of the others, and the classes left."""
+    free = [name for name, cls in classes.items() if not required(cls)]
+    ready = [name for name, made in makers.items() if _asks_nothing(module, name) and made not in free]
+    filled = {makers[name] for name in ready}
+    return [*free, *ready, *(name for name in classes if name not in free and name not in filled)]
+
+
+def _asks_nothing(module: types.ModuleType, function: str) -> bool:
+    return not required(getattr(module, function))
 
 
 def _with_parameters(module: types.ModuleType, names: list[str]) -> list[str]:

@@ -201,7 +201,7 @@ def _called(guesses: Guesses, function: Callable[..., Any], name: str, prefix: s
         elif parameter.name in way:
             value = guesses.take(key, [way[parameter.name]])
         elif parameter.default is parameter.empty:
-            value = guesses.take(key, _values(guesses, function, name, parameter, key))
+            value = guesses.take(key, _values(guesses, name, parameter))
         else:
             continue
         made = _made(guesses, key, value)
@@ -245,11 +245,9 @@ def _binds(function: Callable[..., Any], way: Way) -> bool:
     return True
 
 
-def _values(
-    guesses: Guesses, function: Callable[..., Any], name: str, parameter: inspect.Parameter, key: str
-) -> list[Value]:
+def _values(guesses: Guesses, name: str, parameter: inspect.Parameter) -> list[Value]:
     known, annotation = guesses.definitions, annotation_of(parameter)
-    found = [*_of_the_file(known, parameter.name), *_of_annotation(known, function, parameter)]
+    found = [*_of_the_file(known, parameter.name), *_of_annotation(known, parameter)]
     if annotation in ("", "nn.Module", "Module", "torch.nn.Module"):
         found += _parts(known, parameter.name, name)
     if is_settings(parameter.name) and not annotation:
@@ -270,9 +268,7 @@ def _of_the_file(known: Definitions, name: str) -> Iterator[Value]:
         yield Value(value, name, f"the file's own `{name}`")
 
 
-def _of_annotation(
-    known: Definitions, function: Callable[..., Any], parameter: inspect.Parameter
-) -> Iterator[Value]:
+def _of_annotation(known: Definitions, parameter: inspect.Parameter) -> Iterator[Value]:
     """A class that the argument is annotated with, to be built."""
     kind = parameter.annotation
     if isinstance(kind, str):
@@ -323,28 +319,26 @@ def _settings_classes(known: Definitions, asking: str) -> list[Value]:
         **{key: known.value(key) for key in known.lines},
         **{k: v for k, v in known.namespace.items() if isinstance(v, type)},
     }
-    classes = [
-        v
-        for k, v in names.items()
-        if isinstance(v, type) and not issubclass(v, nn.Module) and _makes_settings(k, v)
-    ]
+    classes = [value for name, value in names.items() if _makes_settings(name, value)]
     own = [cls for cls in classes if _plain(cls.__name__).startswith(_plain(asking))]
     chosen = own[:1] or (classes if len(classes) == 1 else [])
-    found = [Value(_Built(cls), f"{cls.__name__}()", "the file's own class of settings") for cls in chosen]
-    makers = [
-        v
-        for k, v in names.items()
-        if inspect.isfunction(v) and _SETTINGS_MAKER.fullmatch(k) and not required(v)
-    ]
+    makers = [value for name, value in names.items() if _gives_settings(name, value)]
     return [
-        *found,
+        *(Value(_Built(cls), f"{cls.__name__}()", "the file's own class of settings") for cls in chosen),
         *(Value(_Built(maker), f"{maker.__name__}()", "the file's own settings") for maker in makers),
     ]
 
 
-def _makes_settings(name: str, value: type) -> bool:
+def _makes_settings(name: str, value: Any) -> bool:
+    if not isinstance(value, type) or issubclass(value, nn.Module):
+        return False
     own = not value.__module__.startswith(("torch", "typing", "dataclasses", "argparse", "builtins"))
     return own and (dataclasses.is_dataclass(value) or _SETTINGS_CLASS.fullmatch(name) is not None)
+
+
+def _gives_settings(name: str, value: Any) -> bool:
+    is_maker = inspect.isfunction(value) and _SETTINGS_MAKER.fullmatch(name) is not None
+    return is_maker and not required(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import Any
 from torch import nn
 
 from fxgrad.source import parsed
+from fxgrad.source.parsing import last_name
 
 Definition = ast.ClassDef | ast.FunctionDef
 # `Net().to(device)` is what `Net()` is.
@@ -188,7 +189,7 @@ class Definitions:
         found: dict[str, None] = {}
         for part in ast.walk(node) if node else ():
             if isinstance(part, ast.Compare) and any(
-                _last(side) == name for side in (part.left, *part.comparators)
+                last_name(side) == name for side in (part.left, *part.comparators)
             ):
                 inner = [text for side in (part.left, *part.comparators) for text in ast.walk(side)]
                 found.update(
@@ -204,20 +205,13 @@ class Definitions:
         attribute."""
         found: dict[str, Any] = {}
         for node in ast.walk(self.tree):
-            if not (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr == "add_argument"
-            ):
+            if not isinstance(node, ast.Call):
+                continue
+            flag = _flag(node)
+            if flag is None:
                 continue
             words = {word.arg: self._told(word.value, {}) for word in node.keywords}
-            flags = [
-                arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
-            ]
-            long = [flag for flag in flags if flag.startswith("--")] or flags
-            if not long:
-                continue
-            name = words.get("dest") or long[0].lstrip("-").replace("-", "_")
+            name = words.get("dest") or flag.lstrip("-").replace("-", "_")
             switch = {"store_true": False, "store_false": True}.get(str(words.get("action")), UNKNOWN)
             default = words.get("default", switch)
             if default is not UNKNOWN and default is not None and isinstance(name, str):
@@ -232,7 +226,7 @@ class Definitions:
         for node in ast.walk(self.tree):
             if not isinstance(node, ast.Call):
                 continue
-            called, args = _last(node.func), node.args
+            called, args = last_name(node.func), node.args
             if called in ("getattr", "hasattr"):
                 args = args[1:]
             elif called != "get" or not isinstance(node.func, ast.Attribute):
@@ -241,6 +235,14 @@ class Definitions:
                 default = self._told(args[1], {}) if len(args) > 1 else UNKNOWN
                 found.setdefault(args[0].value, default)
         return found
+
+
+def _flag(call: ast.Call) -> str | None:
+    """The long name of the option that an `add_argument` adds, else its first; None of another call."""
+    if not isinstance(call.func, ast.Attribute) or call.func.attr != "add_argument":
+        return None
+    flags = [arg.value for arg in call.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+    return next((flag for flag in flags if flag.startswith("--")), flags[0] if flags else None)
 
 
 def _inside(scope: ast.AST) -> Iterator[ast.AST]:
@@ -273,7 +275,3 @@ def _name(node: ast.expr) -> str:
         inner = _name(node.value)
         return f"{inner}.{node.attr}" if inner else ""
     return node.id if isinstance(node, ast.Name) else ""
-
-
-def _last(node: ast.expr) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""

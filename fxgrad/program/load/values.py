@@ -102,28 +102,36 @@ def by_name(name: str, annotation: str = "", texts: Sequence[str] = ()) -> list[
 
     A plain annotation (`int`) leaves of the values those that are of the kind.
     """
-    lowered = name.lower()
     if texts and annotation in ("", "str"):
         return [
             *(Value(text, repr(text), f"the class compares `{name}` with it", choice=True) for text in texts),
             Value("other", "'other'", f"the class compares `{name}` with {', '.join(texts)}", choice=True),
         ]
-    found = next((values for pattern, values in _NAMED if re.fullmatch(pattern, lowered)), None)
+    found = next((values for pattern, values in _NAMED if re.fullmatch(pattern, name.lower())), None)
     why = f"by the name `{name}`"
-    if annotation in _KINDS:
-        fitting = [value for value in found or () if type(value) in _KINDS[annotation]]
-        why = why if fitting else f"`{name}` is annotated {annotation}"
-        found = [*fitting, *(value for value in _ANNOTATED[annotation] if value not in fitting)]
-    elif annotation in _ANNOTATED:
-        found, why = _ANNOTATED[annotation], f"`{name}` is annotated {annotation}"
-    elif _SEQUENCE.fullmatch(annotation):
-        kind = tuple if annotation.lower().startswith("tuple") else list
-        fitting = [value for value in found or () if isinstance(value, tuple | list)]
-        found = [kind(value) for value in (*fitting, (WIDTH, WIDTH), (2, 2), (3, 3))]
-        why = f"`{name}` is annotated {annotation}"
+    annotated = _annotated(annotation, found or ())
+    if annotated is not None:
+        found, is_named = annotated
+        why = why if is_named else f"`{name}` is annotated {annotation}"
     if found is None:
-        return [*_settings(name), *unknown(name)] if re.fullmatch(_SETTINGS, lowered) else unknown(name)
+        return [*_settings(name), *unknown(name)] if is_settings(name) else unknown(name)
     return [Value(value, written(value), why, choice=isinstance(value, bool)) for value in found]
+
+
+def _annotated(annotation: str, named: Sequence[Any]) -> tuple[Sequence[Any], bool] | None:
+    """The values of an annotated kind, those by the name first, and whether there are such; None where the
+    annotation says nothing."""
+    if annotation in _KINDS:
+        fitting = [value for value in named if type(value) in _KINDS[annotation]]
+        others = [value for value in _ANNOTATED[annotation] if value not in fitting]
+        return [*fitting, *others], bool(fitting)
+    if annotation in _ANNOTATED:
+        return _ANNOTATED[annotation], False
+    if _SEQUENCE.fullmatch(annotation):
+        kind = tuple if annotation.lower().startswith("tuple") else list
+        fitting = [value for value in named if isinstance(value, tuple | list)]
+        return [kind(value) for value in (*fitting, (WIDTH, WIDTH), (2, 2), (3, 3))], False
+    return None
 
 
 def is_settings(name: str) -> bool:

@@ -23,7 +23,6 @@ from fxgrad.source.parsing import Source, ancestors, load, nodes
 from fxgrad.source.sites import site_of
 from fxgrad.torch_api.errors import NONE, NOT_A_LOSS, asked_index, says
 from fxgrad.trace.notes import Request
-from fxgrad.trace.slots import Slot
 from fxgrad.watching.death.no_gradient import UNUSED, of_attribute
 from fxgrad.watching.death.record import (
     Death,
@@ -105,11 +104,7 @@ def _leads_here(request: Request, names: frozenset[str], error: BaseException) -
     asked = site_of(request.spots[0]) if request.spots else None
     if asked is None:
         return False
-    raising = [
-        site
-        for entry in user_entries(error)
-        if (site := site_of((entry.tb_frame.f_code, entry.tb_lasti))) is not None
-    ]
+    raising = [site_of((entry.tb_frame.f_code, entry.tb_lasti)) for entry in user_entries(error)]
     inside = any(site.file == asked.file and site.line <= asked.line <= site.end_line for site in raising)
     return inside or not names.isdisjoint(_bound_at(asked))
 
@@ -119,12 +114,7 @@ def _leads_here(request: Request, names: frozenset[str], error: BaseException) -
 
 def _starved(death: Death, request: Request, positions: tuple[int, ...]) -> Iterator[Finding]:
     asked = site_of(request.spots[0]) if request.spots else None
-    slots: dict[str, Slot] = {}
-    for position in positions:
-        slot = request.slots[position]
-        tensor = slot()
-        name = death.parameter_name(tensor) if tensor is not None else None
-        slots[name or f"input {position}"] = slot
+    slots = {_name(death, request, position): request.slots[position] for position in positions}
     found = [_as_found(death, one) for one in starved_findings(death, slots, request) if one.site is not None]
     which = (
         f"index {positions[0]} of `autograd.grad`"
@@ -148,6 +138,12 @@ def _starved(death: Death, request: Request, positions: tuple[int, ...]) -> Iter
             "skip None",
             tuple(rest),
         )
+
+
+def _name(death: Death, request: Request, position: int) -> str:
+    tensor = request.slots[position]()
+    name = death.parameter_name(tensor) if tensor is not None else None
+    return name or f"input {position}"
 
 
 def _as_found(death: Death, one: Finding) -> Finding:
@@ -245,11 +241,8 @@ def _names_behind(error: BaseException) -> frozenset[str]:
     """The names that lead to the expression that raised, in each of the user's frames."""
     found: set[str] = set()
     for entry in user_entries(error):
-        frame = entry.tb_frame
-        site = site_of((frame.f_code, entry.tb_lasti))
-        if site is not None:
-            source = load(site.file)
-            found |= _bound_from(source, site, set(re.findall(r"\w+", source_of(site))))
+        site = site_of((entry.tb_frame.f_code, entry.tb_lasti))
+        found |= _bound_from(load(site.file), site, set(re.findall(r"\w+", source_of(site))))
     return frozenset(found)
 
 

@@ -4,7 +4,7 @@ DistributedDataParallel twice."""
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from fxgrad.passes.findings import line_of, source_of
-from fxgrad.records import Facts, Finding, ParameterFact, Site
+from fxgrad.records import Facts, Finding, NodeFact, ParameterFact, Site
 from fxgrad.source.names import dotted, last_word
 from fxgrad.source.parsing import Function, enclosing_function, first_line, functions, load, nodes, site_of
 from fxgrad.torch_api.errors import ready_parameter
@@ -42,18 +42,10 @@ def changed(death: Death) -> Iterator[Finding]:
     """What the checkpointed part changes, or draws, as it runs: its second run starts from something else
     than its first."""
     part = next((p for frame in frames(death.error) if (p := checkpointed(frame.f_locals)) is not None), None)
-    codes = list(_codes(part)) if part is not None else []
+    found = [change for code in _codes(part) for change in _changes(code)] if part is not None else []
     # What is read again can make the difference; a counter that nothing reads cannot.
-    found = sorted(
-        (change for code in codes for change in _changes(code)), key=lambda change: not change.is_read
-    )
-    calls = [
-        (s, call)
-        for s in map(load, death.context.files)
-        for call in nodes(s, ast.Call)
-        if last_word(s, call.func) == "checkpoint"
-    ]
-    called = next((site_of(*call) for call in calls), None)
+    found.sort(key=lambda change: not change.is_read)
+    called = _checkpoint(death.context.files)
     toggled = _toggled(death, part)
     if toggled is not None and not (found and found[0].is_read):
         yield finding(
@@ -79,6 +71,15 @@ def changed(death: Death) -> Iterator[Finding]:
     entry = explanation_of(death.message)
     if entry is not None and called is not None:
         yield finding(RAISES, entry.means, called, entry.remedy)
+
+
+def _checkpoint(files: Iterable[str]) -> Site | None:
+    """The first call of torch's `checkpoint` in the user's files."""
+    for source in map(load, files):
+        for call in nodes(source, ast.Call):
+            if last_word(source, call.func) == "checkpoint":
+                return site_of(source, call)
+    return None
 
 
 def _toggled(death: Death, part: Any) -> Site | None:
@@ -136,33 +137,35 @@ def _changes(code: CodeType) -> Iterator[Change]:
     for node in nodes(source, ast.AST):
         if enclosing_function(source, node) is not function:
             continue
-        match node:
-            case ast.Assign(targets=targets):
-                kept = next((t for t in targets if _outlives(function, t)), None)
-            case ast.AugAssign(target=target):
-                kept = target if _outlives(function, target) else None
-            case ast.Call(func=ast.Attribute(value=holder, attr=name)) if name in _CHANGES:
-                kept = holder if _outlives(function, holder) else None
-            case ast.Call() if dotted(source, node.func).startswith(_DRAWS):
-                yield Change(
-                    site_of(source, node),
-                    f"`{ast.unparse(node)}` draws from a generator that no checkpoint puts back",
-                )
-                continue
-            case _:
-                continue
+        targets = _changed(node)
+        kept = next((target for target in targets if _outlives(function, target)), None)
         if kept is not None and isinstance(node, ast.stmt | ast.expr):
             name = ast.unparse(kept)
-            inside = set(ast.walk(node))
-            same = (
-                n
-                for n in ast.walk(function)
-                if isinstance(n, ast.expr) and n not in inside and ast.unparse(n) == name
-            )
-            again = any(isinstance(getattr(n, "ctx", None), ast.Load) for n in same) or _reads_itself(
-                node, name
-            )
+            again = _is_read(function, name, node) or _reads_itself(node, name)
             yield Change(site_of(source, node), f"`{name}` is changed in forward", again)
+        elif not targets and isinstance(node, ast.Call) and dotted(source, node.func).startswith(_DRAWS):
+            what = f"`{ast.unparse(node)}` draws from a generator that no checkpoint puts back"
+            yield Change(site_of(source, node), what)
+
+
+def _changed(node: ast.AST) -> list[ast.expr]:
+    """What a statement assigns to, or a method such as `append` changes."""
+    match node:
+        case ast.Assign(targets=targets):
+            return targets
+        case ast.AugAssign(target=target):
+            return [target]
+        case ast.Call(func=ast.Attribute(value=holder, attr=name)) if name in _CHANGES:
+            return [holder]
+    return []
+
+
+def _is_read(function: Function, name: str, changing: ast.AST) -> bool:
+    """Whether an expression is read in a function outside of the statement that changes it."""
+    inside = set(ast.walk(changing))
+    others = (n for n in ast.walk(function) if isinstance(n, ast.expr) and n not in inside)
+    same = (n for n in others if ast.unparse(n) == name)
+    return any(isinstance(getattr(n, "ctx", None), ast.Load) for n in same)
 
 
 def _reads_itself(node: ast.AST, name: str) -> bool:
@@ -206,35 +209,19 @@ def _is_foreign(function: Function, name: str) -> bool:
 def ready_twice(death: Death) -> Iterator[Finding]:
     """A parameter whose gradient came twice: the reentrant checkpoints that it runs under, or its use outside
     the wrapped forward."""
-    name = ready_parameter(death.message)
-    facts = death.facts
-    parameter = next(
-        (
-            p
-            for p in facts.parameters
-            if name is not None and any(n == name or n.endswith(f".{name}") for n in p.names)
-        ),
-        None,
-    )
-    regions = [node for node in facts.nodes if node.kind == "checkpoint" and node.site is not None]
-    if parameter is not None:
-        regions = [node for node in regions if set(node.reads) & set(parameter.values)]
-    entry = explanation_of(death.message)
-    if entry is None:
+    if explanation_of(death.message) is None:
         return
+    facts = death.facts
+    parameter = _ready(facts, ready_parameter(death.message))
+    regions = _regions(facts, parameter)
     inside = {value for node in regions for value in node.reads}
-    named = tuple(
-        n for p in facts.parameters if p is parameter or inside.intersection(p.values) for n in p.names
-    )
+    at_fault = [p for p in facts.parameters if p is parameter or inside.intersection(p.values)]
+    named = tuple(name for p in at_fault for name in p.names)
     which = f"`{parameter.name}`" if parameter is not None else "a parameter"
     if regions:
         last = regions[-1]
-        before = regions[0].site if len(regions) > 1 else None
-        twice = (
-            f" after the one{line_of(before, last.site)}"
-            if before is not None and before != last.site
-            else ""
-        )
+        first = regions[0].site
+        twice = f" after the one{line_of(first, last.site)}" if first != last.site else ""
         yield finding(
             RAISES,
             f"`{source_of(last.site)}` is a reentrant checkpoint{twice}: each runs a backward of its own, "
@@ -255,6 +242,22 @@ def ready_twice(death: Death) -> Iterator[Finding]:
             "compute it inside the wrapped forward and return it",
             named,
         )
+
+
+def _ready(facts: Facts, name: str | None) -> ParameterFact | None:
+    """The parameter that torch calls so: by the whole of its name, or by the end."""
+    if name is None:
+        return None
+    ends = f".{name}"
+    return next((p for p in facts.parameters if any(f".{own}".endswith(ends) for own in p.names)), None)
+
+
+def _regions(facts: Facts, parameter: ParameterFact | None) -> list[NodeFact]:
+    """The reentrant checkpoints with a line; those that read the parameter, where it is known."""
+    found = [node for node in facts.nodes if node.kind == "checkpoint" and node.site is not None]
+    if parameter is None:
+        return found
+    return [node for node in found if set(node.reads) & set(parameter.values)]
 
 
 def _used_outside(facts: Facts, parameter: ParameterFact) -> Site | None:

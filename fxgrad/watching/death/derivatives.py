@@ -7,6 +7,8 @@ import ast
 from collections.abc import Iterator
 from types import FrameType
 
+from torch import nn
+
 from fxgrad.passes.findings import line_of, said
 from fxgrad.records import Finding, NodeFact, Site
 from fxgrad.source import attribute_site, no_grad_site
@@ -36,14 +38,8 @@ def nothing_recorded(death: Death) -> Iterator[Finding]:
         return
     if any(f.code == "FXG104" and f.severity == "error" for f in death.found):
         return  # the same region, found by the parameters that it starves
-    off = next(
-        (
-            site
-            for entry in user_entries(death.error)
-            if (site := no_grad_site(_site(entry.tb_frame, entry.tb_lasti))) is not None
-        ),
-        None,
-    )
+    sites = (site_of((entry.tb_frame.f_code, entry.tb_lasti)) for entry in user_entries(death.error))
+    off = next((around for around in map(no_grad_site, sites) if around is not None), None)
     yield finding(
         ("FXG104", "no-grad-path"),
         f"a gradient is asked for{line_of(death.site, off)} where gradients are off: nothing of it is "
@@ -59,7 +55,7 @@ def _function_around(death: Death) -> tuple[str, Site | None] | None:
     found: tuple[str, Site | None] | None = None
     outer: FrameType | None = None
     for entry in user_entries(death.error)[::-1]:
-        frame, site = entry.tb_frame, _site(entry.tb_frame, entry.tb_lasti)
+        frame, site = entry.tb_frame, site_of((entry.tb_frame.f_code, entry.tb_lasti))
         if (
             outer is not None
             and frame.f_code.co_name == "forward"
@@ -88,11 +84,6 @@ def _switched_on(site: Site) -> bool:
 def _between(death: Death, outer: FrameType, inner: FrameType) -> list[FrameType]:
     chain = list(frames(death.error))
     return chain[chain.index(outer) + 1 : chain.index(inner)]
-
-
-def _site(frame: FrameType, instruction: int) -> Site:
-    site = site_of((frame.f_code, instruction))
-    return site if site is not None else Site(frame.f_code.co_filename, frame.f_lineno)
 
 
 def nan(death: Death) -> Iterator[Finding]:
@@ -131,42 +122,38 @@ def detached(death: Death) -> Iterator[Finding]:
 
 def negative_slope(death: Death) -> Iterator[Finding]:
     """An activation in place with a negative slope: where the slope is given."""
-    entry = next(entry for entry in EXPLANATIONS if entry.kind is NEGATIVE_SLOPE)
-    live = death.facts.live
     for node in reversed(death.facts.nodes):
-        if not node.writes or not any(v in live for v in node.makes):
-            continue
-        module = dict(death.model.named_modules()).get(node.module)
-        slopes = [
-            s
-            for s in (getattr(module, name, None) for name in ("negative_slope", "alpha", "lower"))
-            if isinstance(s, float)
-        ]
-        numbers = (
-            slopes
-            if slopes and getattr(module, "inplace", False)
-            else [c for c in node.constants if isinstance(c, float)]
-        )
-        slope = next((number for number in numbers if number < 0), None)
-        if slope is None:
-            continue
-        outer, _, name = node.module.rpartition(".")
-        holder = dict(death.model.named_modules()).get(outer)
-        built = (
-            attribute_site(holder, name, death.context.files)
-            if slopes and holder is not None and name
-            else None
-        )
-        yield finding(
-            ("FXG201", "overwritten-saved-tensor"),
-            f"the slope {slope} is negative, and "
-            f"{said(node)}{line_of(node.site, built) if built is not None else ''} overwrites its argument: "
-            "backward cannot tell "
-            "from the result on which side it was",
-            built or node.site,
-            entry.remedy,
-        )
-        return
+        if node.writes and not death.facts.live.isdisjoint(node.makes):
+            module = dict(death.model.named_modules()).get(node.module)
+            given = _negative(node, module)
+            if given is not None:
+                yield _of_slope(death, node, *given)
+                return
+
+
+def _negative(node: NodeFact, module: nn.Module | None) -> tuple[float, bool] | None:
+    """The negative slope of a step, and whether a module that works in place was built with it."""
+    slopes = [getattr(module, name, None) for name in ("negative_slope", "alpha", "lower")]
+    of_module = [slope for slope in slopes if isinstance(slope, float)]
+    in_place = bool(of_module) and getattr(module, "inplace", False)
+    numbers = of_module if in_place else [c for c in node.constants if isinstance(c, float)]
+    slope = next((number for number in numbers if number < 0), None)
+    return (slope, bool(of_module)) if slope is not None else None
+
+
+def _of_slope(death: Death, node: NodeFact, slope: float, is_built_in: bool) -> Finding:
+    entry = next(entry for entry in EXPLANATIONS if entry.kind is NEGATIVE_SLOPE)
+    outer, _, name = node.module.rpartition(".")
+    holder = dict(death.model.named_modules()).get(outer) if is_built_in and name else None
+    built = attribute_site(holder, name, death.context.files) if holder is not None else None
+    return finding(
+        ("FXG201", "overwritten-saved-tensor"),
+        f"the slope {slope} is negative, and "
+        f"{said(node)}{line_of(node.site, built) if built is not None else ''} overwrites its argument: "
+        "backward cannot tell from the result on which side it was",
+        built or node.site,
+        entry.remedy,
+    )
 
 
 def _made_by(death: Death, function: str) -> NodeFact | None:

@@ -4,7 +4,7 @@ made them so."""
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +31,7 @@ def sparse(death: Death) -> Iterator[Finding]:
     tensors = [
         p for p in held_by(optimizer) if (g := gradient_of(p)) is not None and g.layout is not torch.strided
     ]
-    names = tuple(name for tensor in tensors if (name := death.parameter_name(tensor)) is not None)
+    names = _names(death, tensors)
     if not names:
         return
     site = _sparse_site(death, names[0])
@@ -52,31 +52,25 @@ def _sparse_site(death: Death, name: str) -> Site | None:
     `F.embedding`."""
     owner, _, _ = name.rpartition(".")
     modules = dict(death.model.named_modules())
-    module = modules.get(owner)
-    if getattr(module, "sparse", False):
-        said = [
-            site for site, attribute in _said_sparse(death) if attribute in ("", owner.rpartition(".")[2])
-        ]
-        holder = modules.get(owner.rpartition(".")[0])
-        built = (
-            attribute_site(holder, owner.rpartition(".")[2], death.context.files)
-            if isinstance(holder, nn.Module)
-            else None
-        )
-        inside = [
-            site
-            for site in said
-            if built is not None and built.file == site.file and built.line <= site.line <= built.end_line
-        ]
-        return next(iter(inside or said), built)
+    if getattr(modules.get(owner), "sparse", False):
+        return _built_sparse(death, modules, owner)
     parameter = next((p for p in death.facts.parameters if name in p.names), None)
     if parameter is None:
         return None
-    node = next(
-        (n for n in death.facts.nodes if "embedding" in n.target and set(n.reads) & set(parameter.values)),
-        None,
-    )
-    return node.site if node is not None else None
+    lookups = (node for node in death.facts.nodes if "embedding" in node.target)
+    return next((node.site for node in lookups if set(node.reads) & set(parameter.values)), None)
+
+
+def _built_sparse(death: Death, modules: Mapping[str, nn.Module], path: str) -> Site | None:
+    """The call that builds a module with sparse=True."""
+    outer, _, name = path.rpartition(".")
+    said = [site for site, attribute in _said_sparse(death) if attribute in ("", name)]
+    holder = modules.get(outer)
+    built = attribute_site(holder, name, death.context.files) if holder is not None else None
+    if built is None:
+        return next(iter(said), None)
+    inside = [s for s in said if s.file == built.file and built.line <= s.line <= built.end_line]
+    return next(iter(inside or said), built)
 
 
 def _said_sparse(death: Death) -> list[tuple[Site, str]]:
@@ -100,7 +94,7 @@ def dense(death: Death) -> Iterator[Finding]:
     tensors = [
         p for p in held_by(optimizer) if (g := gradient_of(p)) is not None and g.layout is torch.strided
     ]
-    names = tuple(name for tensor in tensors if (name := death.parameter_name(tensor)) is not None)
+    names = _names(death, tensors)
     built = _built(death, optimizer)
     yield finding(
         RAISES,
@@ -117,61 +111,73 @@ def no_inf_checks(death: Death) -> Iterator[Finding]:
     if optimizer is None:
         return
     held = list(held_by(optimizer))
-    stepped = {id(parameter) for one in (optimizer, *death.optimizers) for parameter in held_by(one)}
-    trained = [
-        tensor
-        for slot in death.ledger.tensors.living()
-        if slot.after in ("some", "zero") and (tensor := slot()) is not None and id(tensor) not in stepped
-    ]
-    built = _built(death, optimizer)
-    kind = type(optimizer).__name__
-    if not death.observer.backwards:
-        said = "no backward has run: there is no gradient to step with"
-        yield finding(
-            ("FXG205", "step-before-backward"),
-            said,
-            death.site,
-            "call `scaler.scale(loss).backward()` before `scaler.step`",
-        )
+    cause = _not_backward(death) or _cleared(death, held) or _frozen(death, optimizer, held)
+    if cause is not None:
+        yield cause
         return
-    gone = [p for p in held if (slot := death.ledger.tensors.get(p)) is not None and slot.after]
-    if gone and death.observer.cleared:
-        site = site_at(death.observer.cleared[0])
-        said = (
-            "the gradients are cleared here, after backward and before the scaler's "
-            f"step{line_of(death.site, site)}"
-        )
-        yield finding(
-            ("FXG303", "optimizer-idle-parameter"),
-            said,
-            site,
-            "call zero_grad() before backward, or after the step",
-        )
-        return
-    others = [
-        name
-        for tensor in trained
-        if isinstance(tensor, nn.Parameter) and (name := death.parameter_name(tensor)) is not None
-    ]
-    names = tuple(name for parameter in held if (name := death.parameter_name(parameter)) is not None)
-    if not any(parameter.requires_grad for parameter in held):
-        frozen = next((f for f in death.found if f.code == "FXG102" and set(f.parameters) & set(names)), None)
-        if frozen is not None:
-            yield replace(
-                frozen, severity="error", message=f"{frozen.message}; {kind} has no gradient to step with"
-            )
-            return
+    others = _names(death, _unheld(death, optimizer))
     if not others and any(f.severity == "error" and f.parameters and f.site is not None for f in death.found):
         return  # what keeps the gradients from them is found
     beside = f"; the backward left gradients on {listed(others)}, which no optimizer holds" if others else ""
+    built = _built(death, optimizer)
     yield finding(
         ("FXG302", "optimizer-stale-parameter"),
-        f"none of the {len(held)} parameters that {kind} holds has a gradient{beside}",
+        f"none of the {len(held)} parameters that {type(optimizer).__name__} holds has a gradient{beside}",
         replacing_site(death.context, built, others) or built or death.site,
         "build the optimizer from the model that is trained, after it is copied or replaced, and step it "
         "after a backward that reaches it",
-        names,
+        _names(death, held),
     )
+
+
+def _not_backward(death: Death) -> Finding | None:
+    if death.observer.backwards:
+        return None
+    return finding(
+        ("FXG205", "step-before-backward"),
+        "no backward has run: there is no gradient to step with",
+        death.site,
+        "call `scaler.scale(loss).backward()` before `scaler.step`",
+    )
+
+
+def _cleared(death: Death, held: Iterable[torch.Tensor]) -> Finding | None:
+    """They had gradients, and the program has cleared them."""
+    slots = [slot for slot in map(death.ledger.tensors.get, held) if slot is not None]
+    if not death.observer.cleared or not any(slot.after for slot in slots):
+        return None
+    site = site_at(death.observer.cleared[0])
+    return finding(
+        ("FXG303", "optimizer-idle-parameter"),
+        f"the gradients are cleared here, after backward and before the scaler's step{line_of(death.site, site)}",
+        site,
+        "call zero_grad() before backward, or after the step",
+    )
+
+
+def _frozen(death: Death, optimizer: Optimizer, held: Sequence[torch.Tensor]) -> Finding | None:
+    """None of them is to get one: the finding of what froze them."""
+    if any(parameter.requires_grad for parameter in held):
+        return None
+    names = set(_names(death, held))
+    found = next((f for f in death.found if f.code == "FXG102" and names.intersection(f.parameters)), None)
+    if found is None:
+        return None
+    message = f"{found.message}; {type(optimizer).__name__} has no gradient to step with"
+    return replace(found, severity="error", message=message)
+
+
+def _unheld(death: Death, optimizer: Optimizer) -> list[nn.Parameter]:
+    """The parameters that a backward left a gradient on and no optimizer holds."""
+    stepped = {id(parameter) for one in (optimizer, *death.optimizers) for parameter in held_by(one)}
+    slots = (slot for slot in death.ledger.tensors.living() if slot.after in ("some", "zero"))
+    tensors = [slot() for slot in slots]
+    return [tensor for tensor in tensors if isinstance(tensor, nn.Parameter) and id(tensor) not in stepped]
+
+
+def _names(death: Death, tensors: Iterable[torch.Tensor]) -> tuple[str, ...]:
+    """What they are called, those without a name left out."""
+    return tuple(name for name in map(death.parameter_name, tensors) if name is not None)
 
 
 def unscaled_loss(death: Death) -> Iterator[Finding]:

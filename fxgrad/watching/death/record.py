@@ -17,7 +17,7 @@ from fxgrad.passes.context import Context
 from fxgrad.passes.findings import source_of
 from fxgrad.passes.rules import fxg002_program_raises
 from fxgrad.records import Facts, Finding, Fix, NodeFact, ParameterFact, Site
-from fxgrad.source.sites import is_user_code, site_of, traceback_sites
+from fxgrad.source.sites import is_user_code, own_line, site_of, traceback_sites
 from fxgrad.torch_api.internals import DisableTorchFunction
 from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import Request
@@ -47,8 +47,7 @@ class Death:
 
     @property
     def model(self) -> nn.Module:
-        model: nn.Module = self.context.model
-        return model
+        return self.context.model
 
     @property
     def ledger(self) -> Ledger:
@@ -69,11 +68,6 @@ class Death:
         slot = self.ledger.tensors.get(tensor) if tensor is not None else None
         node = self.facts.maker_of.get(slot.value) if slot is not None else None
         return node if node is not None and node.site is not None else None
-
-
-def own_line(stack: tuple[Site, ...]) -> Site | None:
-    """The innermost line of the user's own, before that of a library."""
-    return next((s for s in stack if "site-packages" not in s.file), stack[0] if stack else None)
 
 
 def finding(
@@ -161,20 +155,7 @@ def gradient_of(tensor: torch.Tensor) -> torch.Tensor | None:
 def starved_findings(death: Death, slots: dict[str, Slot], request: Request) -> list[Finding]:
     """What the rules say of tensors that get no gradient of one output, as they say it of parameters that get
     none of the loss."""
-    known = {name: p for p in death.facts.parameters for name in p.names}
-    # What was computed after the request has no part in its output.
-    before = tuple(node for node in death.facts.nodes if int(node.name[1:]) <= request.note)
-    read = {value for node in before for value in node.reads if node.target != "torch.autograd.grad"}
-    starved = tuple(_starved(death.facts, name, slot, known.get(name), read) for name, slot in slots.items())
-    alone = replace(
-        death.facts,
-        nodes=before,
-        parameters=starved,
-        error=None,
-        loss=request.outputs[0] if request.outputs else None,
-        live=request.live | frozenset(request.outputs),
-        loss_requires_grad=True,
-    )
+    alone = _alone(death.facts, slots, request)
     names = frozenset(slots)
     context = replace(
         death.context,
@@ -189,6 +170,23 @@ def starved_findings(death: Death, slots: dict[str, Slot], request: Request) -> 
     )
     found = [f for rule in RULES if rule.CODE.startswith("FXG1") for f in rule.check(alone, context)]
     return [f for f in found if f.severity == "error" and names.intersection(f.parameters)]
+
+
+def _alone(facts: Facts, slots: dict[str, Slot], request: Request) -> Facts:
+    """The facts of a program whose loss is the output of the request, and whose parameters are these."""
+    known = {name: p for p in facts.parameters for name in p.names}
+    # What was computed after the request has no part in its output.
+    before = tuple(node for node in facts.nodes if int(node.name[1:]) <= request.note)
+    read = {value for node in before for value in node.reads if node.target != "torch.autograd.grad"}
+    return replace(
+        facts,
+        nodes=before,
+        parameters=tuple(_starved(facts, name, slot, known.get(name), read) for name, slot in slots.items()),
+        error=None,
+        loss=request.outputs[0] if request.outputs else None,
+        live=request.live | frozenset(request.outputs),
+        loss_requires_grad=True,
+    )
 
 
 def _starved(

@@ -36,44 +36,51 @@ _ADVICE = (
 
 def merged(shares: Sequence[Share], size: int) -> Report | None:
     """The report on all ranks; None where no rank has one."""
-    reports = {
-        share.rank: share.report
-        for share in sorted(shares, key=lambda share: share.rank)
-        if share.report is not None
-    }
+    reports = _reports(shares)
     if not reports:
         return None
     first = next(iter(reports.values()))
     by_name = _by_name(reports)
-    facts = {name: fact for report in reports.values() for fact in report.parameters for name in fact.names}
-    verdicts = {
-        name: _verdict(found.values(), name in facts and facts[name].sharded)
-        for name, found in by_name.items()
-    }
+    facts = _facts(reports.values())
+    sharded = {name for name, fact in facts.items() if fact.sharded}
+    verdicts = {name: _verdict(found.values(), name in sharded) for name, found in by_name.items()}
     ended = tuple(endings(shares, size))
-    differing = tuple(_differences(by_name, facts, reports))
-    findings = _findings(
-        {rank: [*report.findings, *report.notes] for rank, report in reports.items()}, by_name, verdicts
-    )
+    differing = tuple(_differences(by_name, reports))
+    said = {rank: [*report.findings, *report.notes] for rank, report in reports.items()}
+    findings = _findings(said, by_name, verdicts)
     if differing:
         findings = [*_told(findings, differing, ended, size), *_kept(findings, differing)]
-    errors = {rank: report.error for rank, report in reports.items() if report.error is not None}
-    noted = {(finding.code, finding.site) for report in reports.values() for finding in report.notes}
+    notes = _notes(findings, reports.values())
+    suppressed = {rank: report.suppressed for rank, report in reports.items()}
     return replace(
         first,
         verdicts=verdicts,
-        findings=tuple(f for f in findings if f.severity != "note" or (f.code, f.site) not in noted),
-        notes=tuple(f for f in findings if f.severity == "note" and (f.code, f.site) in noted),
+        findings=tuple(finding for finding in findings if finding not in notes),
+        notes=notes,
         parameters=tuple(_parameters(reports.values(), verdicts)),
         assumptions=tuple(_assumptions(reports, size)),
-        loss_used=first.loss_used if first.loss_used != "no backward ran" else _loss(reports.values()),
-        error=next(iter(errors.values()), None),
+        loss_used=_loss(reports.values()),
+        error=next((report.error for report in reports.values() if report.error is not None), None),
         deselected=max(report.deselected for report in reports.values()),
-        suppressed=tuple(
-            _findings({rank: report.suppressed for rank, report in reports.items()}, by_name, verdicts)
-        ),
+        suppressed=tuple(_findings(suppressed, by_name, verdicts)),
         ranks=Ranks(size, by_name, differing, ended),
     )
+
+
+def _reports(shares: Iterable[Share]) -> dict[int, Report]:
+    """By rank, in order."""
+    found = {share.rank: share.report for share in shares if share.report is not None}
+    return dict(sorted(found.items()))
+
+
+def _facts(reports: Iterable[Report]) -> dict[str, ParameterFact]:
+    return {name: fact for report in reports for fact in report.parameters for name in fact.names}
+
+
+def _notes(findings: Iterable[Finding], reports: Iterable[Report]) -> tuple[Finding, ...]:
+    """What is a note, and was one on a rank."""
+    noted = {(finding.code, finding.site) for report in reports for finding in report.notes}
+    return tuple(f for f in findings if f.severity == "note" and (f.code, f.site) in noted)
 
 
 # ------------------------------------------------------------------ verdicts
@@ -158,9 +165,7 @@ def endings(shares: Sequence[Share], size: int) -> Iterable[Ending]:
 
 
 def _differences(
-    by_name: Mapping[str, Mapping[int, str]],
-    facts: Mapping[str, ParameterFact],
-    reports: Mapping[int, Report],
+    by_name: Mapping[str, Mapping[int, str]], reports: Mapping[int, Report]
 ) -> Iterable[Difference]:
     groups: dict[tuple[tuple[int, ...], tuple[int, ...], Site | None, str], list[str]] = {}
     for name, found in by_name.items():

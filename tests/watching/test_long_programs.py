@@ -1,0 +1,88 @@
+"""The report on a long program takes time in proportion to its calls: less than noting them took."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from fxgrad.report import Report
+from fxgrad.watching.script import run_script
+from fxgrad.watching.session import Session
+
+HEAD = "import torch\nfrom torch import nn\n\ntorch.manual_seed(0)\n"
+
+PROGRAMS = {
+    "one optimizer for each layer": """
+        layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(120))
+        opts = [torch.optim.SGD(layer.parameters(), 0.1) for layer in layers]
+        for step in range(3):
+            x = torch.randn(5, 4)
+            for layer, opt in zip(layers, opts):
+                x = layer(x.detach()).tanh()
+                opt.zero_grad()
+                x.square().mean().backward()
+                opt.step()
+    """,
+    "updates by hand through data": """
+        weights = [torch.randn(4, 4, requires_grad=True) for _ in range(700)]
+        for step in range(3):
+            x = torch.randn(5, 4)
+            for w in weights:
+                x = (x @ w).tanh()
+            x.sum().backward()
+            for w in weights:
+                w.data.add_(w.grad, alpha=-0.1)
+                w.data = w.data.clamp(-1, 1)
+                w.grad = None
+    """,
+    "many backwards before a step": """
+        net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+        opt = torch.optim.SGD(net.parameters(), 0.1)
+        for step in range(2):
+            opt.zero_grad()
+            for part in range(400):
+                net(torch.randn(5, 4)).square().mean().backward()
+            for p in net.parameters():
+                p.data.clamp_(-1, 1)
+            opt.step()
+    """,
+    "many frozen layers": """
+        net = nn.Sequential(*(nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(300)))
+        net[:-1].requires_grad_(False)
+        opt = torch.optim.SGD(net.parameters(), 0.1)
+        for step in range(2):
+            opt.zero_grad()
+            net(torch.randn(5, 4)).sum().backward()
+            opt.step()
+    """,
+}
+
+
+def watched(text: str, folder: Path) -> Report:
+    script = folder / "train.py"
+    script.write_text(HEAD + textwrap.dedent(text))
+    report, _ = run_script(str(script))
+    assert report is not None
+    return report
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_judging_is_quicker_than_watching(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spent = []
+    judged = Session._judged
+
+    def timed(session: Session, error: BaseException | None) -> Report:
+        begun = time.process_time()
+        report = judged(session, error)
+        spent.append(time.process_time() - begun)
+        return report
+
+    monkeypatch.setattr(Session, "_judged", timed)
+    begun = time.process_time()
+    report = watched(PROGRAMS[name], tmp_path)
+    whole = time.process_time() - begun
+    assert report.ok
+    assert sum(spent) < 0.5 * whole
