@@ -15,9 +15,9 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fxgrad.cli.arguments import quiet_argument, step_arguments
 from fxgrad.cli.output import is_terminal, tell, width_of, write
@@ -25,6 +25,7 @@ from fxgrad.cli.revisions import Tree, checked_out, in_revision, is_revision
 from fxgrad.records.errors import InputError
 
 if TYPE_CHECKING:
+    from fxgrad.records.report import ReportData
     from fxgrad.report.comparison import Side
 
 FORMATS = ("table", "markdown", "json", "html")
@@ -38,7 +39,7 @@ examples:
   fxgrad diff main:model.py:Net model.py:Net            the same, each with its own name
   fxgrad diff old_model.py new_model.py --input x=2x4   two models; options as for `report`
   fxgrad diff main --model model.py --format markdown   for a pull request
-  fxgrad diff main --model model.py --format html -o diff.html   both reports side by side
+  fxgrad diff a.json b.json --format html -o diff.html  both reports side by side
 
 exit status: 0 no gradient was lost, 1 one was, 2 could not run
 """
@@ -79,20 +80,23 @@ class Operand:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the comparison; exit status 1 where a gradient was lost."""
-    operands = _operands(arguments)
-    with ThreadPoolExecutor(len(operands)) as pool:
-        (old, before), (new, after) = pool.map(lambda operand: _side(operand, arguments), operands)
     from fxgrad.report import comparison_text
     from fxgrad.report.comparison import compare
 
-    found = compare(old, new)
-    if arguments.format == "html":
-        from fxgrad.cli.diff_page import page
-
-        text = page(found, before, after)
-    else:
+    operands = _operands(arguments)
+    with contextlib.ExitStack() as stack:
+        # The files of a revision stay until what is written of them has quoted their lines.
+        trees = [
+            stack.enter_context(checked_out(one.revision)) if one.revision is not None else None
+            for one in operands
+        ]
+        with ThreadPoolExecutor(len(operands)) as pool:
+            old, new = pool.map(lambda one, tree: _side(one, tree, arguments), operands, trees)
+        found = compare(old, new)
         width = width_of(sys.stdout) if arguments.output is None and is_terminal(sys.stdout) else None
         text = comparison_text.FORMATS[arguments.format](found, verbose=arguments.verbose, width=width)
+        for tree in filter(None, trees):
+            text = text.replace(tree.root, tree.repository)
     write(text, arguments.output, coloured=arguments.format == "table")
     return 0 if found.ok or arguments.exit_zero else 1
 
@@ -136,8 +140,8 @@ def _is_report(text: str) -> bool:
     return text.endswith(".json")
 
 
-def _side(operand: Operand, arguments: argparse.Namespace) -> tuple[Side, Any]:
-    """The report of an operand, read or made; as what is compared, and as JSON.
+def _side(operand: Operand, tree: Tree | None, arguments: argparse.Namespace) -> Side:
+    """The report of an operand, read or made.
 
     Raises:
         InputError: it cannot be read, or the model cannot be analysed.
@@ -145,37 +149,30 @@ def _side(operand: Operand, arguments: argparse.Namespace) -> tuple[Side, Any]:
     from fxgrad.report.comparison import side
 
     if operand.report:
-        report = _read(Path(operand.report), operand.title)
-        return side(operand.title, report), report
-    with contextlib.ExitStack() as stack:
-        tree = None
-        if operand.revision is not None:
-            tree = stack.enter_context(checked_out(operand.revision))
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fxgrad-diff-"))
+        return side(operand.title, _read(Path(operand.report), operand.title))
+    with tempfile.TemporaryDirectory(prefix="fxgrad-diff-") as folder:
         tell(f"analysing {operand.title}")
-        report = {**_analysed(operand, arguments, tree, Path(folder) / "report.json"), "command": ""}
-        if tree is None:
-            return side(operand.title, report), report
-        found = side(operand.title, report, (tree.root, tree.repository))
-        if arguments.format == "html" and operand.revision is not None:
-            from fxgrad.cli.diff_page import kept
-
-            report = kept(report, tree, operand.revision)
-        return found, report
+        report = _analysed(operand, tree, arguments, Path(folder) / "report.json")
+        report = replace(report, command="")  # of a process that nobody started by hand
+    return side(operand.title, report, (tree.root, tree.repository) if tree is not None else None)
 
 
-def _read(file: Path, title: str) -> Any:
+def _read(file: Path, title: str) -> ReportData:
+    from fxgrad.report.read_back import read
+
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read(json.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(f"the report {title} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise InputError(
             f"{title} is no JSON", hint="write a report with `fxgrad report MODEL --format json -o FILE`"
         ) from None
+    except InputError as error:
+        raise InputError(f"{title}: {error.reason}", hint=error.hint) from None
 
 
-def _analysed(operand: Operand, arguments: argparse.Namespace, tree: Tree | None, file: Path) -> Any:
+def _analysed(operand: Operand, tree: Tree | None, arguments: argparse.Namespace, file: Path) -> ReportData:
     """The report that `fxgrad report` writes of the model, in a process of its own."""
     path, colon, name = operand.model.partition(":")
     model = f"{tree.of(path)}{colon}{name}" if tree is not None else operand.model

@@ -1,6 +1,6 @@
 """Two reports compared: which parameters' gradients were lost, gained, or are missing for another reason.
 
-Made from reports as JSON (`fxgrad.report.as_json`), so that one may be of another day. Definitions:
+Made from two reports, of which one may be of another day (`fxgrad.report.read_back`). Definitions:
 
 1. A parameter *has* a gradient where its verdict is `flows` or `branch`. It is *lost* where it had one and has
    none now, *gained* the other way round.
@@ -17,12 +17,11 @@ Not handled: renamed parameters; they are removed and added.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from fxgrad.records import Site
-from fxgrad.records.errors import InputError
-from fxgrad.report.as_json import SCHEMA_VERSION
+from fxgrad.records import Raised, Site
+from fxgrad.records.report import ReportData
 from fxgrad.source.excerpt import place
 
 Kind = Literal["lost", "gained", "other cause", "removed", "added"]
@@ -38,7 +37,7 @@ class Side:
     `causes`: what starves it, comparable; `said`: the same in words with places."""
 
     title: str
-    model: str
+    report: ReportData
     states: Mapping[str, str]
     causes: Mapping[str, frozenset[tuple[str, str]]]
     said: Mapping[str, str]
@@ -94,68 +93,51 @@ def _change(old: Side, new: Side, name: str) -> Change | None:
     return Change("other cause", name, before, after, f"{was} -> {now}" if was and now else now or was)
 
 
-def side(title: str, report: Any, folder: tuple[str, str] | None = None) -> Side:
-    """A report as it was read from JSON. `folder`: where its files lay and where they are shown.
-
-    Raises:
-        InputError: it is no report, or one of another schema.
-    """
-    try:
-        return _side(title, report, folder)
-    except (KeyError, TypeError, AttributeError, IndexError):
-        raise InputError(
-            f"{title} is no report of fxgrad's, schema version {SCHEMA_VERSION}",
-            hint="write one with `fxgrad report MODEL --format json -o FILE`",
-        ) from None
-
-
-def _side(title: str, report: Any, folder: tuple[str, str] | None) -> Side:
-    if report["schema_version"] != SCHEMA_VERSION:
-        raise KeyError("schema_version")
-    frozen = {name for fact in report["parameters"] for name in fact["names"] if not fact["requires_grad"]}
+def side(title: str, report: ReportData, folder: tuple[str, str] | None = None) -> Side:
+    """A report as a side. `folder`: where its files lay and where they are shown."""
+    frozen = {name for fact in report.parameters for name in fact.names if not fact.requires_grad}
     states = {
         name: "frozen" if verdict == "none" and name in frozen else verdict
-        for name, verdict in report["verdicts"].items()
+        for name, verdict in report.verdicts.items()
     }
     causes: dict[str, set[tuple[str, str]]] = {}
     said: dict[str, list[str]] = {}
-    for finding in (*report["findings"], *report["notes"], *report["suppressed"]):
-        if not finding["code"].startswith(_WHY):
+    for finding in (*report.findings, *report.notes, *report.suppressed):
+        if not finding.code.startswith(_WHY):
             continue
-        cuts = [step["label"] for step in finding["path"] if step["cut"]] or [""]
-        words = f"{finding['code']} {finding['name']}{_at(finding['site'], folder)}"
-        for name in finding["parameters"]:
+        cuts = [step.label for step in finding.path if step.cut] or [""]
+        words = f"{finding.code} {finding.name}{_at(finding.site, folder)}"
+        for name in finding.parameters:
             if states.get(name, "flows") not in ("flows", "frozen"):
-                causes.setdefault(name, set()).update((finding["code"], cut) for cut in cuts)
+                causes.setdefault(name, set()).update((finding.code, cut) for cut in cuts)
                 said.setdefault(name, []).append(words)
     for name, state in states.items():
-        reason = _reason(state, report["error"], folder)
+        reason = _reason(state, report.error, folder)
         if reason and name not in causes:
             causes[name] = {reason[:2]}
             said[name] = [reason[2]]
     return Side(
         title,
-        str(report["model"]),
+        report,
         states,
         {name: frozenset(keys) for name, keys in causes.items()},
         {name: ", ".join(dict.fromkeys(words)) for name, words in said.items()},
     )
 
 
-def _reason(state: str, error: Any, folder: tuple[str, str] | None) -> tuple[str, str, str] | None:
+def _reason(state: str, error: Raised | None, folder: tuple[str, str] | None) -> tuple[str, str, str] | None:
     """What is known of a state that no finding explains: two parts to compare, and words."""
     if state == "frozen":
         return "frozen", "", "requires_grad=False"
     if state == "blocked" and error is not None:
-        return error["type"], error["phase"], f"{error['type']}{_at(error['site'], folder)}"
+        return error.type, error.phase, f"{error.type}{_at(error.site, folder)}"
     return None
 
 
-def _at(site: Any, folder: tuple[str, str] | None) -> str:
+def _at(site: Site | None, folder: tuple[str, str] | None) -> str:
     """` model.py:13:9`, or nothing."""
     if site is None:
         return ""
-    file = str(site["file"])
-    if folder is not None and file.startswith(folder[0]):
-        file = folder[1] + file.removeprefix(folder[0])
-    return f" {place(Site(file, site['line'], site['column']))}"
+    if folder is not None and site.file.startswith(folder[0]):
+        site = replace(site, file=folder[1] + site.file.removeprefix(folder[0]))
+    return f" {place(site)}"

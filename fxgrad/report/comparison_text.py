@@ -1,4 +1,4 @@
-"""A comparison of two reports as text: a table, Markdown for a pull request, JSON.
+"""A comparison of two reports as text: a table, Markdown for a pull request, an HTML page, JSON.
 
     schema_version  1
     ok              whether no gradient was lost
@@ -20,6 +20,7 @@ from fxgrad.report.columns import fitting
 from fxgrad.report.comparison import KINDS, Comparison, Side
 from fxgrad.report.globs import grouped
 from fxgrad.report.markdown import code, prose, table
+from fxgrad.report.printable import as_printable
 from fxgrad.report.table import plural
 
 SCHEMA_VERSION = 1
@@ -57,7 +58,7 @@ def as_markdown(comparison: Comparison, *, verbose: bool = False, width: int | N
     changed = [row for row in rows if row not in apart]
     old, new = comparison.old, comparison.new
     blocks = [
-        f"### Gradients of {prose(new.model)}: {_counts(comparison)}",
+        f"### Gradients of {prose(new.report.model)}: {_counts(comparison)}",
         f"{code(old.title)} → {code(new.title)}",
         table(_HEADERS, changed),
     ]
@@ -91,18 +92,34 @@ def as_json(comparison: Comparison, *, verbose: bool = False, width: int | None 
     )
 
 
-FORMATS: Mapping[str, Callable[..., str]] = {"table": as_table, "markdown": as_markdown, "json": as_json}
+def as_page(comparison: Comparison, *, verbose: bool = False, width: int | None = None) -> str:
+    """Both reports on one HTML page, below the changes. The files they speak of are read now."""
+    from fxgrad.report.html import side_by_side
+
+    del verbose, width
+    old, new = comparison.old, comparison.new
+    titles = (one_line(old.title), one_line(new.title))
+    page = side_by_side(as_printable(old.report), as_printable(new.report), comparison.changes, titles)
+    return without_commands(page)
+
+
+FORMATS: Mapping[str, Callable[..., str]] = {
+    "table": as_table,
+    "markdown": as_markdown,
+    "json": as_json,
+    "html": as_page,
+}
 
 
 def _about(side: Side) -> dict[str, object]:
-    return {"title": side.title, "model": side.model, "parameters": len(side.states)}
+    return {"title": side.title, "model": side.report.model, "parameters": len(side.states)}
 
 
 def _headline(comparison: Comparison) -> str:
     old, new = comparison.old, comparison.new
     apart = _apart(comparison)
     said = f"{_counts(comparison)}{f'; {apart}' if apart else ''}"
-    return f"{one_line(new.model)}, {one_line(old.title)} -> {one_line(new.title)}: {said}"
+    return f"{one_line(new.report.model)}, {one_line(old.title)} -> {one_line(new.title)}: {said}"
 
 
 def _counts(comparison: Comparison) -> str:

@@ -20,6 +20,7 @@ from fxgrad.records.errors import InputError
 from fxgrad.report import Report
 from fxgrad.report.comparison import Side, compare, side
 from fxgrad.report.comparison_text import as_json, as_markdown, as_table
+from fxgrad.report.read_back import read
 
 # ---------------------------------------------------------------------------------------------- what counts
 
@@ -34,7 +35,7 @@ def report(verdicts: dict[str, str], *findings: Finding, frozen: tuple[str, ...]
     listed = tuple(f for f in findings if f.severity != "note")
     notes = tuple(f for f in findings if f.severity == "note")
     whole = Report(verdicts, listed, notes=notes, parameters=facts, model="Net", error=error)
-    return side("it", json.loads(json.dumps(whole.to_dict())))
+    return side("it", read(json.loads(json.dumps(whole.to_dict()))))
 
 
 ERROR = Raised("backward", "RuntimeError", "no", Site("/a.py", 9))
@@ -154,8 +155,8 @@ def test_two_report_files(run: Run) -> None:
     [
         (("old.json", "gone.json"), "the report gone.json cannot be read: No such file"),
         (("old.json", "broken.json"), "broken.json is no JSON (write a report with"),
-        (("old.json", "other.json"), "other.json is no report of fxgrad's, schema version 1"),
-        (("old.json", "later.json"), "later.json is no report of fxgrad's, schema version 1"),
+        (("old.json", "other.json"), "other.json: it is no report of fxgrad's, schema version 1"),
+        (("old.json", "later.json"), "later.json: it is no report of fxgrad's, schema version 1"),
         (("old.json",), "there is nothing to compare with (give NEW, or --model MODEL"),
         (("old.json", "--model", "gone.py"), "the working tree cannot be analysed: there is no file gone.py"),
         (("v1", "--model", "model.py"), "there is no git repository around"),
@@ -220,6 +221,9 @@ def test_a_revision_is_compared_with_the_working_tree(project: Path, run: Run) -
     assert out.splitlines()[0] == "Net, HEAD -> the working tree: 2 lost, 0 gained"
     assert "encoder.*" in out
     assert f"{project.name}/layers.py:6:" in out
+    page = run(f"{project.name}/model.py", f"HEAD:{project.name}/model.py", "--format", "html")[1]
+    assert "2 gained" in page
+    assert "fxgrad-diff-" not in page
     status, out, _ = run(f"HEAD:{project.name}/model.py:Net", f"HEAD:{project.name}/model.py")
     assert (status, out) == (0, f"Net, HEAD:{project.name}/model.py:Net -> HEAD:{project.name}/model.py: no gradient gained or lost\n")
 

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 
 from fxgrad.cli import main
-from fxgrad.cli.diff_page import kept
-from fxgrad.cli.revisions import Tree
 from fxgrad.records import Decision, Edit, Finding, Fix, ParameterFact, Raised, Site, Step
 from fxgrad.records.errors import InputError
 from fxgrad.records.ranks import Difference, Ending, Ranks
@@ -139,19 +137,3 @@ def test_diff_writes_the_page(tmp_path: Path) -> None:
     assert "1 lost, 1 gained" in page
     assert page.count("FXG103") > page.count('"old-finding-0"')
     assert len(re.findall(r'id="(?:old|new)-finding-0"', page)) == 2
-
-
-def test_the_lines_of_a_revision_are_kept_for_the_page(tmp_path: Path) -> None:
-    tree = Tree(str(tmp_path / "checkout"), "/repository")
-    (tmp_path / "checkout").mkdir()
-    file = tmp_path / "checkout" / "model.py"
-    file.write_text("def forward(x):\n    return x.detach()\n")
-    site = Site(str(file), 2, 12, 2, 22)
-    made = Report({"command": "none"}, (Finding("FXG103", "detached-path", "error", "cut", site, ("command",)),))
-    said = kept(json.loads(made.render("json")), tree, "v1.0")
-    file.unlink()
-    page = side_by_side(read(said), read(said), (), ("v1.0", "now"))
-    assert "&lt;v1.0&gt;/model.py:2:12" in page
-    assert "<mark>x.detach()</mark>" in page
-    assert str(tmp_path) not in page
-    assert list(read(said).verdicts) == ["command"]
