@@ -15,6 +15,8 @@ from fxgrad.report.html.tree import shown_verdicts
 from fxgrad.report.html.way import way
 from fxgrad.report.table import PHASES, plural
 
+_BLAMED = 6  # findings that the error names
+
 
 def articles(report: ReportData, findings: Sequence[Finding], anchors: Sequence[str]) -> list[str]:
     """One for each finding."""
@@ -59,8 +61,10 @@ def _article(finding: Finding, anchor: str, verdicts: Mapping[str, str], ranks: 
     yield "</article>"
 
 
-def raised(error: Raised, anchor: str) -> str:
-    """What the program raised, with the frames that were in it."""
+def raised(error: Raised, anchor: str, findings: Sequence[tuple[str, str]]) -> str:
+    """What the program raised, with the frames that were in it; `findings`: those at error level, each by its code
+    and anchor."""
+    links = ", ".join(f'<a href="#{to}">{code}</a>' for code, to in findings[:_BLAMED])
     where = f" <small>{place_link(error.site)}</small>" if error.site is not None else ""
     search = attribute(f"{error.type} {error.phase} {error.message} blocked".lower())
     frames = "".join(
@@ -72,6 +76,7 @@ def raised(error: Raised, anchor: str) -> str:
         f"<h3><span class=sev>raised</span> {escape(error.type)} in {PHASES[error.phase]}{where}</h3>",
         f"<pre class=said>{escape(error.message.strip())}</pre>" if error.message.strip() else "",
         source(error.site) if error.site is not None else "",
+        f"<p>what is to blame: {links}</p>" if links else "",
         f"<details class=names><summary>{plural(len(error.stack), 'frame')}, innermost first</summary>"
         f"<ol>{frames}</ol></details>"
         if error.stack

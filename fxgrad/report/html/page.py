@@ -112,7 +112,8 @@ def sections(
     count = len(report.findings)
     yield "<section aria-label=findings><h2>Findings</h2>"
     if report.error is not None:
-        yield raised(report.error, error)
+        blamed = [(f.code, to) for f, to in zip(listed, anchors, strict=True) if f.severity == "error"]
+        yield raised(report.error, error, blamed)
     yield from shown[:count]
     if not listed and report.error is None:
         yield "<p class=fine>No findings: every parameter that should train gets a gradient.</p>"
