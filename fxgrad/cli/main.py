@@ -60,11 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         say(versions.long() if len(set(given)) > 1 else versions.short())
         return 0
-    command = shlex.join(["fxgrad", *given])
     given, argv = _split(given)
     given = with_command(given, [command.name for command in COMMANDS], lambda: listed() is not None)
+    line = shlex.join(["fxgrad", *given, *(["--", *argv] if argv else ())])
     try:
-        arguments = _parsed(given, argv, command)
+        arguments = _parsed(given, argv, line)
     except SystemExit as error:  # argparse after --help, --version or a usage error
         return error.code if isinstance(error.code, int) else 2
     with manner(arguments.color, quiet=getattr(arguments, "quiet", False)):

@@ -168,6 +168,7 @@ def test_the_page_says_how_it_came_about() -> None:
     for said in ("assumed: inputs: x=2x&lt;40&gt;", "torch 9.9.9", "fxgrad report &#x27;a&lt;b&gt;.py&#x27;", "`teacher` is frozen"):
         assert re.sub("`(.*?)`", r"<code>\1</code>", said) in page
     assert re.search(r'id="error".*?RuntimeError in the forward pass.*?mat1 &amp; mat2 do not fit', page, re.DOTALL)
+    assert 'what is to blame: <a href="#finding-0">FXG101</a>, ' in page
     assert 'data-v=blocked><span class="v blocked">blocked</span> weight <a class=code href="#error">RuntimeError</a>' in page
     assert 'weight <a class=code href="#finding-40">FXG102</a>' in page  # a note
 

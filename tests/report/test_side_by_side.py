@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fxgrad.cli import main
 from fxgrad.records import Decision, Edit, Finding, Fix, ParameterFact, Raised, Site, Step
 from fxgrad.records.errors import InputError
 from fxgrad.records.ranks import Difference, Ending, Ranks
@@ -124,3 +126,14 @@ def test_both_reports_and_their_changes_are_on_the_page() -> None:
     assert "<c>" not in page
     links = re.findall(r'href="#([\w-]+)"', page)
     assert set(links) <= set(anchors)
+
+
+def test_diff_writes_the_page(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_text(report().render("json"))
+    new.write_text(replace(report(), verdicts={"a": "none", "b": "flows", "c": "none"}).render("json"))
+    assert main(["diff", str(old), str(new), "--format", "html", "-o", str(tmp_path / "diff.html")]) == 1
+    page = (tmp_path / "diff.html").read_text()
+    assert "1 lost, 1 gained" in page
+    assert page.count("FXG103") > page.count('"old-finding-0"')
+    assert len(re.findall(r'id="(?:old|new)-finding-0"', page)) == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 from fxgrad.records import Finding, Raised
@@ -15,20 +15,24 @@ from fxgrad.report.html.tree import shown_verdicts
 from fxgrad.report.html.way import way
 from fxgrad.report.table import PHASES, plural
 
-
-def article(report: ReportData, finding: Finding, anchor: str) -> str:
-    """One finding."""
-    return "\n".join(part for part in _article(report, finding, anchor) if part)
+_BLAMED = 6  # findings that the error names
 
 
-def _article(report: ReportData, finding: Finding, anchor: str) -> Iterator[str]:
+def articles(report: ReportData, findings: Sequence[Finding], anchors: Sequence[str]) -> list[str]:
+    """One for each finding."""
     verdicts = shown_verdicts(report)
+    return [
+        "\n".join(filter(None, _article(finding, anchor, verdicts, across_ranks.where(report, finding))))
+        for finding, anchor in zip(findings, anchors, strict=True)
+    ]
+
+
+def _article(finding: Finding, anchor: str, verdicts: Mapping[str, str], ranks: str) -> Iterator[str]:
     states = " ".join(dict.fromkeys(verdicts[name] for name in finding.parameters if name in verdicts))
     search = attribute(
         f"{finding.code} {finding.name} {finding.severity} {finding.message} "
         f"{' '.join(finding.parameters)}".lower()
     )
-    ranks = across_ranks.where(report, finding)
     where = [place_link(finding.site), f"on {escape(ranks)}" if ranks else ""]
     yield (
         f'<article id="{anchor}" tabindex=-1 class="finding {finding.severity}" data-s="{search}" '
@@ -57,8 +61,10 @@ def _article(report: ReportData, finding: Finding, anchor: str) -> Iterator[str]
     yield "</article>"
 
 
-def raised(error: Raised, anchor: str) -> str:
-    """What the program raised, with the frames that were in it."""
+def raised(error: Raised, anchor: str, findings: Sequence[tuple[str, str]]) -> str:
+    """What the program raised, with the frames that were in it; `findings`: those at error level, each by its code
+    and anchor."""
+    links = ", ".join(f'<a href="#{to}">{code}</a>' for code, to in findings[:_BLAMED])
     where = f" <small>{place_link(error.site)}</small>" if error.site is not None else ""
     search = attribute(f"{error.type} {error.phase} {error.message} blocked".lower())
     frames = "".join(
@@ -70,6 +76,7 @@ def raised(error: Raised, anchor: str) -> str:
         f"<h3><span class=sev>raised</span> {escape(error.type)} in {PHASES[error.phase]}{where}</h3>",
         f"<pre class=said>{escape(error.message.strip())}</pre>" if error.message.strip() else "",
         source(error.site) if error.site is not None else "",
+        f"<p>what is to blame: {links}</p>" if links else "",
         f"<details class=names><summary>{plural(len(error.stack), 'frame')}, innermost first</summary>"
         f"<ol>{frames}</ol></details>"
         if error.stack

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from html import escape
 from importlib.resources import files
 
 from fxgrad.records.report import ReportData
 from fxgrad.report import across_ranks
-from fxgrad.report.html.findings import article, raised
+from fxgrad.report.html.findings import articles, raised
 from fxgrad.report.html.run import about, head
 from fxgrad.report.html.tree import VERDICTS, shown_verdicts, tree
 from fxgrad.report.table import plural
@@ -18,7 +19,9 @@ from fxgrad.report.table import plural
 STYLE = files(__package__).joinpath("style.css").read_text("utf-8")
 SCRIPT = files(__package__).joinpath("script.js").read_text("utf-8")
 
-_MANY = 200  # parameters of which a notebook keeps no rows for what simply trains
+# What a notebook, which keeps its outputs in its file, shows of a report.
+_ROWS = 200  # of more parameters, no rows for what simply trains
+_FINDINGS = 50
 
 
 def render(report: ReportData, *, verbose: bool = False) -> str:
@@ -42,12 +45,17 @@ def output(report: ReportData) -> str:
     known = repr((report.findings, report.notes, dict(report.verdicts)))
     prefix = f"fxgrad-{hashlib.sha256(known.encode('utf-8', 'replace')).hexdigest()[:8]}-"
     said = about(report)
+    left = max(len(report.findings) - _FINDINGS, 0)
+    shown = replace(report, findings=report.findings[:_FINDINGS], notes=report.notes[:_FINDINGS])
     parts = [
         f"<style>{STYLE}</style><div class=fxgrad>",
         *header(report),
         "<main>",
-        *sections(report, prefix, flowing=len(report.verdicts) <= _MANY),
+        *sections(shown, prefix, flowing=len(report.verdicts) <= _ROWS),
         "</main>",
+        f'<p class=muted>{plural(left, "more finding")}: <code>report.render("html")</code></p>'
+        if left
+        else "",
         f"<footer><details><summary>this report</summary>{said}</details></footer>" if said else "",
         "</div>",
     ]
@@ -100,18 +108,19 @@ def sections(
     `flowing`: see `tree`."""
     listed, error = [*report.findings, *report.notes], f"{prefix}error"
     anchors = [f"{prefix}finding-{number}" for number in range(len(listed))]
-    articles = [article(report, f, anchor) for f, anchor in zip(listed, anchors, strict=True)]
+    shown = articles(report, listed, anchors)
     count = len(report.findings)
     yield "<section aria-label=findings><h2>Findings</h2>"
     if report.error is not None:
-        yield raised(report.error, error)
-    yield from articles[:count]
+        blamed = [(f.code, to) for f, to in zip(listed, anchors, strict=True) if f.severity == "error"]
+        yield raised(report.error, error, blamed)
+    yield from shown[:count]
     if not listed and report.error is None:
         yield "<p class=fine>No findings: every parameter that should train gets a gradient.</p>"
     if report.notes:
         opened = " open" if verbose else ""
         yield f"<details class=notes{opened}><summary>{plural(len(report.notes), 'note')}</summary>"
-        yield from articles[count:]
+        yield from shown[count:]
         yield "</details>"
     causes: dict[str, tuple[str, str]] = {}
     for finding, anchor in zip(listed, anchors, strict=True):

@@ -43,6 +43,21 @@ class _Rows:
     left: int = _UNFOLDED
 
 
+@dataclass(slots=True)
+class _Counts:
+    """Of some modules: their parameters by verdict, and how many numbers they hold (tied ones once)."""
+
+    verdicts: Counter[str]
+    values: int
+
+    @classmethod
+    def of(cls, modules: list[_Module], rows: _Rows) -> _Counts:
+        names = [full for module in modules for full in _names(module)]
+        facts = {fact.name: fact for name in names if (fact := rows.facts.get(name)) is not None}
+        values = sum(math.prod(fact.shape) for fact in facts.values())
+        return cls(Counter(rows.verdicts[name] for name in names), values)
+
+
 def tree(report: ReportData, causes: Mapping[str, tuple[str, str]], *, flowing: bool = True) -> str:
     """`causes`: by parameter, what is to blame for its verdict and the anchor of that. `flowing`: with a row for
     what simply trains, which is counted else."""
@@ -73,28 +88,31 @@ def _children(module: _Module, rows: _Rows) -> str:
         for name, full in module.parameters.items()
         if rows.flowing or rows.verdicts[full] != "flows"
     ]
-    inner = [(name, item, _counts([item], rows)) for name, item in module.modules.items()]
-    for fine, group in groupby(inner, key=lambda found: found[0].isdigit() and set(found[2]) <= _FINE):
+    inner = [(name, item, _Counts.of([item], rows)) for name, item in module.modules.items()]
+    for fine, group in groupby(
+        inner, key=lambda found: found[0].isdigit() and set(found[2].verdicts) <= _FINE
+    ):
         items = list(group)
         inside = "".join(_folded(name, [item], counts, rows) for name, item, counts in items)
         if fine and len(items) >= _RUN:
             name = f"{items[0][0]} to {items[-1][0]}"
-            inside = _details(name, _counts([item for _, item, _ in items], rows), inside, rows)
+            inside = _details(name, _Counts.of([item for _, item, _ in items], rows), inside, rows)
         parts.append(inside)
     return "".join(parts)
 
 
-def _folded(name: str, modules: list[_Module], counts: Counter[str], rows: _Rows) -> str:
+def _folded(name: str, modules: list[_Module], counts: _Counts, rows: _Rows) -> str:
     return _details(name, counts, "".join(_children(module, rows) for module in modules), rows)
 
 
-def _details(name: str, counts: Counter[str], inside: str, rows: _Rows) -> str:
-    worst = min(counts, key=VERDICTS.index)
+def _details(name: str, counts: _Counts, inside: str, rows: _Rows) -> str:
+    worst = min(counts.verdicts, key=VERDICTS.index)
     opened = ""
     if worst not in _FINE and rows.left:
         rows.left, opened = rows.left - 1, " open"
-    badges = "".join(badge(v, str(counts[v])) for v in VERDICTS if counts[v])
-    return f'<details class="m {worst}"{opened}><summary>{escape(name)} {badges}</summary>{inside}</details>'
+    badges = "".join(badge(v, str(counts.verdicts[v])) for v in VERDICTS if counts.verdicts[v])
+    size = f" <small>{counts.values:,}</small>" if counts.values else ""
+    return f'<details class="m {worst}"{opened}><summary>{escape(name)} {badges}{size}</summary>{inside}</details>'
 
 
 def _parameter(name: str, full: str, rows: _Rows) -> str:
@@ -116,10 +134,6 @@ def _size(fact: ParameterFact) -> str:
     said = f"{shape} = {count}" if len(fact.shape) > 1 else count
     others = [name for name in fact.names if name != fact.name]
     return f"{said}, {escape(fact.name)}, {escape(', '.join(others))} are one" if others else said
-
-
-def _counts(modules: list[_Module], rows: _Rows) -> Counter[str]:
-    return Counter(rows.verdicts[full] for module in modules for full in _names(module))
 
 
 def _names(module: _Module) -> Iterator[str]:
