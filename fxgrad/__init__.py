@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from fxgrad.fix_graph.fix import FixResult
     from fxgrad.passes.rewrites.out_of_place import OutOfPlace
     from fxgrad.records import Finding, Fix, Inputs, Options, Site, Step
-    from fxgrad.records.errors import FixError, FxgradError, GuardError, InputError, LoadError, TraceError
+    from fxgrad.records.errors import (
+        FixError,
+        FxgradError,
+        FxgradWarning,
+        GuardError,
+        InputError,
+        LoadError,
+        TraceError,
+    )
     from fxgrad.report import Report
     from fxgrad.watching.watch import Watch, watch
 
@@ -29,6 +37,7 @@ __all__ = [
     "FixError",
     "FixResult",
     "FxgradError",
+    "FxgradWarning",
     "GuardError",
     "InputError",
     "Inputs",
@@ -60,6 +69,7 @@ _HOMES = {
     "fxgrad.records.errors": (
         "FixError",
         "FxgradError",
+        "FxgradWarning",
         "GuardError",
         "InputError",
         "LoadError",

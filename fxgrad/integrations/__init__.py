@@ -1,5 +1,5 @@
-"""fxgrad inside other people's trainers: `fxgrad.integrations.lightning` and
-`fxgrad.integrations.transformers`.
+"""fxgrad inside other people's trainers: `accelerate`, `fastai`, `ignite`, `keras`, `lightning`, `skorch` and
+`transformers`; `loggers` hands the report on to TensorBoard and Weights & Biases.
 
 Each is imported by name, for each needs its library. What they share is `fxgrad.integrations.first_step`.
 """

@@ -8,13 +8,15 @@ are. Not handled: optimizer steps that a trainer takes without saying so beforeh
 
 from __future__ import annotations
 
+import importlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
-from fxgrad.records.errors import FxgradError
+from fxgrad.records.errors import FxgradError, FxgradWarning
 from fxgrad.report import Report
 from fxgrad.watching.session import Session
 
@@ -28,6 +30,27 @@ class GradientsMissing(FxgradError):
         super().__init__(f"the first training step has errors\n\n{report}\n")
 
 
+def from_library(module: str, name: str, install: str) -> Any:
+    """What a trainer's library has under this name.
+
+    Raises:
+        ImportError: the library is not installed, in words that say how it is.
+    """
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise ImportError(
+            f"this callback needs `{module.partition('.')[0]}`: pip install {install}"
+        ) from error
+
+
+def as_optimizer(optimizer: Any, parameters: Iterable[torch.Tensor]) -> Any:
+    """What a watch needs of an optimizer that is not torch's: its name and its parameters."""
+    held: Any = type(type(optimizer).__name__, (), {})()
+    held.param_groups = [{"params": list(parameters)}]
+    return held
+
+
 class FirstStep:
     """One watch of a trainer. `on_error`: what a report with errors does."""
 
@@ -38,10 +61,17 @@ class FirstStep:
         self.report: Report | None = None
         self._session: Session | None = None
         self._waiting: dict[int, Any] = {}
+        self._handles: list[Any] = []
 
-    def begin(self, model: nn.Module, optimizers: Sequence[Any] = ()) -> None:
-        """Training begins: watch from here. With `optimizers`, until each of them is about to step."""
+    def begin(self, model: nn.Module, optimizers: Sequence[Any] = (), *, hooked: bool = False) -> None:
+        """Training begins: watch from here. With `optimizers`, until each of them is about to step; `hooked`:
+        they are torch's and say so themselves."""
         self.close()
+        if hooked:
+            self._handles = [
+                optimizer.register_step_pre_hook(lambda optimizer, args, kwargs: self.before_step(optimizer))
+                for optimizer in optimizers
+            ]
         self.report = None
         self._waiting = {id(optimizer): optimizer for optimizer in optimizers}
         self._session = Session((model,), raising=self.failed)
@@ -54,14 +84,19 @@ class FirstStep:
         self._session.look(optimizer)
         self._waiting.pop(id(optimizer), None)
         if not self._waiting:
-            self.conclude()
+            self._say()
 
     def conclude(self) -> None:
-        """Say what was seen so far.
+        """Say what was seen so far, if that has not been said.
 
         Raises:
             GradientsMissing: there are errors, and `on_error` is "raise".
         """
+        while self._handles:
+            self._handles.pop().remove()
+        self._say()
+
+    def _say(self) -> None:
         if self._session is None:
             return
         self.report = self._session.finish()
@@ -70,7 +105,7 @@ class FirstStep:
             return
         if self.on_error == "raise":
             raise GradientsMissing(self.report)
-        warnings.warn(str(self.report), stacklevel=2)
+        warnings.warn(str(self.report), FxgradWarning, stacklevel=2)
 
     def failed(self, error: BaseException) -> None:
         """The step raised: of a gradient error the report that explains it becomes a note of the

@@ -23,6 +23,10 @@ class FxgradError(Exception):
         return f"{place}{self.reason}{hint}"
 
 
+class FxgradWarning(UserWarning):
+    """What fxgrad warns of where it does not raise: `-W error::fxgrad.FxgradWarning` makes it an error."""
+
+
 class TraceError(FxgradError):
     """The program cannot be recorded: it needs a value that fake tensors do not have, or does something no
     graph can hold."""

@@ -6,6 +6,9 @@ opcodes. A method of a module is counted for each module by itself, also the fun
 function once for all its calls. Only functions of the user's own files are looked at, and each only so long
 as it stays small: of a loop over a million numbers nothing is said.
 
+While a function for `sys.settrace` is set, Python asks it about every call there is and goes through every
+instruction the slow way. Whoever runs much code that is not the user's lets it rest meanwhile (`rest`).
+
 Not handled: frames that ran before the look began, and a program that is being traced by somebody else: there
 nothing is known.
 """
@@ -42,11 +45,6 @@ class Record:
         self.counts: dict[int, int] = {}
         self.left = most
 
-    def note(self, offset: int) -> None:
-        """The instruction ran."""
-        self.counts[offset] = self.counts.get(offset, 0) + 1
-        self.left -= 1
-
 
 class Coverage:
     """What ran while `looking`; of each function `most` instructions."""
@@ -58,6 +56,7 @@ class Coverage:
         self._begun: dict[int, CodeType] = {}
         self._kinds: dict[int, tuple[bool, CodeType]] = {}
         self._frames: dict[int, Record] = {}
+        self._tracer: Callable[..., Any] | None = None
         self._end: Callable[[], None] | None = None
 
     def start(self) -> None:
@@ -77,6 +76,18 @@ class Coverage:
             end, self._end = self._end, None
             end()
         self._frames.clear()
+
+    def rest(self) -> bool:
+        """Nothing of the user's runs until `resume`, to be called where this is True."""
+        if self._tracer is None or sys.gettrace() is not self._tracer:
+            return False
+        sys.settrace(None)
+        return True
+
+    def resume(self) -> None:
+        """Look again, unless that has ended meanwhile."""
+        if self._tracer is not None:
+            sys.settrace(self._tracer)
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[None]:
@@ -123,18 +134,24 @@ class Coverage:
         if sys.gettrace() is not None:
             return None
 
+        kinds = self._kinds
+
         def enter(frame: FrameType, event: str, arg: Any) -> Any:
-            if not self._is_user(frame.f_code):
+            known = kinds.get(id(frame.f_code))
+            if not (self._is_user(frame.f_code) if known is None else known[0]):
                 return None
             record = self._record(frame)
             if record.left <= 0:
                 return None
+            counts = record.counts
 
             def inside(frame: FrameType, event: str, arg: Any) -> Any:
                 if event == "opcode":
-                    record.note(frame.f_lasti)
-                    if record.left <= 0:
-                        return None
+                    offset = frame.f_lasti
+                    counts[offset] = counts.get(offset, 0) + 1
+                    record.left -= 1
+                    if record.left <= 0:  # what this returns does not end it: a main loop runs on for long
+                        frame.f_trace = None
                 return inside
 
             frame.f_trace_lines = False
@@ -142,9 +159,11 @@ class Coverage:
             return inside
 
         def end() -> None:
+            self._tracer = None
             if sys.gettrace() is enter:
                 sys.settrace(None)
 
+        self._tracer = enter
         sys.settrace(enter)
         return end
 
@@ -173,7 +192,8 @@ class Coverage:
                 return None
             if record.left <= 0:
                 return monitoring.DISABLE
-            record.note(offset)
+            record.counts[offset] = record.counts.get(offset, 0) + 1
+            record.left -= 1
             return None
 
         def end() -> None:

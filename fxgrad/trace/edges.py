@@ -95,6 +95,8 @@ class Edges:
     ) -> list[Flow]:
         """The flows of a call (definition 2). `keys`: the edge of each value so far; `reads`: the values it
         was given, each once; `makes`: those it made, each with its autograd node, None for a leaf."""
+        if len(makes) == 1 and keys[makes[0][0]] is None:  # data, or made where gradients are off
+            return [Flow(read, makes[0][0], False) for read in reads if read != makes[0][0]]
         by_key: dict[Key, list[int]] = {}
         for read in reads:
             key = keys[read]

@@ -18,7 +18,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from types import CodeType
+from types import CodeType, GeneratorType
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ from fxgrad.torch_api.internals import dynamo_is_loaded, next_sequence_number, t
 from fxgrad.torch_api.module_internals import TRANSFORMS
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
+from fxgrad.trace.leaf_modules import is_plain_layer
 from fxgrad.trace.notes import Called, Note
 from fxgrad.trace.observer import Observer
 
@@ -174,6 +175,11 @@ class Events:
                 self.with_grad.add(id(module))
             self._turn += not stack
             stack.append(module)
+            coverage = self.observer.coverage
+            resting = coverage.rest()
+            if resting and not is_plain_layer(module):
+                coverage.resume()
+                resting = False
             try:
                 out = original(module, *args, **kwargs)
             except BaseException as error:
@@ -182,7 +188,12 @@ class Events:
                 raise
             finally:
                 stack.pop()
+                if resting:
+                    coverage.resume()
+            resting = coverage.rest()
             self._returned(module, out, len(stack) + 1)
+            if resting:
+                coverage.resume()
             if first:
                 self.on_first_forward(module)
             return out
@@ -358,7 +369,15 @@ class Events:
 
         @functools.wraps(original)
         def __init__(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
-            original(optimizer, *args, **kwargs)
+            coverage = self.observer.coverage
+            # The first one imports torch's compiler: seconds of module code. A generator is the user's.
+            given = (*args, *kwargs.values())
+            resting = not any(isinstance(item, GeneratorType) for item in given) and coverage.rest()
+            try:
+                original(optimizer, *args, **kwargs)
+            finally:
+                if resting:
+                    coverage.resume()
             self.optimizers.add(optimizer)
             if self.attending():
                 self.made[optimizer] = user_spots(sys._getframe(1), self.observer.ledger.boundary)

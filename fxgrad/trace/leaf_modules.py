@@ -47,6 +47,18 @@ class Leaves:
         return self._parts[key]
 
 
+def is_plain_layer(module: nn.Module) -> bool:
+    """Whether a call of it runs nothing of the user's: a layer of torch's own without parts and hooks."""
+    attributes = vars(module)
+    return (
+        type(module).__module__.startswith("torch.nn.modules.")
+        and not module._modules
+        and "forward" not in attributes
+        and not any(attributes.get(name) for name in _HOOKS)
+        and not any(global_hooks())
+    )
+
+
 class _Part:
     """One module of a leaf, and what it must still be at a call."""
 

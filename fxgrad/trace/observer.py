@@ -15,7 +15,14 @@ import contextlib
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from types import CodeType
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    MethodDescriptorType,
+    MethodWrapperType,
+    TracebackType,
+    WrapperDescriptorType,
+)
 from typing import Any
 
 import torch
@@ -27,6 +34,7 @@ from fxgrad.torch_api.calls import DECISIONS, ESCAPES, QUERIES, SIZES, target_na
 from fxgrad.torch_api.internals import DisableTorchFunction, set_grad_enabled, transforms_active
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
+from fxgrad.trace.coverage import MOST_WATCHED, Coverage
 from fxgrad.trace.edges import Key
 from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import Backward, Decided, Note, Request, Taken
@@ -67,6 +75,8 @@ _PASSED = (
 )
 _GETTERS = frozenset(("data", "T", "mT", "H", "mH", "real", "imag"))
 _ZEROING = frozenset(("zero_", "_foreach_zero_"))
+# functions in which no code of the user's runs
+_COMPILED = frozenset((BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType, MethodWrapperType))
 _FROM_PYTHON = frozenset(("tensor", "as_tensor", "asarray", "scalar_tensor", "new_tensor", "full"))
 
 
@@ -82,6 +92,7 @@ class Observer(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.ledger = Ledger(boundary)
+        self.coverage = Coverage(MOST_WATCHED)
         self.active = True
         self.quiet = 0  # depth of what is not looked into
         self.stepping = False  # an optimizer computes
@@ -116,16 +127,10 @@ class Observer(TorchFunctionMode):
         self._escapes: list[int] = []
         self._handlers: dict[Any, tuple[Handler | None, str]] = {}
 
-    @contextlib.contextmanager
-    def guarded(self) -> Iterator[None]:
+    def guarded(self) -> _Guarded:
         """Noting: nothing of it is seen by torch's function modes, and an error of it stops the watch, not
         the program."""
-        try:
-            with DisableTorchFunction():
-                yield
-        except Exception as error:
-            self.trouble = error
-            self.active = False
+        return _Guarded(self)
 
     # ------------------------------------------------------------------ calls
 
@@ -179,12 +184,23 @@ class Observer(TorchFunctionMode):
     def _operation(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         if self.stepping and not torch.is_grad_enabled():
             return func(*args, **kwargs)
-        reads = self.before(args, kwargs)
-        self.quiet += 1
+        resting = type(func) in _COMPILED and self.coverage.rest()
         try:
-            out = func(*args, **kwargs)
+            reads = self.before(args, kwargs)
+            self.quiet += 1
+            try:
+                out = func(*args, **kwargs)
+            finally:
+                self.quiet -= 1
+            self._note_operation(func, name, args, kwargs, reads, out)
         finally:
-            self.quiet -= 1
+            if resting:
+                self.coverage.resume()
+        return out
+
+    def _note_operation(
+        self, func: Any, name: str, args: Any, kwargs: Any, reads: list[Read], out: Any
+    ) -> None:
         if name in _ZEROING and self.backwards:
             self.cleared = self.ledger.spots()
         note = self.after(
@@ -194,7 +210,6 @@ class Observer(TorchFunctionMode):
             note.constants = tuple(a for a in args if isinstance(a, int | float) and not isinstance(a, bool))
             if name in _FROM_PYTHON and not note.reads:
                 self.from_python(note)
-        return out
 
     def before(self, *items: Any) -> list[Read]:
         """What a call is about to read."""
@@ -351,6 +366,32 @@ class Observer(TorchFunctionMode):
 
     def _grad(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         return backwards.grad(self, func, args, kwargs)
+
+
+class _Guarded:
+    """`Observer.guarded`, entered three times for every call that is noted."""
+
+    __slots__ = ("_aside", "_observer")
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._aside = DisableTorchFunction()
+
+    def __enter__(self) -> None:
+        self._aside.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self._aside.__exit__(kind, error, traceback)
+        if not isinstance(error, Exception):
+            return False
+        self._observer.trouble = error
+        self._observer.active = False
+        return True
 
 
 def _is_array(item: object) -> bool:

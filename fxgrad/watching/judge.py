@@ -31,7 +31,6 @@ from fxgrad.report.intent import hear, intent_for
 from fxgrad.source import definition_site, files_of
 from fxgrad.source.sites import own_line, sites_of
 from fxgrad.torch_api.distributed import is_replica
-from fxgrad.trace.coverage import Coverage
 from fxgrad.trace.events import Events
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
@@ -72,7 +71,6 @@ class Seen:
     mark: int = 0  # the first note of the step that was watched closely
     assumptions: tuple[str, ...] = ()
     unfinished: bool = False  # what no backward has reached may yet have been reached
-    coverage: Coverage | None = None
     further: int = 0  # steps in which gradients alone were looked at
     late: tuple[torch.Tensor, ...] = ()  # what had no gradient before them and then got one
     # that step and hold nothing that a backward gives a gradient
@@ -327,11 +325,9 @@ def _context(
 
 def _ran(seen: Seen, root: nn.Module, found: Causes) -> tuple[Ran, ...]:
     """What of the user's functions ran, where a part of a model is used by nothing."""
-    if seen.coverage is None or all(
-        end.node is not None and end.kind != "unread" for end in found.ends.values()
-    ):
+    if all(end.node is not None and end.kind != "unread" for end in found.ends.values()):
         return ()
-    return seen.coverage.ran({id(module): name for name, module in root.named_modules()})
+    return seen.observer.coverage.ran({id(module): name for name, module in root.named_modules()})
 
 
 def _together(seen: Seen, root: nn.Module) -> Any:

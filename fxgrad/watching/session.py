@@ -34,7 +34,6 @@ from fxgrad.torch_api.internals import (
     push_function_mode,
     version_of,
 )
-from fxgrad.trace.coverage import MOST_WATCHED, Coverage
 from fxgrad.trace.events import Events
 from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.notes import Backward, Taken
@@ -89,7 +88,6 @@ class Session:
         self.events.on_first_forward = lambda module: self.registered.compare()
         self.registered = Registered()
         self.names = Names()
-        self.coverage = Coverage(MOST_WATCHED)
         # those that hold something a step could change
         self._fed: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._stepped: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
@@ -124,12 +122,12 @@ class Session:
         self._hooks.enter_context(self.events.steps())
         self._patches.enter_context(self.events.caught())
         self.observer.__enter__()  # type: ignore[no-untyped-call]
-        self.coverage.start()
+        self.observer.coverage.start()
 
     def stop_looking(self) -> None:
         """Leave the program to itself. May be called inside a call that is being watched."""
         self.observer.active = False
-        self.coverage.stop()
+        self.observer.coverage.stop()
         _remove(self.observer)
         self._patches.close()
 
@@ -234,7 +232,6 @@ class Session:
             self._mark if self.observer.delivered else 0,
             said,
             self._unfinished,
-            self.coverage,
             self._further.count,
             tuple(self._further.late()),
             vain,
@@ -290,6 +287,8 @@ class Session:
             else:
                 self._further.count += 1
             observer.closely, observer.gradients_only = closely, not closely
+            if observer.gradients_only:
+                observer.coverage.stop()
         elif self.report is None:
             self._done(self._judged(None))
 
