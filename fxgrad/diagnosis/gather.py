@@ -26,7 +26,7 @@ from fxgrad.records import Facts, Finding, Options, ParameterFact, Raised, Ran, 
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source import files_of
 from fxgrad.source.objects import origin
-from fxgrad.source.sites import site_of
+from fxgrad.source.sites import innermost
 from fxgrad.torch_api.errors import MISFIT, OVERWRITTEN, says
 from fxgrad.trace.coverage import Coverage
 from fxgrad.trace.experiment import Experiment, Values
@@ -276,7 +276,7 @@ def _explored(lab: Lab, options: Options) -> tuple[Lab, Explored, Values]:
     except NeedsValue as need:
         if at_will:
             return (*_paths(lab, "real", options.max_paths), "real")
-        site = site_of(need.spots[0]) if need.spots else None
+        site = innermost(need.spots)
         if has_data(program):
             raise TraceError(
                 f"{need.what}, and fake tensors have none",

@@ -21,7 +21,7 @@ from fxgrad.diagnosis.parting_line import parting
 from fxgrad.passes.analyses.causes import is_starved
 from fxgrad.passes.context import Branch
 from fxgrad.records import Decision, Facts, Site
-from fxgrad.source.sites import site_of
+from fxgrad.source.sites import innermost
 from fxgrad.trace.experiment import Experiment, Nudge, Values
 from fxgrad.trace.lab import Lab
 from fxgrad.trace.observations import Step
@@ -180,14 +180,14 @@ def _series(main: Run, values: Values) -> Iterator[_Series]:
         recorder = main.recorder
         for number, step in _by_line([step for step in recorder.steps if step.kind == "escape"]):
             changes = tuple(Experiment(values, nudge=Nudge(number, amount)) for amount in AMOUNTS)
-            yield _Series(changes, FIRST, step.node.name, _site(step))
+            yield _Series(changes, FIRST, step.node.name, innermost(step.spots))
         empty = [(i, step) for i, step in enumerate(recorder.selections) if _came_out_empty(main, step)]
         for index, step in _by_line([step for _, step in empty]):
             yield _Series(
                 (Experiment(values, nudge=Nudge(empty[index][0], selection=True)),),
                 1,
                 step.node.name,
-                _site(step),
+                innermost(step.spots),
                 selection=True,
             )
         read = [step for step in recorder.steps if step.kind == "escape"] + recorder.selections
@@ -195,10 +195,6 @@ def _series(main: Run, values: Values) -> Iterator[_Series]:
             yield _Series(REDRAWN, len(REDRAWN), read[0].node.name, None)
     if main.drew:
         yield _Series(tuple(Experiment(values, seed=seed) for seed in SEEDS), len(SEEDS), RANDOM, None)
-
-
-def _site(step: Step) -> Site | None:
-    return site_of(step.spots[0]) if step.spots else None
 
 
 def _first_other_step(main: Run, other: Run) -> Site | None:
@@ -210,7 +206,7 @@ def _first_other_step(main: Run, other: Run) -> Site | None:
             or another is None
             or (one.target, str(one.node.target)) != (another.target, str(another.node.target))
         ):
-            return _site(another or one)
+            return innermost((another or one).spots)
     return None
 
 

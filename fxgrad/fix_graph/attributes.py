@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from fxgrad.fix_graph.guards import Guard, Place
-from fxgrad.source.sites import site_of
+from fxgrad.source.sites import innermost
 from fxgrad.trace.python_state import Cell, Globals, Holder, Read
 from fxgrad.trace.run import Run
 from fxgrad.world.snapshots import snapshot
@@ -60,7 +60,7 @@ def _guard(group: Sequence[Read], expression: str, terms: tuple[str, ...]) -> Gu
     beside = f" (and in {len(group) - 1} more)" if len(group) > 1 else ""
     text = _said(first.value)
     what = f"`{where}{first.name}`{beside} is {text if len(text) <= 60 else text[:57] + '...'}"
-    return Guard(what, site_of(first.spots[0]) if first.spots else None, expression, first.value, terms)
+    return Guard(what, innermost(first.spots), expression, first.value, terms)
 
 
 def _said(value: Any) -> str:
@@ -116,7 +116,7 @@ def of_tensors(run: Run) -> OfAttributes:
             else iter(())
         )
         spots = next((step.spots for step in readers), ())
-        site = site_of(spots[0]) if spots else None
+        site = innermost(spots)
         guards.append(Guard(f"`{where}{key}` is the tensor that it was", site, "", tensor))
         places.append((place,))
     return OfAttributes(tuple(guards), tuple(places))

@@ -225,7 +225,7 @@ def _compiled(form: Form) -> Form:
 
 def _moved(target: Program, place: torch.device) -> Program:
     model = copy.deepcopy(target.model).to(place) if isinstance(target.model, nn.Module) else target.model
-    leaves, structure = tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))
+    leaves, structure = target.flat_inputs()
     args, kwargs = tree.unflatten(
         structure, [t.detach().to(place).requires_grad_(t.requires_grad) for t in leaves]
     )

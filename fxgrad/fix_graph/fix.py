@@ -47,7 +47,7 @@ from fxgrad.program.lazy import shaped
 from fxgrad.program.program import Program, program
 from fxgrad.records import Edit, Frozen, Options, Site
 from fxgrad.records.errors import FixError, GuardError, TraceError
-from fxgrad.source.sites import site_of
+from fxgrad.source.sites import innermost, site_of
 from fxgrad.torch_api.errors import LEAF, says
 from fxgrad.torch_api.graph_modules import set_graph
 from fxgrad.torch_api.internals import COMPILER_FLAGS
@@ -427,7 +427,7 @@ def _standing_for(target: Program, eager: Run, allow: bool) -> _Standing:
     if found.deciding is None:
         return _Standing(eager, allow, (*_checks(found.checks), *_shown(eager, target)))
     spots = found.deciding.spots
-    site = site_of(spots[0]) if spots else None
+    site = innermost(spots)
     refusal = _refused_branch(site) if isinstance(found.deciding, RawDecision) else _refused_loop(site)
     try:
         with _exporting():

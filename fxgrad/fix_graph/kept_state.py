@@ -21,7 +21,7 @@ from fxgrad.fix_graph.recording import recording
 from fxgrad.fix_graph.true_step import seeds
 from fxgrad.program.program import Program
 from fxgrad.records.errors import FixError
-from fxgrad.source.sites import site_of
+from fxgrad.source.sites import innermost
 from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.python_state import Cell, Globals, Read, is_generator, is_stream
 from fxgrad.trace.run import Run
@@ -51,7 +51,7 @@ def kept(read: Read) -> FixError:
     where = f"{read.where}." if read.where else ""
     return FixError(
         f"the forward changes `{where}{read.name}` and goes by it: a graph would hold one value of it",
-        site=site_of(read.spots[0]) if read.spots else None,
+        site=innermost(read.spots),
         hint="keep the number outside of the model and pass it in, or keep it in a buffer and compute with "
         "it",
     )

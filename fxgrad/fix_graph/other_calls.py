@@ -236,7 +236,7 @@ def _plain(tensor: torch.Tensor) -> bool:
 
 def _groups(target: Program) -> list[_Group]:
     """The first dimensions of the commonest size, then the others by their sizes."""
-    leaves, _ = tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))
+    leaves, _ = target.flat_inputs()
     tensors = list({id(t): t for t in leaves if _plain(t)}.values())
     first = _batch(tensors)
     rest: dict[int, list[tuple[int, int]]] = {}
@@ -260,7 +260,7 @@ def _batch(tensors: Sequence[torch.Tensor]) -> _Group | None:
 def _longer(target: Program, group: _Group, size: int) -> Program:
     """The program on inputs whose dimensions of the group have this size: what they hold is repeated,
     or cut."""
-    leaves, structure = tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))
+    leaves, structure = target.flat_inputs()
     made: dict[int, torch.Tensor] = {}
     for tensor in leaves:
         dims = [dim for key, dim in group.dims if key == id(tensor)]

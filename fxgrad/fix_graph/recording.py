@@ -12,7 +12,7 @@ from fxgrad.fix_graph.proof import SEED
 from fxgrad.program.program import Program, tensors_of_program
 from fxgrad.records import Site
 from fxgrad.records.errors import FixError, TraceError
-from fxgrad.source.sites import site_of
+from fxgrad.source.sites import innermost, site_of
 from fxgrad.torch_api.errors import (
     DETACHED_SAVED,
     LEAF,
@@ -171,9 +171,7 @@ def recording(target: Program, asked: Experiment = STEADY) -> Run:
     try:
         return run(target, asked)
     except NeedsValue as need:
-        raise FixError(
-            _NO_DATA, site=site_of(need.spots[0]) if need.spots else None, hint=_GIVE_DATA
-        ) from need
+        raise FixError(_NO_DATA, site=innermost(need.spots), hint=_GIVE_DATA) from need
     except TraceError as error:
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
 

@@ -22,7 +22,7 @@ from fxgrad.fix_graph.taken import Taken
 from fxgrad.program.program import Program
 from fxgrad.records import Site
 from fxgrad.records.errors import TraceError
-from fxgrad.source.sites import site_of
+from fxgrad.source.sites import innermost, site_of
 from fxgrad.torch_api.tensors import inner_tensors
 from fxgrad.trace.observations import Assumed, Step
 from fxgrad.trace.run import Run
@@ -91,10 +91,10 @@ def _refuse_names(run: Run, graph: torch.fx.Graph) -> None:
         parts = str(node.target).split(".") if node.op in ("call_module", "get_attr") else ()
         for part in parts:
             if keyword.iskeyword(part) or not part.isprintable() or '"' in part or "\\" in part:
-                spots = sites.get(node.name)
+                spots = sites.get(node.name, ())
                 raise TraceError(
                     f"no graph: the code that torch.fx writes has no way to say {part!r} in `{node.target}`",
-                    site=site_of(spots[0]) if spots else None,
+                    site=innermost(spots),
                     hint="give the module another name",
                 )
 
@@ -148,7 +148,7 @@ def _refuse_composed(run: Run, copied: Mapping[torch.fx.Node, torch.fx.Node]) ->
             raise TraceError(
                 f"no graph: the forward puts a {name} together where torch does not tell of it, and a graph "
                 "would hold that of this run",
-                site=site_of(step.spots[0]) if step.spots else None,
+                site=innermost(step.spots),
                 hint="compute with the tensors that it is made of, or make it by a function of torch's "
                 "(`torch.nested.as_nested_tensor`)",
             )

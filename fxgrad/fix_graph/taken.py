@@ -17,8 +17,7 @@ import torch
 import torch.fx
 
 from fxgrad.fix_graph.guards import Guard, Holds, short
-from fxgrad.records import Site
-from fxgrad.source.sites import site_of
+from fxgrad.source.sites import innermost
 from fxgrad.torch_api import symbols
 from fxgrad.torch_api.symbols import SYMBOLS, Origin, Symbol
 from fxgrad.trace.observations import ENTRY, Assumed
@@ -80,7 +79,7 @@ class Taken:
 
     def _take(self, number: int, one: Assumed) -> None:
         if one.target == "":
-            self._found[number] = Guard(one.what, _site(one))
+            self._found[number] = Guard(one.what, innermost(one.spots))
             return
         text = _early(one)
         if text is not None:
@@ -104,7 +103,7 @@ class Taken:
         if one.what.startswith("the value"):
             what = f"{one.what} is {short(taken)}"
         terms = () if inside else tuple(dict.fromkeys(_terms(one)))
-        made = self._found[number] = Guard(what, _site(one), text, taken, terms, inside)
+        made = self._found[number] = Guard(what, innermost(one.spots), text, taken, terms, inside)
         return made
 
     def after(
@@ -169,10 +168,6 @@ class Taken:
         if isinstance(arg, SYMBOLS):
             return self._numbers[id(arg.origin)]
         return copied[arg] if isinstance(arg, torch.fx.Node) else arg
-
-
-def _site(one: Assumed) -> Site | None:
-    return site_of(one.spots[0]) if one.spots else None
 
 
 def _made_of(args: Sequence[Any]) -> list[Symbol]:

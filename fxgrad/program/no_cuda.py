@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from fxgrad.records import Site
 from fxgrad.records.errors import FxgradError, InputError
 from fxgrad.source.excerpt import place
-from fxgrad.source.sites import site_of, user_spots
+from fxgrad.source.sites import innermost, user_spots
 from fxgrad.torch_api.errors import NO_CUDA, says
 
 _CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ class CudaOnCpu(TorchFunctionMode):
         moved = getattr(func, "__name__", "") == "cuda"
         if moved or any(map(_is_cuda, (*args, *kwargs.values()))):
             spots = user_spots(sys._getframe(1)) if self.site is None else ()
-            self.site = site_of(spots[0]) if spots else self.site
+            self.site = innermost(spots) or self.site
         if moved:
             return args[0].to(_CPU)
         return func(*(_here(arg) for arg in args), **{key: _here(value) for key, value in kwargs.items()})

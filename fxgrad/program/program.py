@@ -50,6 +50,10 @@ class Program:
         inputs = self.inputs.args, dict(self.inputs.kwargs)
         return self.world.preserved((self.model, self.root, self.loss, *inputs, self.optimizer), more)
 
+    def flat_inputs(self) -> tuple[list[torch.Tensor], tree.Structure]:
+        """The tensors of the inputs, and how they are put together."""
+        return tree.flatten((self.inputs.args, dict(self.inputs.kwargs)))
+
 
 def program(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimizer: Any = None) -> Program:
     """The user's arguments in one shape.
@@ -76,7 +80,7 @@ def tensors_of_program(target: Program) -> Iterator[torch.Tensor]:
     """Parameters, buffers and the tensors of the inputs."""
     yield from target.root.parameters()
     yield from target.root.buffers()
-    yield from tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))[0]
+    yield from target.flat_inputs()[0]
 
 
 def placement(target: Program) -> torch.device | None:

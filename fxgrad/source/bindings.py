@@ -8,7 +8,7 @@ Made from one parsed file: assignments (tuples unpacked), `for` and `with` targe
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -29,6 +29,9 @@ _REGISTERING = {
 }
 
 
+Kind = Literal["assign", "augment", "declare", "delete"]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Binding:
     """`base.name = value` at `first`..`last` (the whole statement, a call for `setattr` and its kind).
@@ -42,7 +45,7 @@ class Binding:
     base: ast.expr
     name: str
     value: ast.expr | None
-    kind: Literal["assign", "augment", "declare", "delete"] = "assign"
+    kind: Kind = "assign"
     item: bool = False
 
     @property
@@ -67,23 +70,23 @@ def _of_node(node: ast.AST) -> Iterator[Binding]:
         case ast.Assign(targets=targets, value=value):
             for target in targets:
                 yield from _of_target(node, node, target, value)
-        case ast.AnnAssign(target=target, value=None):
-            yield from (replace(binding, kind="declare") for binding in _of_target(node, node, target, None))
         case ast.AnnAssign(target=target, value=value):
-            yield from _of_target(node, node, target, value)
+            yield from _as("declare" if value is None else "assign", _of_target(node, node, target, value))
         case ast.AugAssign(target=target, value=value):
-            yield from (replace(binding, kind="augment") for binding in _of_target(node, node, target, value))
+            yield from _as("augment", _of_target(node, node, target, value))
         case ast.For(target=target) | ast.AsyncFor(target=target):
             yield from _of_target(target, target, target, None)
         case ast.withitem(context_expr=context, optional_vars=ast.expr() as target):
             yield from _of_target(context, target, target, None)
         case ast.Delete(targets=targets):
             for target in targets:
-                yield from (
-                    replace(binding, kind="delete") for binding in _of_target(node, node, target, None)
-                )
+                yield from _as("delete", _of_target(node, node, target, None))
         case ast.Call():
             yield from _of_call(node)
+
+
+def _as(kind: Kind, found: Iterable[Binding]) -> Iterator[Binding]:
+    return (replace(binding, kind=kind) for binding in found)
 
 
 def _of_target(first: Spanned, last: Spanned, target: ast.expr, value: ast.expr | None) -> Iterator[Binding]:

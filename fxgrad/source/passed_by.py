@@ -332,67 +332,35 @@ def _head(source: Source, node: ast.AST) -> str:
 def _first(node: ast.AST | None) -> ast.AST | None:
     """The part of a node that is evaluated first: a name or a constant, mostly."""
     while node is not None:
-        inner: ast.AST | None
-        match node:
-            case (
-                ast.If(test=part)
-                | ast.While(test=part)
-                | ast.IfExp(test=part)
-                | ast.For(iter=part)
-                | ast.AsyncFor(iter=part)
-            ):
-                inner = part
-            case (
-                ast.comprehension(iter=part)
-                | ast.Attribute(value=part)
-                | ast.Subscript(value=part)
-                | ast.Call(func=part)
-            ):
-                inner = part
-            case (
-                ast.Assign(value=part)
-                | ast.Expr(value=part)
-                | ast.Starred(value=part)
-                | ast.NamedExpr(value=part)
-            ):
-                inner = part
-            case (
-                ast.BinOp(left=part)
-                | ast.Compare(left=part)
-                | ast.UnaryOp(operand=part)
-                | ast.Match(subject=part)
-            ):
-                inner = part
-            case (
-                ast.AnnAssign(value=part)
-                | ast.Return(value=part)
-                | ast.AugAssign(target=part)
-                | ast.Await(value=part)
-            ) if part is not None:
-                inner = part
-            case ast.Raise(exc=part) if part is not None:
-                inner = part
-            case (
-                ast.BoolOp(values=[part, *_])
-                | ast.Tuple(elts=[part, *_])
-                | ast.List(elts=[part, *_])
-                | ast.Set(elts=[part, *_])
-            ):
-                inner = part
-            case ast.Dict(keys=[ast.expr() as part, *_]):
-                inner = part
-            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-                inner = node.generators[0].iter
-            case ast.With(items=[item, *_]) | ast.AsyncWith(items=[item, *_]):
-                inner = item.context_expr
-            case ast.Try(body=[part, *_]):
-                inner = part
-            case ast.ExceptHandler(body=[part, *_]) | ast.match_case(body=[part, *_]):
-                inner = part
-            case _:
-                return node
+        inner = getattr(node, _FIRST.get(type(node), ""), None)
+        if isinstance(inner, list):
+            inner = inner[0] if inner else None
+        if isinstance(inner, ast.withitem):
+            inner = inner.context_expr
+        if inner is None:
+            return node
         node = inner
     return node
+
+
+_FIRST: Mapping[type[ast.AST], str] = {
+    **dict.fromkeys((ast.If, ast.While, ast.IfExp), "test"),
+    **dict.fromkeys((ast.For, ast.AsyncFor, ast.comprehension), "iter"),
+    **dict.fromkeys((ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp), "generators"),
+    **dict.fromkeys((ast.Attribute, ast.Subscript, ast.Starred, ast.NamedExpr, ast.Await), "value"),
+    **dict.fromkeys((ast.Assign, ast.AnnAssign, ast.Expr, ast.Return), "value"),
+    ast.AugAssign: "target",
+    ast.Raise: "exc",
+    ast.Call: "func",
+    **dict.fromkeys((ast.BinOp, ast.Compare), "left"),
+    ast.UnaryOp: "operand",
+    ast.BoolOp: "values",
+    **dict.fromkeys((ast.Tuple, ast.List, ast.Set), "elts"),
+    ast.Dict: "keys",
+    ast.Match: "subject",
+    **dict.fromkeys((ast.With, ast.AsyncWith), "items"),
+    **dict.fromkeys((ast.Try, ast.ExceptHandler, ast.match_case), "body"),
+}
 
 
 def _span(node: ast.AST | None) -> Span | None:

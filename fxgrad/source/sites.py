@@ -230,9 +230,19 @@ def traceback_sites(traceback: TracebackType | None) -> tuple[Site, ...]:
     return tuple(site_of(spot) for spot in reversed(spots))
 
 
+def innermost(spots: Sequence[Spot]) -> Site | None:
+    """The line that a stack ends at; None of an empty one."""
+    return site_of(spots[0]) if spots else None
+
+
 def own_line(stack: Sequence[Site]) -> Site | None:
     """The innermost line of the user's own, before that of a library."""
     return next((s for s in stack if "site-packages" not in s.file), stack[0] if stack else None)
+
+
+def line_of_error(error: BaseException) -> Site | None:
+    """The innermost line of the user's own that an error came through, before that of a library."""
+    return own_line(traceback_sites(error.__traceback__))
 
 
 def caller_file() -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from fxgrad.records import Call, Decision, External, Facts, Flow, NodeFact, ParameterFact, Saved, Value
-from fxgrad.source.sites import site_of, sites_of
+from fxgrad.source.sites import innermost, sites_of
 from fxgrad.torch_api.calls import DERIVATIVE, creates_graph
 from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tensors import has_nonzero
@@ -33,8 +33,7 @@ def observe(run: Run) -> Facts:
         parameters=tuple(_parameters(run)),
         externals=tuple(_externals(run)),
         decisions=tuple(
-            Decision(site_of(d.spots[0]) if d.spots else None, d.node, d.outcome, d.known)
-            for d in run.recorder.decisions
+            Decision(innermost(d.spots), d.node, d.outcome, d.known) for d in run.recorder.decisions
         ),
         saved=tuple(_saved(run)),
         live=edges.live(run.loss.value) if run.loss is not None else frozenset(),
@@ -115,7 +114,7 @@ def _nodes(run: Run, edges: _Edges) -> tuple[NodeFact, ...]:
                 name=step.node.name,
                 kind=step.kind,  # type: ignore[arg-type]
                 target=step.target,
-                site=site_of(step.spots[0]) if step.spots else None,
+                site=innermost(step.spots),
                 stack=sites_of(step.spots),
                 module=step.module,
                 phase=step.phase,
@@ -171,7 +170,7 @@ def _call(raw: Any) -> Call:
     return Call(
         raw.path,
         raw.type,
-        site_of(raw.spots[0]) if raw.spots else None,
+        innermost(raw.spots),
         sites_of(raw.spots),
         raw.values,
         raw.depth,

@@ -183,7 +183,7 @@ def _as_raised(error: Exception, phase: Phase) -> Raised:
 
 
 def input_tensors(target: Program) -> list[torch.Tensor]:
-    leaves, _ = tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))
+    leaves, _ = target.flat_inputs()
     return list({id(t): t for t in leaves}.values())
 
 

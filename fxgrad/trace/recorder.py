@@ -291,14 +291,13 @@ class Recorder(TorchFunctionMode):
             return slot.tensor
         if isinstance(item, SYMBOLIC):
             return symbols.plain(item)
-        if type(item) is tuple:
-            return tuple(map(self.swap, item))
-        if type(item) is list:
-            return list(map(self.swap, item))
-        if type(item) is dict:
+        kind = type(item)
+        if kind is tuple or kind is list:
+            return kind(map(self.swap, item))
+        if kind is dict:
             return {k: self.swap(v) for k, v in item.items()}
         if isinstance(item, tuple) and hasattr(item, "_fields"):
-            return type(item)(*(self.swap(x) for x in item))
+            return kind(*(self.swap(x) for x in item))
         return item
 
     def _quietly(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from fxgrad.passes.findings import line_of
 from fxgrad.records import Finding, Fix, Step
-from fxgrad.source.sites import Spot, own_line, sites_of, traceback_sites
+from fxgrad.source.sites import Spot, line_of_error, own_line, sites_of
 from fxgrad.torch_api.errors import COMPILED_TWICE, DONATED, NOT_USED, says
 
 
@@ -22,7 +22,7 @@ def is_from_compiling(error: BaseException) -> bool:
 
 def finding(error: BaseException, spots: tuple[Spot, ...]) -> Finding:
     """The finding at the call of `torch.compile`."""
-    raised = own_line(traceback_sites(error.__traceback__))
+    raised = line_of_error(error)
     site = own_line(sites_of(spots)) or raised
     text = str(error)
     if says(text, COMPILED_TWICE):

@@ -16,7 +16,7 @@ from torch import nn
 
 from fxgrad.passes.findings import listed
 from fxgrad.records import Facts, Finding, Fix, Site, Step, Verdict
-from fxgrad.source.sites import site_of
+from fxgrad.source.sites import innermost, site_of
 from fxgrad.trace.events import Events
 from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import Backward
@@ -73,7 +73,7 @@ def _of_the_loss(facts: Facts, losses: Sequence[Backward], names: frozenset[str]
     values = {value for backward in losses for value in backward.losses}
     makers = (node for node in facts.nodes if node.flows and values.intersection(node.makes))
     made = next((node.site for node in makers if node.site is not None), None)
-    site: Site | None = made or (site_of(losses[0].spots[0]) if losses and losses[0].spots else None)
+    site: Site | None = made or (innermost(losses[0].spots) if losses else None)
     what = "the loss is NaN: what reaches the parameters is no gradient, and each step makes them NaN as well"
     if names:
         what = f"every gradient is zero{_AND_NAN if nan else ''}: nothing trains"

@@ -104,8 +104,7 @@ def run_script(
         as_main(target, argv) as main,
         member.watching(session) if member is not None else contextlib.nullcontext(),
     ):
-        code = target.code
-        error = code if isinstance(code, BaseException) else _watched(code, main, session)
+        error = _watched(target.code, main, session)
         if error is None:
             session.names.scan_namespace(vars(main), 0)
         elif not _is_cut_short(error, member):
@@ -153,9 +152,11 @@ def _end() -> None:
     raise Enough
 
 
-def _watched(code: types.CodeType, main: types.ModuleType, session: Session) -> BaseException | None:
+def _watched(
+    code: types.CodeType | BaseException, main: types.ModuleType, session: Session
+) -> BaseException | None:
     """What the script ended with; None where it ran to its end."""
-    if isinstance(code, SyntaxError):
+    if isinstance(code, BaseException):
         return code
     session.start()
     try:

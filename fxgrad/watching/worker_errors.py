@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from fxgrad.passes.findings import line_of, source_of
 from fxgrad.records import Finding, Fix, Site, Step
 from fxgrad.records.errors import InputError
-from fxgrad.source.sites import own_line, sites_of, traceback_sites
+from fxgrad.source.sites import line_of_error, own_line, sites_of
 from fxgrad.torch_api.errors import IN_WORKER, OUT_ARGUMENT, SERIALIZED, says
 from fxgrad.trace.ledger import Ledger
 from fxgrad.watching.variable_names import Names
@@ -32,7 +32,7 @@ def explained(error: BaseException, ledger: Ledger, names: Names) -> Finding | N
     text = str(error)
     if not says(text, SERIALIZED) and not (says(text, IN_WORKER) and says(text, OUT_ARGUMENT)):
         return None
-    read = own_line(traceback_sites(error.__traceback__))
+    read = line_of_error(error)
     datasets = list(_datasets(error.__traceback__))
     if not datasets and not says(text, IN_WORKER):
         return None  # sent by the program itself

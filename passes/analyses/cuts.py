@@ -357,26 +357,26 @@ def _floating(value: Value) -> bool:
     return value.dtype.is_floating_point or value.dtype.is_complex
 
 
+_WAYS_IN = {"entry": "FXG107", "leaf": "FXG108"}
+_REGIONS = {"checkpoint": "FXG114", "function": "FXG112"}
+
+
 def classify(node: NodeFact, source: Value, target: Value) -> str:
     """The rule that a cut belongs to, from what the step is and what autograd made of it."""
     if direct_forward(node) is not None:
         return "FXG112"
     if node.kind == "escape":
         return "FXG108" if constructor(node) else "FXG107"
-    if node.kind == "entry":
-        return "FXG107"
-    if node.kind == "leaf":
-        return "FXG108"
+    if node.kind in _WAYS_IN:
+        return _WAYS_IN[node.kind]
     if node.target in DETACHES or node.target == GRAD:
         return "FXG103"
     if not node.grad_enabled or node.inference:
         return "FXG104"
     if node.target in COPIES:
         return "FXG108"
-    if node.kind == "checkpoint":
-        return "FXG114"
-    if node.kind == "function":
-        return "FXG112"
+    if node.kind in _REGIONS:
+        return _REGIONS[node.kind]
     if _is_custom_op(node.target):
         return "FXG113"
     return "FXG106" if _is_cast(node, source, target) else "FXG105"

@@ -51,13 +51,23 @@ def _walk(facts: Facts) -> tuple[set[int], dict[int, str]]:
             elif source not in alive:
                 alive.add(source)
                 pending.append(source)
+    _spread(arriving, alive, edge, behind)
+    return alive, edge
+
+
+def _spread(
+    arriving: Mapping[int, list[tuple[NodeFact, Flow]]],
+    alive: set[int],
+    edge: dict[int, str],
+    behind: list[int],
+) -> None:
+    """What lies behind a dead step lies behind it with all that leads there."""
     while behind:
         value = behind.pop()
         for _, flow in arriving.get(value, ()):
             if flow.source not in edge and flow.source not in alive:
                 edge[flow.source] = edge[value]
                 behind.append(flow.source)
-    return alive, edge
 
 
 def _is_dead(facts: Facts, node: NodeFact, flow: Flow) -> bool:

@@ -65,7 +65,7 @@ def _called_alone(target: Program) -> Program:
 
 
 def _give(target: Program, job: Path) -> None:
-    leaves, structure = tree.flatten((target.inputs.args, dict(target.inputs.kwargs)))
+    leaves, structure = target.flat_inputs()
     devices = {tensor.device for tensor in tensors_of_program(target)}
     given = {
         "call": _plainly(structure, leaves),

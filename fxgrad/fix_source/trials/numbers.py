@@ -34,7 +34,7 @@ from fxgrad.program.inputs import inputs_of
 from fxgrad.program.loss import loss_of
 from fxgrad.program.program import program
 from fxgrad.records import Site
-from fxgrad.source.sites import site_of, user_spots
+from fxgrad.source.sites import innermost, user_spots
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.comparison import Tolerances, compare_tensors
 from fxgrad.torch_api.functions import Apply, replaced_apply
@@ -289,7 +289,7 @@ class _Emulation(TorchFunctionMode):
         if getattr(func.__self__, "__name__", "") != "data" or (tensor.is_leaf and tensor.requires_grad):
             return False
         spots = user_spots(sys._getframe(2))
-        site = site_of(spots[0]) if spots else None
+        site = innermost(spots)
         return site is not None and (site.file, site.line) in self.lines
 
     @staticmethod

@@ -22,10 +22,10 @@ from fxgrad.program.infer.probe import Arrange, FakeProber, home, real_prober, v
 from fxgrad.program.infer.search import Found, GaveUp, confirmed, search
 from fxgrad.program.infer.spec import SEED, Spec, build, inputs_from_specs, parse, specs_in
 from fxgrad.program.infer.states import states
-from fxgrad.records import Inputs, Site
+from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
 from fxgrad.source.excerpt import place
-from fxgrad.source.sites import traceback_sites
+from fxgrad.source.sites import line_of_error
 
 __all__ = [
     "Spec",
@@ -250,7 +250,7 @@ def _assumptions(found: Found) -> tuple[str, ...]:
             "the inputs were checked with made-up values where the program asks for the value of a tensor"
         )
     if found.stopped is not None:
-        site = _site(found.stopped)
+        site = line_of_error(found.stopped)
         where = place(site) if site else "a step"
         why = "needs the data itself" if found.beyond else f"raises {type(found.stopped).__name__}"
         lines.append(f"the inputs were checked as far as {where}, where the program {why}")
@@ -276,13 +276,6 @@ def _failure(model: Any, outcome: GaveUp) -> InputError:
     spec = outcome.proposal.spec if outcome.proposal is not None else None
     written = replace(spec, name=name) if spec is not None else f"{name}=2x3x224x224:float32"
     hint = f"write it, as in --input {written}, or define `example_inputs` in the model's file"
-    error = InputError(reason, site=_site(outcome.error), hint=hint)
+    error = InputError(reason, site=line_of_error(outcome.error), hint=hint)
     error.__cause__ = outcome.error
     return error
-
-
-def _site(error: Exception) -> Site | None:
-    """The innermost line that is not in an installed package, else the innermost that is not in torch."""
-    sites = traceback_sites(error.__traceback__)
-    own = [site for site in sites if "site-packages" not in site.file]
-    return next(iter([*own, *sites]), None)

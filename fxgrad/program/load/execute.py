@@ -23,7 +23,7 @@ from typing import Any
 
 from fxgrad.records import Site
 from fxgrad.records.errors import FxgradError, LoadError
-from fxgrad.source.sites import traceback_sites
+from fxgrad.source.sites import line_of_error
 
 _PRIVATE = "_fxgrad_"
 
@@ -135,7 +135,9 @@ def failing_as_load_error(doing: str) -> Iterator[None]:
         hint = 'put what should only run as a script under `if __name__ == "__main__":`'
         if _of_argparse(error):
             hint = "give the arguments that it asks for after `--`, as in fxgrad report FILE.py -- --data DIR"
-        raise LoadError(f"{doing} ends in sys.exit({error.code!r})", site=_site(error), hint=hint) from error
+        raise LoadError(
+            f"{doing} ends in sys.exit({error.code!r})", site=line_of_error(error), hint=hint
+        ) from error
     except SyntaxError as error:
         raise LoadError(
             f"{type(error).__name__}: {error.msg}", site=_syntax_site(error), hint="mend the syntax"
@@ -143,7 +145,7 @@ def failing_as_load_error(doing: str) -> Iterator[None]:
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), "")
         reason = f"{doing} raises {type(error).__name__}{f': {first}' if first else ''}"
-        raise LoadError(reason, site=_site(error), hint=_hint(error)) from error
+        raise LoadError(reason, site=line_of_error(error), hint=_hint(error)) from error
 
 
 def _of_argparse(error: SystemExit) -> bool:
@@ -167,13 +169,6 @@ def _hint(error: Exception) -> str:
             "package"
         )
     return "--traceback shows the whole error"
-
-
-def _site(error: BaseException) -> Site | None:
-    """The innermost line that is not in an installed package, else the innermost that is not in torch."""
-    sites = traceback_sites(error.__traceback__)
-    own = [site for site in sites if "site-packages" not in site.file]
-    return next(iter([*own, *sites]), None)
 
 
 def _syntax_site(error: SyntaxError) -> Site | None:

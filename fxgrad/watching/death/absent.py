@@ -20,7 +20,7 @@ import torch
 from fxgrad.passes.findings import line_of, listed, source_of
 from fxgrad.records import Facts, Finding, NodeFact, Site
 from fxgrad.source.parsing import Source, ancestors, load, nodes
-from fxgrad.source.sites import site_of
+from fxgrad.source.sites import innermost
 from fxgrad.torch_api.errors import NONE, NOT_A_LOSS, asked_index, says
 from fxgrad.trace.notes import Request
 from fxgrad.watching.death.no_gradient import UNUSED, of_attribute
@@ -30,6 +30,7 @@ from fxgrad.watching.death.record import (
     gradient_of,
     look_up,
     raising_text,
+    site_of_entry,
     starved_findings,
     user_entries,
 )
@@ -101,10 +102,10 @@ def is_explained(error: BaseException, requests: list[Request], hooks: Iterator[
 def _leads_here(request: Request, names: frozenset[str], error: BaseException) -> bool:
     """Whether what a request got is what raised: it is asked for in the expression itself, or bound to one of
     the names that lead there."""
-    asked = site_of(request.spots[0]) if request.spots else None
+    asked = innermost(request.spots)
     if asked is None:
         return False
-    raising = [site_of((entry.tb_frame.f_code, entry.tb_lasti)) for entry in user_entries(error)]
+    raising = [site_of_entry(entry) for entry in user_entries(error)]
     inside = any(site.file == asked.file and site.line <= asked.line <= site.end_line for site in raising)
     return inside or not names.isdisjoint(_bound_at(asked))
 
@@ -113,7 +114,7 @@ def _leads_here(request: Request, names: frozenset[str], error: BaseException) -
 
 
 def _starved(death: Death, request: Request, positions: tuple[int, ...]) -> Iterator[Finding]:
-    asked = site_of(request.spots[0]) if request.spots else None
+    asked = innermost(request.spots)
     slots = {_name(death, request, position): request.slots[position] for position in positions}
     found = [_as_found(death, one) for one in starved_findings(death, slots, request) if one.site is not None]
     which = (
@@ -241,7 +242,7 @@ def _names_behind(error: BaseException) -> frozenset[str]:
     """The names that lead to the expression that raised, in each of the user's frames."""
     found: set[str] = set()
     for entry in user_entries(error):
-        site = site_of((entry.tb_frame.f_code, entry.tb_lasti))
+        site = site_of_entry(entry)
         found |= _bound_from(load(site.file), site, set(re.findall(r"\w+", source_of(site))))
     return frozenset(found)
 

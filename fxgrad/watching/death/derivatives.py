@@ -13,10 +13,10 @@ from fxgrad.passes.findings import line_of, said
 from fxgrad.records import Finding, NodeFact, Site
 from fxgrad.source import attribute_site, no_grad_site
 from fxgrad.source.parsing import load, nodes
-from fxgrad.source.sites import is_user_code, site_of
+from fxgrad.source.sites import is_user_code
 from fxgrad.torch_api.errors import NEGATIVE_SLOPE, nan_function
 from fxgrad.torch_api.explanations import EXPLANATIONS, explanation_of
-from fxgrad.watching.death.record import RAISES, Death, finding, frames, user_entries
+from fxgrad.watching.death.record import RAISES, Death, finding, frames, site_of_entry, user_entries
 
 
 def nothing_recorded(death: Death) -> Iterator[Finding]:
@@ -38,7 +38,7 @@ def nothing_recorded(death: Death) -> Iterator[Finding]:
         return
     if any(f.code == "FXG104" and f.severity == "error" for f in death.found):
         return  # the same region, found by the parameters that it starves
-    sites = (site_of((entry.tb_frame.f_code, entry.tb_lasti)) for entry in user_entries(death.error))
+    sites = map(site_of_entry, user_entries(death.error))
     off = next((around for around in map(no_grad_site, sites) if around is not None), None)
     yield finding(
         ("FXG104", "no-grad-path"),
@@ -55,7 +55,7 @@ def _function_around(death: Death) -> tuple[str, Site | None] | None:
     found: tuple[str, Site | None] | None = None
     outer: FrameType | None = None
     for entry in user_entries(death.error)[::-1]:
-        frame, site = entry.tb_frame, site_of((entry.tb_frame.f_code, entry.tb_lasti))
+        frame, site = entry.tb_frame, site_of_entry(entry)
         if (
             outer is not None
             and frame.f_code.co_name == "forward"

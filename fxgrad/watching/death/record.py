@@ -17,7 +17,7 @@ from fxgrad.passes.context import Context
 from fxgrad.passes.findings import source_of
 from fxgrad.passes.rules import fxg002_program_raises
 from fxgrad.records import Facts, Finding, Fix, NodeFact, ParameterFact, Site
-from fxgrad.source.sites import is_user_code, own_line, site_of, traceback_sites
+from fxgrad.source.sites import is_user_code, line_of_error, site_of
 from fxgrad.torch_api.internals import DisableTorchFunction
 from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import Request
@@ -56,7 +56,7 @@ class Death:
     @property
     def site(self) -> Site | None:
         """The innermost line of the user's own, before that of a library."""
-        return own_line(traceback_sites(self.error.__traceback__))
+        return line_of_error(self.error)
 
     def parameter_name(self, tensor: torch.Tensor) -> str | None:
         """What a tensor is called in the report, or by the variable that holds it."""
@@ -109,13 +109,18 @@ def user_entries(error: BaseException) -> list[TracebackType]:
     return entries[::-1]
 
 
+def site_of_entry(entry: TracebackType) -> Site:
+    """The line of an entry of a traceback."""
+    return site_of((entry.tb_frame.f_code, entry.tb_lasti))
+
+
 def raising_text(error: BaseException) -> tuple[str, dict[str, Any]]:
     """The expression that raised, as it is written in the user's innermost frame, and the variables there."""
     entry = next(iter(user_entries(error)), None)
     if entry is None:
         return "", {}
     frame = entry.tb_frame
-    return source_of(site_of((frame.f_code, entry.tb_lasti))), {**frame.f_globals, **frame.f_locals}
+    return source_of(site_of_entry(entry)), {**frame.f_globals, **frame.f_locals}
 
 
 def look_up(expression: str, namespace: dict[str, Any]) -> Any:

@@ -33,7 +33,7 @@ from typing import Any
 from fxgrad.records import Site
 from fxgrad.records.ranks import Ending
 from fxgrad.report import Report
-from fxgrad.source.sites import is_user_code, site_of, user_spots
+from fxgrad.source.sites import innermost, is_user_code, site_of, user_spots
 from fxgrad.watching.ranks.board import Board
 from fxgrad.watching.ranks.merge import endings, merged
 from fxgrad.watching.ranks.share import Share
@@ -206,7 +206,7 @@ class Member:
             session.events.when_over = self._end
         spots = user_spots(frame, session.observer.ledger.boundary)
         report = session.interrupted(frame)
-        site = site_of(spots[0]) if spots else None
+        site = innermost(spots)
         self.deliver(report, Ending(self.board.rank, "stood still", said, site, report is not None))
 
     # ------------------------------------------------------------------ the launcher's signal
