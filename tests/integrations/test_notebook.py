@@ -1,20 +1,12 @@
-"""Notebooks, in a real kernel: what a cell shows, places in cells, `%%fxgrad`.
-
-ipykernel and nbclient are not in the `test` extra (100 MB with what they pull): `pip install ipykernel nbclient` for these tests.
-"""
+"""Notebooks, in a real kernel: what a cell shows, places in cells, `%%fxgrad`."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-
-pytestmark = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("ipykernel", "nbclient")), reason="ipykernel and nbclient are not installed"
-)
 
 CELLS = {
     "imports": "import torch, fxgrad\nfrom torch import nn",
