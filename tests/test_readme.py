@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fxgrad.cli.explain import errors_known_in, explained
+from fxgrad.cli.explain import explained
 
 ROOT = Path(__file__).resolve().parent.parent
 PINNED = re.findall(r"^torch==([\d.]+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
@@ -48,7 +48,7 @@ def test_the_readme_is_one_screen_and_its_errors_are_known() -> None:
     rows = re.findall(r"^\| `([A-Z][^`]*|[a-z][^`]* [^`]*)` \| `(.*)` \|$", text, re.MULTILINE)
     assert len(rows) >= 5
     for error, command in rows:
-        assert "fxgrad run SCRIPT" in explained(errors_known_in(error)), error
+        assert "fxgrad run SCRIPT" in explained(error), error
         assert re.search(r"\bfxgrad (run|fix|report|explain) ", command)
 
 
