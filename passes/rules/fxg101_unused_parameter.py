@@ -135,7 +135,7 @@ def _path(
     cut = [Step(end.part, site, True)] if end.node and end.part else []
     if decision is not None:
         cut += [Step(decision.label, decision.site, True)]
-    return (Step("loss"), Step("no path", cut=True), *cut, Step(names[0]))
+    return (Step("loss"), Step("no path", cut=not cut), *cut, Step(names[0]))
 
 
 def _severity(

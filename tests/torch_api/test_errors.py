@@ -29,8 +29,6 @@ EXCEPTIONS: Mapping[tuple[str, str], str] = {
     ("fxgrad/fix_graph/export/package.py", "weights_only"): "code that an exported package runs",
     ("fxgrad/program/load/archives.py", "weights_only"): "the name of an environment variable",
     ("fxgrad/trace/recorder.py", "no autograd formula"): "our own words",
-    ("fxgrad/cli/explain.py", "does not require grad"): "an example of what is asked",
-    ("fxgrad/cli/explain.py", "does not require grad and does not have a grad_fn"): "the same",
     ("fxgrad/watching/death/absent.py", "does not require grad"): "our own words",
     ("fxgrad/watching/death/no_gradient.py", "does not require grad"): "our own words",
     ("passes/rewrites/write_forms.py", "inference mode"): "our own words",
