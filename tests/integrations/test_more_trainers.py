@@ -83,6 +83,7 @@ def accelerate(net: nn.Module, **options: Any) -> Any:
 
 def fastai(net: nn.Module, **options: Any) -> Any:
     learner = pytest.importorskip("fastai.learner", reason="fastai is not installed")
+    import fastai.callback.progress  # noqa: F401  # it is what gives a learner `no_bar`
     from fastai.data.core import DataLoaders
 
     from fxgrad.integrations.fastai import GradientFlow
