@@ -100,6 +100,20 @@ def side(title: str, report: ReportData, folder: tuple[str, str] | None = None) 
         name: "frozen" if verdict == "none" and name in frozen else verdict
         for name, verdict in report.verdicts.items()
     }
+    causes, said = _told(report, states, folder)
+    return Side(
+        title,
+        report,
+        states,
+        {name: frozenset(keys) for name, keys in causes.items()},
+        {name: ", ".join(dict.fromkeys(words)) for name, words in said.items()},
+    )
+
+
+def _told(
+    report: ReportData, states: Mapping[str, str], folder: tuple[str, str] | None
+) -> tuple[dict[str, set[tuple[str, str]]], dict[str, list[str]]]:
+    """By name of a parameter without a full gradient, the causes as they are compared, and in words."""
     causes: dict[str, set[tuple[str, str]]] = {}
     said: dict[str, list[str]] = {}
     for finding in (*report.findings, *report.notes, *report.suppressed):
@@ -116,13 +130,7 @@ def side(title: str, report: ReportData, folder: tuple[str, str] | None = None) 
         if reason and name not in causes:
             causes[name] = {reason[:2]}
             said[name] = [reason[2]]
-    return Side(
-        title,
-        report,
-        states,
-        {name: frozenset(keys) for name, keys in causes.items()},
-        {name: ", ".join(dict.fromkeys(words)) for name, words in said.items()},
-    )
+    return causes, said
 
 
 def _reason(state: str, error: Raised | None, folder: tuple[str, str] | None) -> tuple[str, str, str] | None:

@@ -18,8 +18,9 @@ Not handled: writes from C++ or Triton code that bump no version.
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Literal
@@ -81,27 +82,30 @@ def has_hidden_writes(facts: Facts) -> bool:
 def hidden_writes(facts: Facts, hazards: Facts | None) -> Iterator[HiddenWrite]:
     """Every hidden write that makes a gradient wrong, each line once."""
     facts = hazards if hazards is not None else facts
-    made_by = facts.maker_of
     seen: set[Site | str] = set()
+    for write in itertools.chain(_falsifying(facts), _missed(facts, seen)):
+        line = write.node.site or write.node.name
+        if line not in seen:
+            seen.add(line)
+            yield write
+
+
+def _falsifying(facts: Facts) -> Iterator[HiddenWrite]:
+    """Definition 2."""
     for saved in facts.saved:
         writer, saver = facts.node_named.get(saved.overwriter), facts.node_named.get(saved.saver)
-        if (
-            saved.counted
-            or writer is None
-            or saver is None
-            or (writer.site or writer.name) in seen
-            or not needed(facts, saver)
-        ):
+        if saved.counted or writer is None or saver is None or not needed(facts, saver):
             continue
-        seen.add(writer.site or writer.name)
-        reason: How = "kept" if saved.kept else _how(facts, writer, made_by) or "uncounted"
-        yield HiddenWrite(writer, reason, saver, _parameter(facts, writer), saved.kept)
+        how: How = "kept" if saved.kept else _how(facts, writer, facts.maker_of) or "uncounted"
+        yield HiddenWrite(writer, how, saver, _parameter(facts, writer), saved.kept)
+
+
+def _missed(facts: Facts, seen: Collection[Site | str]) -> Iterator[HiddenWrite]:
+    """Definition 3, apart from the lines that were seen by then: to ask of one takes a walk."""
     for node in facts.nodes:
-        how = _how(facts, node, made_by)
-        if how is None or (node.site or node.name) in seen or not _is_missed(facts, node, how):
-            continue
-        seen.add(node.site or node.name)
-        yield HiddenWrite(node, how, None, _parameter(facts, node))
+        how = _how(facts, node, facts.maker_of)
+        if how is not None and (node.site or node.name) not in seen and _is_missed(facts, node, how):
+            yield HiddenWrite(node, how, None, _parameter(facts, node))
 
 
 def _hands_out(node: NodeFact) -> bool:

@@ -64,27 +64,7 @@ SEVERITY = "error"
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per attribute, and one per line that makes a Parameter during the forward."""
-    levels: dict[int, Severity] = {}
-    for external in facts.externals:
-        if (
-            external.owner is None
-            or not external.floating
-            or in_layer(external)
-            or is_optimized(context, external)
-        ):
-            continue
-        level = _level(facts, context, external)
-        if level is not None:
-            levels[external.value] = level
-    for site, members in by_line(context, (e for e in facts.externals if e.value in levels)):
-        sources = [_registered_behind(context, tensor_of(context, external)) for external in members]
-        if all(sources):
-            names = tuple(dict.fromkeys(name for group in sources for name in group))
-            yield _computed_once(holders(members), qualified(members[0]), site, names)
-            continue
-        yield _finding(
-            "error" if any(levels[e.value] == "error" for e in members) else "warning", site, members
-        )
+    yield from _attributes(facts, context)
     yield from _buffers(facts, context)
     for made in made_in_forward(facts, directly=True):
         yield Finding(
@@ -98,6 +78,28 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             (Step("loss"), Step("Parameter", made.site, True)),
             Fix("make it once, in __init__, as an attribute of the module"),
         )
+
+
+def _attributes(facts: Facts, context: Context) -> Iterator[Finding]:
+    levels: dict[int, Severity] = {}
+    for external in facts.externals:
+        level = _level(facts, context, external) if _is_asked_of(context, external) else None
+        if level is not None:
+            levels[external.value] = level
+    for site, members in by_line(context, (e for e in facts.externals if e.value in levels)):
+        sources = [_registered_behind(context, tensor_of(context, external)) for external in members]
+        if all(sources):
+            names = tuple(dict.fromkeys(name for group in sources for name in group))
+            yield _computed_once(holders(members), qualified(members[0]), site, names)
+            continue
+        level = "error" if any(levels[e.value] == "error" for e in members) else "warning"
+        yield _finding(level, site, members)
+
+
+def _is_asked_of(context: Context, external: External) -> bool:
+    """Whether it is a module's own, could be a weight, and no optimizer holds it."""
+    own = external.owner is not None and external.floating and not in_layer(external)
+    return own and not is_optimized(context, external)
 
 
 def _buffers(facts: Facts, context: Context) -> Iterator[Finding]:

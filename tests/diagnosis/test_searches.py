@@ -96,7 +96,7 @@ def test_meta_tensors_have_no_value_and_the_error_names_the_line(decide: Callabl
 
 
 def test_forced_fake_values_ask_for_real_ones() -> None:
-    with pytest.raises(fxgrad.TraceError, match=r"fake tensors have none.*Options\(values=\"real\"\)"):
+    with pytest.raises(fxgrad.TraceError, match=r"fake tensors have none.*values=\"real\""):
         fxgrad.analyze(Gated(lambda h: h.mean().item() > 0), (torch.randn(2, 3),), options=Options(values="fake"))
 
 
@@ -120,7 +120,7 @@ class Checked(nn.Module):
 def test_an_outcome_that_reads_a_value_asks_for_real_ones() -> None:
     """On fake values the first outcome raises and the other cannot be followed: neither is the program's verdict."""
     model = Checked(lambda h: (h < 1e9).all())
-    with pytest.raises(fxgrad.TraceError, match=r"`.item\(\)` reads a value.*Options\(values=\"real\"\)"):
+    with pytest.raises(fxgrad.TraceError, match=r"`.item\(\)` reads a value.*values=\"real\""):
         fxgrad.analyze(model, (torch.randn(2, 3),), options=Options(values="fake"))
     report = fxgrad.analyze(model, (torch.randn(2, 3),))
     assert {m: verdict(report, m) for m in ("net", "extra")} == {"net": "flows", "extra": "none"}
