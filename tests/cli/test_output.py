@@ -100,6 +100,7 @@ def command(*arguments: str) -> tuple[list[str], dict[str, str]]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])), "TERM": "xterm"}
     environment.pop("NO_COLOR", None)
     environment.pop("FORCE_COLOR", None)
+    environment.pop("COLUMNS", None)  # it would be taken for the width of every terminal
     return [sys.executable, "-m", "fxgrad", *arguments], environment
 
 
