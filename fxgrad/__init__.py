@@ -7,6 +7,7 @@ itself as the oracle, and names the cut: rule, file, line, column.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -84,11 +85,14 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 if not TYPE_CHECKING:  # a type checker has the imports above; this would tell it that any name is there
 
     def __getattr__(name):
-        """A name of `__all__`, from the module that has it."""
-        if name not in _HOME:
+        """A name of `__all__`, from the module that has it; or a room, with all that hangs in it."""
+        if name in _HOME:
+            found = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
+            return found
+        if name.startswith("_") or importlib.util.find_spec(f"{__name__}.{name}") is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
-        return found
+        importlib.import_module("fxgrad.api")  # `fxgrad.passes.rewrites.out_of_place` is there then too
+        return importlib.import_module(f"{__name__}.{name}")
 
 
 def load_ipython_extension(shell: object) -> None:

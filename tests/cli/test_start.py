@@ -70,6 +70,11 @@ def test_a_name_loads_what_it_needs(tmp_path: Path) -> None:
     assert "torch" in loaded("import fxgrad; fxgrad.analyze", tmp_path)
 
 
+def test_a_room_is_there_with_all_that_hangs_in_it(tmp_path: Path) -> None:
+    code = "import fxgrad; assert fxgrad.passes.rewrites.out_of_place.OutOfPlace is fxgrad.OutOfPlace"
+    assert "torch" in loaded(code, tmp_path)
+
+
 def test_pytest_starts_without_torch_where_nothing_uses_it(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
         f"import sys\n\n\ndef test_it():\n    assert not [name for name in {HEAVY!r} if name in sys.modules]\n"
