@@ -59,7 +59,8 @@ class Events:
         self.compiled: tuple[Spot, ...] = ()  # where it first does
         # modules with parameters that were called from outside any module
         self.outermost: dict[int, nn.Module] = {}
-        self.built: int | None = None  # autograd's count of nodes when the first of them was called
+        # autograd's count of nodes as each module was first called
+        self.first_calls: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
         self.closures: set[CodeType] = set()  # what optimizer steps were given to call
         self.with_grad: set[int] = set()  # the ids of those that were called where gradients are on
         self.optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
@@ -159,6 +160,8 @@ class Events:
                 if self.observer.quiet and self.observer.active:
                     self.called.add(module)
                 return original(module, *args, **kwargs)
+            if module not in self.first_calls:
+                self.first_calls[module] = next_sequence_number()
             self.called.add(module)
             stack = self.observer.ledger.stack
             if not stack and not self._gathering and (classes := distributed.gathering()) is not None:
@@ -168,7 +171,6 @@ class Events:
                 not stack and id(module) not in self.outermost and next(module.parameters(), None) is not None
             )
             if first:
-                self.built = next_sequence_number() if self.built is None else self.built
                 self.outermost[id(module)] = module
                 self.on_outermost(module)
             if not stack and torch.is_grad_enabled():

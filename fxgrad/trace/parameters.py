@@ -101,8 +101,9 @@ def _used(ledger: Ledger, values: Sequence[Value]) -> dict[int, list[int]]:
 
 def externals(ledger: Ledger, events: Events, root: nn.Module, paths: dict[int, str]) -> Iterable[External]:
     """Leaves that a gradient reached, that no `parameters()` lists and that a module holds all the same; and
-    what it holds that was computed from Parameters before the first forward."""
+    what it holds that was computed from Parameters before its first call."""
     known = {id(parameter) for parameter in root.parameters()}
+    last = max(events.first_calls.values(), default=0)
     found = []
     for slot in ledger.tensors.living():
         tensor = slot()
@@ -112,8 +113,7 @@ def externals(ledger: Ledger, events: Events, root: nn.Module, paths: dict[int, 
         if tensor.is_leaf:
             counts = slot.after in ("zero", "some")
         else:
-            function = grad_fn_of(tensor)
-            counts = function is not None and sequence_number(function) < (events.built or 0)
+            counts = _made_before(tensor, last)
         if counts:
             found.append((slot.value, tensor))
     if not found:
@@ -124,13 +124,28 @@ def externals(ledger: Ledger, events: Events, root: nn.Module, paths: dict[int, 
         reach.walk(root)
     for value, tensor in found:
         owner, path = _owner(reach, tensor, paths)
-        if owner is None:
+        if owner is None or not (tensor.is_leaf or _made_before(tensor, _first_call(events, root, owner))):
             continue
         attribute = path.partition(".")[0].partition("[")[0]
         is_parameter, floating = isinstance(tensor, nn.Parameter), tensor.is_floating_point()
         yield External(
             value, path, is_parameter, True, tensor.is_leaf, floating, owner, attribute, _is_constant(tensor)
         )
+
+
+def _made_before(tensor: torch.Tensor, number: int) -> bool:
+    function = grad_fn_of(tensor)
+    return function is not None and sequence_number(function) < number
+
+
+def _first_call(events: Events, root: nn.Module, path: str) -> int:
+    """Autograd's count of nodes as the module, or the nearest around it that was called, was first called; 0
+    where none was."""
+    while True:
+        number = events.first_calls.get(root.get_submodule(path))
+        if number is not None or not path:
+            return number or 0
+        path = path.rpartition(".")[0]
 
 
 def _is_constant(tensor: torch.Tensor) -> bool:

@@ -220,6 +220,17 @@ def test_what_a_constructor_computed_from_a_parameter(kind: str, built: str) -> 
     assert lines(report_of(step, *(models if built == "before" else ()))) == (set() if kind in ("plain", "view") else {("FXG109", "error")})
 
 
+def test_a_module_that_is_built_after_another_was_called() -> None:
+    def step() -> None:
+        teacher = nn.Linear(3, 3)
+        teacher(x()).sum().backward()
+        models.append(Once("product"))
+        models[0](x()).mean().backward()
+
+    models: list[nn.Module] = []
+    assert lines(report_of(step)) == {("FXG109", "error")}
+
+
 @pytest.mark.parametrize("built", ["inside", "before"])
 @pytest.mark.parametrize("wrap", [nn.utils.weight_norm, nn.utils.spectral_norm])
 @pytest.mark.filterwarnings("ignore::FutureWarning")
