@@ -8,23 +8,17 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from fxgrad.integrations.first_step import FirstStep, GradientsMissing, as_optimizer, from_library
-from fxgrad.report import Report
+from fxgrad.integrations.first_step import FirstStep, GradientsMissing, Reporting, as_optimizer, from_library
 
 __all__ = ["GradientFlow", "GradientsMissing"]
 
 
-class GradientFlow(from_library("fastai.callback.core", "Callback", "fastai")):  # type: ignore[misc]
+class GradientFlow(Reporting, from_library("fastai.callback.core", "Callback", "fastai")):  # type: ignore[misc]
     """Raise (or warn) before the first optimizer step if a parameter that should train gets no gradient."""
 
     def __init__(self, on_error: Literal["raise", "warn"] = "raise") -> None:
         super().__init__()
         self._first = FirstStep(on_error)
-
-    @property
-    def report(self) -> Report | None:
-        """The report, once the first step has been seen."""
-        return self._first.report
 
     def before_train(self) -> None:
         """Watch the first batch; the learning rate finder's and later epochs' are none."""

@@ -123,3 +123,14 @@ class FirstStep:
         if self._session is not None:
             self._session.close()
             self._session = None
+
+
+class Reporting:
+    """What every callback has: its watch, and the report once the first step has been seen."""
+
+    _first: FirstStep
+
+    @property
+    def report(self) -> Report | None:
+        """The report; None before there is one."""
+        return self._first.report

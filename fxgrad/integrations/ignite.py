@@ -10,15 +10,14 @@ from typing import Any, Literal
 
 from torch import nn
 
-from fxgrad.integrations.first_step import FirstStep, GradientsMissing, from_library
-from fxgrad.report import Report
+from fxgrad.integrations.first_step import FirstStep, GradientsMissing, Reporting, from_library
 
 __all__ = ["GradientFlow", "GradientsMissing"]
 
 Events = from_library("ignite.engine", "Events", "pytorch-ignite")
 
 
-class GradientFlow:
+class GradientFlow(Reporting):
     """Raise (or warn) before the first optimizer step if a parameter that should train gets no gradient."""
 
     def __init__(
@@ -26,11 +25,6 @@ class GradientFlow:
     ) -> None:
         self._first = FirstStep(on_error)
         self._watched = model, optimizers
-
-    @property
-    def report(self) -> Report | None:
-        """The report, once the first step has been seen."""
-        return self._first.report
 
     def attach(self, trainer: Any) -> None:
         """Watch the first iteration of this engine; explain a gradient error under its traceback."""

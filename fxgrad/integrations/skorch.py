@@ -8,23 +8,17 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from fxgrad.integrations.first_step import FirstStep, GradientsMissing, from_library
-from fxgrad.report import Report
+from fxgrad.integrations.first_step import FirstStep, GradientsMissing, Reporting, from_library
 
 __all__ = ["GradientFlow", "GradientsMissing"]
 
 
-class GradientFlow(from_library("skorch.callbacks", "Callback", "skorch")):  # type: ignore[misc]
+class GradientFlow(Reporting, from_library("skorch.callbacks", "Callback", "skorch")):  # type: ignore[misc]
     """Raise (or warn) before the first optimizer step if a parameter that should train gets no gradient."""
 
     def __init__(self, on_error: Literal["raise", "warn"] = "raise") -> None:
         self.on_error = on_error
         self._first = FirstStep(on_error)
-
-    @property
-    def report(self) -> Report | None:
-        """The report, once the first step has been seen."""
-        return self._first.report
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Watch from the first batch on."""

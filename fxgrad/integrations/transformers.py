@@ -10,8 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import Any, Literal
 
-from fxgrad.integrations.first_step import FirstStep, GradientsMissing
-from fxgrad.report import Report
+from fxgrad.integrations.first_step import FirstStep, GradientsMissing, Reporting
 
 __all__ = ["GradientFlowCallback", "GradientsMissing"]
 
@@ -25,17 +24,12 @@ def _callback() -> Any:
         ) from error
 
 
-class GradientFlowCallback(_callback()):  # type: ignore[misc]
+class GradientFlowCallback(Reporting, _callback()):  # type: ignore[misc]
     """Raise (or warn) before the first optimizer step if a parameter that should train gets no gradient."""
 
     def __init__(self, on_error: Literal["raise", "warn"] = "raise") -> None:
         super().__init__()
         self._first = FirstStep(on_error)
-
-    @property
-    def report(self) -> Report | None:
-        """The report, once the first step has been seen."""
-        return self._first.report
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Watch from the first batch on."""
