@@ -76,7 +76,8 @@ def _by_reason(cases: Results) -> list[str]:
 
 
 def _reason(text: str) -> str:
-    """The reason without what is one program's own: numbers, names in quotes."""
+    """The reason without what is one program's own (numbers, names in quotes), or the machine's (the checkout's folder)."""
+    text = text.replace(f"{Path(__file__).parents[2]}/", "")
     text = re.sub(r"`[^`]*`", "`...`", text)
     text = re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "N", text)
     return text[:160].replace("|", "\\|")
