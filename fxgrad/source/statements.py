@@ -114,12 +114,16 @@ def read_in_backward(function_class: type) -> frozenset[str]:
 
 
 # Of a tensor: what says what it is, and nothing of its elements.
-_SAYS = frozenset("shape dtype device ndim layout size dim numel requires_grad is_leaf is_contiguous".split())
+SAYS_WHAT_IT_IS = frozenset(
+    "shape dtype device ndim layout size dim numel requires_grad is_leaf is_contiguous".split()
+)
 
 
 def _asks_what_it_is(source: Source, node: ast.Attribute) -> bool:
     parent = source.parents.get(node)
-    return not isinstance(node.ctx, ast.Load) or (isinstance(parent, ast.Attribute) and parent.attr in _SAYS)
+    return not isinstance(node.ctx, ast.Load) or (
+        isinstance(parent, ast.Attribute) and parent.attr in SAYS_WHAT_IT_IS
+    )
 
 
 def _has_none(node: ast.Return) -> bool:

@@ -18,24 +18,10 @@ from fxgrad.source.bindings import bindings, is_self
 from fxgrad.source.classes import Lineage, lineage
 from fxgrad.source.names import fits, is_unknown, name_pattern
 from fxgrad.source.parsing import Function, Source, ancestors, enclosing_function, enclosing_method, nodes
+from fxgrad.source.statements import SAYS_WHAT_IT_IS
 
 # Of tensors: what says something of one and is no use of its data.
-_SAYS = frozenset(
-    (
-        "shape",
-        "dtype",
-        "device",
-        "ndim",
-        "size",
-        "dim",
-        "numel",
-        "requires_grad",
-        "requires_grad_",
-        "grad",
-        "data",
-        "is_leaf",
-    )
-)
+_SAYS = SAYS_WHAT_IT_IS | {"requires_grad_", "grad", "data"}
 _BUILDING = ("__init__", "__repr__", "extra_repr", "__del__", "__setattr__", "__getattr__")
 _BUILDING_WORDS = ("init", "reset", "freeze", "load", "save", "param")
 
