@@ -7,7 +7,7 @@ backward left. Which values of a parameter count as used decides whether it is t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -122,9 +122,10 @@ def externals(ledger: Ledger, events: Events, root: nn.Module, paths: dict[int, 
     # too much to restore, but nothing is restored here: what was found is enough to name places
     with contextlib.suppress(InputError):
         reach.walk(root)
+    modules = dict(root.named_modules())
     for value, tensor in found:
         owner, path = _owner(reach, tensor, paths)
-        if owner is None or not (tensor.is_leaf or _made_before(tensor, _first_call(events, root, owner))):
+        if owner is None or not (tensor.is_leaf or _made_before(tensor, _first_call(events, modules, owner))):
             continue
         attribute = path.partition(".")[0].partition("[")[0]
         is_parameter, floating = isinstance(tensor, nn.Parameter), tensor.is_floating_point()
@@ -138,11 +139,12 @@ def _made_before(tensor: torch.Tensor, number: int) -> bool:
     return function is not None and sequence_number(function) < number
 
 
-def _first_call(events: Events, root: nn.Module, path: str) -> int:
+def _first_call(events: Events, modules: Mapping[str, nn.Module], path: str) -> int:
     """Autograd's count of nodes as the module, or the nearest around it that was called, was first called; 0
     where none was."""
     while True:
-        number = events.first_calls.get(root.get_submodule(path))
+        module = modules.get(path)  # no name of a module for a part of a name with a dot in it
+        number = events.first_calls.get(module) if module is not None else None
         if number is not None or not path:
             return number or 0
         path = path.rpartition(".")[0]
