@@ -37,7 +37,7 @@ class Ledger:
 
     def __init__(self, boundary: CodeType | None) -> None:
         self.boundary = boundary
-        self.tensors = Tensors()
+        self.tensors = Tensors(Slot)
         self.edges = Edges(self._leaf_key)
         self.values: list[Value | None] = []
         self.keys: list[Key | None] = []

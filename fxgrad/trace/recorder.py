@@ -96,7 +96,8 @@ class Recorder(TorchFunctionMode):
         self.seen = Observations()
         self.values: list[RawValue] = self.seen.values
         self.steps: list[Step] = self.seen.steps
-        self.slots: dict[int, Slot] = self.seen.slots
+        # by the id of a tensor object: its own, and of one of the user's that of its stand-in
+        self.slots: dict[int, Slot] = self.seen.tensors.by_id
         self.storage_number = self.seen.storage_number
         self.calls: list[RawCall] = []
         self.called: set[int] = set()
@@ -600,10 +601,5 @@ def _let_go(seen: Observations, saved: list[torch.Tensor], keep: list[Any]) -> N
     """
     keep.clear()
     saved.clear()
-    seen._siblings.clear()
-    slots = list(seen.slots.values())
-    seen.slots.clear()
-    while slots:
-        slots.pop()
     while seen.values:
         seen.values.pop()

@@ -360,6 +360,7 @@ def _rebound_buffers(recorder: Recorder) -> dict[str, torch.fx.Node]:
             # a buffer the forward creates is created again; one written in place is its stand-in now
             continue
         found[name] = slot.node
+        recorder.keep(tensor)
     return found
 
 
@@ -376,6 +377,7 @@ def _finish_loss(result: Run, loss: Any) -> None:
     recorder = result.recorder
     if isinstance(loss, torch.Tensor):
         result.loss = recorder.slot_of(loss)
+        recorder.keep(result.loss.tensor)
         result.loss_requires_grad = result.loss.tensor.requires_grad
     else:
         result.loss_type = type(loss).__name__

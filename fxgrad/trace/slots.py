@@ -1,14 +1,15 @@
-"""Which value a tensor object stands for, without keeping it alive.
+"""Which value a tensor object stands for, without keeping it alive: the one table of both drivers.
 
 An id names a tensor only while the tensor lives, so every entry goes when its tensor does. A storage keeps
-its number as long as it lives, whoever holds it.
+its number as long as it lives, whoever holds it. So what a program lets go is freed under a driver as it is
+without one.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -41,15 +42,18 @@ class Slot(weakref.ref):  # type: ignore[type-arg]
     __hash__ = object.__hash__
 
 
-class Memory:
-    """One storage that was seen: its number, the living slots over it, the value last seen there, and whether
-    it lives."""
+S = TypeVar("S", bound=Slot)
+
+
+class Memory(Generic[S]):
+    """One storage that was seen: its number, the living slots over it in the order in which they came, the
+    value last seen there, and whether it lives."""
 
     __slots__ = ("number", "reference", "slots", "value")
 
     def __init__(self, number: int, tensor: torch.Tensor) -> None:
         self.number = number
-        self.slots: set[Slot] = set()
+        self.slots: dict[S, None] = {}
         self.value = -1
         # The Python object of a storage lives as long as the storage, whoever else holds it.
         # (`StorageWeakRef` would keep its bytes.)
@@ -63,23 +67,24 @@ class Memory:
         return not self.slots and (self.reference is None or self.reference() is None)
 
 
-class Tensors:
-    """The living tensors that the program has used."""
+class Tensors(Generic[S]):
+    """The living tensors that the program has used. `kind`: what is known of each."""
 
-    def __init__(self) -> None:
-        self._slots: dict[int, Slot] = {}
-        self._memories: dict[int, Memory] = {}
+    def __init__(self, kind: type[S]) -> None:
+        self._kind = kind
+        self.by_id: dict[int, S] = {}
+        self._memories: dict[int, Memory[S]] = {}
         self._count = 0
         self._leaves = 0
         self._purge_at = PURGE
 
-    def get(self, tensor: torch.Tensor) -> Slot | None:
+    def get(self, tensor: torch.Tensor) -> S | None:
         """The slot of a tensor, None for a new one."""
-        return self._slots.get(id(tensor))
+        return self.by_id.get(id(tensor))
 
-    def add(self, tensor: torch.Tensor) -> Slot:
+    def add(self, tensor: torch.Tensor) -> S:
         """A slot for a tensor that has none. Its value and edge are the caller's to set."""
-        slot = Slot(tensor, self._gone)
+        slot = self._kind(tensor, self._gone)
         slot.key = id(tensor)
         slot.value = -1
         slot.edge = None
@@ -87,34 +92,42 @@ class Tensors:
         slot.cleared = False
         slot.leaf = self._leaves = self._leaves + 1
         slot.version = version_of(tensor)
-        self._slots[slot.key] = slot
+        self.by_id[slot.key] = slot
         self._place(slot, tensor)
         return slot
 
-    def _place(self, slot: Slot, tensor: torch.Tensor) -> None:
+    def _place(self, slot: S, tensor: torch.Tensor) -> None:
         slot.place = memory_key(tensor)
-        memory = self._memories.get(slot.place)
+        memory = self._memory(slot.place, tensor)
+        slot.storage = memory.number
+        memory.slots[slot] = None
+
+    def _memory(self, place: int, tensor: torch.Tensor) -> Memory[S]:
+        memory = self._memories.get(place)
         if memory is None or memory.is_gone():
             self._count += 1
-            memory = self._memories[slot.place] = Memory(self._count, tensor)
+            memory = self._memories[place] = Memory(self._count, tensor)
             if len(self._memories) > self._purge_at:
                 self._memories = {key: m for key, m in self._memories.items() if not m.is_gone()}
                 self._purge_at = max(PURGE, 2 * len(self._memories))
-                self._memories[slot.place] = memory
-        slot.storage = memory.number
-        memory.slots.add(slot)
+                self._memories[place] = memory
+        return memory
 
-    def refresh(self, slot: Slot, tensor: torch.Tensor) -> None:
+    def refresh(self, slot: S, tensor: torch.Tensor) -> None:
         """Look again at version and storage: `t.data = new` and `set_` give a tensor other memory."""
         slot.version = version_of(tensor)
         if memory_key(tensor) != slot.place:
             self._leave(slot)
             self._place(slot, tensor)
 
-    def sharing(self, tensor: torch.Tensor) -> list[Slot]:
-        """The living slots over the tensor's storage."""
+    def sharing(self, tensor: torch.Tensor) -> list[S]:
+        """The living slots over the tensor's storage, the latest last."""
         memory = self._memories.get(memory_key(tensor))
         return list(memory.slots) if memory is not None else []
+
+    def by_memory(self) -> Iterator[list[S]]:
+        """The living slots of each storage."""
+        return (list(memory.slots) for memory in self._memories.values() if memory.slots)
 
     def last_value(self, tensor: torch.Tensor) -> int:
         """The value last seen over the tensor's storage, also of a tensor that is gone; -1 if there was
@@ -129,22 +142,26 @@ class Tensors:
         memory = self._memories.get(memory_key(tensor))
         return memory.number if memory is not None and not memory.is_gone() else None
 
-    def living(self) -> Iterator[Slot]:
+    def numbered(self, tensor: torch.Tensor) -> int:
+        """The same, given now if it was never seen."""
+        return self._memory(memory_key(tensor), tensor).number
+
+    def living(self) -> Iterator[S]:
         """Every slot there is now."""
-        return iter(list(self._slots.values()))
+        return iter(list(self.by_id.values()))
 
     def clear(self) -> None:
         """Forget everything."""
-        self._slots.clear()
+        self.by_id.clear()
         self._memories.clear()
 
-    def _gone(self, slot: Slot) -> None:
-        if self._slots.get(slot.key) is slot:
-            del self._slots[slot.key]
+    def _gone(self, slot: S) -> None:
+        if self.by_id.get(slot.key) is slot:
+            del self.by_id[slot.key]
         self._leave(slot)
 
-    def _leave(self, slot: Slot) -> None:
+    def _leave(self, slot: S) -> None:
         memory = self._memories.get(slot.place)
         if memory is not None and slot in memory.slots:
-            memory.slots.discard(slot)
+            del memory.slots[slot]
             memory.value = max(memory.value, slot.value)
