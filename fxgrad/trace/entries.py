@@ -16,7 +16,8 @@ import torch.fx
 from fxgrad.source.sites import Spot
 from fxgrad.trace import targets
 from fxgrad.trace.driver import GraphDriver
-from fxgrad.trace.observations import ENTRY, Shared, Slot, Step, copied
+from fxgrad.trace.observations import ENTRY, Shared, Step, copied
+from fxgrad.trace.slots import Slot
 from fxgrad.world.standins import is_fake
 
 

@@ -37,7 +37,7 @@ class Ledger:
 
     def __init__(self, boundary: CodeType | None) -> None:
         self.boundary = boundary
-        self.tensors = Tensors(Slot)
+        self.tensors = Tensors()
         self.edges = Edges(self._leaf_key)
         self.values: list[Value | None] = []
         self.keys: list[Key | None] = []
@@ -49,6 +49,7 @@ class Ledger:
         # by storage, the notes that wrote it past the version counter of another tensor over it
         self.hidden: dict[int, list[int]] = {}
         self._prune_at = LIMIT // 4
+        self._leaves = 0
 
     # ------------------------------------------------------------------ values
 
@@ -61,10 +62,18 @@ class Ledger:
             self._renew(tensor, slot)
         return tensor, slot, slot.value
 
+    def _add(self, tensor: torch.Tensor) -> Slot:
+        slot = self.tensors.add(tensor)
+        slot.edge = None
+        slot.after = slot.begun = ""
+        slot.cleared = False
+        slot.leaf = self._leaves = self._leaves + 1
+        return slot
+
     def _adopt(self, tensor: torch.Tensor) -> Slot:
         alias = self.tensors.last_value(tensor)
         numbers: list[int] = []
-        slot = self.tensors.add(tensor)
+        slot = self._add(tensor)
         if tensor.requires_grad and grad_fn_of(tensor) is not None:
             note = self.note("op", UNSEEN)
         elif alias >= 0 and self.values[alias] is not None:
@@ -90,7 +99,7 @@ class Ledger:
         slot = self.tensors.get(part) or self._adopt(part)
         other = self.tensors.get(whole)
         if other is None or other.leaf != slot.leaf:
-            other = other or self.tensors.add(whole)
+            other = other or self._add(whole)
             other.leaf = slot.leaf
             note = self.note("attribute", "tensor")
             note.spots, note.module = (), None
@@ -136,7 +145,7 @@ class Ledger:
         if slot is None:
             slot = self.tensors.get(tensor)
             if slot is None:
-                slot = self.tensors.add(tensor)
+                slot = self._add(tensor)
             else:
                 self.tensors.refresh(slot, tensor)
         key, function = self._edge(tensor, slot)

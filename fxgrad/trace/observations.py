@@ -20,7 +20,7 @@ from fxgrad.source.sites import Spot
 from fxgrad.torch_api.autograd_graph import grad_fn_of
 from fxgrad.torch_api.internals import FakeTensor, memory_key
 from fxgrad.torch_api.tensors import shape_of
-from fxgrad.trace import slots
+from fxgrad.trace.slots import Slot, Tensors
 
 
 class NeedsValue(BaseException):
@@ -49,21 +49,6 @@ class RawValue:
     fn: Any
     nr: int
     leaf: torch.Tensor | None
-
-
-class Slot(slots.Slot):
-    """What is known of one tensor object: the node and the value it stands for now."""
-
-    __slots__ = ("node",)
-
-    node: torch.fx.Node
-
-    @property
-    def tensor(self) -> torch.Tensor:
-        """The tensor itself, of whoever has it in hand."""
-        found = self()
-        assert found is not None, "nobody has this tensor any more"
-        return found
 
 
 @dataclass(slots=True, eq=False)
@@ -166,7 +151,7 @@ class Observations:
     def __init__(self) -> None:
         self.values: list[RawValue] = []
         self.steps: list[Step] = []
-        self.tensors = slots.Tensors(Slot)
+        self.tensors = Tensors()
         self.storage_number = self.tensors.numbered
         self._devices: dict[torch.device, str] = {}
 
@@ -217,11 +202,13 @@ class Observations:
         and for tensors without data."""
         start, end = _bytes_of(tensor)
         for sharing in self.tensors.by_memory() if start < end else ():
-            latest = sharing[-1].tensor
-            low, high = _bytes_of(latest, whole=True)
-            if low <= start and end <= high and latest.dtype == tensor.dtype:
-                alike = [slot for slot in sharing if _layout(slot.tensor) == _layout(tensor)]
-                return alike[-1] if alike else sharing[-1]
+            living = [(slot, other) for slot in sharing if (other := slot()) is not None]
+            if not living:
+                continue
+            low, high = _bytes_of(living[-1][1], whole=True)
+            if low <= start and end <= high and living[-1][1].dtype == tensor.dtype:
+                alike = [slot for slot, other in living if _layout(other) == _layout(tensor)]
+                return alike[-1] if alike else living[-1][0]
         return None
 
     def drop(self, step: Step) -> None:
@@ -236,12 +223,13 @@ class Observations:
         every view and base of them."""
         seen: set[int] = set()
         for slot in written:
-            tensor = slot.tensor
-            step.writes.append(self.storage_number(tensor))
-            for sibling in (slot, *self.tensors.sharing(tensor)):
-                if id(sibling) not in seen:
+            self.tensors.refresh(slot, slot.tensor)
+            step.writes.append(slot.storage)
+            for sibling in (slot, *slot.memory.slots):
+                tensor = sibling()
+                if tensor is not None and id(sibling) not in seen:
                     seen.add(id(sibling))
-                    self._rewritten(step, sibling, sibling.tensor)
+                    self._rewritten(step, sibling, tensor)
 
     def _rewritten(self, step: Step, slot: Slot, tensor: torch.Tensor) -> None:
         self.tensors.refresh(slot, tensor)

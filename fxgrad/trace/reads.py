@@ -22,7 +22,8 @@ from fxgrad.trace import targets
 from fxgrad.trace.driver import GraphDriver
 from fxgrad.trace.entries import note_shared
 from fxgrad.trace.experiment import disturbed
-from fxgrad.trace.observations import RawDecision, Slot, Step
+from fxgrad.trace.observations import RawDecision, Step
+from fxgrad.trace.slots import Slot
 
 _TOLD = frozenset(
     (

@@ -49,11 +49,11 @@ from fxgrad.trace.observations import (
     RawDecision,
     RawValue,
     Shared,
-    Slot,
     Step,
 )
 from fxgrad.trace.progress import EVERY, begin_run
 from fxgrad.trace.python_state import Read
+from fxgrad.trace.slots import Slot
 from fxgrad.world.private import Lent
 from fxgrad.world.reach import Reach
 from fxgrad.world.scopes import FUNCTIONS
@@ -589,7 +589,7 @@ def _named_tensors(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from root.named_buffers(remove_duplicate=False)
 
 
-__all__ = ["NeedsValue", "RawCall", "RawDecision", "RawValue", "Recorder", "Slot", "Step"]
+__all__ = ["NeedsValue", "RawCall", "RawDecision", "RawValue", "Recorder", "Step"]
 
 
 def _let_go(seen: Observations, saved: list[torch.Tensor], keep: list[Any]) -> None:

@@ -34,8 +34,9 @@ from fxgrad.torch_api.internals import (
 from fxgrad.torch_api.module_internals import ATTENTION_KERNELS, has_legacy_hooks, is_scripting
 from fxgrad.trace import targets
 from fxgrad.trace.entries import object_node
-from fxgrad.trace.observations import Slot, Step
+from fxgrad.trace.observations import Step
 from fxgrad.trace.recorder import Recorder
+from fxgrad.trace.slots import Slot
 
 Hidden = dict[int, tuple[torch.Tensor, Slot]]
 

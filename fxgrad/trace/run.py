@@ -51,9 +51,10 @@ from fxgrad.trace.entries import own_copy
 from fxgrad.trace.experiment import Experiment, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave
 from fxgrad.trace.python_state import named_before, note_changes, note_scopes
-from fxgrad.trace.recorder import NeedsValue, Recorder, Slot
+from fxgrad.trace.recorder import NeedsValue, Recorder
 from fxgrad.trace.saves import gradient_of, note_arrived, watching_gradients, watching_saves
 from fxgrad.trace.seams import intercepted
+from fxgrad.trace.slots import Slot
 from fxgrad.world.private import can_be_lent, foreign_histories, gradients_set_aside, leaves_behind
 from fxgrad.world.reach import Reach
 from fxgrad.world.standins import FakeMode, StandIns, unlogged

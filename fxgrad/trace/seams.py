@@ -29,9 +29,10 @@ from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transfo
 from fxgrad.torch_api.module_internals import ScriptFunction, source_of_script
 from fxgrad.trace import elsewhere, imports, leaf_modules, pack_hooks, python_state, regions, transforms
 from fxgrad.trace.entries import numpy_entry, object_node
-from fxgrad.trace.observations import NeedsValue, Slot
+from fxgrad.trace.observations import NeedsValue
 from fxgrad.trace.recorder import Recorder
 from fxgrad.trace.regions import opaque, passes
+from fxgrad.trace.slots import Slot
 from fxgrad.trace.targets import call_object, function_apply, new_leaf, new_leaf_view
 
 
