@@ -59,15 +59,38 @@ def is_plain_layer(module: nn.Module) -> bool:
     )
 
 
+class Whole:
+    """A module of torch's own throughout that writes nothing: what a call of it runs is known, for as long as
+    it is `unchanged`."""
+
+    def __init__(self, module: nn.Module, parts: tuple[_Part, ...]) -> None:
+        self._module = module
+        self._parts = parts
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Whole | None:
+        """None for any other."""
+        parts = [_Part.of(inner) for inner in module.modules()]
+        found = tuple(part for part in parts if part is not None and not part.module._buffers)
+        return cls(module, found) if len(found) == len(parts) else None
+
+    def unchanged(self, module: nn.Module) -> bool:
+        """Whether it is this module, and as it was."""
+        if module is not self._module or any(global_hooks()):
+            return False
+        return all(part.unchanged() and not any(part.hooks) for part in self._parts)
+
+
 class _Part:
     """One module of a leaf, and what it must still be at a call."""
 
-    __slots__ = ("attributes", "module", "size", "tensors")
+    __slots__ = ("attributes", "hooks", "module", "size", "tensors")
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.attributes = vars(module)
         self.size = len(self.attributes)
+        self.hooks = [self.attributes.get(name) for name in _HOOKS]
         holders = (module._parameters, module._buffers)
         self.tensors = tuple((holder, name, tensor) for holder in holders for name, tensor in holder.items())
 

@@ -24,9 +24,12 @@ from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.edges import Edges, Key, number_of
 from fxgrad.trace.notes import Note
+from fxgrad.trace.repeats import UNKNOWN, Kind
 from fxgrad.trace.slots import Slot, Tensors
 
 LIMIT = 300_000  # notes; one step of a 70-billion-parameter model makes ten thousand
+
+ORIGINS = 4096  # that are told apart
 
 UNSEEN = "torch.unseen"  # what made a tensor, where no noted call did
 
@@ -41,6 +44,12 @@ class Ledger:
         self.edges = Edges(self._leaf_key)
         self.values: list[Value | None] = []
         self.keys: list[Key | None] = []
+        self.origins: list[int] = []  # by value, see `fxgrad.trace.repeats`
+        self.tracked = 0  # differentiated values so far
+        self.kinds: dict[Any, Kind] = {}  # of calls since the last backward or step
+        # the numbers that left torch since the last other call, each with the code that read it
+        self.just_read: list[tuple[CodeType | None, int]] = []
+        self._bits: dict[Any, int] = {}
         self.notes: list[Note] = []
         self.count = 0
         self.full = False
@@ -62,6 +71,7 @@ class Ledger:
         return tensor, slot, slot.value
 
     def _adopt(self, tensor: torch.Tensor) -> Slot:
+        self.tensors.enter()
         alias = self.tensors.last_value(tensor)
         numbers: list[int] = []
         slot = self.tensors.add(tensor)
@@ -78,7 +88,8 @@ class Ledger:
         self.made(note, tensor, slot)
         self.connect(note)
         if note.kind == "entry":
-            note.flows = [Flow(number, slot.value, False, weak=True) for number in numbers]
+            note.flows = []
+            self.may_hold(note, numbers)
         # nothing known lies behind it: it is older than the watch
         if note.target == UNSEEN and not note.flows:
             note.kind, note.spots = "attribute", ()
@@ -110,10 +121,10 @@ class Ledger:
         found: list[int] = []
         if tensor.is_floating_point() and not tensor.requires_grad and tensor.device.type == "cpu":
             code = self.spots()[:1]
-            for note in reversed(self.notes):
-                if note.kind != "escape" or not code or not note.spots or note.spots[0][0] is not code[0][0]:
+            for where, value in reversed(self.just_read):
+                if not code or where is not code[0][0]:
                     break
-                found.extend(note.makes)
+                found.append(value)
         return found
 
     def _renew(self, tensor: torch.Tensor, slot: Slot) -> None:
@@ -156,7 +167,9 @@ class Ledger:
             )
         )
         self.keys.append(key)
+        self.origins.append(self._origins(note, tensor, slot, key))
         if key is not None:
+            self.tracked += 1
             self.edges.values.setdefault(key, []).append(number)
         slot.value, slot.edge = number, key
         note.makes.append(number)
@@ -169,9 +182,36 @@ class Ledger:
             Value(value, f"n{note.number}", (), torch.float64, "python", -1, False, True, None)
         )
         self.keys.append(None)
+        self.origins.append(self._behind(note, cut=True))
         note.makes.append(value)
         note.functions.append(None)
         return value
+
+    def may_hold(self, note: Note, numbers: Iterable[int]) -> None:
+        """What a note has made of Python numbers may be made of these."""
+        for make in note.makes:
+            for number in numbers:
+                note.flows.append(Flow(number, make, False, weak=True))
+                self.origins[make] |= self.origins[number]
+
+    def _origins(self, note: Note, tensor: torch.Tensor, slot: Slot, key: Key | None) -> int:
+        leaf = key[0] < 0 if key is not None else type(tensor) is not torch.Tensor
+        return self._bit(slot.leaf) if leaf else self._behind(note, cut=key is None)
+
+    def _behind(self, note: Note, *, cut: bool) -> int:
+        """The origins of what a note makes; `cut`: it is not differentiated."""
+        for read in note.reads[note.counted :]:
+            note.origins |= self.origins[read]
+            note.cuts = note.cuts or self.keys[read] is not None
+        note.counted = len(note.reads)
+        if not cut or not note.cuts:
+            return note.origins
+        return note.origins | self._bit((note.target, *((id(code), place) for code, place in note.spots)))
+
+    def _bit(self, key: Any) -> int:
+        if key not in self._bits and len(self._bits) >= ORIGINS:
+            return UNKNOWN
+        return 1 << self._bits.setdefault(key, len(self._bits))
 
     def _edge(self, tensor: torch.Tensor, slot: Slot) -> tuple[Key | None, Any]:
         if not tensor.requires_grad:
@@ -256,6 +296,8 @@ class Ledger:
 
     def keep(self, note: Note) -> None:
         """Enter a note, unless there are too many already: gradients are still watched then."""
+        if self.just_read and note.kind != "escape":
+            self.just_read = []
         if self.full:
             return
         self.notes.append(note)
@@ -267,7 +309,9 @@ class Ledger:
     def prune(self) -> None:
         """Drop the notes that nothing alive was computed from: an evaluation, a data set being prepared, a
         buffer being filled."""
+        self.tensors.enter()
         needed = {slot.value for slot in self.tensors.living()} | self.losses
+        needed.update(value for kind in self.kinds.values() for value in kind.values)
         kept: list[Note] = []
         for note in reversed(self.notes):
             if note.makes and needed.isdisjoint(note.makes):

@@ -25,7 +25,8 @@ class Note:
     """One call. `module` is the innermost module it ran in; `writes` are storage numbers; `reads` and `makes`
     are value numbers.
 
-    `functions`: the autograd node of each made value, only until its flows are known.
+    `functions`: the autograd node of each made value, only until its flows are known. `origins`: of its first
+    `counted` reads; `cuts`: one of these is differentiated.
     """
 
     number: int
@@ -41,6 +42,9 @@ class Note:
     writes: list[int] = field(default_factory=list)
     flows: list[Flow] = field(default_factory=list)
     constants: tuple[Any, ...] = ()
+    origins: int = 0
+    counted: int = 0
+    cuts: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -63,19 +63,60 @@ class Memory:
         return not self.slots and (self.reference is None or self.reference() is None)
 
 
+Read = tuple[torch.Tensor, Slot, int]  # a tensor that a call is given, its slot and its value then
+
+# a tensor without a slot, the value that it stands for, and its version then
+Light = tuple[weakref.ref[torch.Tensor], int, int]
+
+
 class Tensors:
-    """The living tensors that the program has used."""
+    """The living tensors that the program has used. `light`: by id those that stand for the value of another,
+    until somebody asks for their slot."""
 
     def __init__(self) -> None:
+        self.light: dict[int, Light] = {}
         self._slots: dict[int, Slot] = {}
         self._memories: dict[int, Memory] = {}
         self._count = 0
         self._leaves = 0
-        self._purge_at = PURGE
+        self._purge_at = self._purge_light_at = PURGE
 
     def get(self, tensor: torch.Tensor) -> Slot | None:
         """The slot of a tensor, None for a new one."""
-        return self._slots.get(id(tensor))
+        slot = self._slots.get(id(tensor))
+        return self._entered(tensor) if slot is None and id(tensor) in self.light else slot
+
+    def _entered(self, tensor: torch.Tensor) -> Slot | None:
+        """A slot for a tensor that has stood for a value, which may have been written meanwhile."""
+        reference, value, version = self.light.pop(id(tensor))
+        if reference() is not tensor:
+            return None
+        latest = value if version_of(tensor) == version else self.last_value(tensor)
+        slot = self.add(tensor)
+        slot.value = max(value, latest)
+        if latest <= value:
+            slot.version = version
+        return slot
+
+    def stand(self, tensor: torch.Tensor, value: int) -> None:
+        """Let a tensor without a slot stand for a value that has no edge."""
+        self.light[id(tensor)] = weakref.ref(tensor), value, version_of(tensor)
+        if len(self.light) > self._purge_light_at:
+            self.light = {key: light for key, light in self.light.items() if light[0]() is not None}
+            self._purge_light_at = max(PURGE, 2 * len(self.light))
+
+    def is_light(self, item: object) -> bool:
+        """Whether it is a tensor that stands for another."""
+        light = self.light.get(id(item))
+        return light is not None and light[0]() is item
+
+    def enter(self) -> None:
+        """Give all of these their slots: a tensor that nobody has seen made may lie over the memory of one."""
+        for reference, _, _ in list(self.light.values()):
+            tensor = reference()
+            if tensor is not None:
+                self.get(tensor)
+        self.light.clear()
 
     def add(self, tensor: torch.Tensor) -> Slot:
         """A slot for a tensor that has none. Its value and edge are the caller's to set."""
@@ -137,6 +178,7 @@ class Tensors:
         """Forget everything."""
         self._slots.clear()
         self._memories.clear()
+        self.light.clear()
 
     def _gone(self, slot: Slot) -> None:
         if self._slots.get(slot.key) is slot:
