@@ -35,9 +35,8 @@ from fxgrad.torch_api.module_internals import TRANSFORMS
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
 from fxgrad.trace.leaf_modules import Whole, is_plain_layer
-from fxgrad.trace.notes import Called, Note
+from fxgrad.trace.notes import Called, Kind, Note
 from fxgrad.trace.observer import Observer
-from fxgrad.trace.repeats import Kind
 
 ZEROED = 64  # calls of `zero_grad` that are remembered
 

@@ -23,8 +23,7 @@ from fxgrad.torch_api.autograd_graph import grad_fn_of
 from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.edges import Edges, Key, number_of
-from fxgrad.trace.notes import Note
-from fxgrad.trace.repeats import UNKNOWN, Kind
+from fxgrad.trace.notes import UNKNOWN, Kind, Note
 from fxgrad.trace.slots import Slot, Tensors
 
 LIMIT = 300_000  # notes; one step of a 70-billion-parameter model makes ten thousand

@@ -38,8 +38,8 @@ from fxgrad.trace import backwards
 from fxgrad.trace.coverage import MOST_WATCHED, Coverage
 from fxgrad.trace.edges import Key
 from fxgrad.trace.ledger import Ledger
-from fxgrad.trace.notes import Backward, Decided, Note, Request, Taken
-from fxgrad.trace.repeats import Given, Kind, Repeats
+from fxgrad.trace.notes import Backward, Decided, Kind, Note, Request, Taken
+from fxgrad.trace.repeats import Given, Repeats
 from fxgrad.trace.slots import Read
 
 Gradient = tuple[torch.Tensor, torch.Tensor | None]

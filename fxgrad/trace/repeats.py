@@ -6,8 +6,8 @@ Definitions:
     differentiated: the bits of one int (`Ledger.origins`).
  2. Two calls are of one *kind* if the same instruction of the user's own file, in the same module and grad
     mode, calls the same function on values of the same origins, between the same two backwards or steps.
- 3. After `TIMES` noted calls of a kind a further result stands for the last noted one: made by the same line
-    of the same leaves, cut off at the same places. It is noted by itself where a call that is noted uses it.
+ 3. After `notes.TIMES` noted calls of a kind a further result stands for the last noted one: made by the same
+    line of the same leaves, cut off at the same places. It gets a slot where a call that is noted uses it.
 Always noted: what reads a value that is differentiated, what nobody has seen before, a write that brings in
 something new, a write into memory that autograd may have saved since.
 """
@@ -18,7 +18,7 @@ import os
 import sys
 from collections.abc import Iterable
 from types import CodeType, EllipsisType, FrameType, NoneType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,23 +26,18 @@ from torch import nn
 from fxgrad.source.sites import ByCode, is_user_code
 from fxgrad.torch_api.internals import counter_of, version_of
 from fxgrad.torch_api.tree import tensors_in
-from fxgrad.trace.leaf_modules import Whole
-
-if TYPE_CHECKING:
-    from fxgrad.trace.ledger import Ledger
-    from fxgrad.trace.notes import Note
-    from fxgrad.trace.slots import Read
+from fxgrad.trace.ledger import Ledger
+from fxgrad.trace.notes import UNKNOWN, Kind, Note
+from fxgrad.trace.slots import Read
 
 Given = list[tuple[torch.Tensor, int]]
 
-TIMES = 8
 MOST = 20_000  # kinds at a time
 SIBLINGS = 64  # tensors over one memory that a write which is not noted brings up to date
 
 _OWN, _LIBRARY, _TORCH, _NONE = range(4)  # whose code it is; fxgrad's is nobody's
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
-UNKNOWN = -1  # origins: the bits of any others are in it
 _PLAIN = frozenset(
     (
         int,
@@ -60,22 +55,6 @@ _PLAIN = frozenset(
         torch.Generator,
     )
 )
-
-
-class Kind:
-    """The calls of one kind (definition 2). `left`: how many more are noted; `values`: what the last noted
-    one made; `tracked`: how many differentiated values there were then; `code`: that of a number that left;
-    `whole`: the module, where it is the call of one."""
-
-    __slots__ = ("code", "left", "origins", "tracked", "values", "whole")
-
-    def __init__(self, origins: int) -> None:
-        self.left = TIMES
-        self.origins = origins
-        self.values: tuple[int, ...] = ()
-        self.tracked = -1
-        self.code: CodeType | None = None
-        self.whole: Whole | None = None
 
 
 class Repeats:
