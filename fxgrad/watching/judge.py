@@ -18,7 +18,7 @@ from torch import nn
 
 from fxgrad.diagnosis.analyze import LISTED_NOTES
 from fxgrad.passes import RULES
-from fxgrad.passes.analyses import causes, cuts, optimizers
+from fxgrad.passes.analyses import causes, cuts, optimizers, second_walk, step_order
 from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.analyses.zeros import CANCELS
 from fxgrad.passes.context import Context
@@ -41,9 +41,6 @@ from fxgrad.watching import (
     freezes,
     gradient_errors,
     idle_steps,
-    second_walk,
-    second_walk_remedies,
-    step_order,
     turns,
     worker_errors,
 )
@@ -51,6 +48,7 @@ from fxgrad.watching.death import Death
 from fxgrad.watching.further import AT_LEAST
 from fxgrad.watching.models import tree
 from fxgrad.watching.steps import held_by
+from fxgrad.watching.training import training_of
 from fxgrad.watching.variable_names import Names
 
 SHOWN = 3  # backward calls named in the head of the report
@@ -112,7 +110,7 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     found = _of_the_rules(case)
     found += _of_steps(case)
     found += turns.skipping(late, observer, root)
-    found = _of_their_order(case, found)
+    found = _of_one_cause(case, found)
     found = _of_freezes(case, found)
     found = _of_the_error(case, found)
     heard = hear(found, intent_for(context.files), context.files)
@@ -143,11 +141,7 @@ def _of_the_rules(case: _Case) -> list[Finding]:
     found: list[Finding] = []
     for rule in RULES:
         for finding in rule.check(facts, context):
-            if finding.code == "FXG203" and not step_order.harms(finding, facts):
-                continue
-            placed = step_order.in_closure(
-                _placed(finding, case.watched, context.causes), facts, seen.events.closures
-            )
+            placed = _placed(finding, case.watched, context.causes)
             if placed.code == "FXG501" and placed.severity == "warning" and not _replicates(seen):
                 placed = replace(placed, severity="note")
             found.append(placed)
@@ -166,17 +160,12 @@ def _of_steps(case: _Case) -> list[Finding]:
     return made
 
 
-def _of_their_order(case: _Case, found: list[Finding]) -> list[Finding]:
-    """With what was done too early or again. Where a backward met a freed graph, what the step had yet to
-    reach is unknown, and what it did too early is said in the one finding."""
-    facts, seen = case.facts, case.seen
-    meeting = second_walk.meeting(facts, seen.observer, (optimizer for optimizer, _ in seen.optimizers))
-    if meeting is None:
-        found = [*found, *step_order.check(facts, seen.observer, case.watched.cleared)]
-    else:
-        found = [f for f in found if f.severity != "error" or _starves(case, f)]
-        found.append(second_walk_remedies.explain(facts, meeting))
-    if seen.unfinished:
+def _of_one_cause(case: _Case, found: list[Finding]) -> list[Finding]:
+    """Where a backward met a freed graph, what the step had yet to reach is unknown; and of what is unknown
+    nothing is said."""
+    if case.context.meeting is not None:
+        found = [f for f in found if f.severity != "error" or f.code == "FXG201" or _starves(case, f)]
+    if case.seen.unfinished:
         found = [f for f in found if not f.parameters or _knows(case, f)]
     return found
 
@@ -320,7 +309,18 @@ def _context(
         watched=watched.delivered,
         hazards=facts if saved else None,
     )
-    return replace(context, held=optimizers.compare(facts, context), ran=_ran(seen, root, context.causes))
+    training = training_of(
+        facts, seen.events, watched.cleared, (optimizer for optimizer, _ in seen.optimizers)
+    )
+    met = second_walk.meeting(facts, training)
+    return replace(
+        context,
+        held=optimizers.compare(facts, context),
+        ran=_ran(seen, root, context.causes),
+        training=training,
+        meeting=met,
+        early=step_order.too_early(facts, training) if met is None else (),
+    )
 
 
 def _ran(seen: Seen, root: nn.Module, found: Causes) -> tuple[Ran, ...]:
