@@ -6,7 +6,8 @@ Frozen, as facts are: values, autograd edges and notes (the calls, in order) are
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from fxgrad.records.findings import Site
 
@@ -90,13 +91,61 @@ class SecondTime:
 
 
 @dataclass(frozen=True, slots=True)
+class Vain:
+    """An optimizer that stepped and holds `count` tensors that no backward gives a gradient. `sources`: what
+    shares their data, by name, and whether a model has it as a parameter; `built`: where it was built."""
+
+    count: int
+    sources: Mapping[str, bool]
+    built: Site | None
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What compiled code raised where the same code ran eagerly before: the error's words, its line, and that
+    of the call of `torch.compile`."""
+
+    message: str
+    raised: Site | None
+    site: Site | None
+
+
+@dataclass(frozen=True, slots=True)
+class SentAway:
+    """A tensor with a history that a data set hands to another process. `read`: the line that reads it.
+
+    `leaf`: it is no result: what requires grad by itself; `name`: its variable's; `made`: the line that
+    computed it.
+    """
+
+    read: Site | None
+    leaf: bool
+    name: str | None
+    made: Site | None
+
+
+@dataclass(frozen=True, slots=True)
 class Training:
-    """All of it. `emptied`: names of the parameters that had a gradient, which was gone as a step began;
-    `closures`: file and function of what optimizer steps were given to call; `second_time`: None where no
-    backward failed so."""
+    """All of it. Mappings are by a parameter's name.
+
+    `emptied`: the parameters that had a gradient, which was gone as a step began; `edges`: their leaf edges;
+    `frozen`: where the script froze what it did freeze; `stale`: those of them that were frozen for an earlier
+    backward and are held by an optimizer. `closures`: file and function of what optimizer steps were given to
+    call; `both_ways`: the conditions that went both ways in the steps that were watched, with the parameters
+    that took part in some; `replicates`: gradients are averaged with DistributedDataParallel. None, or empty:
+    there was no such thing.
+    """
 
     walks: tuple[Walk, ...]
     steps: tuple[OptimizerStep, ...]
+    edges: Mapping[str, int] = field(default_factory=dict)
     emptied: tuple[str, ...] = ()
+    frozen: Mapping[str, Site] = field(default_factory=dict)
+    stale: Mapping[str, Site] = field(default_factory=dict)
     closures: frozenset[tuple[str, str]] = frozenset()
+    both_ways: Mapping[Site, tuple[str, ...]] = field(default_factory=dict)
+    vain: tuple[Vain, ...] = ()
     second_time: SecondTime | None = None
+    compiled: Compiled | None = None
+    sent_away: SentAway | None = None
+    replicates: bool = False

@@ -41,8 +41,9 @@ from fxgrad.trace.observer import Observer
 from fxgrad.trace.self_check import refuse_unknown_torch
 from fxgrad.watching import compiled, gradient_errors
 from fxgrad.watching.further import Further
-from fxgrad.watching.judge import Seen, judge
+from fxgrad.watching.judge import judge
 from fxgrad.watching.registered import Registered
+from fxgrad.watching.seen import Seen
 from fxgrad.watching.steps import held_by, note_after, note_begun
 from fxgrad.watching.variable_names import Names
 

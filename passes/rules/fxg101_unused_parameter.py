@@ -51,14 +51,14 @@ from dataclasses import replace
 
 from torch import nn
 
-from fxgrad.passes.analyses import decisions
+from fxgrad.passes.analyses import decisions, zero_causes
 from fxgrad.passes.analyses.causes import Causes, is_starved, unconnected
 from fxgrad.passes.analyses.dead_ends import DeadEnd
 from fxgrad.passes.analyses.freed_graphs import unknown
 from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.made_in_forward import renewed
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import severity, some, starved, subject
+from fxgrad.passes.findings import listed, severity, some, starved, subject, text_of
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site, Step
 from fxgrad.source import attribute_site, attribute_sites, container_sites
 from fxgrad.source.objects import origin
@@ -73,6 +73,7 @@ _COMPARED = 64  # modules of one finding of which it is asked what passed each b
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per dead end: parameters that die on the same line belong together."""
+    yield from _multiplied_away(context)
     causes: Causes = context.causes
     if unconnected(facts, causes):
         return  # FXG116: no parameter is unused where the loss uses none
@@ -94,7 +95,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         names = tuple(dict.fromkeys(n for parameter, _ in members for n in parameter.names))
         end = members[0][1]
         decision = _decision(facts, context, members, site)
-        yield Finding(
+        found = Finding(
             CODE,
             NAME,
             _severity(facts, context, members, names),
@@ -106,6 +107,42 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             _path(members, names, site, decision),
             Fix(ADVICE[end.kind]),
         )
+        yield found if context.training is None else _at_the_term(found, facts, end)
+
+
+def _multiplied_away(context: Context) -> Iterator[Finding]:
+    """A term of the loss that is zero whatever it holds: what is in no other takes no part."""
+    for cause in zero_causes.analyse(context):
+        names = tuple(cause.names)
+        if cause.term:
+            yield Finding(
+                CODE,
+                NAME,
+                ("error" if context.explicit else "warning")
+                if context.expected.intersection(names)
+                else "note",
+                f"{cause.what}: {listed(names)} {'takes' if len(names) == 1 else 'take'} no part in the loss "
+                "through any other term",
+                cause.site,
+                names,
+                (Step("loss"), Step(text_of(cause.site) or "step", cause.site, True), Step(names[0])),
+                Fix(cause.advice),
+            )
+
+
+def _at_the_term(found: Finding, facts: Facts, end: DeadEnd) -> Finding:
+    """A term left out of the loss, in a function of a script that calls backward itself: it has no `return`
+    to blame, the term stands for itself."""
+    site, node = found.site, facts.node_named.get(end.node or "")
+    missed = end.kind == "missed" and site is not None and f"{site.file}:{site.function}" in facts.returns
+    if not missed or node is None or node.site is None:
+        return found
+    return replace(
+        found,
+        site=next((s for s in node.stack if f"{s.file}:{s.function}" in facts.returns), node.site),
+        message=left_out(found.parameters, "no loss uses this part of"),
+        fix=Fix("add this term to a loss that is differentiated, or drop it and its parameters"),
+    )
 
 
 def _decision(

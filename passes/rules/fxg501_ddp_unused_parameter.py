@@ -120,6 +120,8 @@ def _decided(facts: Facts, site: Site | None, members: list[Branch], level: Seve
 
 
 def _level(facts: Facts, context: Context) -> Severity:
+    if context.training is not None and not context.training.replicates:
+        return "note"  # other processes may run, and nothing averages over them as this would
     if any(parameter.sharded for parameter in facts.parameters):
         # what is split over processes is in no DistributedDataParallel, and what lies beside it seldom is
         return "note"

@@ -172,6 +172,9 @@ def starved_findings(death: Death, slots: dict[str, Slot], request: Request) -> 
         held=None,
         watched=None,
         hazards=None,
+        training=None,
+        meeting=None,
+        early=(),
     )
     found = [f for rule in RULES if rule.CODE.startswith("FXG1") for f in rule.check(alone, context)]
     return [f for f in found if f.severity == "error" and names.intersection(f.parameters)]
