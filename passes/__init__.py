@@ -1,9 +1,13 @@
-"""The passes: analyses over facts, rules that turn them into findings, rewrites of graphs. `RULES` is the
-registry, one module a rule."""
+"""The passes: analyses over facts, rules that turn them into findings, rewrites of graphs.
+
+`RULES` is the registry, one module a rule. `ENDED`: what rules say of the error that ended a watched script, beside
+what they found before."""
 
 from __future__ import annotations
 
-from fxgrad.passes.context import Rule
+from collections.abc import Callable, Iterator, Sequence
+
+from fxgrad.passes.context import Context, Rule
 from fxgrad.passes.rules import (
     fxg001_unused_suppression,
     fxg002_program_raises,
@@ -34,6 +38,7 @@ from fxgrad.passes.rules import (
     fxg401_zero_gradient_op,
     fxg501_ddp_unused_parameter,
 )
+from fxgrad.records import Facts, Finding
 
 RULES: tuple[Rule, ...] = (
     fxg001_unused_suppression,
@@ -64,4 +69,19 @@ RULES: tuple[Rule, ...] = (
     fxg303_optimizer_idle_parameter,
     fxg401_zero_gradient_op,
     fxg501_ddp_unused_parameter,
+)
+
+ENDED: tuple[Callable[[Facts, Context, Sequence[Finding]], Iterator[Finding]], ...] = (
+    fxg002_program_raises.ended,
+    fxg101_unused_parameter.ended,
+    fxg102_frozen_parameter.ended,
+    fxg104_no_grad_path.ended,
+    fxg106_integer_cast.ended,
+    fxg107_left_torch.ended,
+    fxg111_reassigned_parameter.ended,
+    fxg201_overwritten_saved_tensor.ended,
+    fxg205_step_before_backward.ended,
+    fxg301_optimizer_misses_parameter.ended,
+    fxg302_optimizer_stale_parameter.ended,
+    fxg303_optimizer_idle_parameter.ended,
 )

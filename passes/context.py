@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from fxgrad.passes.ended import Ended
 from fxgrad.records.facts import Decision, Facts, Ran
 from fxgrad.records.findings import Finding, Verdict
 from fxgrad.records.training import Training
@@ -56,6 +57,7 @@ class Context:
     meeting: Any = None
     # fxgrad.passes.analyses.step_order.Early of it, where none met a freed graph: that says it all
     early: tuple[Any, ...] = ()
+    ended: Ended | None = None  # of a script that was watched: by an error that is about gradients
 
 
 class Rule(Protocol):

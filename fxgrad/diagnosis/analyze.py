@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from fxgrad.diagnosis.gather import Diagnosis, diagnose, saving, source_files
+from fxgrad.diagnosis.judge import heard
 from fxgrad.passes.analyses.optimizers import optimizers_in
 from fxgrad.program.lazy import shaped
 from fxgrad.program.mistakes import refuse_arrays
 from fxgrad.program.program import Program, placement, program
-from fxgrad.records import Finding, Options
+from fxgrad.records import Options
 from fxgrad.records.errors import InputError
 from fxgrad.report import Report
 from fxgrad.report.as_json import versions
-from fxgrad.report.intent import hear, intent_for
+from fxgrad.report.intent import intent_for
 from fxgrad.source import definition_site
 from fxgrad.source.sites import caller_file
 from fxgrad.trace.experiment import Experiment
@@ -112,12 +113,12 @@ def _examine(
     with lab.open():
         diagnosis = diagnose(lab, expect=wanted, options=options, files=files)
     refuse_arrays(target.inputs, diagnosis.facts.error.message if diagnosis.facts.error is not None else "")
-    heard = hear(diagnosis.findings, intent, diagnosis.files)
+    judgement = heard(diagnosis.findings, intent, diagnosis.files)
     run = diagnosis.run
     report = Report(
         verdicts=diagnosis.verdicts,
-        findings=tuple(f for f in heard.findings if _is_listed(f)),
-        notes=tuple(f for f in heard.findings if not _is_listed(f)),
+        findings=judgement.findings,
+        notes=judgement.notes,
         parameters=diagnosis.facts.parameters,
         loss_used=run.loss_used,
         values=diagnosis.values,
@@ -128,7 +129,7 @@ def _examine(
         decisions=diagnosis.facts.decisions,
         error=diagnosis.facts.error,
         assumptions=tuple(_assumptions(target, diagnosis, called)),
-        suppressed=heard.suppressed,
+        suppressed=judgement.suppressed,
         versions=versions(),
         model_site=definition_site(target.model, *dict.fromkeys(map(type, target.root.modules()))),
     )
@@ -149,15 +150,6 @@ def _assumptions(target: Program, diagnosis: Diagnosis, called: bool) -> Iterato
         yield diagnosis.assumption
     if called:
         yield "lazy modules got their parameters from one call of a copy"
-
-
-def _is_listed(finding: Finding) -> bool:
-    """Notes about what the user did on purpose are listed; a cut that starves nothing wanted is shown only on
-    request."""
-    return finding.severity != "note" or finding.code in LISTED_NOTES
-
-
-LISTED_NOTES = ("FXG001", "FXG102", "FXG303")
 
 
 def assert_gradients_flow(

@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 from fxgrad.diagnosis.branches import Explored, explore, outcomes, without_gradient
 from fxgrad.diagnosis.escaped_numbers import confirm_leaks
 from fxgrad.diagnosis.hidden_choices import reveal
+from fxgrad.diagnosis.judge import judge
 from fxgrad.diagnosis.last_word import confirmed, has_data, spoken
 from fxgrad.diagnosis.zeros import confirm_zeros, pending, zero_for_good
-from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, optimizers, target_networks
 from fxgrad.passes.analyses.hidden_writes import has_hidden_writes
 from fxgrad.passes.context import Context
 from fxgrad.passes.rules import fxg301_optimizer_misses_parameter, fxg303_optimizer_idle_parameter
-from fxgrad.passes.rules.fxg002_program_raises import unexplained
 from fxgrad.program.program import Program, tensors_of_program
 from fxgrad.records import Facts, Finding, Options, ParameterFact, Raised, Ran, Verdict
 from fxgrad.records.errors import InputError, TraceError
@@ -104,11 +103,8 @@ def diagnose(
         copies=target_networks.analyse(context),
         waiting=optimizers.waiting(context),
     )
-    found = [finding for rule in RULES for finding in rule.check(facts, context)]
-    if facts.error is not None and not any(f.severity == "error" for f in found):
-        found.append(unexplained(facts))
     return Diagnosis(
-        verdicts, tuple(found), facts, lab, main, values, explored.paths, explored.cut_off, files
+        verdicts, judge(facts, context), facts, lab, main, values, explored.paths, explored.cut_off, files
     )
 
 

@@ -132,7 +132,8 @@ class Training:
     `frozen`: where the script froze what it did freeze; `stale`: those of them that were frozen for an earlier
     backward and are held by an optimizer. `closures`: file and function of what optimizer steps were given to
     call; `both_ways`: the conditions that went both ways in the steps that were watched, with the parameters
-    that took part in some; `replicates`: gradients are averaged with DistributedDataParallel. None, or empty:
+    that took part in some; `replicates`: gradients are averaged with DistributedDataParallel;
+    `unfinished`: what no backward has reached may yet have been reached. None, or empty:
     there was no such thing.
     """
 
@@ -149,3 +150,4 @@ class Training:
     compiled: Compiled | None = None
     sent_away: SentAway | None = None
     replicates: bool = False
+    unfinished: bool = False

@@ -10,23 +10,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from fxgrad.diagnosis.analyze import LISTED_NOTES
-from fxgrad.passes import RULES
+from fxgrad.diagnosis.judge import heard, judge
 from fxgrad.passes.analyses import causes, cuts, optimizers, second_walk, step_order
 from fxgrad.passes.analyses.causes import Causes
+from fxgrad.passes.analyses.optimizers import held_by
 from fxgrad.passes.context import Context
-from fxgrad.passes.rules.fxg102_frozen_parameter import still_frozen
-from fxgrad.records import Facts, Finding, ParameterFact, Raised, Ran, Saved, Verdict
+from fxgrad.records import Facts, ParameterFact, Ran, Saved, Verdict
 from fxgrad.records.cells import cell_name
 from fxgrad.report import Report
 from fxgrad.report.as_json import versions
-from fxgrad.report.intent import hear, intent_for
+from fxgrad.report.intent import intent_for
 from fxgrad.source import definition_site, files_of
 from fxgrad.source.sites import own_line, sites_of
 from fxgrad.trace.notes import Backward
@@ -37,34 +36,15 @@ from fxgrad.watching import (
     gradient_errors,
     turns,
 )
-from fxgrad.watching.death import Death
 from fxgrad.watching.further import AT_LEAST
 from fxgrad.watching.models import tree
 from fxgrad.watching.seen import Seen
-from fxgrad.watching.steps import held_by
 from fxgrad.watching.training import training_of
 
 SHOWN = 3  # backward calls named in the head of the report
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """What is judged: all that was seen, as facts, and the error that ended it, also as a record."""
-
-    seen: Seen
-    root: nn.Module
-    watched: Watched
-    verdicts: Mapping[str, Verdict]
-    context: Context
-    error: BaseException | None
-    record: Raised | None
-
-    @property
-    def facts(self) -> Facts:
-        return self.watched.facts
-
-
-def judge(seen: Seen, error: BaseException | None = None) -> Report:
+def report_on(seen: Seen, error: BaseException | None = None) -> Report:
     """The report on what was seen, and on the error that ended it."""
     observer = seen.observer
     if error is not None:
@@ -75,17 +55,13 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     watched = observe(observer, seen.events, root, record, saved, seen.mark, unfinished=seen.unfinished)
     verdicts = _verdicts(watched)
     context = _context(seen, root, watched, verdicts, saved, error)
-    case = _Case(seen, root, watched, verdicts, context, error, record)
     late = turns.names_of(seen.late, root)
-    found = [finding for rule in RULES for finding in rule.check(watched.facts, context)]
-    found = _of_one_cause(case, found)
-    found = _of_the_error(case, found)
-    heard = hear(found, intent_for(context.files), context.files)
     facts = watched.facts
+    judgement = heard(judge(facts, context), intent_for(context.files), context.files)
     return Report(
         verdicts=verdicts,
-        findings=tuple(f for f in heard.findings if f.severity != "note" or f.code in LISTED_NOTES),
-        notes=tuple(f for f in heard.findings if f.severity == "note" and f.code not in LISTED_NOTES),
+        findings=judgement.findings,
+        notes=judgement.notes,
         parameters=tuple(
             replace(p, expected=not context.expected.isdisjoint(p.names)) for p in facts.parameters
         ),
@@ -96,50 +72,10 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         nodes=len(facts.nodes),
         decisions=facts.decisions,
         error=record,
-        suppressed=heard.suppressed,
+        suppressed=judgement.suppressed,
         versions=versions(),
         model_site=definition_site(*dict.fromkeys(map(type, root.modules()))),
     )
-
-
-def _of_one_cause(case: _Case, found: list[Finding]) -> list[Finding]:
-    """Where a backward met a freed graph, what the step had yet to reach is unknown; and of what is unknown
-    nothing is said."""
-    if case.context.meeting is not None:
-        found = [f for f in found if f.severity != "error" or f.code == "FXG201" or _starves(case, f)]
-    if case.seen.unfinished:
-        found = [f for f in found if not f.parameters or _knows(case, f)]
-    return found
-
-
-def _starves(case: _Case, finding: Finding) -> bool:
-    return any(case.verdicts.get(name) == "none" for name in finding.parameters)
-
-
-def _knows(case: _Case, finding: Finding) -> bool:
-    """Whether the verdict of a parameter it names is known."""
-    return any(case.verdicts.get(name) != "blocked" for name in finding.parameters)
-
-
-def _of_the_error(case: _Case, found: list[Finding]) -> list[Finding]:
-    """With the cause of the error that ended the program; its own words where nothing else is found."""
-    error, seen = case.error, case.seen
-    if not _is_error(found):
-        found = [*found, *still_frozen(case.facts, case.context)]
-    if error is None:
-        return found
-    if case.context.training is not None and case.context.training.sent_away is not None:
-        found = [f for f in found if f.code != "FXG202"]
-    held = tuple(optimizer for optimizer, _ in seen.optimizers)
-    death = Death(error, case.facts, case.context, seen.observer, held, seen.names.of_tensor, tuple(found))
-    found = gradient_errors.explained(death, found)
-    if not _is_error(found):
-        found.append(gradient_errors.in_its_own_words(error, case.facts, seen.observer))
-    return found
-
-
-def _is_error(found: list[Finding]) -> bool:
-    return any(finding.severity == "error" for finding in found)
 
 
 def _root(seen: Seen) -> nn.Module:
@@ -255,6 +191,7 @@ def _context(
         ran=_ran(seen, root, context.causes),
         training=training,
         meeting=met,
+        ended=gradient_errors.ended_by(error, seen) if error is not None else None,
         early=step_order.too_early(facts, training) if met is None else (),
     )
 

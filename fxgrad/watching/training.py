@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from fxgrad.passes.analyses.optimizers import held_by
 from fxgrad.records import Facts
 from fxgrad.records.training import OptimizerStep, SecondTime, Training, Vain, Walk
 from fxgrad.source.sites import innermost, site_of, sites_of
@@ -21,7 +22,6 @@ from fxgrad.trace.watched_facts import Watched
 from fxgrad.watching.compiled import compiled
 from fxgrad.watching.freezes import freezes
 from fxgrad.watching.seen import Seen
-from fxgrad.watching.steps import held_by
 from fxgrad.watching.turns import both_ways, names_of
 from fxgrad.watching.worker_errors import sent_away
 
@@ -45,6 +45,7 @@ def training_of(seen: Seen, root: nn.Module, watched: Watched, error: BaseExcept
         second_time=_second_time(watched.facts, observer, (optimizer for optimizer, _ in seen.optimizers)),
         compiled=compiled(seen.compiled_error, events.compiled),
         sent_away=sent_away(error, observer.ledger, seen.names),
+        unfinished=seen.unfinished,
         replicates=events.replicates
         or any(is_replica(module) for module in (*seen.given, *events.outermost.values())),
     )

@@ -26,10 +26,15 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from fxgrad.passes.analyses.death import checkpoints, derivatives, leaves, optimizers
+from fxgrad.passes.analyses.death.record import LookUps, causes_of
 from fxgrad.passes.context import Context
-from fxgrad.records import Facts, Finding, Fix
+from fxgrad.passes.ended import Cause
+from fxgrad.passes.findings import of_cause
+from fxgrad.records import Facts, Finding
+from fxgrad.torch_api import errors
 from fxgrad.torch_api.explanations import explanation_of
 
 CODE = "FXG002"
@@ -38,23 +43,38 @@ SEVERITY = "error"
 
 ADVICE = "mend this error first: until the step runs, nothing gets a gradient"
 
+# Of errors that ended a watched script.
+LOOK_UPS: LookUps = {
+    errors.NAN_GRADIENT: derivatives.nan,
+    errors.CHECKPOINT_CHANGED: checkpoints.changed,
+    errors.READY_TWICE: checkpoints.ready_twice,
+    errors.SPARSE_GRADIENT: optimizers.sparse,
+    errors.DENSE_GRADIENT: optimizers.dense,
+    errors.UNSCALED_LOSS: optimizers.unscaled_loss,
+    errors.DEEPCOPY: leaves.copied,
+}
+
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """Nothing by itself: that no rule names the cause is known when every rule has spoken (`unexplained`)."""
     return iter(())
 
 
-def unexplained(facts: Facts) -> Finding:
-    """The finding where the program raised and no rule says why, so that the report is never silent
-    about it."""
-    error = facts.error
-    assert error is not None
+def unexplained(facts: Facts, context: Context) -> Iterator[Finding]:
+    """The program raised and no rule says why: its words, what they mean, its line, so that the report is
+    never silent about it."""
+    error = context.ended.raised if context.ended is not None else facts.error
+    if error is None:
+        return
     entry = explanation_of(error.message)
     if entry is not None:
-        return Finding(
-            CODE, NAME, "error", f"{error.type}: {entry.means}", error.site, (), (), Fix(entry.remedy)
-        )
-    words = error.message.splitlines()[0] if error.message else ""
-    return Finding(
-        CODE, NAME, "error", f"{error.phase} raises {error.type}: {words}", error.site, (), (), Fix(ADVICE)
-    )
+        cause = Cause(f"{error.type}: {entry.means}", error.site, entry.remedy)
+    else:
+        words = error.message.splitlines()[0] if error.message else ""
+        cause = Cause(f"{error.phase} raises {error.type}: {words}", error.site, ADVICE)
+    yield of_cause((CODE, NAME), cause)
+
+
+def ended(facts: Facts, context: Context, found: Sequence[Finding]) -> Iterator[Finding]:
+    """Why a script died, where what it died of is no other rule's."""
+    return (of_cause((CODE, NAME), cause) for cause in causes_of(facts, context, LOOK_UPS))

@@ -46,7 +46,7 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -54,11 +54,16 @@ from torch import nn
 from fxgrad.passes.analyses import decisions, zero_causes
 from fxgrad.passes.analyses.causes import Causes, is_starved, unconnected
 from fxgrad.passes.analyses.dead_ends import DeadEnd
+from fxgrad.passes.analyses.death import no_gradient
+from fxgrad.passes.analyses.death.absent import symptom
+from fxgrad.passes.analyses.death.no_gradient import NoGradient, blamed
+from fxgrad.passes.analyses.death.record import death_of
 from fxgrad.passes.analyses.freed_graphs import unknown
 from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.made_in_forward import renewed
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import listed, severity, some, starved, subject, text_of
+from fxgrad.passes.ended import Cause
+from fxgrad.passes.findings import listed, of_cause, severity, some, starved, subject, text_of
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site, Step
 from fxgrad.source import attribute_site, attribute_sites, container_sites
 from fxgrad.source.objects import origin
@@ -327,3 +332,26 @@ class _Definitions:
         elif len(fills) > 1:
             number = min(number, len(fills) - 2)
         return fills[min(number, len(fills) - 1)]
+
+
+def not_behind(asked: str, names: Sequence[str], site: Site | None) -> Finding:
+    """Nothing leads from these tensors to the output that they were to be differentiated for: `asked` says
+    where they stand in what was asked for."""
+    cause = Cause(
+        f"{asked} is {listed(names)}: nothing that leads to the output is computed from "
+        f"{'it' if len(names) == 1 else 'them'}",
+        site,
+        "differentiate with respect to the very tensor that forward used, or pass allow_unused=True and skip "
+        "None",
+        tuple(names),
+    )
+    return of_cause((CODE, NAME), cause)
+
+
+def ended(facts: Facts, context: Context, found: Sequence[Finding]) -> Iterator[Finding]:
+    """A gradient is None, and nothing found says why no backward went through its tensor."""
+    death, none = death_of(facts, context), symptom(facts, context)
+    if death is None or not isinstance(none, NoGradient) or none.why(death) != "unreached":
+        return
+    if blamed(none.name, found) is None:
+        yield of_cause((CODE, NAME), no_gradient.unreached(death, none.name))

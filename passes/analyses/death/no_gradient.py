@@ -3,66 +3,81 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
+from fxgrad.passes.analyses.death.record import Death
+from fxgrad.passes.ended import Cause
 from fxgrad.passes.findings import line_of, source_of
 from fxgrad.records import Facts, Finding, Site
 from fxgrad.source.assigned import assigned_names, names_read, next_backward
-from fxgrad.source.sites import site_of
-from fxgrad.watching.death.record import Death, finding
 
-UNUSED = ("FXG101", "unused-parameter")
 _ZEROING = re.compile(r"\.grad(\.data)?\.(zero_|fill_)\b")
 
 
-def of_attribute(death: Death, name: str, tensor: torch.Tensor) -> Iterator[Finding]:
-    """Why `name.grad` is None."""
-    site, observer = death.site, death.observer
-    slot = death.ledger.tensors.get(tensor)
-    if tensor.requires_grad and not tensor.is_leaf:
-        yield _no_leaf(name, slot.value if slot is not None else -1, site, death.facts)
-    elif not tensor.requires_grad:
-        yield finding(
-            ("FXG102", "frozen-parameter"),
-            f"`{name}.grad` is None: `{name}` does not require grad",
-            site,
-            f"make it a leaf that does: `{name}.requires_grad_()`",
-        )
-    elif not observer.backwards:
-        yield finding(
-            ("FXG205", "step-before-backward"),
-            f"`{name}.grad` is None: no backward has run yet",
-            site,
-            _after_backward(name, site),
-        )
-    elif slot is not None and not slot.after:
-        cause = next(
-            (f for f in death.found if f.severity == "error" and f.site is not None and name in f.parameters),
-            None,
-        )
-        if cause is not None:
-            yield replace(
-                cause, message=f"{cause.message}; so `{name}.grad`{line_of(site, cause.site)} is None"
-            )
-            return
-        yield finding(
-            UNUSED,
-            f"`{name}.grad` is None: no backward so far went through `{name}`",
-            site,
-            "mend what keeps it from the loss, or skip parameters without a gradient",
-            (name,),
-        )
-    elif observer.cleared:
-        cleared = site_of(observer.cleared[0])
-        yield finding(
-            ("FXG205", "step-before-backward"),
-            f"`{name}.grad` is None: it was dropped{line_of(cleared, site)} after the last backward",
-            site,
-            f"use the gradient before it is cleared: move this above{line_of(cleared, site)}",
-        )
+@dataclass(frozen=True, slots=True)
+class NoGradient:
+    """`name.grad` is None."""
+
+    name: str
+    tensor: torch.Tensor
+
+    def why(self, death: Death) -> Literal["no leaf", "frozen", "no backward", "unreached", "cleared", ""]:
+        """The reason; "" where none is known."""
+        known = death.known(self.tensor)
+        if self.tensor.requires_grad and not self.tensor.is_leaf:
+            return "no leaf"
+        if not self.tensor.requires_grad:
+            return "frozen"
+        if not death.walks:
+            return "no backward"
+        if known is not None and not known.after:
+            return "unreached"
+        return "cleared" if death.ended.cleared is not None else ""
+
+
+def frozen(death: Death, name: str) -> Cause:
+    """It does not require grad."""
+    return Cause(
+        f"`{name}.grad` is None: `{name}` does not require grad",
+        death.site,
+        f"make it a leaf that does: `{name}.requires_grad_()`",
+    )
+
+
+def no_backward(death: Death, name: str) -> Cause:
+    """It is asked for too early."""
+    site = death.site
+    return Cause(f"`{name}.grad` is None: no backward has run yet", site, _after_backward(name, site))
+
+
+def cleared(death: Death, name: str) -> Cause:
+    """It is asked for too late."""
+    site, line = death.site, line_of(death.ended.cleared, death.site)
+    return Cause(
+        f"`{name}.grad` is None: it was dropped{line} after the last backward",
+        site,
+        f"use the gradient before it is cleared: move this above{line}",
+    )
+
+
+def blamed(name: str, found: Iterable[Finding]) -> Finding | None:
+    """The finding that says why no backward went through it."""
+    errors = (f for f in found if f.severity == "error" and f.site is not None)
+    return next((f for f in errors if name in f.parameters), None)
+
+
+def unreached(death: Death, name: str) -> Cause:
+    """No backward went through it, and nothing says why."""
+    return Cause(
+        f"`{name}.grad` is None: no backward so far went through `{name}`",
+        death.site,
+        "mend what keeps it from the loss, or skip parameters without a gradient",
+        (name,),
+    )
 
 
 def _after_backward(name: str, site: Site | None) -> str:
@@ -82,9 +97,11 @@ def _after_backward(name: str, site: Site | None) -> str:
     )
 
 
-def _no_leaf(name: str, value: int, site: Site | None, facts: Facts) -> Finding:
-    """Of a tensor that an operation made, which never had a `.grad`: an update that lost the leaf, or a leaf
-    made too early."""
+def no_leaf(death: Death, none: NoGradient) -> Cause:
+    """An operation made it, so it never had a `.grad`: an update that lost the leaf, or a leaf made too
+    early."""
+    name, facts, known = none.name, death.facts, death.known(none.tensor)
+    value, site = known.value if known is not None else -1, death.site
     maker = facts.maker_of.get(value)
     made = maker.site if maker is not None else None
     text = source_of(made)
@@ -92,8 +109,7 @@ def _no_leaf(name: str, value: int, site: Site | None, facts: Facts) -> Finding:
     if made is not None and any(
         read.endswith(".grad") or read == f"{name}.grad" for read in names_read(made)
     ):
-        return finding(
-            ("FXG111", "reassigned-parameter"),
+        return Cause(
             f"`{name}` is no leaf any more: {what} a new tensor, and backward leaves its gradient on the old "
             "one",
             made,
@@ -102,8 +118,7 @@ def _no_leaf(name: str, value: int, site: Site | None, facts: Facts) -> Finding:
         )
     leaf = _leaf_behind(facts, value)
     other = f"read `{leaf}.grad`, " if leaf and leaf != name else ""
-    return finding(
-        ("FXG111", "reassigned-parameter"),
+    return Cause(
         f"`{name}` is no leaf: {what} it, and backward leaves gradients on leaves alone"
         + (f", here on `{leaf}`" if other else ""),
         made or site,
