@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fxgrad.records import Raised, Site
+from fxgrad.records import Raised, Site, Step
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,9 +60,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why the script died, the line to mend, how, and the parameters it is about."""
+    """Why the script died, the line to mend, how, and the parameters it is about; a rule gives it its code."""
 
     message: str
     site: Site | None
     advice: str
     parameters: tuple[str, ...] = ()
+    path: tuple[Step, ...] = ()

@@ -215,7 +215,7 @@ def plural(parameters: tuple[str, ...]) -> str:
 
 def of_cause(rule: tuple[str, str], cause: Cause) -> Finding:
     """A finding at error level of why a script died."""
-    return Finding(*rule, "error", cause.message, cause.site, cause.parameters, (), Fix(cause.advice))
+    return Finding(*rule, "error", cause.message, cause.site, cause.parameters, cause.path, Fix(cause.advice))
 
 
 def finding(

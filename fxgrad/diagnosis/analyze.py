@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fxgrad.diagnosis.gather import Diagnosis, diagnose, saving, source_files
-from fxgrad.diagnosis.judge import heard
 from fxgrad.passes.analyses.optimizers import optimizers_in
 from fxgrad.program.lazy import shaped
 from fxgrad.program.mistakes import refuse_arrays
@@ -16,7 +15,7 @@ from fxgrad.records import Options
 from fxgrad.records.errors import InputError
 from fxgrad.report import Report
 from fxgrad.report.as_json import versions
-from fxgrad.report.intent import intent_for
+from fxgrad.report.intent import hear, intent_for
 from fxgrad.source import definition_site
 from fxgrad.source.sites import caller_file
 from fxgrad.trace.experiment import Experiment
@@ -113,12 +112,12 @@ def _examine(
     with lab.open():
         diagnosis = diagnose(lab, expect=wanted, options=options, files=files)
     refuse_arrays(target.inputs, diagnosis.facts.error.message if diagnosis.facts.error is not None else "")
-    judgement = heard(diagnosis.findings, intent, diagnosis.files)
+    heard = hear(diagnosis.findings, intent, diagnosis.files)
     run = diagnosis.run
     report = Report(
         verdicts=diagnosis.verdicts,
-        findings=judgement.findings,
-        notes=judgement.notes,
+        findings=heard.findings,
+        notes=heard.notes,
         parameters=diagnosis.facts.parameters,
         loss_used=run.loss_used,
         values=diagnosis.values,
@@ -129,7 +128,7 @@ def _examine(
         decisions=diagnosis.facts.decisions,
         error=diagnosis.facts.error,
         assumptions=tuple(_assumptions(target, diagnosis, called)),
-        suppressed=judgement.suppressed,
+        suppressed=heard.suppressed,
         versions=versions(),
         model_site=definition_site(target.model, *dict.fromkeys(map(type, target.root.modules()))),
     )

@@ -16,9 +16,8 @@ from fxgrad.passes.rules.fxg101_unused_parameter import not_behind
 from fxgrad.records import Facts, Finding, ParameterFact
 
 
-def findings(death: Death, asked: Asked, found: Sequence[Finding]) -> Iterator[Finding]:
-    """What keeps each of the tensors from the output, said of them by name. `found`: what was found on the
-    whole program."""
+def findings(death: Death, asked: Asked) -> Iterator[Finding]:
+    """What keeps each of the tensors from the output, said of them by name."""
     request, positions = asked.request, asked.positions
     wanted = {_name(death, request, position): request.tensors[position] for position in positions}
     which = (
@@ -30,7 +29,7 @@ def findings(death: Death, asked: Asked, found: Sequence[Finding]) -> Iterator[F
     for one in _starved_findings(death, wanted, request):
         if one.site is None:
             continue
-        one = _as_found(one, found)
+        one = _as_found(one, death.found)
         told.update(one.parameters)
         mine = [name for name in one.parameters if name in wanted]
         yield replace(

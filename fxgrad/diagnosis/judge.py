@@ -1,10 +1,10 @@
-"""One judge, of an analysis and of a watch: every rule speaks of the same evidence, one cause is one finding, and
-what the user has silenced is set apart.
+"""One judge, of an analysis and of a watch: every rule speaks of the same evidence, and one cause is one finding.
+What the user has silenced is set apart by `fxgrad.report.intent`.
 
  1. `RULES` speak of the facts. Of parameters whose verdict is unknown nothing is said; where a backward met a
     freed graph, what the step had yet to reach is unknown too.
- 2. Of the error that ended a watched script `ENDED` speak, and what they say stands for what was found before
-    of the same parameters. Where a gradient that is None has a cause that was found, the finding of the cause
+ 2. Of the error that ended a watched script `LOOK_UPS` give causes, which stand for what was found before of
+    the same parameters. Where a gradient that is None has a cause that was found, the finding of the cause
     says so at its end.
  3. An error that nothing explains is told in its own words.
 """
@@ -12,15 +12,15 @@ what the user has silenced is set apart.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fxgrad.diagnosis import asked
-from fxgrad.passes import ENDED, RULES
+from fxgrad.passes import LOOK_UPS, RULES
 from fxgrad.passes.analyses.death.absent import Asked, symptom
-from fxgrad.passes.analyses.death.no_gradient import NoGradient, blamed
-from fxgrad.passes.analyses.death.record import death_of
+from fxgrad.passes.analyses.death.no_gradient import blamed
+from fxgrad.passes.analyses.death.record import Death
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import line_of
+from fxgrad.passes.findings import line_of, of_cause
 from fxgrad.passes.rules import (
     fxg102_frozen_parameter,
     fxg201_overwritten_saved_tensor,
@@ -28,31 +28,7 @@ from fxgrad.passes.rules import (
 )
 from fxgrad.passes.rules.fxg002_program_raises import unexplained
 from fxgrad.records import Facts, Finding
-from fxgrad.report.intent import Intent, hear
-
-LISTED_NOTES = ("FXG001", "FXG102", "FXG303")
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """`notes`: findings of what the user did on purpose, or of a cut that starves nothing wanted; they are
-    shown only on request. `suppressed`: what the user has silenced."""
-
-    findings: tuple[Finding, ...]
-    notes: tuple[Finding, ...]
-    suppressed: tuple[Finding, ...]
-
-
-def heard(findings: Iterable[Finding], intent: Intent, files: Sequence[str]) -> Judgement:
-    """The findings, as the user's comments and settings want them."""
-    sorted_out = hear(findings, intent, files)
-    listed = [f.severity != "note" or f.code in LISTED_NOTES for f in sorted_out.findings]
-    pairs = list(zip(sorted_out.findings, listed, strict=True))
-    return Judgement(
-        tuple(f for f, is_listed in pairs if is_listed),
-        tuple(f for f, is_listed in pairs if not is_listed),
-        sorted_out.suppressed,
-    )
+from fxgrad.torch_api.errors import says
 
 
 def judge(facts: Facts, context: Context) -> tuple[Finding, ...]:
@@ -87,18 +63,21 @@ def _stands(finding: Finding, context: Context) -> bool:
 
 def _of_the_end(facts: Facts, context: Context, found: Sequence[Finding]) -> Iterator[Finding]:
     """Definition 2."""
-    for ended in ENDED:
-        yield from ended(facts, context, found)
-    death, none = death_of(facts, context), symptom(facts, context)
-    if death is None:
+    if context.ended is None:
         return
-    if isinstance(none, Asked):
-        yield from asked.findings(death, none, found)
-    elif isinstance(none, NoGradient) and none.why(death) == "unreached":
-        cause = blamed(none.name, found)
-        if cause is not None:
-            where = line_of(death.site, cause.site)
-            yield replace(cause, message=f"{cause.message}; so `{none.name}.grad`{where} is None")
+    death = Death(facts, context, context.ended, found)
+    for rule, kind, look_up in LOOK_UPS:
+        if says(death.message, kind):
+            yield from (of_cause((rule.CODE, rule.NAME), cause) for cause in look_up(death))
+    missing = symptom(death)
+    if isinstance(missing, Asked):
+        yield from asked.findings(death, missing)
+    blame = blamed(death)
+    if blame is not None:
+        name, cause = blame
+        yield replace(
+            cause, message=f"{cause.message}; so `{name}.grad`{line_of(death.site, cause.site)} is None"
+        )
 
 
 def _answers(one: Finding, other: Finding) -> bool:

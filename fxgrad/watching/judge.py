@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxgrad.diagnosis.judge import heard, judge
+from fxgrad.diagnosis.judge import judge
 from fxgrad.passes.analyses import causes, cuts, optimizers, second_walk, step_order
 from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.analyses.optimizers import held_by
@@ -25,7 +25,7 @@ from fxgrad.records import Facts, ParameterFact, Ran, Saved, Verdict
 from fxgrad.records.cells import cell_name
 from fxgrad.report import Report
 from fxgrad.report.as_json import versions
-from fxgrad.report.intent import intent_for
+from fxgrad.report.intent import hear, intent_for
 from fxgrad.source import definition_site, files_of
 from fxgrad.source.sites import own_line, sites_of
 from fxgrad.trace.notes import Backward
@@ -57,11 +57,11 @@ def report_on(seen: Seen, error: BaseException | None = None) -> Report:
     context = _context(seen, root, watched, verdicts, saved, error)
     late = turns.names_of(seen.late, root)
     facts = watched.facts
-    judgement = heard(judge(facts, context), intent_for(context.files), context.files)
+    heard = hear(judge(facts, context), intent_for(context.files), context.files)
     return Report(
         verdicts=verdicts,
-        findings=judgement.findings,
-        notes=judgement.notes,
+        findings=heard.findings,
+        notes=heard.notes,
         parameters=tuple(
             replace(p, expected=not context.expected.isdisjoint(p.names)) for p in facts.parameters
         ),
@@ -72,7 +72,7 @@ def report_on(seen: Seen, error: BaseException | None = None) -> Report:
         nodes=len(facts.nodes),
         decisions=facts.decisions,
         error=record,
-        suppressed=judgement.suppressed,
+        suppressed=heard.suppressed,
         versions=versions(),
         model_site=definition_site(*dict.fromkeys(map(type, root.modules()))),
     )

@@ -26,15 +26,10 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from fxgrad.passes.analyses.death import checkpoints, derivatives, leaves, optimizers
-from fxgrad.passes.analyses.death.record import LookUps, causes_of
 from fxgrad.passes.context import Context
-from fxgrad.passes.ended import Cause
-from fxgrad.passes.findings import of_cause
-from fxgrad.records import Facts, Finding
-from fxgrad.torch_api import errors
+from fxgrad.records import Facts, Finding, Fix, Site
 from fxgrad.torch_api.explanations import explanation_of
 
 CODE = "FXG002"
@@ -42,17 +37,6 @@ NAME = "program-raises"
 SEVERITY = "error"
 
 ADVICE = "mend this error first: until the step runs, nothing gets a gradient"
-
-# Of errors that ended a watched script.
-LOOK_UPS: LookUps = {
-    errors.NAN_GRADIENT: derivatives.nan,
-    errors.CHECKPOINT_CHANGED: checkpoints.changed,
-    errors.READY_TWICE: checkpoints.ready_twice,
-    errors.SPARSE_GRADIENT: optimizers.sparse,
-    errors.DENSE_GRADIENT: optimizers.dense,
-    errors.UNSCALED_LOSS: optimizers.unscaled_loss,
-    errors.DEEPCOPY: leaves.copied,
-}
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
@@ -68,13 +52,12 @@ def unexplained(facts: Facts, context: Context) -> Iterator[Finding]:
         return
     entry = explanation_of(error.message)
     if entry is not None:
-        cause = Cause(f"{error.type}: {entry.means}", error.site, entry.remedy)
+        yield in_words(f"{error.type}: {entry.means}", error.site, entry.remedy)
     else:
         words = error.message.splitlines()[0] if error.message else ""
-        cause = Cause(f"{error.phase} raises {error.type}: {words}", error.site, ADVICE)
-    yield of_cause((CODE, NAME), cause)
+        yield in_words(f"{error.phase} raises {error.type}: {words}", error.site)
 
 
-def ended(facts: Facts, context: Context, found: Sequence[Finding]) -> Iterator[Finding]:
-    """Why a script died, where what it died of is no other rule's."""
-    return (of_cause((CODE, NAME), cause) for cause in causes_of(facts, context, LOOK_UPS))
+def in_words(words: str, site: Site | None, advice: str = ADVICE) -> Finding:
+    """The finding of an error that is said so."""
+    return Finding(CODE, NAME, "error", words, site, fix=Fix(advice))

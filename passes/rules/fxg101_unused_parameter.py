@@ -54,10 +54,6 @@ from torch import nn
 from fxgrad.passes.analyses import decisions, zero_causes
 from fxgrad.passes.analyses.causes import Causes, is_starved, unconnected
 from fxgrad.passes.analyses.dead_ends import DeadEnd
-from fxgrad.passes.analyses.death import no_gradient
-from fxgrad.passes.analyses.death.absent import symptom
-from fxgrad.passes.analyses.death.no_gradient import NoGradient, blamed
-from fxgrad.passes.analyses.death.record import death_of
 from fxgrad.passes.analyses.freed_graphs import unknown
 from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.made_in_forward import renewed
@@ -346,12 +342,3 @@ def not_behind(asked: str, names: Sequence[str], site: Site | None) -> Finding:
         tuple(names),
     )
     return of_cause((CODE, NAME), cause)
-
-
-def ended(facts: Facts, context: Context, found: Sequence[Finding]) -> Iterator[Finding]:
-    """A gradient is None, and nothing found says why no backward went through its tensor."""
-    death, none = death_of(facts, context), symptom(facts, context)
-    if death is None or not isinstance(none, NoGradient) or none.why(death) != "unreached":
-        return
-    if blamed(none.name, found) is None:
-        yield of_cause((CODE, NAME), no_gradient.unreached(death, none.name))

@@ -32,20 +32,15 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
-from fxgrad.passes.analyses.death import leaves, no_gradient, optimizers
-from fxgrad.passes.analyses.death.absent import of_hook, symptom
-from fxgrad.passes.analyses.death.no_gradient import NoGradient
-from fxgrad.passes.analyses.death.record import LookUps, causes_of, death_of
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import (
     cut_groups,
     finding,
     line_of,
     listed,
-    of_cause,
     plural,
     said,
     source_of,
@@ -59,7 +54,6 @@ from fxgrad.source.bindings import bindings
 from fxgrad.source.names import fits, is_literal, path_of
 from fxgrad.source.objects import user_classes
 from fxgrad.source.parsing import load
-from fxgrad.torch_api import errors
 from fxgrad.torch_api.errors import NO_GRAD_FN, says
 
 CODE = "FXG102"
@@ -67,9 +61,6 @@ NAME = "frozen-parameter"
 SEVERITY = "note"
 
 _LOOKED_UP = 16  # modules looked up one by one; where more are frozen the rest share the first one's place
-
-# Of errors that ended a watched script.
-LOOK_UPS: LookUps = {errors.NON_LEAF_FLAG: leaves.flagged}
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
@@ -210,15 +201,3 @@ def _scopes(context: Context) -> set[str]:
     types = {type(module) for module in context.model.modules()}
     names = {cls.__qualname__ for kind in types for cls in user_classes(kind)[:1]}
     return {name.partition(".")[0] for name in names if "<locals>" in name}
-
-
-def ended(facts: Facts, context: Context, found: Sequence[Finding]) -> Iterator[Finding]:
-    """What does not require grad was asked for one, or told to have none."""
-    death, none = death_of(facts, context), symptom(facts, context)
-    if death is None:
-        return
-    yield from (of_cause((CODE, NAME), cause) for cause in causes_of(facts, context, LOOK_UPS))
-    yield from optimizers.frozen(death, (f for f in found if f.code == CODE))
-    yield from (of_cause((CODE, NAME), cause) for cause in of_hook(death))
-    if isinstance(none, NoGradient) and none.why(death) == "frozen":
-        yield of_cause((CODE, NAME), no_gradient.frozen(death, none.name))

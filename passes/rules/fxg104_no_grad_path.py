@@ -37,18 +37,16 @@ Not handled
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from fxgrad.passes.analyses.cuts import Way
-from fxgrad.passes.analyses.death import derivatives
-from fxgrad.passes.analyses.death.record import death_of
 from fxgrad.passes.analyses.no_grad_regions import region_of
 from fxgrad.passes.analyses.raising import inference_site
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import cut_groups, line_of, of_cause, path, severity, starved, subject
+from fxgrad.passes.findings import cut_groups, line_of, path, severity, starved, subject
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
-from fxgrad.torch_api.errors import INFERENCE_FLAG, INFERENCE_WRITE, NO_GRAD_FN, says
+from fxgrad.torch_api.errors import INFERENCE_FLAG, INFERENCE_WRITE, says
 
 CODE = "FXG104"
 NAME = "no-grad-path"
@@ -122,15 +120,3 @@ def _found(facts: Facts, context: Context) -> Iterator[Finding]:
             (Step("loss"), Step(raised.target.rpartition(".")[2], raised.site, True)),
             Fix("use torch.no_grad() instead of inference_mode, or clone the result outside of it"),
         )
-
-
-def ended(facts: Facts, context: Context, found: Sequence[Finding]) -> Iterator[Finding]:
-    """A gradient was asked for where nothing is recorded."""
-    death = death_of(facts, context)
-    if death is None or not says(death.message, NO_GRAD_FN):
-        return
-    causes = list(derivatives.in_function(death))
-    # The same region may be found by the parameters that it starves.
-    if not causes and not any(f.code == CODE and f.severity == "error" for f in found):
-        causes = list(derivatives.in_region(death))
-    yield from (of_cause((CODE, NAME), cause) for cause in causes)

@@ -27,22 +27,16 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from fxgrad.passes.analyses.cuts import CASTS
-from fxgrad.passes.analyses.death import leaves
-from fxgrad.passes.analyses.death.record import LookUps, causes_of
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import cut_groups, finding, of_cause, said, starved, subject
+from fxgrad.passes.findings import cut_groups, finding, said, starved, subject
 from fxgrad.records import Facts, Finding
-from fxgrad.torch_api import errors
 
 CODE = "FXG106"
 NAME = "integer-cast"
 SEVERITY = "error"
-
-# Of errors that ended a watched script.
-LOOK_UPS: LookUps = {errors.NO_FLOATS: leaves.integers}
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
@@ -64,8 +58,3 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             "keep the tensor floating; where whole numbers are needed, round with a straight-through "
             "estimator",
         )
-
-
-def ended(facts: Facts, context: Context, found: Sequence[Finding]) -> Iterator[Finding]:
-    """A tensor of integers was asked to require grad."""
-    return (of_cause((CODE, NAME), cause) for cause in causes_of(facts, context, LOOK_UPS))

@@ -36,15 +36,12 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from fxgrad.passes.analyses.death import leaves
-from fxgrad.passes.analyses.death.record import LookUps, causes_of
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import cut_groups, finding, line_of, of_cause, said, source_of, starved, subject
+from fxgrad.passes.findings import cut_groups, finding, line_of, said, source_of, starved, subject
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Step
 from fxgrad.records.training import SentAway
-from fxgrad.torch_api import errors
 
 CODE = "FXG107"
 NAME = "left-torch"
@@ -54,9 +51,6 @@ _OF_NUMBERS = (
     "make the loss of tensors: of what was drawn, its log-probability times the reward "
     "(`-dist.log_prob(a) * reward`), or rsample()"
 )
-
-# Of errors that ended a watched script.
-LOOK_UPS: LookUps = {errors.NUMPY_OF_HISTORY: leaves.to_numpy}
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
@@ -134,8 +128,3 @@ def _way_out(node: NodeFact) -> tuple[str, str]:
         f"`.{name.strip('_')}()` takes the value out of torch",
         "stay in torch: it has most of NumPy's functions under the same names",
     )
-
-
-def ended(facts: Facts, context: Context, found: Sequence[Finding]) -> Iterator[Finding]:
-    """A tensor with a history was handed to NumPy."""
-    return (of_cause((CODE, NAME), cause) for cause in causes_of(facts, context, LOOK_UPS))

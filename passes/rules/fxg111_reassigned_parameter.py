@@ -36,15 +36,11 @@ Not handled
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from fxgrad.passes.analyses.death import no_gradient
-from fxgrad.passes.analyses.death.absent import symptom
-from fxgrad.passes.analyses.death.no_gradient import NoGradient
-from fxgrad.passes.analyses.death.record import death_of
 from fxgrad.passes.analyses.stored_parameters import emptied, replaced, storages
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import cut_groups, finding, of_cause, said, starved, subject
+from fxgrad.passes.findings import cut_groups, finding, said, starved, subject
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
 from fxgrad.torch_api.errors import assigned_parameter
 
@@ -147,10 +143,3 @@ def _refused(facts: Facts, context: Context) -> Iterator[Finding]:
                     "reads it"
                 ),
             )
-
-
-def ended(facts: Facts, context: Context, found: Sequence[Finding]) -> Iterator[Finding]:
-    """The gradient of what is no leaf was asked for."""
-    death, none = death_of(facts, context), symptom(facts, context)
-    if death is not None and isinstance(none, NoGradient) and none.why(death) == "no leaf":
-        yield of_cause((CODE, NAME), no_gradient.no_leaf(death, none))

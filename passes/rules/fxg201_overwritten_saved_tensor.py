@@ -32,22 +32,19 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from fxgrad.passes.analyses.building_lines import building_site
 from fxgrad.passes.analyses.cuts import GRAD
-from fxgrad.passes.analyses.death import derivatives
-from fxgrad.passes.analyses.death.record import LookUps, causes_of
 from fxgrad.passes.analyses.freed_graphs import Kept, Spender, computed_once, kept, needed, spender
 from fxgrad.passes.analyses.overwrites import Overwrite, Save, overwrites
 from fxgrad.passes.analyses.second_walk import Meeting
 from fxgrad.passes.analyses.second_walk_remedies import message, remedy
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import expression, line_of, listed, of_cause, shape, source_of, text_of
+from fxgrad.passes.findings import expression, line_of, listed, shape, source_of, text_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Raised, Site, Step
 from fxgrad.source.assigned import assigned_names, names_read
-from fxgrad.torch_api import errors
 from fxgrad.torch_api.errors import OVERWRITTEN, SECOND_TIME, says
 
 CODE = "FXG201"
@@ -58,12 +55,6 @@ SEVERITY = "error"
 OVERWRITTEN_HERE, OLD_GRAPH = "overwritten", "old graph"
 
 LISTED = 4  # saves named in one message
-
-# Of errors that ended a watched script.
-LOOK_UPS: LookUps = {
-    errors.DETACHED_SAVED: derivatives.detached,
-    errors.NEGATIVE_SLOPE: derivatives.negative_slope,
-}
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
@@ -275,8 +266,3 @@ def _finding(message: str, site: Site | None, advice: str, stations: tuple[Step,
     return Finding(
         CODE, NAME, "error", message, site, (), (Step("loss"), *stations) if stations else (), Fix(advice)
     )
-
-
-def ended(facts: Facts, context: Context, found: Sequence[Finding]) -> Iterator[Finding]:
-    """What a write in place made of what was saved."""
-    return (of_cause((CODE, NAME), cause) for cause in causes_of(facts, context, LOOK_UPS))

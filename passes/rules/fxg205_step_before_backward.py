@@ -32,16 +32,12 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from fxgrad.passes.analyses.death import no_gradient, optimizers
-from fxgrad.passes.analyses.death.absent import symptom
-from fxgrad.passes.analyses.death.no_gradient import NoGradient
-from fxgrad.passes.analyses.death.record import death_of
 from fxgrad.passes.analyses.overwrites import Overwrite, overwrites
 from fxgrad.passes.analyses.step_order import Early
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import expression, line_of, listed, of_cause
+from fxgrad.passes.findings import expression, line_of, listed
 from fxgrad.records import Facts, Finding, Fix, Step
 from fxgrad.records.training import Training
 from fxgrad.torch_api.errors import OVERWRITTEN, says
@@ -123,15 +119,3 @@ def _finding(overwrite: Overwrite) -> Finding:
         Fix("call every backward that needs the old weights before the step, or run forward again after it"),
         step=writer.name,
     )
-
-
-def ended(facts: Facts, context: Context, found: Sequence[Finding]) -> Iterator[Finding]:
-    """A gradient was asked for before there is one, or after it was dropped."""
-    death, none = death_of(facts, context), symptom(facts, context)
-    if death is None:
-        return
-    yield from (of_cause((CODE, NAME), cause) for cause in optimizers.no_backward(death))
-    if isinstance(none, NoGradient) and none.why(death) == "no backward":
-        yield of_cause((CODE, NAME), no_gradient.no_backward(death, none.name))
-    if isinstance(none, NoGradient) and none.why(death) == "cleared":
-        yield of_cause((CODE, NAME), no_gradient.cleared(death, none.name))

@@ -30,23 +30,17 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from fxgrad.passes.analyses.death import leaves
-from fxgrad.passes.analyses.death.record import LookUps, causes_of
 from fxgrad.passes.analyses.optimizer_lines import construction_site
 from fxgrad.passes.analyses.optimizers import Held
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import listed, of_cause
+from fxgrad.passes.findings import listed
 from fxgrad.records import Facts, Finding, Fix
-from fxgrad.torch_api import errors
 
 CODE = "FXG301"
 NAME = "optimizer-misses-parameter"
 SEVERITY = "warning"
-
-# Of errors that ended a watched script.
-LOOK_UPS: LookUps = {errors.NO_PARAMETERS: leaves.none_given}
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
@@ -97,8 +91,3 @@ def _advice(held: Held) -> str:
         "build the optimizer after the model is final, or add them: `optimizer.add_param_group({'params': "
         "...})`"
     )
-
-
-def ended(facts: Facts, context: Context, found: Sequence[Finding]) -> Iterator[Finding]:
-    """An optimizer was given nothing."""
-    return (of_cause((CODE, NAME), cause) for cause in causes_of(facts, context, LOOK_UPS))

@@ -31,24 +31,18 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from fxgrad.passes.analyses.death import leaves, optimizers
-from fxgrad.passes.analyses.death.record import LookUps, causes_of, death_of
 from fxgrad.passes.analyses.optimizer_lines import construction_site, replacing_site
 from fxgrad.passes.analyses.optimizers import Held
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import listed, of_cause
+from fxgrad.passes.findings import listed
 from fxgrad.records import Facts, Finding, Fix, Site, Step
 from fxgrad.records.training import Vain
-from fxgrad.torch_api import errors
 
 CODE = "FXG302"
 NAME = "optimizer-stale-parameter"
 SEVERITY = "warning"
-
-# Of errors that ended a watched script.
-LOOK_UPS: LookUps = {errors.NON_LEAF_OPTIMIZED: leaves.optimized}
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
@@ -123,14 +117,3 @@ def _tied(context: Context, held: Held) -> tuple[str, ...]:
             names.append(name)
         seen.add(id(parameter))
     return tuple(names)
-
-
-def ended(facts: Facts, context: Context, found: Sequence[Finding]) -> Iterator[Finding]:
-    """An optimizer was given no leaf, or holds others than those that have a gradient."""
-    yield from (of_cause((CODE, NAME), cause) for cause in causes_of(facts, context, LOOK_UPS))
-    death = death_of(facts, context)
-    if death is None or any(optimizers.frozen(death, (f for f in found if f.code == "FXG102"))):
-        return
-    explained = any(f.severity == "error" and f.parameters and f.site is not None for f in found)
-    causes = optimizers.others_held(death, explained=explained)
-    yield from (of_cause((CODE, NAME), cause) for cause in causes)

@@ -27,15 +27,13 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from fxgrad.passes.analyses.death import optimizers
-from fxgrad.passes.analyses.death.record import death_of
 from fxgrad.passes.analyses.optimizer_lines import construction_site
 from fxgrad.passes.analyses.optimizers import idle
 from fxgrad.passes.analyses.step_order import emptied, last_walk
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import line_of, listed, of_cause
+from fxgrad.passes.findings import line_of, listed
 from fxgrad.records import Facts, Finding, Fix, Step
 
 CODE = "FXG303"
@@ -84,10 +82,3 @@ def _cleared(context: Context) -> Iterator[Finding]:
             (Step("step", step.site), Step("zero_grad", site, True), Step("backward", walk)),
             Fix("call zero_grad() before backward, or after the step"),
         )
-
-
-def ended(facts: Facts, context: Context, found: Sequence[Finding]) -> Iterator[Finding]:
-    """A scaler steps after the gradients were cleared."""
-    death = death_of(facts, context)
-    if death is not None:
-        yield from (of_cause((CODE, NAME), cause) for cause in optimizers.cleared(death))

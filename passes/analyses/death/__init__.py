@@ -2,6 +2,6 @@
 for.
 
 A look-up gives causes at their own lines, or none where it finds nothing: then the error's own line and the
-words of the table of errors must do. Which look-up is whose, each rule says (`LOOK_UPS`); errors that none is
-for, the rules on facts explain.
+words of the table of errors must do. `fxgrad.passes.LOOK_UPS` says of which errors each is asked, and whose
+finding it is; what none is for, the rules on facts explain.
 """

@@ -14,20 +14,18 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import CodeType
+from typing import Literal
 
 import torch
 
-from fxgrad.passes.analyses.death.no_gradient import NoGradient
 from fxgrad.passes.analyses.death.record import (
     Death,
-    death_of,
     gradient_of,
     look_up,
     raising_text,
     site_of_entry,
     user_entries,
 )
-from fxgrad.passes.context import Context
 from fxgrad.passes.ended import Cause, Request
 from fxgrad.passes.findings import line_of, source_of
 from fxgrad.records import Facts, NodeFact, Site
@@ -66,12 +64,33 @@ class Asked:
     positions: tuple[int, ...]
 
 
-def symptom(facts: Facts, context: Context) -> Asked | NoGradient | None:
+@dataclass(frozen=True, slots=True)
+class NoGradient:
+    """`name.grad` is None."""
+
+    name: str
+    tensor: torch.Tensor
+
+    def why(self, death: Death) -> Literal["no leaf", "frozen", "no backward", "unreached", "cleared", ""]:
+        """The reason; "" where none is known."""
+        known = death.known(self.tensor)
+        if self.tensor.requires_grad and not self.tensor.is_leaf:
+            return "no leaf"
+        if not self.tensor.requires_grad:
+            return "frozen"
+        if not death.walks:
+            return "no backward"
+        if known is not None and not known.after:
+            return "unreached"
+        return "cleared" if death.ended.cleared is not None else ""
+
+
+def symptom(death: Death) -> Asked | NoGradient | None:
     """What is missing where the program ended: None where the error is another, or no name leads to it."""
-    if symptom not in facts.memo:
-        death = death_of(facts, context)
-        facts.memo[symptom] = _symptom(death) if death is not None else None
-    found: Asked | NoGradient | None = facts.memo[symptom]
+    memo = death.facts.memo
+    if symptom not in memo:
+        memo[symptom] = _symptom(death)
+    found: Asked | NoGradient | None = memo[symptom]
     return found
 
 

@@ -20,8 +20,8 @@ from fxgrad.torch_api.errors import NEGATIVE_SLOPE, nan_function
 from fxgrad.torch_api.explanations import EXPLANATIONS, explanation_of
 
 
-def in_function(death: Death) -> Iterator[Cause]:
-    """A gradient is asked for in the forward of a Function, where nothing is recorded."""
+def nothing_recorded(death: Death) -> Iterator[Cause]:
+    """A gradient is asked for where nothing is recorded: in the forward of a Function, or under `no_grad`."""
     function = _function_around(death)
     if function is not None and death.site is not None:
         name, applied = function
@@ -32,13 +32,12 @@ def in_function(death: Death) -> Iterator[Cause]:
             "compute what is differentiated inside `with torch.enable_grad():`, from `x = "
             "x.detach().requires_grad_()`",
         )
-
-
-def in_region(death: Death) -> Iterator[Cause]:
-    """A gradient is asked for under `no_grad`."""
+        return
     request = next((r for r in reversed(death.ended.requests) if not r.missing), None)
     if request is None or request.grad or death.site is None:
         return
+    if any(f.code == "FXG104" and f.severity == "error" for f in death.found):
+        return  # the same region, found by the parameters that it starves
     sites = map(site_of_entry, user_entries(death.error))
     off = next((around for around in map(no_grad_site, sites) if around is not None), None)
     yield Cause(

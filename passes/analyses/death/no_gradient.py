@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
 
-import torch
-
+from fxgrad.passes.analyses.death.absent import NoGradient, symptom
 from fxgrad.passes.analyses.death.record import Death
 from fxgrad.passes.ended import Cause
 from fxgrad.passes.findings import line_of, source_of
@@ -18,66 +15,63 @@ from fxgrad.source.assigned import assigned_names, names_read, next_backward
 _ZEROING = re.compile(r"\.grad(\.data)?\.(zero_|fill_)\b")
 
 
-@dataclass(frozen=True, slots=True)
-class NoGradient:
-    """`name.grad` is None."""
-
-    name: str
-    tensor: torch.Tensor
-
-    def why(self, death: Death) -> Literal["no leaf", "frozen", "no backward", "unreached", "cleared", ""]:
-        """The reason; "" where none is known."""
-        known = death.known(self.tensor)
-        if self.tensor.requires_grad and not self.tensor.is_leaf:
-            return "no leaf"
-        if not self.tensor.requires_grad:
-            return "frozen"
-        if not death.walks:
-            return "no backward"
-        if known is not None and not known.after:
-            return "unreached"
-        return "cleared" if death.ended.cleared is not None else ""
-
-
-def frozen(death: Death, name: str) -> Cause:
+def frozen(death: Death) -> Iterator[Cause]:
     """It does not require grad."""
-    return Cause(
-        f"`{name}.grad` is None: `{name}` does not require grad",
-        death.site,
-        f"make it a leaf that does: `{name}.requires_grad_()`",
-    )
+    none = _none(death, "frozen")
+    if none is not None:
+        yield Cause(
+            f"`{none.name}.grad` is None: `{none.name}` does not require grad",
+            death.site,
+            f"make it a leaf that does: `{none.name}.requires_grad_()`",
+        )
 
 
-def no_backward(death: Death, name: str) -> Cause:
-    """It is asked for too early."""
-    site = death.site
-    return Cause(f"`{name}.grad` is None: no backward has run yet", site, _after_backward(name, site))
+def at_the_wrong_time(death: Death) -> Iterator[Cause]:
+    """It is asked for before there is one, or after it was dropped."""
+    early, late, site = _none(death, "no backward"), _none(death, "cleared"), death.site
+    if early is not None:
+        what = f"`{early.name}.grad` is None: no backward has run yet"
+        yield Cause(what, site, _after_backward(early.name, site))
+    if late is not None:
+        line = line_of(death.ended.cleared, site)
+        yield Cause(
+            f"`{late.name}.grad` is None: it was dropped{line} after the last backward",
+            site,
+            f"use the gradient before it is cleared: move this above{line}",
+        )
 
 
-def cleared(death: Death, name: str) -> Cause:
-    """It is asked for too late."""
-    site, line = death.site, line_of(death.ended.cleared, death.site)
-    return Cause(
-        f"`{name}.grad` is None: it was dropped{line} after the last backward",
-        site,
-        f"use the gradient before it is cleared: move this above{line}",
-    )
+def blamed(death: Death) -> tuple[str, Finding] | None:
+    """What no backward went through, and the finding that says why."""
+    none = _none(death, "unreached")
+    errors = (f for f in death.found if f.severity == "error" and f.site is not None)
+    cause = next((f for f in errors if none.name in f.parameters), None) if none is not None else None
+    return (none.name, cause) if none is not None and cause is not None else None
 
 
-def blamed(name: str, found: Iterable[Finding]) -> Finding | None:
-    """The finding that says why no backward went through it."""
-    errors = (f for f in found if f.severity == "error" and f.site is not None)
-    return next((f for f in errors if name in f.parameters), None)
-
-
-def unreached(death: Death, name: str) -> Cause:
+def unreached(death: Death) -> Iterator[Cause]:
     """No backward went through it, and nothing says why."""
-    return Cause(
-        f"`{name}.grad` is None: no backward so far went through `{name}`",
-        death.site,
-        "mend what keeps it from the loss, or skip parameters without a gradient",
-        (name,),
-    )
+    none = _none(death, "unreached")
+    if none is not None and blamed(death) is None:
+        yield Cause(
+            f"`{none.name}.grad` is None: no backward so far went through `{none.name}`",
+            death.site,
+            "mend what keeps it from the loss, or skip parameters without a gradient",
+            (none.name,),
+        )
+
+
+def no_leaf(death: Death) -> Iterator[Cause]:
+    """An operation made it, so it never had a `.grad`."""
+    none = _none(death, "no leaf")
+    if none is not None:
+        yield _no_leaf(death, none)
+
+
+def _none(death: Death, why: str) -> NoGradient | None:
+    """What has no gradient, where that is the reason."""
+    none = symptom(death)
+    return none if isinstance(none, NoGradient) and none.why(death) == why else None
 
 
 def _after_backward(name: str, site: Site | None) -> str:
@@ -97,9 +91,8 @@ def _after_backward(name: str, site: Site | None) -> str:
     )
 
 
-def no_leaf(death: Death, none: NoGradient) -> Cause:
-    """An operation made it, so it never had a `.grad`: an update that lost the leaf, or a leaf made too
-    early."""
+def _no_leaf(death: Death, none: NoGradient) -> Cause:
+    """An update that lost the leaf, or a leaf made too early."""
     name, facts, known = none.name, death.facts, death.known(none.tensor)
     value, site = known.value if known is not None else -1, death.site
     maker = facts.maker_of.get(value)

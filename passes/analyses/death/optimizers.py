@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,11 +16,10 @@ from fxgrad.passes.analyses.optimizer_lines import construction_site, replacing_
 from fxgrad.passes.analyses.optimizers import held_by
 from fxgrad.passes.ended import Cause
 from fxgrad.passes.findings import line_of, listed
-from fxgrad.records import Finding, Site
+from fxgrad.records import Site
 from fxgrad.source import attribute_site
 from fxgrad.source.names import is_literal, last_word
 from fxgrad.source.parsing import load, nodes, site_of
-from fxgrad.torch_api.errors import NO_INF_CHECKS, says
 
 
 def sparse(death: Death) -> Iterator[Cause]:
@@ -106,7 +104,8 @@ def dense(death: Death) -> Iterator[Cause]:
 
 def unchecked(death: Death) -> Optimizer | None:
     """The optimizer that a scaler found no gradient for."""
-    return local(death.error, "optimizer", Optimizer) if says(death.message, NO_INF_CHECKS) else None
+    found: Optimizer | None = local(death.error, "optimizer", Optimizer)
+    return found
 
 
 def no_backward(death: Death) -> Iterator[Cause]:
@@ -132,27 +131,29 @@ def cleared(death: Death) -> Iterator[Cause]:
         )
 
 
-def frozen(death: Death, found: Iterable[Finding]) -> Iterator[Finding]:
-    """None of them is to get one: of findings what froze them, as an error."""
+def frozen(death: Death) -> Iterator[Cause]:
+    """None of them is to get one: what froze them, as it was found."""
     optimizer = unchecked(death)
     if optimizer is None or not death.walks or any(cleared(death)):
+        return
+    if any(parameter.requires_grad for parameter in held_by(optimizer)):
         return
     names = set(_names(death, held_by(optimizer)))
-    frozen = next((f for f in found if names.intersection(f.parameters)), None)
-    if frozen is not None and not any(parameter.requires_grad for parameter in held_by(optimizer)):
-        message = f"{frozen.message}; {type(optimizer).__name__} has no gradient to step with"
-        yield replace(frozen, severity="error", message=message)
+    of_them = (f for f in death.found if f.code == "FXG102" and names.intersection(f.parameters))
+    found = next(of_them, None)
+    if found is not None and found.fix is not None:
+        message = f"{found.message}; {type(optimizer).__name__} has no gradient to step with"
+        yield Cause(message, found.site, found.fix.advice, found.parameters, found.path)
 
 
-def others_held(death: Death, *, explained: bool) -> Iterator[Cause]:
-    """A scaler finds no gradient in what the optimizer holds: it holds others than those that have one.
-    `explained`: what keeps gradients from some parameters is found."""
+def others_held(death: Death) -> Iterator[Cause]:
+    """A scaler finds no gradient in what the optimizer holds: it holds others than those that have one."""
     optimizer = unchecked(death)
-    if optimizer is None or not death.walks or any(cleared(death)):
+    if optimizer is None or not death.walks or any(cleared(death)) or any(frozen(death)):
         return
     held, others = list(held_by(optimizer)), _names(death, _unheld(death, optimizer))
-    if explained and not others:
-        return
+    if not others and any(f.severity == "error" and f.parameters and f.site is not None for f in death.found):
+        return  # what keeps the gradients from them is found
     beside = f"; the backward left gradients on {listed(others)}, which no optimizer holds" if others else ""
     built = _built(death, optimizer)
     yield Cause(

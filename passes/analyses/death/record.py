@@ -4,7 +4,7 @@ the cause; and how an error's frames are read."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any
@@ -13,12 +13,11 @@ import torch
 from torch import nn
 
 from fxgrad.passes.context import Context
-from fxgrad.passes.ended import Cause, Ended, Known
+from fxgrad.passes.ended import Ended, Known
 from fxgrad.passes.findings import source_of
-from fxgrad.records import Facts, NodeFact, Site
+from fxgrad.records import Facts, Finding, NodeFact, Site
 from fxgrad.records.training import Walk
 from fxgrad.source.sites import is_user_code, line_of_error, site_of
-from fxgrad.torch_api.errors import Kind, says
 from fxgrad.torch_api.internals import DisableTorchFunction
 
 _WORD = re.compile(r"(\w+)|\[([^\]]*)\]")
@@ -26,11 +25,12 @@ _WORD = re.compile(r"(\w+)|\[([^\]]*)\]")
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """The error that ended a program, beside its facts."""
+    """The error that ended a program, beside its facts; `found`: what the rules say of these."""
 
     facts: Facts
     context: Context
     ended: Ended
+    found: Sequence[Finding]
 
     @property
     def error(self) -> BaseException:
@@ -70,23 +70,6 @@ class Death:
         known = self.known(tensor)
         node = self.facts.maker_of.get(known.value) if known is not None else None
         return node if node is not None and node.site is not None else None
-
-
-def death_of(facts: Facts, context: Context) -> Death | None:
-    """None where no error ended a script."""
-    return Death(facts, context, context.ended) if context.ended is not None else None
-
-
-LookUps = Mapping[Kind, Callable[[Death], Iterator[Cause]]]
-
-
-def causes_of(facts: Facts, context: Context, look_ups: LookUps) -> Iterator[Cause]:
-    """What the look-up for this kind of error finds."""
-    death = death_of(facts, context)
-    if death is not None:
-        for kind, look_up in look_ups.items():
-            if says(death.message, kind):
-                yield from look_up(death)
 
 
 # ------------------------------------------------------------------------------------------------- variables
