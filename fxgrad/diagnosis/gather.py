@@ -139,14 +139,13 @@ def _from_plain_step(
     context = Context(program.root, program.loss, program.optimizer, expected, explicit, files, verdicts)
     context = replace(context, held=optimizers.compare(facts, context))
     # no others speak of parameters alone
-    rules = (fxg301_optimizer_misses_parameter, fxg303_optimizer_idle_parameter)
-    found = [f for rule in rules for f in rule.check(facts, context)]
+    found = judge(facts, context, (fxg301_optimizer_misses_parameter, fxg303_optimizer_idle_parameter))
     assumption = (
         "the verdicts are those of one plain step, for the recorder cannot follow the program "
         f"({where}{spoken(aside)}): "
         "no other outcome of a branch was tried, no hidden write looked for"
     )
-    return Diagnosis(verdicts, tuple(found), facts, lab, main, values, 1, False, files, assumption)
+    return Diagnosis(verdicts, found, facts, lab, main, values, 1, False, files, assumption)
 
 
 _STARVED = {"zero": "gets a gradient of zeros", "none": "gets no gradient"}

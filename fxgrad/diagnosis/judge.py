@@ -19,21 +19,17 @@ from fxgrad.passes import LOOK_UPS, RULES
 from fxgrad.passes.analyses.death.absent import Asked, symptom
 from fxgrad.passes.analyses.death.no_gradient import blamed
 from fxgrad.passes.analyses.death.record import Death
-from fxgrad.passes.context import Context
+from fxgrad.passes.context import Context, Rule
 from fxgrad.passes.findings import line_of, of_cause
-from fxgrad.passes.rules import (
-    fxg102_frozen_parameter,
-    fxg201_overwritten_saved_tensor,
-    fxg202_inplace_on_leaf,
-)
+from fxgrad.passes.rules import fxg102_frozen_parameter, fxg201_overwritten_saved_tensor
 from fxgrad.passes.rules.fxg002_program_raises import unexplained
 from fxgrad.records import Facts, Finding
 from fxgrad.torch_api.errors import says
 
 
-def judge(facts: Facts, context: Context) -> tuple[Finding, ...]:
+def judge(facts: Facts, context: Context, rules: Sequence[Rule] = RULES) -> tuple[Finding, ...]:
     """What there is to say."""
-    found = [finding for rule in RULES for finding in rule.check(facts, context)]
+    found = [finding for rule in rules for finding in rule.check(facts, context)]
     found = [finding for finding in found if _stands(finding, context)]
     if not _is_error(found):
         found += fxg102_frozen_parameter.still_frozen(facts, context)
@@ -57,8 +53,7 @@ def _stands(finding: Finding, context: Context) -> bool:
         return False
     if context.meeting is not None and finding.code != fxg201_overwritten_saved_tensor.CODE:
         return finding.severity != "error" or any(context.verdicts.get(name) == "none" for name in names)
-    # the write that torch refused there is of its own collating
-    return training.sent_away is None or finding.code != fxg202_inplace_on_leaf.CODE
+    return True
 
 
 def _of_the_end(facts: Facts, context: Context, found: Sequence[Finding]) -> Iterator[Finding]:

@@ -3,7 +3,9 @@
 What it finds
     An error of the forward, the loss or the backward that no other rule explains. Where torch's words are
     known, the finding says what they mean and what mends it; else it has the error's own words and line.
-    `fxgrad explain TEXT` says more of the words.
+    `fxgrad explain TEXT` says more of the words. In a watched script also a derivative that is NaN, a
+    checkpoint whose second run differs from its first, gradients of a kind that the optimizer does not take,
+    a loss that a scaler was not given, a copy of a tensor with a history.
 
 Why it matters
     Until the step runs, nothing gets a gradient.

@@ -7,7 +7,8 @@ What it finds
     the line named; only a derivative that does not depend on it goes on. Named is the line that builds it;
     where another line would have used it, the message says which, and what passed that by: the branch and
     which way it went, the slice or key, the `return` or loop. That is counted while the program runs; what
-    the counts do not show is not said.
+    the counts do not show is not said. In a watched script also a gradient that is None where the program
+    reads it, or that `autograd.grad` cannot give, of a tensor that nothing on the way was computed from.
 
 Why it matters
     Its `.grad` stays None, the optimizer skips it, and it keeps its random start while the loss goes down.

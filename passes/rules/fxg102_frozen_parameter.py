@@ -4,7 +4,8 @@ What it finds
     Frozen parameters, with the statement that froze them: a note. It is an error where they were expected to
     train, where nothing is left that can, and where a trainable parameter is frozen while the model runs.
     `module.requires_grad = True`, which sets an attribute of the module and unfreezes nothing, is named where
-    it is the reason.
+    it is the reason. In a watched script also what was left frozen by another's turn, `requires_grad` set on
+    a computed tensor, and `.grad` of what does not require grad.
 
 Why it matters
     Freezing is how transfer learning is done, and how a head is lost: the loop that freezes runs over the new

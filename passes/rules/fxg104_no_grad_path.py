@@ -6,7 +6,8 @@ What it finds
     torch.no_grad()`, in a function decorated with it, under `set_grad_enabled(False)` (also one that was
     called before the step and never undone), in `inference_mode`. The line named is the one that switched
     gradients off; where that is an optimizer's step around the closure it was given, the call of the closure.
-    Also a tensor made in inference mode that a later step must save for backward.
+    Also a tensor made in inference mode that a later step must save for backward. In a watched script also a
+    gradient that is asked for in such a region, or in the forward of an `autograd.Function`.
 
 Why it matters
     Autograd records nothing there: the parameters keep `.grad = None` without a word, or, where nothing else

@@ -7,8 +7,8 @@ What it finds
     `int(t)`, `math.exp(t)`. Named is the line where the value leaves; the way back in (`torch.from_numpy`,
     `torch.tensor(number)`, a product with the number) belongs to the same finding, and where the loss is made
     of such numbers alone so does what picked them before (a sample, an argmax). That the number matters is
-    not guessed: the program is run again with another number there, and its loss changes. In a script that is
-    watched also a tensor with a history that a data set hands to a worker's process.
+    not guessed: the program is run again with another number there, and its loss changes. In a watched script
+    also a tensor with a history that is handed to NumPy, or by a data set to the process of a worker.
 
 Why it matters
     Autograd records torch's operations and no others. The forward values are right, so nothing looks wrong;

@@ -4,7 +4,7 @@ What it finds
     An operator outside torch's own namespaces, on a way from trainable parameters to the loss, for which the
     dispatcher has no autograd kernel. Where backward raises, or the operator hands on nothing, it is an
     error. Where its kernel happens to be made of torch operations, torch differentiates those, warns in
-    backward that this is deprecated, and the finding is a warning. In a script that is watched also what
+    backward that this is deprecated, and the finding is a warning. In a watched script also what
     `torch.compile` cannot differentiate a second time and its Python code can.
 
 Why it matters

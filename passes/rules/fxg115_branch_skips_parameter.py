@@ -10,7 +10,7 @@ What it finds
       what a mask selects, a draw of Python's or NumPy's random numbers. The number, the selection or the seed
       is changed, and other parameters train.
     - A parameter that only a condition reads (`if self.gate > 0.5`): a branch passes no gradient back.
-    - A note in a script that is watched: a condition that went both ways, and what took part in some steps.
+    - A note in a watched script: a condition that went both ways, and what took part in some steps.
 
 Why it matters
     In some steps the parameters train and in some they do not; under DistributedDataParallel the step hangs

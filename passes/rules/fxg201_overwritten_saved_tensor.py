@@ -7,7 +7,8 @@ What it finds
     `_foreach_` call, through a view of it, or by updating a buffer. Torch compares version counters and
     refuses in backward, naming neither line; both are named here. Also a tensor kept from an earlier step
     with its graph, and an inner `backward()` that frees what the loss needs ("backward through the graph a
-    second time").
+    second time"). In a watched script both backwards and the tensor where they met are named; and `detach_()`
+    of a saved tensor, and an activation in place with a negative slope.
 
 Why it matters
     Backward raises, often far from the line that must change.

@@ -3,8 +3,9 @@
 What it finds
     An optimizer step, a manual update under `no_grad`, a copy into the online network or any other in-place
     write of a trainable parameter after a step saved it for backward and before backward runs through that
-    step. In a script that is watched also a step that torch lets pass: it comes before its backward, with no
-    gradients or with those of other weights; or no backward runs at all.
+    step. In a watched script also a step that torch lets pass: it comes before its backward, with no
+    gradients or with those of other weights, or no backward runs at all; and a gradient that is read before
+    there is one, or after it was dropped.
 
 Why it matters
     Backward raises "modified by an inplace operation" with a shape that looks like `AsStridedBackward0`, and

@@ -4,8 +4,9 @@ What it finds
     Parameters that were replaced after the optimizer was built: a new head or a resized embedding, weights
     tied later, `deepcopy`, `load_state_dict(assign=True)`, `to_empty` after the meta device, `weight_norm`.
     The optimizer keeps the old objects. Moving or casting (`.to()`, `.cuda()`, `.half()`) keeps the Parameter
-    objects and is no such case, whatever is often said. In a script that is watched also an optimizer over
-    `p.data` or over copies: it steps, raises nothing and changes nothing.
+    objects and is no such case, whatever is often said. In a watched script also an optimizer over `p.data`
+    or over copies, which steps, raises nothing and changes nothing; one that is given what an operation
+    computed; and one for which a scaler finds no gradient because the backward left them on others.
 
 Why it matters
     Steps change tensors that nobody reads. The new parameters get gradients that nobody uses, and stay as

@@ -2,8 +2,8 @@
 
 What it finds
     Parameters in an optimizer's groups that require grad and that backward leaves without one. A note: what
-    cuts them has a finding of its own. In a script that is watched it is an error where gradients are cleared
-    between backward and step: the step finds none at all.
+    cuts them has a finding of its own. In a watched script also, as an error, gradients that are cleared
+    between backward and step.
 
 Why it matters
     A step passes over them, weight decay and momentum included, so they stay as they are while a count of
