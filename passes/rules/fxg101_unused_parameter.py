@@ -63,7 +63,7 @@ from fxgrad.passes.ended import Cause
 from fxgrad.passes.findings import listed, of_cause, severity, some, starved, subject, text_of
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site, Step
 from fxgrad.source import attribute_site, attribute_sites, container_sites
-from fxgrad.source.objects import origin
+from fxgrad.source.objects import module_of, origin
 
 CODE = "FXG101"
 NAME = "unused-parameter"
@@ -216,7 +216,7 @@ def _chooser(facts: Facts, context: Context, part: str) -> str:
         kind = type(owner)
         if (
             path in called
-            and kind.__module__.startswith("torch.nn.modules.")
+            and module_of(kind).startswith("torch.nn.modules.")
             and not issubclass(kind, (*_CONTAINERS, nn.Sequential))
         ):
             return kind.__name__

@@ -16,6 +16,7 @@ from fxgrad.passes.ended import Cause
 from fxgrad.passes.findings import line_of, source_of
 from fxgrad.records import Facts, NodeFact, ParameterFact, Site
 from fxgrad.source.names import dotted, last_word
+from fxgrad.source.objects import module_of
 from fxgrad.source.parsing import Function, enclosing_function, first_line, functions, load, nodes, site_of
 from fxgrad.torch_api.errors import ready_parameter
 from fxgrad.torch_api.explanations import explanation_of
@@ -102,7 +103,7 @@ def _codes(part: Any) -> Iterator[CodeType]:
     if isinstance(part, nn.Module):
         for module in part.modules():
             code = getattr(type(module).forward, "__code__", None)
-            if isinstance(code, CodeType) and not type(module).__module__.startswith("torch."):
+            if isinstance(code, CodeType) and not module_of(type(module)).startswith("torch."):
                 yield code
         return
     owner = getattr(part, "__self__", None)
