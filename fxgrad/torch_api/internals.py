@@ -194,6 +194,10 @@ def version_of(tensor: torch.Tensor) -> int:
         return -1
 
 
+# the same without a frame of Python's; raises RuntimeError for an inference tensor
+counter_of: Callable[[torch.Tensor], int] = vars(_C.TensorBase)["_version"].__get__
+
+
 def set_version(tensor: torch.Tensor, version: int) -> None:
     """Put a version counter back, after the data it counts was put back."""
     _C._autograd._unsafe_set_version_counter((tensor,), (version,))

@@ -151,6 +151,7 @@ def _walk(
     """The record of a backward that is about to run, and the leaves it will reach; `keep`: it is one of those
     that count."""
     ledger = observer.ledger
+    ledger.kinds.clear()
     reads = [ledger.read(tensor) for tensor in tensors_in(losses)]
     tensors = [tensor for tensor, _, _ in reads]
     note = ledger.note("op", walk.target)

@@ -34,8 +34,8 @@ from fxgrad.torch_api.internals import dynamo_is_loaded, next_sequence_number, t
 from fxgrad.torch_api.module_internals import TRANSFORMS
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
-from fxgrad.trace.leaf_modules import is_plain_layer
-from fxgrad.trace.notes import Called, Note
+from fxgrad.trace.leaf_modules import Whole, is_plain_layer
+from fxgrad.trace.notes import Called, Kind, Note
 from fxgrad.trace.observer import Observer
 
 ZEROED = 64  # calls of `zero_grad` that are remembered
@@ -54,6 +54,7 @@ class Events:
         self.observer = observer
         self.calls: list[Called] = []
         self.called: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._returning: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # those of `calls`
         self.replicates = False  # it makes a DistributedDataParallel
         self.compiles = False  # the program calls torch.compile
         self.compiled: tuple[Spot, ...] = ()  # where it first does
@@ -77,6 +78,7 @@ class Events:
         self._made: dict[
             Any, dict[int, list[Note]]
         ] = {}  # by the place that makes a Parameter in such a call: the first two turns, and what it made
+        self._inside = False  # a module that is not looked into
         self._gathering = False  # whether FSDP2 is looked at
         self._thread = threading.get_ident()
         self._process = os.getpid()
@@ -151,19 +153,23 @@ class Events:
 
     def _module_call(self, patches: contextlib.ExitStack) -> Callable[..., Any]:
         original = nn.Module.__call__
+        observer, coverage = self.observer, self.observer.coverage
+        stack, tensors = observer.ledger.stack, observer.ledger.tensors
 
         def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if self.observer.gradients_only and module not in self.called and self.attending():
-                # its first call: what becomes of it is noted, to the end of this step
-                self.observer.gradients_only = False
-            if not self.looking():
-                if self.observer.quiet and self.observer.active:
-                    self.called.add(module)
+            if self._inside:
                 return original(module, *args, **kwargs)
+            if observer.quiet or observer.gradients_only or not self.looking():
+                if observer.gradients_only and module not in self.called and self.attending():
+                    # its first call: what becomes of it is noted, to the end of this step
+                    observer.gradients_only = False
+                if not self.looking():
+                    if observer.quiet and observer.active:
+                        self.called.add(module)
+                    return original(module, *args, **kwargs)
             if module not in self.first_calls:
                 self.first_calls[module] = next_sequence_number()
-            self.called.add(module)
-            stack = self.observer.ledger.stack
+                self.called.add(module)
             if not stack and not self._gathering and (classes := distributed.gathering()) is not None:
                 self._gathering = True
                 self._watch_gathering(patches, *classes)
@@ -176,8 +182,12 @@ class Events:
             if not stack and torch.is_grad_enabled():
                 self.with_grad.add(id(module))
             self._turn += not stack
+            kind = None
+            if not first and not torch.is_grad_enabled():
+                kind = observer.kind(id(module), "", args, kwargs)
+                if kind is not None and kind.whole is not None and kind.whole.unchanged(module):
+                    return self._whole(original, kind, module, args, kwargs)
             stack.append(module)
-            coverage = self.observer.coverage
             resting = coverage.rest()
             if resting and not is_plain_layer(module):
                 coverage.resume()
@@ -186,21 +196,52 @@ class Events:
                 out = original(module, *args, **kwargs)
             except BaseException as error:
                 if len(stack) == 1:
-                    self.observer.on_raise(error)
+                    observer.on_raise(error)
                 raise
             finally:
                 stack.pop()
                 if resting:
                     coverage.resume()
-            resting = coverage.rest()
-            self._returned(module, out, len(stack) + 1)
-            if resting:
-                coverage.resume()
+            if not (tensors.is_light(out) and module in self._returning):
+                resting = coverage.rest()
+                self._returned(module, out, len(stack) + 1)
+                if resting:
+                    coverage.resume()
             if first:
                 self.on_first_forward(module)
+            if kind is not None and kind.left > 0 and observer.active:
+                self._note_whole(kind, module, out)
             return out
 
         return __call__
+
+    def _note_whole(self, kind: Kind, module: nn.Module, out: Any) -> None:
+        with self.observer.guarded():
+            self.observer.repeats.noted(kind, None, out)
+            if kind.left <= 0:
+                kind.whole = Whole.of(module)
+
+    def _whole(
+        self, original: Callable[..., Any], kind: Kind, module: nn.Module, args: Any, kwargs: Any
+    ) -> Any:
+        """A call without gradients that repeats others, of a module in which only torch's own code runs: it is
+        not looked into."""
+        observer = self.observer
+        given, observer.repeats.given = observer.repeats.given, []
+        resting = observer.coverage.rest()
+        observer.quiet += 1
+        self._inside = True
+        try:
+            out = original(module, *args, **kwargs)
+        finally:
+            self._inside = False
+            observer.quiet -= 1
+            if resting:
+                observer.coverage.resume()
+        reads = observer.unlike(kind, given, out)
+        if reads is not None:
+            observer.after("op", type(module).__name__, reads, out)
+        return out
 
     def _returned(self, module: nn.Module, out: Any, depth: int) -> None:
         ledger = self.observer.ledger
@@ -213,6 +254,7 @@ class Events:
                 self.calls.append(
                     Called(module, user_spots(sys._getframe(1), ledger.boundary), values, depth)
                 )
+                self._returning.add(module)
 
     # ------------------------------------------------------------------ regions
 
@@ -441,11 +483,21 @@ class Events:
 
         @functools.wraps(original)
         def from_numpy(array: Any) -> torch.Tensor:
+            observer = self.observer
+            kind = observer.kind(original, "as_tensor", (array,), {}) if self.looking() else None
             out = original(array)
-            if self.looking():
-                note = self.observer.after("entry", "torch.from_numpy", [], out)
+            repeats = (
+                kind is not None
+                and kind.left <= 0
+                and observer.active
+                and observer.unlike(kind, [], out) is None
+            )
+            if self.looking() and not repeats:
+                note = observer.after("entry", "torch.from_numpy", [], out)
                 if note is not None and out.is_floating_point():
-                    self.observer.from_python(note)
+                    observer.from_python(note)
+                if kind is not None:
+                    observer.repeats.noted(kind, note, out)
             return out
 
         return from_numpy

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxgrad.source.objects import module_of
 from fxgrad.torch_api.module_internals import FLAT_WEIGHTS, global_hooks, set_scripted
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
@@ -51,7 +52,7 @@ def is_plain_layer(module: nn.Module) -> bool:
     """Whether a call of it runs nothing of the user's: a layer of torch's own without parts and hooks."""
     attributes = vars(module)
     return (
-        type(module).__module__.startswith("torch.nn.modules.")
+        module_of(type(module)).startswith("torch.nn.modules.")
         and not module._modules
         and "forward" not in attributes
         and not any(attributes.get(name) for name in _HOOKS)
@@ -59,15 +60,38 @@ def is_plain_layer(module: nn.Module) -> bool:
     )
 
 
+class Whole:
+    """A module of torch's own throughout that writes nothing: what a call of it runs is known, for as long as
+    it is `unchanged`."""
+
+    def __init__(self, module: nn.Module, parts: tuple[_Part, ...]) -> None:
+        self._module = module
+        self._parts = parts
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Whole | None:
+        """None for any other."""
+        parts = [_Part.of(inner) for inner in module.modules()]
+        found = tuple(part for part in parts if part is not None and not part.module._buffers)
+        return cls(module, found) if len(found) == len(parts) else None
+
+    def unchanged(self, module: nn.Module) -> bool:
+        """Whether it is this module, and as it was."""
+        if module is not self._module or any(global_hooks()):
+            return False
+        return all(part.unchanged() and not any(part.hooks) for part in self._parts)
+
+
 class _Part:
     """One module of a leaf, and what it must still be at a call."""
 
-    __slots__ = ("attributes", "module", "size", "tensors")
+    __slots__ = ("attributes", "hooks", "module", "size", "tensors")
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.attributes = vars(module)
         self.size = len(self.attributes)
+        self.hooks = [self.attributes.get(name) for name in _HOOKS]
         holders = (module._parameters, module._buffers)
         self.tensors = tuple((holder, name, tensor) for holder in holders for name, tensor in holder.items())
 
@@ -75,7 +99,7 @@ class _Part:
     def of(cls, module: nn.Module) -> _Part | None:
         """The part, if this module alone could be a leaf's."""
         attributes = vars(module)
-        if not type(module).__module__.startswith("torch.nn.modules.") or isinstance(
+        if not module_of(type(module)).startswith("torch.nn.modules.") or isinstance(
             module, torch.jit.ScriptModule
         ):
             return None

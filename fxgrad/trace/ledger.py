@@ -23,10 +23,12 @@ from fxgrad.torch_api.autograd_graph import grad_fn_of
 from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.edges import Edges, Key, number_of
-from fxgrad.trace.notes import Note
-from fxgrad.trace.slots import Slot, Tensors
+from fxgrad.trace.notes import UNKNOWN, Kind, Note
+from fxgrad.trace.slots import Slot, WatchedTensors
 
 LIMIT = 300_000  # notes; one step of a 70-billion-parameter model makes ten thousand
+
+ORIGINS = 4096  # that are told apart
 
 UNSEEN = "torch.unseen"  # what made a tensor, where no noted call did
 
@@ -37,10 +39,16 @@ class Ledger:
 
     def __init__(self, boundary: CodeType | None) -> None:
         self.boundary = boundary
-        self.tensors = Tensors()
+        self.tensors = WatchedTensors()
         self.edges = Edges(self._leaf_key)
         self.values: list[Value | None] = []
         self.keys: list[Key | None] = []
+        self.origins: list[int] = []  # by value, see `fxgrad.trace.repeats`
+        self.tracked = 0  # differentiated values so far
+        self.kinds: dict[Any, Kind] = {}  # of calls since the last backward or step
+        # the numbers that left torch since the last other call, each with the code that read it
+        self.just_read: list[tuple[CodeType | None, int]] = []
+        self._bits: dict[Any, int] = {}
         self.notes: list[Note] = []
         self.count = 0
         self.full = False
@@ -49,7 +57,6 @@ class Ledger:
         # by storage, the notes that wrote it past the version counter of another tensor over it
         self.hidden: dict[int, list[int]] = {}
         self._prune_at = LIMIT // 4
-        self._leaves = 0
 
     # ------------------------------------------------------------------ values
 
@@ -62,18 +69,11 @@ class Ledger:
             self._renew(tensor, slot)
         return tensor, slot, slot.value
 
-    def _add(self, tensor: torch.Tensor) -> Slot:
-        slot = self.tensors.add(tensor)
-        slot.edge = None
-        slot.after = slot.begun = ""
-        slot.cleared = False
-        slot.leaf = self._leaves = self._leaves + 1
-        return slot
-
     def _adopt(self, tensor: torch.Tensor) -> Slot:
+        self.tensors.enter()
         alias = self.tensors.last_value(tensor)
         numbers: list[int] = []
-        slot = self._add(tensor)
+        slot = self.tensors.add(tensor)
         if tensor.requires_grad and grad_fn_of(tensor) is not None:
             note = self.note("op", UNSEEN)
         elif alias >= 0 and self.values[alias] is not None:
@@ -87,7 +87,8 @@ class Ledger:
         self.made(note, tensor, slot)
         self.connect(note)
         if note.kind == "entry":
-            note.flows = [Flow(number, slot.value, False, weak=True) for number in numbers]
+            note.flows = []
+            self.may_hold(note, numbers)
         # nothing known lies behind it: it is older than the watch
         if note.target == UNSEEN and not note.flows:
             note.kind, note.spots = "attribute", ()
@@ -99,7 +100,7 @@ class Ledger:
         slot = self.tensors.get(part) or self._adopt(part)
         other = self.tensors.get(whole)
         if other is None or other.leaf != slot.leaf:
-            other = other or self._add(whole)
+            other = other or self.tensors.add(whole)
             other.leaf = slot.leaf
             note = self.note("attribute", "tensor")
             note.spots, note.module = (), None
@@ -119,10 +120,10 @@ class Ledger:
         found: list[int] = []
         if tensor.is_floating_point() and not tensor.requires_grad and tensor.device.type == "cpu":
             code = self.spots()[:1]
-            for note in reversed(self.notes):
-                if note.kind != "escape" or not code or not note.spots or note.spots[0][0] is not code[0][0]:
+            for where, value in reversed(self.just_read):
+                if not code or where is not code[0][0]:
                     break
-                found.extend(note.makes)
+                found.append(value)
         return found
 
     def _renew(self, tensor: torch.Tensor, slot: Slot) -> None:
@@ -145,7 +146,7 @@ class Ledger:
         if slot is None:
             slot = self.tensors.get(tensor)
             if slot is None:
-                slot = self._add(tensor)
+                slot = self.tensors.add(tensor)
             else:
                 self.tensors.refresh(slot, tensor)
         key, function = self._edge(tensor, slot)
@@ -165,7 +166,9 @@ class Ledger:
             )
         )
         self.keys.append(key)
+        self.origins.append(self._origins(note, tensor, slot, key))
         if key is not None:
+            self.tracked += 1
             self.edges.values.setdefault(key, []).append(number)
         slot.value, slot.edge = number, key
         note.makes.append(number)
@@ -178,9 +181,36 @@ class Ledger:
             Value(value, f"n{note.number}", (), torch.float64, "python", -1, False, True, None)
         )
         self.keys.append(None)
+        self.origins.append(self._behind(note, cut=True))
         note.makes.append(value)
         note.functions.append(None)
         return value
+
+    def may_hold(self, note: Note, numbers: Iterable[int]) -> None:
+        """What a note has made of Python numbers may be made of these."""
+        for make in note.makes:
+            for number in numbers:
+                note.flows.append(Flow(number, make, False, weak=True))
+                self.origins[make] |= self.origins[number]
+
+    def _origins(self, note: Note, tensor: torch.Tensor, slot: Slot, key: Key | None) -> int:
+        leaf = key[0] < 0 if key is not None else type(tensor) is not torch.Tensor
+        return self._bit(slot.leaf) if leaf else self._behind(note, cut=key is None)
+
+    def _behind(self, note: Note, *, cut: bool) -> int:
+        """The origins of what a note makes; `cut`: it is not differentiated."""
+        for read in note.reads[note.counted :]:
+            note.origins |= self.origins[read]
+            note.cuts = note.cuts or self.keys[read] is not None
+        note.counted = len(note.reads)
+        if not cut or not note.cuts:
+            return note.origins
+        return note.origins | self._bit((note.target, *((id(code), place) for code, place in note.spots)))
+
+    def _bit(self, key: Any) -> int:
+        if key not in self._bits and len(self._bits) >= ORIGINS:
+            return UNKNOWN
+        return 1 << self._bits.setdefault(key, len(self._bits))
 
     def _edge(self, tensor: torch.Tensor, slot: Slot) -> tuple[Key | None, Any]:
         if not tensor.requires_grad:
@@ -265,6 +295,8 @@ class Ledger:
 
     def keep(self, note: Note) -> None:
         """Enter a note, unless there are too many already: gradients are still watched then."""
+        if self.just_read and note.kind != "escape":
+            self.just_read = []
         if self.full:
             return
         self.notes.append(note)
@@ -276,7 +308,9 @@ class Ledger:
     def prune(self) -> None:
         """Drop the notes that nothing alive was computed from: an evaluation, a data set being prepared, a
         buffer being filled."""
+        self.tensors.enter()
         needed = {slot.value for slot in self.tensors.living()} | self.losses
+        needed.update(value for kind in self.kinds.values() for value in kind.values)
         kept: list[Note] = []
         for note in reversed(self.notes):
             if note.makes and needed.isdisjoint(note.makes):

@@ -9,13 +9,19 @@ numbers, autograd's edges are numbers, and modules get their names when the repo
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any
 
 from torch import nn
 
 from fxgrad.records import Flow
 from fxgrad.source.sites import Spot
+from fxgrad.trace.leaf_modules import Whole
 from fxgrad.trace.slots import Slot
+
+UNKNOWN = -1  # origins: the bits of any others are in it
+
+TIMES = 8  # noted calls of a kind
 
 RANK = {"none": 0, "zero": 1, "some": 2}
 
@@ -25,7 +31,8 @@ class Note:
     """One call. `module` is the innermost module it ran in; `writes` are storage numbers; `reads` and `makes`
     are value numbers.
 
-    `functions`: the autograd node of each made value, only until its flows are known.
+    `functions`: the autograd node of each made value, only until its flows are known. `origins`: of its first
+    `counted` reads; `cuts`: one of these is differentiated.
     """
 
     number: int
@@ -41,6 +48,28 @@ class Note:
     writes: list[int] = field(default_factory=list)
     flows: list[Flow] = field(default_factory=list)
     constants: tuple[Any, ...] = ()
+    origins: int = 0
+    counted: int = 0
+    cuts: bool = False
+
+
+class Kind:
+    """The calls of one kind (definition 2 of `fxgrad.trace.repeats`).
+
+    `left`: how many more are noted; `values`: what the last noted one made; `tracked`: how many
+    differentiated values there were then. `code`: that of a number that left torch; `whole`: the module, where
+    it is the call of one and nothing inside is looked at.
+    """
+
+    __slots__ = ("code", "left", "origins", "tracked", "values", "whole")
+
+    def __init__(self, origins: int) -> None:
+        self.left = TIMES
+        self.origins = origins
+        self.values: tuple[int, ...] = ()
+        self.tracked = -1
+        self.code: CodeType | None = None
+        self.whole: Whole | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from types import (
     BuiltinFunctionType,
@@ -28,7 +29,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from fxgrad.records import Flow, Saved
+from fxgrad.records import Saved
 from fxgrad.source.sites import Spot, is_asked_by_user
 from fxgrad.torch_api.calls import DECISIONS, ESCAPES, QUERIES, SIZES, target_name
 from fxgrad.torch_api.internals import DisableTorchFunction, set_grad_enabled, transforms_active
@@ -37,12 +38,13 @@ from fxgrad.trace import backwards
 from fxgrad.trace.coverage import MOST_WATCHED, Coverage
 from fxgrad.trace.edges import Key
 from fxgrad.trace.ledger import Ledger
-from fxgrad.trace.notes import Backward, Decided, Note, Request, Taken
-from fxgrad.trace.slots import Slot
+from fxgrad.trace.notes import Backward, Decided, Kind, Note, Request, Taken
+from fxgrad.trace.repeats import Given, Repeats
+from fxgrad.trace.slots import Read
 
-Read = tuple[torch.Tensor, Slot, int]
 Gradient = tuple[torch.Tensor, torch.Tensor | None]
 Handler = Callable[[Any, str, Any, Any], Any]
+Noting = Callable[[Any, str, Any, Any, list[Read], Any], Note | None]
 
 RECENT = 32  # numbers that left torch lately: what data from Python may be made of
 DECISION_LIMIT = 200
@@ -92,6 +94,7 @@ class Observer(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.ledger = Ledger(boundary)
+        self.repeats = Repeats(self.ledger)
         self.coverage = Coverage(MOST_WATCHED)
         self.active = True
         self.quiet = 0  # depth of what is not looked into
@@ -124,7 +127,7 @@ class Observer(TorchFunctionMode):
         self.frozen: dict[int, tuple[int, tuple[Spot, ...]]] = {}
         self._numbers: dict[int, tuple[float, int]] = {}
         self._arrays: dict[int, tuple[weakref.ref[Any], int]] = {}
-        self._escapes: list[int] = []
+        self._escapes: deque[int] = deque(maxlen=RECENT)
         self._handlers: dict[Any, tuple[Handler | None, str]] = {}
 
     def guarded(self) -> _Guarded:
@@ -181,26 +184,71 @@ class Observer(TorchFunctionMode):
             self._handlers[func] = (handler, name)
         return handler, name
 
-    def _operation(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    def _operation(self, func: Any, name: str, args: Any, kwargs: Any, then: Noting | None = None) -> Any:
+        """Run a call; `then` notes it, unless it repeats others."""
         if self.stepping and not torch.is_grad_enabled():
             return func(*args, **kwargs)
-        resting = type(func) in _COMPILED and self.coverage.rest()
+        resting = self.coverage.rest()
+        compiled = type(func) in _COMPILED
+        self.quiet += 1
         try:
-            reads = self.before(args, kwargs)
-            self.quiet += 1
-            try:
-                out = func(*args, **kwargs)
-            finally:
-                self.quiet -= 1
-            self._note_operation(func, name, args, kwargs, reads, out)
+            kind = self.kind(func, name, args, kwargs)
+            given = None
+            reads: list[Read] | None = None
+            if kind is not None and kind.left <= 0:
+                given, self.repeats.given = self.repeats.given, []
+            else:
+                reads = self.before(args, kwargs)
+            if resting and not compiled:
+                self.coverage.resume()
+            out = func(*args, **kwargs)
+            if resting and not compiled:
+                self.coverage.rest()
+            if given is not None and kind is not None and self.active:
+                reads, kind = self.unlike(kind, given, out), None
+            if reads is not None:
+                note = (then or self._note_operation)(func, name, args, kwargs, reads, out)
+                if kind is not None and self.active:
+                    self.repeats.noted(kind, note, out)
         finally:
+            self.quiet -= 1
             if resting:
                 self.coverage.resume()
         return out
 
+    def unlike(self, kind: Kind, given: Given, out: Any) -> list[Read] | None:
+        """What a call of that kind was given, as it was before, where it must be noted after all."""
+        try:
+            return self.repeats.stand(kind, given, out)
+        except Exception as error:
+            self.fail(error)
+        return None
+
+    def kind(self, func: Any, name: str, args: Any, kwargs: Any) -> Kind | None:
+        """The kind of a call that is about to run, see `fxgrad.trace.repeats`."""
+        if name in _ZEROING:
+            return None
+        origins, ledger = 0, self.ledger
+        try:
+            if self._numbers or self._arrays:
+                for value in self._known_numbers(args):
+                    origins |= ledger.origins[value]
+            if name in _FROM_PYTHON:
+                for value in self._escapes:
+                    origins |= ledger.origins[value]
+            return self.repeats.find(func, args, kwargs, origins)
+        except Exception as error:
+            self.fail(error)
+        return None
+
+    def fail(self, error: Exception) -> None:
+        """The watch has failed, and ends."""
+        self.trouble = error
+        self.active = False
+
     def _note_operation(
         self, func: Any, name: str, args: Any, kwargs: Any, reads: list[Read], out: Any
-    ) -> None:
+    ) -> Note | None:
         if name in _ZEROING and self.backwards:
             self.cleared = self.ledger.spots()
         note = self.after(
@@ -210,6 +258,7 @@ class Observer(TorchFunctionMode):
             note.constants = tuple(a for a in args if isinstance(a, int | float) and not isinstance(a, bool))
             if name in _FROM_PYTHON and not note.reads:
                 self.from_python(note)
+        return note
 
     def before(self, *items: Any) -> list[Read]:
         """What a call is about to read."""
@@ -239,15 +288,14 @@ class Observer(TorchFunctionMode):
 
     def from_python(self, note: Note) -> None:
         """Data came in from Python: the numbers that left torch lately may be in it."""
-        note.flows.extend(
-            Flow(value, make, False, weak=True) for make in note.makes for value in self._escapes
-        )
+        self.ledger.may_hold(note, self._escapes)
 
     def forget_numbers(self) -> None:
         """A step has ended: what left torch in it is not what the next one is made of."""
         self._numbers.clear()
         self._arrays.clear()
         self._escapes.clear()
+        self.ledger.kinds.clear()
 
     def value_of_number(self, number: object) -> int | None:
         """The value of a float that was read off a tensor; None for any other object."""
@@ -281,13 +329,13 @@ class Observer(TorchFunctionMode):
     # ------------------------------------------------------------------ properties, branches, numbers
 
     def _get(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-        if self.stepping and not torch.is_grad_enabled():
-            return func(*args, **kwargs)
-        reads = self.before(args)
-        out = func(*args, **kwargs)
-        if isinstance(out, torch.Tensor):
-            self.after("op", f"Tensor.{func.__self__.__name__}", reads, out)
-        return out
+        return self._operation(func, name, args, kwargs, self._note_get)
+
+    def _note_get(
+        self, func: Any, name: str, args: Any, kwargs: Any, reads: list[Read], out: Any
+    ) -> Note | None:
+        attribute = f"Tensor.{func.__self__.__name__}"
+        return self.after("op", attribute, reads, out) if isinstance(out, torch.Tensor) else None
 
     def _get_grad(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         """A look at `.grad`: where it is None and the user's own line looks, that is kept; the program may go
@@ -348,6 +396,12 @@ class Observer(TorchFunctionMode):
         return out
 
     def _escape(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        kind = self.kind(func, name, args, kwargs)
+        if kind is not None and kind.left <= 0:
+            out = func(*args, **kwargs)
+            with self.guarded():
+                self._escaped(out, kind.values[0], kind.code)
+            return out
         reads = self.before(args)
         out = func(*args, **kwargs)
         if not reads or not self.active:
@@ -357,12 +411,19 @@ class Observer(TorchFunctionMode):
             note.reads = [value for _, _, value in reads]
             value = self.ledger.number(note)
             self.ledger.connect(note)
-            self._escapes = [*self._escapes[1 - RECENT :], value]
-            for number in _floats(out):
-                self._numbers[id(number)] = (number, value)  # kept alive: the id is only good as long
-            if _is_array(out):
-                self._arrays[id(out)] = weakref.ref(out), value
+            self._escaped(out, value, note.spots[0][0] if note.spots else None)
+            if kind is not None:
+                self.repeats.noted(kind, note, None)
         return out
+
+    def _escaped(self, out: Any, value: int, code: CodeType | None) -> None:
+        """A number, or several, left torch in that code."""
+        self.ledger.just_read.append((code, value))
+        self._escapes.append(value)
+        for number in _floats(out):
+            self._numbers[id(number)] = (number, value)  # kept alive: the id is only good as long
+        if _is_array(out):
+            self._arrays[id(out)] = weakref.ref(out), value
 
     def _grad(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         return backwards.grad(self, func, args, kwargs)
@@ -389,8 +450,7 @@ class _Guarded:
         self._aside.__exit__(kind, error, traceback)
         if not isinstance(error, Exception):
             return False
-        self._observer.trouble = error
-        self._observer.active = False
+        self._observer.fail(error)
         return True
 
 

@@ -87,6 +87,12 @@ class Memory:
         return not self.slots and (self.reference is None or self.reference() is None)
 
 
+Read = tuple[torch.Tensor, Slot, int]  # a tensor that a call is given, its slot and its value then
+
+# a tensor without a slot, the value that it stands for, and its version then
+Light = tuple[weakref.ref[torch.Tensor], int, int]
+
+
 class Tensors:
     """The living tensors that the program has used. `by_id`: their slots, by the id of the tensor."""
 
@@ -179,3 +185,65 @@ class Tensors:
         memory.slots.pop(slot, None)
         if slot.value > memory.value:
             memory.value = slot.value
+
+
+class WatchedTensors(Tensors):
+    """Those of a watch. `light`: by id those that stand for the value of another, until somebody asks for
+    their slot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.light: dict[int, Light] = {}
+        self._leaves = 0
+        self._purge_light_at = PURGE
+
+    def get(self, tensor: torch.Tensor) -> Slot | None:
+        """The slot of a tensor, None for a new one."""
+        slot = self.by_id.get(id(tensor))
+        return self._entered(tensor) if slot is None and id(tensor) in self.light else slot
+
+    def add(self, tensor: torch.Tensor) -> Slot:
+        """A slot for a tensor that has none. Its value and edge are the caller's to set."""
+        slot = super().add(tensor)
+        slot.edge = None
+        slot.after = slot.begun = ""
+        slot.cleared = False
+        slot.leaf = self._leaves = self._leaves + 1
+        return slot
+
+    def clear(self) -> None:
+        """Forget everything."""
+        super().clear()
+        self.light.clear()
+
+    def _entered(self, tensor: torch.Tensor) -> Slot | None:
+        """A slot for a tensor that has stood for a value, which may have been written meanwhile."""
+        reference, value, version = self.light.pop(id(tensor))
+        if reference() is not tensor:
+            return None
+        latest = value if version_of(tensor) == version else self.last_value(tensor)
+        slot = self.add(tensor)
+        slot.value = max(value, latest)
+        if latest <= value:
+            slot.version = version
+        return slot
+
+    def stand(self, tensor: torch.Tensor, value: int) -> None:
+        """Let a tensor without a slot stand for a value that has no edge."""
+        self.light[id(tensor)] = weakref.ref(tensor), value, version_of(tensor)
+        if len(self.light) > self._purge_light_at:
+            self.light = {key: light for key, light in self.light.items() if light[0]() is not None}
+            self._purge_light_at = max(PURGE, 2 * len(self.light))
+
+    def is_light(self, item: object) -> bool:
+        """Whether it is a tensor that stands for another."""
+        light = self.light.get(id(item))
+        return light is not None and light[0]() is item
+
+    def enter(self) -> None:
+        """Give all of these their slots: a tensor that nobody has seen made may lie over the memory of one."""
+        for reference, _, _ in list(self.light.values()):
+            tensor = reference()
+            if tensor is not None:
+                self.get(tensor)
+        self.light.clear()
