@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import operator
 import sys
 import weakref
 from typing import Any
@@ -51,7 +52,7 @@ def undo_memo(function: Any, *, own: bool = True) -> Act | None:
     seen = [] if own else gc.get_referents(function)
 
     def act() -> None:
-        if len(entries) == len(before) and all(a is b for a, b in zip(entries, before, strict=True)):
+        if len(entries) == len(before) and all(map(operator.is_, entries, before)):
             return
         kept = set(map(id, before))
         added = [key for key in entries if id(key) not in kept]
