@@ -19,14 +19,14 @@ from torch import nn
 from fxgrad.torch_api import symbols
 from fxgrad.torch_api.calls import CAPTURED_WHOLE, DECISIONS, EFFECTS, ESCAPES
 from fxgrad.torch_api.engine import ENGINE
-from fxgrad.torch_api.internals import transforms_active
+from fxgrad.torch_api.internals import set_grad_enabled, transforms_active
 from fxgrad.torch_api.module_internals import has_legacy_hooks
 from fxgrad.trace.arguments import EXACTLY_PLAIN, SYMBOLIC
 from fxgrad.trace.leaf_modules import Leaves
 from fxgrad.trace.observations import Slot
 from fxgrad.trace.recorder import Recorder, takes_functions
 
-_UNSKETCHED = (frozenset(EFFECTS) - {"_set_grad_enabled", "requires_grad_"}).union(
+_UNSKETCHED = (frozenset(EFFECTS) - {set_grad_enabled.__name__, "requires_grad_"}).union(
     ESCAPES, CAPTURED_WHOLE, ENGINE
 )
 
