@@ -71,6 +71,8 @@ class Recorder(TorchFunctionMode):
     tensor id, the tensor the program names and its slot.
     """
 
+    sketches = False  # whether it writes no graph: `fxgrad.trace.sketch`
+
     def __init__(
         self,
         root: nn.Module,
@@ -189,6 +191,10 @@ class Recorder(TorchFunctionMode):
         slot = self.slots.get(id(tensor))
         return slot if slot is not None else entries.adopted(self, tensor)
 
+    def ended_with(self, loss: torch.Tensor) -> Slot:
+        """The slot of the loss that backward starts from."""
+        return self.slot_of(loss)
+
     def note_unseen(self, what: str, begun: tuple[Spot, ...] = ()) -> None:
         """The run is no record of the program: it computes with its tensors out of the recorder's sight.
         `begun`: the line, if none is here."""
@@ -303,7 +309,7 @@ class Recorder(TorchFunctionMode):
 
     def _quietly(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         args, kwargs = self.swap(args), self.swap(kwargs)
-        if name in ENGINE or _takes_functions(func, name, args, kwargs):
+        if name in ENGINE or takes_functions(func, name, args, kwargs):
             return self._run_back(func, name, args, kwargs)
         try:
             return func(*args, **kwargs)
@@ -388,7 +394,7 @@ class Recorder(TorchFunctionMode):
         self._refuse_unformulated(step.target, slots)
         sub_args = self._in_place_of(step, name, sub_args)
         try:
-            if name in ENGINE or _takes_functions(func, name, args, kwargs):
+            if name in ENGINE or takes_functions(func, name, args, kwargs):
                 with self.region() as hidden:
                     out = self._run_back(func, name, sub_args, sub_kwargs)
                 slots = slots + [slot for _, slot in hidden.values() if slot not in slots]
@@ -564,7 +570,7 @@ def _numbers(given: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(item for item in given if isinstance(item, NUMBERS) and not isinstance(item, bool))
 
 
-def _takes_functions(func: Any, name: str, args: Any, kwargs: Any) -> bool:
+def takes_functions(func: Any, name: str, args: Any, kwargs: Any) -> bool:
     """Whether a call of a function of torch's in Python hands it functions of the program to call (a loss
     over a distance of one's own)."""
     return (
@@ -589,7 +595,7 @@ def _named_tensors(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from root.named_buffers(remove_duplicate=False)
 
 
-__all__ = ["NeedsValue", "RawCall", "RawDecision", "RawValue", "Recorder", "Step"]
+__all__ = ["NeedsValue", "RawCall", "RawDecision", "RawValue", "Recorder", "Step", "takes_functions"]
 
 
 def _let_go(seen: Observations, saved: list[torch.Tensor], keep: list[Any]) -> None:

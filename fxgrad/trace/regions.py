@@ -81,7 +81,7 @@ def opaque(
 
 def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     """(class, attribute, replacement) for the regions."""
-    for cls, enter, leave in _REGIONS:
+    for cls, enter, leave in () if recorder.sketches else _REGIONS:
         yield cls, "__enter__", _enter(recorder, cls.__enter__, enter)
         yield cls, "__exit__", _exit(recorder, cls.__exit__, leave)
     if hasattr(*ATTENTION_KERNELS):

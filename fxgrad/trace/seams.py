@@ -32,6 +32,7 @@ from fxgrad.trace.entries import numpy_entry, object_node
 from fxgrad.trace.observations import NeedsValue
 from fxgrad.trace.recorder import Recorder
 from fxgrad.trace.regions import opaque, passes
+from fxgrad.trace.sketch import Sketch
 from fxgrad.trace.slots import Slot
 from fxgrad.trace.targets import call_object, function_apply, new_leaf, new_leaf_view
 
@@ -129,6 +130,8 @@ def _module_call(
                     with leaf_modules.scripted(module, recorder.swap):
                         return original(module, *recorder.swap(args), **recorder.swap(kwargs))
             return original(module, *args, **kwargs)
+        if isinstance(recorder, Sketch):
+            return recorder.module_call(known, original, module, args, kwargs)
         recorder.called.add(id(module))
         path = recorder.paths.get(id(module))
         if transforms_active():

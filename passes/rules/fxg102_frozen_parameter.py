@@ -132,10 +132,13 @@ def _found(facts: Facts, context: Context) -> Iterator[Finding]:
 def _findings(context: Context, group: list[ParameterFact], level: Severity, why: str) -> Iterator[Finding]:
     places: dict[tuple[Site | None, str], list[ParameterFact]] = {}
     found: dict[str, tuple[Site | None, str]] = {}
+    scopes = _scopes(context) if group else set()
     for parameter in group:
         if parameter.module not in found:
             found[parameter.module] = (
-                _place(context, parameter.name, level) if len(found) < _LOOKED_UP else next(iter(places))
+                _place(context, parameter.name, level, scopes)
+                if len(found) < _LOOKED_UP
+                else next(iter(places))
             )
         places.setdefault(found[parameter.module], []).append(parameter)
     for (site, attribute), members in places.items():
@@ -160,7 +163,7 @@ def _findings(context: Context, group: list[ParameterFact], level: Severity, why
         )
 
 
-def _place(context: Context, name: str, level: Severity) -> tuple[Site | None, str]:
+def _place(context: Context, name: str, level: Severity, scopes: set[str]) -> tuple[Site | None, str]:
     """The statement to mend; for what should train, one that was meant to unfreeze and only set an attribute
     of a module, named too."""
     if level == "error":
@@ -168,15 +171,14 @@ def _place(context: Context, name: str, level: Severity) -> tuple[Site | None, s
         for end in range(len(words), -1, -1):
             path = ".".join(words[:end])
             if vars(context.model.get_submodule(path)).get("requires_grad") is True:
-                site = _unfreezing(context, words[end - 1] if end else "")
+                site = _unfreezing(context, words[end - 1] if end else "", scopes)
                 if site is not None:
                     return site, path or "model"
-    return _site(context, name), ""
+    return _site(context, name, scopes), ""
 
 
-def _unfreezing(context: Context, attribute: str) -> Site | None:
+def _unfreezing(context: Context, attribute: str, scopes: set[str]) -> Site | None:
     """`....attribute.requires_grad = True` in the user's files; where none names it, any such statement."""
-    scopes = _scopes(context)
     found: list[tuple[bool, bool, int, Site]] = []
     for file in context.files:
         source = load(file)
@@ -188,11 +190,10 @@ def _unfreezing(context: Context, attribute: str) -> Site | None:
     return min(found)[3] if found else None
 
 
-def _site(context: Context, name: str) -> Site | None:
+def _site(context: Context, name: str, scopes: set[str]) -> Site | None:
     """The likeliest statement; where the model's class is local to a function, one in that function if there
     is any."""
     sites = freeze_sites(context.files, name=name)
-    scopes = _scopes(context)
     return next((s for s in sites if s.function.partition(".")[0] in scopes), sites[0] if sites else None)
 
 
