@@ -73,17 +73,6 @@ class Step:
 
 
 @dataclass(slots=True, eq=False)
-class RawCall:
-    """One call of a module."""
-
-    path: str
-    type: str
-    spots: tuple[Spot, ...]
-    values: tuple[int, ...]
-    depth: int
-
-
-@dataclass(slots=True, eq=False)
 class RawDecision:
     """One branch on data."""
 

@@ -19,6 +19,7 @@ from fxgrad.torch_api.distributed import is_sharded
 from fxgrad.torch_api.internals import sequence_number
 from fxgrad.trace.events import Events
 from fxgrad.trace.ledger import Ledger
+from fxgrad.trace.shared_facts import attribute_of, is_constant, reached_from, registered
 from fxgrad.trace.slots import Slot
 from fxgrad.world.reach import Reach
 
@@ -34,24 +35,20 @@ def parameters(
 ) -> Iterable[ParameterFact]:
     """One fact per parameter of `root`, with the gradient it really had; `unfinished`: where it has none, one
     may be to come."""
-    names: dict[int, tuple[nn.Parameter, list[str]]] = {}
-    for name, parameter in root.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), (parameter, []))[1].append(name)
     used = _used(ledger, values)
-    modules = dict(root.named_modules())
-    for parameter, aliases in names.values():
+    for one in registered(root):
+        parameter = one.parameter
         slot = ledger.tensors.get(parameter)
-        owners = [modules.get(alias.rpartition(".")[0]) for alias in aliases]
         read = used.get(-slot.leaf, ()) if slot is not None else ()
         yield ParameterFact(
-            name=aliases[0],
-            names=tuple(aliases),
+            name=one.names[0],
+            names=one.names,
             shape=tuple(parameter.shape),
             # Frozen only for the other network's turn: it could train when its own step began.
             requires_grad=parameter.requires_grad or bool(slot is not None and slot.begun),
-            module=aliases[0].rpartition(".")[0],
-            module_type=type(owners[0]).__name__,
-            module_called=any(owner in events.called for owner in owners if owner is not None),
+            module=one.path,
+            module_type=type(one.owners[0]).__name__,
+            module_called=any(owner in events.called for owner in one.owners if owner is not None),
             values=tuple(read),
             gradient=_state(slot, is_cut_off=error is not None, unfinished=unfinished),  # type: ignore[arg-type]
             sharded=is_sharded(parameter),
@@ -124,13 +121,20 @@ def externals(ledger: Ledger, events: Events, root: nn.Module, paths: dict[int, 
         reach.walk(root)
     modules = dict(root.named_modules())
     for value, tensor in found:
-        owner, path = _owner(reach, tensor, paths)
+        owner, keys = reached_from(reach.parents, paths, tensor)
         if owner is None or not (tensor.is_leaf or _made_before(tensor, _first_call(events, modules, owner))):
             continue
-        attribute = path.partition(".")[0].partition("[")[0]
         is_parameter, floating = isinstance(tensor, nn.Parameter), tensor.is_floating_point()
         yield External(
-            value, path, is_parameter, True, tensor.is_leaf, floating, owner, attribute, _is_constant(tensor)
+            value,
+            ".".join(keys),
+            is_parameter,
+            True,
+            tensor.is_leaf,
+            floating,
+            owner,
+            attribute_of(keys),
+            is_constant(tensor),
         )
 
 
@@ -148,24 +152,3 @@ def _first_call(events: Events, modules: Mapping[str, nn.Module], path: str) -> 
         if number is not None or not path:
             return number or 0
         path = path.rpartition(".")[0]
-
-
-def _is_constant(tensor: torch.Tensor) -> bool:
-    with torch.no_grad():
-        return tensor.numel() == 0 or bool((tensor == tensor.flatten()[0]).all())
-
-
-def _owner(reach: Reach, tensor: torch.Tensor, paths: dict[int, str]) -> tuple[str | None, str]:
-    """The registered module a tensor is reached from, and the path from there."""
-    steps: list[str] = []
-    item: object = tensor
-    for _ in range(32):
-        holder, key = reach.parents.get(id(item), (None, ""))
-        if holder is None:
-            return None, ""
-        if key and key not in ("_parameters", "_buffers", "_modules"):
-            steps.append(key)
-        if id(holder) in paths:
-            return paths[id(holder)], ".".join(reversed(steps))
-        item = holder
-    return None, ""

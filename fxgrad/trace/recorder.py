@@ -41,11 +41,11 @@ from fxgrad.torch_api.symbols import Asked, Origin
 from fxgrad.trace import arguments, entries, fake_kernels, reads
 from fxgrad.trace.arguments import EXACTLY_PLAIN, NUMBERS, SEQUENCES, SYMBOLIC, Arguments
 from fxgrad.trace.experiment import Nudge, mask_shape, selecting_all, selects, selects_nothing
+from fxgrad.trace.notes import Called
 from fxgrad.trace.observations import (
     Assumed,
     NeedsValue,
     Observations,
-    RawCall,
     RawDecision,
     RawValue,
     Shared,
@@ -101,7 +101,7 @@ class Recorder(TorchFunctionMode):
         # by the id of a tensor object: its own, and of one of the user's that of its stand-in
         self.slots: dict[int, Slot] = self.seen.tensors.by_id
         self.storage_number = self.seen.storage_number
-        self.calls: list[RawCall] = []
+        self.calls: list[Called] = []
         self.called: set[int] = set()
         self.decisions: list[RawDecision] = []
         self.escapes: list[int] = []
@@ -523,10 +523,6 @@ class Recorder(TorchFunctionMode):
         """Hold on to an object that is known by its id."""
         self._keep.append(item)
 
-    def note_call(self, path: str, type_name: str, spots: tuple[Spot, ...], values: tuple[int, ...]) -> None:
-        """A module returned `values`."""
-        self.calls.append(RawCall(path, type_name, spots, values, len(self.path_stack)))
-
     def assume(
         self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False, what: str = ""
     ) -> None:
@@ -595,7 +591,7 @@ def _named_tensors(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from root.named_buffers(remove_duplicate=False)
 
 
-__all__ = ["NeedsValue", "RawCall", "RawDecision", "RawValue", "Recorder", "Step", "takes_functions"]
+__all__ = ["NeedsValue", "RawDecision", "RawValue", "Recorder", "Step", "takes_functions"]
 
 
 def _let_go(seen: Observations, saved: list[torch.Tensor], keep: list[Any]) -> None:

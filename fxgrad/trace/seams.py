@@ -29,6 +29,7 @@ from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transfo
 from fxgrad.torch_api.module_internals import ScriptFunction, source_of_script
 from fxgrad.trace import elsewhere, imports, leaf_modules, pack_hooks, python_state, regions, transforms
 from fxgrad.trace.entries import numpy_entry, object_node
+from fxgrad.trace.notes import Called
 from fxgrad.trace.observations import NeedsValue
 from fxgrad.trace.recorder import Recorder
 from fxgrad.trace.regions import opaque, passes
@@ -159,7 +160,7 @@ def _leaf_call(
     out, step, _ = opaque(recorder, "module", type(module).__name__, node, run, args, kwargs)
     held = vars(module)
     step.settings = tuple((name, held[name]) for name in ("dim", "normalized_shape") if name in held)
-    _note_call(recorder, module, path, out, step.spots)
+    _note_call(recorder, module, out, step.spots)
     return out
 
 
@@ -182,7 +183,7 @@ def _script_module_call(
 
     out, step, _ = opaque(recorder, "module", module.original_name, node, run, args, kwargs)
     if path:
-        _note_call(recorder, module, path, out, step.spots)
+        _note_call(recorder, module, out, step.spots)
     return out
 
 
@@ -204,14 +205,14 @@ def _inlined_call(
         recorder.path_stack.pop()
         recorder.anchors.pop()
     if path != "":
-        _note_call(recorder, module, path or "", out, spots)
+        _note_call(recorder, module, out, spots)
     return out
 
 
-def _note_call(recorder: Recorder, module: nn.Module, path: str, out: Any, spots: Any) -> None:
+def _note_call(recorder: Recorder, module: nn.Module, out: Any, spots: Any) -> None:
     slots = [recorder.slots.get(id(t)) for t in tree.tensors_in(out)]
     values = tuple(slot.value for slot in slots if slot is not None)
-    recorder.note_call(path, type(module).__name__, spots, values)
+    recorder.calls.append(Called(module, spots, values, len(recorder.path_stack)))
 
 
 # -------------------------------------------------------------------------------------------------- functions
