@@ -203,12 +203,13 @@ def _join(
 
 
 def _node(note: Note, paths: dict[int, str]) -> NodeFact:
+    stack = sites_of(note.spots)
     return NodeFact(
         name=f"n{note.number}",
         kind=note.kind,  # type: ignore[arg-type]
         target=note.target,
-        site=_site(note.spots),
-        stack=sites_of(note.spots),
+        site=stack[0] if stack else None,
+        stack=stack,
         module=paths.get(id(note.module), "") if note.module is not None else "",
         phase="forward",
         grad_enabled=note.grad,
@@ -227,10 +228,9 @@ def _site(spots: Sequence[object]) -> Site | None:
 
 def _calls(events: Events, paths: dict[int, str]) -> Iterable[Call]:
     for call in events.calls:
-        path = paths.get(id(call.module), "")
-        yield Call(
-            path, type(call.module).__name__, _site(call.spots), sites_of(call.spots), call.values, call.depth
-        )
+        path, stack = paths.get(id(call.module), ""), sites_of(call.spots)
+        site = stack[0] if stack else None
+        yield Call(path, type(call.module).__name__, site, stack, call.values, call.depth)
 
 
 def _returns(backwards: Sequence[Backward]) -> dict[str, Site]:
