@@ -34,7 +34,7 @@ from fxgrad.torch_api.internals import dynamo_is_loaded, next_sequence_number, t
 from fxgrad.torch_api.module_internals import TRANSFORMS
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
-from fxgrad.trace.leaf_modules import Whole, is_plain_layer
+from fxgrad.trace.leaf_modules import Whole, is_own, is_plain_layer
 from fxgrad.trace.notes import Called, Kind, Note
 from fxgrad.trace.observer import Observer
 
@@ -159,47 +159,31 @@ class Events:
         def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if self._inside:
                 return original(module, *args, **kwargs)
-            if observer.quiet or observer.gradients_only or not self.looking():
-                if observer.gradients_only and module not in self.called and self.attending():
-                    # its first call: what becomes of it is noted, to the end of this step
-                    observer.gradients_only = False
-                if not self.looking():
-                    if observer.quiet and observer.active:
-                        self.called.add(module)
-                    return original(module, *args, **kwargs)
-            if module not in self.first_calls:
-                self.first_calls[module] = next_sequence_number()
-                self.called.add(module)
-            if not stack and not self._gathering and (classes := distributed.gathering()) is not None:
-                self._gathering = True
-                self._watch_gathering(patches, *classes)
-            first = (
-                not stack and id(module) not in self.outermost and next(module.parameters(), None) is not None
-            )
-            if first:
-                self.outermost[id(module)] = module
-                self.on_outermost(module)
-            if not stack and torch.is_grad_enabled():
-                self.with_grad.add(id(module))
-            self._turn += not stack
-            kind = None
-            if not first and not torch.is_grad_enabled():
-                kind = observer.kind(id(module), "", args, kwargs)
-                if kind is not None and kind.whole is not None and kind.whole.unchanged(module):
-                    return self._whole(original, kind, module, args, kwargs)
-            stack.append(module)
             resting = coverage.rest()
-            if resting and not is_plain_layer(module):
+            kind: Kind | None = None
+            noted = self._is_noted(module)
+            if noted:
+                first = self._begins(module, patches)
+                kind = None if first else self._kind(module, args, kwargs)
+            whole = kind is not None and kind.whole is not None
+            if resting and not (whole or (noted and is_plain_layer(module))):
                 coverage.resume()
                 resting = False
             try:
-                out = original(module, *args, **kwargs)
-            except BaseException as error:
-                if len(stack) == 1:
-                    observer.on_raise(error)
-                raise
+                if not noted:
+                    return original(module, *args, **kwargs)
+                if kind is not None and whole:
+                    return self._whole(original, kind, module, args, kwargs)
+                stack.append(module)
+                try:
+                    out = original(module, *args, **kwargs)
+                except BaseException as error:
+                    if len(stack) == 1:
+                        observer.on_raise(error)
+                    raise
+                finally:
+                    stack.pop()
             finally:
-                stack.pop()
                 if resting:
                     coverage.resume()
             if not (tensors.is_light(out) and module in self._returning):
@@ -215,6 +199,48 @@ class Events:
 
         return __call__
 
+    def _is_noted(self, module: nn.Module) -> bool:
+        observer = self.observer
+        if observer.gradients_only and module not in self.called and self.attending():
+            # its first call: what becomes of it is noted, to the end of this step
+            observer.gradients_only = False
+        if self.looking():
+            return True
+        if observer.quiet and observer.active:
+            self.called.add(module)
+        return False
+
+    def _begins(self, module: nn.Module, patches: contextlib.ExitStack) -> bool:
+        """A call begins; whether it is the first from outside any module, of a module with parameters."""
+        if module not in self.first_calls:
+            self.first_calls[module] = next_sequence_number()
+            self.called.add(module)
+        if self.observer.ledger.stack:
+            return False
+        if not self._gathering and (classes := distributed.gathering()) is not None:
+            self._gathering = True
+            self._watch_gathering(patches, *classes)
+        self._turn += 1
+        if torch.is_grad_enabled():
+            self.with_grad.add(id(module))
+        if id(module) in self.outermost or next(module.parameters(), None) is None:
+            return False
+        self.outermost[id(module)] = module
+        self.on_outermost(module)
+        return True
+
+    def _kind(self, module: nn.Module, args: Any, kwargs: Any) -> Kind | None:
+        """The kind of a call of one of torch's own modules without gradients; None for any other."""
+        if torch.is_grad_enabled() or not is_own(module):
+            return None
+        kind = self.observer.kind(id(module), "", args, kwargs)
+        if kind is None or kind.left > 0:
+            return kind
+        if kind.whole is None or not kind.whole.unchanged(module):
+            self.observer.repeats.given = []
+            return None
+        return kind
+
     def _note_whole(self, kind: Kind, module: nn.Module, out: Any) -> None:
         with self.observer.guarded():
             self.observer.repeats.noted(kind, None, out)
@@ -224,11 +250,10 @@ class Events:
     def _whole(
         self, original: Callable[..., Any], kind: Kind, module: nn.Module, args: Any, kwargs: Any
     ) -> Any:
-        """A call without gradients that repeats others, of a module in which only torch's own code runs: it is
-        not looked into."""
+        """A call that repeats others, of a module in which only torch's own code runs: it is not looked
+        into."""
         observer = self.observer
         given, observer.repeats.given = observer.repeats.given, []
-        resting = observer.coverage.rest()
         observer.quiet += 1
         self._inside = True
         try:
@@ -236,8 +261,6 @@ class Events:
         finally:
             self._inside = False
             observer.quiet -= 1
-            if resting:
-                observer.coverage.resume()
         reads = observer.unlike(kind, given, out)
         if reads is not None:
             observer.after("op", type(module).__name__, reads, out)

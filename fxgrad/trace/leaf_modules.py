@@ -48,6 +48,11 @@ class Leaves:
         return self._parts[key]
 
 
+def is_own(module: nn.Module) -> bool:
+    """Whether its class is torch's own."""
+    return type(module).__module__.startswith("torch.nn.modules.")
+
+
 def is_plain_layer(module: nn.Module) -> bool:
     """Whether a call of it runs nothing of the user's: a layer of torch's own without parts and hooks."""
     attributes = vars(module)

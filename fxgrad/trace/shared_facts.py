@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from fxgrad.records import Call, Flow, NodeFact, NodeKind, Phase
-from fxgrad.source.sites import Spot, innermost, sites_of
+from fxgrad.source.sites import Spot, sites_of
 from fxgrad.trace.notes import Called
 
 
@@ -44,13 +44,14 @@ def node_fact(
     settings: tuple[tuple[int | str, object], ...] = (),
 ) -> NodeFact:
     """What one call did. `module`: the path of the user's module that it ran in."""
+    stack = sites_of(noted.spots)
     kind: NodeKind = noted.kind  # type: ignore[assignment]  # who notes a call gives it one of these
     return NodeFact(
         name=name,
         kind=kind,
         target=noted.target,
-        site=innermost(noted.spots),
-        stack=sites_of(noted.spots),
+        site=stack[0] if stack else None,
+        stack=stack,
         module=module,
         phase=phase,
         grad_enabled=grad,
@@ -68,14 +69,9 @@ def node_fact(
 def calls_of(called: Iterable[Called], paths: Mapping[int, str]) -> Iterator[Call]:
     """The calls of modules. `paths`: their names, by id."""
     for call in called:
-        yield Call(
-            paths.get(id(call.module), ""),
-            type(call.module).__name__,
-            innermost(call.spots),
-            sites_of(call.spots),
-            call.values,
-            call.depth,
-        )
+        path, stack = paths.get(id(call.module), ""), sites_of(call.spots)
+        site = stack[0] if stack else None
+        yield Call(path, type(call.module).__name__, site, stack, call.values, call.depth)
 
 
 @dataclass(frozen=True, slots=True)
