@@ -202,7 +202,5 @@ def differ(one: Run, other: Run) -> bool:
 
 
 def without_gradient(result: Run) -> set[str]:
-    trainable = {
-        n for n, p in result.program.root.named_parameters(remove_duplicate=False) if p.requires_grad
-    }
+    trainable = {name for name, parameter in result.registered if parameter.requires_grad}
     return {n for n, gradient in result.gradients.items() if gradient == "none" and n in trainable}
