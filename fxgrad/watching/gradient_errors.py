@@ -87,13 +87,14 @@ def _record(error: BaseException, observer: Observer) -> Raised:
 def ended_by(error: BaseException, seen: Seen) -> Ended:
     """The error, with what its look-ups ask for."""
     observer = seen.observer
+    known = [_known(slot) for slot in observer.ledger.tensors.living()]
     return Ended(
         error,
         raised=_record(error, observer),
         requests=_requests(observer),
         cleared=innermost(observer.cleared),
         optimizers=tuple(optimizer for optimizer, _ in seen.optimizers),
-        tensors={id(known.tensor): known for known in map(_known, observer.ledger.tensors.living())},
+        tensors={id(one.tensor): one for one in known if one.tensor is not None},
         name_of=seen.names.of_tensor,
     )
 
