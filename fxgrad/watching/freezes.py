@@ -2,8 +2,8 @@
 call that toggles.
 
 A loss that "does not require grad" because what it is computed from was left frozen by another's turn is
-explained by that line. Not handled: what was frozen before the watch began, which rule FXG102 looks up in the
-source.
+explained by that line, and so is a DistributedDataParallel that waits for what was frozen after it was made.
+Not handled: what was frozen before the watch began, which rule FXG102 looks up in the source.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import nn
 from fxgrad.passes.findings import line_of, listed, source_of
 from fxgrad.records import Finding, Fix, Raised, Site, Step
 from fxgrad.source.sites import site_of
-from fxgrad.torch_api.errors import NO_GRAD_FN, says
+from fxgrad.torch_api.errors import NO_GRAD_FN, UNREDUCED, says
 from fxgrad.trace.observer import Observer
 
 RULE = ("FXG102", "frozen-parameter")
@@ -59,26 +59,32 @@ class Freezes:
         return replace(finding, site=self.sites.get(finding.parameters[0], finding.site))
 
     def explained(self, record: Raised) -> Iterator[Finding]:
-        """Why a loss does not require grad: parameters that an optimizer holds are frozen, from another's
-        turn."""
-        if not says(record.message, NO_GRAD_FN):
+        """Why a loss does not require grad, or DistributedDataParallel still waits: parameters that an
+        optimizer holds are frozen, from another's turn or after they were wrapped."""
+        if says(record.message, NO_GRAD_FN):
+            after, advice = (
+                "still {be}{line} where the loss is differentiated",
+                "unfreeze them when this turn is over (`requires_grad_(True)`; a trainer's `untoggle_optimizer`)",
+            )
+        elif says(record.message, UNREDUCED):
+            after, advice = (
+                "DistributedDataParallel, which was made before, waits for their gradients{line}",
+                "freeze them before the model is wrapped; where they are frozen only at times, set find_unused_parameters=True",
+            )
+        else:
             return
         groups: dict[Site, list[str]] = {}
         for name, site in self.stale.items():
             groups.setdefault(site, []).append(name)
         for site, names in groups.items():
-            one = len(names) == 1
+            be = "is" if len(names) == 1 else "are"
             yield Finding(
                 *RULE,
                 "error",
-                f"{listed(names)} {'is' if one else 'are'} frozen here and still "
-                f"{'is' if one else 'are'}{line_of(record.site, site)} "
-                "where the loss is differentiated",
+                f"{listed(names)} {be} frozen here, and "
+                + after.format(be=be, line=line_of(record.site, site)),
                 site,
                 tuple(names),
                 (Step("loss", record.site), Step(source_of(site) or "frozen", site, True), Step(names[0])),
-                Fix(
-                    "unfreeze them when this turn is over (`requires_grad_(True)`; a trainer's "
-                    "`untoggle_optimizer`)"
-                ),
+                Fix(advice),
             )

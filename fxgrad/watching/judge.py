@@ -195,8 +195,10 @@ def _of_freezes(case: _Case, found: list[Finding]) -> list[Finding]:
     held = {id(p) for optimizer in case.seen.events.optimizers for p in held_by(optimizer)}
     frozen = freezes.Freezes(case.seen.observer, case.root, held)
     found = [frozen.placed(finding) for finding in found]
-    if case.record is not None and case.record.phase == "backward" and not _is_error(found):
-        found += frozen.explained(case.record)
+    if case.record is not None and not _is_error(found):
+        explained = list(frozen.explained(case.record))
+        told = {(finding.code, finding.site) for finding in explained}
+        found = [*(f for f in found if (f.code, f.site) not in told), *explained]
     return found
 
 
@@ -325,7 +327,7 @@ def _context(
 
 def _ran(seen: Seen, root: nn.Module, found: Causes) -> tuple[Ran, ...]:
     """What of the user's functions ran, where a part of a model is used by nothing."""
-    if all(end.node is not None and end.kind != "unread" for end in found.ends.values()):
+    if all(end.kind == "derived" for end in found.ends.values()):
         return ()
     return seen.observer.coverage.ran({id(module): name for name, module in root.named_modules()})
 
