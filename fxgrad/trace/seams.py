@@ -199,8 +199,7 @@ def _inlined_call(
     finally:
         recorder.path_stack.pop()
         recorder.anchors.pop()
-    if path != "":
-        _note_call(recorder, module, path or "", out, spots)
+    _note_call(recorder, module, path or "", out, spots)
     return out
 
 

@@ -198,7 +198,7 @@ def _context(
 
 def _ran(seen: Seen, root: nn.Module, found: Causes) -> tuple[Ran, ...]:
     """What of the user's functions ran, where a part of a model is used by nothing."""
-    if all(end.node is not None and end.kind != "unread" for end in found.ends.values()):
+    if all(end.kind == "derived" for end in found.ends.values()):
         return ()
     return seen.observer.coverage.ran({id(module): name for name, module in root.named_modules()})
 
