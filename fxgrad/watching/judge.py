@@ -32,10 +32,7 @@ from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
 from fxgrad.trace.watched_facts import Watched, aimed, observe
-from fxgrad.watching import (
-    gradient_errors,
-    turns,
-)
+from fxgrad.watching import gradient_errors, turns
 from fxgrad.watching.further import AT_LEAST
 from fxgrad.watching.models import tree
 from fxgrad.watching.seen import Seen
