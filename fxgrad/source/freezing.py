@@ -131,7 +131,7 @@ def _relevance(source: Source, freeze: _Freeze, name: str | None) -> tuple[int, 
     if name is None:
         return (int(freeze.by_name),)
     words = _words(source, freeze)
-    parts = set(name.split("."))
+    parts = set(name.split(".")) - {"module"}  # a wrapper's, and many a variable's
     foreign = words.strong - parts
     shared = words.strong & parts if foreign else (words.strong | words.weak) & parts
     matched = {text for text in words.wanted if text in name}

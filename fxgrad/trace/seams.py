@@ -204,8 +204,7 @@ def _inlined_call(
     finally:
         recorder.path_stack.pop()
         recorder.anchors.pop()
-    if path != "":
-        _note_call(recorder, module, out, spots)
+    _note_call(recorder, module, out, spots)
     return out
 
 

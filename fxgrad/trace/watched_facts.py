@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxgrad.passes.analyses.dead_ends import reaching
 from fxgrad.passes.analyses.zeros import is_zero_node
 from fxgrad.records import Decision, Facts, Flow, NodeFact, Raised, Saved, Site, Value
 from fxgrad.source.sites import innermost
@@ -80,7 +81,9 @@ def observe(
         values=tuple(values),
         nodes=nodes,
         calls=tuple(calls_of(events.calls, paths)),
-        parameters=tuple(parameters(ledger, events, root, values, error, unfinished=unfinished)),
+        parameters=tuple(
+            parameters(ledger, events, root, values, error, reaching(nodes, loss), unfinished=unfinished)
+        ),
         externals=tuple(externals(ledger, events, root, paths)),
         decisions=tuple(Decision(innermost(d.spots), "", d.outcome, True) for d in observer.decisions),
         saved=tuple(saved),

@@ -52,9 +52,9 @@ from dataclasses import replace
 
 from torch import nn
 
-from fxgrad.passes.analyses import decisions, zero_causes
+from fxgrad.passes.analyses import decisions, left_behind, zero_causes
 from fxgrad.passes.analyses.causes import Causes, is_starved, unconnected
-from fxgrad.passes.analyses.dead_ends import DeadEnd
+from fxgrad.passes.analyses.dead_ends import LEFT_BEHIND, DeadEnd
 from fxgrad.passes.analyses.freed_graphs import unknown
 from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.made_in_forward import renewed
@@ -152,11 +152,10 @@ def _decision(
 ) -> decisions.Decision | None:
     """What passed by the parts, where that is one and the same for all."""
     end = members[0][1]
-    if end.kind == "unread":
-        # From the step outwards: a function may hand the value on by a `return` that went another way.
+    if end.kind in LEFT_BEHIND:
         stack = facts.node_named[end.node].stack if end.node is not None else ()
-        found_there = (decisions.of_result(facts, context, place, site) for place in stack)
-        return next((decision for decision in found_there if decision is not None), None)
+        found_there = left_behind.of_result(context, stack, site)
+        return found_there or (left_behind.of_statement(context, site) if end.kind == "lost" else None)
     parts = dict.fromkeys(end.part for _, end in members)
     if members[0][1].kind not in ("never called", "not read") or len(parts) > _COMPARED:
         return None
@@ -243,11 +242,11 @@ def message(
     if kind == "derived":
         return f"the derivative taken here does not depend on {subject(names)}: {starved(names)}"
     if kind == "missed":
-        return left_out(names)
+        return f"{left_out(names)}{passed}"
     if kind == "lost":
         return (
             f"the result is thrown away or written over here, and with it what {subject(names)} computed: "
-            f"{starved(names)}"
+            f"{starved(names)}{passed}"
         )
     parts = tuple(dict.fromkeys(end.part for _, end in members))
     listed = some(parts)
