@@ -2,9 +2,8 @@
 them back.
 
 Torch says so of a `stack(..., out=...)` in its own collating, or of a refusal to serialize; here the tensor
-itself is looked for in the data set, and the line that computed it is named. Not handled: a history made in a
-worker, where only the line that reads the loader is known; what a collating function of the user's own
-returns, for then the worker's thread dies and the program waits for ever.
+itself is looked for in the data set, and the line that computed it is named; else the `return` of the user's
+own collating function (`worker_loop` lets such a worker say so) or of the data set's `__getitem__`.
 """
 
 from __future__ import annotations
@@ -20,8 +19,11 @@ from torch.utils.data import DataLoader, Dataset
 from fxgrad.passes.findings import line_of, source_of
 from fxgrad.records import Finding, Fix, Site, Step
 from fxgrad.records.errors import InputError
+from fxgrad.source.objects import code_of, origin
 from fxgrad.source.sites import line_of_error, own_line, sites_of
+from fxgrad.source.statements import return_sites
 from fxgrad.torch_api.errors import IN_WORKER, OUT_ARGUMENT, SERIALIZED, says
+from fxgrad.torch_api.internals import iterated
 from fxgrad.trace.ledger import Ledger
 from fxgrad.watching.variable_names import Names
 from fxgrad.world.reach import Reach
@@ -33,7 +35,8 @@ def explained(error: BaseException, ledger: Ledger, names: Names) -> Finding | N
     if not says(text, SERIALIZED) and not (says(text, IN_WORKER) and says(text, OUT_ARGUMENT)):
         return None
     read = line_of_error(error)
-    datasets = list(_datasets(error.__traceback__))
+    loaders = list(_loaders(error.__traceback__))
+    datasets = [dataset for dataset, _ in loaders]
     if not datasets and not says(text, IN_WORKER):
         return None  # sent by the program itself
     tensors = _with_history(datasets)
@@ -41,6 +44,12 @@ def explained(error: BaseException, ledger: Ledger, names: Names) -> Finding | N
     site = _made(made, ledger) if made is not None else None
     if made is not None:
         message, advice = _of_computed(names.of_tensor(made), site, read)
+    elif says(text, SERIALIZED) and (site := _returned(function for _, function in loaders)) is not None:
+        message = (
+            f"what is collated here is computed from what requires grad{line_of(read, site)}: its history cannot "
+            "leave the process of the worker"
+        )
+        advice = "collate the numbers alone (under `torch.no_grad()`), and compute what should train in the training loop"
     else:
         leaf = next((name for name in map(names.of_tensor, tensors) if name is not None), None)
         what = f"`{leaf}`, which requires grad" if leaf is not None else "what requires grad"
@@ -49,6 +58,7 @@ def explained(error: BaseException, ledger: Ledger, names: Names) -> Finding | N
             "the worker"
         )
         advice = "compute items under `torch.no_grad()`, and what should train in the training loop"
+        site = _returned(getattr(type(dataset), "__getitem__", None) for dataset in datasets)
     return Finding(
         "FXG107", "left-torch", "error", message, site or read, (), (Step("worker", read, True),), Fix(advice)
     )
@@ -100,12 +110,25 @@ def _storage(ledger: Ledger, value: int) -> int:
     return known.storage if known is not None and known.requires_grad else -1
 
 
-def _datasets(traceback: TracebackType | None) -> Iterator[Any]:
-    """The data sets that the frames of a traceback know, directly or by their loader."""
+def _loaders(traceback: TracebackType | None) -> Iterator[tuple[Any, Any]]:
+    """The data sets that the frames of a traceback know, directly or by their loader, each with what collates
+    its items."""
     while traceback is not None:
         for value in list(traceback.tb_frame.f_locals.values()):
             if isinstance(value, Dataset):
-                yield value
+                yield value, None
             elif isinstance(value, DataLoader):
-                yield value.dataset
+                yield value.dataset, value.collate_fn
+            elif (known := iterated(value)) is not None:
+                yield known
         traceback = traceback.tb_next
+
+
+def _returned(functions: Iterable[Any]) -> Site | None:
+    """The last `return` of the first that is the user's."""
+    for function in functions:
+        code = code_of(function) or code_of(vars(type(function)).get("__call__"))
+        if code is not None and origin(code.co_filename) == "user":
+            returns = return_sites(code.co_filename, code.co_firstlineno)
+            return returns[-1] if returns else None
+    return None
