@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from fxgrad.passes.findings import line_of, source_of
-from fxgrad.records import Finding, Fix, Site, Step
+from fxgrad.records import Site
 from fxgrad.records.errors import InputError
+from fxgrad.records.training import SentAway
 from fxgrad.source.objects import code_of, origin
 from fxgrad.source.sites import line_of_error, own_line, sites_of
 from fxgrad.source.statements import return_sites
@@ -29,39 +29,27 @@ from fxgrad.watching.variable_names import Names
 from fxgrad.world.reach import Reach
 
 
-def explained(error: BaseException, ledger: Ledger, names: Names) -> Finding | None:
-    """The finding on such an error; None for any other."""
+def sent_away(error: BaseException | None, ledger: Ledger, names: Names) -> SentAway | None:
+    """What such an error is about; None for any other."""
+    if error is None:
+        return None
     text = str(error)
     if not says(text, SERIALIZED) and not (says(text, IN_WORKER) and says(text, OUT_ARGUMENT)):
         return None
-    read = line_of_error(error)
     loaders = list(_loaders(error.__traceback__))
     datasets = [dataset for dataset, _ in loaders]
     if not datasets and not says(text, IN_WORKER):
         return None  # sent by the program itself
-    tensors = _with_history(datasets)
+    read, tensors = line_of_error(error), _with_history(datasets)
     made = next((tensor for tensor in tensors if not tensor.is_leaf), None)
-    site = _made(made, ledger) if made is not None else None
     if made is not None:
-        message, advice = _of_computed(names.of_tensor(made), site, read)
-    elif says(text, SERIALIZED) and (site := _returned(function for _, function in loaders)) is not None:
-        message = (
-            f"what is collated here is computed from what requires grad{line_of(read, site)}: its history cannot "
-            "leave the process of the worker"
-        )
-        advice = "collate the numbers alone (under `torch.no_grad()`), and compute what should train in the training loop"
-    else:
-        leaf = next((name for name in map(names.of_tensor, tensors) if name is not None), None)
-        what = f"`{leaf}`, which requires grad" if leaf is not None else "what requires grad"
-        message = (
-            f"what the data set hands out is computed from {what}: its history cannot leave the process of "
-            "the worker"
-        )
-        advice = "compute items under `torch.no_grad()`, and what should train in the training loop"
-        site = _returned(getattr(type(dataset), "__getitem__", None) for dataset in datasets)
-    return Finding(
-        "FXG107", "left-torch", "error", message, site or read, (), (Step("worker", read, True),), Fix(advice)
-    )
+        return SentAway(read, False, names.of_tensor(made), _made(made, ledger))
+    leaf = next((name for name in map(names.of_tensor, tensors) if name is not None), None)
+    collating = _returned(function for _, function in loaders) if says(text, SERIALIZED) else None
+    if collating is not None:
+        return SentAway(read, True, leaf, collating, collated=True)
+    item = _returned(getattr(type(dataset), "__getitem__", None) for dataset in datasets)
+    return SentAway(read, True, leaf, item)
 
 
 def _with_history(datasets: Iterable[Any]) -> list[torch.Tensor]:
@@ -71,22 +59,6 @@ def _with_history(datasets: Iterable[Any]) -> list[torch.Tensor]:
         with contextlib.suppress(InputError):  # too much to walk over: what was met until then is enough
             reach.walk(dataset)
     return [tensor for tensor in reach.tensors.values() if tensor.requires_grad]
-
-
-def _of_computed(name: str | None, site: Site | None, read: Site | None) -> tuple[str, str]:
-    """Message and advice: a tensor of the data set was computed at `site`."""
-    text = source_of(site)
-    what, advice = "a tensor that was computed with a history", "detach it where it is made"
-    if text:
-        what = f"what `{text}` computed"
-        advice = f"keep the numbers alone: `{text}.detach()`, or compute it under `torch.no_grad()`"
-    if name:
-        what = f"`{name}`"
-    message = (
-        f"{what} is part of the data set{line_of(read, site)} and has a history, which no other "
-        "process can follow"
-    )
-    return message, advice
 
 
 def _made(tensor: torch.Tensor, ledger: Ledger) -> Site | None:
