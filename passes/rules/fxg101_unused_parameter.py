@@ -75,7 +75,7 @@ _COMPARED = 64  # modules of one finding of which it is asked what passed each b
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per dead end: parameters that die on the same line belong together."""
-    yield from _multiplied_away(context)
+    yield from _multiplied_away(facts, context)
     causes: Causes = context.causes
     if unconnected(facts, causes):
         return  # FXG116: no parameter is unused where the loss uses none
@@ -112,19 +112,19 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         yield found if context.training is None else _at_the_term(found, facts, end)
 
 
-def _multiplied_away(context: Context) -> Iterator[Finding]:
+def _multiplied_away(facts: Facts, context: Context) -> Iterator[Finding]:
     """A term of the loss that is zero whatever it holds: what is in no other takes no part."""
+    idle = zero_causes.idle(facts, context)
     for cause in zero_causes.analyse(context):
         names = tuple(cause.names)
         if cause.term:
+            certain = context.explicit or (context.training is not None and not idle.isdisjoint(names))
             yield Finding(
                 CODE,
                 NAME,
-                ("error" if context.explicit else "warning")
-                if context.expected.intersection(names)
-                else "note",
+                ("error" if certain else "warning") if context.expected.intersection(names) else "note",
                 f"{cause.what}: {listed(names)} {'takes' if len(names) == 1 else 'take'} no part in the loss "
-                "through any other term",
+                f"through any other term{'; nothing trains' if idle.intersection(names) else ''}",
                 cause.site,
                 names,
                 (Step("loss"), Step(text_of(cause.site) or "step", cause.site, True), Step(names[0])),
