@@ -84,7 +84,7 @@ def still_frozen(facts: Facts, context: Context) -> Iterator[Finding]:
     error, training = facts.error, context.training
     if training is None or error is None:
         return
-    if says(error.message, NO_GRAD_FN):
+    if says(error.message, NO_GRAD_FN) and error.phase == "backward":
         after = "still {be}{line} where the loss is differentiated"
         advice = (
             "unfreeze them when this turn is over (`requires_grad_(True)`; a trainer's `untoggle_optimizer`)"
