@@ -1,9 +1,15 @@
-"""The passes: analyses over facts, rules that turn them into findings, rewrites of graphs. `RULES` is the
-registry, one module a rule."""
+"""The passes: analyses over facts, rules that turn them into findings, rewrites of graphs.
+
+`RULES` is the registry, one module a rule; `LOOK_UPS` pairs them with what they say of errors."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
+from fxgrad.passes.analyses.death import absent, checkpoints, derivatives, leaves, no_gradient, optimizers
+from fxgrad.passes.analyses.death.record import Death
 from fxgrad.passes.context import Rule
+from fxgrad.passes.ended import Cause
 from fxgrad.passes.rules import (
     fxg001_unused_suppression,
     fxg002_program_raises,
@@ -34,6 +40,8 @@ from fxgrad.passes.rules import (
     fxg401_zero_gradient_op,
     fxg501_ddp_unused_parameter,
 )
+from fxgrad.torch_api import errors
+from fxgrad.torch_api.errors import Kind
 
 RULES: tuple[Rule, ...] = (
     fxg001_unused_suppression,
@@ -64,4 +72,32 @@ RULES: tuple[Rule, ...] = (
     fxg303_optimizer_idle_parameter,
     fxg401_zero_gradient_op,
     fxg501_ddp_unused_parameter,
+)
+
+# What is looked for where an error of this kind ended a watched script, and whose finding it is.
+LOOK_UPS: tuple[tuple[Rule, Kind, Callable[[Death], Iterator[Cause]]], ...] = (
+    (fxg002_program_raises, errors.NAN_GRADIENT, derivatives.nan),
+    (fxg002_program_raises, errors.CHECKPOINT_CHANGED, checkpoints.changed),
+    (fxg002_program_raises, errors.READY_TWICE, checkpoints.ready_twice),
+    (fxg002_program_raises, errors.SPARSE_GRADIENT, optimizers.sparse),
+    (fxg002_program_raises, errors.DENSE_GRADIENT, optimizers.dense),
+    (fxg002_program_raises, errors.UNSCALED_LOSS, optimizers.unscaled_loss),
+    (fxg002_program_raises, errors.DEEPCOPY, leaves.copied),
+    (fxg101_unused_parameter, errors.NONE, no_gradient.unreached),
+    (fxg102_frozen_parameter, errors.NO_INF_CHECKS, optimizers.frozen),
+    (fxg102_frozen_parameter, errors.NON_LEAF_FLAG, leaves.flagged),
+    (fxg102_frozen_parameter, errors.NONE, no_gradient.frozen),
+    (fxg102_frozen_parameter, errors.NONE, absent.of_hook),
+    (fxg104_no_grad_path, errors.NO_GRAD_FN, derivatives.nothing_recorded),
+    (fxg106_integer_cast, errors.NO_FLOATS, leaves.integers),
+    (fxg107_left_torch, errors.NUMPY_OF_HISTORY, leaves.to_numpy),
+    (fxg111_reassigned_parameter, errors.NONE, no_gradient.no_leaf),
+    (fxg201_overwritten_saved_tensor, errors.DETACHED_SAVED, derivatives.detached),
+    (fxg201_overwritten_saved_tensor, errors.NEGATIVE_SLOPE, derivatives.negative_slope),
+    (fxg205_step_before_backward, errors.NO_INF_CHECKS, optimizers.no_backward),
+    (fxg205_step_before_backward, errors.NONE, no_gradient.at_the_wrong_time),
+    (fxg301_optimizer_misses_parameter, errors.NO_PARAMETERS, leaves.none_given),
+    (fxg302_optimizer_stale_parameter, errors.NON_LEAF_OPTIMIZED, leaves.optimized),
+    (fxg302_optimizer_stale_parameter, errors.NO_INF_CHECKS, optimizers.others_held),
+    (fxg303_optimizer_idle_parameter, errors.NO_INF_CHECKS, optimizers.cleared),
 )

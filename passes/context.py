@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from fxgrad.passes.ended import Ended
 from fxgrad.records.facts import Decision, Facts, Ran
 from fxgrad.records.findings import Finding, Verdict
+from fxgrad.records.training import Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,12 @@ class Context:
     ran: tuple[Ran, ...] = ()  # what of the user's functions ran, where a part of the model did not
     copies: frozenset[str] = frozenset()  # starved parameters of networks that are kept as copies of others
     waiting: frozenset[str] = frozenset()  # starved parameters whose optimizer has its turn in another step
+    training: Training | None = None  # of a script that was watched: what it did around its calls
+    # fxgrad.passes.analyses.second_walk.Meeting, where a backward met a graph that another had freed
+    meeting: Any = None
+    # fxgrad.passes.analyses.step_order.Early of it, where none met a freed graph: that says it all
+    early: tuple[Any, ...] = ()
+    ended: Ended | None = None  # of a script that was watched: by an error that is about gradients
 
 
 class Rule(Protocol):

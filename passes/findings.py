@@ -13,6 +13,7 @@ from itertools import islice
 from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.analyses.cuts import Way
 from fxgrad.passes.context import Context
+from fxgrad.passes.ended import Cause
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Severity, Site, Step
 from fxgrad.source import line_text
 
@@ -210,6 +211,11 @@ def starved(names: tuple[str, ...]) -> str:
 def plural(parameters: tuple[str, ...]) -> str:
     """ "1 parameter" or "n parameters"."""
     return f"{len(parameters)} parameter{'s' if len(parameters) != 1 else ''}"
+
+
+def of_cause(rule: tuple[str, str], cause: Cause) -> Finding:
+    """A finding at error level of why a script died."""
+    return Finding(*rule, "error", cause.message, cause.site, cause.parameters, cause.path, Fix(cause.advice))
 
 
 def finding(

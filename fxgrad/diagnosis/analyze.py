@@ -11,7 +11,7 @@ from fxgrad.passes.analyses.optimizers import optimizers_in
 from fxgrad.program.lazy import shaped
 from fxgrad.program.mistakes import refuse_arrays
 from fxgrad.program.program import Program, placement, program
-from fxgrad.records import Finding, Options
+from fxgrad.records import Options
 from fxgrad.records.errors import InputError
 from fxgrad.report import Report
 from fxgrad.report.as_json import versions
@@ -116,8 +116,8 @@ def _examine(
     run = diagnosis.run
     report = Report(
         verdicts=diagnosis.verdicts,
-        findings=tuple(f for f in heard.findings if _is_listed(f)),
-        notes=tuple(f for f in heard.findings if not _is_listed(f)),
+        findings=heard.findings,
+        notes=heard.notes,
         parameters=diagnosis.facts.parameters,
         loss_used=run.loss_used,
         values=diagnosis.values,
@@ -149,15 +149,6 @@ def _assumptions(target: Program, diagnosis: Diagnosis, called: bool) -> Iterato
         yield diagnosis.assumption
     if called:
         yield "lazy modules got their parameters from one call of a copy"
-
-
-def _is_listed(finding: Finding) -> bool:
-    """Notes about what the user did on purpose are listed; a cut that starves nothing wanted is shown only on
-    request."""
-    return finding.severity != "note" or finding.code in LISTED_NOTES
-
-
-LISTED_NOTES = ("FXG001", "FXG102", "FXG303")
 
 
 def assert_gradients_flow(

@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 from fxgrad.diagnosis.branches import Explored, explore, outcomes, without_gradient
 from fxgrad.diagnosis.escaped_numbers import confirm_leaks
 from fxgrad.diagnosis.hidden_choices import reveal
+from fxgrad.diagnosis.judge import judge
 from fxgrad.diagnosis.last_word import confirmed, has_data, spoken
 from fxgrad.diagnosis.zeros import confirm_zeros, pending, zero_for_good
-from fxgrad.passes import RULES
 from fxgrad.passes.analyses import causes, optimizers, target_networks
 from fxgrad.passes.analyses.hidden_writes import has_hidden_writes
 from fxgrad.passes.context import Context
 from fxgrad.passes.rules import fxg301_optimizer_misses_parameter, fxg303_optimizer_idle_parameter
-from fxgrad.passes.rules.fxg002_program_raises import unexplained
 from fxgrad.program.program import Program, tensors_of_program
 from fxgrad.records import Facts, Finding, Options, ParameterFact, Raised, Ran, Verdict
 from fxgrad.records.errors import InputError, TraceError
@@ -104,11 +103,8 @@ def diagnose(
         copies=target_networks.analyse(context),
         waiting=optimizers.waiting(context),
     )
-    found = [finding for rule in RULES for finding in rule.check(facts, context)]
-    if facts.error is not None and not any(f.severity == "error" for f in found):
-        found.append(unexplained(facts))
     return Diagnosis(
-        verdicts, tuple(found), facts, lab, main, values, explored.paths, explored.cut_off, files
+        verdicts, judge(facts, context), facts, lab, main, values, explored.paths, explored.cut_off, files
     )
 
 
@@ -143,14 +139,13 @@ def _from_plain_step(
     context = Context(program.root, program.loss, program.optimizer, expected, explicit, files, verdicts)
     context = replace(context, held=optimizers.compare(facts, context))
     # no others speak of parameters alone
-    rules = (fxg301_optimizer_misses_parameter, fxg303_optimizer_idle_parameter)
-    found = [f for rule in rules for f in rule.check(facts, context)]
+    found = judge(facts, context, (fxg301_optimizer_misses_parameter, fxg303_optimizer_idle_parameter))
     assumption = (
         "the verdicts are those of one plain step, for the recorder cannot follow the program "
         f"({where}{spoken(aside)}): "
         "no other outcome of a branch was tried, no hidden write looked for"
     )
-    return Diagnosis(verdicts, tuple(found), facts, lab, main, values, 1, False, files, assumption)
+    return Diagnosis(verdicts, found, facts, lab, main, values, 1, False, files, assumption)
 
 
 _STARVED = {"zero": "gets a gradient of zeros", "none": "gets no gradient"}

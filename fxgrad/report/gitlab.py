@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fxgrad.passes.rules.fxg002_program_raises import in_words
 from fxgrad.records import Finding, Site
 from fxgrad.records.report import ReportData
 from fxgrad.report.as_json import dumps
@@ -27,7 +28,7 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
     findings = [*report.findings, *(report.notes if verbose else ())]
     issues = [_issue(report, f, mark) for f, mark in zip(findings, fingerprints(findings), strict=True)]
     if report.error is not None and report.ok:
-        error = Finding("FXG002", "program-raises", "error", raised(report.error), report.error.site)
+        error = in_words(raised(report.error), report.error.site)
         issues.append(_issue(report, error, *fingerprints([error])))
     return dumps(issues)
 

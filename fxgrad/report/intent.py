@@ -23,8 +23,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fxgrad.passes.rules import fxg001_unused_suppression
-from fxgrad.records import Finding, Fix, Site
+from fxgrad.passes.rules.fxg001_unused_suppression import unused
+from fxgrad.passes.rules.fxg401_zero_gradient_op import IDLE
+from fxgrad.records import Finding, Site
 from fxgrad.records.errors import InputError
 from fxgrad.source import suppressions
 
@@ -45,11 +46,16 @@ class Intent:
     root: str = ""
 
 
+LISTED_NOTES = ("FXG001", "FXG102", "FXG303")
+
+
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Findings left, and those that the user has silenced."""
+    """Findings left, and those that the user has silenced. `notes`: of what the user did on purpose, or of a
+    cut that starves nothing wanted; they are shown only on request."""
 
     findings: tuple[Finding, ...]
+    notes: tuple[Finding, ...]
     suppressed: tuple[Finding, ...]
 
 
@@ -131,7 +137,12 @@ def hear(findings: Iterable[Finding], intent: Intent, files: Sequence[str]) -> H
             continue
         kept.append(replace(finding, parameters=rest) if rest != finding.parameters else finding)
     kept.extend(_unused(files, used))
-    return Heard(tuple(kept), tuple(silenced))
+    listed = [f for f in kept if _is_listed(f)]
+    return Heard(tuple(listed), tuple(f for f in kept if not _is_listed(f)), tuple(silenced))
+
+
+def _is_listed(finding: Finding) -> bool:
+    return finding.severity != "note" or finding.code in LISTED_NOTES or finding.kind == IDLE
 
 
 def _matches(code: str, patterns: Sequence[str]) -> bool:
@@ -167,14 +178,4 @@ def _unused(files: Sequence[str], used: set[tuple[str, int]]) -> Iterable[Findin
         for line, codes in suppressions(file).items():
             if (file, line) in used:
                 continue
-            which = f"[{', '.join(sorted(codes))}]" if codes else ""
-            yield Finding(
-                fxg001_unused_suppression.CODE,
-                fxg001_unused_suppression.NAME,
-                "note",
-                f"`# fxgrad: ignore{which}` silences nothing here",
-                Site(file, line),
-                (),
-                (),
-                Fix("remove the comment"),
-            )
+            yield unused(Site(file, line), codes)

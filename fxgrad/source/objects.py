@@ -16,7 +16,7 @@ import sys
 import sysconfig
 import types
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePath
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 _FOLDERS = (os.path.dirname(torch.__file__), _PACKAGE, os.path.join(_PACKAGE, "passes"))
 _LEFT_OUT = tuple(os.path.join(os.path.realpath(folder), "") for folder in _FOLDERS)
 _STANDARD = os.path.join(os.path.realpath(sysconfig.get_path("stdlib")), "")
+_MODULE: Callable[[type], object] = vars(type)["__module__"].__get__  # asks no metaclass of the user's
 _NOTEBOOK_CELLS = ("<ipython-input", "<python-input")
 _ATOMS = frozenset(
     (
@@ -92,6 +93,13 @@ def _says_nothing(part: object) -> bool:
     return type(part) in _ATOMS or (type(part) in _CONTAINERS and not part)
 
 
+def module_of(cls: type) -> str:
+    """The module that a class says it was made in; "" where what it has under the name says that of its
+    instances: a property of the user's, a descriptor of Cython's."""
+    found = _MODULE(cls)
+    return found if isinstance(found, str) else ""
+
+
 def class_file(cls: type) -> str:
     """Where the class was defined, under the name its code objects have; "" if unknown."""
     known = _class_files.get(id(cls))
@@ -113,7 +121,7 @@ def _class_file(cls: type) -> str:
             continue
         if not code.co_filename.startswith("<string"):  # a method that a dataclass generated
             return code.co_filename
-    module = sys.modules.get(cls.__module__)
+    module = sys.modules.get(module_of(cls))
     return getattr(module, "__file__", None) or ""
 
 
@@ -168,7 +176,7 @@ def _parts(item: object) -> Iterable[object]:
             return held
         case type() | types.ModuleType() | torch.Tensor() | None:
             return ()
-    if type(item).__module__ == "builtins" or origin(class_file(type(item))) != "user":
+    if module_of(type(item)) == "builtins" or origin(class_file(type(item))) != "user":
         return ()
     return (type(item), *getattr(item, "__dict__", {}).values())
 

@@ -12,9 +12,9 @@ Not handled: graphs that were freed before the watch began.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from fxgrad.records.training import MetAgain
 from fxgrad.torch_api.autograd_graph import leaf_of, nodes_behind, one_back
 from fxgrad.torch_api.errors import SECOND_TIME, says
 from fxgrad.torch_api.internals import RAW_SAVED
@@ -23,27 +23,9 @@ from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import Backward
 
 
-@dataclass(frozen=True, slots=True)
-class MetAgain:
-    """Definition 2; of a node that made no tensor the program had in hand, the next such tensor on the way to
-    it.
-
-    `maker` and `reader` are notes (a `reader` of -1: the walk begins at the tensor), `output` says which
-    result of the maker it is. `spent`: the notes that made what is spent, the first made first; `freed_by`:
-    the notes of the backwards that walked it; `leaves`: the leaf edges behind it.
-    """
-
-    value: int
-    maker: int
-    output: int
-    reader: int
-    spent: tuple[int, ...]
-    freed_by: tuple[int, ...]
-    leaves: frozenset[int]
-
-
 def met_again(ledger: Ledger, failed: Backward) -> tuple[MetAgain, ...]:
-    """The tensors that a failed backward met a second time, that made last first: torch walks in that
+    """The tensors that a failed backward met a second time (definition 2; of a node that made no tensor the
+    program had in hand, the next such tensor on the way to it), that made last first: torch walks in that
     order."""
     found: dict[int, MetAgain] = {}
     seen: set[Key] = set()

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxgrad.source.objects import module_of
 from fxgrad.torch_api.module_internals import FLAT_WEIGHTS, global_hooks, set_scripted
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
@@ -51,7 +52,7 @@ def is_plain_layer(module: nn.Module) -> bool:
     """Whether a call of it runs nothing of the user's: a layer of torch's own without parts and hooks."""
     attributes = vars(module)
     return (
-        type(module).__module__.startswith("torch.nn.modules.")
+        module_of(type(module)).startswith("torch.nn.modules.")
         and not module._modules
         and "forward" not in attributes
         and not any(attributes.get(name) for name in _HOOKS)
@@ -75,7 +76,7 @@ class _Part:
     def of(cls, module: nn.Module) -> _Part | None:
         """The part, if this module alone could be a leaf's."""
         attributes = vars(module)
-        if not type(module).__module__.startswith("torch.nn.modules.") or isinstance(
+        if not module_of(type(module)).startswith("torch.nn.modules.") or isinstance(
             module, torch.jit.ScriptModule
         ):
             return None

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from fxgrad.source.objects import module_of
 from fxgrad.source.sites import Spot, is_user_code
 from fxgrad.world.snapshots import snapshot
 from fxgrad.world.undo import MISSING, attributes
@@ -171,7 +172,7 @@ def _is_of_python(kind: Any) -> bool:
         or "__call__" in dir(kind)
     ):
         return False
-    return kind.__module__.partition(".")[0] not in (
+    return module_of(kind).partition(".")[0] not in (
         "torch",
         "builtins",
         "numpy",

@@ -1,26 +1,42 @@
-"""Gradient errors that end a program: which exceptions they are, and findings for those that no rule on facts
-explains.
+"""Gradient errors that end a program: which exceptions they are, and what was seen up to them, as records.
 
 An error is read off the exception and its traceback; where its cause is looked for is told by kind, see
-`fxgrad.watching.death`. Errors that have nothing to do with gradients (shapes, files, names) are left to
+`fxgrad.passes.analyses.death`. Errors that have nothing to do with gradients (shapes, files, names) are left to
 Python's own traceback.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
-from fxgrad.passes.rules.fxg002_program_raises import unexplained
-from fxgrad.records import Facts, Finding, Phase, Raised
-from fxgrad.source.sites import own_line, traceback_sites
+from fxgrad.passes.analyses.death import absent
+from fxgrad.passes.analyses.death.record import look_up, raising_text, user_entries
+from fxgrad.passes.ended import Ended, Known, Request
+from fxgrad.records import Phase, Raised
+from fxgrad.source.sites import innermost, own_line, traceback_sites
+from fxgrad.torch_api import errors
 from fxgrad.torch_api.errors import NOT_A_LOSS, says
 from fxgrad.torch_api.explanations import OF_GRADIENTS
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
-from fxgrad.watching.death import AFTERWARDS, Death, absent, causes_of
-from fxgrad.watching.death.record import look_up, raising_text, user_entries
+from fxgrad.trace.slots import Slot
+from fxgrad.watching.seen import Seen
+
+# Raised when every backward of the step has run: what gradients there are is known, and nothing is blocked.
+AFTERWARDS = (
+    errors.SPARSE_GRADIENT,
+    errors.DENSE_GRADIENT,
+    errors.NO_INF_CHECKS,
+    errors.UNSCALED_LOSS,
+    errors.UNSCALED_LATE,
+    errors.UNSCALED_TWICE,
+    errors.STEPPED_TWICE,
+    errors.HALF_GRADIENTS,
+    errors.NOT_FINITE,
+    errors.NO_CLOSURE,
+    errors.FOREACH,
+)
 
 
 def is_gradient_error(error: BaseException, observer: Observer, modules: Iterator[Any]) -> bool:
@@ -30,7 +46,7 @@ def is_gradient_error(error: BaseException, observer: Observer, modules: Iterato
         return True
     if absent.is_of_none(error):
         codes = (code for module in modules for code in absent.hook_codes(module))
-        return absent.is_explained(error, observer.requests, codes)
+        return absent.is_explained(error, _requests(observer), codes)
     if not isinstance(error, RuntimeError | ValueError | TypeError | NotImplementedError | AssertionError):
         return False
     return says(str(error), *OF_GRADIENTS)
@@ -68,21 +84,36 @@ def _record(error: BaseException, observer: Observer) -> Raised:
     return Raised(phase, type(error).__name__, str(error), own_line(stack), stack, None)
 
 
-def explained(death: Death, found: list[Finding]) -> list[Finding]:
-    """The findings of the rules with those that only the exception itself can give, which take the place of
-    others on the same parameters."""
-    own = list(causes_of(death))
-    kept = [f for f in found if not any(_answers(one, f) for one in own)]
-    return [*kept, *own]
-
-
-def _answers(one: Finding, other: Finding) -> bool:
-    """Whether an error is of the same cause as one whose cause the exception told."""
-    return (
-        other.severity == "error" and bool(other.parameters) and set(other.parameters) <= set(one.parameters)
+def ended_by(error: BaseException, seen: Seen) -> Ended:
+    """The error, with what its look-ups ask for."""
+    observer = seen.observer
+    return Ended(
+        error,
+        raised=_record(error, observer),
+        requests=_requests(observer),
+        cleared=innermost(observer.cleared),
+        optimizers=tuple(optimizer for optimizer, _ in seen.optimizers),
+        tensors={id(known.tensor): known for known in map(_known, observer.ledger.tensors.living())},
+        name_of=seen.names.of_tensor,
     )
 
 
-def in_its_own_words(error: BaseException, facts: Facts, observer: Observer) -> Finding:
-    """The finding of an error whose cause was not found: its words, what they mean, its line."""
-    return unexplained(replace(facts, error=_record(error, observer)))
+def _requests(observer: Observer) -> tuple[Request, ...]:
+    """The calls that asked for gradients in vain, as records."""
+    return tuple(
+        Request(
+            asked.note,
+            innermost(asked.spots),
+            tuple(map(_known, asked.slots)),
+            asked.missing,
+            asked.outputs,
+            asked.live,
+            asked.grad,
+        )
+        for asked in observer.requests
+    )
+
+
+def _known(slot: Slot) -> Known:
+    """What is known of a tensor, as a record."""
+    return Known(slot(), slot.value, slot.leaf, slot.after)

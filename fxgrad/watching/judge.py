@@ -10,93 +10,41 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from fxgrad.diagnosis.analyze import LISTED_NOTES
-from fxgrad.passes import RULES
-from fxgrad.passes.analyses import causes, cuts, optimizers
+from fxgrad.diagnosis.judge import judge
+from fxgrad.passes.analyses import causes, cuts, optimizers, second_walk, step_order
 from fxgrad.passes.analyses.causes import Causes
-from fxgrad.passes.analyses.zeros import CANCELS
+from fxgrad.passes.analyses.optimizers import held_by
 from fxgrad.passes.context import Context
-from fxgrad.passes.rules.fxg101_unused_parameter import left_out
-from fxgrad.records import Facts, Finding, Fix, NodeFact, ParameterFact, Raised, Ran, Saved, Verdict
+from fxgrad.records import Facts, ParameterFact, Ran, Saved, Verdict
 from fxgrad.records.cells import cell_name
 from fxgrad.report import Report
 from fxgrad.report.as_json import versions
 from fxgrad.report.intent import hear, intent_for
 from fxgrad.source import definition_site, files_of
 from fxgrad.source.sites import own_line, sites_of
-from fxgrad.torch_api.distributed import is_replica
-from fxgrad.trace.events import Events
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
 from fxgrad.trace.watched_facts import Watched, aimed, observe
 from fxgrad.watching import (
-    compiled,
-    freezes,
     gradient_errors,
-    idle_steps,
-    second_walk,
-    second_walk_remedies,
-    step_order,
     turns,
-    worker_errors,
 )
-from fxgrad.watching.death import Death
 from fxgrad.watching.further import AT_LEAST
 from fxgrad.watching.models import tree
-from fxgrad.watching.steps import held_by
-from fxgrad.watching.variable_names import Names
+from fxgrad.watching.seen import Seen
+from fxgrad.watching.training import training_of
 
 SHOWN = 3  # backward calls named in the head of the report
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """All that a watch has gathered. `optimizers`: those that take part, each with whether it has stepped;
-    `files`: the user's own."""
-
-    observer: Observer
-    events: Events
-    names: Names
-    given: tuple[nn.Module, ...]
-    optimizers: tuple[tuple[torch.optim.Optimizer, bool], ...]
-    files: tuple[str, ...]
-    title: str
-    mark: int = 0  # the first note of the step that was watched closely
-    assumptions: tuple[str, ...] = ()
-    unfinished: bool = False  # what no backward has reached may yet have been reached
-    further: int = 0  # steps in which gradients alone were looked at
-    late: tuple[torch.Tensor, ...] = ()  # what had no gradient before them and then got one
-    # that step and hold nothing that a backward gives a gradient
-    vain: tuple[torch.optim.Optimizer, ...] = ()
-    beside: bool = False  # a step ran compiled after those that were watched
-    compiled_error: BaseException | None = None  # what that raised
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """What is judged: all that was seen, as facts, and the error that ended it, also as a record."""
-
-    seen: Seen
-    root: nn.Module
-    watched: Watched
-    verdicts: Mapping[str, Verdict]
-    context: Context
-    error: BaseException | None
-    record: Raised | None
-
-    @property
-    def facts(self) -> Facts:
-        return self.watched.facts
-
-
-def judge(seen: Seen, error: BaseException | None = None) -> Report:
+def report_on(seen: Seen, error: BaseException | None = None) -> Report:
     """The report on what was seen, and on the error that ended it."""
     observer = seen.observer
     if error is not None:
@@ -106,21 +54,14 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
     saved = _saved(observer)
     watched = observe(observer, seen.events, root, record, saved, seen.mark, unfinished=seen.unfinished)
     verdicts = _verdicts(watched)
-    context = _context(seen, root, watched, verdicts, saved)
-    case = _Case(seen, root, watched, verdicts, context, error, record)
+    context = _context(seen, root, watched, verdicts, saved, error)
     late = turns.names_of(seen.late, root)
-    found = _of_the_rules(case)
-    found += _of_steps(case)
-    found += turns.skipping(late, observer, root)
-    found = _of_their_order(case, found)
-    found = _of_freezes(case, found)
-    found = _of_the_error(case, found)
-    heard = hear(found, intent_for(context.files), context.files)
     facts = watched.facts
+    heard = hear(judge(facts, context), intent_for(context.files), context.files)
     return Report(
         verdicts=verdicts,
-        findings=tuple(f for f in heard.findings if f.severity != "note" or f.code in LISTED_NOTES),
-        notes=tuple(f for f in heard.findings if f.severity == "note" and f.code not in LISTED_NOTES),
+        findings=heard.findings,
+        notes=heard.notes,
         parameters=tuple(
             replace(p, expected=not context.expected.isdisjoint(p.names)) for p in facts.parameters
         ),
@@ -135,89 +76,6 @@ def judge(seen: Seen, error: BaseException | None = None) -> Report:
         versions=versions(),
         model_site=definition_site(*dict.fromkeys(map(type, root.modules()))),
     )
-
-
-def _of_the_rules(case: _Case) -> list[Finding]:
-    """What the rules find, each at the place that a watch has for it; and what every step left undone."""
-    facts, context, seen = case.facts, case.context, case.seen
-    found: list[Finding] = []
-    for rule in RULES:
-        for finding in rule.check(facts, context):
-            if finding.code == "FXG203" and not step_order.harms(finding, facts):
-                continue
-            placed = step_order.in_closure(
-                _placed(finding, case.watched, context.causes), facts, seen.events.closures
-            )
-            if placed.code == "FXG501" and placed.severity == "warning" and not _replicates(seen):
-                placed = replace(placed, severity="note")
-            found.append(placed)
-    return list(idle_steps.check(found, facts, case.verdicts, context.expected, seen.observer.backwards))
-
-
-def _of_steps(case: _Case) -> list[Finding]:
-    """Optimizers that step in vain, and what compiled code refuses."""
-    seen = case.seen
-    made = [
-        idle_steps.vain(optimizer, seen.events, seen.names, seen.observer.ledger, case.root)
-        for optimizer in seen.vain
-    ]
-    if seen.compiled_error is not None and compiled.is_from_compiling(seen.compiled_error):
-        made.append(compiled.finding(seen.compiled_error, seen.events.compiled))
-    return made
-
-
-def _of_their_order(case: _Case, found: list[Finding]) -> list[Finding]:
-    """With what was done too early or again. Where a backward met a freed graph, what the step had yet to
-    reach is unknown, and what it did too early is said in the one finding."""
-    facts, seen = case.facts, case.seen
-    meeting = second_walk.meeting(facts, seen.observer, (optimizer for optimizer, _ in seen.optimizers))
-    if meeting is None:
-        found = [*found, *step_order.check(facts, seen.observer, case.watched.cleared)]
-    else:
-        found = [f for f in found if f.severity != "error" or _starves(case, f)]
-        found.append(second_walk_remedies.explain(facts, meeting))
-    if seen.unfinished:
-        found = [f for f in found if not f.parameters or _knows(case, f)]
-    return found
-
-
-def _starves(case: _Case, finding: Finding) -> bool:
-    return any(case.verdicts.get(name) == "none" for name in finding.parameters)
-
-
-def _knows(case: _Case, finding: Finding) -> bool:
-    """Whether the verdict of a parameter it names is known."""
-    return any(case.verdicts.get(name) != "blocked" for name in finding.parameters)
-
-
-def _of_freezes(case: _Case, found: list[Finding]) -> list[Finding]:
-    """What was frozen, at the user's line that froze it; and a backward that met nothing else."""
-    held = {id(p) for optimizer in case.seen.events.optimizers for p in held_by(optimizer)}
-    frozen = freezes.Freezes(case.seen.observer, case.root, held)
-    found = [frozen.placed(finding) for finding in found]
-    if case.record is not None and case.record.phase == "backward" and not _is_error(found):
-        found += frozen.explained(case.record)
-    return found
-
-
-def _of_the_error(case: _Case, found: list[Finding]) -> list[Finding]:
-    """With the cause of the error that ended the program; its own words where nothing else is found."""
-    error, seen = case.error, case.seen
-    if error is None:
-        return found
-    worker = worker_errors.explained(error, seen.observer.ledger, seen.names)
-    if worker is not None:
-        found = [*(f for f in found if f.code != "FXG202"), worker]
-    held = tuple(optimizer for optimizer, _ in seen.optimizers)
-    death = Death(error, case.facts, case.context, seen.observer, held, seen.names.of_tensor, tuple(found))
-    found = gradient_errors.explained(death, found)
-    if not _is_error(found):
-        found.append(gradient_errors.in_its_own_words(error, case.facts, seen.observer))
-    return found
-
-
-def _is_error(found: list[Finding]) -> bool:
-    return any(finding.severity == "error" for finding in found)
 
 
 def _root(seen: Seen) -> nn.Module:
@@ -302,7 +160,12 @@ def _causes(watched: Watched) -> Causes:
 
 
 def _context(
-    seen: Seen, root: nn.Module, watched: Watched, verdicts: Mapping[str, Verdict], saved: Sequence[Saved]
+    seen: Seen,
+    root: nn.Module,
+    watched: Watched,
+    verdicts: Mapping[str, Verdict],
+    saved: Sequence[Saved],
+    error: BaseException | None,
 ) -> Context:
     facts = watched.facts
     context = Context(
@@ -320,7 +183,17 @@ def _context(
         watched=watched.delivered,
         hazards=facts if saved else None,
     )
-    return replace(context, held=optimizers.compare(facts, context), ran=_ran(seen, root, context.causes))
+    training = training_of(seen, root, watched, error)
+    met = second_walk.meeting(facts, training)
+    return replace(
+        context,
+        held=optimizers.compare(facts, context),
+        ran=_ran(seen, root, context.causes),
+        training=training,
+        meeting=met,
+        ended=gradient_errors.ended_by(error, seen) if error is not None else None,
+        early=step_order.too_early(facts, training) if met is None else (),
+    )
 
 
 def _ran(seen: Seen, root: nn.Module, found: Causes) -> tuple[Ran, ...]:
@@ -379,63 +252,6 @@ def _ids(optimizers: Iterable[torch.optim.Optimizer]) -> set[int]:
 
 def _model(parameter: str) -> str:
     return parameter.partition(".")[0]
-
-
-def _replicates(seen: Seen) -> bool:
-    """Whether the program averages gradients with DistributedDataParallel."""
-    return seen.events.replicates or any(
-        is_replica(module) for module in (*seen.given, *seen.events.outermost.values())
-    )
-
-
-def _placed(finding: Finding, watched: Watched, found: Causes) -> Finding:
-    """What a watch knows better than the text of a program does."""
-    if finding.code == "FXG302" and finding.parameters:
-        edge = watched.edges.get(finding.parameters[0])
-        site = next(
-            (
-                n.site
-                for n in watched.facts.nodes
-                if n.site and any(watched.facts.values[v].grad == edge for v in n.makes)
-            ),
-            None,
-        )
-        # where the parameter was made that the optimizer does not hold
-        return replace(finding, site=site or finding.site)
-    if finding.kind == CANCELS:
-        # true of the last bias of every critic: nothing to mend in a program that trains
-        return replace(finding, severity="note")
-    if finding.code == "FXG116" and finding.site is None and watched.facts.error is not None:
-        return replace(finding, site=watched.facts.error.site)
-    return _at_the_term(finding, watched.facts, found)
-
-
-def _at_the_term(finding: Finding, facts: Facts, found: Causes) -> Finding:
-    """A term left out of the loss, in a function that calls backward itself: it has no `return` to blame, the
-    term stands for itself."""
-    node = _missed(finding, facts, found)
-    if node is None:
-        return finding
-    site = next((s for s in node.stack if f"{s.file}:{s.function}" in facts.returns), node.site)
-    return replace(
-        finding,
-        site=site,
-        message=left_out(finding.parameters, "no loss uses this part of"),
-        fix=Fix("add this term to a loss that is differentiated, or drop it and its parameters"),
-    )
-
-
-def _missed(finding: Finding, facts: Facts, found: Causes) -> NodeFact | None:
-    """The last step of the term that a finding says a function left out."""
-    site = finding.site
-    if finding.code != "FXG101" or site is None or f"{site.file}:{site.function}" not in facts.returns:
-        return None
-    named = (p.name for p in found.starved if p.name in found.ends and p.name in finding.parameters)
-    end = next((found.ends[name] for name in named), None)
-    if end is None or end.kind != "missed" or end.node is None:
-        return None
-    node = facts.node_named.get(end.node)
-    return node if node is not None and node.site is not None else None
 
 
 def _losses(backwards: Sequence[Backward]) -> str:

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from fxgrad.passes.analyses.optimizers import held_by
 from fxgrad.records.errors import InputError
 from fxgrad.report import Report
 from fxgrad.torch_api.internals import (
@@ -41,9 +42,10 @@ from fxgrad.trace.observer import Observer
 from fxgrad.trace.self_check import refuse_unknown_torch
 from fxgrad.watching import compiled, gradient_errors
 from fxgrad.watching.further import Further
-from fxgrad.watching.judge import Seen, judge
+from fxgrad.watching.judge import report_on
 from fxgrad.watching.registered import Registered
-from fxgrad.watching.steps import held_by, note_after, note_begun
+from fxgrad.watching.seen import Seen
+from fxgrad.watching.steps import note_after, note_begun
 from fxgrad.watching.variable_names import Names
 
 PATIENCE = 8
@@ -211,7 +213,7 @@ class Session:
             if self.report is None:
                 held = {id(p) for optimizer in self._optimizers() for p in held_by(optimizer)}
                 with DisableTorchFunction(), self._judging(), self.registered.in_place(held), _uncollected():
-                    self.report = judge(self._seen(), error)
+                    self.report = report_on(self._seen(), error)
             return self.report
 
     def _seen(self) -> Seen:

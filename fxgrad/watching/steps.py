@@ -5,11 +5,12 @@ Read off the tensors, never computed. A parameter that some step of the watch gi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 from torch.optim import Optimizer
 
+from fxgrad.passes.analyses.optimizers import held_by
 from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.ledger import Ledger
 
@@ -37,9 +38,3 @@ def note_begun(ledger: Ledger, optimizer: Optimizer) -> tuple[frozenset[str], fr
         slot.cleared = slot.cleared or (state == "none" and slot.after == "some")
         slot.begun = better(slot.begun, state)
     return frozenset(states), frozenset(leaves), had
-
-
-def held_by(optimizer: Optimizer) -> Iterator[torch.Tensor]:
-    """The tensors in the optimizer's groups."""
-    for group in optimizer.param_groups:
-        yield from group["params"]

@@ -9,14 +9,14 @@ pass by unseen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import CodeType, FunctionType
 
 import torch
 from torch import nn
 
 from fxgrad.passes.findings import listed
-from fxgrad.records import Finding, Fix, Step
+from fxgrad.records import Site
 from fxgrad.source.sites import Spot, site_of
 from fxgrad.trace.observer import Observer
 
@@ -40,8 +40,8 @@ def said(further: int, late: tuple[str, ...]) -> tuple[str, ...]:
     return (f"{steps}: {listed(late)} had no gradient in the first step and got one later",)
 
 
-def skipping(late: tuple[str, ...], observer: Observer, root: nn.Module) -> Iterator[Finding]:
-    """A note for every branch that left parameters out of some steps."""
+def both_ways(late: tuple[str, ...], observer: Observer, root: nn.Module) -> dict[Site, tuple[str, ...]]:
+    """Every branch that left parameters out of some steps, with their names."""
     outcomes: dict[Spot, set[bool]] = {}
     for decided in observer.decisions:
         if decided.spots:
@@ -53,22 +53,7 @@ def skipping(late: tuple[str, ...], observer: Observer, root: nn.Module) -> Iter
         spot = next((spot for spot in changing if spot[0] in codes), None)
         if spot is not None:
             groups.setdefault(spot, []).append(name)
-    for spot, names in groups.items():
-        site = site_of(spot)
-        yield Finding(
-            "FXG115",
-            "branch-skips-parameter",
-            "note",
-            f"this condition went both ways in the steps that were watched: {listed(names)} "
-            f"take{'s' if len(names) == 1 else ''} part in some",
-            site,
-            tuple(names),
-            (Step("loss"), Step("branch", site, True), Step(names[0])),
-            Fix(
-                "nothing to mend where that is meant; under DistributedDataParallel set "
-                "find_unused_parameters=True"
-            ),
-        )
+    return {site_of(spot): tuple(names) for spot, names in groups.items()}
 
 
 def _codes_above(root: nn.Module, name: str) -> set[CodeType]:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxgrad.source.objects import module_of
 from fxgrad.source.sites import user_frames
 from fxgrad.torch_api.module_internals import eager_module
 
@@ -132,7 +133,7 @@ def _items(container: list[Any] | tuple[Any, ...] | dict[Any, Any]) -> Iterable[
 def _has_attributes(value: Any) -> bool:
     if isinstance(value, nn.Module | torch.Tensor) or not hasattr(value, "__dict__"):
         return False
-    return type(value).__module__.partition(".")[0] not in (
+    return module_of(type(value)).partition(".")[0] not in (
         "torch",
         "numpy",
         "builtins",

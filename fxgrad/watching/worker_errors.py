@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from fxgrad.passes.findings import line_of, source_of
-from fxgrad.records import Finding, Fix, Site, Step
+from fxgrad.records import Site
 from fxgrad.records.errors import InputError
+from fxgrad.records.training import SentAway
 from fxgrad.source.sites import line_of_error, own_line, sites_of
 from fxgrad.torch_api.errors import IN_WORKER, OUT_ARGUMENT, SERIALIZED, says
 from fxgrad.trace.ledger import Ledger
@@ -27,31 +27,22 @@ from fxgrad.watching.variable_names import Names
 from fxgrad.world.reach import Reach
 
 
-def explained(error: BaseException, ledger: Ledger, names: Names) -> Finding | None:
-    """The finding on such an error; None for any other."""
+def sent_away(error: BaseException | None, ledger: Ledger, names: Names) -> SentAway | None:
+    """What such an error is about; None for any other."""
+    if error is None:
+        return None
     text = str(error)
     if not says(text, SERIALIZED) and not (says(text, IN_WORKER) and says(text, OUT_ARGUMENT)):
         return None
-    read = line_of_error(error)
     datasets = list(_datasets(error.__traceback__))
     if not datasets and not says(text, IN_WORKER):
         return None  # sent by the program itself
-    tensors = _with_history(datasets)
+    read, tensors = line_of_error(error), _with_history(datasets)
     made = next((tensor for tensor in tensors if not tensor.is_leaf), None)
-    site = _made(made, ledger) if made is not None else None
     if made is not None:
-        message, advice = _of_computed(names.of_tensor(made), site, read)
-    else:
-        leaf = next((name for name in map(names.of_tensor, tensors) if name is not None), None)
-        what = f"`{leaf}`, which requires grad" if leaf is not None else "what requires grad"
-        message = (
-            f"what the data set hands out is computed from {what}: its history cannot leave the process of "
-            "the worker"
-        )
-        advice = "compute items under `torch.no_grad()`, and what should train in the training loop"
-    return Finding(
-        "FXG107", "left-torch", "error", message, site or read, (), (Step("worker", read, True),), Fix(advice)
-    )
+        return SentAway(read, False, names.of_tensor(made), _made(made, ledger))
+    leaf = next((name for name in map(names.of_tensor, tensors) if name is not None), None)
+    return SentAway(read, True, leaf, None)
 
 
 def _with_history(datasets: Iterable[Any]) -> list[torch.Tensor]:
@@ -61,22 +52,6 @@ def _with_history(datasets: Iterable[Any]) -> list[torch.Tensor]:
         with contextlib.suppress(InputError):  # too much to walk over: what was met until then is enough
             reach.walk(dataset)
     return [tensor for tensor in reach.tensors.values() if tensor.requires_grad]
-
-
-def _of_computed(name: str | None, site: Site | None, read: Site | None) -> tuple[str, str]:
-    """Message and advice: a tensor of the data set was computed at `site`."""
-    text = source_of(site)
-    what, advice = "a tensor that was computed with a history", "detach it where it is made"
-    if text:
-        what = f"what `{text}` computed"
-        advice = f"keep the numbers alone: `{text}.detach()`, or compute it under `torch.no_grad()`"
-    if name:
-        what = f"`{name}`"
-    message = (
-        f"{what} is part of the data set{line_of(read, site)} and has a history, which no other "
-        "process can follow"
-    )
-    return message, advice
 
 
 def _made(tensor: torch.Tensor, ledger: Ledger) -> Site | None:

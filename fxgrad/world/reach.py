@@ -27,6 +27,7 @@ from typing import Any
 import torch
 
 from fxgrad.records.errors import InputError
+from fxgrad.source.objects import module_of
 from fxgrad.torch_api.internals import C_MODULE
 from fxgrad.torch_api.module_internals import global_hooks
 from fxgrad.world.interrupts import CtrlC, held
@@ -209,7 +210,7 @@ class Reach:
         """How objects of a class are noted, whether their attributes stay out of it, and their slots."""
         known = self._kinds.get(cls)
         if known is None:
-            note, module = undoer(cls), cls.__module__
+            note, module = undoer(cls), module_of(cls)
             library = (
                 module.partition(".")[0] in _OPAQUE_PACKAGES
                 and not is_own(module)

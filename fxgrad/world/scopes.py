@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from fxgrad.source.objects import module_of
 from fxgrad.source.sites import ByCode, is_user_code
 from fxgrad.world.memoised import Memoised, undo_memo
 from fxgrad.world.namespaces import Namespaces, of_a_run, undo_held
@@ -139,9 +140,9 @@ class Scopes:
         if type(value) in _PLAIN:
             return
         if isinstance(value, type):
-            if own and is_own(value.__module__):
+            if own and is_own(module_of(value)):
                 yield from self.of_class(value)
-            elif not _of_a_library(value.__module__) and value not in self._classes:
+            elif not _of_a_library(module_of(value)) and value not in self._classes:
                 self._classes[value] = []
                 self._acts.append(undo_class(value, of_a_run))
         elif isinstance(value, FUNCTIONS):
@@ -166,9 +167,9 @@ class Scopes:
         if known is None:
             known = self._classes[cls] = []
             for base in cls.__mro__:
-                home = base.__module__
-                if not isinstance(home, str):
-                    continue  # a class of Cython's, whose `__module__` is that of its instances
+                home = module_of(base)
+                if not home:
+                    continue
                 if _of_a_library(home) and not (home == "builtins" and made_by_user(base)):
                     continue
                 own = is_own(home) or home == "builtins"
@@ -192,7 +193,7 @@ class Scopes:
 
 def _module_of(value: Any) -> str:
     found = getattr(value, "__module__", None) if isinstance(value, FUNCTIONS) else None
-    return found if isinstance(found, str) else type(value).__module__
+    return found if isinstance(found, str) else module_of(type(value))
 
 
 def _undo_of_library(container: Any) -> Act:

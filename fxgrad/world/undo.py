@@ -32,6 +32,7 @@ from typing import Any
 
 import torch
 
+from fxgrad.source.objects import module_of
 from fxgrad.world.queues import undo_queue
 
 LARGEST_ARRAY = 64 * 2**20  # bytes; a data set in NumPy is not copied for a step
@@ -51,7 +52,7 @@ def undoer(cls: type) -> Note | None:
     for kind, note in _NOTES:
         if issubclass(cls, kind):
             return note
-    return _undo_numpy if cls.__module__.partition(".")[0] == "numpy" else None
+    return _undo_numpy if module_of(cls).partition(".")[0] == "numpy" else None
 
 
 def items(item: dict[Any, Any]) -> list[tuple[Any, Any]]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from fxgrad.passes.context import Context
 from fxgrad.records import Facts, NodeFact, Site
+from fxgrad.source.objects import module_of
 from fxgrad.source.parsing import Source, last_name, load, nodes, site_of
 
 
@@ -27,7 +28,7 @@ def building_site(facts: Facts, context: Context, node: NodeFact) -> Site | None
     container, module = modules.get(outer), modules.get(path)
     if not isinstance(container, nn.Sequential) or module is None:
         return None
-    if not type(module).__module__.startswith("torch.nn."):
+    if not module_of(type(module)).startswith("torch.nn."):
         return None
     kinds = [type(m).__name__ for m in container]
     index = list(container._modules).index(name)

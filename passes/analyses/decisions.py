@@ -21,7 +21,7 @@ from fxgrad.passes.findings import line_of, some, text_of
 from fxgrad.records import Facts, Ran, Site, Span
 from fxgrad.source.handed_on import reads_of_result
 from fxgrad.source.names import fits
-from fxgrad.source.objects import origin
+from fxgrad.source.objects import module_of, origin
 from fxgrad.source.parsing import Function, Located, Source, absolute, ancestors, enclosing_function, site_of
 from fxgrad.source.passed_by import Counts, Passed, left_by, passed_by, quoted
 from fxgrad.source.statements import header
@@ -98,7 +98,7 @@ def _part(model: object, name: str) -> _Part | None:
     while (
         last > 0
         and isinstance(owners[last], _CONTAINERS)
-        and type(owners[last]).__module__.startswith("torch.")
+        and module_of(type(owners[last])).startswith("torch.")
     ):
         item = words[last]
         last -= 1

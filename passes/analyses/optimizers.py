@@ -136,6 +136,12 @@ def waiting(context: Context) -> frozenset[str]:
     return frozenset(starving - training) if training else frozenset()
 
 
+def held_by(optimizer: Any) -> Iterator[torch.Tensor]:
+    """The tensors in the optimizer's groups."""
+    for group in optimizer.param_groups:
+        yield from group["params"]
+
+
 def optimizers_in(given: Any) -> Iterator[Any]:
     """The optimizers among what the user passed: itself, the items of a list or dict, the one that a wrapper
     holds."""

@@ -21,10 +21,10 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from fxgrad.passes.context import Context
-from fxgrad.records import Facts, Finding
+from fxgrad.records import Facts, Finding, Fix, Site
 
 CODE = "FXG001"
 NAME = "unused-suppression"
@@ -35,3 +35,10 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """Nothing by itself: what silences nothing is known when every rule has spoken
     (`fxgrad.report.intent`)."""
     return iter(())
+
+
+def unused(site: Site, codes: Collection[str]) -> Finding:
+    """The finding of a comment that silences these codes, or with none of them all."""
+    which = f"[{', '.join(sorted(codes))}]" if codes else ""
+    message = f"`# fxgrad: ignore{which}` silences nothing here"
+    return Finding(CODE, NAME, "note", message, site, fix=Fix("remove the comment"))

@@ -7,7 +7,8 @@ What it finds
     the line named; only a derivative that does not depend on it goes on. Named is the line that builds it;
     where another line would have used it, the message says which, and what passed that by: the branch and
     which way it went, the slice or key, the `return` or loop. That is counted while the program runs; what
-    the counts do not show is not said.
+    the counts do not show is not said. In a watched script also a gradient that is None where the program
+    reads it, or that `autograd.grad` cannot give, of a tensor that nothing on the way was computed from.
 
 Why it matters
     Its `.grad` stays None, the optimizer skips it, and it keeps its random start while the loss goes down.
@@ -46,22 +47,23 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from torch import nn
 
-from fxgrad.passes.analyses import decisions
+from fxgrad.passes.analyses import decisions, zero_causes
 from fxgrad.passes.analyses.causes import Causes, is_starved, unconnected
 from fxgrad.passes.analyses.dead_ends import DeadEnd
 from fxgrad.passes.analyses.freed_graphs import unknown
 from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.made_in_forward import renewed
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import severity, some, starved, subject
+from fxgrad.passes.ended import Cause
+from fxgrad.passes.findings import listed, of_cause, severity, some, starved, subject, text_of
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site, Step
 from fxgrad.source import attribute_site, attribute_sites, container_sites
-from fxgrad.source.objects import origin
+from fxgrad.source.objects import module_of, origin
 
 CODE = "FXG101"
 NAME = "unused-parameter"
@@ -73,6 +75,7 @@ _COMPARED = 64  # modules of one finding of which it is asked what passed each b
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per dead end: parameters that die on the same line belong together."""
+    yield from _multiplied_away(facts, context)
     causes: Causes = context.causes
     if unconnected(facts, causes):
         return  # FXG116: no parameter is unused where the loss uses none
@@ -94,7 +97,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         names = tuple(dict.fromkeys(n for parameter, _ in members for n in parameter.names))
         end = members[0][1]
         decision = _decision(facts, context, members, site)
-        yield Finding(
+        found = Finding(
             CODE,
             NAME,
             _severity(facts, context, members, names),
@@ -106,6 +109,42 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             _path(members, names, site, decision),
             Fix(ADVICE[end.kind]),
         )
+        yield found if context.training is None else _at_the_term(found, facts, end)
+
+
+def _multiplied_away(facts: Facts, context: Context) -> Iterator[Finding]:
+    """A term of the loss that is zero whatever it holds: what is in no other takes no part."""
+    idle = zero_causes.idle(facts, context)
+    for cause in zero_causes.analyse(context):
+        names = tuple(cause.names)
+        if cause.term:
+            certain = context.explicit or (context.training is not None and not idle.isdisjoint(names))
+            yield Finding(
+                CODE,
+                NAME,
+                ("error" if certain else "warning") if context.expected.intersection(names) else "note",
+                f"{cause.what}: {listed(names)} {'takes' if len(names) == 1 else 'take'} no part in the loss "
+                f"through any other term{'; nothing trains' if idle.intersection(names) else ''}",
+                cause.site,
+                names,
+                (Step("loss"), Step(text_of(cause.site) or "step", cause.site, True), Step(names[0])),
+                Fix(cause.advice),
+            )
+
+
+def _at_the_term(found: Finding, facts: Facts, end: DeadEnd) -> Finding:
+    """A term left out of the loss, in a function of a script that calls backward itself: it has no `return`
+    to blame, the term stands for itself."""
+    site, node = found.site, facts.node_named.get(end.node or "")
+    missed = end.kind == "missed" and site is not None and f"{site.file}:{site.function}" in facts.returns
+    if not missed or node is None or node.site is None:
+        return found
+    return replace(
+        found,
+        site=next((s for s in node.stack if f"{s.file}:{s.function}" in facts.returns), node.site),
+        message=left_out(found.parameters, "no loss uses this part of"),
+        fix=Fix("add this term to a loss that is differentiated, or drop it and its parameters"),
+    )
 
 
 def _decision(
@@ -177,7 +216,7 @@ def _chooser(facts: Facts, context: Context, part: str) -> str:
         kind = type(owner)
         if (
             path in called
-            and kind.__module__.startswith("torch.nn.modules.")
+            and module_of(kind).startswith("torch.nn.modules.")
             and not issubclass(kind, (*_CONTAINERS, nn.Sequential))
         ):
             return kind.__name__
@@ -290,3 +329,17 @@ class _Definitions:
         elif len(fills) > 1:
             number = min(number, len(fills) - 2)
         return fills[min(number, len(fills) - 1)]
+
+
+def not_behind(asked: str, names: Sequence[str], site: Site | None) -> Finding:
+    """Nothing leads from these tensors to the output that they were to be differentiated for: `asked` says
+    where they stand in what was asked for."""
+    cause = Cause(
+        f"{asked} is {listed(names)}: nothing that leads to the output is computed from "
+        f"{'it' if len(names) == 1 else 'them'}",
+        site,
+        "differentiate with respect to the very tensor that forward used, or pass allow_unused=True and skip "
+        "None",
+        tuple(names),
+    )
+    return of_cause((CODE, NAME), cause)

@@ -4,7 +4,8 @@ What it finds
     Frozen parameters, with the statement that froze them: a note. It is an error where they were expected to
     train, where nothing is left that can, and where a trainable parameter is frozen while the model runs.
     `module.requires_grad = True`, which sets an attribute of the module and unfreezes nothing, is named where
-    it is the reason.
+    it is the reason. In a watched script also what was left frozen by another's turn, `requires_grad` set on
+    a computed tensor, and `.grad` of what does not require grad.
 
 Why it matters
     Freezing is how transfer learning is done, and how a head is lost: the loop that freezes runs over the new
@@ -33,15 +34,28 @@ Not handled
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import cut_groups, finding, plural, said, starved, subject
-from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site
+from fxgrad.passes.findings import (
+    cut_groups,
+    finding,
+    line_of,
+    listed,
+    plural,
+    said,
+    source_of,
+    starved,
+    subject,
+)
+from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site, Step
+from fxgrad.records.training import Training
 from fxgrad.source import freeze_sites
 from fxgrad.source.bindings import bindings
 from fxgrad.source.names import fits, is_literal, path_of
 from fxgrad.source.objects import user_classes
 from fxgrad.source.parsing import load
+from fxgrad.torch_api.errors import NO_GRAD_FN, says
 
 CODE = "FXG102"
 NAME = "frozen-parameter"
@@ -52,6 +66,45 @@ _LOOKED_UP = 16  # modules looked up one by one; where more are frozen the rest 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per statement that freezes, the expected ones apart from the rest."""
+    return (_at_own_line(found, context.training) for found in _found(facts, context))
+
+
+def _at_own_line(found: Finding, training: Training | None) -> Finding:
+    """A trainer's toggle stands at the call that toggles, where a watched script was seen to come to it."""
+    site = found.site
+    if training is None or not found.parameters or site is None or "site-packages" not in site.file:
+        return found
+    return replace(found, site=training.frozen.get(found.parameters[0], site))
+
+
+def still_frozen(facts: Facts, context: Context) -> Iterator[Finding]:
+    """Why a loss does not require grad, where nothing else says it: parameters that an optimizer holds were
+    left frozen by another's turn."""
+    error, training = facts.error, context.training
+    if training is None or error is None or error.phase != "backward" or not says(error.message, NO_GRAD_FN):
+        return
+    groups: dict[Site, list[str]] = {}
+    for name, site in training.stale.items():
+        groups.setdefault(site, []).append(name)
+    for site, names in groups.items():
+        are = "is" if len(names) == 1 else "are"
+        yield Finding(
+            CODE,
+            NAME,
+            "error",
+            f"{listed(names)} {are} frozen here and still {are}{line_of(error.site, site)} where the loss is "
+            "differentiated",
+            site,
+            tuple(names),
+            (Step("loss", error.site), Step(source_of(site) or "frozen", site, True), Step(names[0])),
+            Fix(
+                "unfreeze them when this turn is over (`requires_grad_(True)`; a trainer's "
+                "`untoggle_optimizer`)"
+            ),
+        )
+
+
+def _found(facts: Facts, context: Context) -> Iterator[Finding]:
     frozen = [p for p in facts.parameters if not p.requires_grad]
     wanted = [p for p in frozen if context.explicit and context.expected.intersection(p.names)]
     rest = [p for p in frozen if p not in wanted]

@@ -5,7 +5,9 @@ What it finds
     A trainable parameter that reaches the loss only through steps that ran with gradients off: inside `with
     torch.no_grad()`, in a function decorated with it, under `set_grad_enabled(False)` (also one that was
     called before the step and never undone), in `inference_mode`. The line named is the one that switched
-    gradients off. Also a tensor made in inference mode that a later step must save for backward.
+    gradients off; where that is an optimizer's step around the closure it was given, the call of the closure.
+    Also a tensor made in inference mode that a later step must save for backward. In a watched script also a
+    gradient that is asked for in such a region, or in the forward of an `autograd.Function`.
 
 Why it matters
     Autograd records nothing there: the parameters keep `.grad = None` without a word, or, where nothing else
@@ -35,7 +37,9 @@ Not handled
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 from fxgrad.passes.analyses.cuts import Way
 from fxgrad.passes.analyses.no_grad_regions import region_of
@@ -58,6 +62,29 @@ def _use(message: str) -> str:
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per line that switches gradients off."""
+    return (_outside_of_closure(found, facts, context) for found in _found(facts, context))
+
+
+def _outside_of_closure(found: Finding, facts: Facts, context: Context) -> Finding:
+    """Gradients that are off where an optimizer's step calls the closure it was given: that call is to blame,
+    not the closure."""
+    closures = context.training.closures if context.training is not None else frozenset()
+    lines = {step.site for step in found.path}
+    off = (node for node in facts.nodes if closures and node.site in lines and not node.grad_enabled)
+    calls = (pair for node in off for pair in itertools.pairwise(node.stack))
+    outer = next((call for inner, call in calls if (inner.file, inner.function) in closures), None)
+    if outer is None:
+        return found
+    return replace(
+        found,
+        message="the optimizer's step calls its closure where gradients are "
+        f"off{line_of(found.site, outer)}: {found.message}",
+        site=outer,
+        fix=Fix("switch them on for the closure alone: `with torch.enable_grad(): loss = closure()`"),
+    )
+
+
+def _found(facts: Facts, context: Context) -> Iterator[Finding]:
     regions: dict[tuple[str, int] | str, tuple[Site | None, NodeFact, dict[str, None], Way]] = {}
     for node, parameters, way in cut_groups(context, facts, CODE):
         site = region_of(facts, node, context.files) or node.site

@@ -3,7 +3,7 @@
 What it finds
     A trainable parameter whose every way to the loss goes through a cast to integers: `.long()`, `.int()`,
     `.byte()`, `.bool()`, `.to(torch.int64)`, `.type(...)`, `.type_as(labels)`, and a write of floating values
-    into a tensor of integers.
+    into a tensor of integers. In a watched script also a tensor of integers that is asked to require grad.
 
 Why it matters
     Integers carry no gradient: autograd records nothing for the cast, also if the next line casts back to

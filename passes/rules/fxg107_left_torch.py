@@ -7,7 +7,8 @@ What it finds
     `int(t)`, `math.exp(t)`. Named is the line where the value leaves; the way back in (`torch.from_numpy`,
     `torch.tensor(number)`, a product with the number) belongs to the same finding, and where the loss is made
     of such numbers alone so does what picked them before (a sample, an argmax). That the number matters is
-    not guessed: the program is run again with another number there, and its loss changes.
+    not guessed: the program is run again with another number there, and its loss changes. In a watched script
+    also a tensor with a history that is handed to NumPy, or by a data set to the process of a worker.
 
 Why it matters
     Autograd records torch's operations and no others. The forward values are right, so nothing looks wrong;
@@ -38,8 +39,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import cut_groups, finding, line_of, said, starved, subject
-from fxgrad.records import Facts, Finding, NodeFact
+from fxgrad.passes.findings import cut_groups, finding, line_of, said, source_of, starved, subject
+from fxgrad.records import Facts, Finding, Fix, NodeFact, Step
+from fxgrad.records.training import SentAway
 
 CODE = "FXG107"
 NAME = "left-torch"
@@ -53,6 +55,8 @@ _OF_NUMBERS = (
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per line at which a value leaves."""
+    if context.training is not None and context.training.sent_away is not None:
+        yield _to_a_worker(context.training.sent_away)
     for group in cut_groups(context, facts, CODE):
         node, parameters, way = group
         what, advice = _way_out(node)
@@ -67,6 +71,29 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             )
             advice = _OF_NUMBERS
         yield finding(context, facts, (CODE, NAME), group, message, advice)
+
+
+def _to_a_worker(found: SentAway) -> Finding:
+    """What a data set hands to another process has a history, which none can follow."""
+    read, site, text = found.read, found.made, source_of(found.made)
+    if found.leaf:
+        what = f"`{found.name}`, which requires grad" if found.name is not None else "what requires grad"
+        message = (
+            f"what the data set hands out is computed from {what}: its history cannot leave the process of "
+            "the worker"
+        )
+        advice = "compute items under `torch.no_grad()`, and what should train in the training loop"
+    else:
+        what = f"what `{text}` computed" if text else "a tensor that was computed with a history"
+        what = f"`{found.name}`" if found.name else what
+        message = (
+            f"{what} is part of the data set{line_of(read, site)} and has a history, which no other process "
+            "can follow"
+        )
+        advice = "detach it where it is made"
+        if text:
+            advice = f"keep the numbers alone: `{text}.detach()`, or compute it under `torch.no_grad()`"
+    return Finding(CODE, NAME, "error", message, site or read, (), (Step("worker", read, True),), Fix(advice))
 
 
 def _way_out(node: NodeFact) -> tuple[str, str]:

@@ -4,7 +4,8 @@ What it finds
     An operator outside torch's own namespaces, on a way from trainable parameters to the loss, for which the
     dispatcher has no autograd kernel. Where backward raises, or the operator hands on nothing, it is an
     error. Where its kernel happens to be made of torch operations, torch differentiates those, warns in
-    backward that this is deprecated, and the finding is a warning.
+    backward that this is deprecated, and the finding is a warning. In a watched script also what
+    `torch.compile` cannot differentiate a second time and its Python code can.
 
 Why it matters
     The forward is right and fast; the error, or the missing gradient, comes only in backward, without the
@@ -44,9 +45,11 @@ from collections.abc import Iterator
 from fxgrad.passes.analyses import lost_gradients
 from fxgrad.passes.analyses.raising import missing_formula
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import cut_groups, finding, plural, severity
+from fxgrad.passes.findings import cut_groups, finding, line_of, plural, severity
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Severity, Site, Step
+from fxgrad.records.training import Compiled
 from fxgrad.torch_api.calls import custom_operator, has_formula
+from fxgrad.torch_api.errors import COMPILED_TWICE, DONATED, says
 
 CODE = "FXG113"
 NAME = "op-without-autograd"
@@ -58,6 +61,8 @@ ADVICE = "register one with torch.library.register_autograd, or write the operat
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """Operators that record nothing, record a node that raises or hands on nothing, or get by on torch's
     fallback."""
+    if context.training is not None and context.training.compiled is not None:
+        yield _compiled(context.training.compiled)
     told: set[Site | None] = set()
     for group in cut_groups(context, facts, CODE):
         node, parameters, _ = group
@@ -97,6 +102,37 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             f"`{name}` has no autograd formula: torch differentiates whatever its kernel happens to do, "
             "warns, and will stop doing so",
         )
+
+
+def _compiled(found: Compiled) -> Finding:
+    """The finding at the call of `torch.compile`."""
+    if says(found.message, COMPILED_TWICE):
+        what = "compiled, this has no second derivative"
+        advice = (
+            "do not compile what is differentiated twice (a gradient penalty, an energy whose forces are a "
+            "loss)"
+        )
+    elif says(found.message, DONATED):
+        what = (
+            "compiled, this frees what its backward needs as that runs: the graph cannot be kept for another"
+        )
+        advice = (
+            "do not compile what is differentiated more than once, or add the losses and call backward once"
+        )
+    else:
+        what = "compiled, its results do not depend on each other: one cannot be differentiated by another"
+        advice = "do not compile what is differentiated by its own intermediate results"
+    raised, site = found.raised, found.site
+    return Finding(
+        CODE,
+        NAME,
+        "error",
+        f"{what}: torch raises{line_of(raised, site)} although the same code runs eagerly",
+        site,
+        (),
+        (Step("derivative", raised), Step("torch.compile", site, True)),
+        Fix(advice),
+    )
 
 
 def _finding(node: NodeFact, level: Severity, names: tuple[str, ...], message: str) -> Finding:

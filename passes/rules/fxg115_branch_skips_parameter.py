@@ -10,6 +10,7 @@ What it finds
       what a mask selects, a draw of Python's or NumPy's random numbers. The number, the selection or the seed
       is changed, and other parameters train.
     - A parameter that only a condition reads (`if self.gate > 0.5`): a branch passes no gradient back.
+    - A note in a watched script: a condition that went both ways, and what took part in some steps.
 
 Why it matters
     In some steps the parameters train and in some they do not; under DistributedDataParallel the step hangs
@@ -41,7 +42,7 @@ from collections.abc import Iterator
 
 from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.context import Branch, Context
-from fxgrad.passes.findings import severity, starved, subject, wanted
+from fxgrad.passes.findings import listed, severity, starved, subject, wanted
 from fxgrad.records import Facts, Finding, Fix, Severity, Site, Step
 
 CODE = "FXG115"
@@ -58,6 +59,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     for site, members in groups.items():
         yield from _starving(facts, context, site, members)
     yield from _tested(facts, context)
+    both_ways = context.training.both_ways if context.training is not None else {}
+    yield from (_both_ways(site, names) for site, names in both_ways.items())
 
 
 def _starving(facts: Facts, context: Context, site: Site | None, members: list[Branch]) -> Iterator[Finding]:
@@ -109,6 +112,23 @@ def _hidden_source(facts: Facts, branch: Branch) -> str:
     if node.kind == "escape":
         return "a number read off a tensor"
     return "" if any(d.node == node.name for d in facts.decisions) else "what a mask selects"
+
+
+def _both_ways(site: Site, names: tuple[str, ...]) -> Finding:
+    """A note: a branch left parameters out of some of the steps that were watched."""
+    return Finding(
+        CODE,
+        NAME,
+        "note",
+        f"this condition went both ways in the steps that were watched: {listed(names)} "
+        f"take{'s' if len(names) == 1 else ''} part in some",
+        site,
+        names,
+        (Step("loss"), Step("branch", site, True), Step(names[0])),
+        Fix(
+            "nothing to mend where that is meant; under DistributedDataParallel set find_unused_parameters=True"
+        ),
+    )
 
 
 def _tested(facts: Facts, context: Context) -> Iterator[Finding]:

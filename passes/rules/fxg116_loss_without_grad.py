@@ -28,6 +28,7 @@ Not handled
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from fxgrad.passes.analyses.causes import Causes, unconnected
 from fxgrad.passes.context import Context
@@ -45,7 +46,17 @@ _NUMBERS = ("Symbolic", "float", "int", "bool", "ndarray", "complex")
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
-    """At most one finding; the cuts that made the loss lose its history have findings of their own."""
+    """At most one finding; the cuts that made the loss lose its history have findings of their own.
+
+    In a script that is watched, one of a loss that no known line made stands where the script ended.
+    """
+    error = facts.error
+    for found in _found(facts, context):
+        lost = context.training is not None and found.site is None and error is not None
+        yield replace(found, site=error.site) if lost and error is not None else found
+
+
+def _found(facts: Facts, context: Context) -> Iterator[Finding]:
     error = facts.error
     if error is not None and error.phase != "backward":
         return

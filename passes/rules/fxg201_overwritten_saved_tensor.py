@@ -7,7 +7,8 @@ What it finds
     `_foreach_` call, through a view of it, or by updating a buffer. Torch compares version counters and
     refuses in backward, naming neither line; both are named here. Also a tensor kept from an earlier step
     with its graph, and an inner `backward()` that frees what the loss needs ("backward through the graph a
-    second time").
+    second time"). In a watched script both backwards and the tensor where they met are named; and `detach_()`
+    of a saved tensor, and an activation in place with a negative slope.
 
 Why it matters
     Backward raises, often far from the line that must change.
@@ -39,6 +40,8 @@ from fxgrad.passes.analyses.building_lines import building_site
 from fxgrad.passes.analyses.cuts import GRAD
 from fxgrad.passes.analyses.freed_graphs import Kept, Spender, computed_once, kept, needed, spender
 from fxgrad.passes.analyses.overwrites import Overwrite, Save, overwrites
+from fxgrad.passes.analyses.second_walk import Meeting
+from fxgrad.passes.analyses.second_walk_remedies import message, remedy
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, line_of, listed, shape, source_of, text_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Raised, Site, Step
@@ -60,6 +63,9 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     graph in."""
     error = facts.error
     if error is None:
+        return
+    if context.meeting is not None:
+        yield _met_again(facts, context.meeting)
         return
     if says(error.message, SECOND_TIME):
         yield _second_time(facts, context, error)
@@ -144,6 +150,18 @@ def _augmented(text: str) -> tuple[str, str, str]:
         if found and target.replace(".", "").isidentifier():
             return target, operator, value
     return "", "", ""
+
+
+def _met_again(facts: Facts, found: Meeting) -> Finding:
+    """A watch knows both backwards and the tensor where they met."""
+    site, advice = remedy(facts, found)
+    taken_up = (found.reader,) if found.reader is not None else ()
+    stations = (
+        Step("loss", found.second.site),
+        *(Step(node.target.rpartition(".")[2], node.site, True) for node in taken_up),
+        Step(found.maker.target.rpartition(".")[2], found.maker.site),
+    )
+    return Finding(CODE, NAME, "error", message(found, site), site, (), stations, Fix(advice))
 
 
 def _second_time(facts: Facts, context: Context, error: Raised) -> Finding:

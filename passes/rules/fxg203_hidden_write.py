@@ -65,6 +65,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     for write in hidden_writes(facts, context.hazards):
         written = write_site(write.node.site) if write.how == "numpy" else None
         site = written or write.node.site
+        if context.training is not None and write.saver is None and not _in_a_module(facts, site):
+            continue  # in a training loop: an initialisation, or clipping
         stations = [Step(expression(write.node), write.node.site, site is write.node.site)]
         if written is not None:
             stations.append(Step(text_of(written) or "write", written, True))
@@ -80,6 +82,10 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             kind=write.how,
             step=write.node.name if site is write.node.site else "",
         )
+
+
+def _in_a_module(facts: Facts, site: Site | None) -> bool:
+    return any(node.module for node in facts.nodes if node.site == site)
 
 
 def _message(write: HiddenWrite, site: Site | None) -> str:

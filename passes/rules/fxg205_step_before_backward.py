@@ -3,7 +3,9 @@
 What it finds
     An optimizer step, a manual update under `no_grad`, a copy into the online network or any other in-place
     write of a trainable parameter after a step saved it for backward and before backward runs through that
-    step.
+    step. In a watched script also a step that torch lets pass: it comes before its backward, with no
+    gradients or with those of other weights, or no backward runs at all; and a gradient that is read before
+    there is one, or after it was dropped.
 
 Why it matters
     Backward raises "modified by an inplace operation" with a shape that looks like `AsStridedBackward0`, and
@@ -34,9 +36,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses.overwrites import Overwrite, overwrites
+from fxgrad.passes.analyses.step_order import Early
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, line_of, listed
 from fxgrad.records import Facts, Finding, Fix, Step
+from fxgrad.records.training import Training
 from fxgrad.torch_api.errors import OVERWRITTEN, says
 
 CODE = "FXG205"
@@ -48,10 +52,53 @@ SHOWN = 4  # saving steps in the path
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per line that writes parameters too early."""
+    yield from _unnoticed(context)
     error = facts.error
     if error is None or not says(error.message, OVERWRITTEN) or context.hazards is None:
         return
     yield from (_finding(overwrite) for overwrite in overwrites(context.hazards) if overwrite.parameters)
+
+
+def _unnoticed(context: Context) -> Iterator[Finding]:
+    """What came too early and raised nothing, as far as a script was watched."""
+    training, seen = context.training, set()
+    if training is None:
+        return
+    for early in context.early:
+        if early.change.site not in seen:
+            seen.add(early.change.site)
+            yield _early(early, training)
+    if not training.walks and training.steps:
+        yield Finding(
+            CODE,
+            NAME,
+            "error",
+            "the optimizer steps and no backward has run: nothing has a gradient",
+            training.steps[0].site,
+            (),
+            (),
+            Fix("call `loss.backward()` before the step"),
+        )
+
+
+def _early(early: Early, training: Training) -> Finding:
+    change, walk, used = early.change, early.walk.site, early.used.site
+    site, what = change.site, change.what
+    why = (
+        "it has no gradients to use"
+        if change.nothing
+        else "the gradients belong to weights that are no longer there"
+    )
+    return Finding(
+        CODE,
+        NAME,
+        "error" if change.nothing else "warning",
+        f"this {what} runs between a forward{line_of(used, site)} and its backward{line_of(walk, site)}: {why}",
+        site,
+        training.emptied if change.nothing else (),
+        (Step("backward", walk), Step(what, site, True), Step("forward", used)),
+        Fix(f"call backward first, then {what}"),
+    )
 
 
 def _finding(overwrite: Overwrite) -> Finding:

@@ -3,7 +3,8 @@
 What it finds
     Parameters that backward reaches and no optimizer steps: a generator (`model.parameters()`, `filter(...)`)
     that something else has read to its end, a name filter that matches nothing, layers made or unfrozen after
-    the optimizer was built, the parameters of another copy of the model.
+    the optimizer was built, the parameters of another copy of the model. In a watched script also an
+    optimizer that is given nothing.
 
 Why it matters
     Nothing raises; these weights stay at their initial values. Gradients do arrive, so looking at `.grad`

@@ -4,7 +4,9 @@ What it finds
     Parameters that were replaced after the optimizer was built: a new head or a resized embedding, weights
     tied later, `deepcopy`, `load_state_dict(assign=True)`, `to_empty` after the meta device, `weight_norm`.
     The optimizer keeps the old objects. Moving or casting (`.to()`, `.cuda()`, `.half()`) keeps the Parameter
-    objects and is no such case, whatever is often said.
+    objects and is no such case, whatever is often said. In a watched script also an optimizer over `p.data`
+    or over copies, which steps, raises nothing and changes nothing; one that is given what an operation
+    computed; and one for which a scaler finds no gradient because the backward left them on others.
 
 Why it matters
     Steps change tensors that nobody reads. The new parameters get gradients that nobody uses, and stay as
@@ -36,7 +38,8 @@ from fxgrad.passes.analyses.optimizer_lines import construction_site, replacing_
 from fxgrad.passes.analyses.optimizers import Held
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import listed
-from fxgrad.records import Facts, Finding, Fix, Step
+from fxgrad.records import Facts, Finding, Fix, Site, Step
+from fxgrad.records.training import Vain
 
 CODE = "FXG302"
 NAME = "optimizer-stale-parameter"
@@ -45,7 +48,9 @@ SEVERITY = "warning"
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding for all stale tensors; its place is the statement that replaced them, else the one that
-    built the optimizer."""
+    built the optimizer. One for each optimizer of a watched script that steps in vain."""
+    if context.training is not None:
+        yield from map(_in_vain, context.training.vain)
     held: Held | None = context.held
     if held is None or not held.stale:
         return
@@ -70,11 +75,38 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         f"the optimizer holds {count} tensor{'s' if count > 1 else ''} "
         f"({', '.join(held.stale[:4])}{', ...' if count > 4 else ''}) "
         f"that the model no longer has{missing}",
-        replaced or built,
+        _made(facts, context, held.missing) or replaced or built,
         held.missing,
         tuple(stations),
         Fix("build the optimizer after parameters are replaced, tied, copied or materialised"),
     )
+
+
+def _in_vain(found: Vain) -> Finding:
+    """It steps, raises nothing and changes nothing."""
+    what = f"the data of {listed(found.sources)}" if found.sources else "copies, or tensors made for it alone"
+    count = f"{found.count} tensor{'s' if found.count != 1 else ''}"
+    return Finding(
+        CODE,
+        NAME,
+        "error",
+        f"the optimizer holds {count} without requires_grad ({what}): no backward gives "
+        f"{'it' if found.count == 1 else 'them'} a gradient, and its steps change nothing",
+        found.built,
+        tuple(name for name, registered in found.sources.items() if registered),
+        (Step("optimizer", found.built, True),),
+        Fix(
+            "hand it the leaves that the loss is computed from, not their `.data`, `detach()` or copies; a "
+            "leaf is made in its final dtype"
+        ),
+    )
+
+
+def _made(facts: Facts, context: Context, names: tuple[str, ...]) -> Site | None:
+    """Where a watched script made the first of the parameters that the optimizer does not hold."""
+    edge = context.training.edges.get(names[0]) if context.training is not None and names else None
+    made = (n.site for n in facts.nodes if n.site and any(facts.values[v].grad == edge for v in n.makes))
+    return next(made, None) if edge is not None else None
 
 
 def _tied(context: Context, held: Held) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 What it finds
     Parameters in an optimizer's groups that require grad and that backward leaves without one. A note: what
-    cuts them has a finding of its own.
+    cuts them has a finding of its own. In a watched script also, as an error, gradients that are cleared
+    between backward and step.
 
 Why it matters
     A step passes over them, weight decay and momentum included, so they stay as they are while a count of
@@ -30,9 +31,10 @@ from collections.abc import Iterator
 
 from fxgrad.passes.analyses.optimizer_lines import construction_site
 from fxgrad.passes.analyses.optimizers import idle
+from fxgrad.passes.analyses.step_order import emptied, last_walk
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import listed
-from fxgrad.records import Facts, Finding, Fix
+from fxgrad.passes.findings import line_of, listed
+from fxgrad.records import Facts, Finding, Fix, Step
 
 CODE = "FXG303"
 NAME = "optimizer-idle-parameter"
@@ -40,7 +42,8 @@ SEVERITY = "note"
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
-    """One note for all of them."""
+    """One note for all of them, and an error per line that clears what a step was to use."""
+    yield from _cleared(context)
     found = idle(context)
     if found is None or not found[1]:
         return
@@ -57,3 +60,25 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         (),
         Fix("mend what cuts the gradient, or leave them out of the optimizer"),
     )
+
+
+def _cleared(context: Context) -> Iterator[Finding]:
+    training = context.training
+    if training is None or context.meeting is not None:
+        return
+    # Of a step that comes before its backward it goes without saying that gradients are cleared between.
+    if any(early.change.nothing for early in context.early):
+        return
+    for step in emptied(training):
+        site, walk = step.cleared, last_walk(training, step)
+        yield Finding(
+            CODE,
+            NAME,
+            "error",
+            f"gradients are cleared here, after backward{line_of(walk, site)} and before "
+            f"the step{line_of(step.site, site)}: the step changes nothing",
+            site,
+            training.emptied,
+            (Step("step", step.site), Step("zero_grad", site, True), Step("backward", walk)),
+            Fix("call zero_grad() before backward, or after the step"),
+        )

@@ -10,7 +10,8 @@ What it finds
     multiplies a zero state, a table of which only the padding row is read: a warning, for no step changes
     that. Zero for now is no finding: a ReLU that is off, a saturated sigmoid; a note where a hook masks rows
     of a table (other rows may pass), and where what starts at zero (LoRA's B, a gate) gets a gradient itself
-    and so lets one through after the first step.
+    and so lets one through after the first step. In a watched script also a loss that is NaN, and one of
+    which every gradient is zero.
 
 Why it matters
     Nothing raises and `.grad` is there, so checks for None pass. The optimizer steps, with weight decay only.
@@ -33,78 +34,44 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
-from fxgrad.passes.analyses import lost_gradients
-from fxgrad.passes.analyses.dead_structure import structural_zeros
-from fxgrad.passes.analyses.fixed_operands import attributes_behind, word
-from fxgrad.passes.analyses.gradient_hooks import hook_site, lets_some_through
-from fxgrad.passes.analyses.index import once
-from fxgrad.passes.analyses.zeros import by_construction, emptied_at
+from fxgrad.passes.analyses import zero_causes
+from fxgrad.passes.analyses.zero_causes import ZeroCause
+from fxgrad.passes.analyses.zeros import CANCELS
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import expression, listed, text_of
-from fxgrad.records import Facts, Finding, Fix, NodeFact, ParameterFact, Severity, Site, Step
+from fxgrad.passes.findings import listed, text_of
+from fxgrad.records import Facts, Finding, Fix, Severity, Site, Step
+from fxgrad.records.training import Walk
 
 CODE = "FXG401"
 NAME = "zero-gradient-op"
 SEVERITY = "error"
 
-
-# As functions and as modules of torch.
-_LOOK_UPS = frozenset(
-    [
-        "embedding",
-        "embedding_bag",
-        "Embedding",
-        "EmbeddingBag",
-        "index_select",
-        "gather",
-        "__getitem__",
-        "register_hook",
-    ]
+IDLE = "nothing trains"  # of a note: it is shown all the same
+_AND_NAN = " and the loss is NaN"
+_OF_NAN = (
+    "look for an empty selection (the mean of nothing), 0 / 0, the logarithm or root of what may be "
+    "negative, or a learning rate too high"
 )
-
-# Modules of torch that make their own state of zeros where they are given none.
-_RECURRENT = frozenset(["RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell"])
-# What takes a part of one tensor.
-_PARTS = frozenset(["__getitem__", "select", "narrow", "chunk", "split", "unbind", "tensor_split"])
-_GATED = frozenset(["lstm", "gru", "rnn_tanh"])
-
-
-@dataclass(slots=True)
-class _Group:
-    """What one line does, and to which parameters."""
-
-    what: str
-    advice: str
-    certain: bool
-    term: bool
-    site: Site | None
-    proven: bool = True
-    settled: bool = False  # nothing shows why, and yet no step changes it
-    kind: str = ""
-    names: list[str] = field(default_factory=list)
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
-    """One finding per line that turns gradients to zero."""
-    watched = context.watched
-    if watched is None:
-        return
-    groups: dict[tuple[str, Site | None], _Group] = {}
-    for parameter in watched.parameters:
-        if (
-            not parameter.requires_grad
-            or parameter.gradient != "zero"
-            or context.verdicts.get(parameter.name) != "zero"
-        ):
-            continue
-        made = _cause(watched, context, parameter)
-        if made is not None:
-            groups.setdefault((made.what, made.site), made).names.extend(parameter.names)
-    yield from (_finding(group, context) for group in groups.values())
-    yield from _for_now(context)
+    """One finding per line that turns gradients to zero, and one of a step that gives nothing but zeros; of a
+    watched script also one of a loss that is NaN."""
+    causes = zero_causes.analyse(context)
+    found = [_finding(cause, context) for cause in causes if not cause.term]
+    found += _for_now(context)
+    training = context.training
+    losses = [walk for walk in training.walks if not (walk.partial or walk.failed)] if training else []
+    nan = bool(losses) and all(walk.nan for walk in losses)
+    idle = zero_causes.idle(facts, context)
+    for one in found:
+        yield _of_a_step(one, idle.intersection(one.parameters), nan=nan, trained=training is not None)
+    told = [name for cause in causes for name in cause.names] + [n for one in found for n in one.parameters]
+    if (nan or idle) and idle.isdisjoint(told):
+        yield _of_the_loss(facts, losses, idle, nan=nan)
 
 
 def _for_now(context: Context) -> Iterator[Finding]:
@@ -133,185 +100,21 @@ def _for_now(context: Context) -> Iterator[Finding]:
         )
 
 
-def _cause(watched: Facts, context: Context, parameter: ParameterFact) -> _Group | None:
-    loss = _structural(watched, parameter) or lost_gradients.analyse(watched, parameter)
-    reason = by_construction(watched, loss, context) if loss is not None else None
-    if reason is None or (reason.node.site is None and loss is None):
-        site = hook_site(watched, context, parameter, loss)
-        if site is None:
-            settled = (
-                context.settled.issuperset(parameter.names)
-                and loss is not None
-                and _is_factor(watched, context, parameter, loss)
-            )
-            return _unproven(watched, loss, settled=settled)
-        advice = "let the hook pass on what should train, or freeze these parameters"
-        what = f"the hook `{text_of(site) or site.function}` hands on zeros"
-        return _Group(
-            what,
-            advice,
-            True,
-            False,
-            site,
-            proven=not (_is_table(watched, parameter) and lets_some_through(context, parameter)),
-        )
-    return _Group(
-        f"`{expression(reason.node)}` {reason.text}",
-        reason.advice,
-        reason.certain,
-        reason.term,
-        reason.node.site,
-        kind=reason.kind,
-    )
-
-
-def _is_table(watched: Facts, parameter: ParameterFact) -> bool:
-    """Whether rows of the parameter are looked up and no more: a mask that lets other rows through hands on
-    zeros for these alone."""
-    readers = [node for node in watched.nodes if set(node.reads).intersection(parameter.values)]
-    return bool(readers) and all(node.target.rpartition(".")[2] in _LOOK_UPS for node in readers)
-
-
-def _is_factor(watched: Facts, context: Context, parameter: ParameterFact, loss: lost_gradients.Loss) -> bool:
-    """Whether what the losing step weighs the value with stays zero: a constant, or what is made of a
-    parameter that is zero and stays so.
-
-    What a saturated sigmoid or a ReLU that is off holds back is its own doing, and other data may end it.
-    """
-    if loss.flow is None:
-        return False
-    own = loss.flow.source in parameter.values
-    if own and loss.node.target.rpartition(".")[2] in _LOOK_UPS | _RECURRENT:
-        return True
-    others = [
-        v for v in loss.node.reads if v != loss.flow.source and watched.values[v].dtype.is_floating_point
-    ]
-    if own and any(attributes_behind(watched, v, watched.maker_of) is not None for v in others):
-        return True
-    still = {
-        value
-        for p in watched.parameters
-        if context.settled.issuperset(p.names) and _is_zero(context, p)
-        for value in p.values
-    }
-    return not still.isdisjoint(_made_of(watched, others))
-
-
-def _is_zero(context: Context, parameter: ParameterFact) -> bool:
-    tensor = dict(context.model.named_parameters()).get(parameter.name)
-    return tensor is not None and not tensor.is_meta and not bool(tensor.detach().any())
-
-
-def _made_of(watched: Facts, values: list[int]) -> set[int]:
-    """These values and all that they were computed from."""
-    found, pending = set(values), list(values)
-    while pending:
-        node = watched.maker_of.get(pending.pop())
-        for value in node.reads if node is not None else ():
-            if value not in found:
-                found.add(value)
-                pending.append(value)
-    return found
-
-
-def _unproven(watched: Facts, loss: lost_gradients.Loss | None, *, settled: bool) -> _Group | None:
-    """The step that handed on zeros, where nothing shows that it always does: its line is told, and no
-    more."""
-    if loss is None or loss.node.site is None:
-        return None
-    if loss.flow is not None and 0 in watched.values[loss.flow.source].shape:
-        emptied = emptied_at(watched, loss.flow.source) or loss.node
-        return _Group(
-            f"`{expression(emptied)}` selects nothing",
-            "check what selects here",
-            False,
-            False,
-            emptied.site,
-            False,
-        )
-    part = _part_used(watched, loss.node)
-    if part is not None:
-        what = f"`{expression(part)}` is all that is used of `{expression(loss.node)}`"
-        # Gates are smooth: what comes back through a recurrent layer as exact zeros was never asked for.
-        proven = word(loss.node).lower() in _GATED
-        return _Group(
-            what,
-            "use the rest too, or leave out the parameters that only that depends on",
-            False,
-            False,
-            part.site,
-            proven,
-        )
-    what = f"`{expression(loss.node)}` hands on only zeros"
-    if settled:
-        advice = (
-            "let one of the factors start at other numbers than zero, or give this line other data than "
-            "padding or a zero state"
-        )
-        return _Group(what, advice, False, False, loss.node.site, proven=False, settled=True)
-    advice = "try other inputs; if it stays so, look at what this line weighs or selects"
-    return _Group(f"{what} for these inputs", advice, False, False, loss.node.site, False)
-
-
-def _part_used(watched: Facts, node: NodeFact) -> NodeFact | None:
-    """The one step that takes a part of the result, at fixed positions, on the only way from it to the
-    loss."""
-    readers = {
-        n.name: n
-        for v in node.makes
-        for n, flow in watched.open_from.get(v, ())
-        if flow.target in watched.live
-    }
-    found = next(iter(readers.values())) if len(readers) == 1 else None
-    if (
-        found is None
-        or found.site is None
-        or found.target.rpartition(".")[2] not in _PARTS
-        or len(set(found.reads)) != 1
-    ):
-        return None
-    return found
-
-
-def _structural(watched: Facts, parameter: ParameterFact) -> lost_gradients.Loss | None:
-    """On fake tensors no gradient has a value: the step that is dead by its structure."""
-    node = watched.node_named.get(once(watched, _dead).get(parameter.name, ""))
-    flow = next((f for f in node.flows if f.open), None) if node is not None else None
-    return lost_gradients.Loss(node, flow, "zero") if node is not None and flow is not None else None
-
-
-def _dead(watched: Facts) -> Mapping[str, str]:
-    """`structural_zeros`, where no gradient has a value."""
-    return {} if any(value.delivered == "zero" for value in watched.values) else structural_zeros(watched)
-
-
-def _finding(group: _Group, context: Context) -> Finding:
-    names = tuple(group.names)
-    path = (Step("loss"), Step(text_of(group.site) or "step", group.site, True), Step(names[0]))
-    if group.term:
-        return Finding(
-            "FXG101",
-            "unused-parameter",
-            _severity(context, names, certain=context.explicit),
-            f"{group.what}: {listed(names)} {'takes' if len(names) == 1 else 'take'} no part in the loss "
-            "through any other term",
-            group.site,
-            names,
-            path,
-            Fix(group.advice),
-        )
-    settled = group.settled
+def _finding(cause: ZeroCause, context: Context) -> Finding:
+    names = tuple(cause.names)
+    path = (Step("loss"), Step(text_of(cause.site) or "step", cause.site, True), Step(names[0]))
+    settled = cause.settled
     stays = ", and no step changes that" if settled else ""
     return Finding(
         CODE,
         NAME,
-        _severity(context, names, certain=group.certain) if group.proven or settled else "note",
-        f"{group.what}: the gradient of {listed(names)} is {'always ' if group.proven else ''}zero{stays}",
-        group.site,
+        _severity(context, names, certain=cause.certain) if cause.proven or settled else "note",
+        f"{cause.what}: the gradient of {listed(names)} is {'always ' if cause.proven else ''}zero{stays}",
+        cause.site,
         names,
         path,
-        Fix(group.advice),
-        kind=group.kind,
+        Fix(cause.advice),
+        kind=cause.kind,
     )
 
 
@@ -319,3 +122,33 @@ def _severity(context: Context, names: tuple[str, ...], *, certain: bool) -> Sev
     if not context.expected.intersection(names):
         return "note"
     return "error" if certain else "warning"
+
+
+def _of_a_step(one: Finding, idle: Collection[str], *, nan: bool, trained: bool) -> Finding:
+    """Zeros are true of healthy models for one parameter or one batch. Of all that should train (`idle`, empty
+    where some do) they are never meant by a script that trains; of one step it is said, and no more."""
+    if idle:
+        message = f"{one.message}; nothing trains{_AND_NAN if nan else ''}"
+        if trained:
+            return replace(one, severity="error", message=message)
+        return replace(one, message=message, kind=IDLE if one.severity == "note" else one.kind)
+    if trained and one.kind == CANCELS:  # true of the last bias of every critic: nothing to mend
+        return replace(one, severity="note")
+    return one
+
+
+def _of_the_loss(facts: Facts, losses: Sequence[Walk], names: frozenset[str], *, nan: bool) -> Finding:
+    """At the line that made the loss, else at that of its backward."""
+    values: set[int | None] = {value for walk in losses for value in walk.losses} or {facts.loss}
+    makers = (node for node in facts.nodes if node.flows and values.intersection(node.makes))
+    made = next((node.site for node in makers if node.site is not None), None)
+    site: Site | None = made or (losses[0].site if losses else None)
+    what = "the loss is NaN: what reaches the parameters is no gradient, and each step makes them NaN as well"
+    if names:
+        what = f"every gradient is zero{_AND_NAN if nan else ''}: nothing trains"
+    advice = (
+        _OF_NAN if nan else "look at what the loss is made of: a constant, an empty selection, a weight of 0"
+    )
+    severity: Severity = "error" if losses else "note"
+    path = (Step("loss", site, True),)
+    return Finding(CODE, NAME, severity, what, site, tuple(sorted(names)), path, Fix(advice), kind=IDLE)

@@ -43,6 +43,7 @@ import torch.distributed
 from fxgrad.passes.context import Branch, Context
 from fxgrad.passes.findings import listed
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site, Step
+from fxgrad.records.ranks import Difference, on_ranks
 from fxgrad.torch_api.errors import UNREDUCED, says
 
 CODE = "FXG501"
@@ -119,7 +120,30 @@ def _decided(facts: Facts, site: Site | None, members: list[Branch], level: Seve
     )
 
 
+def on_some_ranks(difference: Difference, size: int, site: Site | None, level: Severity) -> Finding:
+    """Of parameters that backward reaches on some of `size` ranks and not on others."""
+    names = difference.parameters
+    return Finding(
+        CODE,
+        NAME,
+        level,
+        f"backward reaches {listed(names)} on {on_ranks(difference.on, size)} and not on "
+        f"{on_ranks(difference.without, size)}: what sums gradients over the ranks, as "
+        "DistributedDataParallel does, raises or hangs",
+        site,
+        names,
+        (),
+        Fix(
+            "let them take part on every rank in every step; under DistributedDataParallel "
+            "find_unused_parameters=True lets a rank leave them out"
+        ),
+        difference.without,
+    )
+
+
 def _level(facts: Facts, context: Context) -> Severity:
+    if context.training is not None and not context.training.replicates:
+        return "note"  # other processes may run, and nothing averages over them as this would
     if any(parameter.sharded for parameter in facts.parameters):
         # what is split over processes is in no DistributedDataParallel, and what lies beside it seldom is
         return "note"

@@ -219,7 +219,7 @@ def world(model: nn.Module) -> dict[str, Any]:
     """What an analysis must leave as it was."""
     found: dict[str, Any] = {
         "grad mode": torch.is_grad_enabled(),
-        "threads": sorted(thread.name for thread in threading.enumerate()),
+        "threads": frozenset(threading.enumerate()),
         "torch's generator": torch.get_rng_state().numpy().tobytes(),
         "Python's generator": random.getstate(),
         "NumPy's generator": str(np.random.get_state()),
@@ -236,4 +236,7 @@ def world(model: nn.Module) -> dict[str, Any]:
 
 
 def _changed(before: dict[str, Any], after: dict[str, Any]) -> str:
-    return ", ".join(name for name in {**before, **after} if before.get(name) != after.get(name))
+    """What is otherwise; of the threads those that are new, since one that others began may end at any time."""
+    changed = [name for name in {**before, **after} if name != "threads" and before.get(name) != after.get(name)]
+    begun = sorted(f"the thread {thread.name}" for thread in after["threads"] - before["threads"])
+    return ", ".join(changed + begun)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -57,7 +58,12 @@ def test_a_wrong_module_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_changed_world_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     analyze = judging.fxgrad.analyze
 
+    over = threading.Event()
+    left = threading.Thread(target=over.wait, name="left", daemon=True)
+
     def careless(model: nn.Module, *rest: object, **named: object) -> object:
+        if not left.is_alive():
+            left.start()
         torch.rand(1)
         first = next(model.parameters())
         first.grad = torch.ones_like(first)
@@ -65,6 +71,8 @@ def test_a_changed_world_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(judging.fxgrad, "analyze", careless)
     judged = judging.judge(0)
+    over.set()
+    assert "the thread left" in judged.said[f"verdicts, {judging.VALUES[0]}"]
     assert judged.ended["verdicts, real"] == "world changed"
     assert "torch's generator" in judged.said["verdicts, real"]
 

@@ -292,3 +292,33 @@ def test_a_class_without_a_module_of_its_own_is_walked_past() -> None:
     layer = torch.nn.Linear(2, 2)
     report = fxgrad.analyze(lambda x: layer(x) * Renamed.factor, (torch.ones(1, 2),))
     assert set(report.verdicts.values()) == {"flows"}
+
+
+class Placed(type):
+    @property
+    def __module__(cls) -> int:  # type: ignore[override]
+        raise AssertionError("asked of the user's metaclass")
+
+
+class Elsewhere(nn.Module):
+    """Its instances say where they were made; the class does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.placed = Placed("Made", (), {"count": 0})()
+
+    @property
+    def __module__(self) -> str:  # type: ignore[override]
+        raise AssertionError("asked of the user's property")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.placed.count += 1  # type: ignore[attr-defined]
+        return self.layer(x).relu_().sum()
+
+
+def test_classes_that_say_of_their_instances_where_they_were_made() -> None:
+    model = Elsewhere()
+    assert fxgrad.analyze(model, (torch.randn(2, 3),)).ok
+    assert fxgrad.fix(model, (torch.randn(2, 3),)).module is not None
+    assert model.placed.count == 0  # type: ignore[attr-defined]

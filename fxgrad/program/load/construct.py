@@ -28,6 +28,7 @@ from fxgrad.program.inputs import required
 from fxgrad.program.load.definitions import UNKNOWN, Definitions, Way
 from fxgrad.program.load.values import Settings, Value, annotation_of, by_name, is_settings, written
 from fxgrad.records.errors import LoadError
+from fxgrad.source.objects import module_of
 
 TRIES = 64
 SECONDS = 8.0  # of CPU, for all tries together
@@ -273,7 +274,7 @@ def _of_annotation(known: Definitions, parameter: inspect.Parameter) -> Iterator
     kind = parameter.annotation
     if isinstance(kind, str):
         kind = known.value(annotation_of(parameter))
-    if isinstance(kind, type) and kind.__module__ not in (
+    if isinstance(kind, type) and module_of(kind) not in (
         "builtins",
         "inspect",
         "torch",
@@ -332,7 +333,7 @@ def _settings_classes(known: Definitions, asking: str) -> list[Value]:
 def _makes_settings(name: str, value: Any) -> bool:
     if not isinstance(value, type) or issubclass(value, nn.Module):
         return False
-    own = not value.__module__.startswith(("torch", "typing", "dataclasses", "argparse", "builtins"))
+    own = not module_of(value).startswith(("torch", "typing", "dataclasses", "argparse", "builtins"))
     return own and (dataclasses.is_dataclass(value) or _SETTINGS_CLASS.fullmatch(name) is not None)
 
 

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxgrad.source.objects import module_of
+
 WIDTH = 64
 
 
@@ -165,7 +167,7 @@ def annotation_of(parameter: inspect.Parameter) -> str:
 def written(value: Any) -> str:
     """The value as it is written in Python."""
     if isinstance(value, type):
-        return f"nn.{value.__name__}" if value.__module__.startswith("torch.nn") else value.__name__
+        return f"nn.{value.__name__}" if module_of(value).startswith("torch.nn") else value.__name__
     if isinstance(value, nn.Linear):
         return f"nn.Linear({value.in_features}, {value.out_features})"
     if isinstance(value, nn.Module):

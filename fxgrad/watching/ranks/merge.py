@@ -18,20 +18,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from fxgrad.passes.findings import listed
 from fxgrad.passes.rules import fxg501_ddp_unused_parameter as unused
-from fxgrad.records import Decision, Finding, Fix, ParameterFact, Site
+from fxgrad.records import Decision, Finding, ParameterFact, Site
 from fxgrad.records.ranks import Difference, Ending, Ranks, on_ranks
 from fxgrad.report import Report
 from fxgrad.watching.ranks.share import Share
 
 _BEST = ("flows", "branch", "zero", "none", "blocked")
 _STATE = {"flows": "some", "branch": "some", "zero": "zero", "none": "none", "blocked": "unknown"}
-_DDP = "DistributedDataParallel"
-_ADVICE = (
-    "let them take part on every rank in every step; under DistributedDataParallel "
-    "find_unused_parameters=True lets a rank leave them out"
-)
 
 
 def merged(shares: Sequence[Share], size: int) -> Report | None:
@@ -254,19 +248,8 @@ def _told(
             and f.severity == "error"
             and set(f.parameters) & set(difference.parameters)
         ]
-        yield Finding(
-            unused.CODE,
-            unused.NAME,
-            "error" if broken or raised else "warning",
-            f"backward reaches {listed(difference.parameters)} on {on_ranks(difference.on, size)} and not on "
-            f"{on_ranks(difference.without, size)}: what sums gradients over the ranks, as {_DDP} does, "
-            "raises or hangs",
-            difference.site or next((f.site for f in raised), None),
-            difference.parameters,
-            (),
-            Fix(_ADVICE),
-            difference.without,
-        )
+        site = difference.site or next((f.site for f in raised), None)
+        yield unused.on_some_ranks(difference, size, site, "error" if broken or raised else "warning")
 
 
 def _kept(findings: Sequence[Finding], differing: Sequence[Difference]) -> Iterable[Finding]:

@@ -11,27 +11,26 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxgrad.passes.analyses.death.record import Death, frames, local, look_up, raising_text
+from fxgrad.passes.ended import Cause
 from fxgrad.passes.findings import listed, source_of
-from fxgrad.records import Finding, Site
+from fxgrad.records import Site
 from fxgrad.source import attribute_site
 from fxgrad.source.parsing import load, nodes, site_of
 from fxgrad.torch_api.autograd_graph import leaf_of, nodes_behind
-from fxgrad.watching.death.record import RAISES, Death, finding, frames, local, look_up, raising_text
 
-FROZEN = ("FXG102", "frozen-parameter")
 _FLAG = re.compile(r"([\w.\[\]'\"]+)\.requires_grad(?:_\b|\b)")
 # How torch names what a parameter is computed from.
 _PARTS = ("{}_g", "{}_v", "{}_orig", "parametrizations.{}.")
 MOST = 1000  # autograd nodes that are looked at for what a tensor was computed from
 
 
-def optimized(death: Death) -> Iterator[Finding]:
+def optimized(death: Death) -> Iterator[Cause]:
     """An optimizer is given the result of an operation: the line that made it."""
     tensor = local(death.error, "param", torch.Tensor)
     made = death.maker(tensor)
     text = source_of(made.site) if made is not None else ""
-    yield finding(
-        ("FXG302", "optimizer-stale-parameter"),
+    yield Cause(
         f"the optimizer is given what {f'`{text}`' if text else 'an operation'} computed, no leaf: the "
         "gradient goes to what it came from",
         made.site if made is not None else death.site,
@@ -39,10 +38,9 @@ def optimized(death: Death) -> Iterator[Finding]:
     )
 
 
-def none_given(death: Death) -> Iterator[Finding]:
+def none_given(death: Death) -> Iterator[Cause]:
     """An optimizer is given nothing."""
-    yield finding(
-        ("FXG301", "optimizer-misses-parameter"),
+    yield Cause(
         "the optimizer is given no parameters: the module has none, or a generator (`model.parameters()`) "
         "was used up before",
         death.site,
@@ -50,27 +48,25 @@ def none_given(death: Death) -> Iterator[Finding]:
     )
 
 
-def integers(death: Death) -> Iterator[Finding]:
+def integers(death: Death) -> Iterator[Cause]:
     """A tensor of integers is asked to require grad."""
-    yield finding(
-        ("FXG106", "integer-cast"),
+    yield Cause(
         "a tensor of integers is asked for a gradient: it has no direction to go in",
         death.site,
         "make it of floats: `torch.tensor([1.0, 2.0])`, or `dtype=torch.float32`",
     )
 
 
-def to_numpy(death: Death) -> Iterator[Finding]:
+def to_numpy(death: Death) -> Iterator[Cause]:
     """A tensor with a history is handed to NumPy."""
-    yield finding(
-        ("FXG107", "left-torch"),
+    yield Cause(
         "a tensor with a history is handed to NumPy, which would lose its gradient",
         death.site,
         "for a log or a plot write `.detach().numpy()`; on the way to the loss stay in torch",
     )
 
 
-def copied(death: Death) -> Iterator[Finding]:
+def copied(death: Death) -> Iterator[Cause]:
     """`copy.deepcopy` meets a tensor with a history: where a module keeps it, and what made it."""
     tensor = next(
         (
@@ -89,8 +85,7 @@ def copied(death: Death) -> Iterator[Finding]:
             continue
         kept = _appended(death, attribute) or attribute_site(module, attribute, death.context.files)
         name = f"{path}.{attribute}" if path else attribute
-        yield finding(
-            RAISES,
+        yield Cause(
             f"`{name}` is kept with its "
             f"history{f': `{source_of(made.site)}` made it' if made is not None else ''}; a tensor that an "
             "operation made cannot be copied",
@@ -100,8 +95,7 @@ def copied(death: Death) -> Iterator[Finding]:
         )
         return
     if made is not None:
-        yield finding(
-            RAISES,
+        yield Cause(
             "this tensor has a history and is copied: only leaves can be",
             made.site,
             "copy `t.detach()`",
@@ -125,7 +119,7 @@ def _appended(death: Death, attribute: str) -> Site | None:
     return None
 
 
-def flagged(death: Death) -> Iterator[Finding]:
+def flagged(death: Death) -> Iterator[Cause]:
     """`requires_grad` is set on a computed tensor: which parameters it is computed from."""
     text, namespace = raising_text(death.error)
     match = _FLAG.search(text)
@@ -133,8 +127,7 @@ def flagged(death: Death) -> Iterator[Finding]:
     tensor, owner = look_up(name, namespace), look_up(name.rpartition(".")[0], namespace)
     parts = _parts(owner, name) if isinstance(owner, nn.Module) else []
     if parts:
-        yield finding(
-            FROZEN,
+        yield Cause(
             f"`{name}` is computed anew in every forward, from {listed(parts)}: only those have the flag",
             death.site,
             f"freeze them: {'; '.join(f'`{part}.requires_grad_(False)`' for part in parts)}",
@@ -142,8 +135,7 @@ def flagged(death: Death) -> Iterator[Finding]:
         )
         return
     sources = _sources(death, tensor)[:3] if isinstance(tensor, torch.Tensor) else []
-    yield finding(
-        FROZEN,
+    yield Cause(
         f"`{name}` was computed from {listed(sources) if sources else 'tensors that require grad'}, and so "
         "it requires grad: "
         "only a leaf has a flag of its own",
@@ -163,10 +155,10 @@ def _parts(owner: nn.Module, name: str) -> list[str]:
 
 def _sources(death: Death, tensor: torch.Tensor) -> list[str]:
     """The parameters that a tensor is computed from."""
-    slot = death.ledger.tensors.get(tensor)
-    if slot is None:
+    known = death.known(tensor)
+    if known is None:
         return _sources_in_graph(death, tensor)
-    reached = {slot.value}
+    reached = {known.value}
     for node in reversed(death.facts.nodes):
         for flow in node.flows:
             if flow.open and flow.target in reached:

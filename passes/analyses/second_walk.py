@@ -1,8 +1,8 @@
 """ "Backward through the graph a second time": which backward freed the graph, where the next one met it, and
  of which kind that is.
 
-The facts are autograd's own (`trace.freed_graphs`): which nodes an earlier backward walked, and which of them
-have lost what they saved. Kinds:
+The facts are autograd's own (`records.training.SecondTime`): which nodes an earlier backward walked, and which
+of them have lost what they saved. Kinds:
  1. *closure*: an optimizer calls its closure several times in a step, and the tensor was computed outside of
     it.
  2. *built*: an `__init__` computed the tensor from parameters, once.
@@ -19,37 +19,16 @@ have lost what they saved. Kinds:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from torch.optim import Optimizer
-
+from fxgrad.passes.analyses.freed_graphs import UNSEEN
 from fxgrad.records import Facts, NodeFact, Site
+from fxgrad.records.training import MetAgain, SecondTime, Training, Walk
 from fxgrad.source.assigned import is_returned, loop_between, names_of_value
-from fxgrad.source.sites import site_of, sites_of
-from fxgrad.torch_api.errors import SECOND_TIME, says
-from fxgrad.trace.freed_graphs import MetAgain, met_again, walked_anew
-from fxgrad.trace.ledger import UNSEEN
-from fxgrad.trace.notes import Backward
-from fxgrad.trace.observer import Observer
-from fxgrad.watching.steps import held_by
 
 Kind = Literal["closure", "built", "state", "once", "looked at", "same", "apart", "together"]
-
-
-@dataclass(frozen=True, slots=True)
-class Walk:
-    """One of the two backwards: its own line, its frames, what it was called on, and the edges of the leaves
-    it trains (or would).
-
-    `aim`: the edges that the optimizer holds for which it ran; empty where that is not known.
-    """
-
-    backward: Backward
-    site: Site
-    stack: tuple[Site, ...]
-    aim: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,36 +53,18 @@ class Meeting:
     held: tuple[frozenset[int], ...]  # leaf edges by optimizer
 
 
-def meeting(facts: Facts, observer: Observer, optimizers: Iterable[Optimizer]) -> Meeting | None:
-    """What happened; None where the error is another, or the graph was freed before the watch."""
-    failed = observer.backwards[-1] if observer.backwards else None
-    if (
-        failed is None
-        or not failed.failed
-        or not failed.spots
-        or facts.error is None
-        or not says(facts.error.message, SECOND_TIME)
-    ):
+def meeting(facts: Facts, training: Training | None) -> Meeting | None:
+    """What happened; None where no backward failed so, or the graph was freed before the watch."""
+    again = training.second_time if training is not None else None
+    if training is None or again is None:
         return None
-    held = [edges_of(observer, optimizer) for optimizer in optimizers]
-    for met in met_again(observer.ledger, failed):
-        found = _meeting(facts, observer, held, met, failed)
-        if found is not None:
-            return found
-    return None
+    return next((found for met in again.met if (found := _meeting(facts, training, again, met))), None)
 
 
-def edges_of(observer: Observer, optimizer: Optimizer) -> frozenset[int]:
-    """The leaf edges of what an optimizer holds."""
-    slots = (observer.ledger.tensors.get(tensor) for tensor in held_by(optimizer))
-    return frozenset(-slot.leaf for slot in slots if slot is not None)
-
-
-def _meeting(
-    facts: Facts, observer: Observer, held: Sequence[frozenset[int]], met: MetAgain, failed: Backward
-) -> Meeting | None:
+def _meeting(facts: Facts, training: Training, again: SecondTime, met: MetAgain) -> Meeting | None:
     maker = facts.node_named.get(f"n{met.maker}")
-    earlier = {b.note: b for b in observer.backwards if b.spots}
+    failed = training.walks[-1]
+    earlier = {walk.note: walk for walk in training.walks if walk.stack}
     walks = [earlier[note] for note in met.freed_by if note in earlier]
     if (
         maker is None
@@ -112,13 +73,13 @@ def _meeting(
         or maker.target == UNSEEN
         or not walks
     ):
-        return None  # older than the watch: the rule on facts names what holds it
-    freeing = next((b for b in walks if b.spots == failed.spots), walks[-1])
-    first, second = _walk(freeing, observer), _walk(failed, observer)
+        return None  # older than the watch: what holds it is named in its place
+    freeing = next((walk for walk in walks if walk.stack == failed.stack), walks[-1])
+    first, second = (replace(walk, aim=_aim(walk, training, again)) for walk in (freeing, failed))
     here = shared_line(maker.stack, second.stack) or maker.site
-    new, leaves = walked_anew(observer.ledger, failed)
+    held = again.held
     return Meeting(
-        kind=_kind(facts, observer, met, maker, (first, second), held, new),
+        kind=_kind(facts, training, met, maker, (first, second)),
         met=met,
         name=called(maker, met.output),
         first=first,
@@ -127,71 +88,50 @@ def _meeting(
         reader=facts.node_named.get(f"n{met.reader}"),
         here=here,
         loop=loop_between(second.stack[_depth(second.stack, here)], here),
-        stepped=_stepped(observer, freeing, failed),
-        changed=is_changed(facts, observer, met, freeing, failed),
-        once=(met.leaves - leaves).intersection(frozenset().union(*held) or met.leaves),
-        held=tuple(held),
+        stepped=_stepped(training, first, second),
+        changed=is_changed(facts, training, met, first, second),
+        once=(met.leaves - again.leaves).intersection(frozenset().union(*held) or met.leaves),
+        held=held,
     )
 
 
-def _walk(backward: Backward, observer: Observer) -> Walk:
-    stack = sites_of(backward.spots)
-    return Walk(backward, stack[0], stack, _aim(backward, observer))
-
-
-def _aim(backward: Backward, observer: Observer) -> frozenset[int]:
+def _aim(walk: Walk, training: Training, again: SecondTime) -> frozenset[int]:
     """What the one optimizer holds that stepped after it and before the next; else the one whose gradients
     were cleared just before it."""
-    notes = [b.note for b in observer.backwards if not b.partial]
-    after = min((note for note in notes if note > backward.note), default=observer.ledger.count + 1)
-    stepped = {taken.leaves for taken in observer.taken if backward.note < taken.note <= after}
+    notes = [other.note for other in training.walks if not other.partial]
+    after = min((note for note in notes if note > walk.note), default=again.count + 1)
+    stepped = {step.leaves for step in training.steps if walk.note < step.note <= after}
     if len(stepped) == 1:
         return next(iter(stepped))
-    before = max((note for note in notes if note < backward.note), default=0)
-    cleared = _cleared(observer, before, backward)
+    before = max((note for note in notes if note < walk.note), default=0)
+    cleared = {edges for note, edges in again.zeroed if before <= note <= walk.note and edges & walk.leaves}
     return next(iter(cleared)) if len(cleared) == 1 else frozenset()
 
 
-def _cleared(observer: Observer, before: int, backward: Backward) -> set[frozenset[int]]:
-    """The edges of each optimizer whose gradients were cleared before a backward that it gets some of."""
-    found: set[frozenset[int]] = set()
-    for note, ref in observer.zeroed:
-        optimizer = ref() if before <= note <= backward.note else None
-        edges = edges_of(observer, optimizer) if optimizer is not None else frozenset()
-        if edges & backward.leaves:
-            found.add(edges)
-    return found
-
-
-def _kind(
-    facts: Facts,
-    observer: Observer,
-    met: MetAgain,
-    maker: NodeFact,
-    walks: tuple[Walk, Walk],
-    held: Sequence[frozenset[int]],
-    new: frozenset[int],
-) -> Kind:
+def _kind(facts: Facts, training: Training, met: MetAgain, maker: NodeFact, walks: tuple[Walk, Walk]) -> Kind:
     first, second = walks
-    if _in_closure(observer, second.backward) and not _within(maker.stack, second.stack):
+    again = training.second_time
+    assert again is not None
+    new, held = again.made_anew, again.held
+    if _in_closure(training, second) and not _within(maker.stack, second.stack):
         return "closure"
     if built_at(maker, second.stack) is not None:
         return "built"
     if _recurs(facts, maker, first, new):
         return "state"
     apart = met.reader >= 0 and is_apart(met, first, second, held)
-    if first.backward.spots == second.backward.spots and not _is_older(new, first):
+    if first.stack == second.stack and not _is_older(new, first):
         return "apart" if apart and _is_anothers(first, met, held) else "once"
-    if first.backward.partial and not is_changed(facts, observer, met, first.backward, second.backward):
+    if first.partial and not is_changed(facts, training, met, first, second):
         return "looked at"
-    if met.reader < 0 or met.value in first.backward.losses:
+    if met.reader < 0 or met.value in first.losses:
         return "same"
     return "apart" if apart else "together"
 
 
 def _is_older(new: frozenset[int], first: Walk) -> bool:
     """Whether all that the second walks for the first time was made before the first backward."""
-    return bool(new) and max(new) < first.backward.note
+    return bool(new) and max(new) < first.note
 
 
 def _is_anothers(walk: Walk, met: MetAgain, held: Sequence[frozenset[int]]) -> bool:
@@ -200,12 +140,9 @@ def _is_anothers(walk: Walk, met: MetAgain, held: Sequence[frozenset[int]]) -> b
     return bool(walk.aim) and not walk.aim & behind
 
 
-def _in_closure(observer: Observer, backward: Backward) -> bool:
+def _in_closure(training: Training, walk: Walk) -> bool:
     """Whether an optimizer's step called what goes backward: the line of the step stands around it."""
-    return any(
-        taken.note < backward.note and taken.spots and taken.spots[0] in backward.spots[1:]
-        for taken in observer.taken
-    )
+    return any(step.note < walk.note and step.site in walk.stack[1:] for step in training.steps)
 
 
 def _within(maker: tuple[Site, ...], walk: tuple[Site, ...]) -> bool:
@@ -228,7 +165,7 @@ def _recurs(facts: Facts, maker: NodeFact, first: Walk, new: frozenset[int]) -> 
         number = int(node.name[1:])
         if number not in new or node.stack != maker.stack or node.name == maker.name:
             continue
-        if number > first.backward.note or _comes_from(facts, node, maker):
+        if number > first.note or _comes_from(facts, node, maker):
             return True
     return False
 
@@ -264,7 +201,7 @@ def is_apart(met: MetAgain, first: Walk, second: Walk, held: Sequence[frozenset[
     behind = owners(met.leaves, held)
     if len(behind) != 1:
         return len(behind) > 1
-    beside = owners((first.backward.leaves & second.backward.leaves) - met.leaves, held)
+    beside = owners((first.leaves & second.leaves) - met.leaves, held)
     own = held[next(iter(behind))]
     return bool(beside - behind) or any(_is_for_others(walk, own) for walk in (first, second))
 
@@ -279,7 +216,7 @@ def not_for(own: frozenset[int], first: Walk, second: Walk) -> Walk | None:
 
 def _is_for_others(walk: Walk, own: frozenset[int]) -> bool:
     """Whether another optimizer than that of `own` steps for a loss, and gets gradients from it."""
-    return bool(walk.aim & walk.backward.leaves) and not walk.aim & own
+    return bool(walk.aim & walk.leaves) and not walk.aim & own
 
 
 def shared_line(maker: tuple[Site, ...], walk: tuple[Site, ...]) -> Site | None:
@@ -314,20 +251,17 @@ def called(node: NodeFact, output: int) -> str:
     return ""
 
 
-def _stepped(observer: Observer, first: Backward, second: Backward) -> Site | None:
-    for taken in observer.taken:
-        if (
-            first.note < taken.note < second.note
-            and taken.spots
-            and taken.leaves & (first.leaves | second.leaves)
-        ):
-            return site_of(taken.spots[0])
+def _stepped(training: Training, first: Walk, second: Walk) -> Site | None:
+    reached = first.leaves | second.leaves
+    for step in training.steps:
+        if first.note < step.note < second.note and step.site is not None and step.leaves & reached:
+            return step.site
     return None
 
 
-def is_changed(facts: Facts, observer: Observer, met: MetAgain, first: Backward, second: Backward) -> bool:
+def is_changed(facts: Facts, training: Training, met: MetAgain, first: Walk, second: Walk) -> bool:
     """Whether a leaf behind the tensor was written between the two walks, by an optimizer or by hand."""
-    if any(first.note < taken.note < second.note and taken.leaves & met.leaves for taken in observer.taken):
+    if any(first.note < step.note < second.note and step.leaves & met.leaves for step in training.steps):
         return True
     between = [node for node in facts.nodes if node.writes and first.note < int(node.name[1:]) < second.note]
     written = (facts.values[value] for node in between for value in node.makes)

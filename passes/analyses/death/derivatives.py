@@ -9,23 +9,23 @@ from types import FrameType
 
 from torch import nn
 
+from fxgrad.passes.analyses.death.record import Death, frames, site_of_entry, user_entries
+from fxgrad.passes.ended import Cause
 from fxgrad.passes.findings import line_of, said
-from fxgrad.records import Finding, NodeFact, Site
+from fxgrad.records import NodeFact, Site
 from fxgrad.source import attribute_site, no_grad_site
 from fxgrad.source.parsing import load, nodes
 from fxgrad.source.sites import is_user_code
 from fxgrad.torch_api.errors import NEGATIVE_SLOPE, nan_function
 from fxgrad.torch_api.explanations import EXPLANATIONS, explanation_of
-from fxgrad.watching.death.record import RAISES, Death, finding, frames, site_of_entry, user_entries
 
 
-def nothing_recorded(death: Death) -> Iterator[Finding]:
+def nothing_recorded(death: Death) -> Iterator[Cause]:
     """A gradient is asked for where nothing is recorded: in the forward of a Function, or under `no_grad`."""
     function = _function_around(death)
     if function is not None and death.site is not None:
         name, applied = function
-        yield finding(
-            ("FXG104", "no-grad-path"),
+        yield Cause(
             f"nothing is recorded here: the forward of `{name}`, an "
             f"autograd.Function{line_of(applied, death.site)}, runs with gradients off",
             death.site,
@@ -33,15 +33,14 @@ def nothing_recorded(death: Death) -> Iterator[Finding]:
             "x.detach().requires_grad_()`",
         )
         return
-    request = next((r for r in reversed(death.observer.requests) if not r.missing), None)
+    request = next((r for r in reversed(death.ended.requests) if not r.missing), None)
     if request is None or request.grad or death.site is None:
         return
     if any(f.code == "FXG104" and f.severity == "error" for f in death.found):
         return  # the same region, found by the parameters that it starves
     sites = map(site_of_entry, user_entries(death.error))
     off = next((around for around in map(no_grad_site, sites) if around is not None), None)
-    yield finding(
-        ("FXG104", "no-grad-path"),
+    yield Cause(
         f"a gradient is asked for{line_of(death.site, off)} where gradients are off: nothing of it is "
         "recorded",
         off or death.site,
@@ -86,14 +85,13 @@ def _between(death: Death, outer: FrameType, inner: FrameType) -> list[FrameType
     return chain[chain.index(outer) + 1 : chain.index(inner)]
 
 
-def nan(death: Death) -> Iterator[Finding]:
+def nan(death: Death) -> Iterator[Cause]:
     """Anomaly detection names the autograd node: the call that made it."""
     function, entry = nan_function(death.message), explanation_of(death.message)
     node = _made_by(death, function) if function is not None else None
     if node is None or entry is None:
         return
-    yield finding(
-        RAISES,
+    yield Cause(
         f"the derivative of {said(node)} is NaN: its argument lies where it has none, or what comes back to "
         "it is infinite",
         node.site,
@@ -101,7 +99,7 @@ def nan(death: Death) -> Iterator[Finding]:
     )
 
 
-def detached(death: Death) -> Iterator[Finding]:
+def detached(death: Death) -> Iterator[Cause]:
     """A saved tensor was detached in place: that call."""
     node = next(
         (
@@ -112,15 +110,14 @@ def detached(death: Death) -> Iterator[Finding]:
         None,
     )
     if node is not None:
-        yield finding(
-            ("FXG201", "overwritten-saved-tensor"),
+        yield Cause(
             f"{said(node)} cuts off in place a tensor that an earlier step saved for backward",
             node.site,
             "use `detach()`, which returns a new tensor, instead of `detach_()`",
         )
 
 
-def negative_slope(death: Death) -> Iterator[Finding]:
+def negative_slope(death: Death) -> Iterator[Cause]:
     """An activation in place with a negative slope: where the slope is given."""
     for node in reversed(death.facts.nodes):
         if node.writes and not death.facts.live.isdisjoint(node.makes):
@@ -141,13 +138,12 @@ def _negative(node: NodeFact, module: nn.Module | None) -> tuple[float, bool] | 
     return (slope, bool(of_module)) if slope is not None else None
 
 
-def _of_slope(death: Death, node: NodeFact, slope: float, is_built_in: bool) -> Finding:
+def _of_slope(death: Death, node: NodeFact, slope: float, is_built_in: bool) -> Cause:
     entry = next(entry for entry in EXPLANATIONS if entry.kind is NEGATIVE_SLOPE)
     outer, _, name = node.module.rpartition(".")
     holder = dict(death.model.named_modules()).get(outer) if is_built_in and name else None
     built = attribute_site(holder, name, death.context.files) if holder is not None else None
-    return finding(
-        ("FXG201", "overwritten-saved-tensor"),
+    return Cause(
         f"the slope {slope} is negative, and "
         f"{said(node)}{line_of(node.site, built) if built is not None else ''} overwrites its argument: "
         "backward cannot tell from the result on which side it was",

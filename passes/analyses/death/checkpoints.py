@@ -11,14 +11,16 @@ from typing import Any
 
 from torch import nn
 
+from fxgrad.passes.analyses.death.record import Death, frames
+from fxgrad.passes.ended import Cause
 from fxgrad.passes.findings import line_of, source_of
-from fxgrad.records import Facts, Finding, NodeFact, ParameterFact, Site
+from fxgrad.records import Facts, NodeFact, ParameterFact, Site
 from fxgrad.source.names import dotted, last_word
+from fxgrad.source.objects import module_of
 from fxgrad.source.parsing import Function, enclosing_function, first_line, functions, load, nodes, site_of
 from fxgrad.torch_api.errors import ready_parameter
 from fxgrad.torch_api.explanations import explanation_of
 from fxgrad.torch_api.functions import checkpointed
-from fxgrad.watching.death.record import RAISES, Death, finding, frames
 
 _DRAWS = ("random.", "numpy.random.")
 _CHANGES = frozenset(
@@ -38,7 +40,7 @@ _CHANGES = frozenset(
 )
 
 
-def changed(death: Death) -> Iterator[Finding]:
+def changed(death: Death) -> Iterator[Cause]:
     """What the checkpointed part changes, or draws, as it runs: its second run starts from something else
     than its first."""
     part = next((p for frame in frames(death.error) if (p := checkpointed(frame.f_locals)) is not None), None)
@@ -48,8 +50,7 @@ def changed(death: Death) -> Iterator[Finding]:
     called = _checkpoint(death.context.files)
     toggled = _toggled(death, part)
     if toggled is not None and not (found and found[0].is_read):
-        yield finding(
-            RAISES,
+        yield Cause(
             f"the mode is changed between forward and backward: the checkpoint{line_of(called, toggled)} "
             "runs its part again in the other",
             toggled,
@@ -58,8 +59,7 @@ def changed(death: Death) -> Iterator[Finding]:
         return
     if found:
         change = found[0]
-        yield finding(
-            RAISES,
+        yield Cause(
             f"{change.what}: the checkpoint{line_of(called, change.site)} runs this again in backward, and "
             "it computes something else then",
             change.site,
@@ -70,7 +70,7 @@ def changed(death: Death) -> Iterator[Finding]:
         return
     entry = explanation_of(death.message)
     if entry is not None and called is not None:
-        yield finding(RAISES, entry.means, called, entry.remedy)
+        yield Cause(entry.means, called, entry.remedy)
 
 
 def _checkpoint(files: Iterable[str]) -> Site | None:
@@ -103,7 +103,7 @@ def _codes(part: Any) -> Iterator[CodeType]:
     if isinstance(part, nn.Module):
         for module in part.modules():
             code = getattr(type(module).forward, "__code__", None)
-            if isinstance(code, CodeType) and not type(module).__module__.startswith("torch."):
+            if isinstance(code, CodeType) and not module_of(type(module)).startswith("torch."):
                 yield code
         return
     owner = getattr(part, "__self__", None)
@@ -206,7 +206,7 @@ def _is_foreign(function: Function, name: str) -> bool:
     return name not in arguments and name not in bound
 
 
-def ready_twice(death: Death) -> Iterator[Finding]:
+def ready_twice(death: Death) -> Iterator[Cause]:
     """A parameter whose gradient came twice: the reentrant checkpoints that it runs under, or its use outside
     the wrapped forward."""
     if explanation_of(death.message) is None:
@@ -222,8 +222,7 @@ def ready_twice(death: Death) -> Iterator[Finding]:
         last = regions[-1]
         first = regions[0].site
         twice = f" after the one{line_of(first, last.site)}" if first != last.site else ""
-        yield finding(
-            RAISES,
+        yield Cause(
             f"`{source_of(last.site)}` is a reentrant checkpoint{twice}: each runs a backward of its own, "
             "and DistributedDataParallel is told "
             f"twice that the gradient of {which} is there",
@@ -234,8 +233,7 @@ def ready_twice(death: Death) -> Iterator[Finding]:
         return
     outside = _used_outside(facts, parameter) if parameter is not None else None
     if outside is not None:
-        yield finding(
-            RAISES,
+        yield Cause(
             f"{which} is used here, outside of the forward that DistributedDataParallel wraps: there it "
             "counted as unused, or as used already",
             outside,

@@ -4,65 +4,74 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
-import torch
-
+from fxgrad.passes.analyses.death.absent import NoGradient, symptom
+from fxgrad.passes.analyses.death.record import Death
+from fxgrad.passes.ended import Cause
 from fxgrad.passes.findings import line_of, source_of
 from fxgrad.records import Facts, Finding, Site
 from fxgrad.source.assigned import assigned_names, names_read, next_backward
-from fxgrad.source.sites import site_of
-from fxgrad.watching.death.record import Death, finding
 
-UNUSED = ("FXG101", "unused-parameter")
 _ZEROING = re.compile(r"\.grad(\.data)?\.(zero_|fill_)\b")
 
 
-def of_attribute(death: Death, name: str, tensor: torch.Tensor) -> Iterator[Finding]:
-    """Why `name.grad` is None."""
-    site, observer = death.site, death.observer
-    slot = death.ledger.tensors.get(tensor)
-    if tensor.requires_grad and not tensor.is_leaf:
-        yield _no_leaf(name, slot.value if slot is not None else -1, site, death.facts)
-    elif not tensor.requires_grad:
-        yield finding(
-            ("FXG102", "frozen-parameter"),
-            f"`{name}.grad` is None: `{name}` does not require grad",
-            site,
-            f"make it a leaf that does: `{name}.requires_grad_()`",
+def frozen(death: Death) -> Iterator[Cause]:
+    """It does not require grad."""
+    none = _none(death, "frozen")
+    if none is not None:
+        yield Cause(
+            f"`{none.name}.grad` is None: `{none.name}` does not require grad",
+            death.site,
+            f"make it a leaf that does: `{none.name}.requires_grad_()`",
         )
-    elif not observer.backwards:
-        yield finding(
-            ("FXG205", "step-before-backward"),
-            f"`{name}.grad` is None: no backward has run yet",
+
+
+def at_the_wrong_time(death: Death) -> Iterator[Cause]:
+    """It is asked for before there is one, or after it was dropped."""
+    early, late, site = _none(death, "no backward"), _none(death, "cleared"), death.site
+    if early is not None:
+        what = f"`{early.name}.grad` is None: no backward has run yet"
+        yield Cause(what, site, _after_backward(early.name, site))
+    if late is not None:
+        line = line_of(death.ended.cleared, site)
+        yield Cause(
+            f"`{late.name}.grad` is None: it was dropped{line} after the last backward",
             site,
-            _after_backward(name, site),
+            f"use the gradient before it is cleared: move this above{line}",
         )
-    elif slot is not None and not slot.after:
-        cause = next(
-            (f for f in death.found if f.severity == "error" and f.site is not None and name in f.parameters),
-            None,
-        )
-        if cause is not None:
-            yield replace(
-                cause, message=f"{cause.message}; so `{name}.grad`{line_of(site, cause.site)} is None"
-            )
-            return
-        yield finding(
-            UNUSED,
-            f"`{name}.grad` is None: no backward so far went through `{name}`",
-            site,
+
+
+def blamed(death: Death) -> tuple[str, Finding] | None:
+    """What no backward went through, and the finding that says why."""
+    none = _none(death, "unreached")
+    errors = (f for f in death.found if f.severity == "error" and f.site is not None)
+    cause = next((f for f in errors if none.name in f.parameters), None) if none is not None else None
+    return (none.name, cause) if none is not None and cause is not None else None
+
+
+def unreached(death: Death) -> Iterator[Cause]:
+    """No backward went through it, and nothing says why."""
+    none = _none(death, "unreached")
+    if none is not None and blamed(death) is None:
+        yield Cause(
+            f"`{none.name}.grad` is None: no backward so far went through `{none.name}`",
+            death.site,
             "mend what keeps it from the loss, or skip parameters without a gradient",
-            (name,),
+            (none.name,),
         )
-    elif observer.cleared:
-        cleared = site_of(observer.cleared[0])
-        yield finding(
-            ("FXG205", "step-before-backward"),
-            f"`{name}.grad` is None: it was dropped{line_of(cleared, site)} after the last backward",
-            site,
-            f"use the gradient before it is cleared: move this above{line_of(cleared, site)}",
-        )
+
+
+def no_leaf(death: Death) -> Iterator[Cause]:
+    """An operation made it, so it never had a `.grad`."""
+    none = _none(death, "no leaf")
+    if none is not None:
+        yield _no_leaf(death, none)
+
+
+def _none(death: Death, why: str) -> NoGradient | None:
+    """What has no gradient, where that is the reason."""
+    none = symptom(death)
+    return none if isinstance(none, NoGradient) and none.why(death) == why else None
 
 
 def _after_backward(name: str, site: Site | None) -> str:
@@ -82,9 +91,10 @@ def _after_backward(name: str, site: Site | None) -> str:
     )
 
 
-def _no_leaf(name: str, value: int, site: Site | None, facts: Facts) -> Finding:
-    """Of a tensor that an operation made, which never had a `.grad`: an update that lost the leaf, or a leaf
-    made too early."""
+def _no_leaf(death: Death, none: NoGradient) -> Cause:
+    """An update that lost the leaf, or a leaf made too early."""
+    name, facts, known = none.name, death.facts, death.known(none.tensor)
+    value, site = known.value if known is not None else -1, death.site
     maker = facts.maker_of.get(value)
     made = maker.site if maker is not None else None
     text = source_of(made)
@@ -92,8 +102,7 @@ def _no_leaf(name: str, value: int, site: Site | None, facts: Facts) -> Finding:
     if made is not None and any(
         read.endswith(".grad") or read == f"{name}.grad" for read in names_read(made)
     ):
-        return finding(
-            ("FXG111", "reassigned-parameter"),
+        return Cause(
             f"`{name}` is no leaf any more: {what} a new tensor, and backward leaves its gradient on the old "
             "one",
             made,
@@ -102,8 +111,7 @@ def _no_leaf(name: str, value: int, site: Site | None, facts: Facts) -> Finding:
         )
     leaf = _leaf_behind(facts, value)
     other = f"read `{leaf}.grad`, " if leaf and leaf != name else ""
-    return finding(
-        ("FXG111", "reassigned-parameter"),
+    return Cause(
         f"`{name}` is no leaf: {what} it, and backward leaves gradients on leaves alone"
         + (f", here on `{leaf}`" if other else ""),
         made or site,

@@ -1,5 +1,4 @@
-"""What to do where a backward meets a graph that another has freed: one finding, worded by the kind of the
-meeting.
+"""What to do where a backward meets a graph that another has freed, worded by the kind of the meeting.
 
 No remedy is given that would only move the error or hide it: a detach only of what the loss does not have to
 train, `retain_graph=True` only where the second walk is of the same step, with no update between.
@@ -11,8 +10,19 @@ import ast
 import re
 from collections.abc import Callable
 
+from fxgrad.passes.analyses.second_walk import (
+    Kind,
+    Meeting,
+    built_at,
+    called,
+    in_function_of,
+    not_for,
+    owners,
+    shared_line,
+)
 from fxgrad.passes.findings import LONGEST, line_of, listed, source_of
-from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
+from fxgrad.records import Facts, NodeFact, Site
+from fxgrad.records.training import Walk
 from fxgrad.source.assigned import (
     added_to,
     assigned_names,
@@ -24,41 +34,21 @@ from fxgrad.source.assigned import (
     with_detached,
 )
 from fxgrad.source.parsing import load
-from fxgrad.watching.second_walk import (
-    Kind,
-    Meeting,
-    Walk,
-    built_at,
-    called,
-    in_function_of,
-    not_for,
-    owners,
-    shared_line,
-)
 
 Remedy = tuple[Site | None, str]  # the line to mend, and how
 
 
-def explain(facts: Facts, found: Meeting) -> Finding:
-    """The one finding."""
-    site, advice = REMEDIES[found.kind](facts, found)
-    reader = found.reader
-    middle = (Step(reader.target.rpartition(".")[2], reader.site, True),) if reader is not None else ()
-    path = (
-        Step("loss", found.second.site),
-        *middle,
-        Step(found.maker.target.rpartition(".")[2], found.maker.site),
-    )
-    return Finding(
-        "FXG201", "overwritten-saved-tensor", "error", _message(found, site), site, (), path, Fix(advice)
-    )
+def remedy(facts: Facts, found: Meeting) -> Remedy:
+    """The line to mend, and how, by the kind of the meeting."""
+    return REMEDIES[found.kind](facts, found)
 
 
-def _message(found: Meeting, site: Site | None) -> str:
+def message(found: Meeting, site: Site | None) -> str:
+    """What happened, as seen from the line to mend."""
     first, second = _quoted(found.first.site), _quoted(found.second.site)
     made = built_at(found.maker, found.second.stack) or found.here
     what = f"{_named(found)} ({_at(made, site)})"
-    if found.first.backward.spots == found.second.backward.spots:
+    if found.first.stack == found.second.stack:
         return (
             f"{first}{line_of(found.first.site, site)} frees the graph of {what}, and goes through it "
             "again the next time it runs"
@@ -72,7 +62,7 @@ def _message(found: Meeting, site: Site | None) -> str:
 
 
 def _closure(facts: Facts, found: Meeting) -> Remedy:
-    function = found.second.site.function.rpartition(".")[2]
+    function = found.second.stack[0].function.rpartition(".")[2]
     again = f"compute {_named(found)} inside `{function}`: the optimizer calls that several times a step"
     return found.here, _as_constant(found, again) or f"{again}, and each backward needs a graph of its own"
 
@@ -137,7 +127,7 @@ def _state(facts: Facts, found: Meeting) -> Remedy:
 
 def _reruns(facts: Facts, found: Meeting) -> int:
     """How often the line that made it ran between the two walks."""
-    first, second = found.first.backward.note, found.second.backward.note
+    first, second = found.first.note, found.second.note
     return sum(first < int(node.name[1:]) < second for node in facts.nodes if node.stack == found.maker.stack)
 
 
@@ -230,7 +220,7 @@ def _same(facts: Facts, found: Meeting) -> Remedy:
             second.site,
             f"compute {name} again, from the parameters as {between} left them, before this backward",
         )
-    if second.backward.partial:
+    if second.partial:
         return (
             second.site,
             f"move this above{line_of(first.site, second.site)} and pass retain_graph=True: that backward "
@@ -249,20 +239,20 @@ def _same(facts: Facts, found: Meeting) -> Remedy:
 
 
 def _together(facts: Facts, found: Meeting) -> Remedy:
-    first, second = differentiated(found.first.site), differentiated(found.second.site)
+    first, second = (differentiated(walk.stack[0]) for walk in (found.first, found.second))
     site = (
         found.reader.site
-        if found.reader is not None and int(found.reader.name[1:]) > found.first.backward.note
+        if found.reader is not None and int(found.reader.name[1:]) > found.first.note
         else found.second.site
     )
-    if found.first.backward.spots == found.second.backward.spots:
+    if found.first.stack == found.second.stack:
         return (
             site,
             "add the losses and go backward once, `sum(losses).backward()`, in place of one backward for "
             "each",
         )
     added = f": `({first} + {second}).backward()`" if first and second and "," not in first + second else ""
-    if found.first.backward.partial or found.second.backward.partial:
+    if found.first.partial or found.second.partial:
         return site, f"compute {_named(found)} again for the second loss"
     if found.stepped is None:
         return site, f"add the two losses and go backward once{added}"
@@ -328,7 +318,7 @@ def _named(found: Meeting) -> str:
     return f"`{found.name or _short(found.maker.site)}`"
 
 
-def _quoted(site: Site) -> str:
+def _quoted(site: Site | None) -> str:
     return f"`{_short(site)}`"
 
 
@@ -415,7 +405,7 @@ def _is_used(facts: Facts, found: Meeting) -> bool:
         for flow in node.flows:
             if flow.source in reached:
                 reached.add(flow.target)
-    return not reached.isdisjoint(found.second.backward.losses)
+    return not reached.isdisjoint(found.second.losses)
 
 
 def _reader(facts: Facts, found: Meeting, walk: Walk) -> NodeFact | None:
@@ -424,9 +414,9 @@ def _reader(facts: Facts, found: Meeting, walk: Walk) -> NodeFact | None:
         return found.reader
     for node in facts.nodes:
         if (
-            int(node.name[1:]) < walk.backward.note
+            int(node.name[1:]) < walk.note
             and found.met.value in node.reads
-            and not walk.backward.live.isdisjoint(node.makes)
+            and not walk.live.isdisjoint(node.makes)
         ):
             return node
     return None

@@ -4,26 +4,25 @@ made them so."""
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from fxgrad.passes.analyses.death.record import Death, gradient_of, local
 from fxgrad.passes.analyses.optimizer_lines import construction_site, replacing_site
+from fxgrad.passes.analyses.optimizers import held_by
+from fxgrad.passes.ended import Cause
 from fxgrad.passes.findings import line_of, listed
-from fxgrad.records import Finding, Site
+from fxgrad.records import Site
 from fxgrad.source import attribute_site
 from fxgrad.source.names import is_literal, last_word
 from fxgrad.source.parsing import load, nodes, site_of
-from fxgrad.source.sites import site_of as site_at
-from fxgrad.watching.death.record import RAISES, Death, finding, gradient_of, local
-from fxgrad.watching.steps import held_by
 
 
-def sparse(death: Death) -> Iterator[Finding]:
+def sparse(death: Death) -> Iterator[Cause]:
     """Sparse gradients where dense ones are wanted: the table that makes them."""
     optimizer = _raising(death)
     if optimizer is None:
@@ -36,8 +35,7 @@ def sparse(death: Death) -> Iterator[Finding]:
         return
     site = _sparse_site(death, names[0])
     kind = type(optimizer).__name__
-    yield finding(
-        RAISES,
+    yield Cause(
         f"{listed(names)} {'get' if len(names) > 1 else 'gets'} a sparse gradient (`sparse=True`), and "
         f"{kind}{line_of(_built(death, optimizer), site)} "
         "takes dense ones only",
@@ -86,7 +84,7 @@ def _said_sparse(death: Death) -> list[tuple[Site, str]]:
     return found
 
 
-def dense(death: Death) -> Iterator[Finding]:
+def dense(death: Death) -> Iterator[Cause]:
     """Dense gradients where sparse ones are wanted."""
     optimizer = _raising(death)
     if optimizer is None:
@@ -96,8 +94,7 @@ def dense(death: Death) -> Iterator[Finding]:
     ]
     names = _names(death, tensors)
     built = _built(death, optimizer)
-    yield finding(
-        RAISES,
+    yield Cause(
         f"{type(optimizer).__name__} holds {listed(names)}, whose gradient is dense",
         built or death.site,
         f"give it the tables made with sparse=True alone, and {listed(names)} to another optimizer",
@@ -105,23 +102,61 @@ def dense(death: Death) -> Iterator[Finding]:
     )
 
 
-def no_inf_checks(death: Death) -> Iterator[Finding]:
+def unchecked(death: Death) -> Optimizer | None:
+    """The optimizer that a scaler found no gradient for."""
+    found: Optimizer | None = local(death.error, "optimizer", Optimizer)
+    return found
+
+
+def no_backward(death: Death) -> Iterator[Cause]:
+    """A scaler steps before any backward."""
+    if not death.walks and unchecked(death) is not None:
+        yield Cause(
+            "no backward has run: there is no gradient to step with",
+            death.site,
+            "call `scaler.scale(loss).backward()` before `scaler.step`",
+        )
+
+
+def cleared(death: Death) -> Iterator[Cause]:
+    """They had gradients, and the program has cleared them."""
+    optimizer, site = unchecked(death), death.ended.cleared
+    if optimizer is None or not death.walks or site is None:
+        return
+    if any(known.after for known in map(death.known, held_by(optimizer)) if known is not None):
+        yield Cause(
+            f"the gradients are cleared here, after backward and before the scaler's step{line_of(death.site, site)}",
+            site,
+            "call zero_grad() before backward, or after the step",
+        )
+
+
+def frozen(death: Death) -> Iterator[Cause]:
+    """None of them is to get one: what froze them, as it was found."""
+    optimizer = unchecked(death)
+    if optimizer is None or not death.walks or any(cleared(death)):
+        return
+    if any(parameter.requires_grad for parameter in held_by(optimizer)):
+        return
+    names = set(_names(death, held_by(optimizer)))
+    of_them = (f for f in death.found if f.code == "FXG102" and names.intersection(f.parameters))
+    found = next(of_them, None)
+    if found is not None and found.fix is not None:
+        message = f"{found.message}; {type(optimizer).__name__} has no gradient to step with"
+        yield Cause(message, found.site, found.fix.advice, found.parameters, found.path)
+
+
+def others_held(death: Death) -> Iterator[Cause]:
     """A scaler finds no gradient in what the optimizer holds: it holds others than those that have one."""
-    optimizer = local(death.error, "optimizer", Optimizer)
-    if optimizer is None:
+    optimizer = unchecked(death)
+    if optimizer is None or not death.walks or any(cleared(death)) or any(frozen(death)):
         return
-    held = list(held_by(optimizer))
-    cause = _not_backward(death) or _cleared(death, held) or _frozen(death, optimizer, held)
-    if cause is not None:
-        yield cause
-        return
-    others = _names(death, _unheld(death, optimizer))
+    held, others = list(held_by(optimizer)), _names(death, _unheld(death, optimizer))
     if not others and any(f.severity == "error" and f.parameters and f.site is not None for f in death.found):
         return  # what keeps the gradients from them is found
     beside = f"; the backward left gradients on {listed(others)}, which no optimizer holds" if others else ""
     built = _built(death, optimizer)
-    yield finding(
-        ("FXG302", "optimizer-stale-parameter"),
+    yield Cause(
         f"none of the {len(held)} parameters that {type(optimizer).__name__} holds has a gradient{beside}",
         replacing_site(death.context, built, others) or built or death.site,
         "build the optimizer from the model that is trained, after it is copied or replaced, and step it "
@@ -130,48 +165,10 @@ def no_inf_checks(death: Death) -> Iterator[Finding]:
     )
 
 
-def _not_backward(death: Death) -> Finding | None:
-    if death.observer.backwards:
-        return None
-    return finding(
-        ("FXG205", "step-before-backward"),
-        "no backward has run: there is no gradient to step with",
-        death.site,
-        "call `scaler.scale(loss).backward()` before `scaler.step`",
-    )
-
-
-def _cleared(death: Death, held: Iterable[torch.Tensor]) -> Finding | None:
-    """They had gradients, and the program has cleared them."""
-    slots = [slot for slot in map(death.ledger.tensors.get, held) if slot is not None]
-    if not death.observer.cleared or not any(slot.after for slot in slots):
-        return None
-    site = site_at(death.observer.cleared[0])
-    return finding(
-        ("FXG303", "optimizer-idle-parameter"),
-        f"the gradients are cleared here, after backward and before the scaler's step{line_of(death.site, site)}",
-        site,
-        "call zero_grad() before backward, or after the step",
-    )
-
-
-def _frozen(death: Death, optimizer: Optimizer, held: Sequence[torch.Tensor]) -> Finding | None:
-    """None of them is to get one: the finding of what froze them."""
-    if any(parameter.requires_grad for parameter in held):
-        return None
-    names = set(_names(death, held))
-    found = next((f for f in death.found if f.code == "FXG102" and names.intersection(f.parameters)), None)
-    if found is None:
-        return None
-    message = f"{found.message}; {type(optimizer).__name__} has no gradient to step with"
-    return replace(found, severity="error", message=message)
-
-
 def _unheld(death: Death, optimizer: Optimizer) -> list[nn.Parameter]:
     """The parameters that a backward left a gradient on and no optimizer holds."""
-    stepped = {id(parameter) for one in (optimizer, *death.optimizers) for parameter in held_by(one)}
-    slots = (slot for slot in death.ledger.tensors.living() if slot.after in ("some", "zero"))
-    tensors = [slot() for slot in slots]
+    stepped = {id(parameter) for one in (optimizer, *death.ended.optimizers) for parameter in held_by(one)}
+    tensors = [known.tensor for known in death.ended.tensors.values() if known.after in ("some", "zero")]
     return [tensor for tensor in tensors if isinstance(tensor, nn.Parameter) and id(tensor) not in stepped]
 
 
@@ -180,22 +177,20 @@ def _names(death: Death, tensors: Iterable[torch.Tensor]) -> tuple[str, ...]:
     return tuple(name for name in map(death.parameter_name, tensors) if name is not None)
 
 
-def unscaled_loss(death: Death) -> Iterator[Finding]:
+def unscaled_loss(death: Death) -> Iterator[Cause]:
     """A scaler that has scaled nothing: the backward of the plain loss."""
-    last = next((b for b in reversed(death.observer.backwards) if not b.partial and b.spots), None)
+    last = next((b for b in reversed(death.walks) if not b.partial and b.stack), None)
     if last is not None:
-        yield finding(
-            RAISES,
-            "the loss is not scaled here, and the scaler is asked to "
-            f"step{line_of(death.site, site_at(last.spots[0]))}",
-            site_at(last.spots[0]),
+        yield Cause(
+            f"the loss is not scaled here, and the scaler is asked to step{line_of(death.site, last.site)}",
+            last.site,
             "write `scaler.scale(loss).backward()`",
         )
 
 
 def _raising(death: Death) -> Optimizer | None:
     optimizer: Any = local(death.error, "self", Optimizer)
-    return optimizer if optimizer is not None else next(iter(death.optimizers), None)
+    return optimizer if optimizer is not None else next(iter(death.ended.optimizers), None)
 
 
 def _built(death: Death, optimizer: Optimizer) -> Site | None:

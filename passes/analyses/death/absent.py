@@ -1,7 +1,7 @@
 """A gradient that is None, and the program goes on with it; or an `autograd.grad` that would have to give
 None.
 
-Where the None came from is told by what asked for gradients (`fxgrad.trace.notes.Request`) and by the names
+Where the None came from is told by what asked for gradients (`fxgrad.passes.context.Request`) and by the names
 on the way: the names in the expression that raised, what they are bound from in the same function, and so on
 in the frames around it. Not handled: a None that travels through an object's attribute under another name,
 and one that is no gradient's: of that nothing is said.
@@ -11,29 +11,26 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from types import CodeType
+from typing import Literal
 
 import torch
 
-from fxgrad.passes.findings import line_of, listed, source_of
-from fxgrad.records import Facts, Finding, NodeFact, Site
-from fxgrad.source.parsing import Source, ancestors, load, nodes
-from fxgrad.source.sites import innermost
-from fxgrad.torch_api.errors import NONE, NOT_A_LOSS, asked_index, says
-from fxgrad.trace.notes import Request
-from fxgrad.watching.death.no_gradient import UNUSED, of_attribute
-from fxgrad.watching.death.record import (
+from fxgrad.passes.analyses.death.record import (
     Death,
-    finding,
     gradient_of,
     look_up,
     raising_text,
     site_of_entry,
-    starved_findings,
     user_entries,
 )
+from fxgrad.passes.ended import Cause, Request
+from fxgrad.passes.findings import line_of, source_of
+from fxgrad.records import Facts, NodeFact, Site
+from fxgrad.source.parsing import Source, ancestors, load, nodes
+from fxgrad.torch_api.errors import NONE, NOT_A_LOSS, NOT_USED, asked_index, says
 
 _GRADIENT = re.compile(r"([A-Za-z_][\w.\[\]'\"-]*)\.grad\b")
 
@@ -59,35 +56,90 @@ def missing_gradient(error: BaseException) -> tuple[str, torch.Tensor] | None:
     return None
 
 
-def not_used(death: Death) -> Iterator[Finding]:
-    """`autograd.grad` raised: the tensor at that index, and why no way leads from it to the output."""
-    index = asked_index(death.message)
-    request = next((r for r in reversed(death.observer.requests) if not r.missing), None)
-    if index is None or request is None or index >= len(request.slots):
-        return
-    yield from _starved(death, request, (index,))
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`autograd.grad` raised, or gave None, for the tensors at these positions."""
+
+    request: Request
+    positions: tuple[int, ...]
 
 
-def used(death: Death) -> Iterator[Finding]:
-    """Something is None where the program goes on: a gradient, if one was asked for under a name that leads
-    here."""
+@dataclass(frozen=True, slots=True)
+class NoGradient:
+    """`name.grad` is None."""
+
+    name: str
+    tensor: torch.Tensor
+
+    def why(self, death: Death) -> Literal["no leaf", "frozen", "no backward", "unreached", "cleared", ""]:
+        """The reason; "" where none is known."""
+        known = death.known(self.tensor)
+        if self.tensor.requires_grad and not self.tensor.is_leaf:
+            return "no leaf"
+        if not self.tensor.requires_grad:
+            return "frozen"
+        if not death.walks:
+            return "no backward"
+        if known is not None and not known.after:
+            return "unreached"
+        return "cleared" if death.ended.cleared is not None else ""
+
+
+def symptom(death: Death) -> Asked | NoGradient | None:
+    """What is missing where the program ended: None where the error is another, or no name leads to it."""
+    memo = death.facts.memo
+    if symptom not in memo:
+        memo[symptom] = _symptom(death)
+    found: Asked | NoGradient | None = memo[symptom]
+    return found
+
+
+def _symptom(death: Death) -> Asked | NoGradient | None:
+    if says(death.message, NOT_USED):
+        return _not_used(death)
+    if not is_of_none(death.error):
+        return None
     missing = missing_gradient(death.error)
     if missing is not None:
         name, tensor = missing
-        yield from _of_gradient(death, death.parameter_name(tensor) or name, tensor)
-        return
-    names = _names_behind(death.error)
-    for request in reversed(death.observer.requests):
-        if request.missing and _leads_here(request, names, death.error):
-            if request.outputs:
-                yield from _starved(death, request, request.missing)
-            else:
-                yield from _looked_at(death, request)
-            return
-    yield from _of_hook(death, names)
+        return _of_gradient(death, death.parameter_name(tensor) or name, tensor)
+    request = _request(death)
+    if request is None:
+        return None
+    if request.outputs:
+        return Asked(request, request.missing)
+    looked_at = request.tensors[0].tensor
+    if looked_at is None:
+        return None
+    return _of_gradient(death, death.parameter_name(looked_at) or "this tensor", looked_at)
 
 
-def is_explained(error: BaseException, requests: list[Request], hooks: Iterator[CodeType]) -> bool:
+def _not_used(death: Death) -> Asked | None:
+    index = asked_index(death.message)
+    request = next((r for r in reversed(death.ended.requests) if not r.missing), None)
+    if index is None or request is None or index >= len(request.tensors):
+        return None
+    return Asked(request, (index,))
+
+
+def _request(death: Death) -> Request | None:
+    """What asked for the gradient that is None, if it was asked for under a name that leads here."""
+    names, given = _names_behind(death.error), reversed(death.ended.requests)
+    return next((r for r in given if r.missing and _leads_here(r, names, death.error)), None)
+
+
+def _of_gradient(death: Death, name: str, tensor: torch.Tensor) -> Asked | NoGradient:
+    known = death.known(tensor)
+    waits = known is not None and not known.after and bool(death.walks)
+    if known is not None and waits and tensor.requires_grad and tensor.is_leaf:
+        asked = (r for r in death.ended.requests if r.outputs)
+        inner = next((r for r in asked if any(r.tensors[i].leaf == known.leaf for i in r.missing)), None)
+        if inner is not None:  # an inner loop had no gradient of it either
+            return Asked(inner, inner.missing)
+    return NoGradient(name, tensor)
+
+
+def is_explained(error: BaseException, requests: Iterable[Request], hooks: Iterator[CodeType]) -> bool:
     """Whether the None where this error was raised is a gradient, as far as names can tell."""
     if not is_of_none(error):
         return False
@@ -102,81 +154,12 @@ def is_explained(error: BaseException, requests: list[Request], hooks: Iterator[
 def _leads_here(request: Request, names: frozenset[str], error: BaseException) -> bool:
     """Whether what a request got is what raised: it is asked for in the expression itself, or bound to one of
     the names that lead there."""
-    asked = innermost(request.spots)
+    asked = request.site
     if asked is None:
         return False
     raising = [site_of_entry(entry) for entry in user_entries(error)]
     inside = any(site.file == asked.file and site.line <= asked.line <= site.end_line for site in raising)
     return inside or not names.isdisjoint(_bound_at(asked))
-
-
-# --------------------------------------------------------------------------------------------- autograd.grad
-
-
-def _starved(death: Death, request: Request, positions: tuple[int, ...]) -> Iterator[Finding]:
-    asked = innermost(request.spots)
-    slots = {_name(death, request, position): request.slots[position] for position in positions}
-    found = [_as_found(death, one) for one in starved_findings(death, slots, request) if one.site is not None]
-    which = (
-        f"index {positions[0]} of `autograd.grad`"
-        if len(positions) == 1
-        else "what is None in the result of `autograd.grad`"
-    )
-    told: set[str] = set()
-    for one in found:
-        told.update(one.parameters)
-        mine = [name for name in one.parameters if name in slots]
-        yield replace(one, message=f"{one.message}; {which}{line_of(asked, one.site)} is {listed(mine)}")
-    rest = [name for name in slots if name not in told]
-    if rest:
-        where = line_of(asked, death.site) if asked != death.site else ""
-        them = "it" if len(rest) == 1 else "them"
-        yield finding(
-            UNUSED,
-            f"{which}{where} is {listed(rest)}: nothing that leads to the output is computed from {them}",
-            asked or death.site,
-            "differentiate with respect to the very tensor that forward used, or pass allow_unused=True and "
-            "skip None",
-            tuple(rest),
-        )
-
-
-def _name(death: Death, request: Request, position: int) -> str:
-    tensor = request.slots[position]()
-    name = death.parameter_name(tensor) if tensor is not None else None
-    return name or f"input {position}"
-
-
-def _as_found(death: Death, one: Finding) -> Finding:
-    """The finding of the rules on the whole program, where it is the same and tells of more parameters."""
-    same = (f for f in death.found if f.severity == "error" and (f.code, f.site) == (one.code, one.site))
-    return next((f for f in same if set(one.parameters) <= set(f.parameters)), one)
-
-
-# ------------------------------------------------------------------------------------------------------ .grad
-
-
-def _looked_at(death: Death, request: Request) -> Iterator[Finding]:
-    tensor = request.slots[0]()
-    if tensor is not None:
-        yield from _of_gradient(death, death.parameter_name(tensor) or "this tensor", tensor)
-
-
-def _of_gradient(death: Death, name: str, tensor: torch.Tensor) -> Iterator[Finding]:
-    slot = death.ledger.tensors.get(tensor)
-    if (
-        slot is not None
-        and not slot.after
-        and tensor.requires_grad
-        and tensor.is_leaf
-        and death.observer.backwards
-    ):
-        asked = (r for r in death.observer.requests if r.outputs)
-        inner = next((r for r in asked if any(r.slots[index].leaf == slot.leaf for index in r.missing)), None)
-        if inner is not None:  # an inner loop had no gradient of it either
-            yield from _starved(death, inner, inner.missing)
-            return
-    yield from of_attribute(death, name, tensor)
 
 
 # ------------------------------------------------------------------------------------------------------ hooks
@@ -191,8 +174,15 @@ def hook_codes(model: torch.nn.Module) -> Iterator[CodeType]:
                 yield code
 
 
-def _of_hook(death: Death, names: frozenset[str]) -> Iterator[Finding]:
+def of_hook(death: Death) -> Iterator[Cause]:
     """A module's backward hook was given None for inputs that do not require grad, and kept it."""
+    if (
+        not is_of_none(death.error)
+        or missing_gradient(death.error) is not None
+        or _request(death) is not None
+    ):
+        return
+    names = _names_behind(death.error)
     for path, module in death.model.named_modules():
         for hook in module._backward_hooks.values():
             code = getattr(getattr(hook, "__func__", hook), "__code__", None)
@@ -203,8 +193,7 @@ def _of_hook(death: Death, names: frozenset[str]) -> Iterator[Finding]:
                 continue
             made, call = given
             text = source_of(made.site) if made is not None else ""
-            yield finding(
-                ("FXG102", "frozen-parameter"),
+            yield Cause(
                 f"`{code.co_qualname}`, a backward hook of `{path or 'the model'}`, is given None for the "
                 "module's input"
                 f"{line_of(call.site, made.site if made is not None else None)}: "

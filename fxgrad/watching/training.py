@@ -1,0 +1,117 @@
+"""What a watch has noted around the calls of a script, as the frozen records that rules read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from fxgrad.passes.analyses.optimizers import held_by
+from fxgrad.records import Facts
+from fxgrad.records.training import OptimizerStep, SecondTime, Training, Vain, Walk
+from fxgrad.source.sites import innermost, site_of, sites_of
+from fxgrad.torch_api.distributed import is_replica
+from fxgrad.torch_api.errors import SECOND_TIME, says
+from fxgrad.trace.freed_graphs import met_again, walked_anew
+from fxgrad.trace.notes import Backward, Taken
+from fxgrad.trace.observer import Observer
+from fxgrad.trace.watched_facts import Watched
+from fxgrad.watching.compiled import compiled
+from fxgrad.watching.freezes import freezes
+from fxgrad.watching.seen import Seen
+from fxgrad.watching.turns import both_ways, names_of
+from fxgrad.watching.worker_errors import sent_away
+
+
+def training_of(seen: Seen, root: nn.Module, watched: Watched, error: BaseException | None) -> Training:
+    """The records; `error` is what ended the script."""
+    observer, events = seen.observer, seen.events
+    held = {id(parameter) for optimizer in events.optimizers for parameter in held_by(optimizer)}
+    frozen, stale = freezes(observer, root, held)
+    closures = {(os.path.abspath(code.co_filename), code.co_qualname) for code in events.closures}
+    return Training(
+        walks=tuple(map(_walk, observer.backwards)),
+        steps=tuple(map(_step, observer.taken)),
+        edges=watched.edges,
+        emptied=watched.cleared,
+        frozen=frozen,
+        stale=stale,
+        closures=frozenset(closures),
+        both_ways=both_ways(names_of(seen.late, root), observer, root),
+        vain=tuple(_vain(optimizer, seen, root) for optimizer in seen.vain),
+        second_time=_second_time(watched.facts, observer, (optimizer for optimizer, _ in seen.optimizers)),
+        compiled=compiled(seen.compiled_error, events.compiled),
+        sent_away=sent_away(error, observer.ledger, seen.names),
+        unfinished=seen.unfinished,
+        replicates=events.replicates
+        or any(is_replica(module) for module in (*seen.given, *events.outermost.values())),
+    )
+
+
+def _walk(backward: Backward) -> Walk:
+    return Walk(
+        backward.note,
+        sites_of(backward.spots),
+        backward.losses,
+        backward.live,
+        backward.leaves,
+        backward.failed,
+        backward.partial,
+        backward.nan,
+    )
+
+
+def _step(taken: Taken) -> OptimizerStep:
+    site, cleared = innermost(taken.spots), innermost(taken.cleared)
+    return OptimizerStep(taken.note, site, taken.states, taken.leaves, cleared, taken.had)
+
+
+def _vain(optimizer: Optimizer, seen: Seen, root: nn.Module) -> Vain:
+    tensors = list(held_by(optimizer))
+    spots = seen.events.made.get(optimizer, ())
+    built = next((spot for spot in spots if spot[0].co_name != "__init__"), spots[0] if spots else None)
+    site = site_of(built) if built is not None else None
+    return Vain(len(tensors), _sources(tensors, seen, root), site)
+
+
+def _sources(tensors: Iterable[torch.Tensor], seen: Seen, root: nn.Module) -> dict[str, bool]:
+    """The names of the tensors that share data with these, and whether each is a parameter of the models."""
+    own = {id(parameter): name for name, parameter in root.named_parameters()}
+    found: dict[str, bool] = {}
+    for tensor in tensors:
+        for slot in seen.observer.ledger.tensors.sharing(tensor):
+            other = slot()
+            if other is None or other is tensor:
+                continue
+            name = own.get(id(other)) or seen.names.of_tensor(other)
+            if name is not None:
+                found[name] = id(other) in own
+    return found
+
+
+def _second_time(facts: Facts, observer: Observer, optimizers: Iterable[Optimizer]) -> SecondTime | None:
+    failed = observer.backwards[-1] if observer.backwards else None
+    if failed is None or not failed.failed or not failed.spots:
+        return None
+    if facts.error is None or not says(facts.error.message, SECOND_TIME):
+        return None
+    ledger = observer.ledger
+    made_anew, leaves = walked_anew(ledger, failed)
+    zeroed = ((note, ref()) for note, ref in observer.zeroed)
+    return SecondTime(
+        met=met_again(ledger, failed),
+        made_anew=made_anew,
+        leaves=leaves,
+        held=tuple(_edges(observer, optimizer) for optimizer in optimizers),
+        zeroed=tuple((note, _edges(observer, optimizer)) for note, optimizer in zeroed if optimizer),
+        count=ledger.count,
+    )
+
+
+def _edges(observer: Observer, optimizer: Optimizer) -> frozenset[int]:
+    """The leaf edges of what an optimizer holds."""
+    slots = (observer.ledger.tensors.get(tensor) for tensor in held_by(optimizer))
+    return frozenset(-slot.leaf for slot in slots if slot is not None)
