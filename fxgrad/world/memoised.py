@@ -19,6 +19,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
+from fxgrad.source.objects import module_of
 from fxgrad.world.heap import whole_heap
 from fxgrad.world.namespaces import of_a_run
 from fxgrad.world.undo import Act
@@ -122,8 +123,9 @@ def _brought_by(modules: Iterable[types.ModuleType]) -> list[Any]:
     while pending:
         item = pending.pop()
         kind = type(item)
-        home = getattr(item if isinstance(item, type) else kind, "__module__", None)
-        if id(item) in seen or not (kind in _FOLLOWED or (isinstance(home, str) and home in names)):
+        if id(item) in seen or not (
+            kind in _FOLLOWED or module_of(item if issubclass(kind, type) else kind) in names
+        ):
             continue
         seen[id(item)] = item
         if kind is Memoised:
