@@ -38,7 +38,7 @@ def ones(n):
     "in an object": """
 class Masks:
     def __init__(self):
-        self.made = {"ones": functools.cache(torch.ones)}
+        self.made = {"ones": functools.cache(lambda n: torch.ones(n))}
 masks = Masks()
 def ones(n):
     return masks.made["ones"](n)
