@@ -65,7 +65,7 @@ class Ledger:
         slot = self.tensors.get(tensor)
         if slot is None:
             slot = self._adopt(tensor)
-        elif not self.tensors.is_current(slot, tensor):
+        elif version_of(tensor) != slot.version or (slot.edge is None) is tensor.requires_grad:
             self._renew(tensor, slot)
         return tensor, slot, slot.value
 
@@ -168,7 +168,6 @@ class Ledger:
         self.keys.append(key)
         self.origins.append(self._origins(note, tensor, slot, key))
         if key is not None:
-            self.tensors.attend(slot)
             self.tracked += 1
             self.edges.values.setdefault(key, []).append(number)
         slot.value, slot.edge = number, key
@@ -270,11 +269,10 @@ class Ledger:
         return True
 
     def written(self, note: Note, tensor: torch.Tensor, slot: Slot) -> None:
-        """After an in-place write every living tensor over the storage is a new value; the undifferentiated
-        views of what was written are the same one, when they are read again."""
+        """After an in-place write every living tensor over the storage is a new value."""
         if slot.storage not in note.writes:
             note.writes.append(slot.storage)
-        for other in self.tensors.touched(slot, tensor):
+        for other in self.tensors.sharing(tensor):
             sibling = other()
             if sibling is None:
                 continue
@@ -286,7 +284,6 @@ class Ledger:
             note.reads.append(other.value)
             self.tensors.refresh(other, sibling)
             self.made(note, sibling, other)
-        self.tensors.written(slot)
 
     def connect(self, note: Note) -> None:
         """Find the flows of a note and keep it."""

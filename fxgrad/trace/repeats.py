@@ -33,6 +33,7 @@ from fxgrad.trace.slots import Read
 Given = list[tuple[torch.Tensor, int]]
 
 MOST = 20_000  # kinds at a time
+SIBLINGS = 64  # tensors over one memory that a write which is not noted brings up to date
 
 _OWN, _LIBRARY, _TORCH, _NONE = range(4)  # whose code it is; fxgrad's is nobody's
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -189,18 +190,17 @@ class Repeats:
         """Whether nobody will ask about a write: nothing new went in, and since the last that was noted
         nothing was differentiated that could have saved what was there."""
         ledger = self._ledger
-        own = ledger.tensors.get(written)
-        if own is None or kind.tracked != ledger.tracked:
+        slot = ledger.tensors.get(written)
+        siblings = ledger.tensors.sharing(written)
+        if slot is None or kind.tracked != ledger.tracked or len(siblings) > SIBLINGS:
             return False
-        touched = ledger.tensors.touched(own, written)
-        for slot in touched:
+        for slot in siblings:
             if slot.edge is not None or kind.origins & ~ledger.origins[slot.value]:
                 return False
-        for slot in touched:
+        for slot in siblings:
             tensor = slot()
             if tensor is not None:
                 slot.version = version_of(tensor)
-        ledger.tensors.written(own)
         return True
 
     def _before(self, given: Given) -> list[Read]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from fxgrad.torch_api.internals import base_of, memory_key, version_of
+from fxgrad.torch_api.internals import memory_key, version_of
 
 PURGE = 10_000  # storages remembered before those that are gone are dropped
 
@@ -43,21 +43,13 @@ class Slot(weakref.ref):  # type: ignore[type-arg]
 
 class Memory:
     """One storage that was seen: its number, the living slots over it, the value last seen there, and whether
-    it lives.
+    it lives."""
 
-    `views`: of the slots those of undifferentiated views of one tensor, `base`. They count writes with it, and
-    are brought up to date where they are read: `written` is the value that the last write made, and its
-    version.
-    """
-
-    __slots__ = ("base", "number", "reference", "slots", "value", "views", "written")
+    __slots__ = ("number", "reference", "slots", "value")
 
     def __init__(self, number: int, tensor: torch.Tensor) -> None:
         self.number = number
         self.slots: set[Slot] = set()
-        self.views: set[Slot] = set()
-        self.base = 0
-        self.written = (-1, -1)
         self.value = -1
         # The Python object of a storage lives as long as the storage, whoever else holds it.
         # (`StorageWeakRef` would keep its bytes.)
@@ -68,7 +60,7 @@ class Memory:
 
     def is_gone(self) -> bool:
         """Whether nothing can name this memory any more."""
-        return not self.slots and not self.views and (self.reference is None or self.reference() is None)
+        return not self.slots and (self.reference is None or self.reference() is None)
 
 
 Read = tuple[torch.Tensor, Slot, int]  # a tensor that a call is given, its slot and its value then
@@ -151,45 +143,7 @@ class Tensors:
                 self._purge_at = max(PURGE, 2 * len(self._memories))
                 self._memories[slot.place] = memory
         slot.storage = memory.number
-        base = None if tensor.requires_grad or type(tensor) is not torch.Tensor else base_of(tensor)
-        if base is not None and (not memory.views or memory.base == id(base)):
-            memory.base = id(base)
-            memory.views.add(slot)
-        else:
-            memory.slots.add(slot)
-
-    def attend(self, slot: Slot) -> None:
-        """It is differentiated: every write over its memory concerns it at once."""
-        memory = self._memories.get(slot.place)
-        if memory is not None and slot in memory.views:
-            memory.views.discard(slot)
-            memory.slots.add(slot)
-
-    def touched(self, slot: Slot, tensor: torch.Tensor) -> list[Slot]:
-        """The slots for which a write of that tensor makes new values at once."""
-        memory = self._memories[slot.place]
-        base = base_of(tensor)
-        if tensor.requires_grad or memory.base != id(tensor if base is None else base):
-            return [*memory.slots, *memory.views]
-        return [slot, *(other for other in memory.slots if other is not slot)]
-
-    def written(self, slot: Slot) -> None:
-        """What a write of that tensor has made is what every view is when it is read again."""
-        self._memories[slot.place].written = slot.value, slot.version
-
-    def is_current(self, slot: Slot, tensor: torch.Tensor) -> bool:
-        """Whether a tensor is what it was when last seen. A view that has changed by a write of another over
-        its memory alone is by now what that made."""
-        if version_of(tensor) == slot.version and (slot.edge is None) is not tensor.requires_grad:
-            return True
-        memory = self._memories.get(slot.place)
-        if memory is None or slot not in memory.views or tensor.requires_grad:
-            return False
-        value, version = memory.written
-        if version != version_of(tensor):
-            return False
-        slot.value, slot.version = value, version
-        return True
+        memory.slots.add(slot)
 
     def refresh(self, slot: Slot, tensor: torch.Tensor) -> None:
         """Look again at version and storage: `t.data = new` and `set_` give a tensor other memory."""
@@ -201,7 +155,7 @@ class Tensors:
     def sharing(self, tensor: torch.Tensor) -> list[Slot]:
         """The living slots over the tensor's storage."""
         memory = self._memories.get(memory_key(tensor))
-        return [*memory.slots, *memory.views] if memory is not None else []
+        return list(memory.slots) if memory is not None else []
 
     def last_value(self, tensor: torch.Tensor) -> int:
         """The value last seen over the tensor's storage, also of a tensor that is gone; -1 if there was
@@ -209,7 +163,7 @@ class Tensors:
         memory = self._memories.get(memory_key(tensor))
         if memory is None or memory.is_gone():
             return -1
-        return max((slot.value for slot in memory.slots), default=max(memory.value, memory.written[0]))
+        return max((slot.value for slot in memory.slots), default=memory.value)
 
     def number_of(self, tensor: torch.Tensor) -> int | None:
         """The number of the tensor's storage; None if it was never seen."""
@@ -233,7 +187,6 @@ class Tensors:
 
     def _leave(self, slot: Slot) -> None:
         memory = self._memories.get(slot.place)
-        if memory is not None and (slot in memory.slots or slot in memory.views):
+        if memory is not None and slot in memory.slots:
             memory.slots.discard(slot)
-            memory.views.discard(slot)
             memory.value = max(memory.value, slot.value)

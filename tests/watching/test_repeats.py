@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fxgrad.report import Report
-from fxgrad.trace.ledger import Ledger
 from fxgrad.watching.script import run_script
 
 HEAD = """import torch
@@ -57,32 +55,6 @@ ROLLOUTS = {
         loss = head(two(one(x))).sum()
     """,
 }
-
-
-VIEWS = """
-    rows = torch.zeros(TURNS, 4)
-    views = [rows[turn] for turn in range(TURNS)]
-    for turn, view in enumerate(views):
-        view.add_(one(torch.ones(4)).detach())
-        rows[turn] = torch.full((4,), 0.5) + view
-    loss = head(two(torch.stack(views[-2:]))).sum() + one(torch.ones(4)).sum()
-"""
-
-
-def test_a_write_makes_no_values_of_every_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, original = [0], Ledger.made
-
-    def counted(*args: Any) -> None:
-        made[0] += 1
-        original(*args)
-
-    monkeypatch.setattr(Ledger, "made", counted)
-    counts = []
-    for turns in (50, 100, 150):
-        made[0] = 0
-        assert watched(VIEWS.replace("TURNS", str(turns)), tmp_path)[0].ok
-        counts.append(made[0])
-    assert counts[2] - counts[1] == counts[1] - counts[0]
 
 
 @pytest.mark.parametrize("name", ROLLOUTS)
