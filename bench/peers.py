@@ -4,9 +4,10 @@ measured in one run.
     python bench/peers.py [--models NAME ...] [--tools NAME ...] [--seconds N] [--json FILE] [--markdown FILE]
 
 A cell is one tool on one model, in a process of its own forked from one where everything is imported and
-every tool has run once on a toy: imports are nobody's cost. Per cell: one call to warm caches, then the
-median of up to three calls of CPU time (`time.process_time`) and wall time, and by how much the peak of the
-resident memory rose above where the process began. Threads: 1, else CPU time counts threads that wait. Ratios
+every model is built and every tool has run once on a toy: imports are nobody's cost. Per cell: the first
+call, which warms caches and is told apart, then the median of up to five calls of CPU time
+(`time.process_time`) and wall time, and by how much the peak of the resident memory rose above where the
+process began. Threads: 1, else CPU time counts threads that wait. Ratios
 are to one plain eager step (forward, loss, backward) of the same model in the same run: they compare across
 machines, seconds do not. A tool that raises, or runs out of its time, did not capture the model; the cell
 says which.
@@ -27,7 +28,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import fxgrad  # noqa: E402  the path above first: the benchmark runs from a checkout
+from bench.as_written import as_written  # noqa: E402
 from fxgrad.program.loss import loss_of  # noqa: E402
 from fxgrad.program.program import program  # noqa: E402
 from fxgrad.trace.experiment import Experiment  # noqa: E402
@@ -56,7 +58,8 @@ CHOSEN = (
     "DeiTForImageClassification", "BeitForImageClassification", "T5ForConditionalGeneration", "BartForConditionalGeneration",
     "x_transformers/plain", "x_transformers/rotary_pos_emb", "pyg/GCN", "pyg/GAT", "pyg/GraphSAGE", "nn.Transformer/train",
     "nn.MultiheadAttention/train", "nn.LSTM/train", "nn.TransformerEncoderLayer/train", "vit_pytorch/vit.ViT",
-    "vit_pytorch/simple_vit.SimpleViT", "vit_pytorch/deepvit.DeepViT", "vit_pytorch/cait.CaiT",
+    "vit_pytorch/simple_vit.SimpleViT", "vit_pytorch/deepvit.DeepViT", "vit_pytorch/cait.CaiT", "CLIPModel",
+    "as_written/LoRA", "as_written/SparseGP",
 )  # fmt: skip
 REAL_STEP, FAKE_STEP, AUTO, FAKE, EXPORT = (
     "one real step",
@@ -65,7 +68,7 @@ REAL_STEP, FAKE_STEP, AUTO, FAKE, EXPORT = (
     "analyze, fake",
     "torch.export, non-strict",
 )
-REPEAT = 3
+REPEAT = 5
 ENOUGH = 1.0  # seconds: no further repetition of a cell that took so long
 
 
@@ -172,7 +175,7 @@ def tools(model: nn.Module, inputs: Any) -> dict[str, Callable[[], Any]]:
 
 def models(wanted: tuple[str, ...]) -> list[tuple[str, Callable[[], Any]]]:
     found: dict[str, Callable[[], Any]] = {}
-    for family in (transformers_models, x_transformers, vit_pytorch, geometric, module_db):
+    for family in (transformers_models, x_transformers, vit_pytorch, geometric, module_db, as_written):
         for name, build in family():
             for one in wanted:
                 if f"/{name}".endswith(f"/{one}") and one not in found:
@@ -184,13 +187,16 @@ def models(wanted: tuple[str, ...]) -> list[tuple[str, Callable[[], Any]]]:
 
 
 def cell(call: Callable[[], Any]) -> dict[str, Any]:
-    """CPU and wall seconds of one call, and the rise of the peak of resident memory in MB; or the error."""
+    """CPU and wall seconds of one call, CPU seconds of the first, and the rise of the peak of resident memory
+    in MB; or the error."""
     begin = resident("VmRSS")
     reset_peak()
     cpu, wall = [], []
     started = time.perf_counter()
     try:
+        cpu_start = time.process_time()
         call()
+        first = time.process_time() - cpu_start
         while len(cpu) < REPEAT and (not cpu or time.perf_counter() - started < ENOUGH):
             cpu_start, wall_start = time.process_time(), time.perf_counter()
             call()
@@ -200,6 +206,7 @@ def cell(call: Callable[[], Any]) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0][:160]}"}
     return {
         "cpu": statistics.median(cpu),
+        "first": first,
         "wall": statistics.median(wall),
         "peak": max(resident("VmHWM") - begin, 0.0),
     }
@@ -246,23 +253,30 @@ def forked(call: Callable[[], Any], seconds: float) -> dict[str, Any]:
         os.close(reading)
 
 
+def built(wanted: tuple[str, ...]) -> Iterator[tuple[str, nn.Module, Any]]:
+    for name, build in models(wanted):
+        try:
+            model, inputs = build()
+        except Exception as error:
+            print(f"{name}: not built: {type(error).__name__}: {error}", file=sys.stderr)
+            continue
+        if hasattr(getattr(model, "config", None), "use_cache"):
+            # `torch.export` cannot return a cache, and a training step makes none
+            model.config.use_cache = False
+        yield name, model, inputs
+
+
 def measure(
     wanted: tuple[str, ...], chosen: list[str] | None, seconds: float, save: Callable[[dict[str, Any]], None]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Per model and tool a cell, saved after each model. A model that eager cannot run is left out."""
+    ready = list(built(wanted))
     toy = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
-    for call in tools(toy, (torch.randn(2, 4),)).values():
-        call()
+    for tool, call in tools(toy, (torch.randn(2, 4),)).items():
+        if chosen is None or tool in (REAL_STEP, FAKE_STEP) or tool in chosen:
+            call()
     results: dict[str, dict[str, dict[str, Any]]] = {}
-    for name, build in models(wanted):
-        try:
-            model, inputs = build()
-            if hasattr(getattr(model, "config", None), "use_cache"):
-                # `torch.export` cannot return a cache, and a training step makes none
-                model.config.use_cache = False
-        except Exception as error:
-            print(f"{name}: not built: {type(error).__name__}: {error}", file=sys.stderr)
-            continue
+    for name, model, inputs in ready:
         row = {}
         for tool, call in tools(model, inputs).items():
             if chosen is None or tool in (REAL_STEP, FAKE_STEP) or tool in chosen:
@@ -303,19 +317,20 @@ def summary(found: dict[str, Any]) -> str:
     """The table of tools and the sentences below it."""
     results = found["results"]
     lines = [
-        "| tool | ran on | CPU time, in real steps | slowest | wall time, in real steps | CPU s | peak rise "
-        "MB |",
-        "|---|---|---|---|---|---|---|",
+        "| tool | ran on | CPU time, in real steps | slowest | first call, in later ones | wall time, in real "
+        "steps | CPU s | peak rise MB |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for tool in next(iter(results.values())):
         cpu, wall = ratios(results, tool, REAL_STEP), ratios(results, tool, REAL_STEP, "wall")
         good = [row[tool] for row in results.values() if "cpu" in row[tool]]
         if not good:
-            lines.append(f"| {tool} | 0 of {len(results)} | - | - | - | - | - |")
+            lines.append(f"| {tool} | 0 of {len(results)} | - | - | - | - | - | - |")
             continue
         figures = [
             statistics.median(cpu),
             max(cpu),
+            statistics.median(g["first"] / g["cpu"] for g in good),
             statistics.median(wall),
             *(statistics.median(g[w] for g in good) for w in ("cpu", "peak")),
         ]

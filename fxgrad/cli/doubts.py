@@ -15,6 +15,7 @@ from fxgrad.records.errors import FxgradError, InputError
 from fxgrad.report import Report
 
 _OTHERS = 4
+_RAISES = "FXG002"
 
 
 def refuse_doubtful(step: Step, report: Report, analysed: Callable[[Step], Report]) -> None:
@@ -29,6 +30,8 @@ def refuse_doubtful(step: Step, report: Report, analysed: Callable[[Step], Repor
         try:
             found = _codes(analysed(changed))
         except FxgradError:  # a guess that does not fit says nothing
+            continue
+        if _RAISES in found - codes:  # it does not fit either
             continue
         if found != codes:
             reason = f"the verdict hangs on a guess: {own} gives {_said(codes)}, {other} gives {_said(found)}"

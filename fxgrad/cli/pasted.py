@@ -63,11 +63,20 @@ def is_own(file: str) -> bool:
 def errors_in(text: str) -> tuple[Said, ...]:
     """The errors and warnings of a text, in its order; of several that are the same the last."""
     lines = [_PREFIX.sub("", line.rstrip()) for line in text.splitlines()]
+    found, frames = _all_of(lines)
+    if not any(said.entry for said in found):
+        entry = explanation_of(_joined(lines))
+        if entry is not None:
+            found = [Said("", _first_words(lines), frames, entry)]
+    last = {(said.entry.name if said.entry else said.message): said for said in found}
+    return tuple(said for said in found if any(said is kept for kept in last.values()))
+
+
+def _all_of(lines: Sequence[str]) -> tuple[list[Said], tuple[Frame, ...]]:
+    """The errors and warnings, and the frames that no error has followed."""
     found: list[Said] = []
     frames: list[Frame] = []
-    index = 0
-    while index < len(lines):
-        line = lines[index]
+    for index, line in enumerate(lines):
         if line.strip().startswith("Traceback (most recent call last)"):
             frames = []
         elif frame := _FRAME.match(line):
@@ -78,13 +87,7 @@ def errors_in(text: str) -> tuple[Said, ...]:
         elif error := _ERROR.match(line):
             found.append(_said(error[1], [error[2] or "", *_rest(lines, index)], frames))
             frames = []
-        index += 1
-    if not any(said.entry for said in found):
-        entry = explanation_of(_joined(lines))
-        if entry is not None:
-            found = [Said("", _first_words(lines), tuple(frames), entry)]
-    last = {(said.entry.name if said.entry else said.message): said for said in found}
-    return tuple(said for said in found if any(said is kept for kept in last.values()))
+    return found, tuple(frames)
 
 
 def _said(kind: str, message: Sequence[str], frames: Sequence[Frame]) -> Said:

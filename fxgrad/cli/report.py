@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -63,27 +64,32 @@ def run(arguments: argparse.Namespace) -> int:
     models = models_of(arguments)
     refuse_single(arguments.format, len(models))
     rules = [(codes(one.select), codes(one.ignore)) for one in models]
-    statuses: list[int] = []
-    whole: list[Report] = []
-    chosen: list[Report] = []
-    analysed: list[argparse.Namespace] = []
-    for one, (select, ignore) in zip(models, rules, strict=True):
-        try:
-            whole.append(replace(_analysed(one), command=arguments.command))
-        except FxgradError as error:
-            if len(models) == 1:
-                raise
-            tell(f"fxgrad: error: {one.model}: {in_one_line(error)}", error=True)
-            statuses.append(2)
-        else:
-            chosen.append(whole[-1].selected(select, ignore))
-            analysed.append(one)
+    found = []
+    for one, rule in zip(models, rules, strict=True):
+        report = _told(one, models)
+        if report is not None:
+            found.append((one, rule, report))
+    whole = [replace(report, command=arguments.command) for _, _, report in found]
+    chosen = [report.selected(*rule) for report, (_, rule, _) in zip(whole, found, strict=True)]
     chosen = without_known(arguments, chosen)
     if arguments.fixes or (arguments.fixes is None and arguments.format == "sarif"):
-        chosen = [_with_fixes(*pair) for pair in zip(analysed, chosen, strict=True)]
+        chosen = [_with_fixes(one, report) for (one, _, _), report in zip(found, chosen, strict=True)]
     write_reports(arguments, chosen)
-    statuses += [_status(*pair) for pair in zip(whole, chosen, strict=True)]
-    return max(0 if status == 1 and arguments.exit_zero else status for status in statuses)
+    status = max(map(_status, whole, chosen), default=0)
+    if len(found) < len(models):
+        return 2
+    return 0 if status == 1 and arguments.exit_zero else status
+
+
+def _told(one: argparse.Namespace, models: Sequence[argparse.Namespace]) -> Report | None:
+    """The report on a model; None where it has none, which is told of where it is one of several."""
+    try:
+        return _analysed(one)
+    except FxgradError as error:
+        if len(models) == 1:
+            raise
+        tell(f"fxgrad: error: {one.model}: {in_one_line(error)}", error=True)
+        return None
 
 
 def _status(whole: Report, shown: Report) -> int:

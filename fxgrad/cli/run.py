@@ -71,9 +71,13 @@ def run(arguments: argparse.Namespace) -> int:
         with contextlib.redirect_stdout(out):
             write_reports(arguments, [report])
 
+    def judging() -> contextlib.AbstractContextManager[None]:
+        return showing(sys.stderr) if reports else contextlib.nullcontext()
+
     data_to_stdout = not is_table and arguments.output is None
     with contextlib.redirect_stdout(sys.stderr) if data_to_stdout else contextlib.nullcontext():
         board = launched()
+        reports = board is None or board.rank == 0
         report, status = run_script(
             arguments.script,
             arguments.arguments,
@@ -82,18 +86,13 @@ def run(arguments: argparse.Namespace) -> int:
             go_on=arguments.go_on,
             show=show,
             choose=choose,
-            judging=lambda: (
-                showing(sys.stderr) if board is None or board.rank == 0 else contextlib.nullcontext()
-            ),
+            judging=judging,
             board=board,
             leave=_leave,
         )
-    if report is None and (board is None or board.rank == 0):
-        said = "no training step had ended when the script did"
-        tell(
-            f"fxgrad: {said}{', and its error is none of gradients' if status == 1 else ''}: nothing to "
-            "report"
-        )
+    if report is None and reports:
+        of_error = ", and its error is none of gradients'" if status == 1 else ""
+        tell(f"fxgrad: no training step had ended when the script did{of_error}: nothing to report")
     found_errors = report is not None and not report.ok and status == 1
     return 0 if arguments.exit_zero and found_errors else status
 

@@ -63,9 +63,23 @@ def outcomes(result: Run) -> tuple[bool, ...]:
 
 
 def explore(lab: Lab, main: Run, *, values: Values, limit: int) -> Explored:
-    """Turn every decision of `main`, and those met on the way, once."""
+    """Turn every decision of `main`, and those met on the way, once.
+
+    Most turns change no gradient: the other runs are sketches, until one of them shows something.
+    """
     if not main.recorder.decisions:
         return Explored(main, (), frozenset(), 1, False)
+    if main.error is None:
+        found = _search(lab, main, values, limit, sketched=True)
+        if found is not None:
+            return found
+    found = _search(lab, main, values, limit, sketched=False)
+    assert found is not None
+    return found
+
+
+def _search(lab: Lab, main: Run, values: Values, limit: int, *, sketched: bool) -> Explored | None:
+    """What the turns show; None if sketches are not enough to say."""
     queue = deque(_turns(main, 0))
     turns: Counter[object] = Counter()
     fruitless: Counter[object] = Counter()
@@ -82,11 +96,14 @@ def explore(lab: Lab, main: Run, *, values: Values, limit: int) -> Explored:
         if turns[line] >= TURNS_PER_LINE:
             cut_off = True
             continue
+        experiment = Experiment(values, forced=turn.prefix)
         try:
-            other = lab.run(Experiment(values, forced=turn.prefix))
+            other = lab.sketched(experiment) if sketched else lab.run(experiment)
         except NeedsValue as need:
             unseen = unseen or need
             continue
+        if other is None or (sketched and not _shows_nothing(other, turn)):
+            return None
         paths += 1
         turns[line] += 1
         fruitless[line] = 0 if without_gradient(other) != turn.before else fruitless[line] + 1
@@ -102,6 +119,13 @@ def explore(lab: Lab, main: Run, *, values: Values, limit: int) -> Explored:
         if other.error is None:
             tried.append((turn, other))
     return replace(_compared(lab, values, main, tried, paths, cut_off), unseen=unseen)
+
+
+def _shows_nothing(sketch: Run, turn: _Turn) -> bool:
+    """Whether the turned decision changes no gradient, or is a guard: the program itself raises."""
+    if sketch.error is not None:
+        return sketch.raised_in is not None
+    return without_gradient(sketch) == turn.before
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +202,5 @@ def differ(one: Run, other: Run) -> bool:
 
 
 def without_gradient(result: Run) -> set[str]:
-    trainable = {
-        n for n, p in result.program.root.named_parameters(remove_duplicate=False) if p.requires_grad
-    }
+    trainable = {name for name, parameter in result.registered if parameter.requires_grad}
     return {n for n, gradient in result.gradients.items() if gradient == "none" and n in trainable}

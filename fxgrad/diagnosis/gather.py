@@ -185,7 +185,7 @@ def _ran(lab: Lab, main: Run, context: Context, values: Values) -> tuple[Ran, ..
     """What of the user's functions runs, from a second run that is looked at, where a part of the model is
     used by nothing."""
     found: causes.Causes = context.causes
-    if all(end.node is not None and end.kind != "unread" for end in found.ends.values()) or not any(
+    if all(end.kind == "derived" for end in found.ends.values()) or not any(
         origin(file) == "user" for file in context.files
     ):
         return ()

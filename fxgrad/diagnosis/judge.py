@@ -32,7 +32,9 @@ def judge(facts: Facts, context: Context, rules: Sequence[Rule] = RULES) -> tupl
     found = [finding for rule in rules for finding in rule.check(facts, context)]
     found = [finding for finding in found if _stands(finding, context)]
     if not _is_error(found):
-        found += fxg102_frozen_parameter.still_frozen(facts, context)
+        frozen = list(fxg102_frozen_parameter.still_frozen(facts, context))
+        told_at = {(finding.code, finding.site) for finding in frozen}
+        found = [*(f for f in found if (f.code, f.site) not in told_at), *frozen]
     told = list(_of_the_end(facts, context, found))
     found = [*(f for f in found if not any(_answers(one, f) for one in told)), *told]
     if not _is_error(found):

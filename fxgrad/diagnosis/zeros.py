@@ -45,7 +45,7 @@ def confirm_zeros(lab: Lab, main: Run, facts: Facts, values: str, *, unsettle: b
     for seed, how in UNSETTLED_DRAWS if unsettle else SECOND_DRAWS:
         if not zeros:
             break
-        other = lab.run(Experiment("real", forced=outcomes(main), noise=seed, seed=seed, unsettle=how))
+        other = lab.left(Experiment("real", forced=outcomes(main), noise=seed, seed=seed, unsettle=how))
         if other.error is None:
             zeros -= _above_rounding(other)
     parameters = tuple(
@@ -70,7 +70,7 @@ def zero_for_good(lab: Lab, main: Run, facts: Facts) -> frozenset[str]:
         held = frozenset(id(own[name]) for name in zeros if _is_zero(own[name]))
         if not held:
             return frozenset()
-        other = lab.run(
+        other = lab.left(
             Experiment("real", forced=outcomes(main), noise=seed, seed=seed, unsettle="drawn", held=held)
         )
         if other.error is not None:

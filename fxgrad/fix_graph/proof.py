@@ -187,7 +187,7 @@ def eager_step(run: Run, target: Program) -> Step:
             made.buffers[name] = stand.detach()
     rebound = {
         name: slot.tensor
-        for slot in slots.values()
+        for slot in list(slots.values())
         for name, node in run.rebound.items()
         if slot.node is node
     }

@@ -158,7 +158,7 @@ def _is_composed(run: Run, step: Step, value: torch.Tensor) -> bool:
     if value.is_nested and value.layout is torch.strided:
         return True
     slots = run.recorder.slots
-    made = next((slot.tensor for slot in slots.values() if slot.node is step.node), value)
+    made = next((slot.tensor for slot in list(slots.values()) if slot.node is step.node), value)
     pending = [slots[id(part)].node for part in inner_tensors(made).values() if id(part) in slots]
     seen: set[torch.fx.Node] = set()
     while pending:

@@ -66,8 +66,11 @@ def _here(value: Any) -> Any:
 def lacks_cuda(error: FxgradError | str) -> bool:
     """Whether a program failed, or may have, with that error or message, because this machine has no CUDA.
 
-    A torch that is built for CUDA puts fake tensors on it all the same, and then no input is found that fits.
+    Fake tensors may be put on it all the same, always so by a torch that is built for CUDA, and then no input is
+    found that fits.
     """
     if torch.cuda.is_available():
         return False
-    return says(str(error), NO_CUDA) or (isinstance(error, InputError) and torch.version.cuda is not None)
+    said = str(error)
+    unfit = isinstance(error, InputError) and (torch.version.cuda is not None or "cuda" in said)
+    return unfit or says(said, NO_CUDA)

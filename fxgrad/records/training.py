@@ -115,13 +115,14 @@ class SentAway:
     """A tensor with a history that a data set hands to another process. `read`: the line that reads it.
 
     `leaf`: it is no result: what requires grad by itself; `name`: its variable's; `made`: the line that
-    computed it.
+    computed it; `collated`: that puts items together, in the worker.
     """
 
     read: Site | None
     leaf: bool
     name: str | None
     made: Site | None
+    collated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ import dataclasses
 import json
 import platform
 from collections import Counter
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -102,6 +103,7 @@ def to_dict(report: ReportData) -> dict[str, Any]:
     return said if report.ranks is None else {**said, "ranks": _ranks(report.ranks)}
 
 
+@lru_cache(maxsize=1)
 def tool_version() -> str | None:
     """The version of the installed fxgrad; None where it runs from a checkout that is not installed."""
     try:

@@ -107,17 +107,21 @@ def _proposals(groups: list[Group], size: int) -> Iterable[tuple[str, list[Group
     several = sorted((item for item in templates.items() if len(item[1]) > 1), key=lambda item: -len(item[1]))
     for parts, members in several:
         yield ".".join(parts), [group for _, group in members]
-    if size > 1:
-        return
-    for parts, members in several:
-        place = next(place for place, part in enumerate(parts) if part == "*")
-        tens: dict[str, list[tuple[str, Group]]] = {}
-        for index, group in members:
-            tens.setdefault(index[:-1], []).append((index[-1], group))
-        for start, ones in tens.items():
-            if len(ones) > 1:
-                glob = start + _digits([digit for digit, _ in ones])
-                yield ".".join([*parts[:place], glob, *parts[place + 1 :]]), [group for _, group in ones]
+    if size == 1:
+        for parts, members in several:
+            yield from _of_some(parts, members)
+
+
+def _of_some(parts: tuple[str, ...], members: list[tuple[str, Group]]) -> Iterable[tuple[str, list[Group]]]:
+    """Globs over some of the indices of one template, a decade each."""
+    place = next(place for place, part in enumerate(parts) if part == "*")
+    tens: dict[str, list[tuple[str, Group]]] = {}
+    for index, group in members:
+        tens.setdefault(index[:-1], []).append((index[-1], group))
+    for start, ones in tens.items():
+        if len(ones) > 1:
+            glob = start + _digits([digit for digit, _ in ones])
+            yield ".".join([*parts[:place], glob, *parts[place + 1 :]]), [group for _, group in ones]
 
 
 def _digits(digits: list[str]) -> str:

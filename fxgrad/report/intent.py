@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from fxgrad.passes.rules.fxg001_unused_suppression import unused
+from fxgrad.passes.rules.fxg401_zero_gradient_op import IDLE
 from fxgrad.records import Finding, Site
 from fxgrad.records.errors import InputError
 from fxgrad.source import suppressions
@@ -141,7 +142,7 @@ def hear(findings: Iterable[Finding], intent: Intent, files: Sequence[str]) -> H
 
 
 def _is_listed(finding: Finding) -> bool:
-    return finding.severity != "note" or finding.code in LISTED_NOTES
+    return finding.severity != "note" or finding.code in LISTED_NOTES or finding.kind == IDLE
 
 
 def _matches(code: str, patterns: Sequence[str]) -> bool:

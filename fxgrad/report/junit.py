@@ -11,7 +11,7 @@ Jenkins (junit-10.xsd), which agree on `failure` and `skipped` alone. Not handle
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from xml.sax.saxutils import escape, quoteattr
 
@@ -62,6 +62,14 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
 def _cases(report: ReportData) -> Iterator[tuple[str, str, str]]:
     """Name, class and outcome ("" passed) of each test case."""
     errors = [finding for finding in report.findings if finding.severity == "error"]
+    yield from _of_parameters(report, errors)
+    yield from _of_findings(report, errors)
+    if report.error is not None and report.ok:
+        said = _quoted(table.raised(report.error))
+        yield "the program runs", report.model, f"<failure message={said} type={_quoted(report.error.type)}/>"
+
+
+def _of_parameters(report: ReportData, errors: Sequence[Finding]) -> Iterator[tuple[str, str, str]]:
     accused: dict[str, Finding] = {}
     for finding in errors:
         for name in finding.parameters:
@@ -71,6 +79,10 @@ def _cases(report: ReportData) -> Iterator[tuple[str, str, str]]:
         why = "requires_grad=False" if name in frozen else f"its gradient: {verdict}"
         outcome = "" if verdict == "flows" else f"<skipped message={_quoted(why)}/>"
         yield name, report.model, _failure(report, accused[name]) if name in accused else outcome
+
+
+def _of_findings(report: ReportData, errors: Sequence[Finding]) -> Iterator[tuple[str, str, str]]:
+    """Those that name no parameter of the report."""
     seen: Counter[str] = Counter()
     for finding in errors:
         if report.verdicts.keys().isdisjoint(finding.parameters):
@@ -83,9 +95,6 @@ def _cases(report: ReportData) -> Iterator[tuple[str, str, str]]:
                 report.model,
                 _failure(report, finding),
             )
-    if report.error is not None and report.ok:
-        said = _quoted(table.raised(report.error))
-        yield "the program runs", report.model, f"<failure message={said} type={_quoted(report.error.type)}/>"
 
 
 def _failure(report: ReportData, finding: Finding) -> str:

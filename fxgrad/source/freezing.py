@@ -12,6 +12,7 @@ import ast
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fxgrad.records import Site
 from fxgrad.source.bindings import bindings
@@ -60,10 +61,16 @@ def freeze_sites(files: Sequence[str], *, name: str | None = None) -> tuple[Site
     found: list[tuple[tuple[int, ...], Site]] = []
     for file in files:
         source = load(file)
-        for freeze in sorted(_freezes(source), key=lambda item: position(item.node)):
+        for freeze in _in_order(source):
             key = (origin(source.file) == "installed", *_relevance(source, freeze, name))
             found.append((key, site_of(source, freeze.node)))
     return tuple(dict.fromkeys(site for _, site in sorted(found, key=lambda item: item[0])))
+
+
+@lru_cache(maxsize=512)
+def _in_order(source: Source) -> tuple[_Freeze, ...]:
+    """The freezing expressions of a file: looked for once, however many parameters are asked for."""
+    return tuple(sorted(_freezes(source), key=lambda item: position(item.node)))
 
 
 def _freezes(source: Source) -> Iterator[_Freeze]:
@@ -124,7 +131,7 @@ def _relevance(source: Source, freeze: _Freeze, name: str | None) -> tuple[int, 
     if name is None:
         return (int(freeze.by_name),)
     words = _words(source, freeze)
-    parts = set(name.split("."))
+    parts = set(name.split(".")) - {"module"}  # a wrapper's, and many a variable's
     foreign = words.strong - parts
     shared = words.strong & parts if foreign else (words.strong | words.weak) & parts
     matched = {text for text in words.wanted if text in name}

@@ -50,7 +50,7 @@ def hands_on(site: Site) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _hands_on(source: Source, site: Site) -> bool:
-    expression = _expression(source, site)
+    expression = expression_at(source, site)
     if expression is None:
         return False
     scope = _scope(source, expression)
@@ -78,7 +78,7 @@ def thrown_away(site: Site) -> Site | None:
     """The statement that loses the value of the expression at `site`: itself if it is bare (`a + b`), else
     one that rebinds its name."""
     source = load(site.file)
-    expression = _expression(source, site)
+    expression = expression_at(source, site)
     if expression is None:
         return None
     if isinstance(source.parents.get(expression), ast.Expr):
@@ -93,7 +93,7 @@ def thrown_away(site: Site) -> Site | None:
 def return_around(site: Site) -> Site | None:
     """The last `return` statement of the function around `site`."""
     source = load(site.file)
-    expression = _expression(source, site)
+    expression = expression_at(source, site)
     scope = _scope(source, expression) if expression is not None else None
     found = [
         n
@@ -108,7 +108,7 @@ def return_around(site: Site) -> Site | None:
 def reads_of_result(site: Site) -> tuple[Source, Function, tuple[ast.Name, ...]] | None:
     """Where the function around the expression at `site` reads the one variable that holds its value."""
     source = load(site.file)
-    expression = _expression(source, site)
+    expression = expression_at(source, site)
     scope = _scope(source, expression) if expression is not None else None
     if expression is None or not isinstance(scope, Function):
         return None
@@ -121,7 +121,7 @@ def reads_of_result(site: Site) -> tuple[Source, Function, tuple[ast.Name, ...]]
     return source, scope, tuple(node for node in names if isinstance(node.ctx, ast.Load))
 
 
-def _expression(source: Source, site: Site) -> ast.expr | None:
+def expression_at(source: Source, site: Site) -> ast.expr | None:
     """The syntax node with exactly the span of `site`."""
     for node in source.parents:
         if not isinstance(node, ast.expr) or node.lineno != site.line or node.end_lineno != site.end_line:

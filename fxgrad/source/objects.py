@@ -15,6 +15,7 @@ import os
 import sys
 import sysconfig
 import types
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePath
 from typing import Any, Literal
@@ -101,14 +102,27 @@ def module_of(cls: type) -> str:
 
 def class_file(cls: type) -> str:
     """Where the class was defined, under the name its code objects have; "" if unknown."""
+    known = _class_files.get(id(cls))
+    if known is None:
+        key = id(cls)
+        known = (_class_file(cls), weakref.ref(cls, lambda _: _class_files.pop(key, None)))
+        _class_files[key] = known
+    return absolute(known[0])
+
+
+# by id: a metaclass of the user's may have no hash
+_class_files: dict[int, tuple[str, weakref.ref[type]]] = {}
+
+
+def _class_file(cls: type) -> str:
     for member in vars(cls).values():
         code = code_of(member)
         if code is None or not code.co_qualname.startswith(f"{cls.__qualname__}."):
             continue
         if not code.co_filename.startswith("<string"):  # a method that a dataclass generated
-            return absolute(code.co_filename)
+            return code.co_filename
     module = sys.modules.get(module_of(cls))
-    return absolute(getattr(module, "__file__", None) or "")
+    return getattr(module, "__file__", None) or ""
 
 
 def code_of(member: object) -> types.CodeType | None:

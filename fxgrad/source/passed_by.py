@@ -111,6 +111,19 @@ def left_by(source: Source, loop: ast.For | ast.AsyncFor, counts: Counts) -> Pas
     return None
 
 
+def led_to(source: Source, node: ast.AST) -> Passed | None:
+    """The branch that a statement which ran stands in, inside its function."""
+    child = node
+    for parent in ancestors(source, node):
+        if isinstance(parent, Function):
+            return None
+        if isinstance(parent, ast.If) and child is not parent.test:
+            where, went = ("under", "true") if child in parent.body else ("in the `else` of", "false")
+            return Passed(parent, f"{where} `{_head(source, parent)}`{{}}, which was {went}")
+        child = parent
+    return None
+
+
 def quoted(source: Source, node: ast.AST) -> str:
     """The text of a node on one line, shortened."""
     text = " ".join((ast.get_source_segment("\n".join(source.lines), node) or ast.unparse(node)).split())

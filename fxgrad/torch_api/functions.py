@@ -119,12 +119,21 @@ def _plain(cls: Any, *args: Any, **kwargs: Any) -> Any:
     return _C_APPLY.__get__(None, cls)(*args, **kwargs)
 
 
-class _Patch:
-    """An attribute that is replaced now. `own`: it was the holder's before, not inherited."""
+class patched:
+    """An attribute is replaced while the block runs; one that was inherited is so again after. `own`: it was
+    the holder's before, not inherited."""
 
     def __init__(self, holder: Any, name: str, value: Any) -> None:
         self.holder, self.name, self.value = holder, name, value
         self.own, self.original = name in vars(holder), vars(holder).get(name)
+
+    def __enter__(self) -> None:
+        _patches.append(self)
+        self.put()
+
+    def __exit__(self, *exc: object) -> None:
+        _patches.remove(self)
+        self.take_away()
 
     def put(self) -> None:
         setattr(self.holder, self.name, self.value)
@@ -136,20 +145,7 @@ class _Patch:
             delattr(self.holder, self.name)
 
 
-_patches: list[_Patch] = []  # those of the process, in the order in which they were put
-
-
-@contextlib.contextmanager
-def patched(holder: Any, name: str, value: Any) -> Iterator[None]:
-    """An attribute is replaced while the block runs; one that was inherited is so again after."""
-    patch = _Patch(holder, name, value)
-    _patches.append(patch)
-    patch.put()
-    try:
-        yield
-    finally:
-        _patches.remove(patch)
-        patch.take_away()
+_patches: list[patched] = []  # those of the process, in the order in which they were put
 
 
 @contextlib.contextmanager

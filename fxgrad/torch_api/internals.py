@@ -328,3 +328,15 @@ COMPILED_NAMES = (
 def dynamo_is_loaded() -> bool:
     """Whether anything was compiled, or may be: importing it takes a second."""
     return DYNAMO in sys.modules
+
+
+# What a DataLoader runs in each process that it starts, which it looks up there: (module, attribute).
+WORKER_LOOP: tuple[Any, str] = (torch.utils.data._utils.worker, "_worker_loop")
+WorkerError: Any = torch._utils.ExceptionWrapper  # an error as such a process sends it
+
+
+def iterated(value: Any) -> tuple[Any, Any] | None:
+    """The data set and the collating function of a DataLoader's iterator; None for anything else."""
+    if not isinstance(value, torch.utils.data.dataloader._BaseDataLoaderIter):
+        return None
+    return getattr(value, "_dataset", None), getattr(value, "_collate_fn", None)

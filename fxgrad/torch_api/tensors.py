@@ -55,11 +55,12 @@ def inner_tensors(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
 def has_nonzero(gradient: torch.Tensor) -> bool:
     """Whether any element is not zero, of the numbers that a subclass is made of; true of one that does not
     say."""
-    parts = [
-        part for part in inner_tensors(gradient).values() if part.is_floating_point() or part.is_complex()
-    ]
-    if parts:
-        return any(has_nonzero(part) for part in parts)
+    if type(gradient) is not torch.Tensor:
+        parts = [
+            part for part in inner_tensors(gradient).values() if part.is_floating_point() or part.is_complex()
+        ]
+        if parts:
+            return any(has_nonzero(part) for part in parts)
     try:
         return bool(gradient.any())
     except (TypeError, NotImplementedError, RuntimeError):

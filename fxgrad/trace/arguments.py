@@ -12,7 +12,7 @@ import torch.fx
 from fxgrad.torch_api import symbols
 from fxgrad.trace.driver import GraphDriver
 from fxgrad.trace.entries import object_node
-from fxgrad.trace.observations import Slot
+from fxgrad.trace.slots import Slot
 from fxgrad.trace.targets import Closure, GeneratorState, call_object
 from fxgrad.world.scopes import FUNCTIONS, held_tensors
 

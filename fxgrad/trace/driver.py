@@ -21,8 +21,8 @@ from fxgrad.trace.edges import Key
 from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import Backward, Note, Request
-from fxgrad.trace.observations import Observations, RawDecision, Shared, Slot, Step
-from fxgrad.trace.slots import Slot as LiveSlot
+from fxgrad.trace.observations import Observations, RawDecision, Shared, Step
+from fxgrad.trace.slots import Slot
 from fxgrad.world.reach import Reach
 from fxgrad.world.standins import StandIns
 
@@ -114,13 +114,13 @@ class WatchDriver(Protocol):
 
     def guarded(self) -> AbstractContextManager[None]: ...
 
-    def before(self, *items: Any) -> list[tuple[torch.Tensor, LiveSlot, int]]: ...
+    def before(self, *items: Any) -> list[tuple[torch.Tensor, Slot, int]]: ...
 
     def after(
         self,
         kind: str,
         target: str,
-        reads: list[tuple[torch.Tensor, LiveSlot, int]],
+        reads: list[tuple[torch.Tensor, Slot, int]],
         out: Any,
         numbers: tuple[int, ...] = (),
     ) -> Note | None: ...

@@ -97,11 +97,7 @@ class Edges:
         was given, each once; `makes`: those it made, each with its autograd node, None for a leaf."""
         if len(makes) == 1 and keys[makes[0][0]] is None:  # data, or made where gradients are off
             return [Flow(read, makes[0][0], False) for read in reads if read != makes[0][0]]
-        by_key: dict[Key, list[int]] = {}
-        for read in reads:
-            key = keys[read]
-            if key is not None:
-                by_key.setdefault(key, []).append(read)
+        by_key = _by_key(reads, keys)
         own, count = {keys[make] for make, _ in makes}, len(makes)
         every = len(reads) * count <= PAIRS
         found: list[Flow] = []
@@ -113,8 +109,9 @@ class Edges:
             elif function is not None:
                 reached = self._behind(function, by_key, own, note)
             near = reads if every else reads[position::count]
+            reached.discard(make)
             found.extend(Flow(read, make, read in reached) for read in near if read != make)
-            found.extend(Flow(read, make, True) for read in reached.difference(near) if read != make)
+            found.extend(Flow(read, make, True) for read in reached.difference(near))
         return found
 
     def _behind(
@@ -159,6 +156,16 @@ class Edges:
             found.functions.append(function)
             found.keys.update(self.key_of(inner, number) for inner, number in one_back(function))
         return found
+
+
+def _by_key(reads: Iterable[int], keys: Sequence[Key | None]) -> dict[Key, list[int]]:
+    """The values with an edge, by it."""
+    found: dict[Key, list[int]] = {}
+    for read in reads:
+        key = keys[read]
+        if key is not None:
+            found.setdefault(key, []).append(read)
+    return found
 
 
 def is_custom(function: Any) -> bool:

@@ -16,7 +16,8 @@ import torch.fx
 from fxgrad.source.sites import Spot
 from fxgrad.trace import targets
 from fxgrad.trace.driver import GraphDriver
-from fxgrad.trace.observations import ENTRY, Shared, Slot, Step, copied
+from fxgrad.trace.observations import ENTRY, Shared, Step, copied
+from fxgrad.trace.slots import Slot
 from fxgrad.world.standins import is_fake
 
 
@@ -24,9 +25,9 @@ def adopted(recorder: GraphDriver, tensor: torch.Tensor) -> Slot:
     """The slot of a tensor that no step has made."""
     if _is_outside(recorder, tensor):
         return external(recorder, tensor)
-    sibling = recorder.seen.sharing(recorder.storage_number(tensor))
-    if sibling is not None:
-        return _alias(recorder, tensor, sibling)
+    sharing = recorder.seen.tensors.sharing(tensor)
+    if sharing:
+        return _alias(recorder, tensor, sharing[-1])
     if tensor.grad_fn is not None:
         recorder.note_unseen("a tensor that was computed where no mode of torch looks")
     return entry(recorder, tensor, tensor, "constructor", recorder.spots())
@@ -74,6 +75,7 @@ def own_copy(recorder: GraphDriver, slot: Slot) -> Slot:
     step.reads.append(slot.value)
     own = recorder.seen.bind(made, node, node.name)
     step.makes.append(own.value)
+    recorder.keep(made)
     return own
 
 
@@ -143,7 +145,8 @@ def numpy_entry(
 
 
 def note_shared(recorder: GraphDriver, step: Step, tensor: torch.Tensor) -> None:
-    """NumPy may hold this tensor's memory from now on."""
+    """NumPy may hold this tensor's memory from now on, also where nobody holds the tensor."""
+    recorder.keep(tensor)
     copy = copied(tensor, is_fake(tensor)) if recorder.shared is not None else None
     if recorder.shared is not None and copy is not None:
         recorder.shared.append(Shared(step, tensor, copy))

@@ -48,7 +48,8 @@ class Experiment:
     (`fxgrad.torch_api.allowed_writes`); of the leaves it names, inputs and attributes, the program writes
     copies. `assumptions`: note what the program is told and no node follows
     (`fxgrad.trace.observations.Assumed`, `fxgrad.trace.python_state`). `open_numbers`: sizes and numbers that
-    C code must ask for their value (`fxgrad.torch_api.symbols.OpenInt`).
+    C code must ask for their value (`fxgrad.torch_api.symbols.OpenInt`). `sketched`: nothing is written down
+    but what the run leaves (`fxgrad.trace.sketch`).
     """
 
     values: Values
@@ -65,6 +66,7 @@ class Experiment:
     allow: frozenset[str] | None = None
     assumptions: bool = False
     open_numbers: bool = False
+    sketched: bool = False
 
 
 def disturbed(tensor: torch.Tensor, name: str, nudge: Nudge) -> torch.Tensor:

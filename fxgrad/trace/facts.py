@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from fxgrad.records import Call, Decision, External, Facts, Flow, NodeFact, ParameterFact, Saved, Value
-from fxgrad.source.sites import innermost, sites_of
+from fxgrad.records import Decision, External, Facts, Flow, NodeFact, ParameterFact, Saved, Value
+from fxgrad.source.sites import innermost
 from fxgrad.torch_api.calls import DERIVATIVE, creates_graph
 from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tensors import has_nonzero
@@ -19,6 +19,7 @@ from fxgrad.trace.edges import Edges, Key, number_of
 from fxgrad.trace.observations import RawSave
 from fxgrad.trace.recorder import RawValue, Step
 from fxgrad.trace.run import Run
+from fxgrad.trace.shared_facts import attribute_of, calls_of, is_constant, node_fact, reached_from, registered
 
 
 def observe(run: Run) -> Facts:
@@ -29,7 +30,7 @@ def observe(run: Run) -> Facts:
     return Facts(
         values=values,
         nodes=nodes,
-        calls=tuple(_call(c) for c in run.recorder.calls),
+        calls=tuple(calls_of(run.recorder.calls, run.recorder.paths)),
         parameters=tuple(_parameters(run)),
         externals=tuple(_externals(run)),
         decisions=tuple(
@@ -109,24 +110,16 @@ _ONE = 0
 def _nodes(run: Run, edges: _Edges) -> tuple[NodeFact, ...]:
     nodes = []
     for step in run.recorder.steps:
+        # of `torch.autograd.grad`, whether what it gives can be differentiated
+        derives = step.target == DERIVATIVE
         nodes.append(
-            NodeFact(
-                name=step.node.name,
-                kind=step.kind,  # type: ignore[arg-type]
-                target=step.target,
-                site=innermost(step.spots),
-                stack=sites_of(step.spots),
-                module=step.module,
+            node_fact(
+                step,
+                step.node.name,
+                step.module,
+                edges.flows(step),
+                grad=creates_graph(step.node.args, step.node.kwargs) if derives else step.grad,
                 phase=step.phase,
-                grad_enabled=creates_graph(step.node.args, step.node.kwargs)
-                if step.target == DERIVATIVE
-                else step.grad,
-                inference=step.inference,
-                reads=tuple(dict.fromkeys(step.reads)),
-                makes=tuple(step.makes),
-                flows=tuple(edges.flows(step)),
-                writes=tuple(step.writes),
-                constants=step.constants,
                 operands=step.operands,
                 settings=step.settings,
             )
@@ -166,40 +159,19 @@ def _delivered(raw: RawValue, run: Run) -> Any:
     return "some" if has_nonzero(grad) else "zero"
 
 
-def _call(raw: Any) -> Call:
-    return Call(
-        raw.path,
-        raw.type,
-        innermost(raw.spots),
-        sites_of(raw.spots),
-        raw.values,
-        raw.depth,
-    )
-
-
 def _parameters(run: Run) -> Iterable[ParameterFact]:
-    root, recorder = run.program.root, run.recorder
-    names: dict[int, list[str]] = {}
-    tensors: dict[int, torch.Tensor] = {}
-    for name, parameter in root.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
-        tensors[id(parameter)] = parameter
     read = _attribute_values(run)
-    modules = dict(root.named_modules())
-    for key, aliases in names.items():
-        parameter = tensors[key]  # type: ignore[assignment]  # a parameter seen as a tensor
-        owners = [modules.get(alias.rpartition(".")[0]) for alias in aliases]
-        owner = owners[0]
+    for one in registered(run.program.root):
         yield ParameterFact(
-            name=aliases[0],
-            names=tuple(aliases),
-            shape=tuple(parameter.shape),
-            requires_grad=parameter.requires_grad,
-            module=aliases[0].rpartition(".")[0],
-            module_type=type(owner).__name__,
-            module_called=any(id(o) in recorder.called for o in owners),
-            values=tuple(read.get(key, ())),
-            gradient=run.gradients.get(aliases[0], "unknown"),  # type: ignore[arg-type]
+            name=one.names[0],
+            names=one.names,
+            shape=tuple(one.parameter.shape),
+            requires_grad=one.parameter.requires_grad,
+            module=one.path,
+            module_type=type(one.owners[0]).__name__,
+            module_called=any(id(owner) in run.recorder.called for owner in one.owners),
+            values=tuple(read.get(id(one.parameter), ())),
+            gradient=run.gradients.get(one.names[0], "unknown"),  # type: ignore[arg-type]
         )
 
 
@@ -220,45 +192,18 @@ def _attribute_values(run: Run) -> dict[int, list[int]]:
 def _externals(run: Run) -> Iterable[External]:
     recorder = run.recorder
     for tensor, value in recorder.externals.values():
-        owner, attribute, path = _origin(run, tensor)
+        owner, keys = reached_from(recorder.reach.parents, recorder.paths, tensor)
         yield External(
             value=value,
-            path=path,
+            path=".".join(keys),
             is_parameter=isinstance(tensor, torch.nn.Parameter),
             requires_grad=tensor.requires_grad,
             is_leaf=tensor.is_leaf,
             floating=tensor.is_floating_point(),
             owner=owner,
-            attribute=attribute,
-            constant=_is_constant(tensor),
+            attribute=attribute_of(keys) if owner is not None else "",
+            constant=is_constant(tensor),
         )
-
-
-def _is_constant(tensor: torch.Tensor) -> bool:
-    if tensor.device.type == "meta" or tensor.layout is not torch.strided or tensor.numel() == 0:
-        return True
-    with torch.no_grad():
-        return bool((tensor == tensor.flatten()[0]).all())
-
-
-def _origin(run: Run, tensor: torch.Tensor) -> tuple[str | None, str, str]:
-    """The registered module a tensor was reached from, that module's attribute, and the path from there."""
-    recorder = run.recorder
-    parents = recorder.reach.parents
-    steps: list[str] = []
-    item: Any = tensor
-    for _ in range(32):
-        holder, key = parents.get(id(item), (None, ""))
-        if holder is None:
-            return None, "", ".".join(reversed(steps))
-        if key and key not in ("_parameters", "_buffers", "_modules"):
-            steps.append(key)
-        path = recorder.paths.get(id(holder))
-        if path is not None:
-            trail = list(reversed(steps))
-            return path, trail[0].partition("[")[0] if trail else "", ".".join(trail)
-        item = holder
-    return None, "", ""
 
 
 def _saved(run: Run) -> Iterable[Saved]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fxgrad.program.program import Program
 from fxgrad.records import Facts
@@ -18,6 +18,7 @@ from fxgrad.trace.facts import observe
 from fxgrad.trace.lines import Lines, lines_of
 from fxgrad.trace.plain import Truth, truth
 from fxgrad.trace.run import Run, run
+from fxgrad.trace.sketch import NotSketched, can_be_sketched
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Lab:
         self._shown: dict[Experiment, Shown] = {}
         self._lines: dict[Experiment, Lines] = {}
         self._truth: list[Truth | None] = []
+        self._sketches = True  # as long as nothing has shown that none can be made
 
     def open(self) -> AbstractContextManager[None]:
         """Around runs between which nobody else changes anything: the world is walked for the first of them
@@ -51,7 +53,26 @@ class Lab:
             TraceError: a tensor has no stand-in.
         """
         self.asked.append(experiment)
-        return run(self.program, experiment)
+        made = run(self.program, experiment)
+        self._sketches = self._sketches and can_be_sketched(made.recorder)
+        return made
+
+    def sketched(self, experiment: Experiment) -> Run | None:
+        """The run without its graph, for what it leaves; None where only a recorded one shows that: on fake
+        values, and where the program does what a sketch does not follow."""
+        if not self._sketches or experiment.values != "real":
+            return None
+        self.asked.append(replace(experiment, sketched=True))
+        try:
+            return run(self.program, self.asked[-1])
+        except NotSketched:
+            self._sketches = False
+            return None
+
+    def left(self, experiment: Experiment) -> Run:
+        """The run, for what it leaves if it does not raise: sketched, or recorded. Raises as `run`."""
+        made = self.sketched(experiment)
+        return made if made is not None and made.error is None else self.run(experiment)
 
     def shown(self, experiment: Experiment) -> Shown:
         """What the experiment shows; recorded if it was not yet. Raises as `run`."""

@@ -24,7 +24,7 @@ from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.edges import Edges, Key, number_of
 from fxgrad.trace.notes import UNKNOWN, Kind, Note
-from fxgrad.trace.slots import Slot, Tensors
+from fxgrad.trace.slots import Slot, WatchedTensors
 
 LIMIT = 300_000  # notes; one step of a 70-billion-parameter model makes ten thousand
 
@@ -39,7 +39,7 @@ class Ledger:
 
     def __init__(self, boundary: CodeType | None) -> None:
         self.boundary = boundary
-        self.tensors = Tensors()
+        self.tensors = WatchedTensors()
         self.edges = Edges(self._leaf_key)
         self.values: list[Value | None] = []
         self.keys: list[Key | None] = []

@@ -2,13 +2,12 @@
 wrote, and autograd's edges.
 
 `Observations` is filled by the recorder while the program runs, cheaply enough to be taken always;
-`fxgrad.trace.facts` turns it into records. It holds on to every tensor it has seen: an id names a tensor only
-while the tensor lives. Nothing here decides what a call means.
+`fxgrad.trace.facts` turns it into records. It keeps no tensor alive but leaves (`fxgrad.trace.slots`), and
+of autograd's graph the nodes. Nothing here decides what a call means.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +17,10 @@ import torch.fx
 
 from fxgrad.records import Phase
 from fxgrad.source.sites import Spot
-from fxgrad.torch_api.internals import FakeTensor, memory_key, version_of
+from fxgrad.torch_api.autograd_graph import grad_fn_of
+from fxgrad.torch_api.internals import FakeTensor, memory_key
 from fxgrad.torch_api.tensors import shape_of
+from fxgrad.trace.slots import Slot, Tensors
 
 
 class NeedsValue(BaseException):
@@ -51,17 +52,6 @@ class RawValue:
 
 
 @dataclass(slots=True, eq=False)
-class Slot:
-    """What is known of one tensor object: the node and the value it stands for now."""
-
-    tensor: torch.Tensor
-    node: torch.fx.Node
-    value: int
-    storage: int
-    version: int
-
-
-@dataclass(slots=True, eq=False)
 class Step:
     """The raw observation of one node."""
 
@@ -80,17 +70,6 @@ class Step:
     constants: tuple[Any, ...] = ()
     operands: tuple[tuple[int | str, int], ...] = ()
     settings: tuple[tuple[int | str, Any], ...] = ()
-
-
-@dataclass(slots=True, eq=False)
-class RawCall:
-    """One call of a module."""
-
-    path: str
-    type: str
-    spots: tuple[Spot, ...]
-    values: tuple[int, ...]
-    depth: int
 
 
 @dataclass(slots=True, eq=False)
@@ -156,40 +135,21 @@ class Shared:
 
 
 class Observations:
-    """Values, steps and slots of one run. `slots` is keyed by the id of a tensor object, the user's own or
-    its stand-in."""
+    """Values, steps and tensors of one run."""
 
     def __init__(self) -> None:
         self.values: list[RawValue] = []
         self.steps: list[Step] = []
-        self.slots: dict[int, Slot] = {}
-        self._siblings: dict[int, list[Slot]] = {}  # by storage: the slots whose tensors share it
-        self._numbers: dict[int, int] = {}
+        self.tensors = Tensors()
+        self.storage_number = self.tensors.numbered
         self._devices: dict[torch.device, str] = {}
-
-    def storage_number(self, tensor: torch.Tensor) -> int:
-        """A small number for the tensor's storage; a tensor without one (sparse) gets a number of its own."""
-        key = memory_key(tensor)
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._numbers[key] = len(self._numbers)
-        return number
 
     def new_value(self, tensor: torch.Tensor, node: str, storage: int) -> int:
         """Observe a tensor as it is now."""
         requires_grad = tensor.requires_grad
-        fn: Any = None
-        nr = 0
-        leaf: torch.Tensor | None = None
-        if requires_grad:
-            try:
-                fn = tensor.grad_fn
-                nr = tensor.output_nr if fn is not None else 0
-            # a view whose base was rewritten in a way autograd refuses: the edge is gone
-            except RuntimeError:
-                fn = None
-            if fn is None:
-                leaf = tensor
+        fn = grad_fn_of(tensor) if requires_grad else None
+        nr = tensor.output_nr if fn is not None else 0
+        leaf = tensor if requires_grad and fn is None else None
         number = len(self.values)
         device = self._device_name(tensor.device)
         shape = shape_of(tensor)
@@ -216,37 +176,28 @@ class Observations:
 
     def bind(self, tensor: torch.Tensor, node: torch.fx.Node, step_name: str) -> Slot:
         """`tensor` is now what `node` computes."""
-        storage = self.storage_number(tensor)
-        value = self.new_value(tensor, step_name, storage)
-        slot = self.slots.get(id(tensor))
+        slot = self.tensors.get(tensor)
         if slot is None:
-            slot = self.slots[id(tensor)] = Slot(tensor, node, value, storage, version_of(tensor))
-            self._siblings.setdefault(storage, []).append(slot)
-            return slot
-        slot.node, slot.value, slot.version = node, value, version_of(tensor)
-        self._moved(slot, storage)
+            slot = self.tensors.add(tensor)
+        else:
+            self.tensors.refresh(slot, tensor)
+        slot.node = node
+        slot.value = self.new_value(tensor, step_name, slot.storage)
         return slot
-
-    def _moved(self, slot: Slot, storage: int) -> None:
-        if slot.storage != storage:
-            slot.storage = storage
-            self._siblings.setdefault(storage, []).append(slot)
-
-    def sharing(self, storage: int) -> Slot | None:
-        """The latest slot over a storage; None if no step has seen it."""
-        siblings = self._siblings.get(storage)
-        return siblings[-1] if siblings else None
 
     def over_the_memory_of(self, tensor: torch.Tensor) -> Slot | None:
         """The latest slot whose memory holds that of a tensor which came in without a torch call: exchanged
         through NumPy or DLPack, it has a storage of its own over the same bytes. None if no step has seen it,
         and for tensors without data."""
         start, end = _bytes_of(tensor)
-        for siblings in self._siblings.values() if start < end else ():
-            low, high = _bytes_of(siblings[-1].tensor, whole=True)
-            if low <= start and end <= high and siblings[-1].tensor.dtype == tensor.dtype:
-                alike = [slot for slot in siblings if _layout(slot.tensor) == _layout(tensor)]
-                return alike[-1] if alike else siblings[-1]
+        for sharing in self.tensors.by_memory() if start < end else ():
+            living = [(slot, other) for slot in sharing if (other := slot()) is not None]
+            if not living:
+                continue
+            low, high = _bytes_of(living[-1][1], whole=True)
+            if low <= start and end <= high and living[-1][1].dtype == tensor.dtype:
+                alike = [slot for slot, other in living if _layout(other) == _layout(tensor)]
+                return alike[-1] if alike else living[-1][0]
         return None
 
     def drop(self, step: Step) -> None:
@@ -257,41 +208,25 @@ class Observations:
             self.steps.remove(step)
 
     def note_writes(self, step: Step, written: Sequence[Slot]) -> None:
-        """After an in-place write every tensor of the storage is a new value: the written ones, and every
-        view and base of them."""
+        """After an in-place write every living tensor of the storage is a new value: the written ones, and
+        every view and base of them."""
         seen: set[int] = set()
         for slot in written:
-            storage = self.storage_number(slot.tensor)
-            step.writes.append(storage)
-            for sibling in (slot, *self._living(storage)):
-                if id(sibling) in seen:
-                    continue
-                seen.add(id(sibling))
-                current = self.storage_number(sibling.tensor)
-                if current != storage and sibling is not slot:
-                    continue
-                self._rewritten(step, sibling, current)
+            self.tensors.refresh(slot, slot.tensor)
+            step.writes.append(slot.storage)
+            for sibling in (slot, *slot.memory.slots):
+                tensor = sibling()
+                if tensor is not None and id(sibling) not in seen:
+                    seen.add(id(sibling))
+                    self._rewritten(step, sibling, tensor)
 
-    def _rewritten(self, step: Step, slot: Slot, storage: int) -> None:
-        slot.version = version_of(slot.tensor)
+    def _rewritten(self, step: Step, slot: Slot, tensor: torch.Tensor) -> None:
+        self.tensors.refresh(slot, tensor)
         if slot.value in step.makes:
             return
         step.reads.append(slot.value)
-        slot.value = self.new_value(slot.tensor, step.node.name, storage)
-        self._moved(slot, storage)
+        slot.value = self.new_value(tensor, step.node.name, slot.storage)
         step.makes.append(slot.value)
-
-    def _living(self, storage: int) -> list[Slot]:
-        """The slots of a storage whose tensors the program can still reach: a loop of writes through views
-        must not be quadratic."""
-        siblings = self._siblings.get(storage)
-        if siblings is None:
-            return []
-        # Two references: the slot's and the argument's. A tensor nobody else holds cannot be named by the
-        # program again.
-        living = [slot for slot in siblings if sys.getrefcount(slot.tensor) > 2]
-        self._siblings[storage] = living or siblings[-1:]
-        return living
 
 
 def same_elements(one: torch.Tensor, other: torch.Tensor) -> bool:

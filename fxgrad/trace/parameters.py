@@ -7,7 +7,7 @@ backward left. Which values of a parameter count as used decides whether it is t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from fxgrad.torch_api.distributed import is_sharded
 from fxgrad.torch_api.internals import sequence_number
 from fxgrad.trace.events import Events
 from fxgrad.trace.ledger import Ledger
+from fxgrad.trace.shared_facts import attribute_of, is_constant, reached_from, registered
 from fxgrad.trace.slots import Slot
 from fxgrad.world.reach import Reach
 
@@ -29,33 +30,46 @@ def parameters(
     root: nn.Module,
     values: Sequence[Value],
     error: Raised | None,
+    reaching: Collection[int],
     *,
     unfinished: bool = False,
 ) -> Iterable[ParameterFact]:
-    """One fact per parameter of `root`, with the gradient it really had; `unfinished`: where it has none, one
-    may be to come."""
-    names: dict[int, tuple[nn.Parameter, list[str]]] = {}
-    for name, parameter in root.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), (parameter, []))[1].append(name)
-    used = _used(ledger, values)
+    """One fact per parameter of `root`, with the gradient it really had.
+
+    `reaching`: the values whose data gets to the loss; `unfinished`: where it has no gradient, one may be to come.
+    """
+    used, aside = _used(ledger, values, reaching)
     modules = dict(root.named_modules())
-    for parameter, aliases in names.values():
+    for one in registered(root):
+        parameter = one.parameter
         slot = ledger.tensors.get(parameter)
-        owners = [modules.get(alias.rpartition(".")[0]) for alias in aliases]
-        read = used.get(-slot.leaf, ()) if slot is not None else ()
+        read: Sequence[int] = ()
+        if slot is not None:
+            read = used.get(-slot.leaf, ())
+            if not read and not any(holder in events.called for holder in _around(modules, one.names)):
+                read = aside.get(-slot.leaf, ())
         yield ParameterFact(
-            name=aliases[0],
-            names=tuple(aliases),
+            name=one.names[0],
+            names=one.names,
             shape=tuple(parameter.shape),
-            # Frozen only for the other network's turn: it could train when its own step began.
-            requires_grad=parameter.requires_grad or bool(slot is not None and slot.begun),
-            module=aliases[0].rpartition(".")[0],
-            module_type=type(owners[0]).__name__,
-            module_called=any(owner in events.called for owner in owners if owner is not None),
+            requires_grad=_could_train(parameter, slot, events),
+            module=one.path,
+            module_type=type(one.owners[0]).__name__,
+            module_called=any(owner in events.called for owner in one.owners if owner is not None),
             values=tuple(read),
             gradient=_state(slot, is_cut_off=error is not None, unfinished=unfinished),  # type: ignore[arg-type]
             sharded=is_sharded(parameter),
         )
+
+
+def _could_train(parameter: nn.Parameter, slot: Slot | None, events: Events) -> bool:
+    """Frozen only for the other network's turn, it could when its own step began. What is frozen of a parameter
+    that lies in parts is the whole, and the part says nothing of it."""
+    if slot is None:
+        return parameter.requires_grad
+    if is_sharded(parameter) and slot.leaf in events.observer.frozen and slot.begun != "some":
+        return False
+    return parameter.requires_grad or bool(slot.begun)
 
 
 def _state(slot: Slot | None, *, is_cut_off: bool, unfinished: bool) -> str:
@@ -73,41 +87,59 @@ def _state(slot: Slot | None, *, is_cut_off: bool, unfinished: bool) -> str:
 _NO_USE = frozenset(("Tensor.data", "Tensor.detach", "Tensor.clone", "Tensor.copy_", "Tensor.__set__"))
 
 
-def _used(ledger: Ledger, values: Sequence[Value]) -> dict[int, list[int]]:
+def _used(
+    ledger: Ledger, values: Sequence[Value], reaching: Collection[int]
+) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
     """By leaf edge, the values that a module or a step with gradients read; where there is none, those that
-    any step read.
+    any step read. Second, those read outside of modules, without gradients, of which nothing gets to the loss.
 
-    A copy into an average, an initialisation or an optimizer's update is no use of a parameter.
+    A copy into an average, an initialisation or an optimizer's update is no use of a parameter, nor is a norm
+    that is logged.
     """
     found: dict[int, list[int]] = {}
     others: dict[int, list[int]] = {}
     copied: dict[int, list[int]] = {}
+    aside: dict[int, list[int]] = {}
     for note in ledger.notes:
         for read in note.reads:
             edge = values[read].grad
             if edge is None or edge >= 0 or values[read].storage in note.writes:
                 continue
-            if note.target in _NO_USE and note.module is None:
-                copied.setdefault(edge, []).append(read)
-                continue
-            differentiable = any(flow.open and flow.source == read for flow in note.flows)
-            table = found if note.module is not None or differentiable else others
+            if note.module is None and note.target in _NO_USE:
+                table = copied
+            elif note.module is not None or any(flow.open and flow.source == read for flow in note.flows):
+                table = found
+            else:
+                table = others
+            if table is not found and read not in reaching:
+                table = aside
             if read not in table.setdefault(edge, []):
                 table[edge].append(read)
     # Where nothing else reads a parameter, its copy is how it is used: `{k: v.detach() for k, v in
     # parameters}` for a functional call.
-    return {**copied, **others, **found}
+    return {**copied, **others, **found}, aside
+
+
+def _around(modules: Mapping[str, nn.Module], names: Iterable[str]) -> Iterator[nn.Module]:
+    """The modules that hold what is called so, whatever lies between."""
+    for name in names:
+        while name:
+            name = name.rpartition(".")[0]
+            if name in modules:
+                yield modules[name]
 
 
 def externals(ledger: Ledger, events: Events, root: nn.Module, paths: dict[int, str]) -> Iterable[External]:
     """Leaves that a gradient reached, that no `parameters()` lists and that a module holds all the same; and
     what it holds that was computed from Parameters before its first call."""
     known = {id(parameter) for parameter in root.parameters()}
+    # FSDP2 keeps whole parameters beside the parts that are registered: they have one edge.
+    leaves = {slot.leaf for parameter in root.parameters() if (slot := ledger.tensors.get(parameter))}
     last = max(events.first_calls.values(), default=0)
     found = []
     for slot in ledger.tensors.living():
         tensor = slot()
-        if tensor is None or id(tensor) in known:
+        if tensor is None or id(tensor) in known or (tensor.is_leaf and slot.leaf in leaves):
             continue
         # What `autograd.grad` was asked about may be an activation that a hook keeps: no leaf, and no weight.
         if tensor.is_leaf:
@@ -124,13 +156,20 @@ def externals(ledger: Ledger, events: Events, root: nn.Module, paths: dict[int, 
         reach.walk(root)
     modules = dict(root.named_modules())
     for value, tensor in found:
-        owner, path = _owner(reach, tensor, paths)
+        owner, keys = reached_from(reach.parents, paths, tensor)
         if owner is None or not (tensor.is_leaf or _made_before(tensor, _first_call(events, modules, owner))):
             continue
-        attribute = path.partition(".")[0].partition("[")[0]
         is_parameter, floating = isinstance(tensor, nn.Parameter), tensor.is_floating_point()
         yield External(
-            value, path, is_parameter, True, tensor.is_leaf, floating, owner, attribute, _is_constant(tensor)
+            value,
+            ".".join(keys),
+            is_parameter,
+            True,
+            tensor.is_leaf,
+            floating,
+            owner,
+            attribute_of(keys),
+            is_constant(tensor),
         )
 
 
@@ -148,24 +187,3 @@ def _first_call(events: Events, modules: Mapping[str, nn.Module], path: str) -> 
         if number is not None or not path:
             return number or 0
         path = path.rpartition(".")[0]
-
-
-def _is_constant(tensor: torch.Tensor) -> bool:
-    with torch.no_grad():
-        return tensor.numel() == 0 or bool((tensor == tensor.flatten()[0]).all())
-
-
-def _owner(reach: Reach, tensor: torch.Tensor, paths: dict[int, str]) -> tuple[str | None, str]:
-    """The registered module a tensor is reached from, and the path from there."""
-    steps: list[str] = []
-    item: object = tensor
-    for _ in range(32):
-        holder, key = reach.parents.get(id(item), (None, ""))
-        if holder is None:
-            return None, ""
-        if key and key not in ("_parameters", "_buffers", "_modules"):
-            steps.append(key)
-        if id(holder) in paths:
-            return paths[id(holder)], ".".join(reversed(steps))
-        item = holder
-    return None, ""

@@ -22,7 +22,8 @@ from fxgrad.trace import targets
 from fxgrad.trace.driver import GraphDriver
 from fxgrad.trace.entries import note_shared
 from fxgrad.trace.experiment import disturbed
-from fxgrad.trace.observations import RawDecision, Slot, Step
+from fxgrad.trace.observations import RawDecision, Step
+from fxgrad.trace.slots import Slot
 
 _TOLD = frozenset(
     (
@@ -75,7 +76,7 @@ def query(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -
     """`x.dim()`, `x.is_floating_point()`: an answer of Python's. Where data lies (strides, addresses) is not
     taken for granted."""
     out = func(*recorder.swap(args), **recorder.swap(kwargs))
-    slot = recorder.seen.slots.get(id(args[0])) if args and name in _QUERIED else None
+    slot = recorder.slots.get(id(args[0])) if args and name in _QUERIED else None
     if slot is not None:
         by_torch = asked_by_torch(sys._getframe())  # `for row in x` asks for the rank
         recorder.assume(
@@ -181,7 +182,9 @@ def read_value(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: A
         recorder.origins.append(origin)
         recorder.assume(None, (node,), out, what="the value of .item()", weak=True)
         return symbols.make(out, origin)
-    if name != "__dlpack__":  # a capsule: what is made of it has the tensor's memory, and is known by it
+    if name == "__dlpack__":  # a capsule: what is made of it has the tensor's memory, and is known by it
+        recorder.keep(slot.tensor)
+    else:
         taken = out.copy() if name in ("numpy", "__array__") else out
         recorder.assume(None, (node,), taken, what=f"the value of .{name.strip('_')}()")
     if name == "__float__":

@@ -41,19 +41,19 @@ from fxgrad.torch_api.symbols import Asked, Origin
 from fxgrad.trace import arguments, entries, fake_kernels, reads
 from fxgrad.trace.arguments import EXACTLY_PLAIN, NUMBERS, SEQUENCES, SYMBOLIC, Arguments
 from fxgrad.trace.experiment import Nudge, mask_shape, selecting_all, selects, selects_nothing
+from fxgrad.trace.notes import Called
 from fxgrad.trace.observations import (
     Assumed,
     NeedsValue,
     Observations,
-    RawCall,
     RawDecision,
     RawValue,
     Shared,
-    Slot,
     Step,
 )
 from fxgrad.trace.progress import EVERY, begin_run
 from fxgrad.trace.python_state import Read
+from fxgrad.trace.slots import Slot
 from fxgrad.world.private import Lent
 from fxgrad.world.reach import Reach
 from fxgrad.world.scopes import FUNCTIONS
@@ -70,6 +70,8 @@ class Recorder(TorchFunctionMode):
     that no name leads to, `hidden` the stack of hidden reads of the quiet regions the program is in: by
     tensor id, the tensor the program names and its slot.
     """
+
+    sketches = False  # whether it writes no graph: `fxgrad.trace.sketch`
 
     def __init__(
         self,
@@ -96,9 +98,10 @@ class Recorder(TorchFunctionMode):
         self.seen = Observations()
         self.values: list[RawValue] = self.seen.values
         self.steps: list[Step] = self.seen.steps
-        self.slots: dict[int, Slot] = self.seen.slots
+        # by the id of a tensor object: its own, and of one of the user's that of its stand-in
+        self.slots: dict[int, Slot] = self.seen.tensors.by_id
         self.storage_number = self.seen.storage_number
-        self.calls: list[RawCall] = []
+        self.calls: list[Called] = []
         self.called: set[int] = set()
         self.decisions: list[RawDecision] = []
         self.escapes: list[int] = []
@@ -187,6 +190,10 @@ class Recorder(TorchFunctionMode):
         """The slot of a tensor the program hands to torch; an unknown one enters the graph here."""
         slot = self.slots.get(id(tensor))
         return slot if slot is not None else entries.adopted(self, tensor)
+
+    def ended_with(self, loss: torch.Tensor) -> Slot:
+        """The slot of the loss that backward starts from."""
+        return self.slot_of(loss)
 
     def note_unseen(self, what: str, begun: tuple[Spot, ...] = ()) -> None:
         """The run is no record of the program: it computes with its tensors out of the recorder's sight.
@@ -302,7 +309,7 @@ class Recorder(TorchFunctionMode):
 
     def _quietly(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         args, kwargs = self.swap(args), self.swap(kwargs)
-        if name in ENGINE or _takes_functions(func, name, args, kwargs):
+        if name in ENGINE or takes_functions(func, name, args, kwargs):
             return self._run_back(func, name, args, kwargs)
         try:
             return func(*args, **kwargs)
@@ -387,7 +394,7 @@ class Recorder(TorchFunctionMode):
         self._refuse_unformulated(step.target, slots)
         sub_args = self._in_place_of(step, name, sub_args)
         try:
-            if name in ENGINE or _takes_functions(func, name, args, kwargs):
+            if name in ENGINE or takes_functions(func, name, args, kwargs):
                 with self.region() as hidden:
                     out = self._run_back(func, name, sub_args, sub_kwargs)
                 slots = slots + [slot for _, slot in hidden.values() if slot not in slots]
@@ -516,10 +523,6 @@ class Recorder(TorchFunctionMode):
         """Hold on to an object that is known by its id."""
         self._keep.append(item)
 
-    def note_call(self, path: str, type_name: str, spots: tuple[Spot, ...], values: tuple[int, ...]) -> None:
-        """A module returned `values`."""
-        self.calls.append(RawCall(path, type_name, spots, values, len(self.path_stack)))
-
     def assume(
         self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False, what: str = ""
     ) -> None:
@@ -563,7 +566,7 @@ def _numbers(given: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(item for item in given if isinstance(item, NUMBERS) and not isinstance(item, bool))
 
 
-def _takes_functions(func: Any, name: str, args: Any, kwargs: Any) -> bool:
+def takes_functions(func: Any, name: str, args: Any, kwargs: Any) -> bool:
     """Whether a call of a function of torch's in Python hands it functions of the program to call (a loss
     over a distance of one's own)."""
     return (
@@ -588,7 +591,7 @@ def _named_tensors(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from root.named_buffers(remove_duplicate=False)
 
 
-__all__ = ["NeedsValue", "RawCall", "RawDecision", "RawValue", "Recorder", "Slot", "Step"]
+__all__ = ["NeedsValue", "RawDecision", "RawValue", "Recorder", "Step", "takes_functions"]
 
 
 def _let_go(seen: Observations, saved: list[torch.Tensor], keep: list[Any]) -> None:
@@ -600,10 +603,5 @@ def _let_go(seen: Observations, saved: list[torch.Tensor], keep: list[Any]) -> N
     """
     keep.clear()
     saved.clear()
-    seen._siblings.clear()
-    slots = list(seen.slots.values())
-    seen.slots.clear()
-    while slots:
-        slots.pop()
     while seen.values:
         seen.values.pop()

@@ -34,8 +34,9 @@ from fxgrad.torch_api.internals import (
 from fxgrad.torch_api.module_internals import ATTENTION_KERNELS, has_legacy_hooks, is_scripting
 from fxgrad.trace import targets
 from fxgrad.trace.entries import object_node
-from fxgrad.trace.observations import Slot, Step
+from fxgrad.trace.observations import Step
 from fxgrad.trace.recorder import Recorder
+from fxgrad.trace.slots import Slot
 
 Hidden = dict[int, tuple[torch.Tensor, Slot]]
 
@@ -80,7 +81,7 @@ def opaque(
 
 def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     """(class, attribute, replacement) for the regions."""
-    for cls, enter, leave in _REGIONS:
+    for cls, enter, leave in () if recorder.sketches else _REGIONS:
         yield cls, "__enter__", _enter(recorder, cls.__enter__, enter)
         yield cls, "__exit__", _exit(recorder, cls.__exit__, leave)
     if hasattr(*ATTENTION_KERNELS):

@@ -51,9 +51,11 @@ from fxgrad.trace.entries import own_copy
 from fxgrad.trace.experiment import Experiment, drawn_so_far, reseed
 from fxgrad.trace.observations import RawSave
 from fxgrad.trace.python_state import named_before, note_changes, note_scopes
-from fxgrad.trace.recorder import NeedsValue, Recorder, Slot
+from fxgrad.trace.recorder import NeedsValue, Recorder
 from fxgrad.trace.saves import gradient_of, note_arrived, watching_gradients, watching_saves
 from fxgrad.trace.seams import intercepted
+from fxgrad.trace.sketch import NotSketched, Sketch
+from fxgrad.trace.slots import Slot
 from fxgrad.world.private import can_be_lent, foreign_histories, gradients_set_aside, leaves_behind
 from fxgrad.world.reach import Reach
 from fxgrad.world.standins import FakeMode, StandIns, unlogged
@@ -104,6 +106,7 @@ def run(target: Program, experiment: Experiment) -> Run:
     Raises:
         NeedsValue: on fake values, the program asked for a number.
         TraceError: a tensor has no stand-in.
+        NotSketched: of a sketched run, see there.
     """
     with (
         _LOCK,
@@ -115,7 +118,8 @@ def run(target: Program, experiment: Experiment) -> Run:
         standins = StandIns(fake, experiment.noise, experiment.unsettle, placement(target))
         standins.held = experiment.held
         standins.foreign = foreign_histories(reach.tensors.values())
-        recorder = Recorder(target.root, reach, standins, _program_code(), experiment.forced)
+        driver = Sketch if experiment.sketched else Recorder
+        recorder = driver(target.root, reach, standins, _program_code(), experiment.forced)
         standins.arrives = note_arrived(recorder)
         recorder.nudge = experiment.nudge
         recorder.assumptions = experiment.assumptions
@@ -159,6 +163,8 @@ def run(target: Program, experiment: Experiment) -> Run:
                     fake.listener = None
         result.drew = drawn_so_far() != drawn
         result.error = out_of_sight(recorder) or result.error
+        if isinstance(recorder, Sketch) and (recorder.refused or recorder.unseen):
+            raise NotSketched
         _refuse_caught(result)
         return result
 
@@ -215,8 +221,9 @@ def _run_program(result: Run, asked: Experiment) -> None:
             _bind_others(recorder)
         with watching_saves(result) if asked.watch_saves else contextlib.nullcontext():
             result.output = target.call(*args, **kwargs)
-            with DisableTorchFunction():
-                _bind_output(result)
+            if not asked.sketched:
+                with DisableTorchFunction():
+                    _bind_output(result)
             recorder.phase = "loss"
             loss = _compute_loss(result)
         with DisableTorchFunction():
@@ -229,7 +236,7 @@ def _run_program(result: Run, asked: Experiment) -> None:
                 else contextlib.nullcontext()
             ):
                 _backward(result, loss)
-    except (NeedsValue, KeyboardInterrupt, SystemExit, TraceError) as error:
+    except (NeedsValue, NotSketched, KeyboardInterrupt, SystemExit, TraceError) as error:
         _leave_contexts(error, hooks)
         raise
     except torch.OutOfMemoryError as error:
@@ -294,6 +301,10 @@ def _bind_inputs(result: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
     bound = bound_inputs(target.signature, args, kwargs)
     leaves, result.input_structure = tree.flatten(bound)
     recorder.standins.inputs = frozenset(map(id, leaves))
+    if recorder.sketches:
+        for tensor in leaves:
+            recorder.standin(tensor)
+        return args, kwargs
     order, repeats = [], []
     seen: dict[int, int] = {}
     for index, (tensor, name) in enumerate(zip(leaves, _leaf_names(bound), strict=True)):
@@ -360,6 +371,7 @@ def _rebound_buffers(recorder: Recorder) -> dict[str, torch.fx.Node]:
             # a buffer the forward creates is created again; one written in place is its stand-in now
             continue
         found[name] = slot.node
+        recorder.keep(tensor)
     return found
 
 
@@ -375,7 +387,8 @@ def _compute_loss(result: Run) -> Any:
 def _finish_loss(result: Run, loss: Any) -> None:
     recorder = result.recorder
     if isinstance(loss, torch.Tensor):
-        result.loss = recorder.slot_of(loss)
+        result.loss = recorder.ended_with(loss)
+        recorder.keep(result.loss.tensor)
         result.loss_requires_grad = result.loss.tensor.requires_grad
     else:
         result.loss_type = type(loss).__name__

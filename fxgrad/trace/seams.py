@@ -29,9 +29,12 @@ from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transfo
 from fxgrad.torch_api.module_internals import ScriptFunction, source_of_script
 from fxgrad.trace import elsewhere, imports, leaf_modules, pack_hooks, python_state, regions, transforms
 from fxgrad.trace.entries import numpy_entry, object_node
-from fxgrad.trace.observations import NeedsValue, Slot
+from fxgrad.trace.notes import Called
+from fxgrad.trace.observations import NeedsValue
 from fxgrad.trace.recorder import Recorder
 from fxgrad.trace.regions import opaque, passes
+from fxgrad.trace.sketch import Sketch
+from fxgrad.trace.slots import Slot
 from fxgrad.trace.targets import call_object, function_apply, new_leaf, new_leaf_view
 
 
@@ -128,6 +131,8 @@ def _module_call(
                     with leaf_modules.scripted(module, recorder.swap):
                         return original(module, *recorder.swap(args), **recorder.swap(kwargs))
             return original(module, *args, **kwargs)
+        if isinstance(recorder, Sketch):
+            return recorder.module_call(known, original, module, args, kwargs)
         recorder.called.add(id(module))
         path = recorder.paths.get(id(module))
         if transforms_active():
@@ -155,7 +160,7 @@ def _leaf_call(
     out, step, _ = opaque(recorder, "module", type(module).__name__, node, run, args, kwargs)
     held = vars(module)
     step.settings = tuple((name, held[name]) for name in ("dim", "normalized_shape") if name in held)
-    _note_call(recorder, module, path, out, step.spots)
+    _note_call(recorder, module, out, step.spots)
     return out
 
 
@@ -178,7 +183,7 @@ def _script_module_call(
 
     out, step, _ = opaque(recorder, "module", module.original_name, node, run, args, kwargs)
     if path:
-        _note_call(recorder, module, path, out, step.spots)
+        _note_call(recorder, module, out, step.spots)
     return out
 
 
@@ -199,15 +204,14 @@ def _inlined_call(
     finally:
         recorder.path_stack.pop()
         recorder.anchors.pop()
-    if path != "":
-        _note_call(recorder, module, path or "", out, spots)
+    _note_call(recorder, module, out, spots)
     return out
 
 
-def _note_call(recorder: Recorder, module: nn.Module, path: str, out: Any, spots: Any) -> None:
+def _note_call(recorder: Recorder, module: nn.Module, out: Any, spots: Any) -> None:
     slots = [recorder.slots.get(id(t)) for t in tree.tensors_in(out)]
     values = tuple(slot.value for slot in slots if slot is not None)
-    recorder.note_call(path, type(module).__name__, spots, values)
+    recorder.calls.append(Called(module, spots, values, len(recorder.path_stack)))
 
 
 # -------------------------------------------------------------------------------------------------- functions

@@ -17,15 +17,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxgrad.passes.analyses.dead_ends import reaching
 from fxgrad.passes.analyses.zeros import is_zero_node
-from fxgrad.records import Call, Decision, Facts, Flow, NodeFact, Raised, Saved, Site, Value
-from fxgrad.source.sites import site_of, sites_of
+from fxgrad.records import Decision, Facts, Flow, NodeFact, Raised, Saved, Site, Value
+from fxgrad.source.sites import innermost
 from fxgrad.trace.edges import Key
 from fxgrad.trace.events import Events
 from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import RANK, Backward, Note, Taken
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.parameters import externals, parameters
+from fxgrad.trace.shared_facts import calls_of, node_fact
 from fxgrad.trace.slots import Slot
 
 _STATES: dict[int, Any] = {rank: state for state, rank in RANK.items()}
@@ -78,10 +80,12 @@ def observe(
     facts = Facts(
         values=tuple(values),
         nodes=nodes,
-        calls=tuple(_calls(events, paths)),
-        parameters=tuple(parameters(ledger, events, root, values, error, unfinished=unfinished)),
+        calls=tuple(calls_of(events.calls, paths)),
+        parameters=tuple(
+            parameters(ledger, events, root, values, error, reaching(nodes, loss), unfinished=unfinished)
+        ),
         externals=tuple(externals(ledger, events, root, paths)),
-        decisions=tuple(Decision(_site(d.spots), "", d.outcome, True) for d in observer.decisions),
+        decisions=tuple(Decision(innermost(d.spots), "", d.outcome, True) for d in observer.decisions),
         saved=tuple(saved),
         live=live,
         loss=loss,
@@ -203,39 +207,13 @@ def _join(
 
 
 def _node(note: Note, paths: dict[int, str]) -> NodeFact:
-    stack = sites_of(note.spots)
-    return NodeFact(
-        name=f"n{note.number}",
-        kind=note.kind,  # type: ignore[arg-type]
-        target=note.target,
-        site=stack[0] if stack else None,
-        stack=stack,
-        module=paths.get(id(note.module), "") if note.module is not None else "",
-        phase="forward",
-        grad_enabled=note.grad,
-        inference=note.inference,
-        reads=tuple(note.reads),
-        makes=tuple(note.makes),
-        flows=tuple(note.flows),
-        writes=tuple(note.writes),
-        constants=note.constants,
-    )
-
-
-def _site(spots: Sequence[object]) -> Site | None:
-    return site_of(spots[0]) if spots else None  # type: ignore[arg-type]
-
-
-def _calls(events: Events, paths: dict[int, str]) -> Iterable[Call]:
-    for call in events.calls:
-        path, stack = paths.get(id(call.module), ""), sites_of(call.spots)
-        site = stack[0] if stack else None
-        yield Call(path, type(call.module).__name__, site, stack, call.values, call.depth)
+    module = paths.get(id(note.module), "") if note.module is not None else ""
+    return node_fact(note, f"n{note.number}", module, note.flows, grad=note.grad)
 
 
 def _returns(backwards: Sequence[Backward]) -> dict[str, Site]:
     """The functions that call backward end, as far as a loss goes, at that call."""
-    sites = [_site(b.spots) for b in backwards]
+    sites = [innermost(b.spots) for b in backwards]
     return {f"{site.file}:{site.function}": site for site in sites if site is not None}
 
 

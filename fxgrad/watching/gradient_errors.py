@@ -87,31 +87,23 @@ def _record(error: BaseException, observer: Observer) -> Raised:
 def ended_by(error: BaseException, seen: Seen) -> Ended:
     """The error, with what its look-ups ask for."""
     observer = seen.observer
+    known = [_known(slot) for slot in observer.ledger.tensors.living()]
     return Ended(
         error,
         raised=_record(error, observer),
-        requests=_requests(observer),
+        requests=tuple(_requests(observer)),
         cleared=innermost(observer.cleared),
         optimizers=tuple(optimizer for optimizer, _ in seen.optimizers),
-        tensors={id(known.tensor): known for known in map(_known, observer.ledger.tensors.living())},
+        tensors={id(one.tensor): one for one in known if one.tensor is not None},
         name_of=seen.names.of_tensor,
     )
 
 
-def _requests(observer: Observer) -> tuple[Request, ...]:
+def _requests(observer: Observer) -> Iterator[Request]:
     """The calls that asked for gradients in vain, as records."""
-    return tuple(
-        Request(
-            asked.note,
-            innermost(asked.spots),
-            tuple(map(_known, asked.slots)),
-            asked.missing,
-            asked.outputs,
-            asked.live,
-            asked.grad,
-        )
-        for asked in observer.requests
-    )
+    for r in observer.requests:
+        tensors = tuple(map(_known, r.slots))
+        yield Request(r.note, innermost(r.spots), tensors, r.missing, r.outputs, r.live, r.grad)
 
 
 def _known(slot: Slot) -> Known:

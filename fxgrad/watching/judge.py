@@ -32,10 +32,7 @@ from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
 from fxgrad.trace.watched_facts import Watched, aimed, observe
-from fxgrad.watching import (
-    gradient_errors,
-    turns,
-)
+from fxgrad.watching import gradient_errors, turns
 from fxgrad.watching.further import AT_LEAST
 from fxgrad.watching.models import tree
 from fxgrad.watching.seen import Seen
@@ -198,7 +195,7 @@ def _context(
 
 def _ran(seen: Seen, root: nn.Module, found: Causes) -> tuple[Ran, ...]:
     """What of the user's functions ran, where a part of a model is used by nothing."""
-    if all(end.node is not None and end.kind != "unread" for end in found.ends.values()):
+    if all(end.kind == "derived" for end in found.ends.values()):
         return ()
     return seen.observer.coverage.ran({id(module): name for name, module in root.named_modules()})
 

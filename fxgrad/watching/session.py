@@ -40,7 +40,7 @@ from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.notes import Backward, Taken
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.self_check import refuse_unknown_torch
-from fxgrad.watching import compiled, gradient_errors
+from fxgrad.watching import compiled, gradient_errors, worker_loop
 from fxgrad.watching.further import Further
 from fxgrad.watching.judge import report_on
 from fxgrad.watching.registered import Registered
@@ -123,6 +123,7 @@ class Session:
         _running.add(self)
         self._hooks.enter_context(self.events.steps())
         self._patches.enter_context(self.events.caught())
+        self._patches.enter_context(worker_loop.told())
         self.observer.__enter__()  # type: ignore[no-untyped-call]
         self.observer.coverage.start()
 

@@ -51,17 +51,8 @@ def training_of(seen: Seen, root: nn.Module, watched: Watched, error: BaseExcept
     )
 
 
-def _walk(backward: Backward) -> Walk:
-    return Walk(
-        backward.note,
-        sites_of(backward.spots),
-        backward.losses,
-        backward.live,
-        backward.leaves,
-        backward.failed,
-        backward.partial,
-        backward.nan,
-    )
+def _walk(b: Backward) -> Walk:
+    return Walk(b.note, sites_of(b.spots), b.losses, b.live, b.leaves, b.failed, b.partial, b.nan)
 
 
 def _step(taken: Taken) -> OptimizerStep:

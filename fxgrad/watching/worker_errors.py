@@ -2,9 +2,8 @@
 them back.
 
 Torch says so of a `stack(..., out=...)` in its own collating, or of a refusal to serialize; here the tensor
-itself is looked for in the data set, and the line that computed it is named. Not handled: a history made in a
-worker, where only the line that reads the loader is known; what a collating function of the user's own
-returns, for then the worker's thread dies and the program waits for ever.
+itself is looked for in the data set, and the line that computed it is named; else the `return` of the user's
+own collating function (`worker_loop` lets such a worker say so) or of the data set's `__getitem__`.
 """
 
 from __future__ import annotations
@@ -20,8 +19,11 @@ from torch.utils.data import DataLoader, Dataset
 from fxgrad.records import Site
 from fxgrad.records.errors import InputError
 from fxgrad.records.training import SentAway
+from fxgrad.source.objects import code_of, origin
 from fxgrad.source.sites import line_of_error, own_line, sites_of
+from fxgrad.source.statements import return_sites
 from fxgrad.torch_api.errors import IN_WORKER, OUT_ARGUMENT, SERIALIZED, says
+from fxgrad.torch_api.internals import iterated
 from fxgrad.trace.ledger import Ledger
 from fxgrad.watching.variable_names import Names
 from fxgrad.world.reach import Reach
@@ -34,7 +36,8 @@ def sent_away(error: BaseException | None, ledger: Ledger, names: Names) -> Sent
     text = str(error)
     if not says(text, SERIALIZED) and not (says(text, IN_WORKER) and says(text, OUT_ARGUMENT)):
         return None
-    datasets = list(_datasets(error.__traceback__))
+    loaders = list(_loaders(error.__traceback__))
+    datasets = [dataset for dataset, _ in loaders]
     if not datasets and not says(text, IN_WORKER):
         return None  # sent by the program itself
     read, tensors = line_of_error(error), _with_history(datasets)
@@ -42,7 +45,11 @@ def sent_away(error: BaseException | None, ledger: Ledger, names: Names) -> Sent
     if made is not None:
         return SentAway(read, False, names.of_tensor(made), _made(made, ledger))
     leaf = next((name for name in map(names.of_tensor, tensors) if name is not None), None)
-    return SentAway(read, True, leaf, None)
+    collating = _returned(function for _, function in loaders) if says(text, SERIALIZED) else None
+    if collating is not None:
+        return SentAway(read, True, leaf, collating, collated=True)
+    item = _returned(getattr(type(dataset), "__getitem__", None) for dataset in datasets)
+    return SentAway(read, True, leaf, item)
 
 
 def _with_history(datasets: Iterable[Any]) -> list[torch.Tensor]:
@@ -75,12 +82,25 @@ def _storage(ledger: Ledger, value: int) -> int:
     return known.storage if known is not None and known.requires_grad else -1
 
 
-def _datasets(traceback: TracebackType | None) -> Iterator[Any]:
-    """The data sets that the frames of a traceback know, directly or by their loader."""
+def _loaders(traceback: TracebackType | None) -> Iterator[tuple[Any, Any]]:
+    """The data sets that the frames of a traceback know, directly or by their loader, each with what collates
+    its items."""
     while traceback is not None:
         for value in list(traceback.tb_frame.f_locals.values()):
             if isinstance(value, Dataset):
-                yield value
+                yield value, None
             elif isinstance(value, DataLoader):
-                yield value.dataset
+                yield value.dataset, value.collate_fn
+            elif (known := iterated(value)) is not None:
+                yield known
         traceback = traceback.tb_next
+
+
+def _returned(functions: Iterable[Any]) -> Site | None:
+    """The last `return` of the first that is the user's."""
+    for function in functions:
+        code = code_of(function) or code_of(vars(type(function)).get("__call__"))
+        if code is not None and origin(code.co_filename) == "user":
+            returns = return_sites(code.co_filename, code.co_firstlineno)
+            return returns[-1] if returns else None
+    return None

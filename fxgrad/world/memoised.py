@@ -12,10 +12,14 @@ from __future__ import annotations
 
 import functools
 import gc
+import operator
 import sys
+import types
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
+from fxgrad.source.objects import module_of
 from fxgrad.world.heap import whole_heap
 from fxgrad.world.namespaces import of_a_run
 from fxgrad.world.undo import Act
@@ -48,10 +52,10 @@ def undo_memo(function: Any, *, own: bool = True) -> Act | None:
         return None
     before = list(entries)
     # a list of objects, which keeps them alive: a new one has another id
-    seen = [] if own else gc.get_referents(function)
+    seen = gc.get_referents(function) if entries and not own else []
 
     def act() -> None:
-        if len(entries) == len(before) and all(a is b for a, b in zip(entries, before, strict=True)):
+        if len(entries) == len(before) and all(map(operator.is_, entries, before)):
             return
         kept = set(map(id, before))
         added = [key for key in entries if id(key) not in kept]
@@ -80,14 +84,54 @@ def _entries(function: Any) -> dict[Any, Any] | None:
 
 
 def of_libraries() -> list[Any]:
-    """The memoised functions of libraries that may keep tensors; looked for again when a module was imported
-    since."""
+    """The memoised functions of libraries that may keep tensors: of all objects once, then of what the
+    modules brought that were imported since."""
     global _loaded
     if _loaded != len(sys.modules):
         _loaded = len(sys.modules)
-        with whole_heap():  # an analysis has frozen what was there before it
-            _found[:] = [weakref.ref(f) for f in gc.get_objects() if type(f) is Memoised and not _is_pure(f)]
+        new = {name: module for name, module in sys.modules.items() if name not in _looked_through}
+        if len(new) <= _FEW:
+            found = _brought_by(new.values())
+        else:
+            with whole_heap():  # an analysis has frozen what was there before it
+                found = [f for f in gc.get_objects() if type(f) is Memoised]
+        _looked_through.update(new)
+        known = set(map(id, (ref() for ref in _found)))
+        _found.extend(weakref.ref(f) for f in found if id(f) not in known and not _is_pure(f))
     return [function for ref in _found if (function := ref()) is not None]
+
+
+# to go through all objects takes some tenths of a second, and as long as to look through some hundred modules
+_FEW = 100
+_looked_through: set[str] = set()
+_FOLLOWED = frozenset(
+    (
+        *(types.FunctionType, types.MethodType, types.CellType, functools.partial, Memoised),
+        *(dict, list, tuple, set, frozenset, classmethod, staticmethod, property, functools.cached_property),
+    )
+)
+
+
+def _brought_by(modules: Iterable[types.ModuleType]) -> list[Any]:
+    """The memoised functions within reach of modules: of their globals, through closures, decorators,
+    containers, their own classes and instances of these; no further into other modules."""
+    modules = [module for module in modules if isinstance(module, types.ModuleType)]
+    names = {module.__name__ for module in modules}
+    seen = {id(vars(m)): m for m in list(sys.modules.values()) if isinstance(m, types.ModuleType)}
+    pending: list[Any] = [value for module in modules for value in vars(module).values()]
+    found = []
+    while pending:
+        item = pending.pop()
+        kind = type(item)
+        if id(item) in seen or not (
+            kind in _FOLLOWED or module_of(item if issubclass(kind, type) else kind) in names
+        ):
+            continue
+        seen[id(item)] = item
+        if kind is Memoised:
+            found.append(item)
+        pending.extend(gc.get_referents(item))
+    return found
 
 
 def _is_pure(function: Any) -> bool:

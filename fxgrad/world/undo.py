@@ -18,6 +18,7 @@ import functools
 import io
 import itertools
 import logging
+import operator
 import queue
 import random
 import re
@@ -26,6 +27,7 @@ import types
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -70,8 +72,8 @@ def refill(item: dict[Any, Any], held: list[tuple[Any, Any]]) -> None:
     if not item and not held:
         return
     now = items(item)
-    if len(now) != len(held) or any(
-        a is not c or b is not d for (a, b), (c, d) in zip(now, held, strict=True)
+    if len(now) != len(held) or not all(
+        map(operator.is_, chain.from_iterable(now), chain.from_iterable(held))
     ):
         # An OrderedDict keeps a list of its own beside the dictionary: the base class must not change it
         # behind its back.

@@ -22,7 +22,7 @@ an attribute and read by nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -32,6 +32,8 @@ from fxgrad.source.handed_on import dropped_in, return_around, thrown_away
 from fxgrad.source.objects import origin
 
 Kind = Literal["never called", "left out", "not read", "unread", "missed", "lost", "derived"]
+
+LEFT_BEHIND = frozenset(("unread", "missed", "lost"))  # there was a result
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def analyse(facts: Facts, parameters: Iterable[ParameterFact]) -> Mapping[str, D
     if not parameters:
         return {}
     last, outermost = _ends(facts, recorded_only=True)
-    reaching = _reaching(facts)
+    to_the_loss = reaching(facts.nodes, facts.loss)
     used = _used(facts)
     alive = _alive(facts, used)
     places: dict[tuple[int, int | None], DeadEnd] = {}
@@ -70,7 +72,7 @@ def analyse(facts: Facts, parameters: Iterable[ParameterFact]) -> Mapping[str, D
         call = min(calls)[2] if calls else None
         if (index, call) not in places:
             places[index, call] = _place(facts, index, facts.calls[call] if call is not None else None)
-        found[parameter.name] = _inside_a_package(facts, places[index, call], parameter, reaching)
+        found[parameter.name] = _inside_a_package(facts, places[index, call], parameter, to_the_loss)
     return found
 
 
@@ -110,8 +112,10 @@ def _ends(facts: Facts, *, recorded_only: bool) -> tuple[dict[int, int], dict[in
     """By value: the index of the last node its data reaches, and (depth, -age, number) of the outermost call
     that returned such data."""
     outermost: dict[int, tuple[int, int, int]] = {}
+    # A call inside the model's own that returns all that it does is no nearer to the end: a wrapper hands it on.
+    whole = {call.values for call in facts.calls if not call.path and call.depth == 1}
     for number, call in enumerate(facts.calls):
-        if call.site is None or not call.path:
+        if call.site is None or not call.path or call.values in whole:
             continue
         for value in call.values:
             key = (call.depth, -number, number)
@@ -133,22 +137,22 @@ def _ends(facts: Facts, *, recorded_only: bool) -> tuple[dict[int, int], dict[in
     return last, outermost
 
 
-def _reaching(facts: Facts) -> set[int]:
+def reaching(nodes: Sequence[NodeFact], loss: int | None) -> set[int]:
     """The values whose data gets to the loss."""
-    found = {facts.loss}
-    for node in reversed(facts.nodes):
+    found = {loss}
+    for node in reversed(nodes):
         found.update(flow.source for flow in node.flows if flow.target in found)
     return {value for value in found if value is not None}
 
 
-def _inside_a_package(facts: Facts, end: DeadEnd, parameter: ParameterFact, reaching: set[int]) -> DeadEnd:
+def _inside_a_package(facts: Facts, end: DeadEnd, parameter: ParameterFact, to_the_loss: set[int]) -> DeadEnd:
     """Where an installed package lost the value, the outermost call around the parameter that returned
     nothing which gets to the loss."""
     if end.kind != "unread" or end.site is None or origin(end.site.file) != "installed":
         return end
     around = [c for c in facts.calls if c.path and c.site and f"{parameter.module}.".startswith(f"{c.path}.")]
     dead = min(
-        (c for c in around if not reaching.intersection(c.values)), key=lambda c: c.depth, default=None
+        (c for c in around if not to_the_loss.intersection(c.values)), key=lambda c: c.depth, default=None
     )
     return replace(end, site=dead.site, part=dead.path) if dead is not None else end
 
@@ -172,7 +176,8 @@ def _place(facts: Facts, index: int, call: Call | None) -> DeadEnd:
     left = _left_out(facts, node, frame, start)
     if left is not None:
         return left
-    last = node.stack[min(frame, len(node.stack) - 1)]
+    handed_on = frame == len(node.stack)  # by all: to the loss, which does not read it
+    last = call.site if handed_on and call is not None else node.stack[min(frame, len(node.stack) - 1)]
     return DeadEnd("unread", last, node.name, part if call is not None else node.module)
 
 

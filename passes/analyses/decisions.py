@@ -19,7 +19,6 @@ from torch import nn
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import line_of, some, text_of
 from fxgrad.records import Facts, Ran, Site, Span
-from fxgrad.source.handed_on import reads_of_result
 from fxgrad.source.names import fits
 from fxgrad.source.objects import module_of, origin
 from fxgrad.source.parsing import Function, Located, Source, absolute, ancestors, enclosing_function, site_of
@@ -127,10 +126,10 @@ def _ran(facts: Facts, context: Context, part: _Part, use: Use) -> tuple[Ran, ..
         facts.memo[key] = there
     by_module: dict[str | None, list[Ran]] = facts.memo[key]
     found = [*by_module.get(None, ()), *by_module.get(part.owner, ())]
-    return tuple(ran for ran in found if _is_inside(ran, use.function))
+    return tuple(ran for ran in found if is_inside(ran, use.function))
 
 
-def _together(ran: tuple[Ran, ...]) -> Counts:
+def together(ran: tuple[Ran, ...]) -> Counts:
     merged: dict[Span, int] = {}
     for one in ran:
         for span, times in one.counts.items():
@@ -138,7 +137,7 @@ def _together(ran: tuple[Ran, ...]) -> Counts:
     return Counts(merged)
 
 
-def _is_inside(ran: Ran, function: Function) -> bool:
+def is_inside(ran: Ran, function: Function) -> bool:
     first = next(iter(ran.counts), None)
     return first is not None and function.lineno <= first[0] <= (function.end_lineno or 0)
 
@@ -156,12 +155,12 @@ def _of_use(facts: Facts, context: Context, part: _Part, use: Use, seen_from: Si
         return None
     if not ran:
         return _of_method(facts, context, part, use, seen_from) if _is_called_there(use) else None
-    counts = _together(ran)
+    counts = together(ran)
     times = counts.times(use.node)
     if times is None:
         return None
     if not times:
-        return _told(use.source, use.node, passed_by(use.source, use.node, counts), seen_from)
+        return told(use.source, use.node, passed_by(use.source, use.node, counts), seen_from)
     if use.held is not None:
         return _of_kept(facts, context, part, use, seen_from)
     takes_items = part.item or use.pattern or isinstance(part.container, _CONTAINERS)
@@ -173,7 +172,7 @@ def _of_built(part: _Part, use: Use, seen_from: Site | None) -> Decision | None:
     if not isinstance(part.container, nn.Parameter):
         return None
     site = site_of(use.source, use.node)
-    return Decision(f"{_at(site, seen_from)}, where `{use.builds}` is computed once", site)
+    return Decision(f"{at(site, seen_from)}, where `{use.builds}` is computed once", site)
 
 
 def _is_called_there(use: Use) -> bool:
@@ -186,66 +185,33 @@ def _of_method(
     facts: Facts, context: Context, part: _Part, use: Use, seen_from: Site | None
 ) -> Decision | None:
     """The method that uses the part did not run; what passed by the one call of it, where there is one."""
-    at = _at(site_of(use.source, use.node), seen_from)
+    where = at(site_of(use.source, use.node), seen_from)
     name = use.function.name
     method = replace(part, attribute=name, item="", container=None)
     calls = [call for call in _uses(facts, context, method) if call.function is not use.function]
     if len(calls) == 1 and _ran(facts, context, method, calls[0]):
         passed = _of_use(facts, context, method, calls[0], seen_from)
         if passed is not None:
-            return Decision(f"{at}, in `{name}`, called only {passed.text}", passed.site)
-    return Decision(f"{at}, in `{name}`, which did not run", header(use.source, use.function))
+            return Decision(f"{where}, in `{name}`, called only {passed.text}", passed.site)
+    return Decision(f"{where}, in `{name}`, which did not run", header(use.source, use.function))
 
 
-def of_result(facts: Facts, context: Context, site: Site | None, seen_from: Site | None) -> Decision | None:
-    """What passed by the lines that read the variable in which the result of the expression at `site` is
-    kept."""
-    if site is None or not context.ran or origin(site.file) != "user":
-        return None
-    found = reads_of_result(site)
-    if found is None:
-        return None
-    source, function, reads = found
-    counts = _of_one_module(context, source, function)
-    if counts is None or not 0 < len(reads) <= _TOLD:
-        return None
-    told: list[Decision] = []
-    for node in reads:
-        passed = passed_by(source, node, counts) if counts.times(node) == 0 else None
-        decision = _told(source, node, passed, seen_from)
-        if decision is None:
-            return None
-        told.append(decision)
-    only = "only " if len(told) == 1 else ""
-    clauses = ", and ".join(decision.text for decision in told)
-    return Decision(f"`{reads[0].id}` is used {only}{clauses}", told[0].site)
-
-
-def _of_one_module(context: Context, source: Source, function: Function) -> Counts | None:
-    """How often the parts of a function ran, where all was counted and on one module alone."""
-    here = [one for one in context.ran if absolute(one.file) == source.file]
-    ran = tuple(one for one in here if _is_inside(one, function))
-    if not all(one.whole for one in ran) or len({one.module for one in ran}) != 1:
-        return None
-    return _together(ran)
-
-
-def _told(source: Source, node: ast.expr, passed: Passed | None, seen_from: Site | None) -> Decision | None:
+def told(source: Source, node: ast.expr, passed: Passed | None, seen_from: Site | None) -> Decision | None:
     """What passed by an expression, where that is known."""
     if passed is None:
         return None
-    place, site = site_of(source, node), _deciding(source, passed.node)
+    place, site = site_of(source, node), deciding(source, passed.node)
     where = "" if site.line == place.line and site.file == place.file else line_of(site, seen_from)
-    return Decision(f"{_at(place, seen_from)}, {passed.how.format(where)}", site)
+    return Decision(f"{at(place, seen_from)}, {passed.how.format(where)}", site)
 
 
-def _deciding(source: Source, node: Located) -> Site:
+def deciding(source: Source, node: Located) -> Site:
     if isinstance(node, ast.stmt | ast.ExceptHandler):
         return header(source, node)
     return site_of(source, node)
 
 
-def _at(site: Site, seen_from: Site | None) -> str:
+def at(site: Site, seen_from: Site | None) -> str:
     """`at line 12`, `at blocks.py:12`."""
     return f"at{line_of(site, seen_from).replace(' (', ' ').replace(')', '')}"
 
@@ -264,13 +230,13 @@ def _of_kept(
         if function is None:
             continue
         ran = _ran(facts, context, part, Use(source, pick, function))
-        if not ran or not all(one.whole for one in ran) or not _together(ran).times(pick):
+        if not ran or not all(one.whole for one in ran) or not together(ran).times(pick):
             continue
         beside = {node.attr for node in ast.walk(display or pick) if isinstance(node, ast.Attribute)}
         put, site = site_of(source, use.node), site_of(source, pick)
         taken = _taken(facts, f"{part.owner}." if part.owner else "", beside.__contains__, site)
         text = (
-            f"put {_at(put, seen_from)} in `{quoted(source, use.held)}`, of which "
+            f"put {at(put, seen_from)} in `{quoted(source, use.held)}`, of which "
             f"`{quoted(source, pick)}`{line_of(site, seen_from)} {taken}"
         )
         return Decision(text, site) if taken else None
@@ -413,7 +379,7 @@ def _of_loop(
     if turns != entered * _size(part):
         return None
     passed = passed_by(source, called[0], counts, least=turns, within=loop)
-    return _told(source, called[0], passed, seen_from)
+    return told(source, called[0], passed, seen_from)
 
 
 def _loop_parts(loop: ast.AST) -> tuple[ast.expr, ast.stmt | ast.expr, ast.expr] | None:
@@ -449,7 +415,7 @@ def _ended(
     head = f"`{quoted(source, of)}`{line_of(site, seen_from)}"
     left = left_by(source, loop, counts) if isinstance(loop, ast.For | ast.AsyncFor) else None
     if left is not None:
-        place = _deciding(source, left.node)
+        place = deciding(source, left.node)
         how = left.how.format(line_of(place, seen_from))
         return Decision(f"in the loop over {head}, which was {how}", place)
     size = _size(part)

@@ -59,15 +59,16 @@ def _nearest_to_loss(
             elif flow.target not in seen:
                 seen.add(flow.target)
                 queue.append(flow.target)
-    return _innermost(losses, start)
+    return _innermost(losses, start, mine)
 
 
-def _innermost(losses: list[Loss], start: list[int]) -> Loss | None:
+def _innermost(losses: list[Loss], start: list[int], mine: int) -> Loss | None:
     inner = [x for x in losses if x.flow is not None and x.flow.source not in start]
     if inner:
         return inner[-1]
-    # Lost at the parameter itself: one way is a loss there, several may cancel instead.
-    return losses[0] if len(losses) == 1 else None
+    # Lost at the parameter itself: one way is a loss there, several may cancel instead, but not to nothing: of
+    # several steps each lost it.
+    return losses[0] if len(losses) == 1 or (losses and not mine) else None
 
 
 def _goes_on(facts: Facts, flow: Flow) -> bool:

@@ -15,7 +15,7 @@ from fxgrad.passes.analyses.dead_structure import structural_zeros
 from fxgrad.passes.analyses.fixed_operands import attributes_behind, word
 from fxgrad.passes.analyses.gradient_hooks import hook_site, lets_some_through
 from fxgrad.passes.analyses.index import once
-from fxgrad.passes.analyses.zeros import by_construction, emptied_at
+from fxgrad.passes.analyses.zeros import by_construction, emptied_at, is_emptied
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, text_of
 from fxgrad.records import Facts, NodeFact, ParameterFact, Site
@@ -66,6 +66,14 @@ def analyse(context: Context) -> tuple[ZeroCause, ...]:
         watched.memo[analyse] = _found(watched, context)
     found: tuple[ZeroCause, ...] = watched.memo[analyse]
     return found
+
+
+def idle(facts: Facts, context: Context) -> frozenset[str]:
+    """What should train, where every gradient of it is zero; else empty."""
+    trainable = frozenset(name for p in facts.parameters if p.requires_grad for name in p.names)
+    wanted = context.expected or trainable
+    zero = facts.error is None and all(context.verdicts.get(name) == "zero" for name in wanted)
+    return wanted if zero else frozenset()
 
 
 def _found(watched: Facts, context: Context) -> tuple[ZeroCause, ...]:
@@ -171,14 +179,10 @@ def _unproven(watched: Facts, loss: lost_gradients.Loss | None, *, settled: bool
         return None
     if loss.flow is not None and 0 in watched.values[loss.flow.source].shape:
         emptied = emptied_at(watched, loss.flow.source) or loss.node
-        return ZeroCause(
-            f"`{expression(emptied)}` selects nothing",
-            "check what selects here",
-            False,
-            False,
-            emptied.site,
-            False,
-        )
+        what, advice = "selects nothing", "check what selects here"
+        if emptied.site is None or any(is_emptied(watched, v) for v in emptied.reads):
+            what, advice = "is given a tensor without elements", "look for what left none in it"
+        return ZeroCause(f"`{expression(emptied)}` {what}", advice, False, False, emptied.site, False)
     part = _part_used(watched, loss.node)
     if part is not None:
         what = f"`{expression(part)}` is all that is used of `{expression(loss.node)}`"

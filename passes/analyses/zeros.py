@@ -206,14 +206,14 @@ def emptied_at(facts: Facts, value: int) -> NodeFact | None:
     made_by = facts.maker_of
     node = made_by.get(value)
     while node is not None:
-        before = [v for v in node.reads if v in made_by and _is_emptied(facts, v) and v not in node.makes]
+        before = [v for v in node.reads if v in made_by and is_emptied(facts, v) and v not in node.makes]
         if not before:
             break
         node = made_by[before[0]]
     return node
 
 
-def _is_emptied(facts: Facts, value: int) -> bool:
+def is_emptied(facts: Facts, value: int) -> bool:
     """Whether it is empty data; an empty index is what empties."""
     return math.prod(facts.values[value].shape) == 0 and facts.values[value].dtype.is_floating_point
 

@@ -52,9 +52,9 @@ from dataclasses import replace
 
 from torch import nn
 
-from fxgrad.passes.analyses import decisions, zero_causes
+from fxgrad.passes.analyses import decisions, left_behind, zero_causes
 from fxgrad.passes.analyses.causes import Causes, is_starved, unconnected
-from fxgrad.passes.analyses.dead_ends import DeadEnd
+from fxgrad.passes.analyses.dead_ends import LEFT_BEHIND, DeadEnd
 from fxgrad.passes.analyses.freed_graphs import unknown
 from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.made_in_forward import renewed
@@ -75,7 +75,7 @@ _COMPARED = 64  # modules of one finding of which it is asked what passed each b
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per dead end: parameters that die on the same line belong together."""
-    yield from _multiplied_away(context)
+    yield from _multiplied_away(facts, context)
     causes: Causes = context.causes
     if unconnected(facts, causes):
         return  # FXG116: no parameter is unused where the loss uses none
@@ -112,19 +112,19 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         yield found if context.training is None else _at_the_term(found, facts, end)
 
 
-def _multiplied_away(context: Context) -> Iterator[Finding]:
+def _multiplied_away(facts: Facts, context: Context) -> Iterator[Finding]:
     """A term of the loss that is zero whatever it holds: what is in no other takes no part."""
+    idle = zero_causes.idle(facts, context)
     for cause in zero_causes.analyse(context):
         names = tuple(cause.names)
         if cause.term:
+            certain = context.explicit or (context.training is not None and not idle.isdisjoint(names))
             yield Finding(
                 CODE,
                 NAME,
-                ("error" if context.explicit else "warning")
-                if context.expected.intersection(names)
-                else "note",
+                ("error" if certain else "warning") if context.expected.intersection(names) else "note",
                 f"{cause.what}: {listed(names)} {'takes' if len(names) == 1 else 'take'} no part in the loss "
-                "through any other term",
+                f"through any other term{'; nothing trains' if idle.intersection(names) else ''}",
                 cause.site,
                 names,
                 (Step("loss"), Step(text_of(cause.site) or "step", cause.site, True), Step(names[0])),
@@ -152,11 +152,10 @@ def _decision(
 ) -> decisions.Decision | None:
     """What passed by the parts, where that is one and the same for all."""
     end = members[0][1]
-    if end.kind == "unread":
-        # From the step outwards: a function may hand the value on by a `return` that went another way.
+    if end.kind in LEFT_BEHIND:
         stack = facts.node_named[end.node].stack if end.node is not None else ()
-        found_there = (decisions.of_result(facts, context, place, site) for place in stack)
-        return next((decision for decision in found_there if decision is not None), None)
+        found_there = left_behind.of_result(context, stack, site)
+        return found_there or (left_behind.of_statement(context, site) if end.kind == "lost" else None)
     parts = dict.fromkeys(end.part for _, end in members)
     if members[0][1].kind not in ("never called", "not read") or len(parts) > _COMPARED:
         return None
@@ -243,11 +242,11 @@ def message(
     if kind == "derived":
         return f"the derivative taken here does not depend on {subject(names)}: {starved(names)}"
     if kind == "missed":
-        return left_out(names)
+        return f"{left_out(names)}{passed}"
     if kind == "lost":
         return (
             f"the result is thrown away or written over here, and with it what {subject(names)} computed: "
-            f"{starved(names)}"
+            f"{starved(names)}{passed}"
         )
     parts = tuple(dict.fromkeys(end.part for _, end in members))
     listed = some(parts)

@@ -4,8 +4,9 @@ What it finds
     Frozen parameters, with the statement that froze them: a note. It is an error where they were expected to
     train, where nothing is left that can, and where a trainable parameter is frozen while the model runs.
     `module.requires_grad = True`, which sets an attribute of the module and unfreezes nothing, is named where
-    it is the reason. In a watched script also what was left frozen by another's turn, `requires_grad` set on
-    a computed tensor, and `.grad` of what does not require grad.
+    it is the reason. In a watched script also what was left frozen by another's turn, or was frozen after
+    DistributedDataParallel wrapped it, `requires_grad` set on a computed tensor, and `.grad` of what does not
+    require grad.
 
 Why it matters
     Freezing is how transfer learning is done, and how a head is lost: the loop that freezes runs over the new
@@ -55,7 +56,7 @@ from fxgrad.source.bindings import bindings
 from fxgrad.source.names import fits, is_literal, path_of
 from fxgrad.source.objects import user_classes
 from fxgrad.source.parsing import load
-from fxgrad.torch_api.errors import NO_GRAD_FN, says
+from fxgrad.torch_api.errors import NO_GRAD_FN, UNREDUCED, says
 
 CODE = "FXG102"
 NAME = "frozen-parameter"
@@ -78,29 +79,38 @@ def _at_own_line(found: Finding, training: Training | None) -> Finding:
 
 
 def still_frozen(facts: Facts, context: Context) -> Iterator[Finding]:
-    """Why a loss does not require grad, where nothing else says it: parameters that an optimizer holds were
-    left frozen by another's turn."""
+    """Why a loss does not require grad, or DistributedDataParallel still waits, where nothing else says it:
+    parameters that an optimizer holds are frozen, from another's turn or after they were wrapped."""
     error, training = facts.error, context.training
-    if training is None or error is None or error.phase != "backward" or not says(error.message, NO_GRAD_FN):
+    if training is None or error is None:
+        return
+    if says(error.message, NO_GRAD_FN) and error.phase == "backward":
+        after = "still {be}{line} where the loss is differentiated"
+        advice = (
+            "unfreeze them when this turn is over (`requires_grad_(True)`; a trainer's `untoggle_optimizer`)"
+        )
+    elif says(error.message, UNREDUCED):
+        after = "DistributedDataParallel, which was made before, waits for their gradients{line}"
+        advice = (
+            "freeze them before the model is wrapped; where they are frozen only at times, set "
+            "find_unused_parameters=True"
+        )
+    else:
         return
     groups: dict[Site, list[str]] = {}
     for name, site in training.stale.items():
         groups.setdefault(site, []).append(name)
     for site, names in groups.items():
-        are = "is" if len(names) == 1 else "are"
+        be = "is" if len(names) == 1 else "are"
         yield Finding(
             CODE,
             NAME,
             "error",
-            f"{listed(names)} {are} frozen here and still {are}{line_of(error.site, site)} where the loss is "
-            "differentiated",
+            f"{listed(names)} {be} frozen here, and " + after.format(be=be, line=line_of(error.site, site)),
             site,
             tuple(names),
             (Step("loss", error.site), Step(source_of(site) or "frozen", site, True), Step(names[0])),
-            Fix(
-                "unfreeze them when this turn is over (`requires_grad_(True)`; a trainer's "
-                "`untoggle_optimizer`)"
-            ),
+            Fix(advice),
         )
 
 
@@ -132,10 +142,13 @@ def _found(facts: Facts, context: Context) -> Iterator[Finding]:
 def _findings(context: Context, group: list[ParameterFact], level: Severity, why: str) -> Iterator[Finding]:
     places: dict[tuple[Site | None, str], list[ParameterFact]] = {}
     found: dict[str, tuple[Site | None, str]] = {}
+    scopes = _scopes(context) if group else set()
     for parameter in group:
         if parameter.module not in found:
             found[parameter.module] = (
-                _place(context, parameter.name, level) if len(found) < _LOOKED_UP else next(iter(places))
+                _place(context, parameter.name, level, scopes)
+                if len(found) < _LOOKED_UP
+                else next(iter(places))
             )
         places.setdefault(found[parameter.module], []).append(parameter)
     for (site, attribute), members in places.items():
@@ -160,7 +173,7 @@ def _findings(context: Context, group: list[ParameterFact], level: Severity, why
         )
 
 
-def _place(context: Context, name: str, level: Severity) -> tuple[Site | None, str]:
+def _place(context: Context, name: str, level: Severity, scopes: set[str]) -> tuple[Site | None, str]:
     """The statement to mend; for what should train, one that was meant to unfreeze and only set an attribute
     of a module, named too."""
     if level == "error":
@@ -168,15 +181,14 @@ def _place(context: Context, name: str, level: Severity) -> tuple[Site | None, s
         for end in range(len(words), -1, -1):
             path = ".".join(words[:end])
             if vars(context.model.get_submodule(path)).get("requires_grad") is True:
-                site = _unfreezing(context, words[end - 1] if end else "")
+                site = _unfreezing(context, words[end - 1] if end else "", scopes)
                 if site is not None:
                     return site, path or "model"
-    return _site(context, name), ""
+    return _site(context, name, scopes), ""
 
 
-def _unfreezing(context: Context, attribute: str) -> Site | None:
+def _unfreezing(context: Context, attribute: str, scopes: set[str]) -> Site | None:
     """`....attribute.requires_grad = True` in the user's files; where none names it, any such statement."""
-    scopes = _scopes(context)
     found: list[tuple[bool, bool, int, Site]] = []
     for file in context.files:
         source = load(file)
@@ -188,11 +200,10 @@ def _unfreezing(context: Context, attribute: str) -> Site | None:
     return min(found)[3] if found else None
 
 
-def _site(context: Context, name: str) -> Site | None:
+def _site(context: Context, name: str, scopes: set[str]) -> Site | None:
     """The likeliest statement; where the model's class is local to a function, one in that function if there
     is any."""
     sites = freeze_sites(context.files, name=name)
-    scopes = _scopes(context)
     return next((s for s in sites if s.function.partition(".")[0] in scopes), sites[0] if sites else None)
 
 

@@ -76,7 +76,16 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 def _to_a_worker(found: SentAway) -> Finding:
     """What a data set hands to another process has a history, which none can follow."""
     read, site, text = found.read, found.made, source_of(found.made)
-    if found.leaf:
+    if found.collated:
+        message = (
+            f"what is collated here is computed from what requires grad{line_of(read, site)}: its history cannot "
+            "leave the process of the worker"
+        )
+        advice = (
+            "collate the numbers alone (under `torch.no_grad()`), and compute what should train in the training "
+            "loop"
+        )
+    elif found.leaf:
         what = f"`{found.name}`, which requires grad" if found.name is not None else "what requires grad"
         message = (
             f"what the data set hands out is computed from {what}: its history cannot leave the process of "

@@ -34,7 +34,7 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from fxgrad.passes.analyses import zero_causes
@@ -43,12 +43,13 @@ from fxgrad.passes.analyses.zeros import CANCELS
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import listed, text_of
 from fxgrad.records import Facts, Finding, Fix, Severity, Site, Step
-from fxgrad.records.training import Training, Walk
+from fxgrad.records.training import Walk
 
 CODE = "FXG401"
 NAME = "zero-gradient-op"
 SEVERITY = "error"
 
+IDLE = "nothing trains"  # of a note: it is shown all the same
 _AND_NAN = " and the loss is NaN"
 _OF_NAN = (
     "look for an empty selection (the mean of nothing), 0 / 0, the logarithm or root of what may be "
@@ -57,14 +58,20 @@ _OF_NAN = (
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
-    """One finding per line that turns gradients to zero; of a watched script also one of a loss that is NaN,
-    or that gives nothing but zeros."""
-    found = [_finding(cause, context) for cause in zero_causes.analyse(context) if not cause.term]
+    """One finding per line that turns gradients to zero, and one of a step that gives nothing but zeros; of a
+    watched script also one of a loss that is NaN."""
+    causes = zero_causes.analyse(context)
+    found = [_finding(cause, context) for cause in causes if not cause.term]
     found += _for_now(context)
-    if context.training is None:
-        yield from found
-    else:
-        yield from _of_training(found, facts, context, context.training)
+    training = context.training
+    losses = [walk for walk in training.walks if not (walk.partial or walk.failed)] if training else []
+    nan = bool(losses) and all(walk.nan for walk in losses)
+    idle = zero_causes.idle(facts, context)
+    for one in found:
+        yield _of_a_step(one, idle.intersection(one.parameters), nan=nan, trained=training is not None)
+    told = [name for cause in causes for name in cause.names] + [n for one in found for n in one.parameters]
+    if (nan or idle) and idle.isdisjoint(told):
+        yield _of_the_loss(facts, losses, idle, nan=nan)
 
 
 def _for_now(context: Context) -> Iterator[Finding]:
@@ -117,32 +124,22 @@ def _severity(context: Context, names: tuple[str, ...], *, certain: bool) -> Sev
     return "error" if certain else "warning"
 
 
-def _of_training(
-    found: Sequence[Finding], facts: Facts, context: Context, training: Training
-) -> Iterator[Finding]:
-    """The same as errors where nothing trains: zeros are true of healthy models for one parameter or one
-    batch; of all that should train, or of every loss, they are never meant."""
-    losses = [walk for walk in training.walks if not (walk.partial or walk.failed)]
-    nan = bool(losses) and all(walk.nan for walk in losses)
-    trainable = frozenset(name for p in facts.parameters if p.requires_grad for name in p.names)
-    wanted = context.expected or trainable
-    idle = facts.error is None and bool(wanted) and all(context.verdicts.get(n) == "zero" for n in wanted)
-    explained = False
-    for one in found:
-        if idle and wanted.intersection(one.parameters):
-            explained = True
-            worse = f"{one.message}; nothing trains{_AND_NAN if nan else ''}"
-            yield replace(one, severity="error", message=worse)
-        elif one.kind == CANCELS:  # true of the last bias of every critic: nothing to mend
-            yield replace(one, severity="note")
-        else:
-            yield one
-    if (nan or idle) and not explained:
-        yield _of_the_loss(facts, losses, wanted if idle else frozenset(), nan=nan)
+def _of_a_step(one: Finding, idle: Collection[str], *, nan: bool, trained: bool) -> Finding:
+    """Zeros are true of healthy models for one parameter or one batch. Of all that should train (`idle`, empty
+    where some do) they are never meant by a script that trains; of one step it is said, and no more."""
+    if idle:
+        message = f"{one.message}; nothing trains{_AND_NAN if nan else ''}"
+        if trained:
+            return replace(one, severity="error", message=message)
+        return replace(one, message=message, kind=IDLE if one.severity == "note" else one.kind)
+    if trained and one.kind == CANCELS:  # true of the last bias of every critic: nothing to mend
+        return replace(one, severity="note")
+    return one
 
 
 def _of_the_loss(facts: Facts, losses: Sequence[Walk], names: frozenset[str], *, nan: bool) -> Finding:
-    values = {value for walk in losses for value in walk.losses}
+    """At the line that made the loss, else at that of its backward."""
+    values: set[int | None] = {value for walk in losses for value in walk.losses} or {facts.loss}
     makers = (node for node in facts.nodes if node.flows and values.intersection(node.makes))
     made = next((node.site for node in makers if node.site is not None), None)
     site: Site | None = made or (losses[0].site if losses else None)
@@ -152,5 +149,6 @@ def _of_the_loss(facts: Facts, losses: Sequence[Walk], names: frozenset[str], *,
     advice = (
         _OF_NAN if nan else "look at what the loss is made of: a constant, an empty selection, a weight of 0"
     )
+    severity: Severity = "error" if losses else "note"
     path = (Step("loss", site, True),)
-    return Finding(CODE, NAME, "error", what, site, tuple(sorted(names)), path, Fix(advice))
+    return Finding(CODE, NAME, severity, what, site, tuple(sorted(names)), path, Fix(advice), kind=IDLE)

@@ -57,7 +57,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     if facts.error is not None and not broken:
         return
     level = "error" if broken else _level(facts, context)
-    unused = [p for p in facts.parameters if is_unused(facts, p)]
+    unused = [p for p in facts.parameters if is_unused(facts, p, is_over=broken)]
     if unused and (facts.loss_requires_grad or broken):
         names = tuple(name for p in unused for name in p.names)
         yield Finding(
@@ -81,17 +81,19 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         yield from _decided(facts, site, members, level)
 
 
-def is_unused(facts: Facts, parameter: ParameterFact) -> bool:
+def is_unused(facts: Facts, parameter: ParameterFact, *, is_over: bool = False) -> bool:
     """Whether backward never arrives at the parameter: one whose gradient is lost or zero on the way still
     counts as ready.
 
-    One that is sharded is in no DistributedDataParallel.
+    One that is sharded is in no DistributedDataParallel. `is_over`: the step had ended before an error, and what is
+    unknown of it had no gradient.
     """
     if parameter.sharded:
         return False
+    absent = ("none", "unknown") if is_over else ("none",)
     return (
         parameter.requires_grad
-        and parameter.gradient == "none"
+        and parameter.gradient in absent
         and not any(value in facts.live for value in parameter.values)
     )
 

@@ -104,3 +104,28 @@ def test_what_one_step_changes_is_said_to_be_normal(name: str) -> None:
 @pytest.mark.parametrize("name", QUIET)
 def test_what_other_data_change_is_no_finding(name: str) -> None:
     assert [f for f in report_on(QUIET[name]).findings if f.severity != "note"] == []
+
+
+class Selecting(nn.Module):
+    def __init__(self, chosen: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.layer, self.chosen = nn.Linear(4, 2), chosen
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(self.chosen(x)).sum()
+
+
+STEPS_OF_NOTHING: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], int, str, str]] = {
+    "no row passes": (lambda x: x[x[:, 0] > 99], 5, "selects nothing", "note"),
+    "a slice past the end": (lambda x: x[7:], 5, "is empty", "warning"),
+    "an empty batch": (lambda x: x, 0, "is given a tensor without elements", "note"),
+}
+
+
+@pytest.mark.parametrize("name", STEPS_OF_NOTHING)
+def test_a_step_of_which_every_gradient_is_zero_is_not_without_a_finding(name: str) -> None:
+    chosen, rows, why, severity = STEPS_OF_NOTHING[name]
+    (found,) = fxgrad.analyze(Selecting(chosen), (torch.randn(rows, 4),)).findings
+    assert (found.code, found.severity, set(found.parameters)) == ("FXG401", severity, {"layer.weight", "layer.bias"})
+    assert why in found.message
+    assert found.message.endswith("; nothing trains")

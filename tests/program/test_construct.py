@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,6 +107,41 @@ GUESSED: dict[str, tuple[str, str, tuple[str, ...]]] = {
         net("kind, width", "self.a = nn.Linear(width, 2) if kind == 'line' else nn.Bilinear(2, 2, 2)"),
         "`Net(kind='line', width=64)`",
         ("--arg kind='line' (the class compares `kind` with it)",),
+    ),
+    "a sequence as long as it is read": (
+        net("dims, img_shape", "a, b, c = dims; assert len(img_shape) == 2; self.a = nn.Linear(a, b)"),
+        "`Net(dims=[64, 64, 64], img_shape=(3, 64))`",
+        ("--arg dims=[64, 64, 64] (by the name `dims`)",),
+    ),
+    "a sequence by what is done with it": (
+        net("d, num_channels", "self.a = nn.Sequential(*[nn.Linear(num_channels[i], d) for i in range(len(num_channels))])"),
+        "`Net(d=64, num_channels=[3, 3])`",
+        (),
+    ),
+    "a sequence of sequences": (
+        net("masks, c", "self.a = nn.Conv2d(c, len(masks[0]) + len(masks[2]), 1)"),
+        "`Net(masks=[[64, 64], [64, 64], [64, 64]], c=64)`",
+        (),
+    ),
+    "an argument of forward's by the same name is another": (
+        net("hidden", "self.a = nn.Linear(hidden, 2)") + "    def step(self, hidden):\n        return hidden[0]\n",
+        "`Net(hidden=64)`",
+        (),
+    ),
+    "settings of which some are None": (
+        net("cfg", "assert (cfg.kind is None) != (cfg.n_layer is None); self.a = nn.Linear(cfg.n_embd, 2)"),
+        "`Net(cfg=...)`",
+        ("--arg cfg.n_layer=None (the file compares `n_layer` with None)",),
+    ),
+    "settings compared with texts": (
+        net("args", "self.a = nn.Linear(4, {'small': 2, 'large': 3}[args.arch] if args.arch != 'small' else 2)"),
+        "`Net(args=...)`",
+        ("--arg args.arch='small' (the class compares `arch` with it)",),
+    ),
+    "counts of what a name does not tell": (
+        net("n_flow, n_src_vocab", "self.a = nn.Embedding(n_src_vocab, n_flow)"),
+        "`Net(n_flow=2, n_src_vocab=100)`",
+        (),
     ),
     "a value that fails is replaced": (
         net("in_features, heads", "assert heads == 2; self.a = nn.Linear(in_features, heads)"),
@@ -219,6 +255,30 @@ def test_a_file_may_import_its_package_by_name(write: Write) -> None:
         ).model.in_features
         == 6
     )
+
+
+def test_a_file_may_import_from_the_folder_of_its_project(write: Write) -> None:
+    write("from parts.sizes import width\n", "parts/norm.py", head="")
+    write("width = 6\n", "parts/sizes.py", head="")
+    before = sys.path[:]
+    text = "from parts.norm import width\nfrom torch import nn\nnet = nn.Linear(width, 2)\n"
+    assert load(write(text, "models/deep/net.py", head="")).model.in_features == 6
+    assert sys.path == before
+    with pytest.raises(LoadError, match="No module named 'elsewhere'"):
+        load(write("import elsewhere\n", "models/deep/other.py", head=""))
+
+
+def test_of_several_the_one_made_of_the_most_is_named(write: Write) -> None:
+    text = "class {}(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.a = {}\n\n    def forward(self, x):\n        return self.a(x)\n\n\n"
+    with pytest.raises(LoadError, match=r"has several models: Alone .*, Whole ") as caught:
+        load(write(text.format("Alone", "nn.Linear(2, 2)") + text.format("Whole", "Part(2)")))
+    assert caught.value.hint == "name one, as in model.py:Whole"
+
+
+def test_what_cannot_be_downloaded_is_not_blamed_on_the_arguments(write: Write) -> None:
+    with pytest.raises(LoadError, match=r"needs arguments: width; building it raises FileNotFoundError: .*weights.pt") as caught:
+        load(write(net("width", "open('weights.pt')")))
+    assert caught.value.hint.startswith("what it reads or downloads is not here")
 
 
 def test_a_file_that_parses_arguments(write: Write) -> None:

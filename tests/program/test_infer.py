@@ -510,6 +510,75 @@ class Asking(Body):
         return x * self.net(F.interpolate(segmap, size=x.size()[2:]))
 
 
+class Spread(Joined):
+    """A row is spread over the picture first."""
+
+    def forward(self, x: torch.Tensor, c: torch.Tensor) -> Any:
+        c = c.view(c.size(0), c.size(1), 1, 1).repeat(1, 1, x.size(2), x.size(3))
+        return super().forward(x, c)
+
+
+class Grown(Joined):
+    """A row becomes a picture of one point, as in the generator of a GAN."""
+
+    def forward(self, z: torch.Tensor) -> Any:
+        return self.net(z[:, :, None, None])
+
+
+class Turned(Body):
+    """A series, its time last for the layer, and flattened for the next."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        season = self.net((x - x.mean(1, keepdim=True)).permute(0, 2, 1))
+        return self.out(season.permute(0, 2, 1).flatten(1))
+
+
+class Rows(Body):
+    """As many rows as the other part leaves."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        state = x.new_zeros(x.size(0), x.size(2), 5)
+        return self.net(torch.cat([state, x.permute(0, 2, 1)], 2).view(-1, 13))
+
+
+class Checked(Body):
+    """Says what it takes, in words of its own."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        _, _, height, width = x.shape
+        for side in (height, width):
+            if side != 24:
+                raise ValueError(f"the side is {side}, the model is built for 24")
+        return self.net(x)
+
+
+class Turning(Body):
+    def forward(self, clip: torch.Tensor) -> Any:
+        return self.net(clip.permute(0, 2, 1, 3, 4))
+
+
+class Hiding(Body):
+    """A layer under the name of a method."""
+
+    def __init__(self, **layers: nn.Module) -> None:
+        super().__init__(**layers)
+        self._modules["half"] = nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.net(x)
+
+
+class Twice(Body):
+    """A layer under two names, whose weight is made anew in each forward."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__(net=nn.utils.weight_norm(net))
+        self.again = nn.Sequential(self.net)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.again(x)[:, :, 1:]
+
+
 PAIR = ((2, 16, 6), (2, 16, 6))
 JOINED: list[tuple[Callable[[], nn.Module], tuple[Any, ...]]] = [
     (lambda: Two(1, net=nn.Conv2d(6, 2, 3)), ((2, 3, 64, 64), (2, 3, 64, 64))),
@@ -526,6 +595,15 @@ JOINED: list[tuple[Callable[[], nn.Module], tuple[Any, ...]]] = [
     (lambda: Halves(net=nn.Linear(3, 2)), ((2, 8),)),
     (lambda: Seen(net=nn.Linear(3, 2)), ((2, 12, 3),)),
     (lambda: Asking(net=nn.Conv2d(3, 3, 3, padding=1)), ((2, 3, 64, 64), (2, 3, 64, 64))),
+    (lambda: Spread(1, net=nn.Conv2d(8, 2, 3)), ((2, 3, 64, 64), (2, 5))),
+    (lambda: Spread(1, net=nn.Conv2d(2, 2, 3)), ((2, 1, 28, 28), (2, 1))),
+    (lambda: Grown(1, net=nn.ConvTranspose2d(100, 4, 4)), ((2, 100),)),
+    (lambda: Turned(net=nn.Linear(24, 6), out=nn.Linear(30, 2)), ((2, 24, 5),)),
+    (lambda: Rows(net=nn.Linear(13, 2)), ((2, 8, 8),)),
+    (lambda: Checked(net=nn.Conv2d(4, 2, 3)), ((2, 4, 24, 24),)),
+    (lambda: Turning(net=nn.Conv3d(4, 2, 3)), ((2, 3, 4, 64, 64),)),
+    (lambda: Hiding(net=nn.Linear(6, 2)), ((2, 6),)),
+    (lambda: Twice(nn.Conv1d(6, 2, 3)), ((2, 6, 64),)),
 ]
 
 

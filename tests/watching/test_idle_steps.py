@@ -34,6 +34,8 @@ GUILTY = {
     "the logarithm of what is negative": training("loss = torch.log(net(x) - 100).mean()  # FXG401"),
     "zero divided by zero": training("loss = (net(x) / torch.zeros(1) * torch.zeros(1)).mean()  # FXG401"),
     "a weight of zero on all": training("loss = (net(x).square() * torch.zeros(6, 1)).mean()  # FXG401"),
+    "no rows to begin with": training("loss = net(x[6:]).mean() if step < 0 else net(torch.randn(0, 4)).mean()  # FXG401"),
+    "a loss times zero": training("loss = 0 * net(x).square().mean()  # FXG101"),
     "two layers that start at zero": training(
         "loss = (x.sum(1) - net(x).sum(1)).square().mean()  # FXG401",
         "net = nn.Sequential(nn.Linear(4, 8, bias=False), nn.Linear(8, 1, bias=False))\n[nn.init.zeros_(p) for p in net.parameters()]\n"

@@ -66,4 +66,50 @@ def test_a_history_made_in_the_worker_is_told_to_be_so(tmp_path: Path, capsys: p
     report, _ = run_script(str(path))
     assert report is not None
     (finding,) = [f for f in report.findings if f.severity == "error"]
-    assert (finding.code, finding.site and finding.site.line) == ("FXG107", 18)
+    assert (finding.code, finding.site and finding.site.line) == ("FXG107", 11)
+
+
+COLLATED = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Together:
+    def __init__(self):
+        self.table = nn.Embedding(5, 3)
+
+    def __call__(self, rows):
+        ids = torch.stack([ids for ids, in rows])
+        return {{"x": {returned}, "ids": ids}}  # HERE
+
+
+def main():
+    head = nn.Linear(3, 1)
+    opt = torch.optim.SGD(head.parameters(), 0.1)
+    data = TensorDataset(torch.randint(0, 5, (8, 2)))
+    for batch in DataLoader(data, batch_size=4, num_workers=1, collate_fn=Together(), multiprocessing_context="{context}", timeout=300):
+        opt.zero_grad()
+        head(batch["x"]).sum().backward()
+        opt.step()
+
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_a_worker_that_cannot_send_what_it_collated_ends_the_wait(tmp_path: Path, context: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Plain Python waits for ever."""
+    path = tmp_path / "script.py"
+    path.write_text(COLLATED.format(returned="self.table(ids)", context=context))
+    report, _ = run_script(str(path))
+    assert report is not None
+    (finding,) = [f for f in report.findings if f.severity == "error"]
+    line = next(number for number, text in enumerate(path.read_text().splitlines(), 1) if "# HERE" in text)
+    assert (finding.code, finding.site and finding.site.line) == ("FXG107", line)
+    path.write_text(COLLATED.format(returned="self.table(ids).detach()", context=context))
+    report, _ = run_script(str(path))
+    assert report is not None
+    assert report.ok

@@ -149,8 +149,7 @@ def _settled(
     real = real_prober(model, arrange)
     if real is None or (not found.beyond and confirmed(real, found, bound)):
         return found
-    again = search(real, queues, bound, tries=max(tries, 1), unlike=unlike)
-    return again if isinstance(again, Found) else found
+    return search(real, queues, bound, tries=max(tries, 1), unlike=unlike)
 
 
 def _has_indices(found: Found) -> bool:

@@ -45,11 +45,11 @@ class Candidate:
 @dataclass(frozen=True, slots=True)
 class Need:
     """What the first layer that an input reaches takes: `kind` is "ids", "channels", "features", "sequence"
-    (features of a recurrent or attention layer), "index", "target", "like" or "state" (of a recurrent layer,
-    of `shapes`).
+    (features of a recurrent or attention layer), "flat" (rows of `size`), "index", "target", "like" or "state"
+    (of a recurrent layer, of `shapes`).
 
     `size` counts embedding rows, channels, features or classes; `dims` the spatial dimensions of channels;
-    `shape` is that of an index, a target or a like.
+    `shape` is that of an index, a target or a like, `shapes` what else a like may be.
     """
 
     kind: str
@@ -83,12 +83,18 @@ def from_need(need: Need) -> list[Candidate]:
     if need.kind == "state":
         return [state(need.shapes, need.why)]
     if need.kind == "like":
-        return [_tensor(need.shape, need.dtype, why=need.why)]
+        return [_tensor(shape, need.dtype, why=need.why) for shape in (need.shape, *need.shapes)]
     if need.kind == "channels":
         shapes = _with_channels(need.size, need.dims)
     else:
         shapes = _with_features(need.size, sequence=need.kind == "sequence")
     return [_tensor(shape, why=need.why) for shape in shapes]
+
+
+def of_dimensions(count: int, why: str) -> list[Candidate]:
+    """What has that many dimensions, if there is something usual."""
+    shapes = [one.spec.shape for one in _ANY if isinstance(one.spec, Spec) and len(one.spec.shape) == count]
+    return [_tensor(shape, why=why) for shape in dict.fromkeys(shapes)]
 
 
 def state(shapes: Sequence[tuple[int, ...]], why: str) -> Candidate:

@@ -1,15 +1,16 @@
 """Inputs that a program joins: what each may be when a layer takes them together.
 
 A layer that takes 6 channels of `cat((a, b), 1)` says nothing about `a` alone. `Joins` remembers which input
-each part of a joined tensor is, and shares what the layer takes among them. Not handled: parts that were
-reshaped before they were joined; they keep the size they have.
+each part of a joined tensor is, and shares what the layer takes among them; so too where a part is an input
+spread out first (`c.view(n, k, 1, 1).repeat(1, 1, h, w)`). Not handled: parts that were computed, or whose
+size is that of two dimensions of the input; they keep the size they have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -20,18 +21,33 @@ JOINING = frozenset({"cat", "concat", "concatenate"})
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of the tensors that were joined: its size along the dimension, and the input whose own size that is
-    (None: of no input)."""
+    """One of the tensors that were joined: its size along the dimension, and the input that has it from
+    (None: none).
+
+    `shape` is that of an input that is of another shape than its part, `place` where it has the size.
+    """
 
     size: int
     name: str | None
+    shape: tuple[int, ...] = ()
+    place: int = 0
+
+
+class Sources(Protocol):
+    """What is known of where a tensor comes from."""
+
+    def whose(self, tensor: torch.Tensor) -> str | None:
+        """The input of the very shape that the tensor was computed from element by element."""
+
+    def spread(self, tensor: torch.Tensor) -> tuple[str, tuple[int, ...]] | None:
+        """The only input whose elements these are, only moved and repeated; and its shape."""
 
 
 class Joins:
     """The joined tensors of one run, by id."""
 
-    def __init__(self, source: Callable[[torch.Tensor], str | None]) -> None:
-        self._source = source  # the input that a tensor has its sizes from
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
         self._known: dict[int, tuple[int, tuple[Part, ...]]] = {}
 
     def note(self, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
@@ -52,36 +68,58 @@ class Joins:
             tensor for tensor in tensors if isinstance(tensor, torch.Tensor) and tensor.dim() == result.dim()
         ]
         place = dim % result.dim()
-        self._known[id(result)] = (
-            place,
-            tuple(Part(tensor.shape[place], self._source(tensor)) for tensor in whole),
-        )
+        self._known[id(result)] = (place, tuple(self._part(tensor, place) for tensor in whole))
+
+    def _part(self, tensor: torch.Tensor, place: int) -> Part:
+        size, name = tensor.shape[place], self._sources.whose(tensor)
+        spread = self._sources.spread(tensor) if name is None else None
+        if spread is None or spread[1].count(size) != 1:
+            return Part(size, name)
+        return Part(size, spread[0], spread[1], spread[1].index(size))
 
     def share(self, tensor: Any, need: Need) -> Iterator[tuple[str, Need]] | None:
         """What each input among the parts must be for the layer to fit. None: the tensor was not joined where
         the layer looks."""
-        if id(tensor) not in self._known or need.kind not in ("channels", "features", "sequence"):
+        if id(tensor) not in self._known or need.kind not in ("channels", "features", "sequence", "flat"):
             return None
         dim, parts = self._known[id(tensor)]
         looks = tensor.dim() - need.dims - 1 if need.kind == "channels" else tensor.dim() - 1
         return self._shared(parts, need) if dim == looks else None
 
     def _shared(self, parts: Sequence[Part], need: Need) -> Iterator[tuple[str, Need]]:
-        names = list(dict.fromkeys(part.name for part in parts if part.name is not None))
-        times = {name: sum(part.name == name for part in parts) for name in names}
+        named = {part.name: part for part in reversed(parts) if part.name is not None}
+        times = {
+            name: sum(part.name == name for part in parts)
+            for name in dict.fromkeys(p.name for p in parts)
+            if name
+        }
         left = need.size - sum(part.size for part in parts if part.name is None)
-        if not names or left < sum(times.values()):
+        if not times or left < sum(times.values()):
             return
         why = f"{need.why} of what is joined with it"
-        for name, size in _sizes(names, times, left).items():
-            yield name, replace(need, size=size, why=why)
+        for name, size in _sizes(named, times, left).items():
+            part = named[name]
+            if part.shape:
+                shape = (*part.shape[: part.place], size, *part.shape[part.place + 1 :])
+                yield name, Need("like", shape=shape, why=why)
+            else:
+                yield name, replace(need, size=size, why=why)
 
 
-def _sizes(names: Sequence[str], times: Mapping[str, int], left: int) -> dict[str, int]:
+def _sizes(named: Mapping[str, Part], times: Mapping[str, int], left: int) -> dict[str, int]:
     """Equal sizes where that comes out even; else, and where it leaves pictures of two channels, one channel
-    for each input but the first."""
-    if left % sum(times.values()) == 0 and not (left == 4 and len(names) == 2):
-        return {name: left // sum(times.values()) for name in names}
-    others = sum(times[name] for name in names[1:])
-    first = (left - others) // times[names[0]]
-    return {name: first if name == names[0] else 1 for name in names}
+    for each input but the first. Beside inputs that were spread out the others keep what they have."""
+    whole = [name for name in times if not named[name].shape]
+    spread = [name for name in times if named[name].shape]
+    if whole and spread:
+        most = left - sum(times[name] for name in spread)
+        kept = {name: named[name].size for name in whole}
+        if sum(kept[name] * times[name] for name in whole) > most:
+            kept = dict.fromkeys(whole, 1)
+        rest = left - sum(kept[name] * times[name] for name in whole)
+        return {**kept, **_sizes({n: named[n] for n in spread}, {n: times[n] for n in spread}, rest)}
+    if left % sum(times.values()) == 0 and not (left == 4 and len(times) == 2):
+        return {name: left // sum(times.values()) for name in times}
+    first, *others = times
+    most = left - sum(times[name] for name in others)
+    return {first: most // times[first], **dict.fromkeys(others, 1)}

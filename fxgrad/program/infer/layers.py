@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from fxgrad.program.infer.candidates import BATCH, Need
+from fxgrad.program.infer.candidates import BATCH, Need, of_dimensions
+from fxgrad.program.infer.spec import Spec
 
 _WIDTH = 64
 _LOSSES = frozenset(
@@ -124,10 +125,28 @@ def _view_needs(call: Call) -> Asked:
     if len(sizes) < 2 or not all(isinstance(size, int) for size in sizes) or 0 in sizes:
         return
     wanted, count = abs(math.prod(sizes)), call.args[0].numel()
-    if count % wanted if -1 in sizes else count != wanted:
+    if len(sizes) == 2 and sizes[0] == -1 and count % wanted:
+        yield (
+            0,
+            "input",
+            Need("flat", wanted, dtype=call.args[0].dtype, why=f"it is seen as rows of {wanted}"),
+        )
+    elif count % wanted if -1 in sizes else count != wanted:
         shape = tuple(BATCH if size == -1 else size for size in sizes)
         why = f"it is seen as {' x '.join(map(str, sizes))}"
         yield 0, "input", Need("like", shape=shape, dtype=call.args[0].dtype, why=why)
+
+
+def _permute_needs(call: Call) -> Asked:
+    """What is permuted has as many dimensions as are named."""
+    if not call.args or not isinstance(call.args[0], torch.Tensor):
+        return
+    named = call.args[1] if len(call.args) == 2 and isinstance(call.args[1], tuple | list) else call.args[1:]
+    if len(named) != call.args[0].dim():
+        for one in of_dimensions(len(named), "")[:1]:
+            if isinstance(one.spec, Spec):
+                why = f"its {len(named)} dimensions are permuted"
+                yield 0, "input", Need("like", shape=one.spec.shape, dtype=call.args[0].dtype, why=why)
 
 
 def _by(tensor: torch.Tensor) -> str:
@@ -204,6 +223,7 @@ _NEEDS: Mapping[str, Callable[[Call], Asked]] = {
     **dict.fromkeys(("matmul", "mm", "__matmul__", "bmm"), _product_needs),
     "split": _split_needs,
     **dict.fromkeys(("view", "reshape"), _view_needs),
+    "permute": _permute_needs,
     "multi_head_attention_forward": _attention_layer_needs,
     "scaled_dot_product_attention": _attention_needs,
     **dict.fromkeys(("batch_norm", "instance_norm", "group_norm"), _norm_needs),

@@ -62,7 +62,8 @@ class FakeProber:
         self._arrange = arrange
         self._home = home(model)
         self._fake = FakeMode()
-        self._state = self._fake_state(model) if isinstance(model, nn.Module) else None
+        # Without it each parameter is made a fake one where it is used.
+        self._state = self._fake_state(model) if isinstance(model, nn.Module) and not _hides(model) else None
 
     def _fake_state(self, model: nn.Module) -> dict[str, torch.Tensor]:
         named = [
@@ -102,7 +103,8 @@ class FakeProber:
     def _call(self, inputs: Inputs) -> Any:
         if self._state is None:
             return self._model(*inputs.args, **dict(inputs.kwargs))
-        return torch.func.functional_call(self._model, self._state, inputs.args, dict(inputs.kwargs))
+        # Of a copy: torch writes into it what the model holds after, of tied names not the same tensor.
+        return torch.func.functional_call(self._model, {**self._state}, inputs.args, dict(inputs.kwargs))
 
     def _value(self, candidate: Candidate) -> Any:
         device, _ = self._home
@@ -114,6 +116,13 @@ class FakeProber:
 
     def _empty(self, spec: Spec, device: torch.device) -> torch.Tensor:
         return torch.empty(spec.shape, dtype=cast(spec.dtype, self._home), device=device)
+
+
+def _hides(model: nn.Module) -> bool:
+    """Whether a layer lies under the name of a method: torch asks for `model.parameters` and gets the method."""
+    return any(
+        hasattr(type(module), name) for module in model.modules() for name, _ in module.named_children()
+    )
 
 
 class RealProber:

@@ -118,7 +118,7 @@ class Provenance(TorchFunctionMode):
         self._dtypes = {name: tensor.dtype for name, tensor in reversed(leaves)}
         self._tags: dict[int, Tags] = {id(tensor): {name: True} for name, tensor in leaves}
         self._alive: list[Any] = [tensor for _, tensor in leaves]  # an id is only good while its tensor lives
-        self._joins = Joins(self._whose)
+        self._joins = Joins(self)
 
     def __torch_function__(
         self,
@@ -196,11 +196,39 @@ class Provenance(TorchFunctionMode):
             if name:
                 self.needs.setdefault(name, Need("state", why=why, shapes=(shape,)))
 
-    def _whose(self, tensor: torch.Tensor) -> str | None:
+    def whose(self, tensor: torch.Tensor) -> str | None:
         """The input that a tensor has its sizes from: one of the tensor's own shape, for a change of elements
         changes none."""
         own = (name for name in self._tags.get(id(tensor), {}) if self._shapes[name] == tuple(tensor.shape))
         return next(own, None)
+
+    def spread(self, tensor: torch.Tensor) -> tuple[str, tuple[int, ...]] | None:
+        """The only input that a tensor is made of, where its sizes are the input's: elements that were only moved
+        and repeated, or changed one by one and turned; and the input's shape."""
+        tags = self._tags.get(id(tensor), {})
+        if len(tags) != 1:
+            return None
+        name, moved = next(iter(tags.items()))
+        shape = self._shapes[name]
+        return (name, shape) if moved or sorted(shape) == sorted(tensor.shape) else None
+
+    def _turned(self, tensor: torch.Tensor, need: Need) -> tuple[str, Need] | None:
+        """What an input that was reshaped before the layer took it must be: its own shape, with what the layer
+        looks at of the size that it takes."""
+        looks = tensor.dim() - (need.dims if need.kind == "channels" else 0) - 1
+        found = (
+            self.spread(tensor) if need.kind in ("channels", "features", "sequence") and looks >= 0 else None
+        )
+        if found is None or found[1] == tuple(tensor.shape) or tensor.shape[looks] == need.size:
+            return None
+        name, shape = found
+        places = [place for place, size in enumerate(shape) if place and size == tensor.shape[looks]]
+        shapes = [(*shape[:place], need.size, *shape[place + 1 :]) for place in places]
+        if not shapes:
+            return None
+        return name, Need(
+            "like", shape=shapes[0], shapes=tuple(shapes[1:]), dtype=self._dtypes[name], why=need.why
+        )
 
     def _joined(self, tensors: Sequence[torch.Tensor]) -> Tags:
         joined: dict[str, bool] = {}
@@ -223,9 +251,13 @@ class Provenance(TorchFunctionMode):
             for name, part in shared:
                 self.needs.setdefault(name, part)
             return
+        turned = self._turned(tensor, need) if isinstance(tensor, torch.Tensor) else None
+        if turned is not None:
+            self.needs.setdefault(*turned)
+            return
         for tag in self._tags.get(id(tensor), {}):
             # Flattened labels meet flattened scores: their shape says nothing about the input's.
-            if need.kind not in ("target", "like") or tuple(tensor.shape) == self._shapes[tag]:
+            if need.kind not in ("target", "like", "flat") or tuple(tensor.shape) == self._shapes[tag]:
                 self.needs.setdefault(tag, need)
 
     def _likes(self, function: str, tensors: Sequence[torch.Tensor]) -> Iterator[tuple[str, Need]]:

@@ -22,6 +22,7 @@ from fxgrad.program.infer.candidates import Candidate, Need, distinct, from_need
 from fxgrad.program.infer.probe import Try
 from fxgrad.program.infer.provenance import EndlessLoop
 from fxgrad.program.infer.spec import Group, Spec
+from fxgrad.program.infer.told import told
 from fxgrad.torch_api.errors import WHATEVER_THE_INPUTS, says
 
 _POSITIONS = 50_000  # combinations looked at for one that was not ruled out
@@ -218,6 +219,13 @@ class _Search:
         if self._ruled_out is not self._measured:
             self._ruled_out.append(strict)
         self._measured.append(loose)
+        if outcome.error is not None and not (failure and (failure.likes or failure.features)):
+            for name in behind:
+                asked = self._allowed(name, list(told(tried[name], outcome.error)))
+                known = {one.text(): one for one in self._queues[name]}
+                self._queues[name] = distinct(
+                    [known.get(one.text(), one) for one in asked] + self._queues[name]
+                )
         if failure is None:
             return
         for name, need in failure.likes:
@@ -225,6 +233,7 @@ class _Search:
         if failure.features is not None:
             images = [name for name in behind if name in seen.needs and seen.needs[name].kind == "channels"]
             self._resize(images, tried, failure.features)
+            self._lengthen([name for name in behind if name not in images], tried, failure.features)
 
     def _behind(self, tried: Mapping[str, Candidate], outcome: Try) -> list[str]:
         """The inputs that the failure came from; of one that no torch function raised, all that were looked
@@ -280,6 +289,26 @@ class _Search:
                 for s in sides
             ]
             self._queues[name] = distinct([*resized, *self._queues[name]])
+
+    def _lengthen(
+        self, names: Sequence[str], tried: Mapping[str, Candidate], features: tuple[int, int]
+    ) -> None:
+        """Of what was flattened before a linear layer each size is in proportion to the features that it takes."""
+        got, wanted = features
+        for name in names:
+            spec = tried[name].spec
+            if not isinstance(spec, Spec):
+                continue
+            places = [
+                place for place in range(len(spec.shape) - 1, 0, -1) if spec.shape[place] * wanted % got == 0
+            ]
+            shapes = [
+                (*spec.shape[:place], spec.shape[place] * wanted // got, *spec.shape[place + 1 :])
+                for place in places
+            ]
+            why = f"{tried[name].why}, and flattened it fits the linear layer"
+            longer = [Candidate(replace(spec, shape=shape), why=why) for shape in shapes]
+            self._queues[name] = distinct([*longer, *self._queues[name]])
 
 
 def _is_group(tried: Mapping[str, Candidate], name: str) -> bool:

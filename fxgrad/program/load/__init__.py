@@ -26,7 +26,7 @@ from fxgrad.program.load.execute import import_module, run_file, script_state
 from fxgrad.program.load.extras import extras
 from fxgrad.program.load.folders import is_model_folder, load_folder
 from fxgrad.program.load.losses import loss_from
-from fxgrad.program.load.packages import package_of
+from fxgrad.program.load.packages import package_of, roots_of
 from fxgrad.records import Inputs
 from fxgrad.records.errors import LoadError
 
@@ -129,7 +129,8 @@ def loading(
             return
         package = package_of(file)
         folder = os.path.dirname(os.path.realpath(file))
-        with script_state([folder] if package is None else [package[0], folder], [path, *argv]):
+        folders = [*(package or ())[:1], folder, *roots_of(file)]
+        with script_state(folders, [path, *argv]):
             module = run_file(file) if package is None else import_module(package[1])
             yield _from_python(module, name, path, arguments)
         return

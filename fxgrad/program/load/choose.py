@@ -78,7 +78,8 @@ def only(module: types.ModuleType, title: str, given: Mapping[str, Any]) -> Buil
         listed = ", ".join(
             f"{name} (line {known.lines[name]})" if name in known.lines else name for name in names
         )
-        raise LoadError(f"{title} has several models: {listed}", hint=f"name one, as in {title}:{names[0]}")
+        largest = max(names, key=lambda name: len(known.reached(name)))  # of like ones the first
+        raise LoadError(f"{title} has several models: {listed}", hint=f"name one, as in {title}:{largest}")
     for name, value in _public(module):
         if _is_exported(value):
             return build(module, name, value, given)  # which says what to write
@@ -168,7 +169,7 @@ def _guessed(module: types.ModuleType, name: str, function: Any, given: Mapping[
             if needed
             else f"building {name}: {error.reason}"
         )
-        raise LoadError(reason, site=error.site or _site(module, name), hint=hint) from error
+        raise LoadError(reason, site=error.site or _site(module, name), hint=error.hint or hint) from error
 
 
 def _refuse_unknown(module: types.ModuleType, name: str, function: Any, given: Mapping[str, Any]) -> None:

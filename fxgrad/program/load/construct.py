@@ -87,7 +87,7 @@ class Read:
                 raise AttributeError(name)
             value = known.optional[name]
         else:
-            value = _made(self._guesses, key, self._guesses.take(key, by_name(name)))
+            value = _made(self._guesses, key, self._guesses.take(key, _read_as(known, name)))
         self.__dict__[name] = value
         return value
 
@@ -168,6 +168,11 @@ def constructions(
         try:
             with _silent():
                 built = _called(guesses, function, name)
+        except OSError as error:  # of no argument's making
+            raise LoadError(
+                f"building it raises {type(error).__name__}: {error}",
+                hint="what it reads or downloads is not here: write a function that builds it without, and name that",
+            ) from error
         except Exception as error:  # whatever wrong arguments make the user's code raise
             first = first or error
         else:
@@ -254,7 +259,22 @@ def _values(guesses: Guesses, name: str, parameter: inspect.Parameter) -> list[V
     if is_settings(parameter.name) and not annotation:
         found += _settings_classes(known, name)
     plain = annotation if known.value(annotation) is None else ""
-    return [*found, *by_name(parameter.name, plain, known.compared(name, parameter.name))]
+    return [*found, *_by_name(known, name, parameter.name, plain)]
+
+
+def _by_name(known: Definitions, asking: str, name: str, annotation: str) -> list[Value]:
+    return by_name(name, annotation, known.compared(asking, name), known.sequence(asking, name))
+
+
+def _read_as(known: Definitions, name: str) -> list[Value]:
+    """Values for an attribute of settings; None among them where the file asks whether it is."""
+    first, *others = by_name(name, texts=known.compared(None, name))
+    asked = (
+        [Value(None, "None", f"the file compares `{name}` with None")]
+        if name in known.optional_values
+        else []
+    )
+    return [first, *asked, *others]
 
 
 def _of_the_file(known: Definitions, name: str) -> Iterator[Value]:

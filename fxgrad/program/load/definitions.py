@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import nn
 
+from fxgrad.program.load.sequences import Sequence, sequence_read
 from fxgrad.source import parsed
 from fxgrad.source.parsing import last_name
 
@@ -182,10 +183,10 @@ class Definitions:
         for scope in scopes:
             yield from ((scope, node) for node in _inside(scope) if isinstance(node, ast.Call))
 
-    def compared(self, class_or_function: str, name: str) -> tuple[str, ...]:
-        """The texts that a definition compares a parameter (or the attribute of that name) with: `if mode ==
-        "sum"`."""
-        node = self._own.get(class_or_function)
+    def compared(self, class_or_function: str | None, name: str) -> tuple[str, ...]:
+        """The texts that a definition (None: the file) compares a parameter, or the attribute of that name,
+        with: `if mode == "sum"`."""
+        node = self.tree if class_or_function is None else self._own.get(class_or_function)
         found: dict[str, None] = {}
         for part in ast.walk(node) if node else ():
             if isinstance(part, ast.Compare) and any(
@@ -198,6 +199,26 @@ class Definitions:
                     )
                 )
         return tuple(found)
+
+    def sequence(self, class_or_function: str, name: str) -> Sequence | None:
+        """What a definition tells of a parameter that it reads as a sequence; None where it does not."""
+        node: ast.AST | None = self._own.get(class_or_function)
+        if isinstance(node, ast.ClassDef):  # another method's argument of that name is another
+            made = (
+                part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"
+            )
+            node = next(made, None)
+        return sequence_read(node, name) if node is not None else None
+
+    @cached_property
+    def optional_values(self) -> frozenset[str]:
+        """The names that the file compares with None."""
+        compares = (node for node in ast.walk(self.tree) if isinstance(node, ast.Compare))
+        return frozenset(
+            last_name(node.left)
+            for node in compares
+            if any(isinstance(side, ast.Constant) and side.value is None for side in node.comparators)
+        )
 
     @cached_property
     def options(self) -> Mapping[str, Any]:

@@ -1,5 +1,5 @@
 """The package that a file is part of by its own imports, relative ones or of the package's name: the folder
-to import from, the dotted name.
+to import from, the dotted name; and the folders above it that its other imports are from.
 
 From the file's own text, and the `__init__.py` files above it; a folder without one counts as far as the
 imports climb. Not handled: packages put together from several folders.
@@ -8,9 +8,42 @@ imports climb. Not handled: packages put together from several folders.
 from __future__ import annotations
 
 import ast
+import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from fxgrad.source import parsed
+
+_ABOVE = 4  # folders above a file that its project may begin in
+
+
+def roots_of(file: str) -> tuple[str, ...]:
+    """The folders above a file's own that hold what it imports and nothing else does: `from layers.norm import
+    Norm` in `models/net.py`, which the project's own script imports from the folder of both."""
+    tree = parsed(file)
+    found: dict[str, None] = {}
+    folder = Path(file).resolve().parent
+    for name in dict.fromkeys(_imported(tree)) if tree else ():
+        if name in sys.stdlib_module_names or _holds(folder, name) or PathFinder.find_spec(name) is not None:
+            continue
+        above = (one for one in list(folder.parents)[:_ABOVE] if _holds(one, name))
+        found.update(dict.fromkeys(str(one) for one in list(above)[:1]))
+    return tuple(found)
+
+
+def _imported(tree: ast.AST) -> list[str]:
+    """The first parts of the names of absolute imports."""
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.append(node.module or "")
+    return [name.partition(".")[0] for name in names]
+
+
+def _holds(folder: Path, name: str) -> bool:
+    return (folder / f"{name}.py").exists() or any((folder / name).glob("*.py"))
 
 
 def package_of(file: str) -> tuple[str, str] | None:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxgrad.program.load import sequences
 from fxgrad.source.objects import module_of
 
 WIDTH = 64
@@ -50,16 +51,17 @@ _NAMED: tuple[tuple[str, Sequence[Any]], ...] = (
     (r"padding|pad|output_padding", (1, 0)),
     (r"pad(ding)?_(idx|index|token|id|token_id)|\w*_(pad|idx|index|token_id)", (0,)),
     (r"(k|ks|\w*kernel(_?size)?|filter_?sizes?|\w*_kernel)", (3, (3, 3))),
+    (r"moving_av(era)?ge?|(smooth\w*_)?window", (3, 5)),  # around each point: odd
     (r"kernel_?sizes|ks_list", ((3, 5), 3)),
     (rf"(\w+_)?{_PAIRS}(attention_|attn_|self_)?heads?|h|n_?heads?|heads_num", (4, 2, 1)),
-    (r"(\w+_)?(vocab(ulary)?_?(size|len)|n_?vocab|n_?tokens?|ntoken|num_(tokens|words|embeddings|items|users)|vocab_num|dict_?size)", (100,)),
+    (r"(\w+_)?(vocab(ulary)?_?(size|len)|n_?vocab|n_?tokens?|ntoken|n(um)?_\w*vocab|num_(tokens|words|embeddings|items|users)|vocab_num|dict_?size)", (100,)),
     (r"embed_num|user_num|item_num|n_(users?|items?|words|entities|relations)|(src|tgt|trg|source|target)_vocab", (100,)),
     (r"(2d_)?(img|image|im|picture|input|inp)_(shape|dims?)", ((3, 64, 64), WIDTH, (64, 64))),
     (r"(img|image|im|picture|crop|input_image)_?(size|dim|res(olution)?)|resolution|(img_|image_)?(height|width)|img_[hw]", (64, (64, 64), 32)),
     (r"patch(_size|_dim)?|p_size", (8, 4)),
     (r"(\w+_)?(max|maximum|seq|sequence|context|block|ctx|window|pred|history)_?(\w+_)?(len|length|size|window|positions)", (32, 16)),
     (r"n_positions|max_position_embeddings|(time)?steps|horizon|seqlen|lookback", (32, 16)),
-    (r"(\w+_)?(dropout|drop|dp_ratio|drop_?prob|dropout_?(rate|p|prob)|drop_?rate|drop_?path(_rate)?|droprate|p_drop|keep_prob)(_\w+)?", (0.1,)),
+    (r"(\w+_)?(dropout|drop|dp_ratio|drop_?prob|dropout_?(rate|p|prob)|drop_?rate|drop_?path(_rate)?|droprate|p_?drop|keep_prob)(_\w+)?", (0.1,)),
     (r"growth_rate|base_?width|n[zgd]f?|z_?dim|latent(_\w+)?|n_mels?|num_nodes|n_ctx", _WIDTHS),
     (r"p|prob|\w+_prob|rate|\w+_rate|alpha|beta|gamma|momentum|ratio|lambd?a?|decay|temperature|tau|sigma|\w*_std\w*", (0.1, 0.5)),
     (r"eps|epsilon|\w+_eps", (1e-5,)),
@@ -76,6 +78,7 @@ _NAMED: tuple[tuple[str, Sequence[Any]], ...] = (
     (r"(\w+_)?(channels|feature_maps)", (WIDTH, [64, 64])),
     (r"in_features|out_features|(\w+_)?(dim|dims|size|sz|width|features?|units?|planes|inplanes|hidden|hid|nhid|nfeat|d|ch|chans?|c)", _WIDTHS),
     (rf"d_\w+|n_(embd?|embed|hidden|state|units|observations|obs|inputs?|features?|filters|feats?)|[dnu]?(inp|hid|embd?|feat|ff)|{_PAIRS}\w+_(dim|size)", _WIDTHS),
+    (r"(n|num|no|nb|number)_(of_)?\w+", (2, WIDTH)),
     (r"norm(_layer|_cls|_type)?", (nn.BatchNorm2d, nn.LayerNorm, "batch")),
     (r"act(ivation)?(_(layer|fn|func|function|cls|type|fun))?|nonlinearity|non_?lin(earity)?", (nn.ReLU(), nn.ReLU, "relu")),
     (r"(\w+_)?(rnn|cell)_?type", ("LSTM", "GRU")),
@@ -99,8 +102,10 @@ _SEQUENCE = re.compile(r"(typing\.)?(list|tuple|sequence|iterable)\b.*", re.IGNO
 _KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
 
 
-def by_name(name: str, annotation: str = "", texts: Sequence[str] = ()) -> list[Value]:
-    """Values for an argument. `texts`: what the class compares it with.
+def by_name(
+    name: str, annotation: str = "", texts: Sequence[str] = (), read: sequences.Sequence | None = None
+) -> list[Value]:
+    """Values for an argument. `texts`: what the class compares it with; `read`: what it reads as a sequence.
 
     A plain annotation (`int`) leaves of the values those that are of the kind.
     """
@@ -115,6 +120,8 @@ def by_name(name: str, annotation: str = "", texts: Sequence[str] = ()) -> list[
     if annotated is not None:
         found, is_named = annotated
         why = why if is_named else f"`{name}` is annotated {annotation}"
+    if read is not None:
+        found = _like(read, found or ())
     if found is None:
         return [*_settings(name), *unknown(name)] if is_settings(name) else unknown(name)
     return [Value(value, written(value), why, choice=isinstance(value, bool)) for value in found]
@@ -134,6 +141,19 @@ def _annotated(annotation: str, named: Sequence[Any]) -> tuple[Sequence[Any], bo
         fitting = [value for value in named if isinstance(value, tuple | list)]
         return [kind(value) for value in (*fitting, (WIDTH, WIDTH), (2, 2), (3, 3))], False
     return None
+
+
+def _like(read: sequences.Sequence, values: Sequence[Any]) -> Sequence[Any]:
+    """The values that are sequences, made as long as is read, and such of the others."""
+    if read.inner is not None:
+        return [[_like(read.inner, ())[0]] * max(read.length, 1)]
+    found = [value for value in values if isinstance(value, tuple | list)]
+    found += [[value, value] for value in values if type(value) in (int, float)]
+    found = found or [[WIDTH, WIDTH], [2, 2]]
+    return [
+        (value * read.length)[: read.length] if read.exact or len(value) < read.length else value
+        for value in found
+    ]
 
 
 def is_settings(name: str) -> bool:

@@ -1,7 +1,7 @@
 """A gradient that is None, and the program goes on with it; or an `autograd.grad` that would have to give
 None.
 
-Where the None came from is told by what asked for gradients (`fxgrad.passes.context.Request`) and by the names
+Where the None came from is told by what asked for gradients (`fxgrad.passes.ended.Request`) and by the names
 on the way: the names in the expression that raised, what they are bound from in the same function, and so on
 in the frames around it. Not handled: a None that travels through an object's attribute under another name,
 and one that is no gradient's: of that nothing is said.

@@ -1,5 +1,5 @@
-"""What a look-up is given: the error that ended a watched script and what was seen up to it; what it gives:
-the cause; and how an error's frames are read."""
+"""What a look-up is given: the error that ended a watched script and what was seen up to it; and how an error's
+frames are read."""
 
 from __future__ import annotations
 
@@ -61,9 +61,8 @@ class Death:
     def parameter_name(self, tensor: torch.Tensor) -> str | None:
         """What a tensor is called in the report, or by the variable that holds it."""
         named = self.model.named_parameters(remove_duplicate=False)
-        return next((name for name, parameter in named if parameter is tensor), None) or self.ended.name_of(
-            tensor
-        )
+        own = next((name for name, parameter in named if parameter is tensor), None)
+        return own or self.ended.name_of(tensor)
 
     def maker(self, tensor: torch.Tensor | None) -> NodeFact | None:
         """The step that made a tensor, as far as it has a line."""

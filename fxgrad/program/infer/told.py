@@ -1,0 +1,42 @@
+"""What the text of an error tells of an input: sizes ("input height (64) doesn't match the model (32)"), or into how
+many sizes a shape is unpacked.
+
+Made from the text and the shape that was tried. Not handled: texts that name no number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from fxgrad.program.infer.candidates import Candidate, of_dimensions
+from fxgrad.program.infer.spec import Spec
+
+_MOST = 4  # numbers in a text that is about one size
+_LARGEST = 4096
+_ONCE, _TWICE = ", of a size that its error names", ", of sizes that its errors name"
+
+
+def told(tried: Candidate, error: Exception) -> Iterator[Candidate]:
+    """What was tried, with a size that the text names replaced by another that it names: wherever it stands but
+    for the batch, then in one place."""
+    spec = tried.spec
+    unpacked = re.search(r"unpack \(expected (\d+)", str(error)) if isinstance(error, ValueError) else None
+    if unpacked is not None:
+        yield from of_dimensions(int(unpacked[1]), f"it is unpacked into {unpacked[1]} sizes")
+        return
+    numbers = list(
+        dict.fromkeys(int(digits) for digits in re.findall(r"(?<![\w.])\d{1,6}(?![\w.]*\d)", str(error)))
+    )
+    if not isinstance(spec, Spec) or not 2 <= len(numbers) <= _MOST or tried.why.endswith(_TWICE):
+        return  # height and width; a check that every size fails would go on for ever
+    why = tried.why.removesuffix(_ONCE) + (_TWICE if tried.why.endswith(_ONCE) else _ONCE)
+    for size in numbers:
+        places = [place for place, one in enumerate(spec.shape) if place and one == size]
+        for other in numbers:
+            if not places or other == size or not 0 < other <= _LARGEST:
+                continue
+            for chosen in dict.fromkeys([tuple(places), *((place,) for place in places)]):
+                shape = tuple(other if place in chosen else one for place, one in enumerate(spec.shape))
+                yield replace(tried, spec=replace(spec, shape=shape), why=why)

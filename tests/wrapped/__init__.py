@@ -1,0 +1,1 @@
+"""The programs of `cases/` trained inside wrappers, against themselves without one: `python -m tests.wrapped`."""

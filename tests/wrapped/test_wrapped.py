@@ -1,0 +1,114 @@
+"""A model inside a wrapper: the same codes at the same lines as without it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch.distributed
+
+from fxgrad.watching.script import run_script
+from tests.wrapped.judge import ALL, TRAIN, Program, analyzed, judged, kept, quiet, watched
+
+pytestmark = [
+    pytest.mark.skipif(not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="this torch has no gloo"),
+    pytest.mark.filterwarnings("ignore"),
+]
+EVERY = 100
+
+
+def program(code: str, name: str) -> Program:
+    return next(p for p in ALL if str(p) == f"{code} {name}")
+
+
+@pytest.mark.parametrize("chosen", ALL[::EVERY], ids=str)
+def test_the_same_as_without_a_wrapper(chosen: Program) -> None:
+    assert [outcome for outcome in judged(chosen) if outcome.how not in ("same", "refused")] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "wrapper"),
+    [
+        ("fxg101", "guilty_layer_never_called", "AveragedModel"),
+        ("fxg101", "guilty_layer_never_called", "DistributedDataParallel"),
+        ("fxg102", "guilty_frozen_in_forward_method", "fully_shard"),
+    ],
+)
+def test_a_script(code: str, name: str, wrapper: str) -> None:
+    one = program(code, name)
+    assert watched(one, wrapper) == watched(one, "")
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "wrapper"),
+    [
+        ("fxg101", "guilty_output_the_loss_never_reads", "__getattr__"),
+        ("fxg102", "quiet_expect_leaves_the_frozen_out", "DataParallel"),
+    ],
+)
+def test_an_analysis(code: str, name: str, wrapper: str) -> None:
+    one = program(code, name)
+    assert analyzed(one, wrapper) == analyzed(one, "")
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "want"),
+    [
+        ("fxg101", "quiet_left_out_of_optimizer_and_loss", ("FXG501", ("model.critic.weight", "model.critic.bias"))),
+        ("fxg102", "guilty_frozen_in_forward_method", ("FXG102", ("model.body.weight", "model.body.bias"))),
+    ],
+)
+def test_what_the_wrapper_raises_names_its_parameters(code: str, name: str, want: tuple[str, tuple[str, ...]]) -> None:
+    """DistributedDataParallel waits for parameters that a program without it leaves alone on purpose."""
+    one = program(code, name)
+    with kept(), quiet():
+        report, _ = run_script(TRAIN, [one.file, one.name, "DistributedDataParallel"])
+    assert report is not None
+    assert [(f.code, f.parameters) for f in report.findings if f.severity == "error"] == [want]
+
+
+UNUSED = """
+import copy
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.spare = nn.Linear(3, 1), nn.Linear(3, 1)  # HERE
+
+    def forward(self, x):
+        return self.body(x)
+
+
+net = Net()
+average = copy.deepcopy(net).requires_grad_(False)
+optimizer = torch.optim.SGD(net.parameters(), 0.1)
+for step in range(3):
+    optimizer.zero_grad()
+    net(torch.randn(2, 3)).pow(2).mean().backward()
+    optimizer.step()
+    {body}
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "with torch.no_grad():\n        for a, p in zip(average.parameters(), net.parameters()):\n            a.lerp_(p, 0.1)",
+        "for a, p in zip(average.parameters(), net.parameters()):\n        a.data.mul_(0.9).add_(p.data, alpha=0.1)",
+        "with torch.no_grad():\n        norm = sum(p.norm() for p in net.parameters())",
+        "average.load_state_dict({k: 0.9 * v + 0.1 * net.state_dict()[k] for k, v in average.state_dict().items()})",
+    ],
+)
+def test_an_average_beside_the_model_is_no_use_of_its_parameters(body: str, tmp_path: Path) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(UNUSED.format(body=body))
+    with quiet():
+        report, _ = run_script(str(path))
+    assert report is not None
+    line = next(number for number, text in enumerate(path.read_text().splitlines(), 1) if "# HERE" in text)
+    found = [f for f in report.findings if f.severity == "error"]
+    assert [(f.code, f.site and f.site.line) for f in found] == [("FXG101", line)]
+    assert found[0].message == "`net.spare` is never called: 2 parameters get no gradient"
