@@ -41,6 +41,7 @@ from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import Backward, Decided, Kind, Note, Request, Taken
 from fxgrad.trace.repeats import Given, Repeats
 from fxgrad.trace.slots import Read
+from fxgrad.trace.switched_off import SwitchedOff
 
 Gradient = tuple[torch.Tensor, torch.Tensor | None]
 Handler = Callable[[Any, str, Any, Any], Any]
@@ -59,7 +60,6 @@ _PASSED = (
             "__reversed__",
             "__setstate__",
             "_make_subclass",
-            set_grad_enabled.__name__,
             "get_rng_state",
             "is_grad_enabled",
             "manual_seed",
@@ -125,6 +125,7 @@ class Observer(TorchFunctionMode):
         self.on_backward = on_backward
         # by the number of a leaf, when and where the program froze it
         self.frozen: dict[int, tuple[int, tuple[Spot, ...]]] = {}
+        self._switched_off = SwitchedOff(self.ledger)
         self._numbers: dict[int, tuple[float, int]] = {}
         self._arrays: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._escapes: deque[int] = deque(maxlen=RECENT)
@@ -180,6 +181,8 @@ class Observer(TorchFunctionMode):
             handler = self._escape
         elif func is torch.autograd.grad:
             handler = self._grad
+        elif func is set_grad_enabled:
+            handler = self._switch
         with contextlib.suppress(TypeError):  # an unhashable callable is classified every time
             self._handlers[func] = (handler, name)
         return handler, name
@@ -384,6 +387,13 @@ class Observer(TorchFunctionMode):
                 elif tensor.is_leaf:
                     self.frozen.setdefault(slot.leaf, (self.ledger.count, self.ledger.spots()))
         return out
+
+    def _switch(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """Gradients are switched off: which line did so, where none around a step does."""
+        if args and not args[0] and torch.is_grad_enabled():
+            with self.guarded():
+                self._switched_off.note()
+        return func(*args, **kwargs)
 
     def _decision(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         out = func(*args, **kwargs)

@@ -3,7 +3,7 @@ switch.
 
 From the switches that the run itself went through (`torch._C._set_grad_enabled`, `inference_mode` entered)
 and the text around them; where the run went through none, gradients were off before it began, and the files
-are searched for the statement. Not handled: which of several such statements ran before the run.
+are searched for the statement. Not handled: which of several such statements ran before the run of `analyze`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def inside_call(facts: Facts, node: NodeFact) -> bool:
     switch = _switch(facts, node)
     if switch is not None:
         return switch.stack == node.stack
-    # A watch notes no switches: the function that made the call ran with gradients on before and after.
+    # A watch notes no regions: the function that made the call ran with gradients on before and after.
     switched = any(site.function == node.site.function for site in grad_off_sites([node.site.file]))
     return _is_on_around(facts, node) and not switched
 
@@ -63,15 +63,13 @@ def _switch(facts: Facts, node: NodeFact) -> NodeFact | None:
         if node.inference:
             last = step if step.kind == "region" and step.target == "inference_mode" else last
         elif step.target.endswith(set_grad_enabled.__name__) and step.grad_enabled:
-            last = step
+            last = step if step.stack else None  # of a watch: a region, which the text around a step tells
     return None
 
 
 def _written(switch: NodeFact, node: NodeFact) -> Site | None:
     """Where the text of the program says so: a decorator's own frame is torch's, a context manager's is over
     when the step runs."""
-    if not switch.stack:
-        return None
     same = len(node.stack) - len(switch.stack)  # index in the step's stack of the frame that threw the switch
     if same > 0:
         decorated = no_grad_site(node.stack[same - 1])

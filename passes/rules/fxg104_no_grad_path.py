@@ -31,7 +31,7 @@ When the fix is safe
     with `expect`; then nothing is reported.
 
 Not handled
-    Which of several `set_grad_enabled(False)` ran before the step: the first in the user's files is named.
+    Which of several `set_grad_enabled(False)` ran before `analyze` did: the first in the files is named.
     Regions inside a compiled or scripted function.
 """
 
