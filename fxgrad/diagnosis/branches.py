@@ -96,9 +96,8 @@ def _search(lab: Lab, main: Run, values: Values, limit: int, *, sketched: bool) 
         if turns[line] >= TURNS_PER_LINE:
             cut_off = True
             continue
-        experiment = Experiment(values, forced=turn.prefix)
         try:
-            other = lab.sketched(experiment) if sketched else lab.run(experiment)
+            other = _turned(lab, Experiment(values, forced=turn.prefix), sketched=sketched)
         except NeedsValue as need:
             unseen = unseen or need
             continue
@@ -108,17 +107,22 @@ def _search(lab: Lab, main: Run, values: Values, limit: int, *, sketched: bool) 
         turns[line] += 1
         fruitless[line] = 0 if without_gradient(other) != turn.before else fruitless[line] + 1
         queue.extend(_turns(other, len(turn.prefix)))
-        if (
-            main.error is not None
-            and main.error.phase == "forward"
-            and not turn.decision.known
-            and other.error is None
-        ):
-            main = other
+        if other.error is not None:
             continue
-        if other.error is None:
+        if _is_cut_short(main) and not turn.decision.known:
+            main = other
+        else:
             tried.append((turn, other))
     return replace(_compared(lab, values, main, tried, paths, cut_off), unseen=unseen)
+
+
+def _is_cut_short(run: Run) -> bool:
+    """Whether it raised before there was a loss."""
+    return run.error is not None and run.error.phase == "forward"
+
+
+def _turned(lab: Lab, experiment: Experiment, *, sketched: bool) -> Run | None:
+    return lab.sketched(experiment) if sketched else lab.run(experiment)
 
 
 def _shows_nothing(sketch: Run, turn: _Turn) -> bool:

@@ -152,3 +152,7 @@ class Training:
     sent_away: SentAway | None = None
     replicates: bool = False
     unfinished: bool = False
+
+    def losses(self) -> tuple[Walk, ...]:
+        """The backwards that went through and left gradients."""
+        return tuple(walk for walk in self.walks if not (walk.partial or walk.failed))

@@ -123,22 +123,27 @@ def hear(findings: Iterable[Finding], intent: Intent, files: Sequence[str]) -> H
     kept, silenced = [], []
     used: set[tuple[str, int]] = set()
     for finding in findings:
-        if _matches(finding.code, intent.ignore) or _per_file(finding, intent):
+        rest = _left_of(finding, intent, used)
+        if rest is None:
             silenced.append(finding)
-            continue
-        if finding.site is not None and _commented(finding, used):
-            silenced.append(finding)
-            continue
-        rest = tuple(
-            p for p in finding.parameters if not any(fnmatch.fnmatchcase(p, g) for g in intent.frozen)
-        )
-        if finding.parameters and not rest:
-            silenced.append(finding)
-            continue
-        kept.append(replace(finding, parameters=rest) if rest != finding.parameters else finding)
+        else:
+            kept.append(rest)
     kept.extend(_unused(files, used))
     listed = [f for f in kept if _is_listed(f)]
     return Heard(tuple(listed), tuple(f for f in kept if not _is_listed(f)), tuple(silenced))
+
+
+def _left_of(finding: Finding, intent: Intent, used: set[tuple[str, int]]) -> Finding | None:
+    """The finding without the parameters that are frozen on purpose; None where it is silenced."""
+    if _matches(finding.code, intent.ignore) or _per_file(finding, intent):
+        return None
+    if finding.site is not None and _commented(finding, used):
+        return None
+    frozen = {p for p in finding.parameters if any(fnmatch.fnmatchcase(p, g) for g in intent.frozen)}
+    if not frozen:
+        return finding
+    rest = tuple(p for p in finding.parameters if p not in frozen)
+    return replace(finding, parameters=rest) if rest else None
 
 
 def _is_listed(finding: Finding) -> bool:

@@ -60,26 +60,29 @@ def held_in(site: Site, returned: Key = None) -> Held | None:
     function = enclosing_function(source, expression) if expression is not None else None
     if expression is None or function is None:
         return None
-    puts = [
-        put
-        for statement in nodes(source, ast.stmt)
-        if enclosing_function(source, statement) is function
-        for put in _puts(statement)
-    ]
+    own_statements = (s for s in nodes(source, ast.stmt) if enclosing_function(source, s) is function)
+    puts = [put for statement in own_statements for put in _puts(statement)]
     found = reads_of_result(site)
     reads: tuple[ast.expr, ...] = found[2] if found is not None else ()
     own = next((put for put in puts if put.item is expression or (put.item,) == reads), None)
-    if own is not None:
-        mine = tuple(put.item for put in puts if put.name == own.name)
-        picks = _picks(source, function, own.name)
-        return Held(source, function, own.name, own.item, own.key, own.size, mine, picks)
-    if returned is None or not reads:
+    if own is None:
+        return _handed_back(source, function, expression, returned, reads)
+    mine = tuple(put.item for put in puts if put.name == own.name)
+    picks = _picks(source, function, own.name)
+    return Held(source, function, own.name, own.item, own.key, own.size, mine, picks)
+
+
+def _handed_back(
+    source: Source, function: Function, expression: ast.expr, key: Key, reads: tuple[ast.expr, ...]
+) -> Held | None:
+    """Of an expression that gives a dict or list, held by what reads its result."""
+    if key is None or not reads:
         return None
     name = ast.unparse(reads[0])
     picks = _picks(source, function, name)
     if len(picks) != len(reads):
         return None  # it is handed on as well
-    return Held(source, function, name, expression, returned, 0, (), picks)
+    return Held(source, function, name, expression, key, 0, (), picks)
 
 
 def _picks(source: Source, function: Function, name: str) -> tuple[ast.Subscript, ...]:

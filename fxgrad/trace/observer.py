@@ -192,23 +192,24 @@ class Observer(TorchFunctionMode):
         if self.stepping and not torch.is_grad_enabled():
             return func(*args, **kwargs)
         resting = self.coverage.rest()
-        compiled = type(func) in _COMPILED
+        looked_into = resting and type(func) not in _COMPILED
         self.quiet += 1
         try:
             kind = self.kind(func, name, args, kwargs)
-            given = None
+            repeat: tuple[Kind, Given] | None = None
             reads: list[Read] | None = None
             if kind is not None and kind.left <= 0:
-                given, self.repeats.given = self.repeats.given, []
+                repeat, kind = (kind, self.repeats.given), None
+                self.repeats.given = []
             else:
                 reads = self.before(args, kwargs)
-            if resting and not compiled:
+            if looked_into:
                 self.coverage.resume()
             out = func(*args, **kwargs)
-            if resting and not compiled:
+            if looked_into:
                 self.coverage.rest()
-            if given is not None and kind is not None and self.active:
-                reads, kind = self.unlike(kind, given, out), None
+            if repeat is not None and self.active:
+                reads = self.unlike(*repeat, out)
             if reads is not None:
                 note = (then or self._note_operation)(func, name, args, kwargs, reads, out)
                 if kind is not None and self.active:

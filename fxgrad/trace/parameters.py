@@ -129,25 +129,26 @@ def _around(modules: Mapping[str, nn.Module], names: Iterable[str]) -> Iterator[
                 yield modules[name]
 
 
-def externals(ledger: Ledger, events: Events, root: nn.Module, paths: dict[int, str]) -> Iterable[External]:
-    """Leaves that a gradient reached, that no `parameters()` lists and that a module holds all the same; and
-    what it holds that was computed from Parameters before its first call."""
+def _unlisted(ledger: Ledger, root: nn.Module, first_call: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """Leaves that a gradient reached and what was computed before a sequence number, with their values, but for
+    registered parameters."""
     known = {id(parameter) for parameter in root.parameters()}
     # FSDP2 keeps whole parameters beside the parts that are registered: they have one edge.
-    leaves = {slot.leaf for parameter in root.parameters() if (slot := ledger.tensors.get(parameter))}
-    last = max(events.first_calls.values(), default=0)
-    found = []
+    slots = (ledger.tensors.get(parameter) for parameter in root.parameters())
+    leaves = {slot.leaf for slot in slots if slot is not None}
     for slot in ledger.tensors.living():
         tensor = slot()
         if tensor is None or id(tensor) in known or (tensor.is_leaf and slot.leaf in leaves):
             continue
         # What `autograd.grad` was asked about may be an activation that a hook keeps: no leaf, and no weight.
-        if tensor.is_leaf:
-            counts = slot.after in ("zero", "some")
-        else:
-            counts = _made_before(tensor, last)
-        if counts:
-            found.append((slot.value, tensor))
+        if slot.after in ("zero", "some") if tensor.is_leaf else _made_before(tensor, first_call):
+            yield slot.value, tensor
+
+
+def externals(ledger: Ledger, events: Events, root: nn.Module, paths: dict[int, str]) -> Iterable[External]:
+    """Leaves that a gradient reached, that no `parameters()` lists and that a module holds all the same; and
+    what it holds that was computed from Parameters before its first call."""
+    found = list(_unlisted(ledger, root, max(events.first_calls.values(), default=0)))
     if not found:
         return
     reach = Reach()

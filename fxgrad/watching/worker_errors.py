@@ -31,11 +31,9 @@ from fxgrad.world.reach import Reach
 
 def sent_away(error: BaseException | None, ledger: Ledger, names: Names) -> SentAway | None:
     """What such an error is about; None for any other."""
-    if error is None:
+    if error is None or not _is_of_sending(str(error)):
         return None
     text = str(error)
-    if not says(text, SERIALIZED) and not (says(text, IN_WORKER) and says(text, OUT_ARGUMENT)):
-        return None
     loaders = list(_loaders(error.__traceback__))
     datasets = [dataset for dataset, _ in loaders]
     if not datasets and not says(text, IN_WORKER):
@@ -44,12 +42,16 @@ def sent_away(error: BaseException | None, ledger: Ledger, names: Names) -> Sent
     made = next((tensor for tensor in tensors if not tensor.is_leaf), None)
     if made is not None:
         return SentAway(read, False, names.of_tensor(made), _made(made, ledger))
-    leaf = next((name for name in map(names.of_tensor, tensors) if name is not None), None)
+    leaf = next(filter(None, map(names.of_tensor, tensors)), None)
     collating = _returned(function for _, function in loaders) if says(text, SERIALIZED) else None
     if collating is not None:
         return SentAway(read, True, leaf, collating, collated=True)
     item = _returned(getattr(type(dataset), "__getitem__", None) for dataset in datasets)
     return SentAway(read, True, leaf, item)
+
+
+def _is_of_sending(text: str) -> bool:
+    return says(text, SERIALIZED) or (says(text, IN_WORKER) and says(text, OUT_ARGUMENT))
 
 
 def _with_history(datasets: Iterable[Any]) -> list[torch.Tensor]:

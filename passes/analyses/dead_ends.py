@@ -111,15 +111,7 @@ def _unread_parameter(parameter: ParameterFact, alive: frozenset[str]) -> DeadEn
 def _ends(facts: Facts, *, recorded_only: bool) -> tuple[dict[int, int], dict[int, tuple[int, int, int]]]:
     """By value: the index of the last node its data reaches, and (depth, -age, number) of the outermost call
     that returned such data."""
-    outermost: dict[int, tuple[int, int, int]] = {}
-    # A call inside the model's own that returns all that it does is no nearer to the end: a wrapper hands it on.
-    whole = {call.values for call in facts.calls if not call.path and call.depth == 1}
-    for number, call in enumerate(facts.calls):
-        if call.site is None or not call.path or call.values in whole:
-            continue
-        for value in call.values:
-            key = (call.depth, -number, number)
-            outermost[value] = min(outermost.get(value, key), key)
+    outermost = _outermost(facts)
     last: dict[int, int] = {}
     for index in range(len(facts.nodes) - 1, -1, -1):
         for flow in facts.nodes[index].flows:
@@ -135,6 +127,20 @@ def _ends(facts: Facts, *, recorded_only: bool) -> tuple[dict[int, int], dict[in
             if further is not None:
                 outermost[flow.source] = min(outermost.get(flow.source, further), further)
     return last, outermost
+
+
+def _outermost(facts: Facts) -> dict[int, tuple[int, int, int]]:
+    """By value: (depth, -age, number) of the outermost call that returned it."""
+    found: dict[int, tuple[int, int, int]] = {}
+    # A call inside the model's own that returns all that it does is no nearer to the end: a wrapper hands it on.
+    whole = {call.values for call in facts.calls if not call.path and call.depth == 1}
+    for number, call in enumerate(facts.calls):
+        if call.site is None or not call.path or call.values in whole:
+            continue
+        for value in call.values:
+            key = (call.depth, -number, number)
+            found[value] = min(found.get(value, key), key)
+    return found
 
 
 def reaching(nodes: Sequence[NodeFact], loss: int | None) -> set[int]:

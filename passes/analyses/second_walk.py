@@ -124,6 +124,11 @@ def _kind(facts: Facts, training: Training, met: MetAgain, maker: NodeFact, walk
         return "apart" if apart and _is_anothers(first, met, held) else "once"
     if first.partial and not is_changed(facts, training, met, first, second):
         return "looked at"
+    return _kind_of_two(met, first, apart=apart)
+
+
+def _kind_of_two(met: MetAgain, first: Walk, *, apart: bool) -> Kind:
+    """Of two losses, where nothing else is behind it."""
     if met.reader < 0 or met.value in first.losses:
         return "same"
     return "apart" if apart else "together"

@@ -84,10 +84,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     definitions = _Definitions(context)
     for parameter in causes.starved:
         end = causes.ends.get(parameter.name)
-        if end is None or parameter.name in excused:
+        if end is None or parameter.name in excused or _is_replaced(facts, parameter, end):
             continue
-        if end.node is None and once(facts, renewed).intersection(parameter.names):
-            continue  # FXG110, FXG111: another takes its place
         if end.kind == "never called" and _chooser(facts, context, end.part):
             end = replace(end, kind="left out")
         site = definitions.site(end.part) if end.node is None else end.site
@@ -110,6 +108,11 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             Fix(ADVICE[end.kind]),
         )
         yield found if context.training is None else _at_the_term(found, facts, end)
+
+
+def _is_replaced(facts: Facts, parameter: ParameterFact, end: DeadEnd) -> bool:
+    """Whether another takes its place: FXG110, FXG111."""
+    return end.node is None and bool(once(facts, renewed).intersection(parameter.names))
 
 
 def _multiplied_away(facts: Facts, context: Context) -> Iterator[Finding]:

@@ -34,6 +34,7 @@ Not handled
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
@@ -64,12 +65,12 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     found = [_finding(cause, context) for cause in causes if not cause.term]
     found += _for_now(context)
     training = context.training
-    losses = [walk for walk in training.walks if not (walk.partial or walk.failed)] if training else []
+    losses = training.losses() if training is not None else ()
     nan = bool(losses) and all(walk.nan for walk in losses)
     idle = zero_causes.idle(facts, context)
     for one in found:
         yield _of_a_step(one, idle.intersection(one.parameters), nan=nan, trained=training is not None)
-    told = [name for cause in causes for name in cause.names] + [n for one in found for n in one.parameters]
+    told = itertools.chain(*(cause.names for cause in causes), *(one.parameters for one in found))
     if (nan or idle) and idle.isdisjoint(told):
         yield _of_the_loss(facts, losses, idle, nan=nan)
 

@@ -106,18 +106,20 @@ class Joins:
                 yield name, replace(need, size=size, why=why)
 
 
+def _total(sizes: Mapping[str, int], times: Mapping[str, int]) -> int:
+    return sum(size * times[name] for name, size in sizes.items())
+
+
 def _sizes(named: Mapping[str, Part], times: Mapping[str, int], left: int) -> dict[str, int]:
     """Equal sizes where that comes out even; else, and where it leaves pictures of two channels, one channel
     for each input but the first. Beside inputs that were spread out the others keep what they have."""
     whole = [name for name in times if not named[name].shape]
-    spread = [name for name in times if named[name].shape]
+    spread = {name: times[name] for name in times if named[name].shape}
     if whole and spread:
-        most = left - sum(times[name] for name in spread)
         kept = {name: named[name].size for name in whole}
-        if sum(kept[name] * times[name] for name in whole) > most:
+        if _total(kept, times) + sum(spread.values()) > left:
             kept = dict.fromkeys(whole, 1)
-        rest = left - sum(kept[name] * times[name] for name in whole)
-        return {**kept, **_sizes({n: named[n] for n in spread}, {n: times[n] for n in spread}, rest)}
+        return {**kept, **_sizes(named, spread, left - _total(kept, times))}
     if left % sum(times.values()) == 0 and not (left == 4 and len(times) == 2):
         return {name: left // sum(times.values()) for name in times}
     first, *others = times

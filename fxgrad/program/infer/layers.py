@@ -117,11 +117,18 @@ def _split_needs(call: Call) -> Asked:
         yield 0, "tensor", Need("like", shape=tuple(shape), dtype=tensor.dtype, why=why)
 
 
+def _numbers(call: Call) -> Sequence[Any]:
+    """What follows the tensor, one by one or together."""
+    together = len(call.args) == 2 and isinstance(call.args[1], tuple | list)
+    found: Sequence[Any] = call.args[1] if together else call.args[1:]
+    return found
+
+
 def _view_needs(call: Call) -> Asked:
     """What is seen as another shape has as many elements; the size that is left open is the batch."""
     if not call.args or not isinstance(call.args[0], torch.Tensor):
         return
-    sizes = call.args[1] if len(call.args) == 2 and isinstance(call.args[1], tuple | list) else call.args[1:]
+    sizes = _numbers(call)
     if len(sizes) < 2 or not all(isinstance(size, int) for size in sizes) or 0 in sizes:
         return
     wanted, count = abs(math.prod(sizes)), call.args[0].numel()
@@ -141,7 +148,7 @@ def _permute_needs(call: Call) -> Asked:
     """What is permuted has as many dimensions as are named."""
     if not call.args or not isinstance(call.args[0], torch.Tensor):
         return
-    named = call.args[1] if len(call.args) == 2 and isinstance(call.args[1], tuple | list) else call.args[1:]
+    named = _numbers(call)
     if len(named) != call.args[0].dim():
         for one in of_dimensions(len(named), "")[:1]:
             if isinstance(one.spec, Spec):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -214,18 +214,9 @@ class _Search:
         """The candidates that the failure came from; what would have gone through comes first."""
         seen, failure = outcome.seen, outcome.seen.failure
         behind = self._behind(tried, outcome)
-        strict = frozenset((name, tried[name].text()) for name in behind)
-        loose = strict | {(name, tried[name].text()) for name in seen.measured if name in tried}
-        if self._ruled_out is not self._measured:
-            self._ruled_out.append(strict)
-        self._measured.append(loose)
+        self._remember(tried, behind, seen.measured)
         if outcome.error is not None and not (failure and (failure.likes or failure.features)):
-            for name in behind:
-                asked = self._allowed(name, list(told(tried[name], outcome.error)))
-                known = {one.text(): one for one in self._queues[name]}
-                self._queues[name] = distinct(
-                    [known.get(one.text(), one) for one in asked] + self._queues[name]
-                )
+            self._prefer(tried, behind, outcome.error)
         if failure is None:
             return
         for name, need in failure.likes:
@@ -234,6 +225,23 @@ class _Search:
             images = [name for name in behind if name in seen.needs and seen.needs[name].kind == "channels"]
             self._resize(images, tried, failure.features)
             self._lengthen([name for name in behind if name not in images], tried, failure.features)
+
+    def _remember(
+        self, tried: Mapping[str, Candidate], behind: Iterable[str], measured: Iterable[str]
+    ) -> None:
+        """These candidates do not go together."""
+        strict = frozenset((name, tried[name].text()) for name in behind)
+        if self._ruled_out is not self._measured:
+            self._ruled_out.append(strict)
+        self._measured.append(strict | {(name, tried[name].text()) for name in measured if name in tried})
+
+    def _prefer(self, tried: Mapping[str, Candidate], names: Iterable[str], error: Exception) -> None:
+        """What the error's text tells of these inputs comes first."""
+        for name in names:
+            asked = self._allowed(name, list(told(tried[name], error)))
+            known = {one.text(): one for one in self._queues[name]}
+            wanted = [known.get(one.text(), one) for one in asked]
+            self._queues[name] = distinct(wanted + self._queues[name])
 
     def _behind(self, tried: Mapping[str, Candidate], outcome: Try) -> list[str]:
         """The inputs that the failure came from; of one that no torch function raised, all that were looked

@@ -6,6 +6,7 @@ Made from the text and the shape that was tried. Not handled: texts that name no
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,17 +27,20 @@ def told(tried: Candidate, error: Exception) -> Iterator[Candidate]:
     if unpacked is not None:
         yield from of_dimensions(int(unpacked[1]), f"it is unpacked into {unpacked[1]} sizes")
         return
-    numbers = list(
-        dict.fromkeys(int(digits) for digits in re.findall(r"(?<![\w.])\d{1,6}(?![\w.]*\d)", str(error)))
-    )
+    found = re.findall(r"(?<![\w.])\d{1,6}(?![\w.]*\d)", str(error))
+    numbers = list(dict.fromkeys(map(int, found)))
     if not isinstance(spec, Spec) or not 2 <= len(numbers) <= _MOST or tried.why.endswith(_TWICE):
         return  # height and width; a check that every size fails would go on for ever
     why = tried.why.removesuffix(_ONCE) + (_TWICE if tried.why.endswith(_ONCE) else _ONCE)
-    for size in numbers:
-        places = [place for place, one in enumerate(spec.shape) if place and one == size]
-        for other in numbers:
-            if not places or other == size or not 0 < other <= _LARGEST:
-                continue
-            for chosen in dict.fromkeys([tuple(places), *((place,) for place in places)]):
-                shape = tuple(other if place in chosen else one for place, one in enumerate(spec.shape))
-                yield replace(tried, spec=replace(spec, shape=shape), why=why)
+    for size, other in itertools.permutations(numbers, 2):
+        for shape in _shapes(spec.shape, size, other):
+            yield replace(tried, spec=replace(spec, shape=shape), why=why)
+
+
+def _shapes(shape: tuple[int, ...], size: int, other: int) -> Iterator[tuple[int, ...]]:
+    """With the one size replaced by the other: wherever it stands but for the batch, then in one place."""
+    places = [place for place, one in enumerate(shape) if place and one == size]
+    if not places or not 0 < other <= _LARGEST:
+        return
+    for chosen in dict.fromkeys([tuple(places), *((place,) for place in places)]):
+        yield tuple(other if place in chosen else one for place, one in enumerate(shape))
