@@ -85,7 +85,10 @@ class Repeats:
             torch.is_inference_mode_enabled(),
             origins,
         )
-        kind = ledger.kinds.get(key)
+        try:
+            kind = ledger.kinds.get(key)
+        except TypeError:  # an unhashable callable
+            return None
         if kind is None:
             if len(ledger.kinds) >= MOST:
                 ledger.kinds.clear()

@@ -159,3 +159,25 @@ def test_a_tensor_is_not_kept(tmp_path: Path) -> None:
         tmp_path,
     )
     assert report.ok
+
+
+def test_a_callable_without_a_hash_is_watched(tmp_path: Path) -> None:
+    report, _ = watched(
+        """
+        class Twice:
+            __hash__ = None
+            inside = False
+
+            def __call__(self, x):
+                if self.inside:
+                    return x * 2
+                self.inside = True
+                return torch.overrides.handle_torch_function(self, (x,), x)
+
+        twice = Twice()
+        loss = head(two(one(twice(torch.ones(4))))).sum()
+        """,
+        tmp_path,
+    )
+    assert report.ok
+    assert set(report.verdicts.values()) == {"flows"}
