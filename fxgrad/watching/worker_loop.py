@@ -14,7 +14,7 @@ from typing import Any
 
 from torch.utils.data import get_worker_info
 
-from fxgrad.torch_api.errors import SERIALIZED, says
+from fxgrad.torch_api.errors import IN_WORKER, SERIALIZED, says
 from fxgrad.torch_api.internals import WORKER_LOOP, WorkerError
 
 _HOLDER, _NAME = WORKER_LOOP
@@ -47,4 +47,4 @@ def _send_instead(queue: Any, error: Exception, item: Any) -> None:
     if worker is None or not says(str(error), SERIALIZED) or not (isinstance(item, tuple) and len(item) == 2):
         _PLAIN(error, item)
         return
-    queue.put((item[0], WorkerError(where=f"in DataLoader worker process {worker.id}")))
+    queue.put((item[0], WorkerError(where=f"{IN_WORKER.phrases[0]} {worker.id}")))

@@ -57,7 +57,12 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     if facts.error is not None and not broken:
         return
     level = "error" if broken else _level(facts, context)
-    unused = [p for p in facts.parameters if is_unused(facts, p, is_over=broken)]
+    # Of what the step that the error ended had yet to say: what should train has a finding of its own.
+    unused = [
+        p
+        for p in facts.parameters
+        if is_unused(facts, p, is_over=broken and context.expected.isdisjoint(p.names))
+    ]
     if unused and (facts.loss_requires_grad or broken):
         names = tuple(name for p in unused for name in p.names)
         yield Finding(
