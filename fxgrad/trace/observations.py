@@ -143,6 +143,9 @@ class Observations:
         self.tensors = Tensors()
         self.storage_number = self.tensors.numbered
         self._devices: dict[torch.device, str] = {}
+        # What custom Functions made: the C++ node of one goes with the last tensor that leads to it, although its
+        # Python object is held.
+        self._of_functions: list[torch.Tensor] = []
 
     def new_value(self, tensor: torch.Tensor, node: str, storage: int) -> int:
         """Observe a tensor as it is now."""
@@ -150,6 +153,8 @@ class Observations:
         fn = grad_fn_of(tensor) if requires_grad else None
         nr = tensor.output_nr if fn is not None else 0
         leaf = tensor if requires_grad and fn is None else None
+        if isinstance(fn, torch.autograd.function.BackwardCFunction):
+            self._of_functions.append(tensor)
         number = len(self.values)
         device = self._device_name(tensor.device)
         shape = shape_of(tensor)
