@@ -20,8 +20,11 @@ Key = str | int | None
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Held:
-    """`own` is put into the variable `name` ("" if it is returned at once), and so are all `puts`; `picks` take something out. `own_key`: the constant
-    under which, where it is one; `size`: of a list written out. Without `puts` it is in there as it was returned."""
+    """What goes into one variable, and what is taken out of it again.
+
+    `own` is put into the variable `name` ("" if it is returned at once), under `own_key` where that is a constant, and
+    so are all `puts`; `picks` take something out. `size`: of a list written out. Without `puts` a call returned it so.
+    """
 
     source: Source
     function: Function

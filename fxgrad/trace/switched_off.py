@@ -27,7 +27,8 @@ class SwitchedOff:
         self._count = 0
 
     def note(self) -> None:
-        """Gradients are on; what called torch, whose mode called the caller, is about to switch them off."""
+        """Gradients are on and about to be switched off. Asked by the handler of a function mode: three frames up
+        is what called torch."""
         if self._count > MOST:
             return
         frame, region = sys._getframe(3), False

@@ -10,8 +10,9 @@ What it finds
     multiplies a zero state, a table of which only the padding row is read: a warning, for no step changes
     that. Zero for now is no finding: a ReLU that is off, a saturated sigmoid; a note where a hook masks rows
     of a table (other rows may pass), and where what starts at zero (LoRA's B, a gate) gets a gradient itself
-    and so lets one through after the first step. In a watched script also a loss that is NaN, and one of
-    which every gradient is zero.
+    and so lets one through after the first step. Where every gradient is zero that is always said: an error
+    of a watched script, a note of one analysis whose inputs alone show it. In a watched script also a loss
+    that is NaN.
 
 Why it matters
     Nothing raises and `.grad` is there, so checks for None pass. The optimizer steps, with weight decay only.

@@ -36,7 +36,7 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch.distributed
 
@@ -64,26 +64,29 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         if is_unused(facts, p, is_over=broken and context.expected.isdisjoint(p.names))
     ]
     if unused and (facts.loss_requires_grad or broken):
-        names = tuple(name for p in unused for name in p.names)
-        yield Finding(
-            CODE,
-            NAME,
-            level,
-            f"backward does not reach {listed(names)}: DistributedDataParallel raises in the next iteration",
-            facts.error.site if facts.error is not None else None,
-            names,
-            (),
-            Fix(
-                "let them take part in every step, freeze or remove them; find_unused_parameters=True if "
-                "the "
-                "forward may leave them out"
-            ),
-        )
+        yield _unreached(facts, unused, level)
     groups: dict[Site | None, list[Branch]] = {}
     for branch in context.branches:
         groups.setdefault(branch.decision.site, []).append(branch)
     for site, members in groups.items():
         yield from _decided(facts, site, members, level)
+
+
+def _unreached(facts: Facts, unused: Iterable[ParameterFact], level: Severity) -> Finding:
+    names = tuple(name for p in unused for name in p.names)
+    return Finding(
+        CODE,
+        NAME,
+        level,
+        f"backward does not reach {listed(names)}: DistributedDataParallel raises in the next iteration",
+        facts.error.site if facts.error is not None else None,
+        names,
+        (),
+        Fix(
+            "let them take part in every step, freeze or remove them; find_unused_parameters=True if the "
+            "forward may leave them out"
+        ),
+    )
 
 
 def is_unused(facts: Facts, parameter: ParameterFact, *, is_over: bool = False) -> bool:
