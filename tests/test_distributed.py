@@ -49,6 +49,8 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     own = {
         "OMP_NUM_THREADS": "1",
         "GLOO_SOCKET_IFNAME": "lo",
+        # A process that aborts says where it was.
+        "PYTHONFAULTHANDLER": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(FOLDER / "worker.py"), str(path)]
