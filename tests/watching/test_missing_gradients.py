@@ -52,6 +52,32 @@ PROGRAMS = {
             ),
         ),
     ),
+    "an image whose flag was set, under another name": Program(
+        NET
+        + """    x.requires_grad = True
+    seen = x.clamp(0.1, 0.9)  # FXG111
+    loss = F.cross_entropy(net(seen), y)
+    loss.backward()
+    step = seen.grad.sign()
+    opt.step()
+    losses.append(loss.item())
+""",
+        ("`seen` is no leaf", "here on `x`", "read `x.grad`"),
+        (("seen.grad.sign()", "x.grad.sign()"),),
+    ),
+    "an image whose flag was set, and its own name given to what was made of it": Program(
+        NET
+        + """    x.requires_grad = True
+    x = x.clamp(0.1, 0.9)  # FXG111
+    loss = F.cross_entropy(net(x), y)
+    loss.backward()
+    step = x.grad.sign()
+    opt.step()
+    losses.append(loss.item())
+""",
+        ("`x` is no leaf", "`x = x.detach().requires_grad_()` behind this line"),
+        (("x.clamp(0.1, 0.9)  # FXG111\n", "x.clamp(0.1, 0.9)\n    x = x.detach().requires_grad_()\n"),),
+    ),
     "the same, its gradient kept": Program(
         NET
         + """    image = torch.randn(4, 6, requires_grad=True).tanh()  # FXG111

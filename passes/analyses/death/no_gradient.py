@@ -123,7 +123,7 @@ def _no_leaf(death: Death, none: NoGradient) -> Cause:
 
 def _leaf_behind(facts: Facts, value: int) -> str:
     """What the user calls the one leaf that a value was computed from, where a line of a script or function
-    made it and nothing else was."""
+    made it, or made it a leaf by its flag, and nothing else was."""
     pending, seen, leaves = [value], {value}, set()
     while pending:
         current = pending.pop()
@@ -140,4 +140,4 @@ def _leaf_behind(facts: Facts, value: int) -> str:
         for node in makers
         if node is not None and node.site is not None and (names := assigned_names(node.site))
     ]
-    return names[0] if len(leaves) == len(names) == 1 else ""
+    return names[0].removesuffix(".requires_grad") if len(leaves) == len(names) == 1 else ""
