@@ -1,5 +1,5 @@
-"""A derivative that was asked for and is not there: what the rules say of the tensors, as they say it of
-parameters that get no gradient of the loss."""
+"""A derivative that was asked for and is not there, a later loss that has no history: what the rules say of the
+tensors, as they say it of parameters that get no gradient of the loss."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from fxgrad.passes.analyses import causes
 from fxgrad.passes.analyses.death.absent import Asked
 from fxgrad.passes.analyses.death.record import Death
 from fxgrad.passes.ended import Known, Request
-from fxgrad.passes.findings import line_of, listed
-from fxgrad.passes.rules.fxg101_unused_parameter import not_behind
+from fxgrad.passes.findings import line_of, listed, source_of
+from fxgrad.passes.rules import fxg101_unused_parameter, fxg104_no_grad_path
 from fxgrad.records import Facts, Finding, ParameterFact
+from fxgrad.torch_api.errors import NO_GRAD_FN, says
 
 
 def findings(death: Death, asked: Asked) -> Iterator[Finding]:
@@ -38,7 +39,24 @@ def findings(death: Death, asked: Asked) -> Iterator[Finding]:
     rest = [name for name in wanted if name not in told]
     if rest:
         where = line_of(request.site, death.site) if request.site != death.site else ""
-        yield not_behind(f"{which}{where}", rest, request.site or death.site)
+        yield fxg101_unused_parameter.not_behind(f"{which}{where}", rest, request.site or death.site)
+
+
+def of_a_later_loss(death: Death) -> Iterator[Finding]:
+    """What keeps the parameters from a loss that has no history, although an earlier backward reached them:
+    what the rules say of a program that has this loss alone."""
+    walk = next((walk for walk in reversed(death.walks) if walk.failed), None)
+    if walk is None or not says(death.message, NO_GRAD_FN) or any(f.severity == "error" for f in death.found):
+        return
+    wanted = {p.name: Known(None, -1, -1, "") for p in death.facts.parameters if p.requires_grad}
+    request = Request(walk.note, walk.site, tuple(wanted.values()), (), walk.losses, frozenset(), grad=True)
+    for one in _starved_findings(death, wanted, request):
+        if one.site is None or one.code == fxg101_unused_parameter.CODE:  # another loss may use those
+            continue
+        if one.code == fxg104_no_grad_path.CODE:
+            one = fxg104_no_grad_path.outside_of_closure(one, death.facts, death.context)
+        here = f"`{source_of(walk.site)}`{line_of(walk.site, one.site)}"
+        yield replace(one, message=f"{one.message} from {here}, whatever an earlier backward gave them")
 
 
 def _name(death: Death, request: Request, position: int) -> str:

@@ -69,6 +69,7 @@ def _of_the_end(facts: Facts, context: Context, found: Sequence[Finding]) -> Ite
     missing = symptom(death)
     if isinstance(missing, Asked):
         yield from asked.findings(death, missing)
+    yield from asked.of_a_later_loss(death)
     blame = blamed(death)
     if blame is not None:
         name, cause = blame

@@ -62,10 +62,10 @@ def _use(message: str) -> str:
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per line that switches gradients off."""
-    return (_outside_of_closure(found, facts, context) for found in _found(facts, context))
+    return (outside_of_closure(found, facts, context) for found in _found(facts, context))
 
 
-def _outside_of_closure(found: Finding, facts: Facts, context: Context) -> Finding:
+def outside_of_closure(found: Finding, facts: Facts, context: Context) -> Finding:
     """Gradients that are off where an optimizer's step calls the closure it was given: that call is to blame,
     not the closure."""
     closures = context.training.closures if context.training is not None else frozenset()

@@ -104,6 +104,63 @@ image.requires_grad_(False)
         ("`image` is no leaf any more", "`image = image.detach().requires_grad_()`"),
         ((".clamp(0, 1)  # FXG111\n", ".clamp(0, 1)\n    image = image.detach().requires_grad_()\n"),),
     ),
+    # ------------------------------------------------------------------------------ a later loss without a history
+    "a sharpness-aware step, its second pass under no_grad": Program(
+        """
+class Sharp(torch.optim.Optimizer):
+    def __init__(self, params):
+        super().__init__(params, {})
+
+    @torch.no_grad()
+    def step(self, closure):
+        kept = [p.clone() for p in self.param_groups[0]["params"]]
+        for p in self.param_groups[0]["params"]:
+            p.add_(0.05 * p.grad.sign())
+        self.zero_grad()
+        closure()  # FXG104
+        for p, old in zip(self.param_groups[0]["params"], kept):
+            p.copy_(old - 0.1 * p.grad)
+
+net = nn.Linear(3, 1)
+opt = Sharp(net.parameters())
+x = torch.randn(5, 3)
+def closure():
+    loss = net(x).square().mean()
+    loss.backward()
+    return loss.item()
+for it in range(3):
+    losses.append(closure())
+    opt.step(closure)
+""",
+        ("calls its closure where gradients are off", "whatever an earlier backward gave"),
+        (("        closure()  # FXG104\n", "        with torch.enable_grad():\n            closure()\n"),),
+    ),
+    "a second loss from what was computed for a log": Program(
+        NET
+        + """    F.cross_entropy(net(x), y).backward()
+    with torch.no_grad():  # FXG104
+        scores = net(x)
+    smooth = scores.logsumexp(1).mean()
+    smooth.backward()
+    opt.step()
+    losses.append(smooth.item())
+""",
+        ("gradients are off", "from `smooth.backward()`"),
+        (("    with torch.no_grad():  # FXG104\n        scores", "    scores"),),
+    ),
+    "a second loss from detached scores": Program(
+        NET
+        + """    scores = net(x)
+    F.cross_entropy(scores, y).backward()
+    scores = net(x).detach()  # FXG103
+    smooth = scores.logsumexp(1).mean()
+    smooth.backward()
+    opt.step()
+    losses.append(smooth.item())
+""",
+        ("`detach` cuts `net` off", "from `smooth.backward()`"),
+        ((".detach()  # FXG103", ""),),
+    ),
     # ------------------------------------------------------------------------------------------------------- too early
     "gradients scaled above the backward": Program(
         NET
