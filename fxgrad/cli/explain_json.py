@@ -2,8 +2,9 @@
 
     rules    code, name, severity, summary, sections {heading: text}, page (its address)
     errors   name, type and message as they were said ("" and null where an entry was asked for by its name),
-             line (file, line, function, text: the user's own innermost, or null), means, causes, beliefs (belief,
-             truth), remedy, rule (the code of the rule that is about it, or null), next (the command to run)
+             line (file, line, function, text: the user's own innermost, or null), means, causes, beliefs
+             (belief, truth), remedy, rule (the code of the rule that is about it, or null), next (the command
+             to run)
 
 `rules` has the first key alone, `explain` both, one of them empty. `schema_version` is 1. Like the text it is
 made without torch.

@@ -1,9 +1,9 @@
 """How the command line writes: data to stdout, talk to stderr, colour only on a terminal.
 
-Colour needs the `rich` extra. It is there where `--color` says `always`, never where that says `never`; else not with
-`NO_COLOR` in the environment (https://no-color.org), with `FORCE_COLOR` (https://force-color.org), and on a terminal.
-On a terminal a rule's code is a link to the file that documents it. A reader that has gone (`| head`) is no error. Not
-handled: colour in what a user's own program prints.
+Colour needs the `rich` extra. It is there where `--color` says `always`, never where that says `never`; else
+not with `NO_COLOR` in the environment (https://no-color.org), with `FORCE_COLOR` (https://force-color.org),
+and on a terminal. On a terminal a rule's code is a link to the file that documents it. A reader that has gone
+(`| head`) is no error. Not handled: colour in what a user's own program prints.
 """
 
 from __future__ import annotations

@@ -1,12 +1,16 @@
 """What `fxgrad` checks where nobody names a MODEL: `models` in `[tool.fxgrad]` of the nearest pyproject.toml.
 
     [tool.fxgrad]
-    models = ["src/net.py:Net", "src/heads/*.py", { model = "src/lm.py", inputs = ["ids=2x16:int64[0,1000)"] }]
+    models = [
+        "src/net.py:Net", "src/heads/*.py",
+        { model = "src/lm.py", inputs = ["ids=2x16:int64[0,1000)"] },
+    ]
     exclude = ["src/heads/base.py"]
 
-A model is what `fxgrad report` takes, a pattern of files, or a table. `inputs`, `loss`, `values` and `select` are what
-the options of these names say: for all models, or in a table for one. Paths and patterns are relative to the file's
-folder, `exclude` has patterns of files that are left out. An option on the command line wins over both.
+A model is what `fxgrad report` takes, a pattern of files, or a table. `inputs`, `loss`, `values` and `select`
+are what the options of these names say: for all models, or in a table for one. Paths and patterns are
+relative to the file's folder, `exclude` has patterns of files that are left out. An option on the command
+line wins over both.
 """
 
 from __future__ import annotations
@@ -28,7 +32,8 @@ _OPTIONS = ("inputs", "loss", "values", "select")
 
 
 def listed() -> tuple[Path, dict[str, Any]] | None:
-    """The nearest pyproject.toml and its `[tool.fxgrad]`, if that has `models`. torch is not imported for it."""
+    """The nearest pyproject.toml and its `[tool.fxgrad]`, if that has `models`. torch is not imported for
+    it."""
     for folder in (Path.cwd(), *Path.cwd().parents):
         file = folder / "pyproject.toml"
         if not file.is_file():
@@ -42,8 +47,8 @@ def listed() -> tuple[Path, dict[str, Any]] | None:
 
 
 def models_of(arguments: argparse.Namespace) -> list[argparse.Namespace]:
-    """One set of arguments a model: of those that the command line names, with what the project says of them, or of
-    all of the project's where it names none.
+    """One set of arguments a model: of those that the command line names, with what the project says of them,
+    or of all of the project's where it names none.
 
     Raises:
         InputError: nobody names a model, or a setting is wrong.

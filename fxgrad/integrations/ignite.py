@@ -1,4 +1,5 @@
-"""An Ignite handler that reports on the first training step: `GradientFlow(model, optimizer).attach(trainer)`.
+"""An Ignite handler that reports on the first training step:
+`GradientFlow(model, optimizer).attach(trainer)`.
 
 It watches the first iteration up to the step of each optimizer, before any weight changes, and then takes
 itself away. The report is kept as `handler.report`.

@@ -66,8 +66,8 @@ def _here(value: Any) -> Any:
 def lacks_cuda(error: FxgradError | str) -> bool:
     """Whether a program failed, or may have, with that error or message, because this machine has no CUDA.
 
-    Fake tensors may be put on it all the same, always so by a torch that is built for CUDA, and then no input is
-    found that fits.
+    Fake tensors may be put on it all the same, always so by a torch that is built for CUDA, and then no input
+    is found that fits.
     """
     if torch.cuda.is_available():
         return False

@@ -10,12 +10,13 @@ added.
     ok              whether there is no finding at error level
     summary         counts: parameters, and each severity and verdict that occurs
     verdicts        {parameter name: "flows" | "zero" | "none" | "branch" | "blocked"}
-    findings        errors, then warnings: code, name, severity, message, site, parameters, path, fix, fingerprint
+    findings        errors, then warnings: code, name, severity, message, site, parameters, path, fix,
+                    fingerprint
     notes           findings at note level
     deselected      how many findings and notes `select`, `ignore` and a baseline left out
     suppressed      findings that a comment, the project's settings or a baseline silences
-    parameters      per parameter: name, names (ties), shape, requires_grad, module, module_type, module_called,
-                    gradient
+    parameters      per parameter: name, names (ties), shape, requires_grad, module, module_type,
+                    module_called, gradient
     loss, values    how the loss was found; "fake" or "real"
     assumptions     what was assumed because it was not given
     nodes, paths, paths_cut_off   steps recorded, branch outcomes explored, whether there were more
@@ -24,12 +25,12 @@ added.
     versions        {"fxgrad", "torch", "python": the versions that it was made with}
     command         the command line that asked for it; "" where Python code did
     ranks           only in a report gathered from several processes: size; verdicts {parameter name: {rank:
-                    verdict}}; differing (parameters, on, without, site, why); endings (rank, kind, said, site,
-                    reported). A finding then has `ranks` too, those it holds on
+                    verdict}}; differing (parameters, on, without, site, why); endings (rank, kind, said,
+                    site, reported). A finding then has `ranks` too, those it holds on
 
-A site has `file` (absolute), `line`, `column`, `end_line`, `end_column` and `function`; lines and columns count from 1,
-0 is unknown. A fingerprint stays the same when lines move: see `fxgrad.report.fingerprint`. Not handled: reading a
-report back.
+A site has `file` (absolute), `line`, `column`, `end_line`, `end_column` and `function`; lines and columns
+count from 1, 0 is unknown. A fingerprint stays the same when lines move: see `fxgrad.report.fingerprint`. Not
+handled: reading a report back.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@
     ignore = ["FXG204"]                       # codes or their beginnings
     per-file-ignores = { "legacy/*" = ["FXG1"] }
 
-What else is there (`models` and what stands beside it) says what `fxgrad` checks: see `fxgrad.cli.project`. The file
-is looked for upwards from the model's own file. A comment that silences nothing is itself reported,
+What else is there (`models` and what stands beside it) says what `fxgrad` checks: see `fxgrad.cli.project`.
+The file is looked for upwards from the model's own file. A comment that silences nothing is itself reported,
 as a note (FXG001). Not handled: configuration in other files.
 """
 

@@ -1,7 +1,7 @@
 """A report as data again, from what `fxgrad.report.as_json` wrote: for who looks at a report of another day.
 
-What JSON does not hold (the values that a parameter had in the graph, `kind` and `step` of a finding) is as in a new
-record. Not handled: other versions of the schema.
+What JSON does not hold (the values that a parameter had in the graph, `kind` and `step` of a finding) is as
+in a new record. Not handled: other versions of the schema.
 """
 
 from __future__ import annotations

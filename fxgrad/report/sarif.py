@@ -5,11 +5,11 @@ Made from a `Report`, the rules in `fxgrad.passes.RULES` and the source lines as
 OASIS SARIF 2.1.0 (the section numbers below are its own).
 
 Every result has a physical location, or GitHub refuses the whole log: a finding without a line of its own
-stands at the model's class. Where that is not the user's either, it is a notification of the run. Files in the
-repository around the current directory are named relative to `%SRCROOT%`, others absolutely.
-`partialFingerprints` has what GitHub tracks an alert by (`fxgrad.report.line_hash`) and fxgrad's own name of the
-finding. What the user has silenced is a result with `suppressions`, `inSource` by a comment, else `external`.
-Not handled: embedded file contents.
+stands at the model's class. Where that is not the user's either, it is a notification of the run. Files in
+the repository around the current directory are named relative to `%SRCROOT%`, others absolutely.
+`partialFingerprints` has what GitHub tracks an alert by (`fxgrad.report.line_hash`) and fxgrad's own name of
+the finding. What the user has silenced is a result with `suppressions`, `inSource` by a comment, else
+`external`. Not handled: embedded file contents.
 """
 
 from __future__ import annotations

@@ -143,8 +143,8 @@ class Observations:
         self.tensors = Tensors()
         self.storage_number = self.tensors.numbered
         self._devices: dict[torch.device, str] = {}
-        # What custom Functions made: the C++ node of one goes with the last tensor that leads to it, although its
-        # Python object is held.
+        # What custom Functions made: the C++ node of one goes with the last tensor that leads to it, although
+        # its Python object is held.
         self._of_functions: list[torch.Tensor] = []
 
     def new_value(self, tensor: torch.Tensor, node: str, storage: int) -> int:

@@ -131,7 +131,8 @@ class Repeats:
         return self._ledger.origins[slot.value]
 
     def _place(self, frame: FrameType | None, boundary: CodeType | None) -> tuple[int, ...]:
-        """The instruction that calls, and those of user code outwards to the first of the user's own files."""
+        """The instruction that calls, and those of user code outwards to the first of the user's own
+        files."""
         found: tuple[int, ...] = ()
         whose = self._whose
         while frame is not None:

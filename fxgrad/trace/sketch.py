@@ -44,8 +44,8 @@ _KINDS = ("function", "checkpoint", "transform")
 
 
 class Sketch(Recorder):
-    """Looks on as a recorder does, and writes nothing down but decisions. `refused`: it came upon what it does
-    not follow, also where the program has caught that."""
+    """Looks on as a recorder does, and writes nothing down but decisions. `refused`: it came upon what it
+    does not follow, also where the program has caught that."""
 
     sketches = True
     refused = False

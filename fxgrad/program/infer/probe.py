@@ -119,7 +119,8 @@ class FakeProber:
 
 
 def _hides(model: nn.Module) -> bool:
-    """Whether a layer lies under the name of a method: torch asks for `model.parameters` and gets the method."""
+    """Whether a layer lies under the name of a method: torch asks for `model.parameters` and gets the
+    method."""
     return any(
         hasattr(type(module), name) for module in model.modules() for name, _ in module.named_children()
     )

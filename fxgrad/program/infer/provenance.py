@@ -203,8 +203,8 @@ class Provenance(TorchFunctionMode):
         return next(own, None)
 
     def spread(self, tensor: torch.Tensor) -> tuple[str, tuple[int, ...]] | None:
-        """The only input that a tensor is made of, where its sizes are the input's: elements that were only moved
-        and repeated, or changed one by one and turned; and the input's shape."""
+        """The only input that a tensor is made of, where its sizes are the input's: elements that were only
+        moved and repeated, or changed one by one and turned; and the input's shape."""
         tags = self._tags.get(id(tensor), {})
         if len(tags) != 1:
             return None
@@ -213,8 +213,8 @@ class Provenance(TorchFunctionMode):
         return (name, shape) if moved or sorted(shape) == sorted(tensor.shape) else None
 
     def _turned(self, tensor: torch.Tensor, need: Need) -> tuple[str, Need] | None:
-        """What an input that was reshaped before the layer took it must be: its own shape, with what the layer
-        looks at of the size that it takes."""
+        """What an input that was reshaped before the layer took it must be: its own shape, with what the
+        layer looks at of the size that it takes."""
         looks = tensor.dim() - (need.dims if need.kind == "channels" else 0) - 1
         found = (
             self.spread(tensor) if need.kind in ("channels", "features", "sequence") and looks >= 0 else None

@@ -301,7 +301,8 @@ class _Search:
     def _lengthen(
         self, names: Sequence[str], tried: Mapping[str, Candidate], features: tuple[int, int]
     ) -> None:
-        """Of what was flattened before a linear layer each size is in proportion to the features that it takes."""
+        """Of what was flattened before a linear layer each size is in proportion to the features that it
+        takes."""
         got, wanted = features
         for name in names:
             spec = tried[name].spec

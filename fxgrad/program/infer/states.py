@@ -17,7 +17,8 @@ from fxgrad.program.infer.provenance import state_shapes
 from fxgrad.program.infer.spec import Group
 
 _NAMES = re.compile(
-    r"(\w+_)?(hidden|hiddens|state|states|hx|cx|h|c|hc|h_?0|c_?0|h_?t|c_?t|h_?prev|c_?prev|cell|memory|mems)(_\w+)?"
+    r"(\w+_)?(hidden|hiddens|state|states|hx|cx|h|c|hc|h_?0|c_?0|h_?t|c_?t|h_?prev|c_?prev|cell"
+    r"|memory|mems)(_\w+)?"
 )
 
 

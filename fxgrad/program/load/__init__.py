@@ -37,7 +37,10 @@ _FORMS = (
     "or a .pt2 file"
 )
 _FILE = re.compile(
-    r"(?P<path>.+?\.(?P<suffix>py|pt2|pt|pth|pkl|pickle|ckpt|ipynb|safetensors|onnx|ya?ml|json|toml|gguf|h5|keras|tflite|bin))(:(?P<name>.*))?",
+    (
+        r"(?P<path>.+?\.(?P<suffix>py|pt2|pt|pth|pkl|pickle|ckpt|ipynb|safetensors|onnx|ya?ml|json|toml"
+        r"|gguf|h5|keras|tflite|bin))(:(?P<name>.*))?"
+    ),
     re.DOTALL,
 )
 _MODULE = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*)(:(?P<name>.*))?")

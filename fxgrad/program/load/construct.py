@@ -40,7 +40,8 @@ _SETTINGS_CLASS = re.compile(
     re.IGNORECASE,
 )
 _SETTINGS_MAKER = re.compile(
-    r"(get|parse|make|build|load|default|create)_?(\w+_)?(args|arguments|config|cfg|opts?|options|hparams|params)"
+    r"(get|parse|make|build|load|default|create)_?(\w+_)?(args|arguments|config|cfg|opts?|options"
+    r"|hparams|params)"
 )
 
 
@@ -171,7 +172,10 @@ def constructions(
         except OSError as error:  # of no argument's making
             raise LoadError(
                 f"building it raises {type(error).__name__}: {error}",
-                hint="what it reads or downloads is not here: write a function that builds it without, and name that",
+                hint=(
+                    "what it reads or downloads is not here: write a function that builds it "
+                    "without, and name that"
+                ),
             ) from error
         except Exception as error:  # whatever wrong arguments make the user's code raise
             first = first or error

@@ -1,5 +1,5 @@
-"""What a look-up is given: the error that ended a watched script and what was seen up to it; and how an error's
-frames are read."""
+"""What a look-up is given: the error that ended a watched script and what was seen up to it; and how an
+error's frames are read."""
 
 from __future__ import annotations
 
