@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable
-from typing import Any
 
 from fxgrad.cli.pasted import Said
 from fxgrad.cli.rulebook import Entry as Rule
@@ -35,15 +34,15 @@ def told(*, rules: Iterable[Rule] = (), errors: Iterable[tuple[Said | None, Entr
     return _written({"rules": [_rule(r) for r in rules], "errors": [_error(said, e) for said, e in errors]})
 
 
-def _written(said: dict[str, Any]) -> str:
+def _written(said: dict[str, object]) -> str:
     return json.dumps({"schema_version": 1, **said}, indent=2)
 
 
-def _rule(rule: Rule) -> dict[str, Any]:
+def _rule(rule: Rule) -> dict[str, object]:
     return to_dict(rule.code, rule.name, rule.severity, rule.documentation)
 
 
-def _error(said: Said | None, entry: Entry) -> dict[str, Any]:
+def _error(said: Said | None, entry: Entry) -> dict[str, object]:
     own = said.own() if said is not None else None
     return {
         "name": entry.name,

@@ -118,7 +118,7 @@ def write(text: str, output: str | None, *, coloured: bool = False) -> None:
     tell(f"fxgrad: {output} written")
 
 
-def wants_colour(stream: Any) -> bool:
+def wants_colour(stream: object) -> bool:
     """Whether text on this stream is painted."""
     if _Manner.colour == "auto":
         if os.environ.get("NO_COLOR"):
@@ -139,7 +139,7 @@ def is_terminal(stream: Any) -> bool:
         return False
 
 
-def width_of(stream: Any) -> int:
+def width_of(stream: object) -> int:
     """How many columns a line may have: those of the terminal, or a page's where there is none."""
     return shutil.get_terminal_size().columns if is_terminal(stream) else PAGE
 

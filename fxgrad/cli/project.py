@@ -69,7 +69,9 @@ def models_of(arguments: argparse.Namespace) -> list[argparse.Namespace]:
     ]
 
 
-def _models(file: Path, table: dict[str, Any], arguments: argparse.Namespace) -> Iterator[argparse.Namespace]:
+def _models(
+    file: Path, table: dict[str, object], arguments: argparse.Namespace
+) -> Iterator[argparse.Namespace]:
     from fxgrad.report.intent import intent_for
 
     intent_for([str(file)])  # whether there are settings that nobody knows
@@ -104,7 +106,7 @@ def _named(file: Path, model: str) -> list[str]:
 
 
 def _with(
-    file: Path, arguments: argparse.Namespace, model: str, settings: dict[str, Any]
+    file: Path, arguments: argparse.Namespace, model: str, settings: dict[str, object]
 ) -> argparse.Namespace:
     """The arguments, and of the settings what no option says."""
     said = {**vars(arguments), "model": model}
@@ -121,7 +123,7 @@ def _with(
     return argparse.Namespace(**said)
 
 
-def _strings(file: Path, table: dict[str, Any], key: str, *, one: bool = False) -> tuple[str, ...]:
+def _strings(file: Path, table: dict[str, object], key: str, *, one: bool = False) -> tuple[str, ...]:
     value = table.get(key, [])
     if isinstance(value, str):
         return (value,)

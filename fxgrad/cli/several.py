@@ -47,7 +47,7 @@ def joined(format: str, texts: Sequence[str]) -> str:
     if format not in ("json", "gitlab", "sarif"):
         return "\n\n".join(text for text in texts if text)
     held: list[Any] = [json.loads(text) for text in texts]
-    whole: Any = held
+    whole: object = held
     if format == "sarif":
         whole = _one_run(held)
     elif format == "gitlab":
@@ -57,7 +57,7 @@ def joined(format: str, texts: Sequence[str]) -> str:
     return dumps(whole)
 
 
-def _one_run(logs: Sequence[Any]) -> Any:
+def _one_run(logs: Sequence[Any]) -> object:
     runs = [run for log in logs for run in log["runs"]]
     whole = {**runs[0], "results": [result for run in runs for result in run["results"]]}
     if invocations := [one for run in runs for one in run.get("invocations", ())]:

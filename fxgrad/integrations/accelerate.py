@@ -16,7 +16,7 @@ __all__ = ["GradientsMissing", "watch_first_step"]
 
 
 def watch_first_step(
-    accelerator: Any, model: Any, *optimizers: Any, on_error: Literal["raise", "warn"] = "raise"
+    accelerator: Any, model: object, *optimizers: object, on_error: Literal["raise", "warn"] = "raise"
 ) -> FirstStep:
     """Raise (or warn) before the first optimizer step if a parameter that should train gets no gradient.
 

@@ -22,7 +22,7 @@ class GradientFlow(Reporting):
     """Raise (or warn) before the first optimizer step if a parameter that should train gets no gradient."""
 
     def __init__(
-        self, model: nn.Module, *optimizers: Any, on_error: Literal["raise", "warn"] = "raise"
+        self, model: nn.Module, *optimizers: object, on_error: Literal["raise", "warn"] = "raise"
     ) -> None:
         self._first = FirstStep(on_error)
         self._watched = model, optimizers

@@ -36,7 +36,7 @@ class CudaOnCpu(TorchFunctionMode):
         types: Sequence[type],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    ) -> object:
         kwargs = dict(kwargs or {})
         moved = getattr(func, "__name__", "") == "cuda"
         if moved or any(map(_is_cuda, (*args, *kwargs.values()))):
@@ -59,7 +59,7 @@ def _is_cuda(value: Any) -> bool:
     )
 
 
-def _here(value: Any) -> Any:
+def _here(value: Any) -> object:
     return _CPU if _is_cuda(value) else value
 
 

@@ -67,7 +67,7 @@ def dumps(value: Any) -> str:
     return "".join(item if item == "\n" or is_seen(item) else json.dumps(item)[1:-1] for item in text)
 
 
-def to_dict(report: ReportData) -> dict[str, Any]:
+def to_dict(report: ReportData) -> dict[str, object]:
     """The report as dicts, lists, strings, numbers and None."""
     marks = fingerprints([*report.findings, *report.notes, *report.suppressed])
     count, end = len(report.findings), len(report.findings) + len(report.notes)
@@ -121,7 +121,7 @@ def versions() -> dict[str, str]:
     return {"fxgrad": own, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
-def _summary(report: ReportData) -> dict[str, Any]:
+def _summary(report: ReportData) -> dict[str, object]:
     severities = Counter(finding.severity for finding in [*report.findings, *report.notes])
     return {
         "parameters": len(report.verdicts),
@@ -130,7 +130,7 @@ def _summary(report: ReportData) -> dict[str, Any]:
     }
 
 
-def _ranks(ranks: Ranks) -> dict[str, Any]:
+def _ranks(ranks: Ranks) -> dict[str, object]:
     """JSON keys are text: `{"0": "flows", "1": "none"}`."""
     return {
         "size": ranks.size,
@@ -170,16 +170,16 @@ def _finding(finding: Finding, mark: str, ranks: Ranks | None) -> dict[str, Any]
     return said if ranks is None else {**said, "ranks": list(finding.ranks)}
 
 
-def _fix(fix: Fix) -> dict[str, Any]:
+def _fix(fix: Fix) -> dict[str, object]:
     edits = [{"site": _site(edit.site), "old": edit.old, "new": edit.new} for edit in fix.edits]
     return {"advice": fix.advice, "safety": fix.safety, "edits": edits}
 
 
-def _site(site: Site | None) -> dict[str, Any] | None:
+def _site(site: Site | None) -> dict[str, object] | None:
     return None if site is None else dataclasses.asdict(site)
 
 
-def _parameter(fact: ParameterFact) -> dict[str, Any]:
+def _parameter(fact: ParameterFact) -> dict[str, object]:
     return {
         "name": fact.name,
         "names": list(fact.names),
@@ -192,7 +192,7 @@ def _parameter(fact: ParameterFact) -> dict[str, Any]:
     }
 
 
-def _decision(decision: Decision) -> dict[str, Any]:
+def _decision(decision: Decision) -> dict[str, object]:
     return {
         "site": _site(decision.site),
         "node": decision.node,

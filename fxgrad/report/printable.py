@@ -45,5 +45,5 @@ def _printable(value: Any, field: str) -> Any:
     return value
 
 
-def _is_same(one: Any, other: Any) -> bool:
+def _is_same(one: object, other: object) -> bool:
     return one is other

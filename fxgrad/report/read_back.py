@@ -63,13 +63,13 @@ def _report(said: Any) -> ReportData:
     )
 
 
-def _one_of(allowed: tuple[Any, ...], said: Any) -> Any:
+def _one_of(allowed: tuple[object, ...], said: object) -> Any:
     if said not in allowed:
         raise ValueError(said)
     return said
 
 
-def _site(said: Any) -> Site | None:
+def _site(said: object) -> Site | None:
     return None if said is None else _known(said)
 
 

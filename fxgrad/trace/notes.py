@@ -103,7 +103,7 @@ class Backward:
     spots: tuple[Spot, ...]
     losses: tuple[int, ...]
     live: frozenset[int] = frozenset()
-    started: tuple[Any, ...] = ()
+    started: tuple[object, ...] = ()
     failed: bool = False
     nan: bool = False
     partial: bool = False

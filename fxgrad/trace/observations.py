@@ -81,7 +81,7 @@ class RawDecision:
     outcome: bool
     known: bool
     reads: tuple[int, ...]
-    asked: tuple[Any, tuple[Any, ...]] | None = None  # the function and arguments whose outcome it is
+    asked: tuple[object, tuple[object, ...]] | None = None  # the function and arguments whose outcome it is
 
 
 # the target of what is assumed of a tensor made from Python data: that another call makes the same
@@ -100,7 +100,7 @@ class Assumed:
 
     target: Any
     args: tuple[Any, ...]
-    taken: Any
+    taken: object
     spots: tuple[Spot, ...]
     what: str = ""
     weak: bool = False

@@ -155,7 +155,7 @@ class Repeats:
         self._whose.note(code, kind)
         return kind
 
-    def noted(self, kind: Kind, note: Note | None, out: Any) -> None:
+    def noted(self, kind: Kind, note: Note | None, out: object) -> None:
         """A call of that kind was noted; None: it made and wrote nothing."""
         ledger = self._ledger
         if note is not None and note.kind == "escape":
@@ -168,7 +168,7 @@ class Repeats:
         kind.left -= 1
         kind.values, kind.tracked = values, ledger.tracked
 
-    def stand(self, kind: Kind, given: Given, out: Any) -> list[Read] | None:
+    def stand(self, kind: Kind, given: Given, out: object) -> list[Read] | None:
         """Let what a call of that kind made stand for what the last noted one did. Where it must be noted
         after all, what it was given, as it was before."""
         ledger = self._ledger

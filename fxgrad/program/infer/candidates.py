@@ -195,7 +195,7 @@ _NAMED: tuple[tuple[str, list[Candidate]], ...] = (
     (r"bbox(es)?|boxes", [_tensor((BATCH, LENGTH, 4), _INT), _tensor((BATCH, 4))]),
 )
 
-_CONSTANTS: dict[str, list[Any]] = {"int": [1, 2], "float": [0.5], "bool": [False, True]}
+_CONSTANTS: dict[str, list[object]] = {"int": [1, 2], "float": [0.5], "bool": [False, True]}
 _NO_TENSOR = re.compile(
     r"(typing\.)?(str|dict|list|tuple|sequence|mapping|iterable|callable)\b.*", re.IGNORECASE
 )

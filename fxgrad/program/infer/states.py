@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any
 
 from torch import nn
 
@@ -22,7 +21,7 @@ _NAMES = re.compile(
 )
 
 
-def states(model: Any, signature: inspect.Signature) -> dict[str, list[Candidate]]:
+def states(model: object, signature: inspect.Signature) -> dict[str, list[Candidate]]:
     """Candidates for each input that is named like a state; a batch may be the usual one or, where a sequence
     comes first, its length."""
     layers = (

@@ -47,7 +47,7 @@ _LAYERS = (nn.Linear(WIDTH, WIDTH), nn.Identity(), WIDTH)
 _PAIRS = r"(n|num|no|nb|number)?(_of)?_?"
 
 # The whole name, in lower case -> values. The first that fits counts.
-_NAMED: tuple[tuple[str, Sequence[Any]], ...] = (
+_NAMED: tuple[tuple[str, Sequence[object]], ...] = (
     (r"device", ("cpu",)),
     (r"(torch_)?dtype", (torch.float32,)),
     (r"n_?gpus?|num_gpus|world_size|groups?|stride|dilation|scale_factor", (1, 2)),
@@ -177,7 +177,7 @@ _NAMED: tuple[tuple[str, Sequence[Any]], ...] = (
     (r"(\w+_)?(anchors?|weights?|mean|std|adj|adjacency)", (torch.full((8, 8), 0.5), WIDTH)),
 )  # fmt: skip
 
-_ANNOTATED: dict[str, Sequence[Any]] = {
+_ANNOTATED: dict[str, Sequence[object]] = {
     "int": _WIDTHS,
     "float": (0.5, 0.1),
     "bool": (True, False),
@@ -214,7 +214,7 @@ def by_name(
     return [Value(value, written(value), why, choice=isinstance(value, bool)) for value in found]
 
 
-def _annotated(annotation: str, named: Sequence[Any]) -> tuple[Sequence[Any], bool] | None:
+def _annotated(annotation: str, named: Sequence[Any]) -> tuple[Sequence[object], bool] | None:
     """The values of an annotated kind, those by the name first, and whether there are such; None where the
     annotation says nothing."""
     if annotation in _KINDS:
@@ -230,7 +230,7 @@ def _annotated(annotation: str, named: Sequence[Any]) -> tuple[Sequence[Any], bo
     return None
 
 
-def _like(read: sequences.Sequence, values: Sequence[Any]) -> Sequence[Any]:
+def _like(read: sequences.Sequence, values: Sequence[object]) -> Sequence[object]:
     """The values that are sequences, made as long as is read, and such of the others."""
     if read.inner is not None:
         return [[_like(read.inner, ())[0]] * max(read.length, 1)]
