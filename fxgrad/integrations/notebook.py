@@ -5,12 +5,14 @@
     %%fxgrad --steps 3          for three
     %%fxgrad model optimizer    these alone
 
-Needs IPython, which is there where this is loaded. Not handled: `await` at the top of the cell.
+Needs IPython, which is there where this is loaded. A cell with `await` at its top is refused: the kernel's
+event loop runs already, and a magic cannot wait for it. `with fxgrad.watch(...)` does it in such a cell.
 """
 
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import sys
 from collections.abc import Mapping
@@ -58,6 +60,11 @@ def _watched(shell: Any, line: str, cell: str) -> tuple[Report | None, BaseExcep
     text = shell.transform_cell(f"# %%fxgrad\n{cell}")
     file = shell.compile.cache(text, number or shell.execution_count, raw_code=text)
     tree = shell.transform_ast(shell.compile.ast_parse(text, filename=file))
+    if compile(tree, file, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT).co_flags & inspect.CO_COROUTINE:
+        raise InputError(
+            "%%fxgrad cannot run a cell with `await` at its top: a magic cannot wait for the event loop",
+            hint="without the magic, put `with fxgrad.watch(model, optimizer):` around the steps",
+        )
     steps, boundary = int(given["steps"] or 1), _execute.__code__
     title = "" if chosen else name
     session = Session(flat(tuple(chosen)), steps=steps, boundary=boundary, files=(file,), title=title)

@@ -15,7 +15,7 @@ from fxgrad.integrations.first_step import FirstStep, GradientsMissing, Reportin
 __all__ = ["GradientFlowCallback", "GradientsMissing"]
 
 
-def _callback() -> object:
+def _callback() -> Any:
     try:
         return importlib.import_module("transformers").TrainerCallback
     except ImportError as error:

@@ -39,6 +39,8 @@ def default_loss(output: object) -> tuple[torch.Tensor, str]:
             return candidate, how
     leaves, _ = tree.flatten(output)
     floating = [tensor for tensor in leaves if tensor.is_floating_point()]
+    if output is None:
+        raise InputError("the model returns None", hint="is a `return` missing at the end of its forward?")
     if not floating:
         raise InputError(
             "the model returns no floating tensor to differentiate",

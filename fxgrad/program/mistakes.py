@@ -14,6 +14,7 @@ from fxgrad.program.inputs import is_array, required
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
 from fxgrad.torch_api.internals import pytree
+from fxgrad.torch_api.module_internals import is_scripted
 
 
 def refuse_no_model(model: object) -> None:
@@ -30,10 +31,10 @@ def refuse_no_model(model: object) -> None:
     if isinstance(model, str | os.PathLike):
         hint = "pass the module itself; a file is for the command line: fxgrad report model.py"
         raise InputError(f"the model is a text, {str(model)!r:.60}", hint=hint)
-    if isinstance(model, torch.jit.ScriptModule | torch.jit.ScriptFunction):
+    if is_scripted(model) or isinstance(model, torch.jit.ScriptFunction):
         raise InputError(
             "the model is TorchScript, which has no Python lines to name",
-            hint="pass the module as it is before scripting",
+            hint="pass the module as it is before scripting, or set PYTORCH_JIT=0",
         )
     if type(model).__name__ == "ExportedProgram":  # its module takes long to import
         raise InputError(

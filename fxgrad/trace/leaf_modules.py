@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from fxgrad.source.objects import module_of
-from fxgrad.torch_api.module_internals import FLAT_WEIGHTS, global_hooks, set_scripted
+from fxgrad.torch_api.module_internals import FLAT_WEIGHTS, global_hooks, is_scripted, set_scripted
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -104,9 +104,7 @@ class _Part:
     def of(cls, module: nn.Module) -> _Part | None:
         """The part, if this module alone could be a leaf's."""
         attributes = vars(module)
-        if not module_of(type(module)).startswith("torch.nn.modules.") or isinstance(
-            module, torch.jit.ScriptModule
-        ):
+        if not module_of(type(module)).startswith("torch.nn.modules.") or is_scripted(module):
             return None
         if any(attributes.get(name) for name in _HOOKS) or "forward" in attributes:
             return None
@@ -133,7 +131,7 @@ def scripted(module: Any, swap: Callable[[Any], object]) -> Iterator[None]:
     used."""
     put = []
     for inner in module.modules():
-        if isinstance(inner, torch.jit.ScriptModule):
+        if is_scripted(inner):
             for holder in (inner._parameters, inner._buffers):
                 put += [(inner, name, tensor) for name, tensor in holder.items() if tensor is not None]
     try:

@@ -26,7 +26,7 @@ from fxgrad.records import NodeKind
 from fxgrad.torch_api import allowed_writes, symbols, tree
 from fxgrad.torch_api.functions import Apply, patched, replaced_apply
 from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transforms_active
-from fxgrad.torch_api.module_internals import ScriptFunction, source_of_script
+from fxgrad.torch_api.module_internals import ScriptFunction, is_scripted, source_of_script
 from fxgrad.trace import elsewhere, imports, leaf_modules, pack_hooks, python_state, regions, transforms
 from fxgrad.trace.entries import numpy_entry, object_node
 from fxgrad.trace.notes import Called
@@ -127,7 +127,7 @@ def _module_call(
         if passes(recorder):
             if recorder.quiet and threading.get_ident() == recorder.thread:
                 recorder.called.add(id(module))
-                if isinstance(module, torch.jit.ScriptModule):
+                if is_scripted(module):
                     with leaf_modules.scripted(module, recorder.swap):
                         return original(module, *recorder.swap(args), **recorder.swap(kwargs))
             return original(module, *args, **kwargs)
@@ -137,7 +137,7 @@ def _module_call(
         path = recorder.paths.get(id(module))
         if transforms_active():
             return _inlined_call(recorder, module, path, original, args, kwargs)
-        if isinstance(module, torch.jit.ScriptModule):
+        if is_scripted(module):
             return _script_module_call(recorder, module, path, original, args, kwargs)
         # The model itself is never one node: a graph module that holds it under a name would have other
         # parameter names.

@@ -20,7 +20,7 @@ from fxgrad.torch_api import symbols
 from fxgrad.torch_api.calls import CAPTURED_WHOLE, DECISIONS, EFFECTS, ESCAPES
 from fxgrad.torch_api.engine import ENGINE
 from fxgrad.torch_api.internals import set_grad_enabled, transforms_active
-from fxgrad.torch_api.module_internals import has_legacy_hooks
+from fxgrad.torch_api.module_internals import has_legacy_hooks, is_scripted
 from fxgrad.trace.arguments import EXACTLY_PLAIN, SYMBOLIC
 from fxgrad.trace.leaf_modules import Leaves
 from fxgrad.trace.recorder import Recorder, takes_functions
@@ -113,7 +113,7 @@ class Sketch(Recorder):
         self, known: Leaves, original: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any
     ) -> object:
         """A call of a module. Inside one that a recorder makes a node of, a truth value is no decision."""
-        if isinstance(module, torch.jit.ScriptModule) or has_legacy_hooks(module) or transforms_active():
+        if is_scripted(module) or has_legacy_hooks(module) or transforms_active():
             self.refuse()
         if self.paths.get(id(module)) and known.is_leaf(module):
             self.quiet += 1

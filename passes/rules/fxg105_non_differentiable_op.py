@@ -26,8 +26,9 @@ When the fix is safe
 
 Not handled
     What happens inside `torch.vmap` and `torch.func` transforms, which are one step: the call is named, not
-    the line inside. Operations that are recorded with a gradient of zeros (`round`, `sign`, `floor`): that is
-    FXG401. Casts to integers: FXG106.
+    the line inside; nor inside TorchScript: the call of the module is named, `PYTORCH_JIT=0` shows more.
+    Operations that are recorded with a gradient of zeros (`round`, `sign`, `floor`): that is FXG401. Casts to
+    integers: FXG106.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ from collections.abc import Iterator
 
 from fxgrad.passes.analyses.raising import missing_formula
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import cut_groups, finding, said, starved, subject
+from fxgrad.passes.findings import cut_groups, finding, said, some, starved, subject
 from fxgrad.records import Facts, Finding, Fix, Step
+from fxgrad.torch_api.module_internals import is_scripted
 
 CODE = "FXG105"
 NAME = "non-differentiable-op"
@@ -47,31 +49,42 @@ _ATTENTION = (
     "run it with the kernel that has one: `with torch.nn.attention.sdpa_kernel(SDPBackend.MATH):`, "
     "or write the attention out"
 )
+_DIFFERENTIABLE = (
+    "use differentiable values (softmax, the gathered scores, rsample(), a straight-through "
+    "estimator) in place of indices, masks, samples"
+)
+_AS_PYTHON = "run it with PYTORCH_JIT=0 set: then it is Python, and its line is named"
 _SECOND = (
     "write it out in operations that have one, or drop the derivative of the derivative (`create_graph=True`)"
 )
+
+
+def _script_of(context: Context, parameter: str) -> str | None:
+    """The path of the TorchScript module that holds a parameter; None where none does."""
+    parts = parameter.split(".")
+    paths = (".".join(parts[:end]) for end in range(1, len(parts)))
+    return next((path for path in paths if is_scripted(context.model.get_submodule(path))), None)
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per line that cuts."""
     for group in cut_groups(context, facts, CODE):
         node, parameters, _ = group
-        yield finding(
-            context,
-            facts,
-            (CODE, NAME),
-            group,
-            (
-                f"{said(node)} has no derivative with respect to what {subject(parameters)} computed: "
-                f"{starved(parameters)}"
-            )
+        scripted = [path for name in parameters if (path := _script_of(context, name))]
+        message = (
+            f"{said(node)} has no derivative with respect to what {subject(parameters)} computed: "
+            f"{starved(parameters)}"
             if node.kind == "op"
-            else (
-                f"no gradient of {subject(parameters)} comes back through {said(node)}: {starved(parameters)}"
-            ),
-            "use differentiable values (softmax, the gathered scores, rsample(), a straight-through "
-            "estimator) in place of indices, masks, samples",
+            else f"no gradient of {subject(parameters)} comes back through {said(node)}: "
+            f"{starved(parameters)}"
         )
+        advice = _DIFFERENTIABLE
+        if len(scripted) == len(parameters):
+            message += (
+                f"; inside {some(dict.fromkeys(scripted))} is TorchScript, whose lines cannot be followed"
+            )
+            advice = _AS_PYTHON
+        yield finding(context, facts, (CODE, NAME), group, message, advice)
     found = missing_formula(facts)
     if found is not None and not found.custom:
         node = found.node

@@ -65,17 +65,22 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 
 def _starving(facts: Facts, context: Context, site: Site | None, members: list[Branch]) -> Iterator[Finding]:
     order = [name for name, _ in context.model.named_parameters(remove_duplicate=False)]
-    here = frozenset().union(*(b.starved_here - b.starved for b in members)) & wanted(context)
-    there = frozenset().union(*(b.starved - b.starved_here for b in members)) & wanted(context)
+    want = wanted(context)
+    here = frozenset().union(*(b.starved_here - b.starved for b in members)) & want
+    there = frozenset().union(*(b.starved - b.starved_here for b in members)) & want
     if not here and not there:
         return
     names = tuple(n for n in order if n in (here or there))
     known = all(b.decision.known for b in members)
-    taken = members[0].decision.outcome
     level: Severity = "error" if here or not known else "warning"
+    # Of the turns of one line each may go its own way: that of the turn which starves them is named.
+    shown = next(
+        b for b in members if (b.starved_here - b.starved if here else b.starved - b.starved_here) & want
+    )
+    taken = shown.decision.outcome
     outcome = taken if here else not taken
     starves = f"{starved(names)} ({subject(names)})"
-    source = _hidden_source(facts, members[0])
+    source = _hidden_source(facts, shown)
     if source:
         label = "branch"
         message = f"{source} decides what runs: as it is now, {starves}"

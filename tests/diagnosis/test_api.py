@@ -134,6 +134,13 @@ class Takes(Linear):
         return super().forward(torch.as_tensor(x))
 
 
+class Forgets(Linear):
+    """Without `return`."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = self.a(x)
+
+
 X = (torch.ones(4, 3),)
 MISTAKES: dict[str, tuple[Any, Any, Any, str, str]] = {
     "a class": (Linear, X, None, "the model is the class Linear, not an instance of it", "pass Linear(...)"),
@@ -161,6 +168,12 @@ def test_what_is_no_model_or_loss_gets_what_to_write(call: Any, mistake: str) ->
         call(model, inputs, loss=loss)
     assert caught.value.reason.startswith(reason)
     assert hint in caught.value.hint
+
+
+def test_a_forward_that_forgets_its_return_is_told() -> None:
+    with pytest.raises(InputError, match="the model returns None") as caught:
+        fxgrad.analyze(Forgets(), X)
+    assert "is a `return` missing" in caught.value.hint
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -66,6 +66,15 @@ loss.backward()
     "idle": "%%fxgrad\nkept = 1 + 1\nkept",
     "after": "kept, len(model.a.weight._backward_hooks or ()), torch.is_grad_enabled()",
     "mistaken": "%%fxgrad --stairs 3\npass",
+    "waits": "%%fxgrad\nimport asyncio\nawait asyncio.sleep(0)",
+    "waited": """
+import asyncio
+with fxgrad.watch(model, optimizer) as watched:
+    await asyncio.sleep(0)
+    model(torch.randn(2, 4)).backward()
+    optimizer.step()
+watched
+""".strip(),
 }
 NUMBER = {name: number for number, name in enumerate(CELLS, 1)}
 
@@ -177,3 +186,10 @@ def test_a_cell_without_a_step_runs_and_says_so(outputs: dict[str, list[Any]]) -
 
 def test_a_mistaken_line_is_refused(outputs: dict[str, list[Any]]) -> None:
     assert "InputError: %%fxgrad does not know '--stairs 3'" in error(outputs["mistaken"])
+
+
+def test_a_cell_that_awaits_is_refused_and_the_hint_does_it(outputs: dict[str, list[Any]]) -> None:
+    refusal = error(outputs["waits"])
+    assert "InputError: %%fxgrad cannot run a cell with `await` at its top" in refusal
+    assert "with fxgrad.watch(model, optimizer):" in refusal
+    assert re.fullmatch(r"Watch\(model: 4 parameters, 2 get no gradient, .*\)", data(outputs["waited"]))

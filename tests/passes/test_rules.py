@@ -157,3 +157,20 @@ def test_an_old_graph_is_a_kind() -> None:
     model(torch.randn(2, 3)).backward()
     report = fxgrad.analyze(model, (torch.randn(2, 3),))
     assert [(f.code, f.kind, f.step) for f in report.findings] == [("FXG201", "old graph", "")]
+
+
+def test_of_two_turns_of_a_condition_the_outcome_of_the_one_that_skips_is_named() -> None:
+    class Block(nn.Module):
+        def __init__(self, most: float) -> None:
+            super().__init__()
+            self.body, self.most = nn.Linear(4, 4), most
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.abs().sum().item() < self.most:
+                return x + self.body(x)
+            return x
+
+    model = nn.Sequential(nn.Linear(4, 4), Block(1e6), Block(-1.0))
+    errors = [f for f in fxgrad.analyze(model, (torch.randn(2, 4),)).findings if f.code == "FXG115" and f.severity == "error"]
+    assert [f.parameters for f in errors] == [("2.body.weight", "2.body.bias")]
+    assert "where it is False (as it is for the example inputs)" in errors[0].message

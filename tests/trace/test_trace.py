@@ -323,3 +323,16 @@ print("given back")
 """
     done = subprocess.run([sys.executable, "-c", program_text], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (0, "given back\n"), done.stderr[-500:]
+
+
+def test_an_input_of_one_tensor_keeps_its_name_and_one_of_several_numbers_them() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(3, 3)
+
+        def forward(self, x: torch.Tensor, pair: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+            return self.a(x) + pair[0] * pair[1]
+
+    fixed = fxgrad.fix(Net(), (torch.ones(2, 3), (torch.ones(3), torch.ones(3)))).module
+    assert [node.target for node in fixed.graph.nodes if node.op == "placeholder"] == ["x", "pair_0", "pair_1"]

@@ -25,7 +25,7 @@ from fxgrad.program.load.definitions import Definitions
 from fxgrad.program.load.execute import call
 from fxgrad.records import Site
 from fxgrad.records.errors import LoadError
-from fxgrad.torch_api.module_internals import Loss
+from fxgrad.torch_api.module_internals import Loss, is_scripted
 
 EXTRAS = ("example_inputs", "loss", "optimizer", "expect")
 
@@ -201,10 +201,10 @@ def _from_factory(module: types.ModuleType, name: str, made: Any) -> Built:
 
 
 def _checked(model: object, name: str) -> object:
-    if isinstance(model, torch.jit.ScriptModule):
+    if is_scripted(model):
         raise LoadError(
             f"`{name}` is TorchScript, which has no Python lines to name",
-            hint="give the model before scripting",
+            hint="give the model before scripting, or set PYTORCH_JIT=0",
         )
     return model
 
