@@ -1,5 +1,6 @@
-"""Two programs of many runs in an analysis, in plain torch as people write them: a frozen model with LoRA on its
-attention, whose B starts at zero, and a sparse Gaussian process, whose distributions check their arguments."""
+"""Two programs of many runs in an analysis, in plain torch as people write them: a frozen model with LoRA on
+its attention, whose B starts at zero, and a sparse Gaussian process, whose distributions check their
+arguments."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A newcomer's walk from the README alone, each step timed: clone, install with the first report on a script, report
-on a model, fix, and the report of the mended file.
+"""A newcomer's walk from the README alone, each step timed: clone, install with the first report on a script,
+report on a model, fix, and the report of the mended file.
 
     python bench/newcomer.py                # in a temporary folder that is removed again
     python bench/newcomer.py --json FILE    # also as JSON

@@ -52,14 +52,16 @@ from tests.zoo.graphs import geometric  # noqa: E402
 from tests.zoo.sweep import given  # noqa: E402
 
 CHOSEN = (
-    "LlamaForCausalLM", "GPT2LMHeadModel", "BertForMaskedLM", "MistralForCausalLM", "MixtralForCausalLM", "GemmaForCausalLM",
-    "Qwen2ForCausalLM", "OPTForCausalLM", "BloomForCausalLM", "PhiForCausalLM", "MambaForCausalLM", "RobertaForMaskedLM",
-    "ElectraForMaskedLM", "DebertaV2ForMaskedLM", "AlbertForMaskedLM", "DistilBertForMaskedLM", "ViTForImageClassification",
-    "DeiTForImageClassification", "BeitForImageClassification", "T5ForConditionalGeneration", "BartForConditionalGeneration",
-    "x_transformers/plain", "x_transformers/rotary_pos_emb", "pyg/GCN", "pyg/GAT", "pyg/GraphSAGE", "nn.Transformer/train",
-    "nn.MultiheadAttention/train", "nn.LSTM/train", "nn.TransformerEncoderLayer/train", "vit_pytorch/vit.ViT",
-    "vit_pytorch/simple_vit.SimpleViT", "vit_pytorch/deepvit.DeepViT", "vit_pytorch/cait.CaiT", "CLIPModel",
-    "as_written/LoRA", "as_written/SparseGP",
+    "LlamaForCausalLM", "GPT2LMHeadModel", "BertForMaskedLM", "MistralForCausalLM", "MixtralForCausalLM",
+    "GemmaForCausalLM", "Qwen2ForCausalLM", "OPTForCausalLM", "BloomForCausalLM", "PhiForCausalLM",
+    "MambaForCausalLM", "RobertaForMaskedLM", "ElectraForMaskedLM", "DebertaV2ForMaskedLM",
+    "AlbertForMaskedLM", "DistilBertForMaskedLM", "ViTForImageClassification", "DeiTForImageClassification",
+    "BeitForImageClassification", "T5ForConditionalGeneration", "BartForConditionalGeneration",
+    "x_transformers/plain", "x_transformers/rotary_pos_emb", "pyg/GCN", "pyg/GAT", "pyg/GraphSAGE",
+    "nn.Transformer/train", "nn.MultiheadAttention/train", "nn.LSTM/train",
+    "nn.TransformerEncoderLayer/train", "vit_pytorch/vit.ViT", "vit_pytorch/simple_vit.SimpleViT",
+    "vit_pytorch/deepvit.DeepViT", "vit_pytorch/cait.CaiT", "CLIPModel", "as_written/LoRA",
+    "as_written/SparseGP",
 )  # fmt: skip
 REAL_STEP, FAKE_STEP, AUTO, FAKE, EXPORT = (
     "one real step",
@@ -317,7 +319,8 @@ def summary(found: dict[str, Any]) -> str:
     """The table of tools and the sentences below it."""
     results = found["results"]
     lines = [
-        "| tool | ran on | CPU time, in real steps | slowest | first call, in later ones | wall time, in real "
+        "| tool | ran on | CPU time, in real steps | slowest | first call, in later ones | "
+        "wall time, in real "
         "steps | CPU s | peak rise MB |",
         "|---|---|---|---|---|---|---|---|",
     ]

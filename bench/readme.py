@@ -1,13 +1,13 @@
-"""Keeps the README and the pages of `fxgrad help` true: runs the commands they show and writes their output below
-them.
+"""Keeps the README and the pages of `fxgrad help` true: runs the commands they show and writes their output
+below them.
 
     python bench/readme.py --write     # run every `<!-- run: COMMAND -->` block again
     python bench/readme.py --picture   # draw .github/page.png again: needs chromium
     python bench/readme.py             # exit 1 if one differs from what its command prints now
 
-A block is the comment, then a fenced block; or a `console` block, whose first line shows the command. Tables are
-made here, `beliefs` from the tests' own, the others from committed results. Timings and counts that a machine
-decides do not belong in a block.
+A block is the comment, then a fenced block; or a `console` block, whose first line shows the command. Tables
+are made here, `beliefs` from the tests' own, the others from committed results. Timings and counts that a
+machine decides do not belong in a block.
 """
 
 from __future__ import annotations

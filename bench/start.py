@@ -1,11 +1,11 @@
-"""What it costs to start: imports and commands that need no torch, each beside `python -c pass`; a pytest start with
-the plugin beside one without.
+"""What it costs to start: imports and commands that need no torch, each beside `python -c pass`; a pytest
+start with the plugin beside one without.
 
     python bench/start.py [--rounds N] [--markdown FILE]
 
-Every round runs all commands once, each in a process of its own; the ratio is that of a command to the base of the
-same round, in CPU time of the process (what others do on the machine counts less so). Medians over the rounds. The
-environment's own start (`.pth` files, an editable install) is in the base too.
+Every round runs all commands once, each in a process of its own; the ratio is that of a command to the base
+of the same round, in CPU time of the process (what others do on the machine counts less so). Medians over the
+rounds. The environment's own start (`.pth` files, an editable install) is in the base too.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def main() -> int:
     if arguments.markdown:
         said = f" --rounds {arguments.rounds}" if arguments.rounds != 15 else ""
         head = (
-            f"# Start times\n\n{datetime.date.today()}. Command: `python bench/start.py{said} --markdown bench/results/start.md`. "
+            f"# Start times\n\n{datetime.date.today()}. Command: `python bench/start.py{said} --markdown "
+            "bench/results/start.md`. "
             f"{platform.machine()}, torch {version('torch')}, Python {platform.python_version()}.\n\n"
         )
         tail = (

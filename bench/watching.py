@@ -1,8 +1,8 @@
 """What `fxgrad run --continue` costs beside the plain script: CPU seconds of both, in turns, and their ratio.
 
 Each script runs in a process of its own, by every Python that is given; the smallest of the rounds counts. A
-part of the cost is there whatever the script does (fxgrad is loaded): that is the row `nothing but a step`, and
-`beyond it` is what the watch adds to the others past that, for one second of the plain script.
+part of the cost is there whatever the script does (fxgrad is loaded): that is the row `nothing but a step`,
+and `beyond it` is what the watch adds to the others past that, for one second of the plain script.
 
     python bench/watching.py [--python PATH ...] [--rounds 3] [--scripts light heavy ...] [--markdown FILE]
 """
@@ -36,7 +36,8 @@ def train(net, batch, steps):
 
 
 def net(width):
-    return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
+    first, second, last = nn.Linear(4, width), nn.Linear(width, width), nn.Linear(width, 1)
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)
 
 
 """
@@ -117,8 +118,8 @@ def seconds(command: list[str], environment: dict[str, str]) -> float:
 
 
 def measured(python: str, names: list[str], rounds: int) -> list[list[object]]:
-    """A row for each script: plain and watched seconds, their ratio, and what the watch adds past the constant
-    part."""
+    """A row for each script: plain and watched seconds, their ratio, and what the watch adds past the
+    constant part."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     best: dict[str, tuple[float, float]] = {}
     with tempfile.TemporaryDirectory() as folder:

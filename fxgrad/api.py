@@ -18,7 +18,9 @@ class _Later:
     """A `LiveSource` that is made when first asked for: what mends text takes a while to import, and most
     never ask."""
 
-    def __init__(self, model: Any, inputs: Any, loss: Callable[[Any], Any] | None, options: Options) -> None:
+    def __init__(
+        self, model: object, inputs: Any, loss: Callable[[Any], object] | None, options: Options
+    ) -> None:
         self._given = (model, inputs, loss, options)
 
     @cached_property
@@ -38,10 +40,10 @@ class _Later:
 
 
 def fix(
-    model: Any,
+    model: object,
     inputs: Any,
     *,
-    loss: Callable[[Any], Any] | None = None,
+    loss: Callable[[Any], object] | None = None,
     options: Options | None = None,
     copy: bool = False,
 ) -> FixResult:

@@ -60,7 +60,8 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why the script died, the line to mend, how, and the parameters it is about; a rule gives it its code."""
+    """Why the script died, the line to mend, how, and the parameters it is about; a rule gives it its
+    code."""
 
     message: str
     site: Site | None

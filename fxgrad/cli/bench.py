@@ -16,7 +16,8 @@ EXAMPLES = """examples:
   fxgrad bench model.py:Net --device cuda          a copy of it on the GPU
   fxgrad bench model.py --input x=8x3x224x224 --format json > bench.json
 
-Needs a model and inputs with data. Exit status: 0 measured, 2 could not run (no GPU, or a program that `fix` refuses).
+Needs a model and inputs with data. Exit status: 0 measured, 2 could not run (no GPU, or a program that \
+`fix` refuses).
 """
 
 

@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from fxgrad.report.comparison import Side
 
 FORMATS = ("table", "markdown", "json", "html")
-EXAMPLES = """OLD and NEW are each a report (FILE.json, as `report --format json` writes it), a MODEL as for `report`, or a MODEL of a git
-revision: REVISION:path/to/file.py[:name]. With --model they are revisions, and NEW may be left out: the working tree.
+EXAMPLES = """OLD and NEW are each a report (FILE.json, as `report --format json` writes it), a MODEL as \
+for `report`, or a MODEL of a git
+revision: REVISION:path/to/file.py[:name]. With --model they are revisions, and NEW may be left out: the \
+working tree.
 
 examples:
   fxgrad diff before.json after.json

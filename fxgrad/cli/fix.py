@@ -21,9 +21,12 @@ EXAMPLES = """examples:
   fxgrad fix model.py                       print what would be changed; exit 1 if there is a diff
   fxgrad fix model.py | git apply           the same as --write, through git
   fxgrad fix model.py --write               change the files
-  fxgrad fix model.py --module fixed        write the regenerated module as the package `fixed`, which runs without fxgrad
-  fxgrad fix model.py --all                 every in-place operation out of place, also those that break nothing
-  fxgrad fix model.py --unsafe-fixes        also what changes numbers or intent: drop a detach, register a layer
+  fxgrad fix model.py --module fixed        write the regenerated module as the package `fixed`, which runs \
+without fxgrad
+  fxgrad fix model.py --all                 every in-place operation out of place, also those that break \
+nothing
+  fxgrad fix model.py --unsafe-fixes        also what changes numbers or intent: drop a detach, register a \
+layer
 """
 
 

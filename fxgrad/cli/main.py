@@ -3,8 +3,8 @@
 Exit status: 0 clean, 1 findings at error level, 2 could not run. Data goes to stdout, talk to stderr, what
 the user's own program prints too; an error is one line, what, where and how to mend it, with the traceback
 only on `--traceback`. A subcommand is one entry of `COMMANDS`; its module is imported where it is the one
-that was asked for, and imports torch where it runs: help costs no more than Python itself. Not handled: output of C code in the user's program, which
-goes where it likes.
+that was asked for, and imports torch where it runs: help costs no more than Python itself. Not handled:
+output of C code in the user's program, which goes where it likes.
 """
 
 from __future__ import annotations

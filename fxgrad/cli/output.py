@@ -1,9 +1,9 @@
 """How the command line writes: data to stdout, talk to stderr, colour only on a terminal.
 
-Colour needs the `rich` extra. It is there where `--color` says `always`, never where that says `never`; else not with
-`NO_COLOR` in the environment (https://no-color.org), with `FORCE_COLOR` (https://force-color.org), and on a terminal.
-On a terminal a rule's code is a link to the file that documents it. A reader that has gone (`| head`) is no error. Not
-handled: colour in what a user's own program prints.
+Colour needs the `rich` extra. It is there where `--color` says `always`, never where that says `never`; else
+not with `NO_COLOR` in the environment (https://no-color.org), with `FORCE_COLOR` (https://force-color.org),
+and on a terminal. On a terminal a rule's code is a link to the file that documents it. A reader that has gone
+(`| head`) is no error. Not handled: colour in what a user's own program prints.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def write(text: str, output: str | None, *, coloured: bool = False) -> None:
     tell(f"fxgrad: {output} written")
 
 
-def wants_colour(stream: Any) -> bool:
+def wants_colour(stream: object) -> bool:
     """Whether text on this stream is painted."""
     if _Manner.colour == "auto":
         if os.environ.get("NO_COLOR"):
@@ -139,7 +139,7 @@ def is_terminal(stream: Any) -> bool:
         return False
 
 
-def width_of(stream: Any) -> int:
+def width_of(stream: object) -> int:
     """How many columns a line may have: those of the terminal, or a page's where there is none."""
     return shutil.get_terminal_size().columns if is_terminal(stream) else PAGE
 

@@ -1,7 +1,8 @@
 """The line on stderr that shows how far a long analysis is: `path 3: backward, 12,345 nodes (17 s)`.
 
-Only on a terminal, only after two seconds, and gone when the block ends, however it ends. With rich installed its live line is used, else
-the line is written over with `\\r`. Not handled: what the user's program prints meanwhile, which may stand beside the line.
+Only on a terminal, only after two seconds, and gone when the block ends, however it ends. With rich installed
+its live line is used, else the line is written over with `\\r`. Not handled: what the user's program prints
+meanwhile, which may stand beside the line.
 """
 
 from __future__ import annotations
@@ -81,8 +82,9 @@ def _line(stream: TextIO) -> Line:
 
 
 class _Shown:
-    """What is on the line, or will be when the analysis has taken long enough. Two threads write: the analysis as it
-    gets on, and a clock, for a long backward is one call of torch's in which the analysis hears nothing."""
+    """What is on the line, or will be when the analysis has taken long enough. Two threads write: the
+    analysis as it gets on, and a clock, for a long backward is one call of torch's in which the analysis
+    hears nothing."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float], line: Callable[[TextIO], Line]) -> None:
         self.stream, self.clock, self.made = stream, clock, line

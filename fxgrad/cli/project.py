@@ -1,12 +1,16 @@
 """What `fxgrad` checks where nobody names a MODEL: `models` in `[tool.fxgrad]` of the nearest pyproject.toml.
 
     [tool.fxgrad]
-    models = ["src/net.py:Net", "src/heads/*.py", { model = "src/lm.py", inputs = ["ids=2x16:int64[0,1000)"] }]
+    models = [
+        "src/net.py:Net", "src/heads/*.py",
+        { model = "src/lm.py", inputs = ["ids=2x16:int64[0,1000)"] },
+    ]
     exclude = ["src/heads/base.py"]
 
-A model is what `fxgrad report` takes, a pattern of files, or a table. `inputs`, `loss`, `values` and `select` are what
-the options of these names say: for all models, or in a table for one. Paths and patterns are relative to the file's
-folder, `exclude` has patterns of files that are left out. An option on the command line wins over both.
+A model is what `fxgrad report` takes, a pattern of files, or a table. `inputs`, `loss`, `values` and `select`
+are what the options of these names say: for all models, or in a table for one. Paths and patterns are
+relative to the file's folder, `exclude` has patterns of files that are left out. An option on the command
+line wins over both.
 """
 
 from __future__ import annotations
@@ -28,7 +32,8 @@ _OPTIONS = ("inputs", "loss", "values", "select")
 
 
 def listed() -> tuple[Path, dict[str, Any]] | None:
-    """The nearest pyproject.toml and its `[tool.fxgrad]`, if that has `models`. torch is not imported for it."""
+    """The nearest pyproject.toml and its `[tool.fxgrad]`, if that has `models`. torch is not imported for
+    it."""
     for folder in (Path.cwd(), *Path.cwd().parents):
         file = folder / "pyproject.toml"
         if not file.is_file():
@@ -42,8 +47,8 @@ def listed() -> tuple[Path, dict[str, Any]] | None:
 
 
 def models_of(arguments: argparse.Namespace) -> list[argparse.Namespace]:
-    """One set of arguments a model: of those that the command line names, with what the project says of them, or of
-    all of the project's where it names none.
+    """One set of arguments a model: of those that the command line names, with what the project says of them,
+    or of all of the project's where it names none.
 
     Raises:
         InputError: nobody names a model, or a setting is wrong.
@@ -64,7 +69,9 @@ def models_of(arguments: argparse.Namespace) -> list[argparse.Namespace]:
     ]
 
 
-def _models(file: Path, table: dict[str, Any], arguments: argparse.Namespace) -> Iterator[argparse.Namespace]:
+def _models(
+    file: Path, table: dict[str, object], arguments: argparse.Namespace
+) -> Iterator[argparse.Namespace]:
     from fxgrad.report.intent import intent_for
 
     intent_for([str(file)])  # whether there are settings that nobody knows
@@ -99,7 +106,7 @@ def _named(file: Path, model: str) -> list[str]:
 
 
 def _with(
-    file: Path, arguments: argparse.Namespace, model: str, settings: dict[str, Any]
+    file: Path, arguments: argparse.Namespace, model: str, settings: dict[str, object]
 ) -> argparse.Namespace:
     """The arguments, and of the settings what no option says."""
     said = {**vars(arguments), "model": model}
@@ -116,7 +123,7 @@ def _with(
     return argparse.Namespace(**said)
 
 
-def _strings(file: Path, table: dict[str, Any], key: str, *, one: bool = False) -> tuple[str, ...]:
+def _strings(file: Path, table: dict[str, object], key: str, *, one: bool = False) -> tuple[str, ...]:
     value = table.get(key, [])
     if isinstance(value, str):
         return (value,)

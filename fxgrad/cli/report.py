@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from fxgrad.report import Report
 
 EXAMPLES = f"""Without MODEL the models are checked that pyproject.toml lists (`fxgrad help settings`).
-MODEL names a module, a class, or a function that returns a module; the name may be left out where the file has one candidate.
-Arguments and inputs that nobody gives are guessed, and the report says how to write others. `example_inputs`, `loss`, `optimizer` and
+MODEL names a module, a class, or a function that returns a module; the name may be left out where the file \
+has one candidate.
+Arguments and inputs that nobody gives are guessed, and the report says how to write others. \
+`example_inputs`, `loss`, `optimizer` and
 `expect` are used where the file defines them.
 
 examples:
@@ -50,8 +52,8 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--fixes",
         action=argparse.BooleanOptionalAction,
-        help="put the safe fixes of `fxgrad fix` into the findings; where a write is to blame this takes as long as "
-        "`fix` does (default: with --format sarif)",
+        help="put the safe fixes of `fxgrad fix` into the findings; where a write is to blame this "
+        "takes as long as `fix` does (default: with --format sarif)",
     )
 
 

@@ -1,4 +1,5 @@
-"""A git revision of the project as a folder of its own, so that its code runs beside that of the working tree.
+"""A git revision of the project as a folder of its own, so that its code runs beside that of the working
+tree.
 
 The revision's files are written into a temporary folder through an index of its own: the user's working tree,
 index, HEAD and hooks stay as they are. Not handled: submodules, which are empty there, files that git does

@@ -1,5 +1,5 @@
-"""`fxgrad run SCRIPT [ARGS ...]`, `fxgrad run -m MODULE [ARGS ...]`: the user's own training script, unchanged, watched for its first optimizer
-steps.
+"""`fxgrad run SCRIPT [ARGS ...]`, `fxgrad run -m MODULE [ARGS ...]`: the user's own training script,
+unchanged, watched for its first optimizer steps.
 
 A report that is data (JSON, SARIF, ...) has stdout for itself: what the script prints goes to stderr then.
 With `-o FILE` both stay as they are.
@@ -30,7 +30,8 @@ EXAMPLES = """examples:
   fxgrad run --format html -o report.html train.py
   torchrun --nproc-per-node 2 -m fxgrad run train.py
 
-Options of fxgrad stand before the script; what follows it belongs to the script. The exit status is the script's own where it is not 0.
+Options of fxgrad stand before the script; what follows it belongs to the script. The exit status is the \
+script's own where it is not 0.
 """
 
 

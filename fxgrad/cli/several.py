@@ -1,10 +1,10 @@
-"""Reports as the command line asks for them: without what is known, one or several in a text, or what is counted over
-them.
+"""Reports as the command line asks for them: without what is known, one or several in a text, or what is
+counted over them.
 
     table, github, mermaid and other text   one below the other
     json, gitlab                            a list
-    sarif                                   one run with the results of all: of two runs of one tool in a log GitHub
-                                            takes neither
+    sarif                                   one run with the results of all: of two runs of one tool in a log
+                                            GitHub takes neither
 
 Not handled: formats that are one document (`html`, `junit`): they hold one report.
 """
@@ -47,7 +47,7 @@ def joined(format: str, texts: Sequence[str]) -> str:
     if format not in ("json", "gitlab", "sarif"):
         return "\n\n".join(text for text in texts if text)
     held: list[Any] = [json.loads(text) for text in texts]
-    whole: Any = held
+    whole: object = held
     if format == "sarif":
         whole = _one_run(held)
     elif format == "gitlab":
@@ -57,7 +57,7 @@ def joined(format: str, texts: Sequence[str]) -> str:
     return dumps(whole)
 
 
-def _one_run(logs: Sequence[Any]) -> Any:
+def _one_run(logs: Sequence[Any]) -> object:
     runs = [run for log in logs for run in log["runs"]]
     whole = {**runs[0], "results": [result for run in runs for result in run["results"]]}
     if invocations := [one for run in runs for one in run.get("invocations", ())]:
@@ -104,7 +104,8 @@ def write_reports(arguments: argparse.Namespace, reports: Sequence[Report]) -> N
 
 
 def statistics(reports: Sequence[Report], format: str) -> str:
-    """How often each rule speaks, and of how many parameters: as a table, or as JSON where that is the format."""
+    """How often each rule speaks, and of how many parameters: as a table, or as JSON where that is the
+    format."""
     findings = [finding for report in reports for finding in (*report.findings, *report.notes)]
     rows = []
     for rule in entries():

@@ -1,8 +1,9 @@
 """`fxgrad help [TOPIC]`: the pages on what no option's help has room for.
 
-A topic is a Markdown file of `fxgrad/cli/help/`: its name is the topic's, its first line (`# ...`) what the list says
-of it. Comments (`<!-- ... -->`) are for what keeps the outputs in a page true (`python bench/readme.py`), and are not
-shown. The name of a command gives its `--help`, a rule's code or name its documentation.
+A topic is a Markdown file of `fxgrad/cli/help/`: its name is the topic's, its first line (`# ...`) what the
+list says of it. Comments (`<!-- ... -->`) are for what keeps the outputs in a page true
+(`python bench/readme.py`), and are not shown. The name of a command gives its `--help`, a rule's code or name
+its documentation.
 """
 
 from __future__ import annotations

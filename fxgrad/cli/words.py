@@ -39,8 +39,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def with_command(given: Sequence[str], commands: Iterable[str], is_project: Callable[[], bool]) -> list[str]:
-    """The command line with `report` before what stands without a command: a MODEL, or options where the project
-    lists its models."""
+    """The command line with `report` before what stands without a command: a MODEL, or options where the
+    project lists its models."""
     first = given[0] if given else ""
     if not first:
         return ["report"] if is_project() else ["--help"]

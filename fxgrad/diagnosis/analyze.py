@@ -25,11 +25,11 @@ from fxgrad.world.one_call import one_call
 
 
 def analyze(
-    model: Any,
+    model: object,
     inputs: Any,
     *,
-    loss: Callable[[Any], Any] | None = None,
-    optimizer: Any = None,
+    loss: Callable[[Any], object] | None = None,
+    optimizer: object = None,
     expect: Iterable[str] | None = None,
     options: Options | None = None,
 ) -> Report:
@@ -75,11 +75,11 @@ class Examined:
 
 
 def examine(
-    model: Any,
+    model: object,
     inputs: Any,
     *,
-    loss: Callable[[Any], Any] | None = None,
-    optimizer: Any = None,
+    loss: Callable[[Any], object] | None = None,
+    optimizer: object = None,
     expect: Iterable[str] | None = None,
     options: Options | None = None,
 ) -> Examined:
@@ -89,10 +89,10 @@ def examine(
 
 
 def _examine(
-    model: Any,
+    model: object,
     inputs: Any,
-    loss: Callable[[Any], Any] | None,
-    optimizer: Any,
+    loss: Callable[[Any], object] | None,
+    optimizer: object,
     expect: Iterable[str] | None,
     options: Options,
 ) -> Examined:
@@ -152,11 +152,11 @@ def _assumptions(target: Program, diagnosis: Diagnosis, called: bool) -> Iterato
 
 
 def assert_gradients_flow(
-    model: Any,
+    model: object,
     inputs: Any,
     *,
-    loss: Callable[[Any], Any] | None = None,
-    optimizer: Any = None,
+    loss: Callable[[Any], object] | None = None,
+    optimizer: object = None,
     expect: Iterable[str] | None = None,
     options: Options | None = None,
 ) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Any
 
 from fxgrad.diagnosis.branches import Explored, affordable, without_gradient
 from fxgrad.diagnosis.escaped_numbers import reaching_loss
@@ -212,7 +211,7 @@ def _first_other_step(main: Run, other: Run) -> Site | None:
 
 def _by_line(steps: list[Step]) -> Iterator[tuple[int, Step]]:
     """The first few steps of the first few lines, with their numbers."""
-    counts: dict[Any, int] = {}
+    counts: dict[object, int] = {}
     for number, step in enumerate(steps):
         line = step.spots[0] if step.spots else None
         counts[line] = counts.get(line, 0) + 1

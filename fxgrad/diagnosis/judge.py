@@ -1,5 +1,5 @@
-"""One judge, of an analysis and of a watch: every rule speaks of the same evidence, and one cause is one finding.
-What the user has silenced is set apart by `fxgrad.report.intent`.
+"""One judge, of an analysis and of a watch: every rule speaks of the same evidence, and one cause is one
+finding. What the user has silenced is set apart by `fxgrad.report.intent`.
 
  1. `RULES` speak of the facts. Of parameters whose verdict is unknown nothing is said; where a backward met a
     freed graph, what the step had yet to reach is unknown too.

@@ -36,7 +36,7 @@ class OfAttributes:
 
 def of_attributes(reads: Iterable[Read]) -> OfAttributes:
     """The guards of what the forward read and did not change."""
-    groups: dict[Any, list[Read]] = {}
+    groups: dict[object, list[Read]] = {}
     for read in reads:
         if read.value is not MISSING and not read.changed:
             kind = id(read.holder.place) if isinstance(read.holder, Cell | Globals) else type(read.owner)
@@ -139,7 +139,7 @@ class _Item:
 _KEY = re.compile(r"(\w+)(?:\[(.+)\])?")
 
 
-def _place_of(tensor: torch.Tensor, holder: Any, key: str) -> Place | None:
+def _place_of(tensor: torch.Tensor, holder: object, key: str) -> Place | None:
     """Where the program has a tensor; None where no name leads to it by one step, or two."""
     scope: Holder | None = Globals(holder) if isinstance(holder, FunctionType) else attributes(holder)
     parts = _KEY.fullmatch(key)

@@ -47,11 +47,11 @@ from fxgrad.world.standins import is_fake
 
 
 def benchmark(
-    model: Any,
+    model: object,
     fixed_module: torch.fx.GraphModule | None,
     inputs: Any,
     *,
-    loss: Callable[[Any], Any] | None = None,
+    loss: Callable[[Any], object] | None = None,
     device: str | torch.device | None = None,
     runs: int = 30,
     seconds: float = 20.0,

@@ -57,7 +57,7 @@ class CallingConvention:
         self.arguments = dict(self._arguments(site))
         self.guards = Guards()
 
-    def __deepcopy__(self, memo: Any) -> CallingConvention:
+    def __deepcopy__(self, memo: object) -> CallingConvention:
         return self
 
     def inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
@@ -160,7 +160,7 @@ class CallingConvention:
             self._alike(a, b, values) for a, b in children
         )
 
-    def output(self, results: Sequence[Any], module: nn.Module | None = None) -> Any:
+    def output(self, results: Sequence[object], module: nn.Module | None = None) -> Any:
         """The model's output type around the graph's results; `module` gets its rebound buffers."""
         count = len(results) - len(self.buffers)
         if module is not None:
@@ -206,9 +206,9 @@ class _Parameter:
 
     name: str
     positional: bool
-    default: Any
+    default: object
     index: int | None
-    constant: Any
+    constant: object
 
 
 def _simple(signature: inspect.Signature, structure: tree.Structure) -> tuple[_Parameter, ...] | None:
@@ -306,7 +306,7 @@ class CallingCodeGen(CodeGen):
         self.convention = convention
         self.restoring = restoring
 
-    def gen_fn_def(self, free_vars: list[str], maybe_return_annotation: str, **rest: Any) -> str:
+    def gen_fn_def(self, free_vars: list[str], maybe_return_annotation: str, **rest: object) -> str:
         guard = "@_calling_guard\n" if self.restoring else ""
         names = [v.split(":")[0].split("=")[0].strip() for v in free_vars]
         lines = [f"{guard}def {self._func_name}(self, *args, **kwargs){maybe_return_annotation}:"]
@@ -320,13 +320,13 @@ class CallingCodeGen(CodeGen):
         show = rest.get("repr_fn") or repr
         return f"return _calling.output({show(output_args)}, self)"
 
-    def process_inputs(self, *args: Any) -> Any:
+    def process_inputs(self, *args: Any) -> object:
         return self.convention.inputs(args, {})
 
-    def process_outputs(self, outputs: Any) -> Any:
+    def process_outputs(self, outputs: Any) -> object:
         return self.convention.output(outputs)
 
-    def additional_globals(self) -> list[tuple[str, Any]]:
+    def additional_globals(self) -> list[tuple[str, object]]:
         return [
             ("_calling", self.convention),
             ("_calling_guard", restores_modes),
@@ -334,7 +334,7 @@ class CallingCodeGen(CodeGen):
         ]
 
 
-def restores_modes(forward: Callable[..., Any]) -> Callable[..., Any]:
+def restores_modes(forward: Callable[..., object]) -> Callable[..., Any]:
     """A graph switches modes by calls, not by `with`: when it raises in between, the caller's modes come back
     all the same."""
 
@@ -353,7 +353,7 @@ def restores_modes(forward: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-def _open_regions(traceback: TracebackType | None, forward: Callable[..., Any]) -> list[Any]:
+def _open_regions(traceback: TracebackType | None, forward: Callable[..., object]) -> list[Any]:
     """The regions that the generated code was in, innermost first: it sets a variable to None where it leaves
     one."""
     while traceback is not None and traceback.tb_frame.f_code is not forward.__code__:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from html import escape
-from typing import Any
 
 from tabulate import tabulate
 
@@ -53,7 +52,7 @@ class Benchmark:
         """The row of that name."""
         return next(r for r in self.rows if r.name == name)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
         return asdict(self)
 

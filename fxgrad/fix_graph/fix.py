@@ -151,10 +151,10 @@ class FixResult:
 
 @one_call()
 def fix(
-    model: Any,
+    model: object,
     inputs: Any,
     *,
-    loss: Callable[[Any], Any] | None = None,
+    loss: Callable[[Any], object] | None = None,
     options: Options | None = None,
     copy: bool = False,
     source: Source | None = None,

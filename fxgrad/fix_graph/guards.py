@@ -37,7 +37,7 @@ class Guard:
     what: str
     site: Site | None
     expression: str = ""
-    taken: Any = None
+    taken: object = None
     terms: tuple[str, ...] = ()
     inside: bool = False
 
@@ -59,7 +59,7 @@ class Guard:
             raise self.broken(f"it is {short(now)}")
 
 
-def same(now: Any, taken: Any) -> bool:
+def same(now: object, taken: object) -> bool:
     """Whether a value is the one that was taken: NaN is itself, True is not 1."""
     if now is taken:
         return True
@@ -100,7 +100,7 @@ class Guards(tuple[Guard, ...]):
     _places: tuple[tuple[int, Place], ...] = ()
     _parts: tuple[Any, list[tuple[int, Holder, str, Any]]] | None = None
 
-    def __deepcopy__(self, memo: Any) -> Guards:
+    def __deepcopy__(self, memo: object) -> Guards:
         return self
 
     def __reduce__(self) -> Any:  # the program's own dictionaries do not travel
@@ -221,7 +221,7 @@ class Holds:
         self.guard = guard
         self.guards: Guards | None = None
 
-    def __deepcopy__(self, memo: Any) -> Holds:
+    def __deepcopy__(self, memo: object) -> Holds:
         return self
 
     def __call__(self, value: Any) -> None:

@@ -57,7 +57,7 @@ def kept(read: Read) -> FixError:
     )
 
 
-def _others(value: Any) -> tuple[Any, ...]:
+def _others(value: Any) -> tuple[object, ...]:
     if isinstance(value, bool):
         return (not value,)
     return tuple(value + step for step in STEPS) if isinstance(value, int | float) else ()
@@ -88,10 +88,10 @@ def _reseed(generator: Any, seed: int) -> None:
         generator.seed(seed)
 
 
-def _after(change: Callable[[], None], call: Callable[..., Any]) -> Callable[..., Any]:
+def _after(change: Callable[[], None], call: Callable[..., object]) -> Callable[..., object]:
     """The program after a change, which the run takes back."""
 
-    def changed(*args: Any, **kwargs: Any) -> Any:
+    def changed(*args: Any, **kwargs: Any) -> object:
         change()
         return call(*args, **kwargs)
 

@@ -1,5 +1,5 @@
-"""A `FixResult` as a notebook shows it: what was rewritten, what was left, what its guards check, and where the same
-is had as edits of the source. Asks for no edits itself: finding them is another analysis."""
+"""A `FixResult` as a notebook shows it: what was rewritten, what was left, what its guards check, and where
+the same is had as edits of the source. Asks for no edits itself: finding them is another analysis."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def _looped_over(eager: Run, changing: set[int], widened: Callable[[Nudge], Run]
     return None
 
 
-def _calls(run: Run) -> list[tuple[str, Any]]:
+def _calls(run: Run) -> list[tuple[str, object]]:
     """What a run calls, in order: a loop of more rounds calls more."""
     return [(node.op, node.target) for node in _forward(run)]
 
@@ -196,7 +196,7 @@ class _Same:
     def node(self, a: torch.fx.Node, b: torch.fx.Node) -> bool:
         return a.op == b.op and a.target == b.target and self.argument((a.args, a.kwargs), (b.args, b.kwargs))
 
-    def argument(self, a: Any, b: Any) -> bool:
+    def argument(self, a: object, b: Any) -> bool:
         if isinstance(a, torch.fx.Node) and isinstance(b, torch.fx.Node):
             return self.value(a, b)
         if isinstance(a, tuple | list) and isinstance(b, tuple | list):

@@ -24,7 +24,7 @@ from fxgrad.trace.observations import ENTRY, Assumed
 from fxgrad.trace.targets import numel
 
 LONGEST = 40
-_INFIX: Mapping[Any, str] = {
+_INFIX: Mapping[object, str] = {
     operator.add: "+",
     operator.sub: "-",
     operator.mul: "*",
@@ -44,7 +44,7 @@ _INFIX: Mapping[Any, str] = {
     operator.eq: "==",
     operator.ne: "!=",
 }
-_CALLED: Mapping[Any, str] = {operator.neg: "-", abs: "abs", operator.abs: "abs", round: "round"}
+_CALLED: Mapping[object, str] = {operator.neg: "-", abs: "abs", operator.abs: "abs", round: "round"}
 
 
 class Taken:
@@ -139,7 +139,7 @@ class Taken:
             )
         return graph.call_function(one.target, args)
 
-    def _node(self, arg: Any, graph: torch.fx.Graph, copied: Mapping[torch.fx.Node, torch.fx.Node]) -> Any:
+    def _node(self, arg: object, graph: torch.fx.Graph, copied: Mapping[torch.fx.Node, torch.fx.Node]) -> Any:
         """An argument as the new graph has it; a number that no node of the run computes gets its own."""
         if isinstance(arg, torch.fx.Node):
             return copied[arg]
@@ -164,7 +164,7 @@ class Taken:
                 self._numbers[id(origin)] = made
         return self._numbers[id(arg.origin)]
 
-    def _held(self, arg: Any, copied: Mapping[torch.fx.Node, torch.fx.Node]) -> Any:
+    def _held(self, arg: object, copied: Mapping[torch.fx.Node, torch.fx.Node]) -> Any:
         if isinstance(arg, SYMBOLS):
             return self._numbers[id(arg.origin)]
         return copied[arg] if isinstance(arg, torch.fx.Node) else arg
@@ -236,7 +236,7 @@ def _told(one: Assumed, name: Callable[[torch.fx.Node], str]) -> str:
     return _call(one.target, args)
 
 
-def _text(arg: Any, name: Callable[[torch.fx.Node], str]) -> str:
+def _text(arg: object, name: Callable[[torch.fx.Node], str]) -> str:
     if isinstance(arg, torch.fx.Node):
         return name(arg)
     if not isinstance(arg, SYMBOLS):
@@ -254,7 +254,7 @@ def _text(arg: Any, name: Callable[[torch.fx.Node], str]) -> str:
     return f"({told})" if origin.target in _INFIX else told
 
 
-def _call(target: Any, args: Sequence[str]) -> str:
+def _call(target: object, args: Sequence[str]) -> str:
     if target in _INFIX and len(args) == 2:
         return f"{args[0]} {_INFIX[target]} {args[1]}"
     word = str(_CALLED.get(target) or getattr(target, "__name__", "outcome"))

@@ -116,7 +116,7 @@ def time_all(rows: Sequence[Form], target: Program, place: torch.device, runs: i
     return runs
 
 
-def _try(form: Form, work: Callable[[], Any]) -> None:
+def _try(form: Form, work: Callable[[], object]) -> None:
     if form.call is None:
         return
     try:
@@ -180,9 +180,9 @@ class StorageCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         super().__init__()  # type: ignore[no-untyped-call]  # as above
         self.now = 0
         self.peak = 0
-        self._alive: dict[int, Any] = {}
+        self._alive: dict[int, object] = {}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         given = {storage_key(t) for t in tensors_in((args, kwargs or {}))}
         out = func(*args, **(kwargs or {}))
         for tensor in tensors_in(out):
@@ -196,7 +196,7 @@ class StorageCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         self.now += size
         self.peak = max(self.peak, self.now)
 
-        def freed(_: Any) -> None:
+        def freed(_: object) -> None:
             self._alive.pop(key, None)
             self.now -= size
 

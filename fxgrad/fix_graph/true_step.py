@@ -145,7 +145,7 @@ def _two(call: Callable[..., Any], args: Any, kwargs: Any, *, longer: bool) -> t
     return call(*args, **kwargs), call(*later, **named)
 
 
-def _both(loss: Callable[[Any], Any] | None, outputs: tuple[Any, Any]) -> Any:
+def _both(loss: Callable[[Any], object] | None, outputs: tuple[object, object]) -> Any:
     """The loss of two calls."""
     one, other = (loss_of(loss, output) for output in outputs)
     return one + other
@@ -188,7 +188,7 @@ def _apart(
     return {what: how for what, how in apart.items() if what not in unsteady}
 
 
-def _called(again: Again, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _called(again: Again, call: Callable[..., object], *args: Any, **kwargs: Any) -> object:
     return again(call, args, kwargs)
 
 

@@ -35,7 +35,9 @@ class LiveSource:
     """The source behind a live model, mended when first asked for: then the model is analysed as it is at
     that time."""
 
-    def __init__(self, model: Any, inputs: Any, loss: Callable[[Any], Any] | None, options: Options) -> None:
+    def __init__(
+        self, model: object, inputs: Any, loss: Callable[[Any], object] | None, options: Options
+    ) -> None:
         self._given = (model, inputs, loss)
         self._options = options
 

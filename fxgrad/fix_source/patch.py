@@ -145,8 +145,8 @@ def write(files: Iterable[Mended]) -> tuple[str, ...]:
     stay.
 
     Raises:
-        FixError: a file is not what it was when it was analysed, or is a notebook's cell (then none is written);
-        or it cannot be written.
+        FixError: a file is not what it was when it was analysed, or is a notebook's cell (then none is
+        written); or it cannot be written.
     """
     files = [file for file in files if file.text != file.stored.text]
     cells = [name for file in files if (name := cell_name(file.stored.file))]

@@ -3,8 +3,8 @@ on disk.
 
 A repair's edits are in positions of the text it was made in, after those before it. Where they touch nothing
 that those have changed, they are the same edits of the file on disk, and can be made alone. Where they do,
-the finding gets the whole change of all files. Not handled: a finding that went away by the repair of another;
-it keeps its advice.
+the finding gets the whole change of all files. Not handled: a finding that went away by the repair of
+another; it keeps its advice.
 """
 
 from __future__ import annotations

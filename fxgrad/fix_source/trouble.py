@@ -84,7 +84,7 @@ def troubles(findings: Iterable[Finding], examined: Examined, built: Built) -> t
     return tuple(_described(finding, facts, owners, built) for finding in findings)
 
 
-def _owners(examined: Examined, shown: Shown) -> dict[str, Any]:
+def _owners(examined: Examined, shown: Shown) -> dict[str, object]:
     """The module that each call of one calls, by node name."""
     modules = dict(examined.lab.program.root.named_modules())
     return {step: modules.get(path) for step, path in shown.layers.items()}
@@ -129,7 +129,7 @@ def _may_write(finding: Finding) -> bool:
     return finding.code in WRITES
 
 
-def _described(finding: Finding, facts: Facts, owners: dict[str, Any], built: Built) -> Trouble:
+def _described(finding: Finding, facts: Facts, owners: dict[str, object], built: Built) -> Trouble:
     if not _may_write(finding):
         return Trouble(finding)
     step = facts.node_named.get(finding.step)
@@ -166,7 +166,7 @@ def _is_narrow(writer: NodeFact, facts: Facts) -> bool:
     return len({value.dtype for value in read if value.shape and value.dtype.is_floating_point}) > 1
 
 
-def _is_about(step: NodeFact, site: Site | None, node: NodeFact, owner: Any, built: Built) -> bool:
+def _is_about(step: NodeFact, site: Site | None, node: NodeFact, owner: object, built: Built) -> bool:
     """Whether a finding about `step` is about this one as well: they stand in one line, or modules built in
     the finding's line made both."""
     if node is step or (node.site is not None and node.site == step.site):

@@ -1,4 +1,5 @@
-"""The first step of a loop with Accelerate: `watch_first_step(accelerator, model, optimizer)` after `prepare`.
+"""The first step of a loop with Accelerate: `watch_first_step(accelerator, model, optimizer)` after
+`prepare`.
 
 It watches until each optimizer is about to step for the first time, all its accumulation steps, before any
 weight changes. What it returns keeps the report as `.report`. A loop that is shorter says so with
@@ -15,7 +16,7 @@ __all__ = ["GradientsMissing", "watch_first_step"]
 
 
 def watch_first_step(
-    accelerator: Any, model: Any, *optimizers: Any, on_error: Literal["raise", "warn"] = "raise"
+    accelerator: Any, model: object, *optimizers: object, on_error: Literal["raise", "warn"] = "raise"
 ) -> FirstStep:
     """Raise (or warn) before the first optimizer step if a parameter that should train gets no gradient.
 

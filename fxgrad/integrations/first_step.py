@@ -44,7 +44,7 @@ def from_library(module: str, name: str, install: str) -> Any:
         ) from error
 
 
-def as_optimizer(optimizer: Any, parameters: Iterable[torch.Tensor]) -> Any:
+def as_optimizer(optimizer: object, parameters: Iterable[torch.Tensor]) -> object:
     """What a watch needs of an optimizer that is not torch's: its name and its parameters."""
     held: Any = type(type(optimizer).__name__, (), {})()
     held.param_groups = [{"params": list(parameters)}]
@@ -60,7 +60,7 @@ class FirstStep:
         self.on_error = on_error
         self.report: Report | None = None
         self._session: Session | None = None
-        self._waiting: dict[int, Any] = {}
+        self._waiting: dict[int, object] = {}
         self._handles: list[Any] = []
 
     def begin(self, model: nn.Module, optimizers: Sequence[Any] = (), *, hooked: bool = False) -> None:

@@ -1,4 +1,5 @@
-"""An Ignite handler that reports on the first training step: `GradientFlow(model, optimizer).attach(trainer)`.
+"""An Ignite handler that reports on the first training step:
+`GradientFlow(model, optimizer).attach(trainer)`.
 
 It watches the first iteration up to the step of each optimizer, before any weight changes, and then takes
 itself away. The report is kept as `handler.report`.
@@ -21,7 +22,7 @@ class GradientFlow(Reporting):
     """Raise (or warn) before the first optimizer step if a parameter that should train gets no gradient."""
 
     def __init__(
-        self, model: nn.Module, *optimizers: Any, on_error: Literal["raise", "warn"] = "raise"
+        self, model: nn.Module, *optimizers: object, on_error: Literal["raise", "warn"] = "raise"
     ) -> None:
         self._first = FirstStep(on_error)
         self._watched = model, optimizers

@@ -21,11 +21,11 @@ class GradientFlow(Reporting, from_library("keras.callbacks", "Callback", "keras
         super().__init__()
         self._first = FirstStep(on_error)
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: object = None) -> None:
         """Watch from the first batch on, until the optimizer is to apply its gradients."""
         optimizer: Any = self.model.optimizer
 
-        def apply(grads: Any, trainable_variables: Any = None) -> Any:
+        def apply(grads: object, trainable_variables: object = None) -> Any:
             del optimizer.apply  # the class's again
             held = as_optimizer(optimizer, (v.value for v in self.model.trainable_variables))
             self._first.before_step(held)
@@ -34,6 +34,6 @@ class GradientFlow(Reporting, from_library("keras.callbacks", "Callback", "keras
         self._first.begin(self.model)
         optimizer.apply = apply
 
-    def on_train_end(self, logs: Any = None) -> None:
+    def on_train_end(self, logs: object = None) -> None:
         """Say what there is to say of a training that took no step."""
         self._first.conclude()

@@ -37,25 +37,25 @@ class GradientFlow(Reporting, _callback()):  # type: ignore[misc]
         """Watch from the first batch on."""
         self._first.begin(pl_module, trainer.optimizers)
 
-    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+    def on_before_optimizer_step(self, trainer: object, pl_module: object, optimizer: object) -> None:
         """Gradients are there, weights are as before."""
         self._first.before_step(optimizer)
 
     def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: object, pl_module: object, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """An optimizer that does not step for long is not waited for."""
         if batch_idx >= PATIENCE:
             self._first.conclude()
 
-    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+    def on_exception(self, trainer: object, pl_module: object, exception: BaseException) -> None:
         """Explain a gradient error under its traceback."""
         self._first.failed(exception)
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_end(self, trainer: object, pl_module: object) -> None:
         """Say what there is to say of a training that was shorter than that."""
         self._first.conclude()
 
-    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+    def teardown(self, trainer: object, pl_module: object, stage: str) -> None:
         """Leave nothing behind."""
         self._first.close()

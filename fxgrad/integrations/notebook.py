@@ -1,5 +1,5 @@
-"""`%load_ext fxgrad`, and `%%fxgrad` over a cell that trains: the cell runs as it is, watched as `fxgrad.watch`
-would, and its output ends in the report.
+"""`%load_ext fxgrad`, and `%%fxgrad` over a cell that trains: the cell runs as it is, watched as
+`fxgrad.watch` would, and its output ends in the report.
 
     %%fxgrad                    all models and optimizers that train, for one step
     %%fxgrad --steps 3          for three
@@ -86,7 +86,8 @@ def _watched(shell: Any, line: str, cell: str) -> tuple[Report | None, BaseExcep
 
 
 def _cell() -> tuple[str, int]:
-    """The name and the number of the cell that is running; IPython counts on before or after, by its version."""
+    """The name and the number of the cell that is running; IPython counts on before or after, by its
+    version."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if name := cell_name(frame.f_code.co_filename):

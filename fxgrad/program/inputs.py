@@ -15,7 +15,7 @@ from fxgrad.records.errors import InputError
 
 def bound_inputs(
     signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> tuple[Any, ...]:
+) -> tuple[object, ...]:
     """A call's arguments in the order of the signature, so that positional and keyword use come out alike."""
     try:
         bound = signature.bind(*args, **kwargs)
@@ -50,7 +50,7 @@ def is_array(value: Any) -> bool:
     return type(value).__module__ == "numpy" and type(value).__name__ == "ndarray"
 
 
-def required(function: Callable[..., Any]) -> tuple[str, ...]:
+def required(function: Callable[..., object]) -> tuple[str, ...]:
     """The parameters that a call must give; () also where the signature cannot be read."""
     try:
         parameters = inspect.signature(function).parameters.values()

@@ -15,7 +15,7 @@ from fxgrad.records.errors import InputError
 from fxgrad.torch_api import tree
 
 
-def loss_of(given: Callable[[Any], Any] | None, output: Any) -> Any:
+def loss_of(given: Callable[[Any], object] | None, output: object) -> Any:
     """The loss by the function that was `given`, else the default one.
 
     Raises:
@@ -24,7 +24,7 @@ def loss_of(given: Callable[[Any], Any] | None, output: Any) -> Any:
     return given(output) if given is not None else default_loss(output)[0]
 
 
-def default_loss(output: Any) -> tuple[torch.Tensor, str]:
+def default_loss(output: object) -> tuple[torch.Tensor, str]:
     """A scalar of the output, and how it was found, for the report.
 
     Raises:
@@ -52,6 +52,6 @@ def default_loss(output: Any) -> tuple[torch.Tensor, str]:
     return total, "the sum of the model's floating outputs"
 
 
-def no_tensor(loss: Any) -> TypeError:
+def no_tensor(loss: object) -> TypeError:
     """What a backward of something else than a tensor comes to."""
     return TypeError(f"the loss is a {type(loss).__name__}, not a tensor: it has no backward")

@@ -6,7 +6,6 @@ Looked at before anything runs. Not handled: a loss whose signature cannot be re
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +17,7 @@ from fxgrad.torch_api.internals import pytree
 from fxgrad.torch_api.module_internals import is_scripted
 
 
-def refuse_no_model(model: Any) -> None:
+def refuse_no_model(model: object) -> None:
     """Raise for what is not a model but can be made one, and for what has no Python lines to name.
 
     Raises:
@@ -49,7 +48,7 @@ def refuse_no_model(model: Any) -> None:
         )
 
 
-def refuse_no_loss(loss: Any) -> None:
+def refuse_no_loss(loss: object) -> None:
     """Raise for what is no function from the model's output to a scalar.
 
     Raises:

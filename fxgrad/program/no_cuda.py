@@ -36,7 +36,7 @@ class CudaOnCpu(TorchFunctionMode):
         types: Sequence[type],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    ) -> object:
         kwargs = dict(kwargs or {})
         moved = getattr(func, "__name__", "") == "cuda"
         if moved or any(map(_is_cuda, (*args, *kwargs.values()))):
@@ -59,15 +59,15 @@ def _is_cuda(value: Any) -> bool:
     )
 
 
-def _here(value: Any) -> Any:
+def _here(value: Any) -> object:
     return _CPU if _is_cuda(value) else value
 
 
 def lacks_cuda(error: FxgradError | str) -> bool:
     """Whether a program failed, or may have, with that error or message, because this machine has no CUDA.
 
-    Fake tensors may be put on it all the same, always so by a torch that is built for CUDA, and then no input is
-    found that fits.
+    Fake tensors may be put on it all the same, always so by a torch that is built for CUDA, and then no input
+    is found that fits.
     """
     if torch.cuda.is_available():
         return False

@@ -44,7 +44,7 @@ class Program:
     open_checkpoints: bool = False
     world: World = field(default_factory=World)
 
-    def preserved(self, *more: Any) -> AbstractContextManager[Reach]:
+    def preserved(self, *more: object) -> AbstractContextManager[Reach]:
         """Around a run: all within reach of the program, and of `more`, is as before when the block ends,
         however it ends."""
         inputs = self.inputs.args, dict(self.inputs.kwargs)
@@ -55,7 +55,9 @@ class Program:
         return tree.flatten((self.inputs.args, dict(self.inputs.kwargs)))
 
 
-def program(model: Any, inputs: Any, loss: Callable[[Any], Any] | None, optimizer: Any = None) -> Program:
+def program(
+    model: Any, inputs: Any, loss: Callable[[Any], object] | None, optimizer: object = None
+) -> Program:
     """The user's arguments in one shape.
 
     Raises:
@@ -103,14 +105,14 @@ def _refuse_uninitialised(model: nn.Module) -> None:
             )
 
 
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
+def _signature(function: Callable[..., object]) -> inspect.Signature:
     try:
         return inspect.signature(function)
     except (TypeError, ValueError):
         return inspect.signature(lambda *args, **kwargs: None)
 
 
-def _closure_root(function: Callable[..., Any]) -> nn.Module:
+def _closure_root(function: Callable[..., object]) -> nn.Module:
     """The modules and parameters a plain callable closes over, under the names it has for them."""
     root = nn.Module()
     owner = getattr(function, "__self__", None)

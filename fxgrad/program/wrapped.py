@@ -8,8 +8,6 @@ is a part, and a part is refused: a verdict on it would be one on its shard.
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from fxgrad.records.errors import InputError
@@ -19,7 +17,7 @@ from fxgrad.torch_api.module_internals import eager_module
 _HINT = "pass the model as it is before that, or watch all processes: torchrun -m fxgrad run train.py"
 
 
-def unwrapped(model: Any) -> Any:
+def unwrapped(model: object) -> object:
     """The model inside `torch.compile`'s wrapper, where the eager module is what trains, and inside
     DistributedDataParallel."""
     while isinstance(model, nn.Module):

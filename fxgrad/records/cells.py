@@ -1,8 +1,8 @@
 """The cells of a notebook, which IPython compiles under file names that nobody has seen
 (`/tmp/ipykernel_812/1179028574.py`, `<ipython-input-2-...>`).
 
-Asks the IPython that this process runs in, if any: only that knows its cells. Not handled: a report that was made
-in another process.
+Asks the IPython that this process runs in, if any: only that knows its cells. Not handled: a report that was
+made in another process.
 """
 
 from __future__ import annotations

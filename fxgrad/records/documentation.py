@@ -8,7 +8,6 @@ what comes before the first heading is the summary.
 from __future__ import annotations
 
 import textwrap
-from typing import Any
 
 from fxgrad.records.links import rule_page
 
@@ -42,7 +41,7 @@ def markdown(documentation: str) -> str:
     return "\n\n".join(parts)
 
 
-def to_dict(code: str, name: str, severity: str, documentation: str) -> dict[str, Any]:
+def to_dict(code: str, name: str, severity: str, documentation: str) -> dict[str, object]:
     """A rule as JSON types: what `rules --format json` lists."""
     return {
         "code": code,

@@ -20,7 +20,8 @@ _COMMAND = re.compile(r"^(?P<blank>[^\S\n]*)::|##\[", re.MULTILINE)
 
 
 def printable(text: str) -> str:
-    """The text with its lines and tabs; every other character that is not seen as its escape: `\\x1b`, `\\u202e`."""
+    """The text with its lines and tabs; every other character that is not seen as its escape: `\\x1b`,
+    `\\u202e`."""
     return _escaped(text.replace("\r\n", "\n"), "\n\t")
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from fxgrad.records.facts import Decision, ParameterFact, Raised
 from fxgrad.records.findings import Finding, Site
@@ -74,7 +73,7 @@ class ReportData:
         return all(finding.severity != "error" for finding in self.findings)
 
 
-def _order(finding: Finding) -> tuple[Any, ...]:
+def _order(finding: Finding) -> tuple[object, ...]:
     site = finding.site
     place = (site.file, site.line, site.column) if site else ("", 0, 0)
     return _SEVERITIES.index(finding.severity), finding.code, site is None, place, finding.parameters

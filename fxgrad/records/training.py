@@ -130,10 +130,10 @@ class Training:
     """All of it. Mappings are by a parameter's name.
 
     `emptied`: the parameters that had a gradient, which was gone as a step began; `edges`: their leaf edges;
-    `frozen`: where the script froze what it did freeze; `stale`: those of them that were frozen for an earlier
-    backward and are held by an optimizer. `closures`: file and function of what optimizer steps were given to
-    call; `both_ways`: the conditions that went both ways in the steps that were watched, with the parameters
-    that took part in some; `replicates`: gradients are averaged with DistributedDataParallel;
+    `frozen`: where the script froze what it did freeze; `stale`: those of them that were frozen for an
+    earlier backward and are held by an optimizer. `closures`: file and function of what optimizer steps were
+    given to call; `both_ways`: the conditions that went both ways in the steps that were watched, with the
+    parameters that took part in some; `replicates`: gradients are averaged with DistributedDataParallel;
     `unfinished`: what no backward has reached may yet have been reached. None, or empty:
     there was no such thing.
     """

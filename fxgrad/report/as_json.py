@@ -10,12 +10,13 @@ added.
     ok              whether there is no finding at error level
     summary         counts: parameters, and each severity and verdict that occurs
     verdicts        {parameter name: "flows" | "zero" | "none" | "branch" | "blocked"}
-    findings        errors, then warnings: code, name, severity, message, site, parameters, path, fix, fingerprint
+    findings        errors, then warnings: code, name, severity, message, site, parameters, path, fix,
+                    fingerprint
     notes           findings at note level
     deselected      how many findings and notes `select`, `ignore` and a baseline left out
     suppressed      findings that a comment, the project's settings or a baseline silences
-    parameters      per parameter: name, names (ties), shape, requires_grad, module, module_type, module_called,
-                    gradient
+    parameters      per parameter: name, names (ties), shape, requires_grad, module, module_type,
+                    module_called, gradient
     loss, values    how the loss was found; "fake" or "real"
     assumptions     what was assumed because it was not given
     nodes, paths, paths_cut_off   steps recorded, branch outcomes explored, whether there were more
@@ -24,12 +25,12 @@ added.
     versions        {"fxgrad", "torch", "python": the versions that it was made with}
     command         the command line that asked for it; "" where Python code did
     ranks           only in a report gathered from several processes: size; verdicts {parameter name: {rank:
-                    verdict}}; differing (parameters, on, without, site, why); endings (rank, kind, said, site,
-                    reported). A finding then has `ranks` too, those it holds on
+                    verdict}}; differing (parameters, on, without, site, why); endings (rank, kind, said,
+                    site, reported). A finding then has `ranks` too, those it holds on
 
-A site has `file` (absolute), `line`, `column`, `end_line`, `end_column` and `function`; lines and columns count from 1,
-0 is unknown. A fingerprint stays the same when lines move: see `fxgrad.report.fingerprint`. Not handled: reading a
-report back.
+A site has `file` (absolute), `line`, `column`, `end_line`, `end_column` and `function`; lines and columns
+count from 1, 0 is unknown. A fingerprint stays the same when lines move: see `fxgrad.report.fingerprint`. Not
+handled: reading a report back.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def dumps(value: Any) -> str:
     return "".join(item if item == "\n" or is_seen(item) else json.dumps(item)[1:-1] for item in text)
 
 
-def to_dict(report: ReportData) -> dict[str, Any]:
+def to_dict(report: ReportData) -> dict[str, object]:
     """The report as dicts, lists, strings, numbers and None."""
     marks = fingerprints([*report.findings, *report.notes, *report.suppressed])
     count, end = len(report.findings), len(report.findings) + len(report.notes)
@@ -120,7 +121,7 @@ def versions() -> dict[str, str]:
     return {"fxgrad": own, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
-def _summary(report: ReportData) -> dict[str, Any]:
+def _summary(report: ReportData) -> dict[str, object]:
     severities = Counter(finding.severity for finding in [*report.findings, *report.notes])
     return {
         "parameters": len(report.verdicts),
@@ -129,7 +130,7 @@ def _summary(report: ReportData) -> dict[str, Any]:
     }
 
 
-def _ranks(ranks: Ranks) -> dict[str, Any]:
+def _ranks(ranks: Ranks) -> dict[str, object]:
     """JSON keys are text: `{"0": "flows", "1": "none"}`."""
     return {
         "size": ranks.size,
@@ -169,16 +170,16 @@ def _finding(finding: Finding, mark: str, ranks: Ranks | None) -> dict[str, Any]
     return said if ranks is None else {**said, "ranks": list(finding.ranks)}
 
 
-def _fix(fix: Fix) -> dict[str, Any]:
+def _fix(fix: Fix) -> dict[str, object]:
     edits = [{"site": _site(edit.site), "old": edit.old, "new": edit.new} for edit in fix.edits]
     return {"advice": fix.advice, "safety": fix.safety, "edits": edits}
 
 
-def _site(site: Site | None) -> dict[str, Any] | None:
+def _site(site: Site | None) -> dict[str, object] | None:
     return None if site is None else dataclasses.asdict(site)
 
 
-def _parameter(fact: ParameterFact) -> dict[str, Any]:
+def _parameter(fact: ParameterFact) -> dict[str, object]:
     return {
         "name": fact.name,
         "names": list(fact.names),
@@ -191,7 +192,7 @@ def _parameter(fact: ParameterFact) -> dict[str, Any]:
     }
 
 
-def _decision(decision: Decision) -> dict[str, Any]:
+def _decision(decision: Decision) -> dict[str, object]:
     return {
         "site": _site(decision.site),
         "node": decision.node,

@@ -1,7 +1,7 @@
 """Cells folded so that a table fits a terminal.
 
-A cell is broken behind a dot, a slash, a blank or an underscore, as names and paths are read; only what is longer than its column
-is broken in the middle. Not handled: characters that take two columns.
+A cell is broken behind a dot, a slash, a blank or an underscore, as names and paths are read; only what is
+longer than its column is broken in the middle. Not handled: characters that take two columns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ _LEAST = 12  # no column gets narrower
 def fitting(
     rows: Sequence[Sequence[str]], headers: Sequence[str], width: int, flexible: Sequence[int]
 ) -> list[list[str]]:
-    """The rows with the cells of the flexible columns folded, each column to its fair part of what the others leave."""
+    """The rows with the cells of the flexible columns folded, each column to its fair part of what the others
+    leave."""
     wide = [max(len(row[at]) for row in (headers, *rows)) for at in range(len(headers))]
     left = (
         width

@@ -2,12 +2,12 @@
 
 Made from two reports, of which one may be of another day (`fxgrad.report.read_back`). Definitions:
 
-1. A parameter *has* a gradient where its verdict is `flows` or `branch`. It is *lost* where it had one and has
-   none now, *gained* the other way round.
+1. A parameter *has* a gradient where its verdict is `flows` or `branch`. It is *lost* where it had one and
+   has none now, *gained* the other way round.
 2. Where it is neither and something is missing on both sides, it has an *other cause* if the verdict differs,
-   or the codes of the findings that starve it, or what they name as the cut. Files, lines, functions and words
-   do not count: moving code is no change. Findings about an optimizer or DistributedDataParallel tell what
-   follows from a missing gradient, not why it is missing, and do not count either.
+   or the codes of the findings that starve it, or what they name as the cut. Files, lines, functions and
+   words do not count: moving code is no change. Findings about an optimizer or DistributedDataParallel tell
+   what follows from a missing gradient, not why it is missing, and do not count either.
 3. Names are compared as they are. One that is on one side alone is *added* or *removed*, neither gained nor
    lost.
 

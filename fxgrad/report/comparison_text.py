@@ -3,8 +3,8 @@
     schema_version  1
     ok              whether no gradient was lost
     old, new        title (as it was given), model, parameters (their number)
-    changes         kind ("lost", "gained", "other cause", "removed", "added"), parameter, before, after (verdicts,
-                    "frozen" where it asks for no gradient, null where it is not there), because
+    changes         kind ("lost", "gained", "other cause", "removed", "added"), parameter, before, after
+                    (verdicts, "frozen" where it asks for no gradient, null where it is not there), because
 
 Names are grouped by exact globs as in a report. Not handled: findings that starve nobody.
 """

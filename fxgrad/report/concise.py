@@ -1,7 +1,7 @@
 """The report in one line a finding, `file:line:column: CODE message`: for editors, `grep`, and logs.
 
-Made from a `Report` alone; a finding without a line of its own stands at the model's class. Nothing is written
-for a report without findings. Not handled: what a line leaves out; the table has it.
+Made from a `Report` alone; a finding without a line of its own stands at the model's class. Nothing is
+written for a report without findings. Not handled: what a line leaves out; the table has it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The report as GitHub Actions workflow commands: one annotation on the guilty line for each finding.
 
 Made from a `Report` alone; file names are relative to the root of the checkout, as GitHub looks for them. A
-finding without a line of its own stands at the model's class. Nothing is written for a report without findings. Not handled: GitHub shows ten annotations of a
-kind per step; the rest stay in the log.
+finding without a line of its own stands at the model's class. Nothing is written for a report without
+findings. Not handled: GitHub shows ten annotations of a kind per step; the rest stay in the log.
 """
 
 from __future__ import annotations

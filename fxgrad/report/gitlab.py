@@ -8,8 +8,6 @@ baselines and SARIF. Not handled: what is silenced; GitLab has no word for it.
 
 from __future__ import annotations
 
-from typing import Any
-
 from fxgrad.passes.rules.fxg002_program_raises import in_words
 from fxgrad.records import Finding, Site
 from fxgrad.records.report import ReportData
@@ -33,7 +31,7 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
     return dumps(issues)
 
 
-def _issue(report: ReportData, finding: Finding, mark: str) -> dict[str, Any]:
+def _issue(report: ReportData, finding: Finding, mark: str) -> dict[str, object]:
     return {
         "type": "issue",
         "check_name": f"{finding.code} {finding.name}",
@@ -45,7 +43,7 @@ def _issue(report: ReportData, finding: Finding, mark: str) -> dict[str, Any]:
     }
 
 
-def _location(site: Site | None) -> dict[str, Any]:
+def _location(site: Site | None) -> dict[str, object]:
     if site is None:
         return {"path": ".", "lines": {"begin": 1}}
     lines = {"begin": site.line, "end": max(site.line, site.end_line)}

@@ -7,8 +7,8 @@
     ignore = ["FXG204"]                       # codes or their beginnings
     per-file-ignores = { "legacy/*" = ["FXG1"] }
 
-What else is there (`models` and what stands beside it) says what `fxgrad` checks: see `fxgrad.cli.project`. The file
-is looked for upwards from the model's own file. A comment that silences nothing is itself reported,
+What else is there (`models` and what stands beside it) says what `fxgrad` checks: see `fxgrad.cli.project`.
+The file is looked for upwards from the model's own file. A comment that silences nothing is itself reported,
 as a note (FXG001). Not handled: configuration in other files.
 """
 
@@ -21,7 +21,6 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from fxgrad.passes.rules.fxg001_unused_suppression import unused
 from fxgrad.passes.rules.fxg401_zero_gradient_op import IDLE
@@ -81,7 +80,7 @@ def _read(path: str, stamp: float) -> Intent:
     )
 
 
-def _table(path: str) -> dict[str, Any]:
+def _table(path: str) -> dict[str, object]:
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -95,7 +94,7 @@ def _table(path: str) -> dict[str, Any]:
     return table
 
 
-def _strings(path: str, table: dict[str, Any], key: str) -> tuple[str, ...]:
+def _strings(path: str, table: dict[str, object], key: str) -> tuple[str, ...]:
     value = table.get(key, [])
     if isinstance(value, str):
         return (value,)

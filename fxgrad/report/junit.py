@@ -3,8 +3,8 @@ none.
 
 A parameter passes where its gradient flows, fails where an error-level finding names it, and is skipped
 where neither is so (frozen, not meant to train, depending on a branch, blocked by an error that a finding
-tells elsewhere): so the suite fails where `fxgrad report` exits with 1 or 2, and only there. Warnings stand in
-`system-out`, with the whole table. Valid for the schema of Ant (windyroad/JUnit-Schema) and for that of
+tells elsewhere): so the suite fails where `fxgrad report` exits with 1 or 2, and only there. Warnings stand
+in `system-out`, with the whole table. Valid for the schema of Ant (windyroad/JUnit-Schema) and for that of
 Jenkins (junit-10.xsd), which agree on `failure` and `skipped` alone. Not handled: times; all are 0.
 """
 
@@ -111,7 +111,10 @@ def _failure(report: ReportData, finding: Finding) -> str:
         said.append(f"parameters: {shown(finding.parameters, report.verdicts, limit=_NAMES)}")
     if finding.fix is not None:
         said.append(f"help: {finding.fix.advice}")
-    return f"<failure message={_quoted(finding.message)} type={_quoted(finding.code)}>{_text(chr(10).join(said))}</failure>"
+    return (
+        f"<failure message={_quoted(finding.message)} "
+        f"type={_quoted(finding.code)}>{_text(chr(10).join(said))}</failure>"
+    )
 
 
 def _attributes(values: dict[str, str]) -> str:

@@ -4,8 +4,8 @@ same alert while the file around it moves.
 The same numbers that GitHub's own upload computes where a log has none (`hash` in `src/fingerprints.ts` of
 https://github.com/github/codeql-action), so that both kinds of upload agree:
 
-1. The text is read as UTF-16 code units. `\\r\\n` and `\\r` count as `\\n`; spaces and tabs are left out; at the
-   end stands one unit 65535, then zeros.
+1. The text is read as UTF-16 code units. `\\r\\n` and `\\r` count as `\\n`; spaces and tabs are left out; at
+   the end stands one unit 65535, then zeros.
 2. A line's hash is over the 100 units from its first on, across the lines below: the sum of
    `unit[i] * 37**(99 - i)`, modulo 2**64, in hexadecimal.
 3. After a colon, the how-many-th line of the file with that hash it is, from 1.

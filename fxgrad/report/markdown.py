@@ -1,5 +1,5 @@
-"""The report as GitHub's Markdown, for a pull request or a job's summary: the headline, the table of verdicts,
-every finding with its lines.
+"""The report as GitHub's Markdown, for a pull request or a job's summary: the headline, the table of
+verdicts, every finding with its lines.
 
 Made from a `Report` alone. Other people's words are text here, not markup: names stand in code, and what
 Markdown, HTML, a mention (`@name`) or a reference (`#12`) would be read from is written so that it is not.
@@ -80,7 +80,10 @@ def _one_line(text: str) -> str:
 
 def _finding(report: ReportData, finding: Finding, verbose: bool) -> Iterable[str]:
     where = place(finding.site) if finding.site else report.model
-    yield f"**{finding.code} {prose(finding.name)}** ({finding.severity}) {code(where)}<br>\n{prose(finding.message)}"
+    yield (
+        f"**{finding.code} {prose(finding.name)}** ({finding.severity}) "
+        f"{code(where)}<br>\n{prose(finding.message)}"
+    )
     if finding.site is not None and (lines := excerpt(finding.site)):
         yield fenced("\n".join(lines))
     said = []

@@ -1,7 +1,8 @@
 """A report as the formats that are read by people take it: every text in it printable, names in one line.
 
-Made once, before a format sees the report, so that no format has to think of it. The report itself keeps the names as they are: they are
-its keys. Not handled: two names that differ in nothing but how a character is written (`\\x1b` as one character and as four).
+Made once, before a format sees the report, so that no format has to think of it. The report itself keeps the
+names as they are: they are its keys. Not handled: two names that differ in nothing but how a character is
+written (`\\x1b` as one character and as four).
 """
 
 from __future__ import annotations
@@ -44,5 +45,5 @@ def _printable(value: Any, field: str) -> Any:
     return value
 
 
-def _is_same(one: Any, other: Any) -> bool:
+def _is_same(one: object, other: object) -> bool:
     return one is other

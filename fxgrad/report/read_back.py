@@ -1,7 +1,7 @@
 """A report as data again, from what `fxgrad.report.as_json` wrote: for who looks at a report of another day.
 
-What JSON does not hold (the values that a parameter had in the graph, `kind` and `step` of a finding) is as in a new
-record. Not handled: other versions of the schema.
+What JSON does not hold (the values that a parameter had in the graph, `kind` and `step` of a finding) is as
+in a new record. Not handled: other versions of the schema.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ def _report(said: Any) -> ReportData:
     )
 
 
-def _one_of(allowed: tuple[Any, ...], said: Any) -> Any:
+def _one_of(allowed: tuple[object, ...], said: object) -> Any:
     if said not in allowed:
         raise ValueError(said)
     return said
 
 
-def _site(said: Any) -> Site | None:
+def _site(said: object) -> Site | None:
     return None if said is None else _known(said)
 
 

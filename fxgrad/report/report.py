@@ -75,8 +75,8 @@ class Report(ReportData):
     def render(
         self, format: str = "table", *, verbose: bool = False, width: int | None = None, quiet: bool = False
     ) -> str:
-        """The report as text, without a newline at the end. `verbose` adds the notes and shortens nothing. Of the
-        table: `width` is the terminal's, `quiet` leaves the findings alone, and may leave nothing.
+        """The report as text, without a newline at the end. `verbose` adds the notes and shortens nothing. Of
+        the table: `width` is the terminal's, `quiet` leaves the findings alone, and may leave nothing.
 
         Raises:
             FxgradError: there is no such format.

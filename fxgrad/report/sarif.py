@@ -5,11 +5,11 @@ Made from a `Report`, the rules in `fxgrad.passes.RULES` and the source lines as
 OASIS SARIF 2.1.0 (the section numbers below are its own).
 
 Every result has a physical location, or GitHub refuses the whole log: a finding without a line of its own
-stands at the model's class. Where that is not the user's either, it is a notification of the run. Files in the
-repository around the current directory are named relative to `%SRCROOT%`, others absolutely.
-`partialFingerprints` has what GitHub tracks an alert by (`fxgrad.report.line_hash`) and fxgrad's own name of the
-finding. What the user has silenced is a result with `suppressions`, `inSource` by a comment, else `external`.
-Not handled: embedded file contents.
+stands at the model's class. Where that is not the user's either, it is a notification of the run. Files in
+the repository around the current directory are named relative to `%SRCROOT%`, others absolutely.
+`partialFingerprints` has what GitHub tracks an alert by (`fxgrad.report.line_hash`) and fxgrad's own name of
+the finding. What the user has silenced is a result with `suppressions`, `inSource` by a comment, else
+`external`. Not handled: embedded file contents.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
 
 
 def _result(
-    report: ReportData, finding: Finding, rule: Mapping[str, Any], site: Site, marks: Mapping[str, str]
+    report: ReportData, finding: Finding, rule: Mapping[str, object], site: Site, marks: Mapping[str, str]
 ) -> dict[str, Any]:
     result: dict[str, Any] = {
         "ruleId": rule["id"],
@@ -95,7 +95,7 @@ def _result(
     return result
 
 
-def _notification(report: ReportData, finding: Finding, rule: Mapping[str, Any]) -> dict[str, Any]:
+def _notification(report: ReportData, finding: Finding, rule: Mapping[str, object]) -> dict[str, Any]:
     """A finding that has no line anywhere (section 3.58)."""
     return {
         "associatedRule": dict(rule),
@@ -128,7 +128,7 @@ def _text(report: ReportData, finding: Finding) -> str:
     return "\n".join(parts)
 
 
-def _logical(report: ReportData, finding: Finding) -> dict[str, Any]:
+def _logical(report: ReportData, finding: Finding) -> dict[str, object]:
     """The function that the line is in; where the finding has none, its parameters (section 3.33)."""
     if finding.site is not None:
         function = finding.site.function
@@ -144,11 +144,11 @@ def _at(site: Site, text: str) -> dict[str, Any]:
     return {"physicalLocation": _physical(site), "message": {"text": text}}
 
 
-def _physical(site: Site) -> dict[str, Any]:
+def _physical(site: Site) -> dict[str, object]:
     return {"artifactLocation": _artifact(site.file), "region": _region(site)}
 
 
-def _artifact(file: str) -> dict[str, Any]:
+def _artifact(file: str) -> dict[str, object]:
     """Relative to the repository where the file is in it (section 3.4); `<stdin>` and its kind as a relative
     name."""
     if file.startswith("<"):
@@ -172,7 +172,7 @@ def _region(site: Site) -> dict[str, int]:
     return region
 
 
-def _fix(fix: Fix) -> dict[str, Any]:
+def _fix(fix: Fix) -> dict[str, object]:
     by_file: dict[str, list[Edit]] = {}
     for edit in fix.edits:
         by_file.setdefault(edit.site.file, []).append(edit)
@@ -183,13 +183,13 @@ def _fix(fix: Fix) -> dict[str, Any]:
     return {"description": {"text": f"{fix.advice} ({fix.safety})"}, "artifactChanges": changes}
 
 
-def _replacement(edit: Edit) -> dict[str, Any]:
+def _replacement(edit: Edit) -> dict[str, object]:
     return {"deletedRegion": _region(edit.site), "insertedContent": {"text": edit.new}}
 
 
 def _failed(error: Raised) -> dict[str, Any]:
     """An error that no finding explains is a notification of the run, not a result (section 3.20)."""
-    notification: dict[str, Any] = {"level": "error", "message": {"text": raised(error, verbose=True)}}
+    notification: dict[str, object] = {"level": "error", "message": {"text": raised(error, verbose=True)}}
     if error.site is not None:
         notification["locations"] = [{"physicalLocation": _physical(error.site)}]
     return notification

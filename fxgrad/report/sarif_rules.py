@@ -45,7 +45,7 @@ def driver(findings: Iterable[Finding]) -> dict[str, Any]:
     }
 
 
-def _rule(rule: Rule) -> dict[str, Any]:
+def _rule(rule: Rule) -> dict[str, object]:
     documentation = inspect.getdoc(rule) or ""
     said = summary(documentation)
     return {
@@ -62,11 +62,11 @@ def _rule(rule: Rule) -> dict[str, Any]:
     }
 
 
-def _unregistered(finding: Finding) -> dict[str, Any]:
+def _unregistered(finding: Finding) -> dict[str, object]:
     return _head(finding.code, finding.name, finding.severity, finding.name)
 
 
-def _head(code: str, name: str, severity: str, said: str) -> dict[str, Any]:
+def _head(code: str, name: str, severity: str, said: str) -> dict[str, object]:
     return {
         "id": code,
         "name": "".join(word.capitalize() for word in name.split("-")),

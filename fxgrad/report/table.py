@@ -2,8 +2,8 @@
 closing count.
 
 Made from a `Report` alone, source lines from the files as they are now. Names are grouped by exact globs
-(`fxgrad.report.globs`) and whatever is shortened says how much was left out. For a terminal its width can be given:
-the table and the source lines fit it, sentences are the terminal's to fold. Not handled: colour.
+(`fxgrad.report.globs`) and whatever is shortened says how much was left out. For a terminal its width can be
+given: the table and the source lines fit it, sentences are the terminal's to fold. Not handled: colour.
 """
 
 from __future__ import annotations

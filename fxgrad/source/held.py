@@ -1,8 +1,8 @@
 """The list or dict of a function that a value is put into, and what is taken out of it again.
 
 `losses["box"] = ...`, `outs.append(...)`, `terms = [f(o) for o in outs]`, also by way of one variable
-(`aux = head(x)`, then `outs.append(aux)`). From the text alone. Not handled: attributes, containers that are handed to
-another function, loops over a whole container.
+(`aux = head(x)`, then `outs.append(aux)`). From the text alone. Not handled: attributes, containers that are
+handed to another function, loops over a whole container.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ Key = str | int | None
 class Held:
     """What goes into one variable, and what is taken out of it again.
 
-    `own` is put into the variable `name` ("" if it is returned at once), under `own_key` where that is a constant, and
-    so are all `puts`; `picks` take something out. `size`: of a list written out. Without `puts` a call returned it so.
+    `own` is put into the variable `name` ("" if it is returned at once), under `own_key` where that is a
+    constant, and so are all `puts`; `picks` take something out. `size`: of a list written out. Without `puts`
+    a call returned it so.
     """
 
     source: Source

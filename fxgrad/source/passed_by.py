@@ -52,7 +52,8 @@ class Counts:
             return None
         inside = [span for span in self.spans if around[:2] <= span[:2] and span[2:] <= around[2:]]
         if not inside and isinstance(node, ast.Name):
-            # From Python 3.13 on one instruction loads two names and stands at the first: what uses both is next.
+            # From Python 3.13 on one instruction loads two names and stands at the first: what uses both is
+            # next.
             uses = [span for span in self.spans if span[:2] <= around[:2] and around[2:] <= span[2:]]
             inside = [max(uses, key=lambda span: (span[:2], [-end for end in span[2:]]))] if uses else []
         first = min((span[:2] for span in inside), default=None)

@@ -60,7 +60,7 @@ class ByCode(dict[int, tuple[Any, Any]]):
     look-up. An entry goes with its code object: each cell of a notebook and each generated graph makes new
     ones."""
 
-    def note(self, code: CodeType, known: Any) -> Any:
+    def note(self, code: CodeType, known: object) -> Any:
         """Remember it; gives it back."""
         key = id(code)
         self[key] = (known, weakref.ref(code, lambda _: self.pop(key, None)))

@@ -41,12 +41,12 @@ class Interpreter(torch.fx.Interpreter):
                         del self.env[last_used]
         return self.graph.process_outputs(out) if enable_io_processing else out
 
-    def fetch_args_kwargs_from_env(self, n: torch.fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def fetch_args_kwargs_from_env(self, n: torch.fx.Node) -> tuple[tuple[object, ...], dict[str, object]]:
         args, kwargs = super().fetch_args_kwargs_from_env(n)
         return tuple(_own(item) for item in args), {name: _own(item) for name, item in kwargs.items()}
 
 
-def _own(item: Any) -> Any:
+def _own(item: Any) -> object:
     if type(item) is tuple:
         return tuple(_own(x) for x in item)
     if isinstance(item, torch.fx.immutable_collections.immutable_list):
@@ -75,7 +75,7 @@ def call(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) 
     return made if isinstance(out, list) else tuple(made)
 
 
-def own_memory(out: Any, args: Sequence[Any]) -> Any:
+def own_memory(out: Any, args: Sequence[Any]) -> object:
     """What a custom Function returned, without sharing memory with what it was given (an argument itself
     stays what it is)."""
     given = {storage_key(t) for t in tensors_in(args)} - {None}
@@ -94,7 +94,7 @@ def own_memory(out: Any, args: Sequence[Any]) -> Any:
     return type(out)(own(item) for item in out) if type(out) in (tuple, list) else own(out)
 
 
-def _out(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+def _out(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> object:
     out = kwargs["out"]
     made = func(*args, **{k: v for k, v in kwargs.items() if k != "out"})
     pairs = [(out, made)] if isinstance(out, torch.Tensor) else list(zip(out, made, strict=True))
@@ -105,7 +105,7 @@ def _out(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) 
     return out
 
 
-def _single(item: Any, sources: dict[int | None, torch.Tensor]) -> Any:
+def _single(item: Any, sources: dict[int | None, torch.Tensor]) -> object:
     """A multi-output view as a view of its own."""
     if not isinstance(item, torch.Tensor) or not is_view(item):
         return item
@@ -119,7 +119,7 @@ def _single(item: Any, sources: dict[int | None, torch.Tensor]) -> Any:
     return getattr(source, method)(*args)
 
 
-def single_view(source: Geometry, view: Geometry) -> tuple[str, tuple[Any, ...]]:
+def single_view(source: Geometry, view: Geometry) -> tuple[str, tuple[object, ...]]:
     """The tensor method and arguments by which one view op makes `view` of `source`: select, narrow, or
     as_strided for all else."""
     if source == view:

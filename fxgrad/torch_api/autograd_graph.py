@@ -16,7 +16,7 @@ import torch
 from fxgrad.torch_api.internals import AccumulateGrad
 
 
-def one_back(function: Any) -> Iterator[tuple[Any, int]]:
+def one_back(function: Any) -> Iterator[tuple[object, int]]:
     """The nodes that `function` hands gradients on to, each with the number of the output that the gradient
     is of."""
     for inner, number in function.next_functions:
@@ -24,7 +24,7 @@ def one_back(function: Any) -> Iterator[tuple[Any, int]]:
             yield inner, number
 
 
-def leaf_of(function: Any) -> torch.Tensor | None:
+def leaf_of(function: object) -> torch.Tensor | None:
     """The leaf that a node of autograd's accumulates into; None for every other node."""
     if not isinstance(function, AccumulateGrad):
         return None
@@ -32,7 +32,7 @@ def leaf_of(function: Any) -> torch.Tensor | None:
     return leaf
 
 
-def nodes_behind(functions: Iterable[Any]) -> Iterator[Any]:
+def nodes_behind(functions: Iterable[object]) -> Iterator[object]:
     """The nodes behind `functions`, these included, each once."""
     queue = list(functions)
     seen = set(queue)
@@ -45,7 +45,7 @@ def nodes_behind(functions: Iterable[Any]) -> Iterator[Any]:
                 queue.append(inner)
 
 
-def kept_on(function: Any) -> Iterator[tuple[str, torch.Tensor]]:
+def kept_on(function: object) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors that a custom Function keeps as attributes of its `ctx`, alone or in a list, by attribute:
     torch neither guards nor frees them, unlike what `ctx.save_for_backward` saves."""
     for name, value in vars(function).items():
@@ -54,7 +54,7 @@ def kept_on(function: Any) -> Iterator[tuple[str, torch.Tensor]]:
                 yield name, item
 
 
-def grad_fn_of(tensor: torch.Tensor) -> Any:
+def grad_fn_of(tensor: torch.Tensor) -> object:
     """The tensor's autograd node; None for a leaf, and for a view whose base was rewritten in a way that
     autograd refuses."""
     try:

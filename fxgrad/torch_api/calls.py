@@ -109,7 +109,7 @@ def graph_target(func: Any, name: str) -> tuple[str, Any]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _graph_target(func: Any, name: str) -> tuple[str, Any]:
+def _graph_target(func: Any, name: str) -> tuple[str, object]:
     if name == "__setitem__":
         return "call_function", operator.setitem
     if name == "__getitem__":
@@ -201,7 +201,7 @@ def has_formula(operator: str) -> bool:
         return True
 
 
-def is_custom_function(target: Any) -> bool:
+def is_custom_function(target: object) -> bool:
     """Whether a call_function target applies a user's `autograd.Function`."""
     cls = getattr(target, "function", None) or getattr(target, "__self__", None)
     return isinstance(cls, type) and issubclass(cls, torch.autograd.Function)

@@ -34,7 +34,7 @@ def is_sharded(tensor: torch.Tensor) -> bool:
     return placements is not None and not all(placement.is_replicate() for placement in placements)
 
 
-def gathering() -> tuple[Any, Any] | None:
+def gathering() -> tuple[object, object] | None:
     """FSDP2's classes for one parameter and for those gathered together; None where the program has not
     imported it, or torch has others."""
     param = getattr(sys.modules.get(_PARAM), "FSDPParam", None)
@@ -45,13 +45,13 @@ def gathering() -> tuple[Any, Any] | None:
     return (param, group) if known else None
 
 
-def whole_and_part(param: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+def whole_and_part(param: object) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Of one of FSDP2's parameters what forward uses, and what the optimizer holds."""
     whole, part = getattr(param, "_unsharded_param", None), getattr(param, "sharded_param", None)
     return (whole, part) if isinstance(whole, torch.Tensor) and isinstance(part, torch.Tensor) else None
 
 
-def agent_store(host: str, port: int, size: int, prefix: str, seconds: float) -> Any:
+def agent_store(host: str, port: int, size: int, prefix: str, seconds: float) -> object:
     """The TCPStore that a launcher's agent serves, under a prefix; None where it does not answer within
     `seconds`."""
     from torch._C._distributed_c10d import PrefixStore, TCPStore

@@ -19,12 +19,12 @@ from fxgrad.torch_api.internals import DisableTorchFunction, make_gradients, run
 
 def run_backward(
     tensors: Any,
-    gradient: Any = None,
+    gradient: object = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
     inputs: Any = None,
-    grad_tensors: Any = None,
-    **rest: Any,
+    grad_tensors: object = None,
+    **rest: object,
 ) -> None:
     """`torch.autograd.backward` and `Tensor.backward`."""
     tensors = _several(tensors)
@@ -96,7 +96,7 @@ def _several(item: Any) -> tuple[Any, ...]:
     )
 
 
-def _gradients(tensors: tuple[Any, ...], given: Any) -> Any:
+def _gradients(tensors: tuple[Any, ...], given: object) -> Any:
     given = (None,) * len(tensors) if given is None else _several(given)
     return make_gradients(tensors, given, is_grads_batched=False)
 

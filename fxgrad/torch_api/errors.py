@@ -281,7 +281,8 @@ NO_FAKE = Kind(
         "is not supported for tensor subclasses",
         "data pointer",
         "Expected inputs of BF16 type",
-        # What TorchScript leaves of the error of a fake tensor that was asked for its value: no class, no words.
+        # What TorchScript leaves of the error of a fake tensor that was asked for its value: no class, no
+        # words.
         "\nRuntimeError: \n",
     )
 )

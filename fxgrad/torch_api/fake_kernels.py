@@ -19,7 +19,7 @@ from fxgrad.torch_api.internals import CUDNN_RNN_BACKWARD, GROUPED_MM
 Dispatch = Callable[..., Any]
 
 
-def _grouped_mm(dispatch: Dispatch, *args: Any, **kwargs: Any) -> Any:
+def _grouped_mm(dispatch: Dispatch, *args: Any, **kwargs: Any) -> object:
     """The experts' matrix product: torch's fake kernel (2.11 to 2.13) takes bfloat16 alone, the real ones
     these dtypes too."""
     if args[0].dtype not in (torch.float32, torch.float16):
@@ -28,7 +28,7 @@ def _grouped_mm(dispatch: Dispatch, *args: Any, **kwargs: Any) -> Any:
     return dispatch(*low, *args[2:], **kwargs).to(args[0].dtype)
 
 
-def _cudnn_rnn_backward(dispatch: Dispatch, *args: Any, **kwargs: Any) -> Any:
+def _cudnn_rnn_backward(dispatch: Dispatch, *args: Any, **kwargs: Any) -> object:
     """The gradients of cuDNN's recurrent nets, shaped as what they are of: torch has no fake kernel and would
     run the real one, on the card."""
     source, weights, hidden, cell, wanted = args[0], args[1], args[4], args[5], args[-1]
@@ -39,7 +39,7 @@ def _cudnn_rnn_backward(dispatch: Dispatch, *args: Any, **kwargs: Any) -> Any:
     return (*made, [torch.empty_like(weight) for weight in weights] if wanted[3] else [])
 
 
-def _embedding(dispatch: Dispatch, *args: Any, **kwargs: Any) -> Any:
+def _embedding(dispatch: Dispatch, *args: Any, **kwargs: Any) -> object:
     """A row an index: torch's fake kernel of 2.11 takes indices of any dtype, the real one and later fake
     ones integers."""
     if args[1].dtype not in (torch.int64, torch.int32):
@@ -47,7 +47,7 @@ def _embedding(dispatch: Dispatch, *args: Any, **kwargs: Any) -> Any:
     return dispatch(*args, **kwargs)
 
 
-OWN: Mapping[Any, Callable[..., Any]] = {
+OWN: Mapping[object, Callable[..., object]] = {
     GROUPED_MM: _grouped_mm,
     CUDNN_RNN_BACKWARD: _cudnn_rnn_backward,
     torch.ops.aten.embedding.default: _embedding,

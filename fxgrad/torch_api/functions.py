@@ -35,7 +35,7 @@ _call_transformed: Any = getattr(autograd_function, "_call_custom_function_call"
 
 
 @contextlib.contextmanager
-def replaced_apply(replacement: Callable[[Any, Apply, Any, Any], Any]) -> Iterator[None]:
+def replaced_apply(replacement: Callable[[Any, Apply, Any, Any], object]) -> Iterator[None]:
     """`replacement(cls, original, args, kwargs)` is called where a Function is applied; `original` is torch's
     own `apply` of `cls`.
 
@@ -49,8 +49,8 @@ def replaced_apply(replacement: Callable[[Any, Apply, Any, Any], Any]) -> Iterat
         yield
 
 
-def _python_patch(replacement: Callable[[Any, Apply, Any, Any], Any]) -> tuple[Any, str, Any]:
-    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+def _python_patch(replacement: Callable[[Any, Apply, Any, Any], Any]) -> tuple[object, str, object]:
+    def apply(cls: object, *args: Any, **kwargs: Any) -> object:
         return replacement(cls, _C_APPLY.__get__(None, cls), args, kwargs)
 
     return _BASE, "apply", classmethod(apply)
@@ -68,7 +68,9 @@ class _Call(threading.local):
 _call = _Call()
 
 
-def _c_patches(replacement: Callable[[Any, Apply, Any, Any], Any]) -> tuple[tuple[Any, str, Any], ...]:
+def _c_patches(
+    replacement: Callable[[Any, Apply, Any, Any], object],
+) -> tuple[tuple[object, str, object], ...]:
     """Note [The C function asks]
 
     1. It looks `cls.setup_context` up. Where that is not the base's, it has `_bind_default_args` bind the
@@ -82,7 +84,7 @@ def _c_patches(replacement: Callable[[Any, Apply, Any, Any], Any]) -> tuple[tupl
     for good, to compare with.
     """
 
-    def lookup(cls: Any, name: str) -> Any:
+    def lookup(cls: Any, name: str) -> object:
         found = type.__getattribute__(cls, name)
         if name != "setup_context" or not issubclass(cls, torch.autograd.Function) or transforms_active():
             return found
@@ -92,7 +94,7 @@ def _c_patches(replacement: Callable[[Any, Apply, Any, Any], Any]) -> tuple[tupl
             return found
         return functools.partial(found)
 
-    def bind(function: Any, args: Any, kwargs: Any) -> Any:
+    def bind(function: object, args: Any, kwargs: Any) -> Any:
         if _call.bound or transforms_active():
             _call.bound = False
             return _bind(function, args, kwargs)
@@ -100,7 +102,7 @@ def _c_patches(replacement: Callable[[Any, Apply, Any, Any], Any]) -> tuple[tupl
         torch._C._functorch._grad_increment_nesting()
         return args, kwargs
 
-    def call(cls: Any, args: Any, kwargs: Any) -> Any:
+    def call(cls: object, args: Any, kwargs: Any) -> Any:
         if not _call.caught:
             return _call_transformed(cls, args, kwargs)
         _call.caught = False
@@ -114,7 +116,7 @@ def _c_patches(replacement: Callable[[Any, Apply, Any, Any], Any]) -> tuple[tupl
     )
 
 
-def _plain(cls: Any, *args: Any, **kwargs: Any) -> Any:
+def _plain(cls: object, *args: Any, **kwargs: Any) -> Any:
     _call.plain = not transforms_active()
     return _C_APPLY.__get__(None, cls)(*args, **kwargs)
 
@@ -123,7 +125,7 @@ class patched:
     """An attribute is replaced while the block runs; one that was inherited is so again after. `own`: it was
     the holder's before, not inherited."""
 
-    def __init__(self, holder: Any, name: str, value: Any) -> None:
+    def __init__(self, holder: object, name: str, value: Any) -> None:
         self.holder, self.name, self.value = holder, name, value
         self.own, self.original = name in vars(holder), vars(holder).get(name)
 
@@ -164,7 +166,7 @@ def unpatched() -> Iterator[None]:
             patch.put()
 
 
-def checkpointed(variables: Mapping[str, Any]) -> Any:
+def checkpointed(variables: Mapping[str, object]) -> object:
     """What a checkpoint computes again: the module or function given to it, from the variables of a frame of
     torch's; None if this is no such frame. The frame is that of the unpack hook, whose `frame` keeps the
     function that runs the part again."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import linecache
 import weakref
-from typing import Any
 
 import torch
 import torch.fx
@@ -38,7 +37,7 @@ def set_graph(module: torch.fx.GraphModule, graph: torch.fx.Graph) -> None:
     _text_goes_with(module)
 
 
-_texts: dict[int, weakref.ref[Any]] = {}
+_texts: dict[int, weakref.ref[object]] = {}
 
 
 def _text_goes_with(module: torch.fx.GraphModule) -> None:
@@ -47,7 +46,7 @@ def _text_goes_with(module: torch.fx.GraphModule) -> None:
     code = inspect.unwrap(type(module).forward).__code__
     key, name = id(code), code.co_filename
 
-    def forget(_: Any) -> None:
+    def forget(_: object) -> None:
         _texts.pop(key, None)
         for texts in (texts_of_graphs(), linecache.cache):
             texts.pop(name, None)

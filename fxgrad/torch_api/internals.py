@@ -52,17 +52,17 @@ WITHOUT_TORCH_FUNCTION = (_C, "DisableTorchFunction")
 DisableTorchFunctionSubclass: type = _C.DisableTorchFunctionSubclass
 # Whether function modes and subclasses are asked on this thread, as that class and its kin have it: (asks,
 # sets).
-torch_function_state: tuple[Callable[[], Any], Callable[[Any], None]] = (
+torch_function_state: tuple[Callable[[], object], Callable[[Any], None]] = (
     _C._get_torch_function_state,
     _C._set_torch_function_state,
 )
 # The stack of function modes, outermost first; and how many dispatch modes there are.
 function_mode_count: Callable[[], int] = _C._len_torch_function_stack
-function_mode_at: Callable[[int], Any] = _C._get_function_stack_at
+function_mode_at: Callable[[int], object] = _C._get_function_stack_at
 push_function_mode: Callable[[Any], None] = _C._push_on_torch_function_stack
-pop_function_mode: Callable[[], Any] = _C._pop_torch_function_stack
+pop_function_mode: Callable[[], object] = _C._pop_torch_function_stack
 dispatch_mode_count: Callable[[], int] = _C._len_torch_dispatch_stack
-pop_dispatch_mode: Callable[[], Any] = _C._pop_torch_dispatch_stack
+pop_dispatch_mode: Callable[[], object] = _C._pop_torch_dispatch_stack
 # Inside `vmap`, `grad` and their kind tensors are wrappers: nothing of them is recorded.
 transforms_active: Callable[[], bool] = _C._are_functorch_transforms_active
 
@@ -109,16 +109,16 @@ def inference_regions_left() -> Iterator[None]:
 
 # What a graph calls to switch modes: functions that generated code finds by name, unlike a context manager.
 set_grad_enabled: Callable[[bool], None] = _C._set_grad_enabled
-enter_inference_mode: Callable[[bool], Any] = torch.autograd.grad_mode._enter_inference_mode
+enter_inference_mode: Callable[[bool], object] = torch.autograd.grad_mode._enter_inference_mode
 exit_inference_mode: Callable[[Any], None] = torch.autograd.grad_mode._exit_inference_mode
 InferenceRegion: type = _C._InferenceMode  # what the first gives, and `torch.inference_mode` holds
-enter_autocast: Callable[..., Any] = torch.amp.autocast_mode._enter_autocast
+enter_autocast: Callable[..., object] = torch.amp.autocast_mode._enter_autocast
 exit_autocast: Callable[[Any], None] = torch.amp.autocast_mode._exit_autocast
 
 # `torch.compiler.is_compiling()` and `is_exporting()` answer these attributes of `torch.compiler`.
 COMPILER_FLAGS = ("_is_compiling_flag", "_is_exporting_flag")
 # Flags of the process with no public pair of functions that is as cheap: (asks, sets).
-FLAGS: tuple[tuple[Callable[[], Any], Callable[[Any], None]], ...] = (
+FLAGS: tuple[tuple[Callable[[], object], Callable[[Any], None]], ...] = (
     (_C._is_multithreading_enabled, _C._set_multithreading_enabled),
     (_C._get_mkldnn_enabled, _C._set_mkldnn_enabled),
     (_C._get_cudnn_enabled, _C._set_cudnn_enabled),
@@ -141,7 +141,7 @@ FLAGS: tuple[tuple[Callable[[], Any], Callable[[Any], None]], ...] = (
     ),
 )
 # How tensors print; `torch.set_printoptions` has no counterpart that asks.
-PRINT_OPTIONS: Any = torch._tensor_str.PRINT_OPTS
+PRINT_OPTIONS: object = torch._tensor_str.PRINT_OPTS
 
 
 def autocast_arguments(context: torch.autocast) -> tuple[Any, ...]:
@@ -168,7 +168,7 @@ push_saved_tensors_hooks: Callable[..., None] = _C._autograd._push_saved_tensors
 RAW_SAVED = "_raw_saved_"
 
 
-def top_saved_tensors_hooks() -> Any:
+def top_saved_tensors_hooks() -> object:
     """The innermost pair of hooks on saved tensors, None where there are none; also where hooks are
     forbidden."""
     return _C._autograd._top_saved_tensors_default_hooks(True)
@@ -251,7 +251,7 @@ def as_class(cls: type, data: torch.Tensor, requires_grad: bool) -> torch.Tensor
 # ----------------------------------------------------------------------------------------- engine, dispatcher
 
 # What `torch.autograd.backward` does once it has dispatched: the gradients to begin with, and the walk.
-make_gradients: Callable[..., Any] = torch.autograd._make_grads
+make_gradients: Callable[..., object] = torch.autograd._make_grads
 run_engine: Callable[..., Any] = torch.autograd.graph._engine_run_backward
 # Whether an operator has a kernel for a dispatch key, by their names.
 has_kernel: Callable[[str, str], bool] = _C._dispatch_has_kernel_for_dispatch_key
@@ -278,7 +278,7 @@ def schema_of(overload: Any) -> Any:
     return overload._schema
 
 
-def overload_name(target: Any) -> str | None:
+def overload_name(target: object) -> str | None:
     """The name of an operator's overload ("" is no name here); None for anything else."""
     return getattr(target, "_overloadname", None)
 
@@ -291,8 +291,8 @@ FAKE_LOGGER = "torch._subclasses.fake_tensor"
 # mode; else that raises.
 GIVES_ADDRESSES = "_allow_unsafe_data_ptr_access"
 # Operators whose fake kernels are ours (`fake_kernels`).
-GROUPED_MM: Any = torch.ops.aten._grouped_mm.default
-CUDNN_RNN_BACKWARD: Any = torch.ops.aten._cudnn_rnn_backward.default
+GROUPED_MM: object = torch.ops.aten._grouped_mm.default
+CUDNN_RNN_BACKWARD: object = torch.ops.aten._cudnn_rnn_backward.default
 
 # --------------------------------------------------------------------------------------------------- archives
 
@@ -331,11 +331,11 @@ def dynamo_is_loaded() -> bool:
 
 
 # What a DataLoader runs in each process that it starts, which it looks up there: (module, attribute).
-WORKER_LOOP: tuple[Any, str] = (torch.utils.data._utils.worker, "_worker_loop")
+WORKER_LOOP: tuple[object, str] = (torch.utils.data._utils.worker, "_worker_loop")
 WorkerError: Any = torch._utils.ExceptionWrapper  # an error as such a process sends it
 
 
-def iterated(value: Any) -> tuple[Any, Any] | None:
+def iterated(value: Any) -> tuple[object, object] | None:
     """The data set and the collating function of a DataLoader's iterator; None for anything else."""
     if not isinstance(value, torch.utils.data.dataloader._BaseDataLoaderIter):
         return None

@@ -54,7 +54,7 @@ _GLOBAL_HOOKS = (
 )
 
 
-def global_hooks() -> tuple[Any, ...]:
+def global_hooks() -> tuple[object, ...]:
     """The registries of hooks on all modules, by kind."""
     return tuple(getattr(torch.nn.modules.module, name) for name in _GLOBAL_HOOKS)
 
@@ -70,7 +70,7 @@ def has_legacy_hooks(module: nn.Module) -> bool:
     return module._is_full_backward_hook is False and bool(module._backward_hooks)
 
 
-def eager_module(model: Any) -> Any:
+def eager_module(model: object) -> object:
     """The module inside `torch.compile`'s wrapper; None where there is none."""
     return getattr(model, "_orig_mod", None)
 
@@ -81,7 +81,8 @@ optimized_execution = torch.jit.optimized_execution  # type: ignore[attr-defined
 
 
 def is_scripted(module: Any) -> bool:
-    """Whether a module is compiled by TorchScript. Under `PYTORCH_JIT=0` a `ScriptModule` is a module like others."""
+    """Whether a module is compiled by TorchScript. Under `PYTORCH_JIT=0` a `ScriptModule` is a module like
+    others."""
     return isinstance(module, torch.jit.ScriptModule) and hasattr(module, "original_name")
 
 
@@ -90,7 +91,7 @@ def set_scripted(module: Any, name: str, value: Any) -> None:
     module._c.setattr(name, value)
 
 
-def source_of_script(function: Any) -> Any:
+def source_of_script(function: object) -> Any:
     """The Python function that `torch.jit.script` compiled; None where torch did not keep it."""
     return getattr(function, "_torchdynamo_inline", None)
 
@@ -115,7 +116,7 @@ is_from_torch: Callable[[Any], bool] = torch.fx.graph._is_from_torch
 qualified_name: Callable[[Any], str] = torch.fx.node._get_qualified_name
 
 
-def texts_of_graphs() -> dict[str, Any]:
+def texts_of_graphs() -> dict[str, object]:
     """Where torch keeps the code of every graph module for good, by file name."""
     return getattr(getattr(torch.fx.graph_module, "_loader", None), "eval_cache", {})
 

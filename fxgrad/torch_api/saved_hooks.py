@@ -27,7 +27,9 @@ from fxgrad.torch_api.tree import tensors_in
 
 
 @contextlib.contextmanager
-def saved_hooks(pack: Callable[[torch.Tensor], Any], unpack: Callable[[Any], torch.Tensor]) -> Iterator[None]:
+def saved_hooks(
+    pack: Callable[[torch.Tensor], object], unpack: Callable[[Any], torch.Tensor]
+) -> Iterator[None]:
     """`torch.autograd.graph.saved_tensors_hooks`, off inside `torch.func`'s transforms. Hooks of the
     program's own are refused there as ever."""
     original = torch.autograd.graph.disable_saved_tensors_hooks
@@ -80,7 +82,7 @@ class _Fills(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's cla
         self.fresh.append(made)
         return made
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         if self.copying:
             return func(*args, **(kwargs or {}))
         saved, self.fresh = self.fresh, []

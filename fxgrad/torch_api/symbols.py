@@ -33,11 +33,11 @@ class Owner(Protocol):
     active: bool
     open_numbers: bool  # whether C code must ask for the value of its numbers
 
-    def symbol_node(self, target: Any, args: tuple[Any, ...]) -> torch.fx.Node: ...
+    def symbol_node(self, target: object, args: tuple[Any, ...]) -> torch.fx.Node: ...
 
-    def decide(self, outcome: bool, symbol: Any, asked: Asked) -> bool: ...
+    def decide(self, outcome: bool, symbol: object, asked: Asked) -> bool: ...
 
-    def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False) -> None: ...
+    def assume(self, target: object, args: tuple[Any, ...], taken: object, *, weak: bool = False) -> None: ...
 
     def asked(self) -> None: ...
 
@@ -48,13 +48,13 @@ class _Nobody:
     active = False
     open_numbers = False
 
-    def symbol_node(self, target: Any, args: tuple[Any, ...]) -> torch.fx.Node:
+    def symbol_node(self, target: object, args: tuple[Any, ...]) -> torch.fx.Node:
         raise AssertionError("the run of this number is over")
 
-    def decide(self, outcome: bool, symbol: Any, asked: Asked) -> bool:
+    def decide(self, outcome: bool, symbol: object, asked: Asked) -> bool:
         raise AssertionError("the run of this number is over")
 
-    def assume(self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False) -> None:
+    def assume(self, target: object, args: tuple[Any, ...], taken: object, *, weak: bool = False) -> None:
         raise AssertionError("the run of this number is over")
 
     def asked(self) -> None:
@@ -74,7 +74,7 @@ class Origin:
     __slots__ = ("_owner", "args", "data", "resolved", "target")
 
     def __init__(
-        self, owner: Owner, target: Callable[..., Any] | str | None, args: tuple[Any, ...], *, data: bool
+        self, owner: Owner, target: Callable[..., object] | str | None, args: tuple[Any, ...], *, data: bool
     ) -> None:
         self._owner = weakref.ref(owner)
         self.target = target
@@ -119,7 +119,7 @@ class Origin:
                 stack.extend(origin.inputs())
 
 
-def _held(arg: Any) -> Any:
+def _held(arg: object) -> Any:
     return arg.origin.resolved if isinstance(arg, SYMBOLS) else arg
 
 
@@ -131,10 +131,10 @@ class SymbolicInt(int):
     def __hash__(self) -> int:
         return hash(consumed(self, weak=True))
 
-    def __reduce__(self) -> tuple[Any, ...]:  # a copy or a pickle is a plain number: nodes do not travel
+    def __reduce__(self) -> tuple[object, ...]:  # a copy or a pickle is a plain number: nodes do not travel
         return int, (int(self),)
 
-    def __deepcopy__(self, memo: Any) -> int:
+    def __deepcopy__(self, memo: object) -> int:
         return int(self)
 
 
@@ -146,10 +146,10 @@ class SymbolicFloat(float):
     def __hash__(self) -> int:
         return hash(consumed(self, weak=True))
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return float, (float(self),)
 
-    def __deepcopy__(self, memo: Any) -> float:
+    def __deepcopy__(self, memo: object) -> float:
         return float(self)
 
 
@@ -169,10 +169,10 @@ class OpenInt(torch.SymInt):
         number: int = _asked_for(self)
         return number
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return int, (self.value,)
 
-    def __deepcopy__(self, memo: Any) -> int:
+    def __deepcopy__(self, memo: object) -> int:
         return self.value
 
 
@@ -187,10 +187,10 @@ class OpenFloat(torch.SymFloat):
     def __hash__(self) -> int:
         return hash(consumed(self, weak=True))
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return float, (self.value,)
 
-    def __deepcopy__(self, memo: Any) -> float:
+    def __deepcopy__(self, memo: object) -> float:
         return self.value
 
 
@@ -243,7 +243,7 @@ def _asked_for(value: Any) -> Any:
     return consumed(value)
 
 
-def _result(value: Any, op: Callable[..., Any], *args: Any) -> Any:
+def _result(value: Any, op: Callable[..., object], *args: Any) -> Any:
     """The outcome of `op(*args)` as a symbol; a plain number once the run is over."""
     origins = [arg.origin for arg in args if isinstance(arg, SYMBOLS)]
     if not origins[0].owner.active:
@@ -251,8 +251,8 @@ def _result(value: Any, op: Callable[..., Any], *args: Any) -> Any:
     return make(value, Origin(origins[0].owner, op, args, data=any(origin.data for origin in origins)))
 
 
-def _binary(op: Callable[[Any, Any], Any], *, reverse: bool) -> Callable[..., Any]:
-    def method(self: Any, other: Any, *modulus: Any) -> Any:
+def _binary(op: Callable[[Any, Any], object], *, reverse: bool) -> Callable[..., object]:
+    def method(self: Any, other: object, *modulus: object) -> Any:
         if isinstance(other, bool) or not isinstance(other, int | float):
             if isinstance(other, list | tuple | str | bytes) and op is operator.mul:  # the sequence, so often
                 consumed(self)
@@ -265,23 +265,23 @@ def _binary(op: Callable[[Any, Any], Any], *, reverse: bool) -> Callable[..., An
     return method
 
 
-def _unary(op: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _unary(op: Callable[[Any], object]) -> Callable[[Any], object]:
     def method(self: Any) -> Any:
         return _result(op(plain(self)), op, self)
 
     return method
 
 
-def _round(self: Any, digits: Any = None) -> Any:
+def _round(self: Any, digits: object = None) -> object:
     return _result(round(plain(self), plain(digits)), round, self, *(() if digits is None else (digits,)))
 
 
-def _divmod(self: Any, other: Any) -> Any:
+def _divmod(self: Any, other: Any) -> object:
     return self // other, self % other
 
 
-def _comparison(op: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Any]:
-    def method(self: Any, other: Any) -> Any:
+def _comparison(op: Callable[[Any, Any], bool]) -> Callable[[Any, Any], object]:
+    def method(self: Any, other: object) -> Any:
         if not isinstance(other, int | float):
             return NotImplemented
         outcome = op(plain(self), plain(other))
@@ -296,7 +296,7 @@ def _comparison(op: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Any]:
     return method
 
 
-def _array_ufunc(self: Any, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+def _array_ufunc(self: Any, ufunc: object, method: str, *inputs: Any, **kwargs: Any) -> object:
     """NumPy gives a plain number the array's type, but not a number of a class of its own."""
     return getattr(ufunc, method)(*(consumed(value) for value in inputs), **kwargs)
 
@@ -312,8 +312,8 @@ def _truth(self: Any) -> bool:
     return outcome
 
 
-def _consuming(kind: Callable[[Any], Any], *, weak: bool) -> Callable[..., Any]:
-    def method(self: Any, *rest: Any) -> Any:
+def _consuming(kind: Callable[[Any], object], *, weak: bool) -> Callable[..., object]:
+    def method(self: Any, *rest: object) -> Any:
         return kind(consumed(self, weak=weak), *rest)
 
     return method
@@ -335,7 +335,7 @@ _BITS = {
     "lshift": operator.lshift,
     "rshift": operator.rshift,
 }
-_UNARY: dict[str, Callable[[Any], Any]] = {
+_UNARY: dict[str, Callable[[Any], object]] = {
     "neg": operator.neg,
     "abs": operator.abs,
     "ceil": math.ceil,
@@ -352,7 +352,7 @@ _COMPARE = {
 }
 
 
-def _define(kind: type, binary: dict[str, Callable[..., Any]]) -> None:
+def _define(kind: type, binary: dict[str, Callable[..., object]]) -> None:
     for name, op in binary.items():
         setattr(kind, f"__{name}__", _binary(op, reverse=False))
         setattr(kind, f"__r{name}__", _binary(op, reverse=True))
@@ -360,13 +360,13 @@ def _define(kind: type, binary: dict[str, Callable[..., Any]]) -> None:
         setattr(kind, f"__{name}__", _unary(single))
     for name, compare in _COMPARE.items():
         setattr(kind, f"__{name}__", _comparison(compare))
-    methods: dict[str, Callable[..., Any]] = {
+    methods: dict[str, Callable[..., object]] = {
         "round": _round,
         "divmod": _divmod,
         "bool": _truth,
         "array_ufunc": _array_ufunc,
     }
-    consuming: dict[str, Callable[..., Any]] = {
+    consuming: dict[str, Callable[..., object]] = {
         "int": int,
         "float": float,
         "complex": complex,
@@ -435,7 +435,7 @@ def index(number: Any) -> int:
 
 
 # Replaced while a program is recorded: (module, attribute, replacement).
-CONSUMING: tuple[tuple[Any, str, Any], ...] = (
+CONSUMING: tuple[tuple[object, str, object], ...] = (
     (builtins, "range", Range),
     (builtins, "len", length),
     (operator, "index", index),

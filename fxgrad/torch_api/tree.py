@@ -27,7 +27,7 @@ class Leaf:
     """A leaf of a structure: the n-th tensor (`index`), or a Python constant."""
 
     index: int | None
-    constant: Any = None
+    constant: object = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Branch:
 class Attributes:
     """A plain object: a template without its tensors, and the attributes that hold tensors."""
 
-    template: Any
+    template: object
     names: tuple[str, ...]
     children: tuple[Any, ...]
 
@@ -50,7 +50,7 @@ class Attributes:
 Structure = Leaf | Branch | Attributes
 
 
-def flatten(tree: Any, kinds: tuple[type, ...] = (torch.Tensor,)) -> tuple[list[Any], Structure]:
+def flatten(tree: object, kinds: tuple[type, ...] = (torch.Tensor,)) -> tuple[list[Any], Structure]:
     """The leaves of the types `kinds` in `tree`, in order, and the structure to put others in their place."""
     leaves: list[Any] = []
     return leaves, _flatten(tree, leaves, kinds, 0, set())
@@ -97,7 +97,7 @@ def _slots(kind: Any) -> tuple[str, ...]:
     )
 
 
-def _get(item: Any, name: str) -> Any:
+def _get(item: Any, name: str) -> object:
     attributes = getattr(item, "__dict__", {})
     return attributes[name] if name in attributes else getattr(item, name)
 

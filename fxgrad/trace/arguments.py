@@ -97,7 +97,7 @@ class Arguments:
             return self._generator(item)
         return object_node(self.recorder, item)
 
-    def _function(self, function: Callable[..., Any]) -> torch.fx.Node:
+    def _function(self, function: Callable[..., object]) -> torch.fx.Node:
         """A function handed to torch (a tensor hook) or to an `autograd.Function`: the tensors of this run
         that it holds become arguments."""
         slots = self.recorder.slots
@@ -115,7 +115,7 @@ class Arguments:
             call_object, (object_node(self.recorder, GeneratorState(generator)),)
         )
 
-    def _symbol(self, item: Any) -> Any:
+    def _symbol(self, item: Any) -> object:
         if item.origin.owner is not self.recorder:
             return symbols.plain(item)
         if item.origin.data:
@@ -123,7 +123,7 @@ class Arguments:
         return item.origin.node()
 
 
-def _pythons_own(item: Any) -> Any:
+def _pythons_own(item: Any) -> object:
     """A NumPy scalar is a float to Python but prints as `np.float64(8.0)`, a name the generated code does not
     have."""
     return item.item() if type(item).__module__ == "numpy" else item

@@ -42,19 +42,19 @@ class AskedType:
     def __subclasscheck__(self, cls: Any) -> bool:
         return issubclass(cls, type)
 
-    def __mro_entries__(self, bases: Any) -> tuple[type, ...]:
+    def __mro_entries__(self, bases: object) -> tuple[type, ...]:
         return (type,)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(type, name)
 
     def __getitem__(self, item: Any) -> Any:
         return type[item]
 
-    def __or__(self, other: Any) -> Any:
+    def __or__(self, other: object) -> object:
         return type | other
 
-    def __ror__(self, other: Any) -> Any:
+    def __ror__(self, other: object) -> object:
         return other | type
 
     def __eq__(self, other: object) -> bool:
@@ -65,7 +65,7 @@ class AskedType:
 
 
 @contextlib.contextmanager
-def asked_types(scopes: Iterable[dict[str, Any]]) -> Iterator[None]:
+def asked_types(scopes: Iterable[dict[str, object]]) -> Iterator[None]:
     """`type` is ours in these globals while the block runs."""
     ours, changed = AskedType(), []
     for scope in scopes:

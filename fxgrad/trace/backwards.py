@@ -42,7 +42,7 @@ class Walk:
     inputs: Any = None
 
 
-def walk_of(target: str, arguments: dict[str, Any]) -> Walk:
+def walk_of(target: str, arguments: dict[str, object]) -> Walk:
     """From the arguments of `backward` or `autograd.grad`, by name."""
     retained = arguments.get("retain_graph")
     created = bool(arguments.get("create_graph"))
@@ -50,7 +50,7 @@ def walk_of(target: str, arguments: dict[str, Any]) -> Walk:
 
 
 @contextlib.contextmanager
-def around(observer: WatchDriver, losses: Any, walk: Walk) -> Iterator[None]:
+def around(observer: WatchDriver, losses: object, walk: Walk) -> Iterator[None]:
     """Around a backward from the tensors in `losses`; one inside another is a part of it."""
     if not observer.active or observer.quiet:
         yield
@@ -82,7 +82,7 @@ def around(observer: WatchDriver, losses: Any, walk: Walk) -> Iterator[None]:
             observer.on_raise(failure)
 
 
-def nested(observer: WatchDriver, losses: Any) -> None:
+def nested(observer: WatchDriver, losses: object) -> None:
     """A reentrant checkpoint runs a backward of its own inside one: what it reaches is reached."""
     if observer.active and observer.nested:
         with observer.guarded():
@@ -129,7 +129,7 @@ def grad(observer: WatchDriver, func: Any, args: Any, kwargs: Any) -> Any:
     return out
 
 
-def _partial(observer: WatchDriver, outputs: Any, walk: Walk) -> Backward:
+def _partial(observer: WatchDriver, outputs: object, walk: Walk) -> Backward:
     """The record of an `autograd.grad` that is about to run, or has raised."""
     made, _ = _walk(observer, outputs, walk)
     made.partial = made.failed = True
@@ -146,7 +146,7 @@ def _note_request(
 
 
 def _walk(
-    observer: WatchDriver, losses: Any, walk: Walk, *, keep: bool = True
+    observer: WatchDriver, losses: object, walk: Walk, *, keep: bool = True
 ) -> tuple[Backward, list[torch.Tensor]]:
     """The record of a backward that is about to run, and the leaves it will reach; `keep`: it is one of those
     that count."""
@@ -181,7 +181,7 @@ def _walk(
     return made, [*behind.leaves, *_own_leaves(tensors)]
 
 
-def _watch(observer: WatchDriver, functions: Iterable[Any]) -> None:
+def _watch(observer: WatchDriver, functions: Iterable[object]) -> None:
     """The autograd nodes that are looked at as they run."""
     for function in functions:
         if observer.closely:
@@ -208,7 +208,7 @@ def _is_nan(loss: torch.Tensor) -> bool:
     )
 
 
-def _unnoted(observer: WatchDriver, losses: Any) -> tuple[Backward, list[torch.Tensor]]:
+def _unnoted(observer: WatchDriver, losses: object) -> tuple[Backward, list[torch.Tensor]]:
     """The same where calls are not noted any more: only the leaves are of interest."""
     started = list(tensors_in(losses))
     leaves = [*_behind(observer, started).leaves, *_own_leaves(started)]
@@ -219,7 +219,7 @@ def _behind(observer: WatchDriver, tensors: list[torch.Tensor]) -> Behind:
     return observer.ledger.edges.reachable(_functions(tensors))
 
 
-def _visited(observer: WatchDriver, functions: list[Any], inputs: Any) -> Iterable[Any]:
+def _visited(observer: WatchDriver, functions: list[object], inputs: Any) -> Iterable[object]:
     """The autograd nodes that a walk to `inputs` runs: those from which one of them is reached; all, where
     none were named."""
     targets = {
@@ -273,7 +273,7 @@ def _watch_custom(observer: WatchDriver, function: Any) -> None:
     note, given = observer.ledger.edges.maker(function), observer.ledger.edges.inputs_of(function)
     watching = weakref.ref(observer)
 
-    def after(inputs: Any, outputs: Any) -> None:
+    def after(inputs: Any, outputs: object) -> None:
         observer = watching()
         for gradient, values in zip(inputs, given, strict=False):
             if gradient is None and observer is not None and observer.active:

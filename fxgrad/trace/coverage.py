@@ -136,7 +136,7 @@ class Coverage:
 
         kinds = self._kinds
 
-        def enter(frame: FrameType, event: str, arg: Any) -> Any:
+        def enter(frame: FrameType, event: str, arg: object) -> Any:
             known = kinds.get(id(frame.f_code))
             if not (self._is_user(frame.f_code) if known is None else known[0]):
                 return None
@@ -145,7 +145,7 @@ class Coverage:
                 return None
             counts = record.counts
 
-            def inside(frame: FrameType, event: str, arg: Any) -> Any:
+            def inside(frame: FrameType, event: str, arg: object) -> Any:
                 if event == "opcode":
                     offset = frame.f_lasti
                     counts[offset] = counts.get(offset, 0) + 1

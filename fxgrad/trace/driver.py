@@ -44,7 +44,7 @@ class GraphDriver(Owner, Protocol):
     object_names: dict[int, str]  # of objects among them, by id
     externals: dict[int, tuple[torch.Tensor, int]]
     nudge: Nudge | None  # what is handed to the program disturbed
-    forced: tuple[Any, ...]  # outcomes for the first decisions on data
+    forced: tuple[object, ...]  # outcomes for the first decisions on data
     decisions: list[RawDecision]
     escapes: list[int]
     symbol_values: dict[int, int]
@@ -64,7 +64,7 @@ class GraphDriver(Owner, Protocol):
 
     def add_step(self, node: torch.fx.Node, kind: str, target: str, spots: tuple[Spot, ...]) -> Step: ...
 
-    def finish(self, step: Step, slots: Sequence[Slot], out: Any, *, keep: bool) -> None: ...
+    def finish(self, step: Step, slots: Sequence[Slot], out: object, *, keep: bool) -> None: ...
 
     def standin(self, tensor: torch.Tensor) -> torch.Tensor: ...
 
@@ -77,7 +77,7 @@ class GraphDriver(Owner, Protocol):
     def symbol_reads(self, origin: Origin) -> Iterator[int]: ...
 
     def assume(
-        self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False, what: str = ""
+        self, target: object, args: tuple[Any, ...], taken: object, *, weak: bool = False, what: str = ""
     ) -> None: ...
 
     def decided(
@@ -121,6 +121,6 @@ class WatchDriver(Protocol):
         kind: str,
         target: str,
         reads: list[tuple[torch.Tensor, Slot, int]],
-        out: Any,
+        out: object,
         numbers: tuple[int, ...] = (),
     ) -> Note | None: ...

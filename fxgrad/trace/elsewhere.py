@@ -46,7 +46,7 @@ class Elsewhere(TorchFunctionMode):
         self._begun = begun
         self._recorder = weakref.ref(recorder)  # the thread may outlive the run
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         recorder = self._recorder()
         if recorder is None or not recorder.active:
             raise _RunOverError  # what the thread would write now is the user's
@@ -82,7 +82,7 @@ def _zeros(item: Any) -> Any:
     return {key: _zeros(value) for key, value in item.items()} if type(item) is dict else item
 
 
-def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
+def interceptions(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
     """(class or module, attribute, replacement): the ways to another thread, and past the modes."""
     threads = {recorder.thread}
     # those that hand a job to a pool now: its workers are the pool's, only the job is the program's
@@ -91,7 +91,7 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     def of_the_program() -> bool:
         return recorder.active and threading.get_ident() in threads
 
-    def under_a_mode(function: Callable[..., Any]) -> Callable[..., Any]:
+    def under_a_mode(function: Callable[..., object]) -> Callable[..., object]:
         begun = recorder.spots()
 
         @functools.wraps(function)
@@ -123,7 +123,7 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
     def start_new_thread(function: Callable[..., Any], *rest: Any) -> int:
         return start_new(under_a_mode(function) if of_the_program() else function, *rest)
 
-    def submit_job(pool: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def submit_job(pool: Any, function: Callable[..., object], /, *args: Any, **kwargs: Any) -> object:
         if not of_the_program():
             return submit(pool, function, *args, **kwargs)
         hiring.add(threading.get_ident())

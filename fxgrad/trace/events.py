@@ -76,7 +76,7 @@ class Events:
         self._after_step = after_step
         self._turn = 0  # calls of modules from outside any module, so far
         self._made: dict[
-            Any, dict[int, list[Note]]
+            object, dict[int, list[Note]]
         ] = {}  # by the place that makes a Parameter in such a call: the first two turns, and what it made
         self._inside = False  # a module that is not looked into
         self._gathering = False  # whether FSDP2 is looked at
@@ -151,7 +151,7 @@ class Events:
 
     # ------------------------------------------------------------------ modules
 
-    def _module_call(self, patches: contextlib.ExitStack) -> Callable[..., Any]:
+    def _module_call(self, patches: contextlib.ExitStack) -> Callable[..., object]:
         original = nn.Module.__call__
         observer, coverage = self.observer, self.observer.coverage
         stack, tensors = observer.ledger.stack, observer.ledger.tensors
@@ -241,7 +241,7 @@ class Events:
             return None
         return kind
 
-    def _note_whole(self, kind: Kind, module: nn.Module, out: Any) -> None:
+    def _note_whole(self, kind: Kind, module: nn.Module, out: object) -> None:
         with self.observer.guarded():
             self.observer.repeats.noted(kind, None, out)
             if kind.left <= 0:
@@ -249,7 +249,7 @@ class Events:
 
     def _whole(
         self, original: Callable[..., Any], kind: Kind, module: nn.Module, args: Any, kwargs: Any
-    ) -> Any:
+    ) -> object:
         """A call that repeats others, of a module in which only torch's own code runs: it is not looked
         into."""
         observer = self.observer
@@ -266,7 +266,7 @@ class Events:
             observer.after("op", type(module).__name__, reads, out)
         return out
 
-    def _returned(self, module: nn.Module, out: Any, depth: int) -> None:
+    def _returned(self, module: nn.Module, out: object, depth: int) -> None:
         ledger = self.observer.ledger
         if ledger.full or not self.observer.active:
             return
@@ -282,8 +282,8 @@ class Events:
     # ------------------------------------------------------------------ regions
 
     def _region(
-        self, original: Callable[..., Any], kind: str, target: str, constants: tuple[Any, ...] = ()
-    ) -> Callable[..., Any]:
+        self, original: Callable[..., Any], kind: str, target: str, constants: tuple[object, ...] = ()
+    ) -> Callable[..., object]:
         """A call that is one note: what it is given, what it reads besides, what it returns."""
 
         @functools.wraps(original)
@@ -307,7 +307,7 @@ class Events:
 
         return call
 
-    def _unnoted(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _unnoted(self, original: Callable[..., Any]) -> Callable[..., object]:
         """A call of which nothing is noted: that parameters are put together from parts is no use of them."""
 
         @functools.wraps(original)
@@ -322,13 +322,13 @@ class Events:
 
         return call
 
-    def _converted(self) -> Callable[..., Any]:
+    def _converted(self) -> Callable[..., object]:
         """`module.to(...)`, `.double()`: the parameters stay themselves, and that they are copied is no use
         of them."""
         original = self._unnoted(nn.Module._apply)
 
         @functools.wraps(nn.Module._apply)
-        def _apply(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        def _apply(module: nn.Module, *args: Any, **kwargs: Any) -> object:
             out = original(module, *args, **kwargs)
             if self.looking():
                 with self.observer.guarded():
@@ -337,7 +337,7 @@ class Events:
 
         return _apply
 
-    def _replica_made(self) -> Callable[..., Any]:
+    def _replica_made(self) -> Callable[..., object]:
         """A wrapper copies one process's parameters to all as it is made: neither a use of them nor a
         change."""
         original = self._unnoted(distributed.REPLICATED.__init__)
@@ -352,7 +352,7 @@ class Events:
 
         return __init__
 
-    def _watch_gathering(self, patches: contextlib.ExitStack, param: Any, group: Any) -> None:
+    def _watch_gathering(self, patches: contextlib.ExitStack, param: Any, group: object) -> None:
         """FSDP2 gathers whole parameters before a module runs: what is computed from them is computed from
         the parts."""
         for name in ("unshard", "wait_for_unshard"):
@@ -360,7 +360,7 @@ class Events:
         original = param.to_unsharded
 
         @functools.wraps(original)
-        def to_unsharded(sharded: Any, *args: Any, **kwargs: Any) -> Any:
+        def to_unsharded(sharded: object, *args: Any, **kwargs: Any) -> object:
             out = original(sharded, *args, **kwargs)
             both = distributed.whole_and_part(sharded)
             if both is not None and self.observer.active:
@@ -370,7 +370,7 @@ class Events:
 
         patches.enter_context(_patched(param, "to_unsharded", to_unsharded))
 
-    def _apply(self, cls: Any, original: Apply, args: Any, kwargs: Any) -> Any:
+    def _apply(self, cls: Any, original: Apply, args: Any, kwargs: Any) -> object:
         if not self.looking():
             return original(*args, **kwargs)
         kind = "checkpoint" if cls.__name__ == "CheckpointFunction" else "function"
@@ -378,7 +378,7 @@ class Events:
 
     # ------------------------------------------------------------------ backward, optimizers, the rest
 
-    def _backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _backward(self, original: Callable[..., Any]) -> Callable[..., object]:
         signature = inspect.signature(original)
 
         @functools.wraps(original)
@@ -409,7 +409,7 @@ class Events:
             return args, {**kwargs, "closure": self._closure(kwargs["closure"])}
         return None
 
-    def _closure(self, closure: Callable[..., Any]) -> Callable[..., Any]:
+    def _closure(self, closure: Callable[..., object]) -> Callable[..., object]:
         code = getattr(getattr(closure, "__func__", closure), "__code__", None)
         if code is not None:
             self.closures.add(code)
@@ -467,11 +467,11 @@ class Events:
 
         return zero_grad
 
-    def _seen_when_made(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _seen_when_made(self, original: Callable[..., Any]) -> Callable[..., object]:
         """`nn.Parameter(t)`, `Variable(t)`: a new leaf, met where it is made and not only where it is
         used."""
 
-        def make(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        def make(cls: object, *args: Any, **kwargs: Any) -> Any:
             out = original(cls, *args, **kwargs)
             if self.looking():
                 self.observer.before(out)
@@ -501,11 +501,11 @@ class Events:
             other.kind, other.target = "leaf", "torch.nn.Parameter" if own else "torch.nn.Parameter, again"
             other.spots = other.spots or ledger.spots()
 
-    def _from_numpy(self) -> Callable[..., Any]:
+    def _from_numpy(self) -> Callable[..., object]:
         original = torch.from_numpy
 
         @functools.wraps(original)
-        def from_numpy(array: Any) -> torch.Tensor:
+        def from_numpy(array: object) -> torch.Tensor:
             observer = self.observer
             kind = observer.kind(original, "as_tensor", (array,), {}) if self.looking() else None
             out = original(array)
@@ -525,11 +525,11 @@ class Events:
 
         return from_numpy
 
-    def _compile(self, stack: contextlib.ExitStack) -> Callable[..., Any]:
+    def _compile(self, stack: contextlib.ExitStack) -> Callable[..., object]:
         original = torch.compile
 
         @functools.wraps(original)
-        def compile(*args: Any, **kwargs: Any) -> Any:
+        def compile(*args: Any, **kwargs: Any) -> object:
             compiled = original(*args, **kwargs)
             self.compiles = True
             self.compiled = self.compiled or user_spots(sys._getframe(1), self.observer.ledger.boundary)
@@ -541,7 +541,7 @@ class Events:
 
 
 @contextlib.contextmanager
-def _patched(holder: Any, name: str, value: Any) -> Iterator[None]:
+def _patched(holder: object, name: str, value: Any) -> Iterator[None]:
     own = name in vars(holder)
     original = vars(holder).get(name)
     setattr(holder, name, value)

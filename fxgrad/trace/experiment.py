@@ -105,7 +105,7 @@ def mask_shape(name: str, args: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(mask.shape) if mask is not None else ()
 
 
-def selecting_all(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def selecting_all(name: str, args: tuple[Any, ...]) -> tuple[object, ...]:
     """The same call with a mask that is true everywhere; one that is, all but its last element."""
     if name in _WHOLE_TENSOR:
         return (_other_mask(args[0]), *args[1:])
@@ -121,7 +121,7 @@ def _mask(name: str, args: tuple[Any, ...]) -> torch.Tensor | None:
     return next((part for part in parts if _is_mask(part)), None)
 
 
-def _filled(part: Any) -> Any:
+def _filled(part: Any) -> object:
     if isinstance(part, tuple):
         return tuple(_filled(inner) for inner in part)
     return _other_mask(part) if _is_mask(part) else part
@@ -147,7 +147,7 @@ def reseed(seed: int) -> None:
         numpy.seed(seed)
 
 
-def drawn_so_far() -> tuple[Any, ...]:
+def drawn_so_far() -> tuple[object, ...]:
     """The states of Python's and NumPy's generators: they differ once a number was drawn."""
     numpy = sys.modules.get("numpy.random")
     state = numpy.get_state() if numpy is not None else None

@@ -53,7 +53,7 @@ def _is_dense(tensor: torch.Tensor) -> bool:
     return True
 
 
-def _overlaps_in_part(written: torch.Tensor, read: Any) -> bool:
+def _overlaps_in_part(written: torch.Tensor, read: object) -> bool:
     """What torch's kernels refuse (`get_overlap_status`, ATen/MemoryOverlap.cpp): both dense, of one memory,
     and not the same span of it."""
     if not isinstance(read, torch.Tensor) or read is written or 0 in (written.numel(), read.numel()):

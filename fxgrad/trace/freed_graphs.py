@@ -68,7 +68,9 @@ def walked_anew(ledger: Ledger, failed: Backward) -> tuple[frozenset[int], froze
     return frozenset(notes - {-1}), frozenset(leaves)
 
 
-def _met(ledger: Ledger, function: Any, value: int, reader: int, walks: tuple[int, ...]) -> MetAgain | None:
+def _met(
+    ledger: Ledger, function: object, value: int, reader: int, walks: tuple[int, ...]
+) -> MetAgain | None:
     behind = list(nodes_behind([function]))
     spent = [inner for inner in behind if _is_spent(inner)]
     known = ledger.values[value] if value >= 0 else None
@@ -82,7 +84,7 @@ def _met(ledger: Ledger, function: Any, value: int, reader: int, walks: tuple[in
     return MetAgain(value, maker, position, reader, tuple(notes), walks, frozenset(leaves))
 
 
-def _is_spent(function: Any) -> bool:
+def _is_spent(function: object) -> bool:
     """Definition 1, of a node that was walked: what it saved is asked for, by whatever name it has there."""
     if not freed_by(function):
         return False

@@ -24,14 +24,14 @@ from fxgrad.trace.recorder import Recorder
 _IMPORT_SYSTEM: Any = _bootstrap
 
 
-def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
+def interceptions(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
     """(module, attribute, replacement) for `fxgrad.trace.seams`."""
     yield _IMPORT_SYSTEM, "_find_and_load", _find_and_load(recorder, _IMPORT_SYSTEM._find_and_load)
 
 
 def _find_and_load(recorder: Recorder, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def find_and_load(*args: Any, **kwargs: Any) -> Any:
+    def find_and_load(*args: Any, **kwargs: Any) -> object:
         if not recorder.active or threading.get_ident() != recorder.thread:
             return original(*args, **kwargs)
         loaded = set(sys.modules)

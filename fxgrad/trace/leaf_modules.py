@@ -126,7 +126,7 @@ class _Part:
 
 
 @contextlib.contextmanager
-def scripted(module: Any, swap: Callable[[Any], Any]) -> Iterator[None]:
+def scripted(module: Any, swap: Callable[[Any], object]) -> Iterator[None]:
     """The compiled module below reads and writes stand-ins: its tensors live in C++, where no mode sees them
     used."""
     put = []

@@ -45,10 +45,10 @@ class Ledger:
         self.keys: list[Key | None] = []
         self.origins: list[int] = []  # by value, see `fxgrad.trace.repeats`
         self.tracked = 0  # differentiated values so far
-        self.kinds: dict[Any, Kind] = {}  # of calls since the last backward or step
+        self.kinds: dict[object, Kind] = {}  # of calls since the last backward or step
         # the numbers that left torch since the last other call, each with the code that read it
         self.just_read: list[tuple[CodeType | None, int]] = []
-        self._bits: dict[Any, int] = {}
+        self._bits: dict[object, int] = {}
         self.notes: list[Note] = []
         self.count = 0
         self.full = False
@@ -207,7 +207,7 @@ class Ledger:
             return note.origins
         return note.origins | self._bit((note.target, *((id(code), place) for code, place in note.spots)))
 
-    def _bit(self, key: Any) -> int:
+    def _bit(self, key: object) -> int:
         if key not in self._bits and len(self._bits) >= ORIGINS:
             return UNKNOWN
         return 1 << self._bits.setdefault(key, len(self._bits))
@@ -245,7 +245,7 @@ class Ledger:
     def result(
         self,
         note: Note,
-        out: Any,
+        out: object,
         reads: Iterable[tuple[torch.Tensor, Slot, int]],
         room: Sequence[torch.Tensor] = (),
     ) -> bool:

@@ -19,12 +19,12 @@ def lines_of(call: Callable[[], object]) -> Lines:
     """The lines that a call runs, in order, as far as `LONGEST` goes."""
     found: list[tuple[CodeType, int]] = []
 
-    def local(frame: FrameType, event: str, arg: Any) -> Any:
+    def local(frame: FrameType, event: str, arg: object) -> Any:
         if event == "line" and len(found) < LONGEST:
             found.append((frame.f_code, frame.f_lineno))
         return local
 
-    def enter(frame: FrameType, event: str, arg: Any) -> Any:
+    def enter(frame: FrameType, event: str, arg: object) -> Any:
         file = frame.f_code.co_filename
         # "<string>" is what dataclasses and named tuples generate, fxgrad's own among them.
         return local if is_user_code(file) and file != "<string>" and "site-packages" not in file else None

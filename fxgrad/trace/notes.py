@@ -57,8 +57,8 @@ class Kind:
     """The calls of one kind (definition 2 of `fxgrad.trace.repeats`).
 
     `left`: how many more are noted; `values`: what the last noted one made; `tracked`: how many
-    differentiated values there were then. `code`: that of a number that left torch; `whole`: the module, where
-    it is the call of one and nothing inside is looked at.
+    differentiated values there were then. `code`: that of a number that left torch; `whole`: the module,
+    where it is the call of one and nothing inside is looked at.
     """
 
     __slots__ = ("code", "left", "origins", "tracked", "values", "whole")
@@ -103,7 +103,7 @@ class Backward:
     spots: tuple[Spot, ...]
     losses: tuple[int, ...]
     live: frozenset[int] = frozenset()
-    started: tuple[Any, ...] = ()
+    started: tuple[object, ...] = ()
     failed: bool = False
     nan: bool = False
     partial: bool = False

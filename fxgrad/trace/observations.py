@@ -81,7 +81,7 @@ class RawDecision:
     outcome: bool
     known: bool
     reads: tuple[int, ...]
-    asked: tuple[Any, tuple[Any, ...]] | None = None  # the function and arguments whose outcome it is
+    asked: tuple[object, tuple[object, ...]] | None = None  # the function and arguments whose outcome it is
 
 
 # the target of what is assumed of a tensor made from Python data: that another call makes the same
@@ -100,7 +100,7 @@ class Assumed:
 
     target: Any
     args: tuple[Any, ...]
-    taken: Any
+    taken: object
     spots: tuple[Spot, ...]
     what: str = ""
     weak: bool = False
@@ -143,8 +143,8 @@ class Observations:
         self.tensors = Tensors()
         self.storage_number = self.tensors.numbered
         self._devices: dict[torch.device, str] = {}
-        # What custom Functions made: the C++ node of one goes with the last tensor that leads to it, although its
-        # Python object is held.
+        # What custom Functions made: the C++ node of one goes with the last tensor that leads to it, although
+        # its Python object is held.
         self._of_functions: list[torch.Tensor] = []
 
     def new_value(self, tensor: torch.Tensor, node: str, storage: int) -> int:

@@ -127,9 +127,9 @@ class Observer(TorchFunctionMode):
         self.frozen: dict[int, tuple[int, tuple[Spot, ...]]] = {}
         self._switched_off = SwitchedOff(self.ledger)
         self._numbers: dict[int, tuple[float, int]] = {}
-        self._arrays: dict[int, tuple[weakref.ref[Any], int]] = {}
+        self._arrays: dict[int, tuple[weakref.ref[object], int]] = {}
         self._escapes: deque[int] = deque(maxlen=RECENT)
-        self._handlers: dict[Any, tuple[Handler | None, str]] = {}
+        self._handlers: dict[object, tuple[Handler | None, str]] = {}
 
     def guarded(self) -> _Guarded:
         """Noting: nothing of it is seen by torch's function modes, and an error of it stops the watch, not
@@ -138,7 +138,7 @@ class Observer(TorchFunctionMode):
 
     # ------------------------------------------------------------------ calls
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         kwargs = kwargs or {}
         if not self.active:
             return func(*args, **kwargs)
@@ -220,7 +220,7 @@ class Observer(TorchFunctionMode):
                 self.coverage.resume()
         return out
 
-    def unlike(self, kind: Kind, given: Given, out: Any) -> list[Read] | None:
+    def unlike(self, kind: Kind, given: Given, out: object) -> list[Read] | None:
         """What a call of that kind was given, as it was before, where it must be noted after all."""
         try:
             return self.repeats.stand(kind, given, out)
@@ -251,7 +251,7 @@ class Observer(TorchFunctionMode):
         self.active = False
 
     def _note_operation(
-        self, func: Any, name: str, args: Any, kwargs: Any, reads: list[Read], out: Any
+        self, func: Any, name: str, args: Any, kwargs: Any, reads: list[Read], out: object
     ) -> Note | None:
         if name in _ZEROING and self.backwards:
             self.cleared = self.ledger.spots()
@@ -276,9 +276,9 @@ class Observer(TorchFunctionMode):
         kind: str,
         target: str,
         reads: list[Read],
-        out: Any,
+        out: object,
         numbers: tuple[int, ...] = (),
-        room: Any = None,
+        room: object = None,
     ) -> Note | None:
         """The note of a call that has run, `room` its `out=`; None if it neither made nor wrote anything."""
         if not self.active:
@@ -332,16 +332,16 @@ class Observer(TorchFunctionMode):
 
     # ------------------------------------------------------------------ properties, branches, numbers
 
-    def _get(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    def _get(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
         return self._operation(func, name, args, kwargs, self._note_get)
 
     def _note_get(
-        self, func: Any, name: str, args: Any, kwargs: Any, reads: list[Read], out: Any
+        self, func: Any, name: str, args: Any, kwargs: Any, reads: list[Read], out: object
     ) -> Note | None:
         attribute = f"Tensor.{func.__self__.__name__}"
         return self.after("op", attribute, reads, out) if isinstance(out, torch.Tensor) else None
 
-    def _get_grad(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    def _get_grad(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
         """A look at `.grad`: where it is None and the user's own line looks, that is kept; the program may go
         on with it."""
         out = func(*args, **kwargs)
@@ -356,7 +356,7 @@ class Observer(TorchFunctionMode):
                 self.requests.append(Request(self.ledger.count, self.ledger.spots(), (slot,), (0,)))
         return out
 
-    def _set_data(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    def _set_data(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
         reads = self.before(args)
         out = func(*args, **kwargs)
         if reads and self.active:
@@ -370,12 +370,12 @@ class Observer(TorchFunctionMode):
                 self.ledger.connect(note)
         return out
 
-    def _set_grad(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    def _set_grad(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
         if len(args) > 1 and args[1] is None and self.backwards:
             self.cleared = self.ledger.spots()
         return func(*args, **kwargs)
 
-    def _set_flag(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    def _set_flag(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
         """`t.requires_grad = False`, `t.requires_grad_()`: which line froze a leaf, and is the last to have
         done so."""
         noted = name == "requires_grad_" and not self.gradients_only
@@ -389,14 +389,14 @@ class Observer(TorchFunctionMode):
                     self.frozen.setdefault(slot.leaf, (self.ledger.count, self.ledger.spots()))
         return out
 
-    def _switch(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    def _switch(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
         """Gradients are switched off: which line did so, where none around a step does."""
         if args and not args[0] and torch.is_grad_enabled():
             with self.guarded():
                 self._switched_off.note()
         return func(*args, **kwargs)
 
-    def _decision(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    def _decision(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
         out = func(*args, **kwargs)
         if (
             (self.ledger.stack or self.gradients_only)
@@ -406,7 +406,7 @@ class Observer(TorchFunctionMode):
             self.decisions.append(Decided(self.ledger.spots(), self.ledger.count, out))
         return out
 
-    def _escape(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    def _escape(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
         kind = self.kind(func, name, args, kwargs)
         if kind is not None and kind.left <= 0:
             out = func(*args, **kwargs)
@@ -427,7 +427,7 @@ class Observer(TorchFunctionMode):
                 self.repeats.noted(kind, note, None)
         return out
 
-    def _escaped(self, out: Any, value: int, code: CodeType | None) -> None:
+    def _escaped(self, out: object, value: int, code: CodeType | None) -> None:
         """A number, or several, left torch in that code."""
         self.ledger.just_read.append((code, value))
         self._escapes.append(value)
@@ -436,7 +436,7 @@ class Observer(TorchFunctionMode):
         if _is_array(out):
             self._arrays[id(out)] = weakref.ref(out), value
 
-    def _grad(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    def _grad(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
         return backwards.grad(self, func, args, kwargs)
 
 

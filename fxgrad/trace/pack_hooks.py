@@ -17,7 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from fxgrad.trace.recorder import Recorder
 
 
-def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
+def interceptions(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
     """(class, attribute, replacement) for `fxgrad.trace.seams`."""
     yield saved_tensors_hooks, "__enter__", _enter(recorder)
 
@@ -40,7 +40,7 @@ def _enter(recorder: Recorder) -> Callable[[Any], None]:
     return __enter__
 
 
-def _called(recorder: Recorder, hook: Callable[[Any], Any], given: Any) -> Any:
+def _called(recorder: Recorder, hook: Callable[[Any], object], given: object) -> object:
     """Autograd calls a hook in the midst of an operation, while the recorder is off."""
     if not recorder.active:
         return hook(given)
@@ -48,7 +48,7 @@ def _called(recorder: Recorder, hook: Callable[[Any], Any], given: Any) -> Any:
         return hook(given)
 
 
-def _are_programs(*hooks: Callable[[Any], Any]) -> bool:
+def _are_programs(*hooks: Callable[[Any], object]) -> bool:
     """Whether a pair of hooks is neither torch's (a checkpoint's) nor ours; a builtin method says of neither
     half whose it is."""
     packages = {(getattr(hook, "__module__", None) or "").partition(".")[0] for hook in hooks}

@@ -36,7 +36,8 @@ def parameters(
 ) -> Iterable[ParameterFact]:
     """One fact per parameter of `root`, with the gradient it really had.
 
-    `reaching`: the values whose data gets to the loss; `unfinished`: where it has no gradient, one may be to come.
+    `reaching`: the values whose data gets to the loss; `unfinished`: where it has no gradient, one may be to
+    come.
     """
     used, aside = _used(ledger, values, reaching)
     modules = dict(root.named_modules())
@@ -63,8 +64,8 @@ def parameters(
 
 
 def _could_train(parameter: nn.Parameter, slot: Slot | None, events: Events) -> bool:
-    """Frozen only for the other network's turn, it could when its own step began. What is frozen of a parameter
-    that lies in parts is the whole, and the part says nothing of it."""
+    """Frozen only for the other network's turn, it could when its own step began. What is frozen of a
+    parameter that lies in parts is the whole, and the part says nothing of it."""
     if slot is None:
         return parameter.requires_grad
     if is_sharded(parameter) and slot.leaf in events.observer.frozen and slot.begun != "some":
@@ -91,7 +92,8 @@ def _used(
     ledger: Ledger, values: Sequence[Value], reaching: Collection[int]
 ) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
     """By leaf edge, the values that a module or a step with gradients read; where there is none, those that
-    any step read. Second, those read outside of modules, without gradients, of which nothing gets to the loss.
+    any step read. Second, those read outside of modules, without gradients, of which nothing gets to the
+    loss.
 
     A copy into an average, an initialisation or an optimizer's update is no use of a parameter, nor is a norm
     that is logged.
@@ -130,8 +132,8 @@ def _around(modules: Mapping[str, nn.Module], names: Iterable[str]) -> Iterator[
 
 
 def _unlisted(ledger: Ledger, root: nn.Module, first_call: int) -> Iterator[tuple[int, torch.Tensor]]:
-    """Leaves that a gradient reached and what was computed before a sequence number, with their values, but for
-    registered parameters."""
+    """Leaves that a gradient reached and what was computed before a sequence number, with their values, but
+    for registered parameters."""
     known = {id(parameter) for parameter in root.parameters()}
     # FSDP2 keeps whole parameters beside the parts that are registered: they have one edge.
     slots = (ledger.tensors.get(parameter) for parameter in root.parameters())

@@ -93,7 +93,7 @@ def plain_step(
     note: Callable[[Left], None],
     *,
     prepare: Callable[[Sequence[torch.Tensor]], None] | None = None,
-    around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    around: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Raised | None:
     """Run one step, then `note` what it left, with the private copies still in place.
 
@@ -187,8 +187,10 @@ def input_tensors(target: Program) -> list[torch.Tensor]:
     return list({id(t): t for t in leaves}.values())
 
 
-def with_inputs(target: Program, copies: Sequence[torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    both: Inputs | tuple[Any, ...] = (target.inputs.args, dict(target.inputs.kwargs))
+def with_inputs(
+    target: Program, copies: Sequence[torch.Tensor]
+) -> tuple[tuple[object, ...], dict[str, object]]:
+    both: Inputs | tuple[object, ...] = (target.inputs.args, dict(target.inputs.kwargs))
     leaves, structure = tree.flatten(both)
     order = {key: i for i, key in enumerate(dict.fromkeys(id(t) for t in leaves))}
     args, kwargs = tree.unflatten(structure, [copies[order[id(t)]] for t in leaves])

@@ -98,7 +98,7 @@ class Read:
     it stands; `where`: what the program calls that.
     """
 
-    owner: Any
+    owner: object
     path: str | None
     holder: Holder
     where: str
@@ -122,14 +122,14 @@ class Reader(Protocol):
     def spots(self) -> tuple[Spot, ...]: ...
 
     def assume(
-        self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False, what: str = ""
+        self, target: object, args: tuple[Any, ...], taken: object, *, weak: bool = False, what: str = ""
     ) -> None: ...
 
 
 # ------------------------------------------------------------------------------------------------- attributes
 
 
-def interceptions(recorder: Reader, modules: Iterable[nn.Module]) -> Iterator[tuple[Any, str, Any]]:
+def interceptions(recorder: Reader, modules: Iterable[nn.Module]) -> Iterator[tuple[object, str, object]]:
     """(holder, attribute, replacement), for these modules and what they hold."""
     classes: set[type] = set()
     for module in modules:
@@ -184,8 +184,8 @@ def _is_of_python(kind: Any) -> bool:
     )
 
 
-def _reading(recorder: Reader, original: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
-    def __getattribute__(owner: Any, name: str) -> Any:
+def _reading(recorder: Reader, original: Callable[[Any, str], Any]) -> Callable[[Any, str], object]:
+    def __getattribute__(owner: object, name: str) -> object:
         if recorder.quiet or not recorder.active or name in _TORCHS or name.startswith("__"):
             return original(owner, name)
         try:
@@ -213,7 +213,7 @@ def _note_namespace(recorder: Reader, where: str, space: SimpleNamespace) -> Non
                 _note(recorder, space, name, value)
 
 
-def _note(recorder: Reader, owner: Any, name: str, value: Any) -> None:
+def _note(recorder: Reader, owner: object, name: str, value: Any) -> None:
     key = id(owner), name
     if key in recorder.reads or recorder.phase != "forward" or threading.get_ident() != recorder.thread:
         return
@@ -237,7 +237,7 @@ def _of_class(cls: type, name: str, value: Any) -> Holder | None:
     return next((vars(base) for base in cls.__mro__ if vars(base).get(name, MISSING) is value), None)
 
 
-def _kept(value: Any) -> Any:
+def _kept(value: Any) -> object:
     """A value that stays as it is now: containers are copied, what they hold is not."""
     if type(value) is dict:
         return {key: _kept(inner) for key, inner in value.items()}
@@ -355,9 +355,9 @@ def note_changes(reads: dict[tuple[int, str], Read]) -> None:
             read.changed = snapshot(now) != snapshot(read.value)
 
 
-def _mode(recorder: Reader, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+def _mode(recorder: Reader, name: str, original: Callable[..., Any]) -> Callable[..., object]:
     @functools.wraps(original)
-    def asked(*args: Any, **kwargs: Any) -> Any:
+    def asked(*args: Any, **kwargs: Any) -> object:
         value = original(*args, **kwargs)
         if recorder.active and not recorder.quiet and not kwargs and threading.get_ident() == recorder.thread:
             caller = sys._getframe(1).f_code.co_filename

@@ -49,7 +49,7 @@ _QUERIED = {
 _EXTREME = 1e30  # in place of a float that exploration turns
 
 
-def read_property(recorder: GraphDriver, func: Any, args: Any) -> Any:
+def read_property(recorder: GraphDriver, func: Any, args: Any) -> object:
     """`x.shape`, `x.T`, `x.data`, `x.grad`, `x.dtype`: a node where a tensor comes out."""
     name = func.__self__.__name__
     tensor = args[0]
@@ -72,7 +72,7 @@ def read_property(recorder: GraphDriver, func: Any, args: Any) -> Any:
     return recorder.handed(out)
 
 
-def query(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+def query(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -> object:
     """`x.dim()`, `x.is_floating_point()`: an answer of Python's. Where data lies (strides, addresses) is not
     taken for granted."""
     out = func(*recorder.swap(args), **recorder.swap(kwargs))
@@ -139,7 +139,7 @@ def decide_on_tensor(recorder: GraphDriver, func: Any, args: Any, kwargs: Any) -
     )
 
 
-def _question(func: Any, args: Any, kwargs: Any) -> Any:
+def _question(func: Any, args: Any, kwargs: Any) -> object:
     """The function by which a graph asks it again."""
     if len(args) == 1 and not kwargs:
         return bool

@@ -258,7 +258,7 @@ class Recorder(TorchFunctionMode):
 
     # ------------------------------------------------------------------ running a call
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         kwargs = kwargs or {}
         if not self.active or threading.get_ident() != self.thread:
             return func(*args, **kwargs)
@@ -307,7 +307,7 @@ class Recorder(TorchFunctionMode):
             return kind(*(self.swap(x) for x in item))
         return item
 
-    def _quietly(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    def _quietly(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
         args, kwargs = self.swap(args), self.swap(kwargs)
         if name in ENGINE or takes_functions(func, name, args, kwargs):
             return self._run_back(func, name, args, kwargs)
@@ -434,7 +434,7 @@ class Recorder(TorchFunctionMode):
             if not isinstance(item, _CALLABLE):
                 return item
 
-            def call(*inner: Any, **named: Any) -> Any:
+            def call(*inner: object, **named: object) -> Any:
                 with self:
                     return item(*inner, **named)
 
@@ -444,7 +444,7 @@ class Recorder(TorchFunctionMode):
             func, name, tuple(map(again, args)), {key: again(item) for key, item in kwargs.items()}
         )
 
-    def _nudged_selection(self, name: str, args: Any) -> Any:
+    def _nudged_selection(self, name: str, args: Any) -> object:
         """The selection that the nudge names takes everything, and so does every later one of that shape that
         would take nothing."""
         assert self.nudge is not None
@@ -479,7 +479,7 @@ class Recorder(TorchFunctionMode):
             node.kwargs = kwargs
         return node
 
-    def finish(self, step: Step, slots: Sequence[Slot], out: Any, *, keep: bool) -> None:
+    def finish(self, step: Step, slots: Sequence[Slot], out: object, *, keep: bool) -> None:
         """Bind what a node returned and wrote; drop the node where it did neither."""
         # written, also where no version counter moves (`torch.kron`)
         room = {value for key, value in step.operands if key == "out"}
@@ -494,7 +494,7 @@ class Recorder(TorchFunctionMode):
             if not step.node.users:
                 self.graph.erase_node(step.node)
 
-    def _bind_outputs(self, step: Step, out: Any, node: torch.fx.Node) -> bool:
+    def _bind_outputs(self, step: Step, out: object, node: torch.fx.Node) -> bool:
         if isinstance(out, torch.Tensor):
             step.makes.append(self.seen.bind(out, node, step.node.name).value)
             return True
@@ -505,7 +505,7 @@ class Recorder(TorchFunctionMode):
         return made
 
     def _bind_part(
-        self, step: Step, item: Any, how: Callable[..., Any], node: torch.fx.Node, key: Any
+        self, step: Step, item: Any, how: Callable[..., object], node: torch.fx.Node, key: Any
     ) -> bool:
         part = self.graph.call_function(how, (node, key))
         made = self._bind_outputs(step, item, part)
@@ -524,7 +524,7 @@ class Recorder(TorchFunctionMode):
         self._keep.append(item)
 
     def assume(
-        self, target: Any, args: tuple[Any, ...], taken: Any, *, weak: bool = False, what: str = ""
+        self, target: object, args: tuple[Any, ...], taken: object, *, weak: bool = False, what: str = ""
     ) -> None:
         """The program goes on with `taken`, which no node follows."""
         if self.assumptions and not self.quiet and self.phase == "forward":
@@ -562,7 +562,7 @@ class Recorder(TorchFunctionMode):
 _CALLABLE = (*FUNCTIONS, nn.Module)
 
 
-def _numbers(given: Iterable[Any]) -> tuple[Any, ...]:
+def _numbers(given: Iterable[object]) -> tuple[Any, ...]:
     return tuple(item for item in given if isinstance(item, NUMBERS) and not isinstance(item, bool))
 
 
@@ -576,7 +576,7 @@ def takes_functions(func: Any, name: str, args: Any, kwargs: Any) -> bool:
     )
 
 
-def _parts(out: Any) -> Iterator[tuple[Callable[..., Any], Any, Any]]:
+def _parts(out: object) -> Iterator[tuple[Callable[..., Any], Any, Any]]:
     """What is in a call's result, and how a graph takes it out."""
     if isinstance(out, SEQUENCES):
         yield from ((operator.getitem, i, item) for i, item in enumerate(out))
@@ -594,7 +594,7 @@ def _named_tensors(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 __all__ = ["NeedsValue", "RawDecision", "RawValue", "Recorder", "Step", "takes_functions"]
 
 
-def _let_go(seen: Observations, saved: list[torch.Tensor], keep: list[Any]) -> None:
+def _let_go(seen: Observations, saved: list[torch.Tensor], keep: list[object]) -> None:
     """Give back what a run holds of autograd's graph, the loss's end first, as the recorder goes.
 
     torch frees a chain of nodes that Python has looked at by recursion: one of 50,000 freed from its

@@ -51,7 +51,7 @@ def opaque(
     kind: NodeKind,
     target: str,
     make_node: Callable[[Any, Any], torch.fx.Node],
-    run: Callable[..., Any],
+    run: Callable[..., object],
     args: Any,
     kwargs: Any,
 ) -> tuple[Any, Step, Hidden]:
@@ -79,7 +79,7 @@ def opaque(
     return recorder.handed(out), step, hidden
 
 
-def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
+def interceptions(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
     """(class, attribute, replacement) for the regions."""
     for cls, enter, leave in () if recorder.sketches else _REGIONS:
         yield cls, "__enter__", _enter(recorder, cls.__enter__, enter)
@@ -103,9 +103,9 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
 
 def _enter(
     recorder: Recorder, original: Callable[..., Any], node: Callable[[Recorder, Any], torch.fx.Node]
-) -> Any:
+) -> object:
     @functools.wraps(original)
-    def __enter__(self: Any) -> Any:
+    def __enter__(self: Any) -> object:
         out = original(self)
         if not passes(recorder) and not is_scripting():
             made = node(recorder, self)
@@ -116,7 +116,7 @@ def _enter(
     return __enter__
 
 
-def _exit(recorder: Recorder, original: Callable[..., Any], leave: Callable[..., Any]) -> Any:
+def _exit(recorder: Recorder, original: Callable[..., Any], leave: Callable[..., object]) -> object:
     @functools.wraps(original)
     def __exit__(self: Any, *exc: Any) -> Any:
         entered = recorder.entered_regions.get(id(self))
@@ -135,7 +135,7 @@ def _enter_autocast(recorder: Recorder, context: Any) -> torch.fx.Node:
     return recorder.graph.call_function(enter_autocast, autocast_arguments(context))
 
 
-def _enter_dual_level(recorder: Recorder, context: Any) -> torch.fx.Node:
+def _enter_dual_level(recorder: Recorder, context: object) -> torch.fx.Node:
     return recorder.graph.call_function(forward_ad.enter_dual_level)
 
 
@@ -150,7 +150,7 @@ def _attention_kernels(recorder: Recorder) -> Callable[..., Any]:
     """`sdpa_kernel` switches attention kernels by global flags: both its switches are nodes."""
     original = getattr(*ATTENTION_KERNELS)
 
-    def choose(backends: Any, *rest: Any, **named: Any) -> None:
+    def choose(backends: Any, *rest: object, **named: object) -> None:
         if not passes(recorder):
             _, (held, held_rest, held_named), _, _ = recorder.converted(list(backends), rest, named)
             recorder.graph.call_function(original, (held, *held_rest), held_named)
@@ -163,9 +163,9 @@ def _attention_kernels(recorder: Recorder) -> Callable[..., Any]:
 
 
 def _hook_setup(
-    recorder: Recorder, original: Callable[..., Any], target: Callable[..., Any]
-) -> Callable[..., Any]:
-    def setup(hook: BackwardHook, tensors: Any) -> Any:
+    recorder: Recorder, original: Callable[..., Any], target: Callable[..., object]
+) -> Callable[..., object]:
+    def setup(hook: BackwardHook, tensors: Any) -> object:
         if passes(recorder) or transforms_active():
             return original(hook, tensors)
         holder = recorder.hook_nodes.get(id(hook))
@@ -176,10 +176,10 @@ def _hook_setup(
             )
             recorder.keep(hook)
 
-        def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
+        def node(node_args: Any, node_kwargs: object) -> torch.fx.Node:
             return recorder.graph.call_function(target, (holder, *node_args))
 
-        def run(given: Any) -> Any:
+        def run(given: object) -> Any:
             made = original(hook, given)
             return (
                 made
@@ -192,7 +192,7 @@ def _hook_setup(
     return setup
 
 
-def legacy_hooks(recorder: Recorder, module: nn.Module, out: Any) -> None:
+def legacy_hooks(recorder: Recorder, module: nn.Module, out: object) -> None:
     """Hooks of the deprecated `register_backward_hook` sit on the result's autograd node: a call that puts
     them there again."""
     if not has_legacy_hooks(module) or passes(recorder):

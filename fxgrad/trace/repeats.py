@@ -131,7 +131,8 @@ class Repeats:
         return self._ledger.origins[slot.value]
 
     def _place(self, frame: FrameType | None, boundary: CodeType | None) -> tuple[int, ...]:
-        """The instruction that calls, and those of user code outwards to the first of the user's own files."""
+        """The instruction that calls, and those of user code outwards to the first of the user's own
+        files."""
         found: tuple[int, ...] = ()
         whose = self._whose
         while frame is not None:
@@ -154,7 +155,7 @@ class Repeats:
         self._whose.note(code, kind)
         return kind
 
-    def noted(self, kind: Kind, note: Note | None, out: Any) -> None:
+    def noted(self, kind: Kind, note: Note | None, out: object) -> None:
         """A call of that kind was noted; None: it made and wrote nothing."""
         ledger = self._ledger
         if note is not None and note.kind == "escape":
@@ -167,7 +168,7 @@ class Repeats:
         kind.left -= 1
         kind.values, kind.tracked = values, ledger.tracked
 
-    def stand(self, kind: Kind, given: Given, out: Any) -> list[Read] | None:
+    def stand(self, kind: Kind, given: Given, out: object) -> list[Read] | None:
         """Let what a call of that kind made stand for what the last noted one did. Where it must be noted
         after all, what it was given, as it was before."""
         ledger = self._ledger

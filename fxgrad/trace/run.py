@@ -255,11 +255,11 @@ def _run_program(result: Run, asked: Experiment) -> None:
         recorder.frames.clear()
 
 
-def _saved_tensors_hooks() -> Any:
+def _saved_tensors_hooks() -> object:
     return top_saved_tensors_hooks()
 
 
-def _leave_contexts(error: BaseException, hooks: Any) -> None:
+def _leave_contexts(error: BaseException, hooks: object) -> None:
     """End what the frames of an error still hold open, where that is hooks on saved tensors: a checkpoint of
     torch 2.11 keeps its own in a suspended generator for as long as somebody holds the error, and all that
     autograd saves until then would go through them.
@@ -375,7 +375,7 @@ def _rebound_buffers(recorder: Recorder) -> dict[str, torch.fx.Node]:
     return found
 
 
-def _compute_loss(result: Run) -> Any:
+def _compute_loss(result: Run) -> object:
     target, output = result.program, result.output
     if target.loss is not None:
         result.loss_used = f"`{getattr(target.loss, '__qualname__', type(target.loss).__qualname__)}`"
@@ -384,7 +384,7 @@ def _compute_loss(result: Run) -> Any:
     return loss
 
 
-def _finish_loss(result: Run, loss: Any) -> None:
+def _finish_loss(result: Run, loss: object) -> None:
     recorder = result.recorder
     if isinstance(loss, torch.Tensor):
         result.loss = recorder.ended_with(loss)
@@ -394,7 +394,7 @@ def _finish_loss(result: Run, loss: Any) -> None:
         result.loss_type = type(loss).__name__
 
 
-def _backward(result: Run, loss: Any) -> None:
+def _backward(result: Run, loss: object) -> None:
     recorder = result.recorder
     if recorder.progress is not None:
         recorder.progress.at("backward", len(recorder.steps))

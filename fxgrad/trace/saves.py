@@ -114,7 +114,7 @@ def watching_saves(result: Saving) -> Iterator[None]:
         table.append(tensor)
         return len(table) - 1
 
-    def applied(step: Step, out: Any) -> None:
+    def applied(step: Step, out: object) -> None:
         with DisableTorchFunction():
             nodes = {id(node): node for t in tensors_in(out) if (node := grad_fn_of(t)) is not None}
             for node in filter(is_custom, nodes.values()):

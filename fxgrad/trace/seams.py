@@ -55,7 +55,7 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
         yield
 
 
-def _interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
+def _interceptions(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
     yield nn.Parameter, "__new__", staticmethod(_new_parameter(recorder))
     yield VariableMeta, "__call__", _new_variable(recorder)
     yield torch, "from_numpy", _from_numpy(recorder)
@@ -85,14 +85,14 @@ def _flatten_parameters(recorder: Recorder) -> Callable[[nn.RNNBase], None]:
     return flatten_parameters
 
 
-def _no_address(recorder: Recorder, name: str) -> Callable[..., Any]:
+def _no_address(recorder: Recorder, name: str) -> Callable[..., object]:
     """Where a fake tensor's data is: torch says at zero, and a kernel of the user's own (Triton, ctypes,
     another library) would go there. torch's own C++ compares addresses of fake tensors and does not come by
     here."""
 
     original = getattr(FakeTensor, name)
 
-    def address(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    def address(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> object:
         if threading.get_ident() != recorder.thread:
             return original(tensor, *args, **kwargs)
         raise NeedsValue(f"`{name}` reads where the data is", recorder.spots())
@@ -122,8 +122,8 @@ def _module_calls(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
 
 def _module_call(
     recorder: Recorder, known: leaf_modules.Leaves, original: Callable[..., Any]
-) -> Callable[..., Any]:
-    def _call_impl(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+) -> Callable[..., object]:
+    def _call_impl(module: nn.Module, *args: Any, **kwargs: Any) -> object:
         if passes(recorder):
             if recorder.quiet and threading.get_ident() == recorder.thread:
                 recorder.called.add(id(module))
@@ -150,11 +150,11 @@ def _module_call(
 
 def _leaf_call(
     recorder: Recorder, module: nn.Module, path: str, original: Callable[..., Any], args: Any, kwargs: Any
-) -> Any:
+) -> object:
     def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
         return recorder.graph.call_module(path, node_args, node_kwargs)
 
-    def run(*sub_args: Any, **sub_kwargs: Any) -> Any:
+    def run(*sub_args: object, **sub_kwargs: object) -> Any:
         return original(module, *sub_args, **sub_kwargs)
 
     out, step, _ = opaque(recorder, "module", type(module).__name__, node, run, args, kwargs)
@@ -166,7 +166,7 @@ def _leaf_call(
 
 def _script_module_call(
     recorder: Recorder, module: Any, path: str | None, original: Callable[..., Any], args: Any, kwargs: Any
-) -> Any:
+) -> object:
     """TorchScript code is compiled: one node, with the stand-ins put into the compiled module while it
     runs."""
 
@@ -177,7 +177,7 @@ def _script_module_call(
             call_object, (object_node(recorder, module), *node_args), node_kwargs
         )
 
-    def run(*sub_args: Any, **sub_kwargs: Any) -> Any:
+    def run(*sub_args: object, **sub_kwargs: object) -> Any:
         with leaf_modules.scripted(module, recorder.swap):
             return original(module, *sub_args, **sub_kwargs)
 
@@ -194,7 +194,7 @@ def _inlined_call(
     original: Callable[..., Any],
     args: Any,
     kwargs: Any,
-) -> Any:
+) -> object:
     spots = recorder.spots_from(sys._getframe(1))
     recorder.path_stack.append(path if path is not None else recorder.path_stack[-1])
     recorder.anchors.append((sys._getframe(), spots))
@@ -208,7 +208,7 @@ def _inlined_call(
     return out
 
 
-def _note_call(recorder: Recorder, module: nn.Module, out: Any, spots: Any) -> None:
+def _note_call(recorder: Recorder, module: nn.Module, out: object, spots: Any) -> None:
     slots = [recorder.slots.get(id(t)) for t in tree.tensors_in(out)]
     values = tuple(slot.value for slot in slots if slot is not None)
     recorder.calls.append(Called(module, spots, values, len(recorder.path_stack)))
@@ -217,8 +217,8 @@ def _note_call(recorder: Recorder, module: nn.Module, out: Any, spots: Any) -> N
 # -------------------------------------------------------------------------------------------------- functions
 
 
-def _apply(recorder: Recorder) -> Callable[..., Any]:
-    def apply(cls: Any, original: Apply, args: Any, kwargs: Any) -> Any:
+def _apply(recorder: Recorder) -> Callable[..., object]:
+    def apply(cls: Any, original: Apply, args: Any, kwargs: Any) -> object:
         if passes(recorder):
             if recorder.active and threading.get_ident() == recorder.thread:
                 args, kwargs = recorder.swap(args), recorder.swap(kwargs)
@@ -227,7 +227,7 @@ def _apply(recorder: Recorder) -> Callable[..., Any]:
         def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
             return recorder.graph.call_function(function_apply(cls), node_args, node_kwargs)
 
-        def run(*sub_args: Any, **sub_kwargs: Any) -> Any:
+        def run(*sub_args: object, **sub_kwargs: object) -> Any:
             made = original(*sub_args, **sub_kwargs)
             return made if recorder.allow is None else allowed_writes.own_memory(made, sub_args)
 
@@ -261,7 +261,7 @@ def _script_call(recorder: Recorder) -> Callable[..., Any]:
                 call_object, (object_node(recorder, function), *node_args), node_kwargs
             )
 
-        def run(*sub_args: Any, **sub_kwargs: Any) -> Any:
+        def run(*sub_args: object, **sub_kwargs: object) -> Any:
             return original(function, *sub_args, **sub_kwargs)
 
         return opaque(recorder, "transform", name, node, run, args, kwargs)[0]
@@ -272,10 +272,12 @@ def _script_call(recorder: Recorder) -> Callable[..., Any]:
 # ----------------------------------------------------------------------------------------------- constructors
 
 
-def _new_parameter(recorder: Recorder) -> Callable[..., Any]:
+def _new_parameter(recorder: Recorder) -> Callable[..., object]:
     original = nn.Parameter.__new__
 
-    def __new__(cls: Any, data: Any = None, requires_grad: bool = True, *rest: Any, **kwargs: Any) -> Any:
+    def __new__(
+        cls: Any, data: object = None, requires_grad: bool = True, *rest: object, **kwargs: Any
+    ) -> Any:
         if passes(recorder) or cls is not nn.Parameter or not isinstance(data, torch.Tensor):
             if (
                 recorder.active
@@ -293,7 +295,7 @@ def _new_parameter(recorder: Recorder) -> Callable[..., Any]:
     return __new__
 
 
-def _new_variable(recorder: Recorder) -> Callable[..., Any]:
+def _new_variable(recorder: Recorder) -> Callable[..., object]:
     original = type.__call__
 
     def __call__(cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -328,7 +330,7 @@ def _leaf_node(recorder: Recorder, slot: Slot, made: torch.Tensor) -> torch.fx.N
     return recorder.graph.call_function(new_leaf_view, (slot.node, *layout, made.requires_grad))
 
 
-def _unasked(recorder: Recorder, name: str) -> Callable[..., Any]:
+def _unasked(recorder: Recorder, name: str) -> Callable[..., object]:
     """`Tensor.set_` and `Tensor.as_subclass` are the tensor methods that ask no TorchFunctionMode."""
     original = getattr(torch.Tensor, name)
 
@@ -360,11 +362,11 @@ def _manual_seed(recorder: Recorder) -> Callable[..., Any]:
     return manual_seed
 
 
-def _from_numpy(recorder: Recorder) -> Callable[..., Any]:
+def _from_numpy(recorder: Recorder) -> Callable[..., object]:
     original = torch.from_numpy
 
     @functools.wraps(original)
-    def from_numpy(array: Any) -> torch.Tensor:
+    def from_numpy(array: object) -> torch.Tensor:
         made = original(array)
         if passes(recorder):
             return made

@@ -44,20 +44,20 @@ _KINDS = ("function", "checkpoint", "transform")
 
 
 class Sketch(Recorder):
-    """Looks on as a recorder does, and writes nothing down but decisions. `refused`: it came upon what it does
-    not follow, also where the program has caught that."""
+    """Looks on as a recorder does, and writes nothing down but decisions. `refused`: it came upon what it
+    does not follow, also where the program has caught that."""
 
     sketches = True
     refused = False
 
-    def refuse(self, *_: Any, **__: Any) -> NoReturn:
+    def refuse(self, *_: object, **__: object) -> NoReturn:
         """What writes a node asks for the arguments of one, a slot or a step."""
         self.refused = True
         raise NotSketched
 
     converted = slot_of = add_step = bind = refuse
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         kwargs = kwargs or {}
         if not self.active or threading.get_ident() != self.thread:
             return func(*args, **kwargs)
@@ -111,7 +111,7 @@ class Sketch(Recorder):
 
     def module_call(
         self, known: Leaves, original: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any
-    ) -> Any:
+    ) -> object:
         """A call of a module. Inside one that a recorder makes a node of, a truth value is no decision."""
         if is_scripted(module) or has_legacy_hooks(module) or transforms_active():
             self.refuse()

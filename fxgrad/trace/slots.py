@@ -20,8 +20,8 @@ PURGE = 10_000  # storages remembered before those that are gone are dropped
 
 
 class Slot(weakref.ref):  # type: ignore[type-arg]
-    """A weak reference to one tensor, and what is known of it: its value, storage and version, and for a watch
-    its autograd edge and gradient."""
+    """A weak reference to one tensor, and what is known of it: its value, storage and version, and for a
+    watch its autograd edge and gradient."""
 
     __slots__ = (
         "after",
@@ -241,7 +241,8 @@ class WatchedTensors(Tensors):
         return light is not None and light[0]() is item
 
     def enter(self) -> None:
-        """Give all of these their slots: a tensor that nobody has seen made may lie over the memory of one."""
+        """Give all of these their slots: a tensor that nobody has seen made may lie over the memory of
+        one."""
         for reference, _, _ in list(self.light.values()):
             tensor = reference()
             if tensor is not None:

@@ -22,7 +22,7 @@ from fxgrad.torch_api.internals import RAW_SAVED, version_of
 from fxgrad.trace.ledger import Ledger
 
 
-def overwritten(ledger: Ledger, started: Sequence[Any]) -> Iterator[Saved]:
+def overwritten(ledger: Ledger, started: Sequence[object]) -> Iterator[Saved]:
     """Every changed saved tensor behind the autograd nodes that a backward started from, with who saved it
     and who wrote it."""
     order = {note.number: index for index, note in enumerate(ledger.notes)}
@@ -43,7 +43,7 @@ def overwritten(ledger: Ledger, started: Sequence[Any]) -> Iterator[Saved]:
                 yield Saved(*names, tuple(raw.shape), expected, version_of(raw), True)
 
 
-def hidden(ledger: Ledger, functions: Sequence[Any]) -> Iterator[Saved]:
+def hidden(ledger: Ledger, functions: Sequence[object]) -> Iterator[Saved]:
     """Saved tensors whose memory was written past their version counter: the backward that is about to run
     will not notice."""
     for function in functions:
@@ -70,7 +70,7 @@ def hidden(ledger: Ledger, functions: Sequence[Any]) -> Iterator[Saved]:
                     )
 
 
-def kept_and_written(ledger: Ledger, functions: Sequence[Any]) -> Iterator[Saved]:
+def kept_and_written(ledger: Ledger, functions: Sequence[object]) -> Iterator[Saved]:
     """What custom Functions keep on their `ctx` and calls have written since: the backward that is about to
     run reads what is there now."""
     kept: list[tuple[int, str, torch.Tensor]] = []
@@ -92,7 +92,7 @@ def kept_and_written(ledger: Ledger, functions: Sequence[Any]) -> Iterator[Saved
             yield Saved(f"n{saver}", f"n{later[0]}", tuple(tensor.shape), version, version, False, name)
 
 
-def _raw(function: Any, name: str) -> Any:
+def _raw(function: object, name: str) -> object:
     """The raw saved tensor, or several; () where they were freed."""
     try:
         return getattr(function, name)
@@ -109,7 +109,7 @@ def _data(raw: Any) -> torch.Tensor | None:
     return data if isinstance(data, torch.Tensor) else None
 
 
-def _changed(function: Any) -> Iterator[tuple[torch.Tensor, int]]:
+def _changed(function: object) -> Iterator[tuple[torch.Tensor, int]]:
     """The saved tensors of one node that cannot be unpacked any more, raw, and the version each was
     saved at."""
     for name in dir(function):
@@ -127,7 +127,7 @@ def _changed(function: Any) -> Iterator[tuple[torch.Tensor, int]]:
                 yield data, expected_version(message) or 0
 
 
-def _refusal(function: Any, name: str) -> str:
+def _refusal(function: object, name: str) -> str:
     try:
         getattr(function, name)
     except RuntimeError as error:

@@ -1,8 +1,8 @@
-"""Where a watched program switched gradients off for all that follows, noted so that of several such statements
-the one that ran is named.
+"""Where a watched program switched gradients off for all that follows, noted so that of several such
+statements the one that ran is named.
 
-Only calls that a line of the user's makes are noted with it (`torch.set_grad_enabled(False)`); a region entered by
-`with` stands in the text around a step, and is noted as no line, once.
+Only calls that a line of the user's makes are noted with it (`torch.set_grad_enabled(False)`); a region
+entered by `with` stands in the text around a step, and is noted as no line, once.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class SwitchedOff:
         self._count = 0
 
     def note(self) -> None:
-        """Gradients are on and about to be switched off. Asked by the handler of a function mode: three frames up
-        is what called torch."""
+        """Gradients are on and about to be switched off. Asked by the handler of a function mode: three
+        frames up is what called torch."""
         if self._count > MOST:
             return
         frame, region = sys._getframe(3), False

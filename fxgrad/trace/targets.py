@@ -25,12 +25,12 @@ class Closure:
     """A Python function of the program in the graph. `captured`: the tensors of the recorded run that it
     closes over."""
 
-    def __init__(self, function: Callable[..., Any], captured: tuple[torch.Tensor, ...] = ()) -> None:
+    def __init__(self, function: Callable[..., object], captured: tuple[torch.Tensor, ...] = ()) -> None:
         self.function = function
         self.captured = captured
         self.__name__ = getattr(function, "__name__", type(function).__name__)
 
-    def __deepcopy__(self, memo: Any) -> Closure:
+    def __deepcopy__(self, memo: object) -> Closure:
         return self  # the function's own tensors are the user's
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -47,7 +47,7 @@ class Closure:
         return bound
 
 
-_applies: weakref.WeakValueDictionary[type, Callable[..., Any]] = weakref.WeakValueDictionary()
+_applies: weakref.WeakValueDictionary[type, Callable[..., object]] = weakref.WeakValueDictionary()
 
 
 class GeneratorState:
@@ -62,13 +62,13 @@ class GeneratorState:
         return generator
 
 
-def function_apply(cls: type[torch.autograd.Function]) -> Callable[..., Any]:
+def function_apply(cls: type[torch.autograd.Function]) -> Callable[..., object]:
     """`cls.apply` as a graph target with a name of its own, the same one as long as a graph has it."""
     known = _applies.get(cls)
     if known is not None:
         return known
 
-    def apply(*args: Any, **kwargs: Any) -> Any:
+    def apply(*args: Any, **kwargs: Any) -> object:
         return cls.apply(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     apply.__name__ = apply.__qualname__ = f"{cls.__name__}_apply"
@@ -78,7 +78,7 @@ def function_apply(cls: type[torch.autograd.Function]) -> Callable[..., Any]:
     return apply
 
 
-def call_object(target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def call_object(target: Callable[..., object], *args: Any, **kwargs: Any) -> Any:
     """Call a Python object that the graph holds: a compiled TorchScript function, a script module."""
     return target(*args, **kwargs)
 
@@ -93,12 +93,12 @@ def backward_hook(module: nn.Module) -> BackwardHook:
     return backward_hooks(module)
 
 
-def hooked_inputs(hook: BackwardHook, args: Any) -> Any:
+def hooked_inputs(hook: BackwardHook, args: Any) -> object:
     """A module's arguments, marked so that the hook gets their gradients."""
     return hook.setup_input_hook(args)  # type: ignore[no-untyped-call]
 
 
-def hooked_outputs(hook: BackwardHook, result: Any) -> Any:
+def hooked_outputs(hook: BackwardHook, result: object) -> object:
     """A module's result, marked so that the hook gets its gradient."""
     return hook.setup_output_hook(result)  # type: ignore[no-untyped-call]
 

@@ -30,7 +30,7 @@ from fxgrad.trace.regions import opaque, passes
 from fxgrad.trace.targets import Closure, call_object
 
 
-def interceptions(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
+def interceptions(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
     """(module, attribute, replacement) for the transforms."""
     for module, name in (*TRANSFORMS, *TRANSFORMS_WITH_FUNCTIONS):
         holder = importlib.import_module(module)
@@ -53,7 +53,7 @@ def checkpoint_intercepted(recorder: Recorder) -> Iterator[None]:
 
 def _transform(
     recorder: Recorder, original: Any, kind: NodeKind = "transform", target: Any = None
-) -> Callable[..., Any]:
+) -> Callable[..., object]:
     """A call whose first argument is a Python function of the program: one node over a `Closure` of that
     function."""
     target = target if target is not None else original
@@ -95,7 +95,7 @@ def _transform(
     return call
 
 
-def _with_functions(recorder: Recorder, node: torch.fx.Node, out: Any) -> Any:
+def _with_functions(recorder: Recorder, node: torch.fx.Node, out: object) -> object:
     """A transform's result, the functions in it replaced by ones that are recorded when called."""
     if not isinstance(out, tuple) or not any(isinstance(item, FunctionType) for item in out):
         return out
@@ -107,7 +107,7 @@ def _with_functions(recorder: Recorder, node: torch.fx.Node, out: Any) -> Any:
     )
 
 
-def _recorded(recorder: Recorder, function: FunctionType, graph_node: torch.fx.Node) -> Callable[..., Any]:
+def _recorded(recorder: Recorder, function: FunctionType, graph_node: torch.fx.Node) -> Callable[..., object]:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if passes(recorder) or transforms_active():

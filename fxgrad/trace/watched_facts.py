@@ -41,7 +41,8 @@ class Watched:
     can be told; None where no gradient was lost on its way.
 
     `backwards`: those that count. `aims`: by leaf edge which of them were run for the step of the leaf's
-    optimizer, where not all were. `cleared`: names of parameters that had a gradient, which was gone as the step began.
+    optimizer, where not all were. `cleared`: names of parameters that had a gradient, which was gone as the
+    step began.
     `accidental`: names of those whose gradient was zero in the only step seen, for no reason that is known to
     hold in the next.
     """

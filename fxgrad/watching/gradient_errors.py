@@ -1,8 +1,8 @@
 """Gradient errors that end a program: which exceptions they are, and what was seen up to them, as records.
 
 An error is read off the exception and its traceback; where its cause is looked for is told by kind, see
-`fxgrad.passes.analyses.death`. Errors that have nothing to do with gradients (shapes, files, names) are left to
-Python's own traceback.
+`fxgrad.passes.analyses.death`. Errors that have nothing to do with gradients (shapes, files, names) are left
+to Python's own traceback.
 """
 
 from __future__ import annotations

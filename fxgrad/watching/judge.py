@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -200,7 +199,7 @@ def _ran(seen: Seen, root: nn.Module, found: Causes) -> tuple[Ran, ...]:
     return seen.observer.coverage.ran({id(module): name for name, module in root.named_modules()})
 
 
-def _together(seen: Seen, root: nn.Module) -> Any:
+def _together(seen: Seen, root: nn.Module) -> object:
     """The optimizers as one, for the rules that compare parameter groups with the model.
 
     Of models that are not reported on only what nothing uses any more is left in: it may have been this

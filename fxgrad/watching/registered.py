@@ -23,7 +23,7 @@ class Registered:
 
     def __init__(self) -> None:
         self._had: list[tuple[dict[str, Any], dict[str, Any]]] = []  # tables of modules, and copies of them
-        self._replaced: list[tuple[Place, Any]] = []
+        self._replaced: list[tuple[Place, object]] = []
 
     def note(self, model: nn.Module) -> None:
         """Its first forward is about to begin."""

@@ -1,10 +1,10 @@
 """`fxgrad run SCRIPT`: the user's own training script, unchanged, watched until its first optimizer step has
 ended.
 
-The script runs as `python SCRIPT ARGS` or `python -m MODULE ARGS` would run it (`fxgrad.watching.target`). When it
-dies, its traceback is written to stderr as Python would write it; of a gradient error the report explains that very
-error. Not handled: training in child processes (`torch.multiprocessing.spawn`). Under `torchrun` it is started in
-every process, and rank 0 reports on all of them: see `fxgrad.watching.ranks`.
+The script runs as `python SCRIPT ARGS` or `python -m MODULE ARGS` would run it (`fxgrad.watching.target`).
+When it dies, its traceback is written to stderr as Python would write it; of a gradient error the report
+explains that very error. Not handled: training in child processes (`torch.multiprocessing.spawn`). Under
+`torchrun` it is started in every process, and rank 0 reports on all of them: see `fxgrad.watching.ranks`.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def run_script(
     """Run a script and report on its first steps.
 
     Args:
-        path: the script, or a module's name where `as_module`. argv: its arguments, without its name. steps: optimizer steps to watch. go_on: let
-        the script run on, unwatched, when they have been seen; else it ends there. choose: from the report to
-        the one that is shown and decides the exit code: without what is known or not asked for. judging:
-        entered while the report is made, which takes its time after a large model's step. show: called with
-        the report as soon as there is one: before the script goes on, or after its traceback. board: where
-        this process and the others that a launcher started leave what they saw; only rank 0 shows a report,
-        on all of them. leave: called with an exit code in the place of one of them that stands still for
-        good.
+        path: the script, or a module's name where `as_module`. argv: its arguments, without its name. steps:
+        optimizer steps to watch. go_on: let the script run on, unwatched, when they have been seen; else it
+        ends there. choose: from the report to the one that is shown and decides the exit code: without what
+        is known or not asked for. judging: entered while the report is made, which takes its time after a
+        large model's step. show: called with the report as soon as there is one: before the script goes on,
+        or after its traceback. board: where this process and the others that a launcher started leave what
+        they saw; only rank 0 shows a report, on all of them. leave: called with an exit code in the place of
+        one of them that stands still for good.
 
     Returns:
         The report (None if nothing trained) and an exit code: the script's own where it is not 0, else 1 for

@@ -19,7 +19,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FrameType, TracebackType
-from typing import Any
 
 import torch
 from torch import nn
@@ -62,7 +61,7 @@ class Session:
 
     def __init__(
         self,
-        given: Sequence[Any] = (),
+        given: Sequence[object] = (),
         *,
         steps: int = 1,
         boundary: CodeType | None = None,
@@ -455,7 +454,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
 
-def flat(given: Sequence[Any]) -> tuple[nn.Module | Optimizer, ...]:
+def flat(given: Sequence[object]) -> tuple[nn.Module | Optimizer, ...]:
     """The models and optimizers in the arguments, out of lists and tuples.
 
     Raises:

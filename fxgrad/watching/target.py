@@ -1,8 +1,9 @@
 """What `fxgrad run` runs, as Python would find it: a script by its path, or a module by its name (`-m`).
 
     script    its folder is first on `sys.path`, `sys.argv[0]` is the path as it was given
-    module    the working directory is first, `sys.argv[0]` is the module's file; `__spec__` and `__package__` are set, so
-              relative imports work; a package is its `__main__`, and the packages above are imported first
+    module    the working directory is first, `sys.argv[0]` is the module's file; `__spec__` and `__package__`
+              are set, so relative imports work; a package is its `__main__`, and the packages above are
+              imported first
 
 Not handled: folders and archives with a `__main__.py`, given by their path.
 """

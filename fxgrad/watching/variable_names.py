@@ -52,7 +52,7 @@ class Names:
                 main = user.f_globals.get("__name__") == "__main__"
                 self.scan_namespace(user.f_globals, 3 if installed else 0 if main else 2)
 
-    def scan_namespace(self, namespace: Mapping[str, Any], rank: int) -> None:
+    def scan_namespace(self, namespace: Mapping[str, object], rank: int) -> None:
         """Look at the variables of one namespace; of names for one thing that with the lower `rank` is
         kept."""
         left = OBJECTS
@@ -123,7 +123,9 @@ def unwrapped(module: nn.Module) -> nn.Module:
     return module
 
 
-def _items(container: list[Any] | tuple[Any, ...] | dict[Any, Any]) -> Iterable[tuple[int | str, Any]]:
+def _items(
+    container: list[object] | tuple[object, ...] | dict[object, object],
+) -> Iterable[tuple[int | str, Any]]:
     """The items with an index or a key that can be written."""
     if isinstance(container, dict):
         return ((key, item) for key, item in container.items() if isinstance(key, str))

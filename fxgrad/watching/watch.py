@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import Any
 
 from fxgrad.report import Report
 from fxgrad.watching.session import Session, flat
@@ -22,7 +21,7 @@ class Watch:
     """A watch as a context manager. `report` is there when the block has ended, or earlier when enough steps
     have."""
 
-    def __init__(self, given: tuple[Any, ...], steps: int) -> None:
+    def __init__(self, given: tuple[object, ...], steps: int) -> None:
         self._given = given
         self._steps = steps
         self._session: Session | None = None
@@ -68,7 +67,7 @@ class Watch:
             error.add_note(f"\n{self.report}")
 
 
-def watch(*models_and_optimizers: Any, steps: int = 1) -> Watch:
+def watch(*models_and_optimizers: object, steps: int = 1) -> Watch:
     """Watch the training steps in a `with` block.
 
     Args:

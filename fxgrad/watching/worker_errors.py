@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -54,7 +53,7 @@ def _is_of_sending(text: str) -> bool:
     return says(text, SERIALIZED) or (says(text, IN_WORKER) and says(text, OUT_ARGUMENT))
 
 
-def _with_history(datasets: Iterable[Any]) -> list[torch.Tensor]:
+def _with_history(datasets: Iterable[object]) -> list[torch.Tensor]:
     """The tensors within reach of data sets that require grad."""
     reach = Reach()
     for dataset in datasets:
@@ -84,7 +83,7 @@ def _storage(ledger: Ledger, value: int) -> int:
     return known.storage if known is not None and known.requires_grad else -1
 
 
-def _loaders(traceback: TracebackType | None) -> Iterator[tuple[Any, Any]]:
+def _loaders(traceback: TracebackType | None) -> Iterator[tuple[object, object]]:
     """The data sets that the frames of a traceback know, directly or by their loader, each with what collates
     its items."""
     while traceback is not None:
@@ -98,7 +97,7 @@ def _loaders(traceback: TracebackType | None) -> Iterator[tuple[Any, Any]]:
         traceback = traceback.tb_next
 
 
-def _returned(functions: Iterable[Any]) -> Site | None:
+def _returned(functions: Iterable[object]) -> Site | None:
     """The last `return` of the first that is the user's."""
     for function in functions:
         code = code_of(function) or code_of(vars(type(function)).get("__call__"))

@@ -71,9 +71,9 @@ def settled_heap() -> Iterator[None]:
                 gc.collect()
 
 
-def _unsettling(function: Callable[..., Any]) -> Callable[..., Any]:
+def _unsettling(function: Callable[..., object]) -> Callable[..., object]:
     @functools.wraps(function)
-    def ask(*args: Any, **kwargs: Any) -> Any:
+    def ask(*args: Any, **kwargs: Any) -> object:
         global _settled
         if _settled:
             _settled = False

@@ -15,7 +15,7 @@ from torch import nn
 from fxgrad.world.heap import whole_heap
 
 
-def held_elsewhere(given: Iterable[Any], tensors: Collection[int]) -> frozenset[int]:
+def held_elsewhere(given: Iterable[object], tensors: Collection[int]) -> frozenset[int]:
     """Which of the tensors, by id, other living optimizers hold."""
     known = {id(optimizer) for optimizer in given}
 

@@ -40,11 +40,11 @@ _PURE = (
     "inspect",
     "os",
 )
-_found: list[weakref.ref[Any]] = []
+_found: list[weakref.ref[object]] = []
 _loaded = 0
 
 
-def undo_memo(function: Any, *, own: bool = True) -> Act | None:
+def undo_memo(function: object, *, own: bool = True) -> Act | None:
     """The act that takes out what was added since; None where the entries cannot be seen. `own`: the user's
     function, not a library's."""
     entries = _entries(function)
@@ -76,14 +76,14 @@ def undo_memo(function: Any, *, own: bool = True) -> Act | None:
     return act
 
 
-def _entries(function: Any) -> dict[Any, Any] | None:
+def _entries(function: object) -> dict[object, object] | None:
     attributes = vars(function)
     return next(
         (held for held in gc.get_referents(function) if type(held) is dict and held is not attributes), None
     )
 
 
-def of_libraries() -> list[Any]:
+def of_libraries() -> list[object]:
     """The memoised functions of libraries that may keep tensors: of all objects once, then of what the
     modules brought that were imported since."""
     global _loaded
@@ -112,7 +112,7 @@ _FOLLOWED = frozenset(
 )
 
 
-def _brought_by(modules: Iterable[types.ModuleType]) -> list[Any]:
+def _brought_by(modules: Iterable[types.ModuleType]) -> list[object]:
     """The memoised functions within reach of modules: of their globals, through closures, decorators,
     containers, their own classes and instances of these; no further into other modules."""
     modules = [module for module in modules if isinstance(module, types.ModuleType)]
@@ -134,6 +134,6 @@ def _brought_by(modules: Iterable[types.ModuleType]) -> list[Any]:
     return found
 
 
-def _is_pure(function: Any) -> bool:
+def _is_pure(function: object) -> bool:
     """Of a package that memoises no tensors."""
     return (getattr(function, "__module__", None) or "").partition(".")[0] in _PURE

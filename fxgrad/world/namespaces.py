@@ -26,9 +26,9 @@ class Namespaces:
     name."""
 
     def __init__(self) -> None:
-        self._noted: dict[int, tuple[dict[str, Any], dict[str, Any], bool]] = {}
+        self._noted: dict[int, tuple[dict[str, object], dict[str, object], bool]] = {}
 
-    def note(self, scope: dict[str, Any], *, own: bool) -> None:
+    def note(self, scope: dict[str, object], *, own: bool) -> None:
         """Note the globals of a module; `own`: the user's."""
         if id(scope) not in self._noted:
             self._noted[id(scope)] = (scope, scope.copy(), own)
@@ -54,7 +54,7 @@ class Namespaces:
                     scope[name] = before
 
 
-def _is_new(now: Any, before: Any) -> bool:
+def _is_new(now: object, before: object) -> bool:
     """Whether a change is more than an import: a submodule is imported once, its name in the package would
     not come back."""
     return not (before is MISSING and isinstance(now, types.ModuleType))
@@ -82,7 +82,7 @@ def undo_held(item: Any, put: Callable[[], None]) -> Callable[[], None]:
     )
 
 
-def _values(item: Any) -> list[Any]:
+def _values(item: Any) -> list[object]:
     return [v for pair in item.items() for v in pair] if isinstance(item, dict) else list(item)
 
 

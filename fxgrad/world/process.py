@@ -103,22 +103,22 @@ def _go(place: str | None) -> None:
 _DECIMALS = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
 
 
-def _decimals() -> dict[str, Any]:
+def _decimals() -> dict[str, object]:
     decimal = sys.modules.get("decimal")
     return {} if decimal is None else {name: getattr(decimal.getcontext(), name) for name in _DECIMALS}
 
 
-def _put_decimals(before: dict[str, Any]) -> None:
+def _put_decimals(before: dict[str, object]) -> None:
     for name, value in before.items():
         setattr(sys.modules["decimal"].getcontext(), name, value)
 
 
-def _socket_timeout() -> Any:
+def _socket_timeout() -> object:
     socket = sys.modules.get("socket")
     return None if socket is None else socket.getdefaulttimeout()
 
 
-_ASKED: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
+_ASKED: tuple[tuple[Callable[[], object], Callable[[Any], object]], ...] = (
     (sys.getrecursionlimit, sys.setrecursionlimit),
     (sys.getswitchinterval, sys.setswitchinterval),
     (sys.gettrace, sys.settrace),
@@ -161,7 +161,7 @@ def _environment() -> dict[Any, Any]:
     return found if found is not None else dict(os.environ)
 
 
-def _put_environment(before: dict[Any, Any]) -> None:
+def _put_environment(before: dict[object, object]) -> None:
     now = _environment()
     decode: Callable[[Any], str] = getattr(os.environ, "decodekey", str)
     for key in [*before, *(key for key in now if key not in before)]:

@@ -60,9 +60,9 @@ def undo_queue(item: queue.Queue[Any]) -> Callable[[], None] | None:
     others = set(threading.enumerate()) - {threading.current_thread()}
 
     # what the program put that may be work on its tensors, and where
-    jobs: dict[int, tuple[Any, tuple[Spot, ...]]] = {}
+    jobs: dict[int, tuple[object, tuple[Spot, ...]]] = {}
 
-    def by_others(change: Callable[[Any], None], original: Callable[..., Any]) -> Callable[..., Any]:
+    def by_others(change: Callable[[Any], None], original: Callable[..., Any]) -> Callable[..., object]:
         def call(*args: Any) -> Any:
             own = (
                 not others or threading.current_thread() not in others or threading.current_thread() in _HIRED
@@ -89,7 +89,7 @@ def undo_queue(item: queue.Queue[Any]) -> Callable[[], None] | None:
             _HIRED[threading.current_thread()] = jobs.get(id(value), (None, None))[1]
         held[:] = left
 
-    def done(_: Any) -> None:
+    def done(_: object) -> None:
         nonlocal unfinished
         unfinished -= 1
 

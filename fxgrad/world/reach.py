@@ -93,15 +93,15 @@ class Reach:
         # tensor id -> (the object that holds it, attribute or key)
         self.where: dict[int, tuple[Any, str]] = {}
         # any object's id -> the same, so that a path can be climbed
-        self.parents: dict[int, tuple[Any, str]] = {}
+        self.parents: dict[int, tuple[object, str]] = {}
         self._acts: list[Act] = []
         # give a run something in place of the user's; the act takes it back
         self._loans: list[Callable[[], Act | None]] = []
         self._lent: list[Act] = []
         # the bulk of all objects: no act each
         self._dicts: list[tuple[dict[Any, Any], list[tuple[Any, Any]]]] = []
-        self._seen: dict[int, Any] = {}
-        self._kinds: dict[type, tuple[Note | None, bool, list[tuple[str, Any]]]] = {}
+        self._seen: dict[int, object] = {}
+        self._kinds: dict[type, tuple[Note | None, bool, list[tuple[str, object]]]] = {}
         self._scopes = Scopes()
         self.ctrl_c = CtrlC()
         self._beside = beside
@@ -113,7 +113,7 @@ class Reach:
             self._seen.update(beside._seen)
             self._kinds = beside._kinds
 
-    def walk(self, *roots: Any) -> None:
+    def walk(self, *roots: object) -> None:
         """Note everything within reach of `roots`, breadth first. Raises `InputError` past `LIMIT` objects:
         no part is left out."""
         self._walk(deque((root, None, "") for root in roots))
@@ -127,7 +127,7 @@ class Reach:
             )
         )
 
-    def _walk(self, queue: deque[tuple[Any, Any, str]]) -> None:
+    def _walk(self, queue: deque[tuple[object, object, str]]) -> None:
         while queue:
             item, holder, key = queue.popleft()
             if id(item) in self._seen or isinstance(item, _ATOMS):
@@ -154,7 +154,7 @@ class Reach:
                 self.modules.append(item)
             queue.extend(self._children(item, holder, key))
 
-    def _children(self, item: Any, holder: Any, key: str) -> Iterator[tuple[Any, Any, str]]:
+    def _children(self, item: Any, holder: object, key: str) -> Iterator[tuple[Any, Any, str]]:
         if isinstance(item, dict):
             yield from self._dict(item, holder, key)
             return
@@ -180,7 +180,7 @@ class Reach:
         if act is not None:
             self._acts.append(act)
 
-    def _function(self, item: Any, holder: Any, key: str) -> Iterator[tuple[Any, Any, str]]:
+    def _function(self, item: Any, holder: object, key: str) -> Iterator[tuple[object, object, str]]:
         """What a function closes over, and what it is bound to."""
         if isinstance(item, functools.partial):
             yield from ((v, holder, key) for v in (item.func, item.args, item.keywords))
@@ -191,7 +191,7 @@ class Reach:
         else:
             yield from ((function, holder, key) for function in self._scopes.memoised(item))
 
-    def _opaque(self, item: Any, holder: Any, key: str) -> Iterator[tuple[Any, Any, str]]:
+    def _opaque(self, item: Any, holder: object, key: str) -> Iterator[tuple[object, object, str]]:
         """What a few objects hold that keep it elsewhere than in attributes."""
         if isinstance(item, contextvars.ContextVar):
             yield _value_of(item), holder, key
@@ -206,7 +206,7 @@ class Reach:
             if scope is not None and scope.get(key) is item:
                 self._loans.append(functools.partial(_lend_twin, item, scope, key))
 
-    def _kind(self, cls: type) -> tuple[Note | None, bool, list[tuple[str, Any]]]:
+    def _kind(self, cls: type) -> tuple[Note | None, bool, list[tuple[str, object]]]:
         """How objects of a class are noted, whether their attributes stay out of it, and their slots."""
         known = self._kinds.get(cls)
         if known is None:
@@ -226,7 +226,7 @@ class Reach:
             known = self._kinds[cls] = (note, opaque, members(cls))
         return known
 
-    def _dict(self, item: dict[Any, Any], holder: Any, key: str) -> Iterator[tuple[Any, Any, str]]:
+    def _dict(self, item: dict[Any, Any], holder: object, key: str) -> Iterator[tuple[object, object, str]]:
         held = items(item)
         self._dicts.append((item, held))
         owner = holder if holder is not None else item
@@ -261,7 +261,7 @@ class Reach:
         """Whether the walk came by this object: it is from before the run."""
         return id(item) in self._seen
 
-    def globals(self) -> list[dict[str, Any]]:
+    def globals(self) -> list[dict[str, object]]:
         """The globals of the functions that the walk came by."""
         before = self._beside.globals() if self._beside is not None else []
         return [*before, *self._scopes.globals()]
@@ -311,7 +311,7 @@ class Reach:
             raise failed[0]
 
 
-def _lend_twin(item: Any, scope: dict[str, Any], key: str) -> Act | None:
+def _lend_twin(item: Any, scope: dict[str, object], key: str) -> Act | None:
     """Have a run advance a copy of an iterator, under the name that leads to it."""
     copied = twin(item)
     if copied is None:
@@ -320,7 +320,7 @@ def _lend_twin(item: Any, scope: dict[str, Any], key: str) -> Act | None:
     return functools.partial(scope.__setitem__, key, item)
 
 
-def _value_of(variable: contextvars.ContextVar[Any]) -> Any:
+def _value_of(variable: contextvars.ContextVar[object]) -> object:
     try:
         return variable.get()
     except LookupError:
@@ -335,7 +335,7 @@ def _is_plain(value: Any) -> bool:
     )
 
 
-def _too_many(holder: Any, key: str, parents: dict[int, tuple[Any, str]]) -> InputError:
+def _too_many(holder: object, key: str, parents: dict[int, tuple[object, str]]) -> InputError:
     names = []
     while holder is not None:
         names.append(key.partition("[")[0])
@@ -349,14 +349,14 @@ def _too_many(holder: Any, key: str, parents: dict[int, tuple[Any, str]]) -> Inp
 
 
 @contextlib.contextmanager
-def preserve(*roots: Any) -> Iterator[Reach]:
+def preserve(*roots: object) -> Iterator[Reach]:
     """Everything within reach of `roots`, and torch's and Python's global state, are as before when the block
     ends, however it ends."""
     with _kept(_walked(roots)) as reach:
         yield reach
 
 
-def _walked(roots: Iterable[Any]) -> Reach:
+def _walked(roots: Iterable[object]) -> Reach:
     reach = Reach()
     reach.walk(*global_hooks(), *roots)
     reach.note_memoised()
@@ -402,7 +402,7 @@ class World:
             self._open, self._known = False, None
 
     @contextlib.contextmanager
-    def preserved(self, roots: Sequence[Any], more: Sequence[Any] = ()) -> Iterator[Reach]:
+    def preserved(self, roots: Sequence[object], more: Sequence[object] = ()) -> Iterator[Reach]:
         """`preserve`, where what is known of the world is not gone over again. `more`: what may be another
         thing at the next run (ours, a graph that was made of the program), and is walked at each.
         """

@@ -47,10 +47,10 @@ class Scopes:
     def __init__(self) -> None:
         self._acts: list[Act] = []
         self._namespaces = Namespaces()
-        self._cells: dict[int, tuple[types.CellType, Any]] = {}
+        self._cells: dict[int, tuple[types.CellType, object]] = {}
         self._classes: dict[type, list[Named]] = {}
 
-    def globals(self) -> list[dict[str, Any]]:
+    def globals(self) -> list[dict[str, object]]:
         """The globals of the functions met, the user's and those of the packages that the user's lead to."""
         return self._namespaces.noted()
 
@@ -153,7 +153,7 @@ class Scopes:
         elif isinstance(value, _CONTAINERS):
             self._acts.append(_undo_of_library(value))
 
-    def memoised(self, function: Any) -> tuple[Any, ...]:
+    def memoised(self, function: Any) -> tuple[object, ...]:
         """Note the entries of a memoised function; gives the function behind it, if that is the user's."""
         own = is_own(function.__module__)
         if (act := undo_memo(function, own=own)) is not None:
@@ -196,7 +196,7 @@ def _module_of(value: Any) -> str:
     return found if isinstance(found, str) else module_of(type(value))
 
 
-def _undo_of_library(container: Any) -> Act:
+def _undo_of_library(container: object) -> Act:
     if isinstance(container, dict):
         held = items(container)
         return undo_held(container, lambda: refill(container, held))
@@ -268,7 +268,7 @@ def _has_records(folder: str) -> bool:
         return False
 
 
-def _content(cell: types.CellType) -> Any:
+def _content(cell: types.CellType) -> object:
     try:
         return cell.cell_contents
     except ValueError:  # empty
@@ -327,7 +327,7 @@ def _loaded(scope: dict[str, Any], level: int, name: str) -> Iterator[types.Modu
             yield loaded
 
 
-def held_tensors(function: Any) -> Iterator[torch.Tensor]:
+def held_tensors(function: object) -> Iterator[torch.Tensor]:
     """The tensors that a function takes along: in the variables around it, its defaults, what it is bound to
     or was partially given.
 

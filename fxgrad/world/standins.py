@@ -64,13 +64,13 @@ class Listener(Protocol):
 
     quiet: int
 
-    def refuse_unseen_write(self, written: list[Any]) -> None:
+    def refuse_unseen_write(self, written: list[object]) -> None:
         """Raise where one of these, which an operator writes, is the user's own."""
 
 
 # Without its wrapper, which keeps torch.compile out and imports all of it (a second or more) to do so:
 # nothing is compiled in a run.
-_DISPATCH: Callable[..., Any] = inspect.unwrap(FakeTensorMode.__torch_dispatch__)
+_DISPATCH: Callable[..., object] = inspect.unwrap(FakeTensorMode.__torch_dispatch__)
 
 
 class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
@@ -85,7 +85,7 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         super().__init__(allow_non_fake_inputs=True)
         setattr(self, GIVES_ADDRESSES, False)
         self.listener: Listener | None = None
-        self._arguments: Any = ()
+        self._arguments: object = ()
         self._plain: list[contextlib.AbstractContextManager[None]] = []
 
     def __enter__(self) -> Self:
@@ -100,7 +100,7 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         super().__exit__(*error)
         self._plain.pop().__exit__(None, None, None)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         listener = self.listener
         if listener is None:
             return self._computed(func, types, args, kwargs)
@@ -113,7 +113,7 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         finally:
             listener.quiet -= 1
 
-    def _computed(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+    def _computed(self, func: Any, types: Any, args: Any, kwargs: Any) -> object:
         self._arguments = args
         own = OWN.get(func)
         try:
@@ -135,10 +135,10 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
 
 
 # by operator: the question is asked at each call
-_mutable: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+_mutable: weakref.WeakKeyDictionary[object, bool] = weakref.WeakKeyDictionary()
 
 
-def _written(func: Any, args: Any, kwargs: Any) -> list[Any]:
+def _written(func: Any, args: Any, kwargs: Any) -> list[object]:
     """What an operator writes that is no fake tensor: a real one is handed to it only past the function
     modes."""
     if func not in _mutable:
@@ -185,7 +185,7 @@ class StandIns:
         # ids of originals whose history is cut: it leads to nothing of the program's
         self.foreign: frozenset[int] = frozenset()
         self._made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._storages: dict[int, tuple[Any, torch.UntypedStorage]] = {}
+        self._storages: dict[int, tuple[object, torch.UntypedStorage]] = {}
         # one original and copy of each counter
         self._counters: dict[tuple[int, torch.dtype], list[tuple[torch.Tensor, torch.Tensor]]] = {}
         self._originals: dict[int, torch.Tensor] = {}  # by the ids of their stand-ins

@@ -22,7 +22,7 @@ class Swap(TorchFunctionMode):
         super().__init__()
         self.values = values
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         args, kwargs = self._swap(args), self._swap(kwargs or {})
         run = ENGINE.get(getattr(func, "__name__", ""))
         if run is None:
@@ -30,7 +30,7 @@ class Swap(TorchFunctionMode):
         with self:  # hooks and checkpoints of the program run in there
             return run(*args, **kwargs)
 
-    def _swap(self, item: Any) -> Any:
+    def _swap(self, item: Any) -> object:
         if isinstance(item, torch.Tensor):
             return self.values.get(id(item), item)
         if isinstance(item, tuple | list) and not hasattr(item, "_fields"):

@@ -134,7 +134,7 @@ def kept_modes() -> Iterator[None]:
             pop_saved_tensors_hooks()
 
 
-def _top_mode() -> Any:
+def _top_mode() -> object:
     """The innermost function mode. A default device is one too, always the outermost, and put back
     otherwise."""
     depth = function_mode_count()
@@ -142,7 +142,7 @@ def _top_mode() -> Any:
     return None if mode is None or mode is default_device_mode() else mode
 
 
-_FLAGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
+_FLAGS: tuple[tuple[Callable[[], object], Callable[[Any], object]], ...] = (
     (torch.get_num_threads, torch.set_num_threads),
     (torch.is_warn_always_enabled, torch.set_warn_always),
     *FLAGS,
@@ -152,7 +152,7 @@ _FLAGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
 @contextlib.contextmanager
 def _flags() -> Iterator[None]:
     before = [_asked(get) for get, _ in _FLAGS]
-    printing: dict[str, Any] = vars(PRINT_OPTIONS)
+    printing: dict[str, object] = vars(PRINT_OPTIONS)
     printed = dict(printing)
     try:
         yield
@@ -163,7 +163,7 @@ def _flags() -> Iterator[None]:
                 put(held)
 
 
-def _asked(get: Callable[[], Any]) -> Any:
+def _asked(get: Callable[[], Any]) -> object:
     try:
         return get()
     except RuntimeError:  # the old name of a flag whose new one the user has set

@@ -118,7 +118,7 @@ def _emptied_and_filled(kind: Any, fill: Callable[[Any, Any], None]) -> Callable
 _undo_set = _emptied_and_filled(set, set.update)
 
 
-def _refill(now: Iterable[Any], held: Iterable[Any], put: Act) -> None:
+def _refill(now: Iterable[object], held: Iterable[Any], put: Act) -> None:
     if not _same(now, held):
         put()
 
@@ -132,7 +132,7 @@ def _undo_weak(item: Any) -> Act:
     return functools.partial(_call, lambda: refill(item.data, held), alive)
 
 
-def _call(act: Act, _alive: list[Any]) -> None:
+def _call(act: Act, _alive: list[object]) -> None:
     act()
 
 
@@ -188,7 +188,7 @@ def undo_handler(item: logging.Handler) -> Act:
     return act
 
 
-def _same(now: Iterable[Any], held: Iterable[Any]) -> bool:
+def _same(now: Iterable[object], held: Iterable[Any]) -> bool:
     """Compared by identity: tensors have no truth value to compare by."""
     return [id(x) for x in now] == [id(x) for x in held]
 
@@ -242,7 +242,7 @@ _COPIED = tuple(type(iter(held)) for held in _ITERATED)
 _COUNT = re.compile(r"count\((.+?)(?:, (.+))?\)")
 
 
-def twin(item: Any) -> Any:
+def twin(item: Any) -> object:
     """Another iterator over what is left, for a run to advance: counters and the iterators of containers.
     None: it has none."""
     if isinstance(item, itertools.count):

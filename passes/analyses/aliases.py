@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.fx
@@ -93,17 +92,17 @@ class Aliases:
     tangled: frozenset[int]
     saves: tuple[Save, ...]
 
-    def place(self, node: Any) -> Place | None:
+    def place(self, node: object) -> Place | None:
         """Where the one tensor that a node returns lies."""
         note = self.nodes.get(node.name) if isinstance(node, torch.fx.Node) else None
         return note.places[0] if note is not None and note.single else None
 
-    def rank(self, node: Any) -> int:
+    def rank(self, node: object) -> int:
         """The number of dimensions of a node's tensor, 0 for anything else."""
         place = self.place(node)
         return len(place.geometry.shape) if place is not None else 0
 
-    def is_number(self, node: Any) -> bool:
+    def is_number(self, node: object) -> bool:
         """Whether a node computes a Python number."""
         return (
             isinstance(node, torch.fx.Node)
@@ -111,7 +110,7 @@ class Aliases:
             and self.nodes[node.name].number is not None
         )
 
-    def is_mask(self, node: Any, rank: int) -> bool:
+    def is_mask(self, node: object, rank: int) -> bool:
         """Whether a node's tensor is a bool mask of `rank` dimensions."""
         place = self.place(node)
         return place is not None and place.dtype == torch.bool and len(place.geometry.shape) == rank

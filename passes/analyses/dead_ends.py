@@ -132,7 +132,8 @@ def _ends(facts: Facts, *, recorded_only: bool) -> tuple[dict[int, int], dict[in
 def _outermost(facts: Facts) -> dict[int, tuple[int, int, int]]:
     """By value: (depth, -age, number) of the outermost call that returned it."""
     found: dict[int, tuple[int, int, int]] = {}
-    # A call inside the model's own that returns all that it does is no nearer to the end: a wrapper hands it on.
+    # A call inside the model's own that returns all that it does is no nearer to the end: a wrapper hands it
+    # on.
     whole = {call.values for call in facts.calls if not call.path and call.depth == 1}
     for number, call in enumerate(facts.calls):
         if call.site is None or not call.path or call.values in whole:
@@ -188,7 +189,8 @@ def _place(facts: Facts, index: int, call: Call | None) -> DeadEnd:
 
 
 def _left_out(facts: Facts, node: NodeFact, frame: int, start: int) -> DeadEnd | None:
-    """Kinds 4 and 5: `frame` of the step's stack is where the value of a loss, or of a term of it, was lost."""
+    """Kinds 4 and 5: `frame` of the step's stack is where the value of a loss, or of a term of it, was
+    lost."""
     is_inside = frame < len(node.stack)
     if node.phase == "loss":
         lost = thrown_away(node.stack[frame]) if is_inside else None

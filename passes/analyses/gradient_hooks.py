@@ -76,7 +76,7 @@ def lets_some_through(context: Context, parameter: ParameterFact) -> bool:
     return False
 
 
-def _in_reach(hook: Any) -> Iterator[torch.Tensor]:
+def _in_reach(hook: object) -> Iterator[torch.Tensor]:
     """The tensors of its closure, of a partial's arguments and of the objects among these that it may read
     attributes of."""
     held = [cell.cell_contents for cell in getattr(hook, "__closure__", None) or () if cell != _EMPTY]
@@ -101,7 +101,7 @@ def _of_module(context: Context, path: str) -> Site | None:
     return None
 
 
-def _function_site(hook: Any) -> Site | None:
+def _function_site(hook: object) -> Site | None:
     """The last thing the hook returns; its first line where it returns nothing."""
     code = next((c for c in _codes(hook)), None)
     if code is None or not is_user_code(code.co_filename):
@@ -111,7 +111,7 @@ def _function_site(hook: Any) -> Site | None:
     return returned[-1] if returned else Site(first.file, code.co_firstlineno, function=code.co_qualname)
 
 
-def _codes(hook: Any) -> Iterator[Any]:
+def _codes(hook: object) -> Iterator[Any]:
     """The code behind a function, a bound method, a partial or an object that is called."""
     called = getattr(type(hook), "__call__", None)  # noqa: B004  its code is wanted, not whether it has one
     for item in (hook, getattr(hook, "__func__", None), getattr(hook, "func", None), called):

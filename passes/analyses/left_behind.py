@@ -96,7 +96,8 @@ def _of_reads(
 
 
 def _of_picks(context: Context, held: Held, seen_from: Site | None) -> Decision | None:
-    """Fewer were taken out than put in, or others by their keys; or the lines that take it out did not run."""
+    """Fewer were taken out than put in, or others by their keys; or the lines that take it out did not
+    run."""
     counts = _of_one_module(context, held.source, held.function)
     if counts is None or not 0 < len(held.picks) <= _TOLD:
         return None
@@ -130,7 +131,8 @@ def _leaves_some(held: Held, taken: int, put: int) -> bool:
 
 
 def _chooser(source: Source, pick: ast.Subscript) -> ast.expr:
-    """The test of the comprehension, or what the loop goes over, that the index comes from; else the pick itself."""
+    """The test of the comprehension, or what the loop goes over, that the index comes from; else the pick
+    itself."""
     index = {node.id for node in ast.walk(pick.slice) if isinstance(node, ast.Name)}
     for parent in ancestors(source, pick):
         loops = getattr(parent, "generators", [parent])
@@ -144,8 +146,8 @@ def _chooser(source: Source, pick: ast.Subscript) -> ast.expr:
 
 
 def _of_one_module(context: Context, source: Source, function: Function) -> Counts | None:
-    """How often the parts of a function ran, where all was counted and on one module alone; of what runs inside
-    it, such as a generator, the module is not known."""
+    """How often the parts of a function ran, where all was counted and on one module alone; of what runs
+    inside it, such as a generator, the module is not known."""
     here = [one for one in context.ran if absolute(one.file) == source.file]
     ran = tuple(one for one in here if is_inside(one, function))
     if not all(one.whole for one in ran) or len({one.module for one in ran} - {None}) > 1:

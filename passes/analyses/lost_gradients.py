@@ -19,8 +19,8 @@ _RANK = {"none": 0, "zero": 1, "some": 2, "": 2}
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A step that loses gradient. Without a `flow` nothing on the way loses it: the contributions cancel where
-    the ways meet at `node`."""
+    """A step that loses gradient. Without a `flow` nothing on the way loses it: the contributions cancel
+    where the ways meet at `node`."""
 
     node: NodeFact
     flow: Flow | None
@@ -66,8 +66,8 @@ def _innermost(losses: list[Loss], start: list[int], mine: int) -> Loss | None:
     inner = [x for x in losses if x.flow is not None and x.flow.source not in start]
     if inner:
         return inner[-1]
-    # Lost at the parameter itself: one way is a loss there, several may cancel instead, but not to nothing: of
-    # several steps each lost it.
+    # Lost at the parameter itself: one way is a loss there, several may cancel instead, but not to nothing:
+    # of several steps each lost it.
     return losses[0] if len(losses) == 1 or (losses and not mine) else None
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import source_of
@@ -38,7 +37,7 @@ REPLACING = frozenset(
 )
 
 
-def construction_site(context: Context, optimizer: Any) -> Site | None:
+def construction_site(context: Context, optimizer: object) -> Site | None:
     """The call that built the optimizer."""
     sites = optimizer_sites(context.files, optimizer)
     defaults = getattr(optimizer, "defaults", {})
@@ -83,7 +82,7 @@ def _shared(one: str, other: str) -> int:
     return count
 
 
-def _agrees(site: Site, defaults: dict[str, Any]) -> bool:
+def _agrees(site: Site, defaults: dict[str, object]) -> bool:
     """Whether the literal options of the call are the optimizer's."""
     try:
         call = ast.parse(source_of(site), mode="eval").body
@@ -100,7 +99,7 @@ def _agrees(site: Site, defaults: dict[str, Any]) -> bool:
     )
 
 
-def _literal(expression: ast.expr, fallback: Any) -> Any:
+def _literal(expression: ast.expr, fallback: object) -> object:
     try:
         return ast.literal_eval(expression)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):

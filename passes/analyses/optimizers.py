@@ -104,7 +104,7 @@ def _shapes(named: Iterable[_Named]) -> list[tuple[int, ...]]:
     return sorted(tuple(tensor.shape) for _, tensor in named)
 
 
-def idle(context: Context) -> tuple[Any, tuple[str, ...]] | None:
+def idle(context: Context) -> tuple[object, tuple[str, ...]] | None:
     """The first optimizer and the names of definition 3; None where none was given."""
     given = tuple(optimizers_in(context.optimizer))
     if not given:
@@ -142,7 +142,7 @@ def held_by(optimizer: Any) -> Iterator[torch.Tensor]:
         yield from group["params"]
 
 
-def optimizers_in(given: Any) -> Iterator[Any]:
+def optimizers_in(given: Any) -> Iterator[object]:
     """The optimizers among what the user passed: itself, the items of a list or dict, the one that a wrapper
     holds."""
     if isinstance(getattr(given, "param_groups", None), list):
@@ -156,7 +156,7 @@ def optimizers_in(given: Any) -> Iterator[Any]:
         yield given.optimizer
 
 
-def _first(given: tuple[Any, ...]) -> Any:
+def _first(given: tuple[object, ...]) -> Any:
     """The one with an empty group, else the first."""
     return next((o for o in given if _empty_groups(o)), given[0])
 

@@ -1,8 +1,8 @@
 """ "Backward through the graph a second time": which backward freed the graph, where the next one met it, and
  of which kind that is.
 
-The facts are autograd's own (`records.training.SecondTime`): which nodes an earlier backward walked, and which
-of them have lost what they saved. Kinds:
+The facts are autograd's own (`records.training.SecondTime`): which nodes an earlier backward walked, and
+which of them have lost what they saved. Kinds:
  1. *closure*: an optimizer calls its closure several times in a step, and the tensor was computed outside of
     it.
  2. *built*: an `__init__` computed the tensor from parameters, once.

@@ -105,7 +105,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch.fx.In
         self.written: dict[int, bool] = {}  # storage key -> only metadata so far
         self.random = False
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         kwargs = kwargs or {}
         metadata = torch.Tag.inplace_view in func.tags
         for i, argument in enumerate(schema_of(func).arguments):
@@ -163,11 +163,11 @@ class _Observer(allowed_writes.Interpreter):
         key = storage_key(tensor)
         return -1 if key is None else self.numbers.setdefault(key, len(self.numbers))
 
-    def fetch_attr(self, target: str) -> Any:
+    def fetch_attr(self, target: str) -> object:
         value = super().fetch_attr(target)
         return self.made.get(id(value), value) if isinstance(value, torch.Tensor) else value
 
-    def run_node(self, n: torch.fx.Node) -> Any:
+    def run_node(self, n: torch.fx.Node) -> object:
         grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
         given = {a.name: self.env[a] for a in n.all_input_nodes}
         if self.allow:
@@ -200,14 +200,14 @@ class _Observer(allowed_writes.Interpreter):
             bound=not hasattr(type(args[0]), target),
         )
 
-    def _call(self, func: Callable[..., Any], args: Any, kwargs: Any, *, bound: bool = False) -> Any:
+    def _call(self, func: Callable[..., Any], args: Any, kwargs: Any, *, bound: bool = False) -> object:
         args = args[1:] if bound else args
         # what a custom Function returns gets memory of its own in `run_node`, and a note
         if not self.allow or is_custom_function(func):
             return func(*args, **kwargs)
         return allowed_writes.call(func, args, dict(kwargs))
 
-    def _own_memory(self, out: Any, given: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
+    def _own_memory(self, out: object, given: Mapping[str, object]) -> tuple[object, tuple[str, ...]]:
         made = allowed_writes.own_memory(out, tuple(given.values()))
         if made is out:
             return out, ()
@@ -218,8 +218,8 @@ class _Observer(allowed_writes.Interpreter):
 
     # ------------------------------------------------------------------ saves
 
-    def _packer(self, n: torch.fx.Node, given: Mapping[str, Any]) -> Callable[[torch.Tensor], Any]:
-        def pack(tensor: torch.Tensor) -> Any:
+    def _packer(self, n: torch.fx.Node, given: Mapping[str, object]) -> Callable[[torch.Tensor], object]:
+        def pack(tensor: torch.Tensor) -> object:
             storage = self.number(tensor)
             arguments = tuple(
                 a
@@ -249,7 +249,7 @@ class _Observer(allowed_writes.Interpreter):
             for save in self.saves:
                 save.used = True
 
-    def env_outputs(self) -> Any:
+    def env_outputs(self) -> object:
         """The values that the output node returns."""
         output = next(n for n in reversed(self.module.graph.nodes) if n.op == "output")  # type: ignore[arg-type,union-attr]
         return torch.fx.node.map_arg(output.args[0], lambda n: self.env[n])
@@ -265,8 +265,8 @@ class _Observer(allowed_writes.Interpreter):
     def _note(
         self,
         n: torch.fx.Node,
-        out: Any,
-        given: Mapping[str, Any],
+        out: object,
+        given: Mapping[str, object],
         grad: bool,
         inference: bool,
         copied: tuple[str, ...],
@@ -310,7 +310,7 @@ class _Observer(allowed_writes.Interpreter):
         self,
         n: torch.fx.Node,
         results: Sequence[torch.Tensor],
-        given: Mapping[str, Any],
+        given: Mapping[str, object],
         same_as: str | None,
         metadata: bool,
     ) -> tuple[str, ...]:
@@ -326,7 +326,7 @@ class _Observer(allowed_writes.Interpreter):
         return tuple(v for v in views if v != same_as) if moved else (same_as,)
 
     def _views(
-        self, n: torch.fx.Node, results: Sequence[torch.Tensor], given: Mapping[str, Any]
+        self, n: torch.fx.Node, results: Sequence[torch.Tensor], given: Mapping[str, object]
     ) -> tuple[str, ...]:
         """The arguments that explain the memory of the results; memory that none explains is tangled."""
         if n.op in ("placeholder", "get_attr"):

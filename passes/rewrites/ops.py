@@ -22,7 +22,7 @@ class Ops(Protocol):
 
     def method(self, name: str, *args: Any, **kwargs: Any) -> Any: ...
 
-    def function(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any: ...
+    def function(self, target: Callable[..., object], *args: Any, **kwargs: Any) -> Any: ...
 
     def module(self, path: str, module: nn.Module, *args: Any, **kwargs: Any) -> Any: ...
 
@@ -43,7 +43,7 @@ class GraphOps:
     def method(self, name: str, *args: Any, **kwargs: Any) -> torch.fx.Node:
         return self._note(self.graph.call_method(name, args, kwargs))
 
-    def function(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.fx.Node:
+    def function(self, target: Callable[..., object], *args: Any, **kwargs: Any) -> torch.fx.Node:
         return self._note(self.graph.call_function(target, args, kwargs))
 
     def module(self, path: str, module: nn.Module, *args: Any, **kwargs: Any) -> torch.fx.Node:
@@ -73,7 +73,7 @@ class FakeOps:
     def method(self, name: str, *args: Any, **kwargs: Any) -> Any:
         return getattr(args[0], name)(*args[1:], **kwargs)
 
-    def function(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def function(self, target: Callable[..., object], *args: Any, **kwargs: Any) -> Any:
         return target(*args, **kwargs)
 
     def module(self, path: str, module: nn.Module, *args: Any, **kwargs: Any) -> Any:

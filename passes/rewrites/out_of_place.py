@@ -61,7 +61,7 @@ class OutOfPlace:
         return PassResult(made.graph_module, bool(made.applied or made.exposed))
 
 
-def _from_meta(graph_module: torch.fx.GraphModule) -> tuple[Sequence[torch.Tensor], Any]:
+def _from_meta(graph_module: torch.fx.GraphModule) -> tuple[Sequence[torch.Tensor], object]:
     found = [
         n.meta.get("val", n.meta.get("example_value"))
         for n in graph_module.graph.nodes

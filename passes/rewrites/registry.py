@@ -41,7 +41,7 @@ def functional_name(name: str) -> str | None:
     return name[:-1] if any(_signature(getattr(inplace, o)) in plain for o in inplace.overloads()) else None
 
 
-def _signature(overload: Any) -> tuple[Any, ...]:
+def _signature(overload: object) -> tuple[object, ...]:
     """Names and types of the arguments, those left out that only say where a result goes."""
     return tuple((a.name, str(a.type)) for a in schema_of(overload).arguments if not a.is_out)
 
@@ -66,7 +66,7 @@ def out_of_place(node: torch.fx.Node) -> tuple[str, Any] | None:
     return ("call_function", getattr(home, name, operator)) if home is not None else None
 
 
-def without_out(target: Any) -> Any:
+def without_out(target: object) -> Any:
     """An operator's overload that computes what this one puts into its `out` arguments; any other callable as
     it is."""
     if not isinstance(target, OpOverload):
@@ -94,7 +94,7 @@ def written(node: torch.fx.Node) -> tuple[torch.fx.Node, ...] | None:
     return found[0] if found and found[0] and all(f == found[0] for f in found) else None
 
 
-def _written_by(overload: Any, node: torch.fx.Node) -> tuple[torch.fx.Node, ...]:
+def _written_by(overload: object, node: torch.fx.Node) -> tuple[torch.fx.Node, ...]:
     made: list[torch.fx.Node] = []
     for i, argument in enumerate(schema_of(overload).arguments):
         if argument.alias_info is None or not argument.alias_info.is_write:
@@ -108,14 +108,14 @@ def _written_by(overload: Any, node: torch.fx.Node) -> tuple[torch.fx.Node, ...]
     return tuple(made)
 
 
-def _takes(overload: Any, node: torch.fx.Node) -> bool:
+def _takes(overload: object, node: torch.fx.Node) -> bool:
     """Whether the overload has the names and the number of a call's arguments."""
     arguments = schema_of(overload).arguments
     names = {a.name for a in arguments[len(node.args) :]}
     return len(node.args) <= len(arguments) and names.issuperset(node.kwargs)
 
 
-def positional(node: torch.fx.Node) -> tuple[Any, ...] | None:
+def positional(node: torch.fx.Node) -> tuple[object, ...] | None:
     """The arguments of a call in the order of its operator's schema, those by keyword too; None where they
     fit no overload."""
     if not node.kwargs:
@@ -131,15 +131,15 @@ def positional(node: torch.fx.Node) -> tuple[Any, ...] | None:
     return None
 
 
-def _is_operator(target: Any) -> bool:
+def _is_operator(target: object) -> bool:
     return isinstance(target, OpOverload | OpOverloadPacket)
 
 
-def _is_atens(target: Any) -> bool:
+def _is_atens(target: object) -> bool:
     return str(target).partition(".")[0] == "aten"
 
 
-def _overloads(target: Any) -> Iterator[Any]:
+def _overloads(target: object) -> Iterator[object]:
     """The overload that a target is, or those that it chooses from."""
     if isinstance(target, OpOverload):
         yield target
@@ -147,7 +147,7 @@ def _overloads(target: Any) -> Iterator[Any]:
         yield from (getattr(target, name) for name in target.overloads())  # type: ignore[no-untyped-call]  # torch's own
 
 
-def _same_arguments(target: Any, functional: Any) -> Any:
+def _same_arguments(target: object, functional: object) -> object:
     """Of the operator `functional` what takes the arguments of `target`: an overload for an overload, the
     packet for a packet."""
     if not isinstance(target, OpOverload):
@@ -160,7 +160,7 @@ def _same_arguments(target: Any, functional: Any) -> Any:
     return next((o for o in alike if overload_name(o) == overload_name(target)), alike[0] if alike else None)
 
 
-def _home(function: Any) -> Any:
+def _home(function: object) -> object:
     """The module of torch's that a function of torch's is in."""
     name = getattr(function, "__module__", None)
     if not isinstance(name, str) or name.partition(".")[0] != "torch":

@@ -65,14 +65,14 @@ def view(ops: Ops, tensor: Any, path: tuple[Step, ...]) -> Any:
     return tensor
 
 
-def _view(ops: Ops, tensor: Any, step: Step) -> Any:
+def _view(ops: Ops, tensor: Any, step: Step) -> object:
     kind, args = step
     if kind == "slice":
         return ops.function(torch.ops.aten.slice.Tensor, tensor, *args)
     return ops.method(kind, tensor, *args)
 
 
-def scatter(ops: Ops, tensor: Any, value: Any, path: tuple[Step, ...]) -> Any:
+def scatter(ops: Ops, tensor: Any, value: Any, path: tuple[Step, ...]) -> object:
     """`tensor` with `value` in place of the view that the steps lead to."""
     if not path:
         return value
@@ -93,7 +93,7 @@ def assign(
     value: Any,
     aliases: Aliases,
     resolve: Callable[[Any], Any],
-) -> Any:
+) -> object:
     """The tensor after `target[index] = value`, or None if this index form is not handled.
 
     `target`, `index` and `value` are of the old graph, `tensor` is the value to use for `target`, `resolve`
@@ -143,7 +143,7 @@ def _rank_of_view(rank: int, path: tuple[Step, ...]) -> int:
     return rank + sum({"select": -1, "slice": 0, "unsqueeze": 1}[kind] for kind, _ in path)
 
 
-def broadcast(ops: Ops, value: Any, value_rank: int, like: Any, like_rank: int) -> Any:
+def broadcast(ops: Ops, value: Any, value_rank: int, like: object, like_rank: int) -> object:
     """`value` in the shape, dtype and device of `like`, as an assignment broadcasts it: leading dimensions of
     size 1 fall away."""
     if value_rank > like_rank:

@@ -3,18 +3,16 @@ without the write."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 
 class _Replaced(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: object, tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         return value.view_as(value)
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: object, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
         return grads[0], None
 
 
@@ -28,11 +26,11 @@ def replaced_value(tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
 
 class _Copied(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: object, tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: object, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
         return grads[0], None
 
 

@@ -50,7 +50,7 @@ class Twin:
     casts: tuple[torch.dtype | None, ...] = ()
     unseen: bool = False
 
-    def values(self, ops: Ops, values: Sequence[Any], resolve: Resolve) -> Sequence[Any]:
+    def values(self, ops: Ops, values: Sequence[object], resolve: Resolve) -> Sequence[Any]:
         """The new values, in the targets' dtypes."""
         made = self.build(ops, values, resolve)
         assert made is not None, "twin_of tried it"
@@ -99,7 +99,7 @@ def _out_nodes(node: torch.fx.Node, keywords: Sequence[str]) -> tuple[torch.fx.N
     return tuple(found) if all(isinstance(n, torch.fx.Node) for n in found) else None
 
 
-def _rest(node: torch.fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _rest(node: torch.fx.Node) -> tuple[tuple[object, ...], dict[str, object]]:
     """A call's arguments without the first, which is the tensor it writes."""
     if node.args:
         return tuple(node.args[1:]), dict(node.kwargs)
@@ -151,7 +151,7 @@ def _build(
     return _named(node, *plain) if plain is not None else None
 
 
-def _one(value: Any) -> Sequence[Any] | None:
+def _one(value: Any) -> Sequence[object] | None:
     return None if value is None else (value,)
 
 
@@ -179,7 +179,7 @@ def _copy(node: torch.fx.Node, aliases: Aliases, note: NodeAliases) -> Build | N
         return None
     rank, source_rank = aliases.rank(target), aliases.rank(source)
 
-    def build(ops: Ops, values: Sequence[Any], resolve: Resolve) -> Sequence[Any]:
+    def build(ops: Ops, values: Sequence[object], resolve: Resolve) -> Sequence[Any]:
         value = resolve(source)
         if source_rank > rank:
             value = ops.function(operator.getitem, value, (0,) * (source_rank - rank))
@@ -193,7 +193,7 @@ def _foreach(node: torch.fx.Node, name: str) -> Build | None:
     if functional is None or not node.args:
         return None
 
-    def build(ops: Ops, values: Sequence[Any], resolve: Resolve) -> Sequence[Any]:
+    def build(ops: Ops, values: Sequence[object], resolve: Resolve) -> Sequence[Any]:
         made = ops.function(functional, list(values), *resolve(node.args[1:]), **resolve(node.kwargs))
         return [ops.function(operator.getitem, made, i) for i in range(len(values))]
 
@@ -204,7 +204,7 @@ def _without_out(node: torch.fx.Node) -> Build:
     outs = registry.out_arguments(node)
     several = len(outs) > 1 or not isinstance(node.kwargs[outs[0]], torch.fx.Node)
 
-    def build(ops: Ops, values: Sequence[Any], resolve: Resolve) -> Sequence[Any]:
+    def build(ops: Ops, values: Sequence[object], resolve: Resolve) -> Sequence[Any]:
         kwargs = {k: resolve(v) for k, v in node.kwargs.items() if k not in outs}
         if node.op == "call_method":
             made = ops.method(str(node.target), *resolve(node.args), **kwargs)
@@ -219,7 +219,7 @@ def _without_out(node: torch.fx.Node) -> Build:
 # ------------------------------------------------------------------------------------------------------ flags
 
 
-def inplace_operator(target: Any) -> Callable[..., Any] | None:
+def inplace_operator(target: object) -> Callable[..., object] | None:
     """`operator.add` for `operator.iadd`, and so on."""
     name = getattr(target, "__name__", "")
     if (
@@ -257,7 +257,7 @@ def _flag_off(node: torch.fx.Node) -> Build:
     target = node.target
     assert callable(target)
 
-    def build(ops: Ops, values: Sequence[Any], resolve: Resolve) -> Sequence[Any]:
+    def build(ops: Ops, values: Sequence[object], resolve: Resolve) -> Sequence[Any]:
         rest = {k: resolve(v) for k, v in bound.arguments.items() if k not in (first, "inplace")}
         return (ops.function(target, values[0], **rest),)
 

@@ -67,10 +67,10 @@ def put_back(
     node: torch.fx.Node,
     source: torch.fx.Node,
     value: Any,
-    old: Any,
+    old: object,
     aliases: Aliases,
     resolve: Resolve,
-) -> Any:
+) -> object:
     """`source` after its view `node` became `value`; `old` is the value of `source` before. None: this view
     has no inverse here."""
     here, there = aliases.place(node), aliases.place(source)
@@ -92,7 +92,7 @@ def put_back(
     return _selection(ops, name, arguments[1:], value, old, resolve)
 
 
-def _permutation(ops: Ops, name: str, args: Sequence[Any], value: Any, rank: int, resolve: Resolve) -> Any:
+def _permutation(ops: Ops, name: str, args: Sequence[Any], value: Any, rank: int, resolve: Resolve) -> object:
     """Dimensions back in their order."""
     if name in _SWAPS:
         return ops.method("transpose", value, *resolve(args))
@@ -104,7 +104,7 @@ def _permutation(ops: Ops, name: str, args: Sequence[Any], value: Any, rank: int
     return ops.method("movedim", value, args[1], args[0]) if len(args) == 2 else None
 
 
-def _selection(ops: Ops, name: str, args: Sequence[Any], value: Any, old: Any, resolve: Resolve) -> Any:
+def _selection(ops: Ops, name: str, args: Sequence[Any], value: Any, old: object, resolve: Resolve) -> object:
     if name == "select" and len(args) == 2:
         return ops.function(torch.select_scatter, old, value, *resolve(args))
     if name == "narrow" and len(args) == 3 and isinstance(args[1], int) and args[1] >= 0:
@@ -118,7 +118,7 @@ def _selection(ops: Ops, name: str, args: Sequence[Any], value: Any, old: Any, r
     return None
 
 
-def _covering(ops: Ops, value: Any, old: Any, here: Geometry, there: Geometry) -> Any:
+def _covering(ops: Ops, value: Any, old: object, here: Geometry, there: Geometry) -> object:
     if here == there:
         return value
     source = torch.empty_strided(there.shape, there.stride, device="meta")
@@ -129,7 +129,7 @@ def _covering(ops: Ops, value: Any, old: Any, here: Geometry, there: Geometry) -
     return ops.method("reshape", value, ops.function(getattr, old, "shape")) if same else None
 
 
-def _unpermuted(ops: Ops, value: Any, order: Sequence[Any]) -> Any:
+def _unpermuted(ops: Ops, value: Any, order: Sequence[Any]) -> object:
     if not all(isinstance(d, int) for d in order):
         return None
     dims = [d % len(order) for d in order]
@@ -160,14 +160,14 @@ def part(
     return _of_one_size(ops, size, dim, index)
 
 
-def _of_sizes(sizes: Sequence[Any], dim: Any, index: int) -> setitem.Step | None:
+def _of_sizes(sizes: Sequence[object], dim: object, index: int) -> setitem.Step | None:
     """Part `index` of parts that have these sizes."""
     if not all(isinstance(n, int) for n in sizes):
         return None
     return "slice", (dim, sum(sizes[:index]), sum(sizes[: index + 1]), 1)
 
 
-def _chunk(ops: Ops, count: Any, dim: Any, index: int, source: Any) -> setitem.Step | None:
+def _chunk(ops: Ops, count: Any, dim: object, index: int, source: object) -> setitem.Step | None:
     """Part `index` of `count` at most: as many as needed of the size that the first has."""
     if not isinstance(count, int):
         return None
@@ -175,7 +175,7 @@ def _chunk(ops: Ops, count: Any, dim: Any, index: int, source: Any) -> setitem.S
     return _of_one_size(ops, ops.function(operator.floordiv, rest, count), dim, index)
 
 
-def _of_one_size(ops: Ops, size: Any, dim: Any, index: int) -> setitem.Step:
+def _of_one_size(ops: Ops, size: Any, dim: object, index: int) -> setitem.Step:
     """Part `index` of parts that all have this size, but for the last."""
     start, end = (
         ops.function(operator.mul, size, i) if isinstance(size, torch.fx.Node) else size * i
@@ -184,7 +184,7 @@ def _of_one_size(ops: Ops, size: Any, dim: Any, index: int) -> setitem.Step:
     return "slice", (dim, start, end, 1)
 
 
-def _tensor_split(ops: Ops, sections: Any, dim: Any, index: int, source: Any) -> setitem.Step | None:
+def _tensor_split(ops: Ops, sections: object, dim: object, index: int, source: object) -> setitem.Step | None:
     """Part `index` of `tensor_split`: into equal parts of which the first are longer by one, or at the places
     given."""
     if isinstance(sections, list | tuple) and all(isinstance(n, int) for n in sections):

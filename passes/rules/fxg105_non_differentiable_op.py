@@ -75,7 +75,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             f"{said(node)} has no derivative with respect to what {subject(parameters)} computed: "
             f"{starved(parameters)}"
             if node.kind == "op"
-            else f"no gradient of {subject(parameters)} comes back through {said(node)}: {starved(parameters)}"
+            else f"no gradient of {subject(parameters)} comes back through {said(node)}: "
+            f"{starved(parameters)}"
         )
         advice = _DIFFERENTIABLE
         if len(scripted) == len(parameters):

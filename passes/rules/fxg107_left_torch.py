@@ -78,11 +78,12 @@ def _to_a_worker(found: SentAway) -> Finding:
     read, site, text = found.read, found.made, source_of(found.made)
     if found.collated:
         message = (
-            f"what is collated here is computed from what requires grad{line_of(read, site)}: its history cannot "
-            "leave the process of the worker"
+            f"what is collated here is computed from what requires grad{line_of(read, site)}: its history "
+            "cannot leave the process of the worker"
         )
         advice = (
-            "collate the numbers alone (under `torch.no_grad()`), and compute what should train in the training "
+            "collate the numbers alone (under `torch.no_grad()`), and compute what should "
+            "train in the training "
             "loop"
         )
     elif found.leaf:

@@ -125,7 +125,8 @@ def _trained_buffer(context: Context, buffer: str) -> Finding:
         CODE,
         NAME,
         "error",
-        f"`{buffer}` gets a gradient, but is a buffer: parameters() does not list it, so no optimizer sees it",
+        f"`{buffer}` gets a gradient, but is a buffer: parameters() does not list it, so "
+        "no optimizer sees it",
         attribute_site(context.model.get_submodule(owner), name, context.files),
         (buffer,),
         (Step("loss"), Step(buffer)),

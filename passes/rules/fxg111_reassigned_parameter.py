@@ -7,8 +7,8 @@ What it finds
       loss.
     - `self.weight = nn.Parameter(...)` in forward: a new object in every call, while the optimizer keeps the
       first.
-    - In a watched script `.grad` of a tensor that is no leaf: an update by hand that made a new tensor, or a leaf
-      that was cast or clamped after it was made.
+    - In a watched script `.grad` of a tensor that is no leaf: an update by hand that made a new tensor, or a
+      leaf that was cast or clamped after it was made.
     - A plain tensor assigned to a Parameter's name, which torch refuses, and a Parameter set to None that a
       layer still needs.
 

@@ -131,7 +131,8 @@ def _both_ways(site: Site, names: tuple[str, ...]) -> Finding:
         names,
         (Step("loss"), Step("branch", site, True), Step(names[0])),
         Fix(
-            "nothing to mend where that is meant; under DistributedDataParallel set find_unused_parameters=True"
+            "nothing to mend where that is meant; under DistributedDataParallel set "
+            "find_unused_parameters=True"
         ),
     )
 

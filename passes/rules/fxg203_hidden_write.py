@@ -123,7 +123,8 @@ def _advice(write: HiddenWrite) -> str:
         return "call every backward that needs the old weights before the step, or run forward again after it"
     if write.how == "kept":
         return (
-            f"compute the new value out of place, or keep a copy (`ctx.{write.kept} = t.clone()`); tensors saved "
+            f"compute the new value out of place, or keep a copy "
+            f"(`ctx.{write.kept} = t.clone()`); tensors saved "
             "with `ctx.save_for_backward` are checked, and torch raises here"
         )
     if write.how == "numpy":

@@ -93,7 +93,8 @@ def _early(early: Early, training: Training) -> Finding:
         CODE,
         NAME,
         "error" if change.nothing else "warning",
-        f"this {what} runs between a forward{line_of(used, site)} and its backward{line_of(walk, site)}: {why}",
+        f"this {what} runs between a forward{line_of(used, site)} and its backward{line_of(walk, site)}: "
+        f"{why}",
         site,
         training.emptied if change.nothing else (),
         (Step("backward", walk), Step(what, site, True), Step("forward", used)),

@@ -127,8 +127,8 @@ def _severity(context: Context, names: tuple[str, ...], *, certain: bool) -> Sev
 
 
 def _of_a_step(one: Finding, idle: Collection[str], *, nan: bool, trained: bool) -> Finding:
-    """Zeros are true of healthy models for one parameter or one batch. Of all that should train (`idle`, empty
-    where some do) they are never meant by a script that trains; of one step it is said, and no more."""
+    """Zeros are true of healthy models for one parameter or one batch. Of all that should train (`idle`,
+    empty where some do) they are never meant by a script that trains; of one step it is said, and no more."""
     if idle:
         message = f"{one.message}; nothing trains{_AND_NAN if nan else ''}"
         if trained:

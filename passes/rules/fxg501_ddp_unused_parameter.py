@@ -93,8 +93,8 @@ def is_unused(facts: Facts, parameter: ParameterFact, *, is_over: bool = False) 
     """Whether backward never arrives at the parameter: one whose gradient is lost or zero on the way still
     counts as ready.
 
-    One that is sharded is in no DistributedDataParallel. `is_over`: the step had ended before an error, and what is
-    unknown of it had no gradient.
+    One that is sharded is in no DistributedDataParallel. `is_over`: the step had ended before an error, and
+    what is unknown of it had no gradient.
     """
     if parameter.sharded:
         return False

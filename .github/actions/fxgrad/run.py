@@ -1,7 +1,7 @@
 """What the action runs: `fxgrad report`, and `fxgrad diff` for the job's summary where there is a base.
 
-The inputs are environment variables, so that none is read as a command; words in them are quoted as in a shell.
-The exit status is that of the report, 1 where a gradient was lost.
+The inputs are environment variables, so that none is read as a command; words in them are quoted as in a
+shell. The exit status is that of the report, 1 where a gradient was lost.
 """
 
 from __future__ import annotations

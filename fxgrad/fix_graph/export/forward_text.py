@@ -275,7 +275,7 @@ def _quoted(text: str) -> str:
 
 
 def _walk(
-    structure: tree.Structure, place: str, places: dict[int, str], constants: list[tuple[str, Any]]
+    structure: tree.Structure, place: str, places: dict[int, str], constants: list[tuple[str, object]]
 ) -> None:
     if isinstance(structure, tree.Leaf):
         if structure.index is not None:
@@ -306,7 +306,7 @@ def _keys(branch: tree.Branch) -> list[str]:
     return [f"[{key!r}]" for key in keys]
 
 
-def _kind(branch: tree.Branch) -> Any:
+def _kind(branch: tree.Branch) -> object:
     """The type of a pytree node; torch files every named tuple under one."""
     return branch.spec.context if branch.spec.type is namedtuple else branch.spec.type
 

@@ -204,7 +204,7 @@ def _same(one: nn.Module, other: nn.Module) -> bool:
     )
 
 
-def _equal(one: Any, other: Any) -> bool:
+def _equal(one: object, other: Any) -> bool:
     if isinstance(one, list) and any(not isinstance(item, int | float | str | list) for item in one):
         return len(one) == len(other)  # weak references to the weights, in recurrent layers
     try:

@@ -90,7 +90,9 @@ def _written_out(
     """The package in a new folder of its own; the names of its files."""
     draft.mkdir()
     values = {**module.state_dict(), **_unsaved(module)}
-    saved: dict[str, Any] = {"state.pt": {key: value.detach().cpu().clone() for key, value in values.items()}}
+    saved: dict[str, object] = {
+        "state.pt": {key: value.detach().cpu().clone() for key, value in values.items()}
+    }
     if stored:
         saved["layers.pt"] = stored
     for file, value in saved.items():

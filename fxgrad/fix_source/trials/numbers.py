@@ -216,7 +216,7 @@ def _one(step: Step, root: torch.nn.Module, inputs: Any, numbers: Numbers, prefi
         _keep(numbers, f"{prefix}{name} afterwards", tensor)
 
 
-def _copied(given: Any, cut: bool) -> Any:
+def _copied(given: object, cut: bool) -> Any:
     """Inputs of their own for each step; `cut`: no leaves, so that a write into one that requires grad is
     allowed."""
     leaves, structure = tree.flatten(given)
@@ -266,7 +266,7 @@ class _Emulation(TorchFunctionMode):
         self.lines = {(site.file, site.line) for site in hidden}
         self.views = views
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if self.lines and name in ("__get__", "__set__") and self._is_hidden(func, args[0]):
@@ -293,7 +293,7 @@ class _Emulation(TorchFunctionMode):
         return site is not None and (site.file, site.line) in self.lines
 
     @staticmethod
-    def _separate(name: str, made: Any) -> Any:
+    def _separate(name: str, made: Any) -> object:
         if name in _SEVERAL:
             return (
                 iter([item.clone() for item in made])
@@ -312,7 +312,7 @@ class _Emulation(TorchFunctionMode):
 class _QuietWrites(TorchFunctionMode):
     """Writes run with gradients off, where torch allows them through any view."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         name = getattr(func, "__name__", "")
         writes = name == "__setitem__" or (
             name.endswith("_") and not name.startswith("_") and name != "requires_grad_"
@@ -325,7 +325,7 @@ class _Double(TorchFunctionMode):
     """`.float()`, `dtype=torch.float32` and their kind give float64, so that a step in float64 stays
     there."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         kwargs = kwargs or {}
         if func is torch.Tensor.float:
             return args[0].double()
@@ -347,7 +347,7 @@ def _oracle(hidden: tuple[Site, ...], views: bool) -> Iterator[None]:
 def _cloned_functions() -> Iterator[None]:
     """`autograd.Function.apply` gives clones of what it returns as views."""
 
-    def apply(cls: Any, original: Apply, args: Any, kwargs: Any) -> Any:
+    def apply(cls: object, original: Apply, args: Any, kwargs: Any) -> Any:
         leaves, structure = tree.flatten(original(*args, **kwargs))
         return tree.unflatten(
             structure, [leaf.clone() if base_of(leaf) is not None else leaf for leaf in leaves]

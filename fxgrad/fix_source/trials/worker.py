@@ -123,7 +123,7 @@ def run_job(name: str) -> None:
     os.replace(name + ".part", name + ".out")
 
 
-def _mapped_back(item: Any, root: str, drive: str) -> Any:
+def _mapped_back(item: Any, root: str, drive: str) -> object:
     """The user's own file names again, in sites and in messages."""
     if isinstance(item, str):
         return item.replace(root + os.sep, drive + os.sep)
@@ -183,7 +183,7 @@ def _files(target: Any) -> tuple[str, ...]:
     return files_of(target.model, target.root, *([target.loss] if target.loss is not None else []))
 
 
-def load_step(model: str, **named: Any) -> contextlib.AbstractContextManager[Any]:
+def load_step(model: str, **named: Any) -> contextlib.AbstractContextManager[object]:
     """The step that the command line names: MODEL and what `Subject.of` has of it; what is neither given nor
     in the file is guessed."""
     return step_of(model, **named)
@@ -220,7 +220,7 @@ def _noting_constructors() -> Iterator[None]:
             setattr(kind, "__init__", original)  # noqa: B010
 
 
-def _noting(original: Any) -> Any:
+def _noting(original: Any) -> object:
     @functools.wraps(original)
     def constructor(self: Any, *args: Any, **kwargs: Any) -> None:
         if id(self) not in _built:

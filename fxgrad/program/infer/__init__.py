@@ -43,7 +43,7 @@ TRIES = 64  # for each input
 _PRETRAINED_TRIES = 16  # for each set of inputs
 
 
-def given_inputs(model: Any, own: Inputs | None, specs: Sequence[str]) -> tuple[Inputs, tuple[str, ...]]:
+def given_inputs(model: object, own: Inputs | None, specs: Sequence[str]) -> tuple[Inputs, tuple[str, ...]]:
     """The inputs that the command line writes as `specs`, else the file's `own`, else inferred ones; and what
     had to be assumed.
 
@@ -56,7 +56,7 @@ def given_inputs(model: Any, own: Inputs | None, specs: Sequence[str]) -> tuple[
     return infer_inputs(model, written) if missing_inputs(model, written) else (written, ())
 
 
-def infer_inputs(model: Any, given: Inputs | None = None) -> tuple[Inputs, tuple[str, ...]]:
+def infer_inputs(model: object, given: Inputs | None = None) -> tuple[Inputs, tuple[str, ...]]:
     """Inputs that the model runs on, with `given` among them, and what was assumed.
 
     `model` is a module or a callable over tensors. The tensors are on the device and in the precision of the
@@ -69,7 +69,7 @@ def infer_inputs(model: Any, given: Inputs | None = None) -> tuple[Inputs, tuple
     return inputs, _assumptions(found)
 
 
-def other_dimensions(model: Any, given: Inputs) -> tuple[Inputs, str, str]:
+def other_dimensions(model: object, given: Inputs) -> tuple[Inputs, str, str]:
     """Other inputs that the model runs on: what was guessed as rows of features is another number of
     dimensions of them; and what the guesses are and were, as `--input` writes them.
 
@@ -96,7 +96,7 @@ def other_dimensions(model: Any, given: Inputs) -> tuple[Inputs, str, str]:
     return inputs, texts[0], texts[1]
 
 
-def _inferred(model: Any, given: Inputs, unlike: Mapping[str, int]) -> tuple[Inputs, Found]:
+def _inferred(model: object, given: Inputs, unlike: Mapping[str, int]) -> tuple[Inputs, Found]:
     """The inputs, and what the search found. `unlike`: by input, a number of dimensions that it must not
     have."""
     while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
@@ -109,7 +109,7 @@ def _inferred(model: Any, given: Inputs, unlike: Mapping[str, int]) -> tuple[Inp
         sets, hints = [*input_names(model, accepted), *sets], dict(configured(model))
     positional = not is_pretrained(model)
 
-    def arrange(named: Mapping[str, Any]) -> Inputs:
+    def arrange(named: Mapping[str, object]) -> Inputs:
         return _arranged(signature, named, positional=positional)
 
     failures = []
@@ -130,10 +130,10 @@ def _inferred(model: Any, given: Inputs, unlike: Mapping[str, int]) -> tuple[Inp
 
 
 def _settled(
-    model: Any,
+    model: object,
     arrange: Arrange,
     queues: Mapping[str, list[Candidate]],
-    bound: Mapping[str, Any],
+    bound: Mapping[str, object],
     *,
     tries: int,
     unlike: Mapping[str, int],
@@ -158,7 +158,7 @@ def _has_indices(found: Found) -> bool:
     return any(not spec.dtype.is_floating_point for spec in specs)
 
 
-def missing_inputs(model: Any, given: Inputs) -> tuple[str, ...]:
+def missing_inputs(model: object, given: Inputs) -> tuple[str, ...]:
     """The names of inputs that a call needs and that are not given.
 
     Raises:
@@ -177,7 +177,7 @@ def _signature(model: Any) -> inspect.Signature:
         return inspect.Signature([inspect.Parameter("input", inspect.Parameter.POSITIONAL_ONLY)])
 
 
-def _bound(signature: inspect.Signature, given: Inputs) -> dict[str, Any]:
+def _bound(signature: inspect.Signature, given: Inputs) -> dict[str, object]:
     """The given inputs by name; of `*args` as `args.0`, `args.1`."""
     try:
         arguments = signature.bind_partial(*given.args, **dict(given.kwargs)).arguments
@@ -196,7 +196,7 @@ def _bound(signature: inspect.Signature, given: Inputs) -> dict[str, Any]:
     return named
 
 
-def _required(signature: inspect.Signature, bound: Mapping[str, Any]) -> tuple[str, ...]:
+def _required(signature: inspect.Signature, bound: Mapping[str, object]) -> tuple[str, ...]:
     """Parameters without a default and without a value; one input for a forward that only takes `*args`."""
     parameters = signature.parameters.values()
     names = [
@@ -215,7 +215,7 @@ def _queue(signature: inspect.Signature, name: str, hints: Mapping[str, list[Can
     return distinct([*hints.get(name, []), *from_signature(parameter)])
 
 
-def _arranged(signature: inspect.Signature, named: Mapping[str, Any], *, positional: bool) -> Inputs:
+def _arranged(signature: inspect.Signature, named: Mapping[str, object], *, positional: bool) -> Inputs:
     """Named values as a call: by position as long as none is left out, then by keyword."""
     args: list[Any] = []
     left = dict(named)
@@ -232,7 +232,7 @@ def _arranged(signature: inspect.Signature, named: Mapping[str, Any], *, positio
     return Inputs(tuple(args), left)
 
 
-def _values(candidates: Mapping[str, Candidate], model: Any) -> dict[str, Any]:
+def _values(candidates: Mapping[str, Candidate], model: object) -> dict[str, object]:
     generator, place = torch.Generator().manual_seed(SEED), home(model)
     return {name: value_of(candidate, generator, place) for name, candidate in candidates.items()}
 
@@ -256,7 +256,7 @@ def _assumptions(found: Found) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _failure(model: Any, outcome: GaveUp) -> InputError:
+def _failure(model: object, outcome: GaveUp) -> InputError:
     name = (outcome.name or "x").partition(".")[0]
     where = (
         f"{type(model).__name__}.forward"

@@ -45,8 +45,8 @@ class Candidate:
 @dataclass(frozen=True, slots=True)
 class Need:
     """What the first layer that an input reaches takes: `kind` is "ids", "channels", "features", "sequence"
-    (features of a recurrent or attention layer), "flat" (rows of `size`), "index", "target", "like" or "state"
-    (of a recurrent layer, of `shapes`).
+    (features of a recurrent or attention layer), "flat" (rows of `size`), "index", "target", "like" or
+    "state" (of a recurrent layer, of `shapes`).
 
     `size` counts embedding rows, channels, features or classes; `dims` the spatial dimensions of channels;
     `shape` is that of an index, a target or a like, `shapes` what else a like may be.
@@ -180,7 +180,11 @@ _NAMED: tuple[tuple[str, list[Candidate]], ...] = (
     ),
     (r"sigmas?|noise_levels?|log_snr", [_tensor((BATCH,)), _tensor((BATCH, 1)), _tensor(())]),
     (
-        r"pixel_values|(\w+_)?(images?|imgs?|pictures?|pixels?)(_\w)?|seg(_?map|mentation)?|label_?map|depth|flow",
+        (
+            r"pixel_values|(\w+_)?(images?|imgs?|pictures?|pixels?)(_\w)?|seg(_?map|mentation)?"
+            r"|label_?map"
+            r"|depth|flow"
+        ),
         _IMAGE,
     ),
     (r"input_values|wave(form)?s?|wavs?|audios?", [_tensor((BATCH, 4000)), _tensor((BATCH, 1, 4000))]),
@@ -191,7 +195,7 @@ _NAMED: tuple[tuple[str, list[Candidate]], ...] = (
     (r"bbox(es)?|boxes", [_tensor((BATCH, LENGTH, 4), _INT), _tensor((BATCH, 4))]),
 )
 
-_CONSTANTS: dict[str, list[Any]] = {"int": [1, 2], "float": [0.5], "bool": [False, True]}
+_CONSTANTS: dict[str, list[object]] = {"int": [1, 2], "float": [0.5], "bool": [False, True]}
 _NO_TENSOR = re.compile(
     r"(typing\.)?(str|dict|list|tuple|sequence|mapping|iterable|callable)\b.*", re.IGNORECASE
 )

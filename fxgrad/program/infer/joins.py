@@ -50,7 +50,7 @@ class Joins:
         self._sources = sources
         self._known: dict[int, tuple[int, tuple[Part, ...]]] = {}
 
-    def note(self, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
+    def note(self, args: Sequence[Any], kwargs: Mapping[str, Any], result: object) -> None:
         """A call of one of `JOINING` that came to its end."""
         tensors = args[0] if args else kwargs.get("tensors")
         dim = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))

@@ -30,7 +30,7 @@ _INPUTS = (
 )
 
 
-def is_pretrained(model: Any) -> bool:
+def is_pretrained(model: object) -> bool:
     """Whether the model is one of transformers' `PreTrainedModel`s, or looks like one."""
     return hasattr(model, "config") and isinstance(getattr(model, "main_input_name", None), str)
 

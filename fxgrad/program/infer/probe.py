@@ -100,7 +100,7 @@ class FakeProber:
             own = pytree.tree_map_only(torch.Tensor, self._fake.from_tensor, dict(given))
             return _tried(self._call, self._arrange, {**own, **values}, stand_in)
 
-    def _call(self, inputs: Inputs) -> Any:
+    def _call(self, inputs: Inputs) -> object:
         if self._state is None:
             return self._model(*inputs.args, **dict(inputs.kwargs))
         # Of a copy: torch writes into it what the model holds after, of tied names not the same tensor.
@@ -119,7 +119,8 @@ class FakeProber:
 
 
 def _hides(model: nn.Module) -> bool:
-    """Whether a layer lies under the name of a method: torch asks for `model.parameters` and gets the method."""
+    """Whether a layer lies under the name of a method: torch asks for `model.parameters` and gets the
+    method."""
     return any(
         hasattr(type(module), name) for module in model.modules() for name, _ in module.named_children()
     )
@@ -171,7 +172,7 @@ def real_prober(model: Any, arrange: Arrange) -> RealProber | None:
 
 def value_of(
     candidate: Candidate, generator: torch.Generator, place: tuple[torch.device, torch.dtype]
-) -> Any:
+) -> object:
     """The value a candidate stands for, floats in the precision of the model and on its device."""
     if candidate.spec is None:
         return candidate.value

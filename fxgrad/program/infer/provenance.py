@@ -117,7 +117,9 @@ class Provenance(TorchFunctionMode):
         self._shapes = {name: tuple(tensor.shape) for name, tensor in reversed(leaves)}
         self._dtypes = {name: tensor.dtype for name, tensor in reversed(leaves)}
         self._tags: dict[int, Tags] = {id(tensor): {name: True} for name, tensor in leaves}
-        self._alive: list[Any] = [tensor for _, tensor in leaves]  # an id is only good while its tensor lives
+        self._alive: list[object] = [
+            tensor for _, tensor in leaves
+        ]  # an id is only good while its tensor lives
         self._joins = Joins(self)
 
     def __torch_function__(
@@ -126,7 +128,7 @@ class Provenance(TorchFunctionMode):
         types: Sequence[type],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    ) -> object:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if name in _VALUES and args and isinstance(args[0], FakeTensor):
@@ -158,7 +160,7 @@ class Provenance(TorchFunctionMode):
             self.measured.update(tags)
         self._note(name, args, kwargs)
 
-    def _carry(self, name: str, tensors: Sequence[torch.Tensor], tags: Tags, result: Any) -> None:
+    def _carry(self, name: str, tensors: Sequence[torch.Tensor], tags: Tags, result: object) -> None:
         """A call has accepted it: its new tensors come from the same inputs."""
         self.passed.update(tag for tag in tags if tag in self.needs)
         kept = {key: pure and name in _PURE for key, pure in tags.items()}
@@ -183,7 +185,7 @@ class Provenance(TorchFunctionMode):
             kind = "features" if isinstance(module, nn.RNNCellBase) else "sequence"
             self._need(arg, Need(kind, size, why=f"`{type(module).__name__}` takes {size} features"))
 
-    def _state_needs(self, module: nn.RNNBase | nn.RNNCellBase, x: torch.Tensor, state: Any) -> None:
+    def _state_needs(self, module: nn.RNNBase | nn.RNNCellBase, x: torch.Tensor, state: object) -> None:
         """What the state must be for this input: of one input of the program a pair where the layer takes a
         pair, else each its own."""
         shapes = state_shapes(module, batch_of(module, x))
@@ -203,8 +205,8 @@ class Provenance(TorchFunctionMode):
         return next(own, None)
 
     def spread(self, tensor: torch.Tensor) -> tuple[str, tuple[int, ...]] | None:
-        """The only input that a tensor is made of, where its sizes are the input's: elements that were only moved
-        and repeated, or changed one by one and turned; and the input's shape."""
+        """The only input that a tensor is made of, where its sizes are the input's: elements that were only
+        moved and repeated, or changed one by one and turned; and the input's shape."""
         tags = self._tags.get(id(tensor), {})
         if len(tags) != 1:
             return None
@@ -213,8 +215,8 @@ class Provenance(TorchFunctionMode):
         return (name, shape) if moved or sorted(shape) == sorted(tensor.shape) else None
 
     def _turned(self, tensor: torch.Tensor, need: Need) -> tuple[str, Need] | None:
-        """What an input that was reshaped before the layer took it must be: its own shape, with what the layer
-        looks at of the size that it takes."""
+        """What an input that was reshaped before the layer took it must be: its own shape, with what the
+        layer looks at of the size that it takes."""
         looks = tensor.dim() - (need.dims if need.kind == "channels" else 0) - 1
         found = (
             self.spread(tensor) if need.kind in ("channels", "features", "sequence") and looks >= 0 else None

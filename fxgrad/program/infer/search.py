@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -32,7 +32,7 @@ SECONDS = 8.0  # of CPU, for one search
 class Prober(Protocol):
     """What runs a try; `given` are the inputs that are not searched for."""
 
-    def run(self, arguments: Mapping[str, Candidate], given: Mapping[str, Any]) -> Try: ...
+    def run(self, arguments: Mapping[str, Candidate], given: Mapping[str, object]) -> Try: ...
 
 
 _OF_AN_INPUT = (
@@ -76,7 +76,7 @@ class GaveUp:
 def search(
     prober: Prober,
     queues: Mapping[str, Sequence[Candidate]],
-    given: Mapping[str, Any],
+    given: Mapping[str, object],
     *,
     tries: int,
     unlike: Mapping[str, int] = MappingProxyType({}),
@@ -117,7 +117,7 @@ def _further(best: Reached | None, other: Reached) -> Reached:
     return other if best is None or other[1].seen.calls > best[1].seen.calls else best
 
 
-def confirmed(prober: Prober, found: Found, given: Mapping[str, Any]) -> bool:
+def confirmed(prober: Prober, found: Found, given: Mapping[str, object]) -> bool:
     """Whether the inputs found by one prober also run under another."""
     outcome = prober.run(found.candidates, given)
     return outcome.error is None or _of_autograd(outcome.error)
@@ -301,7 +301,8 @@ class _Search:
     def _lengthen(
         self, names: Sequence[str], tried: Mapping[str, Candidate], features: tuple[int, int]
     ) -> None:
-        """Of what was flattened before a linear layer each size is in proportion to the features that it takes."""
+        """Of what was flattened before a linear layer each size is in proportion to the features that it
+        takes."""
         got, wanted = features
         for name in names:
             spec = tried[name].spec

@@ -60,7 +60,9 @@ class Group:
     parts: tuple[Spec | Group, ...]
 
     def __str__(self) -> str:
-        return f"{f'{self.name}=' if self.name else ''}({','.join(map(str, self.parts))}{',' if len(self.parts) == 1 else ''})"
+        name = f"{self.name}=" if self.name else ""
+        comma = "," if len(self.parts) == 1 else ""  # as Python writes a tuple of one
+        return f"{name}({','.join(map(str, self.parts))}{comma})"
 
 
 def specs_in(spec: Spec | Group | None) -> tuple[Spec, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any
 
 from torch import nn
 
@@ -17,11 +16,12 @@ from fxgrad.program.infer.provenance import state_shapes
 from fxgrad.program.infer.spec import Group
 
 _NAMES = re.compile(
-    r"(\w+_)?(hidden|hiddens|state|states|hx|cx|h|c|hc|h_?0|c_?0|h_?t|c_?t|h_?prev|c_?prev|cell|memory|mems)(_\w+)?"
+    r"(\w+_)?(hidden|hiddens|state|states|hx|cx|h|c|hc|h_?0|c_?0|h_?t|c_?t|h_?prev|c_?prev|cell"
+    r"|memory|mems)(_\w+)?"
 )
 
 
-def states(model: Any, signature: inspect.Signature) -> dict[str, list[Candidate]]:
+def states(model: object, signature: inspect.Signature) -> dict[str, list[Candidate]]:
     """Candidates for each input that is named like a state; a batch may be the usual one or, where a sequence
     comes first, its length."""
     layers = (

@@ -1,5 +1,5 @@
-"""What the text of an error tells of an input: sizes ("input height (64) doesn't match the model (32)"), or into how
-many sizes a shape is unpacked.
+"""What the text of an error tells of an input: sizes ("input height (64) doesn't match the model (32)"), or
+into how many sizes a shape is unpacked.
 
 Made from the text and the shape that was tried. Not handled: texts that name no number.
 """
@@ -20,8 +20,8 @@ _ONCE, _TWICE = ", of a size that its error names", ", of sizes that its errors 
 
 
 def told(tried: Candidate, error: Exception) -> Iterator[Candidate]:
-    """What was tried, with a size that the text names replaced by another that it names: wherever it stands but
-    for the batch, then in one place."""
+    """What was tried, with a size that the text names replaced by another that it names: wherever it stands
+    but for the batch, then in one place."""
     spec = tried.spec
     unpacked = re.search(r"unpack \(expected (\d+)", str(error)) if isinstance(error, ValueError) else None
     if unpacked is not None:

@@ -37,7 +37,10 @@ _FORMS = (
     "or a .pt2 file"
 )
 _FILE = re.compile(
-    r"(?P<path>.+?\.(?P<suffix>py|pt2|pt|pth|pkl|pickle|ckpt|ipynb|safetensors|onnx|ya?ml|json|toml|gguf|h5|keras|tflite|bin))(:(?P<name>.*))?",
+    (
+        r"(?P<path>.+?\.(?P<suffix>py|pt2|pt|pth|pkl|pickle|ckpt|ipynb|safetensors|onnx|ya?ml|json|toml"
+        r"|gguf|h5|keras|tflite|bin))(:(?P<name>.*))?"
+    ),
     re.DOTALL,
 )
 _MODULE = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*)(:(?P<name>.*))?")
@@ -82,7 +85,7 @@ class Loaded:
         """The notes, and the guesses as they are by now: some are made while the model runs."""
         return (*self.notes, *(self.guessed.assumed if self.guessed is not None else ()))
 
-    def loss_named(self, spec: str) -> Callable[[Any], Any]:
+    def loss_named(self, spec: str) -> Callable[[Any], object]:
         """The loss that `--loss SPEC` names; a function of the model's own file is taken from the module
         already loaded.
 
@@ -192,7 +195,7 @@ def _completed(module: types.ModuleType, built: Built, name: str | None, title: 
     )
 
 
-def _argument(text: str, namespace: Mapping[str, Any]) -> tuple[str, Any]:
+def _argument(text: str, namespace: Mapping[str, object]) -> tuple[str, object]:
     """An `--arg` as a name and a value: Python where it is Python, with the names of the model's file, else
     the text itself.
 
@@ -211,7 +214,7 @@ def _argument(text: str, namespace: Mapping[str, Any]) -> tuple[str, Any]:
         return name, value
 
 
-def _file_extras(module: types.ModuleType, built: Built) -> dict[str, Any]:
+def _file_extras(module: types.ModuleType, built: Built) -> dict[str, object]:
     """The module's namespace without what the model itself is called, so that a model named `loss` is not its
     own loss."""
     return {key: value for key, value in vars(module).items() if value is not built.model}

@@ -43,12 +43,12 @@ class Built:
     name: str
     said: str
     fresh: bool
-    extras: Mapping[str, Any]
+    extras: Mapping[str, object]
     guessed: Construction | None = None
     others: Iterator[Built] = iter(())
 
 
-def named(module: types.ModuleType, name: str, title: str, given: Mapping[str, Any]) -> Built:
+def named(module: types.ModuleType, name: str, title: str, given: Mapping[str, object]) -> Built:
     """The model under a (dotted) name. `given`: arguments to build it with.
 
     Raises:
@@ -62,7 +62,7 @@ def named(module: types.ModuleType, name: str, title: str, given: Mapping[str, A
     return build(module, name, value, given)
 
 
-def only(module: types.ModuleType, title: str, given: Mapping[str, Any]) -> Built:
+def only(module: types.ModuleType, title: str, given: Mapping[str, object]) -> Built:
     """The model of a module that has one candidate. `given`: arguments to build it with.
 
     Raises:
@@ -89,7 +89,7 @@ def only(module: types.ModuleType, title: str, given: Mapping[str, Any]) -> Buil
     )
 
 
-def build(module: types.ModuleType, name: str, value: Any, given: Mapping[str, Any]) -> Built:
+def build(module: types.ModuleType, name: str, value: Any, given: Mapping[str, object]) -> Built:
     """The model that an object is or makes.
 
     Raises:
@@ -112,7 +112,7 @@ def build(module: types.ModuleType, name: str, value: Any, given: Mapping[str, A
     return _from_factory(module, name, call(value, f"calling {name}()"))
 
 
-def _from_class(module: types.ModuleType, name: str, cls: type, given: Mapping[str, Any]) -> Built:
+def _from_class(module: types.ModuleType, name: str, cls: type, given: Mapping[str, object]) -> Built:
     if not issubclass(cls, nn.Module):
         raise LoadError(
             f"`{name}` is a class, but not of an nn.Module",
@@ -136,7 +136,7 @@ def _refuse_uncallable(module: types.ModuleType, name: str, value: Any) -> None:
         raise LoadError(f"`{name}` is {kind}, not a model", site=_site(module, name), hint=hint)
 
 
-def _guessed(module: types.ModuleType, name: str, function: Any, given: Mapping[str, Any]) -> Built:
+def _guessed(module: types.ModuleType, name: str, function: Any, given: Mapping[str, object]) -> Built:
     """What the first call that comes to its end makes; `others` are those of the calls after it."""
     _refuse_unknown(module, name, function, given)
     known = Definitions(module)
@@ -172,7 +172,7 @@ def _guessed(module: types.ModuleType, name: str, function: Any, given: Mapping[
         raise LoadError(reason, site=error.site or _site(module, name), hint=error.hint or hint) from error
 
 
-def _refuse_unknown(module: types.ModuleType, name: str, function: Any, given: Mapping[str, Any]) -> None:
+def _refuse_unknown(module: types.ModuleType, name: str, function: Any, given: Mapping[str, object]) -> None:
     """Raise for an `--arg` that the call does not take."""
     parameters = inspect.signature(function).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
@@ -200,7 +200,7 @@ def _from_factory(module: types.ModuleType, name: str, made: Any) -> Built:
     return Built(_checked(made, name), name, said, True, extras)
 
 
-def _checked(model: Any, name: str) -> Any:
+def _checked(model: object, name: str) -> object:
     if is_scripted(model):
         raise LoadError(
             f"`{name}` is TorchScript, which has no Python lines to name",
@@ -313,7 +313,7 @@ def _defined_classes(module: types.ModuleType) -> list[type[nn.Module]]:
     return [cls for cls in own if forwards[cls] is not nn.Module.forward and not inspect.isabstract(cls)]
 
 
-def _public(module: types.ModuleType) -> Iterable[tuple[str, Any]]:
+def _public(module: types.ModuleType) -> Iterable[tuple[str, object]]:
     return [
         (name, value)
         for name, value in vars(module).items()

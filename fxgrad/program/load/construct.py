@@ -40,7 +40,8 @@ _SETTINGS_CLASS = re.compile(
     re.IGNORECASE,
 )
 _SETTINGS_MAKER = re.compile(
-    r"(get|parse|make|build|load|default|create)_?(\w+_)?(args|arguments|config|cfg|opts?|options|hparams|params)"
+    r"(get|parse|make|build|load|default|create)_?(\w+_)?(args|arguments|config|cfg|opts?|options"
+    r"|hparams|params)"
 )
 
 
@@ -109,7 +110,7 @@ class Read:
         """None: which there are is not known before they are read."""
         return ()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Read:
+    def __deepcopy__(self, memo: dict[int, object]) -> Read:
         other = Read(self._guesses, self._prefix)
         other.__dict__.update(self.__dict__)
         return other
@@ -150,7 +151,7 @@ class Construction:
 
 
 def constructions(
-    function: Callable[..., Any], name: str, definitions: Definitions, given: Mapping[str, Any]
+    function: Callable[..., object], name: str, definitions: Definitions, given: Mapping[str, object]
 ) -> Iterator[Construction]:
     """What calls with the likeliest arguments make, those of the failed calls changed one by one.
 
@@ -171,7 +172,10 @@ def constructions(
         except OSError as error:  # of no argument's making
             raise LoadError(
                 f"building it raises {type(error).__name__}: {error}",
-                hint="what it reads or downloads is not here: write a function that builds it without, and name that",
+                hint=(
+                    "what it reads or downloads is not here: write a function that builds it "
+                    "without, and name that"
+                ),
             ) from error
         except Exception as error:  # whatever wrong arguments make the user's code raise
             first = first or error
@@ -192,13 +196,13 @@ def constructions(
         ) from first
 
 
-def _called(guesses: Guesses, function: Callable[..., Any], name: str, prefix: str = "") -> Construction:
+def _called(guesses: Guesses, function: Callable[..., object], name: str, prefix: str = "") -> Construction:
     """One call. Settings of the user's (`given`) may be for any parameter, guesses are for those without a
     default."""
     parameters = [p for p in inspect.signature(function).parameters.values() if p.kind not in _VARIABLE]
     way = _way(guesses, function, name, parameters, prefix)
     args: list[Any] = []
-    words: dict[str, Any] = {}
+    words: dict[str, object] = {}
     texts = []
     for parameter in parameters:
         key = f"{prefix}{parameter.name}"
@@ -221,7 +225,7 @@ def _called(guesses: Guesses, function: Callable[..., Any], name: str, prefix: s
 
 def _way(
     guesses: Guesses,
-    function: Callable[..., Any],
+    function: Callable[..., object],
     name: str,
     parameters: Sequence[inspect.Parameter],
     prefix: str,
@@ -243,7 +247,7 @@ def _way(
     }
 
 
-def _binds(function: Callable[..., Any], way: Way) -> bool:
+def _binds(function: Callable[..., object], way: Way) -> bool:
     try:
         inspect.signature(function).bind(*way.args, **way.kwargs)
     except TypeError:
@@ -369,7 +373,7 @@ class _Built:
     function: Callable[..., Any]
 
 
-def _made(guesses: Guesses, key: str, value: Value) -> Any:
+def _made(guesses: Guesses, key: str, value: Value) -> object:
     """The value itself; what stands for something to be made is made now, and anew for each try."""
     if value.value is Settings:
         return Read(guesses, key)

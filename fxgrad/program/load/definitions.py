@@ -61,7 +61,7 @@ class Definitions:
 
     def __init__(self, module: types.ModuleType) -> None:
         self._module = module
-        self.namespace: Mapping[str, Any] = vars(module)
+        self.namespace: Mapping[str, object] = vars(module)
         self.tree = (parsed(module.__file__) if module.__file__ else None) or ast.Module([], [])
         self._own: dict[str, Definition] = {
             node.name: node for node in self.tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)
@@ -221,7 +221,7 @@ class Definitions:
         )
 
     @cached_property
-    def options(self) -> Mapping[str, Any]:
+    def options(self) -> Mapping[str, object]:
         """The defaults of the command line options that the file adds to parsers, by the name of the
         attribute."""
         found: dict[str, Any] = {}
@@ -240,7 +240,7 @@ class Definitions:
         return found
 
     @cached_property
-    def optional(self) -> Mapping[str, Any]:
+    def optional(self) -> Mapping[str, object]:
         """What the file takes where an object lacks an attribute or key: `getattr(config, "bias", True)`,
         `config.get("bias", True)`."""
         found: dict[str, Any] = {}

@@ -114,7 +114,7 @@ def import_module(name: str) -> types.ModuleType:
         raise
 
 
-def call(function: Callable[..., Any], doing: str, *args: Any) -> Any:
+def call(function: Callable[..., object], doing: str, *args: Any) -> Any:
     """`function(*args)`.
 
     Raises:

@@ -35,7 +35,7 @@ class Extras:
     notes: tuple[str, ...] = ()
 
 
-def extras(namespace: Mapping[str, Any], model: Any, *, fresh: bool) -> Extras:
+def extras(namespace: Mapping[str, object], model: object, *, fresh: bool) -> Extras:
     """The extras in a namespace. `fresh`: the model was built after the namespace, whose optimizer cannot be
     for it.
 
@@ -52,7 +52,7 @@ def extras(namespace: Mapping[str, Any], model: Any, *, fresh: bool) -> Extras:
     )
 
 
-def _value(namespace: Mapping[str, Any], name: str, model: Any) -> Any:
+def _value(namespace: Mapping[str, object], name: str, model: object) -> Any:
     """The value under the name, of a function what it returns."""
     value = namespace.get(name)
     if isinstance(value, types.FunctionType | types.MethodType):
@@ -60,7 +60,7 @@ def _value(namespace: Mapping[str, Any], name: str, model: Any) -> Any:
     return value
 
 
-def _takes_one(function: Callable[..., Any]) -> bool:
+def _takes_one(function: Callable[..., object]) -> bool:
     """Whether it has a positional parameter; one with a default (`lr=0.1`) is not for the model."""
     parameters = list(inspect.signature(function).parameters.values())
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -71,7 +71,7 @@ def _takes_one(function: Callable[..., Any]) -> bool:
     )
 
 
-def _inputs(namespace: Mapping[str, Any], model: Any, notes: list[str]) -> Inputs | None:
+def _inputs(namespace: Mapping[str, object], model: object, notes: list[str]) -> Inputs | None:
     value = _value(namespace, "example_inputs", model)
     if value is None or isinstance(value, Inputs):
         return value
@@ -85,7 +85,7 @@ def _inputs(namespace: Mapping[str, Any], model: Any, notes: list[str]) -> Input
     return None
 
 
-def _loss(namespace: Mapping[str, Any], notes: list[str]) -> Callable[[Any], Any] | None:
+def _loss(namespace: Mapping[str, object], notes: list[str]) -> Callable[[Any], object] | None:
     value = namespace.get("loss")
     if value is None:
         return None
@@ -95,7 +95,7 @@ def _loss(namespace: Mapping[str, Any], notes: list[str]) -> Callable[[Any], Any
     return one_argument_loss(value, "loss")
 
 
-def one_argument_loss(value: Any, name: str) -> Callable[[Any], Any]:
+def one_argument_loss(value: Any, name: str) -> Callable[[Any], object]:
     """The loss as a function of the model's output alone; a class of losses is instantiated.
 
     Raises:
@@ -117,7 +117,7 @@ def one_argument_loss(value: Any, name: str) -> Callable[[Any], Any]:
     return found
 
 
-def _optimizer(namespace: Mapping[str, Any], model: Any, notes: list[str], *, fresh: bool) -> Any:
+def _optimizer(namespace: Mapping[str, object], model: Any, notes: list[str], *, fresh: bool) -> object:
     found = namespace.get("optimizer")
     if isinstance(found, type) and issubclass(found, torch.optim.Optimizer):
         return call(found, f"building {found.__name__}(model.parameters())", model.parameters())
@@ -144,7 +144,7 @@ def _is_optimizer(value: Any) -> bool:
     return hasattr(value, "param_groups")
 
 
-def _expect(namespace: Mapping[str, Any], model: Any, notes: list[str]) -> tuple[str, ...] | None:
+def _expect(namespace: Mapping[str, object], model: object, notes: list[str]) -> tuple[str, ...] | None:
     value = _value(namespace, "expect", model)
     if value is None:
         return None

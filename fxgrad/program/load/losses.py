@@ -22,7 +22,7 @@ _STEP = re.compile(
 _HINT = 'write package.module:name, file.py:name, or a part of the output such as .loss, ["logits"] or [0]'
 
 
-def loss_from(spec: str, modules: dict[str, Any]) -> Callable[[Any], Any]:
+def loss_from(spec: str, modules: dict[str, object]) -> Callable[[Any], object]:
     """The loss of that SPEC. `modules` holds, by absolute file name, what is already loaded: the model's file
     must not run twice.
 
@@ -61,7 +61,7 @@ def _part(spec: str) -> Callable[[Any], Any]:
         steps.append(step)
         position = step.end()
 
-    def part_of_output(output: Any) -> Any:
+    def part_of_output(output: Any) -> object:
         value = output
         for step in steps:
             value = _taken(value, step, spec)
@@ -72,7 +72,7 @@ def _part(spec: str) -> Callable[[Any], Any]:
     return part_of_output
 
 
-def _taken(value: Any, step: re.Match[str], spec: str) -> Any:
+def _taken(value: Any, step: re.Match[str], spec: str) -> object:
     try:
         if step["attribute"]:
             return getattr(value, step["attribute"])

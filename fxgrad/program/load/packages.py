@@ -18,8 +18,9 @@ _ABOVE = 4  # folders above a file that its project may begin in
 
 
 def roots_of(file: str) -> tuple[str, ...]:
-    """The folders above a file's own that hold what it imports and nothing else does: `from layers.norm import
-    Norm` in `models/net.py`, which the project's own script imports from the folder of both."""
+    """The folders above a file's own that hold what it imports and nothing else does:
+    `from layers.norm import Norm` in `models/net.py`, which the project's own script imports from the folder
+    of both."""
     tree = parsed(file)
     found: dict[str, None] = {}
     folder = Path(file).resolve().parent

@@ -1,7 +1,8 @@
-"""What a constructor tells of an argument that it reads as a sequence: how long it is, and what its elements are.
+"""What a constructor tells of an argument that it reads as a sequence: how long it is, and what its elements
+are.
 
-From the syntax tree: `len(dims)`, `dims[2]`, `a, b, c = dims`, `for width in widths`. Not handled: what a function
-does that the argument is handed to.
+From the syntax tree: `len(dims)`, `dims[2]`, `a, b, c = dims`, `for width in widths`. Not handled: what a
+function does that the argument is handed to.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ _WALKED = {"len", "list", "tuple", "sum", "enumerate", "zip", "reversed", "sorte
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """A sequence of at least `length` elements, `exact`: of no more; `inner`: what its elements are, where they
-    are sequences."""
+    """A sequence of at least `length` elements, `exact`: of no more; `inner`: what its elements are, where
+    they are sequences."""
 
     length: int
     exact: bool

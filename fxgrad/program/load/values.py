@@ -38,13 +38,16 @@ class Settings:
     """Stands for an object whose attributes are guessed as they are read; made by `construct`."""
 
 
-_SETTINGS = r"(\w+_)?(config|configs|configuration|cfg|conf|args|arg|opt|opts|options|hparams?|hyperparams|hyper_params|params|hp|settings|flags)"
+_SETTINGS = (
+    r"(\w+_)?(config|configs|configuration|cfg|conf|args|arg|opt|opts|options|hparams?"
+    r"|hyperparams|hyper_params|params|hp|settings|flags)"
+)
 _WIDTHS = (WIDTH, 32, 128)
 _LAYERS = (nn.Linear(WIDTH, WIDTH), nn.Identity(), WIDTH)
 _PAIRS = r"(n|num|no|nb|number)?(_of)?_?"
 
 # The whole name, in lower case -> values. The first that fits counts.
-_NAMED: tuple[tuple[str, Sequence[Any]], ...] = (
+_NAMED: tuple[tuple[str, Sequence[object]], ...] = (
     (r"device", ("cpu",)),
     (r"(torch_)?dtype", (torch.float32,)),
     (r"n_?gpus?|num_gpus|world_size|groups?|stride|dilation|scale_factor", (1, 2)),
@@ -54,43 +57,127 @@ _NAMED: tuple[tuple[str, Sequence[Any]], ...] = (
     (r"moving_av(era)?ge?|(smooth\w*_)?window", (3, 5)),  # around each point: odd
     (r"kernel_?sizes|ks_list", ((3, 5), 3)),
     (rf"(\w+_)?{_PAIRS}(attention_|attn_|self_)?heads?|h|n_?heads?|heads_num", (4, 2, 1)),
-    (r"(\w+_)?(vocab(ulary)?_?(size|len)|n_?vocab|n_?tokens?|ntoken|n(um)?_\w*vocab|num_(tokens|words|embeddings|items|users)|vocab_num|dict_?size)", (100,)),
-    (r"embed_num|user_num|item_num|n_(users?|items?|words|entities|relations)|(src|tgt|trg|source|target)_vocab", (100,)),
+    (
+        r"(\w+_)?(vocab(ulary)?_?(size|len)|n_?vocab|n_?tokens?|ntoken|n(um)?_\w*vocab|num_(tokens"
+        r"|words|embeddings|items|users)|vocab_num|dict_?size)",
+        (100,),
+    ),
+    (
+        r"embed_num|user_num|item_num|n_(users?|items?|words|entities|relations)|(src|tgt|trg|source"
+        r"|target)_vocab",
+        (100,),
+    ),
     (r"(2d_)?(img|image|im|picture|input|inp)_(shape|dims?)", ((3, 64, 64), WIDTH, (64, 64))),
-    (r"(img|image|im|picture|crop|input_image)_?(size|dim|res(olution)?)|resolution|(img_|image_)?(height|width)|img_[hw]", (64, (64, 64), 32)),
+    (
+        r"(img|image|im|picture|crop|input_image)_?(size|dim|res(olution)?)|resolution|(img_"
+        r"|image_)?(height|width)|img_[hw]",
+        (64, (64, 64), 32),
+    ),
     (r"patch(_size|_dim)?|p_size", (8, 4)),
-    (r"(\w+_)?(max|maximum|seq|sequence|context|block|ctx|window|pred|history)_?(\w+_)?(len|length|size|window|positions)", (32, 16)),
+    (
+        r"(\w+_)?(max|maximum|seq|sequence|context|block|ctx|window|pred|history)_?(\w+_)?(len|length"
+        r"|size|window|positions)",
+        (32, 16),
+    ),
     (r"n_positions|max_position_embeddings|(time)?steps|horizon|seqlen|lookback", (32, 16)),
-    (r"(\w+_)?(dropout|drop|dp_ratio|drop_?prob|dropout_?(rate|p|prob)|drop_?rate|drop_?path(_rate)?|droprate|p_?drop|keep_prob)(_\w+)?", (0.1,)),
+    (
+        r"(\w+_)?(dropout|drop|dp_ratio|drop_?prob|dropout_?(rate|p|prob)|drop_?rate"
+        r"|drop_?path(_rate)?|droprate|p_?drop|keep_prob)(_\w+)?",
+        (0.1,),
+    ),
     (r"growth_rate|base_?width|n[zgd]f?|z_?dim|latent(_\w+)?|n_mels?|num_nodes|n_ctx", _WIDTHS),
-    (r"p|prob|\w+_prob|rate|\w+_rate|alpha|beta|gamma|momentum|ratio|lambd?a?|decay|temperature|tau|sigma|\w*_std\w*", (0.1, 0.5)),
+    (
+        r"p|prob|\w+_prob|rate|\w+_rate|alpha|beta|gamma|momentum|ratio|lambd?a?|decay|temperature|tau"
+        r"|sigma|\w*_std\w*",
+        (0.1, 0.5),
+    ),
     (r"eps|epsilon|\w+_eps", (1e-5,)),
     (r"lr|learning_rate", (1e-3,)),
     (r"margin|scale|max_action|action_(scale|bound|bias)|init_\w+|\w+_init", (0.5, 1)),
-    (rf"(in|input|inp|img|image|image_|img_|{_PAIRS})_?(channels?|chans?|ch|nc)|nc|colou?r_channels|c_?in|chnls", (3, WIDTH, 1)),
-    (rf"{_PAIRS}(\w+_)?(class(es)?|labels?|categories|tags?|actions?|n_?class)(_?(num|count|size|dim))?|nclass(es)?|k_classes", (10, 4)),
-    (r"act(ion)?_(dim|size|num)|output_(channels?|nc)|out_(channels?|chans?|ch|c|nc)|c_?out|noutputs?", (8, 3, WIDTH)),
-    (rf"{_PAIRS}(\w+_)?(mixtures?|experts?|anchors?|components?|groups|clusters|queries|codes)(_num)?", (4, 2)),
-    (r"(\w+_)?depths|(num_)?blocks|layers|stages|block_config|layer_list|repeats|num_?layers_list", ([2, 2, 2, 2], 2)),
-    (rf"(\w+_)?{_PAIRS}(\w+_)?(layers?|blocks?|depth|stages?|levels?|stacks?|repeats?|cells?|residuals?|convs?|n)|l|no_layers", (2, [2, 2])),
+    (
+        rf"(in|input|inp|img|image|image_|img_|{_PAIRS})_?(channels?|chans?|ch|nc)|nc|colou?r_channels"
+        rf"|c_?in|chnls",
+        (3, WIDTH, 1),
+    ),
+    (
+        rf"{_PAIRS}(\w+_)?(class(es)?|labels?|categories|tags?|actions?|n_?class)(_?(num|count|size"
+        rf"|dim))?|nclass(es)?|k_classes",
+        (10, 4),
+    ),
+    (
+        r"act(ion)?_(dim|size|num)|output_(channels?|nc)|out_(channels?|chans?|ch|c|nc)|c_?out"
+        r"|noutputs?",
+        (8, 3, WIDTH),
+    ),
+    (
+        rf"{_PAIRS}(\w+_)?(mixtures?|experts?|anchors?|components?|groups|clusters|queries"
+        rf"|codes)(_num)?",
+        (4, 2),
+    ),
+    (
+        r"(\w+_)?depths|(num_)?blocks|layers|stages|block_config|layer_list|repeats"
+        r"|num_?layers_list",
+        ([2, 2, 2, 2], 2),
+    ),
+    (
+        rf"(\w+_)?{_PAIRS}(\w+_)?(layers?|blocks?|depth|stages?|levels?|stacks?|repeats?|cells?"
+        rf"|residuals?|convs?|n)|l|no_layers",
+        (2, [2, 2]),
+    ),
     (r"(\w+_)?(mult|multiplier|expansion|expand|expand_ratio|factor|reduction|mlp_ratio)", (2, 4)),
-    (r"((\w+_)?(dims|widths|hidden_?(dims|sizes|units)|layer_?sizes|sizes|units|filters|features_list|channels_list|neurons))", ([64, 64], WIDTH)),
+    (
+        r"((\w+_)?(dims|widths|hidden_?(dims|sizes|units)|layer_?sizes|sizes|units|filters"
+        r"|features_list|channels_list|neurons))",
+        ([64, 64], WIDTH),
+    ),
     (r"(\w+_)?(channels|feature_maps)", (WIDTH, [64, 64])),
-    (r"in_features|out_features|(\w+_)?(dim|dims|size|sz|width|features?|units?|planes|inplanes|hidden|hid|nhid|nfeat|d|ch|chans?|c)", _WIDTHS),
-    (rf"d_\w+|n_(embd?|embed|hidden|state|units|observations|obs|inputs?|features?|filters|feats?)|[dnu]?(inp|hid|embd?|feat|ff)|{_PAIRS}\w+_(dim|size)", _WIDTHS),
+    (
+        r"in_features|out_features|(\w+_)?(dim|dims|size|sz|width|features?|units?|planes|inplanes"
+        r"|hidden|hid|nhid|nfeat|d|ch|chans?|c)",
+        _WIDTHS,
+    ),
+    (
+        rf"d_\w+|n_(embd?|embed|hidden|state|units|observations|obs|inputs?|features?|filters|feats?)"
+        rf"|[dnu]?(inp|hid|embd?|feat|ff)|{_PAIRS}\w+_(dim|size)",
+        _WIDTHS,
+    ),
     (r"(n|num|no|nb|number)_(of_)?\w+", (2, WIDTH)),
     (r"norm(_layer|_cls|_type)?", (nn.BatchNorm2d, nn.LayerNorm, "batch")),
-    (r"act(ivation)?(_(layer|fn|func|function|cls|type|fun))?|nonlinearity|non_?lin(earity)?", (nn.ReLU(), nn.ReLU, "relu")),
+    (
+        r"act(ivation)?(_(layer|fn|func|function|cls|type|fun))?|nonlinearity"
+        r"|non_?lin(earity)?",
+        (nn.ReLU(), nn.ReLU, "relu"),
+    ),
     (r"(\w+_)?(rnn|cell)_?type", ("LSTM", "GRU")),
-    (r"pretrained|freeze\w*|frozen|static|checkpoint(ing)?|use_checkpoint|verbose|debug|tie_\w+|deterministic", (False, True)),
-    (r"(use|with|is|has|have|do|enable|no|add|apply|if|need)_\w+|bias|\w+_bias|bidirectional|batch_first|bilinear|causal|residual", (True, False)),
-    (r"learn(able|ed)\w*|norm_first|affine|downsample|upsample|shortcut|attention|bn|batch_?norm|flag", (True, False)),
-    (r"\w*(2|_to_)(ix|idx|index|indices|id|ids|inx)|(\w+_)?vocab(ulary)?|mapping|word_?map|stoi|itos", (dict(zip("abcdefgh", range(8), strict=True)),)),
-    (r"(\w+_)?(encoder|decoder|backbone|net|network|module|layer|\w+_embed|embedder|generator|body|stem|neck|fn|sublayer|trunk|base|classifier|extractor|head)", _LAYERS),
+    (
+        r"pretrained|freeze\w*|frozen|static|checkpoint(ing)?|use_checkpoint|verbose|debug|tie_\w+"
+        r"|deterministic",
+        (False, True),
+    ),
+    (
+        r"(use|with|is|has|have|do|enable|no|add|apply|if|need)_\w+|bias|\w+_bias|bidirectional"
+        r"|batch_first|bilinear|causal|residual",
+        (True, False),
+    ),
+    (
+        r"learn(able|ed)\w*|norm_first|affine|downsample|upsample|shortcut|attention|bn|batch_?norm"
+        r"|flag",
+        (True, False),
+    ),
+    (
+        r"\w*(2|_to_)(ix|idx|index|indices|id|ids|inx)|(\w+_)?vocab(ulary)?|mapping|word_?map|stoi"
+        r"|itos",
+        (dict(zip("abcdefgh", range(8), strict=True)),),
+    ),
+    (
+        r"(\w+_)?(encoder|decoder|backbone|net|network|module|layer|\w+_embed|embedder|generator|body"
+        r"|stem|neck|fn|sublayer|trunk|base|classifier|extractor|head)",
+        _LAYERS,
+    ),
     (r"(\w+_)?(anchors?|weights?|mean|std|adj|adjacency)", (torch.full((8, 8), 0.5), WIDTH)),
 )  # fmt: skip
 
-_ANNOTATED: dict[str, Sequence[Any]] = {
+_ANNOTATED: dict[str, Sequence[object]] = {
     "int": _WIDTHS,
     "float": (0.5, 0.1),
     "bool": (True, False),
@@ -127,7 +214,7 @@ def by_name(
     return [Value(value, written(value), why, choice=isinstance(value, bool)) for value in found]
 
 
-def _annotated(annotation: str, named: Sequence[Any]) -> tuple[Sequence[Any], bool] | None:
+def _annotated(annotation: str, named: Sequence[Any]) -> tuple[Sequence[object], bool] | None:
     """The values of an annotated kind, those by the name first, and whether there are such; None where the
     annotation says nothing."""
     if annotation in _KINDS:
@@ -143,7 +230,7 @@ def _annotated(annotation: str, named: Sequence[Any]) -> tuple[Sequence[Any], bo
     return None
 
 
-def _like(read: sequences.Sequence, values: Sequence[Any]) -> Sequence[Any]:
+def _like(read: sequences.Sequence, values: Sequence[object]) -> Sequence[object]:
     """The values that are sequences, made as long as is read, and such of the others."""
     if read.inner is not None:
         return [[_like(read.inner, ())[0]] * max(read.length, 1)]

@@ -1,7 +1,7 @@
 """The edits of a fix as lines taken out and put in, with the lines around them.
 
-Made from the files as they are now; where a text is no longer what an edit replaces, the edit alone is shown. Not
-handled: applying them; that is `fxgrad fix --write`.
+Made from the files as they are now; where a text is no longer what an edit replaces, the edit alone is shown.
+Not handled: applying them; that is `fxgrad fix --write`.
 """
 
 from __future__ import annotations

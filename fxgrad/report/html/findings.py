@@ -62,8 +62,8 @@ def _article(finding: Finding, anchor: str, verdicts: Mapping[str, str], ranks: 
 
 
 def raised(error: Raised, anchor: str, findings: Sequence[tuple[str, str]]) -> str:
-    """What the program raised, with the frames that were in it; `findings`: those at error level, each by its code
-    and anchor."""
+    """What the program raised, with the frames that were in it; `findings`: those at error level, each by its
+    code and anchor."""
     links = ", ".join(f'<a href="#{to}">{code}</a>' for code, to in findings[:_BLAMED])
     where = f" <small>{place_link(error.site)}</small>" if error.site is not None else ""
     search = attribute(f"{error.type} {error.phase} {error.message} blocked".lower())

@@ -40,8 +40,8 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
 
 
 def output(report: ReportData) -> str:
-    """The same without what runs, for a notebook. Its outputs are one page: anchors begin with what tells this
-    report from another."""
+    """The same without what runs, for a notebook. Its outputs are one page: anchors begin with what tells
+    this report from another."""
     known = repr((report.findings, report.notes, dict(report.verdicts)))
     prefix = f"fxgrad-{hashlib.sha256(known.encode('utf-8', 'replace')).hexdigest()[:8]}-"
     said = about(report)
@@ -67,7 +67,8 @@ def whole(title: str, parts: Iterable[str], kind: str = "") -> str:
     head = (
         "<!doctype html><html lang=en><head><meta charset=utf-8>\n"
         '<meta name=viewport content="width=device-width, initial-scale=1">\n'
-        f'<title>{escape(title)}</title><style>{STYLE}</style></head><body class="{f"fxgrad {kind}".strip()}">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
+        f'<body class="{f"fxgrad {kind}".strip()}">'
     )
     return "\n".join([head, *filter(None, parts), "</body></html>"])
 
@@ -86,17 +87,19 @@ def header(report: ReportData) -> Iterator[str]:
 
 
 def bar(counts: Mapping[str, tuple[str, int]]) -> str:
-    """What stays in sight: the filter, and a button for each kind of row that occurs; by kind its colour and how
-    many there are."""
+    """What stays in sight: the filter, and a button for each kind of row that occurs; by kind its colour and
+    how many there are."""
     chips = "".join(
-        f'<button type=button class="v {colour}" data-chip="{kind}" aria-pressed=false>{kind} {count}</button>'
+        f'<button type=button class="v {colour}" data-chip="{kind}" aria-pressed=false>'
+        f"{kind} {count}</button>"
         for kind, (colour, count) in counts.items()
         if count
     )
     return (
         '<nav><input id=filter type=search placeholder="filter: words of a name, verdict, code ( / )" '
         f'aria-label="filter parameters and findings"><span class=chips>{chips}</span>'
-        "<small>n, p: next, previous finding<label hidden>; places open in <select id=editor></select></label></small>"
+        "<small>n, p: next, previous finding<label hidden>; places open in "
+        "<select id=editor></select></label></small>"
         "</nav>"
     )
 

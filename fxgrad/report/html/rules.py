@@ -1,7 +1,7 @@
 """The rules as a static site: one page a rule, made from its docstring, and one that lists them.
 
-Addresses last: `FXG103.html`, its headings by their words (`FXG103.html#why-it-matters`), and the rule in the list
-(`index.html#FXG103`). Every page is a file by itself, and codes in the text lead to their rules.
+Addresses last: `FXG103.html`, its headings by their words (`FXG103.html#why-it-matters`), and the rule in the
+list (`index.html#FXG103`). Every page is a file by itself, and codes in the text lead to their rules.
 """
 
 from __future__ import annotations
@@ -73,11 +73,13 @@ def _page(rule: Rule, near: tuple[Rule | None, Rule | None], known: set[str]) ->
     return whole(
         f"{rule.code} {rule.name}",
         [
-            f'<header class="{rule.severity}"><p class=muted><a href="index.html#{rule.code}">all rules</a> {links}</p>',
+            f'<header class="{rule.severity}"><p class=muted><a href="index.html#{rule.code}">all rules</a> '
+            f"{links}</p>",
             f"<h1>{rule.code} {escape(rule.name)} <span class=sev>{rule.severity}</span></h1>",
             f"<p class=headline>{_linked(summary(rule.documentation), known)}</p></header><section>",
             *_sections(rule, known),
-            f"</section><footer><p class=muted>the same in a terminal: <code>fxgrad explain {rule.code}</code>; "
+            "</section><footer><p class=muted>the same in a terminal: "
+            f"<code>fxgrad explain {rule.code}</code>; "
             f"in a line of source: <code># fxgrad: ignore[{rule.code}]</code></p></footer>",
         ],
         "rules",

@@ -1,5 +1,5 @@
-"""How the report came about: what was assumed, the branches taken, the versions and the command; and what it leaves
-out."""
+"""How the report came about: what was assumed, the branches taken, the versions and the command; and what it
+leaves out."""
 
 from __future__ import annotations
 

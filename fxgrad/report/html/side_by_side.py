@@ -1,7 +1,7 @@
 """Two reports on one page, the older on the left, below what has changed from one to the other.
 
-Made from two reports and the changes that `fxgrad.report.comparison` found between them. One filter goes through
-all; a change leads to what it names on either side. Not handled: more than two.
+Made from two reports and the changes that `fxgrad.report.comparison` found between them. One filter goes
+through all; a change leads to what it names on either side. Not handled: more than two.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The parameters by module, coloured by verdict and folded: a thousand layers are a few lines.
 
-Each row has the parameter's shape and size, and leads to the first finding that names it, else to the error that
-blocks it.
+Each row has the parameter's shape and size, and leads to the first finding that names it, else to the error
+that blocks it.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class _Counts:
 
 
 def tree(report: ReportData, causes: Mapping[str, tuple[str, str]], *, flowing: bool = True) -> str:
-    """`causes`: by parameter, what is to blame for its verdict and the anchor of that. `flowing`: with a row for
-    what simply trains, which is counted else."""
+    """`causes`: by parameter, what is to blame for its verdict and the anchor of that. `flowing`: with a row
+    for what simply trains, which is counted else."""
     facts = {name: fact for fact in report.parameters for name in fact.names}
     rows = _Rows(shown_verdicts(report), facts, causes, flowing)
     root = _Module()
@@ -112,7 +112,10 @@ def _details(name: str, counts: _Counts, inside: str, rows: _Rows) -> str:
         rows.left, opened = rows.left - 1, " open"
     badges = "".join(badge(v, str(counts.verdicts[v])) for v in VERDICTS if counts.verdicts[v])
     size = f" <small>{counts.values:,}</small>" if counts.values else ""
-    return f'<details class="m {worst}"{opened}><summary>{escape(name)} {badges}{size}</summary>{inside}</details>'
+    return (
+        f'<details class="m {worst}"{opened}>'
+        f"<summary>{escape(name)} {badges}{size}</summary>{inside}</details>"
+    )
 
 
 def _parameter(name: str, full: str, rows: _Rows) -> str:

@@ -1,7 +1,8 @@
-"""The path from the loss to the parameter as a drawing: the gradient comes down a line that breaks off at the cut.
+"""The path from the loss to the parameter as a drawing: the gradient comes down a line that breaks off at the
+cut.
 
-Inline SVG in the page's own colours. Each step is a row, so that a narrow window shows it whole; what is read aloud
-is the path in words.
+Inline SVG in the page's own colours. Each step is a row, so that a narrow window shows it whole; what is read
+aloud is the path in words.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ _ROW, _LEFT, _LETTER = 24, 12, 7.5  # pixels
 
 
 def way(steps: Sequence[Step], others: int, file: str) -> str:
-    """The drawing; `others`: how many more parameters are cut off like the last step's; `file`: which need not be
-    named again."""
+    """The drawing; `others`: how many more parameters are cut off like the last step's; `file`: which need
+    not be named again."""
     labels = [step.label for step in steps]
     labels[-1] += f" and {others} more" if others else ""
     places = [_short(step.site, file) for step in steps]
     letters = max(len(f"{label}  {where}") for label, where in zip(labels, places, strict=True))
     width, height = round(_LEFT + 24 + letters * _LETTER), _ROW * len(steps)
     return (
-        f'<div class=way><svg role=img aria-label="{attribute(path(steps))}" width="{width}" height="{height}" '
+        f'<div class=way><svg role=img aria-label="{attribute(path(steps))}" '
+        f'width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}">{"".join(_rows(steps, labels, places))}</svg></div>'
     )
 

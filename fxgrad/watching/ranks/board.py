@@ -73,7 +73,7 @@ class _Records(pickle.Unpickler):
     """Reads records of fxgrad and plain values: whoever reaches the store must not be able to have code run
     here."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         if module.startswith(_MODULES) and "." not in name:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name} is no record")

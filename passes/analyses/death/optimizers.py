@@ -125,7 +125,8 @@ def cleared(death: Death) -> Iterator[Cause]:
         return
     if any(known.after for known in map(death.known, held_by(optimizer)) if known is not None):
         yield Cause(
-            f"the gradients are cleared here, after backward and before the scaler's step{line_of(death.site, site)}",
+            "the gradients are cleared here, after backward and before the scaler's "
+            f"step{line_of(death.site, site)}",
             site,
             "call zero_grad() before backward, or after the step",
         )

@@ -1,5 +1,5 @@
-"""What a look-up is given: the error that ended a watched script and what was seen up to it; and how an error's
-frames are read."""
+"""What a look-up is given: the error that ended a watched script and what was seen up to it; and how an
+error's frames are read."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def site_of_entry(entry: TracebackType) -> Site:
     return site_of((entry.tb_frame.f_code, entry.tb_lasti))
 
 
-def raising_text(error: BaseException) -> tuple[str, dict[str, Any]]:
+def raising_text(error: BaseException) -> tuple[str, dict[str, object]]:
     """The expression that raised, as it is written in the user's innermost frame, and the variables there."""
     entry = next(iter(user_entries(error)), None)
     if entry is None:
@@ -117,7 +117,7 @@ def raising_text(error: BaseException) -> tuple[str, dict[str, Any]]:
     return source_of(site_of_entry(entry)), {**frame.f_globals, **frame.f_locals}
 
 
-def look_up(expression: str, namespace: dict[str, Any]) -> Any:
+def look_up(expression: str, namespace: dict[str, object]) -> object:
     """A dotted name with constant subscripts, by attributes and plain containers alone: nothing of the user's
     is run."""
     first, *rest = _WORD.findall(expression) or [("", "")]
