@@ -61,16 +61,18 @@ def freeze_sites(files: Sequence[str], *, name: str | None = None) -> tuple[Site
     found: list[tuple[tuple[int, ...], Site]] = []
     for file in files:
         source = load(file)
-        for freeze in _in_order(source):
-            key = (origin(source.file) == "installed", *_relevance(source, freeze, name))
-            found.append((key, site_of(source, freeze.node)))
+        installed = origin(source.file) == "installed"
+        for by_name, words, site in _in_order(source):
+            found.append(((installed, *_relevance(by_name, words, name)), site))
     return tuple(dict.fromkeys(site for _, site in sorted(found, key=lambda item: item[0])))
 
 
 @lru_cache(maxsize=512)
-def _in_order(source: Source) -> tuple[_Freeze, ...]:
-    """The freezing expressions of a file: looked for once, however many parameters are asked for."""
-    return tuple(sorted(_freezes(source), key=lambda item: position(item.node)))
+def _in_order(source: Source) -> tuple[tuple[bool, _Words, Site], ...]:
+    """The freezing expressions of a file: whether each only sounds like freezing, the names around it and its
+    place. Looked for once, however many parameters are asked for."""
+    found = sorted(_freezes(source), key=lambda item: position(item.node))
+    return tuple((item.by_name, _words(source, item), site_of(source, item.node)) for item in found)
 
 
 def _freezes(source: Source) -> Iterator[_Freeze]:
@@ -126,11 +128,10 @@ def _assigned(source: Source, node: ast.AST) -> ast.expr | None:
     return None
 
 
-def _relevance(source: Source, freeze: _Freeze, name: str | None) -> tuple[int, ...]:
+def _relevance(by_name: bool, words: _Words, name: str | None) -> tuple[int, ...]:
     """Sorting key: (sounds like freezing, group, -words shared, words not shared)."""
     if name is None:
-        return (int(freeze.by_name),)
-    words = _words(source, freeze)
+        return (int(by_name),)
     parts = set(name.split(".")) - {"module"}  # a wrapper's, and many a variable's
     foreign = words.strong - parts
     shared = words.strong & parts if foreign else (words.strong | words.weak) & parts
@@ -139,7 +140,7 @@ def _relevance(source: Source, freeze: _Freeze, name: str | None) -> tuple[int, 
     group = 2 if excluded or foreign else 1
     if not excluded and (matched or shared - _GENERIC or (shared and not foreign)):
         group = 0
-    return (int(freeze.by_name), group, -len(shared) - len(matched), len(foreign))
+    return (int(by_name), group, -len(shared) - len(matched), len(foreign))
 
 
 def _words(source: Source, freeze: _Freeze) -> _Words:
