@@ -1,5 +1,5 @@
-"""A derivative that was asked for and is not there, a later loss that has no history: what the rules say of the
-tensors, as they say it of parameters that get no gradient of the loss."""
+"""A derivative that was asked for and is not there, a later loss that has no history: what the rules say of
+the tensors, as they say it of parameters that get no gradient of the loss."""
 
 from __future__ import annotations
 
