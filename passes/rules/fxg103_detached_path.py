@@ -6,6 +6,9 @@ What it finds
     `create_graph=True`). One finding per line that cuts, with all parameters it starves; of several cuts
     behind one another, each has a finding, for all must be mended.
 
+    As a warning, a term of the loss that is made of `torch.autograd.grad` without `create_graph=True` alone:
+    a gradient penalty that changes the loss and trains nothing, though all parameters train by other terms.
+
 Why it matters
     Detaching is silent: the forward values are right, the loss goes down by what still trains, and the
     parameters behind the cut keep their random start.
@@ -34,14 +37,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fxgrad.passes.analyses import idle_terms
 from fxgrad.passes.analyses.cuts import GRAD
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import cut_groups, finding, said, starved, subject
-from fxgrad.records import Facts, Finding, NodeFact
+from fxgrad.records import Facts, Finding, Fix, NodeFact, Step
 
 CODE = "FXG103"
 NAME = "detached-path"
 SEVERITY = "error"
+
+_CREATE = "pass create_graph=True where the gradient is part of the loss"
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
@@ -67,7 +73,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         if node.target == GRAD:
             cut, advice = (
                 f"{written} without create_graph=True",
-                "pass create_graph=True where the gradient is part of the loss",
+                _CREATE,
             )
         yield finding(
             context,
@@ -76,6 +82,22 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             group,
             f"{cut} cuts {subject(parameters)} off from the loss: {starved(parameters)}",
             advice,
+        )
+    yield from _idle_terms(facts)
+
+
+def _idle_terms(facts: Facts) -> Iterator[Finding]:
+    """One warning per line whose derivative is added to the loss and has no history."""
+    for node in {_line(node): node for node in idle_terms.without_history(facts)}.values():
+        yield Finding(
+            CODE,
+            NAME,
+            "warning",
+            f"{said(node)} without create_graph=True: a term of the loss is made of it, and trains nothing",
+            node.site,
+            (),
+            (Step("loss"), Step("grad", node.site, True)),
+            Fix(_CREATE),
         )
 
 

@@ -1422,3 +1422,89 @@ def quiet_probe_with_its_own_optimizer_and_schedule() -> dict[str, Any]:
             return self.probe(self.body(x).detach())
 
     return dict(model=Probed(), inputs=(torch.randn(3, 4),), loss=lambda o: o.logsumexp(-1).mean())
+
+
+def _critic() -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 8), nn.Softplus(), nn.Linear(8, 1))
+
+
+def guilty_penalty_on_slopes_without_a_graph() -> dict[str, Any]:
+    class Critic(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.score = _critic()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x.detach().requires_grad_()
+            out = self.score(x)
+            (slope,) = torch.autograd.grad(out.sum(), x, retain_graph=True)  # FXG103
+            penalty = (slope.norm(dim=1) - 1).pow(2).mean()
+            return out.mean() + 10 * penalty
+
+    return dict(model=Critic(), inputs=(torch.randn(5, 2),), loss=lambda out: out)
+
+
+def guilty_smoothness_summed_per_sample() -> dict[str, Any]:
+    class Field(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.weight = _critic(), 0.1
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x.detach().requires_grad_()
+            value = self.net(x)
+            slope = torch.autograd.grad(value, x, torch.ones_like(value), retain_graph=True)[0]  # FXG103
+            losses = [value.square().sum(1), self.weight * slope.square().sum(1)]
+            return torch.stack(losses).sum(0)
+
+    return dict(model=Field(), inputs=(torch.randn(5, 2),), loss=lambda out: out.mean())
+
+
+def quiet_penalty_on_slopes_with_a_graph() -> dict[str, Any]:
+    class Critic(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.score = nn.Sequential(nn.Linear(2, 8), nn.Softplus(), nn.Linear(8, 1, bias=False))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x.detach().requires_grad_()
+            out = self.score(x)
+            (slope,) = torch.autograd.grad(out.sum(), x, create_graph=True)
+            return out.mean() + (slope.norm(dim=1) - 1).pow(2).mean()
+
+    return dict(model=Critic(), inputs=(torch.randn(5, 2),), loss=lambda out: out)
+
+
+def quiet_slopes_as_data_of_the_loss() -> dict[str, Any]:
+    """An attack on the input, a weight between two losses, a target to be met: derivatives that are data there."""
+
+    class Robust(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = _critic()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x.detach().requires_grad_()
+            out = self.net(x)
+            (slope,) = torch.autograd.grad(out.square().mean(), x, retain_graph=True)
+            attacked = self.net(x + 0.1 * slope.sign()).square().mean()
+            balance = slope.norm() / (slope.norm() + 1)
+            met = nn.functional.mse_loss(out.expand(-1, 2), slope)
+            return out.mean() + balance * attacked + met
+
+    return dict(model=Robust(), inputs=(torch.randn(5, 2),), loss=lambda out: out)
+
+
+def quiet_slopes_shown_beside_the_loss() -> dict[str, Any]:
+    class Shown(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = _critic()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x.detach().requires_grad_()
+            out = self.net(x)
+            (slope,) = torch.autograd.grad(out.sum(), x, retain_graph=True)
+            return out.mean() + slope.square().mean().detach()
+
+    return dict(model=Shown(), inputs=(torch.randn(5, 2),), loss=lambda out: out)
