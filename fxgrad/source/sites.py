@@ -29,6 +29,7 @@ SKIPPED = ("einops", "opt_einsum", "beartype", "jaxtyping", "typeguard")
 BACKPORTS = ("typing_extensions.py", "exceptiongroup.py")
 
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
+_HANDED_ON = os.path.join(_TORCH, "overrides.py")
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _FXGRAD = _PACKAGE + os.sep
 _PASSES = os.path.join(os.path.dirname(_PACKAGE), "passes") + os.sep
@@ -99,8 +100,7 @@ def user_spots(
 def is_unpacked(frame: FrameType | None) -> bool:
     """Whether the code that called into fxgrad, from `frame` outwards, takes the result apart at once: `a, b
     = x.shape`."""
-    while frame is not None and frame.f_code.co_filename.startswith(_FXGRAD):
-        frame = frame.f_back
+    frame = outside(frame)
     if frame is None:
         return False
     known = _unpackings.get(id(frame.f_code))
@@ -119,17 +119,36 @@ def _unpacking(code: CodeType) -> frozenset[int]:
     )
 
 
-def is_asked_by_user(frame: FrameType | None) -> bool:
-    """Whether the code that called into fxgrad, from `frame` outwards, is the user's own."""
+def outside(frame: FrameType | None) -> FrameType | None:
+    """The code that called into fxgrad, from `frame` outwards."""
     while frame is not None and frame.f_code.co_filename.startswith(_FXGRAD):
         frame = frame.f_back
+    return frame
+
+
+def place_outside(frame: FrameType | None, file: str, line: int) -> tuple[str, int]:
+    """The place of whoever called into fxgrad, where `file` and `line` are on the stack of `frame` and of
+    fxgrad, or of torch's function that hands a call on to a mode; else that place itself."""
+    if not (file.startswith(_FXGRAD) or file == _HANDED_ON):
+        return file, line
+    while frame is not None and (frame.f_code.co_filename, frame.f_lineno) != (file, line):
+        frame = frame.f_back
+    caller = outside(frame)
+    while caller is not None and caller.f_code.co_filename == _HANDED_ON:
+        public = caller.f_back  # it runs once more inside, without the mode
+        caller = outside(public.f_back) if public is not None else None
+    return (file, line) if caller is None else (caller.f_code.co_filename, caller.f_lineno)
+
+
+def is_asked_by_user(frame: FrameType | None) -> bool:
+    """Whether the code that called into fxgrad, from `frame` outwards, is the user's own."""
+    frame = outside(frame)
     return frame is not None and _is_user(frame.f_code)
 
 
 def asked_by_torch(frame: FrameType | None) -> bool:
     """Whether the code that called into fxgrad, from `frame` outwards, is torch's."""
-    while frame is not None and frame.f_code.co_filename.startswith(_FXGRAD):
-        frame = frame.f_back
+    frame = outside(frame)
     return frame is not None and frame.f_code.co_filename.startswith(_TORCH)
 
 

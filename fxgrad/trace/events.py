@@ -16,10 +16,11 @@ import itertools
 import os
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from types import CodeType, GeneratorType
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch import nn
@@ -27,7 +28,7 @@ from torch.autograd.variable import VariableMeta
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from fxgrad.source.sites import Spot, user_spots
+from fxgrad.source.sites import Spot, place_outside, user_spots
 from fxgrad.torch_api import distributed
 from fxgrad.torch_api.functions import Apply, replaced_apply
 from fxgrad.torch_api.internals import dynamo_is_loaded, next_sequence_number, transforms_active
@@ -135,6 +136,7 @@ class Events:
             stack.enter_context(_patched(VariableMeta, "__call__", self._seen_when_made(type.__call__)))
             stack.enter_context(_patched(torch, "from_numpy", self._from_numpy()))
             stack.enter_context(_patched(torch, "compile", self._compile(stack)))
+            stack.enter_context(_patched(warnings, "showwarning", _warned()))
             stack.enter_context(_patched(Optimizer, "__init__", self._optimizer_made()))
             stack.enter_context(_patched(Optimizer, "zero_grad", self._zeroed()))
             for module, name in TRANSFORMS:
@@ -538,6 +540,24 @@ class Events:
             return compiled
 
         return compile
+
+
+def _warned() -> Callable[..., None]:
+    """What torch warns of stands where the program called it, not where an observer handed the call on."""
+    original = warnings.showwarning
+
+    def showwarning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        filename, lineno = place_outside(sys._getframe(1), filename, lineno)
+        original(message, category, filename, lineno, file, line)
+
+    return showwarning
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import re
 import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -384,3 +385,33 @@ def test_error_without_gradients_is_left_to_python(tmp_path: Path, capsys: pytes
     report, status = run_script(write(tmp_path, "none = None\nnone.zero_()\n"))
     assert (report, status) == (None, 1)
     assert "AttributeError" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------ warnings
+
+WARNS = """\
+import torch
+from torch import nn
+from torch.nn import functional as F
+net = nn.Linear(3, 3)
+opt = torch.optim.SGD(net.parameters(), 0.1)
+h = torch.randn(2, 3, requires_grad=True) * 2
+loss = F.softmax(net(h)).square().sum()  # warns: of no dimension
+loss = loss + nn.MSELoss()(net(h), torch.zeros(1, 3))  # in torch's own file: of sizes
+loss.backward()
+h.grad  # warns: of no leaf
+opt.step()
+"""
+
+
+def test_a_warning_stands_where_a_plain_run_has_it(tmp_path: Path) -> None:
+    path = write(tmp_path, WARNS)
+    places = []
+    for run in (lambda: runpy.run_path(str(path)), lambda: run_script(str(path))):
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            run()
+        places.append([(w.filename, w.lineno) for w in warned])
+    plain, watched = places
+    assert [line for file, line in plain if file == str(path)] == [7, 10]
+    assert watched == plain
