@@ -469,3 +469,20 @@ def test_no_error_of_it(tmp_path: Path, name: str) -> None:
     assert report is not None
     assert [f for f in report.findings if f.severity == "error"] == []
     assert status == 0
+
+
+def test_a_layer_without_a_line_of_its_own_is_one_error_at_the_call(tmp_path: Path) -> None:
+    """An entry of a ModuleDict that nothing calls, asked of `autograd.grad`."""
+    text = """
+net = nn.ModuleDict({"body": nn.Linear(3, 4), "spare": nn.Linear(4, 2)})
+loss = net["body"](torch.rand(5, 3)).square().mean()
+torch.autograd.grad(loss, list(net.parameters()))
+"""
+    path, _ = write(tmp_path, text)
+    report, _ = run_script(path)
+    assert report is not None
+    (found,) = [f for f in report.findings if f.severity == "error"]
+    assert (found.code, set(found.parameters)) == ("FXG101", {"net.spare.weight", "net.spare.bias"})
+    assert found.site is not None
+    assert "autograd.grad(loss" in Path(found.site.file).read_text().splitlines()[found.site.line - 1]
+    assert "index 2 of `autograd.grad`" in found.message
