@@ -13,6 +13,7 @@ answer is a JSON line in `results.jsonl` (not kept in the repository); one that 
 from __future__ import annotations
 
 import argparse
+import datetime
 import difflib
 import json
 import os
@@ -178,6 +179,7 @@ def run(arguments: argparse.Namespace) -> None:
 def table() -> Iterator[str]:
     """The figures by room, and every survivor."""
     latest = {answer.mutant: answer for answer in results()}
+    yield f"{datetime.date.today()}: {len(latest)} mutants tried so far.\n"
     yield "| room | tried | killed | alive |"
     yield "|---|---|---|---|"
     for room in ROOMS:
