@@ -37,6 +37,7 @@ _WAITING = 10  # seconds in all for each of CPU, before a file counts as standin
 LISTS = {"report": "models.txt", "run": "scripts.txt"}
 _NAMED = re.compile(r"name one, as in \S+:(\w+)\)")
 _FINDING = re.compile(r"^(\S+:\d+):\d+: (FXG\d+) \S+ \[(error|warning)\]", re.MULTILINE)
+_FOLDERS = re.compile(r"(?<![\w.])(\.\./|/)([\w.+-]+/)*")  # the page names files, not the folders of one machine
 _OWN_ERROR = "nothing to report"  # what `fxgrad run` says of a script that ended before a step
 
 
@@ -146,7 +147,7 @@ def table() -> Iterator[str]:
         for answer in answers:
             repository, _, path = answer.file.partition(":")
             owner, _, commit = repository.partition("@")
-            said = re.sub(r"(\.\./|/)([\w.+-]+/)*(?=[\w-]+\.py)", "", answer.said).replace("|", "\\|")
+            said = _FOLDERS.sub("", answer.said).replace("|", "\\|")
             yield f"| {owner}@{commit[:7]} {path} | {answer.ended} | {said[:200]} |"
 
 
