@@ -28,7 +28,10 @@ def findings(death: Death, asked: Asked) -> Iterator[Finding]:
     )
     told: set[str] = set()
     for one in _starved_findings(death, wanted, request):
-        one = _as_found(one, death.found)
+        same = _as_found(one, death.found)
+        if one.site is None and same is one:
+            continue
+        one = same
         if one.site is None:  # a module that no line of the program makes: an entry of a dictionary of them
             one = replace(one, site=request.site or death.site)
         told.update(one.parameters)
