@@ -31,14 +31,13 @@ def findings(death: Death, asked: Asked) -> Iterator[Finding]:
         same = _as_found(one, death.found)
         if one.site is None and same is one:
             continue
-        one = same
-        if one.site is None:  # a module that no line of the program makes: an entry of a dictionary of them
-            one = replace(one, site=request.site or death.site)
-        told.update(one.parameters)
-        mine = [name for name in one.parameters if name in wanted]
-        yield replace(
-            one, message=f"{one.message}; {which}{line_of(request.site, one.site)} is {listed(mine)}"
-        )
+        # A module that no line of the program makes (an entry of a dictionary of them) is told where it is
+        # asked for.
+        site = one.site or request.site or death.site
+        told.update(same.parameters)
+        mine = [name for name in same.parameters if name in wanted]
+        message = f"{same.message}; {which}{line_of(request.site, site)} is {listed(mine)}"
+        yield replace(same, site=site, message=message)
     rest = [name for name in wanted if name not in told]
     if rest:
         where = line_of(request.site, death.site) if request.site != death.site else ""

@@ -60,7 +60,8 @@ def _watched(shell: Any, line: str, cell: str) -> tuple[Report | None, BaseExcep
     text = shell.transform_cell(f"# %%fxgrad\n{cell}")
     file = shell.compile.cache(text, number or shell.execution_count, raw_code=text)
     tree = shell.transform_ast(shell.compile.ast_parse(text, filename=file))
-    if compile(tree, file, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT).co_flags & inspect.CO_COROUTINE:
+    whole = compile(tree, file, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    if whole.co_flags & inspect.CO_COROUTINE:
         raise InputError(
             "%%fxgrad cannot run a cell with `await` at its top: a magic cannot wait for the event loop",
             hint="without the magic, put `with fxgrad.watch(model, optimizer):` around the steps",

@@ -28,7 +28,7 @@ def default_loss(output: object) -> tuple[torch.Tensor, str]:
     """A scalar of the output, and how it was found, for the report.
 
     Raises:
-        InputError: the output has no floating tensor.
+        InputError: the output is None, or has no floating tensor.
     """
     for how, candidate in (
         ("the output's .loss", getattr(output, "loss", None)),

@@ -135,6 +135,7 @@ FLAGS: tuple[tuple[Callable[[], object], Callable[[Any], None]], ...] = (
     (_C._get_mkldnn_deterministic, _C._set_mkldnn_deterministic),
     (_C._get_nnpack_enabled, _C._set_nnpack_enabled),
     (_C._check_sparse_tensor_invariants, _C._set_check_sparse_tensor_invariants),
+    (_C._get_graph_executor_optimize, _C._set_graph_executor_optimize),
     *(
         (partial(getattr, torch.compiler, flag), partial(setattr, torch.compiler, flag))
         for flag in COMPILER_FLAGS
@@ -147,6 +148,11 @@ PRINT_OPTIONS: object = torch._tensor_str.PRINT_OPTS
 def autocast_arguments(context: torch.autocast) -> tuple[Any, ...]:
     """The arguments by which `enter_autocast` makes the same region again."""
     return context.device, context.fast_dtype, context._enabled, context._cache_enabled
+
+
+def plain_torchscript() -> None:
+    """TorchScript programs run as they are written, without its optimizer."""
+    _C._set_graph_executor_optimize(False)
 
 
 def steady_cudnn() -> None:

@@ -8,7 +8,6 @@ are: a function around each would say less than its name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any
 
@@ -73,11 +72,6 @@ def has_legacy_hooks(module: nn.Module) -> bool:
 def eager_module(model: object) -> object:
     """The module inside `torch.compile`'s wrapper; None where there is none."""
     return getattr(model, "_orig_mod", None)
-
-
-# Whether TorchScript optimizes a program before it runs it, while the context lasts.
-optimized_execution: Callable[[bool], AbstractContextManager[None]]
-optimized_execution = torch.jit.optimized_execution  # type: ignore[attr-defined]
 
 
 def is_scripted(module: Any) -> bool:

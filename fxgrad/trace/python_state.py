@@ -27,6 +27,7 @@ from torch import nn
 
 from fxgrad.source.objects import module_of
 from fxgrad.source.sites import Spot, is_user_code
+from fxgrad.torch_api.module_internals import is_scripted
 from fxgrad.world.snapshots import snapshot
 from fxgrad.world.undo import MISSING, attributes
 
@@ -133,15 +134,15 @@ def interceptions(recorder: Reader, modules: Iterable[nn.Module]) -> Iterator[tu
     """(holder, attribute, replacement), for these modules and what they hold."""
     classes: set[type] = set()
     for module in modules:
-        classes.add(type(module))
+        if not is_scripted(module):
+            classes.add(type(module))
         where = ".".join(filter(None, ["self", recorder.paths.get(id(module))]))
         recorder.owners.setdefault(id(module), where)
         for name, value in (attributes(module) or {}).items():
             if _is_object(value):
                 _enter(recorder, f"{where}.{name}", value, classes, 0)
-    for cls, original in [
-        (cls, cls.__getattribute__) for cls in classes if not issubclass(cls, torch.jit.ScriptModule)
-    ]:
+    originals: list[tuple[type, Any]] = [(cls, cls.__getattribute__) for cls in classes]
+    for cls, original in originals:
         yield cls, "__getattribute__", _reading(recorder, original)
     for name in _MODES:
         yield torch, name, _mode(recorder, name, getattr(torch, name))

@@ -34,13 +34,13 @@ from fxgrad.torch_api.internals import (
     conjugated,
     negated,
     overlaps_itself,
+    plain_torchscript,
     schema_of,
     set_version,
     storage_id,
     storage_key,
     version_of,
 )
-from fxgrad.torch_api.module_internals import optimized_execution
 
 # A small view of a big storage (a batch of a data set) is copied alone: its siblings are not part of the
 # step.
@@ -86,19 +86,14 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         setattr(self, GIVES_ADDRESSES, False)
         self.listener: Listener | None = None
         self._arguments: object = ()
-        self._plain: list[contextlib.AbstractContextManager[None]] = []
 
     def __enter__(self) -> Self:
         # TorchScript folds constants into what it keeps of a program, in the second run of it: run on fake
-        # tensors they would be fake ones, and every later call of the user's own would meet them.
-        self._plain.append(optimized_execution(False))
-        self._plain[-1].__enter__()
+        # tensors they would be fake ones, and every later call of the user's own would meet them. The flag
+        # is put back with those of the process.
+        plain_torchscript()
         super().__enter__()
         return self
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        self._plain.pop().__exit__(None, None, None)
 
     def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         listener = self.listener

@@ -1,9 +1,10 @@
 """A term of the loss without a history, made of what `torch.autograd.grad` gave without `create_graph=True`:
 a gradient penalty that changes the loss and trains nothing.
 
-A loss has terms where it is a sum: additions, and what is linear and takes one tensor. Not a term: what was
-detached, read off or computed without gradients on the way, for that is written to have none; a gradient that
-is multiplied by what has a history, or that a network is given, which is data there.
+A loss has terms where it is a sum: additions, and what is linear in the one tensor with a history that it
+takes (a scaled loss). Not a term: what was detached, read off or computed without gradients on the way, for
+that is written to have none; a gradient that is multiplied by what has a history, or that a network is given,
+which is data there; the derivative of what no parameter takes part in, which could train nothing.
 """
 
 from __future__ import annotations
@@ -14,31 +15,32 @@ from fxgrad.passes.analyses.cuts import DETACHES, GRAD
 from fxgrad.records import Facts, NodeFact
 
 _SUMS = frozenset(["add", "sub", "rsub", "iadd", "isub", "stack", "cat"])
-_LINEAR = frozenset(["sum", "mean", "neg", "mul", "div", "truediv", "squeeze", "view", "reshape", "backward"])
+_LINEAR = frozenset(["sum", "mean", "neg", "div", "truediv", "squeeze", "view", "reshape", "backward"])
 
 
 def without_history(facts: Facts) -> Iterator[NodeFact]:
     """The calls of `torch.autograd.grad` that such terms are made of, in the order of the program."""
     found = {node.name for term in _constant_terms(facts) for node in _derivatives(facts, term)}
-    yield from (node for node in facts.nodes if node.name in found)
+    yield from (node for node in facts.nodes if node.name in found and _trains(facts, node))
 
 
 def _constant_terms(facts: Facts) -> Iterator[int]:
     """The values that are added to the loss and have no history."""
     # A watched script has a loss per backward: each of them makes the one that the facts have.
     pending = [node for node in facts.nodes if facts.loss in node.makes]
-    seen: set[int] = set()
+    seen: set[str] = set()
     while pending:
         node = pending.pop()
-        word = node.target.rpartition(".")[2].strip("_")
-        if word not in _SUMS and not (word in _LINEAR and len(node.reads) == 1):
+        if node.name in seen:
             continue
-        for value in set(node.reads) - seen:
-            seen.add(value)
-            if not facts.values[value].requires_grad:
-                yield value
-            elif value in facts.maker_of:
-                pending.append(facts.maker_of[value])
+        seen.add(node.name)
+        word, alone = node.target.rpartition(".")[2].strip("_"), len(node.reads) == 1
+        with_history = [value for value in node.reads if facts.values[value].requires_grad]
+        if word in _SUMS:
+            yield from (value for value in node.reads if value not in with_history)
+        elif not (alone and word in _LINEAR) and not (word == "mul" and len(with_history) == 1):
+            continue
+        pending.extend(facts.maker_of[value] for value in with_history if value in facts.maker_of)
 
 
 def _derivatives(facts: Facts, term: int) -> Iterator[NodeFact]:
@@ -56,3 +58,17 @@ def _derivatives(facts: Facts, term: int) -> Iterator[NodeFact]:
                 yield node
         elif node.kind == "op" and node.grad_enabled and node.target not in DETACHES:
             pending.extend(node.reads)
+
+
+def _trains(facts: Facts, derivative: NodeFact) -> bool:
+    """Whether a parameter takes part in what was differentiated."""
+    parameters = {value for known in facts.parameters if known.requires_grad for value in known.values}
+    pending, seen = list(derivative.reads), set[int]()
+    while pending:
+        value = pending.pop()
+        if value in parameters:
+            return True
+        if value not in seen and value in facts.maker_of:
+            pending.extend(facts.maker_of[value].reads)
+        seen.add(value)
+    return False

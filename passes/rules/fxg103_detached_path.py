@@ -71,10 +71,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             )
             advice += "" if hidden else f"; or drop the `{what}` where it is made anew in every step"
         if node.target == GRAD:
-            cut, advice = (
-                f"{written} without create_graph=True",
-                _CREATE,
-            )
+            cut, advice = f"{written} without create_graph=True", _CREATE
         yield finding(
             context,
             facts,

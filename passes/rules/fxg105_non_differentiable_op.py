@@ -59,18 +59,18 @@ _SECOND = (
 )
 
 
-def _script_of(context: Context, parameter: str) -> str | None:
-    """The path of the TorchScript module that holds a parameter; None where none does."""
-    parts = parameter.split(".")
-    paths = (".".join(parts[:end]) for end in range(1, len(parts)))
-    return next((path for path in paths if is_scripted(context.model.get_submodule(path))), None)
+def _scripts(context: Context, parameters: tuple[str, ...]) -> list[str]:
+    """The paths of the TorchScript modules that hold the parameters; none where one is held by no such."""
+    paths = [path for path, module in context.model.named_modules() if is_scripted(module)]
+    held = [[path for path in paths if name.startswith(f"{path}.")] for name in parameters]
+    return list(dict.fromkeys(outer[0] for outer in held)) if all(held) else []
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per line that cuts."""
     for group in cut_groups(context, facts, CODE):
         node, parameters, _ = group
-        scripted = [path for name in parameters if (path := _script_of(context, name))]
+        scripted = _scripts(context, parameters)
         message = (
             f"{said(node)} has no derivative with respect to what {subject(parameters)} computed: "
             f"{starved(parameters)}"
@@ -79,10 +79,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             f"{starved(parameters)}"
         )
         advice = _DIFFERENTIABLE
-        if len(scripted) == len(parameters):
-            message += (
-                f"; inside {some(dict.fromkeys(scripted))} is TorchScript, whose lines cannot be followed"
-            )
+        if scripted:
+            message += f"; inside {some(scripted)} is TorchScript, whose lines cannot be followed"
             advice = _AS_PYTHON
         yield finding(context, facts, (CODE, NAME), group, message, advice)
     found = missing_formula(facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -1424,15 +1425,30 @@ def quiet_probe_with_its_own_optimizer_and_schedule() -> dict[str, Any]:
     return dict(model=Probed(), inputs=(torch.randn(3, 4),), loss=lambda o: o.logsumexp(-1).mean())
 
 
-def _critic() -> nn.Module:
-    return nn.Sequential(nn.Linear(2, 8), nn.Softplus(), nn.Linear(8, 1))
+class _Sloped(nn.Module):
+    """Its loss is what `loss` makes of the scores of some points, and of the slope there."""
+
+    def __init__(self, loss: Callable[..., torch.Tensor], **asked: Any) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(2, 8), nn.Softplus(), nn.Linear(8, 1, bias=False))
+        self.loss, self.asked = loss, asked
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.detach().requires_grad_()
+        out = self.score(x)
+        (slope,) = torch.autograd.grad(out, x, torch.ones_like(out), **self.asked)
+        return self.loss(self, x, out, slope)
+
+
+def _sloped(loss: Callable[..., torch.Tensor], **asked: Any) -> dict[str, Any]:
+    return dict(model=_Sloped(loss, **asked), inputs=(torch.randn(5, 2),), loss=lambda out: out.mean())
 
 
 def guilty_penalty_on_slopes_without_a_graph() -> dict[str, Any]:
     class Critic(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.score = _critic()
+            self.score = nn.Sequential(nn.Linear(2, 8), nn.Softplus(), nn.Linear(8, 1))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = x.detach().requires_grad_()
@@ -1444,67 +1460,46 @@ def guilty_penalty_on_slopes_without_a_graph() -> dict[str, Any]:
     return dict(model=Critic(), inputs=(torch.randn(5, 2),), loss=lambda out: out)
 
 
-def guilty_smoothness_summed_per_sample() -> dict[str, Any]:
+def guilty_smoothness_of_a_scaled_loss_summed_per_sample() -> dict[str, Any]:
     class Field(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.net, self.weight = _critic(), 0.1
+            self.net = nn.Sequential(nn.Linear(2, 8), nn.Softplus(), nn.Linear(8, 1))
+            self.register_buffer("scale", torch.tensor(1024.0))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = x.detach().requires_grad_()
             value = self.net(x)
             slope = torch.autograd.grad(value, x, torch.ones_like(value), retain_graph=True)[0]  # FXG103
-            losses = [value.square().sum(1), self.weight * slope.square().sum(1)]
-            return torch.stack(losses).sum(0)
+            losses = [value.square().sum(1), 0.1 * slope.square().sum(1)]
+            return torch.stack(losses).sum(0).mean() * self.scale
 
-    return dict(model=Field(), inputs=(torch.randn(5, 2),), loss=lambda out: out.mean())
+    return dict(model=Field(), inputs=(torch.randn(5, 2),), loss=lambda out: out)
 
 
 def quiet_penalty_on_slopes_with_a_graph() -> dict[str, Any]:
-    class Critic(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.score = nn.Sequential(nn.Linear(2, 8), nn.Softplus(), nn.Linear(8, 1, bias=False))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = x.detach().requires_grad_()
-            out = self.score(x)
-            (slope,) = torch.autograd.grad(out.sum(), x, create_graph=True)
-            return out.mean() + (slope.norm(dim=1) - 1).pow(2).mean()
-
-    return dict(model=Critic(), inputs=(torch.randn(5, 2),), loss=lambda out: out)
+    return _sloped(lambda m, x, out, slope: out.mean() + (slope.norm(dim=1) - 1).pow(2).mean(), create_graph=True)
 
 
-def quiet_slopes_as_data_of_the_loss() -> dict[str, Any]:
-    """An attack on the input, a weight between two losses, a target to be met: derivatives that are data there."""
-
-    class Robust(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = _critic()
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = x.detach().requires_grad_()
-            out = self.net(x)
-            (slope,) = torch.autograd.grad(out.square().mean(), x, retain_graph=True)
-            attacked = self.net(x + 0.1 * slope.sign()).square().mean()
-            balance = slope.norm() / (slope.norm() + 1)
-            met = nn.functional.mse_loss(out.expand(-1, 2), slope)
-            return out.mean() + balance * attacked + met
-
-    return dict(model=Robust(), inputs=(torch.randn(5, 2),), loss=lambda out: out)
+def quiet_attack_by_the_slope() -> dict[str, Any]:
+    return _sloped(lambda m, x, out, slope: out + m.score(x + 0.1 * slope.sign()), retain_graph=True)
 
 
-def quiet_slopes_shown_beside_the_loss() -> dict[str, Any]:
-    class Shown(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = _critic()
+def quiet_losses_balanced_by_the_slope() -> dict[str, Any]:
+    return _sloped(lambda m, x, out, slope: out.mean() + slope.norm() * out.square().mean(), retain_graph=True)
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = x.detach().requires_grad_()
-            out = self.net(x)
-            (slope,) = torch.autograd.grad(out.sum(), x, retain_graph=True)
-            return out.mean() + slope.square().mean().detach()
 
-    return dict(model=Shown(), inputs=(torch.randn(5, 2),), loss=lambda out: out)
+def quiet_slope_as_a_target() -> dict[str, Any]:
+    return _sloped(lambda m, x, out, slope: nn.functional.mse_loss(out.expand(-1, 2), slope), retain_graph=True)
+
+
+def quiet_slope_shown_beside_the_loss() -> dict[str, Any]:
+    return _sloped(lambda m, x, out, slope: out.mean() + slope.square().mean().detach(), retain_graph=True)
+
+
+def quiet_slope_of_what_has_no_parameter() -> dict[str, Any]:
+    def loss(model: nn.Module, x: torch.Tensor, out: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+        (known,) = torch.autograd.grad(x.square().sum(), x)
+        return out.mean() + known.square().mean()
+
+    return _sloped(loss, retain_graph=True)

@@ -21,11 +21,11 @@ from fxgrad.cli.pasted import errors_in
 from fxgrad.records import Finding
 from fxgrad.torch_api.explanations import EXPLANATIONS, Entry
 from fxgrad.watching.script import run_script
+from tests import pages
 from tests.errors.programs import ELSEWHERE, PRELUDE, PROGRAMS, WARNINGS
 
 README = Path(__file__).parents[1] / "README.md"
 LONGEST = 160  # characters of a cell
-_BETWEEN = re.compile(r"(<!-- table: errors -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _cell(text: str) -> str:
 
 def renewed(text: str) -> str:
     """The text of a README with the table as it is now."""
-    return _BETWEEN.sub(lambda match: f"{match[1]}{table()}{match[2]}", text)
+    return pages.renewed(text, "errors", table())
 
 
 def main() -> None:

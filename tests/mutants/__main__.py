@@ -33,11 +33,12 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
+from tests import pages
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 RESULTS = HERE / "results.jsonl"
 PAGE = HERE / "README.md"
-START, END = "<!-- table: mutants -->", "<!-- /table -->"
 ROOMS = ("fxgrad/trace", "fxgrad/diagnosis", "passes", "fxgrad/fix_graph")
 OPERATORS = ("AddNot", "ReplaceAndWithOr", "ReplaceOrWithAnd", "ReplaceUnaryOperator_Delete_Not", "ReplaceComparisonOperator")
 LIMIT = 1800  # seconds for the tests of a mutant, per stage: a loop that no longer ends is found by it
@@ -206,8 +207,7 @@ def main(argv: list[str] | None = None) -> int:
     if not arguments.table:
         run(arguments)
     text = "\n".join(table())
-    page = PAGE.read_text()
-    PAGE.write_text(f"{page.partition(START)[0]}{START}\n{text}\n{END}{page.partition(END)[2]}")
+    pages.write(PAGE, "mutants", text)
     print(text)
     return 1 if any(not answer.killed_by for answer in results()) else 0
 

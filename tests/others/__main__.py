@@ -29,10 +29,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tests import pages
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.jsonl"
 PAGE = HERE / "README.md"
-START, END = "<!-- table: others -->", "<!-- /table -->"
 _WAITING = 10  # seconds in all for each of CPU, before a file counts as standing still
 LISTS = {"report": "models.txt", "run": "scripts.txt"}
 _NAMED = re.compile(r"name one, as in \S+:(\w+)\)")
@@ -162,8 +163,7 @@ def main(argv: list[str] | None = None) -> int:
     if not arguments.table:
         run(arguments)
     text = "\n".join(table())
-    page = PAGE.read_text()
-    PAGE.write_text(f"{page.partition(START)[0]}{START}\n{text}\n{END}{page.partition(END)[2]}")
+    pages.write(PAGE, "others", text)
     print(text)
     return 1 if any(answer.ended in ("crash", "no end") for answer in results().values()) else 0
 

@@ -19,9 +19,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from tests import pages
 from tests.suites.judge import Judged
 from tests.suites.programs import SUITES
-from tests.suites.table import figures, load, write
+from tests.suites.table import figures, load
 from tests.zoo.sweep import Worker
 
 HERE = Path(__file__).resolve().parent
@@ -100,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     results: dict[str, dict[str, Any]] = load(RESULTS)
     text, bad = figures(results, listed)
     print(text)
-    write(text, README)
+    pages.write(README, "suites", text)
     return 1 if bad else 0
 
 

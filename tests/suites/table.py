@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-START, END = "<!-- table: suites -->", "<!-- /table -->"
 ASKED = {"verdicts": "verdicts", "needed": "`fix`", "all": "`fix`, all"}
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -81,11 +80,3 @@ def _reason(text: str) -> str:
     text = re.sub(r"`[^`]*`", "`...`", text)
     text = re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "N", text)
     return text[:160].replace("|", "\\|")
-
-
-def write(text: str, readme: Path) -> None:
-    """Put the figures between the marks of the page."""
-    page = readme.read_text()
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{START}\n{text}\n{END}{after}")

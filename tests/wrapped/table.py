@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from datetime import date
@@ -10,11 +9,11 @@ from pathlib import Path
 
 import torch
 
+from tests import pages
 from tests.wrapped.judge import Outcome
 from tests.wrapped.wrappers import WRAPPERS
 
 README = Path(__file__).parents[1] / "README.md"
-_BETWEEN = re.compile(r"(<!-- table: wrapped -->\n).*?(<!-- /table -->)", re.DOTALL)
 _HOW = ("same", "trains otherwise", "other")
 
 
@@ -43,5 +42,4 @@ def _count(found: Sequence[Outcome], way: str, how: str) -> int:
 
 def write(found: Sequence[Outcome]) -> None:
     """Put the table into the README."""
-    text = README.read_text(encoding="utf-8")
-    README.write_text(_BETWEEN.sub(lambda match: f"{match[1]}{table(found)}\n{match[2]}", text), encoding="utf-8")
+    pages.write(README, "wrapped", table(found))

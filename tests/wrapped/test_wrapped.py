@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,23 @@ pytestmark = [
 EVERY = 100
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _group_of_one() -> Iterator[None]:
+    """The process group that the wrappers make is gone after: FXG501 asks whether there is one."""
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def program(code: str, name: str) -> Program:
     return next(p for p in ALL if str(p) == f"{code} {name}")
 
 
 @pytest.mark.parametrize("chosen", ALL[::EVERY], ids=str)
 def test_the_same_as_without_a_wrapper(chosen: Program) -> None:
-    assert [outcome for outcome in judged(chosen) if outcome.how not in ("same", "refused")] == []
+    """Where torch alone, without a watch, ends the program or leaves its gradients otherwise, the report must say otherwise too: which
+    programs these are changes with the sample, and the page counts them."""
+    assert [outcome for outcome in judged(chosen) if outcome.how == "other"] == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-START, END = "<!-- table: zoo -->", "<!-- /table -->"
+from tests import pages
+
 REWRITES = ("needed", "all")
 
 
@@ -111,9 +112,8 @@ def versions(outcomes: dict[str, dict[str, Any]]) -> str:
 
 def write(outcomes: dict[str, dict[str, Any]], listed: Mapping[str, int], readme: Path) -> None:
     """The table into the file, between its marks."""
-    text = readme.read_text() if readme.exists() else f"{START}\n{END}\n"
-    head, rest = text.split(START, 1)
-    tail = rest.split(END, 1)[1]
     today = datetime.date.today().isoformat()
-    body = f"\n{today}, {versions(outcomes)}\n\n{table(outcomes, listed)}\n\nWhat was not as it should be, or was refused:\n\n{causes(outcomes)}\n"
-    readme.write_text(head + START + body + END + tail)
+    body = (
+        f"{today}, {versions(outcomes)}\n\n{table(outcomes, listed)}\n\nWhat was not as it should be, or was refused:\n\n{causes(outcomes)}"
+    )
+    pages.write(readme, "zoo", body)
