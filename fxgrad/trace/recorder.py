@@ -17,6 +17,7 @@ import contextlib
 import operator
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import CodeType, FrameType, FunctionType
 from typing import Any
@@ -59,6 +60,7 @@ from fxgrad.world.reach import Reach
 from fxgrad.world.scopes import FUNCTIONS
 from fxgrad.world.standins import StandIns
 
+ENDLESS = 200  # outcomes at one place that nothing knows, before a loop on them is taken to be endless
 _TORCH_OWN = frozenset((torch.Tensor, nn.Parameter))
 
 
@@ -104,6 +106,7 @@ class Recorder(TorchFunctionMode):
         self.calls: list[Called] = []
         self.called: set[int] = set()
         self.decisions: list[RawDecision] = []
+        self._unknown: Counter[Spot | None] = Counter()  # by place, the outcomes that only data could tell
         self.escapes: list[int] = []
         self.shared: list[Shared] | None = None  # memory that NumPy and torch share, where it is watched
         # writes that autograd refuses are carried out; the leaves these name enter as copies
@@ -549,11 +552,20 @@ class Recorder(TorchFunctionMode):
         read: tuple[int, ...],
         asked: Asked | None = None,
     ) -> bool:
-        """Note a branch on data and say which way to go: the forced one, else the known one, else False."""
+        """Note a branch on data and say which way to go: the forced one, else the known one, else False.
+
+        Raises:
+            NeedsValue: a loop goes round on outcomes that nothing knows, and may never end.
+        """
         index = len(self.decisions)
         known = outcome is not None
         if index < len(self.forced) and self.forced[index] is not None:
             outcome = bool(self.forced[index])
+        if outcome is None:
+            place = spots[0] if spots else None
+            self._unknown[place] += 1
+            if self._unknown[place] > ENDLESS:
+                raise NeedsValue("a loop asks again and again for what only data can tell", spots)
         final = bool(outcome) if outcome is not None else False
         self.decisions.append(RawDecision(spots, node, final, known, read, asked))
         return final

@@ -78,3 +78,29 @@ def test_a_product_of_groups_that_torch_refuses_flows_on_no_values() -> None:
     assert set(fxgrad.analyze(model, inputs, options=REAL).verdicts.values()) == {"blocked"}
     with pytest.raises(fxgrad.TraceError, match="grouped_mm. does not run without values"):
         fxgrad.analyze(model, inputs, options=FAKE)
+
+
+class Halving(torch.nn.Module):
+    """Ends by its data alone: where nothing is known of it, `not` leads round again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = torch.nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.a(x)
+        while not (h.norm() < 1e-3):  # ends
+            h = h * 0.5
+        return h.sum()
+
+
+def test_a_loop_that_data_ends_is_refused_on_values_that_are_none() -> None:
+    line = next(n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if text.endswith("# ends"))
+    with torch.device("meta"):
+        bare = Halving(), (torch.randn(3, 4),)
+    for (model, inputs), options in ((bare, None), ((Halving(), (torch.randn(3, 4),)), FAKE)):
+        with pytest.raises(fxgrad.TraceError, match="a loop asks again and again") as refusal:
+            fxgrad.analyze(model, inputs, options=options)
+        assert refusal.value.site is not None
+        assert refusal.value.site.line == line
+    assert fxgrad.analyze(Halving(), (torch.randn(3, 4),)).ok  # of its own accord on real values
