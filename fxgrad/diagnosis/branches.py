@@ -85,11 +85,15 @@ def _search(lab: Lab, main: Run, values: Values, limit: int, *, sketched: bool) 
     fruitless: Counter[object] = Counter()
     paths, cut_off, unseen = 1, False, None
     tried: list[tuple[_Turn, Run]] = []
+    guards: set[tuple[Spot, ...]] = set()  # the code there says that this outcome raises: it needs no run
     while queue:
         if paths >= limit:
             cut_off = True
             break
         turn = queue.popleft()
+        if turn.decision.raises is turn.prefix[-1]:
+            guards.add(turn.decision.spots)
+            continue
         line = turn.decision.spots[0] if turn.decision.spots else None
         if fruitless[line] >= FRUITLESS_PER_LINE:
             continue
@@ -113,7 +117,7 @@ def _search(lab: Lab, main: Run, values: Values, limit: int, *, sketched: bool) 
             main = other
         else:
             tried.append((turn, other))
-    return replace(_compared(lab, values, main, tried, paths, cut_off), unseen=unseen)
+    return replace(_compared(lab, values, main, tried, paths + len(guards), cut_off), unseen=unseen)
 
 
 def _is_cut_short(run: Run) -> bool:

@@ -119,9 +119,14 @@ def _unpacking(code: CodeType) -> frozenset[int]:
     )
 
 
+def is_own(code: CodeType) -> bool:
+    """Whether the code is fxgrad's."""
+    return code.co_filename.startswith(_FXGRAD)
+
+
 def outside(frame: FrameType | None) -> FrameType | None:
     """The code that called into fxgrad, from `frame` outwards."""
-    while frame is not None and frame.f_code.co_filename.startswith(_FXGRAD):
+    while frame is not None and is_own(frame.f_code):
         frame = frame.f_back
     return frame
 

@@ -82,6 +82,7 @@ class RawDecision:
     known: bool
     reads: tuple[int, ...]
     asked: tuple[object, tuple[object, ...]] | None = None  # the function and arguments whose outcome it is
+    raises: bool | None = None  # the outcome with which the program raises, where its code says so
 
 
 # the target of what is assumed of a tensor made from Python data: that another call makes the same

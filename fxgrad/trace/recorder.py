@@ -28,6 +28,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from fxgrad.records import Phase
+from fxgrad.source.raising import raising_outcome
 from fxgrad.source.sites import Anchor, Spot, site_of, user_frames, user_spots
 from fxgrad.torch_api import allowed_writes, calls, errors, symbols
 from fxgrad.torch_api.calls import DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES, TAKE_DATA
@@ -552,13 +553,15 @@ class Recorder(TorchFunctionMode):
         read: tuple[int, ...],
         asked: Asked | None = None,
     ) -> bool:
-        """Note a branch on data and say which way to go: the forced one, else the known one, else False.
+        """Note a branch on data and say which way to go: the forced one, else the known one, else False, or
+        True where the program raises else.
 
         Raises:
             NeedsValue: a loop goes round on outcomes that nothing knows, and may never end.
         """
         index = len(self.decisions)
         known = outcome is not None
+        raises = raising_outcome(sys._getframe(1), self.boundary)
         if index < len(self.forced) and self.forced[index] is not None:
             outcome = bool(self.forced[index])
         if outcome is None:
@@ -566,8 +569,8 @@ class Recorder(TorchFunctionMode):
             self._unknown[place] += 1
             if self._unknown[place] > ENDLESS:
                 raise NeedsValue("a loop asks again and again for what only data can tell", spots)
-        final = bool(outcome) if outcome is not None else False
-        self.decisions.append(RawDecision(spots, node, final, known, read, asked))
+        final = bool(outcome) if outcome is not None else raises is False
+        self.decisions.append(RawDecision(spots, node, final, known, read, asked, raises))
         return final
 
 
