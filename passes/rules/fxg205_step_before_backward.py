@@ -68,13 +68,15 @@ def _unnoticed(context: Context) -> Iterator[Finding]:
         if early.change.site not in seen:
             seen.add(early.change.site)
             yield _early(early, training)
-    if not training.walks and training.steps:
+    # a script may give the gradients itself: of `torch.func.grad`, of another process
+    idle = next((step for step in training.steps if step.states <= {"none"}), None)
+    if not training.walks and idle is not None:
         yield Finding(
             CODE,
             NAME,
             "error",
             "the optimizer steps and no backward has run: nothing has a gradient",
-            training.steps[0].site,
+            idle.site,
             (),
             (),
             Fix("call `loss.backward()` before the step"),
