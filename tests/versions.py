@@ -105,6 +105,7 @@ def _cell(torch: str, python: str, arguments: argparse.Namespace) -> bool:
         )
     with RESULTS.open("a") as file:
         file.write(json.dumps(asdict(result)) + "\n")
+    TABLE.write_text(table(read(RESULTS)))  # now: the suite of the next cell compares the page with the results
     print(f"torch {result.torch}, Python {result.python}: {result.passed} passed, {result.failed} failed, {result.skipped} skipped")
     return result.failed == 0
 

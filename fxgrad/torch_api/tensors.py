@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch.nn.parameter import is_lazy
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,10 @@ def refresh(tensor: torch.Tensor) -> None:
 
 
 def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
-    """The shape; of a nested tensor that has none the number of its parts."""
+    """The shape; of a nested tensor that has none the number of its parts, of an uninitialised parameter
+    ()."""
+    if is_lazy(tensor):
+        return ()
     if tensor.is_nested and tensor.layout is torch.strided:
         return (tensor.size(0),)
     return tuple(tensor.shape)

@@ -23,7 +23,7 @@ from fxgrad.torch_api.calls import DERIVATIVE, creates_graph
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.driver import WatchDriver
 from fxgrad.trace.edges import Behind, is_custom, note_freed, number_of
-from fxgrad.trace.gradients import better, state_of
+from fxgrad.trace.gradients import better, looked_at_first, state_of
 from fxgrad.trace.notes import Backward, Request
 from fxgrad.trace.stale_tensors import hidden, kept_and_written
 
@@ -66,7 +66,8 @@ def around(observer: WatchDriver, losses: object, walk: Walk) -> Iterator[None]:
     observer.quiet += 1
     failure: BaseException | None = None
     try:
-        yield
+        with _arriving(observer, leaves):
+            yield
     except BaseException as error:
         failure = error
         raise
@@ -80,6 +81,27 @@ def around(observer: WatchDriver, losses: object, walk: Walk) -> Iterator[None]:
                 _ended(observer, made, [(leaf, leaf.grad) for leaf in leaves])
         if failure is not None:
             observer.on_raise(failure)
+
+
+@contextlib.contextmanager
+def _arriving(observer: WatchDriver, leaves: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Note the gradients that hooks of the program may have used and cleared before the backward ends."""
+    watching = weakref.ref(observer)
+
+    def look(leaf: torch.Tensor) -> None:
+        observer = watching()
+        if observer is not None and observer.active:
+            with observer.guarded():
+                slot = observer.ledger.read(leaf)[1]
+                slot.after = better(slot.after, state_of(leaf.grad))
+
+    distinct = {id(leaf): leaf for leaf in leaves}.values()
+    handles = [handle for leaf in distinct if (handle := looked_at_first(leaf, look)) is not None]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def nested(observer: WatchDriver, losses: object) -> None:

@@ -33,6 +33,7 @@ from fxgrad.torch_api import distributed
 from fxgrad.torch_api.functions import Apply, replaced_apply
 from fxgrad.torch_api.internals import dynamo_is_loaded, next_sequence_number, transforms_active
 from fxgrad.torch_api.module_internals import TRANSFORMS
+from fxgrad.torch_api.tensors import shape_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
 from fxgrad.trace.leaf_modules import Whole, is_own, is_plain_layer
@@ -71,6 +72,8 @@ class Events:
         self.on_outermost: Callable[[nn.Module], None] = lambda module: None
         # the first call of such a module has ended
         self.on_first_forward: Callable[[nn.Module], None] = lambda module: None
+        # an optimizer steps inside a backward, in a hook of the program's
+        self.on_step_within: Callable[[Optimizer], None] = lambda optimizer: None
         # called at every optimizer step after the watch has ended
         self.when_over: Callable[[], None] | None = None
         self._before_step = before_step
@@ -403,6 +406,9 @@ class Events:
         """What the step is called with instead, where it is given a closure: that runs the program's own
         forward and backward."""
         self._stepping(optimizer, self._before_step)
+        if self.observer.active and self.observer.nested and os.getpid() == self._process:
+            self.optimizers.add(optimizer)
+            self.on_step_within(optimizer)
         if not self.looking():
             return None
         if len(args) > 1 and callable(args[1]):
@@ -493,7 +499,7 @@ class Events:
         )
         if note is None:
             return
-        made = self._made.setdefault((ledger.spots(), tuple(parameter.shape)), {})
+        made = self._made.setdefault((ledger.spots(), shape_of(parameter)), {})
         made.setdefault(self._turn, []).append(note)
         if len(made) == 1:
             return

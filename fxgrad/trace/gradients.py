@@ -1,6 +1,10 @@
-"""The state of a gradient: none, only zeros, or some. Of several readings the best counts."""
+"""The state of a gradient: none, only zeros, or some. Of several readings the best counts. And the first look
+at one, before hooks of the program take it away."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 
@@ -23,3 +27,23 @@ def state_of(gradient: torch.Tensor | None) -> str:
 def better(one: str, other: str) -> str:
     """The higher of two states; "" is no reading."""
     return max(one, other, key=lambda state: RANK.get(state, -1))
+
+
+class Handle(Protocol):
+    """What takes a hook off again."""
+
+    def remove(self) -> None: ...
+
+
+def looked_at_first(parameter: torch.Tensor, look: Callable[[torch.Tensor], None]) -> Handle | None:
+    """Have `look` called once the gradient is there, before the hooks of the program that may step and clear
+    it; None of a parameter that has no such hooks: its gradient stays where it is."""
+    hooks = getattr(parameter, "_post_accumulate_grad_hooks", None)
+    if not hooks:
+        return None
+    before = list(hooks.items())
+    handle: Handle = parameter.register_post_accumulate_grad_hook(look)  # type: ignore[no-untyped-call]
+    for key, hook in before:  # torch goes by the dictionary's own order, which `move_to_end` does not change
+        del hooks[key]
+        hooks[key] = hook
+    return handle

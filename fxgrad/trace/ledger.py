@@ -21,6 +21,7 @@ from fxgrad.records import Flow, Value
 from fxgrad.source.sites import Spot, user_spots
 from fxgrad.torch_api.autograd_graph import grad_fn_of
 from fxgrad.torch_api.internals import version_of
+from fxgrad.torch_api.tensors import shape_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.edges import Edges, Key, number_of
 from fxgrad.trace.notes import UNKNOWN, Kind, Note
@@ -155,7 +156,7 @@ class Ledger:
             Value(
                 number,
                 f"n{note.number}",
-                tuple(tensor.shape),
+                shape_of(tensor),
                 tensor.dtype,
                 tensor.device.type,
                 slot.storage,

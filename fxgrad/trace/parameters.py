@@ -17,6 +17,7 @@ from fxgrad.records.errors import InputError
 from fxgrad.torch_api.autograd_graph import grad_fn_of
 from fxgrad.torch_api.distributed import is_sharded
 from fxgrad.torch_api.internals import sequence_number
+from fxgrad.torch_api.tensors import shape_of
 from fxgrad.trace.events import Events
 from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.shared_facts import attribute_of, is_constant, reached_from, registered
@@ -52,7 +53,7 @@ def parameters(
         yield ParameterFact(
             name=one.names[0],
             names=one.names,
-            shape=tuple(parameter.shape),
+            shape=shape_of(parameter),
             requires_grad=_could_train(parameter, slot, events),
             module=one.path,
             module_type=type(one.owners[0]).__name__,

@@ -26,7 +26,7 @@ from fxgrad.source.objects import origin
 from fxgrad.source.sites import traceback_sites
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.errors import out_of_memory
-from fxgrad.trace.gradients import better, state_of
+from fxgrad.trace.gradients import better, looked_at_first, state_of
 from fxgrad.trace.run import _LOCK, _eager_compile, _leave_contexts, _saved_tensors_hooks
 from fxgrad.world.private import foreign_histories, private_data, takes_a_history_for_good
 from fxgrad.world.standins import StandIns
@@ -74,10 +74,7 @@ def truth(target: Program) -> Truth | None:
 
     def look_first(inputs: Sequence[torch.Tensor]) -> None:
         for parameter in {id(p): p for _, p in parameters}.values():
-            hooks = getattr(parameter, "_post_accumulate_grad_hooks", None)
-            if hooks:  # they may take the gradient away
-                first = parameter.register_post_accumulate_grad_hook(note_arrived)  # type: ignore[no-untyped-call]
-                hooks.move_to_end(first.id, last=False)
+            looked_at_first(parameter, note_arrived)
 
     # those of before the step: it may put others in their place
     parameters = list(target.root.named_parameters(remove_duplicate=False))

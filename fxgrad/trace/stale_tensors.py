@@ -19,6 +19,7 @@ from fxgrad.source.statements import read_in_backward
 from fxgrad.torch_api.autograd_graph import kept_on, nodes_behind
 from fxgrad.torch_api.errors import OVERWRITTEN, expected_version, says
 from fxgrad.torch_api.internals import RAW_SAVED, version_of
+from fxgrad.torch_api.tensors import shape_of
 from fxgrad.trace.ledger import Ledger
 
 
@@ -40,7 +41,7 @@ def overwritten(ledger: Ledger, started: Sequence[object]) -> Iterator[Saved]:
             later = bisect_right(writing, saver)
             if later < len(writing):
                 names = f"n{ledger.notes[saver].number}", f"n{ledger.notes[writing[later]].number}"
-                yield Saved(*names, tuple(raw.shape), expected, version_of(raw), True)
+                yield Saved(*names, shape_of(raw), expected, version_of(raw), True)
 
 
 def hidden(ledger: Ledger, functions: Sequence[object]) -> Iterator[Saved]:
@@ -63,7 +64,7 @@ def hidden(ledger: Ledger, functions: Sequence[object]) -> Iterator[Saved]:
                     yield Saved(
                         f"n{saver}",
                         f"n{later[0]}",
-                        tuple(data.shape),
+                        shape_of(data),
                         version_of(data),
                         version_of(data),
                         False,
@@ -89,7 +90,7 @@ def kept_and_written(ledger: Ledger, functions: Sequence[object]) -> Iterator[Sa
         later = [n for n in writers.get(ledger.tensors.number_of(tensor) or -1, ()) if n > saver]
         if later:
             version = version_of(tensor)
-            yield Saved(f"n{saver}", f"n{later[0]}", tuple(tensor.shape), version, version, False, name)
+            yield Saved(f"n{saver}", f"n{later[0]}", shape_of(tensor), version, version, False, name)
 
 
 def _raw(function: object, name: str) -> object:

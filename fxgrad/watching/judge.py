@@ -35,9 +35,11 @@ from fxgrad.watching import gradient_errors, turns
 from fxgrad.watching.further import AT_LEAST
 from fxgrad.watching.models import tree
 from fxgrad.watching.seen import Seen
-from fxgrad.watching.training import training_of
+from fxgrad.watching.training import built_at, training_of
 
 SHOWN = 3  # backward calls named in the head of the report
+
+STOPPED = "watching ended early by an error of fxgrad's own"
 
 
 def report_on(seen: Seen, error: BaseException | None = None) -> Report:
@@ -167,7 +169,7 @@ def _context(
     context = Context(
         model=root,
         loss=None,
-        optimizer=_together(seen, root) if seen.optimizers else None,
+        optimizer=_optimizers(seen, root) or None,
         expected=_expected(seen, root, facts),
         explicit=False,
         files=tuple(dict.fromkeys([*seen.files, *files_of(root)])),
@@ -199,22 +201,25 @@ def _ran(seen: Seen, root: nn.Module, found: Causes) -> tuple[Ran, ...]:
     return seen.observer.coverage.ran({id(module): name for name, module in root.named_modules()})
 
 
-def _together(seen: Seen, root: nn.Module) -> object:
-    """The optimizers as one, for the rules that compare parameter groups with the model.
+def _optimizers(seen: Seen, root: nn.Module) -> list[object]:
+    """The optimizers, for the rules that compare parameter groups with the model, and the line that built
+    each.
 
     Of models that are not reported on only what nothing uses any more is left in: it may have been this
     one's.
     """
-    # Rules look the class's name up in the source to find the line that builds it.
-    made = type(type(seen.optimizers[0][0]).__name__, (), {})()
-    own, read = {id(p) for p in root.parameters()}, _read(seen.observer)
-    made.param_groups = []
+    own, read, found = {id(p) for p in root.parameters()}, _read(seen.observer), []
     for optimizer, _ in seen.optimizers:
+        # Rules look the class's name up in the source where it is not known which line built it.
+        made = type(type(optimizer).__name__, (), {})()
+        made.defaults, made.built = optimizer.defaults, built_at(seen, optimizer)
+        made.param_groups = []
         for group in optimizer.param_groups:
             kept = [p for p in group["params"] if id(p) in own or not _is_in(seen.observer, p, read)]
             if kept or not group["params"]:
                 made.param_groups.append({**group, "params": kept})
-    return made
+        found.append(made)
+    return found
 
 
 def _expected(seen: Seen, root: nn.Module, facts: Facts) -> frozenset[str]:
@@ -277,7 +282,7 @@ def _assumptions(seen: Seen, error: BaseException | None) -> tuple[str, ...]:
             "the compiled code ran eagerly while it was watched: gradients are those of the Python code",
         )
     if observer.trouble is not None:
-        said = (*said, f"watching ended early by an error of fxgrad's own: {observer.trouble!r}")
+        said = (*said, f"{STOPPED}: {observer.trouble!r}")
     if observer.ledger.full:
         said = (*said, "there were more calls than are kept: gradients are exact, lines may be missing")
     return said

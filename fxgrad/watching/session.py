@@ -16,6 +16,7 @@ import gc
 import os
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FrameType, TracebackType
@@ -41,7 +42,7 @@ from fxgrad.trace.observer import Observer
 from fxgrad.trace.self_check import refuse_unknown_torch
 from fxgrad.watching import compiled, gradient_errors, worker_loop
 from fxgrad.watching.further import Further
-from fxgrad.watching.judge import report_on
+from fxgrad.watching.judge import STOPPED, report_on
 from fxgrad.watching.registered import Registered
 from fxgrad.watching.seen import Seen
 from fxgrad.watching.steps import note_after, note_begun
@@ -86,6 +87,7 @@ class Session:
         self.observer.on_raise = raising
         self.events = Events(self.observer, self._before_step, self._after_step)
         self.events.on_outermost = self._first_call
+        self.events.on_step_within = self._step_within
         self.events.on_first_forward = lambda module: self.registered.compare()
         self.registered = Registered()
         self.names = Names()
@@ -104,6 +106,7 @@ class Session:
         # leaves of the last backward: version and value then
         self._reached: list[tuple[weakref.ref[torch.Tensor], int, int]] = []
         self._unfinished = False  # interrupted before the first step had ended
+        self._within = False  # optimizers step inside a backward
         self._by_hand = 0
         self._mark = 0
         self._hooks = contextlib.ExitStack()
@@ -165,6 +168,8 @@ class Session:
             self._scan_traceback(error.__traceback__)
             error = None
         if not explains and not self.observer.backwards and not self.observer.taken:
+            if self.observer.trouble is not None:
+                warnings.warn(f"{STOPPED}: {self.observer.trouble!r}", RuntimeWarning, stacklevel=2)
             return None
         if error is not None:
             self._scan_traceback(error.__traceback__)
@@ -248,7 +253,8 @@ class Session:
         idle = (
             [o for o in self._waiting(1) if any(id(p) not in judged for p in held_by(o))] if stepped else []
         )
-        return [f"{type(o).__name__} has not stepped yet: what it holds is not judged" for o in idle]
+        kinds = dict.fromkeys(type(o).__name__ for o in idle)
+        return [f"{kind} has not stepped yet: what it holds is not judged" for kind in kinds]
 
     def _title(self) -> str:
         return ", ".join(self.names.of_module(module) for module in self.given) or "program"
@@ -262,6 +268,8 @@ class Session:
         Through `.data`, which moves no version counter, too: a noted write makes a leaf another value. In
         further steps nothing is noted, and every backward counts.
         """
+        if self._within and not self._waiting(self.steps + 1):
+            self._enough()
         if self.events.optimizers:
             return
         written = self.observer.gradients_only or any(
@@ -343,6 +351,15 @@ class Session:
             observer.taken.append(
                 Taken(observer.ledger.count, spots, self._states, leaves, observer.cleared, had)
             )
+
+    def _step_within(self, optimizer: Optimizer) -> None:
+        """A step that a hook on a gradient takes, inside the backward that made it: as that ends the gradient
+        may be gone. The watch ends before a later backward."""
+        with self.observer.guarded():
+            note_begun(self.observer.ledger, optimizer)
+            self._note_fed(optimizer)
+        self._within = True
+        self._stepped[optimizer] = self._stepped.get(optimizer, 0) + 1
 
     def look(self, optimizer: Optimizer) -> None:
         """Take the gradients as they are now for those of a step: a trainer says that one is about to

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fxgrad.passes.analyses.optimizers import held_by
-from fxgrad.records import Facts
+from fxgrad.records import Facts, Site
 from fxgrad.records.training import OptimizerStep, SecondTime, Training, Vain, Walk
 from fxgrad.source.sites import innermost, site_of, sites_of
 from fxgrad.torch_api.distributed import is_replica
@@ -60,12 +60,16 @@ def _step(taken: Taken) -> OptimizerStep:
     return OptimizerStep(taken.note, site, taken.states, taken.leaves, cleared, taken.had)
 
 
-def _vain(optimizer: Optimizer, seen: Seen, root: nn.Module) -> Vain:
-    tensors = list(held_by(optimizer))
+def built_at(seen: Seen, optimizer: Optimizer) -> Site | None:
+    """The line that built an optimizer; None where that was not seen."""
     spots = seen.events.made.get(optimizer, ())
     built = next((spot for spot in spots if spot[0].co_name != "__init__"), spots[0] if spots else None)
-    site = site_of(built) if built is not None else None
-    return Vain(len(tensors), _sources(tensors, seen, root), site)
+    return site_of(built) if built is not None else None
+
+
+def _vain(optimizer: Optimizer, seen: Seen, root: nn.Module) -> Vain:
+    tensors = list(held_by(optimizer))
+    return Vain(len(tensors), _sources(tensors, seen, root), built_at(seen, optimizer))
 
 
 def _sources(tensors: Iterable[torch.Tensor], seen: Seen, root: nn.Module) -> dict[str, bool]:

@@ -16,6 +16,7 @@ from fxgrad.passes.context import Context
 from fxgrad.passes.findings import source_of
 from fxgrad.records import Site
 from fxgrad.source import optimizer_sites, replacement_sites
+from fxgrad.source.objects import origin
 from fxgrad.source.parsing import enclosing_function, last_name, load, nodes, position, site_of
 
 # Calls that put new Parameter objects into a module, by their last name; `load_state_dict` only with
@@ -38,7 +39,10 @@ REPLACING = frozenset(
 
 
 def construction_site(context: Context, optimizer: object) -> Site | None:
-    """The call that built the optimizer."""
+    """The call that built the optimizer: the one that was seen to, unless a library made it."""
+    built = getattr(optimizer, "built", None)
+    if isinstance(built, Site) and origin(built.file) == "user":
+        return built
     sites = optimizer_sites(context.files, optimizer)
     defaults = getattr(optimizer, "defaults", {})
     scopes = _scopes(context)

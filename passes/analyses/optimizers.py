@@ -104,14 +104,16 @@ def _shapes(named: Iterable[_Named]) -> list[tuple[int, ...]]:
     return sorted(tuple(tensor.shape) for _, tensor in named)
 
 
-def idle(context: Context) -> tuple[object, tuple[str, ...]] | None:
-    """The first optimizer and the names of definition 3; None where none was given."""
-    given = tuple(optimizers_in(context.optimizer))
-    if not given:
-        return None
-    held = {id(p) for optimizer in given for _, p in _held(optimizer)}
+def idle(context: Context) -> Iterator[tuple[object, tuple[str, ...]]]:
+    """The optimizers that hold some of definition 3, and their names; each name once."""
     starved = _starved(context)
-    return given[0], tuple(n for n, p in context.model.named_parameters() if id(p) in held and n in starved)
+    told: set[int] = set()
+    for optimizer in optimizers_in(context.optimizer):
+        held = {id(p) for _, p in _held(optimizer)} - told
+        told |= held
+        names = tuple(n for n, p in context.model.named_parameters() if id(p) in held and n in starved)
+        if names:
+            yield optimizer, names
 
 
 def _starved(context: Context) -> set[str]:

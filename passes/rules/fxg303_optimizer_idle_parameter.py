@@ -34,7 +34,7 @@ from fxgrad.passes.analyses.optimizers import idle
 from fxgrad.passes.analyses.step_order import emptied, last_walk
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import line_of, listed
-from fxgrad.records import Facts, Finding, Fix, Step
+from fxgrad.records import Facts, Finding, Fix, Site, Step
 
 CODE = "FXG303"
 NAME = "optimizer-idle-parameter"
@@ -42,24 +42,26 @@ SEVERITY = "note"
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
-    """One note for all of them, and an error per line that clears what a step was to use."""
+    """One note for all that optimizers built at one line hold, and an error per line that clears what a step
+    was to use."""
     yield from _cleared(context)
-    found = idle(context)
-    if found is None or not found[1]:
-        return
-    optimizer, names = found
-    yield Finding(
-        CODE,
-        NAME,
-        "note",
-        f"the optimizer holds {listed(names)} without a gradient: its steps pass over "
-        f"{'it' if len(names) == 1 else 'them'}, "
-        "weight decay included",
-        construction_site(context, optimizer),
-        names,
-        (),
-        Fix("mend what cuts the gradient, or leave them out of the optimizer"),
-    )
+    by_line: dict[Site | None, set[str]] = {}
+    for optimizer, names in idle(context):
+        by_line.setdefault(construction_site(context, optimizer), set()).update(names)
+    for site, found in by_line.items():
+        names = tuple(name for name, _ in context.model.named_parameters() if name in found)
+        yield Finding(
+            CODE,
+            NAME,
+            "note",
+            f"the optimizer holds {listed(names)} without a gradient: its steps pass over "
+            f"{'it' if len(names) == 1 else 'them'}, "
+            "weight decay included",
+            site,
+            names,
+            (),
+            Fix("mend what cuts the gradient, or leave them out of the optimizer"),
+        )
 
 
 def _cleared(context: Context) -> Iterator[Finding]:

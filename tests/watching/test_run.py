@@ -270,6 +270,48 @@ def test_report_stands_under_the_traceback(tmp_path: Path, capsys: pytest.Captur
     assert "torch.sigmoid(w)" in finding.message
 
 
+UNUSUAL = {
+    "a lazy module's first call": (
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.a, self.spare = nn.LazyLinear(4), nn.LazyLinear(2)\n"
+        "    def forward(self, x):\n"
+        "        return self.a(x)\n"
+        "net = Net()\n"
+        "net(torch.randn(2, 3))\n"
+        "optimizer = torch.optim.SGD(net.a.parameters(), 0.1)\n"
+    ),
+    "nested tensors": (
+        "net = nn.Linear(3, 4)\n"
+        "optimizer = torch.optim.SGD(net.parameters(), 0.1)\n"
+        "torch.nested.to_padded_tensor(net(torch.nested.nested_tensor([torch.randn(2, 3), torch.randn(1, 3)])), 0.0)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+@pytest.mark.filterwarnings("ignore:.*nested tensors")
+def test_tensors_without_a_shape_do_not_end_a_watch(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    loop = "for step in range(3):\n    optimizer.zero_grad()\n    net(torch.randn(5, 3)).pow(2).mean().backward()\n    optimizer.step()\n"
+    report, status = run_script(write(tmp_path, f"import torch\nfrom torch import nn\n{UNUSUAL[name]}{loop}"))
+    capsys.readouterr()
+    assert report is not None
+    flowing = {path for path, verdict in report.verdicts.items() if verdict == "flows"}
+    assert len(flowing) == 2
+    assert [f for f in report.findings if f.severity == "error"] == []
+    assert status == 0
+
+
+def test_an_error_of_the_watch_itself_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("fxgrad.trace.ledger.Ledger.read", read)
+    with pytest.warns(RuntimeWarning, match="an error of fxgrad's own: ZeroDivisionError"):
+        assert run_script(write(tmp_path, STEPS))[0] is None
+
+
 # ------------------------------------------------------------------------------------------------ what kills scripts
 
 DEATHS = {

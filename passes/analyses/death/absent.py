@@ -115,9 +115,14 @@ def _symptom(death: Death) -> Asked | NoGradient | None:
 
 
 def _not_used(death: Death) -> Asked | None:
-    index = asked_index(death.message)
     request = next((r for r in reversed(death.ended.requests) if not r.missing), None)
-    if index is None or request is None or index >= len(request.tensors):
+    if request is None:
+        return None
+    index = asked_index(death.message)
+    if index is None:  # torch 2.11 does not say which: the first that the walk does not come to
+        beyond = (i for i, known in enumerate(request.tensors) if known.value not in request.live)
+        index = next(beyond, None)
+    if index is None or index >= len(request.tensors):
         return None
     return Asked(request, (index,))
 

@@ -1,0 +1,103 @@
+"""Optimizers that step inside backward, in hooks on gradients: as backward ends the gradients are gone, and all has trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import fxgrad
+from fxgrad.trace.gradients import looked_at_first
+from fxgrad.watching.script import run_script
+
+HEAD = "import torch\nfrom torch import nn\ntorch.manual_seed(0)\n"
+LOOP = """
+for step in range({steps}):
+    loss = net(torch.randn(8, 4)).pow(2).mean()
+    loss.backward()
+    print(step)
+"""
+AN_OPTIMIZER_EACH = """
+net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+optimizers = {p: torch.optim.Adam([p]) for p in net.parameters()}
+def step_and_clear(p):
+    optimizers[p].step()
+    optimizers[p].zero_grad()
+for p in net.parameters():
+    p.register_post_accumulate_grad_hook(step_and_clear)
+"""
+BY_HAND = """
+net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+def update_and_clear(p):
+    with torch.no_grad():
+        p.add_(p.grad, alpha=-0.1)
+        p.grad = None
+for p in net.parameters():
+    p.register_post_accumulate_grad_hook(update_and_clear)
+"""
+TWO_WAYS = """
+net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+spare = nn.Linear(3, 3)
+within = {p: torch.optim.SGD([p], 0.1) for p in [*net[0].parameters(), *spare.parameters()]}
+beside = torch.optim.Adam(net[2].parameters())
+def step_and_clear(p):
+    within[p].step()
+    within[p].zero_grad()
+for p in within:
+    p.register_post_accumulate_grad_hook(step_and_clear)
+for step in range(4):
+    loss = net(torch.randn(8, 4)).pow(2).mean()
+    loss.backward()
+    beside.step()
+    beside.zero_grad()
+"""
+
+
+def watched(folder: Path, text: str) -> tuple[fxgrad.Report, int]:
+    (folder / "script.py").write_text(HEAD + text)
+    report, status = run_script(str(folder / "script.py"))
+    assert report is not None
+    return report, status
+
+
+@pytest.mark.parametrize("text", [AN_OPTIMIZER_EACH, BY_HAND], ids=["optimizers", "by hand"])
+def test_what_a_hook_uses_and_clears_is_a_gradient(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    report, status = watched(tmp_path, text + LOOP.format(steps=4))
+    capsys.readouterr()
+    assert set(report.verdicts.values()) == {"flows"}
+    assert (report.findings, status) == ((), 0)
+
+
+def test_the_watch_ends_though_no_step_is_seen_outside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    watched(tmp_path, AN_OPTIMIZER_EACH + LOOP.format(steps=50))
+    assert capsys.readouterr().out.splitlines() == ["0", "1"]
+
+
+def test_each_optimizer_answers_for_what_it_holds(tmp_path: Path) -> None:
+    report, _ = watched(tmp_path, TWO_WAYS)
+    trained = {name: verdict for name, verdict in report.verdicts.items() if name.startswith("net.")}
+    assert set(trained.values()) == {"flows"}
+    (finding,) = [f for f in report.findings if f.code == "FXG303"]
+    assert finding.parameters == ("spare.weight", "spare.bias")
+    assert finding.site is not None
+    assert "SGD([p], 0.1)" in (HEAD + TWO_WAYS).splitlines()[finding.site.line - 1]
+
+
+def test_the_first_look_comes_before_the_programs_hooks_and_leaves_them_as_they_were() -> None:
+    layer, seen = nn.Linear(2, 1), []
+
+    def clear(parameter: torch.Tensor) -> None:
+        parameter.grad = None
+
+    layer.weight.register_post_accumulate_grad_hook(clear)
+    before = dict(layer.weight._post_accumulate_grad_hooks)
+    handle = looked_at_first(layer.weight, lambda parameter: seen.append(parameter.grad is not None))
+    layer(torch.ones(1, 2)).sum().backward()
+    assert handle is not None
+    handle.remove()
+    assert seen == [True]
+    assert layer.weight.grad is None
+    assert dict(layer.weight._post_accumulate_grad_hooks) == before
+    assert looked_at_first(layer.bias, clear) is None
