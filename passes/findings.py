@@ -193,12 +193,17 @@ def said(node: NodeFact) -> str:
     return f"`{text}`" if 0 < len(text) <= SAID_LIMIT else f"`{node.target.rpartition('.')[2].strip('_')}`"
 
 
+FEW = 3
+
+
 def subject(names: tuple[str, ...]) -> str:
     """The parameters in few words: their modules, by the common part of their paths where there is one."""
     owners = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
     prefix = ".".join(os.path.commonprefix([owner.split(".") for owner in owners]))
     if prefix:
         return f"`{prefix if len(names) > 1 else names[0]}`"
+    if len(names) <= FEW:  # a part of a module is not the module
+        return listed(names)
     parts = list(dict.fromkeys(owner.split(".")[0] for owner in owners))
     return some(parts)
 

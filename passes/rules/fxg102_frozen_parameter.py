@@ -143,12 +143,16 @@ def _findings(context: Context, group: list[ParameterFact], level: Severity, why
     places: dict[tuple[Site | None, str], list[ParameterFact]] = {}
     found: dict[str, tuple[Site | None, str]] = {}
     scopes = _scopes(context) if group else set()
+    seen = context.training.frozen if context.training is not None and level == "note" else {}
     for parameter in group:
+        if parameter.name in seen:
+            places.setdefault((seen[parameter.name], ""), []).append(parameter)
+            continue
         if parameter.module not in found:
             found[parameter.module] = (
                 _place(context, parameter.name, level, scopes)
                 if len(found) < _LOOKED_UP
-                else next(iter(places))
+                else next(iter(found.values()))
             )
         places.setdefault(found[parameter.module], []).append(parameter)
     for (site, attribute), members in places.items():

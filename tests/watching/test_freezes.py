@@ -66,3 +66,37 @@ def test_what_was_left_frozen_is_named(tmp_path: Path, name: str, capsys: pytest
 def test_what_is_unfrozen_again_is_no_finding(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     report, _ = report_on(tmp_path, QUIET[name])
     assert [str(f) for f in report.findings if f.severity != "note"] == []
+
+
+def test_of_one_module_each_parameter_stands_where_it_was_frozen(tmp_path: Path) -> None:
+    """A scale that its class freezes, and the rest of the teacher that a loop does."""
+    text = """
+import torch
+from torch import nn
+
+class Norm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.g, self.v = nn.Parameter(torch.ones(3)), nn.Parameter(torch.randn(3))
+        self.g.requires_grad = False  # in the class
+
+    def forward(self, x):
+        return x * self.g * self.v
+
+student, teacher = Norm(), Norm()
+for p in teacher.parameters():
+    p.requires_grad = False  # in the loop
+optimizer = torch.optim.SGD([student.v], 0.1)
+for step in range(3):
+    x = torch.randn(4, 3)
+    loss = (student(x) - teacher(x)).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+    path = tmp_path / "script.py"
+    path.write_text(text)
+    report, _ = run_script(str(path))
+    assert report is not None
+    found = {f.parameters: text.splitlines()[f.site.line - 1].partition("# ")[2] for f in report.findings if f.site is not None}
+    assert found == {("student.g", "teacher.g"): "in the class", ("teacher.v",): "in the loop"}
