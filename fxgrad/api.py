@@ -19,7 +19,11 @@ class _Later:
     never ask."""
 
     def __init__(
-        self, model: object, inputs: Any, loss: Callable[[Any], object] | None, options: Options
+        self,
+        model: object,
+        inputs: object,
+        loss: Callable[..., object] | None,
+        options: Options,
     ) -> None:
         self._given = (model, inputs, loss, options)
 
@@ -43,7 +47,7 @@ def fix(
     model: object,
     inputs: Any,
     *,
-    loss: Callable[[Any], object] | None = None,
+    loss: Callable[..., object] | None = None,
     options: Options | None = None,
     copy: bool = False,
 ) -> FixResult:

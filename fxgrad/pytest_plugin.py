@@ -39,11 +39,11 @@ def gradient_flow(request: pytest.FixtureRequest) -> Callable[..., Report]:
     report."""
 
     def check(
-        model: Any,
+        model: object,
         inputs: Any,
         *,
-        loss: Callable[[Any], Any] | None = None,
-        optimizer: Any = None,
+        loss: Callable[..., object] | None = None,
+        optimizer: object = None,
         expect: Iterable[str] | None = None,
         options: Any = None,
         snapshot: str | None = None,

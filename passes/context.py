@@ -32,7 +32,7 @@ class Context:
     to search source."""
 
     model: nn.Module
-    loss: Callable[..., Any] | None
+    loss: Callable[..., object] | None
     optimizer: Any
     expected: frozenset[str]
     explicit: bool  # the user named what should train

@@ -7,7 +7,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 _MODEL = re.compile(r".*[./\\:].*", re.DOTALL)
 
@@ -19,7 +19,7 @@ class Parser(argparse.ArgumentParser):
         hint = "" if message.endswith(")") else f" (see `{self.prog} --help`)"  # it has one already
         self.exit(2, f"fxgrad: error: {message}{hint}\n")
 
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
+    def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
             choices = [str(choice) for choice in action.choices]
             meant = did_you_mean(str(value), choices) or f"choose from {', '.join(choices)}"

@@ -28,7 +28,7 @@ def analyze(
     model: object,
     inputs: Any,
     *,
-    loss: Callable[[Any], object] | None = None,
+    loss: Callable[..., object] | None = None,
     optimizer: object = None,
     expect: Iterable[str] | None = None,
     options: Options | None = None,
@@ -76,9 +76,9 @@ class Examined:
 
 def examine(
     model: object,
-    inputs: Any,
+    inputs: object,
     *,
-    loss: Callable[[Any], object] | None = None,
+    loss: Callable[..., object] | None = None,
     optimizer: object = None,
     expect: Iterable[str] | None = None,
     options: Options | None = None,
@@ -90,8 +90,8 @@ def examine(
 
 def _examine(
     model: object,
-    inputs: Any,
-    loss: Callable[[Any], object] | None,
+    inputs: object,
+    loss: Callable[..., object] | None,
     optimizer: object,
     expect: Iterable[str] | None,
     options: Options,
@@ -153,9 +153,9 @@ def _assumptions(target: Program, diagnosis: Diagnosis, called: bool) -> Iterato
 
 def assert_gradients_flow(
     model: object,
-    inputs: Any,
+    inputs: object,
     *,
-    loss: Callable[[Any], object] | None = None,
+    loss: Callable[..., object] | None = None,
     optimizer: object = None,
     expect: Iterable[str] | None = None,
     options: Options | None = None,

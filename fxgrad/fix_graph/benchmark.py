@@ -51,7 +51,7 @@ def benchmark(
     fixed_module: torch.fx.GraphModule | None,
     inputs: Any,
     *,
-    loss: Callable[[Any], object] | None = None,
+    loss: Callable[..., object] | None = None,
     device: str | torch.device | None = None,
     runs: int = 30,
     seconds: float = 20.0,
@@ -168,7 +168,7 @@ def _place(device: str | torch.device | None, own: torch.device) -> torch.device
 
 # -------------------------------------------------------------------------------------------------- the forms
 
-Made = tuple[Callable[..., Any] | None, Context, int | None, str]
+Made = tuple[Callable[..., object] | None, Context, int | None, str]
 
 
 def _forms(target: Program, fixed: torch.fx.GraphModule) -> dict[str, Made]:

@@ -53,7 +53,7 @@ class CallingConvention:
         self.buffers = tuple(buffers)
         self.tensors = _tensors_alone(signature, inputs) if not repeats else None
         self.simple = _simple(signature, inputs) if not repeats else None
-        self.constants: dict[int, Any] = {}  # of leaves that are Python values: what they are compared by
+        self.constants: dict[int, object] = {}  # of leaves that are Python values: what they are compared by
         self.arguments = dict(self._arguments(site))
         self.guards = Guards()
 
@@ -88,7 +88,7 @@ class CallingConvention:
             )
         return [leaves[i] for i in self.order]
 
-    def _simply(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor] | None:
+    def _simply(self, args: Sequence[object], kwargs: Mapping[str, object]) -> list[torch.Tensor] | None:
         """The tensors of a call whose arguments are tensors and the traced call's plain values; None of
         another, which is looked into."""
         if self.simple is None:
@@ -316,11 +316,11 @@ class CallingCodeGen(CodeGen):
             lines.append(f"    _guards.check({', '.join(['self', *names])})")
         return "\n".join(lines)
 
-    def generate_output(self, output_args: Any, **rest: Any) -> str:
+    def generate_output(self, output_args: object, **rest: Any) -> str:
         show = rest.get("repr_fn") or repr
         return f"return _calling.output({show(output_args)}, self)"
 
-    def process_inputs(self, *args: Any) -> object:
+    def process_inputs(self, *args: object) -> object:
         return self.convention.inputs(args, {})
 
     def process_outputs(self, outputs: Any) -> object:
@@ -334,12 +334,12 @@ class CallingCodeGen(CodeGen):
         ]
 
 
-def restores_modes(forward: Callable[..., object]) -> Callable[..., Any]:
+def restores_modes(forward: Callable[..., object]) -> Callable[..., object]:
     """A graph switches modes by calls, not by `with`: when it raises in between, the caller's modes come back
     all the same."""
 
     @functools.wraps(forward)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
+    def guarded(*args: object, **kwargs: object) -> object:
         grad = torch.is_grad_enabled()
         try:
             return forward(*args, **kwargs)

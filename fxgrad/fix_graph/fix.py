@@ -154,7 +154,7 @@ def fix(
     model: object,
     inputs: Any,
     *,
-    loss: Callable[[Any], object] | None = None,
+    loss: Callable[..., object] | None = None,
     options: Options | None = None,
     copy: bool = False,
     source: Source | None = None,

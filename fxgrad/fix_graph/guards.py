@@ -45,7 +45,7 @@ class Guard:
         """The error of a call in which it does not hold."""
         return GuardError(f"the graph takes for granted: {self.what}; now {now}", site=self.site, hint=HINT)
 
-    def check(self, now: Any) -> None:
+    def check(self, now: object) -> None:
         """Compare what the expression gives now.
 
         Raises:
@@ -79,7 +79,7 @@ _IMMUTABLE = frozenset((int, float, str, torch.Size))
 _COMPARED = frozenset((bool, str, torch.dtype, torch.device))
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """A value for a message."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -98,7 +98,7 @@ class Guards(tuple[Guard, ...]):
     names: tuple[str, ...] = ()
     _before: Callable[..., int] | None = None
     _places: tuple[tuple[int, Place], ...] = ()
-    _parts: tuple[Any, list[tuple[int, Holder, str, Any]]] | None = None
+    _parts: tuple[Any, list[tuple[int, Holder, str, object]]] | None = None
 
     def __deepcopy__(self, memo: object) -> Guards:
         return self
@@ -133,7 +133,7 @@ class Guards(tuple[Guard, ...]):
         """Whether something is checked before the graph runs."""
         return self._before is not None or bool(self._places)
 
-    def check(self, module: Any, *tensors: torch.Tensor) -> None:
+    def check(self, module: torch.nn.Module, *tensors: torch.Tensor) -> None:
         """Check what can be checked before the graph runs.
 
         Raises:
@@ -160,8 +160,8 @@ class Guards(tuple[Guard, ...]):
                 raise self[number].broken(f"it is {short(now)}")
 
     def _at(
-        self, module: Any, number: int, held: Holder | None, path: str | None, name: str
-    ) -> tuple[int, Holder, str, Any]:
+        self, module: torch.nn.Module, number: int, held: Holder | None, path: str | None, name: str
+    ) -> tuple[int, Holder, str, object]:
         """A place of this module, with the very object that stands there where it is what was taken: it is
         compared by identity first."""
         place = vars(module.get_submodule(path or "")) if held is None else held
@@ -169,7 +169,7 @@ class Guards(tuple[Guard, ...]):
         now = place.get(name, taken)
         return number, place, name, now if type(now) in _IMMUTABLE and same(now, taken) else taken
 
-    def _found(self, guard: Guard, module: Any, tensors: Sequence[torch.Tensor]) -> GuardError:
+    def _found(self, guard: Guard, module: torch.nn.Module, tensors: Sequence[torch.Tensor]) -> GuardError:
         scope = {"self": module, "torch": torch, **dict(zip(self.names, tensors, strict=True))}
         found = [f"`{term}` is {short(eval(term, scope))}" for term in guard.terms]
         return guard.broken(", ".join(found) or f"it is {short(eval(guard.expression, scope))}")
@@ -224,6 +224,6 @@ class Holds:
     def __deepcopy__(self, memo: object) -> Holds:
         return self
 
-    def __call__(self, value: Any) -> None:
+    def __call__(self, value: object) -> None:
         if self.guards is not None and self.guards.enabled:
             self.guard.check(value)

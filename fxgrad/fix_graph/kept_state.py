@@ -57,7 +57,7 @@ def kept(read: Read) -> FixError:
     )
 
 
-def _others(value: Any) -> tuple[object, ...]:
+def _others(value: object) -> tuple[object, ...]:
     if isinstance(value, bool):
         return (not value,)
     return tuple(value + step for step in STEPS) if isinstance(value, int | float) else ()
@@ -91,14 +91,14 @@ def _reseed(generator: Any, seed: int) -> None:
 def _after(change: Callable[[], None], call: Callable[..., object]) -> Callable[..., object]:
     """The program after a change, which the run takes back."""
 
-    def changed(*args: Any, **kwargs: Any) -> object:
+    def changed(*args: object, **kwargs: object) -> object:
         change()
         return call(*args, **kwargs)
 
     return changed
 
 
-def _put(read: Read, value: Any) -> None:
+def _put(read: Read, value: object) -> None:
     if isinstance(read.holder, Cell | Globals):
         read.holder.put(read.name, value)
     else:

@@ -79,7 +79,7 @@ def decided(eager: Run, turned: Callable[[tuple[bool, ...], Nudge | None], Run])
 def _looped_over(eager: Run, changing: set[int], widened: Callable[[Nudge], Run]) -> Step | None:
     """The first selection by data without which the program makes other calls; one of each way that leads to
     a line is tried, in each module."""
-    ways: set[Any] = set()
+    ways: set[object] = set()
     expected = _calls(eager)
     for number, step in enumerate(eager.recorder.selections):
         way = step.module, step.spots
@@ -196,7 +196,7 @@ class _Same:
     def node(self, a: torch.fx.Node, b: torch.fx.Node) -> bool:
         return a.op == b.op and a.target == b.target and self.argument((a.args, a.kwargs), (b.args, b.kwargs))
 
-    def argument(self, a: object, b: Any) -> bool:
+    def argument(self, a: object, b: object) -> bool:
         if isinstance(a, torch.fx.Node) and isinstance(b, torch.fx.Node):
             return self.value(a, b)
         if isinstance(a, tuple | list) and isinstance(b, tuple | list):
@@ -233,7 +233,7 @@ def _same_object(a: Any, b: Any) -> bool:
     return type(a) in _COMPARED and bool(a == b)
 
 
-def _is_plain(tensor: Any) -> bool:
+def _is_plain(tensor: torch.Tensor) -> bool:
     """Whether torch can compare it with another, element by element."""
     return (
         type(tensor) in (torch.Tensor, torch.nn.Parameter)

@@ -202,7 +202,7 @@ def eager_step(run: Run, target: Program) -> Step:
 
 
 # calls a model on arguments, more than once, and gives the last output
-Again = Callable[[Callable[..., Any], Any, Any], Any]
+Again = Callable[[Callable[..., object], object, object], object]
 # gives the input tensors, which hold private copies, other data
 Change = Callable[[Sequence[torch.Tensor]], None]
 
@@ -298,7 +298,7 @@ def note_inputs(made: Step, copies: Sequence[torch.Tensor]) -> None:
         made.gradients[f"input {number}"] = copy.grad if copy.is_leaf and copy.requires_grad else None
 
 
-def _call_leniently(module: torch.fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
+def _call_leniently(module: torch.fx.GraphModule, *args: Any, **kwargs: Any) -> object:
     codegen = codegen_of(module.graph)
     assert isinstance(codegen, CallingCodeGen), "the module was regenerated"
     tensors = codegen.convention.inputs(args, kwargs)

@@ -170,7 +170,7 @@ class Taken:
         return copied[arg] if isinstance(arg, torch.fx.Node) else arg
 
 
-def _made_of(args: Sequence[Any]) -> list[Symbol]:
+def _made_of(args: Sequence[object]) -> list[Symbol]:
     """All symbolic numbers that arguments were made of, themselves among them, each once."""
     found: dict[int, Symbol] = {}
     stack = list(args)
@@ -182,7 +182,7 @@ def _made_of(args: Sequence[Any]) -> list[Symbol]:
     return list(found.values())
 
 
-def _nodes(args: Sequence[Any]) -> Iterator[torch.fx.Node | None]:
+def _nodes(args: Sequence[object]) -> Iterator[torch.fx.Node | None]:
     """The nodes of the run that arguments are computed from."""
     for arg in args:
         if isinstance(arg, torch.fx.Node):

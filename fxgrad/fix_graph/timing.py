@@ -10,7 +10,7 @@ import contextlib
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from fxgrad.trace.plain import input_tensors, with_inputs
 from fxgrad.trace.progress import tell
 
 WARM_UP = 3
-Context = Callable[[], contextlib.AbstractContextManager[Any]]
+Context = Callable[[], contextlib.AbstractContextManager[object]]
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +35,7 @@ class Form:
     """`nodes`: of its graph. `failure`: why it does not run. `forward`, `step`: milliseconds of each run."""
 
     name: str
-    call: Callable[..., Any] | None
+    call: Callable[..., object] | None
     context: Context
     nodes: int | None
     failure: str = ""
@@ -80,14 +80,14 @@ class Clock:
         if self.cuda:
             torch.cuda.synchronize()
 
-    def mark(self) -> Any:
+    def mark(self) -> object:
         if not self.cuda:
             return self.now()
         event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch leaves its constructor unannotated
         event.record()
         return event
 
-    def between(self, start: Any, end: Any) -> float:
+    def between(self, start: Any, end: object) -> float:
         return float(start.elapsed_time(end)) if self.cuda else (end - start) * 1000.0
 
 
@@ -182,7 +182,13 @@ class StorageCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         self.peak = 0
         self._alive: dict[int, object] = {}
 
-    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         given = {storage_key(t) for t in tensors_in((args, kwargs or {}))}
         out = func(*args, **(kwargs or {}))
         for tensor in tensors_in(out):

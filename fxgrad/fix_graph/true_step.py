@@ -129,7 +129,7 @@ def _agree(
     return False
 
 
-def _two(call: Callable[..., Any], args: Any, kwargs: Any, *, longer: bool) -> tuple[Any, Any]:
+def _two(call: Callable[..., Any], args: Any, kwargs: Any, *, longer: bool) -> tuple[object, object]:
     """A call on these inputs, and one on their rows in another order, without the one that made them
     `longer`."""
     leaves, structure = tree.flatten((args, kwargs))
@@ -145,7 +145,7 @@ def _two(call: Callable[..., Any], args: Any, kwargs: Any, *, longer: bool) -> t
     return call(*args, **kwargs), call(*later, **named)
 
 
-def _both(loss: Callable[[Any], object] | None, outputs: tuple[object, object]) -> Any:
+def _both(loss: Callable[..., object] | None, outputs: tuple[object, object]) -> object:
     """The loss of two calls."""
     one, other = (loss_of(loss, output) for output in outputs)
     return one + other
@@ -188,7 +188,7 @@ def _apart(
     return {what: how for what, how in apart.items() if what not in unsteady}
 
 
-def _called(again: Again, call: Callable[..., object], *args: Any, **kwargs: Any) -> object:
+def _called(again: Again, call: Callable[..., object], *args: object, **kwargs: object) -> object:
     return again(call, args, kwargs)
 
 
@@ -251,7 +251,7 @@ def _plain(target: Program, change: Change | None, keep_saved: bool) -> Step | N
 # ----------------------------------------------------------------------------------------------- other inputs
 
 
-def _second(call: Callable[..., Any], args: Any, kwargs: Any, *, longer: bool) -> Any:
+def _second(call: Callable[..., Any], args: Any, kwargs: Any, *, longer: bool) -> object:
     """A call on these inputs, then one on others, which sees what the first has left."""
     leaves, structure = tree.flatten((args, kwargs))
     first = Counter(t.shape[0] for t in leaves if t.dim() and t.layout is torch.strided).most_common(1)

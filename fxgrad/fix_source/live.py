@@ -36,7 +36,11 @@ class LiveSource:
     that time."""
 
     def __init__(
-        self, model: object, inputs: Any, loss: Callable[[Any], object] | None, options: Options
+        self,
+        model: object,
+        inputs: object,
+        loss: Callable[..., object] | None,
+        options: Options,
     ) -> None:
         self._given = (model, inputs, loss)
         self._options = options
@@ -78,7 +82,7 @@ def mended(examined: Examined, *, everything: bool = False) -> tuple[Mended, ...
             files[file] = Mended.unchanged(read(file))
         return sheet(file, files[file].text)
 
-    def built(module: Any) -> tuple[Site, ...]:
+    def built(module: object) -> tuple[Site, ...]:
         return _built(examined.lab.program, module)
 
     wanted = [finding for finding in examined.report.findings if finding.severity == "error"]

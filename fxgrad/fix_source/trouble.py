@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from fxgrad.diagnosis.analyze import Examined
 from fxgrad.records import Facts, Finding, NodeFact, Site
@@ -30,7 +30,7 @@ _KEPT = frozenset(
     }
 )
 
-Built = Callable[[Any], tuple[Site, ...]]  # where a module was built, innermost frame first
+Built = Callable[[object], tuple[Site, ...]]  # where a module was built, innermost frame first
 
 
 @dataclass(frozen=True, slots=True)

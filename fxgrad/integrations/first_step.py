@@ -30,7 +30,7 @@ class GradientsMissing(FxgradError):
         super().__init__(f"the first training step has errors\n\n{report}\n")
 
 
-def from_library(module: str, name: str, install: str) -> Any:
+def from_library(module: str, name: str, install: str) -> object:
     """What a trainer's library has under this name.
 
     Raises:

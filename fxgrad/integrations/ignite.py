@@ -15,7 +15,7 @@ from fxgrad.integrations.first_step import FirstStep, GradientsMissing, Reportin
 
 __all__ = ["GradientFlow", "GradientsMissing"]
 
-Events = from_library("ignite.engine", "Events", "pytorch-ignite")
+Events: Any = from_library("ignite.engine", "Events", "pytorch-ignite")
 
 
 class GradientFlow(Reporting):

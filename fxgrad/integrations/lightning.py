@@ -17,7 +17,7 @@ __all__ = ["GradientFlow", "GradientsMissing"]
 PATIENCE = 8  # batches that an optimizer is waited for
 
 
-def _callback() -> Any:
+def _callback() -> object:
     for name in ("lightning.pytorch.callbacks", "pytorch_lightning.callbacks"):
         try:
             return importlib.import_module(name).Callback

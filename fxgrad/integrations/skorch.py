@@ -20,14 +20,14 @@ class GradientFlow(Reporting, from_library("skorch.callbacks", "Callback", "skor
         self.on_error = on_error
         self._first = FirstStep(on_error)
 
-    def on_train_begin(self, net: Any, X: object = None, y: object = None, **kwargs: Any) -> None:
+    def on_train_begin(self, net: Any, X: object = None, y: object = None, **kwargs: object) -> None:
         """Watch from the first batch on."""
         self._first.begin(net.module_)
 
-    def on_grad_computed(self, net: Any, named_parameters: object, **kwargs: Any) -> None:
+    def on_grad_computed(self, net: Any, named_parameters: object, **kwargs: object) -> None:
         """Gradients are there, weights are as before."""
         self._first.before_step(net.optimizer_)
 
-    def on_train_end(self, net: object, X: object = None, y: object = None, **kwargs: Any) -> None:
+    def on_train_end(self, net: object, X: object = None, y: object = None, **kwargs: object) -> None:
         """Say what there is to say of a training that took no step."""
         self._first.conclude()

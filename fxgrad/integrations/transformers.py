@@ -15,7 +15,7 @@ from fxgrad.integrations.first_step import FirstStep, GradientsMissing, Reportin
 __all__ = ["GradientFlowCallback", "GradientsMissing"]
 
 
-def _callback() -> Any:
+def _callback() -> object:
     try:
         return importlib.import_module("transformers").TrainerCallback
     except ImportError as error:
@@ -31,15 +31,15 @@ class GradientFlowCallback(Reporting, _callback()):  # type: ignore[misc]
         super().__init__()
         self._first = FirstStep(on_error)
 
-    def on_train_begin(self, args: Any, state: object, control: object, **kwargs: Any) -> None:
+    def on_train_begin(self, args: object, state: object, control: object, **kwargs: Any) -> None:
         """Watch from the first batch on."""
         self._first.begin(kwargs["model"])
 
-    def on_pre_optimizer_step(self, args: Any, state: object, control: object, **kwargs: Any) -> None:
+    def on_pre_optimizer_step(self, args: object, state: object, control: object, **kwargs: object) -> None:
         """Gradients are there, weights are as before."""
         optimizer = kwargs["optimizer"]
         self._first.before_step(getattr(optimizer, "optimizer", optimizer))  # inside Accelerate's wrapper
 
-    def on_train_end(self, args: Any, state: object, control: object, **kwargs: Any) -> None:
+    def on_train_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
         """Say what there is to say of a training that took no step."""
         self._first.conclude()

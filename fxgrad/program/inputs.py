@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 
@@ -14,7 +13,7 @@ from fxgrad.records.errors import InputError
 
 
 def bound_inputs(
-    signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
+    signature: inspect.Signature, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> tuple[object, ...]:
     """A call's arguments in the order of the signature, so that positional and keyword use come out alike."""
     try:
@@ -25,7 +24,7 @@ def bound_inputs(
     return tuple(bound.arguments.items())
 
 
-def inputs_of(inputs: Any) -> Inputs:
+def inputs_of(inputs: object) -> Inputs:
     """What a user passes as inputs, by position and by name.
 
     Raises:
@@ -45,7 +44,7 @@ def inputs_of(inputs: Any) -> Inputs:
     )
 
 
-def is_array(value: Any) -> bool:
+def is_array(value: object) -> bool:
     """Whether it is NumPy's, which need not be installed."""
     return type(value).__module__ == "numpy" and type(value).__name__ == "ndarray"
 

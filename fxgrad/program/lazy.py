@@ -20,7 +20,7 @@ from fxgrad.program.inputs import inputs_of
 from fxgrad.world.reach import preserve
 
 
-def shaped(model: object, inputs: Any, optimizer: object) -> tuple[object, object, bool]:
+def shaped(model: object, inputs: object, optimizer: object) -> tuple[object, object, bool]:
     """The model and the optimizer, or copies of both in which every parameter has its shape; and whether they
     are copies."""
     if not isinstance(model, nn.Module) or not any(

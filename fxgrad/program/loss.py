@@ -15,7 +15,7 @@ from fxgrad.records.errors import InputError
 from fxgrad.torch_api import tree
 
 
-def loss_of(given: Callable[[Any], object] | None, output: object) -> Any:
+def loss_of(given: Callable[..., object] | None, output: object) -> Any:
     """The loss by the function that was `given`, else the default one.
 
     Raises:

@@ -32,10 +32,10 @@ class CudaOnCpu(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., object],
         types: Sequence[type],
         args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        kwargs: Mapping[str, object] | None = None,
     ) -> object:
         kwargs = dict(kwargs or {})
         moved = getattr(func, "__name__", "") == "cuda"
@@ -53,13 +53,13 @@ class CudaOnCpu(TorchFunctionMode):
         return f"there is no CUDA here: what the program puts on `cuda` stays on the CPU{where}"
 
 
-def _is_cuda(value: Any) -> bool:
+def _is_cuda(value: object) -> bool:
     return (isinstance(value, torch.device) and value.type == "cuda") or (
         isinstance(value, str) and value.partition(":")[0] == "cuda"
     )
 
 
-def _here(value: Any) -> object:
+def _here(value: object) -> object:
     return _CPU if _is_cuda(value) else value
 
 

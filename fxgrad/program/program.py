@@ -36,10 +36,10 @@ class Program:
 
     model: Any
     root: nn.Module
-    call: Callable[..., Any]
+    call: Callable[..., object]
     signature: inspect.Signature
     inputs: Inputs
-    loss: Callable[[Any], Any] | None
+    loss: Callable[..., object] | None
     optimizer: Any = None
     open_checkpoints: bool = False
     world: World = field(default_factory=World)
@@ -55,9 +55,7 @@ class Program:
         return tree.flatten((self.inputs.args, dict(self.inputs.kwargs)))
 
 
-def program(
-    model: Any, inputs: Any, loss: Callable[[Any], object] | None, optimizer: object = None
-) -> Program:
+def program(model: Any, inputs: Any, loss: Callable[..., object] | None, optimizer: object = None) -> Program:
     """The user's arguments in one shape.
 
     Raises:

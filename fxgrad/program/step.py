@@ -28,7 +28,7 @@ class Step:
 
     loaded: Loaded
     inputs: Inputs
-    loss: Callable[[Any], Any] | None
+    loss: Callable[..., object] | None
     expect: tuple[str, ...] | None
     found: tuple[str, ...]
     specs: tuple[str, ...] = ()

@@ -89,7 +89,7 @@ class NodeFact:
     makes: tuple[int, ...]
     flows: tuple[Flow, ...]
     writes: tuple[int, ...] = ()  # storages written in place
-    constants: tuple[Any, ...] = ()  # the Python numbers among its arguments
+    constants: tuple[object, ...] = ()  # the Python numbers among its arguments
     # By position or keyword: the values of its tensor arguments, and its numbers and tuples of numbers (of a
     # module: what it was built with).
     operands: tuple[tuple[int | str, int], ...] = ()
@@ -228,7 +228,7 @@ class Facts:
     returns: Mapping[str, Site]  # per function frame key `file:function`, the return statement it left by
     loss_type: str = ""  # of a loss that is no tensor, where one was returned
     # see passes/analyses/index.py
-    memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    memo: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def node_named(self) -> Mapping[str, NodeFact]:

@@ -58,7 +58,7 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
     return dumps(to_dict(report))
 
 
-def dumps(value: Any) -> str:
+def dumps(value: object) -> str:
     """Indented JSON that does nothing to a terminal or a runner of workflows: what is not seen stands as
     JSON's escapes, equal when read."""
     text = json.dumps(value, indent=2, ensure_ascii=False).replace("##[", "#\\u0023[")

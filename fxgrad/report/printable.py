@@ -26,7 +26,7 @@ def as_printable(report: _Data) -> _Data:
     return made
 
 
-def _printable(value: Any, field: str) -> Any:
+def _printable(value: object, field: str) -> Any:
     if isinstance(value, str):
         return printable(value) if field in _LINES else one_line(value)
     if isinstance(value, tuple):

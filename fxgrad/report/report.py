@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from fxgrad.records.errors import FxgradError
 from fxgrad.records.plain_text import without_commands
@@ -93,7 +93,7 @@ class Report(ReportData):
             f"this version of fxgrad has no report format {format!r}", hint=f"the formats are {names}"
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The report as JSON types; `fxgrad.report.as_json` says what is in it."""
         return as_json.to_dict(self)
 

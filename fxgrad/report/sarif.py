@@ -77,7 +77,7 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
 
 def _result(
     report: ReportData, finding: Finding, rule: Mapping[str, object], site: Site, marks: Mapping[str, str]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     result: dict[str, Any] = {
         "ruleId": rule["id"],
         "ruleIndex": rule["index"],
@@ -95,7 +95,7 @@ def _result(
     return result
 
 
-def _notification(report: ReportData, finding: Finding, rule: Mapping[str, object]) -> dict[str, Any]:
+def _notification(report: ReportData, finding: Finding, rule: Mapping[str, object]) -> dict[str, object]:
     """A finding that has no line anywhere (section 3.58)."""
     return {
         "associatedRule": dict(rule),
@@ -105,7 +105,7 @@ def _notification(report: ReportData, finding: Finding, rule: Mapping[str, objec
     }
 
 
-def _suppression(finding: Finding) -> dict[str, Any]:
+def _suppression(finding: Finding) -> dict[str, object]:
     return {"kind": "inSource" if _is_commented(finding) else "external", "status": "accepted"}
 
 
@@ -140,7 +140,7 @@ def _logical(report: ReportData, finding: Finding) -> dict[str, object]:
     return {"logicalLocations": logical} if logical else {}
 
 
-def _at(site: Site, text: str) -> dict[str, Any]:
+def _at(site: Site, text: str) -> dict[str, object]:
     return {"physicalLocation": _physical(site), "message": {"text": text}}
 
 
@@ -187,7 +187,7 @@ def _replacement(edit: Edit) -> dict[str, object]:
     return {"deletedRegion": _region(edit.site), "insertedContent": {"text": edit.new}}
 
 
-def _failed(error: Raised) -> dict[str, Any]:
+def _failed(error: Raised) -> dict[str, object]:
     """An error that no finding explains is a notification of the run, not a result (section 3.20)."""
     notification: dict[str, object] = {"level": "error", "message": {"text": raised(error, verbose=True)}}
     if error.site is not None:

@@ -26,7 +26,7 @@ class Interpreter(torch.fx.Interpreter):
     """Runs a graph as its generated code does: every call gets lists and dictionaries of its own, which it
     may write into."""
 
-    def run(self, *args: Any, initial_env: Any = None, enable_io_processing: bool = True) -> Any:
+    def run(self, *args: object, initial_env: Any = None, enable_io_processing: bool = True) -> Any:
         """As torch's own, which shows a bar of progress even where it shows none: with tqdm installed that
         starts a thread, which stays."""
         self.env = {} if initial_env is None else initial_env
@@ -46,7 +46,7 @@ class Interpreter(torch.fx.Interpreter):
         return tuple(_own(item) for item in args), {name: _own(item) for name, item in kwargs.items()}
 
 
-def _own(item: Any) -> object:
+def _own(item: object) -> object:
     if type(item) is tuple:
         return tuple(_own(x) for x in item)
     if isinstance(item, torch.fx.immutable_collections.immutable_list):
@@ -56,7 +56,7 @@ def _own(item: Any) -> object:
     return item
 
 
-def call(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+def call(func: Callable[..., object], args: Sequence[object], kwargs: dict[str, object]) -> object:
     """`func(*args, **kwargs)`; what it returns may be written in place."""
     if (
         kwargs.get("out") is not None
@@ -75,13 +75,13 @@ def call(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) 
     return made if isinstance(out, list) else tuple(made)
 
 
-def own_memory(out: Any, args: Sequence[Any]) -> object:
+def own_memory(out: Any, args: Sequence[object]) -> object:
     """What a custom Function returned, without sharing memory with what it was given (an argument itself
     stays what it is)."""
     given = {storage_key(t) for t in tensors_in(args)} - {None}
     same = {id(t) for t in tensors_in(args)}
 
-    def own(item: Any) -> Any:
+    def own(item: object) -> object:
         if (
             isinstance(item, torch.Tensor)
             and storage_key(item) in given
@@ -105,7 +105,7 @@ def _out(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) 
     return out
 
 
-def _single(item: Any, sources: dict[int | None, torch.Tensor]) -> object:
+def _single(item: object, sources: dict[int | None, torch.Tensor]) -> object:
     """A multi-output view as a view of its own."""
     if not isinstance(item, torch.Tensor) or not is_view(item):
         return item

@@ -70,7 +70,7 @@ DERIVATIVE = "torch.autograd.grad"
 _DERIVATIVE = inspect.signature(torch.autograd.grad)
 
 
-def creates_graph(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+def creates_graph(args: tuple[object, ...], kwargs: Mapping[str, object]) -> bool:
     """Whether these arguments of `torch.autograd.grad` ask for a derivative that is differentiable itself."""
     try:
         arguments = _DERIVATIVE.bind(*args, **kwargs).arguments
@@ -83,7 +83,7 @@ def creates_graph(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
 CAPTURED_WHOLE = _words("cond while_loop scan associative_scan map_impl")
 
 
-def target_name(func: Any, name: str) -> str:
+def target_name(func: Callable[..., object], name: str) -> str:
     """The call as the facts name it: `Tensor.add_`, `torch.nn.functional.relu`."""
     if name == "__set__":
         return "Tensor.__set__"
@@ -93,14 +93,14 @@ def target_name(func: Any, name: str) -> str:
     return f"{module}.{name}" if module else name
 
 
-def _is_method(func: Any, name: str) -> bool:
+def _is_method(func: Callable[..., object], name: str) -> bool:
     """Whether it is a method of tensors, also where something else stands under its name for now."""
     return getattr(torch.Tensor, name, None) is func or (
         type(func) is MethodDescriptorType and issubclass(torch.Tensor, func.__objclass__)
     )
 
 
-def graph_target(func: Any, name: str) -> tuple[str, Any]:
+def graph_target(func: Callable[..., object], name: str) -> tuple[str, Any]:
     """("call_method", name) or ("call_function", callable) for a torch function."""
     try:
         return _graph_target(func, name)
@@ -109,7 +109,7 @@ def graph_target(func: Any, name: str) -> tuple[str, Any]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _graph_target(func: Any, name: str) -> tuple[str, object]:
+def _graph_target(func: Callable[..., object], name: str) -> tuple[str, object]:
     if name == "__setitem__":
         return "call_function", operator.setitem
     if name == "__getitem__":
@@ -122,7 +122,7 @@ def _graph_target(func: Any, name: str) -> tuple[str, object]:
     return "call_function", func if _is_found_by_name(func) else named(func, name)
 
 
-def _is_found_by_name(func: Any) -> bool:
+def _is_found_by_name(func: Callable[..., object]) -> bool:
     """Whether the text that `torch.fx` writes for a function of torch leads back to it."""
     if not is_from_torch(func):
         return True
@@ -134,10 +134,10 @@ def _is_found_by_name(func: Any) -> bool:
     return parts[0] == "torch" and (found is func or found == func)
 
 
-def named(function: Any, name: str) -> Callable[..., Any]:
+def named(function: Callable[..., object], name: str) -> Callable[..., Any]:
     """`function` as a graph target with a name of its own, for one that generated code could not find."""
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> object:
         return function(*args, **kwargs)
 
     call.__name__ = call.__qualname__ = name

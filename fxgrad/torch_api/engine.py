@@ -18,11 +18,11 @@ from fxgrad.torch_api.internals import DisableTorchFunction, make_gradients, run
 
 
 def run_backward(
-    tensors: Any,
+    tensors: object,
     gradient: object = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    inputs: Any = None,
+    inputs: object = None,
     grad_tensors: object = None,
     **rest: object,
 ) -> None:
@@ -87,7 +87,7 @@ def run_grad(
     return found
 
 
-def _several(item: Any) -> tuple[Any, ...]:
+def _several(item: Any) -> tuple[object, ...]:
     return (
         tuple(item)
         if isinstance(item, Sequence)
@@ -96,10 +96,10 @@ def _several(item: Any) -> tuple[Any, ...]:
     )
 
 
-def _gradients(tensors: tuple[Any, ...], given: object) -> Any:
+def _gradients(tensors: tuple[object, ...], given: object) -> Any:
     given = (None,) * len(tensors) if given is None else _several(given)
     return make_gradients(tensors, given, is_grads_batched=False)
 
 
 # By the call's name, as function modes are told it; `torch.func.grad`, of the same name, is not told to them.
-ENGINE: Mapping[str, Callable[..., Any]] = {"backward": run_backward, "grad": run_grad}
+ENGINE: Mapping[str, Callable[..., object]] = {"backward": run_backward, "grad": run_grad}

@@ -28,7 +28,7 @@ def _grouped_mm(dispatch: Dispatch, *args: Any, **kwargs: Any) -> object:
     return dispatch(*low, *args[2:], **kwargs).to(args[0].dtype)
 
 
-def _cudnn_rnn_backward(dispatch: Dispatch, *args: Any, **kwargs: Any) -> object:
+def _cudnn_rnn_backward(dispatch: Dispatch, *args: Any, **kwargs: object) -> object:
     """The gradients of cuDNN's recurrent nets, shaped as what they are of: torch has no fake kernel and would
     run the real one, on the card."""
     source, weights, hidden, cell, wanted = args[0], args[1], args[4], args[5], args[-1]
@@ -39,7 +39,7 @@ def _cudnn_rnn_backward(dispatch: Dispatch, *args: Any, **kwargs: Any) -> object
     return (*made, [torch.empty_like(weight) for weight in weights] if wanted[3] else [])
 
 
-def _embedding(dispatch: Dispatch, *args: Any, **kwargs: Any) -> object:
+def _embedding(dispatch: Dispatch, *args: Any, **kwargs: object) -> object:
     """A row an index: torch's fake kernel of 2.11 takes indices of any dtype, the real one and later fake
     ones integers."""
     if args[1].dtype not in (torch.int64, torch.int32):

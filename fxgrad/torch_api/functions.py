@@ -20,7 +20,7 @@ import torch.autograd.function as autograd_function
 
 from fxgrad.torch_api.internals import transforms_active
 
-Apply = Callable[..., Any]
+Apply = Callable[..., object]
 
 # `Function`'s own base (`_SingleLevelFunction`): where the Python `apply` ends.
 _BASE: Any = torch.autograd.Function.__mro__[1]
@@ -49,7 +49,9 @@ def replaced_apply(replacement: Callable[[Any, Apply, Any, Any], object]) -> Ite
         yield
 
 
-def _python_patch(replacement: Callable[[Any, Apply, Any, Any], Any]) -> tuple[object, str, object]:
+def _python_patch(
+    replacement: Callable[[object, Apply, object, object], object],
+) -> tuple[object, str, object]:
     def apply(cls: object, *args: Any, **kwargs: Any) -> object:
         return replacement(cls, _C_APPLY.__get__(None, cls), args, kwargs)
 
@@ -69,7 +71,7 @@ _call = _Call()
 
 
 def _c_patches(
-    replacement: Callable[[Any, Apply, Any, Any], object],
+    replacement: Callable[[object, Apply, object, object], object],
 ) -> tuple[tuple[object, str, object], ...]:
     """Note [The C function asks]
 
@@ -84,7 +86,7 @@ def _c_patches(
     for good, to compare with.
     """
 
-    def lookup(cls: Any, name: str) -> object:
+    def lookup(cls: type, name: str) -> object:
         found = type.__getattribute__(cls, name)
         if name != "setup_context" or not issubclass(cls, torch.autograd.Function) or transforms_active():
             return found
@@ -94,7 +96,7 @@ def _c_patches(
             return found
         return functools.partial(found)
 
-    def bind(function: object, args: Any, kwargs: Any) -> Any:
+    def bind(function: object, args: object, kwargs: Mapping[str, object]) -> object:
         if _call.bound or transforms_active():
             _call.bound = False
             return _bind(function, args, kwargs)
@@ -102,7 +104,7 @@ def _c_patches(
         torch._C._functorch._grad_increment_nesting()
         return args, kwargs
 
-    def call(cls: object, args: Any, kwargs: Any) -> Any:
+    def call(cls: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
         if not _call.caught:
             return _call_transformed(cls, args, kwargs)
         _call.caught = False
@@ -116,7 +118,7 @@ def _c_patches(
     )
 
 
-def _plain(cls: object, *args: Any, **kwargs: Any) -> Any:
+def _plain(cls: object, *args: object, **kwargs: object) -> object:
     _call.plain = not transforms_active()
     return _C_APPLY.__get__(None, cls)(*args, **kwargs)
 
@@ -125,7 +127,7 @@ class patched:
     """An attribute is replaced while the block runs; one that was inherited is so again after. `own`: it was
     the holder's before, not inherited."""
 
-    def __init__(self, holder: object, name: str, value: Any) -> None:
+    def __init__(self, holder: object, name: str, value: object) -> None:
         self.holder, self.name, self.value = holder, name, value
         self.own, self.original = name in vars(holder), vars(holder).get(name)
 

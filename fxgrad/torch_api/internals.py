@@ -52,14 +52,14 @@ WITHOUT_TORCH_FUNCTION = (_C, "DisableTorchFunction")
 DisableTorchFunctionSubclass: type = _C.DisableTorchFunctionSubclass
 # Whether function modes and subclasses are asked on this thread, as that class and its kin have it: (asks,
 # sets).
-torch_function_state: tuple[Callable[[], object], Callable[[Any], None]] = (
+torch_function_state: tuple[Callable[[], object], Callable[[object], None]] = (
     _C._get_torch_function_state,
     _C._set_torch_function_state,
 )
 # The stack of function modes, outermost first; and how many dispatch modes there are.
 function_mode_count: Callable[[], int] = _C._len_torch_function_stack
 function_mode_at: Callable[[int], object] = _C._get_function_stack_at
-push_function_mode: Callable[[Any], None] = _C._push_on_torch_function_stack
+push_function_mode: Callable[[object], None] = _C._push_on_torch_function_stack
 pop_function_mode: Callable[[], object] = _C._pop_torch_function_stack
 dispatch_mode_count: Callable[[], int] = _C._len_torch_dispatch_stack
 pop_dispatch_mode: Callable[[], object] = _C._pop_torch_dispatch_stack
@@ -92,7 +92,7 @@ def inference_regions_left() -> Iterator[None]:
     entered: list[tuple[int, Any]] = []
     region = _C._InferenceMode  # looked up whenever one is made
 
-    def make(enabled: bool) -> Any:
+    def make(enabled: bool) -> object:
         made = region(enabled)
         entered.append((threading.get_ident(), made))
         return made
@@ -110,15 +110,15 @@ def inference_regions_left() -> Iterator[None]:
 # What a graph calls to switch modes: functions that generated code finds by name, unlike a context manager.
 set_grad_enabled: Callable[[bool], None] = _C._set_grad_enabled
 enter_inference_mode: Callable[[bool], object] = torch.autograd.grad_mode._enter_inference_mode
-exit_inference_mode: Callable[[Any], None] = torch.autograd.grad_mode._exit_inference_mode
+exit_inference_mode: Callable[[object], None] = torch.autograd.grad_mode._exit_inference_mode
 InferenceRegion: type = _C._InferenceMode  # what the first gives, and `torch.inference_mode` holds
 enter_autocast: Callable[..., object] = torch.amp.autocast_mode._enter_autocast
-exit_autocast: Callable[[Any], None] = torch.amp.autocast_mode._exit_autocast
+exit_autocast: Callable[[object], None] = torch.amp.autocast_mode._exit_autocast
 
 # `torch.compiler.is_compiling()` and `is_exporting()` answer these attributes of `torch.compiler`.
 COMPILER_FLAGS = ("_is_compiling_flag", "_is_exporting_flag")
 # Flags of the process with no public pair of functions that is as cheap: (asks, sets).
-FLAGS: tuple[tuple[Callable[[], object], Callable[[Any], None]], ...] = (
+FLAGS: tuple[tuple[Callable[[], object], Callable[[object], None]], ...] = (
     (_C._is_multithreading_enabled, _C._set_multithreading_enabled),
     (_C._get_mkldnn_enabled, _C._set_mkldnn_enabled),
     (_C._get_cudnn_enabled, _C._set_cudnn_enabled),
@@ -341,7 +341,7 @@ WORKER_LOOP: tuple[object, str] = (torch.utils.data._utils.worker, "_worker_loop
 WorkerError: Any = torch._utils.ExceptionWrapper  # an error as such a process sends it
 
 
-def iterated(value: Any) -> tuple[object, object] | None:
+def iterated(value: object) -> tuple[object, object] | None:
     """The data set and the collating function of a DataLoader's iterator; None for anything else."""
     if not isinstance(value, torch.utils.data.dataloader._BaseDataLoaderIter):
         return None

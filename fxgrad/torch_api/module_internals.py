@@ -74,13 +74,13 @@ def eager_module(model: object) -> object:
     return getattr(model, "_orig_mod", None)
 
 
-def is_scripted(module: Any) -> bool:
+def is_scripted(module: object) -> bool:
     """Whether a module is compiled by TorchScript. Under `PYTORCH_JIT=0` a `ScriptModule` is a module like
     others."""
     return isinstance(module, torch.jit.ScriptModule) and hasattr(module, "original_name")
 
 
-def set_scripted(module: Any, name: str, value: Any) -> None:
+def set_scripted(module: Any, name: str, value: object) -> None:
     """Set an attribute of a compiled module in C++, where it lives: past all checks and `__setattr__`."""
     module._c.setattr(name, value)
 
@@ -106,7 +106,7 @@ def codegen_of(graph: torch.fx.Graph) -> Any:
 
 
 # Whether `torch.fx` takes a function for one of torch's, and the text that it writes for it.
-is_from_torch: Callable[[Any], bool] = torch.fx.graph._is_from_torch
+is_from_torch: Callable[[object], bool] = torch.fx.graph._is_from_torch
 qualified_name: Callable[[Any], str] = torch.fx.node._get_qualified_name
 
 

@@ -8,7 +8,7 @@ saves in there goes unhooked. `saved_copies` are such hooks.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -82,7 +82,13 @@ class _Fills(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's cla
         self.fresh.append(made)
         return made
 
-    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         if self.copying:
             return func(*args, **(kwargs or {}))
         saved, self.fresh = self.fresh, []
@@ -94,7 +100,9 @@ class _Fills(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's cla
         return out
 
 
-def _filled(func: Any, args: Any, kwargs: Any) -> set[int | None]:
+def _filled(
+    func: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> set[int | None]:
     """The memory of the arguments that an operator writes beside its first and its results."""
     written = [
         (i, a)

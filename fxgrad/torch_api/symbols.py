@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import torch
 import torch.fx
 
-Asked = tuple[Any, tuple[Any, ...]]  # a function and its arguments
+Asked = tuple[object, tuple[object, ...]]  # a function and its arguments
 
 
 class Owner(Protocol):
@@ -33,11 +33,13 @@ class Owner(Protocol):
     active: bool
     open_numbers: bool  # whether C code must ask for the value of its numbers
 
-    def symbol_node(self, target: object, args: tuple[Any, ...]) -> torch.fx.Node: ...
+    def symbol_node(self, target: object, args: tuple[object, ...]) -> torch.fx.Node: ...
 
     def decide(self, outcome: bool, symbol: object, asked: Asked) -> bool: ...
 
-    def assume(self, target: object, args: tuple[Any, ...], taken: object, *, weak: bool = False) -> None: ...
+    def assume(
+        self, target: object, args: tuple[object, ...], taken: object, *, weak: bool = False
+    ) -> None: ...
 
     def asked(self) -> None: ...
 
@@ -48,13 +50,13 @@ class _Nobody:
     active = False
     open_numbers = False
 
-    def symbol_node(self, target: object, args: tuple[Any, ...]) -> torch.fx.Node:
+    def symbol_node(self, target: object, args: tuple[object, ...]) -> torch.fx.Node:
         raise AssertionError("the run of this number is over")
 
     def decide(self, outcome: bool, symbol: object, asked: Asked) -> bool:
         raise AssertionError("the run of this number is over")
 
-    def assume(self, target: object, args: tuple[Any, ...], taken: object, *, weak: bool = False) -> None:
+    def assume(self, target: object, args: tuple[object, ...], taken: object, *, weak: bool = False) -> None:
         raise AssertionError("the run of this number is over")
 
     def asked(self) -> None:
@@ -74,7 +76,12 @@ class Origin:
     __slots__ = ("_owner", "args", "data", "resolved", "target")
 
     def __init__(
-        self, owner: Owner, target: Callable[..., object] | str | None, args: tuple[Any, ...], *, data: bool
+        self,
+        owner: Owner,
+        target: Callable[..., object] | str | None,
+        args: tuple[object, ...],
+        *,
+        data: bool,
     ) -> None:
         self._owner = weakref.ref(owner)
         self.target = target
@@ -119,7 +126,7 @@ class Origin:
                 stack.extend(origin.inputs())
 
 
-def _held(arg: object) -> Any:
+def _held(arg: object) -> object:
     return arg.origin.resolved if isinstance(arg, SYMBOLS) else arg
 
 
@@ -199,7 +206,7 @@ OPEN = (OpenInt, OpenFloat)
 Symbol = SymbolicInt | SymbolicFloat | OpenInt | OpenFloat
 
 
-def make(value: Any, origin: Origin) -> Any:
+def make(value: object, origin: Origin) -> Any:
     """`value` as a symbol, if it is an int or a float (a bool is never one)."""
     if isinstance(value, bool):
         return value
@@ -243,7 +250,7 @@ def _asked_for(value: Any) -> Any:
     return consumed(value)
 
 
-def _result(value: Any, op: Callable[..., object], *args: Any) -> Any:
+def _result(value: object, op: Callable[..., object], *args: object) -> object:
     """The outcome of `op(*args)` as a symbol; a plain number once the run is over."""
     origins = [arg.origin for arg in args if isinstance(arg, SYMBOLS)]
     if not origins[0].owner.active:
@@ -251,7 +258,7 @@ def _result(value: Any, op: Callable[..., object], *args: Any) -> Any:
     return make(value, Origin(origins[0].owner, op, args, data=any(origin.data for origin in origins)))
 
 
-def _binary(op: Callable[[Any, Any], object], *, reverse: bool) -> Callable[..., object]:
+def _binary(op: Callable[[object, object], object], *, reverse: bool) -> Callable[..., object]:
     def method(self: Any, other: object, *modulus: object) -> Any:
         if isinstance(other, bool) or not isinstance(other, int | float):
             if isinstance(other, list | tuple | str | bytes) and op is operator.mul:  # the sequence, so often
@@ -265,8 +272,8 @@ def _binary(op: Callable[[Any, Any], object], *, reverse: bool) -> Callable[...,
     return method
 
 
-def _unary(op: Callable[[Any], object]) -> Callable[[Any], object]:
-    def method(self: Any) -> Any:
+def _unary(op: Callable[[object], object]) -> Callable[[object], object]:
+    def method(self: object) -> Any:
         return _result(op(plain(self)), op, self)
 
     return method
@@ -276,12 +283,12 @@ def _round(self: Any, digits: object = None) -> object:
     return _result(round(plain(self), plain(digits)), round, self, *(() if digits is None else (digits,)))
 
 
-def _divmod(self: Any, other: Any) -> object:
+def _divmod(self: Any, other: object) -> object:
     return self // other, self % other
 
 
-def _comparison(op: Callable[[Any, Any], bool]) -> Callable[[Any, Any], object]:
-    def method(self: Any, other: object) -> Any:
+def _comparison(op: Callable[[Any, Any], bool]) -> Callable[[object, Any], object]:
+    def method(self: object, other: object) -> object:
         if not isinstance(other, int | float):
             return NotImplemented
         outcome = op(plain(self), plain(other))
@@ -296,7 +303,7 @@ def _comparison(op: Callable[[Any, Any], bool]) -> Callable[[Any, Any], object]:
     return method
 
 
-def _array_ufunc(self: Any, ufunc: object, method: str, *inputs: Any, **kwargs: Any) -> object:
+def _array_ufunc(self: object, ufunc: object, method: str, *inputs: object, **kwargs: object) -> object:
     """NumPy gives a plain number the array's type, but not a number of a class of its own."""
     return getattr(ufunc, method)(*(consumed(value) for value in inputs), **kwargs)
 
@@ -312,8 +319,8 @@ def _truth(self: Any) -> bool:
     return outcome
 
 
-def _consuming(kind: Callable[[Any], object], *, weak: bool) -> Callable[..., object]:
-    def method(self: Any, *rest: object) -> Any:
+def _consuming(kind: Callable[[object], object], *, weak: bool) -> Callable[..., object]:
+    def method(self: object, *rest: object) -> object:
         return kind(consumed(self, weak=weak), *rest)
 
     return method
@@ -397,7 +404,7 @@ _range, _len, _index = range, len, operator.index
 class _RangeType(type):
     """`isinstance(x, range)` and `type(x) == range` stay what they are."""
 
-    def __instancecheck__(cls, item: Any) -> bool:
+    def __instancecheck__(cls, item: object) -> bool:
         return isinstance(item, _range)
 
     def __eq__(cls, other: object) -> bool:

@@ -56,7 +56,9 @@ def flatten(tree: object, kinds: tuple[type, ...] = (torch.Tensor,)) -> tuple[li
     return leaves, _flatten(tree, leaves, kinds, 0, set())
 
 
-def _flatten(item: Any, leaves: list[Any], kinds: tuple[type, ...], depth: int, above: set[int]) -> Structure:
+def _flatten(
+    item: object, leaves: list[object], kinds: tuple[type, ...], depth: int, above: set[int]
+) -> Structure:
     if isinstance(item, kinds):
         leaves.append(item)
         return Leaf(len(leaves) - 1)
@@ -75,7 +77,7 @@ def _flatten(item: Any, leaves: list[Any], kinds: tuple[type, ...], depth: int, 
     return Branch(spec, tuple(_flatten(child, leaves, kinds, depth, above) for child in children))
 
 
-def _attributes(item: Any) -> tuple[str, ...]:
+def _attributes(item: object) -> tuple[str, ...]:
     if isinstance(item, torch.nn.Module) or callable(item):
         return ()
     if dataclasses.is_dataclass(item):
@@ -86,7 +88,7 @@ def _attributes(item: Any) -> tuple[str, ...]:
     return (*(attributes if isinstance(attributes, dict) else ()), *slots)
 
 
-def _slots(kind: Any) -> tuple[str, ...]:
+def _slots(kind: type) -> tuple[str, ...]:
     """The names that the `__slots__` of a class and its bases declare, in the order of their making."""
     own = [base for base in reversed(kind.__mro__) if "__slots__" in vars(base)]
     return tuple(
@@ -97,7 +99,7 @@ def _slots(kind: Any) -> tuple[str, ...]:
     )
 
 
-def _get(item: Any, name: str) -> object:
+def _get(item: object, name: str) -> object:
     attributes = getattr(item, "__dict__", {})
     return attributes[name] if name in attributes else getattr(item, name)
 
@@ -128,7 +130,7 @@ def constants(structure: Structure) -> list[Any]:
     return [c for child in structure.children for c in constants(child)]
 
 
-def tensors_in(item: Any) -> Iterator[torch.Tensor]:
+def tensors_in(item: object) -> Iterator[torch.Tensor]:
     """The tensors in an argument or a result: in tuples, lists, dictionaries, slices and dataclasses."""
     if isinstance(item, torch.Tensor):
         yield item

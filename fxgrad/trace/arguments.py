@@ -47,7 +47,7 @@ class Arguments:
         self.reads: list[Slot] = []
         self.numbers: list[int] = []
 
-    def convert(self, item: Any) -> tuple[Any, Any]:
+    def convert(self, item: object) -> tuple[object, Any]:
         """An argument as the call gets it and as the graph holds it."""
         if type(item) in EXACTLY_PLAIN:
             return item, item
@@ -72,7 +72,7 @@ class Arguments:
             return slice(start[0], stop[0], step[0]), slice(start[1], stop[1], step[1])
         return item, self._object(item)
 
-    def _tuple(self, item: tuple[Any, ...]) -> tuple[Any, Any]:
+    def _tuple(self, item: tuple[Any, ...]) -> tuple[object, object]:
         pairs = [self.convert(x) for x in item]
         run, held = tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
         if not hasattr(item, "_fields"):
@@ -138,14 +138,14 @@ def bound_closure(
     return recorder.graph.call_method("bind", (holder, *(slot.node for _, slot in inner.values())))
 
 
-Settings = tuple[tuple[tuple[int | str, int], ...], tuple[tuple[int | str, Any], ...]]
+Settings = tuple[tuple[tuple[int | str, int], ...], tuple[tuple[int | str, object], ...]]
 
 
 def settings(recorder: GraphDriver, args: Any, kwargs: Any) -> Settings:
     """Of a call's own arguments the values of tensors, and the numbers and tuples of numbers, each by
     position or keyword."""
     operands: list[tuple[int | str, int]] = []
-    numbers: list[tuple[int | str, Any]] = []
+    numbers: list[tuple[int | str, object]] = []
     for key, item in (*enumerate(args), *kwargs.items()) if kwargs else enumerate(args):
         if isinstance(item, torch.Tensor):
             slot = recorder.slots.get(id(item))

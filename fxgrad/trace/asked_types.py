@@ -19,7 +19,7 @@ from fxgrad.torch_api.internals import FakeTensor
 from fxgrad.torch_api.symbols import SYMBOLS
 
 
-def asked_type(item: Any) -> type:
+def asked_type(item: object) -> type:
     """The class of a value as the program would see it without a recorder."""
     cls = type(item)
     if issubclass(cls, FakeTensor):
@@ -33,13 +33,13 @@ class AskedType:
     """Stands for `type` wherever that is named: called, subclassed, asked `isinstance(x, type)`, read from,
     or in an annotation."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         return asked_type(args[0]) if len(args) == 1 and not kwargs else type(*args, **kwargs)
 
-    def __instancecheck__(self, item: Any) -> bool:
+    def __instancecheck__(self, item: object) -> bool:
         return isinstance(item, type)
 
-    def __subclasscheck__(self, cls: Any) -> bool:
+    def __subclasscheck__(self, cls: type) -> bool:
         return issubclass(cls, type)
 
     def __mro_entries__(self, bases: object) -> tuple[type, ...]:
@@ -48,7 +48,7 @@ class AskedType:
     def __getattr__(self, name: str) -> object:
         return getattr(type, name)
 
-    def __getitem__(self, item: Any) -> Any:
+    def __getitem__(self, item: object) -> Any:
         return type[item]
 
     def __or__(self, other: object) -> object:

@@ -111,7 +111,7 @@ def nested(observer: WatchDriver, losses: object) -> None:
             observer.nested[-1].extend(_behind(observer, list(tensors_in(losses))).leaves)
 
 
-def grad(observer: WatchDriver, func: Any, args: Any, kwargs: Any) -> Any:
+def grad(observer: WatchDriver, func: Any, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
     """`autograd.grad`: its results are values like others, and it leaves no `.grad`. Without `create_graph`
     it is a backward too."""
     call = _GRAD.bind(*args, **kwargs)
@@ -212,7 +212,7 @@ def _watch(observer: WatchDriver, functions: Iterable[object]) -> None:
             _watch_custom(observer, function)
 
 
-def _functions(tensors: Iterable[torch.Tensor]) -> list[Any]:
+def _functions(tensors: Iterable[torch.Tensor]) -> list[object]:
     return [function for tensor in tensors if (function := grad_fn_of(tensor)) is not None]
 
 
@@ -241,7 +241,7 @@ def _behind(observer: WatchDriver, tensors: list[torch.Tensor]) -> Behind:
     return observer.ledger.edges.reachable(_functions(tensors))
 
 
-def _visited(observer: WatchDriver, functions: list[object], inputs: Any) -> Iterable[object]:
+def _visited(observer: WatchDriver, functions: list[object], inputs: object) -> Iterable[object]:
     """The autograd nodes that a walk to `inputs` runs: those from which one of them is reached; all, where
     none were named."""
     targets = {
@@ -295,7 +295,7 @@ def _watch_custom(observer: WatchDriver, function: Any) -> None:
     note, given = observer.ledger.edges.maker(function), observer.ledger.edges.inputs_of(function)
     watching = weakref.ref(observer)
 
-    def after(inputs: Any, outputs: object) -> None:
+    def after(inputs: tuple[object, ...], outputs: object) -> None:
         observer = watching()
         for gradient, values in zip(inputs, given, strict=False):
             if gradient is None and observer is not None and observer.active:

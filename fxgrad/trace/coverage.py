@@ -145,7 +145,7 @@ class Coverage:
                 return None
             counts = record.counts
 
-            def inside(frame: FrameType, event: str, arg: object) -> Any:
+            def inside(frame: FrameType, event: str, arg: object) -> object:
                 if event == "opcode":
                     offset = frame.f_lasti
                     counts[offset] = counts.get(offset, 0) + 1
@@ -176,7 +176,7 @@ class Coverage:
         events = monitoring.events
         local: set[CodeType] = set()
 
-        def enter(code: CodeType, offset: int) -> Any:
+        def enter(code: CodeType, offset: int) -> object:
             if not self._is_user(code):
                 return monitoring.DISABLE
             frame = sys._getframe(1)
@@ -186,7 +186,7 @@ class Coverage:
                 monitoring.set_local_events(tool, code, events.INSTRUCTION)
             return None
 
-        def inside(code: CodeType, offset: int) -> Any:
+        def inside(code: CodeType, offset: int) -> object:
             record = self._frames.get(id(sys._getframe(1)))
             if record is None or record.code is not code:
                 return None

@@ -60,7 +60,7 @@ class Behind:
     graph."""
 
     keys: set[Key]
-    functions: list[Any]
+    functions: list[object]
     leaves: list[torch.Tensor]
 
 

@@ -95,7 +95,7 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
         begun = recorder.spots()
 
         @functools.wraps(function)
-        def run(*args: Any, **kwargs: Any) -> Any:
+        def run(*args: object, **kwargs: object) -> Any:
             new = threading.get_ident() not in threads
             threads.add(threading.get_ident())
             try:
@@ -123,7 +123,7 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
     def start_new_thread(function: Callable[..., Any], *rest: Any) -> int:
         return start_new(under_a_mode(function) if of_the_program() else function, *rest)
 
-    def submit_job(pool: Any, function: Callable[..., object], /, *args: Any, **kwargs: Any) -> object:
+    def submit_job(pool: Any, function: Callable[..., object], /, *args: object, **kwargs: object) -> object:
         if not of_the_program():
             return submit(pool, function, *args, **kwargs)
         hiring.add(threading.get_ident())

@@ -18,7 +18,7 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, GeneratorType
 from typing import Any, TextIO
 
@@ -161,7 +161,7 @@ class Events:
         observer, coverage = self.observer, self.observer.coverage
         stack, tensors = observer.ledger.stack, observer.ledger.tensors
 
-        def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        def __call__(module: nn.Module, *args: object, **kwargs: object) -> object:
             if self._inside:
                 return original(module, *args, **kwargs)
             resting = coverage.rest()
@@ -234,7 +234,7 @@ class Events:
         self.on_outermost(module)
         return True
 
-    def _kind(self, module: nn.Module, args: Any, kwargs: Any) -> Kind | None:
+    def _kind(self, module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Kind | None:
         """The kind of a call of one of torch's own modules without gradients; None for any other."""
         if torch.is_grad_enabled() or not is_own(module):
             return None
@@ -253,7 +253,12 @@ class Events:
                 kind.whole = Whole.of(module)
 
     def _whole(
-        self, original: Callable[..., Any], kind: Kind, module: nn.Module, args: Any, kwargs: Any
+        self,
+        original: Callable[..., object],
+        kind: Kind,
+        module: nn.Module,
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
     ) -> object:
         """A call that repeats others, of a module in which only torch's own code runs: it is not looked
         into."""
@@ -287,12 +292,12 @@ class Events:
     # ------------------------------------------------------------------ regions
 
     def _region(
-        self, original: Callable[..., Any], kind: str, target: str, constants: tuple[object, ...] = ()
+        self, original: Callable[..., object], kind: str, target: str, constants: tuple[object, ...] = ()
     ) -> Callable[..., object]:
         """A call that is one note: what it is given, what it reads besides, what it returns."""
 
         @functools.wraps(original)
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def call(*args: object, **kwargs: object) -> object:
             observer = self.observer
             if not self.looking() or transforms_active():
                 return original(*args, **kwargs)
@@ -312,11 +317,11 @@ class Events:
 
         return call
 
-    def _unnoted(self, original: Callable[..., Any]) -> Callable[..., object]:
+    def _unnoted(self, original: Callable[..., object]) -> Callable[..., object]:
         """A call of which nothing is noted: that parameters are put together from parts is no use of them."""
 
         @functools.wraps(original)
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def call(*args: object, **kwargs: object) -> object:
             if not self.looking():
                 return original(*args, **kwargs)
             self.observer.quiet += 1
@@ -333,7 +338,7 @@ class Events:
         original = self._unnoted(nn.Module._apply)
 
         @functools.wraps(nn.Module._apply)
-        def _apply(module: nn.Module, *args: Any, **kwargs: Any) -> object:
+        def _apply(module: nn.Module, *args: object, **kwargs: object) -> object:
             out = original(module, *args, **kwargs)
             if self.looking():
                 with self.observer.guarded():
@@ -348,7 +353,7 @@ class Events:
         original = self._unnoted(distributed.REPLICATED.__init__)
 
         @functools.wraps(distributed.REPLICATED.__init__)
-        def __init__(replica: nn.Module, *args: Any, **kwargs: Any) -> None:
+        def __init__(replica: nn.Module, *args: object, **kwargs: object) -> None:
             original(replica, *args, **kwargs)
             if self.looking():
                 self.replicates = True
@@ -365,7 +370,7 @@ class Events:
         original = param.to_unsharded
 
         @functools.wraps(original)
-        def to_unsharded(sharded: object, *args: Any, **kwargs: Any) -> object:
+        def to_unsharded(sharded: object, *args: object, **kwargs: object) -> object:
             out = original(sharded, *args, **kwargs)
             both = distributed.whole_and_part(sharded)
             if both is not None and self.observer.active:
@@ -375,7 +380,9 @@ class Events:
 
         patches.enter_context(_patched(param, "to_unsharded", to_unsharded))
 
-    def _apply(self, cls: Any, original: Apply, args: Any, kwargs: Any) -> object:
+    def _apply(
+        self, cls: type, original: Apply, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> object:
         if not self.looking():
             return original(*args, **kwargs)
         kind = "checkpoint" if cls.__name__ == "CheckpointFunction" else "function"
@@ -383,11 +390,11 @@ class Events:
 
     # ------------------------------------------------------------------ backward, optimizers, the rest
 
-    def _backward(self, original: Callable[..., Any]) -> Callable[..., object]:
+    def _backward(self, original: Callable[..., object]) -> Callable[..., object]:
         signature = inspect.signature(original)
 
         @functools.wraps(original)
-        def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
+        def backward(tensors: object, *args: object, **kwargs: object) -> None:
             if not self.attending():
                 backwards.nested(self.observer, tensors)
                 original(tensors, *args, **kwargs)
@@ -402,7 +409,7 @@ class Events:
 
         return backward
 
-    def _step_begins(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+    def _step_begins(self, optimizer: Optimizer, args: tuple[object, ...], kwargs: Any) -> Any:
         """What the step is called with instead, where it is given a closure: that runs the program's own
         forward and backward."""
         self._stepping(optimizer, self._before_step)
@@ -423,7 +430,7 @@ class Events:
             self.closures.add(code)
 
         @functools.wraps(closure)
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def call(*args: object, **kwargs: object) -> object:
             before, self.observer.stepping = self.observer.stepping, False
             try:
                 return closure(*args, **kwargs)
@@ -475,11 +482,11 @@ class Events:
 
         return zero_grad
 
-    def _seen_when_made(self, original: Callable[..., Any]) -> Callable[..., object]:
+    def _seen_when_made(self, original: Callable[..., object]) -> Callable[..., object]:
         """`nn.Parameter(t)`, `Variable(t)`: a new leaf, met where it is made and not only where it is
         used."""
 
-        def make(cls: object, *args: Any, **kwargs: Any) -> Any:
+        def make(cls: object, *args: object, **kwargs: object) -> Any:
             out = original(cls, *args, **kwargs)
             if self.looking():
                 self.observer.before(out)
@@ -567,7 +574,7 @@ def _warned() -> Callable[..., None]:
 
 
 @contextlib.contextmanager
-def _patched(holder: object, name: str, value: Any) -> Iterator[None]:
+def _patched(holder: object, name: str, value: object) -> Iterator[None]:
     own = name in vars(holder)
     original = vars(holder).get(name)
     setattr(holder, name, value)

@@ -88,18 +88,18 @@ def disturbed(tensor: torch.Tensor, name: str, nudge: Nudge) -> torch.Tensor:
     return made.requires_grad_(tensor.requires_grad)
 
 
-def selects(name: str, args: tuple[Any, ...]) -> bool:
+def selects(name: str, args: tuple[object, ...]) -> bool:
     """Whether data decides how much the call reads or writes: a mask as an index, `nonzero`."""
     return _mask(name, args) is not None
 
 
-def selects_nothing(name: str, args: tuple[Any, ...]) -> bool:
+def selects_nothing(name: str, args: tuple[object, ...]) -> bool:
     """Whether it comes out empty."""
     mask = _mask(name, args)
     return mask is not None and not bool((mask != 0).any())
 
 
-def mask_shape(name: str, args: tuple[Any, ...]) -> tuple[int, ...]:
+def mask_shape(name: str, args: tuple[object, ...]) -> tuple[int, ...]:
     """The shape of what selects."""
     mask = _mask(name, args)
     return tuple(mask.shape) if mask is not None else ()
@@ -134,7 +134,7 @@ def _other_mask(mask: torch.Tensor) -> torch.Tensor:
     return made
 
 
-def _is_mask(part: Any) -> bool:
+def _is_mask(part: object) -> bool:
     return isinstance(part, torch.Tensor) and part.dtype in (torch.bool, torch.uint8)
 
 

@@ -29,9 +29,9 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
     yield _IMPORT_SYSTEM, "_find_and_load", _find_and_load(recorder, _IMPORT_SYSTEM._find_and_load)
 
 
-def _find_and_load(recorder: Recorder, original: Callable[..., Any]) -> Callable[..., Any]:
+def _find_and_load(recorder: Recorder, original: Callable[..., object]) -> Callable[..., object]:
     @functools.wraps(original)
-    def find_and_load(*args: Any, **kwargs: Any) -> object:
+    def find_and_load(*args: object, **kwargs: object) -> object:
         if not recorder.active or threading.get_ident() != recorder.thread:
             return original(*args, **kwargs)
         loaded = set(sys.modules)

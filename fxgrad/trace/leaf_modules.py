@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import nn
@@ -126,7 +125,7 @@ class _Part:
 
 
 @contextlib.contextmanager
-def scripted(module: Any, swap: Callable[[Any], object]) -> Iterator[None]:
+def scripted(module: nn.Module, swap: Callable[[object], object]) -> Iterator[None]:
     """The compiled module below reads and writes stand-ins: its tensors live in C++, where no mode sees them
     used."""
     put = []

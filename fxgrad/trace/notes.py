@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import CodeType
-from typing import Any
 
 from torch import nn
 
@@ -44,10 +43,10 @@ class Note:
     inference: bool
     reads: list[int] = field(default_factory=list)
     makes: list[int] = field(default_factory=list)
-    functions: list[Any] = field(default_factory=list)
+    functions: list[object] = field(default_factory=list)
     writes: list[int] = field(default_factory=list)
     flows: list[Flow] = field(default_factory=list)
-    constants: tuple[Any, ...] = ()
+    constants: tuple[object, ...] = ()
     origins: int = 0
     counted: int = 0
     cuts: bool = False

@@ -67,7 +67,7 @@ class Step:
     makes: list[int] = field(default_factory=list)
     writes: list[int] = field(default_factory=list)
     weak: list[int] = field(default_factory=list)
-    constants: tuple[Any, ...] = ()
+    constants: tuple[object, ...] = ()
     operands: tuple[tuple[int | str, int], ...] = ()
     settings: tuple[tuple[int | str, Any], ...] = ()
 

@@ -15,7 +15,7 @@ import contextlib
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import (
     BuiltinFunctionType,
     CodeType,
@@ -45,7 +45,7 @@ from fxgrad.trace.switched_off import SwitchedOff
 
 Gradient = tuple[torch.Tensor, torch.Tensor | None]
 Handler = Callable[[Any, str, Any, Any], Any]
-Noting = Callable[[Any, str, Any, Any, list[Read], Any], Note | None]
+Noting = Callable[[object, str, object, object, list[Read], object], Note | None]
 
 RECENT = 32  # numbers that left torch lately: what data from Python may be made of
 DECISION_LIMIT = 200
@@ -138,7 +138,13 @@ class Observer(TorchFunctionMode):
 
     # ------------------------------------------------------------------ calls
 
-    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         kwargs = kwargs or {}
         if not self.active:
             return func(*args, **kwargs)
@@ -228,7 +234,9 @@ class Observer(TorchFunctionMode):
             self.fail(error)
         return None
 
-    def kind(self, func: Any, name: str, args: Any, kwargs: Any) -> Kind | None:
+    def kind(
+        self, func: Any, name: str, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> Kind | None:
         """The kind of a call that is about to run, see `fxgrad.trace.repeats`."""
         if name in _ZEROING:
             return None
@@ -251,7 +259,13 @@ class Observer(TorchFunctionMode):
         self.active = False
 
     def _note_operation(
-        self, func: Any, name: str, args: Any, kwargs: Any, reads: list[Read], out: object
+        self,
+        func: Callable[..., object],
+        name: str,
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        reads: list[Read],
+        out: object,
     ) -> Note | None:
         if name in _ZEROING and self.backwards:
             self.cleared = self.ledger.spots()
@@ -264,7 +278,7 @@ class Observer(TorchFunctionMode):
                 self.from_python(note)
         return note
 
-    def before(self, *items: Any) -> list[Read]:
+    def before(self, *items: object) -> list[Read]:
         """What a call is about to read."""
         found: list[Read] = []
         with self.guarded():
@@ -310,7 +324,7 @@ class Observer(TorchFunctionMode):
         """The value of the number that left torch last."""
         return self._escapes[-1] if self._escapes else None
 
-    def _known_numbers(self, args: Any) -> tuple[int, ...]:
+    def _known_numbers(self, args: tuple[object, ...]) -> tuple[int, ...]:
         found = [known[1] for number in _floats(args) if (known := self._numbers.get(id(number))) is not None]
         for array in (a for a in args if self._arrays and _is_array(a)):
             while array is not None and (
@@ -321,7 +335,7 @@ class Observer(TorchFunctionMode):
                 found.append(self._arrays[id(array)][1])
         return tuple(found)
 
-    def _note_hidden(self, *items: Any) -> None:
+    def _note_hidden(self, *items: object) -> None:
         with self.guarded():
             for tensor in tensors_in(items):
                 # Only what is from outside the region: known before, or a parameter.
@@ -336,12 +350,12 @@ class Observer(TorchFunctionMode):
         return self._operation(func, name, args, kwargs, self._note_get)
 
     def _note_get(
-        self, func: Any, name: str, args: Any, kwargs: Any, reads: list[Read], out: object
+        self, func: Any, name: str, args: object, kwargs: object, reads: list[Read], out: object
     ) -> Note | None:
         attribute = f"Tensor.{func.__self__.__name__}"
         return self.after("op", attribute, reads, out) if isinstance(out, torch.Tensor) else None
 
-    def _get_grad(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
+    def _get_grad(self, func: Any, name: str, args: Any, kwargs: Mapping[str, object]) -> object:
         """A look at `.grad`: where it is None and the user's own line looks, that is kept; the program may go
         on with it."""
         out = func(*args, **kwargs)
@@ -356,7 +370,9 @@ class Observer(TorchFunctionMode):
                 self.requests.append(Request(self.ledger.count, self.ledger.spots(), (slot,), (0,)))
         return out
 
-    def _set_data(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
+    def _set_data(
+        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> object:
         reads = self.before(args)
         out = func(*args, **kwargs)
         if reads and self.active:
@@ -370,12 +386,16 @@ class Observer(TorchFunctionMode):
                 self.ledger.connect(note)
         return out
 
-    def _set_grad(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
+    def _set_grad(
+        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> object:
         if len(args) > 1 and args[1] is None and self.backwards:
             self.cleared = self.ledger.spots()
         return func(*args, **kwargs)
 
-    def _set_flag(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
+    def _set_flag(
+        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
         """`t.requires_grad = False`, `t.requires_grad_()`: which line froze a leaf, and is the last to have
         done so."""
         noted = name == "requires_grad_" and not self.gradients_only
@@ -389,14 +409,18 @@ class Observer(TorchFunctionMode):
                     self.frozen.setdefault(slot.leaf, (self.ledger.count, self.ledger.spots()))
         return out
 
-    def _switch(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
+    def _switch(
+        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> object:
         """Gradients are switched off: which line did so, where none around a step does."""
         if args and not args[0] and torch.is_grad_enabled():
             with self.guarded():
                 self._switched_off.note()
         return func(*args, **kwargs)
 
-    def _decision(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
+    def _decision(
+        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> object:
         out = func(*args, **kwargs)
         if (
             (self.ledger.stack or self.gradients_only)
@@ -406,7 +430,9 @@ class Observer(TorchFunctionMode):
             self.decisions.append(Decided(self.ledger.spots(), self.ledger.count, out))
         return out
 
-    def _escape(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
+    def _escape(
+        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> object:
         kind = self.kind(func, name, args, kwargs)
         if kind is not None and kind.left <= 0:
             out = func(*args, **kwargs)
@@ -436,7 +462,9 @@ class Observer(TorchFunctionMode):
         if _is_array(out):
             self._arrays[id(out)] = weakref.ref(out), value
 
-    def _grad(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
+    def _grad(
+        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> object:
         return backwards.grad(self, func, args, kwargs)
 
 
@@ -469,7 +497,7 @@ def _is_array(item: object) -> bool:
     return type(item).__module__ == "numpy" and hasattr(item, "base")
 
 
-def _floats(item: Any) -> Iterator[float]:
+def _floats(item: object) -> Iterator[float]:
     if type(item) is float:
         yield item
     elif isinstance(item, tuple | list):

@@ -22,7 +22,7 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
     yield saved_tensors_hooks, "__enter__", _enter(recorder)
 
 
-def _enter(recorder: Recorder) -> Callable[[Any], None]:
+def _enter(recorder: Recorder) -> Callable[[object], None]:
     original = saved_tensors_hooks.__enter__
 
     def __enter__(hooks: Any) -> None:
@@ -40,7 +40,7 @@ def _enter(recorder: Recorder) -> Callable[[Any], None]:
     return __enter__
 
 
-def _called(recorder: Recorder, hook: Callable[[Any], object], given: object) -> object:
+def _called(recorder: Recorder, hook: Callable[[object], object], given: object) -> object:
     """Autograd calls a hook in the midst of an operation, while the recorder is off."""
     if not recorder.active:
         return hook(given)
@@ -48,7 +48,7 @@ def _called(recorder: Recorder, hook: Callable[[Any], object], given: object) ->
         return hook(given)
 
 
-def _are_programs(*hooks: Callable[[Any], object]) -> bool:
+def _are_programs(*hooks: Callable[[object], object]) -> bool:
     """Whether a pair of hooks is neither torch's (a checkpoint's) nor ours; a builtin method says of neither
     half whose it is."""
     packages = {(getattr(hook, "__module__", None) or "").partition(".")[0] for hook in hooks}

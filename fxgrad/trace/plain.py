@@ -41,7 +41,7 @@ class Left:
     # as `input_tensors` has them; copies of the user's where those are views
     inputs: Sequence[torch.Tensor] = ()
     output: Any = None
-    loss: Any = None
+    loss: object = None
 
 
 @dataclass(slots=True, eq=False)
@@ -162,7 +162,9 @@ def _copies(originals: Sequence[torch.Tensor], foreign: frozenset[int]) -> list[
     return made
 
 
-def _step(target: Program, left: Left, args: tuple[Any, ...], kwargs: dict[str, Any], retain: bool) -> None:
+def _step(
+    target: Program, left: Left, args: tuple[object, ...], kwargs: dict[str, object], retain: bool
+) -> None:
     left.output = target.call(*args, **kwargs)
     left.phase = "loss"
     # Not by `loss_of`: a frame more, and a loss that recurses would have one less than in a call of the

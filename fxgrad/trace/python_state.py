@@ -50,7 +50,7 @@ _MODES = (
 class Holder(Protocol):
     """Where a value stands: a dictionary, a class's attributes, a cell."""
 
-    def get(self, name: str, default: Any, /) -> Any: ...
+    def get(self, name: str, default: object, /) -> Any: ...
 
 
 class Cell:
@@ -60,13 +60,13 @@ class Cell:
     def __init__(self, cell: CellType) -> None:
         self.cell = cell
 
-    def get(self, name: str, default: Any, /) -> Any:
+    def get(self, name: str, default: object, /) -> Any:
         try:
             return self.cell.cell_contents
         except ValueError:
             return default
 
-    def put(self, name: str, value: Any) -> None:
+    def put(self, name: str, value: object) -> None:
         self.cell.cell_contents = value
 
     @property
@@ -81,10 +81,10 @@ class Globals:
     def __init__(self, function: FunctionType) -> None:
         self.function = function
 
-    def get(self, name: str, default: Any, /) -> Any:
+    def get(self, name: str, default: object, /) -> Any:
         return self.function.__globals__.get(name, default)
 
-    def put(self, name: str, value: Any) -> None:
+    def put(self, name: str, value: object) -> None:
         self.function.__globals__[name] = value
 
     @property
@@ -114,16 +114,18 @@ class Reader(Protocol):
 
     active: bool
     quiet: int
-    phase: Any
     thread: int
     paths: dict[int, str]
     reads: dict[tuple[int, str], Read]
     owners: dict[int, str]
 
+    @property
+    def phase(self) -> str: ...
+
     def spots(self) -> tuple[Spot, ...]: ...
 
     def assume(
-        self, target: object, args: tuple[Any, ...], taken: object, *, weak: bool = False, what: str = ""
+        self, target: object, args: tuple[object, ...], taken: object, *, weak: bool = False, what: str = ""
     ) -> None: ...
 
 
@@ -148,7 +150,7 @@ def interceptions(recorder: Reader, modules: Iterable[nn.Module]) -> Iterator[tu
         yield torch, name, _mode(recorder, name, getattr(torch, name))
 
 
-def _enter(recorder: Reader, where: str, item: Any, classes: set[type], depth: int) -> None:
+def _enter(recorder: Reader, where: str, item: object, classes: set[type], depth: int) -> None:
     """An object of the program's, and those that its attributes lead to."""
     if id(item) in recorder.owners or depth > DEEPEST:
         return
@@ -159,14 +161,14 @@ def _enter(recorder: Reader, where: str, item: Any, classes: set[type], depth: i
             _enter(recorder, f"{where}.{name}", value, classes, depth + 1)
 
 
-def _is_object(value: Any) -> bool:
+def _is_object(value: object) -> bool:
     """Whether its attributes are looked at: an object of a class written in Python, no torch's."""
     kind: Any = type(value)
     return bool(_is_of_python(kind))
 
 
 @functools.lru_cache(4096)
-def _is_of_python(kind: Any) -> bool:
+def _is_of_python(kind: type) -> bool:
     if (
         not kind.__flags__ & _HEAP_TYPE
         or issubclass(kind, nn.Module | torch.Tensor | type | BaseException)
@@ -185,7 +187,7 @@ def _is_of_python(kind: Any) -> bool:
     )
 
 
-def _reading(recorder: Reader, original: Callable[[Any, str], Any]) -> Callable[[Any, str], object]:
+def _reading(recorder: Reader, original: Callable[[Any, str], object]) -> Callable[[object, str], object]:
     def __getattribute__(owner: object, name: str) -> object:
         if recorder.quiet or not recorder.active or name in _TORCHS or name.startswith("__"):
             return original(owner, name)
@@ -214,7 +216,7 @@ def _note_namespace(recorder: Reader, where: str, space: SimpleNamespace) -> Non
                 _note(recorder, space, name, value)
 
 
-def _note(recorder: Reader, owner: object, name: str, value: Any) -> None:
+def _note(recorder: Reader, owner: object, name: str, value: object) -> None:
     key = id(owner), name
     if key in recorder.reads or recorder.phase != "forward" or threading.get_ident() != recorder.thread:
         return
@@ -233,7 +235,7 @@ def _note(recorder: Reader, owner: object, name: str, value: Any) -> None:
         recorder.reads[key] = Read(owner, path, holder, where, name, _kept(value), recorder.spots())
 
 
-def _of_class(cls: type, name: str, value: Any) -> Holder | None:
+def _of_class(cls: type, name: str, value: object) -> Holder | None:
     """The attributes of the class that has this value, None where it is computed."""
     return next((vars(base) for base in cls.__mro__ if vars(base).get(name, MISSING) is value), None)
 
@@ -245,12 +247,12 @@ def _kept(value: Any) -> object:
     return type(value)(map(_kept, value)) if type(value) in (list, tuple, set, deque) else value
 
 
-def is_stream(value: Any) -> bool:
+def is_stream(value: object) -> bool:
     """Whether each use of it goes on from the last: an iterator, a generator of random numbers."""
     return hasattr(type(value), "__next__") or is_generator(value)
 
 
-def is_generator(value: Any) -> bool:
+def is_generator(value: object) -> bool:
     """Whether it is a random generator of the program's own."""
     numpy = sys.modules.get("numpy.random")
     kinds = (
@@ -296,7 +298,7 @@ def named_before(functions: Iterable[FunctionType]) -> list[tuple[FunctionType, 
     return found
 
 
-def _is_value(value: Any) -> bool:
+def _is_value(value: object) -> bool:
     """Whether a name stands for a value, which may be another tomorrow, and no function, class or module."""
     return _is_simple(value) and not isinstance(value, FunctionType | BuiltinFunctionType | type)
 
@@ -356,9 +358,9 @@ def note_changes(reads: dict[tuple[int, str], Read]) -> None:
             read.changed = snapshot(now) != snapshot(read.value)
 
 
-def _mode(recorder: Reader, name: str, original: Callable[..., Any]) -> Callable[..., object]:
+def _mode(recorder: Reader, name: str, original: Callable[..., object]) -> Callable[..., object]:
     @functools.wraps(original)
-    def asked(*args: Any, **kwargs: Any) -> object:
+    def asked(*args: object, **kwargs: object) -> object:
         value = original(*args, **kwargs)
         if recorder.active and not recorder.quiet and not kwargs and threading.get_ident() == recorder.thread:
             caller = sys._getframe(1).f_code.co_filename

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -72,7 +72,7 @@ def read_property(recorder: GraphDriver, func: Any, args: Any) -> object:
     return recorder.handed(out)
 
 
-def query(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -> object:
+def query(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Mapping[str, object]) -> object:
     """`x.dim()`, `x.is_floating_point()`: an answer of Python's. Where data lies (strides, addresses) is not
     taken for granted."""
     out = func(*recorder.swap(args), **recorder.swap(kwargs))
@@ -97,7 +97,7 @@ def _symbolic_size(recorder: GraphDriver, slot: Slot, sizes: Sequence[int]) -> t
     )
 
 
-def read_size(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+def read_size(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: dict[str, object]) -> object:
     """`x.size()`, `x.size(0)`, `x.numel()` as symbols; `len(x)`, which Python makes a plain int of."""
     recorder.sizes_read = True
     slot = recorder.slot_of(args[0])
@@ -114,7 +114,7 @@ def read_size(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: An
     return symbols.make(out, Origin(recorder, targets.numel, (slot.node,), data=False))
 
 
-def decide_on_tensor(recorder: GraphDriver, func: Any, args: Any, kwargs: Any) -> Any:
+def decide_on_tensor(recorder: GraphDriver, func: Any, args: Any, kwargs: Mapping[str, object]) -> object:
     """`bool(t)`, `torch.equal(a, b)`: a branch on data, unknown on fake values."""
     slots = [recorder.slot_of(a) for a in args if isinstance(a, torch.Tensor)]
     sub_args, sub_kwargs = recorder.swap(args), recorder.swap(kwargs)
@@ -139,7 +139,7 @@ def decide_on_tensor(recorder: GraphDriver, func: Any, args: Any, kwargs: Any) -
     )
 
 
-def _question(func: Any, args: Any, kwargs: Any) -> object:
+def _question(func: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
     """The function by which a graph asks it again."""
     if len(args) == 1 and not kwargs:
         return bool
@@ -151,7 +151,7 @@ def _question(func: Any, args: Any, kwargs: Any) -> object:
     )
 
 
-def read_value(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+def read_value(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: object) -> object:
     """`.item()`, `.tolist()`, `.numpy()`, `float(t)`: data leaves torch.
 
     Raises:

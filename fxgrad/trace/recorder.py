@@ -205,7 +205,7 @@ class Recorder(TorchFunctionMode):
         if self.unseen is None:
             self.unseen = what, self.spots() or begun
 
-    def handed(self, item: Any) -> Any:
+    def handed(self, item: Any) -> object:
         """What the program gets of a call's result: where that is a tensor's stand-in, the tensor itself
         (`x.add_(1) is x`)."""
         if isinstance(item, torch.Tensor):
@@ -240,7 +240,7 @@ class Recorder(TorchFunctionMode):
 
     # ------------------------------------------------------------------ arguments
 
-    def converted(self, *items: Any) -> tuple[tuple[Any, ...], tuple[Any, ...], list[Slot], list[int]]:
+    def converted(self, *items: object) -> tuple[tuple[Any, ...], tuple[Any, ...], list[Slot], list[int]]:
         """Arguments as the call gets them, as the graph holds them, the slots they read and the values of the
         numbers among them."""
         given = Arguments(self)
@@ -427,18 +427,18 @@ class Recorder(TorchFunctionMode):
             self.selections.append(step)
         return args
 
-    def _run_back(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    def _run_back(self, func: object, name: str, args: Any, kwargs: Any) -> object:
         """A call in which torch calls functions of the program: the recorder, which is off while it handles a
         call, is on in those."""
         if name in ENGINE:
             with self:
                 return ENGINE[name](*args, **kwargs)
 
-        def again(item: Any) -> Any:
+        def again(item: Any) -> object:
             if not isinstance(item, _CALLABLE):
                 return item
 
-            def call(*inner: object, **named: object) -> Any:
+            def call(*inner: object, **named: object) -> object:
                 with self:
                     return item(*inner, **named)
 
@@ -461,7 +461,7 @@ class Recorder(TorchFunctionMode):
         self.nudged_shape = shape
         return selecting_all(name, args)
 
-    def _run(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    def _run(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
         self.quiet += 1  # what torch does inside the call is not the program's doing
         try:
             return func(*args, **kwargs) if self.allow is None else allowed_writes.call(func, args, kwargs)
@@ -509,7 +509,7 @@ class Recorder(TorchFunctionMode):
         return made
 
     def _bind_part(
-        self, step: Step, item: Any, how: Callable[..., object], node: torch.fx.Node, key: Any
+        self, step: Step, item: object, how: Callable[..., object], node: torch.fx.Node, key: Any
     ) -> bool:
         part = self.graph.call_function(how, (node, key))
         made = self._bind_outputs(step, item, part)
@@ -523,12 +523,12 @@ class Recorder(TorchFunctionMode):
         """`tensor` is now what `node` computes."""
         return self.seen.bind(tensor, node, step_name)
 
-    def keep(self, item: Any) -> None:
+    def keep(self, item: object) -> None:
         """Hold on to an object that is known by its id."""
         self._keep.append(item)
 
     def assume(
-        self, target: object, args: tuple[Any, ...], taken: object, *, weak: bool = False, what: str = ""
+        self, target: object, args: tuple[object, ...], taken: object, *, weak: bool = False, what: str = ""
     ) -> None:
         """The program goes on with `taken`, which no node follows."""
         if self.assumptions and not self.quiet and self.phase == "forward":
@@ -577,11 +577,11 @@ class Recorder(TorchFunctionMode):
 _CALLABLE = (*FUNCTIONS, nn.Module)
 
 
-def _numbers(given: Iterable[object]) -> tuple[Any, ...]:
+def _numbers(given: Iterable[object]) -> tuple[object, ...]:
     return tuple(item for item in given if isinstance(item, NUMBERS) and not isinstance(item, bool))
 
 
-def takes_functions(func: Any, name: str, args: Any, kwargs: Any) -> bool:
+def takes_functions(func: object, name: str, args: Any, kwargs: Any) -> bool:
     """Whether a call of a function of torch's in Python hands it functions of the program to call (a loss
     over a distance of one's own)."""
     return (
@@ -591,7 +591,7 @@ def takes_functions(func: Any, name: str, args: Any, kwargs: Any) -> bool:
     )
 
 
-def _parts(out: object) -> Iterator[tuple[Callable[..., Any], Any, Any]]:
+def _parts(out: object) -> Iterator[tuple[Callable[..., object], Any, Any]]:
     """What is in a call's result, and how a graph takes it out."""
     if isinstance(out, SEQUENCES):
         yield from ((operator.getitem, i, item) for i, item in enumerate(out))

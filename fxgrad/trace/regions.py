@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -50,11 +50,11 @@ def opaque(
     recorder: Recorder,
     kind: NodeKind,
     target: str,
-    make_node: Callable[[Any, Any], torch.fx.Node],
+    make_node: Callable[[object, Any], torch.fx.Node],
     run: Callable[..., object],
-    args: Any,
-    kwargs: Any,
-) -> tuple[Any, Step, Hidden]:
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+) -> tuple[object, Step, Hidden]:
     """Run a region as one node: arguments swapped, nothing inside recorded, its hidden reads and writes
     noted."""
     spots = recorder.spots_from(sys._getframe(2))
@@ -102,10 +102,10 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
 
 
 def _enter(
-    recorder: Recorder, original: Callable[..., Any], node: Callable[[Recorder, Any], torch.fx.Node]
+    recorder: Recorder, original: Callable[..., object], node: Callable[[Recorder, object], torch.fx.Node]
 ) -> object:
     @functools.wraps(original)
-    def __enter__(self: Any) -> object:
+    def __enter__(self: object) -> object:
         out = original(self)
         if not passes(recorder) and not is_scripting():
             made = node(recorder, self)
@@ -116,9 +116,9 @@ def _enter(
     return __enter__
 
 
-def _exit(recorder: Recorder, original: Callable[..., Any], leave: Callable[..., object]) -> object:
+def _exit(recorder: Recorder, original: Callable[..., object], leave: Callable[..., object]) -> object:
     @functools.wraps(original)
-    def __exit__(self: Any, *exc: Any) -> Any:
+    def __exit__(self: object, *exc: object) -> object:
         entered = recorder.entered_regions.get(id(self))
         if entered and not passes(recorder):
             recorder.graph.call_function(leave, (entered.pop(),))
@@ -146,7 +146,7 @@ _REGIONS = (
 )
 
 
-def _attention_kernels(recorder: Recorder) -> Callable[..., Any]:
+def _attention_kernels(recorder: Recorder) -> Callable[..., object]:
     """`sdpa_kernel` switches attention kernels by global flags: both its switches are nodes."""
     original = getattr(*ATTENTION_KERNELS)
 
@@ -163,9 +163,9 @@ def _attention_kernels(recorder: Recorder) -> Callable[..., Any]:
 
 
 def _hook_setup(
-    recorder: Recorder, original: Callable[..., Any], target: Callable[..., object]
+    recorder: Recorder, original: Callable[..., object], target: Callable[..., object]
 ) -> Callable[..., object]:
-    def setup(hook: BackwardHook, tensors: Any) -> object:
+    def setup(hook: BackwardHook, tensors: object) -> object:
         if passes(recorder) or transforms_active():
             return original(hook, tensors)
         holder = recorder.hook_nodes.get(id(hook))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import CodeType, EllipsisType, FrameType, NoneType
 from typing import Any
 
@@ -66,7 +66,13 @@ class Repeats:
         self._whose = ByCode()
         self.given: Given = []
 
-    def find(self, func: Any, args: Any, kwargs: Any, origins: int) -> Kind | None:
+    def find(
+        self,
+        func: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        origins: int,
+    ) -> Kind | None:
         """The kind of a call that is about to run; None for one that is always noted. `origins`: of what it
         is given besides."""
         ledger = self._ledger

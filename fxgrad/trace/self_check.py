@@ -78,7 +78,7 @@ class _Square(torch.autograd.Function):
         return x * x
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+    def backward(ctx: Any, grad: torch.Tensor) -> object:
         (x,) = ctx.saved_tensors
         # not the derivative: a forward that autograd looked into would give another gradient
         return 3 * x * grad

@@ -57,7 +57,9 @@ class Sketch(Recorder):
 
     converted = slot_of = add_step = bind = refuse
 
-    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
+    def __torch_function__(
+        self, func: Any, types: object, args: Any = (), kwargs: dict[str, object] | None = None
+    ) -> object:
         kwargs = kwargs or {}
         if not self.active or threading.get_ident() != self.thread:
             return func(*args, **kwargs)
@@ -95,7 +97,7 @@ class Sketch(Recorder):
             return kind(*map(self.swap, item))
         return item
 
-    def handed(self, item: Any) -> Any:
+    def handed(self, item: Any) -> object:
         if isinstance(item, torch.Tensor):
             original = self.standins.stood_for(item)
             return original if original is not None and self.standins.get(original) is item else item

@@ -33,10 +33,10 @@ class Closure:
     def __deepcopy__(self, memo: object) -> Closure:
         return self  # the function's own tensors are the user's
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         return self.function(*args, **kwargs)
 
-    def bind(self, *values: torch.Tensor) -> Callable[..., Any]:
+    def bind(self, *values: torch.Tensor) -> Callable[..., object]:
         """The function with this run's values for `captured`."""
         by_id = {id(old): new for old, new in zip(self.captured, values, strict=True)}
 
@@ -78,7 +78,7 @@ def function_apply(cls: type[torch.autograd.Function]) -> Callable[..., object]:
     return apply
 
 
-def call_object(target: Callable[..., object], *args: Any, **kwargs: Any) -> Any:
+def call_object(target: Callable[..., object], *args: object, **kwargs: object) -> object:
     """Call a Python object that the graph holds: a compiled TorchScript function, a script module."""
     return target(*args, **kwargs)
 
@@ -93,7 +93,7 @@ def backward_hook(module: nn.Module) -> BackwardHook:
     return backward_hooks(module)
 
 
-def hooked_inputs(hook: BackwardHook, args: Any) -> object:
+def hooked_inputs(hook: BackwardHook, args: tuple[object, ...]) -> object:
     """A module's arguments, marked so that the hook gets their gradients."""
     return hook.setup_input_hook(args)  # type: ignore[no-untyped-call]
 

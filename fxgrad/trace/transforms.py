@@ -13,7 +13,7 @@ import functools
 import importlib
 import operator
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
 from typing import Any
 
@@ -52,7 +52,10 @@ def checkpoint_intercepted(recorder: Recorder) -> Iterator[None]:
 
 
 def _transform(
-    recorder: Recorder, original: Any, kind: NodeKind = "transform", target: Any = None
+    recorder: Recorder,
+    original: Callable[..., object],
+    kind: NodeKind = "transform",
+    target: Callable[..., object] | None = None,
 ) -> Callable[..., object]:
     """A call whose first argument is a Python function of the program: one node over a `Closure` of that
     function."""
@@ -73,7 +76,7 @@ def _transform(
         def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
             return recorder.graph.call_function(target, (holder, *node_args), node_kwargs)
 
-        def run(*sub_args: Any, **sub_kwargs: Any) -> Any:
+        def run(*sub_args: object, **sub_kwargs: object) -> Any:
             return original(function, *sub_args, **sub_kwargs)
 
         out, step, hidden = opaque(
@@ -109,7 +112,7 @@ def _with_functions(recorder: Recorder, node: torch.fx.Node, out: object) -> obj
 
 def _recorded(recorder: Recorder, function: FunctionType, graph_node: torch.fx.Node) -> Callable[..., object]:
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> object:
         if passes(recorder) or transforms_active():
             return function(*recorder.swap(args), **recorder.swap(kwargs))
 
@@ -127,7 +130,7 @@ _CHECKPOINT_OPTIONS = frozenset(
 )
 
 
-def _keeps_gradients(recorder: Recorder, args: Any, kwargs: Any) -> bool:
+def _keeps_gradients(recorder: Recorder, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bool:
     """Whether a checkpoint does to gradients what a plain call does; the reentrant form needs an argument
     that requires grad."""
     reentrant = kwargs.get("use_reentrant")

@@ -15,14 +15,15 @@ from typing import Any
 
 from torch import nn
 
-Place = tuple[dict[str, Any], str]  # a table of a module's, and a name in it
+Place = tuple[dict[str, object], str]  # a table of a module's, and a name in it
 
 
 class Registered:
     """What the first forwards of the models replaced."""
 
     def __init__(self) -> None:
-        self._had: list[tuple[dict[str, Any], dict[str, Any]]] = []  # tables of modules, and copies of them
+        # Tables of modules, and copies of them.
+        self._had: list[tuple[dict[str, Any], dict[str, object]]] = []
         self._replaced: list[tuple[Place, object]] = []
 
     def note(self, model: nn.Module) -> None:
@@ -47,7 +48,7 @@ class Registered:
     def in_place(self, held: set[int]) -> Iterator[None]:
         """What was replaced is back. `held`: the ids of what optimizers hold, which of these it is that
         train."""
-        own: list[tuple[Place, Any]] = []
+        own: list[tuple[Place, object]] = []
         try:
             for (table, name), item in self._replaced:
                 parameters = item.parameters() if isinstance(item, nn.Module) else (item,)

@@ -14,7 +14,6 @@ import types
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from types import CodeType, FrameType
-from typing import Any
 
 import torch
 from torch import nn
@@ -70,7 +69,7 @@ class Names:
                         rank + (PRIVATE if prefix and attribute.startswith("_") else 0),
                     )
 
-    def _look(self, name: str, value: Any, rank: int) -> None:
+    def _look(self, name: str, value: object, rank: int) -> None:
         if isinstance(value, nn.Module):
             # a method calls its model so: any variable that a caller holds says more
             own = name in ("self", "cls")
@@ -125,14 +124,14 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 def _items(
     container: list[object] | tuple[object, ...] | dict[object, object],
-) -> Iterable[tuple[int | str, Any]]:
+) -> Iterable[tuple[int | str, object]]:
     """The items with an index or a key that can be written."""
     if isinstance(container, dict):
         return ((key, item) for key, item in container.items() if isinstance(key, str))
     return enumerate(container)
 
 
-def _has_attributes(value: Any) -> bool:
+def _has_attributes(value: object) -> bool:
     if isinstance(value, nn.Module | torch.Tensor) or not hasattr(value, "__dict__"):
         return False
     return module_of(type(value)).partition(".")[0] not in (

@@ -35,13 +35,13 @@ def told() -> Iterator[None]:
         setattr(_HOLDER, _NAME, _LOOP)
 
 
-def loop(*args: Any, **kwargs: Any) -> None:
+def loop(*args: object, **kwargs: object) -> None:
     """The whole of a worker: by its name also where the process does not begin as a copy of this one."""
     setattr(multiprocessing.queues.Queue, _ON_ERROR, _send_instead)
     _LOOP(*args, **kwargs)
 
 
-def _send_instead(queue: Any, error: Exception, item: Any) -> None:
+def _send_instead(queue: Any, error: Exception, item: object) -> None:
     """The error in the place of a batch, which stands in a pair with its number."""
     worker = get_worker_info()
     if worker is None or not says(str(error), SERIALIZED) or not (isinstance(item, tuple) and len(item) == 2):

@@ -13,7 +13,6 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from fxgrad.world.interrupts import held
 
@@ -73,7 +72,7 @@ def settled_heap() -> Iterator[None]:
 
 def _unsettling(function: Callable[..., object]) -> Callable[..., object]:
     @functools.wraps(function)
-    def ask(*args: Any, **kwargs: Any) -> object:
+    def ask(*args: object, **kwargs: object) -> object:
         global _settled
         if _settled:
             _settled = False
@@ -94,7 +93,7 @@ def _held_by_somebody() -> bool:
 _PROBE = {"held": object()}
 
 
-def _references(held: dict[str, Any]) -> list[int]:
+def _references(held: dict[str, object]) -> list[int]:
     return [sys.getrefcount(item) for item in held.values()]
 
 

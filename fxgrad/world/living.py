@@ -33,7 +33,7 @@ def registered_anywhere(tensors: Collection[int]) -> frozenset[int]:
     return _among(nn.Module, lambda item: map(id, (vars(item).get("_parameters") or {}).values()), tensors)
 
 
-def _among(base: type, keys: Callable[[Any], Iterable[int]], wanted: Collection[int]) -> frozenset[int]:
+def _among(base: type, keys: Callable[[object], Iterable[int]], wanted: Collection[int]) -> frozenset[int]:
     """The wanted keys that living objects of `base` and its subclasses have."""
     if not wanted:
         return frozenset()

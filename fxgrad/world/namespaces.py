@@ -33,7 +33,7 @@ class Namespaces:
         if id(scope) not in self._noted:
             self._noted[id(scope)] = (scope, scope.copy(), own)
 
-    def noted(self) -> list[dict[str, Any]]:
+    def noted(self) -> list[dict[str, object]]:
         """The dictionaries themselves."""
         return [scope for scope, _, _ in self._noted.values()]
 
@@ -60,7 +60,7 @@ def _is_new(now: object, before: object) -> bool:
     return not (before is MISSING and isinstance(now, types.ModuleType))
 
 
-def of_a_run(value: Any, depth: int = 3) -> bool:
+def of_a_run(value: object, depth: int = 3) -> bool:
     """Whether a value is or holds a tensor, a module or a symbolic number."""
     if isinstance(value, (torch.Tensor, torch.nn.Module, *SYMBOLS)):
         return True
@@ -73,7 +73,7 @@ def of_a_run(value: Any, depth: int = 3) -> bool:
     return of_a_run(attributes(value) or (), depth - 1)
 
 
-def undo_held(item: Any, put: Callable[[], None]) -> Callable[[], None]:
+def undo_held(item: object, put: Callable[[], None]) -> Callable[[], None]:
     """The act that puts a container of an installed package back, if by then it holds what it did not hold,
     of the run."""
     before = set(map(id, _values(item)))

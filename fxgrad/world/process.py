@@ -73,7 +73,7 @@ def _undo_globals(module: types.ModuleType) -> Act:
     return act
 
 
-def _undo_asked(pair: tuple[Callable[[], Any], Callable[[Any], Any]]) -> Act:
+def _undo_asked(pair: tuple[Callable[[], Any], Callable[[object], Any]]) -> Act:
     get, put = pair
     before = get()
     return lambda: put(before) if get() != before else None
@@ -154,7 +154,7 @@ def _undo_environment() -> Act:
     return act
 
 
-def _environment() -> dict[Any, Any]:
+def _environment() -> dict[Any, object]:
     """What `os.environ` keeps, encoded as the system has it; to decode all of it takes longer than to note
     the rest of this module."""
     found: dict[Any, Any] | None = getattr(os.environ, "_data", None)
@@ -163,7 +163,7 @@ def _environment() -> dict[Any, Any]:
 
 def _put_environment(before: dict[object, object]) -> None:
     now = _environment()
-    decode: Callable[[Any], str] = getattr(os.environ, "decodekey", str)
+    decode: Callable[[object], str] = getattr(os.environ, "decodekey", str)
     for key in [*before, *(key for key in now if key not in before)]:
         if key not in before:
             del os.environ[decode(key)]

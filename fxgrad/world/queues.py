@@ -34,14 +34,14 @@ def hand_over() -> None:
     for it. A run may put its own in its place."""
 
 
-def _is_work(item: Any, depth: int = 3) -> bool:
+def _is_work(item: object, depth: int = 3) -> bool:
     """Whether something to call, or a tensor, is put: by itself, or in a container or an object."""
     if isinstance(item, torch.Tensor) or callable(item):
         return True
     return depth > 0 and any(_is_work(part, depth - 1) for part in _parts(item))
 
 
-def _parts(item: Any) -> Iterable[Any]:
+def _parts(item: object) -> Iterable[object]:
     if isinstance(item, list | tuple):
         return item
     held = item if isinstance(item, dict) else getattr(item, "__dict__", {})
@@ -62,8 +62,8 @@ def undo_queue(item: queue.Queue[Any]) -> Callable[[], None] | None:
     # what the program put that may be work on its tensors, and where
     jobs: dict[int, tuple[object, tuple[Spot, ...]]] = {}
 
-    def by_others(change: Callable[[Any], None], original: Callable[..., Any]) -> Callable[..., object]:
-        def call(*args: Any) -> Any:
+    def by_others(change: Callable[[object], None], original: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object) -> object:
             own = (
                 not others or threading.current_thread() not in others or threading.current_thread() in _HIRED
             )
@@ -78,12 +78,12 @@ def undo_queue(item: queue.Queue[Any]) -> Callable[[], None] | None:
 
         return call
 
-    def put(value: Any) -> None:
+    def put(value: object) -> None:
         nonlocal unfinished
         held.append(value)
         unfinished += 1
 
-    def got(value: Any) -> None:
+    def got(value: object) -> None:
         left = [kept for kept in held if kept is not value]
         if len(left) == len(held):
             _HIRED[threading.current_thread()] = jobs.get(id(value), (None, None))[1]

@@ -91,7 +91,7 @@ class Reach:
         self.tensors: dict[int, torch.Tensor] = {}
         self.modules: list[torch.nn.Module] = []
         # tensor id -> (the object that holds it, attribute or key)
-        self.where: dict[int, tuple[Any, str]] = {}
+        self.where: dict[int, tuple[object, str]] = {}
         # any object's id -> the same, so that a path can be climbed
         self.parents: dict[int, tuple[object, str]] = {}
         self._acts: list[Act] = []
@@ -99,7 +99,7 @@ class Reach:
         self._loans: list[Callable[[], Act | None]] = []
         self._lent: list[Act] = []
         # the bulk of all objects: no act each
-        self._dicts: list[tuple[dict[Any, Any], list[tuple[Any, Any]]]] = []
+        self._dicts: list[tuple[dict[Any, Any], list[tuple[Any, object]]]] = []
         self._seen: dict[int, object] = {}
         self._kinds: dict[type, tuple[Note | None, bool, list[tuple[str, object]]]] = {}
         self._scopes = Scopes()
@@ -154,7 +154,7 @@ class Reach:
                 self.modules.append(item)
             queue.extend(self._children(item, holder, key))
 
-    def _children(self, item: Any, holder: object, key: str) -> Iterator[tuple[Any, Any, str]]:
+    def _children(self, item: Any, holder: object, key: str) -> Iterator[tuple[object, object, str]]:
         if isinstance(item, dict):
             yield from self._dict(item, holder, key)
             return
@@ -191,7 +191,7 @@ class Reach:
         else:
             yield from ((function, holder, key) for function in self._scopes.memoised(item))
 
-    def _opaque(self, item: Any, holder: object, key: str) -> Iterator[tuple[object, object, str]]:
+    def _opaque(self, item: object, holder: object, key: str) -> Iterator[tuple[object, object, str]]:
         """What a few objects hold that keep it elsewhere than in attributes."""
         if isinstance(item, contextvars.ContextVar):
             yield _value_of(item), holder, key
@@ -226,7 +226,9 @@ class Reach:
             known = self._kinds[cls] = (note, opaque, members(cls))
         return known
 
-    def _dict(self, item: dict[Any, Any], holder: object, key: str) -> Iterator[tuple[object, object, str]]:
+    def _dict(
+        self, item: dict[object, object], holder: object, key: str
+    ) -> Iterator[tuple[object, object, str]]:
         held = items(item)
         self._dicts.append((item, held))
         owner = holder if holder is not None else item
@@ -238,7 +240,7 @@ class Reach:
         if type(item) not in (dict, OrderedDict):
             yield from self._attributes(item)
 
-    def _attributes(self, item: Any) -> Iterator[tuple[Any, Any, str]]:
+    def _attributes(self, item: Any) -> Iterator[tuple[object, object, str]]:
         found = attributes(item)
         if found is not None:
             held = items(found)
@@ -311,7 +313,7 @@ class Reach:
             raise failed[0]
 
 
-def _lend_twin(item: Any, scope: dict[str, object], key: str) -> Act | None:
+def _lend_twin(item: object, scope: dict[str, object], key: str) -> Act | None:
     """Have a run advance a copy of an iterator, under the name that leads to it."""
     copied = twin(item)
     if copied is None:
@@ -327,7 +329,7 @@ def _value_of(variable: contextvars.ContextVar[object]) -> object:
         return None
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     """Whether a value cannot change and holds nothing that can: a row of a table kept on a model, among
     others."""
     return type(value) in _EXACT_ATOMS or (

@@ -37,7 +37,7 @@ _PLAIN = frozenset(
     (str, bytes, int, float, complex, bool, type(None), types.BuiltinFunctionType, torch.dtype, torch.device)
 )
 
-Named = tuple[str, Any]
+Named = tuple[str, object]
 
 
 class Scopes:
@@ -211,7 +211,7 @@ def _of_a_library(module: str | None) -> bool:
     return package in _LIBRARIES and package != "__main__" and not is_own(package)
 
 
-def _behind(value: Any) -> Iterator[Any]:
+def _behind(value: object) -> Iterator[Any]:
     """The functions that a class attribute stands for."""
     if isinstance(value, staticmethod | classmethod):
         value = value.__func__
@@ -275,7 +275,7 @@ def _content(cell: types.CellType) -> object:
         return MISSING
 
 
-def _fill(cell: types.CellType, held: Any) -> None:
+def _fill(cell: types.CellType, held: object) -> None:
     if _content(cell) is held:
         return
     if held is MISSING:
@@ -357,7 +357,7 @@ def held_tensors(function: object) -> Iterator[torch.Tensor]:
             waiting += item.values()
 
 
-def holds_tensors(value: Any) -> bool:
+def holds_tensors(value: object) -> bool:
     """Whether a value is a tensor or a module, or a container with one in it."""
     if isinstance(value, list | tuple):
         return any(isinstance(v, torch.Tensor | torch.nn.Module) for v in value)

@@ -51,7 +51,7 @@ class _Itself:
         return id(self.item)
 
 
-def snapshot(value: Any, depth: int = 0) -> Any:
+def snapshot(value: object, depth: int = 0) -> Any:
     """What to compare a value by."""
     if isinstance(value, _PLAIN):
         return type(value), value
@@ -70,7 +70,7 @@ def snapshot(value: Any, depth: int = 0) -> Any:
     return _of_object(value, depth)
 
 
-def _of_object(value: Any, depth: int) -> Any:
+def _of_object(value: Any, depth: int) -> object:
     if type(value).__module__ == "numpy" and hasattr(value, "tobytes"):
         return type(value), str(value.dtype), getattr(value, "shape", ()), value.tobytes()
     found = dict(attributes(value) or {})

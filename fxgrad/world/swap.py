@@ -30,7 +30,7 @@ class Swap(TorchFunctionMode):
         with self:  # hooks and checkpoints of the program run in there
             return run(*args, **kwargs)
 
-    def _swap(self, item: Any) -> object:
+    def _swap(self, item: object) -> object:
         if isinstance(item, torch.Tensor):
             return self.values.get(id(item), item)
         if isinstance(item, tuple | list) and not hasattr(item, "_fields"):

@@ -163,7 +163,7 @@ def _flags() -> Iterator[None]:
                 put(held)
 
 
-def _asked(get: Callable[[], Any]) -> object:
+def _asked(get: Callable[[], object]) -> object:
     try:
         return get()
     except RuntimeError:  # the old name of a flag whose new one the user has set

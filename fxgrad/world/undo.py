@@ -55,19 +55,19 @@ def undoer(cls: type) -> Note | None:
     return _undo_numpy if module_of(cls).partition(".")[0] == "numpy" else None
 
 
-def items(item: dict[Any, Any]) -> list[tuple[Any, Any]]:
+def items(item: dict[Any, object]) -> list[tuple[Any, Any]]:
     """What a dictionary holds, in its order, past methods of the user's."""
     return list(OrderedDict.items(item) if isinstance(item, OrderedDict) else dict.items(item))
 
 
-def elements(item: Any) -> Iterator[Any]:
+def elements(item: Any) -> Iterator[object]:
     """What a list, tuple, deque or set holds, past methods of the user's."""
     kind: Any = next(kind for kind in (list, tuple, deque, set, frozenset) if isinstance(item, kind))
     found: Iterator[Any] = kind.__iter__(item)
     return found
 
 
-def refill(item: dict[Any, Any], held: list[tuple[Any, Any]]) -> None:
+def refill(item: dict[object, object], held: list[tuple[object, object]]) -> None:
     """Give a dictionary back what it held."""
     if not item and not held:
         return
@@ -82,7 +82,7 @@ def refill(item: dict[Any, Any], held: list[tuple[Any, Any]]) -> None:
         kind.update(item, held)
 
 
-def attributes(item: Any) -> dict[str, Any] | None:
+def attributes(item: object) -> dict[str, Any] | None:
     """The `__dict__` of an object, without asking a `__getattr__` of the user's."""
     try:
         found = object.__getattribute__(item, "__dict__")
@@ -100,10 +100,10 @@ def undo_list(item: list[Any]) -> Act:
     return lambda: _refill(list.__iter__(item), held, lambda: list.__setitem__(item, slice(None), held))
 
 
-def _emptied_and_filled(kind: Any, fill: Callable[[Any, Any], None]) -> Callable[[Any], Act]:
+def _emptied_and_filled(kind: Any, fill: Callable[[Any, Any], None]) -> Callable[[object], Act]:
     """For a container that can only be put back by filling it again."""
 
-    def note(item: Any) -> Act:
+    def note(item: object) -> Act:
         held = list(kind.__iter__(item))
 
         def put() -> None:
@@ -118,7 +118,7 @@ def _emptied_and_filled(kind: Any, fill: Callable[[Any, Any], None]) -> Callable
 _undo_set = _emptied_and_filled(set, set.update)
 
 
-def _refill(now: Iterable[object], held: Iterable[Any], put: Act) -> None:
+def _refill(now: Iterable[object], held: Iterable[object], put: Act) -> None:
     if not _same(now, held):
         put()
 
@@ -188,7 +188,7 @@ def undo_handler(item: logging.Handler) -> Act:
     return act
 
 
-def _same(now: Iterable[object], held: Iterable[Any]) -> bool:
+def _same(now: Iterable[object], held: Iterable[object]) -> bool:
     """Compared by identity: tensors have no truth value to compare by."""
     return [id(x) for x in now] == [id(x) for x in held]
 
@@ -206,7 +206,7 @@ def _undo_random(item: random.Random) -> Act:
     return lambda: item.setstate(numbers)
 
 
-def _undo_numpy(item: Any) -> Act | None:
+def _undo_numpy(item: object) -> Act | None:
     numpy = sys.modules["numpy"]
     if isinstance(item, numpy.ndarray) and item.nbytes <= LARGEST_ARRAY and item.flags.writeable:
         held = item.copy()
@@ -242,7 +242,7 @@ _COPIED = tuple(type(iter(held)) for held in _ITERATED)
 _COUNT = re.compile(r"count\((.+?)(?:, (.+))?\)")
 
 
-def twin(item: Any) -> object:
+def twin(item: object) -> object:
     """Another iterator over what is left, for a run to advance: counters and the iterators of containers.
     None: it has none."""
     if isinstance(item, itertools.count):
@@ -269,7 +269,7 @@ def members(cls: type) -> list[tuple[str, Any]]:
     ]
 
 
-def slots(item: Any, declared: list[tuple[str, Any]]) -> list[tuple[Any, Any]]:
+def slots(item: object, declared: list[tuple[str, Any]]) -> list[tuple[object, Any]]:
     """Each declared slot and what an object has in it."""
     found = []
     for _, member in declared:
@@ -280,7 +280,7 @@ def slots(item: Any, declared: list[tuple[str, Any]]) -> list[tuple[Any, Any]]:
     return found
 
 
-def undo_slots(item: Any, held: list[tuple[Any, Any]]) -> Act:
+def undo_slots(item: object, held: list[tuple[Any, object]]) -> Act:
     """The act that fills the slots of an object again."""
 
     def act() -> None:
@@ -299,7 +299,7 @@ def undo_slots(item: Any, held: list[tuple[Any, Any]]) -> Act:
     return act
 
 
-def undo_class(cls: type, wanted: Callable[[Any], bool] | None = None) -> Act:
+def undo_class(cls: type, wanted: Callable[[object], bool] | None = None) -> Act:
     """The act that gives a class its attributes back; with `wanted` only those that now have such a value."""
     held = {name: value for name, value in vars(cls).items() if name not in _OWN_NAMES}
 

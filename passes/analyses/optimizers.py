@@ -138,7 +138,7 @@ def waiting(context: Context) -> frozenset[str]:
     return frozenset(starving - training) if training else frozenset()
 
 
-def held_by(optimizer: Any) -> Iterator[torch.Tensor]:
+def held_by(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
     """The tensors in the optimizer's groups."""
     for group in optimizer.param_groups:
         yield from group["params"]

@@ -36,7 +36,7 @@ def observe(
     graph_module: torch.fx.GraphModule,
     inputs: Sequence[torch.Tensor],
     *,
-    fake: Any = None,
+    fake: object = None,
     allow: bool = False,
 ) -> Aliases:
     """Run the graph on stand-ins of its own tensors and of `inputs` (one per placeholder); nothing of the
@@ -75,7 +75,7 @@ def _faked(tensors: Sequence[torch.Tensor], fake: Any) -> Iterator[Mapping[int, 
             yield made
 
 
-def _functions(graph_module: torch.fx.GraphModule) -> list[Any]:
+def _functions(graph_module: torch.fx.GraphModule) -> list[object]:
     """The program's own functions behind the `autograd.Function`s that the graph applies: what they reach may
     change as well."""
     classes = [
@@ -105,7 +105,13 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch.fx.In
         self.written: dict[int, bool] = {}  # storage key -> only metadata so far
         self.random = False
 
-    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         kwargs = kwargs or {}
         metadata = torch.Tag.inplace_view in func.tags
         for i, argument in enumerate(schema_of(func).arguments):
@@ -200,7 +206,14 @@ class _Observer(allowed_writes.Interpreter):
             bound=not hasattr(type(args[0]), target),
         )
 
-    def _call(self, func: Callable[..., Any], args: Any, kwargs: Any, *, bound: bool = False) -> object:
+    def _call(
+        self,
+        func: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        *,
+        bound: bool = False,
+    ) -> object:
         args = args[1:] if bound else args
         # what a custom Function returns gets memory of its own in `run_node`, and a note
         if not self.allow or is_custom_function(func):

@@ -20,11 +20,11 @@ from fxgrad.torch_api.graph_modules import empty_module
 class Ops(Protocol):
     """The calls a rewrite may make; values are nodes of the new graph, or fake tensors."""
 
-    def method(self, name: str, *args: Any, **kwargs: Any) -> Any: ...
+    def method(self, name: str, *args: object, **kwargs: object) -> object: ...
 
     def function(self, target: Callable[..., object], *args: Any, **kwargs: Any) -> Any: ...
 
-    def module(self, path: str, module: nn.Module, *args: Any, **kwargs: Any) -> Any: ...
+    def module(self, path: str, module: nn.Module, *args: object, **kwargs: object) -> Any: ...
 
 
 class GraphOps:
@@ -70,13 +70,13 @@ def _shallow(module: nn.Module) -> nn.Module:
 class FakeOps:
     """Runs each call as it is made."""
 
-    def method(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    def method(self, name: str, *args: object, **kwargs: object) -> object:
         return getattr(args[0], name)(*args[1:], **kwargs)
 
     def function(self, target: Callable[..., object], *args: Any, **kwargs: Any) -> Any:
         return target(*args, **kwargs)
 
-    def module(self, path: str, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def module(self, path: str, module: nn.Module, *args: object, **kwargs: object) -> Any:
         return module(*args, **kwargs)
 
 

@@ -125,7 +125,7 @@ def _checked(
     aliases: Aliases,
     plan: Plan,
     made: Rewriting,
-    fake: Any,
+    fake: object,
 ) -> Rewriting:
     """The rewriting, looked at as the old graph was, and done again with what that shows to be missing."""
     for _ in range(_ROUNDS):

@@ -19,15 +19,17 @@ from fxgrad.passes.analyses.aliases import Aliases
 from fxgrad.passes.rewrites.ops import Ops
 
 # ("select", (dim, index)) | ("slice", (dim, start, stop, step)) | ("unsqueeze", (dim,))
-Step = tuple[str, tuple[Any, ...]]
+Step = tuple[str, tuple[object, ...]]
 
 
-def elements(index: Any) -> tuple[Any, ...]:
+def elements(index: object) -> tuple[object, ...]:
     """The index as a tuple of its elements."""
     return tuple(index) if isinstance(index, tuple) else (index,)
 
 
-def steps(index: tuple[Any, ...], rank: int, is_number: Callable[[Any], bool]) -> tuple[Step, ...] | None:
+def steps(
+    index: tuple[object, ...], rank: int, is_number: Callable[[object], bool]
+) -> tuple[Step, ...] | None:
     """The view steps of a basic index of a tensor of `rank` dimensions; None if it is not basic.
 
     `is_number` says of a graph node whether it is a Python int.
@@ -65,7 +67,7 @@ def view(ops: Ops, tensor: Any, path: tuple[Step, ...]) -> Any:
     return tensor
 
 
-def _view(ops: Ops, tensor: Any, step: Step) -> object:
+def _view(ops: Ops, tensor: object, step: Step) -> object:
     kind, args = step
     if kind == "slice":
         return ops.function(torch.ops.aten.slice.Tensor, tensor, *args)
@@ -87,12 +89,12 @@ def scatter(ops: Ops, tensor: Any, value: Any, path: tuple[Step, ...]) -> object
 
 def assign(
     ops: Ops,
-    tensor: Any,
+    tensor: object,
     target: torch.fx.Node,
-    index: Any,
-    value: Any,
+    index: object,
+    value: object,
     aliases: Aliases,
-    resolve: Callable[[Any], Any],
+    resolve: Callable[[object], Any],
 ) -> object:
     """The tensor after `target[index] = value`, or None if this index form is not handled.
 
@@ -130,11 +132,11 @@ def assign(
     return ops.function(torch.ops.aten.index_put.default, tensor, indices, put)
 
 
-def _is_number(value: Any, aliases: Aliases) -> bool:
+def _is_number(value: object, aliases: Aliases) -> bool:
     return isinstance(value, int | float | bool | complex) or aliases.is_number(value)
 
 
-def _is_whole(part: Any) -> bool:
+def _is_whole(part: object) -> bool:
     """Whether an element of an index is `:`."""
     return isinstance(part, slice) and part == slice(None, None, None)
 
@@ -143,7 +145,7 @@ def _rank_of_view(rank: int, path: tuple[Step, ...]) -> int:
     return rank + sum({"select": -1, "slice": 0, "unsqueeze": 1}[kind] for kind, _ in path)
 
 
-def broadcast(ops: Ops, value: Any, value_rank: int, like: object, like_rank: int) -> object:
+def broadcast(ops: Ops, value: object, value_rank: int, like: object, like_rank: int) -> object:
     """`value` in the shape, dtype and device of `like`, as an assignment broadcasts it: leading dimensions of
     size 1 fall away."""
     if value_rank > like_rank:

@@ -29,10 +29,10 @@ from fxgrad.passes.rewrites.registry import target_name
 from fxgrad.torch_api.internals import FakeTensorMode
 from fxgrad.torch_api.tensors import Geometry
 
-Resolve = Callable[[Any], Any]
+Resolve = Callable[[object], Any]
 
 
-Build = Callable[[Ops, Sequence[Any], Resolve], Sequence[Any] | None]
+Build = Callable[[Ops, Sequence[object], Resolve], Sequence[Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def _build(
     return _named(node, *plain) if plain is not None else None
 
 
-def _one(value: Any) -> Sequence[object] | None:
+def _one(value: object) -> Sequence[object] | None:
     return None if value is None else (value,)
 
 

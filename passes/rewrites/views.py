@@ -162,9 +162,10 @@ def part(
 
 def _of_sizes(sizes: Sequence[object], dim: object, index: int) -> setitem.Step | None:
     """Part `index` of parts that have these sizes."""
-    if not all(isinstance(n, int) for n in sizes):
+    numbers = [n for n in sizes if isinstance(n, int)]
+    if len(numbers) != len(sizes):
         return None
-    return "slice", (dim, sum(sizes[:index]), sum(sizes[: index + 1]), 1)
+    return "slice", (dim, sum(numbers[:index]), sum(numbers[: index + 1]), 1)
 
 
 def _chunk(ops: Ops, count: Any, dim: object, index: int, source: object) -> setitem.Step | None:

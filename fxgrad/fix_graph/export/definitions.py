@@ -37,7 +37,7 @@ class Definitions:
     texts: dict[str, str] = field(default_factory=dict)
     bound: dict[str, Any] = field(default_factory=dict)
 
-    def reference(self, item: Any) -> str:
+    def reference(self, item: object) -> str:
         """The expression by which the file names the object, its import or source noted.
 
         Raises:
@@ -60,7 +60,7 @@ class Definitions:
             return self._copied(name, item)
         raise FixError(f"the graph holds `{name or type(item).__name__}`, which no file can name", hint=_HINT)
 
-    def _bind(self, name: str, item: Any) -> None:
+    def _bind(self, name: str, item: object) -> None:
         if self.bound.setdefault(name, item) is not item:
             raise FixError(f"two things in the graph are called `{name}`", hint=_HINT)
 
@@ -87,7 +87,7 @@ class Definitions:
         self.texts[name] = text.strip("\n")
         return name
 
-    def _use(self, word: str, item: Any) -> None:
+    def _use(self, word: str, item: object) -> None:
         """A module-level name of copied text, bound to the same thing in the file."""
         if isinstance(item, types.ModuleType):
             self._bind(word, item)
@@ -104,7 +104,7 @@ class Definitions:
                 self.texts[word] = f"{word} = {said}"
 
 
-def _is_importable(module: str, name: str, item: Any) -> bool:
+def _is_importable(module: str, name: str, item: object) -> bool:
     """Whether another process could import it: not from a script, from fxgrad, nor under the private names of
     loaded files."""
     root = module.partition(".")[0]
@@ -174,7 +174,7 @@ def literal(item: Any, definitions: Definitions) -> str:
     return definitions.reference(item)
 
 
-def _literals(items: Iterable[Any], definitions: Definitions) -> list[str]:
+def _literals(items: Iterable[object], definitions: Definitions) -> list[str]:
     return [literal(item, definitions) for item in items]
 
 

@@ -122,7 +122,7 @@ def _by_name(text: str) -> Iterator[tuple[str, str]]:
             yield bound[1] or bound[2], statement
 
 
-def _said(item: Any, lines: Mapping[str, str], definitions: Definitions) -> str:
+def _said(item: object, lines: Mapping[str, str], definitions: Definitions) -> str:
     """How the file names a thing of the graph's globals."""
     said = _named(item, definitions)
     root = said.partition(".")[0]
@@ -205,7 +205,7 @@ def _inputs(
     """Each placeholder's value from the arguments; a Python argument that the graph was made for is
     compared."""
     places: dict[int, str] = {}
-    constants: list[tuple[str, Any]] = []
+    constants: list[tuple[str, object]] = []
     structure = convention.input_structure
     assert isinstance(structure, tree.Branch)
     for pair in structure.children:
@@ -221,7 +221,7 @@ def _inputs(
             yield f"{node.name} = {places[index]}"
 
 
-def _unlike(place: str, value: Any, definitions: Definitions) -> str:
+def _unlike(place: str, value: object, definitions: Definitions) -> str:
     """Whether an argument is not this one; NaN differs from itself."""
     if value is None:
         return f"{place} is not None"
@@ -247,7 +247,7 @@ def _guards(convention: CallingConvention, definitions: Definitions) -> Iterator
             yield from _broken(guard, guard.expression, now, definitions)
 
 
-def _held(guard: Guard, value: Any, definitions: Definitions) -> Iterator[str]:
+def _held(guard: Guard, value: object, definitions: Definitions) -> Iterator[str]:
     said = value.name if isinstance(value, torch.fx.Node) else literal(value, definitions)
     yield from _broken(guard, said, f"it is {{{said}}}", definitions)
 

@@ -61,7 +61,7 @@ def _package(folder: Path) -> Any:
     return module
 
 
-def tensors_of(item: Any) -> Iterator[torch.Tensor]:
+def tensors_of(item: object) -> Iterator[torch.Tensor]:
     """The tensors of an output, in order."""
     if isinstance(item, torch.Tensor):
         yield item
@@ -73,7 +73,7 @@ def tensors_of(item: Any) -> Iterator[torch.Tensor]:
         yield from _tensors(getattr(item, field.name) for field in dataclasses.fields(item))
 
 
-def _tensors(items: Iterable[Any]) -> Iterator[torch.Tensor]:
+def _tensors(items: Iterable[object]) -> Iterator[torch.Tensor]:
     for item in items:
         yield from tensors_of(item)
 

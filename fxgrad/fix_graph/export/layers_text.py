@@ -104,7 +104,7 @@ class _Layout:
                 self._add(found, name, child, target, "None")
         return found
 
-    def _add(self, found: list[tuple[str, Part]], name: str, item: Any, target: str, text: str) -> None:
+    def _add(self, found: list[tuple[str, Part]], name: str, item: object, target: str, text: str) -> None:
         place = _member(target, name)
         if item is not None and id(item) in self._first:
             self.after.append(f"setattr({target}, {name!r}, {self._first[id(item)]})")

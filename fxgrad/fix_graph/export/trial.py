@@ -33,7 +33,7 @@ _HINT = "keep the module in the program that made it"
 _PLAIN = (bool, int, float, str, types.NoneType)  # what the text compares arguments with
 
 
-def refuse_other_than(module: torch.fx.GraphModule, inputs: Any, job: Path) -> None:
+def refuse_other_than(module: torch.fx.GraphModule, inputs: object, job: Path) -> None:
     """Run the package that lies in the folder `job`, which gets two files more.
 
     Raises:

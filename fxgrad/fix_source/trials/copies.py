@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def with_copies(item: Any, copies: dict[str, str]) -> Any:
+def with_copies(item: object, copies: dict[str, str]) -> Any:
     """What a loader is given, with the copy's name wherever an edited file is named: `model.py:Net` too."""
     if isinstance(item, dict):
         return {key: with_copies(value, copies) for key, value in item.items()}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from fxgrad.fix_source.trouble import Trouble
 from fxgrad.records import Finding, Options
@@ -27,7 +26,7 @@ class Subject:
     `loss`, `optimizer` and `expect`.
     """
 
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, object]
     loader: str = DEFAULT_LOADER
 
     @classmethod

@@ -79,7 +79,7 @@ class Step:
 
     model: Any
     inputs: Any
-    loss: Callable[[Any], Any] | None = None
+    loss: Callable[..., Any] | None = None
     optimizer: Any = None
     expect: tuple[str, ...] | None = None
 
@@ -266,7 +266,9 @@ class _Emulation(TorchFunctionMode):
         self.lines = {(site.file, site.line) for site in hidden}
         self.views = views
 
-    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
+    def __torch_function__(
+        self, func: Callable[..., object], types: object, args: Any = (), kwargs: Any = None
+    ) -> object:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if self.lines and name in ("__get__", "__set__") and self._is_hidden(func, args[0]):
@@ -278,7 +280,9 @@ class _Emulation(TorchFunctionMode):
         return self._separate(name, made) if self.views else made
 
     @staticmethod
-    def _written(out: torch.Tensor, func: Any, args: Any, kwargs: Mapping[str, Any]) -> torch.Tensor:
+    def _written(
+        out: torch.Tensor, func: Any, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> torch.Tensor:
         made = func(*args, **{key: value for key, value in kwargs.items() if key != "out"})
         if out.requires_grad and base_of(out) is None:
             out.detach_()  # all of it is written: its own history ends here
@@ -312,7 +316,13 @@ class _Emulation(TorchFunctionMode):
 class _QuietWrites(TorchFunctionMode):
     """Writes run with gradients off, where torch allows them through any view."""
 
-    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         name = getattr(func, "__name__", "")
         writes = name == "__setitem__" or (
             name.endswith("_") and not name.startswith("_") and name != "requires_grad_"
@@ -325,7 +335,13 @@ class _Double(TorchFunctionMode):
     """`.float()`, `dtype=torch.float32` and their kind give float64, so that a step in float64 stays
     there."""
 
-    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: Any = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         kwargs = kwargs or {}
         if func is torch.Tensor.float:
             return args[0].double()

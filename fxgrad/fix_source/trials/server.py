@@ -16,7 +16,6 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fxgrad.fix_source.trials.job import Job, Subject, Trial
 from fxgrad.records import Options
@@ -37,7 +36,7 @@ class Server:
     def __enter__(self) -> Server:
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process is None:
             return
         assert self._process.stdin is not None
@@ -103,7 +102,7 @@ class Trials:
         self._folder = os.path.realpath(tempfile.mkdtemp(prefix="fxgrad-mend-"))
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(self, texts: Mapping[str, bytes], *, first: bool = False, prove: bool = True) -> Trial:

@@ -222,7 +222,7 @@ def _noting_constructors() -> Iterator[None]:
 
 def _noting(original: Any) -> object:
     @functools.wraps(original)
-    def constructor(self: Any, *args: Any, **kwargs: Any) -> None:
+    def constructor(self: object, *args: object, **kwargs: object) -> None:
         if id(self) not in _built:
             _built[id(self)] = (self, user_spots(sys._getframe(1)))
         original(self, *args, **kwargs)

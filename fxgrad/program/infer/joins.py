@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -50,7 +50,7 @@ class Joins:
         self._sources = sources
         self._known: dict[int, tuple[int, tuple[Part, ...]]] = {}
 
-    def note(self, args: Sequence[Any], kwargs: Mapping[str, Any], result: object) -> None:
+    def note(self, args: Sequence[object], kwargs: Mapping[str, object], result: object) -> None:
         """A call of one of `JOINING` that came to its end."""
         tensors = args[0] if args else kwargs.get("tensors")
         dim = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))
@@ -77,7 +77,7 @@ class Joins:
             return Part(size, name)
         return Part(size, spread[0], spread[1], spread[1].index(size))
 
-    def share(self, tensor: Any, need: Need) -> Iterator[tuple[str, Need]] | None:
+    def share(self, tensor: torch.Tensor, need: Need) -> Iterator[tuple[str, Need]] | None:
         """What each input among the parts must be for the layer to fit. None: the tensor was not joined where
         the layer looks."""
         if id(tensor) not in self._known or need.kind not in ("channels", "features", "sequence", "flat"):

@@ -47,7 +47,7 @@ class Call:
 Asked = Iterator[tuple[int, str, Need]]
 
 
-def needs_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Asked:
+def needs_of(name: str, args: Sequence[object], kwargs: Mapping[str, object]) -> Asked:
     """(position of the tensor, its keyword, what is needed of it) for a call of a function that has a weight
     or a target."""
     rule = _convolution_needs if name.startswith("conv") else _NEEDS.get(name)
@@ -251,10 +251,10 @@ def _several(count: int, noun: str) -> str:
 
 # ------------------------------------------------------------------------------------------------- indices
 
-Limits = Iterator[tuple[Any, int]]
+Limits = Iterator[tuple[object, int]]
 
 
-def index_limits(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Limits:
+def index_limits(name: str, args: Sequence[object], kwargs: Mapping[str, object]) -> Limits:
     """(index tensor, what its values must stay below)."""
     rule = _LIMITS.get(name)
     return rule(Call(name, args, kwargs)) if rule is not None else iter(())

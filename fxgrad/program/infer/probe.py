@@ -41,7 +41,7 @@ from fxgrad.world.standins import FakeMode
 REAL_ELEMENTS = 20_000_000  # parameters and buffers: above this a copy and a real forward are felt
 
 _BEYOND_FAKE = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
-Arrange = Callable[[Mapping[str, Any]], Inputs]  # named values -> positional and keyword inputs
+Arrange = Callable[[Mapping[str, object]], Inputs]  # named values -> positional and keyword inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class FakeProber:
                 f"inputs cannot be guessed for this model: {reason}", hint="write them with --input"
             ) from error
 
-    def run(self, arguments: Mapping[str, Candidate], given: Mapping[str, Any]) -> Try:
+    def run(self, arguments: Mapping[str, Candidate], given: Mapping[str, object]) -> Try:
         """The model on fake tensors made of the candidates, and of the user's own inputs `given`."""
         with preserve(self._model) as reach, _silent(), self._fake:
 
@@ -106,7 +106,7 @@ class FakeProber:
         # Of a copy: torch writes into it what the model holds after, of tied names not the same tensor.
         return torch.func.functional_call(self._model, {**self._state}, inputs.args, dict(inputs.kwargs))
 
-    def _value(self, candidate: Candidate) -> Any:
+    def _value(self, candidate: Candidate) -> object:
         device, _ = self._home
         if candidate.spec is None:
             return candidate.value
@@ -134,7 +134,7 @@ class RealProber:
         self._arrange = arrange
         self._home = home(model)
 
-    def run(self, arguments: Mapping[str, Candidate], given: Mapping[str, Any]) -> Try:
+    def run(self, arguments: Mapping[str, Candidate], given: Mapping[str, object]) -> Try:
         """The model on tensors made of the candidates, and of copies of the user's own inputs `given`."""
         generator = torch.Generator().manual_seed(SEED)
         with preserve(self._model), _silent():
@@ -151,7 +151,7 @@ class RealProber:
             )
 
 
-def real_prober(model: Any, arrange: Arrange) -> RealProber | None:
+def real_prober(model: object, arrange: Arrange) -> RealProber | None:
     """A prober on real tensors; None for a model that is large, has no data, is no module or cannot be
     copied."""
     if not isinstance(model, nn.Module):
@@ -187,7 +187,7 @@ def cast(dtype: torch.dtype, place: tuple[torch.device, torch.dtype]) -> torch.d
     return place[1] if dtype is torch.float32 else dtype
 
 
-def home(model: Any) -> tuple[torch.device, torch.dtype]:
+def home(model: object) -> tuple[torch.device, torch.dtype]:
     """Where the model's first floating parameter is, and its precision."""
     tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
     floating = next(
@@ -202,9 +202,9 @@ def home(model: Any) -> tuple[torch.device, torch.dtype]:
 
 
 def _tried(
-    call: Callable[[Inputs], Any],
+    call: Callable[[Inputs], object],
     arrange: Arrange,
-    named: Mapping[str, Any],
+    named: Mapping[str, object],
     stand_in: Callable[[torch.Tensor], torch.Tensor],
 ) -> Try:
     seen = Provenance(named, stand_in)

@@ -95,7 +95,9 @@ class Provenance(TorchFunctionMode):
     tensor.
     """
 
-    def __init__(self, inputs: Mapping[str, Any], stand_in: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def __init__(
+        self, inputs: Mapping[str, object], stand_in: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
         super().__init__()
         self._stand_in = stand_in
         self.needs: dict[str, Need] = {}
@@ -124,10 +126,10 @@ class Provenance(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., object],
         types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
     ) -> object:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
@@ -153,7 +155,7 @@ class Provenance(TorchFunctionMode):
                 self._joins.note(args, kwargs, result)
         return result
 
-    def _read(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], tags: Tags) -> None:
+    def _read(self, name: str, args: Sequence[object], kwargs: Mapping[str, object], tags: Tags) -> None:
         """A call takes what comes from inputs."""
         self.touched.update(tags)
         if name in _MEASURES or name == "__get__":
@@ -169,7 +171,7 @@ class Provenance(TorchFunctionMode):
                 self._tags[id(leaf)] = kept
                 self._alive.append(leaf)
 
-    def entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def entered(self, module: nn.Module, args: tuple[object, ...]) -> None:
         """A module was called: recurrent and transformer layers check sizes before they call any function."""
         if (
             len(args) > 1
@@ -239,7 +241,7 @@ class Provenance(TorchFunctionMode):
                 joined[name] = joined.get(name, True) and pure
         return joined
 
-    def _note(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def _note(self, name: str, args: Sequence[Any], kwargs: Mapping[str, object]) -> None:
         for position, key, need in needs_of(name, args, kwargs):
             self._need(args[position] if position < len(args) else kwargs.get(key), need)
         for index, limit in index_limits(name, args, kwargs):
@@ -287,7 +289,7 @@ class Provenance(TorchFunctionMode):
                     ),
                 )
 
-    def _value(self, name: str, tensor: torch.Tensor) -> Any:
+    def _value(self, name: str, tensor: torch.Tensor) -> object:
         self.made_up += 1
         if self.made_up > _MADE_UP:
             raise EndlessLoop("the program keeps asking for values of tensors")

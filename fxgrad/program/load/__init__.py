@@ -71,7 +71,7 @@ class Loaded:
 
     model: Any
     inputs: Inputs | None = None
-    loss: Callable[[Any], Any] | None = None
+    loss: Callable[..., object] | None = None
     optimizer: Any = None
     expect: tuple[str, ...] | None = None
     file: str | None = None
@@ -85,7 +85,7 @@ class Loaded:
         """The notes, and the guesses as they are by now: some are made while the model runs."""
         return (*self.notes, *(self.guessed.assumed if self.guessed is not None else ()))
 
-    def loss_named(self, spec: str) -> Callable[[Any], object]:
+    def loss_named(self, spec: str) -> Callable[..., object]:
         """The loss that `--loss SPEC` names; a function of the model's own file is taken from the module
         already loaded.
 

@@ -12,7 +12,7 @@ import difflib
 import inspect
 import re
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,7 +124,7 @@ def _from_class(module: types.ModuleType, name: str, cls: type, given: Mapping[s
     return Built(_checked(call(cls, f"building {name}()"), name), name, f"`{name}()`", True, {})
 
 
-def _refuse_uncallable(module: types.ModuleType, name: str, value: Any) -> None:
+def _refuse_uncallable(module: types.ModuleType, name: str, value: object) -> None:
     if _is_exported(value):
         hint = f"write `model = {name}.module()` and name that"
         raise LoadError(
@@ -136,7 +136,9 @@ def _refuse_uncallable(module: types.ModuleType, name: str, value: Any) -> None:
         raise LoadError(f"`{name}` is {kind}, not a model", site=_site(module, name), hint=hint)
 
 
-def _guessed(module: types.ModuleType, name: str, function: Any, given: Mapping[str, object]) -> Built:
+def _guessed(
+    module: types.ModuleType, name: str, function: Callable[..., object], given: Mapping[str, object]
+) -> Built:
     """What the first call that comes to its end makes; `others` are those of the calls after it."""
     _refuse_unknown(module, name, function, given)
     known = Definitions(module)
@@ -172,7 +174,9 @@ def _guessed(module: types.ModuleType, name: str, function: Any, given: Mapping[
         raise LoadError(reason, site=error.site or _site(module, name), hint=error.hint or hint) from error
 
 
-def _refuse_unknown(module: types.ModuleType, name: str, function: Any, given: Mapping[str, object]) -> None:
+def _refuse_unknown(
+    module: types.ModuleType, name: str, function: Callable[..., object], given: Mapping[str, object]
+) -> None:
     """Raise for an `--arg` that the call does not take."""
     parameters = inspect.signature(function).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
@@ -184,7 +188,7 @@ def _refuse_unknown(module: types.ModuleType, name: str, function: Any, given: M
             raise LoadError(f"`{name}` has no argument `{key}`", site=_site(module, name), hint=takes)
 
 
-def _from_factory(module: types.ModuleType, name: str, made: Any) -> Built:
+def _from_factory(module: types.ModuleType, name: str, made: object) -> Built:
     """A factory returns the model, or a dict with "model" and any of what a file may define beside it."""
     said, extras = f"what `{name}()` returns", {}
     if isinstance(made, Mapping) and "model" in made:
@@ -335,12 +339,12 @@ def _close(module: types.ModuleType, name: str) -> str:
     return f"it has {', '.join(own)}" if own else "it defines no model"
 
 
-def _is_exported(value: Any) -> bool:
+def _is_exported(value: object) -> bool:
     """Whether it is an `ExportedProgram`, by name: its module takes long to import."""
     return type(value).__name__ == "ExportedProgram"
 
 
-def _is_state(value: Any) -> bool:
+def _is_state(value: object) -> bool:
     return (
         isinstance(value, Mapping)
         and bool(value)

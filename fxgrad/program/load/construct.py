@@ -92,18 +92,18 @@ class Read:
         self.__dict__[name] = value
         return value
 
-    def __getitem__(self, name: Any) -> Any:
+    def __getitem__(self, name: object) -> object:
         if not isinstance(name, str):
             raise TypeError(f"`{self._prefix}` is guessed as settings, not as a list")
         return getattr(self, name)
 
-    def __setitem__(self, name: str, value: Any) -> None:
+    def __setitem__(self, name: str, value: object) -> None:
         self.__dict__[name] = value
 
     def __contains__(self, name: str) -> bool:
         return hasattr(self, name)
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: str, default: object = None) -> Any:
         return getattr(self, name, default)
 
     def keys(self) -> tuple[str, ...]:
@@ -354,7 +354,7 @@ def _settings_classes(known: Definitions, asking: str) -> list[Value]:
     ]
 
 
-def _makes_settings(name: str, value: Any) -> bool:
+def _makes_settings(name: str, value: object) -> bool:
     if not isinstance(value, type) or issubclass(value, nn.Module):
         return False
     own = not module_of(value).startswith(("torch", "typing", "dataclasses", "argparse", "builtins"))

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
 
 from fxgrad.records import Site
 from fxgrad.records.errors import FxgradError, LoadError
@@ -114,7 +113,7 @@ def import_module(name: str) -> types.ModuleType:
         raise
 
 
-def call(function: Callable[..., object], doing: str, *args: Any) -> Any:
+def call(function: Callable[..., object], doing: str, *args: object) -> object:
     """`function(*args)`.
 
     Raises:

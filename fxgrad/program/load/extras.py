@@ -29,7 +29,7 @@ class Extras:
     """What was found, None where nothing usable was; `notes` say what was passed over."""
 
     inputs: Inputs | None = None
-    loss: Callable[[Any], Any] | None = None
+    loss: Callable[..., object] | None = None
     optimizer: Any = None
     expect: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ def extras(namespace: Mapping[str, object], model: object, *, fresh: bool) -> Ex
     )
 
 
-def _value(namespace: Mapping[str, object], name: str, model: object) -> Any:
+def _value(namespace: Mapping[str, object], name: str, model: object) -> object:
     """The value under the name, of a function what it returns."""
     value = namespace.get(name)
     if isinstance(value, types.FunctionType | types.MethodType):
@@ -85,7 +85,7 @@ def _inputs(namespace: Mapping[str, object], model: object, notes: list[str]) ->
     return None
 
 
-def _loss(namespace: Mapping[str, object], notes: list[str]) -> Callable[[Any], object] | None:
+def _loss(namespace: Mapping[str, object], notes: list[str]) -> Callable[..., object] | None:
     value = namespace.get("loss")
     if value is None:
         return None
@@ -95,7 +95,7 @@ def _loss(namespace: Mapping[str, object], notes: list[str]) -> Callable[[Any], 
     return one_argument_loss(value, "loss")
 
 
-def one_argument_loss(value: Any, name: str) -> Callable[[Any], object]:
+def one_argument_loss(value: Any, name: str) -> Callable[..., object]:
     """The loss as a function of the model's output alone; a class of losses is instantiated.
 
     Raises:
@@ -135,7 +135,7 @@ def _optimizer(namespace: Mapping[str, object], model: Any, notes: list[str], *,
     return value
 
 
-def _is_optimizer(value: Any) -> bool:
+def _is_optimizer(value: object) -> bool:
     """One optimizer, several in a list or dict, or anything that has parameter groups."""
     if isinstance(value, Mapping):
         return bool(value) and all(map(_is_optimizer, value.values()))
@@ -156,5 +156,5 @@ def _expect(namespace: Mapping[str, object], model: object, notes: list[str]) ->
     return None
 
 
-def _passed_over(name: str, value: Any, wanted: str) -> str:
+def _passed_over(name: str, value: object, wanted: str) -> str:
     return f"`{name}` is of type {type(value).__name__}, not {wanted}: not used"

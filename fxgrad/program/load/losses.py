@@ -22,7 +22,7 @@ _STEP = re.compile(
 _HINT = 'write package.module:name, file.py:name, or a part of the output such as .loss, ["logits"] or [0]'
 
 
-def loss_from(spec: str, modules: dict[str, object]) -> Callable[[Any], object]:
+def loss_from(spec: str, modules: dict[str, object]) -> Callable[..., object]:
     """The loss of that SPEC. `modules` holds, by absolute file name, what is already loaded: the model's file
     must not run twice.
 
@@ -52,7 +52,7 @@ def loss_from(spec: str, modules: dict[str, object]) -> Callable[[Any], object]:
     return one_argument_loss(value, name)
 
 
-def _part(spec: str) -> Callable[[Any], Any]:
+def _part(spec: str) -> Callable[..., object]:
     steps, position = [], 0
     while position < len(spec):
         step = _STEP.match(spec, position)

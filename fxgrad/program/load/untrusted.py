@@ -225,10 +225,10 @@ def _read_by_torch(file: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
             yield _BEFORE_2_8, lambda: archive.read(_BEFORE_2_8)
 
 
-def _first_bad(value: Any, key: str) -> str | None:
+def _first_bad(value: object, key: str) -> str | None:
     """The first string that is not of its key's form, in words. Those of a list stand under the list's
     key."""
-    pending: list[tuple[Any, str]] = [(value, key)]
+    pending: list[tuple[object, str]] = [(value, key)]
     while pending:
         value, key = pending.pop()
         if isinstance(value, dict):
@@ -308,7 +308,7 @@ def _is_structure(text: str) -> bool:
     return all(_is_plain(item) for item in _items(json.loads(text)))
 
 
-def _items(value: Any) -> Iterator[Any]:
+def _items(value: object) -> Iterator[object]:
     """All dicts and strings in JSON; a context is JSON in a string, a text that is none is itself."""
     if isinstance(value, str):
         try:

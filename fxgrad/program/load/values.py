@@ -271,7 +271,7 @@ def annotation_of(parameter: inspect.Parameter) -> str:
     return "|".join(part.strip() for part in text.split("|") if part.strip() != "None")
 
 
-def written(value: Any) -> str:
+def written(value: object) -> str:
     """The value as it is written in Python."""
     if isinstance(value, type):
         return f"nn.{value.__name__}" if module_of(value).startswith("torch.nn") else value.__name__

@@ -7,7 +7,6 @@ import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import CodeType
-from typing import Any
 
 from torch import nn
 
@@ -82,7 +81,7 @@ def _checkpoint(files: Iterable[str]) -> Site | None:
     return None
 
 
-def _toggled(death: Death, part: Any) -> Site | None:
+def _toggled(death: Death, part: object) -> Site | None:
     """The last `.eval()` or `.train()` before the backward, in its function, where the checkpointed part is
     in eval mode now."""
     if not isinstance(part, nn.Module) or part.training or death.site is None:
@@ -97,7 +96,7 @@ def _toggled(death: Death, part: Any) -> Site | None:
     return next((site for site in reversed(sites) if site.function == death.site.function), None)
 
 
-def _codes(part: Any) -> Iterator[CodeType]:
+def _codes(part: object) -> Iterator[CodeType]:
     """The code that runs in a checkpointed part: a module's forward and those of its children, a function and
     what it closes over."""
     if isinstance(part, nn.Module):
