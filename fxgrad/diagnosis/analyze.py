@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from fxgrad.diagnosis.gather import Diagnosis, diagnose, saving, source_files
 from fxgrad.passes.analyses.optimizers import optimizers_in
@@ -26,7 +25,7 @@ from fxgrad.world.one_call import one_call
 
 def analyze(
     model: object,
-    inputs: Any,
+    inputs: object,
     *,
     loss: Callable[..., object] | None = None,
     optimizer: object = None,

@@ -13,7 +13,7 @@ import contextlib
 import copy as copying
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.fx
@@ -152,7 +152,7 @@ class FixResult:
 @one_call()
 def fix(
     model: object,
-    inputs: Any,
+    inputs: object,
     *,
     loss: Callable[..., object] | None = None,
     options: Options | None = None,

@@ -251,7 +251,7 @@ def _plain(target: Program, change: Change | None, keep_saved: bool) -> Step | N
 # ----------------------------------------------------------------------------------------------- other inputs
 
 
-def _second(call: Callable[..., Any], args: Any, kwargs: Any, *, longer: bool) -> object:
+def _second(call: Callable[..., object], args: Any, kwargs: Any, *, longer: bool) -> object:
     """A call on these inputs, then one on others, which sees what the first has left."""
     leaves, structure = tree.flatten((args, kwargs))
     first = Counter(t.shape[0] for t in leaves if t.dim() and t.layout is torch.strided).most_common(1)

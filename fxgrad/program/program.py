@@ -55,7 +55,9 @@ class Program:
         return tree.flatten((self.inputs.args, dict(self.inputs.kwargs)))
 
 
-def program(model: Any, inputs: Any, loss: Callable[..., object] | None, optimizer: object = None) -> Program:
+def program(
+    model: Any, inputs: object, loss: Callable[..., object] | None, optimizer: object = None
+) -> Program:
     """The user's arguments in one shape.
 
     Raises:

@@ -201,7 +201,7 @@ def _decision(decision: Decision) -> dict[str, object]:
     }
 
 
-def _raised(error: Raised) -> dict[str, Any]:
+def _raised(error: Raised) -> dict[str, object]:
     return {
         "phase": error.phase,
         "type": error.type,

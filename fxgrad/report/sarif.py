@@ -78,7 +78,7 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
 def _result(
     report: ReportData, finding: Finding, rule: Mapping[str, object], site: Site, marks: Mapping[str, str]
 ) -> dict[str, object]:
-    result: dict[str, Any] = {
+    result: dict[str, object] = {
         "ruleId": rule["id"],
         "ruleIndex": rule["index"],
         "level": finding.severity,

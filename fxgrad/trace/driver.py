@@ -40,7 +40,7 @@ class GraphDriver(Owner, Protocol):
     allow: frozenset[str] | None
     shared: list[Shared] | None  # memory that NumPy and torch share, where it is watched
     names: dict[int, str]  # of registered tensors, by id
-    attributes: dict[str, Any]  # what the graph refers to
+    attributes: dict[str, object]  # what the graph refers to
     object_names: dict[int, str]  # of objects among them, by id
     externals: dict[int, tuple[torch.Tensor, int]]
     nudge: Nudge | None  # what is handed to the program disturbed

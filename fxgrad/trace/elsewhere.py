@@ -120,7 +120,7 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
             vars(thread)["run"] = under_a_mode(thread.run)
         start(thread)
 
-    def start_new_thread(function: Callable[..., Any], *rest: Any) -> int:
+    def start_new_thread(function: Callable[..., object], *rest: Any) -> int:
         return start_new(under_a_mode(function) if of_the_program() else function, *rest)
 
     def submit_job(pool: Any, function: Callable[..., object], /, *args: object, **kwargs: object) -> object:

@@ -486,7 +486,7 @@ class Events:
         """`nn.Parameter(t)`, `Variable(t)`: a new leaf, met where it is made and not only where it is
         used."""
 
-        def make(cls: object, *args: object, **kwargs: object) -> Any:
+        def make(cls: object, *args: object, **kwargs: object) -> object:
             out = original(cls, *args, **kwargs)
             if self.looking():
                 self.observer.before(out)

@@ -193,7 +193,14 @@ class Observer(TorchFunctionMode):
             self._handlers[func] = (handler, name)
         return handler, name
 
-    def _operation(self, func: Any, name: str, args: Any, kwargs: Any, then: Noting | None = None) -> Any:
+    def _operation(
+        self,
+        func: Callable[..., object],
+        name: str,
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        then: Noting | None = None,
+    ) -> Any:
         """Run a call; `then` notes it, unless it repeats others."""
         if self.stepping and not torch.is_grad_enabled():
             return func(*args, **kwargs)
@@ -346,7 +353,9 @@ class Observer(TorchFunctionMode):
 
     # ------------------------------------------------------------------ properties, branches, numbers
 
-    def _get(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
+    def _get(
+        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> object:
         return self._operation(func, name, args, kwargs, self._note_get)
 
     def _note_get(

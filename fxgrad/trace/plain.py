@@ -40,7 +40,7 @@ class Left:
     phase: Phase = "forward"
     # as `input_tensors` has them; copies of the user's where those are views
     inputs: Sequence[torch.Tensor] = ()
-    output: Any = None
+    output: object = None
     loss: object = None
 
 

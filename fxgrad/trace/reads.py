@@ -72,7 +72,9 @@ def read_property(recorder: GraphDriver, func: Any, args: Any) -> object:
     return recorder.handed(out)
 
 
-def query(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: Mapping[str, object]) -> object:
+def query(
+    recorder: GraphDriver, func: Any, name: str, args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> object:
     """`x.dim()`, `x.is_floating_point()`: an answer of Python's. Where data lies (strides, addresses) is not
     taken for granted."""
     out = func(*recorder.swap(args), **recorder.swap(kwargs))
@@ -114,7 +116,9 @@ def read_size(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: di
     return symbols.make(out, Origin(recorder, targets.numel, (slot.node,), data=False))
 
 
-def decide_on_tensor(recorder: GraphDriver, func: Any, args: Any, kwargs: Mapping[str, object]) -> object:
+def decide_on_tensor(
+    recorder: GraphDriver, func: Any, args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> object:
     """`bool(t)`, `torch.equal(a, b)`: a branch on data, unknown on fake values."""
     slots = [recorder.slot_of(a) for a in args if isinstance(a, torch.Tensor)]
     sub_args, sub_kwargs = recorder.swap(args), recorder.swap(kwargs)

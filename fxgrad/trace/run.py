@@ -295,7 +295,7 @@ def _bind_others(recorder: Recorder) -> None:
             recorder.standin(tensor)
 
 
-def _bind_inputs(result: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _bind_inputs(result: Run) -> tuple[tuple[object, ...], dict[str, object]]:
     recorder, target = result.recorder, result.program
     args, kwargs = target.inputs.args, dict(target.inputs.kwargs)
     bound = bound_inputs(target.signature, args, kwargs)

@@ -14,7 +14,7 @@ import contextlib
 import functools
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -92,7 +92,7 @@ def _no_address(recorder: Recorder, name: str) -> Callable[..., object]:
 
     original = getattr(FakeTensor, name)
 
-    def address(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> object:
+    def address(tensor: torch.Tensor, *args: object, **kwargs: object) -> object:
         if threading.get_ident() != recorder.thread:
             return original(tensor, *args, **kwargs)
         raise NeedsValue(f"`{name}` reads where the data is", recorder.spots())
@@ -103,7 +103,7 @@ def _no_address(recorder: Recorder, name: str) -> Callable[..., object]:
 # ---------------------------------------------------------------------------------------------------- modules
 
 
-def _module_calls(recorder: Recorder) -> Iterator[tuple[Any, str, Any]]:
+def _module_calls(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
     """Every call of a module ends in `_call_impl`; patched on the classes in use, because each of the
     thousands of subclasses that `nn.Module` has in a big program would be updated if its own attribute
     changed."""
@@ -149,7 +149,12 @@ def _module_call(
 
 
 def _leaf_call(
-    recorder: Recorder, module: nn.Module, path: str, original: Callable[..., Any], args: Any, kwargs: Any
+    recorder: Recorder,
+    module: nn.Module,
+    path: str,
+    original: Callable[..., object],
+    args: Any,
+    kwargs: Mapping[str, object],
 ) -> object:
     def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
         return recorder.graph.call_module(path, node_args, node_kwargs)
@@ -165,7 +170,12 @@ def _leaf_call(
 
 
 def _script_module_call(
-    recorder: Recorder, module: Any, path: str | None, original: Callable[..., Any], args: Any, kwargs: Any
+    recorder: Recorder,
+    module: Any,
+    path: str | None,
+    original: Callable[..., object],
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
 ) -> object:
     """TorchScript code is compiled: one node, with the stand-ins put into the compiled module while it
     runs."""
@@ -191,9 +201,9 @@ def _inlined_call(
     recorder: Recorder,
     module: nn.Module,
     path: str | None,
-    original: Callable[..., Any],
-    args: Any,
-    kwargs: Any,
+    original: Callable[..., object],
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
 ) -> object:
     spots = recorder.spots_from(sys._getframe(1))
     recorder.path_stack.append(path if path is not None else recorder.path_stack[-1])
@@ -241,12 +251,12 @@ def _apply(recorder: Recorder) -> Callable[..., object]:
     return apply
 
 
-def _script_call(recorder: Recorder) -> Callable[..., Any]:
+def _script_call(recorder: Recorder) -> Callable[..., object]:
     """`torch.jit.script` functions: the Python they were compiled from, where torch kept it, else one
     node."""
     original = ScriptFunction.__call__
 
-    def __call__(function: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(function: Any, *args: Any, **kwargs: Any) -> object:
         source = source_of_script(function)
         if passes(recorder) or transforms_active():
             if recorder.active and threading.get_ident() == recorder.thread:
@@ -276,8 +286,8 @@ def _new_parameter(recorder: Recorder) -> Callable[..., object]:
     original = nn.Parameter.__new__
 
     def __new__(
-        cls: Any, data: object = None, requires_grad: bool = True, *rest: object, **kwargs: Any
-    ) -> Any:
+        cls: type, data: object = None, requires_grad: bool = True, *rest: object, **kwargs: object
+    ) -> object:
         if passes(recorder) or cls is not nn.Parameter or not isinstance(data, torch.Tensor):
             if (
                 recorder.active
@@ -298,7 +308,7 @@ def _new_parameter(recorder: Recorder) -> Callable[..., object]:
 def _new_variable(recorder: Recorder) -> Callable[..., object]:
     original = type.__call__
 
-    def __call__(cls: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(cls: type, *args: object, **kwargs: object) -> object:
         if passes(recorder) or not args or not isinstance(args[0], torch.Tensor):
             return original(cls, *args, **kwargs)
         with DisableTorchFunction():
@@ -347,7 +357,7 @@ def _unasked(recorder: Recorder, name: str) -> Callable[..., object]:
     return method
 
 
-def _manual_seed(recorder: Recorder) -> Callable[..., Any]:
+def _manual_seed(recorder: Recorder) -> Callable[..., object]:
     """A seed set by the forward is part of what it computes. Not seen: `Generator.manual_seed`, a method of a
     C type."""
     original = torch.random.manual_seed

@@ -68,7 +68,7 @@ def function_apply(cls: type[torch.autograd.Function]) -> Callable[..., object]:
     if known is not None:
         return known
 
-    def apply(*args: Any, **kwargs: Any) -> object:
+    def apply(*args: object, **kwargs: object) -> object:
         return cls.apply(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     apply.__name__ = apply.__qualname__ = f"{cls.__name__}_apply"

@@ -133,7 +133,7 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
 _mutable: weakref.WeakKeyDictionary[object, bool] = weakref.WeakKeyDictionary()
 
 
-def _written(func: Any, args: Any, kwargs: Any) -> list[object]:
+def _written(func: object, args: Any, kwargs: Any) -> list[object]:
     """What an operator writes that is no fake tensor: a real one is handed to it only past the function
     modes."""
     if func not in _mutable:

@@ -60,7 +60,7 @@ def items(item: dict[Any, object]) -> list[tuple[Any, Any]]:
     return list(OrderedDict.items(item) if isinstance(item, OrderedDict) else dict.items(item))
 
 
-def elements(item: Any) -> Iterator[object]:
+def elements(item: object) -> Iterator[object]:
     """What a list, tuple, deque or set holds, past methods of the user's."""
     kind: Any = next(kind for kind in (list, tuple, deque, set, frozenset) if isinstance(item, kind))
     found: Iterator[Any] = kind.__iter__(item)

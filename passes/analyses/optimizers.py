@@ -158,7 +158,7 @@ def optimizers_in(given: Any) -> Iterator[object]:
         yield given.optimizer
 
 
-def _first(given: tuple[object, ...]) -> Any:
+def _first(given: tuple[object, ...]) -> object:
     """The one with an empty group, else the first."""
     return next((o for o in given if _empty_groups(o)), given[0])
 

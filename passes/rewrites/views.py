@@ -21,7 +21,7 @@ from fxgrad.passes.rewrites import registry, setitem
 from fxgrad.passes.rewrites.ops import Ops
 from fxgrad.torch_api.tensors import Geometry
 
-Resolve = Callable[[Any], Any]
+Resolve = Callable[[object], Any]
 CUTS = frozenset(("detach", "detach_", "data"))
 _SAME_ORDER = frozenset(
     [
@@ -118,7 +118,7 @@ def _selection(ops: Ops, name: str, args: Sequence[Any], value: Any, old: object
     return None
 
 
-def _covering(ops: Ops, value: Any, old: object, here: Geometry, there: Geometry) -> object:
+def _covering(ops: Ops, value: object, old: object, here: Geometry, there: Geometry) -> object:
     if here == there:
         return value
     source = torch.empty_strided(there.shape, there.stride, device="meta")
@@ -129,7 +129,7 @@ def _covering(ops: Ops, value: Any, old: object, here: Geometry, there: Geometry
     return ops.method("reshape", value, ops.function(getattr, old, "shape")) if same else None
 
 
-def _unpermuted(ops: Ops, value: Any, order: Sequence[Any]) -> object:
+def _unpermuted(ops: Ops, value: object, order: Sequence[Any]) -> object:
     if not all(isinstance(d, int) for d in order):
         return None
     dims = [d % len(order) for d in order]
@@ -168,7 +168,7 @@ def _of_sizes(sizes: Sequence[object], dim: object, index: int) -> setitem.Step 
     return "slice", (dim, sum(numbers[:index]), sum(numbers[: index + 1]), 1)
 
 
-def _chunk(ops: Ops, count: Any, dim: object, index: int, source: object) -> setitem.Step | None:
+def _chunk(ops: Ops, count: object, dim: object, index: int, source: object) -> setitem.Step | None:
     """Part `index` of `count` at most: as many as needed of the size that the first has."""
     if not isinstance(count, int):
         return None

@@ -19,7 +19,6 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.fx
@@ -52,7 +51,7 @@ class GuardError(ValueError):
     """A call breaks what the graph was made for."""'''
 
 
-def export_module(module: torch.fx.GraphModule, inputs: Any, directory: str | Path) -> tuple[Path, ...]:
+def export_module(module: torch.fx.GraphModule, inputs: object, directory: str | Path) -> tuple[Path, ...]:
     """Write the package and return its files. `inputs`: those that the module was made for, which the package
     is tried on.
 

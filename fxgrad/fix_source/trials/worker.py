@@ -123,7 +123,7 @@ def run_job(name: str) -> None:
     os.replace(name + ".part", name + ".out")
 
 
-def _mapped_back(item: Any, root: str, drive: str) -> object:
+def _mapped_back(item: object, root: str, drive: str) -> object:
     """The user's own file names again, in sites and in messages."""
     if isinstance(item, str):
         return item.replace(root + os.sep, drive + os.sep)
