@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fxgrad.fix_graph.fix import FixResult
 from fxgrad.fix_graph.fix import fix as graph_fix
@@ -45,7 +45,7 @@ class _Later:
 
 def fix(
     model: object,
-    inputs: Any,
+    inputs: object,
     *,
     loss: Callable[..., object] | None = None,
     options: Options | None = None,

@@ -40,7 +40,7 @@ def gradient_flow(request: pytest.FixtureRequest) -> Callable[..., Report]:
 
     def check(
         model: object,
-        inputs: Any,
+        inputs: object,
         *,
         loss: Callable[..., object] | None = None,
         optimizer: object = None,

@@ -22,7 +22,6 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.fx
@@ -49,7 +48,7 @@ from fxgrad.world.standins import is_fake
 def benchmark(
     model: object,
     fixed_module: torch.fx.GraphModule | None,
-    inputs: Any,
+    inputs: object,
     *,
     loss: Callable[..., object] | None = None,
     device: str | torch.device | None = None,

@@ -60,7 +60,7 @@ class CallingConvention:
     def __deepcopy__(self, memo: object) -> CallingConvention:
         return self
 
-    def inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    def inputs(self, args: Sequence[Any], kwargs: Mapping[str, object]) -> list[torch.Tensor]:
         """The tensors of a call, in placeholder order.
 
         Raises:
@@ -413,7 +413,7 @@ _MODE_SWITCHES = (
 def graph_module(
     model: nn.Module,
     graph: torch.fx.Graph,
-    attributes: Mapping[str, Any],
+    attributes: Mapping[str, object],
     convention: CallingConvention,
     name: str,
 ) -> torch.fx.GraphModule:

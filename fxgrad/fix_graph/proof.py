@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import torch.fx
+from torch.fx.node import Argument
 
 from fxgrad.fix_graph.convention import CallingCodeGen
 from fxgrad.program.loss import loss_of
@@ -310,11 +311,11 @@ def _call_leniently(module: torch.fx.GraphModule, *args: Any, **kwargs: Any) -> 
 class _Lenient(allowed_writes.Interpreter):
     """Runs a graph with the writes that autograd refuses."""
 
-    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+    def call_function(self, target: Any, args: tuple[Argument, ...], kwargs: dict[str, Any]) -> object:
         out = allowed_writes.call(target, args, dict(kwargs))
         return allowed_writes.own_memory(out, args) if is_custom_function(target) else out
 
-    def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
+    def call_method(self, target: Any, args: tuple[Argument, ...], kwargs: dict[str, Any]) -> object:
         return allowed_writes.call(lambda *a, **k: getattr(a[0], target)(*a[1:], **k), args, dict(kwargs))
 
 

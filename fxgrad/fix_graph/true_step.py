@@ -16,7 +16,7 @@ import functools
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -129,7 +129,9 @@ def _agree(
     return False
 
 
-def _two(call: Callable[..., Any], args: Any, kwargs: Any, *, longer: bool) -> tuple[object, object]:
+def _two(
+    call: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object], *, longer: bool
+) -> tuple[object, object]:
     """A call on these inputs, and one on their rows in another order, without the one that made them
     `longer`."""
     leaves, structure = tree.flatten((args, kwargs))
@@ -251,7 +253,9 @@ def _plain(target: Program, change: Change | None, keep_saved: bool) -> Step | N
 # ----------------------------------------------------------------------------------------------- other inputs
 
 
-def _second(call: Callable[..., object], args: Any, kwargs: Any, *, longer: bool) -> object:
+def _second(
+    call: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object], *, longer: bool
+) -> object:
     """A call on these inputs, then one on others, which sees what the first has left."""
     leaves, structure = tree.flatten((args, kwargs))
     first = Counter(t.shape[0] for t in leaves if t.dim() and t.layout is torch.strided).most_common(1)

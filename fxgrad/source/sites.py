@@ -210,7 +210,9 @@ def site_of(spot: Spot) -> Site:
     return site
 
 
-def _site(code: CodeType, lasti: int, positions: tuple[Any, ...]) -> Site:
+def _site(
+    code: CodeType, lasti: int, positions: tuple[tuple[int | None, int | None, int | None, int | None], ...]
+) -> Site:
     index = max(lasti, 0) // 2
     if dis.opname[code.co_code[2 * index]] == "BEFORE_WITH":
         # Python before 3.13 gives `__enter__` the whole `with` block: the expression before it is what is

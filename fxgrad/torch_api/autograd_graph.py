@@ -9,14 +9,14 @@ lives on, so an id is good only as long as the object is kept.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
+from torch.autograd.graph import Node
 
 from fxgrad.torch_api.internals import AccumulateGrad
 
 
-def one_back(function: Any) -> Iterator[tuple[object, int]]:
+def one_back(function: Node) -> Iterator[tuple[Node, int]]:
     """The nodes that `function` hands gradients on to, each with the number of the output that the gradient
     is of."""
     for inner, number in function.next_functions:
@@ -32,7 +32,7 @@ def leaf_of(function: object) -> torch.Tensor | None:
     return leaf
 
 
-def nodes_behind(functions: Iterable[object]) -> Iterator[object]:
+def nodes_behind(functions: Iterable[Node]) -> Iterator[Node]:
     """The nodes behind `functions`, these included, each once."""
     queue = list(functions)
     seen = set(queue)
@@ -54,7 +54,7 @@ def kept_on(function: object) -> Iterator[tuple[str, torch.Tensor]]:
                 yield name, item
 
 
-def grad_fn_of(tensor: torch.Tensor) -> object:
+def grad_fn_of(tensor: torch.Tensor) -> Node | None:
     """The tensor's autograd node; None for a leaf, and for a view whose base was rewritten in a way that
     autograd refuses."""
     try:

@@ -21,6 +21,7 @@ import torch.autograd.function as autograd_function
 from fxgrad.torch_api.internals import transforms_active
 
 Apply = Callable[..., object]
+Replacement = Callable[[type, Apply, tuple[object, ...], dict[str, object]], object]
 
 # `Function`'s own base (`_SingleLevelFunction`): where the Python `apply` ends.
 _BASE: Any = torch.autograd.Function.__mro__[1]
@@ -35,7 +36,7 @@ _call_transformed: Any = getattr(autograd_function, "_call_custom_function_call"
 
 
 @contextlib.contextmanager
-def replaced_apply(replacement: Callable[[Any, Apply, Any, Any], object]) -> Iterator[None]:
+def replaced_apply(replacement: Replacement) -> Iterator[None]:
     """`replacement(cls, original, args, kwargs)` is called where a Function is applied; `original` is torch's
     own `apply` of `cls`.
 
@@ -50,9 +51,9 @@ def replaced_apply(replacement: Callable[[Any, Apply, Any, Any], object]) -> Ite
 
 
 def _python_patch(
-    replacement: Callable[[object, Apply, object, object], object],
+    replacement: Replacement,
 ) -> tuple[object, str, object]:
-    def apply(cls: object, *args: Any, **kwargs: Any) -> object:
+    def apply(cls: type, /, *args: object, **kwargs: object) -> object:
         return replacement(cls, _C_APPLY.__get__(None, cls), args, kwargs)
 
     return _BASE, "apply", classmethod(apply)
@@ -71,7 +72,7 @@ _call = _Call()
 
 
 def _c_patches(
-    replacement: Callable[[object, Apply, object, object], object],
+    replacement: Replacement,
 ) -> tuple[tuple[object, str, object], ...]:
     """Note [The C function asks]
 
@@ -104,7 +105,7 @@ def _c_patches(
         torch._C._functorch._grad_increment_nesting()
         return args, kwargs
 
-    def call(cls: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+    def call(cls: type, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         if not _call.caught:
             return _call_transformed(cls, args, kwargs)
         _call.caught = False

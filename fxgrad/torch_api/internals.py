@@ -27,6 +27,8 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
     unset_fake_temporarily,
 )
+from torch.autograd.graph import Node
+from torch.fx.node import Argument
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # Classes and modules that other files use under torch's own names.
@@ -145,7 +147,7 @@ FLAGS: tuple[tuple[Callable[[], object], Callable[[object], None]], ...] = (
 PRINT_OPTIONS: object = torch._tensor_str.PRINT_OPTS
 
 
-def autocast_arguments(context: torch.autocast) -> tuple[Any, ...]:
+def autocast_arguments(context: torch.autocast) -> tuple[Argument, ...]:
     """The arguments by which `enter_autocast` makes the same region again."""
     return context.device, context.fast_dtype, context._enabled, context._cache_enabled
 
@@ -186,7 +188,7 @@ def next_sequence_number() -> int:
     return number
 
 
-def sequence_number(function: Any) -> int:
+def sequence_number(function: Node) -> int:
     """By which autograd nodes of one thread stand in the order in which they were made."""
     number: int = function._sequence_nr()
     return number
@@ -258,7 +260,7 @@ def as_class(cls: type, data: torch.Tensor, requires_grad: bool) -> torch.Tensor
 
 # What `torch.autograd.backward` does once it has dispatched: the gradients to begin with, and the walk.
 make_gradients: Callable[..., object] = torch.autograd._make_grads
-run_engine: Callable[..., Any] = torch.autograd.graph._engine_run_backward
+run_engine: Callable[..., tuple[torch.Tensor | None, ...]] = torch.autograd.graph._engine_run_backward
 # Whether an operator has a kernel for a dispatch key, by their names.
 has_kernel: Callable[[str, str], bool] = _C._dispatch_has_kernel_for_dispatch_key
 # Where the dispatcher looks for Python's rules, in C++ that lets no exception through: one raised there
@@ -338,7 +340,7 @@ def dynamo_is_loaded() -> bool:
 
 # What a DataLoader runs in each process that it starts, which it looks up there: (module, attribute).
 WORKER_LOOP: tuple[object, str] = (torch.utils.data._utils.worker, "_worker_loop")
-WorkerError: Any = torch._utils.ExceptionWrapper  # an error as such a process sends it
+WorkerError: type = torch._utils.ExceptionWrapper  # an error as such a process sends it
 
 
 def iterated(value: object) -> tuple[object, object] | None:

@@ -141,7 +141,7 @@ def bound_closure(
 Settings = tuple[tuple[tuple[int | str, int], ...], tuple[tuple[int | str, object], ...]]
 
 
-def settings(recorder: GraphDriver, args: Any, kwargs: Any) -> Settings:
+def settings(recorder: GraphDriver, args: tuple[object, ...], kwargs: Any) -> Settings:
     """Of a call's own arguments the values of tensors, and the numbers and tuples of numbers, each by
     position or keyword."""
     operands: list[tuple[int | str, int]] = []

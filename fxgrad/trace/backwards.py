@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.autograd.graph import Node
 
 from fxgrad.torch_api.autograd_graph import grad_fn_of, one_back
 from fxgrad.torch_api.calls import DERIVATIVE, creates_graph
@@ -184,7 +185,9 @@ def _walk(
     _watch(observer, behind.functions)
     if ledger.hidden:
         observer.saved += hidden(ledger, behind.functions)
-    observer.saved += kept_and_written(ledger, list(filter(is_custom, behind.functions)))
+    observer.saved += kept_and_written(
+        ledger, [function for function in behind.functions if is_custom(function)]
+    )
     ledger.losses.update(note.reads)
     if keep and not walk.retained:
         note_freed(_visited(observer, behind.functions, walk.inputs), note.number)
@@ -203,7 +206,7 @@ def _walk(
     return made, [*behind.leaves, *_own_leaves(tensors)]
 
 
-def _watch(observer: WatchDriver, functions: Iterable[object]) -> None:
+def _watch(observer: WatchDriver, functions: Iterable[Node]) -> None:
     """The autograd nodes that are looked at as they run."""
     for function in functions:
         if observer.closely:
@@ -212,7 +215,7 @@ def _watch(observer: WatchDriver, functions: Iterable[object]) -> None:
             _watch_custom(observer, function)
 
 
-def _functions(tensors: Iterable[torch.Tensor]) -> list[object]:
+def _functions(tensors: Iterable[torch.Tensor]) -> list[Node]:
     return [function for tensor in tensors if (function := grad_fn_of(tensor)) is not None]
 
 
@@ -241,7 +244,7 @@ def _behind(observer: WatchDriver, tensors: list[torch.Tensor]) -> Behind:
     return observer.ledger.edges.reachable(_functions(tensors))
 
 
-def _visited(observer: WatchDriver, functions: list[object], inputs: object) -> Iterable[object]:
+def _visited(observer: WatchDriver, functions: list[Node], inputs: object) -> Iterable[Node]:
     """The autograd nodes that a walk to `inputs` runs: those from which one of them is reached; all, where
     none were named."""
     targets = {
@@ -275,7 +278,7 @@ def _ended(observer: WatchDriver, made: Backward, gradients: list[Gradient]) -> 
     observer.on_backward(made, gradients)
 
 
-def _watch_node(observer: WatchDriver, function: Any) -> None:
+def _watch_node(observer: WatchDriver, function: Node) -> None:
     """Note what gradient an autograd node is given, output by output."""
     number, watching = number_of(function), weakref.ref(observer)
 
@@ -290,7 +293,7 @@ def _watch_node(observer: WatchDriver, function: Any) -> None:
     function.register_prehook(before)
 
 
-def _watch_custom(observer: WatchDriver, function: Any) -> None:
+def _watch_custom(observer: WatchDriver, function: Node) -> None:
     """Note for which of its inputs a custom Function's backward gives nothing."""
     note, given = observer.ledger.edges.maker(function), observer.ledger.edges.inputs_of(function)
     watching = weakref.ref(observer)

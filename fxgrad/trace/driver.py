@@ -44,7 +44,7 @@ class GraphDriver(Owner, Protocol):
     object_names: dict[int, str]  # of objects among them, by id
     externals: dict[int, tuple[torch.Tensor, int]]
     nudge: Nudge | None  # what is handed to the program disturbed
-    forced: tuple[object, ...]  # outcomes for the first decisions on data
+    forced: tuple[bool | None, ...]  # outcomes for the first decisions on data
     decisions: list[RawDecision]
     escapes: list[int]
     symbol_values: dict[int, int]

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.autograd.graph import Node
 
 from fxgrad.records import Flow
 from fxgrad.torch_api.autograd_graph import leaf_of, nodes_behind, one_back
@@ -60,7 +61,7 @@ class Behind:
     graph."""
 
     keys: set[Key]
-    functions: list[object]
+    functions: list[Node]
     leaves: list[torch.Tensor]
 
 
@@ -73,12 +74,12 @@ class Edges:
         # the number of an autograd node -> the note of the call that made it
         self.makers: dict[int, int] = {}
 
-    def key_of(self, function: object, number: int) -> Key:
+    def key_of(self, function: Node, number: int) -> Key:
         """The edge of an output of an autograd node; where that accumulates into a leaf, the leaf's."""
         leaf = leaf_of(function)
         return (number_of(function), number) if leaf is None else self._leaf_key(leaf)
 
-    def inputs_of(self, function: Any) -> list[list[int]]:
+    def inputs_of(self, function: Node) -> list[list[int]]:
         """By position, the values whose gradient an autograd node hands on; none where it hands on
         nothing."""
         found: list[list[int]] = []
@@ -86,12 +87,16 @@ class Edges:
             found.append([] if inner is None else list(self.values.get(self.key_of(inner, number), ())))
         return found
 
-    def maker(self, function: object) -> int:
+    def maker(self, function: Node) -> int:
         """The note of the call that made an autograd node; -1 if no noted call did."""
         return self.makers.get(number_of(function), -1)
 
     def flows(
-        self, note: int, keys: Sequence[Key | None], reads: Sequence[int], makes: Sequence[tuple[int, object]]
+        self,
+        note: int,
+        keys: Sequence[Key | None],
+        reads: Sequence[int],
+        makes: Sequence[tuple[int, Node | None]],
     ) -> list[Flow]:
         """The flows of a call (definition 2). `keys`: the edge of each value so far; `reads`: the values it
         was given, each once; `makes`: those it made, each with its autograd node, None for a leaf."""
@@ -115,7 +120,7 @@ class Edges:
         return found
 
     def _behind(
-        self, function: object, reads: dict[Key, list[int]], own: set[Key | None], note: int
+        self, function: Node, reads: dict[Key, list[int]], own: set[Key | None], note: int
     ) -> set[int]:
         """The values behind an autograd node, no further back than one earlier call.
 
@@ -145,7 +150,7 @@ class Edges:
                     stack.append(inner)
         return reached
 
-    def reachable(self, functions: Iterable[object]) -> Behind:
+    def reachable(self, functions: Iterable[Node]) -> Behind:
         """Everything behind some autograd nodes (definition 3), themselves included."""
         found = Behind(set(), [], [])
         for function in nodes_behind(functions):
@@ -168,6 +173,6 @@ def _by_key(reads: Iterable[int], keys: Sequence[Key | None]) -> dict[Key, list[
     return found
 
 
-def is_custom(function: object) -> bool:
+def is_custom(function: Node) -> bool:
     """Whether an autograd node is a Python `autograd.Function`'s."""
     return isinstance(function, torch.autograd.function.BackwardCFunction)

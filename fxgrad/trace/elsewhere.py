@@ -46,7 +46,13 @@ class Elsewhere(TorchFunctionMode):
         self._begun = begun
         self._recorder = weakref.ref(recorder)  # the thread may outlive the run
 
-    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         recorder = self._recorder()
         if recorder is None or not recorder.active:
             raise _RunOverError  # what the thread would write now is the user's

@@ -401,7 +401,7 @@ class Events:
                 return
             if kwargs.get("retain_graph") or kwargs.get("create_graph"):
                 self.observer.again = True
-            arguments: dict[str, Any] = {}
+            arguments: dict[str, object] = {}
             with contextlib.suppress(TypeError):  # arguments that do not fit: torch's own words are to come
                 arguments = signature.bind(tensors, *args, **kwargs).arguments
             with backwards.around(self.observer, tensors, backwards.walk_of("Tensor.backward", arguments)):
@@ -409,7 +409,9 @@ class Events:
 
         return backward
 
-    def _step_begins(self, optimizer: Optimizer, args: tuple[object, ...], kwargs: Any) -> Any:
+    def _step_begins(
+        self, optimizer: Optimizer, args: tuple[object, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[object, ...], dict[str, Any]] | None:
         """What the step is called with instead, where it is given a closure: that runs the program's own
         forward and backward."""
         self._stepping(optimizer, self._before_step)

@@ -12,7 +12,7 @@ Not handled: graphs that were freed before the watch began.
 
 from __future__ import annotations
 
-from typing import Any
+from torch.autograd.graph import Node
 
 from fxgrad.records.training import MetAgain
 from fxgrad.torch_api.autograd_graph import leaf_of, nodes_behind, one_back
@@ -31,7 +31,7 @@ def met_again(ledger: Ledger, failed: Backward) -> tuple[MetAgain, ...]:
     seen: set[Key] = set()
     # A node, and the last tensor the program had in hand on the way to it: its value, and the note that took
     # it up.
-    pending: list[tuple[Any, int, int]] = []
+    pending: list[tuple[Node, int, int]] = []
     for function, value in zip(failed.started, failed.losses, strict=False):
         pending.append((function, value, -1))
     while pending:
@@ -68,9 +68,7 @@ def walked_anew(ledger: Ledger, failed: Backward) -> tuple[frozenset[int], froze
     return frozenset(notes - {-1}), frozenset(leaves)
 
 
-def _met(
-    ledger: Ledger, function: object, value: int, reader: int, walks: tuple[int, ...]
-) -> MetAgain | None:
+def _met(ledger: Ledger, function: Node, value: int, reader: int, walks: tuple[int, ...]) -> MetAgain | None:
     behind = list(nodes_behind([function]))
     spent = [inner for inner in behind if _is_spent(inner)]
     known = ledger.values[value] if value >= 0 else None
@@ -84,7 +82,7 @@ def _met(
     return MetAgain(value, maker, position, reader, tuple(notes), walks, frozenset(leaves))
 
 
-def _is_spent(function: object) -> bool:
+def _is_spent(function: Node) -> bool:
     """Definition 1, of a node that was walked: what it saved is asked for, by whatever name it has there."""
     if not freed_by(function):
         return False

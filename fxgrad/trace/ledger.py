@@ -12,10 +12,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from types import CodeType
-from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.graph import Node
 
 from fxgrad.records import Flow, Value
 from fxgrad.source.sites import Spot, user_spots
@@ -213,7 +213,7 @@ class Ledger:
             return UNKNOWN
         return 1 << self._bits.setdefault(key, len(self._bits))
 
-    def _edge(self, tensor: torch.Tensor, slot: Slot) -> tuple[Key | None, Any]:
+    def _edge(self, tensor: torch.Tensor, slot: Slot) -> tuple[Key | None, Node | None]:
         if not tensor.requires_grad:
             return None, None
         function = grad_fn_of(tensor)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import CodeType
 
 from torch import nn
+from torch.autograd.graph import Node
 
 from fxgrad.records import Flow
 from fxgrad.source.sites import Spot
@@ -43,7 +44,7 @@ class Note:
     inference: bool
     reads: list[int] = field(default_factory=list)
     makes: list[int] = field(default_factory=list)
-    functions: list[object] = field(default_factory=list)
+    functions: list[Node | None] = field(default_factory=list)
     writes: list[int] = field(default_factory=list)
     flows: list[Flow] = field(default_factory=list)
     constants: tuple[object, ...] = ()
@@ -102,7 +103,7 @@ class Backward:
     spots: tuple[Spot, ...]
     losses: tuple[int, ...]
     live: frozenset[int] = frozenset()
-    started: tuple[object, ...] = ()
+    started: tuple[Node, ...] = ()
     failed: bool = False
     nan: bool = False
     partial: bool = False

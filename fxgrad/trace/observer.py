@@ -44,7 +44,7 @@ from fxgrad.trace.slots import Read
 from fxgrad.trace.switched_off import SwitchedOff
 
 Gradient = tuple[torch.Tensor, torch.Tensor | None]
-Handler = Callable[[Any, str, Any, Any], Any]
+Handler = Callable[[Callable[..., object], str, tuple[object, ...], Any], object]
 Noting = Callable[[object, str, object, object, list[Read], object], Note | None]
 
 RECENT = 32  # numbers that left torch lately: what data from Python may be made of
@@ -164,7 +164,7 @@ class Observer(TorchFunctionMode):
             return func(*args, **kwargs)
         return handler(func, name, args, kwargs)
 
-    def _classify(self, func: Any) -> tuple[Handler | None, str]:
+    def _classify(self, func: Callable[..., object]) -> tuple[Handler | None, str]:
         name: str = getattr(func, "__name__", "") or str(func)
         handler: Handler | None = self._operation
         if name in ("__get__", "__set__"):
@@ -200,7 +200,7 @@ class Observer(TorchFunctionMode):
         args: tuple[object, ...],
         kwargs: Mapping[str, object],
         then: Noting | None = None,
-    ) -> Any:
+    ) -> object:
         """Run a call; `then` notes it, unless it repeats others."""
         if self.stepping and not torch.is_grad_enabled():
             return func(*args, **kwargs)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from types import FrameType
 
 import torch
 
@@ -143,7 +143,7 @@ _BETWEEN = 2  # frames from there to the program's call, less those of a call th
 
 def _own_frames() -> int:
     """The frames between the user's call and here: the program's own step would not have them above it."""
-    frame: Any = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     count = 0
     while frame is not None and origin(frame.f_code.co_filename) == "none":
         count += 1

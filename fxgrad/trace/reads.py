@@ -73,7 +73,11 @@ def read_property(recorder: GraphDriver, func: Any, args: Any) -> object:
 
 
 def query(
-    recorder: GraphDriver, func: Any, name: str, args: tuple[object, ...], kwargs: Mapping[str, object]
+    recorder: GraphDriver,
+    func: Callable[..., object],
+    name: str,
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
 ) -> object:
     """`x.dim()`, `x.is_floating_point()`: an answer of Python's. Where data lies (strides, addresses) is not
     taken for granted."""
@@ -99,7 +103,13 @@ def _symbolic_size(recorder: GraphDriver, slot: Slot, sizes: Sequence[int]) -> t
     )
 
 
-def read_size(recorder: GraphDriver, func: Any, name: str, args: Any, kwargs: dict[str, object]) -> object:
+def read_size(
+    recorder: GraphDriver,
+    func: Callable[..., object],
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, object],
+) -> object:
     """`x.size()`, `x.size(0)`, `x.numel()` as symbols; `len(x)`, which Python makes a plain int of."""
     recorder.sizes_read = True
     slot = recorder.slot_of(args[0])

@@ -18,13 +18,14 @@ import operator
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 import torch
 import torch.fx
 from torch import nn
+from torch.fx.node import Argument
 from torch.overrides import TorchFunctionMode
 
 from fxgrad.records import Phase
@@ -82,7 +83,7 @@ class Recorder(TorchFunctionMode):
         reach: Reach,
         standins: StandIns,
         boundary: CodeType,
-        forced: Sequence[Any] = (),
+        forced: Sequence[bool | None] = (),
     ) -> None:
         super().__init__()
         self.root = root
@@ -97,7 +98,7 @@ class Recorder(TorchFunctionMode):
         self.making = False  # a stand-in: what torch does for it is none of the program's
         self.phase: Phase = "forward"
         self.progress = begin_run()
-        self.attributes: dict[str, Any] = {}
+        self.attributes: dict[str, object] = {}
         self.seen = Observations()
         self.values: list[RawValue] = self.seen.values
         self.steps: list[Step] = self.seen.steps
@@ -112,7 +113,7 @@ class Recorder(TorchFunctionMode):
         self.shared: list[Shared] | None = None  # memory that NumPy and torch share, where it is watched
         # writes that autograd refuses are carried out; the leaves these name enter as copies
         self.allow: frozenset[str] | None = None
-        self.applied: Callable[[Step, Any], None] | None = None  # told of every custom Function's result
+        self.applied: Callable[[Step, object], None] | None = None  # told of every custom Function's result
         self.open_checkpoints = False  # see `fxgrad.program.program.Program`
         # what the program computes where no mode sees it, and where that shows
         self.unseen: tuple[str, tuple[Spot, ...]] | None = None
@@ -141,7 +142,7 @@ class Recorder(TorchFunctionMode):
         self.anchors: list[Anchor] = []  # one per inlined module call
         self.hidden: list[dict[int, tuple[torch.Tensor, Slot]]] = []
         self.current: Step | None = None
-        self.frames: dict[int, Any] = {}
+        self.frames: dict[int, FrameType] = {}
         self.entered_regions: dict[int, list[torch.fx.Node]] = {}
         self.hook_nodes: dict[int, torch.fx.Node] = {}
         self.symbol_values: dict[int, int] = {}
@@ -154,7 +155,7 @@ class Recorder(TorchFunctionMode):
         self.lent = Lent()
         # what autograd keeps for backward, by the numbers it was given instead
         self.saved: list[torch.Tensor] = []
-        self._keep: list[Any] = []
+        self._keep: list[object] = []
         if standins.fake is not None:
             standins.fake.listener = self
 
@@ -262,7 +263,13 @@ class Recorder(TorchFunctionMode):
 
     # ------------------------------------------------------------------ running a call
 
-    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         kwargs = kwargs or {}
         if not self.active or threading.get_ident() != self.thread:
             return func(*args, **kwargs)
@@ -311,7 +318,9 @@ class Recorder(TorchFunctionMode):
             return kind(*(self.swap(x) for x in item))
         return item
 
-    def _quietly(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
+    def _quietly(
+        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
         args, kwargs = self.swap(args), self.swap(kwargs)
         if name in ENGINE or takes_functions(func, name, args, kwargs):
             return self._run_back(func, name, args, kwargs)
@@ -351,7 +360,7 @@ class Recorder(TorchFunctionMode):
         if any(id(tensor) in self.reach.tensors for tensor in written):
             raise NeedsValue("a write where no mode of torch looks needs memory", self.spots())
 
-    def _refuse_to_take_data(self, name: str, args: Any) -> None:
+    def _refuse_to_take_data(self, name: str, args: tuple[object, ...]) -> None:
         """Raise NeedsValue where a fake tensor is pickled, shared or written out; text without a format says
         that it is one."""
         if name != "__format__" or any(args[1:]):
@@ -385,7 +394,9 @@ class Recorder(TorchFunctionMode):
             self.quiet -= 1
             self.hidden.pop()
 
-    def _operation(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    def _operation(
+        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
         if name in calls.CAPTURED_WHOLE and isinstance(func, HigherOrderOperator):
             raise errors.captured_whole(next(map(site_of, self.spots()), None), name)
         (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = self.converted(args, kwargs)
@@ -415,7 +426,7 @@ class Recorder(TorchFunctionMode):
             self.assume(symbols.LEN, (node,), len(out), weak=True)
         return self.handed(out)
 
-    def _in_place_of(self, step: Step, name: str, args: Any) -> Any:
+    def _in_place_of(self, step: Step, name: str, args: tuple[Any, ...]) -> tuple[object, ...]:
         """What a call runs on in place of its arguments: a hook is handed the program's own parameter, the
         nudge may change a selection."""
         if name == "register_post_accumulate_grad_hook":
@@ -427,14 +438,16 @@ class Recorder(TorchFunctionMode):
             self.selections.append(step)
         return args
 
-    def _run_back(self, func: object, name: str, args: Any, kwargs: Any) -> object:
+    def _run_back(
+        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
         """A call in which torch calls functions of the program: the recorder, which is off while it handles a
         call, is on in those."""
         if name in ENGINE:
             with self:
                 return ENGINE[name](*args, **kwargs)
 
-        def again(item: Any) -> object:
+        def again(item: object) -> object:
             if not isinstance(item, _CALLABLE):
                 return item
 
@@ -448,7 +461,7 @@ class Recorder(TorchFunctionMode):
             func, name, tuple(map(again, args)), {key: again(item) for key, item in kwargs.items()}
         )
 
-    def _nudged_selection(self, name: str, args: Any) -> object:
+    def _nudged_selection(self, name: str, args: tuple[object, ...]) -> tuple[object, ...]:
         """The selection that the nudge names takes everything, and so does every later one of that shape that
         would take nothing."""
         assert self.nudge is not None
@@ -461,7 +474,9 @@ class Recorder(TorchFunctionMode):
         self.nudged_shape = shape
         return selecting_all(name, args)
 
-    def _run(self, func: Any, name: str, args: Any, kwargs: Any) -> object:
+    def _run(
+        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
         self.quiet += 1  # what torch does inside the call is not the program's doing
         try:
             return func(*args, **kwargs) if self.allow is None else allowed_writes.call(func, args, kwargs)
@@ -471,7 +486,9 @@ class Recorder(TorchFunctionMode):
         finally:
             self.quiet -= 1
 
-    def _node(self, func: Any, name: str, args: Any, kwargs: Any) -> torch.fx.Node:
+    def _node(
+        self, func: Any, name: str, args: tuple[Argument, ...], kwargs: dict[str, Argument]
+    ) -> torch.fx.Node:
         if name == "__set__":
             return self.graph.call_function(setattr, (args[0], func.__self__.__name__, args[1]))
         op, target = calls.graph_target(func, name)
@@ -581,7 +598,7 @@ def _numbers(given: Iterable[object]) -> tuple[object, ...]:
     return tuple(item for item in given if isinstance(item, NUMBERS) and not isinstance(item, bool))
 
 
-def takes_functions(func: object, name: str, args: Any, kwargs: Any) -> bool:
+def takes_functions(func: object, name: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bool:
     """Whether a call of a function of torch's in Python hands it functions of the program to call (a loss
     over a distance of one's own)."""
     return (
@@ -591,7 +608,7 @@ def takes_functions(func: object, name: str, args: Any, kwargs: Any) -> bool:
     )
 
 
-def _parts(out: object) -> Iterator[tuple[Callable[..., object], Any, Any]]:
+def _parts(out: object) -> Iterator[tuple[Callable[..., object], Any, object]]:
     """What is in a call's result, and how a graph takes it out."""
     if isinstance(out, SEQUENCES):
         yield from ((operator.getitem, i, item) for i, item in enumerate(out))

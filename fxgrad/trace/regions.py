@@ -18,6 +18,7 @@ import torch
 import torch.nn.attention
 from torch import nn
 from torch.autograd import forward_ad
+from torch.fx.node import Argument
 from torch.utils.hooks import BackwardHook
 
 from fxgrad.records import NodeKind
@@ -50,7 +51,7 @@ def opaque(
     recorder: Recorder,
     kind: NodeKind,
     target: str,
-    make_node: Callable[[object, Any], torch.fx.Node],
+    make_node: Callable[[tuple[Argument, ...], dict[str, Argument]], torch.fx.Node],
     run: Callable[..., object],
     args: tuple[object, ...],
     kwargs: Mapping[str, object],
@@ -176,10 +177,10 @@ def _hook_setup(
             )
             recorder.keep(hook)
 
-        def node(node_args: Any, node_kwargs: object) -> torch.fx.Node:
+        def node(node_args: tuple[Argument, ...], node_kwargs: object) -> torch.fx.Node:
             return recorder.graph.call_function(target, (holder, *node_args))
 
-        def run(given: object) -> Any:
+        def run(given: object) -> object:
             made = original(hook, given)
             return (
                 made

@@ -28,7 +28,7 @@ from fxgrad.program.loss import default_loss, no_tensor
 from fxgrad.program.program import Program, placement
 from fxgrad.records import Phase, Raised, Site
 from fxgrad.records.errors import InputError, TraceError
-from fxgrad.source.sites import is_user_code, site_of, traceback_sites
+from fxgrad.source.sites import Spot, is_user_code, site_of, traceback_sites
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.engine import run_backward
 from fxgrad.torch_api.errors import (
@@ -81,7 +81,7 @@ class Run:
     raised_in: CodeType | None = None  # whose `raise` or `assert` ended the run, where one did
     gradients: dict[str, str] = field(default_factory=dict)
     returns: dict[str, Site] = field(default_factory=dict)
-    output: Any = None
+    output: object = None
     forward_last: torch.fx.Node | None = None
     input_structure: tree.Structure | None = None
     input_order: tuple[int, ...] = ()
@@ -449,7 +449,7 @@ def _refuse_old_history(recorder: Recorder) -> None:
         )
 
 
-def _spots(error: BaseException) -> tuple[Any, ...]:
+def _spots(error: BaseException) -> tuple[Spot, ...]:
     spots = []
     entry = error.__traceback__
     while entry is not None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
+from torch.autograd.graph import Node
+from torch.utils.hooks import RemovableHandle
 
 from fxgrad.source.statements import read_in_backward
 from fxgrad.torch_api.autograd_graph import grad_fn_of, kept_on
@@ -40,10 +42,10 @@ def watching_gradients(recorder: Recorder, delivered: dict[tuple[int, int], str]
     """Note what every autograd node is given in backward: per edge "none", "zero" or "some"."""
     fake = recorder.standins.fake is not None
 
-    def watch(function: Any) -> Any:
+    def watch(function: Node) -> RemovableHandle:
         key = id(function)
 
-        def before(grads: Any) -> None:
+        def before(grads: tuple[torch.Tensor | None, ...]) -> None:
             with DisableTorchFunction(), torch.no_grad():
                 for number, grad in enumerate(grads):
                     if grad is None:

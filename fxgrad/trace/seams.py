@@ -21,8 +21,10 @@ import torch
 import torch.autograd.forward_ad
 from torch import nn
 from torch.autograd.variable import VariableMeta
+from torch.fx.node import Argument
 
 from fxgrad.records import NodeKind
+from fxgrad.source.sites import Spot
 from fxgrad.torch_api import allowed_writes, symbols, tree
 from fxgrad.torch_api.functions import Apply, patched, replaced_apply
 from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transforms_active
@@ -121,9 +123,9 @@ def _module_calls(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
 
 
 def _module_call(
-    recorder: Recorder, known: leaf_modules.Leaves, original: Callable[..., Any]
+    recorder: Recorder, known: leaf_modules.Leaves, original: Callable[..., object]
 ) -> Callable[..., object]:
-    def _call_impl(module: nn.Module, *args: Any, **kwargs: Any) -> object:
+    def _call_impl(module: nn.Module, *args: object, **kwargs: object) -> object:
         if passes(recorder):
             if recorder.quiet and threading.get_ident() == recorder.thread:
                 recorder.called.add(id(module))
@@ -153,13 +155,13 @@ def _leaf_call(
     module: nn.Module,
     path: str,
     original: Callable[..., object],
-    args: Any,
+    args: tuple[object, ...],
     kwargs: Mapping[str, object],
 ) -> object:
-    def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
+    def node(node_args: tuple[Argument, ...], node_kwargs: dict[str, Argument]) -> torch.fx.Node:
         return recorder.graph.call_module(path, node_args, node_kwargs)
 
-    def run(*sub_args: object, **sub_kwargs: object) -> Any:
+    def run(*sub_args: object, **sub_kwargs: object) -> object:
         return original(module, *sub_args, **sub_kwargs)
 
     out, step, _ = opaque(recorder, "module", type(module).__name__, node, run, args, kwargs)
@@ -180,14 +182,14 @@ def _script_module_call(
     """TorchScript code is compiled: one node, with the stand-ins put into the compiled module while it
     runs."""
 
-    def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
+    def node(node_args: tuple[Argument, ...], node_kwargs: dict[str, Argument]) -> torch.fx.Node:
         if path:
             return recorder.graph.call_module(path, node_args, node_kwargs)
         return recorder.graph.call_function(
             call_object, (object_node(recorder, module), *node_args), node_kwargs
         )
 
-    def run(*sub_args: object, **sub_kwargs: object) -> Any:
+    def run(*sub_args: object, **sub_kwargs: object) -> object:
         with leaf_modules.scripted(module, recorder.swap):
             return original(module, *sub_args, **sub_kwargs)
 
@@ -218,7 +220,7 @@ def _inlined_call(
     return out
 
 
-def _note_call(recorder: Recorder, module: nn.Module, out: object, spots: Any) -> None:
+def _note_call(recorder: Recorder, module: nn.Module, out: object, spots: tuple[Spot, ...]) -> None:
     slots = [recorder.slots.get(id(t)) for t in tree.tensors_in(out)]
     values = tuple(slot.value for slot in slots if slot is not None)
     recorder.calls.append(Called(module, spots, values, len(recorder.path_stack)))
@@ -228,16 +230,16 @@ def _note_call(recorder: Recorder, module: nn.Module, out: object, spots: Any) -
 
 
 def _apply(recorder: Recorder) -> Callable[..., object]:
-    def apply(cls: Any, original: Apply, args: Any, kwargs: Any) -> object:
+    def apply(cls: type, original: Apply, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
         if passes(recorder):
             if recorder.active and threading.get_ident() == recorder.thread:
                 args, kwargs = recorder.swap(args), recorder.swap(kwargs)
             return original(*args, **kwargs)
 
-        def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
+        def node(node_args: tuple[Argument, ...], node_kwargs: dict[str, Argument]) -> torch.fx.Node:
             return recorder.graph.call_function(function_apply(cls), node_args, node_kwargs)
 
-        def run(*sub_args: object, **sub_kwargs: object) -> Any:
+        def run(*sub_args: object, **sub_kwargs: object) -> object:
             made = original(*sub_args, **sub_kwargs)
             return made if recorder.allow is None else allowed_writes.own_memory(made, sub_args)
 
@@ -256,7 +258,7 @@ def _script_call(recorder: Recorder) -> Callable[..., object]:
     node."""
     original = ScriptFunction.__call__
 
-    def __call__(function: Any, *args: Any, **kwargs: Any) -> object:
+    def __call__(function: Any, *args: object, **kwargs: object) -> object:
         source = source_of_script(function)
         if passes(recorder) or transforms_active():
             if recorder.active and threading.get_ident() == recorder.thread:
@@ -266,12 +268,12 @@ def _script_call(recorder: Recorder) -> Callable[..., object]:
             return source(*args, **kwargs)
         name = getattr(function, "name", "") or "script_function"
 
-        def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
+        def node(node_args: tuple[Argument, ...], node_kwargs: dict[str, Argument]) -> torch.fx.Node:
             return recorder.graph.call_function(
                 call_object, (object_node(recorder, function), *node_args), node_kwargs
             )
 
-        def run(*sub_args: object, **sub_kwargs: object) -> Any:
+        def run(*sub_args: object, **sub_kwargs: object) -> object:
             return original(function, *sub_args, **sub_kwargs)
 
         return opaque(recorder, "transform", name, node, run, args, kwargs)[0]

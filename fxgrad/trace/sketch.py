@@ -10,7 +10,7 @@ ends it with `NotSketched`: then only a recorded run shows what happens. Real va
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import torch
@@ -58,7 +58,11 @@ class Sketch(Recorder):
     converted = slot_of = add_step = bind = refuse
 
     def __torch_function__(
-        self, func: Any, types: object, args: Any = (), kwargs: dict[str, object] | None = None
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
     ) -> object:
         kwargs = kwargs or {}
         if not self.active or threading.get_ident() != self.thread:
@@ -112,7 +116,12 @@ class Sketch(Recorder):
         return slot
 
     def module_call(
-        self, known: Leaves, original: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any
+        self,
+        known: Leaves,
+        original: Callable[..., object],
+        module: nn.Module,
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
     ) -> object:
         """A call of a module. Inside one that a recorder makes a node of, a truth value is no decision."""
         if is_scripted(module) or has_legacy_hooks(module) or transforms_active():

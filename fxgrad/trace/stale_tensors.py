@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch.autograd.graph import Node
 
 from fxgrad.records import Saved
 from fxgrad.source.statements import read_in_backward
@@ -23,7 +24,7 @@ from fxgrad.torch_api.tensors import shape_of
 from fxgrad.trace.ledger import Ledger
 
 
-def overwritten(ledger: Ledger, started: Sequence[object]) -> Iterator[Saved]:
+def overwritten(ledger: Ledger, started: Sequence[Node]) -> Iterator[Saved]:
     """Every changed saved tensor behind the autograd nodes that a backward started from, with who saved it
     and who wrote it."""
     order = {note.number: index for index, note in enumerate(ledger.notes)}
@@ -44,7 +45,7 @@ def overwritten(ledger: Ledger, started: Sequence[object]) -> Iterator[Saved]:
                 yield Saved(*names, shape_of(raw), expected, version_of(raw), True)
 
 
-def hidden(ledger: Ledger, functions: Sequence[object]) -> Iterator[Saved]:
+def hidden(ledger: Ledger, functions: Sequence[Node]) -> Iterator[Saved]:
     """Saved tensors whose memory was written past their version counter: the backward that is about to run
     will not notice."""
     for function in functions:
@@ -71,7 +72,7 @@ def hidden(ledger: Ledger, functions: Sequence[object]) -> Iterator[Saved]:
                     )
 
 
-def kept_and_written(ledger: Ledger, functions: Sequence[object]) -> Iterator[Saved]:
+def kept_and_written(ledger: Ledger, functions: Sequence[Node]) -> Iterator[Saved]:
     """What custom Functions keep on their `ctx` and calls have written since: the backward that is about to
     run reads what is there now."""
     kept: list[tuple[int, str, torch.Tensor]] = []

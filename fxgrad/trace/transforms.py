@@ -15,9 +15,9 @@ import operator
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
-from typing import Any
 
 import torch
+from torch.fx.node import Argument
 
 from fxgrad.records import NodeKind
 from fxgrad.torch_api.functions import patched
@@ -62,7 +62,7 @@ def _transform(
     target = target if target is not None else original
 
     @functools.wraps(original)
-    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(function: Callable[..., object], *args: object, **kwargs: object) -> object:
         if passes(recorder) or transforms_active():
             if recorder.active and threading.get_ident() == recorder.thread:
                 args, kwargs = recorder.swap(args), recorder.swap(kwargs)
@@ -73,10 +73,10 @@ def _transform(
         known = getattr(function, "graph_node", None)
         holder = known if known is not None else object_node(recorder, closure)
 
-        def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
+        def node(node_args: tuple[Argument, ...], node_kwargs: dict[str, Argument]) -> torch.fx.Node:
             return recorder.graph.call_function(target, (holder, *node_args), node_kwargs)
 
-        def run(*sub_args: object, **sub_kwargs: object) -> Any:
+        def run(*sub_args: object, **sub_kwargs: object) -> object:
             return original(function, *sub_args, **sub_kwargs)
 
         out, step, hidden = opaque(
@@ -112,11 +112,11 @@ def _with_functions(recorder: Recorder, node: torch.fx.Node, out: object) -> obj
 
 def _recorded(recorder: Recorder, function: FunctionType, graph_node: torch.fx.Node) -> Callable[..., object]:
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> object:
+    def call(*args: object, **kwargs: object) -> object:
         if passes(recorder) or transforms_active():
             return function(*recorder.swap(args), **recorder.swap(kwargs))
 
-        def node(node_args: Any, node_kwargs: Any) -> torch.fx.Node:
+        def node(node_args: tuple[Argument, ...], node_kwargs: dict[str, Argument]) -> torch.fx.Node:
             return recorder.graph.call_function(call_object, (graph_node, *node_args), node_kwargs)
 
         return opaque(recorder, "transform", function.__name__, node, function, args, kwargs)[0]

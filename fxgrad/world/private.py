@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 import torch
+from torch.autograd.graph import Node
 from torch.nn.parameter import is_lazy
 
 from fxgrad.torch_api.autograd_graph import leaf_of, nodes_behind
@@ -101,7 +101,7 @@ def foreign_histories(tensors: Iterable[torch.Tensor]) -> frozenset[int]:
     )
 
 
-def _leads_to(start: Any, leaves: set[int], nodes: set[Any]) -> bool:
+def _leads_to(start: Node, leaves: set[int], nodes: set[Node]) -> bool:
     return any(
         id(leaf_of(node)) in leaves or (node in nodes and node is not start) for node in nodes_behind([start])
     )

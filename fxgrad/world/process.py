@@ -73,7 +73,7 @@ def _undo_globals(module: types.ModuleType) -> Act:
     return act
 
 
-def _undo_asked(pair: tuple[Callable[[], object], Callable[[object], Any]]) -> Act:
+def _undo_asked(pair: tuple[Callable[[], object], Callable[[Any], Any]]) -> Act:
     get, put = pair
     before = get()
     return lambda: put(before) if get() != before else None

@@ -22,6 +22,7 @@ import threading
 import types
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import MemberDescriptorType
 from typing import Any
 
 import torch
@@ -101,7 +102,7 @@ class Reach:
         # the bulk of all objects: no act each
         self._dicts: list[tuple[dict[Any, Any], list[tuple[object, object]]]] = []
         self._seen: dict[int, object] = {}
-        self._kinds: dict[type, tuple[Note | None, bool, list[tuple[str, object]]]] = {}
+        self._kinds: dict[type, tuple[Note | None, bool, list[tuple[str, MemberDescriptorType]]]] = {}
         self._scopes = Scopes()
         self.ctrl_c = CtrlC()
         self._beside = beside
@@ -206,7 +207,7 @@ class Reach:
             if scope is not None and scope.get(key) is item:
                 self._loans.append(functools.partial(_lend_twin, item, scope, key))
 
-    def _kind(self, cls: type) -> tuple[Note | None, bool, list[tuple[str, object]]]:
+    def _kind(self, cls: type) -> tuple[Note | None, bool, list[tuple[str, MemberDescriptorType]]]:
         """How objects of a class are noted, whether their attributes stay out of it, and their slots."""
         known = self._kinds.get(cls)
         if known is None:

@@ -13,7 +13,7 @@ import copy
 import inspect
 import logging
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, Self
 
 import torch
@@ -95,7 +95,13 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         super().__enter__()
         return self
 
-    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: object,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         listener = self.listener
         if listener is None:
             return self._computed(func, types, args, kwargs)
@@ -108,7 +114,9 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         finally:
             listener.quiet -= 1
 
-    def _computed(self, func: Any, types: Any, args: Any, kwargs: Any) -> object:
+    def _computed(
+        self, func: Any, types: object, args: Sequence[object], kwargs: Mapping[str, object] | None
+    ) -> object:
         self._arguments = args
         own = OWN.get(func)
         try:
@@ -133,7 +141,7 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
 _mutable: weakref.WeakKeyDictionary[object, bool] = weakref.WeakKeyDictionary()
 
 
-def _written(func: object, args: Any, kwargs: Any) -> list[object]:
+def _written(func: object, args: Sequence[object], kwargs: Mapping[str, object] | None) -> list[object]:
     """What an operator writes that is no fake tensor: a real one is handed to it only past the function
     modes."""
     if func not in _mutable:

@@ -6,7 +6,7 @@ Swapped in arguments and plain containers. Not handled: tensors in attributes of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -22,7 +22,13 @@ class Swap(TorchFunctionMode):
         super().__init__()
         self.values = values
 
-    def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         args, kwargs = self._swap(args), self._swap(kwargs or {})
         run = ENGINE.get(getattr(func, "__name__", ""))
         if run is None:
@@ -30,7 +36,7 @@ class Swap(TorchFunctionMode):
         with self:  # hooks and checkpoints of the program run in there
             return run(*args, **kwargs)
 
-    def _swap(self, item: object) -> object:
+    def _swap(self, item: object) -> Any:
         if isinstance(item, torch.Tensor):
             return self.values.get(id(item), item)
         if isinstance(item, tuple | list) and not hasattr(item, "_fields"):

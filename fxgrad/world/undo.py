@@ -28,6 +28,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from types import MemberDescriptorType
 from typing import Any
 
 import torch
@@ -237,7 +238,7 @@ _NOTES: tuple[tuple[Any, Note], ...] = (
     (queue.Queue, undo_queue),
 )
 
-_ITERATED: tuple[Any, ...] = ([], (), "", b"", range(0), {}, {}.values(), {}.items(), set())
+_ITERATED: tuple[Iterable[object], ...] = ([], (), "", b"", range(0), {}, {}.values(), {}.items(), set())
 _COPIED = tuple(type(iter(held)) for held in _ITERATED)
 _COUNT = re.compile(r"count\((.+?)(?:, (.+))?\)")
 
@@ -258,7 +259,7 @@ def twin(item: object) -> object:
 # ------------------------------------------------------------------------------------------ slots and classes
 
 
-def members(cls: type) -> list[tuple[str, Any]]:
+def members(cls: type) -> list[tuple[str, MemberDescriptorType]]:
     """The slots that a class and its bases declare."""
     return [
         (name, member)
@@ -269,7 +270,9 @@ def members(cls: type) -> list[tuple[str, Any]]:
     ]
 
 
-def slots(item: object, declared: list[tuple[str, Any]]) -> list[tuple[object, Any]]:
+def slots(
+    item: object, declared: list[tuple[str, MemberDescriptorType]]
+) -> list[tuple[MemberDescriptorType, object]]:
     """Each declared slot and what an object has in it."""
     found = []
     for _, member in declared:
@@ -280,7 +283,7 @@ def slots(item: object, declared: list[tuple[str, Any]]) -> list[tuple[object, A
     return found
 
 
-def undo_slots(item: object, held: list[tuple[Any, object]]) -> Act:
+def undo_slots(item: object, held: list[tuple[MemberDescriptorType, object]]) -> Act:
     """The act that fills the slots of an object again."""
 
     def act() -> None:

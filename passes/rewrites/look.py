@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.fx
+from torch.fx.node import Argument
 
 from fxgrad.passes.analyses.aliases import Aliases, NodeAliases, Place, Save
 from fxgrad.torch_api import allowed_writes
@@ -195,10 +196,10 @@ class _Observer(allowed_writes.Interpreter):
             self.nodes[n.name] = self._note(n, out, given, grad, inference, copied, needs_grad)
         return out
 
-    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+    def call_function(self, target: Any, args: tuple[Argument, ...], kwargs: dict[str, Any]) -> object:
         return self._call(target, args, kwargs)
 
-    def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
+    def call_method(self, target: Any, args: tuple[Argument, ...], kwargs: dict[str, Any]) -> object:
         return self._call(
             getattr(type(args[0]), target, None) or getattr(args[0], target),
             args,

@@ -22,7 +22,7 @@ class Ops(Protocol):
 
     def method(self, name: str, *args: object, **kwargs: object) -> object: ...
 
-    def function(self, target: Callable[..., object], *args: Any, **kwargs: Any) -> Any: ...
+    def function(self, target: Callable[..., object], *args: object, **kwargs: object) -> Any: ...
 
     def module(self, path: str, module: nn.Module, *args: object, **kwargs: object) -> Any: ...
 
@@ -73,7 +73,7 @@ class FakeOps:
     def method(self, name: str, *args: object, **kwargs: object) -> object:
         return getattr(args[0], name)(*args[1:], **kwargs)
 
-    def function(self, target: Callable[..., object], *args: Any, **kwargs: Any) -> Any:
+    def function(self, target: Callable[..., object], *args: object, **kwargs: object) -> Any:
         return target(*args, **kwargs)
 
     def module(self, path: str, module: nn.Module, *args: object, **kwargs: object) -> Any:

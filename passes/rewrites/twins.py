@@ -21,7 +21,7 @@ import torch
 import torch.fx
 from torch import nn
 
-from fxgrad.passes.analyses.aliases import Aliases, NodeAliases
+from fxgrad.passes.analyses.aliases import Aliases, NodeAliases, Place
 from fxgrad.passes.rewrites import registry, setitem
 from fxgrad.passes.rewrites.forest import dense
 from fxgrad.passes.rewrites.ops import FakeOps, Ops
@@ -32,7 +32,7 @@ from fxgrad.torch_api.tensors import Geometry
 Resolve = Callable[[object], Any]
 
 
-Build = Callable[[Ops, Sequence[object], Resolve], Sequence[Any] | None]
+Build = Callable[[Ops, Sequence[object], Resolve], Sequence[object] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +92,12 @@ def _writes_first(node: torch.fx.Node, name: str, owner: torch.fx.GraphModule) -
 
 
 def _out_nodes(node: torch.fx.Node, keywords: Sequence[str]) -> tuple[torch.fx.Node, ...] | None:
-    found: list[Any] = []
+    found: list[object] = []
     for keyword in keywords:
         value = node.kwargs[keyword]
         found += value if isinstance(value, list | tuple) else [value]
-    return tuple(found) if all(isinstance(n, torch.fx.Node) for n in found) else None
+    nodes = tuple(n for n in found if isinstance(n, torch.fx.Node))
+    return nodes if len(nodes) == len(found) else None
 
 
 def _rest(node: torch.fx.Node) -> tuple[tuple[object, ...], dict[str, object]]:
@@ -179,7 +180,7 @@ def _copy(node: torch.fx.Node, aliases: Aliases, note: NodeAliases) -> Build | N
         return None
     rank, source_rank = aliases.rank(target), aliases.rank(source)
 
-    def build(ops: Ops, values: Sequence[object], resolve: Resolve) -> Sequence[Any]:
+    def build(ops: Ops, values: Sequence[object], resolve: Resolve) -> Sequence[object]:
         value = resolve(source)
         if source_rank > rank:
             value = ops.function(operator.getitem, value, (0,) * (source_rank - rank))
@@ -193,7 +194,7 @@ def _foreach(node: torch.fx.Node, name: str) -> Build | None:
     if functional is None or not node.args:
         return None
 
-    def build(ops: Ops, values: Sequence[object], resolve: Resolve) -> Sequence[Any]:
+    def build(ops: Ops, values: Sequence[object], resolve: Resolve) -> Sequence[object]:
         made = ops.function(functional, list(values), *resolve(node.args[1:]), **resolve(node.kwargs))
         return [ops.function(operator.getitem, made, i) for i in range(len(values))]
 
@@ -204,7 +205,7 @@ def _without_out(node: torch.fx.Node) -> Build:
     outs = registry.out_arguments(node)
     several = len(outs) > 1 or not isinstance(node.kwargs[outs[0]], torch.fx.Node)
 
-    def build(ops: Ops, values: Sequence[object], resolve: Resolve) -> Sequence[Any]:
+    def build(ops: Ops, values: Sequence[object], resolve: Resolve) -> Sequence[object]:
         kwargs = {k: resolve(v) for k, v in node.kwargs.items() if k not in outs}
         if node.op == "call_method":
             made = ops.method(str(node.target), *resolve(node.args), **kwargs)
@@ -257,7 +258,7 @@ def _flag_off(node: torch.fx.Node) -> Build:
     target = node.target
     assert callable(target)
 
-    def build(ops: Ops, values: Sequence[object], resolve: Resolve) -> Sequence[Any]:
+    def build(ops: Ops, values: Sequence[object], resolve: Resolve) -> Sequence[object]:
         rest = {k: resolve(v) for k, v in bound.arguments.items() if k not in (first, "inplace")}
         return (ops.function(target, values[0], **rest),)
 
@@ -298,8 +299,11 @@ def _trial(node: torch.fx.Node, twin: Twin, owner: torch.fx.GraphModule, aliases
         with FakeTensorMode(allow_non_fake_inputs=True), torch.enable_grad():
             stand = _Stand(owner, aliases)
             values = [stand.of(t) for t in twin.targets]
-            made = twin.build(FakeOps(), values, stand.resolve)
-            if made is None or not all(_alike(new, old) for new, old in zip(made, values, strict=True)):
+            built = twin.build(FakeOps(), values, stand.resolve)
+            made = [value for value in built or () if isinstance(value, torch.Tensor)]
+            if built is None or len(made) != len(built):
+                return None
+            if not all(_alike(new, old) for new, old in zip(made, values, strict=True)):
                 return None
             histories = _histories(node, twin.targets, owner, stand)
             if any(h != "none" and not new.requires_grad for h, new in zip(histories, made, strict=False)):
@@ -364,7 +368,7 @@ class _Stand:
             return tuple(made)
         raise LookupError(node.name)
 
-    def _tensor(self, place: Any) -> torch.Tensor:
+    def _tensor(self, place: Place) -> torch.Tensor:
         geometry = place.geometry
         made = torch.empty_strided(geometry.shape, geometry.stride, dtype=place.dtype, device=place.device)
         return made.requires_grad_() if place.dtype.is_floating_point or place.dtype.is_complex else made

@@ -184,7 +184,7 @@ def _bound(signature: inspect.Signature, given: Inputs) -> dict[str, object]:
     except TypeError as error:
         takes = ", ".join(signature.parameters) or "nothing"
         raise InputError(f"the inputs do not fit the model: {error}", hint=f"forward takes {takes}") from None
-    named: dict[str, Any] = {}
+    named: dict[str, object] = {}
     for name, value in arguments.items():
         kind = signature.parameters[name].kind
         if kind is inspect.Parameter.VAR_POSITIONAL:
@@ -217,7 +217,7 @@ def _queue(signature: inspect.Signature, name: str, hints: Mapping[str, list[Can
 
 def _arranged(signature: inspect.Signature, named: Mapping[str, object], *, positional: bool) -> Inputs:
     """Named values as a call: by position as long as none is left out, then by keyword."""
-    args: list[Any] = []
+    args: list[object] = []
     left = dict(named)
     for parameter in signature.parameters.values():
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
