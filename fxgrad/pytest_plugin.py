@@ -16,11 +16,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from fxgrad.records.findings import Options
     from fxgrad.report import Report
 
 FOLDER = "__gradients__"
@@ -45,7 +46,7 @@ def gradient_flow(request: pytest.FixtureRequest) -> Callable[..., Report]:
         loss: Callable[..., object] | None = None,
         optimizer: object = None,
         expect: Iterable[str] | None = None,
-        options: Any = None,
+        options: Options | None = None,
         snapshot: str | None = None,
     ) -> Report:
         import fxgrad

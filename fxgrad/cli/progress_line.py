@@ -12,10 +12,13 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from fxgrad.cli.output import is_terminal
 from fxgrad.trace.progress import heard_by
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 PATIENCE = 2.0  # seconds before anything is shown
 PAUSE = 0.2  # seconds between two changes of the line
@@ -54,7 +57,7 @@ class _Plain:
 class _Rich:
     """rich's own, which follows the terminal's width and hides the cursor meanwhile."""
 
-    def __init__(self, live: Any) -> None:
+    def __init__(self, live: Live) -> None:
         self.live = live
         live.start()
 

@@ -18,7 +18,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 import torch.fx
@@ -243,7 +242,9 @@ def _plain(target: Program, change: Change | None, keep_saved: bool) -> Step | N
             made.buffers[name] = buffer.detach().clone()
         note_inputs(made, [t.clone() if not t.is_leaf else t for t in left.inputs])
 
-    around: Callable[[], Any] = saved_copies if keep_saved else contextlib.nullcontext
+    around: Callable[[], contextlib.AbstractContextManager[object]] = (
+        saved_copies if keep_saved else contextlib.nullcontext
+    )
     try:
         return made if plain_step(target, note, prepare=prepare, around=around) is None else None
     except NotPrivateError:

@@ -13,7 +13,6 @@ import ast
 import re
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
 from fxgrad.diagnosis.analyze import Examined, examine
 from fxgrad.fix_source import patch
@@ -170,7 +169,7 @@ def _place(trouble: Trouble) -> tuple[str, int, int]:
     return (site.file, site.line, site.column) if site is not None else ("", 0, 0)
 
 
-def _built(target: Program, module: Any) -> tuple[Site, ...]:
+def _built(target: Program, module: object) -> tuple[Site, ...]:
     """The calls with an `inplace` in the statement that assigns the module to its attribute."""
     path = next((name for name, item in target.root.named_modules() if item is module), "")
     holder, _, attribute = path.rpartition(".")

@@ -6,7 +6,7 @@ takes itself away. The report is kept as `callback.report`.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from fxgrad.integrations.first_step import FirstStep, GradientsMissing, Reporting, as_optimizer, from_library
 
@@ -27,7 +27,7 @@ class GradientFlow(Reporting, from_library("fastai.callback.core", "Callback", "
 
     def before_step(self) -> None:
         """Gradients are there, weights are as before."""
-        optimizer: Any = self.learn.opt
+        optimizer = self.learn.opt
         held = as_optimizer(optimizer, (parameter for parameter, *_ in optimizer.all_params()))
         self._first.before_step(held)
 

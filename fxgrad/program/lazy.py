@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextvars
 import copy
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -30,7 +30,7 @@ def shaped(model: object, inputs: object, optimizer: object) -> tuple[object, ob
     given = inputs_of(inputs)
     try:
         # torch's own lazy buffers refuse to be copied.
-        lazy: Any = UninitializedBuffer
+        lazy: Callable[..., torch.Tensor] = UninitializedBuffer
         blank = {id(b): lazy(b.requires_grad, b.device, b.dtype) for b in model.buffers() if is_lazy(b)}
         made, held, args, kwargs = copy.deepcopy((model, optimizer, given.args, dict(given.kwargs)), blank)
         # what the copy's forward touches beside itself

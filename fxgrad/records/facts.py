@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Phase = Literal["forward", "loss", "backward"]
 
 
+Delivered = Literal["", "none", "zero", "some"]  # what gradient came; "" where nothing tells
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """One tensor at one moment: an in-place write makes a new Value of the same storage.
@@ -39,7 +42,7 @@ class Value:
     is_leaf: bool
     grad: int | None
     function: str = ""
-    delivered: Literal["", "none", "zero", "some"] = ""
+    delivered: Delivered = ""
 
 
 NodeKind = Literal[

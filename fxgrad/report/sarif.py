@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from fxgrad.records import Edit, Finding, Fix, Raised, Site
@@ -62,7 +61,7 @@ def render(report: ReportData, *, verbose: bool = False) -> str:
     unexplained = report.error if report.ok else None
     if unexplained is not None:
         notifications.append(_failed(unexplained))
-    run: dict[str, Any] = {
+    run: dict[str, object] = {
         "tool": {"driver": tool},
         "originalUriBaseIds": {"%SRCROOT%": {"uri": Path(repository.root()).as_uri().rstrip("/") + "/"}},
         "columnKind": "unicodeCodePoints",

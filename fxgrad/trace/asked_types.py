@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
 from torch import nn
@@ -48,7 +47,7 @@ class AskedType:
     def __getattr__(self, name: str) -> object:
         return getattr(type, name)
 
-    def __getitem__(self, item: object) -> Any:
+    def __getitem__(self, item: object) -> object:
         return type[item]
 
     def __or__(self, other: object) -> object:

@@ -15,6 +15,7 @@ import torch
 import torch.fx
 
 from fxgrad.records import Saved
+from fxgrad.records.facts import Delivered
 from fxgrad.source.sites import Spot
 from fxgrad.torch_api.symbols import Asked, Origin, Owner
 from fxgrad.trace.edges import Key
@@ -104,7 +105,7 @@ class WatchDriver(Protocol):
     requests: list[Request]
     backwards: list[Backward]
     cleared: tuple[Spot, ...]
-    delivered: dict[Key, str]
+    delivered: dict[Key, Delivered]
     dropped: set[tuple[int, int]]
     saved: list[Saved]
     nested: list[list[torch.Tensor]]

@@ -8,8 +8,6 @@ keeps a copy).
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.fx
 
@@ -85,7 +83,7 @@ def attribute_node(recorder: GraphDriver, attribute: str) -> torch.fx.Node:
     return recorder.graph.create_node("get_attr", attribute)
 
 
-def object_node(recorder: GraphDriver, item: Any) -> torch.fx.Node:
+def object_node(recorder: GraphDriver, item: object) -> torch.fx.Node:
     """A Python object (generator, callable, configuration) that the graph refers to as an attribute."""
     name = recorder.object_names.get(id(item))
     if name is None:

@@ -6,11 +6,11 @@ What is an edge, an open flow and a live value: `fxgrad.trace.edges`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import torch
 
 from fxgrad.records import Decision, External, Facts, Flow, NodeFact, ParameterFact, Saved, Value
+from fxgrad.records.facts import Delivered
 from fxgrad.source.sites import innermost
 from fxgrad.torch_api.calls import DERIVATIVE, creates_graph
 from fxgrad.torch_api.internals import version_of
@@ -144,7 +144,7 @@ def _value(raw: RawValue, edges: _Edges, run: Run) -> Value:
     )
 
 
-def _delivered(raw: RawValue, run: Run) -> Any:
+def _delivered(raw: RawValue, run: Run) -> Delivered:
     if not run.delivered:
         return ""
     if raw.fn is not None:

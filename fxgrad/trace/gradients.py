@@ -8,12 +8,13 @@ from typing import Protocol
 
 import torch
 
+from fxgrad.records.facts import Delivered
 from fxgrad.torch_api.distributed import local_part
 from fxgrad.torch_api.tensors import has_nonzero
 from fxgrad.trace.notes import RANK
 
 
-def state_of(gradient: torch.Tensor | None) -> str:
+def state_of(gradient: torch.Tensor | None) -> Delivered:
     """ "none", "zero" or "some"."""
     if gradient is None:
         return "none"
@@ -24,7 +25,7 @@ def state_of(gradient: torch.Tensor | None) -> str:
         return "some" if has_nonzero(gradient) else "zero"
 
 
-def better(one: str, other: str) -> str:
+def better(one: Delivered, other: Delivered) -> Delivered:
     """The higher of two states; "" is no reading."""
     return max(one, other, key=lambda state: RANK.get(state, -1))
 

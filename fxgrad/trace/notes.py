@@ -15,6 +15,7 @@ from torch import nn
 from torch.autograd.graph import Node
 
 from fxgrad.records import Flow
+from fxgrad.records.facts import Delivered
 from fxgrad.source.sites import Spot
 from fxgrad.trace.leaf_modules import Whole
 from fxgrad.trace.slots import Slot
@@ -23,7 +24,7 @@ UNKNOWN = -1  # origins: the bits of any others are in it
 
 TIMES = 8  # noted calls of a kind
 
-RANK = {"none": 0, "zero": 1, "some": 2}
+RANK: dict[Delivered, int] = {"none": 0, "zero": 1, "some": 2}
 
 
 @dataclass(slots=True, eq=False)

@@ -30,6 +30,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from fxgrad.records import Saved
+from fxgrad.records.facts import Delivered
 from fxgrad.source.sites import Spot, is_asked_by_user
 from fxgrad.torch_api.calls import DECISIONS, ESCAPES, QUERIES, SIZES, target_name
 from fxgrad.torch_api.internals import DisableTorchFunction, set_grad_enabled, transforms_active
@@ -116,7 +117,7 @@ class Observer(TorchFunctionMode):
         # create_graph
         self.again = False
         self.gradients_only = False  # calls are not noted any more: what backwards leave is
-        self.delivered: dict[Key, str] = {}
+        self.delivered: dict[Key, Delivered] = {}
         self.saved: list[Saved] = []  # tensors saved for a backward that were then overwritten unseen
         # by backward that runs now: leaves that backwards inside it reach
         self.nested: list[list[torch.Tensor]] = []

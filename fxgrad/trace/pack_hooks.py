@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -22,10 +21,10 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
     yield saved_tensors_hooks, "__enter__", _enter(recorder)
 
 
-def _enter(recorder: Recorder) -> Callable[[object], None]:
+def _enter(recorder: Recorder) -> Callable[[saved_tensors_hooks], None]:
     original = saved_tensors_hooks.__enter__
 
-    def __enter__(hooks: Any) -> None:
+    def __enter__(hooks: saved_tensors_hooks) -> None:
         pack, unpack = hooks.pack_hook, hooks.unpack_hook
         if not recorder.active or threading.get_ident() != recorder.thread or not _are_programs(pack, unpack):
             original(hooks)
@@ -40,7 +39,7 @@ def _enter(recorder: Recorder) -> Callable[[object], None]:
     return __enter__
 
 
-def _called(recorder: Recorder, hook: Callable[[object], object], given: object) -> object:
+def _called(recorder: Recorder, hook: Callable[..., object], given: object) -> object:
     """Autograd calls a hook in the midst of an operation, while the recorder is off."""
     if not recorder.active:
         return hook(given)
@@ -48,7 +47,7 @@ def _called(recorder: Recorder, hook: Callable[[object], object], given: object)
         return hook(given)
 
 
-def _are_programs(*hooks: Callable[[object], object]) -> bool:
+def _are_programs(*hooks: Callable[..., object]) -> bool:
     """Whether a pair of hooks is neither torch's (a checkpoint's) nor ours; a builtin method says of neither
     half whose it is."""
     packages = {(getattr(hook, "__module__", None) or "").partition(".")[0] for hook in hooks}

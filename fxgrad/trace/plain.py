@@ -22,6 +22,7 @@ import torch
 from fxgrad.program.loss import default_loss, no_tensor
 from fxgrad.program.program import Program
 from fxgrad.records import Inputs, Phase, Raised
+from fxgrad.records.facts import Delivered
 from fxgrad.source.objects import origin
 from fxgrad.source.sites import traceback_sites
 from fxgrad.torch_api import tree
@@ -61,7 +62,7 @@ def truth(target: Program) -> Truth | None:
     """What a plain step of the program does; None where none can be made."""
     found = Truth()
 
-    arrived: dict[int, str] = {}
+    arrived: dict[int, Delivered] = {}
 
     def note(left: Left) -> None:
         if isinstance(left.loss, torch.Tensor):

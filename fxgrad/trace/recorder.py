@@ -29,6 +29,7 @@ from torch.fx.node import Argument
 from torch.overrides import TorchFunctionMode
 
 from fxgrad.records import Phase
+from fxgrad.records.facts import Delivered
 from fxgrad.source.raising import raising_outcome
 from fxgrad.source.sites import Anchor, Spot, site_of, user_frames, user_spots
 from fxgrad.torch_api import allowed_writes, calls, errors, symbols
@@ -118,7 +119,7 @@ class Recorder(TorchFunctionMode):
         # what the program computes where no mode sees it, and where that shows
         self.unseen: tuple[str, tuple[Spot, ...]] | None = None
         # gradients that came to parameters with hooks of their own, by the parameters' ids
-        self.arrived: dict[int, str] = {}
+        self.arrived: dict[int, Delivered] = {}
         # where the program looked at autograd's graph, in which stand-ins are
         self.looks: tuple[Spot, ...] = ()
         # calls that raised: where the program went on, it went on without them

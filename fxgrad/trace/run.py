@@ -28,6 +28,7 @@ from fxgrad.program.loss import default_loss, no_tensor
 from fxgrad.program.program import Program, placement
 from fxgrad.records import Phase, Raised, Site
 from fxgrad.records.errors import InputError, TraceError
+from fxgrad.records.facts import Delivered
 from fxgrad.source.sites import Spot, is_user_code, site_of, traceback_sites
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.engine import run_backward
@@ -90,7 +91,7 @@ class Run:
     output_nodes: tuple[Any, ...] = ()
     rebound: dict[str, torch.fx.Node] = field(default_factory=dict)
     saves: list[RawSave] = field(default_factory=list)
-    delivered: dict[tuple[int, int], str] = field(default_factory=dict)
+    delivered: dict[tuple[int, int], Delivered] = field(default_factory=dict)
     # what the recorder ran into, where the plain program does not: `error` is None then, `gradients` are its
     aside: Raised | None = None
     drew: bool = False  # random numbers of Python's or NumPy's own generators

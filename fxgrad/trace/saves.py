@@ -16,6 +16,7 @@ import torch
 from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
+from fxgrad.records.facts import Delivered
 from fxgrad.source.statements import read_in_backward
 from fxgrad.torch_api.autograd_graph import grad_fn_of, kept_on
 from fxgrad.torch_api.internals import DisableTorchFunction, version_of
@@ -38,7 +39,7 @@ class Saving(Protocol):
 
 
 @contextlib.contextmanager
-def watching_gradients(recorder: Recorder, delivered: dict[tuple[int, int], str]) -> Iterator[None]:
+def watching_gradients(recorder: Recorder, delivered: dict[tuple[int, int], Delivered]) -> Iterator[None]:
     """Note what every autograd node is given in backward: per edge "none", "zero" or "some"."""
     fake = recorder.standins.fake is not None
 
@@ -48,6 +49,7 @@ def watching_gradients(recorder: Recorder, delivered: dict[tuple[int, int], str]
         def before(grads: tuple[torch.Tensor | None, ...]) -> None:
             with DisableTorchFunction(), torch.no_grad():
                 for number, grad in enumerate(grads):
+                    state: Delivered
                     if grad is None:
                         state = "none"
                     elif fake or grad.layout is not torch.strided:
@@ -90,7 +92,7 @@ def gradient_of(recorder: Recorder, parameter: torch.Tensor) -> str:
     )
 
 
-def _state(recorder: Recorder, grad: torch.Tensor | None) -> str:
+def _state(recorder: Recorder, grad: torch.Tensor | None) -> Delivered:
     if grad is not None and recorder.standins.fake is not None:
         return "some"
     return state_of(grad)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.fx
 
+from fxgrad.records.facts import Delivered
 from fxgrad.torch_api.internals import memory_key, version_of
 
 PURGE = 10_000  # storages remembered before those that are gone are dropped
@@ -43,10 +43,10 @@ class Slot(weakref.ref):  # type: ignore[type-arg]
     value: int
     version: int
     node: torch.fx.Node  # of a recorded run alone
-    edge: Any
+    edge: tuple[int, int] | None
     leaf: int  # the number of its leaf edge: one for its whole life
-    after: str  # the best its gradient was after a backward ("" before the first that reached it)
-    begun: str  # the best its gradient was as a step of its optimizer began ("" before the first)
+    after: Delivered  # the best its gradient was after a backward ("" before the first that reached it)
+    begun: Delivered  # the best its gradient was as a step of its optimizer began ("" before the first)
     cleared: bool  # whether one that a backward had left was gone as a step began
 
     # weakref.ref compares by referent, and a tensor's == is elementwise: slots are told apart by identity.

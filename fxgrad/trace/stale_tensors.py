@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch.autograd.graph import Node
@@ -102,11 +101,11 @@ def _raw(function: object, name: str) -> object:
         return ()
 
 
-def _data(raw: Any) -> torch.Tensor | None:
+def _data(raw: object) -> torch.Tensor | None:
     """The tensor behind a raw saved one; None where it was freed or is none."""
     try:
-        data = raw.data
-    except (RuntimeError, AttributeError):
+        data = getattr(raw, "data", None)
+    except RuntimeError:
         return None
     return data if isinstance(data, torch.Tensor) else None
 

@@ -12,7 +12,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any
 
 import torch
 from torch import nn
@@ -20,6 +19,7 @@ from torch import nn
 from fxgrad.passes.analyses.dead_ends import reaching
 from fxgrad.passes.analyses.zeros import is_zero_node
 from fxgrad.records import Decision, Facts, Flow, NodeFact, Raised, Saved, Site, Value
+from fxgrad.records.facts import Delivered
 from fxgrad.source.sites import innermost
 from fxgrad.trace.edges import Key
 from fxgrad.trace.events import Events
@@ -30,7 +30,7 @@ from fxgrad.trace.parameters import externals, parameters
 from fxgrad.trace.shared_facts import calls_of, node_fact
 from fxgrad.trace.slots import Slot
 
-_STATES: dict[int, Any] = {rank: state for state, rank in RANK.items()}
+_STATES: dict[int, Delivered] = {rank: state for state, rank in RANK.items()}
 _PRODUCTS = frozenset(("mul", "mul_", "multiply", "multiply_", "__mul__", "__rmul__", "__imul__"))
 _GONE = torch.float32  # the type of a value that was pruned: nothing refers to it
 
@@ -166,7 +166,7 @@ def aimed(watched: Watched, aim: range) -> Facts:
     return replace(watched.facts, loss=loss, nodes=nodes, values=tuple(values))
 
 
-def _given(value: Value, ledger: Ledger, delivered: Mapping[Key, str]) -> Any:
+def _given(value: Value, ledger: Ledger, delivered: Mapping[Key, Delivered]) -> Delivered:
     """What the edge of a value was given, in the step that was watched closely; "" outside of it."""
     key = ledger.keys[value.id] if value.id < len(ledger.keys) else None
     return delivered.get(key, "") if key is not None else ""

@@ -8,7 +8,8 @@ to Python's own traceback.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+
+from torch import nn
 
 from fxgrad.passes.analyses.death import absent
 from fxgrad.passes.analyses.death.record import look_up, raising_text, user_entries
@@ -39,7 +40,7 @@ AFTERWARDS = (
 )
 
 
-def is_gradient_error(error: BaseException, observer: Observer, modules: Iterator[Any]) -> bool:
+def is_gradient_error(error: BaseException, observer: Observer, modules: Iterator[nn.Module]) -> bool:
     """Whether the report can explain this error. `modules`: those that took part, whose hooks are
     looked at."""
     if says(str(error), NOT_A_LOSS):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing.queues
 from collections.abc import Iterator
-from typing import Any
 
 from torch.utils.data import get_worker_info
 
@@ -41,7 +40,7 @@ def loop(*args: object, **kwargs: object) -> None:
     _LOOP(*args, **kwargs)
 
 
-def _send_instead(queue: Any, error: Exception, item: object) -> None:
+def _send_instead(queue: multiprocessing.queues.Queue[object], error: Exception, item: object) -> None:
     """The error in the place of a batch, which stands in a pair with its number."""
     worker = get_worker_info()
     if worker is None or not says(str(error), SERIALIZED) or not (isinstance(item, tuple) and len(item) == 2):

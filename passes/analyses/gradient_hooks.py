@@ -8,8 +8,7 @@ hook follows from where the gradient got lost: at the very value it was register
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import CellType
-from typing import Any
+from types import CellType, CodeType
 
 import torch
 
@@ -111,7 +110,7 @@ def _function_site(hook: object) -> Site | None:
     return returned[-1] if returned else Site(first.file, code.co_firstlineno, function=code.co_qualname)
 
 
-def _codes(hook: object) -> Iterator[Any]:
+def _codes(hook: object) -> Iterator[CodeType]:
     """The code behind a function, a bound method, a partial or an object that is called."""
     called = getattr(type(hook), "__call__", None)  # noqa: B004  its code is wanted, not whether it has one
     for item in (hook, getattr(hook, "__func__", None), getattr(hook, "func", None), called):

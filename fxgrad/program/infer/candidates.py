@@ -12,7 +12,6 @@ import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
@@ -34,7 +33,7 @@ class Candidate:
     `why` it may be right, for the report."""
 
     spec: Spec | Group | None
-    value: Any = None
+    value: object = None
     why: str = ""
 
     def text(self) -> str:

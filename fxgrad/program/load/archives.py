@@ -15,7 +15,6 @@ import os
 import re
 import zipfile
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
@@ -137,7 +136,7 @@ def _untrusted(name: str) -> LoadError:
     )
 
 
-def _example_inputs(program: Any) -> Inputs | None:
+def _example_inputs(program: torch.export.ExportedProgram) -> Inputs | None:
     inputs = program.example_inputs
     return Inputs(tuple(inputs[0]), dict(inputs[1])) if inputs else None
 

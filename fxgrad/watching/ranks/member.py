@@ -28,7 +28,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
-from typing import Any
 
 from fxgrad.records import Site
 from fxgrad.records.ranks import Ending
@@ -237,7 +236,7 @@ class Member:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.set_wakeup_fd(before)
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> Any:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() == self._process and self._waits:
             self._hurry.set()  # the share is on its way
             return

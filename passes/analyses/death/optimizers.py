@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import torch
 from torch import nn
@@ -190,7 +189,7 @@ def unscaled_loss(death: Death) -> Iterator[Cause]:
 
 
 def _raising(death: Death) -> Optimizer | None:
-    optimizer: Any = local(death.error, "self", Optimizer)
+    optimizer: Optimizer | None = local(death.error, "self", Optimizer)
     return optimizer if optimizer is not None else next(iter(death.ended.optimizers), None)
 
 
