@@ -20,9 +20,10 @@ import torch
 from torch import nn
 
 from fxgrad.program.inputs import required
-from fxgrad.program.load.construct import Construction, classes_for, constructions
+from fxgrad.program.load.construct import Construction, constructions
 from fxgrad.program.load.definitions import Definitions
 from fxgrad.program.load.execute import call
+from fxgrad.program.load.parts import classes_for
 from fxgrad.records import Site
 from fxgrad.records.errors import LoadError
 from fxgrad.torch_api.module_internals import Loss, is_scripted
