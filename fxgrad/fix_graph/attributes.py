@@ -128,7 +128,7 @@ class _Item:
     def __init__(self, scope: Holder, index: Any) -> None:
         self.scope, self.index = scope, index
 
-    def get(self, name: str, default: Any, /) -> Any:
+    def get(self, name: str, default: object, /) -> object:
         held = self.scope.get(name, None)
         try:
             return held[self.index] if isinstance(held, dict | list | tuple) else default

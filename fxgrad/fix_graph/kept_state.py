@@ -79,7 +79,7 @@ def _advance(read: Read, steps: int) -> None:
         next(stream, None)
 
 
-def _reseed(generator: Any, seed: int) -> None:
+def _reseed(generator: torch.Generator, seed: int) -> None:
     if hasattr(generator, "bit_generator"):
         generator.bit_generator.state = type(generator.bit_generator)(seed).state
     elif isinstance(generator, torch.Generator):

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from fxgrad.records.errors import FxgradError, FxgradWarning
 from fxgrad.report import Report
@@ -61,7 +62,7 @@ class FirstStep:
         self.report: Report | None = None
         self._session: Session | None = None
         self._waiting: dict[int, object] = {}
-        self._handles: list[Any] = []
+        self._handles: list[RemovableHandle] = []
 
     def begin(self, model: nn.Module, optimizers: Sequence[Any] = (), *, hooked: bool = False) -> None:
         """Training begins: watch from here. With `optimizers`, until each of them is about to step; `hooked`:

@@ -25,7 +25,7 @@ class GradientFlow(Reporting, from_library("keras.callbacks", "Callback", "keras
         """Watch from the first batch on, until the optimizer is to apply its gradients."""
         optimizer: Any = self.model.optimizer
 
-        def apply(grads: object, trainable_variables: object = None) -> Any:
+        def apply(grads: object, trainable_variables: object = None) -> object:
             del optimizer.apply  # the class's again
             held = as_optimizer(optimizer, (v.value for v in self.model.trainable_variables))
             self._first.before_step(held)

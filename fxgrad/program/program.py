@@ -117,7 +117,7 @@ def _closure_root(function: Callable[..., object]) -> nn.Module:
     root = nn.Module()
     owner = getattr(function, "__self__", None)
     code = inspect.unwrap(function)
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     if owner is not None and not isinstance(owner, nn.Module):
         found.update(getattr(owner, "__dict__", {}))
     if isinstance(owner, nn.Module):

@@ -96,7 +96,7 @@ def _several(item: Any) -> tuple[object, ...]:
     )
 
 
-def _gradients(tensors: tuple[object, ...], given: object) -> Any:
+def _gradients(tensors: tuple[object, ...], given: object) -> object:
     given = (None,) * len(tensors) if given is None else _several(given)
     return make_gradients(tensors, given, is_grads_batched=False)
 

@@ -223,7 +223,7 @@ def make(value: object, origin: Origin) -> Any:
     return value
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """The number without its origin."""
     if isinstance(value, SymbolicInt):
         return int.__int__(value)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -52,7 +52,7 @@ Structure = Leaf | Branch | Attributes
 
 def flatten(tree: object, kinds: tuple[type, ...] = (torch.Tensor,)) -> tuple[list[Any], Structure]:
     """The leaves of the types `kinds` in `tree`, in order, and the structure to put others in their place."""
-    leaves: list[Any] = []
+    leaves: list[object] = []
     return leaves, _flatten(tree, leaves, kinds, 0, set())
 
 
@@ -104,7 +104,7 @@ def _get(item: object, name: str) -> object:
     return attributes[name] if name in attributes else getattr(item, name)
 
 
-def unflatten(structure: Structure, leaves: Any) -> Any:
+def unflatten(structure: Structure, leaves: Sequence[object]) -> Any:
     """The structure rebuilt around `leaves`."""
     if isinstance(structure, Leaf):
         return structure.constant if structure.index is None else leaves[structure.index]
@@ -123,7 +123,7 @@ def unflatten(structure: Structure, leaves: Any) -> Any:
     return made
 
 
-def constants(structure: Structure) -> list[Any]:
+def constants(structure: Structure) -> list[object]:
     """The Python constants of a structure, in order: what a regenerated module was specialised to."""
     if isinstance(structure, Leaf):
         return [structure.constant] if structure.index is None else []

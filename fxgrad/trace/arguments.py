@@ -72,7 +72,7 @@ class Arguments:
             return slice(start[0], stop[0], step[0]), slice(start[1], stop[1], step[1])
         return item, self._object(item)
 
-    def _tuple(self, item: tuple[Any, ...]) -> tuple[object, object]:
+    def _tuple(self, item: tuple[object, ...]) -> tuple[object, object]:
         pairs = [self.convert(x) for x in item]
         run, held = tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
         if not hasattr(item, "_fields"):

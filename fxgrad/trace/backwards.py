@@ -40,7 +40,7 @@ class Walk:
 
     target: str
     retained: bool
-    inputs: Any = None
+    inputs: object = None
 
 
 def walk_of(target: str, arguments: dict[str, object]) -> Walk:
@@ -282,7 +282,7 @@ def _watch_node(observer: WatchDriver, function: Node) -> None:
     """Note what gradient an autograd node is given, output by output."""
     number, watching = number_of(function), weakref.ref(observer)
 
-    def before(gradients: Any) -> None:
+    def before(gradients: tuple[torch.Tensor | None, ...]) -> None:
         observer = watching()
         if observer is not None and observer.active:
             with observer.guarded():

@@ -101,7 +101,7 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
         begun = recorder.spots()
 
         @functools.wraps(function)
-        def run(*args: object, **kwargs: object) -> Any:
+        def run(*args: object, **kwargs: object) -> object:
             new = threading.get_ident() not in threads
             threads.add(threading.get_ident())
             try:

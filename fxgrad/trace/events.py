@@ -411,7 +411,7 @@ class Events:
 
     def _step_begins(
         self, optimizer: Optimizer, args: tuple[object, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[object, ...], dict[str, Any]] | None:
+    ) -> tuple[tuple[object, ...], dict[str, object]] | None:
         """What the step is called with instead, where it is given a closure: that runs the program's own
         forward and backward."""
         self._stepping(optimizer, self._before_step)

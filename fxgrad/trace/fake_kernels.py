@@ -7,7 +7,6 @@ Seen on torch 2.11 to 2.13. Not handled: wrong shapes and dtypes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 
@@ -15,7 +14,7 @@ from fxgrad.torch_api.errors import INPUT_OVERLAP_MESSAGE, OVERLAP_MESSAGE
 from fxgrad.torch_api.internals import memory_key, overlaps_itself, version_of
 
 
-def finish_fake_write(name: str, args: Sequence[Any], versions: Mapping[int, int]) -> None:
+def finish_fake_write(name: str, args: Sequence[object], versions: Mapping[int, int]) -> None:
     """What real kernels do at an in-place call and fake ones leave out: `_foreach_` writes count, overlapping
     memory is refused.
 

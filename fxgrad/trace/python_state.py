@@ -50,7 +50,7 @@ _MODES = (
 class Holder(Protocol):
     """Where a value stands: a dictionary, a class's attributes, a cell."""
 
-    def get(self, name: str, default: object, /) -> Any: ...
+    def get(self, name: str, default: object, /) -> object: ...
 
 
 class Cell:
@@ -60,7 +60,7 @@ class Cell:
     def __init__(self, cell: CellType) -> None:
         self.cell = cell
 
-    def get(self, name: str, default: object, /) -> Any:
+    def get(self, name: str, default: object, /) -> object:
         try:
             return self.cell.cell_contents
         except ValueError:
@@ -81,7 +81,7 @@ class Globals:
     def __init__(self, function: FunctionType) -> None:
         self.function = function
 
-    def get(self, name: str, default: object, /) -> Any:
+    def get(self, name: str, default: object, /) -> object:
         return self.function.__globals__.get(name, default)
 
     def put(self, name: str, value: object) -> None:

@@ -40,7 +40,7 @@ class Closure:
         """The function with this run's values for `captured`."""
         by_id = {id(old): new for old, new in zip(self.captured, values, strict=True)}
 
-        def bound(*args: Any, **kwargs: Any) -> Any:
+        def bound(*args: object, **kwargs: object) -> object:
             with Swap(by_id):
                 return self.function(*args, **kwargs)
 

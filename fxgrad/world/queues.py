@@ -48,7 +48,7 @@ def _parts(item: object) -> Iterable[object]:
     return held.values()
 
 
-def undo_queue(item: queue.Queue[Any]) -> Callable[[], None] | None:
+def undo_queue(item: queue.Queue[object]) -> Callable[[], None] | None:
     """What the program put is taken out again, and what it took comes back. What threads from before the run
     put and take meanwhile is their own, until one takes what the program put: from then on it works for the
     program. The queue itself is asked who does what.

@@ -100,7 +100,7 @@ class Reach:
         self._loans: list[Callable[[], Act | None]] = []
         self._lent: list[Act] = []
         # the bulk of all objects: no act each
-        self._dicts: list[tuple[dict[Any, Any], list[tuple[object, object]]]] = []
+        self._dicts: list[tuple[dict[Any, object], list[tuple[object, object]]]] = []
         self._seen: dict[int, object] = {}
         self._kinds: dict[type, tuple[Note | None, bool, list[tuple[str, MemberDescriptorType]]]] = {}
         self._scopes = Scopes()

@@ -191,7 +191,7 @@ class Scopes:
             known += self._worth(name, value, own=True, follow=True)
 
 
-def _module_of(value: Any) -> str:
+def _module_of(value: object) -> str:
     found = getattr(value, "__module__", None) if isinstance(value, FUNCTIONS) else None
     return found if isinstance(found, str) else module_of(type(value))
 
@@ -308,7 +308,7 @@ _IMPORT = dis.opmap["IMPORT_NAME"]
 def _imports(code: types.CodeType) -> Iterator[tuple[int, str]]:
     if _IMPORT not in code.co_code[::2]:
         return
-    numbers: list[Any] = []  # the level is the last number loaded before
+    numbers: list[int] = []  # the level is the last number loaded before
     for step in dis.get_instructions(code):
         if step.opname.startswith("LOAD_") and type(step.argval) is int:
             numbers.append(step.argval)

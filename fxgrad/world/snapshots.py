@@ -51,7 +51,7 @@ class _Itself:
         return id(self.item)
 
 
-def snapshot(value: object, depth: int = 0) -> Any:
+def snapshot(value: object, depth: int = 0) -> object:
     """What to compare a value by."""
     if isinstance(value, _PLAIN):
         return type(value), value

@@ -363,7 +363,7 @@ def _oracle(hidden: tuple[Site, ...], views: bool) -> Iterator[None]:
 def _cloned_functions() -> Iterator[None]:
     """`autograd.Function.apply` gives clones of what it returns as views."""
 
-    def apply(cls: object, original: Apply, args: Any, kwargs: Any) -> Any:
+    def apply(cls: object, original: Apply, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         leaves, structure = tree.flatten(original(*args, **kwargs))
         return tree.unflatten(
             structure, [leaf.clone() if base_of(leaf) is not None else leaf for leaf in leaves]

@@ -207,7 +207,7 @@ def _noting_constructors() -> Iterator[None]:
     kinds = {
         base: None for kind in vars(torch.nn).values() if isinstance(kind, type) for base in kind.__mro__
     }
-    changed: list[tuple[Any, Any]] = []
+    changed: list[tuple[Any, object]] = []
     for kind in kinds:
         constructor = vars(kind).get("__init__")
         if "inplace" in getattr(constructor, "__code__", _noting.__code__).co_varnames:

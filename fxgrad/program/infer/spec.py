@@ -14,7 +14,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -153,7 +152,7 @@ def _dtype(name: str, text: str) -> torch.dtype:
     return found
 
 
-def build(spec: Spec | Group, generator: torch.Generator) -> Any:
+def build(spec: Spec | Group, generator: torch.Generator) -> object:
     """A tensor on the CPU, or a tuple of them, with values from `generator`.
 
     Raises:
@@ -198,7 +197,7 @@ def inputs_from_specs(texts: Sequence[str]) -> Inputs:
     if twice is not None:
         raise InputError(f"two inputs are named {twice!r}", hint="give each input once")
     generator = torch.Generator().manual_seed(SEED)
-    made: list[tuple[str | None, Any]] = [(spec.name, build(spec, generator)) for spec in specs]
+    made: list[tuple[str | None, object]] = [(spec.name, build(spec, generator)) for spec in specs]
     return Inputs(
         tuple(t for name, t in made if name is None), {name: t for name, t in made if name is not None}
     )

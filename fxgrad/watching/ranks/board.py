@@ -39,7 +39,7 @@ class Board:
         self._store = store
         self._lock = threading.Lock()
 
-    def post(self, name: str, item: Any) -> None:
+    def post(self, name: str, item: object) -> None:
         """Write a note: anything made of records and plain values."""
         data = zlib.compress(pickle.dumps(item), 1)
         parts = [data[start : start + CHUNK] for start in range(0, len(data), CHUNK)]
@@ -54,7 +54,7 @@ class Board:
             return bool(self._store.check([name]))
         return False
 
-    def read(self, name: str) -> Any:
+    def read(self, name: str) -> object:
         """The note; None if it is not there, or cannot be read."""
         if not self.has(name):
             return None
