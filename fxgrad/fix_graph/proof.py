@@ -312,11 +312,11 @@ class _Lenient(allowed_writes.Interpreter):
     """Runs a graph with the writes that autograd refuses."""
 
     def call_function(self, target: Any, args: tuple[Argument, ...], kwargs: dict[str, Any]) -> object:
-        out = allowed_writes.call(target, args, dict(kwargs))
+        out = allowed_writes.call(target, args, kwargs)
         return allowed_writes.own_memory(out, args) if is_custom_function(target) else out
 
     def call_method(self, target: Any, args: tuple[Argument, ...], kwargs: dict[str, Any]) -> object:
-        return allowed_writes.call(lambda *a, **k: getattr(a[0], target)(*a[1:], **k), args, dict(kwargs))
+        return allowed_writes.call(lambda *a, **k: getattr(a[0], target)(*a[1:], **k), args, kwargs)
 
 
 @contextlib.contextmanager

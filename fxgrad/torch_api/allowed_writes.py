@@ -10,13 +10,14 @@ run to its end, and the values its repaired form is compared with. Not handled: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.fx
 from torch.autograd.function import BackwardCFunction
 
+from fxgrad.torch_api.calls import Function, Kwargs
 from fxgrad.torch_api.internals import inference_regions_left, is_view, storage_key
 from fxgrad.torch_api.tensors import Geometry
 from fxgrad.torch_api.tree import tensors_in
@@ -56,7 +57,7 @@ def _own(item: object) -> object:
     return item
 
 
-def call(func: Callable[..., object], args: Sequence[object], kwargs: dict[str, object]) -> object:
+def call(func: Function, args: Sequence[object], kwargs: Kwargs) -> object:
     """`func(*args, **kwargs)`; what it returns may be written in place."""
     if (
         kwargs.get("out") is not None
@@ -94,8 +95,8 @@ def own_memory(out: Any, args: Sequence[object]) -> object:
     return type(out)(own(item) for item in out) if type(out) in (tuple, list) else own(out)
 
 
-def _out(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> object:
-    out = kwargs["out"]
+def _out(func: Any, args: Sequence[object], kwargs: Kwargs) -> object:
+    out: Any = kwargs["out"]
     made = func(*args, **{k: v for k, v in kwargs.items() if k != "out"})
     pairs = [(out, made)] if isinstance(out, torch.Tensor) else list(zip(out, made, strict=True))
     for target, value in pairs:

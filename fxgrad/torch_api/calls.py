@@ -23,6 +23,11 @@ import torch.fx.node
 from fxgrad.torch_api.internals import OPERATORS, TENSOR_MODULE, FakeTensor, has_kernel
 from fxgrad.torch_api.module_internals import is_from_torch, qualified_name
 
+# What a function mode is handed: the function, and what it is called with.
+Function = Callable[..., object]
+Args = tuple[object, ...]
+Kwargs = Mapping[str, object]
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())

@@ -18,7 +18,7 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from types import CodeType, GeneratorType
 from typing import Any, TextIO
 
@@ -30,6 +30,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from fxgrad.source.sites import Spot, place_outside, user_spots
 from fxgrad.torch_api import distributed
+from fxgrad.torch_api.calls import Args, Kwargs
 from fxgrad.torch_api.functions import Apply, replaced_apply
 from fxgrad.torch_api.internals import dynamo_is_loaded, next_sequence_number, transforms_active
 from fxgrad.torch_api.module_internals import TRANSFORMS
@@ -234,7 +235,7 @@ class Events:
         self.on_outermost(module)
         return True
 
-    def _kind(self, module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Kind | None:
+    def _kind(self, module: nn.Module, args: Args, kwargs: Kwargs) -> Kind | None:
         """The kind of a call of one of torch's own modules without gradients; None for any other."""
         if torch.is_grad_enabled() or not is_own(module):
             return None
@@ -253,12 +254,7 @@ class Events:
                 kind.whole = Whole.of(module)
 
     def _whole(
-        self,
-        original: Callable[..., object],
-        kind: Kind,
-        module: nn.Module,
-        args: tuple[object, ...],
-        kwargs: Mapping[str, object],
+        self, original: Callable[..., object], kind: Kind, module: nn.Module, args: Args, kwargs: Kwargs
     ) -> object:
         """A call that repeats others, of a module in which only torch's own code runs: it is not looked
         into."""
@@ -380,9 +376,7 @@ class Events:
 
         patches.enter_context(_patched(param, "to_unsharded", to_unsharded))
 
-    def _apply(
-        self, cls: type, original: Apply, args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> object:
+    def _apply(self, cls: type, original: Apply, args: Args, kwargs: Kwargs) -> object:
         if not self.looking():
             return original(*args, **kwargs)
         kind = "checkpoint" if cls.__name__ == "CheckpointFunction" else "function"
@@ -410,7 +404,7 @@ class Events:
         return backward
 
     def _step_begins(
-        self, optimizer: Optimizer, args: tuple[object, ...], kwargs: dict[str, Any]
+        self, optimizer: Optimizer, args: Args, kwargs: dict[str, Any]
     ) -> tuple[tuple[object, ...], dict[str, object]] | None:
         """What the step is called with instead, where it is given a closure: that runs the program's own
         forward and backward."""

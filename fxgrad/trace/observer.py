@@ -15,7 +15,7 @@ import contextlib
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from types import (
     BuiltinFunctionType,
     CodeType,
@@ -32,7 +32,7 @@ from torch.overrides import TorchFunctionMode
 from fxgrad.records import Saved
 from fxgrad.records.facts import Delivered
 from fxgrad.source.sites import Spot, is_asked_by_user
-from fxgrad.torch_api.calls import DECISIONS, ESCAPES, QUERIES, SIZES, target_name
+from fxgrad.torch_api.calls import DECISIONS, ESCAPES, QUERIES, SIZES, Args, Function, Kwargs, target_name
 from fxgrad.torch_api.internals import DisableTorchFunction, set_grad_enabled, transforms_active
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
@@ -45,8 +45,8 @@ from fxgrad.trace.slots import Read
 from fxgrad.trace.switched_off import SwitchedOff
 
 Gradient = tuple[torch.Tensor, torch.Tensor | None]
-Handler = Callable[[Callable[..., object], str, tuple[object, ...], Any], object]
-Noting = Callable[[object, str, object, object, list[Read], object], Note | None]
+Handler = Callable[[Function, str, Args, Kwargs], object]
+Noting = Callable[[Function, str, Args, Kwargs, list[Read], object], Note | None]
 
 RECENT = 32  # numbers that left torch lately: what data from Python may be made of
 DECISION_LIMIT = 200
@@ -140,11 +140,7 @@ class Observer(TorchFunctionMode):
     # ------------------------------------------------------------------ calls
 
     def __torch_function__(
-        self,
-        func: Callable[..., object],
-        types: object,
-        args: tuple[object, ...] = (),
-        kwargs: Mapping[str, object] | None = None,
+        self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> object:
         kwargs = kwargs or {}
         if not self.active:
@@ -165,7 +161,7 @@ class Observer(TorchFunctionMode):
             return func(*args, **kwargs)
         return handler(func, name, args, kwargs)
 
-    def _classify(self, func: Callable[..., object]) -> tuple[Handler | None, str]:
+    def _classify(self, func: Function) -> tuple[Handler | None, str]:
         name: str = getattr(func, "__name__", "") or str(func)
         handler: Handler | None = self._operation
         if name in ("__get__", "__set__"):
@@ -195,12 +191,7 @@ class Observer(TorchFunctionMode):
         return handler, name
 
     def _operation(
-        self,
-        func: Callable[..., object],
-        name: str,
-        args: tuple[object, ...],
-        kwargs: Mapping[str, object],
-        then: Noting | None = None,
+        self, func: Function, name: str, args: Args, kwargs: Kwargs, then: Noting | None = None
     ) -> object:
         """Run a call; `then` notes it, unless it repeats others."""
         if self.stepping and not torch.is_grad_enabled():
@@ -242,9 +233,7 @@ class Observer(TorchFunctionMode):
             self.fail(error)
         return None
 
-    def kind(
-        self, func: Any, name: str, args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> Kind | None:
+    def kind(self, func: object, name: str, args: Args, kwargs: Kwargs) -> Kind | None:
         """The kind of a call that is about to run, see `fxgrad.trace.repeats`."""
         if name in _ZEROING:
             return None
@@ -267,13 +256,7 @@ class Observer(TorchFunctionMode):
         self.active = False
 
     def _note_operation(
-        self,
-        func: Callable[..., object],
-        name: str,
-        args: tuple[object, ...],
-        kwargs: Mapping[str, object],
-        reads: list[Read],
-        out: object,
+        self, func: Function, name: str, args: Args, kwargs: Kwargs, reads: list[Read], out: object
     ) -> Note | None:
         if name in _ZEROING and self.backwards:
             self.cleared = self.ledger.spots()
@@ -332,7 +315,7 @@ class Observer(TorchFunctionMode):
         """The value of the number that left torch last."""
         return self._escapes[-1] if self._escapes else None
 
-    def _known_numbers(self, args: tuple[object, ...]) -> tuple[int, ...]:
+    def _known_numbers(self, args: Args) -> tuple[int, ...]:
         found = [known[1] for number in _floats(args) if (known := self._numbers.get(id(number))) is not None]
         for array in (a for a in args if self._arrays and _is_array(a)):
             while array is not None and (
@@ -354,18 +337,16 @@ class Observer(TorchFunctionMode):
 
     # ------------------------------------------------------------------ properties, branches, numbers
 
-    def _get(
-        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> object:
+    def _get(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
         return self._operation(func, name, args, kwargs, self._note_get)
 
     def _note_get(
-        self, func: Any, name: str, args: object, kwargs: object, reads: list[Read], out: object
+        self, func: Any, name: str, args: Args, kwargs: Kwargs, reads: list[Read], out: object
     ) -> Note | None:
         attribute = f"Tensor.{func.__self__.__name__}"
         return self.after("op", attribute, reads, out) if isinstance(out, torch.Tensor) else None
 
-    def _get_grad(self, func: Any, name: str, args: Any, kwargs: Mapping[str, object]) -> object:
+    def _get_grad(self, func: Any, name: str, args: Any, kwargs: Kwargs) -> object:
         """A look at `.grad`: where it is None and the user's own line looks, that is kept; the program may go
         on with it."""
         out = func(*args, **kwargs)
@@ -380,9 +361,7 @@ class Observer(TorchFunctionMode):
                 self.requests.append(Request(self.ledger.count, self.ledger.spots(), (slot,), (0,)))
         return out
 
-    def _set_data(
-        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> object:
+    def _set_data(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
         reads = self.before(args)
         out = func(*args, **kwargs)
         if reads and self.active:
@@ -396,16 +375,12 @@ class Observer(TorchFunctionMode):
                 self.ledger.connect(note)
         return out
 
-    def _set_grad(
-        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> object:
+    def _set_grad(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
         if len(args) > 1 and args[1] is None and self.backwards:
             self.cleared = self.ledger.spots()
         return func(*args, **kwargs)
 
-    def _set_flag(
-        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: dict[str, object]
-    ) -> object:
+    def _set_flag(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
         """`t.requires_grad = False`, `t.requires_grad_()`: which line froze a leaf, and is the last to have
         done so."""
         noted = name == "requires_grad_" and not self.gradients_only
@@ -419,18 +394,14 @@ class Observer(TorchFunctionMode):
                     self.frozen.setdefault(slot.leaf, (self.ledger.count, self.ledger.spots()))
         return out
 
-    def _switch(
-        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> object:
+    def _switch(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
         """Gradients are switched off: which line did so, where none around a step does."""
         if args and not args[0] and torch.is_grad_enabled():
             with self.guarded():
                 self._switched_off.note()
         return func(*args, **kwargs)
 
-    def _decision(
-        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> object:
+    def _decision(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
         out = func(*args, **kwargs)
         if (
             (self.ledger.stack or self.gradients_only)
@@ -440,9 +411,7 @@ class Observer(TorchFunctionMode):
             self.decisions.append(Decided(self.ledger.spots(), self.ledger.count, out))
         return out
 
-    def _escape(
-        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> object:
+    def _escape(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
         kind = self.kind(func, name, args, kwargs)
         if kind is not None and kind.left <= 0:
             out = func(*args, **kwargs)
@@ -472,9 +441,7 @@ class Observer(TorchFunctionMode):
         if _is_array(out):
             self._arrays[id(out)] = weakref.ref(out), value
 
-    def _grad(
-        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> object:
+    def _grad(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
         return backwards.grad(self, func, args, kwargs)
 
 

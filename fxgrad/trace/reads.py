@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from fxgrad.source.sites import asked_by_torch, is_unpacked
 from fxgrad.torch_api import calls, errors, symbols
+from fxgrad.torch_api.calls import Args, Function, Kwargs
 from fxgrad.torch_api.symbols import Origin
 from fxgrad.trace import targets
 from fxgrad.trace.driver import GraphDriver
@@ -72,13 +73,7 @@ def read_property(recorder: GraphDriver, func: Any, args: Any) -> object:
     return recorder.handed(out)
 
 
-def query(
-    recorder: GraphDriver,
-    func: Callable[..., object],
-    name: str,
-    args: tuple[object, ...],
-    kwargs: Mapping[str, object],
-) -> object:
+def query(recorder: GraphDriver, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
     """`x.dim()`, `x.is_floating_point()`: an answer of Python's. Where data lies (strides, addresses) is not
     taken for granted."""
     out = func(*recorder.swap(args), **recorder.swap(kwargs))
@@ -104,11 +99,7 @@ def _symbolic_size(recorder: GraphDriver, slot: Slot, sizes: Sequence[int]) -> t
 
 
 def read_size(
-    recorder: GraphDriver,
-    func: Callable[..., object],
-    name: str,
-    args: tuple[Any, ...],
-    kwargs: dict[str, object],
+    recorder: GraphDriver, func: Function, name: str, args: tuple[Any, ...], kwargs: Kwargs
 ) -> object:
     """`x.size()`, `x.size(0)`, `x.numel()` as symbols; `len(x)`, which Python makes a plain int of."""
     recorder.sizes_read = True
@@ -126,9 +117,7 @@ def read_size(
     return symbols.make(out, Origin(recorder, targets.numel, (slot.node,), data=False))
 
 
-def decide_on_tensor(
-    recorder: GraphDriver, func: Any, args: tuple[object, ...], kwargs: Mapping[str, object]
-) -> object:
+def decide_on_tensor(recorder: GraphDriver, func: Any, args: Args, kwargs: Kwargs) -> object:
     """`bool(t)`, `torch.equal(a, b)`: a branch on data, unknown on fake values."""
     slots = [recorder.slot_of(a) for a in args if isinstance(a, torch.Tensor)]
     sub_args, sub_kwargs = recorder.swap(args), recorder.swap(kwargs)
@@ -153,7 +142,7 @@ def decide_on_tensor(
     )
 
 
-def _question(func: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+def _question(func: Function, args: Args, kwargs: Kwargs) -> object:
     """The function by which a graph asks it again."""
     if len(args) == 1 and not kwargs:
         return bool

@@ -18,7 +18,7 @@ import operator
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
@@ -33,7 +33,17 @@ from fxgrad.records.facts import Delivered
 from fxgrad.source.raising import raising_outcome
 from fxgrad.source.sites import Anchor, Spot, site_of, user_frames, user_spots
 from fxgrad.torch_api import allowed_writes, calls, errors, symbols
-from fxgrad.torch_api.calls import DECISIONS, EFFECTS, ESCAPES, QUERIES, SIZES, TAKE_DATA
+from fxgrad.torch_api.calls import (
+    DECISIONS,
+    EFFECTS,
+    ESCAPES,
+    QUERIES,
+    SIZES,
+    TAKE_DATA,
+    Args,
+    Function,
+    Kwargs,
+)
 from fxgrad.torch_api.engine import ENGINE
 from fxgrad.torch_api.internals import (
     DisableTorchFunction,
@@ -265,11 +275,7 @@ class Recorder(TorchFunctionMode):
     # ------------------------------------------------------------------ running a call
 
     def __torch_function__(
-        self,
-        func: Callable[..., object],
-        types: object,
-        args: tuple[object, ...] = (),
-        kwargs: dict[str, object] | None = None,
+        self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> object:
         kwargs = kwargs or {}
         if not self.active or threading.get_ident() != self.thread:
@@ -319,9 +325,7 @@ class Recorder(TorchFunctionMode):
             return kind(*(self.swap(x) for x in item))
         return item
 
-    def _quietly(
-        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: dict[str, object]
-    ) -> object:
+    def _quietly(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
         args, kwargs = self.swap(args), self.swap(kwargs)
         if name in ENGINE or takes_functions(func, name, args, kwargs):
             return self._run_back(func, name, args, kwargs)
@@ -361,7 +365,7 @@ class Recorder(TorchFunctionMode):
         if any(id(tensor) in self.reach.tensors for tensor in written):
             raise NeedsValue("a write where no mode of torch looks needs memory", self.spots())
 
-    def _refuse_to_take_data(self, name: str, args: tuple[object, ...]) -> None:
+    def _refuse_to_take_data(self, name: str, args: Args) -> None:
         """Raise NeedsValue where a fake tensor is pickled, shared or written out; text without a format says
         that it is one."""
         if name != "__format__" or any(args[1:]):
@@ -395,9 +399,7 @@ class Recorder(TorchFunctionMode):
             self.quiet -= 1
             self.hidden.pop()
 
-    def _operation(
-        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: dict[str, object]
-    ) -> object:
+    def _operation(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
         if name in calls.CAPTURED_WHOLE and isinstance(func, HigherOrderOperator):
             raise errors.captured_whole(next(map(site_of, self.spots()), None), name)
         (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = self.converted(args, kwargs)
@@ -439,9 +441,7 @@ class Recorder(TorchFunctionMode):
             self.selections.append(step)
         return args
 
-    def _run_back(
-        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: dict[str, object]
-    ) -> object:
+    def _run_back(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
         """A call in which torch calls functions of the program: the recorder, which is off while it handles a
         call, is on in those."""
         if name in ENGINE:
@@ -462,7 +462,7 @@ class Recorder(TorchFunctionMode):
             func, name, tuple(map(again, args)), {key: again(item) for key, item in kwargs.items()}
         )
 
-    def _nudged_selection(self, name: str, args: tuple[object, ...]) -> tuple[object, ...]:
+    def _nudged_selection(self, name: str, args: Args) -> tuple[object, ...]:
         """The selection that the nudge names takes everything, and so does every later one of that shape that
         would take nothing."""
         assert self.nudge is not None
@@ -475,9 +475,7 @@ class Recorder(TorchFunctionMode):
         self.nudged_shape = shape
         return selecting_all(name, args)
 
-    def _run(
-        self, func: Callable[..., object], name: str, args: tuple[object, ...], kwargs: dict[str, object]
-    ) -> object:
+    def _run(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
         self.quiet += 1  # what torch does inside the call is not the program's doing
         try:
             return func(*args, **kwargs) if self.allow is None else allowed_writes.call(func, args, kwargs)
@@ -546,7 +544,7 @@ class Recorder(TorchFunctionMode):
         self._keep.append(item)
 
     def assume(
-        self, target: object, args: tuple[object, ...], taken: object, *, weak: bool = False, what: str = ""
+        self, target: object, args: Args, taken: object, *, weak: bool = False, what: str = ""
     ) -> None:
         """The program goes on with `taken`, which no node follows."""
         if self.assumptions and not self.quiet and self.phase == "forward":
@@ -599,7 +597,7 @@ def _numbers(given: Iterable[object]) -> tuple[object, ...]:
     return tuple(item for item in given if isinstance(item, NUMBERS) and not isinstance(item, bool))
 
 
-def takes_functions(func: object, name: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bool:
+def takes_functions(func: object, name: str, args: Args, kwargs: Kwargs) -> bool:
     """Whether a call of a function of torch's in Python hands it functions of the program to call (a loss
     over a distance of one's own)."""
     return (

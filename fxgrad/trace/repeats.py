@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from types import CodeType, EllipsisType, FrameType, NoneType
 from typing import Any
 
@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from fxgrad.source.sites import ByCode, is_user_code
+from fxgrad.torch_api.calls import Args, Kwargs
 from fxgrad.torch_api.internals import counter_of, version_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.ledger import Ledger
@@ -66,13 +67,7 @@ class Repeats:
         self._whose = ByCode()
         self.given: Given = []
 
-    def find(
-        self,
-        func: Callable[..., object],
-        args: tuple[object, ...],
-        kwargs: Mapping[str, object],
-        origins: int,
-    ) -> Kind | None:
+    def find(self, func: object, args: Args, kwargs: Kwargs, origins: int) -> Kind | None:
         """The kind of a call that is about to run; None for one that is always noted. `origins`: of what it
         is given besides."""
         ledger = self._ledger

@@ -14,7 +14,7 @@ import contextlib
 import functools
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from torch.fx.node import Argument
 from fxgrad.records import NodeKind
 from fxgrad.source.sites import Spot
 from fxgrad.torch_api import allowed_writes, symbols, tree
+from fxgrad.torch_api.calls import Args, Kwargs
 from fxgrad.torch_api.functions import Apply, patched, replaced_apply
 from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transforms_active
 from fxgrad.torch_api.module_internals import ScriptFunction, is_scripted, source_of_script
@@ -155,8 +156,8 @@ def _leaf_call(
     module: nn.Module,
     path: str,
     original: Callable[..., object],
-    args: tuple[object, ...],
-    kwargs: Mapping[str, object],
+    args: Args,
+    kwargs: Kwargs,
 ) -> object:
     def node(node_args: tuple[Argument, ...], node_kwargs: dict[str, Argument]) -> torch.fx.Node:
         return recorder.graph.call_module(path, node_args, node_kwargs)
@@ -176,8 +177,8 @@ def _script_module_call(
     module: Any,
     path: str | None,
     original: Callable[..., object],
-    args: tuple[object, ...],
-    kwargs: Mapping[str, object],
+    args: Args,
+    kwargs: Kwargs,
 ) -> object:
     """TorchScript code is compiled: one node, with the stand-ins put into the compiled module while it
     runs."""
@@ -204,8 +205,8 @@ def _inlined_call(
     module: nn.Module,
     path: str | None,
     original: Callable[..., object],
-    args: tuple[object, ...],
-    kwargs: Mapping[str, object],
+    args: Args,
+    kwargs: Kwargs,
 ) -> object:
     spots = recorder.spots_from(sys._getframe(1))
     recorder.path_stack.append(path if path is not None else recorder.path_stack[-1])
@@ -230,7 +231,7 @@ def _note_call(recorder: Recorder, module: nn.Module, out: object, spots: tuple[
 
 
 def _apply(recorder: Recorder) -> Callable[..., object]:
-    def apply(cls: type, original: Apply, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+    def apply(cls: type, original: Apply, args: Args, kwargs: Kwargs) -> object:
         if passes(recorder):
             if recorder.active and threading.get_ident() == recorder.thread:
                 args, kwargs = recorder.swap(args), recorder.swap(kwargs)

@@ -10,14 +10,14 @@ ends it with `NotSketched`: then only a recorded run shows what happens. Real va
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
 from torch import nn
 
 from fxgrad.torch_api import symbols
-from fxgrad.torch_api.calls import CAPTURED_WHOLE, DECISIONS, EFFECTS, ESCAPES
+from fxgrad.torch_api.calls import CAPTURED_WHOLE, DECISIONS, EFFECTS, ESCAPES, Args, Kwargs
 from fxgrad.torch_api.engine import ENGINE
 from fxgrad.torch_api.internals import set_grad_enabled, transforms_active
 from fxgrad.torch_api.module_internals import has_legacy_hooks, is_scripted
@@ -58,11 +58,7 @@ class Sketch(Recorder):
     converted = slot_of = add_step = bind = refuse
 
     def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[object, ...] = (),
-        kwargs: dict[str, object] | None = None,
+        self, func: Callable[..., Any], types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> object:
         kwargs = kwargs or {}
         if not self.active or threading.get_ident() != self.thread:
@@ -116,12 +112,7 @@ class Sketch(Recorder):
         return slot
 
     def module_call(
-        self,
-        known: Leaves,
-        original: Callable[..., object],
-        module: nn.Module,
-        args: tuple[object, ...],
-        kwargs: Mapping[str, object],
+        self, known: Leaves, original: Callable[..., object], module: nn.Module, args: Args, kwargs: Kwargs
     ) -> object:
         """A call of a module. Inside one that a recorder makes a node of, a truth value is no decision."""
         if is_scripted(module) or has_legacy_hooks(module) or transforms_active():

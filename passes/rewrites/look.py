@@ -219,7 +219,7 @@ class _Observer(allowed_writes.Interpreter):
         # what a custom Function returns gets memory of its own in `run_node`, and a note
         if not self.allow or is_custom_function(func):
             return func(*args, **kwargs)
-        return allowed_writes.call(func, args, dict(kwargs))
+        return allowed_writes.call(func, args, kwargs)
 
     def _own_memory(self, out: object, given: Mapping[str, object]) -> tuple[object, tuple[str, ...]]:
         made = allowed_writes.own_memory(out, tuple(given.values()))
