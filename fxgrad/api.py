@@ -19,11 +19,7 @@ class _Later:
     never ask."""
 
     def __init__(
-        self,
-        model: object,
-        inputs: object,
-        loss: Callable[..., object] | None,
-        options: Options,
+        self, model: object, inputs: object, loss: Callable[..., object] | None, options: Options
     ) -> None:
         self._given = (model, inputs, loss, options)
 

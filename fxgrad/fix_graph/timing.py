@@ -10,7 +10,7 @@ import contextlib
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import nn
 from fxgrad.fix_graph.figures import COMPILED, Row
 from fxgrad.program.loss import loss_of
 from fxgrad.program.program import Program
+from fxgrad.torch_api.calls import Args, Function, Kwargs
 from fxgrad.torch_api.errors import ANY_IN_PLACE, OVERWRITTEN, says
 from fxgrad.torch_api.internals import TorchDispatchMode, storage_key
 from fxgrad.torch_api.tree import tensors_in
@@ -183,11 +184,7 @@ class StorageCount(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         self._alive: dict[int, object] = {}
 
     def __torch_dispatch__(
-        self,
-        func: Callable[..., object],
-        types: object,
-        args: tuple[object, ...] = (),
-        kwargs: Mapping[str, object] | None = None,
+        self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> object:
         given = {storage_key(t) for t in tensors_in((args, kwargs or {}))}
         out = func(*args, **(kwargs or {}))

@@ -35,11 +35,7 @@ class LiveSource:
     that time."""
 
     def __init__(
-        self,
-        model: object,
-        inputs: object,
-        loss: Callable[..., object] | None,
-        options: Options,
+        self, model: object, inputs: object, loss: Callable[..., object] | None, options: Options
     ) -> None:
         self._given = (model, inputs, loss)
         self._options = options

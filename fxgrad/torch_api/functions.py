@@ -50,9 +50,7 @@ def replaced_apply(replacement: Replacement) -> Iterator[None]:
         yield
 
 
-def _python_patch(
-    replacement: Replacement,
-) -> tuple[object, str, object]:
+def _python_patch(replacement: Replacement) -> tuple[object, str, object]:
     def apply(cls: type, /, *args: object, **kwargs: object) -> object:
         return replacement(cls, _C_APPLY.__get__(None, cls), args, kwargs)
 
@@ -71,9 +69,7 @@ class _Call(threading.local):
 _call = _Call()
 
 
-def _c_patches(
-    replacement: Replacement,
-) -> tuple[tuple[object, str, object], ...]:
+def _c_patches(replacement: Replacement) -> tuple[tuple[object, str, object], ...]:
     """Note [The C function asks]
 
     1. It looks `cls.setup_context` up. Where that is not the base's, it has `_bind_default_args` bind the

@@ -8,12 +8,13 @@ saves in there goes unhooked. `saved_copies` are such hooks.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.autograd.graph
 
+from fxgrad.torch_api.calls import Args, Function, Kwargs
 from fxgrad.torch_api.functions import patched
 from fxgrad.torch_api.internals import (
     TorchDispatchMode,
@@ -83,11 +84,7 @@ class _Fills(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's cla
         return made
 
     def __torch_dispatch__(
-        self,
-        func: Callable[..., object],
-        types: object,
-        args: tuple[object, ...] = (),
-        kwargs: Mapping[str, object] | None = None,
+        self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> object:
         if self.copying:
             return func(*args, **(kwargs or {}))
@@ -100,9 +97,7 @@ class _Fills(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's cla
         return out
 
 
-def _filled(
-    func: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
-) -> set[int | None]:
+def _filled(func: Function, args: Args, kwargs: Kwargs) -> set[int | None]:
     """The memory of the arguments that an operator writes beside its first and its results."""
     written = [
         (i, a)

@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 from fxgrad.records import Raised
 from fxgrad.source.sites import Spot, site_of
 from fxgrad.torch_api import tree
-from fxgrad.torch_api.calls import QUERIES, SIZES
+from fxgrad.torch_api.calls import QUERIES, SIZES, Args, Function, Kwargs
 from fxgrad.torch_api.internals import WITHOUT_TORCH_FUNCTION, DisableTorchFunctionSubclass
 from fxgrad.trace.observations import NeedsValue
 from fxgrad.trace.recorder import Recorder
@@ -47,11 +47,7 @@ class Elsewhere(TorchFunctionMode):
         self._recorder = weakref.ref(recorder)  # the thread may outlive the run
 
     def __torch_function__(
-        self,
-        func: Callable[..., object],
-        types: object,
-        args: tuple[object, ...] = (),
-        kwargs: dict[str, object] | None = None,
+        self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> object:
         recorder = self._recorder()
         if recorder is None or not recorder.active:

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import torch
 
+from fxgrad.torch_api.calls import Args
+
 _WHOLE = ("__int__", "__index__")
 _WHOLE_TENSOR = ("nonzero", "argwhere", "where")
 _BY_INDEX = ("__getitem__", "__setitem__", "masked_select")
@@ -88,18 +90,18 @@ def disturbed(tensor: torch.Tensor, name: str, nudge: Nudge) -> torch.Tensor:
     return made.requires_grad_(tensor.requires_grad)
 
 
-def selects(name: str, args: tuple[object, ...]) -> bool:
+def selects(name: str, args: Args) -> bool:
     """Whether data decides how much the call reads or writes: a mask as an index, `nonzero`."""
     return _mask(name, args) is not None
 
 
-def selects_nothing(name: str, args: tuple[object, ...]) -> bool:
+def selects_nothing(name: str, args: Args) -> bool:
     """Whether it comes out empty."""
     mask = _mask(name, args)
     return mask is not None and not bool((mask != 0).any())
 
 
-def mask_shape(name: str, args: tuple[object, ...]) -> tuple[int, ...]:
+def mask_shape(name: str, args: Args) -> tuple[int, ...]:
     """The shape of what selects."""
     mask = _mask(name, args)
     return tuple(mask.shape) if mask is not None else ()

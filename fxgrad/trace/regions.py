@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from torch.utils.hooks import BackwardHook
 
 from fxgrad.records import NodeKind
 from fxgrad.torch_api import allowed_writes
+from fxgrad.torch_api.calls import Args, Kwargs
 from fxgrad.torch_api.internals import (
     DisableTorchFunction,
     autocast_arguments,
@@ -53,8 +54,8 @@ def opaque(
     target: str,
     make_node: Callable[[tuple[Argument, ...], dict[str, Argument]], torch.fx.Node],
     run: Callable[..., object],
-    args: tuple[object, ...],
-    kwargs: Mapping[str, object],
+    args: Args,
+    kwargs: Kwargs,
 ) -> tuple[object, Step, Hidden]:
     """Run a region as one node: arguments swapped, nothing inside recorded, its hidden reads and writes
     noted."""

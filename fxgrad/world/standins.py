@@ -13,7 +13,7 @@ import copy
 import inspect
 import logging
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol, Self
 
 import torch
@@ -22,6 +22,7 @@ from torch.nn.parameter import is_lazy
 
 from fxgrad.records.errors import TraceError
 from fxgrad.torch_api import tree
+from fxgrad.torch_api.calls import Kwargs
 from fxgrad.torch_api.fake_kernels import OWN
 from fxgrad.torch_api.internals import (
     FAKE_LOGGER,
@@ -96,11 +97,7 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         return self
 
     def __torch_dispatch__(
-        self,
-        func: Any,
-        types: object,
-        args: Sequence[object] = (),
-        kwargs: Mapping[str, object] | None = None,
+        self, func: Any, types: object, args: Sequence[object] = (), kwargs: Kwargs | None = None
     ) -> object:
         listener = self.listener
         if listener is None:
@@ -114,9 +111,7 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         finally:
             listener.quiet -= 1
 
-    def _computed(
-        self, func: Any, types: object, args: Sequence[object], kwargs: Mapping[str, object] | None
-    ) -> object:
+    def _computed(self, func: Any, types: object, args: Sequence[object], kwargs: Kwargs | None) -> object:
         self._arguments = args
         own = OWN.get(func)
         try:
@@ -141,7 +136,7 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
 _mutable: weakref.WeakKeyDictionary[object, bool] = weakref.WeakKeyDictionary()
 
 
-def _written(func: object, args: Sequence[object], kwargs: Mapping[str, object] | None) -> list[object]:
+def _written(func: object, args: Sequence[object], kwargs: Kwargs | None) -> list[object]:
     """What an operator writes that is no fake tensor: a real one is handed to it only past the function
     modes."""
     if func not in _mutable:

@@ -6,12 +6,13 @@ Swapped in arguments and plain containers. Not handled: tensors in attributes of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
+from fxgrad.torch_api.calls import Args, Function, Kwargs
 from fxgrad.torch_api.engine import ENGINE
 
 
@@ -23,11 +24,7 @@ class Swap(TorchFunctionMode):
         self.values = values
 
     def __torch_function__(
-        self,
-        func: Callable[..., object],
-        types: object,
-        args: tuple[object, ...] = (),
-        kwargs: dict[str, object] | None = None,
+        self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> object:
         args, kwargs = self._swap(args), self._swap(kwargs or {})
         run = ENGINE.get(getattr(func, "__name__", ""))

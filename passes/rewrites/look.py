@@ -19,7 +19,7 @@ from torch.fx.node import Argument
 
 from fxgrad.passes.analyses.aliases import Aliases, NodeAliases, Place, Save
 from fxgrad.torch_api import allowed_writes
-from fxgrad.torch_api.calls import is_custom_function
+from fxgrad.torch_api.calls import Args, Function, Kwargs, is_custom_function
 from fxgrad.torch_api.engine import run_backward
 from fxgrad.torch_api.internals import TorchDispatchMode, schema_of, storage_key, version_of
 from fxgrad.torch_api.saved_hooks import saved_hooks
@@ -107,11 +107,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch.fx.In
         self.random = False
 
     def __torch_dispatch__(
-        self,
-        func: Any,
-        types: object,
-        args: tuple[object, ...] = (),
-        kwargs: Mapping[str, object] | None = None,
+        self, func: Any, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> object:
         kwargs = kwargs or {}
         metadata = torch.Tag.inplace_view in func.tags
@@ -207,14 +203,7 @@ class _Observer(allowed_writes.Interpreter):
             bound=not hasattr(type(args[0]), target),
         )
 
-    def _call(
-        self,
-        func: Callable[..., object],
-        args: tuple[object, ...],
-        kwargs: Mapping[str, object],
-        *,
-        bound: bool = False,
-    ) -> object:
+    def _call(self, func: Function, args: Args, kwargs: Kwargs, *, bound: bool = False) -> object:
         args = args[1:] if bound else args
         # what a custom Function returns gets memory of its own in `run_node`, and a note
         if not self.allow or is_custom_function(func):

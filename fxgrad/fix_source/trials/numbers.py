@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,7 @@ from fxgrad.program.program import program
 from fxgrad.records import Site
 from fxgrad.source.sites import innermost, user_spots
 from fxgrad.torch_api import tree
+from fxgrad.torch_api.calls import Args, Function, Kwargs
 from fxgrad.torch_api.comparison import Tolerances, compare_tensors
 from fxgrad.torch_api.functions import Apply, replaced_apply
 from fxgrad.torch_api.internals import base_of, storage_key
@@ -266,9 +267,7 @@ class _Emulation(TorchFunctionMode):
         self.lines = {(site.file, site.line) for site in hidden}
         self.views = views
 
-    def __torch_function__(
-        self, func: Callable[..., object], types: object, args: Any = (), kwargs: Any = None
-    ) -> object:
+    def __torch_function__(self, func: Function, types: object, args: Any = (), kwargs: Any = None) -> object:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if self.lines and name in ("__get__", "__set__") and self._is_hidden(func, args[0]):
@@ -280,9 +279,7 @@ class _Emulation(TorchFunctionMode):
         return self._separate(name, made) if self.views else made
 
     @staticmethod
-    def _written(
-        out: torch.Tensor, func: Any, args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> torch.Tensor:
+    def _written(out: torch.Tensor, func: Any, args: Args, kwargs: Kwargs) -> torch.Tensor:
         made = func(*args, **{key: value for key, value in kwargs.items() if key != "out"})
         if out.requires_grad and base_of(out) is None:
             out.detach_()  # all of it is written: its own history ends here
@@ -317,11 +314,7 @@ class _QuietWrites(TorchFunctionMode):
     """Writes run with gradients off, where torch allows them through any view."""
 
     def __torch_function__(
-        self,
-        func: Callable[..., object],
-        types: object,
-        args: tuple[object, ...] = (),
-        kwargs: Mapping[str, object] | None = None,
+        self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> object:
         name = getattr(func, "__name__", "")
         writes = name == "__setitem__" or (
@@ -336,11 +329,7 @@ class _Double(TorchFunctionMode):
     there."""
 
     def __torch_function__(
-        self,
-        func: Callable[..., object],
-        types: object,
-        args: Any = (),
-        kwargs: Mapping[str, object] | None = None,
+        self, func: Function, types: object, args: Any = (), kwargs: Kwargs | None = None
     ) -> object:
         kwargs = kwargs or {}
         if func is torch.Tensor.float:
@@ -363,7 +352,7 @@ def _oracle(hidden: tuple[Site, ...], views: bool) -> Iterator[None]:
 def _cloned_functions() -> Iterator[None]:
     """`autograd.Function.apply` gives clones of what it returns as views."""
 
-    def apply(cls: object, original: Apply, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+    def apply(cls: object, original: Apply, args: Args, kwargs: Kwargs) -> object:
         leaves, structure = tree.flatten(original(*args, **kwargs))
         return tree.unflatten(
             structure, [leaf.clone() if base_of(leaf) is not None else leaf for leaf in leaves]
