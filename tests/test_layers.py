@@ -1,4 +1,4 @@
-"""The house: rooms on floors, lower never imports higher, no circle of files, `passes` has one name, only the top prints or exits.
+"""The house: rooms on floors, lower never imports higher, no circle of files, `passes` has one name, only the top prints or exits, `Any` is rare.
 
 Read from the source text with `ast`, so imports inside functions and under `TYPE_CHECKING` count too. Imports by a
 computed name are not seen.
@@ -7,6 +7,7 @@ computed name are not seen.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -131,6 +132,12 @@ def exit_calls(source: str) -> list[int]:
     return [call.lineno for call in calls if ast.unparse(call.func) in EXIT_CALLS]
 
 
+def any_per_thousand(sources: Iterable[str]) -> float:
+    """How often the word `Any` stands in a thousand lines."""
+    texts = list(sources)
+    return 1000 * sum(len(re.findall(r"\bAny\b", text)) for text in texts) / sum(text.count("\n") for text in texts)
+
+
 MODULES = module_files(ROOT)
 IMPORTS = {module: imports_of(file.read_text(), module, file.name == "__init__.py", MODULES) for module, file in MODULES.items()}
 SOURCES = [file for folder in ("fxgrad", "passes", "tests", "bench") for file in sorted((ROOT / folder).rglob("*.py"))]
@@ -165,6 +172,10 @@ def test_passes_is_never_imported_by_its_folder_name() -> None:
     assert got == []
 
 
+def test_any_is_rare() -> None:
+    assert any_per_thousand(file.read_text() for file in MODULES.values()) < 10
+
+
 # The checks themselves: each must see what it is there for, or the tests above could not fail.
 
 
@@ -189,6 +200,10 @@ def test_passes_is_never_imported_by_its_folder_name() -> None:
 def test_upward_imports(module: str, source: str, upward: bool) -> None:
     found = imports_of(source, module, False, {*MODULES, "passes.rules.detached"})
     assert any(climbs(module, target) for _, target in found) == upward
+
+
+def test_every_any_counts() -> None:
+    assert any_per_thousand(["from typing import Any\n", "many: dict[Any, Any]\nAnything = 1\n"]) == 1000
 
 
 def test_imports_from_a_package_resolve_inside_it() -> None:
