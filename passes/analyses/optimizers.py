@@ -105,8 +105,14 @@ def _shapes(named: Iterable[_Named]) -> list[tuple[int, ...]]:
 
 
 def idle(context: Context) -> Iterator[tuple[object, tuple[str, ...]]]:
-    """The optimizers that hold some of definition 3, and their names; each name once."""
-    starved = _starved(context)
+    """The optimizers that hold some of definition 3, and their names; each name once.
+
+    Of what is waiting (definition 4), and of optimizers that have not stepped in a watched script while
+    others have, nothing is known.
+    """
+    starved = _starved(context) - waiting(context)
+    if context.training is not None:
+        starved &= context.expected
     told: set[int] = set()
     for optimizer in optimizers_in(context.optimizer):
         held = {id(p) for _, p in _held(optimizer)} - told

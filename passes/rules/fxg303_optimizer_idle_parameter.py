@@ -22,7 +22,7 @@ When the fix is safe
     Leaving them out changes nothing in training, but the positions in the optimizer's state dict move.
 
 Not handled
-    Parameters that get a gradient only in other steps.
+    Parameters that get a gradient only in other steps, but for those of an optimizer that has its turn then.
 """
 
 from __future__ import annotations

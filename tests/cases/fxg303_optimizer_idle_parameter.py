@@ -55,6 +55,21 @@ def guilty_optimizer_made_by_a_factory():
     return dict(model=model, inputs=(torch.randn(3, 4),), loss=lambda o: o.square().sum(), optimizer=optimizer)
 
 
+def guilty_second_of_two_optimizers():
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right, self.spare = nn.Linear(2, 4), nn.Linear(4, 1), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.right(self.left(x))
+
+    model = Pair()
+    first = torch.optim.SGD(model.left.parameters(), lr=0.1)
+    second = torch.optim.Adam([*model.right.parameters(), *model.spare.parameters()], lr=0.1)  # FXG303
+    return dict(model=model, inputs=(torch.randn(3, 2),), loss=lambda o: o.mean(), optimizer=[first, second])
+
+
 def quiet_all_train():
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1))
     optimizer = torch.optim.Adam(model.parameters())
@@ -115,3 +130,18 @@ def quiet_no_optimizer_given():
             return self.main(x)
 
     return dict(model=Branches(), inputs=(torch.randn(2, 4),), loss=lambda o: o.sum(), expect=["main.*"])
+
+
+def quiet_generators_optimizer_has_its_turn_later():
+    class Gan(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.generator, self.critic = nn.Linear(2, 4), nn.Linear(4, 1)
+
+        def forward(self, z):
+            return self.critic(self.generator(z).detach())
+
+    model = Gan()
+    critics = torch.optim.SGD(model.critic.parameters(), lr=0.1)
+    generators = torch.optim.SGD(model.generator.parameters(), lr=0.1)
+    return dict(model=model, inputs=(torch.randn(3, 2),), loss=lambda o: o.mean(), optimizer=[critics, generators])

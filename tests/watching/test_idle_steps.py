@@ -159,3 +159,29 @@ def test_a_closure_called_where_gradients_are_off(tmp_path: Path, name: str, cap
     assert {(f.code, f.site.line) for f in report.findings if f.severity == "error" and f.site} == want, str(report)
     mended = text.replace("loss = closure()  # FXG104", "loss = torch.enable_grad()(closure)()")
     assert report_on(tmp_path, mended).ok
+
+
+TWO = """
+code, critic = nn.Linear(3, 2), nn.Linear(2, 1)
+critics = torch.optim.SGD(critic.parameters(), lr=0.1)
+codes = torch.optim.SGD(code.parameters(), lr=0.1)
+for step in range(24):
+    critics.zero_grad()
+    critic(code(torch.randn(6, 3)).detach()).square().mean().backward()
+    critics.step()
+    {then}
+"""
+
+
+def holders(report: Report) -> list[tuple[int, tuple[str, ...]]]:
+    return [(f.site.line, f.parameters) for f in report.findings if f.code == "FXG303" and f.site]
+
+
+def test_an_optimizer_whose_turn_has_not_come_holds_nothing_in_vain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    later = TWO.format(then="if step == 20: critic(code(torch.randn(6, 3))).mean().backward(); codes.step()")
+    assert holders(report_on(tmp_path, later)) == []
+
+
+def test_what_is_held_in_vain_is_said_of_the_optimizer_that_holds_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = report_on(tmp_path, TWO.format(then="code(torch.randn(6, 3)).detach(); codes.step()"))
+    assert holders(report) == [(HEAD.count("\n") + 4, ("code.weight", "code.bias"))]
