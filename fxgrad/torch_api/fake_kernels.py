@@ -47,8 +47,18 @@ def _embedding(dispatch: Dispatch, *args: Any, **kwargs: object) -> object:
     return dispatch(*args, **kwargs)
 
 
+def _index(dispatch: Dispatch, *args: Any, **kwargs: Any) -> object:
+    """`x[mask.byte()]`: real kernels take a mask of uint8 for one of bool, torch's fake one (2.13) for no
+    index at all."""
+    picked = [
+        one.bool() if isinstance(one, torch.Tensor) and one.dtype is torch.uint8 else one for one in args[1]
+    ]
+    return dispatch(args[0], picked, *args[2:], **kwargs)
+
+
 OWN: Mapping[object, Callable[..., object]] = {
     GROUPED_MM: _grouped_mm,
     CUDNN_RNN_BACKWARD: _cudnn_rnn_backward,
     torch.ops.aten.embedding.default: _embedding,
+    torch.ops.aten.index.Tensor: _index,
 }

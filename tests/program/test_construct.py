@@ -138,6 +138,21 @@ GUESSED: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "`Net(args=...)`",
         ("--arg args.arch='small' (the class compares `arch` with it)",),
     ),
+    "settings that are asked for a key that nobody told": (
+        net("args", "args.drop = args.drop if 'drop' in args else 0; self.a = nn.Linear(args.n_embd, 2)"),
+        "`Net(args=...)`",
+        ("--arg args.n_embd=64 (by the name `n_embd`)",),
+    ),
+    "settings that must have a key": (
+        net("cfg", "assert 'width' in cfg; self.a = nn.Linear(cfg['width'], 2)"),
+        "`Net(cfg=...)`",
+        ("--arg cfg.width=64 (by the name `width`)",),
+    ),
+    "settings that are asked for their truth": (
+        net("args", "self.a = nn.Linear(4, 2) if args.small and not args.deep else nn.Linear(4, 8)"),
+        "`Net(args=...)`",
+        ("--arg args.small=False (the file tests `small`)",),
+    ),
     "counts of what a name does not tell": (
         net("n_flow, n_src_vocab", "self.a = nn.Embedding(n_src_vocab, n_flow)"),
         "`Net(n_flow=2, n_src_vocab=100)`",

@@ -327,6 +327,54 @@ def conv(channels: int, *more: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Conv2d(channels, 8, 3, 2), nn.ReLU(), *more)
 
 
+class Scaled(nn.Module):
+    """A norm of one's own in a block that unpacks three sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.net = nn.Parameter(torch.ones(24)), nn.Linear(24, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True)) * self.weight
+        _, length, _ = x.shape
+        return self.net(x)[:, :length]
+
+
+class Masked(nn.Module):
+    """Reads its weight through a mask of bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6, 6))
+        self.register_buffer("mask", torch.ones(6, 6).tril().byte())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self.weight) + self.weight[self.mask].sum()
+
+
+class Picky(nn.Module):
+    """A linear layer that no number of rows satisfies: what follows refuses every shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(64, 64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x) + self.net(x.reshape(-1, 64)).view(x.numel() + 1)
+
+
+class Pooled(nn.Module):
+    """Picks from what may hold nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(5, 4)
+
+    def forward(self, x: torch.Tensor, edge_index: torch.Tensor) -> torch.Tensor:
+        out = self.net(x)
+        return out[edge_index[0]].sum() + out[: len(x) // 4].index_select(0, edge_index[1][:0]).sum()
+
+
 CASES: list[tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = [
     (lambda: nn.Linear(7, 2), ((2, 7),)),
     (lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 2)), ((2, 784),)),
@@ -359,6 +407,9 @@ CASES: list[tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = [
     (lambda: Optional_(net=nn.Linear(7, 2)), ((2, 7),)),
     (lambda: nn.DataParallel(nn.Linear(7, 2)), ((2, 7),)),
     (lambda: nn.Identity(), ((2, 16),)),
+    (Scaled, ((2, 16, 24),)),
+    (Masked, ((2, 6),)),
+    (Pooled, ((2, 5), (2, 8))),
 ]
 
 
@@ -380,6 +431,11 @@ def test_indices_stay_below_what_they_index() -> None:
     assert inputs.args[0].dtype == torch.int64
     assert inputs.args[0].max() < 12
     assert assumptions == ("--input ids=2x8:int64[0,12) (`embedding` has 12 rows)",)
+
+
+def test_where_nothing_is_picked_from_an_index_is_still_one() -> None:
+    inputs, _ = infer_inputs(Pooled())
+    assert inputs.args[1].min() >= 0
 
 
 def test_labels_stay_below_the_number_of_classes() -> None:
@@ -777,6 +833,7 @@ class Strict(Batch):
         (Listed(), "the input `xs` of Listed.forward cannot be guessed: it is no tensor", "define `example_inputs`"),
         (Impossible(), "no guess for the input `second` of Impossible.forward ran; ", "as in --input second=2x3"),
         (Strict(), "no guess for the input `state` of Strict.forward ran; ", "as in --input state="),
+        (Picky(), "no guess for the input `x` of Picky.forward ran; ", "as in --input x="),
         (nn.LazyLinear(3), "inputs cannot be guessed for lazy modules", "write them with --input"),
     ],
 )

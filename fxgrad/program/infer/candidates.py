@@ -9,16 +9,18 @@ order).
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from fxgrad.program.infer.spec import Group, Spec
+from fxgrad.program.infer.spec import Group, Spec, specs_in
 
 BATCH = 2
 LENGTH = 16
+LARGEST = 2**28  # elements of an input
 _SIZES = {
     1: (64, 256, 1024, 4000, 16, 8),
     2: (64, 32, 28, 224, 128, 96, 256, 84, 16, 299, 512, 8),
@@ -229,8 +231,9 @@ def _annotation(parameter: inspect.Parameter) -> str:
 
 
 def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Without those that make the same tensor as an earlier one."""
+    """Without those that make the same tensor as an earlier one, or one that is too large to be meant."""
     seen: dict[str, Candidate] = {}
     for candidate in candidates:
-        seen.setdefault(candidate.text(), candidate)
+        if all(math.prod(spec.shape) <= LARGEST for spec in specs_in(candidate.spec)):
+            seen.setdefault(candidate.text(), candidate)
     return list(seen.values())

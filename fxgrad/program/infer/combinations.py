@@ -18,6 +18,7 @@ from fxgrad.program.infer.spec import Group, Spec
 from fxgrad.program.infer.told import told
 
 _POSITIONS = 50_000  # combinations looked at for one that was not ruled out
+_LENGTHENED = ", and flattened it fits the linear layer"
 
 
 class Combinations:
@@ -184,7 +185,8 @@ class Combinations:
         got, wanted = features
         for name in names:
             spec = tried[name].spec
-            if not isinstance(spec, Spec):
+            # Longer once and still not fitting: the layer's input is no longer for it.
+            if not isinstance(spec, Spec) or tried[name].why.endswith(_LENGTHENED):
                 continue
             places = [
                 place for place in range(len(spec.shape) - 1, 0, -1) if spec.shape[place] * wanted % got == 0
@@ -193,7 +195,7 @@ class Combinations:
                 (*spec.shape[:place], spec.shape[place] * wanted // got, *spec.shape[place + 1 :])
                 for place in places
             ]
-            why = f"{tried[name].why}, and flattened it fits the linear layer"
+            why = f"{tried[name].why}{_LENGTHENED}"
             longer = [Candidate(replace(spec, shape=shape), why=why) for shape in shapes]
             self._queues[name] = distinct([*longer, *self._queues[name]])
 

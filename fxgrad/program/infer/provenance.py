@@ -247,7 +247,8 @@ class Provenance(TorchFunctionMode):
         for index, limit in index_limits(name, args, kwargs):
             for tag, pure in self._tags.get(id(index), {}).items():
                 # After arithmetic the index is not the input: only the smallest range is sure to stay inside.
-                self.limits[tag] = min(self.limits.get(tag, limit), limit if pure else min(limit, 2))
+                most = max(limit if pure else min(limit, 2), 1)  # of nothing there is none to pick
+                self.limits[tag] = min(self.limits.get(tag, most), most)
 
     def _need(self, tensor: Any, need: Need) -> None:
         shared = self._joins.share(tensor, need)
@@ -275,19 +276,15 @@ class Provenance(TorchFunctionMode):
             # its first layer decides, not what it meets later
             if source in self.needs and tensor.shape == self._shapes[source]:
                 continue
-            shape = _fitting(
-                self._shapes[source], tuple(tensor.shape), tuple(other.shape), exact=function in JOINING
-            )
-            if shape is not None:
-                yield (
-                    source,
-                    Need(
-                        "like",
-                        shape=shape,
-                        dtype=self._dtypes[source],
-                        why=f"it meets a tensor of {_by(other)}",
-                    ),
-                )
+            own = self._shapes[source]
+            shape = _fitting(own, tuple(tensor.shape), tuple(other.shape), exact=function in JOINING)
+            if shape is None:
+                continue
+            # A weight of fewer dimensions stands for every row: `x * weight`.
+            weight = function not in JOINING and not self._tags.get(id(other))
+            rows = (*own[: len(own) - len(shape)], *shape) if weight else shape
+            why = f"it meets a tensor of {_by(other)}"
+            yield source, Need("like", shape=rows, dtype=self._dtypes[source], why=why, shapes=(shape,))
 
     def _value(self, name: str, tensor: torch.Tensor) -> object:
         self.made_up += 1

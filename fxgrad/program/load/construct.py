@@ -51,6 +51,9 @@ class Guesses:
         return self.taken[key]
 
 
+_ASKED_FOR = (Value(False, ""), Value(True, ""))
+
+
 class Read:
     """An object of settings that is not there: an attribute or key is guessed when it is read, and stays as
     it was guessed or set."""
@@ -86,8 +89,16 @@ class Read:
     def __setitem__(self, name: str, value: object) -> None:
         self.__dict__[name] = value
 
-    def __contains__(self, name: str) -> bool:
-        return hasattr(self, name)
+    def __contains__(self, name: object) -> bool:
+        """What nobody told is not there: a program that asks has its own way without. Where that fails, it
+        is."""
+        known = self._guesses.definitions
+        key = f"{self._prefix}.{name}"
+        if name in self.__dict__ or name in known.options or key in self._guesses.given:
+            return True
+        if name in known.optional:
+            return known.optional[name] is not UNKNOWN
+        return bool(self._guesses.take(f"{key} in", _ASKED_FOR).value)
 
     def get(self, name: str, default: object = None) -> Any:
         return getattr(self, name, default)

@@ -189,9 +189,12 @@ class Definitions:
         node = self.tree if class_or_function is None else self._own.get(class_or_function)
         found: dict[str, None] = {}
         for part in ast.walk(node) if node else ():
-            if isinstance(part, ast.Compare) and any(
-                last_name(side) == name for side in (part.left, *part.comparators)
-            ):
+            if not isinstance(part, ast.Compare):
+                continue
+            # Of `"key" in settings` the text is a key, none of the values of `settings`.
+            held = isinstance(part.ops[-1], ast.In | ast.NotIn)
+            sides = (part.left, *(part.comparators[:-1] if held else part.comparators))
+            if any(last_name(side) == name for side in sides):
                 inner = [text for side in (part.left, *part.comparators) for text in ast.walk(side)]
                 found.update(
                     dict.fromkeys(
@@ -219,6 +222,21 @@ class Definitions:
             for node in compares
             if any(isinstance(side, ast.Constant) and side.value is None for side in node.comparators)
         )
+
+    @cached_property
+    def tested_values(self) -> frozenset[str]:
+        """The names that the file asks for their truth alone: `if config.small`, `not config.small`."""
+        tests = [node.test for node in ast.walk(self.tree) if isinstance(node, ast.If | ast.IfExp)]
+        found: set[str] = set()
+        while tests:
+            test = tests.pop()
+            if isinstance(test, ast.BoolOp):
+                tests += test.values
+            elif isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+                tests.append(test.operand)
+            elif isinstance(test, ast.Attribute | ast.Name):
+                found.add(last_name(test))
+        return frozenset(found)
 
     @cached_property
     def options(self) -> Mapping[str, object]:

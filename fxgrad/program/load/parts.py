@@ -18,7 +18,7 @@ from torch import nn
 
 from fxgrad.program.inputs import required
 from fxgrad.program.load.definitions import Definitions
-from fxgrad.program.load.values import Value, annotation_of, by_name, is_settings
+from fxgrad.program.load.values import Value, annotation_of, by_name, is_settings, is_unknown
 from fxgrad.source.objects import module_of
 
 _CLASS_WANTED = re.compile(r"(\w+_)?(block|layer|cls|class|cell|unit)(_type|_cls|_class|_fn|_layer)?")
@@ -58,6 +58,9 @@ def _by_name(known: Definitions, asking: str, name: str, annotation: str) -> lis
 def read_as(known: Definitions, name: str) -> list[Value]:
     """Values for an attribute of settings; None among them where the file asks whether it is."""
     first, *others = by_name(name, texts=known.compared(None, name))
+    if is_unknown(first) and name in known.tested_values:
+        why = f"the file tests `{name}`"
+        return [Value(flag, str(flag), why, choice=True) for flag in (False, True)]
     asked = (
         [Value(None, "None", f"the file compares `{name}` with None")]
         if name in known.optional_values

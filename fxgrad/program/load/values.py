@@ -21,6 +21,7 @@ from fxgrad.program.load import sequences
 from fxgrad.source.objects import module_of
 
 WIDTH = 64
+_MAY_BE_ANY = " may be any"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -254,11 +255,16 @@ def _settings(name: str) -> list[Value]:
 
 def unknown(name: str) -> list[Value]:
     """A size, settings, a layer, a count: what an argument of any name may be."""
-    why = f"`{name}` may be any"
+    why = f"`{name}`{_MAY_BE_ANY}"
     size, layer, count, share, sizes = (
         Value(value, written(value), why) for value in (WIDTH, _LAYERS[0], 2, 0.1, [WIDTH, WIDTH])
     )
     return [size, *_settings(name), layer, count, share, sizes]
+
+
+def is_unknown(value: Value) -> bool:
+    """Whether nothing speaks for the value."""
+    return value.why.endswith(_MAY_BE_ANY)
 
 
 def annotation_of(parameter: inspect.Parameter) -> str:
