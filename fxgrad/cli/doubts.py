@@ -8,6 +8,7 @@ handled: guesses of sizes; all are alike in what they show.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 
 from fxgrad.program.step import Step
@@ -16,6 +17,7 @@ from fxgrad.report import Report
 
 _OTHERS = 4
 _RAISES = "FXG002"
+_OF_A_KIND = re.compile(r"'(\w+)' object|non-iterable (\w+) object")
 
 
 def refuse_doubtful(step: Step, report: Report, analysed: Callable[[Step], Report]) -> None:
@@ -25,6 +27,7 @@ def refuse_doubtful(step: Step, report: Report, analysed: Callable[[Step], Repor
     Raises:
         InputError: it does; both are named.
     """
+    _refuse_misfit(step, report)
     codes = _codes(report)
     for option, own, other, changed in itertools.islice(step.others(inputs_too=bool(codes)), _OTHERS):
         try:
@@ -36,6 +39,39 @@ def refuse_doubtful(step: Step, report: Report, analysed: Callable[[Step], Repor
         if found != codes:
             reason = f"the verdict hangs on a guess: {own} gives {_said(codes)}, {other} gives {_said(found)}"
             raise InputError(reason, hint=f"write {option} {own} or {option} {other}")
+
+
+def _refuse_misfit(step: Step, report: Report) -> None:
+    """Raise where what the program raised is none of its mistakes: a forward that was never written, or one
+    that wants of a guessed argument what the guess does not have.
+
+    Raises:
+        InputError: so it is; what to write is said.
+    """
+    error = report.error
+    if error is None or error.phase != "forward":
+        return
+    own = f"{type(step.model).__qualname__}.forward"
+    if error.type == "NotImplementedError" and error.site is not None and error.site.function == own:
+        hint = (
+            "write a function of the inputs that calls what the program calls, and name that, "
+            "or watch the script: fxgrad run SCRIPT"
+        )
+        raise InputError(
+            f"`{own}` raises NotImplementedError: the model is not used by calling it",
+            site=error.site,
+            hint=hint,
+        )
+    kinds = step.loaded.guessed.kinds if step.loaded.guessed is not None else {}
+    match = _OF_A_KIND.search(error.message)
+    kind = (match[1] or match[2]) if match is not None else ""
+    if error.type in ("AttributeError", "TypeError") and kind in kinds:
+        reason = f"the argument `{kinds[kind]}` is a guess that does not fit: {error.message}"
+        hint = (
+            f"write --arg {kinds[kind].partition('=')[0]}=..., or write a function that builds the model "
+            "and name that"
+        )
+        raise InputError(reason, site=error.site, hint=hint)
 
 
 def _codes(report: Report) -> frozenset[str]:

@@ -422,6 +422,49 @@ def test_a_verdict_that_hangs_on_a_guess_is_none(run: Run) -> None:
     assert [run("report", "model.py", "--arg", f"stop_early={value}")[0] for value in (True, False)] == [1, 0]
 
 
+PART = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        self.body, self.head = body, nn.Linear(64, 2)
+
+    def forward(self, x):
+        return self.head(self.body.{asks}(x))
+
+    def act(self, x):
+        return self.head(x)
+"""
+
+
+def test_what_a_guessed_part_does_not_have_is_no_mistake_of_the_program(run: Run) -> None:
+    Path("model.py").write_text(PART.format(asks="encode"))
+    status, out, err = run("report", "model.py")
+    assert (status, out) == (2, "")
+    assert "the argument `body=nn.Linear(64, 64)` is a guess that does not fit: 'Linear' object has no attribute 'encode'" in err
+    assert "(write --arg body=..., or" in err
+    Path("model.py").write_text(PART.format(asks="forward"))
+    assert run("report", "model.py")[0] == 0
+
+
+def test_what_the_program_misspells_itself_is_its_mistake(run: Run) -> None:
+    Path("model.py").write_text(PART.format(asks="forward").replace("self.head(self.body", "self.heed(self.body"))
+    status, out, _ = run("report", "model.py")
+    assert status == 1
+    assert "FXG002" in out
+
+
+def test_a_forward_that_nobody_wrote_is_not_asked(run: Run) -> None:
+    text = PART.format(asks="forward").replace("return self.head(self.body.forward(x))", "raise NotImplementedError")
+    Path("model.py").write_text(text)
+    status, out, err = run("report", "model.py")
+    assert (status, out) == (2, "")
+    assert "model.py:12:9: `Net.forward` raises NotImplementedError: the model is not used by calling it" in err
+
+
 def test_a_finding_on_guessed_rows_must_hold_for_sequences(run: Run) -> None:
     Path("model.py").write_text(ATTENTION)
     status, out, err = run("report", "model.py")

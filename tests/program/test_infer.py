@@ -352,6 +352,18 @@ class Masked(nn.Module):
         return F.linear(x, self.weight) + self.weight[self.mask].sum()
 
 
+class Stamped(nn.Module):
+    """Makes an index of floats."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hour, self.day, self.net = nn.Embedding(24, 8), nn.Embedding(7, 8), nn.Linear(5, 8)
+
+    def forward(self, x: torch.Tensor, mark: torch.Tensor) -> torch.Tensor:
+        mark = mark.long()
+        return self.net(x) + self.hour(mark[:, :, 0]) + self.day(mark[:, :, 1])
+
+
 class Picky(nn.Module):
     """A linear layer that no number of rows satisfies: what follows refuses every shape."""
 
@@ -431,6 +443,16 @@ def test_indices_stay_below_what_they_index() -> None:
     assert inputs.args[0].dtype == torch.int64
     assert inputs.args[0].max() < 12
     assert assumptions == ("--input ids=2x8:int64[0,12) (`embedding` has 12 rows)",)
+
+
+def test_floats_that_become_an_index_stay_below_what_it_indexes() -> None:
+    model = Stamped()
+    inputs, _ = infer_inputs(model)
+    mark = inputs.args[1]
+    assert mark.is_floating_point()
+    assert mark.min() >= 0
+    assert mark.max() < 7
+    model(*inputs.args)
 
 
 def test_where_nothing_is_picked_from_an_index_is_still_one() -> None:

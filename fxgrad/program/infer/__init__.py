@@ -155,7 +155,7 @@ def _settled(
 def _has_indices(found: Found) -> bool:
     """Whether an input may index something: a fake run does not see an index out of range."""
     specs = [spec for candidate in found.candidates.values() for spec in specs_in(candidate.spec)]
-    return any(not spec.dtype.is_floating_point for spec in specs)
+    return any(not spec.dtype.is_floating_point or spec.high is not None for spec in specs)
 
 
 def missing_inputs(model: object, given: Inputs) -> tuple[str, ...]:

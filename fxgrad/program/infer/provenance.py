@@ -246,6 +246,8 @@ class Provenance(TorchFunctionMode):
             self._need(args[position] if position < len(args) else kwargs.get(key), need)
         for index, limit in index_limits(name, args, kwargs):
             for tag, pure in self._tags.get(id(index), {}).items():
+                if not pure and self._dtypes[tag].is_floating_point:
+                    continue  # what `topk` picks of it, say
                 # After arithmetic the index is not the input: only the smallest range is sure to stay inside.
                 most = max(limit if pure else min(limit, 2), 1)  # of nothing there is none to pick
                 self.limits[tag] = min(self.limits.get(tag, most), most)

@@ -153,13 +153,9 @@ def _bounded(combination: Mapping[str, Candidate], outcome: Try) -> dict[str, Ca
 
 
 def _below(candidate: Candidate, limit: int | None) -> Candidate:
+    """Below what it indexes; a floating one too, which the program makes an index of by `x.long()`."""
     spec = candidate.spec
-    if (
-        not isinstance(spec, Spec)
-        or limit is None
-        or spec.dtype.is_floating_point
-        or spec.dtype is torch.bool
-    ):
+    if not isinstance(spec, Spec) or limit is None or spec.dtype is torch.bool:
         return candidate
     high = limit if spec.high is None else min(spec.high, limit)
     return replace(candidate, spec=replace(spec, low=min(spec.low or 0, high - 1), high=high))

@@ -133,6 +133,16 @@ class Construction:
                 lines.append(f"{option}{key}={value.text} ({value.why})")
         return tuple(lines)
 
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The names of the guessed values' classes, each with the first guess of it: `body=nn.ReLU()`."""
+        found: dict[str, str] = {}
+        for key, value in self.guesses.taken.items():
+            if value.text:
+                made = value.value.function if isinstance(value.value, _Built) else type(value.value)
+                found.setdefault(made.__name__, f"{key}={value.text}")
+        return found
+
     def others(self) -> Iterator[tuple[str, str, str, Construction]]:
         """The same with another value for a guess that makes another model of it: key, both values, what the
         call made then."""
