@@ -49,6 +49,7 @@ from fxgrad.watching.steps import note_after, note_begun
 from fxgrad.watching.variable_names import Names
 
 PATIENCE = 8
+EVALUATIONS = 25  # of a closure in one step: the most that LBFGS makes by default
 SCANS = 8  # backward calls at which variables are looked at
 
 
@@ -108,6 +109,7 @@ class Session:
         self._unfinished = False  # interrupted before the first step had ended
         self._within = False  # optimizers step inside a backward
         self._by_hand = 0
+        self._evaluated = 0  # how often the step that runs now asked its closure
         self._mark = 0
         self._hooks = contextlib.ExitStack()
         self._patches = contextlib.ExitStack()
@@ -322,6 +324,24 @@ class Session:
         self._reached = [(weakref.ref(leaf), version_of(leaf), self._value(leaf)) for leaf, _ in reached]
         if len(self.observer.backwards) <= SCANS:
             self._scan()
+        if self._open:
+            self._evaluated += 1
+            if self._evaluated > EVALUATIONS:
+                self._step_within()
+
+    def _step_within(self) -> None:
+        """A step that asks its closure again and again (`LBFGS(max_iter=50_000)`) may be the whole training:
+        it is not waited for, each further evaluation counts as one."""
+        optimizer = self._open[0]()
+        if optimizer is None:
+            return
+        with self.observer.guarded():
+            self._states, _, _ = note_begun(self.observer.ledger, optimizer)
+            self._note_fed(optimizer)
+        self._kept = self._kept or (optimizer,)
+        self._stepped[optimizer] = self._stepped.get(optimizer, 0) + 1
+        if self._seen_enough():
+            self._enough()
 
     def _before_step(self, optimizer: Optimizer) -> None:
         observer = self.observer
@@ -336,6 +356,7 @@ class Session:
             self._inner.append(optimizer)
             return
         self._open, self._inner = self._open[-1:], []
+        self._evaluated = 0
         self._note_step(optimizer)
         observer.stepping = True
 

@@ -86,3 +86,38 @@ def test_judging_is_quicker_than_watching(name: str, tmp_path: Path, monkeypatch
     whole = time.process_time() - begun
     assert report.ok
     assert sum(spent) < 0.5 * whole
+
+
+LBFGS = """import torch
+from torch import nn
+
+torch.manual_seed(0)
+net, spare = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1)), nn.Linear(1, 1)
+x = torch.linspace(-1, 1, 32)[:, None]
+opt = torch.optim.LBFGS([*net.parameters(), *spare.parameters()], max_iter={most}, line_search_fn="strong_wolfe",
+                        tolerance_grad=0, tolerance_change=0)
+asked = 0
+
+
+def closure():
+    global asked
+    asked += 1
+    assert asked < 200
+    opt.zero_grad()
+    loss = (net(x) - x.sin()).square().mean()
+    loss.backward()
+    return loss
+
+
+opt.step(closure)
+"""
+
+
+@pytest.mark.parametrize("most", [3, 20, 100_000])
+def test_a_step_that_is_the_whole_training_is_not_waited_for(tmp_path: Path, most: int) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(LBFGS.format(most=most))
+    report, status = run_script(str(path))
+    assert report is not None
+    assert {name for name, verdict in report.verdicts.items() if verdict == "none"} == {"spare.weight", "spare.bias"}
+    assert {(f.code, f.severity) for f in report.findings if f.severity != "note"} == {("FXG101", "error")}
