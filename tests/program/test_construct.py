@@ -143,6 +143,25 @@ GUESSED: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "`Net(args=...)`",
         ("--arg args.n_embd=64 (by the name `n_embd`)",),
     ),
+    "settings that are spread over a call": (
+        net("width, extra", "self.a = Part(width); self.b = Pair(width, **extra)")
+        + "class Pair(nn.Module):\n    def __init__(self, a, n_layers, *, kernel_size):\n        super().__init__()\n"
+        "        self.c = nn.Conv1d(a, n_layers, kernel_size)\n    def forward(self, x): return self.c(x)\n",
+        "`Net(width=64, extra=...)`",
+        ("--arg extra.n_layers=2 (by the name `n_layers`)", "--arg extra.kernel_size=3 (by the name `kernel_size`)"),
+    ),
+    "what a base asks for": (
+        net("width, n_layers", "self.a = nn.Linear(width, n_layers)")
+        + "class Deep(Net):\n    def __init__(self, **kwargs):\n        super().__init__(**kwargs)\n",
+        "`Deep(width=64, n_layers=2)`",
+        ("--arg width=64 (by the name `width`)",),
+    ),
+    "what a base asks for after the first": (
+        net("width, n_layers", "self.a = nn.Linear(width, n_layers)")
+        + "class Deep(Net):\n    def __init__(self, width, *args, **kwargs):\n        super().__init__(width * 2, *args, **kwargs)\n",
+        "`Deep(width=64, n_layers=2)`",
+        ("--arg n_layers=2 (by the name `n_layers`)",),
+    ),
     "settings that must have a key": (
         net("cfg", "assert 'width' in cfg; self.a = nn.Linear(cfg['width'], 2)"),
         "`Net(cfg=...)`",
@@ -232,6 +251,13 @@ def test_arguments_are_set(write: Write) -> None:
     assert (given.model.a.in_features, given.model.a.out_features) == (9, 5)
     assert load("model.py:Net", arguments=["config=NetConfig(width=2)"]).model.a.in_features == 2
     assert load("model.py:Part", arguments=["width=11"]).model.lin.in_features == 11
+
+
+def test_arguments_that_are_handed_on_are_set(write: Write) -> None:
+    write(
+        net("width", "self.a = nn.Linear(width, 2)") + "class Deep(Net):\n    def __init__(self, **kw):\n        super().__init__(**kw)\n"
+    )
+    assert load("model.py:Deep", arguments=["width=9"]).model.a.in_features == 9
 
 
 @pytest.mark.parametrize(

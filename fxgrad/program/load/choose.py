@@ -122,7 +122,17 @@ def _from_class(module: types.ModuleType, name: str, cls: type, given: Mapping[s
         )
     if given or required(cls):
         return _guessed(module, name, cls, given)
-    return Built(_checked(call(cls, f"building {name}()"), name), name, f"`{name}()`", True, {})
+    try:
+        made = call(cls, f"building {name}()")
+    except LoadError as error:
+        if _hands_on(cls) and isinstance(error.__cause__, TypeError):  # what its base asks for
+            return _guessed(module, name, cls, given)
+        raise
+    return Built(_checked(made, name), name, f"`{name}()`", True, {})
+
+
+def _hands_on(cls: type) -> bool:
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls).parameters.values())
 
 
 def _refuse_uncallable(module: types.ModuleType, name: str, value: object) -> None:
@@ -148,7 +158,7 @@ def _guessed(
     hint = (
         f"write them as in {written}, or write a function that builds it and name that"
         if written
-        else "change --arg"
+        else "write what it asks for with --arg, or write a function that builds it and name that"
     )
     if not isinstance(function, type) and known.gives(name) is None and not given:
         raise LoadError(f"`{name}` needs arguments: {', '.join(needed)}", site=_site(module, name), hint=hint)

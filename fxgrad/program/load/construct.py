@@ -12,6 +12,7 @@ import contextlib
 import copy
 import inspect
 import io
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ TRIES = 64
 SECONDS = 8.0  # of CPU, for all tries together
 _DEEP = 3  # classes built for arguments of classes built for arguments
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_LACKS = re.compile(r"missing \d+ required (?:positional|keyword-only) arguments?: (.+)")
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +41,9 @@ class Guesses:
     definitions: Definitions
     given: Mapping[str, Any]
     positions: Mapping[str, int] = field(default_factory=dict)
+    # what an earlier try lacked: `**settings` and `**kwargs` hand these on
+    lacking: tuple[str, ...] = ()
+    hands_on: bool = False
     taken: dict[str, Value] = field(default_factory=dict)
     left: dict[str, list[Value]] = field(default_factory=dict)
 
@@ -104,8 +109,9 @@ class Read:
         return getattr(self, name, default)
 
     def keys(self) -> tuple[str, ...]:
-        """None: which there are is not known before they are read."""
-        return ()
+        """What a call of `f(**settings)` was found to lack: which there are is not known before."""
+        self._guesses.hands_on = True
+        return self._guesses.lacking
 
     def __deepcopy__(self, memo: dict[int, object]) -> Read:
         other = Read(self._guesses, self._prefix)
@@ -139,7 +145,7 @@ class Construction:
         found: dict[str, str] = {}
         for key, value in self.guesses.taken.items():
             if value.text:
-                made = value.value.function if isinstance(value.value, _Built) else type(value.value)
+                made = value.value.function if isinstance(value.value, Built) else type(value.value)
                 found.setdefault(made.__name__, f"{key}={value.text}")
         return found
 
@@ -169,10 +175,11 @@ def constructions(
     seen: set[frozenset[tuple[str, int]]] = {frozenset()}
     first: Exception | None = None
     made, begun = 0, time.process_time()
+    lacking: tuple[str, ...] = ()
     for _ in range(TRIES):
         if not pending or time.process_time() - begun > SECONDS:
             break
-        guesses = Guesses(definitions, given, pending.pop(0))
+        guesses = Guesses(definitions, given, pending.pop(0), lacking)
         try:
             with _silent():
                 built = _called(guesses, function, name)
@@ -185,6 +192,11 @@ def constructions(
                 ),
             ) from error
         except Exception as error:  # whatever wrong arguments make the user's code raise
+            lacks = [name for name in _lacks(error) if name not in lacking] if guesses.hands_on else []
+            if lacks:
+                lacking = (*lacking, *lacks)
+                pending.insert(0, guesses.positions)
+                continue
             first = first or error
         else:
             made += 1
@@ -203,10 +215,23 @@ def constructions(
         ) from first
 
 
+def _lacks(error: Exception) -> list[str]:
+    """The names of the arguments that a call did not give."""
+    found = _LACKS.search(str(error)) if isinstance(error, TypeError) else None
+    return re.findall(r"'(\w+)'", found[1]) if found is not None else []
+
+
 def _called(guesses: Guesses, function: Callable[..., object], name: str, prefix: str = "") -> Construction:
     """One call. Settings of the user's (`given`) may be for any parameter, guesses are for those without a
     default."""
-    parameters = [p for p in inspect.signature(function).parameters.values() if p.kind not in _VARIABLE]
+    signature = inspect.signature(function).parameters.values()
+    parameters = [p for p in signature if p.kind not in _VARIABLE]
+    if not prefix and any(p.kind is p.VAR_KEYWORD for p in signature):
+        guesses.hands_on = True
+        known = {p.name for p in parameters}
+        given = (name.partition(".")[0] for name in guesses.given)
+        more = [name for name in dict.fromkeys((*given, *guesses.lacking)) if name not in known]
+        parameters += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in more]
     way = _way(guesses, function, name, parameters, prefix)
     args: list[Any] = []
     words: dict[str, object] = {}
