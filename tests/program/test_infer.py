@@ -46,6 +46,15 @@ from fxgrad.records.errors import InputError
             Group("s", (Spec(None, (2,), torch.int64, 0, 9), Group(None, (Spec(None, (3,)), Spec(None, (4, 5), torch.bool))))),
         ),
         ("(2,)", Group(None, (Spec(None, (2,)),))),
+        (
+            "b={x=2x3, y=(2:int64[0,9), 3), z=:bool}",
+            Group(
+                "b",
+                (Spec(None, (2, 3)), Group(None, (Spec(None, (2,), torch.int64, 0, 9), Spec(None, (3,)))), Spec(None, (), torch.bool)),
+                ("x", "y", "z"),
+            ),
+        ),
+        ("{x=2}", Group(None, (Spec(None, (2,)),), ("x",))),
     ],
 )
 def test_parse(text: str, want: Spec | Group) -> None:
@@ -65,6 +74,10 @@ def test_parse(text: str, want: Spec | Group) -> None:
         ("=2x3", "cannot read the input '=2x3'"),
         ("s=(2x3;2)", "cannot read the input 's=(2x3;2)'"),
         ("s=()", "cannot read the input 's=()'"),
+        ("b={}", "cannot read the input 'b={}'"),
+        ("b={x}", "cannot read the input 'b={x}'"),
+        ("b={x=2,x=3}", "cannot read the input 'b={x=2,x=3}'"),
+        ("b={x=2;y=3}", "cannot read the input 'b={x=2;y=3}'"),
         ("x=2:float31", "'float31' in the input 'x=2:float31' is no torch dtype"),
         ("x=2:nn", "'nn' in the input 'x=2:nn' is no torch dtype"),
         ("x=2:int64[5,5)", "the range of the input 'x=2:int64[5,5)' is empty"),
@@ -77,7 +90,7 @@ def test_what_cannot_be_read_is_shown_with_an_example(text: str, reason: str) ->
     with pytest.raises(InputError) as caught:
         parse(text)
     assert caught.value.reason == reason
-    assert "x=2x3x224x224:float32" in caught.value.hint or "state=(2x4x16,2x4x16)" in caught.value.hint
+    assert any(part in caught.value.hint for part in ("x=2x3x224x224:float32", "state=(2x4x16,2x4x16)", "batch={image="))
 
 
 @given(
@@ -364,6 +377,33 @@ class Stamped(nn.Module):
         return self.net(x) + self.hour(mark[:, :, 0]) + self.day(mark[:, :, 1])
 
 
+class Fusion(nn.Module):
+    """Takes a dict and a tuple, and a number of them anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image, self.word, self.sound, self.mel = nn.Conv2d(3, 8, 3), nn.Embedding(9, 8), nn.Conv1d(4, 8, 3), nn.Linear(5, 8)
+
+    def forward(self, batch: Any, sounds: Any) -> torch.Tensor:
+        mel, sound = sounds
+        seen = self.image(batch["image"]).mean((2, 3)) + self.word(batch["ids"]).mean(1)
+        batch = {"other": seen}
+        return batch["other"].sum() + self.mel(mel).sum() + self.sound(sound).sum()
+
+
+class Either(nn.Module):
+    """Takes a tensor, or a pair of which it uses the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(6, 2)
+
+    def forward(self, x: Any) -> torch.Tensor:
+        if isinstance(x, tuple):
+            x, _ = x
+        return self.net(x)
+
+
 class Picky(nn.Module):
     """A linear layer that no number of rows satisfies: what follows refuses every shape."""
 
@@ -422,6 +462,7 @@ CASES: list[tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = [
     (Scaled, ((2, 16, 24),)),
     (Masked, ((2, 6),)),
     (Pooled, ((2, 5), (2, 8))),
+    (Either, ((2, 6),)),
 ]
 
 
@@ -443,6 +484,34 @@ def test_indices_stay_below_what_they_index() -> None:
     assert inputs.args[0].dtype == torch.int64
     assert inputs.args[0].max() < 12
     assert assumptions == ("--input ids=2x8:int64[0,12) (`embedding` has 12 rows)",)
+
+
+def test_what_holds_tensors_is_guessed_part_by_part_and_can_be_pasted_back() -> None:
+    model = Fusion()
+    inputs, assumptions = infer_inputs(model)
+    batch, sounds = inputs.args
+    assert {key: tuple(value.shape) for key, value in batch.items()} == {"image": (2, 3, 64, 64), "ids": (2, 16)}
+    assert [tuple(value.shape) for value in sounds] == [(2, 5), (2, 4, 64)]
+    written = [line.removeprefix("--input ").partition(" (")[0] for line in assumptions]
+    assert set(written) == {
+        "batch={image=2x3x64x64:float32,ids=2x16:int64[0,9)}",
+        "sounds=(2x5:float32,2x4x64:float32)",
+    }
+    pasted = inputs_from_specs(written).kwargs
+    assert model(**pasted).isfinite()
+    assert assumptions[0].split(" (")[1].startswith(("forward reads it by key; ", "forward unpacks it; "))
+
+
+def test_a_part_that_cannot_be_guessed_is_told_with_its_input() -> None:
+    class Hard(Fusion):
+        def forward(self, batch: Any, sounds: Any) -> torch.Tensor:
+            if batch["image"].shape != (7, 1, 2, 3):
+                raise ValueError("image must be 7x1x2x3")
+            return super().forward(batch, sounds)
+
+    with pytest.raises(InputError, match="no guess for the input `batch` of Hard.forward ran") as caught:
+        infer_inputs(Hard())
+    assert caught.value.hint == "define `example_inputs` in the model's file: forward takes several tensors in it"
 
 
 def test_floats_that_become_an_index_stay_below_what_it_indexes() -> None:
@@ -823,6 +892,11 @@ class Batch(nn.Module):
         return self.net(batch["x"])
 
 
+class Attributes(Batch):
+    def forward(self, batch: Any) -> Any:
+        return self.net(batch.premise)
+
+
 class Listed(Batch):
     def forward(self, xs: list[torch.Tensor]) -> Any:
         return sum(self.net(x) for x in xs)
@@ -851,7 +925,7 @@ class Strict(Batch):
 @pytest.mark.parametrize(
     ("model", "reason", "hint"),
     [
-        (Batch(), "no guess for the input `batch` of Batch.forward ran; ", "or define `example_inputs`"),
+        (Attributes(), "no guess for the input `batch` of Attributes.forward ran; ", "or define `example_inputs`"),
         (Listed(), "the input `xs` of Listed.forward cannot be guessed: it is no tensor", "define `example_inputs`"),
         (Impossible(), "no guess for the input `second` of Impossible.forward ran; ", "as in --input second=2x3"),
         (Strict(), "no guess for the input `state` of Strict.forward ran; ", "as in --input state="),

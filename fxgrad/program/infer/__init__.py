@@ -22,6 +22,7 @@ from fxgrad.program.infer.probe import Arrange, FakeProber, home, real_prober, v
 from fxgrad.program.infer.search import Found, GaveUp, confirmed, search
 from fxgrad.program.infer.spec import SEED, Spec, build, inputs_from_specs, parse, specs_in
 from fxgrad.program.infer.states import states
+from fxgrad.program.infer.structures import Structure, grouped, structures
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
 from fxgrad.source.excerpt import place
@@ -66,7 +67,7 @@ def infer_inputs(model: object, given: Inputs | None = None) -> tuple[Inputs, tu
         InputError: an input cannot be guessed; it is named, with the `--input` to write.
     """
     inputs, found = _inferred(model, given or Inputs(), {})
-    return inputs, _assumptions(found)
+    return inputs, _assumptions(found, _held(model))
 
 
 def other_dimensions(model: object, given: Inputs) -> tuple[Inputs, str, str]:
@@ -80,7 +81,7 @@ def other_dimensions(model: object, given: Inputs) -> tuple[Inputs, str, str]:
     rows = {
         name: len(one.spec.shape)
         for name, one in found.candidates.items()
-        if isinstance(one.spec, Spec) and one.why.endswith("features")
+        if isinstance(one.spec, Spec) and one.why.endswith("features") and "." not in name
     }
     if not rows:
         raise InputError("no input is rows of features")
@@ -96,25 +97,34 @@ def other_dimensions(model: object, given: Inputs) -> tuple[Inputs, str, str]:
     return inputs, texts[0], texts[1]
 
 
+def _held(model: object) -> dict[str, Structure]:
+    return {} if is_pretrained(model) else structures(_unwrapped(model))
+
+
+def _unwrapped(model: object) -> object:
+    while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        model = model.module
+    return model
+
+
 def _inferred(model: object, given: Inputs, unlike: Mapping[str, int]) -> tuple[Inputs, Found]:
     """The inputs, and what the search found. `unlike`: by input, a number of dimensions that it must not
     have."""
-    while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        model = model.module
-    signature = _signature(model)
+    model = _unwrapped(model)
+    signature, held = _signature(model), _held(model)
     bound = _bound(signature, given)
-    sets, hints = [_required(signature, bound)], states(model, signature)
+    sets, hints = [_parted(_required(signature, bound), held)], states(model, signature)
     if is_pretrained(model):
         accepted = tuple(name for name in signature.parameters if name not in bound)
         sets, hints = [*input_names(model, accepted), *sets], dict(configured(model))
     positional = not is_pretrained(model)
 
     def arrange(named: Mapping[str, object]) -> Inputs:
-        return _arranged(signature, named, positional=positional)
+        return _arranged(signature, _assembled(named, held), positional=positional)
 
     failures = []
     for names in dict.fromkeys(sets):
-        queues = {name: _queue(signature, name, hints) for name in names}
+        queues = {name: _queue(signature, name, hints, held) for name in names}
         outcome = _settled(
             model,
             arrange,
@@ -208,7 +218,31 @@ def _required(signature: inspect.Signature, bound: Mapping[str, object]) -> tupl
     return tuple(names)
 
 
-def _queue(signature: inspect.Signature, name: str, hints: Mapping[str, list[Candidate]]) -> list[Candidate]:
+def _parted(names: Sequence[str], held: Mapping[str, Structure]) -> tuple[str, ...]:
+    """The inputs to search for: of one that holds tensors, each part."""
+    return tuple(part for name in names for part in (held[name].parts(name) if name in held else (name,)))
+
+
+def _assembled(named: Mapping[str, object], held: Mapping[str, Structure]) -> Mapping[str, object]:
+    whole = dict(named)
+    for name, structure in held.items():
+        parts = structure.parts(name)
+        if all(part in whole for part in parts):
+            whole[name] = structure.assembled([whole.pop(part) for part in parts])
+    return whole
+
+
+def _queue(
+    signature: inspect.Signature,
+    name: str,
+    hints: Mapping[str, list[Candidate]],
+    held: Mapping[str, Structure],
+) -> list[Candidate]:
+    whole = name.partition(".")[0]
+    if whole in held:
+        structure = held[whole]
+        label = structure.labels[structure.parts(whole).index(name)]
+        return distinct(from_signature(inspect.Parameter(label, inspect.Parameter.POSITIONAL_ONLY)))
     parameter = signature.parameters.get(name) or inspect.Parameter(
         name.partition(".")[0], inspect.Parameter.POSITIONAL_ONLY
     )
@@ -237,9 +271,17 @@ def _values(candidates: Mapping[str, Candidate], model: object) -> dict[str, obj
     return {name: value_of(candidate, generator, place) for name, candidate in candidates.items()}
 
 
-def _assumptions(found: Found) -> tuple[str, ...]:
+def _assumptions(found: Found, held: Mapping[str, Structure]) -> tuple[str, ...]:
     lines = []
+    specs = {name: one.spec for name, one in found.candidates.items() if one.spec is not None}
+    whole = grouped(specs, held)
+    for name in held.keys() & whole.keys():
+        reads = "reads it by key" if held[name].keys else "unpacks it"
+        whys = dict.fromkeys(found.candidates[part].why for part in held[name].parts(name))
+        lines.append(f"--input {whole[name]} (forward {reads}; {'; '.join(whys)})")
     for name, candidate in found.candidates.items():
+        if name in specs and name not in whole:
+            continue
         spec = candidate.spec and replace(candidate.spec, name=None if "." in name else name)
         lines.append(
             f"--input {spec} ({candidate.why})" if spec else f"{name}={candidate.value!r} ({candidate.why})"
@@ -275,6 +317,8 @@ def _failure(model: object, outcome: GaveUp) -> InputError:
     spec = outcome.proposal.spec if outcome.proposal is not None else None
     written = replace(spec, name=name) if spec is not None else f"{name}=2x3x224x224:float32"
     hint = f"write it, as in --input {written}, or define `example_inputs` in the model's file"
+    if name in _held(model):
+        hint = "define `example_inputs` in the model's file: forward takes several tensors in it"
     error = InputError(reason, site=line_of_error(outcome.error), hint=hint)
     error.__cause__ = outcome.error
     return error

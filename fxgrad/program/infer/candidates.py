@@ -212,12 +212,21 @@ def from_signature(parameter: inspect.Parameter) -> list[Candidate]:
         ]
     if _NO_TENSOR.fullmatch(kind):
         return []
-    named = next((found for pattern, found in _NAMED if re.fullmatch(pattern, parameter.name.lower())), [])
+    named = _named(parameter.name)
     named = [replace(candidate, why=f"by the name `{parameter.name}`") for candidate in named]
     general = [*_IDS, *_ANY] if "LongTensor" in kind or "IntTensor" in kind else _ANY
     return distinct(
         [*named, *(replace(candidate, why=f"`{parameter.name}` may be any") for candidate in general)]
     )
+
+
+def is_tensors_name(name: str) -> bool:
+    """Whether people call a tensor so."""
+    return bool(_named(name))
+
+
+def _named(name: str) -> list[Candidate]:
+    return next((found for pattern, found in _NAMED if re.fullmatch(pattern, name.lower())), [])
 
 
 def _annotation(parameter: inspect.Parameter) -> str:

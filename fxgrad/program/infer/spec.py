@@ -1,11 +1,11 @@
 """One input as the command line writes it: `x=2x3x224x224:float32`, `ids=2x16:int64[0,1000)`, `2x3` by
-position, `t=:float32` a scalar, `state=(2x4x16,2x4x16)` a tuple.
+position, `t=:float32` a scalar, `state=(2x4x16,2x4x16)` a tuple, `batch={image=2x3x64x64,label=2:int64}` a
+dict.
 
 `[name=]SHAPE[:DTYPE][RANGE]`: SHAPE is sizes joined by `x`, nothing for a scalar; DTYPE a torch dtype
 (default float32); RANGE `[low,high)` or `[low,high]`, by default standard normal for floats and {0, 1} for
 integers. Tensors are drawn from a generator of their own with a fixed seed, never from torch's global one.
-Not handled: inputs that are no tensor, and lists or dicts of tensors; a file's `example_inputs` can hold
-those.
+Not handled: inputs that are no tensor, and lists of tensors; a file's `example_inputs` can hold those.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _TENSOR = (
 )
 _SPEC = re.compile(rf"(?:(?P<name>[^\W\d]\w*)=)?{_TENSOR}", re.IGNORECASE)
 _GROUP = re.compile(r"(?:(?P<name>[^\W\d]\w*)=)?\((?P<parts>.*)\)", re.DOTALL)
+_DICT = re.compile(r"(?:(?P<name>[^\W\d]\w*)=)?\{(?P<parts>.*)\}", re.DOTALL)
+_KEY = re.compile(r"([^\W\d]\w*)=")
 _PART = re.compile(_TENSOR, re.IGNORECASE)
 _SHORT = {"fp16": "float16", "fp32": "float32", "fp64": "float64", "bf16": "bfloat16"}
 
@@ -53,13 +55,17 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A tuple of tensors to make, such as the state of an LSTM."""
+    """A tuple of tensors to make, such as the state of an LSTM; with `keys` a dict of them."""
 
     name: str | None
     parts: tuple[Spec | Group, ...]
+    keys: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         name = f"{self.name}=" if self.name else ""
+        if self.keys:
+            items = (f"{key}={part}" for key, part in zip(self.keys, self.parts, strict=True))
+            return f"{name}{{{','.join(items)}}}"
         comma = "," if len(self.parts) == 1 else ""  # as Python writes a tuple of one
         return f"{name}({','.join(map(str, self.parts))}{comma})"
 
@@ -72,16 +78,46 @@ def specs_in(spec: Spec | Group | None) -> tuple[Spec, ...]:
 
 
 def parse(text: str) -> Spec | Group:
-    """What the text writes: a tensor, or a tuple of them.
+    """What the text writes: a tensor, a tuple or a dict of them.
 
     Raises:
         InputError: it cannot be read; the reason says which part.
     """
     plain = "".join(text.split())
+    keyed = _DICT.fullmatch(plain)
+    if keyed is not None:
+        keys, texts = _items(keyed["parts"], text)
+        return Group(keyed["name"], tuple(map(parse, texts)), keys)
     group = _GROUP.fullmatch(plain)
     if group is None:
         return _tensor(plain, text)
     return Group(group["name"], tuple(parse(part) for part in _parts(group["parts"], text)))
+
+
+def _items(inner: str, text: str) -> tuple[tuple[str, ...], list[str]]:
+    """The keys and the parts of a dict."""
+    keys, values = [], ""
+    position = 0
+    while match := _KEY.match(inner, position):
+        keys.append(match[1])
+        end = _end(inner, match.end(), text)
+        values += f"{',' if values else ''}{inner[match.end() : end]}"
+        position = end + 1 if inner[end : end + 1] == "," else end
+        if position == end:
+            break
+    if not keys or position < len(inner) or len(set(keys)) < len(keys):
+        raise InputError(
+            f"cannot read the input {text!r}", hint="write a dict like batch={image=2x3x64x64,label=2:int64}"
+        )
+    return tuple(keys), _parts(values, text)
+
+
+def _end(inner: str, position: int, text: str) -> int:
+    """Where the part that begins here ends."""
+    if inner[position : position + 1] == "(":
+        return position + _closing(inner[position:], text) + 1
+    part = _PART.match(inner, position)
+    return part.end() if part else position
 
 
 def _parts(inner: str, text: str) -> list[str]:
@@ -89,11 +125,7 @@ def _parts(inner: str, text: str) -> list[str]:
     end."""
     found, position = [], 0
     while position < len(inner):
-        if inner[position] == "(":
-            end = position + _closing(inner[position:], text) + 1
-        else:
-            part = _PART.match(inner, position)
-            end = part.end() if part else position
+        end = _end(inner, position, text)
         if end == position or inner[end : end + 1] not in ("", ","):
             break
         found.append(inner[position:end])
@@ -153,13 +185,14 @@ def _dtype(name: str, text: str) -> torch.dtype:
 
 
 def build(spec: Spec | Group, generator: torch.Generator) -> object:
-    """A tensor on the CPU, or a tuple of them, with values from `generator`.
+    """A tensor on the CPU, or a tuple or dict of them, with values from `generator`.
 
     Raises:
         InputError: torch cannot make one (out of memory, a dtype without values).
     """
     if isinstance(spec, Group):
-        return tuple(build(part, generator) for part in spec.parts)
+        made = tuple(build(part, generator) for part in spec.parts)
+        return dict(zip(spec.keys, made, strict=True)) if spec.keys else made
     try:
         return _built(spec, generator)
     except (RuntimeError, NotImplementedError) as error:

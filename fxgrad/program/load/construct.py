@@ -110,8 +110,9 @@ class Read:
 
     def keys(self) -> tuple[str, ...]:
         """What a call of `f(**settings)` was found to lack: which there are is not known before."""
-        self._guesses.hands_on = True
-        return self._guesses.lacking
+        guesses: Guesses = self._guesses
+        guesses.hands_on = True
+        return guesses.lacking
 
     def __deepcopy__(self, memo: dict[int, object]) -> Read:
         other = Read(self._guesses, self._prefix)
