@@ -327,9 +327,9 @@ class Session:
         if self._open:
             self._evaluated += 1
             if self._evaluated > EVALUATIONS:
-                self._step_within()
+                self._asked_again()
 
-    def _step_within(self) -> None:
+    def _asked_again(self) -> None:
         """A step that asks its closure again and again (`LBFGS(max_iter=50_000)`) may be the whole training:
         it is not waited for, each further evaluation counts as one."""
         optimizer = self._open[0]()

@@ -110,9 +110,10 @@ def idle(context: Context) -> Iterator[tuple[object, tuple[str, ...]]]:
     Of what is waiting (definition 4), and of optimizers that have not stepped in a watched script while
     others have, nothing is known.
     """
-    starved = _starved(context) - waiting(context)
-    if context.training is not None:
-        starved &= context.expected
+    if context.training is None:
+        starved = _starved(context) - waiting(context)
+    else:
+        starved = _starved(context) & context.expected
     told: set[int] = set()
     for optimizer in optimizers_in(context.optimizer):
         held = {id(p) for _, p in _held(optimizer)} - told
