@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 
+from fxgrad.records import Site
 from fxgrad.records.errors import InputError
+from fxgrad.source import definition_site, return_sites
+from fxgrad.source.objects import code_of, origin
 from fxgrad.torch_api import tree
 
 
@@ -24,11 +27,12 @@ def loss_of(given: Callable[..., object] | None, output: object) -> Any:
     return given(output) if given is not None else default_loss(output)[0]
 
 
-def default_loss(output: object) -> tuple[torch.Tensor, str]:
+def default_loss(output: object, model: object = None) -> tuple[torch.Tensor, str]:
     """A scalar of the output, and how it was found, for the report.
 
     Raises:
-        InputError: the output is None, or has no floating tensor.
+        InputError: the output is None, or has no floating tensor; at the last `return` of the `model` that
+        gave it, or at its `def` where it has none.
     """
     for how, candidate in (
         ("the output's .loss", getattr(output, "loss", None)),
@@ -40,16 +44,31 @@ def default_loss(output: object) -> tuple[torch.Tensor, str]:
     leaves, _ = tree.flatten(output)
     floating = [tensor for tensor in leaves if tensor.is_floating_point()]
     if output is None:
-        raise InputError("the model returns None", hint="is a `return` missing at the end of its forward?")
+        raise InputError(
+            "the model returns None",
+            site=_returning(model),
+            hint="is a `return` missing at the end of its forward?",
+        )
     if not floating:
         raise InputError(
             "the model returns no floating tensor to differentiate",
+            site=_returning(model),
             hint="pass loss=..., a function from the output to a scalar tensor",
         )
     total = floating[0].sum()
     for tensor in floating[1:]:
         total = total + tensor.sum()
     return total, "the sum of the model's floating outputs"
+
+
+def _returning(model: object) -> Site | None:
+    """Where what the model returns is written; None where that is not the user's."""
+    function = getattr(type(model), "forward", None) if isinstance(model, torch.nn.Module) else model
+    code = code_of(function)
+    if code is None or origin(code.co_filename) != "user":
+        return None
+    returns = return_sites(code.co_filename, code.co_firstlineno)
+    return returns[-1] if returns else definition_site(function)
 
 
 def no_tensor(loss: object) -> TypeError:

@@ -88,6 +88,13 @@ def files_of(*objects: object) -> tuple[str, ...]:
     return tuple(sorted(files, key=lambda file: origin(file) == "installed"))
 
 
+def loaded_files() -> tuple[str, ...]:
+    """The user's own files among those that the process has imported, as its modules name them."""
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    named = [absolute(file) for file in files if isinstance(file, str) and file.endswith(".py")]
+    return tuple(dict.fromkeys(file for file in named if origin(file) == "user"))
+
+
 def _says_nothing(part: object) -> bool:
     """Whether it is data or empty, as most of what a module holds is."""
     return type(part) in _ATOMS or (type(part) in _CONTAINERS and not part)

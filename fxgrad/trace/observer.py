@@ -27,6 +27,7 @@ from types import (
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from fxgrad.records import Saved
@@ -270,10 +271,11 @@ class Observer(TorchFunctionMode):
         return note
 
     def before(self, *items: object) -> list[Read]:
-        """What a call is about to read."""
+        """What a call is about to read. A lazy parameter is nothing before it is given its shape: that is no
+        write of one."""
         found: list[Read] = []
         with self.guarded():
-            found = [self.ledger.read(tensor) for tensor in tensors_in(items)]
+            found = [self.ledger.read(tensor) for tensor in tensors_in(items) if not is_lazy(tensor)]
         return found
 
     def after(

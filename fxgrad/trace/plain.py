@@ -170,7 +170,8 @@ def _step(
     left.phase = "loss"
     # Not by `loss_of`: a frame more, and a loss that recurses would have one less than in a call of the
     # user's own.
-    left.loss = target.loss(left.output) if target.loss is not None else default_loss(left.output)[0]
+    given = target.loss
+    left.loss = given(left.output) if given is not None else default_loss(left.output, target.model)[0]
     left.phase = "backward"
     if not isinstance(left.loss, torch.Tensor):
         raise no_tensor(left.loss)

@@ -381,7 +381,7 @@ def _compute_loss(result: Run) -> object:
     if target.loss is not None:
         result.loss_used = f"`{getattr(target.loss, '__qualname__', type(target.loss).__qualname__)}`"
         return target.loss(output)
-    loss, result.loss_used = default_loss(output)
+    loss, result.loss_used = default_loss(output, target.model)
     return loss
 
 

@@ -36,7 +36,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from fxgrad.passes.analyses.building_lines import building_site
+from fxgrad.passes.analyses.building_lines import building_site, module_run
 from fxgrad.passes.analyses.cuts import GRAD
 from fxgrad.passes.analyses.freed_graphs import Kept, Spender, computed_once, kept, needed, spender
 from fxgrad.passes.analyses.overwrites import Overwrite, Save, overwrites
@@ -77,29 +77,32 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         if not overwrite.parameters:
             assert context.hazards is not None
             facts_then, saver = context.hazards, overwrite.saves[0].saver
+            built = building_site(facts_then, context, overwrite.writer)
             # Of a watched operation inside a Sequential the line of the user's is the call of the whole: the
-            # module's own says more.
-            made = (
-                building_site(facts_then, context, saver)
-                if saver.kind == "op" and len(overwrite.saves) == 1
-                else None
-            )
-            yield _overwritten(overwrite, building_site(facts_then, context, overwrite.writer), made)
+            # module's own says more, and where it is not found, its name.
+            alone = saver.kind == "op" and len(overwrite.saves) == 1
+            saver_built = building_site(facts_then, context, saver) if alone else None
+            run = "" if built is not None else module_run(facts_then, context, overwrite.writer)
+            saver_run = module_run(facts_then, context, saver) if alone and saver_built is None else ""
+            yield _overwritten(overwrite, built, saver_built, run, saver_run)
     if not found:
         yield _unseen(facts, context, error)
 
 
-def _overwritten(overwrite: Overwrite, built: Site | None, saver_built: Site | None) -> Finding:
+def _overwritten(
+    overwrite: Overwrite, built: Site | None, saver_built: Site | None, run: str, saver_run: str
+) -> Finding:
     """`built`, `saver_built`: the lines that build the modules, where no line of the user's calls them by
-    themselves."""
+    themselves; `run`, `saver_run`: what they are, where such a line is not found."""
     writer, saves = overwrite.writer, overwrite.saves
     write = text_of(built) or expression(writer)
+    by = run or f"`{write}`"
     site = built or writer.site
     if len(saves) == 1:
         saved = saves[0].saved
         message = (
-            f"`{write}` overwrites the {shape(saved.shape)} tensor that "
-            f"{_saver(saves[0], site, saver_built)} saved for backward "
+            f"{by} overwrites the {shape(saved.shape)} tensor that "
+            f"{saver_run or _saver(saves[0], site, saver_built)} saved for backward "
             f"(saved at version {saved.saved_version}, now {saved.found_version})"
         )
     else:
@@ -111,9 +114,9 @@ def _overwritten(overwrite: Overwrite, built: Site | None, saver_built: Site | N
             for s in saves[:LISTED]
         )
         more = f"; and {len(saves) - LISTED} more" if len(saves) > LISTED else ""
-        message = f"`{write}` overwrites {len(saves)} tensors saved for backward: {named}{more}"
+        message = f"{by} overwrites {len(saves)} tensors saved for backward: {named}{more}"
     stations = tuple(Step(save.saver.target.rpartition(".")[2], save.saver.site) for save in saves[:LISTED])
-    advice = "build this module with inplace=False" if built is not None else _advice(writer)
+    advice = "build this module with inplace=False" if built is not None or run else _advice(writer)
     return replace(
         _finding(message, site, advice, (*stations, Step(write, site, True))),
         kind=OVERWRITTEN_HERE,

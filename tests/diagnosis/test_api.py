@@ -141,6 +141,14 @@ class Forgets(Linear):
         x = self.a(x)
 
 
+class Picks(Linear):
+    """Returns numbers of classes."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = self.a(x)
+        return x.argmax(1)
+
+
 X = (torch.ones(4, 3),)
 MISTAKES: dict[str, tuple[Any, Any, Any, str, str]] = {
     "a class": (Linear, X, None, "the model is the class Linear, not an instance of it", "pass Linear(...)"),
@@ -174,6 +182,15 @@ def test_a_forward_that_forgets_its_return_is_told() -> None:
     with pytest.raises(InputError, match="the model returns None") as caught:
         fxgrad.analyze(Forgets(), X)
     assert "is a `return` missing" in caught.value.hint
+    assert caught.value.site is not None
+    assert caught.value.site.line == Forgets.forward.__code__.co_firstlineno
+
+
+def test_an_output_without_a_floating_tensor_is_refused_at_its_return() -> None:
+    with pytest.raises(InputError, match="no floating tensor") as caught:
+        fxgrad.analyze(Picks(), X)
+    assert caught.value.site is not None
+    assert caught.value.site.line == Picks.forward.__code__.co_firstlineno + 2
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -457,3 +457,37 @@ def test_a_warning_stands_where_a_plain_run_has_it(tmp_path: Path) -> None:
     plain, watched = places
     assert [line for file, line in plain if file == str(path)] == [7, 10]
     assert watched == plain
+
+
+LAZY = """import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.LazyLinear(8), nn.LazyBatchNorm1d()
+        self.last = nn.Linear(8, 1)
+{spare}
+    def forward(self, x):
+        return self.last(self.norm(self.first(x)))
+
+net = Net()
+opt = torch.optim.SGD(net.parameters(), 0.1)
+for step in range(3):
+    opt.zero_grad()
+    net(torch.randn(3, 4)).mean().backward()
+    opt.step()
+"""
+
+
+def test_lazy_layers_of_an_optimizer_made_before_their_first_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report, status = run_script(write(tmp_path, LAZY.format(spare="")))
+    assert report is not None
+    assert (report.findings, status, report.assumptions) == ((), 0, ())
+
+
+def test_a_lazy_layer_that_is_never_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = LAZY.format(spare="        self.spare = nn.LazyLinear(2)  # FXG101")
+    report, _ = run_script(write(tmp_path, text))
+    assert report is not None
+    assert named(report) == {("FXG101", 9)}
