@@ -103,7 +103,7 @@ def _calls(run: Run) -> list[tuple[str, object]]:
 def _raises_at_once(eager: Run, other: Run, decision: RawDecision) -> bool:
     """Whether the program raises by itself, not in an operator, and has recorded nothing that the first run
     has not: or only what a `raise` or `assert` of the deciding function puts into its message."""
-    if other.error is None or other.error.phase != "forward" or other.recorder.current is not None:
+    if other.error is None or other.error.phase != "forward" or other.error.node is not None:
         return False
     first, second = _forward(eager), _forward(other)
     same = _Same(eager, first, other, second)

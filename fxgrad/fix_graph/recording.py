@@ -196,7 +196,8 @@ def _run_allowing(target: Program, first: Run) -> tuple[Run, frozenset[str]]:
 
 def _written_leaf(eager: Run) -> str | None:
     """The input or attribute whose memory the step that raised was to write."""
-    step = eager.recorder.current
+    node = eager.error.node if eager.error is not None else None
+    step = next((step for step in eager.recorder.steps if step.node.name == node), None)
     if step is None:
         return None
     values = {v.id: v for v in eager.recorder.values}

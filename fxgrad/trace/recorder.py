@@ -153,6 +153,7 @@ class Recorder(TorchFunctionMode):
         self.anchors: list[Anchor] = []  # one per inlined module call
         self.hidden: list[dict[int, tuple[torch.Tensor, Slot]]] = []
         self.current: Step | None = None
+        self._raised_last: tuple[int, str, Step | None] = (0, "", None)
         self.frames: dict[int, FrameType] = {}
         self.entered_regions: dict[int, list[torch.fx.Node]] = {}
         self.hook_nodes: dict[int, torch.fx.Node] = {}
@@ -418,8 +419,8 @@ class Recorder(TorchFunctionMode):
                 slots = slots + [slot for _, slot in hidden.values() if slot not in slots]
             else:
                 out = self._run(func, name, sub_args, sub_kwargs)
-        except Exception:
-            self.raised.add(node)
+        except Exception as error:
+            self.raises(step, error)
             raise
         if self.standins.fake is not None and name not in ENGINE:
             fake_kernels.finish_fake_write(name, sub_args, {id(slot.tensor): slot.version for slot in slots})
@@ -428,6 +429,17 @@ class Recorder(TorchFunctionMode):
         if isinstance(out, SEQUENCES) and not hasattr(out, "_fields"):
             self.assume(symbols.LEN, (node,), len(out), weak=True)
         return self.handed(out)
+
+    def raises(self, step: Step, error: Exception) -> None:
+        """A step has raised. What runs on the way out (a `with` that ends, a profiler's mark) is not what
+        did."""
+        self.raised.add(step.node)
+        self._raised_last = id(error), str(error), step
+
+    def step_raising(self, error: Exception) -> Step | None:
+        """The step that raised the error, if one did; else the one that runs now."""
+        number, text, step = self._raised_last
+        return step if (number, text) == (id(error), str(error)) else self.current
 
     def _in_place_of(self, step: Step, name: str, args: tuple[Any, ...]) -> tuple[object, ...]:
         """What a call runs on in place of its arguments: a hook is handed the program's own parameter, the

@@ -69,8 +69,8 @@ def opaque(
     try:
         with recorder.region() as hidden:
             out = run(*sub_args, **sub_kwargs)
-    except Exception:
-        recorder.raised.add(node)
+    except Exception as error:
+        recorder.raises(step, error)
         raise
     with DisableTorchFunction():
         given = {id(slot) for slot in slots}

@@ -462,7 +462,7 @@ def _spots(error: BaseException) -> tuple[Spot, ...]:
 
 def _raised(error: Exception, recorder: Recorder) -> Raised:
     stack = traceback_sites(error.__traceback__)
-    current = recorder.current
+    current = recorder.step_raising(error)
     site = stack[0] if stack else None
     if site is None and current is not None and current.spots:
         site = site_of(current.spots[0])

@@ -87,12 +87,18 @@ def _to_a_worker(found: SentAway) -> Finding:
             "loop"
         )
     elif found.leaf:
-        what = f"`{found.name}`, which requires grad" if found.name is not None else "what requires grad"
+        what = f"`{found.name}`, which requires grad"
         message = (
-            f"what the data set hands out is computed from {what}: its history cannot leave the process of "
-            "the worker"
+            f"what the data set hands out is {what}, or is computed from it: its history cannot leave the "
+            "process of the worker"
+            if found.name is not None
+            else "what the data set hands out requires grad, or is computed from what does: its history "
+            "cannot leave the process of the worker"
         )
-        advice = "compute items under `torch.no_grad()`, and what should train in the training loop"
+        advice = (
+            "hand out numbers alone (`.detach()`); what should train, and what is to be a leaf, is made in "
+            "the training loop"
+        )
     else:
         what = f"what `{text}` computed" if text else "a tensor that was computed with a history"
         what = f"`{found.name}`" if found.name else what

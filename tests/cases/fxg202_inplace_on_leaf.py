@@ -469,3 +469,31 @@ def quiet_parameter_inside_a_list_rebound_by_plus():
             return x * total
 
     return dict(model=Sum(), inputs=(torch.randn(2, 3),), loss=lambda o: o.square().mean())
+
+
+def guilty_clamped_under_a_mark_of_the_profiler():
+    class Marked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.temperature, self.fc = nn.Parameter(torch.ones(1)), nn.Linear(4, 2)
+
+        def forward(self, x):
+            with torch.profiler.record_function("scale"):
+                self.temperature.clamp_(0.1, 10.0)  # FXG202
+                return self.fc(x) / self.temperature
+
+    return dict(model=Marked(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_a_computed_one_clamped_under_a_mark_of_the_profiler():
+    class Marked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.temperature, self.fc = nn.Parameter(torch.ones(1)), nn.Linear(4, 2)
+
+        def forward(self, x):
+            with torch.profiler.record_function("scale"):
+                scale = (self.temperature * 2).clamp_(0.1, 10.0)
+                return self.fc(x) / scale
+
+    return dict(model=Marked(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())

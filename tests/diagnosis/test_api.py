@@ -214,3 +214,19 @@ def test_arrays_are_refused_where_the_model_takes_none() -> None:
 
 def test_a_criterion_with_a_target_of_its_own_is_a_loss() -> None:
     assert fxgrad.analyze(Linear(), X, loss=lambda output: nn.functional.mse_loss(output, torch.zeros(4, 2))).ok
+
+
+class Centres(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.centres = torch.nn.Parameter(torch.ones(3, 2))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        self.centres.mul_(0.9)
+        return x @ self.centres
+
+
+def test_a_write_that_raises_is_the_one_that_is_judged_whatever_runs_on_the_way_out() -> None:
+    """`DataParallel` ends a mark of the profiler, as every `with` may end something."""
+    report = fxgrad.analyze(torch.nn.DataParallel(Centres()), X)
+    assert [(f.code, f.parameters) for f in report.findings] == [("FXG202", ("module.centres",))]
