@@ -10,6 +10,7 @@ no noted call (NumPy, C++ extensions).
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Iterable, Sequence
 from types import CodeType
 
@@ -57,6 +58,7 @@ class Ledger:
         self.losses: set[int] = set()  # values that a backward started from: what they come from is kept
         # by storage, the notes that wrote it past the version counter of another tensor over it
         self.hidden: dict[int, list[int]] = {}
+        self._parts: dict[int, weakref.ref[torch.Tensor]] = {}  # by leaf edge
         self._prune_at = LIMIT // 4
 
     # ------------------------------------------------------------------ values
@@ -99,6 +101,7 @@ class Ledger:
         """`whole` was put together from `part` and others' parts: they have one leaf edge, for as long as
         both live."""
         slot = self.tensors.get(part) or self._adopt(part)
+        self._parts[slot.leaf] = weakref.ref(part)
         other = self.tensors.get(whole)
         if other is None or other.leaf != slot.leaf:
             other = other or self.tensors.add(whole)
@@ -107,6 +110,11 @@ class Ledger:
             note.spots, note.module = (), None
             self.made(note, whole, other)
             self.connect(note)
+
+    def part_of(self, slot: Slot) -> torch.Tensor | None:
+        """The part that a whole tensor was put together from: a gradient is left on that."""
+        part = self._parts.get(slot.leaf)
+        return part() if part is not None else None
 
     def settle(self, tensors: Iterable[torch.Tensor]) -> None:
         """These were written, and are what they were for all that a gradient depends on."""

@@ -236,11 +236,12 @@ def _expected(seen: Seen, root: nn.Module, facts: Facts) -> frozenset[str]:
 
 
 def _beside(seen: Seen, named: Mapping[str, nn.Parameter], facts: Facts, trained: set[str]) -> set[str]:
-    """What gets a gradient and no optimizer holds, in a model that is trained, or that was given."""
+    """What gets a gradient and no optimizer holds, in a model that is trained, or that was given; where what
+    steps holds nothing of any model (they were all replaced since), in each."""
     held = _ids(optimizer for optimizer, _ in seen.optimizers)
     flowing = {name for p in facts.parameters if p.gradient == "some" for name in p.names}
     free = {name for name in flowing.intersection(named) if id(named[name]) not in held}
-    if seen.given:
+    if seen.given or not trained:
         return free
     models = {_model(name) for name in trained}
     return {name for name in free if _model(name) in models}

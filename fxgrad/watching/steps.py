@@ -19,6 +19,9 @@ def note_after(ledger: Ledger, gradients: Iterable[tuple[torch.Tensor, torch.Ten
     """A backward has ended and left these gradients on leaves."""
     for leaf, gradient in gradients:
         _, slot, _ = ledger.read(leaf)
+        part = ledger.part_of(slot)
+        if part is not None:
+            gradient, (_, slot, _) = part.grad, ledger.read(part)
         if slot.after != "some":
             slot.after = better(slot.after, state_of(gradient))
 
