@@ -17,8 +17,9 @@ class Walk:
     """One backward: the values it started from, and every value whose edge lies behind them.
 
     `note`: the last call before it; `stack`: its frames, innermost first; `partial`: `autograd.grad`, which
-    leaves no `.grad`; `leaves`: the leaf edges behind it; `nan`: a loss was not a number. `aim`: the edges
-    that the optimizer holds for which it ran; empty where that is not known, or was not asked.
+    leaves no `.grad`; `leaves`: the leaf edges behind it; `nan`: a loss was not a number;
+    `infinite`: the type of a loss that was infinite, "" if none was. `aim`: the edges that the optimizer
+    holds for which it ran; empty where that is not known, or was not asked.
     """
 
     note: int
@@ -29,6 +30,7 @@ class Walk:
     failed: bool = False
     partial: bool = False
     nan: bool = False
+    infinite: str = ""
     aim: frozenset[int] = frozenset()
 
     @property

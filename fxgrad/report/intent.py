@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fxgrad.passes.rules.fxg001_unused_suppression import unused
+from fxgrad.passes.rules.fxg101_unused_parameter import CONSTANT
 from fxgrad.passes.rules.fxg401_zero_gradient_op import IDLE
 from fxgrad.records import Finding, Site
 from fxgrad.records.errors import InputError
@@ -146,7 +147,7 @@ def _left_of(finding: Finding, intent: Intent, used: set[tuple[str, int]]) -> Fi
 
 
 def _is_listed(finding: Finding) -> bool:
-    return finding.severity != "note" or finding.code in LISTED_NOTES or finding.kind == IDLE
+    return finding.severity != "note" or finding.code in LISTED_NOTES or finding.kind in (IDLE, CONSTANT)
 
 
 def _matches(code: str, patterns: Sequence[str]) -> bool:

@@ -25,6 +25,7 @@ _MARGIN = len("   | ") + len(" ...")  # beside a source line and its number
 _NARROW = 40  # columns of source, however narrow the terminal is
 _SINGLY = 4  # up to so many names are not grouped
 _EVERYTHING = 10**9
+_SEVERITIES = ("error", "warning", "note")
 _RANK = ("blocked", "none", "zero", "branch", "flows")
 PHASES = {"forward": "the forward pass", "loss": "the loss", "backward": "the backward pass"}
 _SAID = {
@@ -165,9 +166,16 @@ def _rank(verdict: str) -> int:
 
 
 def _reasons(report: ReportData) -> dict[str, str]:
-    """By parameter name, the code and place of the first finding that names it, else what else is known."""
+    """By parameter name, the code and place of the first finding that names it, else what else is known.
+
+    Of findings of one severity those with a path from the loss come first: what an optimizer then does is no
+    reason.
+    """
     reasons: dict[str, str] = {}
-    for finding in [*report.findings, *report.notes]:
+    found = sorted(
+        report.findings, key=lambda finding: (_SEVERITIES.index(finding.severity), not finding.path)
+    )
+    for finding in [*found, *report.notes]:
         said = f"{finding.code} {place(finding.site)}" if finding.site else finding.code
         ranks = across_ranks.where(report, finding)
         said += f" on {ranks}" if ranks else ""

@@ -197,7 +197,10 @@ def _walk(
         tuple(note.reads),
         live,
         tuple(_functions(tensors)),
-        nan=any(_is_nan(tensor) for tensor in tensors),
+        nan=any(_has_value(tensor) and bool(tensor.detach().isnan().any()) for tensor in tensors),
+        infinite=next(
+            (str(tensor.dtype).removeprefix("torch.") for tensor in tensors if _is_infinite(tensor)), ""
+        ),
         leaves=frozenset(number for number, _ in keys if number < 0),
     )
     if keep:
@@ -224,13 +227,13 @@ def _own_leaves(losses: Iterable[torch.Tensor]) -> list[torch.Tensor]:
     return [tensor for tensor in losses if tensor.is_leaf and tensor.requires_grad]
 
 
-def _is_nan(loss: torch.Tensor) -> bool:
-    return (
-        loss.numel() == 1
-        and loss.layout is torch.strided
-        and not loss.is_meta
-        and bool(torch.isnan(loss.detach()).any())
-    )
+def _has_value(loss: torch.Tensor) -> bool:
+    """Whether it is one number that can be read."""
+    return loss.numel() == 1 and loss.layout is torch.strided and not loss.is_meta
+
+
+def _is_infinite(loss: torch.Tensor) -> bool:
+    return _has_value(loss) and bool(loss.detach().isinf().any())
 
 
 def _unnoted(observer: WatchDriver, losses: object) -> tuple[Backward, list[torch.Tensor]]:

@@ -97,7 +97,8 @@ class Backward:
     """One backward: the values it started from, and every value whose edge lies behind them.
 
     `started`: the autograd nodes it began at, kept only where it raised. `partial`: `autograd.grad`, which
-    leaves no `.grad`. `leaves`: the leaf edges behind it. `nan`: a loss was not a number.
+    leaves no `.grad`. `leaves`: the leaf edges behind it. `nan`: a loss was not a number;
+    `infinite`: the type of a loss that was infinite, "" if none was.
     """
 
     note: int
@@ -107,6 +108,7 @@ class Backward:
     started: tuple[Node, ...] = ()
     failed: bool = False
     nan: bool = False
+    infinite: str = ""
     partial: bool = False
     leaves: frozenset[int] = frozenset()
 

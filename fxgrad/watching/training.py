@@ -52,7 +52,7 @@ def training_of(seen: Seen, root: nn.Module, watched: Watched, error: BaseExcept
 
 
 def _walk(b: Backward) -> Walk:
-    return Walk(b.note, sites_of(b.spots), b.losses, b.live, b.leaves, b.failed, b.partial, b.nan)
+    return Walk(b.note, sites_of(b.spots), b.losses, b.live, b.leaves, b.failed, b.partial, b.nan, b.infinite)
 
 
 def _step(taken: Taken) -> OptimizerStep:

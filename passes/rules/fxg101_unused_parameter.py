@@ -69,6 +69,8 @@ CODE = "FXG101"
 NAME = "unused-parameter"
 SEVERITY = "error"
 
+CONSTANT = "a constant of a derivative"  # of a note: it is shown, for it says why there is no gradient
+
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 _COMPARED = 64  # modules of one finding of which it is asked what passed each by
 
@@ -95,10 +97,12 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         names = tuple(dict.fromkeys(n for parameter, _ in members for n in parameter.names))
         end = members[0][1]
         decision = _decision(facts, context, members, site)
+        level = _severity(facts, context, members, names)
+        constant = level == "note" and end.kind == "derived" and severity(context, names) != "note"
         found = Finding(
             CODE,
             NAME,
-            _severity(facts, context, members, names),
+            level,
             message(
                 members, names, _chooser(facts, context, end.part) if end.kind == "left out" else "", decision
             ),
@@ -106,6 +110,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             names,
             _path(members, names, site, decision),
             Fix(ADVICE[end.kind]),
+            kind=CONSTANT if constant else "",
         )
         yield found if context.training is None else _at_the_term(found, facts, end)
 
@@ -182,12 +187,13 @@ def _path(
 def _severity(
     facts: Facts, context: Context, members: list[tuple[ParameterFact, DeadEnd]], names: tuple[str, ...]
 ) -> Severity:
-    """A warning where a constant drops out of a derivative: the rest of its module trains."""
+    """A note where a constant drops out of a derivative, which is mathematics: the rest of its module
+    trains."""
     level = severity(context, names)
     if level != "error" or context.explicit or any(end.kind != "derived" for _, end in members):
         return level
     trained = {p.module for p in facts.parameters if p.requires_grad and not is_starved(facts, p)}
-    return "warning" if trained.issuperset(parameter.module for parameter, _ in members) else level
+    return "note" if trained.issuperset(parameter.module for parameter, _ in members) else level
 
 
 ADVICE = {

@@ -12,7 +12,8 @@ What it finds
     of a table (other rows may pass), and where what starts at zero (LoRA's B, a gate) gets a gradient itself
     and so lets one through after the first step. Where every gradient is zero that is always said: an error
     of a watched script, a note of one analysis whose inputs alone show it. In a watched script also a loss
-    that is NaN.
+    that is NaN, and a warning of one that is infinite: a note where it is of half precision, in which a loss
+    that a scaler multiplied may overflow.
 
 Why it matters
     Nothing raises and `.grad` is there, so checks for None pass. The optimizer steps, with weight decay only.
@@ -58,10 +59,16 @@ _OF_NAN = (
     "negative, or a learning rate too high"
 )
 
+_OF_INFINITY = "look for the logarithm of zero, a division by zero, or an exponential of a large number"
+_OF_HALF = (
+    "nothing to mend where a GradScaler scaled it: it skips the step; else compute the loss in float32, half "
+    "precision ends at 65504"
+)
+
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per line that turns gradients to zero, and one of a step that gives nothing but zeros; of a
-    watched script also one of a loss that is NaN."""
+    watched script also one of a loss that is NaN or infinite."""
     causes = zero_causes.analyse(context)
     found = [_finding(cause, context) for cause in causes if not cause.term]
     found += _for_now(context)
@@ -74,6 +81,9 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     told = itertools.chain(*(cause.names for cause in causes), *(one.parameters for one in found))
     if (nan or idle) and idle.isdisjoint(told):
         yield _of_the_loss(facts, losses, idle, nan=nan)
+    infinite = [walk for walk in losses if walk.infinite]
+    if infinite:
+        yield _of_infinity(facts, infinite)
 
 
 def _for_now(context: Context) -> Iterator[Finding]:
@@ -139,12 +149,35 @@ def _of_a_step(one: Finding, idle: Collection[str], *, nan: bool, trained: bool)
     return one
 
 
-def _of_the_loss(facts: Facts, losses: Sequence[Walk], names: frozenset[str], *, nan: bool) -> Finding:
-    """At the line that made the loss, else at that of its backward."""
+def _site_of_loss(facts: Facts, losses: Sequence[Walk]) -> Site | None:
+    """The line that made the loss, else that of its backward."""
     values: set[int | None] = {value for walk in losses for value in walk.losses} or {facts.loss}
     makers = (node for node in facts.nodes if node.flows and values.intersection(node.makes))
     made = next((node.site for node in makers if node.site is not None), None)
-    site: Site | None = made or (losses[0].site if losses else None)
+    return made or (losses[0].site if losses else None)
+
+
+def _of_infinity(facts: Facts, losses: Sequence[Walk]) -> Finding:
+    """A loss of which no number is left. Where half precision overflows, a scaler skips the step and scales
+    less in the next."""
+    site = _site_of_loss(facts, losses)
+    half = all(walk.infinite == "float16" for walk in losses)
+    return Finding(
+        CODE,
+        NAME,
+        "note" if half else "warning",
+        "the loss is infinite: what reaches the parameters may be infinite or NaN, and a step makes them so",
+        site,
+        (),
+        (Step("loss", site, True),),
+        Fix(_OF_HALF if half else _OF_INFINITY),
+        kind=IDLE,
+    )
+
+
+def _of_the_loss(facts: Facts, losses: Sequence[Walk], names: frozenset[str], *, nan: bool) -> Finding:
+    """A loss from which nothing is learned."""
+    site = _site_of_loss(facts, losses)
     what = "the loss is NaN: what reaches the parameters is no gradient, and each step makes them NaN as well"
     if names:
         what = f"every gradient is zero{_AND_NAN if nan else ''}: nothing trains"

@@ -603,8 +603,8 @@ average = copy.deepcopy(cell)
     "deepcopy 2": """
 import copy
 net = nn.Linear(3, 1)
-best = net(torch.randn(2, 3)).mean()  # HERE
-kept = copy.deepcopy({"loss": best})
+best = net(torch.randn(2, 3)).mean()
+kept = copy.deepcopy({"loss": best})  # HERE
 """,
     "deepcopy 3": """
 class Net(nn.Module):

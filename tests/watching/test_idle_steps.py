@@ -80,6 +80,34 @@ def test_a_step_that_teaches_something_is_none(tmp_path: Path, name: str, capsys
     assert [str(f) for f in report.findings if f.severity != "note"] == []
 
 
+INFINITE = {
+    "the logarithm of zero": training("loss = net(x).mul(0).log().mean()  # FXG401"),
+    "an exponential": training("loss = torch.exp(net(x).square() + 1e3).mean()  # FXG401"),
+    "a division by zero": training("loss = (net(x) / 0.0).abs().mean()  # FXG401"),
+    "a constant": training("loss = net(x).mean() + torch.zeros(()).log()  # FXG401"),
+}
+HALF = """
+net = nn.Linear(4, 1).half()
+loss = net(torch.ones(6, 4).half()).square().mean() + 10
+(loss * 65536.0).backward()
+"""
+
+
+@pytest.mark.parametrize("name", INFINITE)
+def test_an_infinite_loss_is_told(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = INFINITE[name]
+    report = report_on(tmp_path, text)
+    line = HEAD.count("\n") + text[: text.index("# FXG401")].count("\n") + 1
+    told = [f for f in report.findings if f.site and (f.code, f.site.line) == ("FXG401", line)]
+    assert any(f.severity != "note" and "infinite" in f.message for f in told), str(report)
+
+
+def test_an_overflow_of_half_precision_is_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = report_on(tmp_path, HALF).findings
+    assert (found.code, found.severity) == ("FXG401", "note")
+    assert "GradScaler" in str(found.fix)
+
+
 HELD = {
     "data of parameters": "opt = torch.optim.SGD([p.data for p in net.parameters()], 0.1)  # FXG302\n",
     "copies": "opt = torch.optim.SGD([p.detach().clone() for p in net.parameters()], 0.1)  # FXG302\n",

@@ -486,3 +486,24 @@ torch.autograd.grad(loss, list(net.parameters()))
     assert found.site is not None
     assert "autograd.grad(loss" in Path(found.site.file).read_text().splitlines()[found.site.line - 1]
     assert "index 2 of `autograd.grad`" in found.message
+
+
+def test_a_constant_of_what_is_derived_is_a_note(tmp_path: Path) -> None:
+    """Score matching: the last bias has no influence on a derivative, which is no mistake."""
+    text = """
+net = nn.Sequential(nn.Linear(2, 8), nn.Softplus(), nn.Linear(8, 1))
+opt = torch.optim.Adam(net.parameters())
+x = torch.randn(5, 2, requires_grad=True)
+(score,) = torch.autograd.grad(net(x).sum(), x, create_graph=True)
+(score + torch.randn(5, 2)).square().mean().backward()
+opt.step()
+"""
+    path, _ = write(tmp_path, text)
+    report, status = run_script(path)
+    assert report is not None
+    found = {f.code: f for f in report.findings if f.parameters == ("net.2.bias",)}
+    assert {f.severity for f in found.values()} == {"note"}
+    assert "does not depend on `net.2.bias`" in found["FXG101"].message
+    assert status == 0
+    row = next(line for line in str(report).splitlines() if line.startswith("net.2.bias"))
+    assert "FXG101" in row

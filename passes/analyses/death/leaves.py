@@ -13,7 +13,7 @@ from torch import nn
 
 from fxgrad.passes.analyses.death.record import Death, frames, local, look_up, raising_text
 from fxgrad.passes.ended import Cause
-from fxgrad.passes.findings import listed, source_of
+from fxgrad.passes.findings import line_of, listed, source_of
 from fxgrad.records import Site
 from fxgrad.source import attribute_site
 from fxgrad.source.parsing import load, nodes, site_of
@@ -95,10 +95,12 @@ def copied(death: Death) -> Iterator[Cause]:
         )
         return
     if made is not None:
+        text = source_of(made.site)
+        maker = f", made by `{text}`{line_of(made.site, death.site)}" if text else ""
         yield Cause(
-            "this tensor has a history and is copied: only leaves can be",
-            made.site,
-            "copy `t.detach()`",
+            f"what is copied here holds a tensor with a history{maker}: only leaves can be copied",
+            death.site,
+            "copy what is detached: `.detach()`, or `.detach().clone()` in place of `copy.deepcopy`",
         )
 
 
