@@ -19,6 +19,7 @@ from fxgrad.diagnosis.escaped_numbers import reaching_loss
 from fxgrad.diagnosis.parting_line import parting
 from fxgrad.passes.analyses.causes import is_starved
 from fxgrad.passes.context import Branch
+from fxgrad.passes.rules.fxg115_branch_skips_parameter import RANDOM
 from fxgrad.records import Decision, Facts, Site
 from fxgrad.source.sites import innermost
 from fxgrad.trace.experiment import Experiment, Nudge, Values
@@ -39,7 +40,6 @@ REDRAWN = (
     Experiment("real", noise=2, seed=2, unsettle="drawn"),
     Experiment("real", noise=3, seed=3, unsettle="drawn"),
 )
-RANDOM = "random"  # the node of a decision that a random draw takes
 
 
 @dataclass(frozen=True, slots=True)

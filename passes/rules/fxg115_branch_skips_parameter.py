@@ -49,6 +49,10 @@ CODE = "FXG115"
 NAME = "branch-skips-parameter"
 SEVERITY = "error"
 
+RANDOM = "random"  # the node of a decision that a draw takes, found by drawing again
+_LIKE = frozenset(("rand_like", "randn_like", "randint_like"))  # of a tensor they read its shape alone
+_DRAWS = _LIKE | frozenset(("rand", "randn", "randint", "randperm", "bernoulli", "normal", "uniform_"))
+
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per condition that starves parameters, one per condition that parameters feed and nothing
@@ -72,7 +76,9 @@ def _starving(facts: Facts, context: Context, site: Site | None, members: list[B
         return
     names = tuple(n for n in order if n in (here or there))
     known = all(b.decision.known for b in members)
-    level: Severity = "error" if here or not known else "warning"
+    drawn = all(_is_drawn(facts, b) for b in members)
+    # The next draw may go the other way: what this one gave says nothing of the program.
+    level: Severity = "error" if (here or not known) and not drawn else "warning"
     # Of the turns of one line each may go its own way: that of the turn which starves them is named.
     shown = next(
         b for b in members if (b.starved_here - b.starved if here else b.starved - b.starved_here) & want
@@ -84,6 +90,9 @@ def _starving(facts: Facts, context: Context, site: Site | None, members: list[B
     if source:
         label = "branch"
         message = f"{source} decides what runs: as it is now, {starves}"
+    elif drawn:
+        label = f"branch ({outcome})"
+        message = f"this condition is a random draw: where it is {outcome}, {starves}"
     else:
         label = f"branch ({outcome})"
         where = f"{outcome} ({_example(taken, outcome)})" if known else outcome
@@ -106,10 +115,30 @@ def _example(taken: bool, outcome: bool) -> str:
     return f"it is {taken} for the example inputs"
 
 
+def _is_drawn(facts: Facts, branch: Branch) -> bool:
+    """Whether random numbers alone decide: all that the condition is computed from is drawn or constant."""
+    if branch.decision.node == RANDOM:
+        return True
+    node = next((n for n in facts.nodes if n.name == branch.decision.node), None)
+    pending, seen, drawn = [node], set[str](), False
+    while pending:
+        node = pending.pop()
+        if node is None or (not node.reads and node.kind != "op"):
+            return False  # an input, a parameter, a number that left torch
+        if node.name in seen:
+            continue
+        seen.add(node.name)
+        name = node.target.rpartition(".")[2]
+        drawn = drawn or name in _DRAWS
+        if name not in _LIKE:
+            pending += [facts.maker_of.get(value) for value in node.reads]
+    return drawn
+
+
 def _hidden_source(facts: Facts, branch: Branch) -> str:
     """What decides, where it is no condition on a tensor: a number that left torch, the size of a selection,
     a random draw."""
-    if branch.decision.node == "random":
+    if branch.decision.node == RANDOM:
         return "a random draw"
     node = next((n for n in facts.nodes if n.name == branch.decision.node), None)
     if node is None:
