@@ -18,12 +18,13 @@ from fxgrad.records.training import Training
 @dataclass(frozen=True, slots=True)
 class Branch:
     """One decision taken the other way: `starved` there and `starved_here` on the main path, by parameter
-    name."""
+    name; `reads`: the values of that path that it was computed from."""
 
     decision: Decision
     facts: Facts
     starved: frozenset[str]
     starved_here: frozenset[str]
+    reads: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

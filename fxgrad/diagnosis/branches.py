@@ -177,14 +177,16 @@ def _compared(
                 lab.seen(other),
                 frozenset((there & changed) | (here - changed)),
                 frozenset(here),
+                raw.reads if _is_of(main, turn) else (),  # values are numbered run by run
             )
         )
-    deciding = {
-        len(turn.prefix) - 1
-        for turn, other in tried
-        if turn.prefix[:-1] == outcomes(main)[: len(turn.prefix) - 1] and differ(main, other)
-    }
+    deciding = {len(turn.prefix) - 1 for turn, other in tried if _is_of(main, turn) and differ(main, other)}
     return Explored(main, tuple(found), frozenset(undecided), paths, cut_off, frozenset(deciding))
+
+
+def _is_of(run: Run, turn: _Turn) -> bool:
+    """Whether the run comes to the decision that is turned."""
+    return turn.prefix[:-1] == outcomes(run)[: len(turn.prefix) - 1]
 
 
 def _condition(lab: Lab, values: Values, turn: _Turn) -> Site | None:

@@ -35,7 +35,7 @@ class Owner(Protocol):
 
     def symbol_node(self, target: object, args: tuple[object, ...]) -> torch.fx.Node: ...
 
-    def decide(self, outcome: bool, symbol: object, asked: Asked) -> bool: ...
+    def decide(self, outcome: bool, asked: Asked) -> bool: ...
 
     def assume(
         self, target: object, args: tuple[object, ...], taken: object, *, weak: bool = False
@@ -53,7 +53,7 @@ class _Nobody:
     def symbol_node(self, target: object, args: tuple[object, ...]) -> torch.fx.Node:
         raise AssertionError("the run of this number is over")
 
-    def decide(self, outcome: bool, symbol: object, asked: Asked) -> bool:
+    def decide(self, outcome: bool, asked: Asked) -> bool:
         raise AssertionError("the run of this number is over")
 
     def assume(self, target: object, args: tuple[object, ...], taken: object, *, weak: bool = False) -> None:
@@ -294,7 +294,7 @@ def _comparison(op: Callable[[Any, Any], bool]) -> Callable[[object, Any], objec
         outcome = op(plain(self), plain(other))
         for symbol in (self, other):
             if isinstance(symbol, SYMBOLS) and symbol.origin.data and symbol.origin.owner.active:
-                return bool(symbol.origin.owner.decide(outcome, symbol, (op, (self, other))))
+                return bool(symbol.origin.owner.decide(outcome, (op, (self, other))))
         owner = next(symbol.origin.owner for symbol in (self, other) if isinstance(symbol, SYMBOLS))
         if owner.active:
             owner.assume(op, (self, other), outcome)
@@ -314,7 +314,7 @@ def _truth(self: Any) -> bool:
     if not owner.active:
         return outcome
     if self.origin.data:
-        return bool(owner.decide(outcome, self, (operator.ne, (self, 0))))
+        return bool(owner.decide(outcome, (operator.ne, (self, 0))))
     owner.assume(operator.ne, (self, 0), outcome)
     return outcome
 

@@ -567,11 +567,13 @@ class Recorder(TorchFunctionMode):
         if not self.quiet and self.phase == "forward":
             self.taken_by_c += 1
 
-    def decide(self, outcome: bool, symbol: Any, asked: Asked) -> bool:
+    def decide(self, outcome: bool, asked: Asked) -> bool:
         """A comparison of a number read off data."""
         if self.quiet:
             return outcome
-        return self.decided(outcome, "", self.spots(), tuple(self.symbol_reads(symbol.origin)), asked)
+        numbers = [item for item in asked[1] if isinstance(item, SYMBOLIC)]
+        read = (value for number in numbers for value in self.symbol_reads(number.origin))
+        return self.decided(outcome, "", self.spots(), tuple(read), asked)
 
     def decided(
         self,

@@ -119,12 +119,11 @@ def _is_drawn(facts: Facts, branch: Branch) -> bool:
     """Whether random numbers alone decide: all that the condition is computed from is drawn or constant."""
     if branch.decision.node == RANDOM:
         return True
-    node = next((n for n in facts.nodes if n.name == branch.decision.node), None)
-    pending, seen, drawn = [node], set[str](), False
+    pending, seen, drawn = [facts.maker_of.get(value) for value in branch.reads], set[str](), False
     while pending:
         node = pending.pop()
         if node is None or (not node.reads and node.kind != "op"):
-            return False  # an input, a parameter, a number that left torch
+            return False  # an input, a parameter
         if node.name in seen:
             continue
         seen.add(node.name)

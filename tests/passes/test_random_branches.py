@@ -10,21 +10,24 @@ from torch import nn
 
 import fxgrad
 
-DRAWN: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+DRAWN: dict[str, Callable[[torch.Tensor], object]] = {
     "uniform": lambda x: torch.rand(()) < 0.5,
     "normal, of a shape": lambda x: torch.randn_like(x).sum() > 0,
     "an integer": lambda x: torch.randint(0, 2, (1,)) == 1,
     "in place": lambda x: torch.empty(()).uniform_() < 0.5,
+    "a number": lambda x: torch.rand(1).item() < 0.5,
 }
-OF_DATA: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+OF_DATA: dict[str, Callable[[torch.Tensor], object]] = {
     "data": lambda x: x.mean() > 0,
     "a draw beside data": lambda x: torch.rand(()) < x.mean().sigmoid(),
+    "a drawn number beside data": lambda x: torch.rand(()).item() < x.mean().sigmoid().item(),
+    "a draw beside a number of data": lambda x: torch.rand(()) < x.mean().sigmoid().item(),
     "a draw by data": lambda x: torch.bernoulli(x.mean().sigmoid()) > 0,
 }
 
 
 class Gated(nn.Module):
-    def __init__(self, test: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def __init__(self, test: Callable[[torch.Tensor], object]) -> None:
         super().__init__()
         self.a, self.b, self.test = nn.Linear(3, 3), nn.Linear(3, 3), test
 
@@ -33,7 +36,7 @@ class Gated(nn.Module):
         return self.b(h) if self.test(x) else h
 
 
-def found(test: Callable[[torch.Tensor], torch.Tensor], seed: int) -> tuple[str, str]:
+def found(test: Callable[[torch.Tensor], object], seed: int) -> tuple[str, str]:
     torch.manual_seed(seed)
     report = fxgrad.analyze(Gated(test), (torch.randn(2, 3),), loss=lambda out: out.square().mean())
     (one,) = [f for f in report.findings if f.code == "FXG115"]

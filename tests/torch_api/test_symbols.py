@@ -31,7 +31,7 @@ class Owner:
     def symbol_node(self, target: Any, args: tuple[Any, ...]) -> torch.fx.Node:
         return self.graph.call_function(target, args)
 
-    def decide(self, outcome: bool, symbol: Any, asked: Any) -> bool:
+    def decide(self, outcome: bool, asked: Any) -> bool:
         assert asked[0](*map(plain, asked[1])) is outcome
         self.decided.append(outcome)
         return outcome
