@@ -239,9 +239,13 @@ def _beside(seen: Seen, named: Mapping[str, nn.Parameter], facts: Facts, trained
     """What gets a gradient and no optimizer holds, in a model that is trained, or that was given; where what
     steps holds nothing of any model (they were all replaced since), in each."""
     held = _ids(optimizer for optimizer, _ in seen.optimizers)
+    # Data of the model's is none of these: it may be given its gradients by hand.
+    replaced = any(
+        isinstance(tensor, nn.Parameter) for optimizer, _ in seen.optimizers for tensor in held_by(optimizer)
+    )
     flowing = {name for p in facts.parameters if p.gradient == "some" for name in p.names}
     free = {name for name in flowing.intersection(named) if id(named[name]) not in held}
-    if seen.given or not trained:
+    if seen.given or (replaced and not trained):
         return free
     models = {_model(name) for name in trained}
     return {name for name in free if _model(name) in models}

@@ -124,8 +124,8 @@ def idle(context: Context) -> Iterator[tuple[object, tuple[str, ...]]]:
 
 
 def _starved(context: Context) -> set[str]:
-    causes: Causes = context.causes
-    return {n for p in causes.starved for n in p.names}
+    causes: Causes | None = context.causes  # None: of a plain step alone, in which nothing is starved
+    return {n for p in causes.starved for n in p.names} if causes is not None else set()
 
 
 def waiting(context: Context) -> frozenset[str]:
