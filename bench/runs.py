@@ -5,7 +5,8 @@ user's world.
 
 Counts calls of functions by their code, over `fxgrad.analyze`, `fxgrad.fix` and `FixResult.source_edits`; a
 program that is refused says so. A model file is read as the command line reads it; without one the examples
-of the tests and the two programs below. Counts say nothing about time and are the same on every machine.
+of the tests, the two programs below and a sparse Gaussian process. Counts say nothing about time and are the
+same on every machine.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tabulate import tabulate
 from torch import nn
 
 import fxgrad
+from bench.as_written import sparse_gp
 from fxgrad.fix_graph import proof
 from fxgrad.program.load import load
 from fxgrad.records.errors import FxgradError
@@ -68,6 +70,7 @@ def _built() -> Iterator[Subject]:
         (torch.randn(2, 5, 16),),
         None,
     )
+    yield "a sparse GP", *sparse_gp(), None
 
 
 def _loaded(file: Path) -> Subject:
