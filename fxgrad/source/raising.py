@@ -3,7 +3,8 @@ that takes it.
 
 Said only where nothing can come between: the way to the `raise` has no branch, no frame outwards stands in a
 `try` or a `with`, and the error is none that C code catches (a missing attribute, key or item, the end of an
-iteration). Not handled: outcomes that go through other calls (`if any(...)`, `if a == b` on Python 3.13).
+iteration). Not handled: outcomes that go through other calls (`if any(...)`, `if a == b` on Python 3.13, a
+function that returns one).
 """
 
 from __future__ import annotations
