@@ -16,7 +16,7 @@ from torch import nn
 from fxgrad.records import Site
 from fxgrad.source.bindings import Binding, bindings
 from fxgrad.source.classes import ELSEWHERE, Lineage, lineage
-from fxgrad.source.names import fits, is_unknown
+from fxgrad.source.names import argument, fits, is_unknown, name_pattern
 from fxgrad.source.parsing import (
     Function,
     Source,
@@ -121,6 +121,36 @@ def _assignments(family: Lineage, owner: object, attribute: str, files: Sequence
             if placed is None or (is_unknown(binding.name) and placed[0] == ELSEWHERE):
                 continue
             yield _Found(source, binding, _grade(binding), *placed)
+            if is_unknown(binding.name) and placed[1] is not None:
+                yield from _handed_in(family, source, binding, placed[1], attribute, files)
+
+
+def _handed_in(
+    family: Lineage, source: Source, binding: Binding, method: Function, attribute: str, files: Sequence[str]
+) -> Iterator[_Found]:
+    """The calls that give a method the name which it assigns: `model.add("fc", nn.Linear(1, 1))` where `add`
+    calls `setattr(self, name, module)`."""
+    taken = [argument.arg for argument in (*method.args.posonlyargs, *method.args.args)][1:]
+    values = _names_in(binding.value)
+    name = next((word for word in taken if word in _names_in(binding.first) - values), None)
+    module = next((word for word in taken if word in values), None)
+    if name is None:
+        return
+    for file in family.sources(files):
+        for call in nodes(file, ast.Call):
+            if not isinstance(call.func, ast.Attribute) or call.func.attr != method.name:
+                continue
+            given = argument(call, taken.index(name), name)
+            placed = family.rank(file, call.func.value, call)
+            if given is None or placed is None or name_pattern(given) != attribute:
+                continue
+            value = argument(call, taken.index(module), module) if module is not None else None
+            yield _Found(file, Binding(call, call, call.func.value, attribute, value), 0, *placed)
+
+
+def _names_in(expression: ast.AST | None) -> set[str]:
+    found = ast.walk(expression) if expression is not None else ()
+    return {node.id for node in found if isinstance(node, ast.Name)}
 
 
 def _grade(binding: Binding) -> int:

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.analyses.optimizer_lines import construction_site
 from fxgrad.passes.analyses.optimizers import idle
 from fxgrad.passes.analyses.step_order import emptied, last_walk
@@ -60,8 +61,16 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             site,
             names,
             (),
-            Fix("mend what cuts the gradient, or leave them out of the optimizer"),
+            Fix(_advice(context, found)),
         )
+
+
+def _advice(context: Context, found: set[str]) -> str:
+    causes: Causes = context.causes
+    ends = [causes.ends.get(p.name) for p in causes.starved if found.intersection(p.names)]
+    if all(end is not None and end.kind == "derived" for end in ends):  # nothing is cut: it has no influence
+        return "leave out of the optimizer what the derivative in the loss does not depend on, if it stays so"
+    return "mend what cuts the gradient, or leave them out of the optimizer"
 
 
 def _cleared(context: Context) -> Iterator[Finding]:

@@ -449,6 +449,36 @@ def test_attribute_site_a_computed_name_is_the_last_resort(load: Import) -> None
     assert [text_or_none(site) for site in got] == ["self.fc = None", "setattr(self, key, value)"]
 
 
+def test_attribute_site_the_call_that_gives_the_name_comes_before_the_method_that_takes_it(load: Import) -> None:
+    module = load(
+        """
+        class M(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.add("one", nn.Linear(1, 1))
+            def add(self, name, module):
+                setattr(self, name, module)
+            def put(self, module, name):
+                self.add_module(name, module)
+        class Other:
+            def use(self):
+                self.add("three", 3)
+        m = M()
+        m.add("two", nn.Linear(2, 2))
+        m.put(nn.Linear(3, 3), name="last")
+        for name in ("three", "four"):
+            m.add(name, nn.Linear(4, 4))
+        """
+    )
+    got = [source.attribute_site(module.m, name, [module.__file__]) for name in ("one", "two", "last", "three")]
+    assert [text_or_none(site) for site in got] == [
+        'self.add("one", nn.Linear(1, 1))',
+        'm.add("two", nn.Linear(2, 2))',
+        'm.put(nn.Linear(3, 3), name="last")',
+        "setattr(self, name, module)",
+    ]
+
+
 def test_attribute_sites_lists_reassignments(load: Import) -> None:
     module = load(MODEL)
     got = texts(source.attribute_sites(module.Model(), "empty"))
