@@ -213,3 +213,29 @@ def test_an_optimizer_whose_turn_has_not_come_holds_nothing_in_vain(tmp_path: Pa
 def test_what_is_held_in_vain_is_said_of_the_optimizer_that_holds_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = report_on(tmp_path, TWO.format(then="code(torch.randn(6, 3)).detach(); codes.step()"))
     assert holders(report) == [(HEAD.count("\n") + 4, ("code.weight", "code.bias"))]
+
+
+ENERGY = """
+spare = nn.Linear(2, 2)
+opt = torch.optim.Adam([{held}])
+for step in range(4):
+    x = torch.randn(6, 4, requires_grad=True)
+    opt.zero_grad()
+    torch.autograd.grad(net(x).sum(), x, create_graph=True)[0].square().mean().backward()
+    opt.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("held", "want"),
+    [
+        ("*net.parameters()", "leave out of the optimizer"),
+        ("*net.parameters(), *spare.parameters()", "mend what cuts the gradient"),
+    ],
+)
+def test_nothing_is_cut_where_a_derivative_has_a_constant(tmp_path: Path, held: str, want: str) -> None:
+    report = report_on(tmp_path, NET + ENERGY.format(held=held))
+    (note,) = [f for f in report.findings if f.code == "FXG303"]
+    assert "net.2.bias" in note.parameters
+    assert note.fix is not None
+    assert note.fix.advice.startswith(want)
