@@ -9,6 +9,7 @@ function that returns one).
 
 from __future__ import annotations
 
+import bisect
 import builtins
 import dis
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,14 @@ from types import CodeType, FrameType
 
 from fxgrad.source.sites import ByCode, is_own, outside
 
-_TAKEN_FOR_AN_ANSWER = (AttributeError, LookupError, StopIteration, StopAsyncIteration, NotImplementedError)
+_TAKEN_FOR_AN_ANSWER = (
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    StopAsyncIteration,
+    StopIteration,
+    TypeError,  # of a `__len__` that `list` asks
+)
 _RAISE = "RAISE_VARARGS"
 _NO_CHANGE = frozenset(("NOT_TAKEN", "CACHE", "EXTENDED_ARG"))
 _ENDS = frozenset(dis.opname[op] for op in (*dis.hasjrel, *dis.hasjabs)) | {
@@ -52,16 +60,14 @@ def _guards_of(code: CodeType) -> dict[int, tuple[bool, str]]:
     """The truth values of which one outcome leads straight to a `raise`: that outcome, and the name of what
     is raised."""
     steps = [step for step in dis.get_instructions(code) if step.opname not in _NO_CHANGE]
-    index = {step.offset: number for number, step in enumerate(steps)}
+    offsets = [step.offset for step in steps]
     found: dict[int, tuple[bool, str]] = {}
     for number, step in enumerate(steps):
         if "JUMP" not in step.opname or not step.opname.endswith(("_IF_TRUE", "_IF_FALSE")):
             continue
         jumps_on = step.opname.endswith("_IF_TRUE")
-        ways = {
-            jumps_on: _raised(steps[index[step.argval] :]),
-            not jumps_on: _raised(steps[number + 1 :]),
-        }
+        target = bisect.bisect_left(offsets, step.argval)  # it may be what only widens the next argument
+        ways = {jumps_on: _raised(steps[target:]), not jumps_on: _raised(steps[number + 1 :])}
         raising = [(outcome, name) for outcome, name in ways.items() if name]
         if len(raising) != 1:
             continue

@@ -54,6 +54,20 @@ def test_an_outcome_whose_error_is_caught_is_run(ask: Callable[[torch.Tensor], b
     assert "FXG115" in {finding.code for finding in report.findings}
 
 
+def test_a_way_to_a_wide_instruction_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past 256 names an instruction is widened by one before it, and a jump leads to that."""
+    names = ", ".join(f"name{number}" for number in range(300))
+    text = f"def wide(x):\n    if False:\n        ({names})\n    if x.isnan().any():\n        late()\n"
+    wide = f"def wide(x):\n    known = [{names}]\n    if x.isfinite().all():\n        known.sort()\n    else:\n        raise Odd\n    return None\n"
+    for source in (text, wide):
+        scope: dict[str, object] = {f"name{number}": number for number in range(300)}
+        scope.update(Odd=ValueError, late=lambda: None)
+        exec(source, scope)
+        report, forced = _analysed(scope["wide"], monkeypatch)  # type: ignore[arg-type]
+        assert report.error is None
+        assert forced == (source is text)
+
+
 def test_what_nothing_knows_goes_the_way_that_does_not_raise() -> None:
     with torch.device("meta"):
         model, x = _Probe(raises), torch.ones(3)
