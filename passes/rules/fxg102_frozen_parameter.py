@@ -28,8 +28,8 @@ When the fix is safe
     Never applied by itself: what should train is the author's decision. Say it with `expect`.
 
 Not handled
-    Which statement ran: the place is looked up by name in the user's files (`fxgrad.source.freezing`), the
-    likeliest first. Freezing inside an installed library.
+    Outside a watched script, or before the watch: which statement ran. The place is looked up by name in the
+    user's files (`fxgrad.source.freezing`), the likeliest first. Freezing inside an installed library.
 """
 
 from __future__ import annotations
