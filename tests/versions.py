@@ -128,13 +128,15 @@ def _environment(torch: str, python: str, arguments: argparse.Namespace, tree: P
     folder: Path = arguments.environments.resolve() / f"torch{torch}-python{said.stdout.strip()}"
     interpreter = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     pip = [str(interpreter), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
-    if not interpreter.exists():
-        subprocess.run([python, "-m", "venv", str(folder)], check=True)
+    finished = folder / "fxgrad-installed"  # a run that was broken off leaves an interpreter with half of its packages
+    if not finished.exists():
+        subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
         constraints = tree / "constraints-versions.txt"
         constraints.write_text(without_pins((tree / "constraints.txt").read_text(), ("torch", "setuptools")))
         extra = ["pytest-xdist"] if arguments.workers else []
         wanted = [f"torch=={torch}", *extra, f"{tree}[{EXTRAS}]"]
         subprocess.run([*pip, "-c", str(constraints), *wanted], env=_clean(), check=True)
+        finished.touch()
     subprocess.run([*pip, "--no-deps", "--no-build-isolation", "-e", str(tree)], env=_clean(), check=True)
     return interpreter
 

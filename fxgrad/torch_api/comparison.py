@@ -108,6 +108,8 @@ def _compared(want: torch.Tensor, got: torch.Tensor, allowed: Tolerances) -> tup
         return 0.0, ""
     if want.layout is not torch.strided:
         want, got = want.to_dense(), got.to_dense()
+    if torch.equal(want, got):  # the usual case, in one kernel
+        return 0.0, ""
     same = want == got
     if not (want.is_floating_point() or want.is_complex()):
         differing = int((~same).sum())

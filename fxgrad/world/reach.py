@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import dataclasses
 import functools
 import sys
 import threading
@@ -223,7 +224,7 @@ class Reach:
                 or module.startswith(C_MODULE)
                 or issubclass(cls, (contextvars.ContextVar, threading.local))
             )
-            opaque = opaque or module == "itertools"
+            opaque = opaque or module == "itertools" or _is_record(cls)
             known = self._kinds[cls] = (note, opaque, members(cls))
         return known
 
@@ -328,6 +329,16 @@ def _value_of(variable: contextvars.ContextVar[object]) -> object:
         return variable.get()
     except LookupError:
         return None
+
+
+def _is_record(cls: type) -> bool:
+    """Whether objects of a class are frozen records of this package's, which no run changes and through which
+    none reaches what is the user's: the guards of a regenerated module and their places."""
+    return (
+        module_of(cls).startswith("fxgrad.")
+        and dataclasses.is_dataclass(cls)
+        and cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    )
 
 
 def _is_plain(value: object) -> bool:
