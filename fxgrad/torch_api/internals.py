@@ -13,7 +13,7 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensor,
     FakeTensorMode,
     UnsupportedOperatorException,
+    _device_handler,
     unset_fake_temporarily,
 )
 from torch.autograd.graph import Node
@@ -298,6 +299,9 @@ FAKE_LOGGER = "torch._subclasses.fake_tensor"
 # Whether a fake mode's tensors give an address (zero) to who asks in C++ for their data, an attribute of the
 # mode; else that raises.
 GIVES_ADDRESSES = "_allow_unsafe_data_ptr_access"
+# The question for a tensor's device, which comes to a mode as a call, and how a fake one answers.
+ASKS_DEVICE: object = torch.ops.prim.device.default
+fake_device: Callable[[Sequence[object]], object] = _device_handler
 # Operators whose fake kernels are ours (`fake_kernels`).
 GROUPED_MM: object = torch.ops.aten._grouped_mm.default
 CUDNN_RNN_BACKWARD: object = torch.ops.aten._cudnn_rnn_backward.default

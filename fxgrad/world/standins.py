@@ -12,7 +12,6 @@ import contextlib
 import copy
 import inspect
 import logging
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol, Self
 
@@ -25,6 +24,7 @@ from fxgrad.torch_api import tree
 from fxgrad.torch_api.calls import Kwargs
 from fxgrad.torch_api.fake_kernels import OWN
 from fxgrad.torch_api.internals import (
+    ASKS_DEVICE,
     FAKE_LOGGER,
     GIVES_ADDRESSES,
     DisableTorchFunction,
@@ -33,6 +33,7 @@ from fxgrad.torch_api.internals import (
     as_class,
     base_of,
     conjugated,
+    fake_device,
     negated,
     overlaps_itself,
     plain_torchscript,
@@ -99,6 +100,9 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: object, args: Sequence[object] = (), kwargs: Kwargs | None = None
     ) -> object:
+        # the bulk of what comes here in a backward: the engine asks each tensor
+        if func is ASKS_DEVICE:
+            return fake_device(args)
         listener = self.listener
         if listener is None:
             return self._computed(func, types, args, kwargs)
@@ -132,18 +136,12 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         return False  # no wrapper around `__torch_dispatch__`, see _DISPATCH
 
 
-# by operator: the question is asked at each call
-_mutable: weakref.WeakKeyDictionary[object, bool] = weakref.WeakKeyDictionary()
-
-
 def _written(func: object, args: Sequence[object], kwargs: Kwargs | None) -> list[object]:
     """What an operator writes that is no fake tensor: a real one is handed to it only past the function
     modes."""
-    if func not in _mutable:
-        _mutable[func] = schema_of(func).is_mutable
-    if not _mutable[func]:
-        return []
     schema = schema_of(func)
+    if not schema.is_mutable:
+        return []
     given = zip(schema.arguments, args, strict=False)
     named = (
         (argument, kwargs[argument.name])
