@@ -55,6 +55,7 @@ from fxgrad.torch_api.module_internals import codegen_of
 from fxgrad.trace.observations import Assumed, RawDecision
 from fxgrad.trace.run import Run
 from fxgrad.trace.self_check import refuse_unknown_torch
+from fxgrad.trace.targets import Closure
 from fxgrad.world.one_call import one_call
 from fxgrad.world.reach import preserve
 
@@ -253,8 +254,10 @@ def _own(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
     made = sibling(module)
     memo: dict[int, object] = {}  # one for all: what was tied stays tied
     for name, value in vars(module).items():
-        if name in ("_parameters", "_buffers", "_modules") or (
-            isinstance(value, torch.Tensor) and value.is_leaf
+        if (
+            name in ("_parameters", "_buffers", "_modules")
+            or isinstance(value, Closure)
+            or (isinstance(value, torch.Tensor) and value.is_leaf)
         ):
             made.__dict__[name] = copying.deepcopy(value, memo)
     set_graph(made, copying.deepcopy(module.graph))

@@ -23,22 +23,37 @@ from fxgrad.world.swap import Swap
 
 class Closure:
     """A Python function of the program in the graph. `captured`: the tensors of the recorded run that it
-    closes over."""
+    closes over. `copied`: in a copy of the graph's module, tensors that the function reaches by itself (a
+    parameter of the model that it is a method of), each with the one that the copy has for it."""
 
     def __init__(self, function: Callable[..., object], captured: tuple[torch.Tensor, ...] = ()) -> None:
         self.function = function
         self.captured = captured
+        self.copied: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()
         self.__name__ = getattr(function, "__name__", type(function).__name__)
 
-    def __deepcopy__(self, memo: object) -> Closure:
-        return self  # the function's own tensors are the user's
+    def __deepcopy__(self, memo: dict[int, Any]) -> Closure:
+        """Python copies no function: this one goes on to reach the tensors of the model that was copied. The
+        parameters and layers of a module are copied before: they are in `memo`, which keeps the originals."""
+        originals = (item for item in memo.get(id(memo), ()) if isinstance(item, torch.Tensor))
+        made = Closure(self.function, self.captured)
+        made.copied = (
+            *((old, memo.get(id(new), new)) for old, new in self.copied),
+            *((old, memo[id(old)]) for old in originals if memo.get(id(old), old) is not old),
+        )
+        return made
 
     def __call__(self, *args: object, **kwargs: object) -> object:
-        return self.function(*args, **kwargs)
+        return self._with({})(*args, **kwargs)
 
     def bind(self, *values: torch.Tensor) -> Callable[..., object]:
         """The function with this run's values for `captured`."""
-        by_id = {id(old): new for old, new in zip(self.captured, values, strict=True)}
+        return self._with({id(old): new for old, new in zip(self.captured, values, strict=True)})
+
+    def _with(self, values: dict[int, torch.Tensor]) -> Callable[..., object]:
+        by_id = {**{id(old): new for old, new in self.copied}, **values}
+        if not by_id:
+            return self.function
 
         def bound(*args: object, **kwargs: object) -> object:
             with Swap(by_id):

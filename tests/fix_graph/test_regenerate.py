@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import fxgrad
 from fxgrad.fix_graph.regenerate import regenerate
@@ -102,6 +105,57 @@ def test_a_deep_copy_has_parameters_of_its_own() -> None:
     twin(X).sum().backward()
     assert (twin.layer.weight.grad is None, module.layer.weight.grad is None) == (False, True)
     assert torch.equal(twin(X), module(X))
+
+
+class Inside(nn.Module):
+    """What reaches the parameters is a Python function, which a graph can only hold."""
+
+    def __init__(self, how: Callable[[Inside, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        self.register_buffer("calls", torch.zeros(()))
+        self.how = how
+
+    def part(self, x: Tensor) -> Tensor:
+        self.calls.add_(1)
+        return self.layer(x).sigmoid() + self.layer.weight.sum()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.how(self, x)
+        return h.mul_(2)
+
+
+INSIDE: dict[str, Callable[[Inside, Tensor], Tensor]] = {
+    "checkpoint": lambda net, x: checkpoint(net.part, x, use_reentrant=False),
+    "reentrant checkpoint": lambda net, x: checkpoint(net.part, x.clone().requires_grad_(), use_reentrant=True),
+    "closure": lambda net, x: checkpoint(lambda t: net.layer(t) * x.cos(), x * 2, use_reentrant=False),
+    "partial": lambda net, x: checkpoint(functools.partial(F.linear, weight=net.layer.weight), x, use_reentrant=False) + net.layer.bias,
+    "vmap": lambda net, x: torch.vmap(torch.func.grad(lambda t: net.layer(t).sin().sum()))(x),
+    "jvp": lambda net, x: torch.func.jvp(lambda t: net.layer(t).sin(), (x,), (x,))[1],
+}
+
+
+@pytest.mark.parametrize("how", INSIDE)
+@pytest.mark.parametrize("kind", ["deepcopy", "deepcopy twice", "copy=True"])
+def test_a_copy_has_its_parameters_inside_functions_too(how: str, kind: str) -> None:
+    model, x = Inside(INSIDE[how]), torch.randn(3, 2)
+    if kind == "copy=True":
+        twin: Any = fxgrad.fix(model, (x,), copy=True).module
+    else:
+        twin = copy.deepcopy(graph(model, (x,)))
+        twin = copy.deepcopy(twin) if kind == "deepcopy twice" else twin
+    calls = model.calls.item()
+    twin(x).sum().backward()
+    assert [p.grad for p in model.parameters()] == [None, None]
+    assert model.calls.item() == calls
+    mine = [p.grad for p in twin.parameters()]
+    model(x).sum().backward()
+    for p, gradient in zip(model.parameters(), mine, strict=True):
+        assert (p.grad is None) == (gradient is None)
+        assert gradient is None or torch.equal(p.grad, gradient)
+    with torch.no_grad():
+        twin.layer.weight.zero_()
+    assert not torch.equal(twin(x), model(x))
 
 
 def test_an_interpreter_runs_it() -> None:
