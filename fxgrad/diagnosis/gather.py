@@ -28,6 +28,7 @@ from fxgrad.source.objects import origin
 from fxgrad.source.sites import innermost
 from fxgrad.torch_api.errors import MISFIT, OVERWRITTEN, says
 from fxgrad.trace.coverage import Coverage
+from fxgrad.trace.effort import TooCostly
 from fxgrad.trace.experiment import Experiment, Values
 from fxgrad.trace.lab import Lab
 from fxgrad.trace.progress import tell
@@ -37,6 +38,9 @@ from fxgrad.trace.run import Run
 # Above this many elements (parameters and inputs) one real step costs more than a fake one, and a copy of the
 # model is felt.
 REAL_ELEMENTS = 50_000_000
+# Multiplications of a forward: above this a real step takes seconds on a few cores, and an analysis makes
+# several.
+EFFORT = 3e10
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +262,15 @@ def _explored(lab: Lab, options: Options) -> tuple[Lab, Explored, Values]:
         values: Values = "real" if _cheap_and_real(program) else "fake"
     else:
         values = options.values
+    affordable = None
+    if values == "real" and options.values == "auto":
+        try:
+            affordable = lab.run(Experiment("real", effort=EFFORT))
+        except TooCostly:
+            values = "fake"
     at_will = values == "fake" and options.values == "auto" and has_data(program)
     try:
-        opened, explored = _paths(lab, values, options.max_paths)
+        opened, explored = _paths(lab, values, options.max_paths, affordable)
         error = explored.main.error
         # the program's error, or that of a stand-in: real values tell
         if error is not None and error.phase != "backward" and at_will:
@@ -285,8 +295,9 @@ def _explored(lab: Lab, options: Options) -> tuple[Lab, Explored, Values]:
         ) from None
 
 
-def _paths(lab: Lab, values: Values, limit: int) -> tuple[Lab, Explored]:
-    main = lab.run(Experiment(values))
+def _paths(lab: Lab, values: Values, limit: int, begun: Run | None = None) -> tuple[Lab, Explored]:
+    """`begun`: the run on the path that the inputs take, where it was made already."""
+    main = begun if begun is not None else lab.run(Experiment(values))
     if values == "real":  # before other paths are tried: a decision on known data is the program's own
         main = confirmed(lab, main)
     _refuse_misfit(main)

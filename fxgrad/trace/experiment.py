@@ -51,7 +51,8 @@ class Experiment:
     copies. `assumptions`: note what the program is told and no node follows
     (`fxgrad.trace.observations.Assumed`, `fxgrad.trace.python_state`). `open_numbers`: sizes and numbers that
     C code must ask for their value (`fxgrad.torch_api.symbols.OpenInt`). `sketched`: nothing is written down
-    but what the run leaves (`fxgrad.trace.sketch`).
+    but what the run leaves (`fxgrad.trace.sketch`). `effort`: the multiplications that its forward may cost
+    (`fxgrad.trace.effort`); None: all that it takes.
     """
 
     values: Values
@@ -69,6 +70,7 @@ class Experiment:
     assumptions: bool = False
     open_numbers: bool = False
     sketched: bool = False
+    effort: float | None = None
 
 
 def disturbed(tensor: torch.Tensor, name: str, nudge: Nudge) -> torch.Tensor:

@@ -54,6 +54,7 @@ from fxgrad.torch_api.internals import (
 from fxgrad.torch_api.symbols import Asked, Origin
 from fxgrad.trace import arguments, entries, fake_kernels, reads
 from fxgrad.trace.arguments import EXACTLY_PLAIN, NUMBERS, SEQUENCES, SYMBOLIC, Arguments
+from fxgrad.trace.effort import Effort
 from fxgrad.trace.experiment import Nudge, mask_shape, selecting_all, selects, selects_nothing
 from fxgrad.trace.notes import Called
 from fxgrad.trace.observations import (
@@ -134,6 +135,7 @@ class Recorder(TorchFunctionMode):
         self.looks: tuple[Spot, ...] = ()
         # calls that raised: where the program went on, it went on without them
         self.raised: set[torch.fx.Node] = set()
+        self.effort: Effort | None = None  # what the run may compute, where it may not compute all
         self.nudge: Nudge | None = None  # what is handed to the program disturbed
         self.nudged_shape: tuple[int, ...] | None = None
         self.selections: list[Step] = []  # steps whose result's size depends on data
@@ -519,6 +521,8 @@ class Recorder(TorchFunctionMode):
         if step.target == "Tensor.__set__" and slots:
             written = [slots[0]]
         made = self._bind_outputs(step, out, step.node)
+        if self.effort is not None:
+            self.effort.spend(step.kind, step.target, slots, out)
         if written:
             self.seen.note_writes(step, written)
         if not made and not written and not keep:

@@ -15,7 +15,7 @@ import functools
 import threading
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import CodeType
 from typing import Any
 
@@ -47,6 +47,7 @@ from fxgrad.torch_api.internals import (
 )
 from fxgrad.torch_api.symbols import SYMBOLS
 from fxgrad.trace.asked_types import asked_types
+from fxgrad.trace.effort import Effort, TooCostly
 from fxgrad.trace.elsewhere import out_of_sight
 from fxgrad.trace.entries import own_copy
 from fxgrad.trace.experiment import Experiment, drawn_so_far, reseed
@@ -108,6 +109,7 @@ def run(target: Program, experiment: Experiment) -> Run:
         NeedsValue: on fake values, the program asked for a number.
         TraceError: a tensor has no stand-in.
         NotSketched: of a sketched run, see there.
+        TooCostly: it costs more than `experiment.effort`.
     """
     with (
         _LOCK,
@@ -128,10 +130,11 @@ def run(target: Program, experiment: Experiment) -> Run:
         recorder.scopes = named_before(reach.functions()) if experiment.assumptions else []
         recorder.open_checkpoints = target.open_checkpoints
         recorder.allow = experiment.allow
+        recorder.effort = Effort(experiment.effort) if experiment.effort is not None else None
         result = Run(
             recorder,
             target,
-            experiment=experiment,
+            experiment=replace(experiment, effort=None),  # one that ended has cost less
             registered=tuple(target.root.named_parameters(remove_duplicate=False)),
         )
         if experiment.steady is not None:
@@ -237,7 +240,7 @@ def _run_program(result: Run, asked: Experiment) -> None:
                 else contextlib.nullcontext()
             ):
                 _backward(result, loss)
-    except (NeedsValue, NotSketched, KeyboardInterrupt, SystemExit, TraceError) as error:
+    except (NeedsValue, NotSketched, TooCostly, KeyboardInterrupt, SystemExit, TraceError) as error:
         _leave_contexts(error, hooks)
         raise
     except torch.OutOfMemoryError as error:
