@@ -309,6 +309,52 @@ def test_a_file_may_import_from_the_folder_of_its_project(write: Write) -> None:
         load(write("import elsewhere\n", "models/deep/other.py", head=""))
 
 
+def test_a_file_may_import_by_the_name_of_a_folder_without_python_files(write: Write) -> None:
+    write("width = 6\n", "src/parts/sizes.py", head="")
+    write("", "models/src/notes.txt", head="")
+    text = "from src.parts.sizes import width\nfrom src.parts import sizes\nfrom torch import nn\nnet = nn.Linear(width, 2)\n"
+    assert load(write(text, "src/models/deep/net.py", head="")).model.in_features == 6
+    assert load(write(text, "models/net.py", head="")).model.in_features == 6
+    assert not any(name.partition(".")[0] == "src" for name in sys.modules)
+
+
+READS = """\
+class Net(nn.Module):
+    def __init__(self, h):
+        super().__init__()
+        self.body = nn.ModuleList([nn.Conv1d(h.width, h.width, k) for k in h.kernels])
+        self.bias = getattr(h, "bias", False)
+        self.head = Part(h.width)
+
+    def forward(self, x):
+        return self.head(x)
+"""
+
+
+def test_settings_are_read_from_a_json_file_beside(write: Write) -> None:
+    write('{"kernels": [3]}', "another.json", head="")
+    write('["width", "kernels"]', "list.json", head="")
+    write('{"width": ', "torn.json", head="")
+    write('{"width": 6, "kernels": [3, 5], "bias": true, "lr": 0.1}', "config_v1.json", head="")
+    loaded = load(write(READS))
+    assert [layer.kernel_size for layer in loaded.model.body] == [(3,), (5,)]
+    assert loaded.model.bias is True
+    assert "--arg h.width=6 (as config_v1.json has it)" in loaded.assumed
+    assert load(write(READS), arguments=("h.width=4",)).model.head.lin.in_features == 4
+
+
+def test_without_such_a_file_what_is_read_by_attribute_is_settings_whatever_its_name(write: Write) -> None:
+    write('{"width": 6}', "config.json", head="")
+    loaded = load(write(READS))
+    assert loaded.model.head.lin.in_features == 64
+    assert not any(".json" in line for line in loaded.assumed)
+
+
+def test_an_argument_that_has_what_is_read_of_it_is_no_settings(write: Write) -> None:
+    text = net("h", "self.a = nn.Linear(h.bit_length() + h.real, 2)")
+    assert not any("read from" in line for line in load(write(text)).assumed)
+
+
 def test_of_several_the_one_made_of_the_most_is_named(write: Write) -> None:
     text = "class {}(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.a = {}\n\n    def forward(self, x):\n        return self.a(x)\n\n\n"
     with pytest.raises(LoadError, match=r"has several models: Alone .*, Whole ") as caught:

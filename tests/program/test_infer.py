@@ -626,6 +626,17 @@ class Recurrent(Body):
         return self.rnn(self.embed(tokens), hidden)
 
 
+class Stacked(Body):
+    """Goes through its recurrent layers by hand, with a list of their states."""
+
+    def forward(self, tokens: torch.Tensor, hidden: Any) -> Any:
+        x, states = self.embed(tokens), []
+        for layer, state in zip((self.first, self.second), hidden, strict=True):
+            x, state = layer(x, state)
+            states.append(state)
+        return x, states
+
+
 class Apart(Body):
     def forward(self, x: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> Any:
         return self.rnn(x, (h, c))
@@ -736,6 +747,14 @@ JOINED: list[tuple[Callable[[], nn.Module], tuple[Any, ...]]] = [
     (lambda: Recurrent(embed=nn.Embedding(9, 4), rnn=nn.LSTM(4, 6, 2)), ((2, 16), PAIR)),
     (lambda: Recurrent(embed=nn.Embedding(9, 4), rnn=nn.GRU(4, 6, bidirectional=True)), ((2, 16), (2, 16, 6))),
     (lambda: Recurrent(embed=nn.Embedding(9, 4), rnn=nn.LSTM(4, 6, batch_first=True, proj_size=3)), ((2, 16), ((1, 2, 3), (1, 2, 6)))),
+    (
+        lambda: Stacked(embed=nn.Embedding(9, 4), first=nn.LSTM(4, 6), second=nn.LSTM(6, 8)),
+        ((2, 16), (((1, 16, 6),) * 2, ((1, 16, 8),) * 2)),
+    ),
+    (
+        lambda: Stacked(embed=nn.Embedding(9, 4), first=nn.GRU(4, 6, batch_first=True), second=nn.GRU(6, 6, batch_first=True)),
+        ((2, 16), ((1, 2, 6),) * 2),
+    ),
     (lambda: Apart(rnn=nn.LSTMCell(4, 6)), ((2, 4), (2, 6), (2, 6))),
     (lambda: Apart(rnn=nn.LSTM(4, 6, batch_first=True)), ((2, 16, 4), (1, 2, 6), (1, 2, 6))),
     (lambda: Cell(net=nn.Conv2d(8, 8, 3, padding=1)), ((2, 4, 64, 64), ((2, 4, 64, 64), (2, 4, 64, 64)))),

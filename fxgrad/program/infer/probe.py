@@ -25,7 +25,7 @@ from torch.nn.parameter import is_lazy
 
 from fxgrad.program.infer.candidates import Candidate
 from fxgrad.program.infer.provenance import Provenance
-from fxgrad.program.infer.spec import SEED, Spec, build, specs_in
+from fxgrad.program.infer.spec import SEED, Group, Spec, build
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
 from fxgrad.torch_api.errors import NO_FAKE, says
@@ -110,9 +110,12 @@ class FakeProber:
         device, _ = self._home
         if candidate.spec is None:
             return candidate.value
-        if isinstance(candidate.spec, Spec):
-            return self._empty(candidate.spec, device)
-        return tuple(self._empty(spec, device) for spec in specs_in(candidate.spec))
+        return self._made(candidate.spec, device)
+
+    def _made(self, spec: Spec | Group, device: torch.device) -> object:
+        if isinstance(spec, Spec):
+            return self._empty(spec, device)
+        return tuple(self._made(part, device) for part in spec.parts)
 
     def _empty(self, spec: Spec, device: torch.device) -> torch.Tensor:
         return torch.empty(spec.shape, dtype=cast(spec.dtype, self._home), device=device)

@@ -70,19 +70,19 @@ class Read:
         if name.startswith("__"):
             raise AttributeError(name)
         known = self._guesses.definitions
-        key = f"{self._prefix}.{name}"
+        key, of = f"{self._prefix}.{name}", self._prefix.rpartition(".")[2]
         if key in self._guesses.given:
             value = self._guesses.given[key]
         elif name in known.options:
             value = self._guesses.take(
                 key, [Value(known.options[name], written(known.options[name]), "the default of the option")]
             ).value
-        elif name in known.optional:
+        elif name in known.optional and name not in known.beside(of):
             if known.optional[name] is UNKNOWN:
                 raise AttributeError(name)
             value = known.optional[name]
         else:
-            value = _made(self._guesses, key, self._guesses.take(key, read_as(known, name)))
+            value = _made(self._guesses, key, self._guesses.take(key, read_as(known, name, of)))
         self.__dict__[name] = value
         return value
 
@@ -101,6 +101,9 @@ class Read:
         key = f"{self._prefix}.{name}"
         if name in self.__dict__ or name in known.options or key in self._guesses.given:
             return True
+        beside = known.beside(self._prefix.rpartition(".")[2])
+        if beside.values:
+            return name in beside
         if name in known.optional:
             return known.optional[name] is not UNKNOWN
         return bool(self._guesses.take(f"{key} in", _ASKED_FOR).value)
@@ -161,7 +164,9 @@ class Construction:
                     self.guesses.definitions, self.guesses.given, {**self.guesses.positions, key: position}
                 )
                 with contextlib.suppress(Exception):  # another value need not fit
-                    yield key, value.text, other.text, _called(guesses, self.function, self.function.__name__)
+                    with _silent():
+                        made = _called(guesses, self.function, self.function.__name__)
+                    yield key, value.text, other.text, made
 
 
 def constructions(

@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import nn
 
+from fxgrad.program.load.beside import Beside, settings_beside
 from fxgrad.program.load.sequences import Sequence, sequence_read
 from fxgrad.source import parsed
 from fxgrad.source.parsing import last_name
@@ -66,6 +67,7 @@ class Definitions:
         self._own: dict[str, Definition] = {
             node.name: node for node in self.tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)
         }
+        self._beside: dict[str, Beside] = {}
 
     @cached_property
     def lines(self) -> Mapping[str, int]:
@@ -205,13 +207,30 @@ class Definitions:
 
     def sequence(self, class_or_function: str, name: str) -> Sequence | None:
         """What a definition tells of a parameter that it reads as a sequence; None where it does not."""
-        node: ast.AST | None = self._own.get(class_or_function)
-        if isinstance(node, ast.ClassDef):  # another method's argument of that name is another
-            made = (
-                part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"
-            )
-            node = next(made, None)
+        node = _made_by(self._own.get(class_or_function))
         return sequence_read(node, name) if node is not None else None
+
+    def attributes(self, class_or_function: str | None, name: str) -> frozenset[str]:
+        """The attributes that a definition (None: the file) reads of what it calls `name`."""
+        node: ast.AST | None = self.tree if class_or_function is None else self._own.get(class_or_function)
+        if class_or_function is not None:
+            node = _made_by(node)
+        return frozenset(
+            part.attr
+            for part in (ast.walk(node) if node else ())
+            if isinstance(part, ast.Attribute)
+            and isinstance(part.ctx, ast.Load)
+            and isinstance(part.value, ast.Name)
+            and part.value.id == name
+        )
+
+    def beside(self, name: str) -> Beside:
+        """The settings in a file beside this one that have all that this one reads of `name`; none where
+        there is no such file."""
+        if name not in self._beside:
+            file = self._module.__file__
+            self._beside[name] = settings_beside(file, self.attributes(None, name)) if file else Beside()
+        return self._beside[name]
 
     @cached_property
     def optional_values(self) -> frozenset[str]:
@@ -274,6 +293,14 @@ class Definitions:
                 default = self._told(args[1], {}) if len(args) > 1 else UNKNOWN
                 found.setdefault(args[0].value, default)
         return found
+
+
+def _made_by(node: ast.AST | None) -> ast.AST | None:
+    """Of a class its constructor: another method's argument of that name is another."""
+    if not isinstance(node, ast.ClassDef):
+        return node
+    made = (part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__")
+    return next(made, None)
 
 
 def _flag(call: ast.Call) -> str | None:

@@ -52,16 +52,23 @@ def script_state(folders: Sequence[str], argv: Sequence[str]) -> Iterator[None]:
 def _forget(names: set[str], folder: str) -> None:
     if os.path.basename(folder) in ("site-packages", "dist-packages"):
         return
+    # whole packages: a part that stays would be all that is left of its own
+    gone = {first for first in {name.partition(".")[0] for name in names} if _is_beside(first, folder)}
     for name in names:
-        if name.startswith(_PRIVATE):  # the model's own file: its classes are looked up later
-            continue
-        package = sys.modules.get(name.partition(".")[0])
-        origin = getattr(package, "__file__", None)
-        places = [origin] if origin else list(getattr(package, "__path__", ()))
-        # Only what `folder` itself made importable: a virtual environment may lie below it.
-        beside = [place.removesuffix(os.sep + "__init__.py") for place in places]
-        if any(os.path.dirname(os.path.realpath(place)) == os.path.realpath(folder) for place in beside):
+        if name.partition(".")[0] in gone:
             del sys.modules[name]
+
+
+def _is_beside(name: str, folder: str) -> bool:
+    """Whether `folder` itself made the module of that name importable: a virtual environment may lie below
+    it."""
+    if name.startswith(_PRIVATE):  # the model's own file: its classes are looked up later
+        return False
+    package = sys.modules.get(name)
+    origin = getattr(package, "__file__", None)
+    places = [origin] if origin else list(getattr(package, "__path__", ()))
+    beside = [place.removesuffix(os.sep + "__init__.py") for place in places]
+    return any(os.path.dirname(os.path.realpath(place)) == os.path.realpath(folder) for place in beside)
 
 
 def run_file(file: str) -> types.ModuleType:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fxgrad.source import parsed
 
-_ABOVE = 4  # folders above a file that its project may begin in
+_ABOVE = 6  # folders above a file that its project may begin in
 
 
 def roots_of(file: str) -> tuple[str, ...]:
@@ -25,7 +25,12 @@ def roots_of(file: str) -> tuple[str, ...]:
     found: dict[str, None] = {}
     folder = Path(file).resolve().parent
     for name in dict.fromkeys(_imported(tree)) if tree else ():
-        if name in sys.stdlib_module_names or _holds(folder, name) or PathFinder.find_spec(name) is not None:
+        first = name.partition(".")[0]
+        if (
+            first in sys.stdlib_module_names
+            or _holds(folder, name)
+            or PathFinder.find_spec(first) is not None
+        ):
             continue
         above = (one for one in list(folder.parents)[:_ABOVE] if _holds(one, name))
         found.update(dict.fromkeys(str(one) for one in list(above)[:1]))
@@ -33,18 +38,25 @@ def roots_of(file: str) -> tuple[str, ...]:
 
 
 def _imported(tree: ast.AST) -> list[str]:
-    """The first parts of the names of absolute imports."""
+    """The dotted names of absolute imports, with what is taken from a module as a last part: that may be a
+    module, too."""
     names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            names.append(node.module or "")
-    return [name.partition(".")[0] for name in names]
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
 
 
 def _holds(folder: Path, name: str) -> bool:
-    return (folder / f"{name}.py").exists() or any((folder / name).glob("*.py"))
+    """Whether the import of the dotted name finds something from here. A folder without an `__init__.py` is
+    as good as what it holds: `from src.models import net` is not of a `src` without `models`."""
+    first, _, rest = name.partition(".")
+    if (folder / f"{first}.py").exists() or (folder / first / "__init__.py").exists():
+        return True
+    inner = folder / first
+    return _holds(inner, rest) if rest and inner.is_dir() else any(inner.glob("*.py"))
 
 
 def package_of(file: str) -> tuple[str, str] | None:

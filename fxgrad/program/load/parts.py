@@ -18,7 +18,16 @@ from torch import nn
 
 from fxgrad.program.inputs import required
 from fxgrad.program.load.definitions import Definitions
-from fxgrad.program.load.values import Value, annotation_of, by_name, is_settings, is_unknown
+from fxgrad.program.load.values import (
+    Settings,
+    Value,
+    annotation_of,
+    by_name,
+    is_settings,
+    is_unknown,
+    settings,
+    written,
+)
 from fxgrad.source.objects import module_of
 
 _CLASS_WANTED = re.compile(r"(\w+_)?(block|layer|cls|class|cell|unit)(_type|_cls|_class|_fn|_layer)?")
@@ -52,11 +61,34 @@ def values_for(known: Definitions, name: str, parameter: inspect.Parameter) -> l
 
 
 def _by_name(known: Definitions, asking: str, name: str, annotation: str) -> list[Value]:
-    return by_name(name, annotation, known.compared(asking, name), known.sequence(asking, name))
+    found = by_name(name, annotation, known.compared(asking, name), known.sequence(asking, name))
+    read = () if annotation else known.attributes(asking, name)
+    if not read or any(_is_module(value.value) for value in found if not is_unknown(value)):
+        return found
+    # what lacks the attributes that are read is tried last
+    fits = [
+        value
+        for value in found
+        if value.value is not Settings and all(hasattr(value.value, one) for one in read)
+    ]
+    return [
+        *fits,
+        *settings(name),
+        *(value for value in found if value not in fits and value.value is not Settings),
+    ]
 
 
-def read_as(known: Definitions, name: str) -> list[Value]:
-    """Values for an attribute of settings; None among them where the file asks whether it is."""
+def _is_module(value: object) -> bool:
+    return isinstance(value, nn.Module) or (isinstance(value, type) and issubclass(value, nn.Module))
+
+
+def read_as(known: Definitions, name: str, of: str) -> list[Value]:
+    """Values for an attribute of the settings called `of`: what a file beside this one says, else guesses;
+    None among them where the file asks whether it is."""
+    beside = known.beside(of)
+    if name in beside:
+        value = beside.values[name]
+        return [Value(value, written(value), f"as {beside.file} has it")]
     first, *others = by_name(name, texts=known.compared(None, name))
     if is_unknown(first) and name in known.tested_values:
         why = f"the file tests `{name}`"

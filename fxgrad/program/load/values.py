@@ -211,7 +211,7 @@ def by_name(
     if read is not None:
         found = _like(read, found or ())
     if found is None:
-        return [*_settings(name), *unknown(name)] if is_settings(name) else unknown(name)
+        return [*settings(name), *unknown(name)] if is_settings(name) else unknown(name)
     return [Value(value, written(value), why, choice=isinstance(value, bool)) for value in found]
 
 
@@ -249,7 +249,8 @@ def is_settings(name: str) -> bool:
     return re.fullmatch(_SETTINGS, name.lower()) is not None
 
 
-def _settings(name: str) -> list[Value]:
+def settings(name: str) -> list[Value]:
+    """An object whose attributes are guessed as they are read."""
     return [Value(Settings, "", f"its attributes are guessed as they are read from `{name}`")]
 
 
@@ -259,7 +260,7 @@ def unknown(name: str) -> list[Value]:
     size, layer, count, share, sizes = (
         Value(value, written(value), why) for value in (WIDTH, _LAYERS[0], 2, 0.1, [WIDTH, WIDTH])
     )
-    return [size, *_settings(name), layer, count, share, sizes]
+    return [size, *settings(name), layer, count, share, sizes]
 
 
 def is_unknown(value: Value) -> bool:
