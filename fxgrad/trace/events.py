@@ -60,6 +60,7 @@ class Events:
         self._returning: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # those of `calls`
         self.replicates = False  # it makes a DistributedDataParallel
         self.compiles = False  # the program calls torch.compile
+        self.whole = False  # and will have no graph break: fullgraph=True
         self.compiled: tuple[Spot, ...] = ()  # where it first does
         # modules with parameters that were called from outside any module
         self.outermost: dict[int, nn.Module] = {}
@@ -543,6 +544,7 @@ class Events:
         def compile(*args: Any, **kwargs: Any) -> object:
             compiled = original(*args, **kwargs)
             self.compiles = True
+            self.whole = self.whole or kwargs.get("fullgraph") is True
             self.compiled = self.compiled or user_spots(sys._getframe(1), self.observer.ledger.boundary)
             if self.attending() and dynamo_is_loaded():
                 stack.enter_context(torch.compiler.set_stance("force_eager"))

@@ -22,6 +22,7 @@ from fxgrad.passes.analyses.optimizers import held_by
 from fxgrad.passes.context import Context
 from fxgrad.records import Facts, ParameterFact, Ran, Saved, Verdict
 from fxgrad.records.cells import cell_name
+from fxgrad.records.plain_text import one_line
 from fxgrad.report import Report
 from fxgrad.report.as_json import versions
 from fxgrad.report.intent import hear, intent_for
@@ -272,6 +273,23 @@ def _losses(backwards: Sequence[Backward]) -> str:
     return ", ".join(shown[:SHOWN]) + more if shown else "no backward ran"
 
 
+def _ran_eagerly(seen: Seen) -> str:
+    """Of compiled code whose gradients are those of its Python, and of what the program does as it is."""
+    if seen.compiled_error is not None:
+        return (
+            "the compiled code ran eagerly in the steps that were watched: gradients are those of the Python "
+            f"code. Compiled, the next step raised {_first_words(seen.compiled_error)}"
+        )
+    said = "the compiled code ran eagerly while it was watched: gradients are those of the Python code"
+    if seen.events.whole:
+        said += ", and whether it is captured whole (fullgraph=True) was not tried"
+    return said
+
+
+def _first_words(error: BaseException) -> str:
+    return one_line(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+
+
 def _assumptions(seen: Seen, error: BaseException | None) -> tuple[str, ...]:
     said = seen.assumptions if error is None else ()
     observer = seen.observer
@@ -282,10 +300,7 @@ def _assumptions(seen: Seen, error: BaseException | None) -> tuple[str, ...]:
             "them",
         )
     elif seen.events.compiles:
-        said = (
-            *said,
-            "the compiled code ran eagerly while it was watched: gradients are those of the Python code",
-        )
+        said = (*said, _ran_eagerly(seen))
     if observer.trouble is not None:
         said = (*said, f"{STOPPED}: {observer.trouble!r}")
     if observer.ledger.full:

@@ -6,7 +6,8 @@ run, and so has what goes wrong only there (a hidden state that was kept, a back
 meant for). An optimizer that never steps while another does is waited for `PATIENCE` steps and then left out
 of the judgement, which the report says. While something that should train has no gradient, or only zeros,
 further steps run (`further`). Compiled code runs eagerly while it is watched; where it is differentiated in a
-way that it may refuse, a step as the program has it follows the watched ones (`compiled`).
+way that it may refuse, or must be captured whole, a step as the program has it follows the watched ones
+(`compiled`).
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ class Session:
         self._states: frozenset[str] = frozenset()  # of the gradients as the outermost of them began
         self._further = Further(self.observer.ledger)
         self._said: list[str] = []
-        self._beside = False  # a step runs as it is, compiled
+        self._beside = False  # a step is to run as it is, compiled
+        self._ran = False  # and has
         self._compiled_error: BaseException | None = None
         # a function that trains may have returned before there is a report on it
         self._kept: tuple[Optimizer, ...] = ()
@@ -244,7 +246,7 @@ class Session:
             self._further.count,
             tuple(self._further.late()),
             vain,
-            self._beside,
+            self._ran,
             self._compiled_error,
         )
 
@@ -407,7 +409,8 @@ class Session:
             for stepped in dict.fromkeys((optimizer, *self._inner)):
                 self._stepped[stepped] = self._stepped.get(stepped, 0) + 1
         self._inner = []
-        if self.events.compiles and observer.again and not self._waiting(self.steps):
+        may_refuse = self.events.compiles and (observer.again or self.events.whole)
+        if may_refuse and not self._waiting(self.steps):
             self._run_compiled()
 
     def _run_compiled(self) -> None:
@@ -419,6 +422,7 @@ class Session:
 
     def _ran_compiled(self) -> None:
         self.events.when_over = None
+        self._ran = True
         if self.report is None:
             self._done(self._judged(None))
 

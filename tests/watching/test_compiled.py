@@ -88,3 +88,46 @@ def test_what_compiled_code_allows_is_no_finding(tmp_path: Path, name: str, caps
     assert report is not None
     assert [str(f) for f in report.findings if f.severity == "error"] == []
     assert status == 0
+
+
+WHOLE = """import torch
+from torch import nn
+
+torch.manual_seed(0)
+net = nn.Linear(4, 1)
+opt = torch.optim.SGD(net.parameters(), 0.1)
+
+@torch.compile(fullgraph=True, backend="eager")
+def run(x):
+    y = net(x).tanh()
+    {line}
+    return y.square().mean()
+
+for step in range({steps}):
+    loss = run(torch.randn(5, 4))
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "steps", "status", "said"),
+    [
+        ("if y.sum() > 0: y = y * 2", 2, 1, "Compiled, the next step raised Unsupported: "),
+        ("print(y.mean())", 2, 1, "Compiled, the next step raised Unsupported: "),
+        ("y = torch.where(y.sum() > 0, y * 2, y)", 2, 0, "and compiled in the one after them"),
+        ("print(y.mean())", 1, 0, "whether it is captured whole (fullgraph=True) was not tried"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_to_be_captured_whole_runs_compiled_once(
+    tmp_path: Path, line: str, steps: int, status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "script.py").write_text(WHOLE.format(line=line, steps=steps))
+    report, ended = run_script(str(tmp_path / "script.py"))
+    assert report is not None
+    assert ended == status
+    assert any(said in assumed for assumed in report.assumptions), report.assumptions
+    assert report.ok
+    assert ("Unsupported" in capsys.readouterr().err) is (status == 1)
