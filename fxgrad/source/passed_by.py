@@ -116,6 +116,20 @@ def left_by(source: Source, loop: ast.For | ast.AsyncFor, counts: Counts) -> Pas
     return None
 
 
+def deciding_tests(node: ast.AST) -> list[ast.expr]:
+    """The expressions by which such a construct went its way; none where its kind has no test."""
+    match node:
+        case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test):
+            return [test]
+        case ast.BoolOp():
+            return [node]
+        case ast.For(iter=of) | ast.AsyncFor(iter=of):
+            return [of]
+        case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+            return [part for generator in node.generators for part in (*generator.ifs, generator.iter)]
+    return []
+
+
 def led_to(source: Source, node: ast.AST) -> Passed | None:
     """The branch that a statement which ran stands in, inside its function."""
     child = node

@@ -19,10 +19,11 @@ from torch import nn
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import line_of, some, text_of
 from fxgrad.records import Facts, Ran, Site, Span
+from fxgrad.source.draws import draws, is_drawn
 from fxgrad.source.names import fits
 from fxgrad.source.objects import module_of, origin
 from fxgrad.source.parsing import Function, Located, Source, absolute, ancestors, enclosing_function, site_of
-from fxgrad.source.passed_by import Counts, Passed, left_by, passed_by, quoted
+from fxgrad.source.passed_by import Counts, Passed, deciding_tests, left_by, passed_by, quoted
 from fxgrad.source.statements import header
 from fxgrad.source.uses import Use, picks, uses
 
@@ -35,10 +36,12 @@ _VIEWS = frozenset(("values", "items", "children", "named_children"))
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`text`: a clause for a message; `site`: what decided, and `label` its text."""
+    """`text`: a clause for a message; `site`: what decided, and `label` its text; `drawn`: a random draw
+    did."""
 
     text: str
     site: Site
+    drawn: bool = False
 
     @property
     def label(self) -> str:
@@ -83,7 +86,8 @@ def of_part(facts: Facts, context: Context, name: str, seen_from: Site | None) -
     used = "" if clauses[0].startswith("put") else f"used {only}"
     further = f", and at {more} further place{'s' if more > 1 else ''}" if more > 0 else ""
     text = f"{used}{', and '.join(clauses)}{further}"
-    return Decision(text, found[0].site)
+    drawn = next((decision for decision in found if decision.drawn), None)
+    return Decision(text, (drawn or found[0]).site, drawn is not None)
 
 
 def _part(model: object, name: str) -> _Part | None:
@@ -160,7 +164,7 @@ def _of_use(facts: Facts, context: Context, part: _Part, use: Use, seen_from: Si
     if times is None:
         return None
     if not times:
-        return told(use.source, use.node, passed_by(use.source, use.node, counts), seen_from)
+        return _passed(part, use, passed_by(use.source, use.node, counts), counts, seen_from)
     if use.held is not None:
         return _of_kept(facts, context, part, use, seen_from)
     takes_items = part.item or use.pattern or isinstance(part.container, _CONTAINERS)
@@ -192,8 +196,19 @@ def _of_method(
     if len(calls) == 1 and _ran(facts, context, method, calls[0]):
         passed = _of_use(facts, context, method, calls[0], seen_from)
         if passed is not None:
-            return Decision(f"{where}, in `{name}`, called only {passed.text}", passed.site)
+            return replace(passed, text=f"{where}, in `{name}`, called only {passed.text}")
     return Decision(f"{where}, in `{name}`, which did not run", header(use.source, use.function))
+
+
+def _passed(
+    part: _Part, use: Use, passed: Passed | None, counts: Counts, seen_from: Site | None
+) -> Decision | None:
+    """What passed by a use, and whether that was drawn."""
+    found = told(use.source, use.node, passed, seen_from)
+    if found is None or passed is None:
+        return found
+    tests = deciding_tests(passed.node)
+    return replace(found, drawn=any(is_drawn(use.source, t, counts.times, part.holder) for t in tests))
 
 
 def told(source: Source, node: ast.expr, passed: Passed | None, seen_from: Site | None) -> Decision | None:
@@ -307,7 +322,7 @@ def _of_item(facts: Facts, part: _Part, use: Use, counts: Counts, seen_from: Sit
     source = use.source
     around, loop = (use.node, None) if use.pattern else _handed(source, use.node)
     if loop is not None:
-        return _of_loop(source, part, loop, counts, seen_from)
+        return _of_loop(part, use, loop, counts, seen_from)
     if around is use.node and not use.pattern:
         return None
     site = site_of(source, around)
@@ -317,7 +332,8 @@ def _of_item(facts: Facts, part: _Part, use: Use, counts: Counts, seen_from: Sit
     else:
         taken = _taken(facts, f"{prefix}{part.attribute}.", bool, site)
     text = f"through `{quoted(source, around)}`{line_of(site, seen_from)}, which {taken}"
-    return Decision(text, site) if taken else None
+    drawn = is_drawn(source, around, counts.times, part.holder)
+    return Decision(text, site, drawn) if taken else None
 
 
 def _handed(source: Source, container: ast.expr) -> tuple[ast.expr, ast.AST | None]:
@@ -325,6 +341,8 @@ def _handed(source: Source, container: ast.expr) -> tuple[ast.expr, ast.AST | No
     around = container
     for parent in ancestors(source, container):
         if isinstance(parent, ast.Subscript) and parent.value is around and not _is_slice(parent):
+            return parent, None
+        if isinstance(parent, ast.Call) and around in parent.args and draws(source, parent):
             return parent, None
         if isinstance(parent, ast.For | ast.AsyncFor) and parent.iter is around:
             return container, parent
@@ -354,10 +372,9 @@ def _hands_all(parent: ast.AST, child: ast.AST) -> bool:
     return False
 
 
-def _of_loop(
-    source: Source, part: _Part, loop: ast.AST, counts: Counts, seen_from: Site | None
-) -> Decision | None:
+def _of_loop(part: _Part, use: Use, loop: ast.AST, counts: Counts, seen_from: Site | None) -> Decision | None:
     """The loop over a container ended before the item, left it out, or did something else with it."""
+    source = use.source
     parts = _loop_parts(loop)
     if parts is None:
         return None
@@ -375,11 +392,11 @@ def _of_loop(
     if not called:
         return None
     if any(counts.times(node) == turns for node in called):
-        return _ended(source, part, loop, of, turns, entered, counts, seen_from)
+        return _ended(part, use, loop, of, turns, entered, counts, seen_from)
     if turns != entered * _size(part):
         return None
     passed = passed_by(source, called[0], counts, least=turns, within=loop)
-    return told(source, called[0], passed, seen_from)
+    return _passed(part, replace(use, node=called[0]), passed, counts, seen_from)
 
 
 def _loop_parts(loop: ast.AST) -> tuple[ast.expr, ast.stmt | ast.expr, ast.expr] | None:
@@ -401,8 +418,8 @@ def _is_called(source: Source, node: ast.Name, names: set[str]) -> bool:
 
 
 def _ended(
-    source: Source,
     part: _Part,
+    use: Use,
     loop: ast.AST,
     of: ast.expr,
     turns: int,
@@ -411,15 +428,19 @@ def _ended(
     seen_from: Site | None,
 ) -> Decision | None:
     """The loop did the same with all it had: it was not given this item, or did not come to it."""
+    source = use.source
     site = site_of(source, of)
     head = f"`{quoted(source, of)}`{line_of(site, seen_from)}"
     left = left_by(source, loop, counts) if isinstance(loop, ast.For | ast.AsyncFor) else None
     if left is not None:
         place = deciding(source, left.node)
         how = left.how.format(line_of(place, seen_from))
-        return Decision(f"in the loop over {head}, which was {how}", place)
+        tests = deciding_tests(left.node)
+        drawn = any(is_drawn(source, test, counts.times, part.holder) for test in tests)
+        return Decision(f"in the loop over {head}, which was {how}", place, drawn)
     size = _size(part)
     if turns >= entered * size:
         return None
     each = f"{turns // entered} of {size}" if turns % entered == 0 else f"some of {size}"
-    return Decision(f"in the loop over {head}, which took {each}", site)
+    drawn = is_drawn(source, of, counts.times, part.holder)
+    return Decision(f"in the loop over {head}, which took {each}", site, drawn)

@@ -55,6 +55,7 @@ from torch import nn
 from fxgrad.passes.analyses import decisions, left_behind, zero_causes
 from fxgrad.passes.analyses.causes import Causes, is_starved, unconnected
 from fxgrad.passes.analyses.dead_ends import LEFT_BEHIND, DeadEnd
+from fxgrad.passes.analyses.drawn_by import passed_by_draws
 from fxgrad.passes.analyses.freed_graphs import unknown
 from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.made_in_forward import renewed
@@ -81,7 +82,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     causes: Causes = context.causes
     if unconnected(facts, causes):
         return  # FXG116: no parameter is unused where the loss uses none
-    excused = unknown(facts)  # the error is FXG201's
+    excused = unknown(facts).union(passed_by_draws(facts, context))  # the errors are FXG201's, FXG115's
     groups: dict[tuple[str, str, int], tuple[Site | None, list[tuple[ParameterFact, DeadEnd]]]] = {}
     definitions = _Definitions(context)
     for parameter in causes.starved:

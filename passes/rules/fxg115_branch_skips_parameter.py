@@ -10,6 +10,8 @@ What it finds
       what a mask selects, a draw of Python's or NumPy's random numbers. The number, the selection or the seed
       is changed, and other parameters train.
     - A parameter that only a condition reads (`if self.gate > 0.5`): a branch passes no gradient back.
+    - A layer that a draw passed by where nothing else was tried, as in a watched script: a warning at the
+      line that drew, for the next draw may go the other way.
     - A note in a watched script: a condition that went both ways, and what took part in some steps.
 
 Why it matters
@@ -33,16 +35,17 @@ When the fix is safe
 Not handled
     A path on which the program raises, or nothing trains, counts as a guard. More outcomes than `max_paths`,
     or than 16 turns of one line, are not run, and the report says so. Draws from a generator that the program
-    keeps itself show only through what it compares.
+    keeps itself show only through what it compares, and in a watched script by the text around them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fxgrad.passes.analyses.causes import Causes
+from fxgrad.passes.analyses.causes import Causes, unconnected
+from fxgrad.passes.analyses.drawn_by import passed_by_draws
 from fxgrad.passes.context import Branch, Context
-from fxgrad.passes.findings import listed, severity, starved, subject, wanted
+from fxgrad.passes.findings import listed, severity, starved, subject, text_of, wanted
 from fxgrad.records import Facts, Finding, Fix, Severity, Site, Step
 
 CODE = "FXG115"
@@ -63,6 +66,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     for site, members in groups.items():
         yield from _starving(facts, context, site, members)
     yield from _tested(facts, context)
+    yield from _passed_by_draws(facts, context)
     both_ways = context.training.both_ways if context.training is not None else {}
     yield from (_both_ways(site, names) for site, names in both_ways.items())
 
@@ -107,6 +111,32 @@ def _starving(facts: Facts, context: Context, site: Site | None, members: list[B
         (Step("loss"), Step(label, site, True), Step(names[0])),
         Fix(ADVICE),
     )
+
+
+def _passed_by_draws(facts: Facts, context: Context) -> Iterator[Finding]:
+    """What a draw passed by, where no other draw was tried: the line that drew."""
+    causes: Causes = context.causes
+    groups: dict[tuple[Site, str], list[str]] = {}
+    if unconnected(facts, causes):
+        return  # FXG116
+    passed = passed_by_draws(facts, context)
+    for parameter in causes.starved:
+        decision = passed.get(parameter.name)
+        if decision is not None:
+            groups.setdefault((decision.site, decision.text), []).extend(parameter.names)
+    for (site, text), found in groups.items():
+        names = tuple(found)
+        level = severity(context, names)
+        yield Finding(
+            CODE,
+            NAME,
+            "warning" if level == "error" else level,
+            f"a random draw decides what runs: as it was here, {starved(names)} ({subject(names)}); {text}",
+            site,
+            names,
+            (Step("loss"), Step(text_of(site) or "branch", site, True), Step(names[0])),
+            Fix(ADVICE),
+        )
 
 
 def _example(taken: bool, outcome: bool) -> str:

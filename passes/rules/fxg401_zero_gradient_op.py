@@ -74,13 +74,16 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     found += _for_now(context)
     training = context.training
     losses = training.losses() if training is not None else ()
-    nan = bool(losses) and all(walk.nan for walk in losses)
+    undefined = _always_nan(facts, losses)
+    nan = bool(losses) and len(undefined) == len(losses)
     idle = zero_causes.idle(facts, context)
     for one in found:
         yield _of_a_step(one, idle.intersection(one.parameters), nan=nan, trained=training is not None)
     told = itertools.chain(*(cause.names for cause in causes), *(one.parameters for one in found))
     if (nan or idle) and idle.isdisjoint(told):
         yield _of_the_loss(facts, losses, idle, nan=nan)
+    elif undefined and not nan:
+        yield _of_the_loss(facts, undefined, frozenset(), nan=True, among=True)
     infinite = [walk for walk in losses if walk.infinite]
     if infinite:
         yield _of_infinity(facts, infinite)
@@ -175,10 +178,28 @@ def _of_infinity(facts: Facts, losses: Sequence[Walk]) -> Finding:
     )
 
 
-def _of_the_loss(facts: Facts, losses: Sequence[Walk], names: frozenset[str], *, nan: bool) -> Finding:
-    """A loss from which nothing is learned."""
+def _always_nan(facts: Facts, losses: Sequence[Walk]) -> list[Walk]:
+    """The backwards of losses that were NaN whenever their line was: of several one may be, and others
+    train."""
+    sound = {_loss_line(facts, walk) for walk in losses if not walk.nan}
+    return [walk for walk in losses if _loss_line(facts, walk) not in sound]
+
+
+def _loss_line(facts: Facts, walk: Walk) -> tuple[object, ...]:
+    """Where a backward is called and its losses are made: a loop may go over several."""
+    makers = (facts.maker_of.get(value) for value in walk.losses)
+    return walk.stack, *(maker.site for maker in makers if maker is not None)
+
+
+def _of_the_loss(
+    facts: Facts, losses: Sequence[Walk], names: frozenset[str], *, nan: bool, among: bool = False
+) -> Finding:
+    """A loss from which nothing is learned; `among`: others are well."""
     site = _site_of_loss(facts, losses)
-    what = "the loss is NaN: what reaches the parameters is no gradient, and each step makes them NaN as well"
+    what = (
+        f"{'this' if among else 'the'} loss is NaN: what reaches {'its' if among else 'the'} parameters is no "
+        "gradient, and each step makes them NaN as well"
+    )
     if names:
         what = f"every gradient is zero{_AND_NAN if nan else ''}: nothing trains"
     advice = (

@@ -24,6 +24,9 @@ for step in range(8):
 SGD = "opt = torch.optim.SGD(net.parameters(), 0.1)\n"
 
 
+TWO = "other = nn.Linear(4, 1)\nopt = torch.optim.SGD([*net.parameters(), *other.parameters()], 0.1)\n"
+
+
 def training(loss: str, setup: str = NET + SGD) -> str:
     return setup + LOOP.format(loss=loss)
 
@@ -36,6 +39,12 @@ GUILTY = {
     "a weight of zero on all": training("loss = (net(x).square() * torch.zeros(6, 1)).mean()  # FXG401"),
     "no rows to begin with": training("loss = net(x[6:]).mean() if step < 0 else net(torch.randn(0, 4)).mean()  # FXG401"),
     "a loss times zero": training("loss = 0 * net(x).square().mean()  # FXG101"),
+    "one of two losses": training("aux = other(x).log().mean()  # FXG401\n    aux.backward(); loss = net(x).square().mean()", NET + TWO),
+    "one of the losses of a loop": training(
+        "loss = net(x).square().mean()\n    aux = other(x)[x[:, 0] > 99].mean()  # FXG401\n"
+        "    for each in (loss, aux): each.backward(retain_graph=True)",
+        NET + TWO,
+    ),
     "two layers that start at zero": training(
         "loss = (x.sum(1) - net(x).sum(1)).square().mean()  # FXG401",
         "net = nn.Sequential(nn.Linear(4, 8, bias=False), nn.Linear(8, 1, bias=False))\n[nn.init.zeros_(p) for p in net.parameters()]\n"
@@ -44,6 +53,14 @@ GUILTY = {
 }
 QUIET = {
     "a batch without samples of one kind": training("loss = net(x)[x[:, 0] > 0].mean() if step % 2 else net(x).mean()"),
+    "two losses of a loop": training(
+        "loss = net(x).square().mean()\n    aux = other(x)[x[:, 0] > 0].mean()\n"
+        "    for each in (loss, aux): each.backward(retain_graph=True)",
+        NET + TWO,
+    ),
+    "two losses, each its own": training(
+        "aux = other(x).square().log().mean()\n    aux.backward(); loss = net(x).square().mean()", NET + TWO
+    ),
     "an update that starts at zero": training(
         "loss = (net(x) + x @ a @ b).square().mean()",
         NET + "a, b = nn.Parameter(torch.randn(4, 2)), nn.Parameter(torch.zeros(2, 1))\n"
