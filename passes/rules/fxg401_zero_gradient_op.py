@@ -196,9 +196,9 @@ def _of_the_loss(
 ) -> Finding:
     """A loss from which nothing is learned; `among`: others are well."""
     site = _site_of_loss(facts, losses)
+    loss, its = ("this loss", "its") if among else ("the loss", "the")
     what = (
-        f"{'this' if among else 'the'} loss is NaN: what reaches {'its' if among else 'the'} parameters is no "
-        "gradient, and each step makes them NaN as well"
+        f"{loss} is NaN: what reaches {its} parameters is no gradient, and each step makes them NaN as well"
     )
     if names:
         what = f"every gradient is zero{_AND_NAN if nan else ''}: nothing trains"
