@@ -73,6 +73,11 @@ def emptied(training: Training) -> list[OptimizerStep]:
     return list(found.values())
 
 
+def lost_by(training: Training, leaves: Collection[int]) -> tuple[str, ...]:
+    """The parameters with these leaf edges whose gradients were gone as their step began."""
+    return tuple(name for name in training.emptied if training.edges.get(name) in leaves)
+
+
 def last_walk(training: Training, step: OptimizerStep) -> Site | None:
     """The line of the last backward before a step."""
     earlier = [walk.site for walk in training.walks if walk.note < step.note and walk.stack]

@@ -36,7 +36,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses.overwrites import Overwrite, overwrites
-from fxgrad.passes.analyses.step_order import Early
+from fxgrad.passes.analyses.step_order import Early, lost_by
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, line_of, listed
 from fxgrad.records import Facts, Finding, Fix, Step
@@ -86,11 +86,10 @@ def _unnoticed(context: Context) -> Iterator[Finding]:
 def _early(early: Early, training: Training) -> Finding:
     change, walk, used = early.change, early.walk.site, early.used.site
     site, what = change.site, change.what
-    why = (
-        "it has no gradients to use"
-        if change.nothing
-        else "the gradients belong to weights that are no longer there"
-    )
+    lost = lost_by(training, change.leaves) if change.nothing else ()
+    why = "the gradients belong to weights that are no longer there"
+    if change.nothing:
+        why = "it has no gradients to use" + ("" if lost else " but those of an earlier step")
     return Finding(
         CODE,
         NAME,
@@ -98,7 +97,7 @@ def _early(early: Early, training: Training) -> Finding:
         f"this {what} runs between a forward{line_of(used, site)} and its backward{line_of(walk, site)}: "
         f"{why}",
         site,
-        training.emptied if change.nothing else (),
+        lost,
         (Step("backward", walk), Step(what, site, True), Step("forward", used)),
         Fix(f"call backward first, then {what}"),
     )

@@ -32,7 +32,7 @@ from collections.abc import Iterator
 from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.analyses.optimizer_lines import construction_site
 from fxgrad.passes.analyses.optimizers import idle
-from fxgrad.passes.analyses.step_order import emptied, last_walk
+from fxgrad.passes.analyses.step_order import emptied, last_walk, lost_by
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import line_of, listed
 from fxgrad.records import Facts, Finding, Fix, Site, Step
@@ -78,9 +78,11 @@ def _cleared(context: Context) -> Iterator[Finding]:
     if training is None or context.meeting is not None:
         return
     # Of a step that comes before its backward it goes without saying that gradients are cleared between.
-    if any(early.change.nothing for early in context.early):
-        return
+    early = frozenset[int]().union(*(one.change.leaves for one in context.early if one.change.nothing))
     for step in emptied(training):
+        names = lost_by(training, step.leaves - early)
+        if not names and not step.leaves.isdisjoint(early):
+            continue
         site, walk = step.cleared, last_walk(training, step)
         yield Finding(
             CODE,
@@ -89,7 +91,7 @@ def _cleared(context: Context) -> Iterator[Finding]:
             f"gradients are cleared here, after backward{line_of(walk, site)} and before "
             f"the step{line_of(step.site, site)}: the step changes nothing",
             site,
-            training.emptied,
+            names,
             (Step("step", step.site), Step("zero_grad", site, True), Step("backward", walk)),
             Fix("call zero_grad() before backward, or after the step"),
         )
