@@ -103,6 +103,18 @@ class Vain:
 
 
 @dataclass(frozen=True, slots=True)
+class Exchanged:
+    """A network that an optimizer holds and nothing calls, and one of the same shapes that gets gradients
+    which no optimizer uses: each by its path, with its parameters. `built`: where the optimizer was."""
+
+    held: str
+    names: tuple[str, ...]
+    trained: str
+    theirs: tuple[str, ...]
+    built: Site | None
+
+
+@dataclass(frozen=True, slots=True)
 class Compiled:
     """What compiled code raised where the same code ran eagerly before: the error's words, its line, and that
     of the call of `torch.compile`."""
@@ -152,6 +164,7 @@ class Training:
     second_time: SecondTime | None = None
     compiled: Compiled | None = None
     sent_away: SentAway | None = None
+    exchanged: tuple[Exchanged, ...] = ()
     replicates: bool = False
     unfinished: bool = False
 

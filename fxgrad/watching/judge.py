@@ -9,7 +9,7 @@ never accused.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -158,6 +158,11 @@ def _causes(watched: Watched) -> Causes:
     return replace(found, frontier=replace(found.frontier, ways=ways))
 
 
+def _without(found: Causes, names: Collection[str]) -> Causes:
+    """The causes but of these parameters, whose own is told."""
+    return replace(found, starved=tuple(p for p in found.starved if p.name not in names))
+
+
 def _context(
     seen: Seen,
     root: nn.Module,
@@ -184,8 +189,10 @@ def _context(
     )
     training = training_of(seen, root, watched, error)
     met = second_walk.meeting(facts, training)
+    elsewhere = {name for one in training.exchanged for name in one.names}
     return replace(
         context,
+        causes=_without(context.causes, elsewhere) if elsewhere else context.causes,
         held=optimizers.compare(facts, context),
         ran=_ran(seen, root, context.causes),
         training=training,

@@ -32,3 +32,4 @@ class Seen:
     vain: tuple[torch.optim.Optimizer, ...] = ()
     beside: bool = False  # a step ran compiled after those that were watched
     compiled_error: BaseException | None = None  # what that raised
+    lasting: frozenset[int] = frozenset()  # leaf edges that the backwards of several steps reached

@@ -108,6 +108,8 @@ class Session:
         self._kept: tuple[Optimizer, ...] = ()
         # leaves of the last backward: version and value then
         self._reached: list[tuple[weakref.ref[torch.Tensor], int, int]] = []
+        self._turn = 0  # steps that have begun
+        self._turns: dict[int, tuple[int, int]] = {}  # the first and the last at which a leaf was reached
         self._unfinished = False  # interrupted before the first step had ended
         self._within = False  # optimizers step inside a backward
         self._by_hand = 0
@@ -248,6 +250,7 @@ class Session:
             vain,
             self._ran,
             self._compiled_error,
+            frozenset(leaf for leaf, (first, last) in self._turns.items() if first != last),
         )
 
     def _idle(self) -> list[str]:
@@ -324,6 +327,9 @@ class Session:
         if backward.partial:
             return
         self._reached = [(weakref.ref(leaf), version_of(leaf), self._value(leaf)) for leaf, _ in reached]
+        for leaf, _ in reached:
+            edge = -self.observer.ledger.read(leaf)[1].leaf
+            self._turns[edge] = self._turns.get(edge, (self._turn,))[0], self._turn
         if len(self.observer.backwards) <= SCANS:
             self._scan()
         if self._open:
@@ -364,6 +370,7 @@ class Session:
 
     def _note_step(self, optimizer: Optimizer) -> None:
         observer = self.observer
+        self._turn += 1
         with observer.guarded():
             self._states, leaves, had = note_begun(observer.ledger, optimizer)
             self._note_fed(optimizer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from fxgrad.trace.notes import Backward, Taken
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.watched_facts import Watched
 from fxgrad.watching.compiled import compiled
+from fxgrad.watching.exchanged import exchanged
 from fxgrad.watching.freezes import freezes
 from fxgrad.watching.seen import Seen
 from fxgrad.watching.turns import both_ways, names_of
@@ -44,6 +46,15 @@ def training_of(seen: Seen, root: nn.Module, watched: Watched, error: BaseExcept
         vain=tuple(_vain(optimizer, seen, root) for optimizer in seen.vain),
         second_time=_second_time(watched.facts, observer, (optimizer for optimizer, _ in seen.optimizers)),
         compiled=compiled(seen.compiled_error, events.compiled),
+        exchanged=tuple(
+            replace(one, built=built_at(seen, optimizer))
+            for optimizer, one in exchanged(
+                seen,
+                root,
+                watched.edges,
+                frozenset(name for p in watched.facts.parameters if p.gradient == "none" for name in p.names),
+            )
+        ),
         sent_away=sent_away(error, observer.ledger, seen.names),
         unfinished=seen.unfinished,
         replicates=events.replicates

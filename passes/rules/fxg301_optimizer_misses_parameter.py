@@ -4,7 +4,8 @@ What it finds
     Parameters that backward reaches and no optimizer steps: a generator (`model.parameters()`, `filter(...)`)
     that something else has read to its end, a name filter that matches nothing, layers made or unfrozen after
     the optimizer was built, the parameters of another copy of the model. In a watched script also an
-    optimizer that is given nothing.
+    optimizer that is given nothing, and one over a network that nothing calls while another like it is what
+    gets the gradients.
 
 Why it matters
     Nothing raises; these weights stay at their initial values. Gradients do arrive, so looking at `.grad`
@@ -38,6 +39,7 @@ from fxgrad.passes.analyses.optimizers import Held
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import listed
 from fxgrad.records import Facts, Finding, Fix
+from fxgrad.records.training import Exchanged
 
 CODE = "FXG301"
 NAME = "optimizer-misses-parameter"
@@ -45,7 +47,9 @@ SEVERITY = "warning"
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
-    """One finding for all that are missing; where stale tensors stand in their place, that is FXG302's."""
+    """One finding for all that are missing; where stale tensors stand in their place, that is FXG302's. And
+    one for each optimizer over another network than the one that trains."""
+    yield from map(_exchanged, context.training.exchanged if context.training is not None else ())
     held: Held | None = context.held
     if held is None or not held.missing or held.stale:
         return
@@ -65,6 +69,24 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         held.missing,
         (),
         Fix(_advice(held)),
+    )
+
+
+def _exchanged(found: Exchanged) -> Finding:
+    held, trained = found.held, found.trained
+    return Finding(
+        CODE,
+        NAME,
+        "error",
+        f"the optimizer holds the parameters of `{held}`, which no loss is computed from; `{trained}` gets "
+        "the gradients, and no optimizer holds it: no step changes either",
+        found.built,
+        (*found.names, *found.theirs),
+        (),
+        Fix(
+            f"build the optimizer from `{trained}.parameters()`, after `{trained}` is made; or go forward "
+            f"with `{held}`"
+        ),
     )
 
 

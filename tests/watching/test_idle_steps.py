@@ -256,3 +256,24 @@ def test_nothing_is_cut_where_a_derivative_has_a_constant(tmp_path: Path, held: 
     assert "net.2.bias" in note.parameters
     assert note.fix is not None
     assert note.fix.advice.startswith(want)
+
+
+def test_a_cleared_gradient_and_a_step_too_early_are_told_of_their_own_parameters(tmp_path: Path) -> None:
+    report = report_on(
+        tmp_path,
+        "a, b = nn.Linear(4, 4), nn.Linear(4, 1)\n"
+        "one, two = torch.optim.SGD(a.parameters(), 0.1), torch.optim.SGD(b.parameters(), 0.1)\n"
+        "for step in range(3):\n"
+        "    x = torch.randn(8, 4)\n"
+        "    a(x).square().mean().backward()\n"
+        "    one.zero_grad()\n"
+        "    one.step()\n"
+        "    loss = b(x).square().mean()\n"
+        "    two.step()\n"
+        "    two.zero_grad()\n"
+        "    loss.backward()\n",
+    )
+    told = {(f.code, f.site.line if f.site else 0): f for f in report.findings if f.severity == "error"}
+    assert set(told) == {("FXG303", 11), ("FXG205", 14)}, str(report)
+    assert set(told["FXG303", 11].parameters) == {"a.weight", "a.bias"}
+    assert "but those of an earlier step" in told["FXG205", 14].message

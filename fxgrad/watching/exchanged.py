@@ -1,0 +1,66 @@
+"""An optimizer over one network while another, built alike, is what trains: a copy, or a new one made later.
+
+Where all that an optimizer holds got no gradient, its modules were not called where gradients are on, and a
+module with parameters of the same shapes got gradients in several steps that no optimizer uses, the two were
+exchanged. A copy that is made anew in each step (the fast weights of MAML) gets gradients in one step alone,
+and is none. Not handled: scripts of one step; an optimizer over parts of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import nn
+
+from fxgrad.passes.analyses.optimizers import held_by
+from fxgrad.records.training import Exchanged
+from fxgrad.watching.seen import Seen
+
+
+def exchanged(
+    seen: Seen, root: nn.Module, edges: Mapping[str, int], starved: frozenset[str]
+) -> Iterator[tuple[torch.optim.Optimizer, Exchanged]]:
+    """The optimizers that hold such a network, and both networks by name. `starved`: the parameters without a
+    gradient."""
+    named = {id(parameter): name for name, parameter in root.named_parameters()}
+    held = {id(tensor) for optimizer, _ in seen.optimizers for tensor in held_by(optimizer)}
+    lasting = {
+        number for number, name in named.items() if edges.get(name) in seen.lasting and number not in held
+    }
+    for optimizer, stepped in seen.optimizers if lasting else ():
+        own = [tensor for tensor in held_by(optimizer) if tensor.requires_grad]
+        names = tuple(named.get(id(tensor), "") for tensor in own)
+        if not stepped or not names or not starved.issuperset(names):
+            continue
+        path = _holder(root, {id(tensor) for tensor in own})
+        if path is None or _is_called(seen, root.get_submodule(path)):
+            continue
+        other = next(
+            (
+                (other, module)
+                for other, module in root.named_modules()
+                if other and _shapes(module) == _shapes(root.get_submodule(path))
+                if lasting.issuperset(map(id, module.parameters()))
+            ),
+            None,
+        )
+        if other is not None:
+            theirs = tuple(named[id(parameter)] for parameter in other[1].parameters())
+            yield optimizer, Exchanged(path, names, other[0], theirs, None)
+
+
+def _holder(root: nn.Module, wanted: set[int]) -> str | None:
+    """The module whose parameters these are, all of them."""
+    for path, module in root.named_modules():
+        if path and {id(parameter) for parameter in module.parameters()} == wanted:
+            return str(path)
+    return None
+
+
+def _is_called(seen: Seen, module: nn.Module) -> bool:
+    return any(id(part) in seen.events.with_grad for part in module.modules())
+
+
+def _shapes(module: nn.Module) -> list[tuple[str, torch.Size]]:
+    return [(name, parameter.shape) for name, parameter in module.named_parameters()]
