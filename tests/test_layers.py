@@ -1,7 +1,8 @@
-"""The house: rooms on floors, lower never imports higher, no circle of files, `passes` has one name, only the top prints or exits, `Any` is rare.
+"""The house: rooms on floors, lower never imports higher, no circle of files, `passes` has one name, only the top prints or exits, `Any` is rare, no function is tangled.
 
 Read from the source text with `ast`, so imports inside functions and under `TYPE_CHECKING` count too. Imports by a
-computed name are not seen.
+computed name are not seen. Complexity is radon's, of the `dev` extra: unlike ruff's it counts boolean operators and
+comprehensions.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ FLOORS: tuple[frozenset[str], ...] = (
 FILES_AT_THE_TOP = frozenset({"__init__.py", "__main__.py", "api.py", "pytest_plugin.py"})
 TOP = frozenset({"cli", "integrations", "__main__", "pytest_plugin"})
 WORKER = "fix_source.trials.worker"  # a process of its own
+MOST_WAYS = 15  # complexity of a function
 EXIT_CALLS = frozenset({"print", "exit", "quit", "sys.exit", "os._exit", "SystemExit"})
 
 
@@ -138,6 +140,13 @@ def any_per_thousand(sources: Iterable[str]) -> float:
     return 1000 * sum(len(re.findall(r"\bAny\b", text)) for text in texts) / sum(text.count("\n") for text in texts)
 
 
+def tangled(source: str) -> list[tuple[int, str, int]]:
+    """(line, name, complexity) of each function and method that has more ways through it than a reader can follow."""
+    visitor = pytest.importorskip("radon.visitors").ComplexityVisitor.from_code(source)
+    functions = [*visitor.functions, *(method for found in visitor.classes for method in found.methods)]
+    return [(found.lineno, found.fullname, found.complexity) for found in functions if found.complexity > MOST_WAYS]
+
+
 MODULES = module_files(ROOT)
 IMPORTS = {module: imports_of(file.read_text(), module, file.name == "__init__.py", MODULES) for module, file in MODULES.items()}
 SOURCES = [file for folder in ("fxgrad", "passes", "tests", "bench") for file in sorted((ROOT / folder).rglob("*.py"))]
@@ -174,6 +183,11 @@ def test_passes_is_never_imported_by_its_folder_name() -> None:
 
 def test_any_is_rare() -> None:
     assert any_per_thousand(file.read_text() for file in MODULES.values()) < 10
+
+
+@pytest.mark.parametrize("module", list(MODULES), ids=lambda name: name or "fxgrad")
+def test_no_function_is_tangled(module: str) -> None:
+    assert tangled(MODULES[module].read_text()) == []
 
 
 # The checks themselves: each must see what it is there for, or the tests above could not fail.
@@ -250,3 +264,18 @@ def test_bare_passes_imports(source: str, lines: list[int]) -> None:
 )
 def test_exit_calls(source: str, lines: list[int]) -> None:
     assert exit_calls(source) == lines
+
+
+@pytest.mark.parametrize(
+    ("source", "tangles"),
+    [
+        ("def f(x):\n" + "    if x: pass\n" * 14, False),
+        ("def f(x):\n" + "    if x: pass\n" * 15, True),
+        ("def f(x):\n    return " + " or ".join("x" * 16), True),
+        ("def f(x):\n" + "    [y for y in x if y]\n" * 8, True),
+        ("class C:\n    def f(self, x):\n" + "        if x: pass\n" * 15, True),
+    ],
+    ids=["plain", "branches", "boolean operators", "comprehensions", "a method"],
+)
+def test_complexity(source: str, tangles: bool) -> None:
+    assert bool(tangled(source)) is tangles

@@ -81,8 +81,7 @@ def explore(lab: Lab, main: Run, *, values: Values, limit: int) -> Explored:
 def _search(lab: Lab, main: Run, values: Values, limit: int, *, sketched: bool) -> Explored | None:
     """What the turns show; None if sketches are not enough to say."""
     queue = deque(_turns(main, 0))
-    turns: Counter[object] = Counter()
-    fruitless: Counter[object] = Counter()
+    lines = _Lines()
     paths, cut_off, unseen = 1, False, None
     tried: list[tuple[_Turn, Run]] = []
     guards: set[tuple[Spot, ...]] = set()  # the code there says that this outcome raises: it needs no run
@@ -94,11 +93,7 @@ def _search(lab: Lab, main: Run, values: Values, limit: int, *, sketched: bool) 
         if turn.decision.raises is turn.prefix[-1]:
             guards.add(turn.decision.spots)
             continue
-        line = turn.decision.spots[0] if turn.decision.spots else None
-        if fruitless[line] >= FRUITLESS_PER_LINE:
-            continue
-        if turns[line] >= TURNS_PER_LINE:
-            cut_off = True
+        if lines.has_enough(turn):
             continue
         try:
             other = _turned(lab, Experiment(values, forced=turn.prefix), sketched=sketched)
@@ -108,8 +103,7 @@ def _search(lab: Lab, main: Run, values: Values, limit: int, *, sketched: bool) 
         if other is None or (sketched and not _shows_nothing(other, turn)):
             return None
         paths += 1
-        turns[line] += 1
-        fruitless[line] = 0 if without_gradient(other) != turn.before else fruitless[line] + 1
+        lines.note(turn, other)
         queue.extend(_turns(other, len(turn.prefix)))
         if other.error is not None:
             continue
@@ -117,7 +111,35 @@ def _search(lab: Lab, main: Run, values: Values, limit: int, *, sketched: bool) 
             main = other
         else:
             tried.append((turn, other))
-    return replace(_compared(lab, values, main, tried, paths + len(guards), cut_off), unseen=unseen)
+    return replace(
+        _compared(lab, values, main, tried, paths + len(guards), cut_off or lines.cut_off), unseen=unseen
+    )
+
+
+class _Lines:
+    """How often the decisions of a line were turned: one that shows nothing again and again is left alone."""
+
+    def __init__(self) -> None:
+        self._turns: Counter[object] = Counter()
+        self._fruitless: Counter[object] = Counter()
+        self.cut_off = False  # a line was turned so often that more was left undone, fruit or not
+
+    def has_enough(self, turn: _Turn) -> bool:
+        line = _line(turn)
+        if self._fruitless[line] >= FRUITLESS_PER_LINE:
+            return True
+        enough = self._turns[line] >= TURNS_PER_LINE
+        self.cut_off |= enough
+        return enough
+
+    def note(self, turn: _Turn, other: Run) -> None:
+        line = _line(turn)
+        self._turns[line] += 1
+        self._fruitless[line] = 0 if without_gradient(other) != turn.before else self._fruitless[line] + 1
+
+
+def _line(turn: _Turn) -> Spot | None:
+    return turn.decision.spots[0] if turn.decision.spots else None
 
 
 def _is_cut_short(run: Run) -> bool:

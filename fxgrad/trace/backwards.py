@@ -183,11 +183,7 @@ def _walk(
     keys = {*behind.keys, *(key for value in note.reads if (key := ledger.keys[value]) is not None)}
     live = frozenset(value for key in keys for value in ledger.edges.values.get(key, ()))
     _watch(observer, behind.functions)
-    if ledger.hidden:
-        observer.saved += hidden(ledger, behind.functions)
-    observer.saved += kept_and_written(
-        ledger, [function for function in behind.functions if is_custom(function)]
-    )
+    _note_stale(observer, behind.functions)
     ledger.losses.update(note.reads)
     if keep and not walk.retained:
         note_freed(_visited(observer, behind.functions, walk.inputs), note.number)
@@ -197,10 +193,8 @@ def _walk(
         tuple(note.reads),
         live,
         tuple(_functions(tensors)),
-        nan=any(_has_value(tensor) and bool(tensor.detach().isnan().any()) for tensor in tensors),
-        infinite=next(
-            (str(tensor.dtype).removeprefix("torch.") for tensor in tensors if _is_infinite(tensor)), ""
-        ),
+        nan=any(_is_nan(tensor) for tensor in tensors),
+        infinite=_infinite_type(tensors),
         leaves=frozenset(number for number, _ in keys if number < 0),
     )
     if keep:
@@ -218,6 +212,14 @@ def _watch(observer: WatchDriver, functions: Iterable[Node]) -> None:
             _watch_custom(observer, function)
 
 
+def _note_stale(observer: WatchDriver, functions: list[Node]) -> None:
+    """What was saved for the walk and written since, where autograd's own counters do not tell."""
+    ledger = observer.ledger
+    if ledger.hidden:
+        observer.saved += hidden(ledger, functions)
+    observer.saved += kept_and_written(ledger, [function for function in functions if is_custom(function)])
+
+
 def _functions(tensors: Iterable[torch.Tensor]) -> list[Node]:
     return [function for tensor in tensors if (function := grad_fn_of(tensor)) is not None]
 
@@ -232,8 +234,16 @@ def _has_value(loss: torch.Tensor) -> bool:
     return loss.numel() == 1 and loss.layout is torch.strided and not loss.is_meta
 
 
-def _is_infinite(loss: torch.Tensor) -> bool:
-    return _has_value(loss) and bool(loss.detach().isinf().any())
+def _is_nan(loss: torch.Tensor) -> bool:
+    return _has_value(loss) and bool(loss.detach().isnan().any())
+
+
+def _infinite_type(losses: Iterable[torch.Tensor]) -> str:
+    """The dtype, without `torch.`, of the first loss that is infinite; "" where none is."""
+    for loss in losses:
+        if _has_value(loss) and bool(loss.detach().isinf().any()):
+            return str(loss.dtype).removeprefix("torch.")
+    return ""
 
 
 def _unnoted(observer: WatchDriver, losses: object) -> tuple[Backward, list[torch.Tensor]]:

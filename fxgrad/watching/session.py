@@ -158,33 +158,31 @@ class Session:
         if error is not None and self._beside:
             self._compiled_error = error
             error = error if not compiled.is_from_compiling(error) else None
-        explains = error is not None and self._explains(error)
-        if explains and self._further.count:  # too little was noted of this step to say what led to it
-            self._said.append(
-                "the program then died of a gradient error in a step of which only gradients were "
-                "watched: "
-                f"watch {self.steps} steps"
-            )
-            explains = False
-        if error is not None and not explains:
+        if error is not None and not self._explains(error):
             if not any(self._stepped.values()):
                 # in the middle of a first step nothing can be said of what it would have left without a
                 # gradient
                 return None
-            self._scan_traceback(error.__traceback__)
             error = None
-        if not explains and not self.observer.backwards and not self.observer.taken:
+        if error is None and not self.observer.backwards and not self.observer.taken:
             if self.observer.trouble is not None:
                 warnings.warn(f"{STOPPED}: {self.observer.trouble!r}", RuntimeWarning, stacklevel=2)
             return None
-        if error is not None:
-            self._scan_traceback(error.__traceback__)
         return self._judged(error)
 
     def _explains(self, error: BaseException) -> bool:
+        """Whether what was seen says what led to the error that ended the program; notes the names of its
+        frames."""
         self._scan_traceback(error.__traceback__)
         modules = (*self.given, *(module for _, module in self.names.modules()))
-        return gradient_errors.is_gradient_error(error, self.observer, iter(modules))
+        if not gradient_errors.is_gradient_error(error, self.observer, iter(modules)):
+            return False
+        if self._further.count:  # too little was noted of this step
+            self._said.append(
+                "the program then died of a gradient error in a step of which only gradients were "
+                f"watched: watch {self.steps} steps"
+            )
+        return not self._further.count
 
     def interrupted(self, frame: FrameType | None) -> Report | None:
         """The report on a program that another process keeps from going on; None where nothing can be said

@@ -34,13 +34,20 @@ def _constant_terms(facts: Facts) -> Iterator[int]:
         if node.name in seen:
             continue
         seen.add(node.name)
-        word, alone = node.target.rpartition(".")[2].strip("_"), len(node.reads) == 1
+        word = node.target.rpartition(".")[2].strip("_")
         with_history = [value for value in node.reads if facts.values[value].requires_grad]
         if word in _SUMS:
             yield from (value for value in node.reads if value not in with_history)
-        elif not (alone and word in _LINEAR) and not (word == "mul" and len(with_history) == 1):
+        elif not _is_linear(word, node, with_history):
             continue
         pending.extend(facts.maker_of[value] for value in with_history if value in facts.maker_of)
+
+
+def _is_linear(word: str, node: NodeFact, with_history: list[int]) -> bool:
+    """Whether the result is linear in what has a history: its terms are terms of the result."""
+    if word == "mul":
+        return len(with_history) == 1
+    return len(node.reads) == 1 and word in _LINEAR
 
 
 def _derivatives(facts: Facts, term: int) -> Iterator[NodeFact]:

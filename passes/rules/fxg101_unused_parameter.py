@@ -47,7 +47,7 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -82,6 +82,16 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     causes: Causes = context.causes
     if unconnected(facts, causes):
         return  # FXG116: no parameter is unused where the loss uses none
+    for site, members in _groups(facts, context):
+        found = _unused(facts, context, site, members)
+        yield found if context.training is None else _at_the_term(found, facts, members[0][1])
+
+
+def _groups(
+    facts: Facts, context: Context
+) -> Iterable[tuple[Site | None, list[tuple[ParameterFact, DeadEnd]]]]:
+    """The parameters that die in one way on one line, or in one part of the model, and that line."""
+    causes: Causes = context.causes
     excused = unknown(facts).union(passed_by_draws(facts, context))  # the errors are FXG201's, FXG115's
     groups: dict[tuple[str, str, int], tuple[Site | None, list[tuple[ParameterFact, DeadEnd]]]] = {}
     definitions = _Definitions(context)
@@ -94,26 +104,29 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         site = definitions.site(end.part) if end.node is None else end.site
         key = (end.kind, site.file, site.line) if site is not None else (end.kind, end.part, 0)
         groups.setdefault(key, (site, []))[1].append((parameter, end))
-    for site, members in groups.values():
-        names = tuple(dict.fromkeys(n for parameter, _ in members for n in parameter.names))
-        end = members[0][1]
-        decision = _decision(facts, context, members, site)
-        level = _severity(facts, context, members, names)
-        constant = level == "note" and end.kind == "derived" and severity(context, names) != "note"
-        found = Finding(
-            CODE,
-            NAME,
-            level,
-            message(
-                members, names, _chooser(facts, context, end.part) if end.kind == "left out" else "", decision
-            ),
-            site,
-            names,
-            _path(members, names, site, decision),
-            Fix(ADVICE[end.kind]),
-            kind=CONSTANT if constant else "",
-        )
-        yield found if context.training is None else _at_the_term(found, facts, end)
+    return groups.values()
+
+
+def _unused(
+    facts: Facts, context: Context, site: Site | None, members: list[tuple[ParameterFact, DeadEnd]]
+) -> Finding:
+    names = tuple(dict.fromkeys(n for parameter, _ in members for n in parameter.names))
+    end = members[0][1]
+    decision = _decision(facts, context, members, site)
+    level = _severity(facts, context, members, names)
+    constant = level == "note" and end.kind == "derived" and severity(context, names) != "note"
+    chooser = _chooser(facts, context, end.part) if end.kind == "left out" else ""
+    return Finding(
+        CODE,
+        NAME,
+        level,
+        message(members, names, chooser, decision),
+        site,
+        names,
+        _path(members, names, site, decision),
+        Fix(ADVICE[end.kind]),
+        kind=CONSTANT if constant else "",
+    )
 
 
 def _is_replaced(facts: Facts, parameter: ParameterFact, end: DeadEnd) -> bool:

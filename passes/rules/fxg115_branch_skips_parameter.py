@@ -40,7 +40,7 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from fxgrad.passes.analyses.causes import Causes, unconnected
 from fxgrad.passes.analyses.drawn_by import passed_by_draws
@@ -72,40 +72,27 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 
 
 def _starving(facts: Facts, context: Context, site: Site | None, members: list[Branch]) -> Iterator[Finding]:
-    order = [name for name, _ in context.model.named_parameters(remove_duplicate=False)]
     want = wanted(context)
-    here = frozenset().union(*(b.starved_here - b.starved for b in members)) & want
-    there = frozenset().union(*(b.starved - b.starved_here for b in members)) & want
+    here = frozenset().union(*(_only_here(b) for b in members)) & want
+    there = frozenset().union(*(_only_there(b) for b in members)) & want
     if not here and not there:
         return
-    names = tuple(n for n in order if n in (here or there))
+    names = _in_order(context, here or there)
     known = all(b.decision.known for b in members)
     drawn = all(_is_drawn(facts, b) for b in members)
-    # The next draw may go the other way: what this one gave says nothing of the program.
-    level: Severity = "error" if (here or not known) and not drawn else "warning"
+    level: Severity = "error" if here or not known else "warning"
+    if drawn:  # the next draw may go the other way: what this one gave says nothing of the program
+        level = "warning"
     # Of the turns of one line each may go its own way: that of the turn which starves them is named.
-    shown = next(
-        b for b in members if (b.starved_here - b.starved if here else b.starved - b.starved_here) & want
-    )
-    taken = shown.decision.outcome
-    outcome = taken if here else not taken
-    starves = f"{starved(names)} ({subject(names)})"
-    source = _hidden_source(facts, shown)
-    if source:
-        label = "branch"
-        message = f"{source} decides what runs: as it is now, {starves}"
-    elif drawn:
-        label = f"branch ({outcome})"
-        message = f"this condition is a random draw: where it is {outcome}, {starves}"
-    else:
-        label = f"branch ({outcome})"
-        where = f"{outcome} ({_example(taken, outcome)})" if known else outcome
-        message = f"this condition depends on data: where it is {where}, {starves}"
+    starving = _only_here if here else _only_there
+    shown = next(b for b in members if starving(b) & want)
+    outcome = shown.decision.outcome if here else not shown.decision.outcome
+    label, condition = _condition(facts, shown, outcome, known=known, drawn=drawn)
     yield Finding(
         CODE,
         NAME,
         level,
-        message,
+        f"{condition} {starved(names)} ({subject(names)})",
         site,
         names,
         (Step("loss"), Step(label, site, True), Step(names[0])),
@@ -139,10 +126,35 @@ def _passed_by_draws(facts: Facts, context: Context) -> Iterator[Finding]:
         )
 
 
-def _example(taken: bool, outcome: bool) -> str:
-    if taken == outcome:
-        return "as it is for the example inputs"
-    return f"it is {taken} for the example inputs"
+def _condition(facts: Facts, branch: Branch, outcome: bool, *, known: bool, drawn: bool) -> tuple[str, str]:
+    """What decides and the `outcome` that starves: in a word for the path, in words for the message."""
+    source = _hidden_source(facts, branch)
+    if source:
+        return "branch", f"{source} decides what runs: as it is now,"
+    label = f"branch ({outcome})"
+    if drawn:
+        return label, f"this condition is a random draw: where it is {outcome},"
+    example = ""
+    if known:
+        taken = branch.decision.outcome
+        is_taken = "as it is" if taken == outcome else f"it is {taken}"
+        example = f" ({is_taken} for the example inputs)"
+    return label, f"this condition depends on data: where it is {outcome}{example},"
+
+
+def _in_order(context: Context, names: Collection[str]) -> tuple[str, ...]:
+    """As the model lists its parameters."""
+    order = [name for name, _ in context.model.named_parameters(remove_duplicate=False)]
+    return tuple(name for name in order if name in names)
+
+
+def _only_here(branch: Branch) -> frozenset[str]:
+    """The parameters that starve on the way taken and not on the other."""
+    return branch.starved_here - branch.starved
+
+
+def _only_there(branch: Branch) -> frozenset[str]:
+    return branch.starved - branch.starved_here
 
 
 def _is_drawn(facts: Facts, branch: Branch) -> bool:

@@ -9,7 +9,7 @@ inputs that are no tensors or numbers; those go in the file's `example_inputs`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -272,20 +272,7 @@ def _values(candidates: Mapping[str, Candidate], model: object) -> dict[str, obj
 
 
 def _assumptions(found: Found, held: Mapping[str, Structure]) -> tuple[str, ...]:
-    lines = []
-    specs = {name: one.spec for name, one in found.candidates.items() if one.spec is not None}
-    whole = grouped(specs, held)
-    for name in held.keys() & whole.keys():
-        reads = "reads it by key" if held[name].keys else "unpacks it"
-        whys = dict.fromkeys(found.candidates[part].why for part in held[name].parts(name))
-        lines.append(f"--input {whole[name]} (forward {reads}; {'; '.join(whys)})")
-    for name, candidate in found.candidates.items():
-        if name in specs and name not in whole:
-            continue
-        spec = candidate.spec and replace(candidate.spec, name=None if "." in name else name)
-        lines.append(
-            f"--input {spec} ({candidate.why})" if spec else f"{name}={candidate.value!r} ({candidate.why})"
-        )
+    lines = [*_guessed(found, held)]
     if found.made_up:
         lines.append(
             "the inputs were checked with made-up values where the program asks for the value of a tensor"
@@ -296,6 +283,21 @@ def _assumptions(found: Found, held: Mapping[str, Structure]) -> tuple[str, ...]
         why = "needs the data itself" if found.beyond else f"raises {type(found.stopped).__name__}"
         lines.append(f"the inputs were checked as far as {where}, where the program {why}")
     return tuple(lines)
+
+
+def _guessed(found: Found, held: Mapping[str, Structure]) -> Iterator[str]:
+    """One line for each input, as `--input` writes it, with the reason."""
+    specs = {name: one.spec for name, one in found.candidates.items() if one.spec is not None}
+    whole = grouped(specs, held)
+    for name in held.keys() & whole.keys():
+        reads = "reads it by key" if held[name].keys else "unpacks it"
+        whys = dict.fromkeys(found.candidates[part].why for part in held[name].parts(name))
+        yield f"--input {whole[name]} (forward {reads}; {'; '.join(whys)})"
+    for name, candidate in found.candidates.items():
+        if name in specs and name not in whole:
+            continue
+        spec = candidate.spec and replace(candidate.spec, name=None if "." in name else name)
+        yield f"--input {spec} ({candidate.why})" if spec else f"{name}={candidate.value!r} ({candidate.why})"
 
 
 def _failure(model: object, outcome: GaveUp) -> InputError:

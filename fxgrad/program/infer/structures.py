@@ -72,11 +72,19 @@ def _structure(defined: ast.FunctionDef, name: str) -> Structure | None:
             unpacked = _unpacked(node.targets[0])
             if unpacked and node.lineno <= _rebound(defined, name):
                 return Structure(unpacked)
-        if isinstance(node, ast.Subscript) and _is(node.value, name) and isinstance(node.ctx, ast.Load):
-            key = node.slice.value if isinstance(node.slice, ast.Constant) else None
-            if isinstance(key, str) and key.isidentifier() and node.lineno <= _rebound(defined, name):
-                keys[key] = None
+        if (
+            isinstance(node, ast.Subscript)
+            and _is(node.value, name)
+            and node.lineno <= _rebound(defined, name)
+        ):
+            keys |= dict.fromkeys(_key_read(node))
     return Structure(tuple(keys), tuple(keys)) if keys else None
+
+
+def _key_read(item: ast.Subscript) -> tuple[str, ...]:
+    """The one key where an item is read by a word; () where it is set, or is found in another way."""
+    key = item.slice.value if isinstance(item.slice, ast.Constant) else None
+    return (key,) if isinstance(item.ctx, ast.Load) and isinstance(key, str) and key.isidentifier() else ()
 
 
 def _is(node: ast.expr, name: str) -> bool:

@@ -177,15 +177,14 @@ def constructions(
     Raises:
         LoadError: none of the calls comes to its end; the first one's error is told.
     """
-    pending: list[Mapping[str, int]] = [{}]
-    seen: set[frozenset[tuple[str, int]]] = {frozenset()}
+    calls = _Calls()
     first: Exception | None = None
     made, begun = 0, time.process_time()
     lacking: tuple[str, ...] = ()
     for _ in range(TRIES):
-        if not pending or time.process_time() - begun > SECONDS:
+        if not calls.pending or time.process_time() - begun > SECONDS:
             break
-        guesses = Guesses(definitions, given, pending.pop(0), lacking)
+        guesses = Guesses(definitions, given, calls.pending.pop(0), lacking)
         try:
             with _silent():
                 built = _called(guesses, function, name)
@@ -201,24 +200,35 @@ def constructions(
             lacks = [name for name in _lacks(error) if name not in lacking] if guesses.hands_on else []
             if lacks:
                 lacking = (*lacking, *lacks)
-                pending.insert(0, guesses.positions)
+                calls.pending.insert(0, guesses.positions)
                 continue
             first = first or error
         else:
             made += 1
             yield built
-        # The argument that was read last is the likeliest to be wrong.
-        for key in reversed(guesses.left):
-            position = guesses.positions.get(key, 0) + 1
-            changed = {**guesses.positions, key: position}
-            if position < len(guesses.left[key]) and frozenset(changed.items()) not in seen:
-                seen.add(frozenset(changed.items()))
-                pending.append(changed)
+        calls.vary(guesses)
     if not made:
         said = next(iter(str(first).strip().splitlines()), "")
         raise LoadError(
             f"no guess for them ran: the first raised {type(first).__name__}{f': {said}' if said else ''}"
         ) from first
+
+
+@dataclass(slots=True)
+class _Calls:
+    """The calls that are to be tried, each by the positions of its guesses, and none twice."""
+
+    pending: list[Mapping[str, int]] = field(default_factory=lambda: [{}])
+    seen: set[frozenset[tuple[str, int]]] = field(default_factory=lambda: {frozenset()})
+
+    def vary(self, guesses: Guesses) -> None:
+        """The same call with one guess changed: the one that was read last is the likeliest to be wrong."""
+        for key in reversed(guesses.left):
+            position = guesses.positions.get(key, 0) + 1
+            changed = {**guesses.positions, key: position}
+            if position < len(guesses.left[key]) and frozenset(changed.items()) not in self.seen:
+                self.seen.add(frozenset(changed.items()))
+                self.pending.append(changed)
 
 
 def _lacks(error: Exception) -> list[str]:
@@ -230,14 +240,7 @@ def _lacks(error: Exception) -> list[str]:
 def _called(guesses: Guesses, function: Callable[..., object], name: str, prefix: str = "") -> Construction:
     """One call. Settings of the user's (`given`) may be for any parameter, guesses are for those without a
     default."""
-    signature = inspect.signature(function).parameters.values()
-    parameters = [p for p in signature if p.kind not in _VARIABLE]
-    if not prefix and any(p.kind is p.VAR_KEYWORD for p in signature):
-        guesses.hands_on = True
-        known = {p.name for p in parameters}
-        given = (name.partition(".")[0] for name in guesses.given)
-        more = [name for name in dict.fromkeys((*given, *guesses.lacking)) if name not in known]
-        parameters += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in more]
+    parameters = _parameters(guesses, function, prefix)
     way = _way(guesses, function, name, parameters, prefix)
     args: list[Any] = []
     words: dict[str, object] = {}
@@ -259,6 +262,19 @@ def _called(guesses: Guesses, function: Callable[..., object], name: str, prefix
         else:
             words[parameter.name] = made
     return Construction(function(*args, **words), f"{name}({', '.join(texts)})", guesses, function)
+
+
+def _parameters(guesses: Guesses, function: Callable[..., object], prefix: str) -> list[inspect.Parameter]:
+    """What the function takes by name, and what of the user's settings it may hand on in `**kwargs`."""
+    signature = inspect.signature(function).parameters.values()
+    parameters = [p for p in signature if p.kind not in _VARIABLE]
+    if not prefix and any(p.kind is p.VAR_KEYWORD for p in signature):
+        guesses.hands_on = True
+        known = {p.name for p in parameters}
+        given = (name.partition(".")[0] for name in guesses.given)
+        more = [name for name in dict.fromkeys((*given, *guesses.lacking)) if name not in known]
+        parameters += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in more]
+    return parameters
 
 
 def _way(
