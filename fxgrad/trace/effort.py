@@ -64,19 +64,21 @@ class Effort:
 def multiplications(kind: str, target: str, reads: Sequence[torch.Tensor], made: torch.Tensor) -> float:
     """Of a step that makes `made`; where it is none of those counted, one for each element."""
     name = target.rpartition(".")[2]
-    weights: list[torch.Tensor] = []
-    # looked up by integers, a table costs nothing
-    if kind == "module" and reads and reads[0].is_floating_point():
-        weights = [read for read in reads if isinstance(read, nn.Parameter) and read.dim() > 1]
-    elif name in _WEIGHTED:
-        weights = list(reads[1:2])
-    elif name in _PRODUCTS and reads and reads[0].dim():
+    if kind != "module" and name in _PRODUCTS and reads and reads[0].dim():
         return float(made.numel()) * reads[0].shape[-1]
+    weights = _weights(kind, name, reads)
     if not weights or not made.dim():
         return float(made.numel())
     # each place of the result is made by all weights; channels come second after a convolution, else last
     channels = made.shape[1 if weights[0].dim() > 2 and made.dim() > 2 else -1]
     return float(made.numel()) / max(channels, 1) * sum(weight.numel() for weight in weights)
+
+
+def _weights(kind: str, name: str, reads: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """What each place of the result is made by. A table that is looked up by integers costs nothing."""
+    if kind == "module" and reads and reads[0].is_floating_point():
+        return [read for read in reads if isinstance(read, nn.Parameter) and read.dim() > 1]
+    return list(reads[1:2]) if kind != "module" and name in _WEIGHTED else []
 
 
 def _tensors(out: object) -> Iterator[torch.Tensor]:

@@ -24,10 +24,7 @@ def exchanged(
     """The optimizers that hold such a network, and both networks by name. `starved`: the parameters without a
     gradient."""
     named = {id(parameter): name for name, parameter in root.named_parameters()}
-    held = {id(tensor) for optimizer, _ in seen.optimizers for tensor in held_by(optimizer)}
-    lasting = {
-        number for number, name in named.items() if edges.get(name) in seen.lasting and number not in held
-    }
+    lasting = _held_by_none(seen, named, edges)
     for optimizer, stepped in seen.optimizers if lasting else ():
         own = [tensor for tensor in held_by(optimizer) if tensor.requires_grad]
         names = tuple(named.get(id(tensor), "") for tensor in own)
@@ -36,18 +33,26 @@ def exchanged(
         path = _holder(root, {id(tensor) for tensor in own})
         if path is None or _is_called(seen, root.get_submodule(path)):
             continue
-        other = next(
-            (
-                (other, module)
-                for other, module in root.named_modules()
-                if other and _shapes(module) == _shapes(root.get_submodule(path))
-                if lasting.issuperset(map(id, module.parameters()))
-            ),
-            None,
-        )
-        if other is not None:
-            theirs = tuple(named[id(parameter)] for parameter in other[1].parameters())
-            yield optimizer, Exchanged(path, names, other[0], theirs, None)
+        other = _like(root, path, lasting)
+        if other:
+            theirs = tuple(named[id(parameter)] for parameter in root.get_submodule(other).parameters())
+            yield optimizer, Exchanged(path, names, other, theirs, None)
+
+
+def _held_by_none(seen: Seen, named: Mapping[int, str], edges: Mapping[str, int]) -> set[int]:
+    """The parameters that get gradients in several steps and that no optimizer holds."""
+    held = {id(tensor) for optimizer, _ in seen.optimizers for tensor in held_by(optimizer)}
+    lasting = {number for number, name in named.items() if edges.get(name) in seen.lasting}
+    return lasting - held
+
+
+def _like(root: nn.Module, path: str, lasting: set[int]) -> str:
+    """The first module that is built like the one at `path` and has these parameters alone; "" for none."""
+    wanted = _shapes(root.get_submodule(path))
+    for name, module in root.named_modules():
+        if name and _shapes(module) == wanted and lasting.issuperset(map(id, module.parameters())):
+            return str(name)
+    return ""
 
 
 def _holder(root: nn.Module, wanted: set[int]) -> str | None:

@@ -11,7 +11,7 @@ Not handled: parts of installed packages, and values that went through other var
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -80,14 +80,18 @@ def of_part(facts: Facts, context: Context, name: str, seen_from: Site | None) -
             found.append(decision)
     if not found:
         return None
+    drawn = next((decision for decision in found if decision.drawn), None)
+    return Decision(_in_words(found, known=known), (drawn or found[0]).site, drawn is not None)
+
+
+def _in_words(found: Sequence[Decision], *, known: bool) -> str:
+    """What passed by the uses of a part, of several the first few. `known`: of every use it is known."""
     more = len(found) - _TOLD
     only = "only " if known and len(found) == 1 else ""
     clauses = [decision.text for decision in found[:_TOLD]]
     used = "" if clauses[0].startswith("put") else f"used {only}"
     further = f", and at {more} further place{'s' if more > 1 else ''}" if more > 0 else ""
-    text = f"{used}{', and '.join(clauses)}{further}"
-    drawn = next((decision for decision in found if decision.drawn), None)
-    return Decision(text, (drawn or found[0]).site, drawn is not None)
+    return f"{used}{', and '.join(clauses)}{further}"
 
 
 def _part(model: object, name: str) -> _Part | None:

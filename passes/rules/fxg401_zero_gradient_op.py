@@ -79,14 +79,12 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     idle = zero_causes.idle(facts, context)
     for one in found:
         yield _of_a_step(one, idle.intersection(one.parameters), nan=nan, trained=training is not None)
-    told = itertools.chain(*(cause.names for cause in causes), *(one.parameters for one in found))
+    told = set(itertools.chain(*(cause.names for cause in causes), *(one.parameters for one in found)))
     if (nan or idle) and idle.isdisjoint(told):
         yield _of_the_loss(facts, losses, idle, nan=nan)
     elif undefined and not nan:
         yield _of_the_loss(facts, undefined, frozenset(), nan=True, among=True)
-    infinite = [walk for walk in losses if walk.infinite]
-    if infinite:
-        yield _of_infinity(facts, infinite)
+    yield from _of_infinity(facts, losses)
 
 
 def _for_now(context: Context) -> Iterator[Finding]:
@@ -160,12 +158,15 @@ def _site_of_loss(facts: Facts, losses: Sequence[Walk]) -> Site | None:
     return made or (losses[0].site if losses else None)
 
 
-def _of_infinity(facts: Facts, losses: Sequence[Walk]) -> Finding:
+def _of_infinity(facts: Facts, losses: Sequence[Walk]) -> Iterator[Finding]:
     """A loss of which no number is left. Where half precision overflows, a scaler skips the step and scales
     less in the next."""
-    site = _site_of_loss(facts, losses)
-    half = all(walk.infinite == "float16" for walk in losses)
-    return Finding(
+    infinite = [walk for walk in losses if walk.infinite]
+    if not infinite:
+        return
+    site = _site_of_loss(facts, infinite)
+    half = all(walk.infinite == "float16" for walk in infinite)
+    yield Finding(
         CODE,
         NAME,
         "note" if half else "warning",
