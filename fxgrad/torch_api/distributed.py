@@ -51,6 +51,12 @@ def whole_and_part(param: object) -> tuple[torch.Tensor, torch.Tensor] | None:
     return (whole, part) if isinstance(whole, torch.Tensor) and isinstance(part, torch.Tensor) else None
 
 
+def part_held(param: object) -> torch.Tensor | None:
+    """Of one of FSDP2's parameters what the optimizer holds."""
+    part = getattr(param, "sharded_param", None)
+    return part if isinstance(part, torch.Tensor) else None
+
+
 def agent_store(host: str, port: int, size: int, prefix: str, seconds: float) -> object:
     """The TCPStore that a launcher's agent serves, under a prefix; None where it does not answer within
     `seconds`."""

@@ -135,10 +135,10 @@ class Events:
             # From outside the mode's handler: a watch can only end where the mode is on its stack.
             stack.enter_context(_patched(torch.Tensor, "backward", self._backward(torch.Tensor.backward)))
             stack.enter_context(_patched(torch.autograd, "backward", self._backward(torch.autograd.backward)))
-            stack.enter_context(
-                _patched(nn.Parameter, "__new__", staticmethod(self._seen_when_made(nn.Parameter.__new__)))
-            )
-            stack.enter_context(_patched(VariableMeta, "__call__", self._seen_when_made(type.__call__)))
+            made = self._seen_when_made(nn.Parameter.__new__, stack)
+            stack.enter_context(_patched(nn.Parameter, "__new__", staticmethod(made)))
+            made = self._seen_when_made(type.__call__, stack)
+            stack.enter_context(_patched(VariableMeta, "__call__", made))
             stack.enter_context(_patched(torch, "from_numpy", self._from_numpy()))
             stack.enter_context(_patched(torch, "compile", self._compile(stack)))
             stack.enter_context(_patched(warnings, "showwarning", _warned()))
@@ -224,9 +224,8 @@ class Events:
             self.called.add(module)
         if self.observer.ledger.stack:
             return False
-        if not self._gathering and (classes := distributed.gathering()) is not None:
-            self._gathering = True
-            self._watch_gathering(patches, *classes)
+        if not self._gathering:
+            self._look_for_gathering(patches)
         self._turn += 1
         if torch.is_grad_enabled():
             self.with_grad.add(id(module))
@@ -359,6 +358,14 @@ class Events:
 
         return __init__
 
+    def _look_for_gathering(self, patches: contextlib.ExitStack) -> None:
+        """FSDP2 is watched from where the program has imported it and builds parameters, or calls a
+        module."""
+        classes = distributed.gathering()
+        if classes is not None and not self._gathering:
+            self._gathering = True
+            self._watch_gathering(patches, *classes)
+
     def _watch_gathering(self, patches: contextlib.ExitStack, param: Any, group: object) -> None:
         """FSDP2 gathers whole parameters before a module runs: what is computed from them is computed from
         the parts."""
@@ -376,6 +383,21 @@ class Events:
             return out
 
         patches.enter_context(_patched(param, "to_unsharded", to_unsharded))
+        patches.enter_context(_patched(param, "__init__", self._split(param)))
+
+    def _split(self, param: Any) -> Callable[..., None]:
+        """FSDP2 makes its parts of what the program has built, and perhaps copied, before."""
+        original = param.__init__
+
+        @functools.wraps(original)
+        def __init__(split: object, whole: torch.Tensor, *args: object, **kwargs: object) -> None:
+            original(split, whole, *args, **kwargs)
+            part = distributed.part_held(split)
+            if part is not None and self.observer.active:
+                with self.observer.guarded():
+                    self.observer.ledger.split(whole, part)
+
+        return __init__
 
     def _apply(self, cls: type, original: Apply, args: Args, kwargs: Kwargs) -> object:
         if not self.looking():
@@ -479,13 +501,17 @@ class Events:
 
         return zero_grad
 
-    def _seen_when_made(self, original: Callable[..., object]) -> Callable[..., object]:
+    def _seen_when_made(
+        self, original: Callable[..., object], patches: contextlib.ExitStack
+    ) -> Callable[..., object]:
         """`nn.Parameter(t)`, `Variable(t)`: a new leaf, met where it is made and not only where it is
         used."""
 
         def make(cls: object, *args: object, **kwargs: object) -> object:
             out = original(cls, *args, **kwargs)
             if self.looking():
+                if not self._gathering:
+                    self._look_for_gathering(patches)
                 self.observer.before(out)
                 if cls is nn.Parameter and self.observer.ledger.stack:
                     self._made_in_forward(out)

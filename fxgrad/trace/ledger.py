@@ -111,6 +111,20 @@ class Ledger:
             self.made(note, whole, other)
             self.connect(note)
 
+    def split(self, original: torch.Tensor, part: torch.Tensor) -> None:
+        """`part` takes the place of `original`, which was split into it and others': what was done to that
+        was done to it."""
+        slot = self.tensors.get(original)
+        if slot is None:
+            return
+        other = self.tensors.get(part) or self.tensors.add(part)
+        other.leaf = slot.leaf
+        note = self.note("attribute", "tensor")
+        note.spots, note.module = (), None
+        self.tensors.as_one(part, slot)
+        self.made(note, part, other)
+        self.connect(note)
+
     def part_of(self, slot: Slot) -> torch.Tensor | None:
         """The part that a whole tensor was put together from: a gradient is left on that."""
         part = self._parts.get(slot.leaf)

@@ -140,6 +140,13 @@ class Tensors:
             self._leave(slot)
             self._place(slot, self._memory(tensor))
 
+    def as_one(self, tensor: torch.Tensor, slot: Slot) -> None:
+        """Let the tensor's storage count as that of another's slot."""
+        memory = self._memory(tensor)
+        memory.number = slot.memory.number
+        for other in memory.slots:
+            other.storage = memory.number
+
     def sharing(self, tensor: torch.Tensor) -> list[Slot]:
         """The living slots over the tensor's storage, the latest last."""
         memory = self._memories.get(memory_key(tensor))

@@ -24,6 +24,7 @@ from torch import nn
 import fxgrad
 from fxgrad.records.errors import FxgradError
 from fxgrad.report import Report
+from fxgrad.trace.gradients import state_of
 from fxgrad.watching.script import run_script
 from tests.passes.test_cases import programs
 from tests.wrapped.train import built
@@ -150,8 +151,8 @@ def refusal(program: Program, wrapper: str) -> str:
     return ""
 
 
-def trained(program: Program, wrapper: str) -> tuple[str, tuple[bool, ...]]:
-    """How the script ends under Python alone, and which parameters of its optimizer have a gradient then."""
+def trained(program: Program, wrapper: str) -> tuple[str, tuple[str, ...]]:
+    """How the script ends under Python alone, and what the gradients of its optimizer's parameters are then."""
     argv = sys.argv
     with kept(), quiet():
         sys.argv = [TRAIN, program.file, program.name, *filter(None, [wrapper])]
@@ -161,7 +162,7 @@ def trained(program: Program, wrapper: str) -> tuple[str, tuple[bool, ...]]:
             return f"{type(error).__name__}: {str(error)[:60]}", ()
         finally:
             sys.argv = argv
-    return "well", tuple(p.grad is not None for group in optimizer.param_groups for p in group["params"])
+    return "well", tuple(state_of(p.grad) for group in optimizer.param_groups for p in group["params"])
 
 
 @contextlib.contextmanager

@@ -43,6 +43,10 @@ def test_the_same_as_without_a_wrapper(chosen: Program) -> None:
         ("fxg101", "guilty_layer_never_called", "AveragedModel"),
         ("fxg101", "guilty_layer_never_called", "DistributedDataParallel"),
         ("fxg102", "guilty_frozen_in_forward_method", "fully_shard"),
+        # copied from one another before the parameters were split
+        ("fxg103", "quiet_average_updated_by_a_free_function", "fully_shard"),
+        ("fxg104", "quiet_value_network_synchronised_now_and_then", "fully_shard"),
+        ("fxg105", "quiet_targets_of_a_copy_in_numpy", "fully_shard"),
     ],
 )
 def test_a_script(code: str, name: str, wrapper: str) -> None:
