@@ -7,16 +7,21 @@ handled: guesses of sizes; all are alike in what they show.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import itertools
 import re
+import textwrap
 from collections.abc import Callable
 
 from fxgrad.program.step import Step
+from fxgrad.records import Site
 from fxgrad.records.errors import FxgradError, InputError
 from fxgrad.report import Report
 
 _OTHERS = 4
 _RAISES = "FXG002"
+_LACKS = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
 _OF_A_KIND = re.compile(r"'(\w+)' object|non-iterable (\w+) object")
 
 
@@ -63,6 +68,7 @@ def _refuse_misfit(step: Step, report: Report) -> None:
             hint=hint,
         )
     kinds = step.loaded.guessed.kinds if step.loaded.guessed is not None else {}
+    _refuse_unset(step, error.message, error.site)
     match = _OF_A_KIND.search(error.message)
     kind = (match[1] or match[2]) if match is not None else ""
     if error.type in ("AttributeError", "TypeError") and kind in kinds:
@@ -72,6 +78,32 @@ def _refuse_misfit(step: Step, report: Report) -> None:
             "and name that"
         )
         raise InputError(reason, site=error.site, hint=hint)
+
+
+def _refuse_unset(step: Step, message: str, site: Site | None) -> None:
+    """Raise where the model lacks an attribute that its class sets on another way than the guesses took."""
+    guessed, match = step.loaded.guessed, _LACKS.search(message)
+    if guessed is None or not any(value.text for value in guessed.guesses.taken.values()) or match is None:
+        return
+    classes = {type(part) for part in step.model.modules() if type(part).__name__ == match[1]}
+    if any(_sets(cls, match[2]) for cls in classes):
+        raise InputError(
+            f"the guessed arguments make a {match[1]} without `{match[2]}`, which it sets for others",
+            site=site,
+            hint="write them with --arg, or write a function that builds the model and name that",
+        )
+
+
+def _sets(cls: type, name: str) -> bool:
+    """Whether the text of the class has an assignment to the attribute."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    except (OSError, TypeError, SyntaxError):
+        return False
+    return any(
+        isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr == name
+        for node in ast.walk(tree)
+    )
 
 
 def _codes(report: Report) -> frozenset[str]:

@@ -143,7 +143,10 @@ def _tensor(
     return Candidate(Spec(None, tuple(shape), dtype, low, high), why=why)
 
 
-_IMAGE = [_tensor((BATCH, channels, size, size)) for channels in (3, 1) for size in (64, 28)]
+_IMAGE = [
+    *(_tensor((BATCH, channels, size, size)) for channels in (3, 1) for size in (64, 28)),
+    *(_tensor((BATCH, 3, size, size)) for size in (224, 256)),  # cut into windows of a fixed size
+]
 _ANY = [
     _tensor((BATCH, LENGTH)),
     _tensor((BATCH, 3, 64, 64)),
@@ -153,6 +156,7 @@ _ANY = [
     _tensor((BATCH,)),
     _tensor((BATCH, 3, 8, 64, 64)),
     _tensor(()),
+    _tensor((BATCH, 3, 224, 224)),
 ]
 _IDS = [_tensor((BATCH, LENGTH), _INT), _tensor((BATCH, 8), _INT), _tensor((BATCH,), _INT)]
 _CLASSES = [_tensor((BATCH,), _INT), *_IDS[:1], _tensor((BATCH, 1)), _tensor((BATCH,))]

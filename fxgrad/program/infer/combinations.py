@@ -19,6 +19,7 @@ from fxgrad.program.infer.told import told
 
 _POSITIONS = 50_000  # combinations looked at for one that was not ruled out
 _LENGTHENED = ", and flattened it fits the linear layer"
+_FOLDED = ", in proportion to the channels that the convolution takes"
 
 
 class Combinations:
@@ -100,6 +101,9 @@ class Combinations:
             return
         for name, need in failure.likes:
             self._add(name, need, tuples=_is_group(tried, name))
+        # folded into channels, or joined with itself; what several inputs bring is told by `likes`
+        if failure.channels is not None and len(behind) == 1:
+            self._lengthen(behind, tried, failure.channels, _FOLDED)
         if failure.features is not None:
             images = [name for name in behind if name in seen.needs and seen.needs[name].kind == "channels"]
             self._resize(images, tried, failure.features)
@@ -178,15 +182,19 @@ class Combinations:
             self._queues[name] = distinct([*resized, *self._queues[name]])
 
     def _lengthen(
-        self, names: Sequence[str], tried: Mapping[str, Candidate], features: tuple[int, int]
+        self,
+        names: Sequence[str],
+        tried: Mapping[str, Candidate],
+        features: tuple[int, int],
+        fits: str = _LENGTHENED,
     ) -> None:
         """Of what was flattened before a linear layer each size is in proportion to the features that it
-        takes."""
+        takes; `fits` is said of what is so."""
         got, wanted = features
         for name in names:
             spec = tried[name].spec
             # Longer once and still not fitting: the layer's input is no longer for it.
-            if not isinstance(spec, Spec) or tried[name].why.endswith(_LENGTHENED):
+            if not isinstance(spec, Spec) or tried[name].why.endswith(fits):
                 continue
             places = [
                 place for place in range(len(spec.shape) - 1, 0, -1) if spec.shape[place] * wanted % got == 0
@@ -195,7 +203,7 @@ class Combinations:
                 (*spec.shape[:place], spec.shape[place] * wanted // got, *spec.shape[place + 1 :])
                 for place in places
             ]
-            why = f"{tried[name].why}{_LENGTHENED}"
+            why = f"{tried[name].why}{fits}"
             longer = [Candidate(replace(spec, shape=shape), why=why) for shape in shapes]
             self._queues[name] = distinct([*longer, *self._queues[name]])
 

@@ -7,6 +7,7 @@ handled: `einsum`, custom operators, and functions that are not listed here.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -311,3 +312,12 @@ def features_of(name: str, args: Sequence[Any]) -> tuple[int, int] | None:
     if name == "linear" and len(args) > 1 and args[0].dim() and args[0].shape[-1] != args[1].shape[-1]:
         return args[0].shape[-1], args[1].shape[-1]
     return None
+
+
+def channels_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, int] | None:
+    """What a failed convolution got and what it wants, of an input with a batch."""
+    if not re.fullmatch(r"conv[123]d", name) or len(args) < 2 or args[0].dim() != args[1].dim():
+        return None
+    groups = kwargs.get("groups", args[6] if len(args) > 6 else 1)
+    got, wanted = args[0].shape[1], args[1].shape[1] * groups
+    return (got, wanted) if got != wanted else None

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from fxgrad.program.infer.candidates import Need
 from fxgrad.program.infer.joins import JOINING, Joins
-from fxgrad.program.infer.layers import features_of, index_limits, needs_of
+from fxgrad.program.infer.layers import channels_of, features_of, index_limits, needs_of
 from fxgrad.torch_api.internals import FakeTensor, pytree, unset_fake_temporarily
 
 # What only moves or relabels elements: an index stays the same index through these.
@@ -80,11 +80,12 @@ class EndlessLoop(RuntimeError):
 @dataclass(frozen=True, slots=True)
 class Failure:
     """The first call that raised: the inputs behind it, and for a linear layer the features it got and
-    wants."""
+    wants, for a convolution the channels."""
 
     inputs: frozenset[str]
     features: tuple[int, int] | None
     likes: tuple[tuple[str, Need], ...]
+    channels: tuple[int, int] | None = None
 
 
 class Provenance(TorchFunctionMode):
@@ -145,7 +146,10 @@ class Provenance(TorchFunctionMode):
         except Exception:
             if self.failure is None:
                 self.failure = Failure(
-                    frozenset(tags), features_of(name, args), tuple(self._likes(name, tensors))
+                    frozenset(tags),
+                    features_of(name, args),
+                    tuple(self._likes(name, tensors)),
+                    channels_of(name, args, kwargs),
                 )
             raise
         self.calls += 1

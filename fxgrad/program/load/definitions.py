@@ -205,6 +205,20 @@ class Definitions:
                 )
         return tuple(found)
 
+    def numbers(self, class_or_function: str | None, name: str) -> tuple[int, ...]:
+        """The whole numbers that a definition (None: the file) tells apart by `==` in a parameter, or in the
+        attribute of that name: `if config.kind == 2`."""
+        node = self.tree if class_or_function is None else self._own.get(class_or_function)
+        found: dict[int, None] = {}
+        for part in ast.walk(node) if node else ():
+            if not isinstance(part, ast.Compare) or not isinstance(part.ops[0], ast.Eq):
+                continue
+            sides = (part.left, part.comparators[0])
+            if any(last_name(side) == name for side in sides):
+                numbers = (side.value for side in sides if isinstance(side, ast.Constant))
+                found.update(dict.fromkeys(n for n in numbers if type(n) is int))
+        return tuple(found)
+
     def sequence(self, class_or_function: str, name: str) -> Sequence | None:
         """What a definition tells of a parameter that it reads as a sequence; None where it does not."""
         node = _made_by(self._own.get(class_or_function))

@@ -62,6 +62,7 @@ def values_for(known: Definitions, name: str, parameter: inspect.Parameter) -> l
 
 def _by_name(known: Definitions, asking: str, name: str, annotation: str) -> list[Value]:
     found = by_name(name, annotation, known.compared(asking, name), known.sequence(asking, name))
+    found = [*_told_apart(known, asking, name, found), *found]
     read = () if annotation else known.attributes(asking, name)
     if not read or any(_is_module(value.value) for value in found if not is_unknown(value)):
         return found
@@ -78,6 +79,15 @@ def _by_name(known: Definitions, asking: str, name: str, annotation: str) -> lis
     ]
 
 
+def _told_apart(known: Definitions, asking: str | None, name: str, found: list[Value]) -> list[Value]:
+    """The numbers that the program tells apart in an argument of which nothing else is known."""
+    if not found or not is_unknown(found[0]):
+        return []
+    numbers = known.numbers(asking, name)
+    why = f"`{name}` is compared with {', '.join(map(str, numbers))}"
+    return [Value(number, str(number), why, choice=True) for number in numbers]
+
+
 def _is_module(value: object) -> bool:
     return isinstance(value, nn.Module) or (isinstance(value, type) and issubclass(value, nn.Module))
 
@@ -89,7 +99,8 @@ def read_as(known: Definitions, name: str, of: str) -> list[Value]:
     if name in beside:
         value = beside.values[name]
         return [Value(value, written(value), f"as {beside.file} has it")]
-    first, *others = by_name(name, texts=known.compared(None, name))
+    guesses = by_name(name, texts=known.compared(None, name))
+    first, *others = [*_told_apart(known, None, name, guesses), *guesses]
     if is_unknown(first) and name in known.tested_values:
         why = f"the file tests `{name}`"
         return [Value(flag, str(flag), why, choice=True) for flag in (False, True)]
