@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from fxgrad.fix_graph.convention import own_names
 from fxgrad.fix_graph.guards import Guard, Place
 from fxgrad.source.sites import innermost
 from fxgrad.trace.python_state import Cell, Globals, Holder, Read
@@ -93,7 +94,8 @@ def _places(group: Sequence[Read]) -> Iterator[Place]:
         own = attributes(read.owner) if read.owner is not None else None
         if own is not None and own is not read.holder:
             yield own, None, read.name  # a class's value, which the object's own would hide
-        if read.path is not None:
+        # `meta` of the graph module itself is torch.fx's
+        if read.path is not None and (read.path or read.name not in own_names()):
             yield None, read.path, read.name
 
 

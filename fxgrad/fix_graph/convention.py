@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.fx
@@ -269,6 +270,20 @@ class GuardedModule(torch.fx.GraphModule):
         """Checked at each call; `guards.enabled = False` switches the checks off."""
         codegen = codegen_of(self.graph)
         return codegen.convention.guards if isinstance(codegen, CallingCodeGen) else Guards()
+
+    def __reduce__(self) -> NoReturn:
+        # torch pickles the text of a graph and what it names: what this one calls has no name to be found by
+        raise pickle.PicklingError(
+            "a fixed module cannot be pickled: it holds Python objects of the model's. Save its state_dict(), "
+            "which has the model's keys; `fxgrad fix MODEL --module DIR` writes its code"
+        )
+
+
+@functools.cache
+def own_names() -> frozenset[str]:
+    """What a regenerated module has beside what every module has: no layer of that name could be reached."""
+    made, plain = GuardedModule(nn.Module(), torch.fx.Graph()), nn.Module()
+    return frozenset((*dir(GuardedModule), *vars(made))) - frozenset(dir(plain))
 
 
 def say_narrow(module: torch.fx.GraphModule, errors: Sequence[GuardError]) -> None:

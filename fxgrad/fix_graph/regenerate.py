@@ -16,7 +16,7 @@ import torch
 import torch.fx
 
 from fxgrad.fix_graph.attributes import of_attributes, of_tensors
-from fxgrad.fix_graph.convention import CallingConvention, graph_module
+from fxgrad.fix_graph.convention import CallingConvention, graph_module, own_names
 from fxgrad.fix_graph.guards import Guards
 from fxgrad.fix_graph.taken import Taken
 from fxgrad.program.program import Program
@@ -85,18 +85,32 @@ def _drop_unused(graph: torch.fx.Graph) -> None:
 
 def _refuse_names(run: Run, graph: torch.fx.Graph) -> None:
     """torch.fx writes `self.blocks.class(x)` into its code, and puts quotes around a name that is no
-    identifier as it is."""
+    identifier as it is; a graph module keeps some names for itself (`code`, `graph`, `meta`)."""
+    root = run.program.root
     sites = {step.node.name: step.spots for step in run.recorder.steps}
+    own = own_names() & {*root._modules, *root._parameters, *root._buffers}
     for node in graph.nodes:
         parts = str(node.target).split(".") if node.op in ("call_module", "get_attr") else ()
         for part in parts:
             if keyword.iskeyword(part) or not part.isprintable() or '"' in part or "\\" in part:
-                spots = sites.get(node.name, ())
                 raise TraceError(
                     f"no graph: the code that torch.fx writes has no way to say {part!r} in `{node.target}`",
-                    site=innermost(spots),
+                    site=innermost(sites.get(node.name, ())),
                     hint="give the module another name",
                 )
+        if parts and parts[0] in own:
+            spots = (sites.get(reader.name, ()) for reader in (node, *node.users))
+            raise _taken(parts[0], innermost(next(filter(None, spots), ())))
+    if own:  # held and not used: a state dict has it all the same
+        raise _taken(min(own), first_line_of(run.program))
+
+
+def _taken(name: str, site: Site | None) -> TraceError:
+    return TraceError(
+        f"no graph: `{name}` of the model is also a name that a torch.fx.GraphModule has for itself",
+        site=site,
+        hint="give it another name, or fix a module that holds the model: `nn.Sequential(model)`",
+    )
 
 
 def _refuse_fake(run: Run, graph: torch.fx.Graph) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import io
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -306,3 +308,54 @@ def test_names_that_generated_code_cannot_say_are_refused(name: str) -> None:
     with pytest.raises(fxgrad.FixError, match="has no way to say") as caught:
         fxgrad.fix(Named(), (torch.randn(2, 4),))
     assert caught.value.site is not None
+
+
+class Holding(nn.Module):
+    """Holds something under a name; `how` says what, and whether forward uses it."""
+
+    def __init__(self, name: str, how: str) -> None:
+        super().__init__()
+        self.name, self.how = name, how
+        if how == "buffer":
+            self.register_buffer(name, torch.ones(4))
+        else:
+            setattr(self, name, nn.Parameter(torch.ones(4)) if how == "parameter" else nn.Linear(4, 4))
+        self.last = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        held = getattr(self, self.name)
+        h = {"layer": lambda: held(x), "unused": lambda: x, "weight": lambda: x @ held.weight}.get(self.how, lambda: x * held)()
+        return self.last(h.sigmoid())
+
+
+@pytest.mark.parametrize("how", ["layer", "weight", "parameter", "buffer", "unused"])
+@pytest.mark.parametrize("name", ["code", "graph", "meta", "guards", "print_readable", "_graph"])
+def test_a_name_of_a_graph_modules_own_is_refused(name: str, how: str) -> None:
+    x = torch.randn(2, 4)
+    model = Holding(name, how)
+    with pytest.raises(fxgrad.FixError, match=f"`{name}` of the model is also a name") as caught:
+        fxgrad.fix(model, (x,))
+    assert caught.value.site is not None
+    assert caught.value.hint is not None
+    inside = fxgrad.fix(nn.Sequential(model), (x,)).module
+    assert torch.equal(inside(x), model(x))
+
+
+@pytest.mark.parametrize("name", ["code", "graph", "meta", "guards"])
+def test_an_attribute_of_python_may_have_any_name(name: str) -> None:
+    class Weighing(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * getattr(self, name)
+
+    model, x = Weighing(4, 4), torch.randn(2, 4)
+    setattr(model, name, 3.0)
+    module = fxgrad.fix(model, (x,)).module
+    assert torch.equal(module(x), model(x))
+    assert torch.equal(copy.deepcopy(module)(x), model(x))
+
+
+def test_a_pickle_is_refused_with_a_way_to_save() -> None:
+    module = fxgrad.fix(Scaled(), (X,)).module
+    for save in (pickle.dumps, lambda made: torch.save(made, io.BytesIO())):
+        with pytest.raises(pickle.PicklingError, match="Save its state_dict"):
+            save(module)
