@@ -274,7 +274,7 @@ class GuardedModule(torch.fx.GraphModule):
     def __reduce__(self) -> NoReturn:
         # torch pickles the text of a graph and what it names: what this one calls has no name to be found by
         raise pickle.PicklingError(
-            "a fixed module cannot be pickled: it holds Python objects of the model's. Save its state_dict(), "
+            "a fixed module cannot be pickled: it holds objects of the model's. Save its state_dict(), "
             "which has the model's keys; `fxgrad fix MODEL --module DIR` writes its code"
         )
 
