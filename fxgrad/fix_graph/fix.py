@@ -230,13 +230,19 @@ def _made(
         if not verification.passed:
             made = _rewritten(graph_module, target, options, allow, careful=careful)
             verification = _verification(made, target, eager, oracle)
+    other = _ASKED if options.rewrite == "all" else _REFUSED
+    if not verification.passed and options.rewrite != "all":
+        every = _rewritten(graph_module, target, replace(options, rewrite="all"), allow)
+        proof = _verification(every, target, eager, oracle)
+        if proof.passed:
+            made, verification, other = every, proof, _BESIDE
     if not verification.passed:
         return standing.refusal or _unverified(made, verification, chosen, sites)
     unequal = _other_than_eager(made, target, eager, oracle, standing)
     if unequal is not None:
         return unequal
     module = _own(made.graph_module) if copy else made.graph_module
-    return FixResult(module, *_described(made, sites, options), verification, _frozen(module), source)
+    return FixResult(module, *_described(made, sites, other), verification, _frozen(module), source)
 
 
 def _note_sites(graph_module: torch.fx.GraphModule, run: Run) -> dict[str, Site]:
@@ -490,10 +496,15 @@ def _exporting() -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------ the account
 
 
+_ASKED = "every write was asked for"
+_REFUSED = "autograd does not allow it in place"
+_BESIDE = "with some writes in place and some out of place the graph is not equal to the program"
+
+
 def _described(
-    made: Rewriting, sites: Mapping[str, Site | None], options: Options
+    made: Rewriting, sites: Mapping[str, Site | None], other: str
 ) -> tuple[tuple[Rewritten, ...], tuple[NotRewritten, ...]]:
-    other = "every write was asked for" if options.rewrite == "all" else "autograd does not allow it in place"
+    """What was rewritten and what not; `other`: why, where it overwrites nothing that was saved."""
     applied = tuple(
         Rewritten(a.node, a.target, a.form, sites.get(a.node), _why(a.node, made, sites) or other)
         for a in made.applied
