@@ -224,25 +224,33 @@ def _made(
         raise FixError(error.reason, site=error.site, hint=error.hint) from error
     sites = _note_sites(graph_module, chosen)
     nothing = not allow and oracle == EAGER and writes_nothing(chosen)
-    made = Rewriting(graph_module, (), ()) if nothing else _rewritten(graph_module, target, options, allow)
-    verification = _verification(made, target, eager, oracle)
-    for careful in (False, True) if nothing else (True,):
-        if not verification.passed:
-            made = _rewritten(graph_module, target, options, allow, careful=careful)
-            verification = _verification(made, target, eager, oracle)
-    other = _ASKED if options.rewrite == "all" else _REFUSED
-    if not verification.passed and options.rewrite != "all":
-        every = _rewritten(graph_module, target, replace(options, rewrite="all"), allow)
-        proof = _verification(every, target, eager, oracle)
-        if proof.passed:
-            made, verification, other = every, proof, _BESIDE
-    if not verification.passed:
-        return standing.refusal or _unverified(made, verification, chosen, sites)
+    failed: list[tuple[Rewriting, Verification]] = []
+    for made, other in _ways(graph_module, target, options, allow, nothing=nothing):
+        verification = _verification(made, target, eager, oracle)
+        if verification.passed:
+            break
+        failed += [(made, verification)] if other is not _BESIDE else []
+    else:
+        return standing.refusal or _unverified(*failed[-1], chosen, sites)
     unequal = _other_than_eager(made, target, eager, oracle, standing)
     if unequal is not None:
         return unequal
     module = _own(made.graph_module) if copy else made.graph_module
     return FixResult(module, *_described(made, sites, other), verification, _frozen(module), source)
+
+
+def _ways(
+    graph_module: torch.fx.GraphModule, target: Program, options: Options, allow: bool, *, nothing: bool
+) -> Iterator[tuple[Rewriting, str]]:
+    """Graphs to prove until one is equal, each with the reason why writes are out of place in it: as recorded
+    where `nothing` is written, with what the mode asks for out of place, with every write so."""
+    other = _ASKED if options.rewrite == "all" else _REFUSED
+    if nothing:
+        yield Rewriting(graph_module, (), ()), other
+    for careful in (False, True):
+        yield _rewritten(graph_module, target, options, allow, careful=careful), other
+    if options.rewrite != "all":
+        yield _rewritten(graph_module, target, replace(options, rewrite="all"), allow), _BESIDE
 
 
 def _note_sites(graph_module: torch.fx.GraphModule, run: Run) -> dict[str, Site]:
