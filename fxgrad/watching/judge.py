@@ -18,6 +18,7 @@ from torch import nn
 from fxgrad.diagnosis.judge import judge
 from fxgrad.passes.analyses import causes, cuts, optimizers, second_walk, step_order
 from fxgrad.passes.analyses.causes import Causes
+from fxgrad.passes.analyses.death import optimizers as death_of_optimizers
 from fxgrad.passes.analyses.optimizers import held_by
 from fxgrad.passes.context import Context
 from fxgrad.records import Facts, ParameterFact, Ran, Saved, Verdict
@@ -176,7 +177,7 @@ def _context(
         model=root,
         loss=None,
         optimizer=_optimizers(seen, root) or None,
-        expected=_expected(seen, root, facts),
+        expected=_expected(seen, root, facts, error),
         explicit=False,
         files=tuple(dict.fromkeys([*seen.files, *files_of(root)])),
         verdicts={**verdicts, **dict.fromkeys(watched.accidental, "flows")},
@@ -230,13 +231,14 @@ def _optimizers(seen: Seen, root: nn.Module) -> list[object]:
     return found
 
 
-def _expected(seen: Seen, root: nn.Module, facts: Facts) -> frozenset[str]:
-    """What should train, by name: held by an optimizer that steps; and what lies beside such parameters and
-    gets a gradient."""
+def _expected(seen: Seen, root: nn.Module, facts: Facts, error: BaseException | None) -> frozenset[str]:
+    """What should train, by name: held by an optimizer that steps, or that the script died stepping; and what
+    lies beside such parameters and gets a gradient."""
     named = dict(root.named_parameters(remove_duplicate=False))
     if not seen.optimizers:
         return frozenset(name for name, parameter in named.items() if parameter.requires_grad)
-    stepping = [optimizer for optimizer, stepped in seen.optimizers if stepped]
+    died = death_of_optimizers.unchecked_in(error) if error is not None else None
+    stepping = [optimizer for optimizer, stepped in seen.optimizers if stepped or optimizer is died]
     judged = _ids(stepping or [optimizer for optimizer, _ in seen.optimizers])
     trained = {name for name, parameter in named.items() if id(parameter) in judged}
     trainable = {name for p in facts.parameters if p.requires_grad for name in p.names}

@@ -351,7 +351,7 @@ class Session:
 
     def _before_step(self, optimizer: Optimizer) -> None:
         observer = self.observer
-        if not self._open and self._seen_enough():
+        if not self._open and self._seen_enough() and self._comes_round(optimizer):
             with observer.guarded():
                 note_begun(observer.ledger, optimizer)
             self._enough()
@@ -450,6 +450,14 @@ class Session:
     def _seen_enough(self) -> bool:
         most = max((self._stepped.get(o, 0) for o in self._optimizers()), default=0)
         return most >= self.steps + PATIENCE or (most >= self.steps and not self._waiting(self.steps))
+
+    def _comes_round(self, optimizer: Optimizer) -> bool:
+        """Whether the others that step are about to, or have, again: of a GAN's two the second backward of
+        each is to be seen. One that steps more seldom is not waited for."""
+        if self._stepped.get(optimizer, 0) > self.steps:
+            return True
+        stepped = (self._stepped.get(o, 0) for o in self._optimizers() if o is not optimizer)
+        return all(count > self.steps or not count for count in stepped)
 
     def _optimizers(self) -> tuple[Optimizer, ...]:
         return self.chosen or tuple(

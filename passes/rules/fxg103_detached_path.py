@@ -40,8 +40,8 @@ from collections.abc import Iterator
 from fxgrad.passes.analyses import idle_terms
 from fxgrad.passes.analyses.cuts import GRAD
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import cut_groups, finding, said, starved, subject
-from fxgrad.records import Facts, Finding, Fix, NodeFact, Step
+from fxgrad.passes.findings import cut_groups, finding, line_of, said, starved, subject
+from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
 
 CODE = "FXG103"
 NAME = "detached-path"
@@ -70,6 +70,13 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
                 "gradients arrive there"
             )
             advice += "" if hidden else f"; or drop the `{what}` where it is made anew in every step"
+        apart = _for_another_loss(facts, context, node, parameters)
+        if apart is not None and not hidden:
+            stops, needs = apart
+            advice = (
+                f"keep the value as it is, and `{what}` it only where the loss{line_of(stops, node.site)} is "
+                f"computed: that{line_of(needs, node.site)} needs its history"
+            )
         if node.target == GRAD:
             cut, advice = f"{written} without create_graph=True", _CREATE
         yield finding(
@@ -81,6 +88,26 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             advice,
         )
     yield from _idle_terms(facts)
+
+
+def _for_another_loss(
+    facts: Facts, context: Context, node: NodeFact, names: tuple[str, ...]
+) -> tuple[Site, Site] | None:
+    """The backward of a loss for other parameters and that of one for these, where both losses are computed
+    of what is cut here: a generator's fakes, detached for the discriminator."""
+    training = context.training
+    if training is None:
+        return None
+    own = {training.edges[name] for name in names if name in training.edges}
+    reached = set(node.makes)
+    for later in facts.nodes:
+        reached.update(flow.target for flow in later.flows if flow.source in reached)
+    apart: dict[bool, Site] = {}
+    for walk in training.losses():
+        step = next((step for step in training.steps if step.note >= walk.note), None)
+        if walk.site is not None and step is not None and reached.intersection(walk.losses):
+            apart.setdefault(own <= step.leaves, walk.site)
+    return (apart[False], apart[True]) if len(apart) == 2 else None
 
 
 def _idle_terms(facts: Facts) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from fxgrad.records import Site
 from fxgrad.source import attribute_site
 from fxgrad.source.names import is_literal, last_word
 from fxgrad.source.parsing import load, nodes, site_of
+from fxgrad.torch_api.errors import NO_INF_CHECKS, says
 
 
 def sparse(death: Death) -> Iterator[Cause]:
@@ -103,7 +104,14 @@ def dense(death: Death) -> Iterator[Cause]:
 
 def unchecked(death: Death) -> Optimizer | None:
     """The optimizer that a scaler found no gradient for."""
-    found: Optimizer | None = local(death.error, "optimizer", Optimizer)
+    return unchecked_in(death.error)
+
+
+def unchecked_in(error: BaseException) -> Optimizer | None:
+    """The same, of an error; None of any other error."""
+    if not says(str(error), NO_INF_CHECKS):
+        return None
+    found: Optimizer | None = local(error, "optimizer", Optimizer)
     return found
 
 
