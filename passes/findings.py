@@ -16,6 +16,7 @@ from fxgrad.passes.context import Context
 from fxgrad.passes.ended import Cause
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Severity, Site, Step
 from fxgrad.source import line_text
+from fxgrad.torch_api import registry
 
 LONGEST = 60  # characters of source quoted in a sentence
 NAMED = 3  # names listed before "and n more"
@@ -133,7 +134,7 @@ def _optimized(context: Context) -> frozenset[str]:
         return context.expected
     held = [{id(p) for p in group.get("params", ())} for group in groups]
     everything = frozenset().union(*held)
-    names = {name: id(p) for name, p in context.model.named_parameters(remove_duplicate=False)}
+    names = {name: id(p) for name, p in registry.named_parameters(context.model, remove_duplicate=False)}
     if not all(held) or not everything <= set(names.values()):
         return context.expected
     modules = {name.rpartition(".")[0] for name, number in names.items() if number in everything}

@@ -18,6 +18,7 @@ from fxgrad.program.step import Step
 from fxgrad.records import Site
 from fxgrad.records.errors import FxgradError, InputError
 from fxgrad.report import Report
+from fxgrad.torch_api import registry
 
 _OTHERS = 4
 _RAISES = "FXG002"
@@ -85,7 +86,7 @@ def _refuse_unset(step: Step, message: str, site: Site | None) -> None:
     guessed, match = step.loaded.guessed, _LACKS.search(message)
     if guessed is None or not any(value.text for value in guessed.guesses.taken.values()) or match is None:
         return
-    classes = {type(part) for part in step.model.modules() if type(part).__name__ == match[1]}
+    classes = {type(part) for part in registry.modules(step.model) if type(part).__name__ == match[1]}
     if any(_sets(cls, match[2]) for cls in classes):
         raise InputError(
             f"the guessed arguments make a {match[1]} without `{match[2]}`, which it sets for others",

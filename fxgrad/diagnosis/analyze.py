@@ -17,6 +17,7 @@ from fxgrad.report.as_json import versions
 from fxgrad.report.intent import hear, intent_for
 from fxgrad.source import definition_site
 from fxgrad.source.sites import caller_file
+from fxgrad.torch_api import registry
 from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.lab import Lab
 from fxgrad.trace.self_check import refuse_unknown_torch
@@ -129,7 +130,7 @@ def _examine(
         assumptions=tuple(_assumptions(target, diagnosis, called)),
         suppressed=heard.suppressed,
         versions=versions(),
-        model_site=definition_site(target.model, *dict.fromkeys(map(type, target.root.modules()))),
+        model_site=definition_site(target.model, *dict.fromkeys(map(type, registry.modules(target.root)))),
     )
     assert run.experiment is not None
     return Examined(report, diagnosis.lab, run.experiment, saving(run, diagnosis.values))

@@ -20,6 +20,7 @@ from fxgrad.passes.context import Branch
 from fxgrad.records import Decision, Site
 from fxgrad.source import line_text
 from fxgrad.source.sites import Spot, site_of
+from fxgrad.torch_api import registry
 from fxgrad.trace.experiment import Experiment, Values
 from fxgrad.trace.lab import Lab
 from fxgrad.trace.recorder import NeedsValue, RawDecision
@@ -53,7 +54,7 @@ class Explored:
 def affordable(main: Run, limit: int) -> int:
     """How many more runs a search may take: all of `limit` on a small program, a handful where one run is
     felt."""
-    elements = sum(p.numel() for p in main.program.root.parameters())
+    elements = sum(p.numel() for p in registry.parameters(main.program.root))
     return max(FEWEST, min(limit, STEPS // max(len(main.recorder.steps), 1), ELEMENTS // max(elements, 1)))
 
 
@@ -179,7 +180,9 @@ def _compared(
 ) -> Explored:
     sites: dict[tuple[Spot, ...], Site | None] = {}
     here = without_gradient(main)
-    trainable = {n for n, p in main.program.root.named_parameters(remove_duplicate=False) if p.requires_grad}
+    trainable = {
+        n for n, p in registry.named_parameters(main.program.root, remove_duplicate=False) if p.requires_grad
+    }
     found: list[Branch] = []
     undecided: set[str] = set()
     for turn, other in tried:

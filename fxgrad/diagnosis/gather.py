@@ -26,6 +26,7 @@ from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source import files_of
 from fxgrad.source.objects import origin
 from fxgrad.source.sites import innermost
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.errors import MISFIT, OVERWRITTEN, says
 from fxgrad.trace.coverage import Coverage
 from fxgrad.trace.effort import TooCostly
@@ -196,7 +197,7 @@ def _ran(lab: Lab, main: Run, context: Context, values: Values) -> tuple[Ran, ..
     coverage = Coverage()
     with coverage.looking():
         lab.run(Experiment(values, forced=outcomes(main), backward=False))
-    return coverage.ran({id(module): name for name, module in lab.program.root.named_modules()})
+    return coverage.ran({id(module): name for name, module in registry.named_modules(lab.program.root)})
 
 
 def _settled(lab: Lab, main: Run, facts: Facts, watched: Facts | None, values: Values) -> frozenset[str]:
@@ -238,9 +239,11 @@ def source_files(program: Program, caller: str | None) -> tuple[str, ...]:
 
 
 def _expected(program: Program, expect: Iterable[str] | None) -> tuple[frozenset[str], bool]:
-    names = [name for name, _ in program.root.named_parameters(remove_duplicate=False)]
+    names = [name for name, _ in registry.named_parameters(program.root, remove_duplicate=False)]
     if expect is None:
-        trainable = {n for n, p in program.root.named_parameters(remove_duplicate=False) if p.requires_grad}
+        trainable = {
+            n for n, p in registry.named_parameters(program.root, remove_duplicate=False) if p.requires_grad
+        }
         return frozenset(trainable), False
     patterns = [expect] if isinstance(expect, str) else list(expect)
     chosen = set()

@@ -13,6 +13,7 @@ from fxgrad.diagnosis.branches import outcomes
 from fxgrad.passes.analyses.dead_structure import structural_zeros
 from fxgrad.program.program import Program
 from fxgrad.records import Facts
+from fxgrad.torch_api import registry
 from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.lab import Lab
 from fxgrad.trace.run import Run
@@ -64,7 +65,7 @@ def zero_for_good(lab: Lab, main: Run, facts: Facts) -> frozenset[str]:
     holds the other.
     """
     names = {p.name: p.names for p in facts.parameters if p.gradient == "zero" and p.requires_grad}
-    own = dict(lab.program.root.named_parameters(remove_duplicate=False))
+    own = dict(registry.named_parameters(lab.program.root, remove_duplicate=False))
     zeros = set(names)
     for seed in range(1, TURNS + 1):
         held = frozenset(id(own[name]) for name in zeros if _is_zero(own[name]))
@@ -85,7 +86,7 @@ def zero_for_good(lab: Lab, main: Run, facts: Facts) -> frozenset[str]:
 def pending(program: Program, facts: Facts, settled: frozenset[str]) -> dict[str, tuple[str, ...]]:
     """By parameter whose gradient is zero for now, those that are zero themselves and get one: after a step
     they are zero no more."""
-    own = dict(program.root.named_parameters(remove_duplicate=False))
+    own = dict(registry.named_parameters(program.root, remove_duplicate=False))
     zeros = [
         p
         for p in facts.parameters
@@ -124,7 +125,7 @@ def _above_rounding(result: Run) -> set[str]:
     """Parameters whose gradient is more than what rounding leaves of contributions that cancel: a softmax
     that is summed up."""
     found = set()
-    for name, parameter in result.program.root.named_parameters(remove_duplicate=False):
+    for name, parameter in registry.named_parameters(result.program.root, remove_duplicate=False):
         if result.gradients.get(name) != "some":
             continue
         made = result.recorder.standins.get(parameter)

@@ -36,7 +36,7 @@ from fxgrad.fix_graph.timing import Clock, Context, Form, StorageCount, measured
 from fxgrad.program.program import Program, program
 from fxgrad.records import Inputs, Options
 from fxgrad.records.errors import FxgradError, InputError
-from fxgrad.torch_api import tree
+from fxgrad.torch_api import registry, tree
 from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.plain import input_tensors, with_inputs
 from fxgrad.trace.run import run
@@ -142,7 +142,11 @@ def _measured(
 
 def _refuse_without_data(target: Program) -> None:
     given = {f"input {i}": t for i, t in enumerate(input_tensors(target))}
-    for name, tensor in (*given.items(), *target.root.named_parameters(), *target.root.named_buffers()):
+    for name, tensor in (
+        *given.items(),
+        *registry.named_parameters(target.root),
+        *registry.named_buffers(target.root),
+    ):
         if tensor.is_meta or is_fake(tensor):
             raise InputError(
                 f"`{name}` has no data: what does not compute takes no time",
@@ -200,7 +204,7 @@ def _functionalized(target: Program) -> Made:
     root = target.root
     if target.model is not root:
         return None, contextlib.nullcontext, None, "not a module"
-    tensors = {**dict(root.named_parameters()), **dict(root.named_buffers())}
+    tensors = {**dict(registry.named_parameters(root)), **dict(registry.named_buffers(root))}
     example = {n: t.detach().clone().requires_grad_(t.requires_grad) for n, t in tensors.items()}
     copies = [t.detach().clone().requires_grad_(t.requires_grad) for t in input_tensors(target)]
     args, kwargs = with_inputs(target, copies)
@@ -235,7 +239,7 @@ def _moved(target: Program, place: torch.device) -> Program:
 
 
 def _device(target: Program) -> torch.device:
-    for tensor in (*target.root.parameters(), *input_tensors(target)):
+    for tensor in (*registry.parameters(target.root), *input_tensors(target)):
         return tensor.device
     return torch.device("cpu")
 
@@ -255,7 +259,7 @@ def _versions(place: torch.device) -> str:
 
 
 def _described(target: Program) -> tuple[str, tuple[str, ...], int]:
-    parameters = list(target.root.parameters())
+    parameters = list(registry.parameters(target.root))
     dtypes = sorted({str(p.dtype).removeprefix("torch.") for p in parameters}) or ["no parameters"]
     sizes = tuple(
         f"{'x'.join(map(str, t.shape)) or 'scalar'}:{str(t.dtype).removeprefix('torch.')}"

@@ -26,7 +26,7 @@ from torch.fx.node import Argument
 from fxgrad.fix_graph.convention import CallingCodeGen
 from fxgrad.program.loss import loss_of
 from fxgrad.program.program import Program
-from fxgrad.torch_api import allowed_writes, tree
+from fxgrad.torch_api import allowed_writes, registry, tree
 from fxgrad.torch_api.calls import is_custom_function
 from fxgrad.torch_api.comparison import GRAPH, compare_tensors
 from fxgrad.torch_api.errors import out_of_memory
@@ -181,7 +181,7 @@ def eager_step(run: Run, target: Program) -> Step:
     leaves, _ = tree.flatten(run.output)
     made.outputs = [now(t).detach() for t in leaves]
     made.requires_grad = tuple(now(t).requires_grad for t in leaves)
-    for name, parameter in target.root.named_parameters(remove_duplicate=False):
+    for name, parameter in registry.named_parameters(target.root, remove_duplicate=False):
         stand = standins.get(parameter)
         made.gradients[name] = stand.grad if stand is not None else None
         if stand is not None:
@@ -192,7 +192,7 @@ def eager_step(run: Run, target: Program) -> Step:
         for name, node in run.rebound.items()
         if slot.node is node
     }
-    for name, buffer in target.root.named_buffers(remove_duplicate=False):
+    for name, buffer in registry.named_buffers(target.root, remove_duplicate=False):
         made.buffers[name] = rebound.get(name, now(buffer)).detach()
     for number, tensor in enumerate(input_tensors(target)):
         stand = standins.get(tensor)
@@ -285,10 +285,10 @@ def _carry_out(
 
 
 def _note_state(made: Step, module: torch.fx.GraphModule, copies: Sequence[torch.Tensor]) -> None:
-    for name, parameter in module.named_parameters(remove_duplicate=False):
+    for name, parameter in registry.named_parameters(module, remove_duplicate=False):
         made.gradients[name] = parameter.grad
         made.buffers[name] = parameter.detach().clone()
-    for name, buffer in module.named_buffers(remove_duplicate=False):
+    for name, buffer in registry.named_buffers(module, remove_duplicate=False):
         made.buffers[name] = buffer.detach().clone()
     note_inputs(made, copies)
 

@@ -20,6 +20,7 @@ from torch import nn
 from fxgrad.fix_graph.figures import COMPILED, Row
 from fxgrad.program.loss import loss_of
 from fxgrad.program.program import Program
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.calls import Args, Function, Kwargs
 from fxgrad.torch_api.errors import ANY_IN_PLACE, OVERWRITTEN, says
 from fxgrad.torch_api.internals import TorchDispatchMode, storage_key
@@ -63,7 +64,7 @@ def _step(form: Form, target: Program, place: torch.device) -> tuple[float, floa
 
 def _forget_gradients(form: Form, target: Program) -> None:
     for module in (target.root, form.call):
-        for parameter in module.parameters() if isinstance(module, nn.Module) else ():
+        for parameter in registry.parameters(module) if isinstance(module, nn.Module) else ():
             parameter.grad = None
 
 

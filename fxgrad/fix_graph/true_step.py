@@ -37,7 +37,7 @@ from fxgrad.fix_graph.proof import (
 from fxgrad.program.loss import loss_of
 from fxgrad.program.program import Program
 from fxgrad.records.errors import GuardError
-from fxgrad.torch_api import tree
+from fxgrad.torch_api import registry, tree
 from fxgrad.torch_api.saved_hooks import saved_copies
 from fxgrad.trace.experiment import reseed
 from fxgrad.trace.plain import Left, NotPrivateError, plain_step
@@ -222,7 +222,7 @@ def _first_of_numpy(seed: int) -> list[float]:
 def _plain(target: Program, change: Change | None, keep_saved: bool) -> Step | None:
     """What a plain step leaves; None where it raises, or none can be made."""
     made = Step()
-    parameters = list(target.root.named_parameters(remove_duplicate=False))
+    parameters = list(registry.named_parameters(target.root, remove_duplicate=False))
 
     def prepare(inputs: Sequence[torch.Tensor]) -> None:
         if change is not None:
@@ -238,7 +238,7 @@ def _plain(target: Program, change: Change | None, keep_saved: bool) -> Step | N
         for name, parameter in parameters:
             made.gradients[name] = parameter.grad
             made.buffers[name] = parameter.detach().clone()
-        for name, buffer in target.root.named_buffers(remove_duplicate=False):
+        for name, buffer in registry.named_buffers(target.root, remove_duplicate=False):
             made.buffers[name] = buffer.detach().clone()
         note_inputs(made, [t.clone() if not t.is_leaf else t for t in left.inputs])
 

@@ -28,6 +28,7 @@ from fxgrad.records.errors import FixError
 from fxgrad.source import attribute_site, files_of
 from fxgrad.source.objects import origin
 from fxgrad.source.parsing import enclosing_function, functions
+from fxgrad.torch_api import registry
 
 
 class LiveSource:
@@ -167,7 +168,7 @@ def _place(trouble: Trouble) -> tuple[str, int, int]:
 
 def _built(target: Program, module: object) -> tuple[Site, ...]:
     """The calls with an `inplace` in the statement that assigns the module to its attribute."""
-    path = next((name for name, item in target.root.named_modules() if item is module), "")
+    path = next((name for name, item in registry.named_modules(target.root) if item is module), "")
     holder, _, attribute = path.rpartition(".")
     while holder and attribute.isdigit():  # an item of a Sequential: the statement assigns the whole
         holder, _, attribute = holder.rpartition(".")

@@ -15,6 +15,7 @@ from typing import Literal
 from fxgrad.diagnosis.analyze import Examined
 from fxgrad.records import Facts, Finding, NodeFact, Site
 from fxgrad.source.objects import origin
+from fxgrad.torch_api import registry
 from fxgrad.trace.lab import Shown
 
 # Findings about a write: those that an edit of the writing line can mend.
@@ -86,7 +87,7 @@ def troubles(findings: Iterable[Finding], examined: Examined, built: Built) -> t
 
 def _owners(examined: Examined, shown: Shown) -> dict[str, object]:
     """The module that each call of one calls, by node name."""
-    modules = dict(examined.lab.program.root.named_modules())
+    modules = dict(registry.named_modules(examined.lab.program.root))
     return {step: modules.get(path) for step, path in shown.layers.items()}
 
 

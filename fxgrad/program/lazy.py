@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from fxgrad.program.inputs import inputs_of
+from fxgrad.torch_api import registry
 from fxgrad.world.reach import preserve
 
 
@@ -24,14 +25,16 @@ def shaped(model: object, inputs: object, optimizer: object) -> tuple[object, ob
     """The model and the optimizer, or copies of both in which every parameter has its shape; and whether they
     are copies."""
     if not isinstance(model, nn.Module) or not any(
-        is_lazy(t) for t in (*model.parameters(), *model.buffers())
+        is_lazy(t) for t in (*registry.parameters(model), *registry.buffers(model))
     ):
         return model, optimizer, False
     given = inputs_of(inputs)
     try:
         # torch's own lazy buffers refuse to be copied.
         lazy: Callable[..., torch.Tensor] = UninitializedBuffer
-        blank = {id(b): lazy(b.requires_grad, b.device, b.dtype) for b in model.buffers() if is_lazy(b)}
+        blank = {
+            id(b): lazy(b.requires_grad, b.device, b.dtype) for b in registry.buffers(model) if is_lazy(b)
+        }
         made, held, args, kwargs = copy.deepcopy((model, optimizer, given.args, dict(given.kwargs)), blank)
         # what the copy's forward touches beside itself
         with preserve(model, given.args, dict(given.kwargs)), torch.no_grad():

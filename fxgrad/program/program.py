@@ -21,7 +21,7 @@ from fxgrad.program.mistakes import refuse_no_loss, refuse_no_model
 from fxgrad.program.wrapped import refuse_parts, unwrapped
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
-from fxgrad.torch_api import tree
+from fxgrad.torch_api import registry, tree
 from fxgrad.world.reach import Reach, World
 
 
@@ -80,8 +80,8 @@ def program(
 
 def tensors_of_program(target: Program) -> Iterator[torch.Tensor]:
     """Parameters, buffers and the tensors of the inputs."""
-    yield from target.root.parameters()
-    yield from target.root.buffers()
+    yield from registry.parameters(target.root)
+    yield from registry.buffers(target.root)
     yield from target.flat_inputs()[0]
 
 
@@ -97,7 +97,7 @@ def placement(target: Program) -> torch.device | None:
 
 def _refuse_uninitialised(model: nn.Module) -> None:
     """A lazy module's parameters have no shape until its first call, which would change the user's model."""
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+    for name, tensor in (*registry.named_parameters(model), *registry.named_buffers(model)):
         if torch.nn.parameter.is_lazy(tensor):
             raise InputError(
                 f"`{name}` has no shape yet: its module is lazy",

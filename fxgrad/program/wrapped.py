@@ -11,6 +11,7 @@ from __future__ import annotations
 from torch import nn
 
 from fxgrad.records.errors import InputError
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.distributed import is_replica, is_split, split_by, world_size
 from fxgrad.torch_api.module_internals import eager_module
 
@@ -34,7 +35,7 @@ def refuse_parts(root: nn.Module) -> None:
     Raises:
         InputError: it is one.
     """
-    for name, module in root.named_modules():
+    for name, module in registry.named_modules(root):
         what = split_by(module)
         if what is not None:
             raise InputError(
@@ -46,7 +47,7 @@ def refuse_parts(root: nn.Module) -> None:
                 "processes",
                 hint=_HINT,
             )
-    for name, tensor in (*root.named_parameters(), *root.named_buffers()):
+    for name, tensor in (*registry.named_parameters(root), *registry.named_buffers(root)):
         if is_split(tensor):
             raise InputError(f"`{name}` is a DTensor: this process holds a part of it", hint=_HINT)
 

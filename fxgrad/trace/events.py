@@ -29,7 +29,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from fxgrad.source.sites import Spot, place_outside, user_spots
-from fxgrad.torch_api import distributed
+from fxgrad.torch_api import distributed, registry
 from fxgrad.torch_api.calls import Args, Kwargs
 from fxgrad.torch_api.functions import Apply, replaced_apply
 from fxgrad.torch_api.internals import dynamo_is_loaded, next_sequence_number, transforms_active
@@ -229,7 +229,7 @@ class Events:
         self._turn += 1
         if torch.is_grad_enabled():
             self.with_grad.add(id(module))
-        if id(module) in self.outermost or next(module.parameters(), None) is None:
+        if id(module) in self.outermost or next(registry.parameters(module), None) is None:
             return False
         self.outermost[id(module)] = module
         self.on_outermost(module)
@@ -338,7 +338,7 @@ class Events:
             out = original(module, *args, **kwargs)
             if self.looking():
                 with self.observer.guarded():
-                    self.observer.ledger.settle([*module.parameters(), *module.buffers()])
+                    self.observer.ledger.settle([*registry.parameters(module), *registry.buffers(module)])
             return out
 
         return _apply
@@ -354,7 +354,7 @@ class Events:
             if self.looking():
                 self.replicates = True
                 with self.observer.guarded():
-                    self.observer.ledger.settle([*replica.parameters(), *replica.buffers()])
+                    self.observer.ledger.settle([*registry.parameters(replica), *registry.buffers(replica)])
 
         return __init__
 

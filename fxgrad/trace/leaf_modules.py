@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from fxgrad.source.objects import module_of
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.module_internals import FLAT_WEIGHTS, global_hooks, is_scripted, set_scripted
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
@@ -27,7 +28,7 @@ class Leaves:
 
     def __init__(self, root: nn.Module) -> None:
         self._parts: dict[int, tuple[_Part, ...] | None] = {}
-        for module in root.modules():
+        for module in registry.modules(root):
             self._take(module)
         self._hooked = any(global_hooks())
 
@@ -75,7 +76,7 @@ class Whole:
     @classmethod
     def of(cls, module: nn.Module) -> Whole | None:
         """None for any other."""
-        parts = [_Part.of(inner) for inner in module.modules()]
+        parts = [_Part.of(inner) for inner in registry.modules(module)]
         found = tuple(part for part in parts if part is not None and not part.module._buffers)
         return cls(module, found) if len(found) == len(parts) else None
 
@@ -129,7 +130,7 @@ def scripted(module: nn.Module, swap: Callable[[object], object]) -> Iterator[No
     """The compiled module below reads and writes stand-ins: its tensors live in C++, where no mode sees them
     used."""
     put = []
-    for inner in module.modules():
+    for inner in registry.modules(module):
         if is_scripted(inner):
             for holder in (inner._parameters, inner._buffers):
                 put += [(inner, name, tensor) for name, tensor in holder.items() if tensor is not None]

@@ -14,6 +14,7 @@ from torch import nn
 
 from fxgrad.records import External, ParameterFact, Raised, Value
 from fxgrad.records.errors import InputError
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.autograd_graph import grad_fn_of
 from fxgrad.torch_api.distributed import is_sharded
 from fxgrad.torch_api.internals import sequence_number
@@ -41,7 +42,7 @@ def parameters(
     come.
     """
     used, aside = _used(ledger, values, reaching)
-    modules = dict(root.named_modules())
+    modules = dict(registry.named_modules(root))
     for one in registered(root):
         parameter = one.parameter
         slot = ledger.tensors.get(parameter)
@@ -135,9 +136,9 @@ def _around(modules: Mapping[str, nn.Module], names: Iterable[str]) -> Iterator[
 def _unlisted(ledger: Ledger, root: nn.Module, first_call: int) -> Iterator[tuple[int, torch.Tensor]]:
     """Leaves that a gradient reached and what was computed before a sequence number, with their values, but
     for registered parameters."""
-    known = {id(parameter) for parameter in root.parameters()}
+    known = {id(parameter) for parameter in registry.parameters(root)}
     # FSDP2 keeps whole parameters beside the parts that are registered: they have one edge.
-    slots = (ledger.tensors.get(parameter) for parameter in root.parameters())
+    slots = (ledger.tensors.get(parameter) for parameter in registry.parameters(root))
     leaves = {slot.leaf for slot in slots if slot is not None}
     for slot in ledger.tensors.living():
         tensor = slot()
@@ -158,7 +159,7 @@ def externals(ledger: Ledger, events: Events, root: nn.Module, paths: dict[int, 
     # too much to restore, but nothing is restored here: what was found is enough to name places
     with contextlib.suppress(InputError):
         reach.walk(root)
-    modules = dict(root.named_modules())
+    modules = dict(registry.named_modules(root))
     for value, tensor in found:
         owner, keys = reached_from(reach.parents, paths, tensor)
         if owner is None or not (tensor.is_leaf or _made_before(tensor, _first_call(events, modules, owner))):

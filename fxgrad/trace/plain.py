@@ -25,7 +25,7 @@ from fxgrad.records import Inputs, Phase, Raised
 from fxgrad.records.facts import Delivered
 from fxgrad.source.objects import origin
 from fxgrad.source.sites import traceback_sites
-from fxgrad.torch_api import tree
+from fxgrad.torch_api import registry, tree
 from fxgrad.torch_api.errors import out_of_memory
 from fxgrad.trace.gradients import better, looked_at_first, state_of
 from fxgrad.trace.run import _LOCK, _eager_compile, _leave_contexts, _saved_tensors_hooks
@@ -78,7 +78,7 @@ def truth(target: Program) -> Truth | None:
             looked_at_first(parameter, note_arrived)
 
     # those of before the step: it may put others in their place
-    parameters = list(target.root.named_parameters(remove_duplicate=False))
+    parameters = list(registry.named_parameters(target.root, remove_duplicate=False))
     try:
         found.error = plain_step(target, note, prepare=look_first)
     except NotPrivateError:

@@ -32,7 +32,7 @@ from fxgrad.records import Phase
 from fxgrad.records.facts import Delivered
 from fxgrad.source.raising import raising_outcome
 from fxgrad.source.sites import Anchor, Spot, site_of, user_frames, user_spots
-from fxgrad.torch_api import allowed_writes, calls, errors, symbols
+from fxgrad.torch_api import allowed_writes, calls, errors, registry, symbols
 from fxgrad.torch_api.calls import (
     DECISIONS,
     EFFECTS,
@@ -164,7 +164,7 @@ class Recorder(TorchFunctionMode):
         self.names: dict[int, str] = {}
         for name, tensor in _named_tensors(root):
             self.names.setdefault(id(tensor), name)
-        self.paths = {id(module): name for name, module in root.named_modules()}
+        self.paths = {id(module): name for name, module in registry.named_modules(root)}
         self.object_names: dict[int, str] = {}
         self.lent = Lent()
         # what autograd keeps for backward, by the numbers it was given instead
@@ -636,8 +636,8 @@ def _parts(out: object) -> Iterator[tuple[Callable[..., object], Any, object]]:
 
 
 def _named_tensors(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from root.named_parameters(remove_duplicate=False)
-    yield from root.named_buffers(remove_duplicate=False)
+    yield from registry.named_parameters(root, remove_duplicate=False)
+    yield from registry.named_buffers(root, remove_duplicate=False)
 
 
 __all__ = ["NeedsValue", "RawDecision", "RawValue", "Recorder", "Step", "takes_functions"]

@@ -30,7 +30,7 @@ from fxgrad.records import Phase, Raised, Site
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.records.facts import Delivered
 from fxgrad.source.sites import Spot, is_user_code, site_of, traceback_sites
-from fxgrad.torch_api import tree
+from fxgrad.torch_api import registry, tree
 from fxgrad.torch_api.engine import run_backward
 from fxgrad.torch_api.errors import (
     captured_whole,
@@ -135,7 +135,7 @@ def run(target: Program, experiment: Experiment) -> Run:
             recorder,
             target,
             experiment=replace(experiment, effort=None),  # one that ended has cost less
-            registered=tuple(target.root.named_parameters(remove_duplicate=False)),
+            registered=tuple(registry.named_parameters(target.root, remove_duplicate=False)),
         )
         if experiment.steady is not None:
             torch.manual_seed(experiment.steady)
@@ -363,7 +363,7 @@ def _rebound_buffers(recorder: Recorder) -> dict[str, torch.fx.Node]:
     the graph."""
     before = {name: key for key, name in recorder.names.items()}
     found = {}
-    for name, tensor in recorder.root.named_buffers(remove_duplicate=False):
+    for name, tensor in registry.named_buffers(recorder.root, remove_duplicate=False):
         original = recorder.standins.original(before[name]) if name in before else None
         slot = recorder.slots.get(id(tensor))  # none: rebound inside a leaf module, which does so again
         if (
@@ -413,7 +413,7 @@ def _backward(result: Run, loss: object) -> None:
         result.gradients.update(
             (name, gradient_of(recorder, parameter)) for name, parameter in result.registered
         )
-        for name, parameter in result.program.root.named_parameters(remove_duplicate=False):
+        for name, parameter in registry.named_parameters(result.program.root, remove_duplicate=False):
             if name not in result.gradients:
                 result.gradients[name] = gradient_of(recorder, parameter)
 

@@ -26,7 +26,7 @@ from torch.fx.node import Argument
 
 from fxgrad.records import NodeKind
 from fxgrad.source.sites import Spot
-from fxgrad.torch_api import allowed_writes, symbols, tree
+from fxgrad.torch_api import allowed_writes, registry, symbols, tree
 from fxgrad.torch_api.calls import Args, Kwargs
 from fxgrad.torch_api.functions import Apply, patched, replaced_apply
 from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transforms_active
@@ -114,7 +114,7 @@ def _module_calls(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
     thousands of subclasses that `nn.Module` has in a big program would be updated if its own attribute
     changed."""
     known = leaf_modules.Leaves(recorder.root)
-    modules = {id(module): module for module in (*recorder.root.modules(), *recorder.reach.modules)}
+    modules = {id(module): module for module in (*registry.modules(recorder.root), *recorder.reach.modules)}
     for module in modules.values():
         # `module.compile()`: the call would go past the class
         if vars(module).get("_compiled_call_impl") is not None:

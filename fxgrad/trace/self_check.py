@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fxgrad.program.program import Program, program
 from fxgrad.records.errors import TraceError
-from fxgrad.torch_api import versions
+from fxgrad.torch_api import registry, versions
 from fxgrad.trace import transforms
 from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.run import Run, run
@@ -212,7 +212,9 @@ def _difference(probes: Sequence[_Probe]) -> str:
     if made.loss is None or not torch.equal(made.loss.tensor, loss):
         return "the recorded loss is not eager's"
     wrong = [
-        name for name, want in eager.named_parameters() if not _same(_gradient(made, target, name), want.grad)
+        name
+        for name, want in registry.named_parameters(eager)
+        if not _same(_gradient(made, target, name), want.grad)
     ]
     return f"the recorded gradient of `{wrong[0]}` is not eager's" if wrong else ""
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from fxgrad.records import Call, Flow, NodeFact, NodeKind, Phase
 from fxgrad.source.sites import Spot, sites_of
+from fxgrad.torch_api import registry
 from fxgrad.trace.notes import Called
 
 
@@ -91,9 +92,9 @@ class Registered:
 def registered(root: nn.Module) -> Iterator[Registered]:
     """The parameters of `root`, each once."""
     names: dict[int, tuple[nn.Parameter, list[str]]] = {}
-    for name, parameter in root.named_parameters(remove_duplicate=False):
+    for name, parameter in registry.named_parameters(root, remove_duplicate=False):
         names.setdefault(id(parameter), (parameter, []))[1].append(name)
-    modules = dict(root.named_modules())
+    modules = dict(registry.named_modules(root))
     for parameter, aliases in names.values():
         owners = tuple(modules.get(alias.rpartition(".")[0]) for alias in aliases)
         yield Registered(parameter, tuple(aliases), owners)

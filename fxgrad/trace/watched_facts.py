@@ -21,6 +21,7 @@ from fxgrad.passes.analyses.zeros import is_zero_node
 from fxgrad.records import Decision, Facts, Flow, NodeFact, Raised, Saved, Site, Value
 from fxgrad.records.facts import Delivered
 from fxgrad.source.sites import innermost
+from fxgrad.torch_api import registry
 from fxgrad.trace.edges import Key
 from fxgrad.trace.events import Events
 from fxgrad.trace.ledger import Ledger
@@ -72,7 +73,7 @@ def observe(
     `unfinished`: of a parameter without a gradient nothing is known yet.
     """
     ledger = observer.ledger
-    paths = {id(module): name for name, module in root.named_modules()}
+    paths = {id(module): name for name, module in registry.named_modules(root)}
     values = _values(ledger)
     backwards = _final(observer.backwards)
     plain = tuple(_node(note, paths) for note in ledger.notes)
@@ -134,7 +135,7 @@ def _values(ledger: Ledger) -> list[Value]:
 
 def _slots(ledger: Ledger, root: nn.Module) -> dict[str, Slot]:
     """The slots of parameters that were seen, by every name."""
-    named = root.named_parameters(remove_duplicate=False)
+    named = registry.named_parameters(root, remove_duplicate=False)
     found = ((name, ledger.tensors.get(parameter)) for name, parameter in named)
     return {name: slot for name, slot in found if slot is not None}
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from fxgrad.passes.analyses.optimizers import held_by
 from fxgrad.records.training import Exchanged
+from fxgrad.torch_api import registry
 from fxgrad.watching.seen import Seen
 
 
@@ -23,7 +24,7 @@ def exchanged(
 ) -> Iterator[tuple[torch.optim.Optimizer, Exchanged]]:
     """The optimizers that hold such a network, and both networks by name. `starved`: the parameters without a
     gradient."""
-    named = {id(parameter): name for name, parameter in root.named_parameters()}
+    named = {id(parameter): name for name, parameter in registry.named_parameters(root)}
     lasting = _held_by_none(seen, named, edges)
     for optimizer, stepped in seen.optimizers if lasting else ():
         own = [tensor for tensor in held_by(optimizer) if tensor.requires_grad]
@@ -35,7 +36,9 @@ def exchanged(
             continue
         other = _like(root, path, lasting)
         if other:
-            theirs = tuple(named[id(parameter)] for parameter in root.get_submodule(other).parameters())
+            theirs = tuple(
+                named[id(parameter)] for parameter in registry.parameters(root.get_submodule(other))
+            )
             yield optimizer, Exchanged(path, names, other, theirs, None)
 
 
@@ -49,23 +52,23 @@ def _held_by_none(seen: Seen, named: Mapping[int, str], edges: Mapping[str, int]
 def _like(root: nn.Module, path: str, lasting: set[int]) -> str:
     """The first module that is built like the one at `path` and has these parameters alone; "" for none."""
     wanted = _shapes(root.get_submodule(path))
-    for name, module in root.named_modules():
-        if name and _shapes(module) == wanted and lasting.issuperset(map(id, module.parameters())):
+    for name, module in registry.named_modules(root):
+        if name and _shapes(module) == wanted and lasting.issuperset(map(id, registry.parameters(module))):
             return str(name)
     return ""
 
 
 def _holder(root: nn.Module, wanted: set[int]) -> str | None:
     """The module whose parameters these are, all of them."""
-    for path, module in root.named_modules():
-        if path and {id(parameter) for parameter in module.parameters()} == wanted:
+    for path, module in registry.named_modules(root):
+        if path and {id(parameter) for parameter in registry.parameters(module)} == wanted:
             return str(path)
     return None
 
 
 def _is_called(seen: Seen, module: nn.Module) -> bool:
-    return any(id(part) in seen.events.with_grad for part in module.modules())
+    return any(id(part) in seen.events.with_grad for part in registry.modules(module))
 
 
 def _shapes(module: nn.Module) -> list[tuple[str, torch.Size]]:
-    return [(name, parameter.shape) for name, parameter in module.named_parameters()]
+    return [(name, parameter.shape) for name, parameter in registry.named_parameters(module)]

@@ -12,6 +12,7 @@ from torch import nn
 
 from fxgrad.records import Site
 from fxgrad.source.sites import own_line, sites_of
+from fxgrad.torch_api import registry
 from fxgrad.trace.observer import Observer
 
 
@@ -24,7 +25,7 @@ def freezes(
     sites: dict[str, Site] = {}
     stale: dict[str, Site] = {}
     ran = max((b.note for b in observer.backwards if not b.failed and not b.partial), default=0)
-    for name, parameter in root.named_parameters(remove_duplicate=False):
+    for name, parameter in registry.named_parameters(root, remove_duplicate=False):
         slot = observer.ledger.tensors.get(parameter)
         if slot is None or parameter.requires_grad:
             continue

@@ -29,6 +29,7 @@ from fxgrad.report.as_json import versions
 from fxgrad.report.intent import hear, intent_for
 from fxgrad.source import definition_site, files_of
 from fxgrad.source.sites import own_line, sites_of
+from fxgrad.torch_api import registry
 from fxgrad.trace.notes import Backward
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.stale_tensors import overwritten
@@ -74,7 +75,7 @@ def report_on(seen: Seen, error: BaseException | None = None) -> Report:
         error=record,
         suppressed=heard.suppressed,
         versions=versions(),
-        model_site=definition_site(*dict.fromkeys(map(type, root.modules()))),
+        model_site=definition_site(*dict.fromkeys(map(type, registry.modules(root)))),
     )
 
 
@@ -95,7 +96,7 @@ def _meant(seen: Seen, reached: set[int]) -> list[nn.Module]:
     """Without an optimizer, the modules that are meant to train: where one does, not those that are only
     evaluated."""
     trained = seen.events.trained()
-    trains = any(id(parameter) in reached for module in trained for parameter in module.parameters())
+    trains = any(id(parameter) in reached for module in trained for parameter in registry.parameters(module))
     return trained if trains else list(seen.events.outermost.values())
 
 
@@ -207,7 +208,7 @@ def _ran(seen: Seen, root: nn.Module, found: Causes) -> tuple[Ran, ...]:
     """What of the user's functions ran, where a part of a model is used by nothing."""
     if all(end.kind == "derived" for end in found.ends.values()):
         return ()
-    return seen.observer.coverage.ran({id(module): name for name, module in root.named_modules()})
+    return seen.observer.coverage.ran({id(module): name for name, module in registry.named_modules(root)})
 
 
 def _optimizers(seen: Seen, root: nn.Module) -> list[object]:
@@ -217,7 +218,7 @@ def _optimizers(seen: Seen, root: nn.Module) -> list[object]:
     Of models that are not reported on only what nothing uses any more is left in: it may have been this
     one's.
     """
-    own, read, found = {id(p) for p in root.parameters()}, _read(seen.observer), []
+    own, read, found = {id(p) for p in registry.parameters(root)}, _read(seen.observer), []
     for optimizer, _ in seen.optimizers:
         # Rules look the class's name up in the source where it is not known which line built it.
         made = type(type(optimizer).__name__, (), {})()
@@ -234,7 +235,7 @@ def _optimizers(seen: Seen, root: nn.Module) -> list[object]:
 def _expected(seen: Seen, root: nn.Module, facts: Facts, error: BaseException | None) -> frozenset[str]:
     """What should train, by name: held by an optimizer that steps, or that the script died stepping; and what
     lies beside such parameters and gets a gradient."""
-    named = dict(root.named_parameters(remove_duplicate=False))
+    named = dict(registry.named_parameters(root, remove_duplicate=False))
     if not seen.optimizers:
         return frozenset(name for name, parameter in named.items() if parameter.requires_grad)
     died = death_of_optimizers.unchecked_in(error) if error is not None else None

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
+from fxgrad.torch_api import registry
 from fxgrad.watching.variable_names import Names, unwrapped
 
 
@@ -36,7 +37,7 @@ def tree(
     loose: list[torch.Tensor] = []
     if not given:
         found = _took_part(names, called, held, reached)
-        free = used - {id(parameter) for module in found for parameter in module.parameters()}
+        free = used - {id(parameter) for module in found for parameter in registry.parameters(module)}
         candidates = held or [tensor for tensor in reached if names.of_tensor(tensor) is not None]
         loose = [tensor for tensor in candidates if id(tensor) in free]
     root = nn.Module()
@@ -55,16 +56,16 @@ def _took_part(
     if held:  # where an optimizer says what trains, a module that no variable holds is a passing copy
         own = [module for module in own if module in named]
     relevant = {id(t) for t in (*held, *reached)}
-    relevant.update(id(parameter) for module in own for parameter in module.parameters())
+    relevant.update(id(parameter) for module in own for parameter in registry.parameters(module))
     return _outermost([*named, *own], relevant)
 
 
 def _outermost(candidates: Sequence[nn.Module], relevant: set[int]) -> list[nn.Module]:
     """Of the candidates with a relevant parameter those that are in no other, in the order given."""
     sized = [
-        (module, list(module.modules()))
+        (module, list(registry.modules(module)))
         for module in dict.fromkeys(candidates)
-        if any(id(p) in relevant for p in module.parameters())
+        if any(id(p) in relevant for p in registry.parameters(module))
     ]
     inner = {id(part) for module, parts in sized for part in parts[1:]}
     return [module for module, _ in sized if id(module) not in inner]

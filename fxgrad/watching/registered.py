@@ -15,6 +15,8 @@ from typing import Any
 
 from torch import nn
 
+from fxgrad.torch_api import registry
+
 Place = tuple[dict[str, object], str]  # a table of a module's, and a name in it
 
 
@@ -28,7 +30,9 @@ class Registered:
 
     def note(self, model: nn.Module) -> None:
         """Its first forward is about to begin."""
-        tables = [table for module in model.modules() for table in (module._parameters, module._modules)]
+        tables = [
+            table for module in registry.modules(model) for table in (module._parameters, module._modules)
+        ]
         self._had = [(table, dict(table)) for table in tables if table]
 
     def compare(self) -> None:
@@ -51,7 +55,7 @@ class Registered:
         own: list[tuple[Place, object]] = []
         try:
             for (table, name), item in self._replaced:
-                parameters = item.parameters() if isinstance(item, nn.Module) else (item,)
+                parameters = registry.parameters(item) if isinstance(item, nn.Module) else (item,)
                 if name in table and (not held or any(id(p) in held for p in parameters)):
                     own.append(((table, name), table[name]))
                     table[name] = item

@@ -29,6 +29,7 @@ from torch.optim import Optimizer
 from fxgrad.passes.analyses.optimizers import held_by
 from fxgrad.records.errors import InputError
 from fxgrad.report import Report
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.internals import (
     DisableTorchFunction,
     function_mode_count,
@@ -316,7 +317,7 @@ class Session:
         stepped = [optimizer for optimizer in self._optimizers() if self._stepped.get(optimizer, 0)]
         if stepped:
             return [parameter for optimizer in stepped for parameter in held_by(optimizer)]
-        return [parameter for module in self.events.trained() for parameter in module.parameters()]
+        return [parameter for module in self.events.trained() for parameter in registry.parameters(module)]
 
     def _after_backward(
         self, backward: Backward, reached: list[tuple[torch.Tensor, torch.Tensor | None]]

@@ -14,6 +14,7 @@ from fxgrad.passes.analyses.optimizers import held_by
 from fxgrad.records import Facts, Site
 from fxgrad.records.training import OptimizerStep, SecondTime, Training, Vain, Walk
 from fxgrad.source.sites import innermost, site_of, sites_of
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.distributed import is_replica
 from fxgrad.torch_api.errors import SECOND_TIME, says
 from fxgrad.trace.freed_graphs import met_again, walked_anew
@@ -85,7 +86,7 @@ def _vain(optimizer: Optimizer, seen: Seen, root: nn.Module) -> Vain:
 
 def _sources(tensors: Iterable[torch.Tensor], seen: Seen, root: nn.Module) -> dict[str, bool]:
     """The names of the tensors that share data with these, and whether each is a parameter of the models."""
-    own = {id(parameter): name for name, parameter in root.named_parameters()}
+    own = {id(parameter): name for name, parameter in registry.named_parameters(root)}
     found: dict[str, bool] = {}
     for tensor in tensors:
         for slot in seen.observer.ledger.tensors.sharing(tensor):

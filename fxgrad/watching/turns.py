@@ -18,13 +18,14 @@ from torch import nn
 from fxgrad.passes.findings import listed
 from fxgrad.records import Site
 from fxgrad.source.sites import Spot, site_of
+from fxgrad.torch_api import registry
 from fxgrad.trace.observer import Observer
 
 
 def names_of(tensors: Sequence[torch.Tensor], root: nn.Module) -> tuple[str, ...]:
     """The first names of these parameters, in the order of the model."""
     wanted = {id(tensor) for tensor in tensors}
-    return tuple(name for name, parameter in root.named_parameters() if id(parameter) in wanted)
+    return tuple(name for name, parameter in registry.named_parameters(root) if id(parameter) in wanted)
 
 
 def said(further: int, late: tuple[str, ...]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from fxgrad.passes.context import Context
 from fxgrad.records import Facts, NodeFact, Site
 from fxgrad.source.objects import class_file, loaded_files, module_of, origin
 from fxgrad.source.parsing import Source, last_name, load, nodes, site_of
+from fxgrad.torch_api import registry
 
 
 def building_site(facts: Facts, context: Context, node: NodeFact) -> Site | None:
@@ -27,7 +28,7 @@ def building_site(facts: Facts, context: Context, node: NodeFact) -> Site | None
     path = _called(facts, node)
     if not path:
         return None
-    modules = dict(context.model.named_modules())
+    modules = dict(registry.named_modules(context.model))
     outer, _, name = path.rpartition(".")
     container, module = modules.get(outer), modules.get(path)
     if not isinstance(container, nn.Sequential) or module is None:
@@ -105,7 +106,7 @@ def module_run(facts: Facts, context: Context, node: NodeFact) -> str:
     """The name and the class of the module of torch's that a step of a container is, where the line of the
     user's is the call of the whole; "" for any other step."""
     path = _called(facts, node)
-    modules = dict(context.model.named_modules())
+    modules = dict(registry.named_modules(context.model))
     outer, module = modules.get(path.rpartition(".")[0]), modules.get(path)
     if not path or node.kind != "op" or module is None or not isinstance(outer, nn.Sequential):
         return ""

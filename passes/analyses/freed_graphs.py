@@ -15,6 +15,7 @@ from fxgrad.passes.context import Context
 from fxgrad.passes.findings import source_of
 from fxgrad.records import Facts, NodeFact, Site
 from fxgrad.source import attribute_sites
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.errors import SECOND_TIME, says
 
 _BACKWARDS = ("Tensor.backward", "torch.autograd.backward", "torch.autograd.grad")
@@ -66,7 +67,7 @@ def _old(facts: Facts) -> dict[int, str]:
 
 def computed_once(context: Context, found: Kept) -> Site | None:
     """The statement in `__init__` that computed the kept tensor, if no other method ever assigns it anew."""
-    module = dict(context.model.named_modules()).get(found.owner) if found.owner is not None else None
+    module = dict(registry.named_modules(context.model)).get(found.owner) if found.owner is not None else None
     if module is None:
         return None
     sites = attribute_sites(module, found.name, context.files)

@@ -18,6 +18,7 @@ from fxgrad.passes.context import Context
 from fxgrad.records import Facts, NodeFact, ParameterFact, Site
 from fxgrad.source import return_sites
 from fxgrad.source.sites import is_user_code, site_of
+from fxgrad.torch_api import registry
 
 _EMPTY = CellType()
 
@@ -91,7 +92,7 @@ def _is_mixed(tensor: torch.Tensor) -> bool:
 
 
 def _of_module(context: Context, path: str) -> Site | None:
-    module = dict(context.model.named_modules()).get(path)
+    module = dict(registry.named_modules(context.model)).get(path)
     for kind in ("_backward_hooks", "_backward_pre_hooks"):
         for hook in (getattr(module, kind, None) or {}).values():
             site = _function_site(hook)

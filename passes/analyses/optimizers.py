@@ -29,6 +29,7 @@ from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import shape
 from fxgrad.records import Facts
+from fxgrad.torch_api import registry
 from fxgrad.world.living import held_elsewhere, registered_anywhere
 
 _Named = tuple[str, torch.Tensor]
@@ -59,7 +60,7 @@ def compare(facts: Facts, context: Context) -> Held | None:
     if not given:
         return None
     held = {id(p): (name, p) for optimizer in given for name, p in _held(optimizer)}
-    named = {id(p) for _, p in context.model.named_parameters(remove_duplicate=False)}
+    named = {id(p) for _, p in registry.named_parameters(context.model, remove_duplicate=False)}
     missing = {i: pair for i, pair in _trained(context).items() if i not in held}
     elsewhere = held_elsewhere(given, missing)
     unknown = {i: pair for i, pair in held.items() if i not in named}
@@ -95,7 +96,7 @@ def _trained(context: Context) -> dict[int, _Named]:
     """The parameters that are to train and get a gradient, with their names."""
     return {
         id(p): (name, p)
-        for name, p in context.model.named_parameters()
+        for name, p in registry.named_parameters(context.model)
         if p.requires_grad and name in context.expected and context.verdicts.get(name) != "none"
     }
 
@@ -118,7 +119,9 @@ def idle(context: Context) -> Iterator[tuple[object, tuple[str, ...]]]:
     for optimizer in optimizers_in(context.optimizer):
         held = {id(p) for _, p in _held(optimizer)} - told
         told |= held
-        names = tuple(n for n, p in context.model.named_parameters() if id(p) in held and n in starved)
+        names = tuple(
+            n for n, p in registry.named_parameters(context.model) if id(p) in held and n in starved
+        )
         if names:
             yield optimizer, names
 
@@ -133,9 +136,13 @@ def waiting(context: Context) -> frozenset[str]:
     starved = _starved(context)
     if not starved:
         return frozenset()
-    kept = [list(vars(module).values()) for module in context.model.modules()]
+    kept = [list(vars(module).values()) for module in registry.modules(context.model)]
     optimizers = {id(optimizer): optimizer for optimizer in optimizers_in([context.optimizer, *kept])}
-    named = [(id(p), n) for n, p in context.model.named_parameters(remove_duplicate=False) if p.requires_grad]
+    named = [
+        (id(p), n)
+        for n, p in registry.named_parameters(context.model, remove_duplicate=False)
+        if p.requires_grad
+    ]
     turns: list[set[str]] = []
     for optimizer in optimizers.values():
         held = {id(p) for _, p in _held(optimizer)}

@@ -15,6 +15,7 @@ from fxgrad.records import Facts, NodeFact, Site, Value
 from fxgrad.source.bindings import bindings
 from fxgrad.source.names import fits, is_literal, is_unknown, path_of
 from fxgrad.source.parsing import load
+from fxgrad.torch_api import registry
 
 
 def stores(facts: Facts, node: NodeFact, target: Value, owned: frozenset[int]) -> bool:
@@ -80,7 +81,7 @@ def emptied(context: Context) -> Iterator[tuple[Site, str]]:
     """Statements that set a parameter's slot to None from outside its class, with the parameter's name."""
     empty = {
         f"{path}.{name}" if path else name
-        for path, module in context.model.named_modules()
+        for path, module in registry.named_modules(context.model)
         for name, parameter in module._parameters.items()
         if parameter is None
     }

@@ -25,6 +25,7 @@ from fxgrad.source.names import fits, is_unknown
 from fxgrad.source.network_copies import copied_networks
 from fxgrad.source.objects import origin
 from fxgrad.source.parsing import load
+from fxgrad.torch_api import registry
 
 # The rules of cuts that take values on without their history: targets and labels are made so. A hard label
 # needs no detach.
@@ -41,11 +42,11 @@ def analyse(context: Context) -> frozenset[str]:
     if not kept and not averages:
         return frozenset()
     found: set[str] = set()
-    for path, module in context.model.named_modules():
+    for path, module in registry.named_modules(context.model):
         grades = _grades(kept, averages, path)
         if not grades:
             continue
-        names = {f"{path}.{name}" for name, p in module.named_parameters() if p.requires_grad}
+        names = {f"{path}.{name}" for name, p in registry.named_parameters(module) if p.requires_grad}
         excused = stopped | idle if any(grades) else stopped
         if names and names <= excused and _has_twin(context.model, path, module):
             found |= names
@@ -54,7 +55,11 @@ def analyse(context: Context) -> frozenset[str]:
 
 def _averages(model: nn.Module) -> set[str]:
     """What torch's own `AveragedModel` averages into."""
-    return {f"{path}.module" for path, module in model.named_modules() if isinstance(module, AveragedModel)}
+    return {
+        f"{path}.module"
+        for path, module in registry.named_modules(model)
+        if isinstance(module, AveragedModel)
+    }
 
 
 def _grades(kept: Mapping[str, bool], averages: set[str], path: str) -> list[bool]:
@@ -86,6 +91,8 @@ def _idle(causes: Causes) -> set[str]:
 
 
 def _has_twin(model: nn.Module, path: str, module: nn.Module) -> bool:
-    shapes = [(name, p.shape) for name, p in module.named_parameters()]
-    others = (m for other, m in model.named_modules() if other != path and type(m) is type(module))
-    return any([(name, p.shape) for name, p in other.named_parameters()] == shapes for other in others)
+    shapes = [(name, p.shape) for name, p in registry.named_parameters(module)]
+    others = (m for other, m in registry.named_modules(model) if other != path and type(m) is type(module))
+    return any(
+        [(name, p.shape) for name, p in registry.named_parameters(other)] == shapes for other in others
+    )

@@ -19,6 +19,7 @@ from fxgrad.passes.analyses.zeros import by_construction, emptied_at, is_emptied
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, text_of
 from fxgrad.records import Facts, NodeFact, ParameterFact, Site
+from fxgrad.torch_api import registry
 
 # As functions and as modules of torch.
 _LOOK_UPS = frozenset(
@@ -156,7 +157,7 @@ def _is_factor(watched: Facts, context: Context, parameter: ParameterFact, loss:
 
 
 def _is_zero(context: Context, parameter: ParameterFact) -> bool:
-    tensor = dict(context.model.named_parameters()).get(parameter.name)
+    tensor = dict(registry.named_parameters(context.model)).get(parameter.name)
     return tensor is not None and not tensor.is_meta and not bool(tensor.detach().any())
 
 

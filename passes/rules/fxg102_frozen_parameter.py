@@ -56,6 +56,7 @@ from fxgrad.source.bindings import bindings
 from fxgrad.source.names import fits, is_literal, path_of
 from fxgrad.source.objects import user_classes
 from fxgrad.source.parsing import load
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.errors import NO_GRAD_FN, UNREDUCED, says
 
 CODE = "FXG102"
@@ -214,6 +215,6 @@ def _site(context: Context, name: str, scopes: set[str]) -> Site | None:
 def _scopes(context: Context) -> set[str]:
     """The functions that the model's classes are defined in, if they are: such a file holds several
     programs."""
-    types = {type(module) for module in context.model.modules()}
+    types = {type(module) for module in registry.modules(context.model)}
     names = {cls.__qualname__ for kind in types for cls in user_classes(kind)[:1]}
     return {name.partition(".")[0] for name in names if "<locals>" in name}

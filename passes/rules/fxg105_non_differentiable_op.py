@@ -39,6 +39,7 @@ from fxgrad.passes.analyses.raising import missing_formula
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import cut_groups, finding, said, some, starved, subject
 from fxgrad.records import Facts, Finding, Fix, Step
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.module_internals import is_scripted
 
 CODE = "FXG105"
@@ -61,7 +62,7 @@ _SECOND = (
 
 def _scripts(context: Context, parameters: tuple[str, ...]) -> list[str]:
     """The paths of the TorchScript modules that hold the parameters; none where one is held by no such."""
-    paths = [path for path, module in context.model.named_modules() if is_scripted(module)]
+    paths = [path for path, module in registry.named_modules(context.model) if is_scripted(module)]
     held = [[path for path in paths if name.startswith(f"{path}.")] for name in parameters]
     return list(dict.fromkeys(outer[0] for outer in held)) if all(held) else []
 

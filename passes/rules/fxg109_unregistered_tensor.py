@@ -53,6 +53,7 @@ from fxgrad.passes.context import Context
 from fxgrad.passes.findings import subject
 from fxgrad.records import External, Facts, Finding, Fix, Severity, Site, Step
 from fxgrad.source import attribute_site, attribute_sites
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.errors import SECOND_TIME, says
 from fxgrad.torch_api.internals import storage_key
 from fxgrad.world.private import leaves_behind
@@ -104,7 +105,7 @@ def _is_asked_of(context: Context, external: External) -> bool:
 
 def _buffers(facts: Facts, context: Context) -> Iterator[Finding]:
     """Registered buffers that require grad: an optimizer is given parameters(), and that lists no buffers."""
-    buffers = dict(context.model.named_buffers(remove_duplicate=False))
+    buffers = dict(registry.named_buffers(context.model, remove_duplicate=False))
     groups = getattr(context.optimizer, "param_groups", None) or ()
     held = {id(p) for group in groups for p in group.get("params", ())}
     for node in facts.nodes:
@@ -148,7 +149,9 @@ def _registered_behind(context: Context, tensor: object) -> tuple[str, ...]:
     if not isinstance(tensor, torch.Tensor) or tensor.is_leaf:
         return ()
     behind = {id(leaf) for leaf in leaves_behind([tensor])}
-    return tuple(n for n, p in context.model.named_parameters(remove_duplicate=False) if id(p) in behind)
+    return tuple(
+        n for n, p in registry.named_parameters(context.model, remove_duplicate=False) if id(p) in behind
+    )
 
 
 def _computed_once(holds: str, name: str, site: Site | None, sources: tuple[str, ...]) -> Finding:
@@ -182,7 +185,7 @@ def _is_view_of_registered(context: Context, tensor: object) -> bool:
     """Whether it has the memory of a registered parameter (`self.w = self.flat[:16]`): it changes with it."""
     if not isinstance(tensor, torch.Tensor):
         return False
-    return storage_key(tensor) in {storage_key(parameter) for parameter in context.model.parameters()}
+    return storage_key(tensor) in {storage_key(parameter) for parameter in registry.parameters(context.model)}
 
 
 def _is_spent(facts: Facts) -> bool:

@@ -47,6 +47,7 @@ from fxgrad.passes.analyses.drawn_by import passed_by_draws
 from fxgrad.passes.context import Branch, Context
 from fxgrad.passes.findings import listed, severity, starved, subject, text_of, wanted
 from fxgrad.records import Facts, Finding, Fix, Severity, Site, Step
+from fxgrad.torch_api import registry
 
 CODE = "FXG115"
 NAME = "branch-skips-parameter"
@@ -144,7 +145,7 @@ def _condition(facts: Facts, branch: Branch, outcome: bool, *, known: bool, draw
 
 def _in_order(context: Context, names: Collection[str]) -> tuple[str, ...]:
     """As the model lists its parameters."""
-    order = [name for name, _ in context.model.named_parameters(remove_duplicate=False)]
+    order = [name for name, _ in registry.named_parameters(context.model, remove_duplicate=False)]
     return tuple(name for name in order if name in names)
 
 

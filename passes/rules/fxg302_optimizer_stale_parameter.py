@@ -40,6 +40,7 @@ from fxgrad.passes.context import Context
 from fxgrad.passes.findings import listed
 from fxgrad.records import Facts, Finding, Fix, Site, Step
 from fxgrad.records.training import Vain
+from fxgrad.torch_api import registry
 
 CODE = "FXG302"
 NAME = "optimizer-stale-parameter"
@@ -113,7 +114,7 @@ def _tied(context: Context, held: Held) -> tuple[str, ...]:
     """The later names of tied parameters that have a stale tensor's shape."""
     seen: set[int] = set()
     names = []
-    for name, parameter in context.model.named_parameters(remove_duplicate=False):
+    for name, parameter in registry.named_parameters(context.model, remove_duplicate=False):
         if id(parameter) in seen and tuple(parameter.shape) in held.stale_shapes:
             names.append(name)
         seen.add(id(parameter))

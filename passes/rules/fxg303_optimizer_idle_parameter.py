@@ -36,6 +36,7 @@ from fxgrad.passes.analyses.step_order import emptied, last_walk, lost_by
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import line_of, listed
 from fxgrad.records import Facts, Finding, Fix, Site, Step
+from fxgrad.torch_api import registry
 
 CODE = "FXG303"
 NAME = "optimizer-idle-parameter"
@@ -50,7 +51,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     for optimizer, names in idle(context):
         by_line.setdefault(construction_site(context, optimizer), set()).update(names)
     for site, found in by_line.items():
-        names = tuple(name for name, _ in context.model.named_parameters() if name in found)
+        names = tuple(name for name, _ in registry.named_parameters(context.model) if name in found)
         yield Finding(
             CODE,
             NAME,

@@ -44,6 +44,7 @@ from fxgrad.passes.context import Branch, Context
 from fxgrad.passes.findings import listed
 from fxgrad.records import Facts, Finding, Fix, ParameterFact, Severity, Site, Step
 from fxgrad.records.ranks import Difference, on_ranks
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.errors import UNREDUCED, says
 
 CODE = "FXG501"
@@ -157,6 +158,8 @@ def _level(facts: Facts, context: Context) -> Severity:
     if any(parameter.sharded for parameter in facts.parameters):
         # what is split over processes is in no DistributedDataParallel, and what lies beside it seldom is
         return "note"
-    wrapped = any(type(module).__name__ == "DistributedDataParallel" for module in context.model.modules())
+    wrapped = any(
+        type(module).__name__ == "DistributedDataParallel" for module in registry.modules(context.model)
+    )
     running = torch.distributed.is_available() and torch.distributed.is_initialized()
     return "warning" if wrapped or running else "note"

@@ -35,7 +35,7 @@ from fxgrad.program.loss import loss_of
 from fxgrad.program.program import program
 from fxgrad.records import Site
 from fxgrad.source.sites import innermost, user_spots
-from fxgrad.torch_api import tree
+from fxgrad.torch_api import registry, tree
 from fxgrad.torch_api.calls import Args, Function, Kwargs
 from fxgrad.torch_api.comparison import Tolerances, compare_tensors
 from fxgrad.torch_api.functions import Apply, replaced_apply
@@ -163,7 +163,7 @@ def as_double(step: Step) -> Step:
     root = step.root.double()
     generator = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
-        for parameter in root.parameters():
+        for parameter in registry.parameters(root):
             if (
                 parameter.numel() > 1
                 and parameter.layout is torch.strided
@@ -199,7 +199,7 @@ def difference(one: Numbers, other: Numbers, *, tolerances: Tolerances) -> str:
 
 
 def _one(step: Step, root: torch.nn.Module, inputs: Any, numbers: Numbers, prefix: str, *, cut: bool) -> None:
-    for parameter in root.parameters():
+    for parameter in registry.parameters(root):
         parameter.grad = None
     given = _copied(inputs, cut)
     output = step.model(*given[0], **given[1])
@@ -209,7 +209,7 @@ def _one(step: Step, root: torch.nn.Module, inputs: Any, numbers: Numbers, prefi
     loss.backward()
     _keep(numbers, f"{prefix}inputs", given)
     with torch.no_grad():
-        for name, parameter in root.named_parameters():
+        for name, parameter in registry.named_parameters(root):
             if parameter.grad is not None:
                 _keep(numbers, f"{prefix}gradient of {name}", parameter.grad)
                 parameter.sub_(RATE * parameter.grad.to_dense())
@@ -237,9 +237,9 @@ def _keep(numbers: Numbers, name: str, item: Any) -> None:
 
 def _state(root: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Buffers, parameters, and tensors that modules keep as plain attributes."""
-    yield from root.named_parameters(remove_duplicate=False)
-    yield from root.named_buffers(remove_duplicate=False)
-    for path, module in root.named_modules():
+    yield from registry.named_parameters(root, remove_duplicate=False)
+    yield from registry.named_buffers(root, remove_duplicate=False)
+    for path, module in registry.named_modules(root):
         for key, value in vars(module).items():
             if key in ("_parameters", "_buffers", "_modules"):
                 continue

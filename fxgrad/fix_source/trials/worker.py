@@ -36,6 +36,7 @@ from fxgrad.fix_source.trouble import every_write, troubles
 from fxgrad.program.step import step_of
 from fxgrad.records import Site
 from fxgrad.source.sites import sites_of, user_spots
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.comparison import EDIT_AS_IT_IS, EDIT_IN_DOUBLE
 from fxgrad.torch_api.internals import DYNAMO
 
@@ -244,11 +245,13 @@ def _built_at(module: Any) -> tuple[Site, ...]:
 
 def _is_measurable(step: Step) -> bool:
     """Whether the step has values and is small enough to be run again and again."""
-    return _elements(step) <= _COMPARED and not any(p.device.type == "meta" for p in step.root.parameters())
+    return _elements(step) <= _COMPARED and not any(
+        p.device.type == "meta" for p in registry.parameters(step.root)
+    )
 
 
 def _elements(step: Step) -> int:
-    return sum(parameter.numel() for parameter in step.root.parameters())
+    return sum(parameter.numel() for parameter in registry.parameters(step.root))
 
 
 def _best(step: Step, trial: Trial, train: bool | None, *, double: bool = True) -> Numbers:

@@ -28,6 +28,7 @@ from fxgrad.program.infer.provenance import Provenance
 from fxgrad.program.infer.spec import SEED, Group, Spec, build
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.errors import NO_FAKE, says
 from fxgrad.torch_api.internals import (
     DataDependentOutputException,
@@ -67,8 +68,8 @@ class FakeProber:
 
     def _fake_state(self, model: nn.Module) -> dict[str, torch.Tensor]:
         named = [
-            *model.named_parameters(remove_duplicate=False),
-            *model.named_buffers(remove_duplicate=False),
+            *registry.named_parameters(model, remove_duplicate=False),
+            *registry.named_buffers(model, remove_duplicate=False),
         ]
         if any(is_lazy(tensor) for _, tensor in named):
             raise InputError(
@@ -122,11 +123,16 @@ class FakeProber:
 
 
 def _hides(model: nn.Module) -> bool:
-    """Whether a layer lies under the name of a method: torch asks for `model.parameters` and gets the
-    method."""
+    """Whether torch would not find what is registered: a layer lies under the name of a method, so that
+    `model.parameters` is the layer, or a class has a method of its own of that name."""
     return any(
-        hasattr(type(module), name) for module in model.modules() for name, _ in module.named_children()
+        any(hasattr(type(module), name) for name in module._modules)
+        or any(getattr(type(module), name) is not getattr(nn.Module, name) for name in _LISTS)
+        for module in registry.modules(model)
     )
+
+
+_LISTS = ("named_parameters", "named_buffers", "named_modules")
 
 
 class RealProber:
@@ -159,7 +165,7 @@ def real_prober(model: object, arrange: Arrange) -> RealProber | None:
     copied."""
     if not isinstance(model, nn.Module):
         return None
-    tensors = [*model.parameters(), *model.buffers()]
+    tensors = [*registry.parameters(model), *registry.buffers(model)]
     if sum(tensor.numel() for tensor in tensors) > REAL_ELEMENTS or any(
         tensor.device.type != "cpu" for tensor in tensors
     ):
@@ -192,7 +198,7 @@ def cast(dtype: torch.dtype, place: tuple[torch.device, torch.dtype]) -> torch.d
 
 def home(model: object) -> tuple[torch.device, torch.dtype]:
     """Where the model's first floating parameter is, and its precision."""
-    tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
+    tensors = [*registry.parameters(model), *registry.buffers(model)] if isinstance(model, nn.Module) else []
     floating = next(
         (
             tensor

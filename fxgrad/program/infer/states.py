@@ -15,6 +15,7 @@ from torch import nn
 from fxgrad.program.infer.candidates import BATCH, LENGTH, Candidate, distinct, state
 from fxgrad.program.infer.provenance import state_shapes
 from fxgrad.program.infer.spec import Group
+from fxgrad.torch_api import registry
 
 _NAMES = re.compile(
     r"(\w+_)?(hidden|hiddens|state|states|hx|cx|h|c|hc|h_?0|c_?0|h_?t|c_?t|h_?prev|c_?prev|cell"
@@ -33,7 +34,7 @@ def states(model: object, signature: inspect.Signature) -> dict[str, list[Candid
     """Candidates for each input that is named like a state; a batch may be the usual one or, where a sequence
     comes first, its length."""
     layers = (
-        [part for part in model.modules() if isinstance(part, nn.RNNBase | nn.RNNCellBase)]
+        [part for part in registry.modules(model) if isinstance(part, nn.RNNBase | nn.RNNCellBase)]
         if isinstance(model, nn.Module)
         else []
     )

@@ -26,6 +26,7 @@ from fxgrad.program.load.execute import call
 from fxgrad.program.load.parts import classes_for
 from fxgrad.records import Site
 from fxgrad.records.errors import LoadError
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.module_internals import Loss, is_scripted
 
 EXTRAS = ("example_inputs", "loss", "optimizer", "expect")
@@ -234,9 +235,9 @@ def _instances(module: types.ModuleType) -> list[str]:
     }
     by_object = {id(value): name for name, value in reversed(found.items())}  # the first name of each
     names = [name for name, value in found.items() if by_object[id(value)] == name]
-    parts = {id(part) for name in names for part in found[name].modules() if part is not found[name]}
+    parts = {id(part) for name in names for part in registry.modules(found[name]) if part is not found[name]}
     whole = [name for name in names if id(found[name]) not in parts]
-    return [name for name in whole if next(found[name].parameters(), None) is not None] or whole
+    return [name for name in whole if next(registry.parameters(found[name]), None) is not None] or whole
 
 
 def _made(module: types.ModuleType, known: Definitions) -> list[str]:
@@ -310,7 +311,7 @@ def _is_bare(module: types.ModuleType, name: str) -> bool:
         made = build(module, name, value, {}).model
     except LoadError:
         return False
-    return isinstance(made, nn.Module) and next(made.parameters(), None) is None
+    return isinstance(made, nn.Module) and next(registry.parameters(made), None) is None
 
 
 def _defined_classes(module: types.ModuleType) -> list[type[nn.Module]]:

@@ -30,6 +30,7 @@ from fxgrad.passes.ended import Cause, Request
 from fxgrad.passes.findings import line_of, source_of
 from fxgrad.records import Facts, NodeFact, Site
 from fxgrad.source.parsing import Source, ancestors, load, nodes
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.errors import NONE, NOT_A_LOSS, NOT_USED, asked_index, says
 
 _GRADIENT = re.compile(r"([A-Za-z_][\w.\[\]'\"-]*)\.grad\b")
@@ -172,7 +173,7 @@ def _leads_here(request: Request, names: frozenset[str], error: BaseException) -
 
 def hook_codes(model: torch.nn.Module) -> Iterator[CodeType]:
     """The code of every backward hook of a module."""
-    for module in model.modules():
+    for module in registry.modules(model):
         for hook in module._backward_hooks.values():
             code = getattr(getattr(hook, "__func__", hook), "__code__", None)
             if isinstance(code, CodeType):
@@ -188,7 +189,7 @@ def of_hook(death: Death) -> Iterator[Cause]:
     ):
         return
     names = _names_behind(death.error)
-    for path, module in death.model.named_modules():
+    for path, module in registry.named_modules(death.model):
         for hook in module._backward_hooks.values():
             code = getattr(getattr(hook, "__func__", hook), "__code__", None)
             if not isinstance(code, CodeType) or names.isdisjoint(_stored_by(code)):

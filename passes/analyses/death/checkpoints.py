@@ -17,6 +17,7 @@ from fxgrad.records import Facts, NodeFact, ParameterFact, Site
 from fxgrad.source.names import dotted, last_word
 from fxgrad.source.objects import module_of
 from fxgrad.source.parsing import Function, enclosing_function, first_line, functions, load, nodes, site_of
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.errors import ready_parameter
 from fxgrad.torch_api.explanations import explanation_of
 from fxgrad.torch_api.functions import checkpointed
@@ -100,7 +101,7 @@ def _codes(part: object) -> Iterator[CodeType]:
     """The code that runs in a checkpointed part: a module's forward and those of its children, a function and
     what it closes over."""
     if isinstance(part, nn.Module):
-        for module in part.modules():
+        for module in registry.modules(part):
             code = getattr(type(module).forward, "__code__", None)
             if isinstance(code, CodeType) and not module_of(type(module)).startswith("torch."):
                 yield code

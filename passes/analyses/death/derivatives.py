@@ -16,6 +16,7 @@ from fxgrad.records import NodeFact, Site
 from fxgrad.source import attribute_site, no_grad_site
 from fxgrad.source.parsing import load, nodes
 from fxgrad.source.sites import is_user_code
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.errors import NEGATIVE_SLOPE, nan_function
 from fxgrad.torch_api.explanations import EXPLANATIONS, explanation_of
 
@@ -121,7 +122,7 @@ def negative_slope(death: Death) -> Iterator[Cause]:
     """An activation in place with a negative slope: where the slope is given."""
     for node in reversed(death.facts.nodes):
         if node.writes and not death.facts.live.isdisjoint(node.makes):
-            module = dict(death.model.named_modules()).get(node.module)
+            module = dict(registry.named_modules(death.model)).get(node.module)
             given = _negative(node, module)
             if given is not None:
                 yield _of_slope(death, node, *given)
@@ -141,7 +142,7 @@ def _negative(node: NodeFact, module: nn.Module | None) -> tuple[float, bool] | 
 def _of_slope(death: Death, node: NodeFact, slope: float, is_built_in: bool) -> Cause:
     entry = next(entry for entry in EXPLANATIONS if entry.kind is NEGATIVE_SLOPE)
     outer, _, name = node.module.rpartition(".")
-    holder = dict(death.model.named_modules()).get(outer) if is_built_in and name else None
+    holder = dict(registry.named_modules(death.model)).get(outer) if is_built_in and name else None
     built = attribute_site(holder, name, death.context.files) if holder is not None else None
     return Cause(
         f"the slope {slope} is negative, and "

@@ -17,6 +17,7 @@ from fxgrad.passes.findings import line_of, listed, source_of
 from fxgrad.records import Site
 from fxgrad.source import attribute_site
 from fxgrad.source.parsing import load, nodes, site_of
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.autograd_graph import leaf_of, nodes_behind
 
 _FLAG = re.compile(r"([\w.\[\]'\"]+)\.requires_grad(?:_\b|\b)")
@@ -79,7 +80,7 @@ def copied(death: Death) -> Iterator[Cause]:
     if tensor is None:
         return
     made = death.maker(tensor)
-    for path, module in death.model.named_modules():
+    for path, module in registry.named_modules(death.model):
         attribute = next((name for name, value in vars(module).items() if _holds(value, tensor)), None)
         if attribute is None:
             continue
@@ -152,7 +153,7 @@ def _parts(owner: nn.Module, name: str) -> list[str]:
     parametrizations."""
     variable, _, attribute = name.rpartition(".")
     prefixes = tuple(part.format(attribute) for part in _PARTS)
-    return [f"{variable}.{own}" for own, _ in owner.named_parameters() if own.startswith(prefixes)]
+    return [f"{variable}.{own}" for own, _ in registry.named_parameters(owner) if own.startswith(prefixes)]
 
 
 def _sources(death: Death, tensor: torch.Tensor) -> list[str]:

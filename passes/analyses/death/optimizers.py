@@ -19,6 +19,7 @@ from fxgrad.records import Site
 from fxgrad.source import attribute_site
 from fxgrad.source.names import is_literal, last_word
 from fxgrad.source.parsing import load, nodes, site_of
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.errors import NO_INF_CHECKS, says
 
 
@@ -49,7 +50,7 @@ def _sparse_site(death: Death, name: str) -> Site | None:
     """Where a table was told to give sparse gradients: where its module is built, or the call of
     `F.embedding`."""
     owner, _, _ = name.rpartition(".")
-    modules = dict(death.model.named_modules())
+    modules = dict(registry.named_modules(death.model))
     if getattr(modules.get(owner), "sparse", False):
         return _built_sparse(death, modules, owner)
     parameter = next((p for p in death.facts.parameters if name in p.names), None)

@@ -18,6 +18,7 @@ from fxgrad.passes.findings import source_of
 from fxgrad.records import Facts, Finding, NodeFact, Site
 from fxgrad.records.training import Walk
 from fxgrad.source.sites import is_user_code, line_of_error, site_of
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.internals import DisableTorchFunction
 
 _WORD = re.compile(r"(\w+)|\[([^\]]*)\]")
@@ -60,7 +61,7 @@ class Death:
 
     def parameter_name(self, tensor: torch.Tensor) -> str | None:
         """What a tensor is called in the report, or by the variable that holds it."""
-        named = self.model.named_parameters(remove_duplicate=False)
+        named = registry.named_parameters(self.model, remove_duplicate=False)
         own = next((name for name, parameter in named if parameter is tensor), None)
         return own or self.ended.name_of(tensor)
 
