@@ -38,6 +38,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fxgrad.passes.analyses.fixed_operands import word
 from fxgrad.passes.analyses.hidden_writes import HiddenWrite, hidden_writes
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, line_of, text_of
@@ -62,7 +63,11 @@ _THROUGH = {
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """An error where what backward saved was changed unseen; a warning where the graph misses a change. One
     finding per line."""
+    told: set[int] = set()
     for write in hidden_writes(facts, context.hazards):
+        if word(write.node) == "setitem" and not told.isdisjoint(write.node.reads):
+            continue  # `h.data[0] += 1` ends in writing its result back to where it stands
+        told.update(write.node.makes)
         written = write_site(write.node.site) if write.how == "numpy" else None
         site = written or write.node.site
         if context.training is not None and write.saver is None and not _in_a_module(facts, site):

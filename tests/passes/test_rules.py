@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -174,3 +175,23 @@ def test_of_two_turns_of_a_condition_the_outcome_of_the_one_that_skips_is_named(
     errors = [f for f in fxgrad.analyze(model, (torch.randn(2, 4),)).findings if f.code == "FXG115" and f.severity == "error"]
     assert [f.parameters for f in errors] == [("2.body.weight", "2.body.bias")]
     assert "where it is False (as it is for the example inputs)" in errors[0].message
+
+
+@pytest.mark.parametrize(
+    ("write", "severity"),
+    [("h.data[0] += 1", "error"), ("h.data[0, 1:] *= 2", "error"), ("h.detach()[:, 0] -= 1", "warning"), ("w.data[0] *= 0.5", "warning")],
+)
+def test_one_hidden_augmented_assignment_is_told_once(tmp_path: Path, write: str, severity: str) -> None:
+    """Python writes twice for it: into the part, and the part back into its place."""
+    path = tmp_path / "augmented.py"
+    path.write_text(
+        "import torch\nfrom torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)\n\n    def forward(self, x):\n        w = self.a.weight\n"
+        f"        h = self.a(x){'.exp()' if severity == 'error' else ' + 1'}\n        {write}\n        return self.b(h * 2 if w is None else h).sum()\n"
+    )
+    scope: dict[str, Any] = {}
+    exec(compile(path.read_text(), str(path), "exec"), scope)
+    report = fxgrad.analyze(scope["Net"](), (torch.randn(3, 4),))
+    found = [finding for finding in report.findings if finding.code == "FXG203"]
+    assert [(finding.severity, finding.site.line if finding.site else None) for finding in found] == [(severity, 13)]
+    assert f"`{write}`" in found[0].message
