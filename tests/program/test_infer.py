@@ -820,6 +820,10 @@ def test_other_dimensions_of_rows_of_features() -> None:
     assert inputs.args[0].shape == (2, 16, 7)
 
 
+def test_other_dimensions_of_rows_of_one_feature() -> None:
+    assert other_dimensions(nn.Linear(1, 2), Inputs())[1:] == ("input=2x1:float32", "input=2x16x1:float32")
+
+
 # ------------------------------------------------------------------------------------------------------------ untouched
 
 

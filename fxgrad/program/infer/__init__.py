@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxgrad.program.infer.candidates import Candidate, distinct, from_signature
+from fxgrad.program.infer.candidates import Candidate, Ground, distinct, from_signature
 from fxgrad.program.infer.pretrained import configured, input_names, is_pretrained
 from fxgrad.program.infer.probe import Arrange, FakeProber, home, real_prober, value_of
 from fxgrad.program.infer.search import Found, GaveUp, confirmed, search
@@ -81,7 +81,7 @@ def other_dimensions(model: object, given: Inputs) -> tuple[Inputs, str, str]:
     rows = {
         name: len(one.spec.shape)
         for name, one in found.candidates.items()
-        if isinstance(one.spec, Spec) and one.why.endswith("features") and "." not in name
+        if isinstance(one.spec, Spec) and one.ground is Ground.FEATURES and "." not in name
     }
     if not rows:
         raise InputError("no input is rows of features")
@@ -291,13 +291,14 @@ def _guessed(found: Found, held: Mapping[str, Structure]) -> Iterator[str]:
     whole = grouped(specs, held)
     for name in held.keys() & whole.keys():
         reads = "reads it by key" if held[name].keys else "unpacks it"
-        whys = dict.fromkeys(found.candidates[part].why for part in held[name].parts(name))
+        whys = dict.fromkeys(found.candidates[part].reason for part in held[name].parts(name))
         yield f"--input {whole[name]} (forward {reads}; {'; '.join(whys)})"
     for name, candidate in found.candidates.items():
         if name in specs and name not in whole:
             continue
         spec = candidate.spec and replace(candidate.spec, name=None if "." in name else name)
-        yield f"--input {spec} ({candidate.why})" if spec else f"{name}={candidate.value!r} ({candidate.why})"
+        option = f"--input {spec}" if spec else f"{name}={candidate.value!r}"
+        yield f"{option} ({candidate.reason})"
 
 
 def _failure(model: object, outcome: GaveUp) -> InputError:

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 
 import torch
 
@@ -29,14 +30,43 @@ _SIZES = {
 _INT = torch.int64
 
 
+class Ground(Enum):
+    """What speaks for a candidate that the search comes back to."""
+
+    NOTHING = "anything may do for its input"
+    FEATURES = "a layer takes rows of that many features"
+
+
+class Change(Enum):
+    """What the search made of a candidate that failed, as its reason goes on."""
+
+    TOLD = ", of a size that its error names"
+    TOLD_AGAIN = ", of sizes that its errors name"
+    LENGTHENED = ", and flattened it fits the linear layer"
+    FOLDED = ", in proportion to the channels that the convolution takes"
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A tensor or a tuple of tensors to make (`spec`), or where that is None the Python constant `value`;
-    `why` it may be right, for the report."""
+    `why` it may be right, for the report, and the last `change` of it."""
 
     spec: Spec | Group | None
     value: object = None
     why: str = ""
+    ground: Ground | None = None
+    change: Change | None = None
+
+    @property
+    def reason(self) -> str:
+        return f"{self.why}{self.change.value}" if self.change is not None else self.why
+
+    def changed(self, shape: tuple[int, ...], change: Change) -> Candidate:
+        """The tensor in another shape."""
+        assert isinstance(self.spec, Spec)
+        # two changes of one kind are told as one
+        why = self.why if change is Change.TOLD_AGAIN else self.reason
+        return Candidate(replace(self.spec, shape=shape), why=why, change=change)
 
     def text(self) -> str:
         """As `--input` would write it; a constant as Python does."""
@@ -50,7 +80,8 @@ class Need:
     "state" (of a recurrent layer, of `shapes`).
 
     `size` counts embedding rows, channels, features or classes; `dims` the spatial dimensions of channels;
-    `shape` is that of an index, a target or a like, `shapes` what else a like may be.
+    `shape` is that of an index, a target or a like, `shapes` what else a like may be. `ground`: FEATURES
+    where rows of features of the input itself are taken.
     """
 
     kind: str
@@ -60,10 +91,15 @@ class Need:
     dtype: torch.dtype = torch.float32
     why: str = ""
     shapes: tuple[tuple[int, ...], ...] = ()
+    ground: Ground | None = None
 
 
 def from_need(need: Need) -> list[Candidate]:
     """The candidates for an input that must fit the need."""
+    return [replace(one, ground=need.ground) for one in _fitting(need)]
+
+
+def _fitting(need: Need) -> list[Candidate]:
     if need.kind == "ids":
         shapes = [
             (BATCH, LENGTH),
@@ -220,7 +256,13 @@ def from_signature(parameter: inspect.Parameter) -> list[Candidate]:
     named = [replace(candidate, why=f"by the name `{parameter.name}`") for candidate in named]
     general = [*_IDS, *_ANY] if "LongTensor" in kind or "IntTensor" in kind else _ANY
     return distinct(
-        [*named, *(replace(candidate, why=f"`{parameter.name}` may be any") for candidate in general)]
+        [
+            *named,
+            *(
+                replace(candidate, why=f"`{parameter.name}` may be any", ground=Ground.NOTHING)
+                for candidate in general
+            ),
+        ]
     )
 
 

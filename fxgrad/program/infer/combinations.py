@@ -12,14 +12,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from fxgrad.program.infer.candidates import Candidate, Need, distinct, from_need
+from fxgrad.program.infer.candidates import Candidate, Change, Need, distinct, from_need
 from fxgrad.program.infer.probe import Try
 from fxgrad.program.infer.spec import Group, Spec
 from fxgrad.program.infer.told import told
 
 _POSITIONS = 50_000  # combinations looked at for one that was not ruled out
-_LENGTHENED = ", and flattened it fits the linear layer"
-_FOLDED = ", in proportion to the channels that the convolution takes"
 
 
 class Combinations:
@@ -103,7 +101,7 @@ class Combinations:
             self._add(name, need, tuples=_is_group(tried, name))
         # folded into channels, or joined with itself; what several inputs bring is told by `likes`
         if failure.channels is not None and len(behind) == 1:
-            self._lengthen(behind, tried, failure.channels, _FOLDED)
+            self._lengthen(behind, tried, failure.channels, Change.FOLDED)
         if failure.features is not None:
             images = [name for name in behind if name in seen.needs and seen.needs[name].kind == "channels"]
             self._resize(images, tried, failure.features)
@@ -174,7 +172,7 @@ class Combinations:
                 continue
             middle = round(side_a + (features[1] ** power - got_a) * (side_b - side_a) / (got_b - got_a))
             sides = [middle + step for step in (0, 1, -1, 2, -2, 3, -3, 4) if 0 < middle + step <= 4096]
-            why = f"{tried[name].why}, and the flattened map fits the linear layer"
+            why = f"{tried[name].reason}, and the flattened map fits the linear layer"
             resized = [
                 Candidate(replace(spec, shape=(*spec.shape[:2], *(s,) * (len(spec.shape) - 2))), why=why)
                 for s in sides
@@ -186,7 +184,7 @@ class Combinations:
         names: Sequence[str],
         tried: Mapping[str, Candidate],
         features: tuple[int, int],
-        fits: str = _LENGTHENED,
+        fits: Change = Change.LENGTHENED,
     ) -> None:
         """Of what was flattened before a linear layer each size is in proportion to the features that it
         takes; `fits` is said of what is so."""
@@ -194,7 +192,7 @@ class Combinations:
         for name in names:
             spec = tried[name].spec
             # Longer once and still not fitting: the layer's input is no longer for it.
-            if not isinstance(spec, Spec) or tried[name].why.endswith(fits):
+            if not isinstance(spec, Spec) or tried[name].change is fits:
                 continue
             places = [
                 place for place in range(len(spec.shape) - 1, 0, -1) if spec.shape[place] * wanted % got == 0
@@ -203,8 +201,7 @@ class Combinations:
                 (*spec.shape[:place], spec.shape[place] * wanted // got, *spec.shape[place + 1 :])
                 for place in places
             ]
-            why = f"{tried[name].why}{fits}"
-            longer = [Candidate(replace(spec, shape=shape), why=why) for shape in shapes]
+            longer = [tried[name].changed(shape, fits) for shape in shapes]
             self._queues[name] = distinct([*longer, *self._queues[name]])
 
 

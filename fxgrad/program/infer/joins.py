@@ -103,7 +103,7 @@ class Joins:
                 shape = (*part.shape[: part.place], size, *part.shape[part.place + 1 :])
                 yield name, Need("like", shape=shape, why=why)
             else:
-                yield name, replace(need, size=size, why=why)
+                yield name, replace(need, size=size, why=why, ground=None)
 
 
 def _total(sizes: Mapping[str, int], times: Mapping[str, int]) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from fxgrad.program.infer.candidates import BATCH, Need, of_dimensions
+from fxgrad.program.infer.candidates import BATCH, Ground, Need, of_dimensions
 from fxgrad.program.infer.spec import Spec
 
 _WIDTH = 64
@@ -76,14 +76,14 @@ def _convolution_needs(call: Call) -> Asked:
 def _linear_needs(call: Call) -> Asked:
     weight = call.argument(1, "weight")
     if isinstance(weight, torch.Tensor):
-        yield 0, "input", _features_needed(call, weight.shape[-1])
+        yield 0, "input", features_needed("features", call.name, weight.shape[-1])
 
 
 def _bilinear_needs(call: Call) -> Asked:
     weight = call.argument(2, "weight")
     if isinstance(weight, torch.Tensor):
-        yield 0, "input1", _features_needed(call, weight.shape[1])
-        yield 1, "input2", _features_needed(call, weight.shape[2])
+        yield 0, "input1", features_needed("features", call.name, weight.shape[1])
+        yield 1, "input2", features_needed("features", call.name, weight.shape[2])
 
 
 def _product_needs(call: Call) -> Asked:
@@ -91,7 +91,7 @@ def _product_needs(call: Call) -> Asked:
     second = call.argument(1, "weight")
     if not isinstance(second, torch.Tensor) or second.dim() <= 1 or not call.args:
         return
-    yield 0, "input", _features_needed(call, second.shape[-2])
+    yield 0, "input", features_needed("features", call.name, second.shape[-2])
     first = call.args[0]
     if not isinstance(first, torch.Tensor) or first.dim() <= 2:
         return
@@ -165,7 +165,7 @@ def _attention_layer_needs(call: Call) -> Asked:
     """What it attends to; and its masks, where the first dimension of queries and keys is their length."""
     size = call.args[3]
     for position, name in enumerate(("query", "key", "value")):
-        yield position, name, Need("sequence", size, why=f"`{call.name}` takes {_several(size, 'feature')}")
+        yield position, name, features_needed("sequence", call.name, size)
     query, key = call.args[0], call.args[1]
     if not isinstance(query, torch.Tensor) or not isinstance(key, torch.Tensor):
         return
@@ -197,7 +197,7 @@ def _norm_needs(call: Call) -> Asked:
 
 def _layer_norm_needs(call: Call) -> Asked:
     if len(call.args) > 1:
-        yield 0, "input", _features_needed(call, call.args[1][-1])
+        yield 0, "input", features_needed("features", call.name, call.args[1][-1])
 
 
 def _class_needs(call: Call) -> Asked:
@@ -242,8 +242,9 @@ _NEEDS: Mapping[str, Callable[[Call], Asked]] = {
 }
 
 
-def _features_needed(call: Call, size: int) -> Need:
-    return Need("features", size, why=f"`{call.name}` takes {_several(size, 'feature')}")
+def features_needed(kind: str, layer: str, size: int) -> Need:
+    """Rows of features, or a "sequence" of such."""
+    return Need(kind, size, why=f"`{layer}` takes {_several(size, 'feature')}", ground=Ground.FEATURES)
 
 
 def _several(count: int, noun: str) -> str:

@@ -20,7 +20,13 @@ from torch.overrides import TorchFunctionMode
 
 from fxgrad.program.infer.candidates import Need
 from fxgrad.program.infer.joins import JOINING, Joins
-from fxgrad.program.infer.layers import channels_of, features_of, index_limits, needs_of
+from fxgrad.program.infer.layers import (
+    channels_of,
+    features_needed,
+    features_of,
+    index_limits,
+    needs_of,
+)
 from fxgrad.torch_api.internals import FakeTensor, pytree, unset_fake_temporarily
 
 # What only moves or relabels elements: an index stays the same index through these.
@@ -189,7 +195,7 @@ class Provenance(TorchFunctionMode):
             return
         for arg in args[: 2 if isinstance(module, nn.Transformer) else 1]:
             kind = "features" if isinstance(module, nn.RNNCellBase) else "sequence"
-            self._need(arg, Need(kind, size, why=f"`{type(module).__name__}` takes {size} features"))
+            self._need(arg, features_needed(kind, type(module).__name__, size))
 
     def _state_needs(self, module: nn.RNNBase | nn.RNNCellBase, x: torch.Tensor, state: object) -> None:
         """What the state must be for this input: of one input of the program a pair where the layer takes a
@@ -235,7 +241,12 @@ class Provenance(TorchFunctionMode):
         if not shapes:
             return None
         return name, Need(
-            "like", shape=shapes[0], shapes=tuple(shapes[1:]), dtype=self._dtypes[name], why=need.why
+            "like",
+            shape=shapes[0],
+            shapes=tuple(shapes[1:]),
+            dtype=self._dtypes[name],
+            why=need.why,
+            ground=need.ground,
         )
 
     def _joined(self, tensors: Sequence[torch.Tensor]) -> Tags:

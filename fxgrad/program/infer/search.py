@@ -16,7 +16,7 @@ from typing import Protocol
 
 import torch
 
-from fxgrad.program.infer.candidates import Candidate
+from fxgrad.program.infer.candidates import Candidate, Ground
 from fxgrad.program.infer.combinations import Combinations
 from fxgrad.program.infer.probe import Try
 from fxgrad.program.infer.provenance import EndlessLoop
@@ -144,8 +144,8 @@ def _bounded(combination: Mapping[str, Candidate], outcome: Try) -> dict[str, Ca
     turned out to fit."""
     seen = outcome.seen
     fitted = {
-        name: replace(candidate, why=seen.needs[name].why)
-        if name in seen.needs and candidate.why.endswith("any")
+        name: replace(candidate, why=seen.needs[name].why, ground=seen.needs[name].ground)
+        if name in seen.needs and candidate.ground is Ground.NOTHING
         else candidate
         for name, candidate in combination.items()
     }

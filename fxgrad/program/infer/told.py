@@ -9,14 +9,12 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
-from fxgrad.program.infer.candidates import Candidate, of_dimensions
+from fxgrad.program.infer.candidates import Candidate, Change, of_dimensions
 from fxgrad.program.infer.spec import Spec
 
 _MOST = 4  # numbers in a text that is about one size
 _LARGEST = 4096
-_ONCE, _TWICE = ", of a size that its error names", ", of sizes that its errors name"
 
 
 def told(tried: Candidate, error: Exception) -> Iterator[Candidate]:
@@ -29,12 +27,12 @@ def told(tried: Candidate, error: Exception) -> Iterator[Candidate]:
         return
     found = re.findall(r"(?<![\w.])\d{1,6}(?![\w.]*\d)", str(error))
     numbers = list(dict.fromkeys(map(int, found)))
-    if not isinstance(spec, Spec) or not 2 <= len(numbers) <= _MOST or tried.why.endswith(_TWICE):
+    if not isinstance(spec, Spec) or not 2 <= len(numbers) <= _MOST or tried.change is Change.TOLD_AGAIN:
         return  # height and width; a check that every size fails would go on for ever
-    why = tried.why.removesuffix(_ONCE) + (_TWICE if tried.why.endswith(_ONCE) else _ONCE)
+    change = Change.TOLD_AGAIN if tried.change is Change.TOLD else Change.TOLD
     for size, other in itertools.permutations(numbers, 2):
         for shape in _shapes(spec.shape, size, other):
-            yield replace(tried, spec=replace(spec, shape=shape), why=why)
+            yield tried.changed(shape, change)
 
 
 def _shapes(shape: tuple[int, ...], size: int, other: int) -> Iterator[tuple[int, ...]]:

@@ -24,7 +24,6 @@ from fxgrad.program.load.values import (
     annotation_of,
     by_name,
     is_settings,
-    is_unknown,
     settings,
     written,
 )
@@ -64,7 +63,7 @@ def _by_name(known: Definitions, asking: str, name: str, annotation: str) -> lis
     found = by_name(name, annotation, known.compared(asking, name), known.sequence(asking, name))
     found = [*_told_apart(known, asking, name, found), *found]
     read = () if annotation else known.attributes(asking, name)
-    if not read or any(_is_module(value.value) for value in found if not is_unknown(value)):
+    if not read or any(_is_module(value.value) for value in found if not value.unfounded):
         return found
     # what lacks the attributes that are read is tried last
     fits = [
@@ -81,7 +80,7 @@ def _by_name(known: Definitions, asking: str, name: str, annotation: str) -> lis
 
 def _told_apart(known: Definitions, asking: str | None, name: str, found: list[Value]) -> list[Value]:
     """The numbers that the program tells apart in an argument of which nothing else is known."""
-    if not found or not is_unknown(found[0]):
+    if not found or not found[0].unfounded:
         return []
     numbers = known.numbers(asking, name)
     why = f"`{name}` is compared with {', '.join(map(str, numbers))}"
@@ -101,7 +100,7 @@ def read_as(known: Definitions, name: str, of: str) -> list[Value]:
         return [Value(value, written(value), f"as {beside.file} has it")]
     guesses = by_name(name, texts=known.compared(None, name))
     first, *others = [*_told_apart(known, None, name, guesses), *guesses]
-    if is_unknown(first) and name in known.tested_values:
+    if first.unfounded and name in known.tested_values:
         why = f"the file tests `{name}`"
         return [Value(flag, str(flag), why, choice=True) for flag in (False, True)]
     asked = (

@@ -21,18 +21,18 @@ from fxgrad.program.load import sequences
 from fxgrad.source.objects import module_of
 
 WIDTH = 64
-_MAY_BE_ANY = " may be any"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
     """A value to try, `text` as Python or `--arg` writes it, `why` it may be right. `choice`: another would
-    be another model."""
+    be another model; `unfounded`: nothing speaks for it."""
 
     value: Any
     text: str
     why: str = ""
     choice: bool = False
+    unfounded: bool = False
 
 
 class Settings:
@@ -256,16 +256,12 @@ def settings(name: str) -> list[Value]:
 
 def unknown(name: str) -> list[Value]:
     """A size, settings, a layer, a count: what an argument of any name may be."""
-    why = f"`{name}`{_MAY_BE_ANY}"
+    why = f"`{name}` may be any"
     size, layer, count, share, sizes = (
-        Value(value, written(value), why) for value in (WIDTH, _LAYERS[0], 2, 0.1, [WIDTH, WIDTH])
+        Value(value, written(value), why, unfounded=True)
+        for value in (WIDTH, _LAYERS[0], 2, 0.1, [WIDTH, WIDTH])
     )
     return [size, *settings(name), layer, count, share, sizes]
-
-
-def is_unknown(value: Value) -> bool:
-    """Whether nothing speaks for the value."""
-    return value.why.endswith(_MAY_BE_ANY)
 
 
 def annotation_of(parameter: inspect.Parameter) -> str:
