@@ -98,7 +98,8 @@ def _detail(held: Held) -> str:
             f"{'are' if len(held.empty) > 1 else 'is'} empty"
         )
     if not held.any:
-        return f": it holds {held.foreign} other tensors and none of this model's"
+        others = f"{held.foreign} other tensor{'s' if held.foreign != 1 else ''}"
+        return f": it holds {others} and none of this model's"
     return ""
 
 

@@ -359,3 +359,16 @@ def test_a_pickle_is_refused_with_a_way_to_save() -> None:
     for save in (pickle.dumps, lambda made: torch.save(made, io.BytesIO())):
         with pytest.raises(pickle.PicklingError, match="Save its state_dict"):
             save(module)
+
+
+def test_a_size_that_nothing_is_made_of_is_not_in_the_graph() -> None:
+    class Tries(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            try:
+                x = x.view(x.size(0), 7)
+            except RuntimeError:
+                x = x + 1
+            return super().forward(x)
+
+    module = graph(Tries(4, 4), (X,))
+    assert "size" not in {node.target for node in module.graph.nodes}

@@ -195,3 +195,12 @@ def test_one_hidden_augmented_assignment_is_told_once(tmp_path: Path, write: str
     found = [finding for finding in report.findings if finding.code == "FXG203"]
     assert [(finding.severity, finding.site.line if finding.site else None) for finding in found] == [(severity, 13)]
     assert f"`{write}`" in found[0].message
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "it holds 1 other tensor and none"), (2, "it holds 2 other tensors and none")])
+def test_what_an_optimizer_holds_instead_is_counted(count: int, said: str) -> None:
+    model = nn.Linear(4, 4)
+    optimizer = torch.optim.SGD([torch.zeros(3, requires_grad=True) for _ in range(count)], 0.1)
+    (found,) = fxgrad.analyze(model, (torch.randn(3, 4),), optimizer=optimizer).findings
+    assert found.code == "FXG301"
+    assert said in found.message

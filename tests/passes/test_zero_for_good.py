@@ -129,3 +129,27 @@ def test_a_step_of_which_every_gradient_is_zero_is_not_without_a_finding(name: s
     assert (found.code, found.severity, set(found.parameters)) == ("FXG401", severity, {"layer.weight", "layer.bias"})
     assert why in found.message
     assert found.message.endswith("; nothing trains")
+
+
+@pytest.mark.parametrize(
+    ("loss", "ending"),
+    [
+        (lambda net, x: net.body(x).sum() + 0.0 * net.gone(x).sum(), "through any other term"),
+        (lambda net, x: 0.0 * net.gone(net.body(x)).sum(), "through any other term; nothing trains"),
+    ],
+    ids=["beside another term", "alone"],
+)
+def test_a_term_that_is_multiplied_away_is_said_to_be_all_there_is_where_it_is(
+    loss: Callable[[nn.Module, torch.Tensor], torch.Tensor], ending: str
+) -> None:
+    class Loss(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.gone = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return loss(self, x)
+
+    (found,) = fxgrad.analyze(Loss(), (torch.randn(3, 4),)).findings
+    assert found.code == "FXG101"
+    assert found.message.endswith(ending)

@@ -154,6 +154,15 @@ def test_an_optimizer_of_what_gets_no_gradient(tmp_path: Path, name: str, capsys
     assert {(f.code, f.site.line) for f in report.findings if f.severity == "error" and f.site} == want, str(report)
 
 
+@pytest.mark.parametrize(("held", "said"), [("[:1]", "1 tensor without requires_grad"), ("", "4 tensors without requires_grad")])
+def test_what_an_optimizer_holds_in_vain_is_counted(tmp_path: Path, held: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    built = f"opt = torch.optim.SGD([p.data for p in net.parameters()]{held}, 0.1)\n"
+    report = report_on(tmp_path, training("loss = net(x).square().mean(); net.zero_grad()", NET + built))
+    (found,) = [f for f in report.findings if f.code == "FXG302"]
+    assert f"the optimizer holds {said}" in found.message
+    assert f"no backward gives {'it' if held else 'them'} a gradient" in found.message
+
+
 @pytest.mark.parametrize("name", FED)
 def test_an_optimizer_that_is_given_gradients(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     setup, loss = FED[name]
