@@ -159,3 +159,35 @@ def test_an_optimizer_steps_in_a_hook_of_its_parameter(kind: Any, values: Any) -
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert not any(optimizer.state for optimizer in optimizers.values())
     assert all(p.grad is None for p in net.parameters())
+
+
+class Weighing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        ctx.learned = isinstance(weight, nn.Parameter)
+        ctx.save_for_backward(x, weight)
+        return x * weight
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        x, weight = ctx.saved_tensors
+        return grad * weight, (grad * x).sum(0) if ctx.learned else None
+
+
+class Handed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def scaled(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+            return x * weight if isinstance(weight, nn.Parameter) else x
+
+        y = torch.utils.checkpoint.checkpoint(scaled, x, self.first, use_reentrant=False)
+        return Weighing.apply(y, self.second)  # type: ignore[no-untyped-call, no-any-return]
+
+
+@pytest.mark.parametrize("values", ["real", "fake"])
+def test_what_is_handed_a_parameter_is_asked_about_a_parameter(values: Any) -> None:
+    report = fxgrad.analyze(Handed(), (torch.randn(2, 3),), options=fxgrad.Options(values=values))
+    assert dict(report.verdicts) == {"first": "flows", "second": "flows"}
