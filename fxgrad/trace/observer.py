@@ -39,7 +39,7 @@ from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
 from fxgrad.trace.coverage import MOST_WATCHED, Coverage
 from fxgrad.trace.edges import Key
-from fxgrad.trace.ledger import Ledger
+from fxgrad.trace.ledger import UNSEEN, Ledger
 from fxgrad.trace.notes import Backward, Decided, Kind, Note, Request, Taken
 from fxgrad.trace.repeats import Given, Repeats
 from fxgrad.trace.slots import Read
@@ -389,7 +389,10 @@ class Observer(TorchFunctionMode):
         out = self._operation(func, name, args, kwargs) if noted else func(*args, **kwargs)
         if self.active and args and isinstance(args[0], torch.Tensor):
             with self.guarded():
-                tensor, slot, _ = self.ledger.read(args[0])
+                tensor, slot, value = self.ledger.read(args[0])
+                made = self.ledger.notes[-1:]
+                if made and made[0].target == UNSEEN and value in made[0].makes:
+                    made[0].target = "Tensor.requires_grad_"  # by assignment: this is what makes it another
                 if tensor.requires_grad:
                     self.frozen.pop(slot.leaf, None)
                 elif tensor.is_leaf:

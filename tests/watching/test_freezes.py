@@ -100,3 +100,16 @@ for step in range(3):
     assert report is not None
     found = {f.parameters: text.splitlines()[f.site.line - 1].partition("# ")[2] for f in report.findings if f.site is not None}
     assert found == {("student.g", "teacher.g"): "in the class", ("teacher.v",): "in the loop"}
+
+
+@pytest.mark.parametrize("freeze", ["for p in net.parameters(): p.requires_grad = False", "net.requires_grad_(False)"])
+def test_all_frozen_after_a_step_stands_where_it_was_frozen(tmp_path: Path, freeze: str) -> None:
+    (tmp_path / "script.py").write_text(
+        "import torch\nfrom torch import nn\nnet = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))\n"
+        "opt = torch.optim.SGD(net.parameters(), 0.1)\nfor epoch in range(3):\n    if epoch == 1:\n"
+        f"        {freeze}\n"
+        "    loss = net(torch.randn(5, 4)).square().mean()\n    opt.zero_grad()\n    loss.backward()\n    opt.step()\n"
+    )
+    report, _ = run_script(str(tmp_path / "script.py"))
+    assert report is not None
+    assert [(f.code, f.site and f.site.line) for f in report.findings if f.severity == "error"] == [("FXG102", 7)], str(report)

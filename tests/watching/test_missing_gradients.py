@@ -507,3 +507,54 @@ opt.step()
     assert status == 0
     row = next(line for line in str(report).splitlines() if line.startswith("net.2.bias"))
     assert "FXG101" in row
+
+
+APART = """
+import torch
+from torch import nn
+
+G, D = nn.Linear(4, 6), nn.Linear(6, 1)
+opt_g, opt_d = torch.optim.Adam(G.parameters()), torch.optim.Adam(D.parameters())
+for it in range(3):
+    fake = G(torch.randn(5, 4)){made}
+    loss_d = D(fake{first}).square().mean() - D(torch.randn(5, 6)).square().mean()
+    opt_d.zero_grad()
+    loss_d.backward()
+    opt_d.step()
+    loss_g = -D(fake{second}).square().mean()
+    opt_g.zero_grad()
+    loss_g.backward()
+    opt_g.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("cuts", "advice"),
+    [
+        ({"made": ".detach()"}, "keep the value as it is, and `detach` it only where the loss (line 11) is computed: that (line 15)"),
+        ({"first": ".detach()", "second": ".detach()"}, "drop the `detach`"),
+        ({"first": ".detach()"}, ""),
+    ],
+)
+def test_a_detach_for_another_loss_is_moved_and_not_dropped(tmp_path: Path, cuts: dict[str, str], advice: str) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(APART.format(**{"made": "", "first": "", "second": "", **cuts}))
+    report, _ = run_script(str(path))
+    assert report is not None
+    found = [f.fix.advice for f in report.findings if f.severity == "error" and f.fix is not None]
+    assert len(found) == bool(advice), str(report)
+    assert not advice or found[0].startswith(advice)
+
+
+def test_what_a_scaler_died_stepping_has_its_cause(tmp_path: Path) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(
+        "import torch\nfrom torch import nn\nnet, aux = nn.Linear(4, 1), nn.Linear(4, 1)\n"
+        "one, two = torch.optim.SGD(net.parameters(), 0.1), torch.optim.SGD(aux.parameters(), 0.1)\n"
+        "scaler = torch.amp.GradScaler('cpu')\nfor _ in range(2):\n    x = torch.randn(5, 4)\n"
+        "    loss = net(x).mean() + aux(x).detach().mean()\n    scaler.scale(loss).backward()\n"
+        "    scaler.step(one)\n    scaler.step(two)\n    scaler.update()\n"
+    )
+    report, _ = run_script(str(path))
+    assert report is not None
+    assert [(f.code, f.site and f.site.line) for f in report.findings if f.severity == "error"] == [("FXG103", 8)], str(report)

@@ -995,3 +995,36 @@ def test_graph_that_is_older_than_the_watch(name: str) -> None:
     assert said in finding.message
     assert finding.fix is not None
     assert advice in finding.fix.advice
+
+
+TWO = """
+import torch
+from torch import nn
+
+actor, critic = nn.Linear(4, 2), nn.Linear(4, 1)
+first, second = torch.optim.Adam(actor.parameters()), torch.optim.Adam(critic.parameters())
+state, reward = torch.randn(6, 4), torch.randn(6, 1)
+{before}
+for epoch in range(3):
+    {within}
+    policy = -(actor(state).log_softmax(-1)[:, :1] * advantage.detach()).mean()
+    first.zero_grad()
+    policy.backward()
+    first.step()
+    value = advantage.square().mean()
+    second.zero_grad()
+    value.backward()
+    second.step()
+"""
+
+
+@pytest.mark.parametrize("is_once", [True, False])
+def test_of_two_optimizers_the_second_backward_of_each_is_watched(tmp_path: Path, is_once: bool) -> None:
+    line = "advantage = reward - critic(state)"
+    path = tmp_path / "script.py"
+    path.write_text(TWO.format(before=line if is_once else "", within="pass" if is_once else line))
+    report, status = run_script(str(path))
+    assert report is not None
+    found = [(f.code, f.site and f.site.line) for f in report.findings if f.severity == "error"]
+    assert found == ([("FXG201", 8)] if is_once else []), str(report)
+    assert status == is_once
