@@ -387,7 +387,7 @@ class Events:
 
     def _split(self, param: Any) -> Callable[..., None]:
         """FSDP2 makes its parts of what the program has built, and perhaps copied, before."""
-        original = param.__init__
+        original = self._unnoted(param.__init__)
 
         @functools.wraps(original)
         def __init__(split: object, whole: torch.Tensor, *args: object, **kwargs: object) -> None:

@@ -108,6 +108,7 @@ class Ledger:
             other.leaf = slot.leaf
             note = self.note("attribute", "tensor")
             note.spots, note.module = (), None
+            self.tensors.as_one(whole, slot)
             self.made(note, whole, other)
             self.connect(note)
 
