@@ -83,7 +83,7 @@ def _in_reach(hook: object) -> Iterator[torch.Tensor]:
     held += [*getattr(hook, "args", ()), getattr(hook, "__self__", None)]
     for item in held:
         attributes = [item, *getattr(item, "__dict__", {}).values()]
-        attributes += [*item.buffers(recurse=False)] if isinstance(item, torch.nn.Module) else []
+        attributes += [*item._buffers.values()] if isinstance(item, torch.nn.Module) else []
         yield from (value for value in attributes if type(value) is torch.Tensor)
 
 

@@ -22,7 +22,6 @@ from fxgrad.program.inputs import required
 from fxgrad.program.load.execute import call
 from fxgrad.records import Inputs, Site
 from fxgrad.records.errors import LoadError
-from fxgrad.torch_api import registry
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,7 +120,7 @@ def one_argument_loss(value: Any, name: str) -> Callable[..., object]:
 def _optimizer(namespace: Mapping[str, object], model: Any, notes: list[str], *, fresh: bool) -> object:
     found = namespace.get("optimizer")
     if isinstance(found, type) and issubclass(found, torch.optim.Optimizer):
-        return call(found, f"building {found.__name__}(model.parameters())", registry.parameters(model))
+        return call(found, f"building {found.__name__}(model.parameters())", model.parameters())
     value = _value(namespace, "optimizer", model)
     if value is None:
         return None
