@@ -771,3 +771,30 @@ def test_bench_that_cannot_run_is_one_line(
     (tmp_path / "model.py").write_text(model)
     status, out, err = run("bench", "model.py", *argv)
     assert (status, out, err.count("\n"), said in err) == (2, "", 1, True)
+
+
+KINDS = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.body = nn.Linear(4, 4)
+        if config.embed_kind > 1000:
+            self.embed = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.{asks}(self.body(x))
+"""
+
+
+def test_what_guessed_arguments_leave_unset_is_no_mistake_of_the_program(run: Run) -> None:
+    Path("model.py").write_text(KINDS.format(asks="embed"))
+    status, out, err = run("report", "model.py")
+    assert (status, out) == (2, "")
+    assert "the guessed arguments make a Net without `embed`, which it sets for others (write them with --arg" in err
+    Path("model.py").write_text(KINDS.format(asks="embde"))
+    status, out, _ = run("report", "model.py")
+    assert (status, "FXG002" in out) == (1, True)

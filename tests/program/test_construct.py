@@ -355,6 +355,26 @@ def test_an_argument_that_has_what_is_read_of_it_is_no_settings(write: Write) ->
     assert not any("read from" in line for line in load(write(text)).assumed)
 
 
+KINDS = """\
+class Net(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        if config.embed_kind == 1:
+            self.a = Part(4)
+        elif config.embed_kind == 3:
+            self.a = Part(6)
+
+    def forward(self, x):
+        return self.a(x)
+"""
+
+
+def test_a_number_that_the_program_tells_apart_is_guessed(write: Write) -> None:
+    loaded = load(write(KINDS))
+    assert "--arg config.embed_kind=1 (`embed_kind` is compared with 1, 3)" in loaded.assumed
+    assert loaded.model.a.lin.in_features == 4
+
+
 def test_of_several_the_one_made_of_the_most_is_named(write: Write) -> None:
     text = "class {}(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.a = {}\n\n    def forward(self, x):\n        return self.a(x)\n\n\n"
     with pytest.raises(LoadError, match=r"has several models: Alone .*, Whole ") as caught:

@@ -699,6 +699,24 @@ class Rows(Body):
         return self.net(torch.cat([state, x.permute(0, 2, 1)], 2).view(-1, 13))
 
 
+class Neighbours(Body):
+    """Each point joined with its difference from another: twice the coordinates."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        rows = x.view(x.size(0), -1, x.size(2)).transpose(2, 1)
+        pairs = torch.stack([rows - rows.roll(1, 1), rows], 3).flatten(2).transpose(2, 1)
+        return self.net(pairs)
+
+
+class Windows(Body):
+    """A picture cut into windows of a fixed size."""
+
+    def forward(self, img: torch.Tensor) -> Any:
+        if img.shape[2] % 56 or img.shape[1] != 3:
+            raise ValueError("the windows do not fit")
+        return self.net(img.unfold(2, 56, 56).flatten(3))
+
+
 class Checked(Body):
     """Says what it takes, in words of its own."""
 
@@ -765,6 +783,8 @@ JOINED: list[tuple[Callable[[], nn.Module], tuple[Any, ...]]] = [
     (lambda: Spread(1, net=nn.Conv2d(2, 2, 3)), ((2, 1, 28, 28), (2, 1))),
     (lambda: Grown(1, net=nn.ConvTranspose2d(100, 4, 4)), ((2, 100),)),
     (lambda: Turned(net=nn.Linear(24, 6), out=nn.Linear(30, 2)), ((2, 24, 5),)),
+    (lambda: Neighbours(net=nn.Conv1d(6, 2, 1)), ((2, 3, 64),)),
+    (lambda: Windows(net=nn.Linear(224 * 56, 2)), ((2, 3, 224, 224),)),
     (lambda: Rows(net=nn.Linear(13, 2)), ((2, 8, 8),)),
     (lambda: Checked(net=nn.Conv2d(4, 2, 3)), ((2, 4, 24, 24),)),
     (lambda: Turning(net=nn.Conv3d(4, 2, 3)), ((2, 3, 4, 64, 64),)),
