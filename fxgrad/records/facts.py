@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Phase = Literal["forward", "loss", "backward"]
 
 
+UNSEEN = "torch.unseen"  # the target of what made a tensor, where no noted call did
+
 Delivered = Literal["", "none", "zero", "some"]  # what gradient came; "" where nothing tells
 
 

@@ -19,6 +19,7 @@ from torch import nn
 from torch.autograd.graph import Node
 
 from fxgrad.records import Flow, Value
+from fxgrad.records.facts import UNSEEN
 from fxgrad.source.sites import Spot, user_spots
 from fxgrad.torch_api.autograd_graph import grad_fn_of
 from fxgrad.torch_api.internals import version_of
@@ -31,8 +32,6 @@ from fxgrad.trace.slots import Slot, WatchedTensors
 LIMIT = 300_000  # notes; one step of a 70-billion-parameter model makes ten thousand
 
 ORIGINS = 4096  # that are told apart
-
-UNSEEN = "torch.unseen"  # what made a tensor, where no noted call did
 
 
 class Ledger:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import source_of
 from fxgrad.records import Facts, NodeFact, Site
+from fxgrad.records.facts import UNSEEN
 from fxgrad.source import attribute_sites
 from fxgrad.torch_api import registry
 from fxgrad.torch_api.errors import SECOND_TIME, says
@@ -21,7 +22,7 @@ from fxgrad.torch_api.errors import SECOND_TIME, says
 _BACKWARDS = ("Tensor.backward", "torch.autograd.backward", "torch.autograd.grad")
 # In a watched program a tensor that was met goes by no name; one that no noted call made may be older than
 # the watch.
-UNNAMED, UNSEEN = "tensor", "torch.unseen"
+UNNAMED = "tensor"
 _RETAINS = ("retain_graph=True", "create_graph=True")
 
 

@@ -23,8 +23,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from fxgrad.passes.analyses.freed_graphs import UNSEEN
 from fxgrad.records import Facts, NodeFact, Site
+from fxgrad.records.facts import UNSEEN
 from fxgrad.records.training import MetAgain, SecondTime, Training, Walk
 from fxgrad.source.assigned import is_returned, loop_between, names_of_value
 

@@ -18,18 +18,21 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from fxgrad.records import Facts, NodeFact, Site
+from fxgrad.records.facts import UNSEEN
 from fxgrad.records.training import OptimizerStep, Training, Walk
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Leaves are other values from note `note` on. `nothing`: a step that had no gradients to use."""
+    """Leaves are other values from note `note` on. `nothing`: a step that had no gradients to use. `found`:
+    no call made it, it was found made; it came after the last call that looked, more is not known."""
 
     note: int
     leaves: frozenset[int]
     what: str
     site: Site | None
     nothing: bool = False
+    found: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +57,11 @@ def too_early(facts: Facts, training: Training) -> tuple[Early, ...]:
         noted.sort()
     uses = _uses(facts, of_leaf)
     found: dict[tuple[Site | None, bool], Early] = {}
+    late = frozenset(place for place, change in enumerate(changes) if change.found)
     for walk in training.walks:
         if walk.failed or walk.partial:
             continue
-        for place, used in sorted(_between(facts, walk, uses, of_leaf).items()):
+        for place, used in sorted(_between(walk, uses, of_leaf, late).items()):
             change = changes[place]
             early = Early(change, walk, facts.node_named[f"n{used}"])
             found.setdefault((change.site, change.nothing), early)
@@ -98,12 +102,13 @@ def _writes(facts: Facts) -> Iterator[Change]:
         made = [facts.values[v] for v in node.makes]
         leaves = frozenset(value.grad for value in made if value.is_leaf and value.grad is not None)
         if leaves:
-            yield Change(_number(node), leaves, "write", node.site)
+            yield Change(_number(node), leaves, "write", node.site, found=node.target == UNSEEN)
 
 
-def _uses(facts: Facts, leaves: Collection[int]) -> dict[int, list[tuple[int, int]]]:
-    """By value, from which of these leaves it was computed, and by which call (its number)."""
-    found: dict[int, list[tuple[int, int]]] = {}
+def _uses(facts: Facts, leaves: Collection[int]) -> dict[int, list[tuple[int, int, bool]]]:
+    """By value, from which of these leaves it was computed, by which call (its number), and whether that call
+    looked at the leaf: what was computed where nobody looked tells nothing of when."""
+    found: dict[int, list[tuple[int, int, bool]]] = {}
     once = _computed_once(facts)
     for node in facts.nodes:
         for flow in node.flows:
@@ -111,7 +116,7 @@ def _uses(facts: Facts, leaves: Collection[int]) -> dict[int, list[tuple[int, in
             if leaf is None or leaf not in leaves or not flow.open or flow.target in once:
                 continue
             if not facts.values[flow.target].is_leaf:
-                found.setdefault(flow.target, []).append((leaf, _number(node)))
+                found.setdefault(flow.target, []).append((leaf, _number(node), node.target != UNSEEN))
     return found
 
 
@@ -125,23 +130,26 @@ def _computed_once(facts: Facts) -> set[int]:
 
 
 def _between(
-    facts: Facts,
     walk: Walk,
-    uses: Mapping[int, list[tuple[int, int]]],
+    uses: Mapping[int, list[tuple[int, int, bool]]],
     changes: Mapping[int, list[tuple[int, int]]],
+    late: Collection[int],
 ) -> dict[int, int]:
     """Definition 1: by its position, every change between the first call that this backward goes back through
-    and the backward; with the number of that call."""
-    first: dict[int, int] = {}
+    and the backward; with the number of that call. Of the changes that were found `late` those alone that
+    come after a call that has looked."""
+    first: dict[tuple[int, bool], int] = {}
     for value in walk.live:
-        for leaf, number in uses.get(value, ()):
-            first[leaf] = min(number, first.get(leaf, number))
+        for leaf, number, looked in uses.get(value, ()):
+            for key in ((leaf, False), (leaf, True))[: 1 + looked]:
+                first[key] = min(number, first.get(key, number))
     found: dict[int, int] = {}
-    for leaf, number in first.items():
+    for (leaf, looked), number in first.items():
         begun = bisect_right(changes[leaf], number, key=itemgetter(0))
         end = bisect_right(changes[leaf], walk.note, key=itemgetter(0))
         for _, place in changes[leaf][begun:end]:
-            found[place] = min(number, found.get(place, number))
+            if looked or place not in late:
+                found[place] = min(number, found.get(place, number))
     return found
 
 
