@@ -31,6 +31,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from fxgrad.source.sites import Spot, place_outside, user_spots
 from fxgrad.torch_api import distributed, registry
 from fxgrad.torch_api.calls import Args, Kwargs
+from fxgrad.torch_api.complex_parts import complex_part
 from fxgrad.torch_api.functions import Apply, replaced_apply
 from fxgrad.torch_api.internals import dynamo_is_loaded, next_sequence_number, transforms_active
 from fxgrad.torch_api.module_internals import TRANSFORMS
@@ -140,6 +141,9 @@ class Events:
             made = self._seen_when_made(type.__call__, stack)
             stack.enter_context(_patched(VariableMeta, "__call__", made))
             stack.enter_context(_patched(torch, "from_numpy", self._from_numpy()))
+            for name in ("real", "imag"):
+                part = complex_part(name, threading.get_ident())
+                stack.enter_context(_patched(torch.Tensor, name, part))
             stack.enter_context(_patched(torch, "compile", self._compile(stack)))
             stack.enter_context(_patched(warnings, "showwarning", _warned()))
             stack.enter_context(_patched(Optimizer, "__init__", self._optimizer_made()))

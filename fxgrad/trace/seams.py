@@ -15,7 +15,6 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from types import GetSetDescriptorType
 from typing import Any
 
 import torch
@@ -28,6 +27,7 @@ from fxgrad.records import NodeKind
 from fxgrad.source.sites import Spot
 from fxgrad.torch_api import allowed_writes, registry, symbols, tree
 from fxgrad.torch_api.calls import Args, Kwargs
+from fxgrad.torch_api.complex_parts import complex_part
 from fxgrad.torch_api.functions import Apply, patched, replaced_apply
 from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transforms_active
 from fxgrad.torch_api.module_internals import ScriptFunction, is_scripted, source_of_script
@@ -67,8 +67,8 @@ def _interceptions(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
     yield torch.random, "manual_seed", _manual_seed(recorder)
     yield torch.Tensor, "set_", _unasked(recorder, "set_")
     yield torch.Tensor, "as_subclass", _unasked(recorder, "as_subclass")
-    yield torch.Tensor, "real", _part(recorder, "real")
-    yield torch.Tensor, "imag", _part(recorder, "imag")
+    yield torch.Tensor, "real", complex_part("real", recorder.thread)
+    yield torch.Tensor, "imag", complex_part("imag", recorder.thread)
     yield nn.RNNBase, "flatten_parameters", _flatten_parameters(recorder)
     yield FakeTensor, "data_ptr", _no_address(recorder, "data_ptr")
     yield FakeTensor, "__dlpack__", _no_address(recorder, "__dlpack__")
@@ -361,35 +361,6 @@ def _unasked(recorder: Recorder, name: str) -> Callable[..., object]:
         return recorder.__torch_function__(original, (), (tensor, *args), kwargs)
 
     return method
-
-
-class _Part(property):
-    """A property that says its name, as what torch has in its place, which a mode is handed."""
-
-    __name__: str
-
-
-def _part(recorder: Recorder, name: str) -> property:
-    """`z.real = t` and `z.imag = t` ask no mode either: here they are what they do, a copy into the view.
-    torch asks a mode in the middle, under a lock of autograd: to look at a tensor there waits for ever."""
-    original: GetSetDescriptorType = getattr(torch.Tensor, name)
-
-    def read(tensor: torch.Tensor) -> Any:
-        return original.__get__(tensor, type(tensor))
-
-    def write(tensor: torch.Tensor, value: object) -> None:
-        if threading.get_ident() != recorder.thread or not isinstance(
-            value, torch.Tensor | complex | float | int
-        ):
-            original.__set__(tensor, value)
-        elif isinstance(value, torch.Tensor):
-            read(tensor).copy_(value)
-        else:
-            read(tensor).fill_(value)
-
-    part = _Part(read, write)
-    part.__name__ = name
-    return part
 
 
 def _manual_seed(recorder: Recorder) -> Callable[..., object]:

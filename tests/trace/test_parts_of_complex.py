@@ -90,3 +90,23 @@ def test_a_number_that_is_none_raises_as_torch_does() -> None:
         wrong(torch.ones(2, dtype=torch.complex64), torch.ones(2))
     report = fxgrad.analyze(Spectrum(wrong), (torch.randn(2, 3),))
     assert set(report.verdicts.values()) == {"blocked"}
+
+
+def test_a_watch_sees_the_assignment_that_overwrites() -> None:
+    a, b = nn.Linear(3, 3), nn.Linear(3, 3)
+    watch = fxgrad.watch(nn.ModuleList([a, b]))
+
+    def step() -> None:
+        with watch:
+            x = torch.randn(2, 3)
+            z = torch.complex(a(x), b(x))
+            w = z * z
+            z.imag = z.imag * 2
+            w.abs().sum().backward()
+
+    with pytest.raises(RuntimeError, match="modified by an inplace"):
+        step()
+    (finding,) = [found for found in watch.report.findings if found.code == "FXG201"]
+    assert finding.site is not None
+    assert "z.imag" in finding.message
+    assert "z * z" in finding.message
