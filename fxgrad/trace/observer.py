@@ -31,7 +31,7 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from fxgrad.records import Saved
-from fxgrad.records.facts import Delivered
+from fxgrad.records.facts import UNSEEN, Delivered
 from fxgrad.source.sites import Spot, is_asked_by_user
 from fxgrad.torch_api.calls import DECISIONS, ESCAPES, QUERIES, SIZES, Args, Function, Kwargs, target_name
 from fxgrad.torch_api.internals import DisableTorchFunction, set_grad_enabled, transforms_active
@@ -39,7 +39,7 @@ from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
 from fxgrad.trace.coverage import MOST_WATCHED, Coverage
 from fxgrad.trace.edges import Key
-from fxgrad.trace.ledger import UNSEEN, Ledger
+from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import Backward, Decided, Kind, Note, Request, Taken
 from fxgrad.trace.repeats import Given, Repeats
 from fxgrad.trace.slots import Read
