@@ -113,14 +113,14 @@ class Ledger:
 
     def split(self, original: torch.Tensor, part: torch.Tensor) -> None:
         """`part` takes the place of `original`, which was split into it and others': what was done to that
-        was done to it."""
+        was done to it, and no gradient reaches the original any more."""
         slot = self.tensors.get(original)
         if slot is None:
             return
         other = self.tensors.get(part) or self.tensors.add(part)
-        other.leaf = slot.leaf
-        note = self.note("attribute", "tensor")
-        note.spots, note.module = (), None
+        other.leaf, slot.leaf = slot.leaf, other.leaf
+        note = self.note("entry", "constructor")
+        note.module = None
         self.tensors.as_one(part, slot)
         self.made(note, part, other)
         self.connect(note)

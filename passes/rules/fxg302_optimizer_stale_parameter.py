@@ -106,8 +106,12 @@ def _in_vain(found: Vain) -> Finding:
 def _made(facts: Facts, context: Context, names: tuple[str, ...]) -> Site | None:
     """Where a watched script made the first of the parameters that the optimizer does not hold."""
     edge = context.training.edges.get(names[0]) if context.training is not None and names else None
-    made = (n.site for n in facts.nodes if n.site and any(facts.values[v].grad == edge for v in n.makes))
-    return next(made, None) if edge is not None else None
+    made = [n for n in facts.nodes if n.site and any(facts.values[v].grad == edge for v in n.makes)]
+    if edge is None or not made:
+        return None
+    # split by FSDP2, it was made twice; a step of the optimizer makes it anew, too, and is no such thing
+    entries = [n for n in made if n.kind == "entry"]
+    return (entries[-1] if entries else made[0]).site
 
 
 def _tied(context: Context, held: Held) -> tuple[str, ...]:
