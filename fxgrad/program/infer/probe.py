@@ -126,7 +126,7 @@ def _hides(model: nn.Module) -> bool:
     """Whether torch would not find what is registered: a layer lies under the name of a method, so that
     `model.parameters` is the layer, or a class has a method of its own of that name."""
     return any(
-        any(hasattr(type(module), name) for name in module._modules)
+        any(hasattr(type(module), name) for name, _ in module._modules.items())
         or any(getattr(type(module), name) is not getattr(nn.Module, name) for name in _LISTS)
         for module in registry.modules(model)
     )
