@@ -38,7 +38,8 @@ _PRODUCTS = (
 
 class TooCostly(BaseException):
     """The program computes more on real values than its answer is worth: fake ones tell it as well. A
-    BaseException: user code must not catch it."""
+    BaseException, for user code should not catch it; where it does so all the same, the run raises it at its
+    end (`Effort.spent`)."""
 
 
 class Effort:
@@ -46,6 +47,11 @@ class Effort:
 
     def __init__(self, budget: float) -> None:
         self._left = budget
+
+    @property
+    def spent(self) -> bool:
+        """Whether there is nothing left: what ran since went another way, if the program caught the error."""
+        return self._left < 0
 
     def spend(self, kind: str, target: str, slots: Sequence[Slot], out: object) -> None:
         """A step of this kind has made `out` of what the slots hold.
@@ -57,7 +63,7 @@ class Effort:
         if made is None or made.numel() < _SMALL:
             return
         self._left -= multiplications(kind, target, [slot.tensor for slot in slots], made)
-        if self._left < 0:
+        if self.spent:
             raise TooCostly
 
 

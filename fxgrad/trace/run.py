@@ -169,6 +169,8 @@ def run(target: Program, experiment: Experiment) -> Run:
         result.error = out_of_sight(recorder) or result.error
         if isinstance(recorder, Sketch) and (recorder.refused or recorder.unseen):
             raise NotSketched
+        if recorder.effort is not None and recorder.effort.spent:
+            raise TooCostly
         _refuse_caught(result)
         return result
 

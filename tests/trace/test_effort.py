@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import fxgrad
+from fxgrad.diagnosis import gather
 from fxgrad.program.program import program
 from fxgrad.trace.effort import TooCostly, multiplications
 from fxgrad.trace.experiment import Experiment
@@ -80,3 +81,44 @@ def test_a_small_model_whose_step_costs_much_is_analysed_on_fake_values():
 
 def test_one_whose_step_is_cheap_is_analysed_on_real_values():
     assert "on fake values" not in str(fxgrad.analyze(Upscaler(16), (torch.randn(1, 3, 8, 8),)))
+
+
+class Catching(nn.Module):
+    """Goes another way where its layers raise, whatever they raise."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.usual, self.otherwise = nn.Conv2d(16, 16, 3, padding=1), nn.Linear(16, 1), nn.Linear(16, 1)
+
+    def forward(self, x):
+        well = True
+        try:
+            x = self.layer(self.layer(x))
+        except:  # noqa: E722  as people write it
+            well = False
+        means = x.mean((2, 3))
+        return self.usual(means) if well else self.otherwise(means)
+
+
+def test_a_program_that_catches_everything_is_not_led_another_way(monkeypatch):
+    monkeypatch.setattr(gather, "EFFORT", 1e6)
+    report = fxgrad.analyze(Catching(), (torch.randn(1, 16, 100, 100),))
+    assert "on fake values" in str(report)
+    assert (report.verdicts["usual.weight"], report.verdicts["otherwise.weight"]) == ("flows", "none")
+
+
+class Reading(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(300, 400)
+
+    def forward(self, x):
+        x = self.layer(x)
+        return x * x.sum().item()
+
+
+def test_what_costs_much_and_reads_a_value_is_analysed_on_real_values(monkeypatch):
+    monkeypatch.setattr(gather, "EFFORT", 1e6)
+    report = fxgrad.analyze(Reading(), (torch.randn(500, 300),))
+    assert "on real values" in str(report)
+    assert set(report.verdicts.values()) == {"flows"}
