@@ -19,11 +19,13 @@ import torch
 from fxgrad.records import Site
 from fxgrad.records.errors import GuardError
 from fxgrad.trace.python_state import Holder
+from fxgrad.world.reach import not_walked
 from fxgrad.world.snapshots import snapshot
 
 HINT = "give `fxgrad.fix` a call like this one, or switch the checks off: `module.guards.enabled = False`"
 
 
+@not_walked
 @dataclass(frozen=True, slots=True, eq=False)
 class Guard:
     """One thing taken for granted: `what` in words, `site` the line that took it (None: no line is known).

@@ -8,10 +8,13 @@ order are torch's: what is registered under several names has the first, with `r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 import torch
 from torch import nn
+
+T = TypeVar("T", bound=torch.Tensor)
 
 
 def named_modules(
@@ -43,14 +46,7 @@ def named_parameters(
     module: nn.Module, *, remove_duplicate: bool = True, prefix: str = ""
 ) -> Iterator[tuple[str, nn.Parameter]]:
     """Every registered parameter."""
-    seen: set[int] = set()
-    for path, inner in named_modules(module, remove_duplicate=remove_duplicate, prefix=prefix):
-        for name, parameter in list(inner._parameters.items()):
-            if parameter is None or id(parameter) in seen:
-                continue
-            if remove_duplicate:
-                seen.add(id(parameter))
-            yield f"{path}.{name}" if path else name, parameter
+    return _named(module, lambda inner: inner._parameters, remove_duplicate, prefix)
 
 
 def parameters(module: nn.Module) -> Iterator[nn.Parameter]:
@@ -60,16 +56,22 @@ def parameters(module: nn.Module) -> Iterator[nn.Parameter]:
 
 def named_buffers(module: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
     """Every registered buffer."""
-    seen: set[int] = set()
-    for path, inner in named_modules(module, remove_duplicate=remove_duplicate):
-        for name, buffer in list(inner._buffers.items()):
-            if buffer is None or id(buffer) in seen:
-                continue
-            if remove_duplicate:
-                seen.add(id(buffer))
-            yield f"{path}.{name}" if path else name, buffer
+    return _named(module, lambda inner: inner._buffers, remove_duplicate, "")
 
 
 def buffers(module: nn.Module) -> Iterator[torch.Tensor]:
     """Every registered buffer once."""
     return (buffer for _, buffer in named_buffers(module))
+
+
+def _named(
+    module: nn.Module, registered: Callable[[nn.Module], Mapping[str, T | None]], once: bool, prefix: str
+) -> Iterator[tuple[str, T]]:
+    seen: set[int] = set()
+    for path, inner in named_modules(module, remove_duplicate=once, prefix=prefix):
+        for name, tensor in list(registered(inner).items()):
+            if tensor is None or id(tensor) in seen:
+                continue
+            if once:
+                seen.add(id(tensor))
+            yield f"{path}.{name}" if path else name, tensor

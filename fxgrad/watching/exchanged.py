@@ -54,7 +54,7 @@ def _like(root: nn.Module, path: str, lasting: set[int]) -> str:
     wanted = _shapes(root.get_submodule(path))
     for name, module in registry.named_modules(root):
         if name and _shapes(module) == wanted and lasting.issuperset(map(id, registry.parameters(module))):
-            return str(name)
+            return name
     return ""
 
 
@@ -62,7 +62,7 @@ def _holder(root: nn.Module, wanted: set[int]) -> str | None:
     """The module whose parameters these are, all of them."""
     for path, module in registry.named_modules(root):
         if path and {id(parameter) for parameter in registry.parameters(module)} == wanted:
-            return str(path)
+            return path
     return None
 
 

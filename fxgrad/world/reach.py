@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import dataclasses
 import functools
 import sys
 import threading
@@ -24,7 +23,7 @@ import types
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import MemberDescriptorType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -53,6 +52,8 @@ from fxgrad.world.undo import (
     undoer,
 )
 
+T = TypeVar("T")
+
 # objects, some 10 s and 1 GB; a model of 20,000 layers has 150,000, a data set kept on a model may have any
 # number
 LIMIT = 2_000_000
@@ -78,6 +79,14 @@ _OPAQUE_PACKAGES = frozenset(
     ("builtins", "threading", "logging", "_thread", "weakref", "re", "io", "_io", "multiprocessing", "queue")
 )
 _TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+_NOT_WALKED: set[type] = set()
+
+
+def not_walked(cls: type[T]) -> type[T]:
+    """A class decorator: a walk does not go through such objects. Only for what no run changes and through
+    which none reaches anything of the user's; a record that holds a model or tensors is none of these."""
+    _NOT_WALKED.add(cls)
+    return cls
 
 
 class Reach:
@@ -224,7 +233,7 @@ class Reach:
                 or module.startswith(C_MODULE)
                 or issubclass(cls, (contextvars.ContextVar, threading.local))
             )
-            opaque = opaque or module == "itertools" or _is_record(cls)
+            opaque = opaque or module == "itertools" or cls in _NOT_WALKED
             known = self._kinds[cls] = (note, opaque, members(cls))
         return known
 
@@ -329,16 +338,6 @@ def _value_of(variable: contextvars.ContextVar[object]) -> object:
         return variable.get()
     except LookupError:
         return None
-
-
-def _is_record(cls: type) -> bool:
-    """Whether objects of a class are frozen records of this package's, which no run changes and through which
-    none reaches what is the user's: the guards of a regenerated module and their places."""
-    return (
-        module_of(cls).startswith("fxgrad.")
-        and dataclasses.is_dataclass(cls)
-        and cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
-    )
 
 
 def _is_plain(value: object) -> bool:

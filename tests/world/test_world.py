@@ -384,3 +384,35 @@ print(drawn == numpy.random.rand())
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False"]
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls.add_(1)
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("values", ["real", "fake"])
+def test_what_our_own_records_hold_is_the_users(values: Any) -> None:
+    """A fixed module and example inputs that a program keeps: frozen records of ours, with tensors of the user's."""
+    inner, x = Counting(), torch.randn(2, 3)
+    fixed, example = fxgrad.fix(inner, (x,)), fxgrad.Inputs((torch.zeros(3),))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            example.args[0].add_(1)
+            return fixed.module(self.first(x))  # type: ignore[no-any-return]
+
+    report = fxgrad.analyze(Net(), (x,), options=fxgrad.Options(values=values))
+    assert set(report.verdicts.values()) == {"flows"}
+    assert [p.grad for p in inner.parameters()] == [None, None]
+    assert (float(inner.calls), example.args[0].tolist()) == (0.0, [0.0, 0.0, 0.0])
