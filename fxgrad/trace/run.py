@@ -436,7 +436,8 @@ def _check_needs_value(error: BaseException, recorder: Recorder) -> None:
         if recorder.unseen is not None and is_value_error(cause):
             raise NeedsValue(*recorder.unseen) from error
         if is_value_error(cause) or (recorder.standins.all_have_data and is_kernel_error(cause)):
-            what = str(cause).splitlines()[0][:120] if str(cause) else type(cause).__name__
+            said = str(cause).splitlines()[0][:120] if str(cause) else type(cause).__name__
+            what = f"this needs data (on tensors that have none torch raises: {said})"
             raise NeedsValue(what, _spots(error)) from error
         cause = cause.__cause__ or cause.__context__
 

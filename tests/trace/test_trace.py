@@ -136,6 +136,22 @@ def test_a_faulty_fake_kernel_asks_for_values(caplog: pytest.LogCaptureFixture) 
     assert traced(lambda self, x: picky(self.layer(x)), "real").gradients["layer.weight"] == "some"
 
 
+@torch.library.custom_op("fxgrad_test::formless", mutates_args=())
+def formless(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+
+
+@formless.register_fake
+def _formless_fake(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+def test_that_a_formula_is_not_registered_is_known_without_data() -> None:
+    result = traced(lambda self, x: formless(self.layer(x)).sum(), "fake")
+    assert result.error is not None
+    assert (result.error.phase, "autograd formula" in result.error.message) == ("backward", True)
+
+
 def test_without_data_a_kernel_error_is_the_programs() -> None:
     with torch.device("meta"):
         model, x = nn.Linear(3, 3), torch.empty(2, 4)
