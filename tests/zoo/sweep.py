@@ -157,8 +157,11 @@ def _sweep(arguments: argparse.Namespace) -> None:
     known = load(arguments.results)
     with arguments.results.open("a") as results:
         for family in arguments.families or next(worker.ask({"list": ""}))["names"]:
-            names = next(worker.ask({"list": family}))["names"]
-            for name in selected(names, arguments, known):
+            listed = next(worker.ask({"list": family}), None)
+            if listed is None:  # a package of it that does not import ends that process, not the others' answers
+                print(f"{family}: its models cannot be listed", flush=True)
+                continue
+            for name in selected(listed["names"], arguments, known):
                 outcome = {**worker.judge(family, name, arguments), "family": family}
                 results.write(json.dumps(outcome) + "\n")
                 results.flush()
