@@ -48,6 +48,8 @@ class Context:
     pending: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # zero for now: by parameter those that start at zero and will move
+    # parameters whose gradient is zero because the sum of the outputs stands in for a loss
+    summed: frozenset[str] = frozenset()
     branches: tuple[Branch, ...] = ()  # the other outcomes of data-dependent decisions
     held: Any = None  # fxgrad.passes.analyses.optimizers.Held of the optimizers given; None where none was
     ran: tuple[Ran, ...] = ()  # what of the user's functions ran, where a part of the model did not

@@ -15,7 +15,7 @@ from fxgrad.diagnosis.escaped_numbers import confirm_leaks
 from fxgrad.diagnosis.hidden_choices import reveal
 from fxgrad.diagnosis.judge import judge
 from fxgrad.diagnosis.last_word import confirmed, has_data, spoken
-from fxgrad.diagnosis.zeros import confirm_zeros, pending, zero_for_good
+from fxgrad.diagnosis.zeros import confirm_zeros, pending, zero_by_the_sum, zero_for_good
 from fxgrad.passes.analyses import causes, optimizers, target_networks
 from fxgrad.passes.analyses.hidden_writes import has_hidden_writes
 from fxgrad.passes.context import Context
@@ -98,6 +98,7 @@ def diagnose(
         watched=_kept_zero(watched, settled) if watched is not None else None,
         settled=settled,
         pending=pending(program, facts, settled),
+        summed=zero_by_the_sum(lab, main, facts) if values == "real" else frozenset(),
         hazards=hazards,
         branches=explored.branches,
     )

@@ -11,6 +11,7 @@ import torch
 
 from fxgrad.diagnosis.branches import outcomes
 from fxgrad.passes.analyses.dead_structure import structural_zeros
+from fxgrad.program.loss import SUMMED, weighed
 from fxgrad.program.program import Program
 from fxgrad.records import Facts
 from fxgrad.torch_api import registry
@@ -54,6 +55,17 @@ def confirm_zeros(lab: Lab, main: Run, facts: Facts, values: str, *, unsettle: b
         for p in facts.parameters
     )
     return replace(facts, parameters=parameters)
+
+
+def zero_by_the_sum(lab: Lab, main: Run, facts: Facts) -> frozenset[str]:
+    """Of the parameters with a gradient of zeros those that get one as soon as the outputs are not weighed
+    evenly, where no loss was given and their sum stands in for one."""
+    zeros = {p.name: p.names for p in facts.parameters if p.gradient == "zero" and p.requires_grad}
+    if main.loss_used != SUMMED or not zeros:
+        return frozenset()
+    other = lab.beside(replace(lab.program, loss=weighed)).left(Experiment("real", forced=outcomes(main)))
+    moved = _above_rounding(other) if other.error is None else set()
+    return frozenset(alias for name in moved.intersection(zeros) for alias in zeros[name])
 
 
 def zero_for_good(lab: Lab, main: Run, facts: Facts) -> frozenset[str]:

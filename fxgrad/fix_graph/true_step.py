@@ -39,6 +39,7 @@ from fxgrad.program.program import Program
 from fxgrad.records.errors import GuardError
 from fxgrad.torch_api import registry, tree
 from fxgrad.torch_api.saved_hooks import saved_copies
+from fxgrad.torch_api.tensors import lay_on
 from fxgrad.trace.experiment import reseed
 from fxgrad.trace.plain import Left, NotPrivateError, plain_step
 from fxgrad.trace.run import Run
@@ -293,7 +294,7 @@ def _longer(inputs: Sequence[torch.Tensor]) -> None:
             and tensor.layout is torch.strided
             and tensor.shape[0] == first.most_common(1)[0][0] > 0
         ):
-            tensor.data = torch.cat((tensor.data, tensor.data[:1]))
+            lay_on(tensor, torch.cat((tensor.data, tensor.data[:1])))
 
 
 def _drawn(inputs: Sequence[torch.Tensor]) -> None:

@@ -6,6 +6,7 @@ Not handled: what a given loss returns; it is called as it is.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from fxgrad.records.errors import InputError
 from fxgrad.source import definition_site, return_sites
 from fxgrad.source.objects import code_of, origin
 from fxgrad.torch_api import tree
+
+SUMMED = "the sum of the model's floating outputs"  # how the loss was found, where nothing better offers
 
 
 def loss_of(given: Callable[..., object] | None, output: object) -> Any:
@@ -58,7 +61,18 @@ def default_loss(output: object, model: object = None) -> tuple[torch.Tensor, st
     total = floating[0].sum()
     for tensor in floating[1:]:
         total = total + tensor.sum()
-    return total, "the sum of the model's floating outputs"
+    return total, SUMMED
+
+
+def weighed(output: object) -> torch.Tensor:
+    """The same sum with another weight for each element, the same ones at each call: what a sum weighs evenly
+    (a softmax, a centred value) is told apart from what no loss would train."""
+    draws = torch.Generator().manual_seed(0)
+    leaves, _ = tree.flatten(output)
+    floating = (tensor for tensor in leaves if tensor.is_floating_point())
+    terms = [(tensor * torch.rand(tensor.shape, generator=draws).to(tensor)).sum() for tensor in floating]
+    total: torch.Tensor = functools.reduce(torch.add, terms)
+    return total
 
 
 def _returning(model: object) -> Site | None:

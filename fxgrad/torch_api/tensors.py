@@ -56,6 +56,19 @@ def inner_tensors(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
     return {}
 
 
+def lay_on(tensor: torch.Tensor, data: torch.Tensor) -> None:
+    """Give a tensor other data, of another size too.
+
+    Autograd notes the size of a leaf in the node that collects its gradient, and goes on with that node for
+    as long as any graph holds it: the gradient would be summed to the old size. Data of another dtype in
+    between (as `VariableHooks::set_data` has it) makes it begin a new one.
+    """
+    if tensor.is_leaf and tensor.requires_grad and tensor.shape != data.shape:
+        other = torch.float64 if tensor.dtype is torch.float32 else torch.float32
+        tensor.data = torch.empty(0, dtype=other, device=data.device)
+    tensor.data = data
+
+
 def has_nonzero(gradient: torch.Tensor) -> bool:
     """Whether any element is not zero, of the numbers that a subclass is made of; true of one that does not
     say."""

@@ -73,7 +73,10 @@ def _flatten(
         if len(leaves) == before:
             return Leaf(None, item)
         return Attributes(item, names, inner)
-    children, spec = pytree.tree_flatten(item, is_leaf=lambda x: x is not item)
+    # One level of it: the first that is asked about is the item itself. Torch's function refers to itself and
+    # to what is asked, so nothing of the item may be held there until the garbage collector comes.
+    answers = iter((False,))
+    children, spec = pytree.tree_flatten(item, is_leaf=lambda _: next(answers, True))
     return Branch(spec, tuple(_flatten(child, leaves, kinds, depth, above) for child in children))
 
 

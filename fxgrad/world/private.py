@@ -17,6 +17,7 @@ from torch.nn.parameter import is_lazy
 
 from fxgrad.torch_api.autograd_graph import leaf_of, nodes_behind
 from fxgrad.torch_api.internals import DisableTorchFunction, is_view, set_version, version_of
+from fxgrad.torch_api.tensors import lay_on
 from fxgrad.world.standins import SHARED_STORAGE_LIMIT, StandIns, each_element_once
 from fxgrad.world.swap import Swap
 
@@ -174,7 +175,7 @@ def _restorer(tensor: torch.Tensor) -> Callable[[], None]:
             tensor.detach_()  # a write with a gradient gave it a history
         if leaf:
             tensor.grad = None
-        tensor.data = data
+        lay_on(tensor, data)
         if leaf:
             tensor.requires_grad_(requires_grad)
             tensor.grad = grad

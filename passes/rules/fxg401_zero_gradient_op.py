@@ -11,7 +11,9 @@ What it finds
     that. Zero for now is no finding: a ReLU that is off, a saturated sigmoid; a note where a hook masks rows
     of a table (other rows may pass), and where what starts at zero (LoRA's B, a gate) gets a gradient itself
     and so lets one through after the first step. Where every gradient is zero that is always said: an error
-    of a watched script, a note of one analysis whose inputs alone show it. In a watched script also a loss
+    of a watched script, a note of one analysis whose inputs alone show it. Where no loss was given and the
+    sum of the outputs stands in for one, what that sum alone makes zero (a softmax, a centred value) is a
+    note. In a watched script also a loss
     that is NaN, and a warning of one that is infinite: a note where it is of half precision, in which a loss
     that a scaler multiplied may overflow.
 
@@ -53,6 +55,11 @@ NAME = "zero-gradient-op"
 SEVERITY = "error"
 
 IDLE = "nothing trains"  # of a note: it is shown all the same
+_SUMMED = " under the sum of the outputs, which stands in for a loss where none is given"
+_GIVE = (
+    "give the loss that trains it (`loss=...`, `--loss`): under one that weighs the outputs differently it "
+    "gets a gradient"
+)
 _AND_NAN = " and the loss is NaN"
 _OF_NAN = (
     "look for an empty selection (the mean of nothing), 0 / 0, the logarithm or root of what may be "
@@ -78,7 +85,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     nan = bool(losses) and len(undefined) == len(losses)
     idle = zero_causes.idle(facts, context)
     for one in found:
-        yield _of_a_step(one, idle.intersection(one.parameters), nan=nan, trained=training is not None)
+        still = idle.intersection(one.parameters) - context.summed
+        yield _of_a_step(one, still, nan=nan, trained=training is not None)
     told = set(itertools.chain(*(cause.names for cause in causes), *(one.parameters for one in found)))
     if (nan or idle) and idle.isdisjoint(told):
         yield _of_the_loss(facts, losses, idle, nan=nan)
@@ -116,6 +124,9 @@ def _for_now(context: Context) -> Iterator[Finding]:
 def _finding(cause: ZeroCause, context: Context) -> Finding:
     names = tuple(cause.names)
     path = (Step("loss"), Step(text_of(cause.site) or "step", cause.site, True), Step(names[0]))
+    if context.summed.issuperset(names):
+        what = f"{cause.what}: the gradient of {listed(names)} is zero{_SUMMED}"
+        return Finding(CODE, NAME, "note", what, cause.site, names, path, Fix(_GIVE), kind=IDLE)
     settled = cause.settled
     stays = ", and no step changes that" if settled else ""
     return Finding(

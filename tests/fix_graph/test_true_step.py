@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -187,3 +188,31 @@ def test_ragged_results_are_compared_by_their_values() -> None:
     for x in (X, torch.randn(5, 4)):
         assert torch.equal(fixed.module(x).values(), net(x).values())
         assert torch.equal(fixed.module(x).offsets(), net(x).offsets())
+
+
+def tripled(x: torch.Tensor) -> torch.Tensor:
+    return (x * 3).exp().sum()
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_graph_that_the_user_keeps_of_an_input_does_not_stand_in_the_way(rows: int) -> None:
+    # Autograd goes on with the node that collects the input's gradient, which knows the size that it had: the
+    # module is tried on one row more, and the gradient there came back summed to one row.
+    x = torch.ones(rows, 3, requires_grad=True)
+    kept = (x * 2).exp()
+    assert fxgrad.fix(tripled, (x,)).verification.passed
+    kept.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, 2 * kept.detach())
+
+
+def test_no_graph_waits_for_the_garbage_collector() -> None:
+    x = torch.ones(1, 3, requires_grad=True)
+    gc.collect()
+    gc.disable()
+    try:
+        fxgrad.fix(lambda x: (tripled(x), x.exp()), (x,))
+        left = [item for item in gc.get_objects() if type(item) is torch.Tensor and item.grad_fn is not None]
+    finally:
+        gc.enable()
+    assert left == []
