@@ -70,6 +70,13 @@ pop_dispatch_mode: Callable[[], object] = _C._pop_torch_dispatch_stack
 transforms_active: Callable[[], bool] = _C._are_functorch_transforms_active
 
 
+def unwrapped(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor inside the wrappers of all transforms, which has the history that there is without them."""
+    while _C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = _C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
 def default_device_mode() -> Any:
     """The mode that `torch.set_default_device` keeps on; None where nobody called it."""
     return getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)

@@ -129,3 +129,7 @@ TRANSFORMS_WITH_FUNCTIONS = (
     ("torch._functorch.eager_transforms", "_jvp_with_argnums"),
     ("torch._functorch.eager_transforms", "_vjp_with_argnums"),
 )
+# Where they take a derivative, backward and forward: of the tensors that the first is given, and of the first
+# tensor that the second returns.
+TAKES_DERIVATIVE = ("torch._functorch.eager_transforms", "_autograd_grad")
+UNPACKS_DERIVATIVE = ("torch._functorch.eager_transforms", "safe_unpack_dual")

@@ -33,11 +33,17 @@ from fxgrad.torch_api import distributed, registry
 from fxgrad.torch_api.calls import Args, Kwargs
 from fxgrad.torch_api.complex_parts import complex_part
 from fxgrad.torch_api.functions import Apply, replaced_apply
-from fxgrad.torch_api.internals import dynamo_is_loaded, next_sequence_number, transforms_active
-from fxgrad.torch_api.module_internals import TRANSFORMS
+from fxgrad.torch_api.internals import (
+    dynamo_is_loaded,
+    next_sequence_number,
+    transforms_active,
+    unwrapped,
+)
+from fxgrad.torch_api.module_internals import TRANSFORMS, TRANSFORMS_WITH_FUNCTIONS
 from fxgrad.torch_api.tensors import shape_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
+from fxgrad.trace.derivatives import Derivatives
 from fxgrad.trace.leaf_modules import Whole, is_own, is_plain_layer
 from fxgrad.trace.notes import Called, Kind, Note
 from fxgrad.trace.observer import Observer
@@ -79,6 +85,7 @@ class Events:
         self.on_step_within: Callable[[Optimizer], None] = lambda optimizer: None
         # called at every optimizer step after the watch has ended
         self.when_over: Callable[[], None] | None = None
+        self._derivatives = Derivatives()
         self._before_step = before_step
         self._after_step = after_step
         self._turn = 0  # calls of modules from outside any module, so far
@@ -148,12 +155,14 @@ class Events:
             stack.enter_context(_patched(warnings, "showwarning", _warned()))
             stack.enter_context(_patched(Optimizer, "__init__", self._optimizer_made()))
             stack.enter_context(_patched(Optimizer, "zero_grad", self._zeroed()))
-            for module, name in TRANSFORMS:
+            for module, name in (*TRANSFORMS, *TRANSFORMS_WITH_FUNCTIONS):
                 holder = importlib.import_module(module)
                 if hasattr(holder, name):
                     stack.enter_context(
                         _patched(holder, name, self._region(getattr(holder, name), "transform", name))
                     )
+            for patch in self._derivatives.interceptions(self._derived):
+                stack.enter_context(_patched(*patch))
             if distributed.REPLICATED is not None:
                 stack.enter_context(_patched(distributed.REPLICATED, "__init__", self._replica_made()))
             if dynamo_is_loaded():
@@ -291,28 +300,46 @@ class Events:
 
     # ------------------------------------------------------------------ regions
 
+    def _derived(self, original: Callable[..., object]) -> Callable[..., object]:
+        """What `vjp` gave back is called, which takes a derivative outside of any region: of what, counts as
+        read; not what it is taken by, nor the wrappers of the transform that has ended."""
+
+        def given(outputs: object, inputs: object, *rest: object, **named: object) -> tuple[object, ...]:
+            return tuple(map(unwrapped, tensors_in((outputs, rest, named))))
+
+        return self._region(original, "transform", "vjp", given=given)
+
     def _region(
-        self, original: Callable[..., object], kind: str, target: str, constants: tuple[object, ...] = ()
+        self,
+        original: Callable[..., object],
+        kind: str,
+        target: str,
+        constants: tuple[object, ...] = (),
+        given: Callable[..., tuple[object, ...]] | None = None,
     ) -> Callable[..., object]:
-        """A call that is one note: what it is given, what it reads besides, what it returns."""
+        """A call that is one note: what it is given, what it reads besides, what it returns. `given`: what of
+        its arguments counts, where not all do."""
 
         @functools.wraps(original)
         def call(*args: object, **kwargs: object) -> object:
             observer = self.observer
             if not self.looking() or transforms_active():
                 return original(*args, **kwargs)
-            reads = observer.before(args, kwargs)
+            reads = observer.before(*((args, kwargs) if given is None else given(*args, **kwargs)))
             hidden: dict[int, None] = {}
             observer.hidden.append(hidden)
             observer.quiet += 1
             try:
-                out = original(*args, **kwargs)
+                with self._derivatives.of_region() as differentiated:
+                    out = original(*args, **kwargs)
             finally:
                 observer.quiet -= 1
                 observer.hidden.pop()
-            note = observer.after(kind, target, reads, out, tuple(hidden))
+            note = observer.after(kind, target, reads, (out, differentiated), tuple(hidden))
             if note is not None:
                 note.constants = constants
+                slots = map(observer.ledger.tensors.get, differentiated)
+                note.differentiated = [slot.value for slot in slots if slot is not None]
             return out
 
         return call

@@ -48,7 +48,9 @@ class Note:
     functions: list[Node | None] = field(default_factory=list)
     writes: list[int] = field(default_factory=list)
     flows: list[Flow] = field(default_factory=list)
+    differentiated: list[int] = field(default_factory=list)
     constants: tuple[object, ...] = ()
+    operands: tuple[tuple[int | str, int], ...] = ()  # of `LENDERS` alone
     origins: int = 0
     counted: int = 0
     cuts: bool = False

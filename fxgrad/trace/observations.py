@@ -67,6 +67,7 @@ class Step:
     makes: list[int] = field(default_factory=list)
     writes: list[int] = field(default_factory=list)
     weak: list[int] = field(default_factory=list)
+    differentiated: list[int] = field(default_factory=list)
     constants: tuple[object, ...] = ()
     operands: tuple[tuple[int | str, int], ...] = ()
     settings: tuple[tuple[int | str, Any], ...] = ()

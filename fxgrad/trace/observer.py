@@ -30,6 +30,7 @@ import torch
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
+from fxgrad.passes.analyses.shapes import LENDERS
 from fxgrad.records import Saved
 from fxgrad.records.facts import UNSEEN, Delivered
 from fxgrad.source.sites import Spot, is_asked_by_user
@@ -266,6 +267,8 @@ class Observer(TorchFunctionMode):
         )
         if note is not None:
             note.constants = tuple(a for a in args if isinstance(a, int | float) and not isinstance(a, bool))
+            if name in LENDERS:
+                note.operands = _operands(args, kwargs, reads)
             if name in _FROM_PYTHON and not note.reads:
                 self.from_python(note)
         return note
@@ -473,6 +476,13 @@ class _Guarded:
             return False
         self._observer.fail(error)
         return True
+
+
+def _operands(args: Args, kwargs: Kwargs, reads: list[Read]) -> tuple[tuple[int | str, int], ...]:
+    """By position or keyword, the values of a call's tensor arguments."""
+    values = {id(tensor): value for tensor, _, value in reads}
+    named: list[tuple[int | str, object]] = [*enumerate(args), *kwargs.items()]
+    return tuple((place, values[id(item)]) for place, item in named if id(item) in values)
 
 
 def _is_array(item: object) -> bool:

@@ -54,6 +54,7 @@ from fxgrad.torch_api.internals import (
 from fxgrad.torch_api.symbols import Asked, Origin
 from fxgrad.trace import arguments, entries, fake_kernels, reads
 from fxgrad.trace.arguments import EXACTLY_PLAIN, NUMBERS, SEQUENCES, SYMBOLIC, Arguments
+from fxgrad.trace.derivatives import Derivatives
 from fxgrad.trace.effort import Effort
 from fxgrad.trace.experiment import Nudge, mask_shape, selecting_all, selects, selects_nothing
 from fxgrad.trace.notes import Called
@@ -158,6 +159,7 @@ class Recorder(TorchFunctionMode):
         self._raised_last: tuple[int, str, Step | None] = (0, "", None)
         self.frames: dict[int, FrameType] = {}
         self.entered_regions: dict[int, list[torch.fx.Node]] = {}
+        self.derivatives = Derivatives()
         self.hook_nodes: dict[int, torch.fx.Node] = {}
         self.symbol_values: dict[int, int] = {}
         self.origins: list[Origin] = []  # kept alive: `symbol_values` goes by their ids
@@ -529,6 +531,19 @@ class Recorder(TorchFunctionMode):
             self.seen.drop(step)
             if not step.node.users:
                 self.graph.erase_node(step.node)
+
+    def note_differentiated(self, step: Step, tensors: Iterable[torch.Tensor]) -> None:
+        """What a step took derivatives of. It makes what no step has made: the graph has no use for that."""
+        for tensor in tensors:
+            slot = self.slots.get(id(tensor))
+            if slot is None:
+                value = self.seen.new_value(tensor, step.node.name, self.storage_number(tensor))
+                step.makes.append(value)
+            else:
+                value = slot.value
+                if value not in step.makes:
+                    step.reads.append(value)
+            step.differentiated.append(value)
 
     def _bind_outputs(self, step: Step, out: object, node: torch.fx.Node) -> bool:
         if isinstance(out, torch.Tensor):

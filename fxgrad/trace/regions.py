@@ -67,7 +67,7 @@ def opaque(
         step.reads = [slot.value for slot in slots] + pseudo
         recorder.current = step
     try:
-        with recorder.region() as hidden:
+        with recorder.region() as hidden, recorder.derivatives.of_region() as differentiated:
             out = run(*sub_args, **sub_kwargs)
     except Exception as error:
         recorder.raises(step, error)
@@ -77,6 +77,7 @@ def opaque(
         found = list({id(slot): slot for _, slot in hidden.values() if id(slot) not in given}.values())
         step.reads += [slot.value for slot in found]
         recorder.finish(step, [*slots, *found], out, keep=True)
+        recorder.note_differentiated(step, differentiated)
     recorder.current = None
     return recorder.handed(out), step, hidden
 

@@ -30,6 +30,7 @@ class Noted(Protocol):
     reads: list[int]
     makes: list[int]
     writes: list[int]
+    differentiated: list[int]
     constants: tuple[object, ...]
 
 
@@ -61,6 +62,7 @@ def node_fact(
         makes=tuple(noted.makes),
         flows=tuple(flows),
         writes=tuple(noted.writes),
+        differentiated=tuple(noted.differentiated),
         constants=noted.constants,
         operands=operands,
         settings=settings,

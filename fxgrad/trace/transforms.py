@@ -36,6 +36,7 @@ def interceptions(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
         holder = importlib.import_module(module)
         if hasattr(holder, name):
             yield holder, name, _transform(recorder, getattr(holder, name))
+    yield from recorder.derivatives.interceptions()
 
 
 @contextlib.contextmanager

@@ -210,7 +210,8 @@ def _join(
 
 def _node(note: Note, paths: dict[int, str]) -> NodeFact:
     module = paths.get(id(note.module), "") if note.module is not None else ""
-    return node_fact(note, f"n{note.number}", module, note.flows, grad=note.grad)
+    operands = note.operands
+    return node_fact(note, f"n{note.number}", module, note.flows, grad=note.grad, operands=operands)
 
 
 def _returns(backwards: Sequence[Backward]) -> dict[str, Site]:

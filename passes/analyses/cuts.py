@@ -112,7 +112,24 @@ def analyse(
     be used."""
     if facts.loss is None:
         return Frontier({})
-    distance, following = _distances(facts, skip)
+    starved = tuple(starved)
+    ways = _ways(facts, starved, skip)
+    lost = [parameter for parameter in starved if parameter.name not in ways]
+    if lost and any(drops_out(facts, node, flow) for node in facts.nodes for flow in node.flows):
+        found = _ways(facts, lost, skip, through_derivatives=True)
+        ways.update({name: way for name, way in found.items() if _is_cut_before_derivative(facts, way)})
+    return Frontier(ways)
+
+
+def _ways(
+    facts: Facts,
+    starved: Iterable[ParameterFact],
+    skip: frozenset[str],
+    *,
+    through_derivatives: bool = False,
+) -> dict[str, Way]:
+    distance, following = _distances(facts, skip, through_derivatives=through_derivatives)
+    assert facts.loss is not None
     following.pop(facts.loss, None)
     next_cut: dict[int, int | None] = {}
     ways = {}
@@ -121,14 +138,25 @@ def analyse(
         if start is None or start not in distance:
             continue
         ways[parameter.name] = _way(facts, start, following, next_cut)
-    return Frontier(ways)
+    return ways
+
+
+def _is_cut_before_derivative(facts: Facts, way: Way) -> bool:
+    """Whether what was differentiated has no history of the parameter either: its numbers may be a factor of
+    the derivative, which drops no such thing."""
+    for node, flow, code in _along(way.start, way.following):
+        if code is not None:
+            return True
+        if drops_out(facts, node, flow):
+            return False
+    return False
 
 
 def _distances(
-    facts: Facts, skip: frozenset[str]
+    facts: Facts, skip: frozenset[str], *, through_derivatives: bool
 ) -> tuple[dict[int, float], dict[int, tuple[NodeFact, Flow, str | None]]]:
     """By value: what its cheapest way to the loss costs, and the first flow on that way."""
-    arriving = _arriving(facts, skip)
+    arriving = _arriving(facts, skip, through_derivatives=through_derivatives)
     assert facts.loss is not None
     owned = storages(facts)
     distance: dict[int, float] = {}
@@ -141,7 +169,11 @@ def _distances(
             continue
         distance[value] = cost
         for node, flow in arriving.get(value, ()):
-            price, code = _price(facts, node, flow, owned)
+            price, code = (
+                (0.0, None)
+                if through_derivatives and drops_out(facts, node, flow)
+                else _price(facts, node, flow, owned)
+            )
             total = cost + price + _STEP
             if total < best.get(flow.source, float("inf")):
                 best[flow.source] = total
@@ -150,8 +182,11 @@ def _distances(
     return distance, following
 
 
-def _arriving(facts: Facts, skip: frozenset[str]) -> Mapping[int, list[tuple[NodeFact, Flow]]]:
-    """The flows by their target: those by which data of a value, not its shape alone, gets there."""
+def _arriving(
+    facts: Facts, skip: frozenset[str], *, through_derivatives: bool
+) -> Mapping[int, list[tuple[NodeFact, Flow]]]:
+    """The flows by their target: those by which data of a value, not its shape alone, gets there.
+    `through_derivatives`: also where what is differentiated drops out."""
     found: dict[int, list[tuple[NodeFact, Flow]]] = {}
     for node in facts.nodes:
         if node.name in skip:
@@ -160,7 +195,9 @@ def _arriving(facts: Facts, skip: frozenset[str]) -> Mapping[int, list[tuple[Nod
         for flow in node.flows:
             if not flow.open and flow.source in passing and _independent(node, facts.values[flow.target]):
                 continue
-            if lends_its_shape(node, flow) or drops_out(facts, node, flow):
+            if lends_its_shape(node, flow):
+                continue
+            if not through_derivatives and drops_out(facts, node, flow):
                 continue
             found.setdefault(flow.target, []).append((node, flow))
     return found
@@ -179,12 +216,14 @@ def _independent(node: NodeFact, target: Value) -> bool:
 
 def drops_out(facts: Facts, node: NodeFact, flow: Flow) -> bool:
     """Whether a derivative that is differentiable itself does not depend on what it was taken of: a constant
-    added, or unused."""
-    return (
-        node.target == GRAD
-        and node.grad_enabled
-        and not flow.open
-        and facts.values[flow.source].requires_grad
+    added, or unused. In a transform of `torch.func`: what it took the derivative of does depend on it."""
+    if flow.open or not facts.values[flow.source].requires_grad:
+        return False
+    if node.target == GRAD:
+        return node.grad_enabled
+    return bool(node.differentiated) and (
+        flow.source in node.differentiated
+        or any(f.open and f.source == flow.source and f.target in node.differentiated for f in node.flows)
     )
 
 

@@ -204,7 +204,10 @@ def _left_out(facts: Facts, node: NodeFact, frame: int, start: int) -> DeadEnd |
 
 
 def _derivative(facts: Facts, node: NodeFact) -> NodeFact | None:
-    """The step that takes the derivative of what the node made, where nothing is left of it in there."""
+    """The step that takes the derivative of what the node made, where nothing is left of it in there: a
+    transform of `torch.func` does so itself."""
+    if not set(node.differentiated).isdisjoint(node.makes):
+        return node
     return next(
         (n for n in facts.nodes if any(f.source in node.makes and drops_out(facts, n, f) for f in n.flows)),
         None,

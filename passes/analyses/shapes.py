@@ -17,6 +17,7 @@ MADE_LIKE = frozenset(
     ).split()
 )
 _SHAPED_LIKE = frozenset(["expand_as", "view_as", "reshape_as", "type_as"])
+LENDERS = MADE_LIKE | _SHAPED_LIKE  # of whose calls a watch notes which argument is which
 _FIRST = frozenset([0, "self", "input"])
 _SECOND = frozenset([1, "other", "tensor"])
 
@@ -24,7 +25,7 @@ _SECOND = frozenset([1, "other", "tensor"])
 def lends_its_shape(node: NodeFact, flow: Flow) -> bool:
     """Whether the step takes no number of the flow's source."""
     name = node.target.rpartition(".")[2]
-    if name not in MADE_LIKE and name not in _SHAPED_LIKE:
+    if name not in LENDERS:
         return False
     places = {place for place, value in node.operands if value == flow.source}
     return bool(places) and places <= (_FIRST if name in MADE_LIKE else _SECOND)

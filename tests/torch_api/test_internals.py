@@ -175,7 +175,12 @@ SOURCES = files()
 OWN = frozenset(name for source in SOURCES.values() for name in defined(source) if is_private(name))
 KNOWN = frozenset(name for file in ROOM for name in names_used(SOURCES[file])) - set(module_internals.ATTRIBUTES)
 ELSEWHERE = {name: text for name, text in SOURCES.items() if name not in ROOM}
-ALL_TRANSFORMS = (*module_internals.TRANSFORMS, *module_internals.TRANSFORMS_WITH_FUNCTIONS)
+ALL_TRANSFORMS = (
+    *module_internals.TRANSFORMS,
+    *module_internals.TRANSFORMS_WITH_FUNCTIONS,
+    module_internals.TAKES_DERIVATIVE,
+    module_internals.UNPACKS_DERIVATIVE,
+)
 USES = {(name, use): line for name, text in ELSEWHERE.items() for line, use in private_uses(text, Names(OWN, KNOWN))}
 
 
