@@ -6,7 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fxgrad.passes.analyses.death import absent, checkpoints, derivatives, leaves, no_gradient, optimizers
+from fxgrad.passes.analyses.death import (
+    absent,
+    checkpoints,
+    derivatives,
+    hooks,
+    leaves,
+    no_gradient,
+    optimizers,
+)
 from fxgrad.passes.analyses.death.record import Death
 from fxgrad.passes.context import Rule
 from fxgrad.passes.ended import Cause
@@ -78,6 +86,7 @@ RULES: tuple[Rule, ...] = (
 LOOK_UPS: tuple[tuple[Rule, Kind, Callable[[Death], Iterator[Cause]]], ...] = (
     (fxg002_program_raises, errors.NAN_GRADIENT, derivatives.nan),
     (fxg002_program_raises, errors.CHECKPOINT_CHANGED, checkpoints.changed),
+    (fxg002_program_raises, errors.HOOK_VALUE, hooks.changed),
     (fxg002_program_raises, errors.READY_TWICE, checkpoints.ready_twice),
     (fxg002_program_raises, errors.SPARSE_GRADIENT, optimizers.sparse),
     (fxg002_program_raises, errors.DENSE_GRADIENT, optimizers.dense),

@@ -46,7 +46,8 @@ class Ended:
     """The error that ended a watched script, as it is and as a record, and what its look-ups ask for.
 
     `requests`: calls that asked for gradients in vain; `cleared`: where gradients were dropped after the last
-    backward; `tensors`: those that live, by their id; `name_of`: the variable that holds a tensor.
+    backward; `tensors`: those that live, by their id; `name_of`: the variable that holds a tensor;
+    `hooks`: the names of the functions registered as hooks on tensors, and where.
     """
 
     error: BaseException
@@ -56,6 +57,7 @@ class Ended:
     optimizers: tuple[torch.optim.Optimizer, ...]
     tensors: Mapping[int, Known]
     name_of: Callable[[torch.Tensor], str | None]
+    hooks: tuple[tuple[str, Site], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,16 @@ HOOK_RESULT = Kind(
         "should always return None or None for all gradients",
     )
 )
+HOOK_VALUE = Kind(
+    (
+        "hook ... has changed the size of value",
+        "hook ... has changed the type of value",
+        "expected Variable, but hook returned",
+        "expected tuple, but hook returned",
+        "hook ... has returned an incorrect number of values",
+        "can't replace a None gradient with a non-None value",
+    )
+)
 HOOKED_VIEW = Kind(("of BackwardHookFunction ... is a view and", "of BackwardHookFunction is a view and"))
 PACK_HOOK = Kind(("saved tensor pack hook is modifying its input in place",))
 
@@ -307,6 +317,9 @@ _INDEX = re.compile(r"at index (\d+) appears to not have been used")
 _FUNCTION = re.compile(r"Function '(\w+)' returned nan")
 _READY = re.compile(r"with name ([\w.]+) has been marked as ready twice")
 _EXPECTED = re.compile(r"expected version (\d+)")
+_HOOK = re.compile(r"hook '(.*?)' has")
+_HOOK_TYPES = re.compile(r"has changed the type of value \(was (\S+) got (\S+)\)")
+_HOOK_RETURNED = re.compile(r"but hook returned '(.*?)'")
 _COUNT = re.compile(r"expected (\d+), got (\d+)")
 _SHAPE = re.compile(r"at index (\d+) - got (\[[\d, ]*\]) but expected shape compatible with (\[[\d, ]*\])")
 
@@ -340,6 +353,29 @@ def ready_parameter(message: str) -> str | None:
     module."""
     match = _READY.search(message)
     return match.group(1) if match is not None else None
+
+
+def hook_named(message: str) -> str | None:
+    """The function that is the hook whose result does not fit, where torch names it."""
+    match = _HOOK.search(message)
+    return match.group(1) if match is not None else None
+
+
+def hook_types(message: str) -> tuple[str, str] | None:
+    """The type of a gradient, and of what a hook made of it."""
+    match = _HOOK_TYPES.search(message)
+    return (match[1], match[2]) if match is not None else None
+
+
+def hook_returned(message: str) -> str | None:
+    """The Python type that a hook returned in place of a tensor, or a tuple of them."""
+    match = _HOOK_RETURNED.search(message)
+    return match.group(1) if match is not None else None
+
+
+def hook_resized(message: str) -> bool:
+    """Whether a hook made a tensor of another size."""
+    return says(message, HOOK_VALUE) and "changed the size" in message
 
 
 def gradient_counts(message: str) -> tuple[str, str] | None:

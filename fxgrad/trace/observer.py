@@ -52,6 +52,7 @@ Noting = Callable[[Function, str, Args, Kwargs, list[Read], object], Note | None
 
 RECENT = 32  # numbers that left torch lately: what data from Python may be made of
 DECISION_LIMIT = 200
+HOOK_LIMIT = 200
 REQUEST_LIMIT = 500  # calls that got None for a gradient
 
 _PASSED = (
@@ -68,7 +69,6 @@ _PASSED = (
             "manual_seed",
             "pin_memory",
             "record_stream",
-            "register_hook",
             "register_post_accumulate_grad_hook",
             "retain_grad",
             "seed",
@@ -109,6 +109,8 @@ class Observer(TorchFunctionMode):
         self.taken: list[Taken] = []
         # the last calls of an optimizer's `zero_grad`, each with the note so far
         self.zeroed: list[tuple[int, weakref.ref[Any]]] = []
+        # where hooks were put on tensors, and what their functions are called
+        self.hooks: dict[tuple[Spot, ...], str] = {}
         # (note, value): a custom Function gave no gradient for a value it had read
         self.dropped: set[tuple[int, int]] = set()
         self.cleared: tuple[Spot, ...] = ()  # where gradients were dropped or zeroed after the last backward
@@ -176,6 +178,8 @@ class Observer(TorchFunctionMode):
             getters: dict[str, Handler] = {"grad": self._get_grad}
             found = getters.get(attribute, self._get if attribute in _GETTERS else None)
             handler = setters.get(attribute) if name == "__set__" else found
+        elif name == "register_hook":
+            handler = self._hook
         elif name in _PASSED:
             handler = None
         elif name in DECISIONS:
@@ -400,6 +404,15 @@ class Observer(TorchFunctionMode):
                     self.frozen.pop(slot.leaf, None)
                 elif tensor.is_leaf:
                     self.frozen.setdefault(slot.leaf, (self.ledger.count, self.ledger.spots()))
+        return out
+
+    def _hook(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
+        """A hook is put on a tensor: which function, and where."""
+        out = func(*args, **kwargs)
+        hook = args[1] if len(args) > 1 else kwargs.get("hook")
+        if len(self.hooks) < HOOK_LIMIT:
+            with self.guarded():
+                self.hooks.setdefault(self.ledger.spots(), getattr(hook, "__name__", ""))
         return out
 
     def _switch(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:

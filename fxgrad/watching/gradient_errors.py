@@ -14,7 +14,7 @@ from torch import nn
 from fxgrad.passes.analyses.death import absent
 from fxgrad.passes.analyses.death.record import look_up, raising_text, user_entries
 from fxgrad.passes.ended import Ended, Known, Request
-from fxgrad.records import Phase, Raised
+from fxgrad.records import Phase, Raised, Site
 from fxgrad.source.sites import innermost, own_line, traceback_sites
 from fxgrad.torch_api import errors
 from fxgrad.torch_api.errors import NOT_A_LOSS, says
@@ -97,7 +97,15 @@ def ended_by(error: BaseException, seen: Seen) -> Ended:
         optimizers=tuple(optimizer for optimizer, _ in seen.optimizers),
         tensors={id(one.tensor): one for one in known if one.tensor is not None},
         name_of=seen.names.of_tensor,
+        hooks=tuple(_hooks(observer)),
     )
+
+
+def _hooks(observer: Observer) -> Iterator[tuple[str, Site]]:
+    for spots, name in observer.hooks.items():
+        site = innermost(spots)
+        if site is not None:
+            yield name, site
 
 
 def _requests(observer: Observer) -> Iterator[Request]:

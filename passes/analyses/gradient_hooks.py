@@ -57,7 +57,7 @@ def _of_parameter(context: Context, parameter: ParameterFact) -> Site | None:
             continue
         for kind in ("_backward_hooks", "_post_accumulate_grad_hooks"):
             for hook in (getattr(tensor, kind, None) or {}).values():
-                site = _function_site(hook)
+                site = function_site(hook)
                 if site is not None:
                     return site
     return None
@@ -95,13 +95,13 @@ def _of_module(context: Context, path: str) -> Site | None:
     module = dict(registry.named_modules(context.model)).get(path)
     for kind in ("_backward_hooks", "_backward_pre_hooks"):
         for hook in (getattr(module, kind, None) or {}).values():
-            site = _function_site(hook)
+            site = function_site(hook)
             if site is not None:
                 return site
     return None
 
 
-def _function_site(hook: object) -> Site | None:
+def function_site(hook: object) -> Site | None:
     """The last thing the hook returns; its first line where it returns nothing."""
     code = next((c for c in _codes(hook)), None)
     if code is None or not is_user_code(code.co_filename):

@@ -61,13 +61,14 @@ def renewed(facts: Facts) -> frozenset[str]:
             and node.target == "torch.nn.Parameter"
             and any(v in facts.live for v in node.makes)
         ):
-            found.add(replaced(facts, node) or "")
-    return frozenset(found - {""})
+            found.update(replaced(facts, node) or ())
+    return frozenset(found)
 
 
 def _derived(facts: Facts) -> set[int]:
     """Every value with data of an input, a parameter or another tensor from before the run."""
-    reached: set[int] = set()
+    # a watch has seen parameters being made
+    reached = {value for parameter in facts.parameters for value in parameter.values}
     for node in facts.nodes:
         if node.kind in ("input", "attribute", "entry") or reached.intersection(node.reads):
             reached.update(node.makes)

@@ -45,8 +45,9 @@ def analyse(facts: Facts, parameters: Iterable[ParameterFact]) -> frozenset[str]
 def _written(facts: Facts, node: NodeFact, owners: Mapping[int, ParameterFact]) -> Iterator[int]:
     """The storages of those parameters that the step writes or takes the place of."""
     if node.kind == "leaf" and node.target == "torch.nn.Parameter":
-        name = replaced(facts, node)
-        yield from (storage for storage, p in owners.items() if name in p.names)
+        names = replaced(facts, node) or ()
+        if len(names) == 1:  # of several only the run knows which it is
+            yield from (storage for storage, p in owners.items() if names[0] in p.names)
     elif node.target == "Tensor.__set__":
         # `.data = t`; `.grad = t` writes it
         replaced_data = {facts.values[v].storage for v in node.reads[:1]} - set(node.writes)

@@ -8,6 +8,7 @@ travels through a variable first.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator
 
 from fxgrad.passes.context import Context
@@ -34,20 +35,20 @@ def storages(facts: Facts) -> frozenset[int]:
     return frozenset(facts.values[v].storage for p in facts.parameters for v in p.values)
 
 
-def replaced(facts: Facts, node: NodeFact) -> str | None:
-    """The registered parameter whose place the new one takes; "" where only the run knows which; None if it
-    takes none."""
+def replaced(facts: Facts, node: NodeFact) -> tuple[str, ...] | None:
+    """The registered parameters one of whose places the new one takes, each call of a loop another; none
+    where only the run knows which; None if it takes no place."""
     path = _attribute(node.site) if node.site is not None else None
     if path is None:
         return None
     names = [n for p in facts.parameters for n in p.names]
     if path == "*":
-        return "" if names else None
+        return () if names else None
     prefix = f"{node.module}." if node.module else ""
-    own = [n for n in names if n == prefix + path] or [
-        n for n in names if n.startswith(prefix) and n.endswith(f".{path}")
-    ]
-    return own[0] if own else None
+    own = [n for n in names if n.startswith(prefix) and fits(path, n.removeprefix(prefix))] or [
+        n for n in names if n.startswith(prefix) and fits(f"*.{path}", n)
+    ][:1]
+    return tuple(own) or None
 
 
 def displaced(facts: Facts, site: Site, module: str) -> tuple[str, ...]:
@@ -56,24 +57,24 @@ def displaced(facts: Facts, site: Site, module: str) -> tuple[str, ...]:
     path = _attribute(site)
     if path is None or path == "*":
         return ()
-    start = f"{module}.{path}." if module else f"{path}."
-    return tuple(name for p in facts.parameters for name in p.names if name.startswith(start))
+    prefix = f"{module}." if module else ""
+    names = [name for p in facts.parameters for name in p.names if name.startswith(prefix)]
+    return tuple(name for name in names if fits(f"{path}.*", name.removeprefix(prefix)))
 
 
 @functools.lru_cache(maxsize=1024)
 def _attribute(site: Site) -> str | None:
-    """The attribute path that the statement around `site` binds (`fc.weight` of `self.fc.weight = ...`); "*"
-    for one with a computed name; None if it binds none."""
+    """The attribute path that the statement around `site` binds (`fc.weight` of `self.fc.weight = ...`,
+    `ps.*` of `self.ps[i] = ...`); "*" for one with a computed name; None if it binds none."""
     for binding in bindings(load(site.file)):
         first, last = binding.first, binding.last
-        if (
-            binding.kind != "assign"
-            or binding.item
-            or not first.lineno <= site.line <= (last.end_lineno or last.lineno)
-        ):
+        if binding.kind != "assign" or not first.lineno <= site.line <= (last.end_lineno or last.lineno):
             continue
-        words = [w for w in path_of(binding.base).words if not is_unknown(w)]
-        return "*" if "*" in binding.name else ".".join([*words, binding.name])
+        words = [*itertools.dropwhile(is_unknown, path_of(binding.base).words)]
+        if not binding.item:
+            return "*" if "*" in binding.name else ".".join([*words, binding.name])
+        if words:
+            return ".".join([*words, binding.name])
     return None
 
 

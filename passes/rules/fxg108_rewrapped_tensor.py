@@ -53,7 +53,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     read = {value for parameter in facts.parameters for value in parameter.values}
     for group in cut_groups(context, facts, CODE):
         node, parameters, way = group
-        made = constructor(node) or node.target.rpartition(".")[2]
+        # of a watch's forwards one stands for all: the others are "torch.nn.Parameter, again"
+        made = constructor(node) or node.target.rpartition(".")[2].partition(",")[0]
         what = said(node) if made == ALIAS else f"`{made}`"
         of = (
             "a parameter"

@@ -40,6 +40,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+from fxgrad.passes.analyses.causes import is_starved
 from fxgrad.passes.analyses.stored_parameters import emptied, replaced, storages
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import cut_groups, finding, said, starved, subject
@@ -71,7 +72,7 @@ ADVICE = (
 
 def _message(facts: Facts, node: NodeFact, parameters: tuple[str, ...]) -> str:
     how = {"Tensor.__set__": "`.data = ...` stores", "torch.nn.Parameter": "`nn.Parameter(...)` copies"}
-    what = how.get(node.target, f"{said(node)} writes")
+    what = how.get(node.target.partition(",")[0], f"{said(node)} writes")
     owned = storages(facts)
     where = (
         "a parameter"
@@ -87,6 +88,7 @@ def _message(facts: Facts, node: NodeFact, parameters: tuple[str, ...]) -> str:
 def _made_anew(facts: Facts, told: set[Site | None]) -> Iterator[Finding]:
     """A registered parameter whose place a new one takes in every forward."""
     groups: dict[Site | None, list[str]] = {}
+    starving = {name for p in facts.parameters if is_starved(facts, p) for name in p.names}
     for node in facts.nodes:
         if (
             node.kind != "leaf"
@@ -94,9 +96,9 @@ def _made_anew(facts: Facts, told: set[Site | None]) -> Iterator[Finding]:
             or not any(v in facts.live for v in node.makes)
         ):
             continue
-        name = replaced(facts, node)
-        if name is not None and node.site not in told:
-            groups.setdefault(node.site, []).extend([name] if name else [])
+        taken = replaced(facts, node)
+        if taken is not None and node.site not in told:
+            groups.setdefault(node.site, []).extend(name for name in taken if name in starving)
     for site, names in groups.items():
         which = f"`{names[0]}` is" if len(set(names)) == 1 else f"{len(set(names)) or 'some'} parameters are"
         yield Finding(

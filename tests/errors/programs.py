@@ -356,6 +356,41 @@ net.register_full_backward_hook(lambda m, gin, gout: (gin[0], gin[0]))
 x = torch.randn(2, 3, requires_grad=True)
 net(x).sum().backward()  # HERE
 """,
+    "hook-value": """
+net = nn.Linear(4, 3)
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+for step in range(3):
+    h = net(torch.randn(5, 4))
+    h.register_hook(lambda g: g.mean(0))  # HERE
+    opt.zero_grad()
+    h.pow(2).mean().backward()
+    opt.step()
+""",
+    "hook-value 2": """
+net = nn.Sequential(nn.Linear(4, 3), nn.Tanh())
+def squeeze(module, grad_input, grad_output):
+    return (grad_input[0].mean(0),)  # HERE
+net[1].register_full_backward_hook(squeeze)
+net(torch.randn(5, 4)).pow(2).mean().backward()
+""",
+    "hook-value 3": """
+def scale(g):
+    return float(g.norm()) * 0.5
+net = nn.Linear(4, 3)
+net.weight.register_hook(scale)  # HERE
+net(torch.randn(5, 4)).pow(2).mean().backward()
+""",
+    "hook-value 5": """
+net = nn.Linear(4, 3)
+net.bias.register_hook(lambda g: g.clamp(-1, 1))
+net.weight.register_hook(lambda g: g.norm())
+net(torch.randn(5, 4)).pow(2).mean().backward()  # HERE
+""",
+    "hook-value 4": """
+net = nn.Linear(4, 3)
+net.weight.register_hook(lambda g: g.half())  # HERE
+net(torch.randn(5, 4)).pow(2).mean().backward()
+""",
     "hooked-view": """
 class Net(nn.Module):
     def __init__(self):

@@ -127,6 +127,20 @@ FUNCTIONS = (
         remedy="return None to leave the gradients as they are, or a tuple with one entry for each input",
     ),
     Entry(
+        name="hook-value",
+        kind=errors.HOOK_VALUE,
+        means="a hook gave backward something else than the gradient it stands for: another size, another "
+        "type, no tensor",
+        causes=(
+            "a reduction (`g.mean(0)`, `g.norm()`), an index or `unsqueeze` in the hook: one that is only to "
+            "look returns nothing",
+            "`g.half()`, `g.to_sparse()` or `.cpu()` in the hook",
+            "a lambda returns what its expression gives: `lambda g: kept.append(g) or g.sum()`, "
+            "`lambda g: 0.5`",
+        ),
+        remedy="return None to leave the gradient as it is, or a tensor of its own shape, type and device",
+    ),
+    Entry(
         name="pack-hook",
         kind=errors.PACK_HOOK,
         means="a pack hook of `saved_tensors_hooks` writes the tensor that it is given",
