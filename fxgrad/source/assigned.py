@@ -29,6 +29,17 @@ def names_of_value(site: Site) -> tuple[str, ...]:
     return _assigned(site, whole=True)
 
 
+def is_display(site: Site) -> bool:
+    """Whether what the statement around the site assigns to one name is a tuple or a list that is written
+    out."""
+    statement = statement_at(site)
+    return (
+        isinstance(statement, ast.Assign)
+        and isinstance(statement.value, ast.Tuple | ast.List)
+        and not any(isinstance(target, ast.Tuple | ast.List) for target in statement.targets)
+    )
+
+
 def is_returned(site: Site) -> bool:
     """Whether the expression at the site is what its function returns."""
     statement = statement_at(site)

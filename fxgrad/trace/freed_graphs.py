@@ -12,6 +12,8 @@ Not handled: graphs that were freed before the watch began.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch.autograd.graph import Node
 
 from fxgrad.records.training import MetAgain
@@ -23,24 +25,41 @@ from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import Backward
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """The last tensor that the program had in hand on the way to a node: its value, and the note that took it
+    up; `after`: the one before it on the way from the loss."""
+
+    value: int
+    reader: int
+    after: _Held | None
+
+
+def _carried(held: _Held, walks: tuple[int, ...]) -> _Held:
+    """The tensor that was carried past the walks, where something made before them only took up the one that
+    they walked: `self.cache = v[:, -2:]`. That one itself, where all of the loss was made before them."""
+    carried: _Held | None = held
+    while carried is not None and 0 <= carried.reader < walks[-1]:
+        carried = carried.after
+    return carried if carried is not None and carried.reader >= 0 else held
+
+
 def met_again(ledger: Ledger, failed: Backward) -> tuple[MetAgain, ...]:
     """The tensors that a failed backward met a second time (definition 2; of a node that made no tensor the
     program had in hand, the next such tensor on the way to it), that made last first: torch walks in that
     order."""
     found: dict[int, MetAgain] = {}
     seen: set[Key] = set()
-    # A node, and the last tensor the program had in hand on the way to it: its value, and the note that took
-    # it up.
-    pending: list[tuple[Node, int, int]] = []
+    pending: list[tuple[Node, _Held]] = []
     for function, value in zip(failed.started, failed.losses, strict=False):
-        pending.append((function, value, -1))
+        pending.append((function, _Held(value, -1, None)))
     while pending:
-        function, value, reader = pending.pop()
+        function, held = pending.pop()
         walks = tuple(note for note in freed_by(function) if note < failed.note)
         if walks:
-            met = _met(ledger, function, value, reader, walks)
+            met = _met(ledger, function, _carried(held, walks), walks)
             if met is not None:
-                found.setdefault(value, met)
+                found.setdefault(met.value, met)
             continue
         maker = ledger.edges.maker(function)
         for inner, number in one_back(function):
@@ -49,7 +68,7 @@ def met_again(ledger: Ledger, failed: Backward) -> tuple[MetAgain, ...]:
                 continue
             seen.add(key)
             known = ledger.edges.values.get(key)
-            pending.append((inner, known[-1], maker) if known else (inner, value, reader))
+            pending.append((inner, _Held(known[-1], maker, held) if known else held))
     return tuple(sorted(found.values(), key=lambda met: -met.maker))
 
 
@@ -68,7 +87,8 @@ def walked_anew(ledger: Ledger, failed: Backward) -> tuple[frozenset[int], froze
     return frozenset(notes - {-1}), frozenset(leaves)
 
 
-def _met(ledger: Ledger, function: Node, value: int, reader: int, walks: tuple[int, ...]) -> MetAgain | None:
+def _met(ledger: Ledger, function: Node, held: _Held, walks: tuple[int, ...]) -> MetAgain | None:
+    value, reader = held.value, held.reader
     behind = list(nodes_behind([function]))
     spent = [inner for inner in behind if _is_spent(inner)]
     known = ledger.values[value] if value >= 0 else None

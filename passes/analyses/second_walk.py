@@ -165,12 +165,14 @@ def built_at(maker: NodeFact, walk: tuple[Site, ...]) -> Site | None:
 
 def _recurs(facts: Facts, maker: NodeFact, first: Walk, new: frozenset[int]) -> bool:
     """Whether the same line made, from it or after the first backward, what the second walks for the first
-    time."""
+    time; or made that itself, and has run again."""
     for node in facts.nodes:
         number = int(node.name[1:])
-        if number not in new or node.stack != maker.stack or node.name == maker.name:
+        if node.stack != maker.stack or node.name == maker.name:
             continue
-        if number > first.note or _comes_from(facts, node, maker):
+        if number in new and (number > first.note or _comes_from(facts, node, maker)):
+            return True
+        if number > first.note and int(maker.name[1:]) in new:  # what it makes now is for the next step
             return True
     return False
 

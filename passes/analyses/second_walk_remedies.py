@@ -28,6 +28,7 @@ from fxgrad.source.assigned import (
     assigned_names,
     call_on,
     differentiated,
+    is_display,
     loop_between,
     names_read,
     receiver,
@@ -166,7 +167,7 @@ def _cut_in(frame: Site, found: Meeting, site: Site | None) -> str:
         return ""
     name = ", ".join(kept)
     cut = f"`{name} = {', '.join(f'{one}.detach()' for one in kept)}`"
-    if _is_container(found, names, name):
+    if is_display(frame) or _is_container(found, names, name):
         cut = f"`{name} = tuple(part.detach() for part in {name})`"
     place = in_function_of(found.second.stack, frame)
     if place is not None and place.line != frame.line:

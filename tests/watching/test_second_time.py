@@ -435,6 +435,60 @@ for it in range(3):
         ("retain_graph", "detach"),
     ),
     # ------------------------------------------------------------------------------------- kept from step to step
+    "a part of what a step computes, kept in a tuple": Program(
+        """
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.cache = None
+    def forward(self, x):
+        k, v = self.k(x), self.v(x)
+        if self.cache is not None:
+            k = torch.cat([self.cache[0], k], 1)
+            v = torch.cat([self.cache[1], v], 1)  # FXG201
+        self.cache = (k[:, -2:], v[:, -2:])
+        return F.scaled_dot_product_attention(self.q(x), k, v)
+net = Attention()
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+for step in range(3):
+    loss = (net(torch.randn(2, 3, 4)) - 1).square().mean()
+    losses.append(loss.item())
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+""",
+        ("`self.cache = tuple(part.detach() for part in self.cache)`", "`if self.cache is not None:`", "at the top of `forward`"),
+        (
+            (
+                "        k, v = self.k(x), self.v(x)\n",
+                "        if self.cache is not None:\n            self.cache = tuple(part.detach() for part in self.cache)\n"
+                "        k, v = self.k(x), self.v(x)\n",
+            ),
+        ),
+    ),
+    "the end of an output, kept": Program(
+        """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head, self.last = nn.GRU(3, 4, batch_first=True), nn.Linear(4, 1), None
+    def forward(self, x):
+        out, _ = self.rnn(x, self.last)  # FXG201
+        self.last = out[:, -1].unsqueeze(0)
+        return self.head(out)
+net = Net()
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+for step in range(3):
+    loss = (net(torch.randn(2, 5, 3)) - 1).square().mean()
+    losses.append(loss.item())
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+""",
+        ("detach what is kept from one step to the next",),
+        (("self.last = out[:, -1].unsqueeze(0)", "self.last = out[:, -1].unsqueeze(0).detach()"),),
+    ),
     "a hidden state in a variable": Program(
         """
 cell, head = nn.GRUCell(3, 4), nn.Linear(4, 1)
