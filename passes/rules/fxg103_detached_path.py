@@ -79,6 +79,9 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             )
         if node.target == GRAD:
             cut, advice = f"{written} without create_graph=True", _CREATE
+        if node.writes:
+            cut = f"{written} writes past autograd, through a detached tensor, and so"
+            advice = "write into the tensor itself (`out[t] = h`), or collect the parts and torch.stack them"
         yield finding(
             context,
             facts,

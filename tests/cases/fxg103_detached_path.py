@@ -1503,3 +1503,60 @@ def quiet_slope_of_what_has_no_parameter() -> dict[str, Any]:
         return out.mean() + known.square().mean()
 
     return _sloped(loss, retain_graph=True)
+
+
+class Collected(nn.Module):
+    """A recurrent net whose states are written into one tensor; `write` does it."""
+
+    def __init__(self, write: Callable[[torch.Tensor, int, torch.Tensor], object]) -> None:
+        super().__init__()
+        self.cell, self.head, self.write = nn.GRUCell(3, 4), nn.Linear(4, 1), write
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h, out = x.new_zeros(x.shape[1], 4), x.new_zeros(x.shape[0], x.shape[1], 4)
+        for t in range(x.shape[0]):
+            h = self.cell(x[t], h)
+            self.write(out, t, h)
+        return self.head(out)
+
+
+def collected(write: Callable[[torch.Tensor, int, torch.Tensor], object]) -> dict[str, Any]:
+    return dict(model=Collected(write), inputs=(torch.randn(3, 2, 3),), loss=lambda o: o.square().mean())
+
+
+def guilty_states_written_through_data() -> dict[str, Any]:
+    def write(out, t, h):
+        out.data[t] = h  # FXG103
+
+    return collected(write)
+
+
+def guilty_states_added_through_a_detached_view() -> dict[str, Any]:
+    def write(out, t, h):
+        out.detach()[t].add_(h)  # FXG103
+
+    return collected(write)
+
+
+def quiet_states_written_into_the_tensor() -> dict[str, Any]:
+    def write(out, t, h):
+        out[t] = h
+
+    return collected(write)
+
+
+def quiet_states_copied_into_a_view() -> dict[str, Any]:
+    def write(out, t, h):
+        out[t].copy_(h)
+
+    return collected(write)
+
+
+def quiet_states_written_besides_as_numbers() -> dict[str, Any]:
+    kept = torch.zeros(3, 2, 4)
+
+    def write(out, t, h):
+        kept.data[t] = h.detach()
+        out[t] = h
+
+    return collected(write)
