@@ -26,6 +26,7 @@ from torch import nn
 
 from fxgrad.records import Ran, Span
 from fxgrad.source.objects import origin
+from fxgrad.source.sites import ByCode
 
 MOST = 100_000  # instructions of one function on one module that are counted
 MOST_WATCHED = 30_000  # the same in a program that trains meanwhile: settrace costs a microsecond each
@@ -223,17 +224,37 @@ def _module_of(frame: FrameType) -> nn.Module | None:
     return None
 
 
-def _spans(code: CodeType, counts: Mapping[int, int]) -> dict[Span, int]:
-    """How often each span of the function's text ran, 0 for those that did not; of the functions inside it
-    too, which count by themselves."""
-    found: dict[Span, int] = {}
+_texts = ByCode()
+
+
+def _text_of(code: CodeType) -> tuple[dict[int, Span], dict[Span, int]]:
+    """The span of each instruction of a function, and 0 for every span of its text: read once, for one
+    function may have run on thousands of modules."""
+    known = _texts.get(id(code))
+    if known is not None:
+        text: tuple[dict[int, Span], dict[Span, int]] = known[0]
+        return text
+    spans: dict[int, Span] = {}
     for index, (line, end_line, column, end_column) in enumerate(code.co_positions()):
         if line is None or end_line is None or column is None or end_column is None or end_column == 0:
             continue
-        span = line, column, end_line, end_column
-        found[span] = max(found.get(span, 0), counts.get(2 * index, 0))
+        spans[2 * index] = line, column, end_line, end_column
+    never = dict.fromkeys(spans.values(), 0)
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            for span in _spans(inner, {}):
-                found.setdefault(span, 0)
+            for span in _text_of(inner)[1]:
+                never.setdefault(span, 0)
+    _texts.note(code, (spans, never))
+    return spans, never
+
+
+def _spans(code: CodeType, counts: Mapping[int, int]) -> dict[Span, int]:
+    """How often each span of the function's text ran, 0 for those that did not; of the functions inside it
+    too, which count by themselves."""
+    spans, never = _text_of(code)
+    found = dict(never)
+    for offset, count in counts.items():
+        span = spans.get(offset)
+        if span is not None and count > found[span]:
+            found[span] = count
     return found

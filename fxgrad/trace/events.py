@@ -74,7 +74,8 @@ class Events:
         # autograd's count of nodes as each module was first called
         self.first_calls: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
         self.closures: set[CodeType] = set()  # what optimizer steps were given to call
-        self.with_grad: set[int] = set()  # the ids of those that were called where gradients are on
+        # the ids of those that were called where gradients are on, with how many backwards had run before
+        self.with_grad: dict[int, int] = {}
         self.optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         # where they were built
         self.made: weakref.WeakKeyDictionary[Optimizer, tuple[Spot, ...]] = weakref.WeakKeyDictionary()
@@ -113,9 +114,12 @@ class Events:
         )
 
     def trained(self) -> list[nn.Module]:
-        """What was called from outside any module other than to evaluate it; all, where nothing was called
-        with gradients on."""
-        return [module for key, module in self.outermost.items() if key in self.with_grad] or list(
+        """What was called from outside any module other than to evaluate it: with gradients on, and a
+        backward came after; all, where nothing was."""
+        count = len(self.observer.backwards)
+        before = {key for key, backwards in self.with_grad.items() if backwards < count}
+        wanted = before or self.with_grad
+        return [module for key, module in self.outermost.items() if key in wanted] or list(
             self.outermost.values()
         )
 
@@ -241,7 +245,7 @@ class Events:
             self._look_for_gathering(patches)
         self._turn += 1
         if torch.is_grad_enabled():
-            self.with_grad.add(id(module))
+            self.with_grad.setdefault(id(module), len(self.observer.backwards))
         if id(module) in self.outermost or next(registry.parameters(module), None) is None:
             return False
         self.outermost[id(module)] = module

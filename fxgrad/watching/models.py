@@ -2,13 +2,15 @@
 `named_parameters()` of its own.
 
 Took part: what was called from outside any module, what holds a parameter of an optimizer, what a backward
-reached. Of nested modules the outermost that a variable holds counts. Tensors that an optimizer holds and no
+reached. Of nested modules the outermost that a variable holds counts; of several made around one and the same
+module, inside what was called with it, that module does. Tensors that an optimizer holds and no
 module owns stand beside the modules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -57,18 +59,38 @@ def _took_part(
         own = [module for module in own if module in named]
     relevant = {id(t) for t in (*held, *reached)}
     relevant.update(id(parameter) for module in own for parameter in registry.parameters(module))
-    return _outermost([*named, *own], relevant)
+    return _outermost(names, [*named, *own], relevant)
 
 
-def _outermost(candidates: Sequence[nn.Module], relevant: set[int]) -> list[nn.Module]:
-    """Of the candidates with a relevant parameter those that are in no other, in the order given."""
-    sized = [
-        (module, list(registry.modules(module)))
+def _outermost(names: Names, candidates: Sequence[nn.Module], relevant: set[int]) -> list[nn.Module]:
+    """Of the candidates with a relevant parameter those that are in no other, in the order given; in the
+    place of passing wrappers what they are around."""
+    sized = {
+        module: list(registry.modules(module))
         for module in dict.fromkeys(candidates)
         if any(id(p) in relevant for p in registry.parameters(module))
-    ]
-    inner = {id(part) for module, parts in sized for part in parts[1:]}
-    return [module for module, _ in sized if id(module) not in inner]
+    }
+    for wrapper, module in _wrapped(names, sized).items():
+        del sized[wrapper]
+        sized.setdefault(module, list(registry.modules(module)))
+    inner = {id(part) for parts in sized.values() for part in parts[1:]}
+    return [module for module in sized if id(module) not in inner]
+
+
+def _wrapped(names: Names, sized: Mapping[nn.Module, Sequence[nn.Module]]) -> dict[nn.Module, nn.Module]:
+    """Of several modules around one that holds all their parameters, and that a variable further outside
+    holds, that one: a solver makes such for each of its calls."""
+    found: dict[nn.Module, nn.Module] = {}
+    for wrapper, parts in sized.items():
+        for part in parts[1:]:
+            if names.is_further_out(part, wrapper) and _size(part) == _size(wrapper):
+                found[wrapper] = part
+    shared = Counter(found.values())
+    return {wrapper: module for wrapper, module in found.items() if shared[module] > 1}
+
+
+def _size(module: nn.Module) -> int:
+    return sum(1 for _ in registry.parameters(module))
 
 
 def _put(root: nn.Module, name: str, item: nn.Module | torch.Tensor) -> None:

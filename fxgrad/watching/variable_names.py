@@ -2,9 +2,9 @@
 that run now.
 
 A name is the variable's, `agent.actor` for an attribute of an object in a variable, the attribute alone for
-one of `self`. Of several the script's own globals come first, then the user's functions, then those of
-installed packages. Not handled: what only a closure, a class attribute or a deeper object holds; it is called
-by its class.
+one of `self`. Of several the script's own globals come first, then the user's functions, a caller before
+what it calls, then those of installed packages. Not handled: what only a closure, a class attribute or a
+deeper object holds; it is called by its class.
 """
 
 from __future__ import annotations
@@ -34,26 +34,31 @@ class Names:
     """Names found so far."""
 
     def __init__(self) -> None:
-        self._modules: dict[int, tuple[int, int, str, nn.Module]] = {}
+        self._modules: dict[int, tuple[tuple[int, int], int, str, nn.Module]] = {}
         # name -> the module it was last seen to hold: the copies a loop makes go by one name
         self._holders: dict[str, int] = {}
         self._tensors: dict[int, tuple[int, str, weakref.ref[torch.Tensor]]] = {}
+        # how far outside a module is held at most: the rank, and how many calls the variable is within
+        self._outside: dict[int, tuple[int, int]] = {}
+        self._depth = 0
 
     def scan(self, frame: FrameType | None, boundary: CodeType | None) -> None:
         """Look at the variables of the frames from `frame` outwards."""
         seen: set[int] = set()
-        for user in user_frames(frame, boundary):
+        frames = list(user_frames(frame, boundary))
+        for depth, user in zip(range(len(frames) - 1, -1, -1), frames, strict=True):
             installed = "site-packages" in user.f_code.co_filename
             if user.f_locals is not user.f_globals:
-                self.scan_namespace(user.f_locals, 3 if installed else 1)
+                self.scan_namespace(user.f_locals, 3 if installed else 1, depth)
             if id(user.f_globals) not in seen:
                 seen.add(id(user.f_globals))
                 main = user.f_globals.get("__name__") == "__main__"
                 self.scan_namespace(user.f_globals, 3 if installed else 0 if main else 2)
 
-    def scan_namespace(self, namespace: Mapping[str, object], rank: int) -> None:
-        """Look at the variables of one namespace; of names for one thing that with the lower `rank` is
-        kept."""
+    def scan_namespace(self, namespace: Mapping[str, object], rank: int, depth: int = 0) -> None:
+        """Look at the variables of one namespace, of a function that runs within `depth` others; of names for
+        one thing that with the lower `rank` is kept."""
+        self._depth = depth
         left = OBJECTS
         for name, value in list(namespace.items()):
             if name.startswith("__") or isinstance(value, types.ModuleType | type | types.FunctionType):
@@ -89,10 +94,12 @@ class Names:
 
     def _add(self, name: str, module: nn.Module, rank: int) -> None:
         known = self._modules.get(id(module))
-        if known is not None and rank >= known[0] and self._holders.get(known[2]) == id(module):
+        place = rank, self._depth
+        self._outside[id(module)] = min(self._outside.get(id(module), place), place)
+        if known is not None and place >= known[0] and self._holders.get(known[2]) == id(module):
             return
         order = known[1] if known is not None else len(self._modules)
-        self._modules[id(module)] = (rank, order, name, module)
+        self._modules[id(module)] = (place, order, name, module)
         self._holders[name] = id(module)
 
     def modules(self) -> Iterator[tuple[str, nn.Module]]:
@@ -105,6 +112,11 @@ class Names:
         """The module's name; its class's in small letters if no variable holds it."""
         known = self._modules.get(id(unwrapped(module)))
         return known[2] if known is not None else _small(type(unwrapped(module)).__name__)
+
+    def is_further_out(self, module: nn.Module, other: nn.Module) -> bool:
+        """Whether the first is held by a variable further outside than any that holds the other."""
+        place = self._outside.get(id(module))
+        return place is not None and place < self._outside.get(id(other), (LAST, 0))
 
     def of_tensor(self, tensor: torch.Tensor) -> str | None:
         """The tensor's name, if a variable holds it."""

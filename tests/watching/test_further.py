@@ -182,6 +182,52 @@ main()
     assert names == {"actor", "agent._policy"}
 
 
+SOLVER = """class Reversed(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+    def forward(self, t, x):
+        return -self.inner(-t, x)
+
+class Field(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin, self.gain = nn.Linear(3, 3), nn.Parameter(torch.ones(()))
+    def forward(self, t, x):
+        return self.gain * self.lin(x).tanh()
+
+def solve(given, x):
+    func = Reversed(given)
+    for t in torch.linspace(0, 1, 4):
+        x = x + 0.1 * func(t, x)
+    return x
+
+def check():
+    field = Field()
+    solve(field, solve(field, torch.ones(2, 3))).sum().backward()
+
+check()
+"""
+
+
+def test_what_a_solver_makes_around_a_model_is_not_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(report_on(tmp_path, SOLVER).verdicts) == {"field.gain", "field.lin.weight", "field.lin.bias"}
+
+
+@pytest.mark.parametrize("call", ["solve(field, torch.zeros(2, 3))", "field(0, torch.zeros(2, 3)).sum().item()"])
+def test_a_model_that_is_asked_after_the_last_backward_does_not_train(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], call: str
+) -> None:
+    report = report_on(tmp_path, f"{SOLVER}field = Field()\n{call}\n")
+    assert [str(f) for f in report.findings] == []
+    assert set(report.verdicts.values()) == {"flows"}
+
+
+def test_a_model_that_was_asked_before_it_is_to_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = report_on(tmp_path, SOLVER.replace("\ncheck()", "\nother = Field()\nsolve(other, torch.zeros(2, 3))\ncheck()"))
+    assert {f.code for f in report.findings if f.severity == "error"} == {"FXG101"}
+
+
 def test_a_model_that_only_its_methods_hold_is_called_by_its_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = """
 class TinyNet(nn.Linear):
