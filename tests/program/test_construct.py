@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -181,6 +182,21 @@ GUESSED: dict[str, tuple[str, str, tuple[str, ...]]] = {
         net("in_features, heads", "assert heads == 2; self.a = nn.Linear(in_features, heads)"),
         "`Net(in_features=64, heads=2)`",
         ("--arg heads=2 (by the name `heads`)",),
+    ),
+    "widths that are walked in pairs": (
+        net("layers_hidden", "self.a = nn.Sequential(*(nn.Linear(a, b) for a, b in zip(layers_hidden, layers_hidden[1:])))"),
+        "`Net(layers_hidden=[64, 64])`",
+        ("--arg layers_hidden=[64, 64] (by the name `layers_hidden`)",),
+    ),
+    "widths of which the first is apart": (
+        net("widths", "self.a = nn.Linear(widths[0], 2); self.rest = [nn.Linear(w, w) for w in widths[1:]]"),
+        "`Net(widths=[64, 64])`",
+        (),
+    ),
+    "pairs of which the first is apart": (
+        net("sizes", "self.a = nn.Linear(sizes[0][1], 2); self.rest = sizes[1:]"),
+        "`Net(sizes=[[64, 64]])`",
+        (),
     ),
     "a function that needs some": (
         "def Zoo(vocab_size):\n    layers = nn.Sequential(nn.Embedding(vocab_size, 8), Part(8))\n    return layers.eval()\n",
@@ -373,6 +389,44 @@ def test_a_number_that_the_program_tells_apart_is_guessed(write: Write) -> None:
     loaded = load(write(KINDS))
     assert "--arg config.embed_kind=1 (`embed_kind` is compared with 1, 3)" in loaded.assumed
     assert loaded.model.a.lin.in_features == 4
+
+
+def test_a_guess_that_leaves_no_parameters_is_the_last_that_is_taken(write: Write) -> None:
+    text = net("shortcut, width", "self.a = nn.Identity() if shortcut else nn.Linear(width, 2)").replace("; self.p = Part(2)", "")
+    loaded = load(write(text, head=HEAD.partition("class Part")[0]))
+    assert loaded.model.a.in_features == 64
+    bare = text.replace("nn.Linear(width, 2)", "nn.ReLU()")
+    assert load(write(bare, "bare.py", head=HEAD.partition("class Part")[0])).model is not None
+
+
+TASKS = """class Net(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.task = config.task
+        self.a = nn.Linear(config.enc_in, config.width)
+        self.b = nn.Sequential(Part(config.width), nn.Dropout(config.share), nn.Linear(config.width, config.q))
+        self.c = nn.Linear(config.q, config.r)
+
+    def forward(self, x):
+        x = self.c(self.b(self.a(x)))
+        if self.task == "classify":
+            raise ValueError("only forecasts")
+        if self.task == "impute":
+            raise ValueError("only forecasts")
+        if self.task == "forecast":
+            return x
+        raise ValueError("only forecasts")
+"""
+
+
+def test_another_text_that_the_class_tells_apart_comes_before_other_sizes(write: Write) -> None:
+    loaded = load(write(TASKS))
+    assert [loaded.model.task, *(other.model.task for other in itertools.islice(loaded.others, 3))] == [
+        "classify",
+        "impute",
+        "forecast",
+        "other",
+    ]
 
 
 def test_of_several_the_one_made_of_the_most_is_named(write: Write) -> None:

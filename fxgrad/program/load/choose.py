@@ -165,14 +165,20 @@ def _guessed(
         raise LoadError(f"`{name}` needs arguments: {', '.join(needed)}", site=_site(module, name), hint=hint)
 
     def all_of_them() -> Iterator[Built]:
+        bare: list[Built] = []
         for made in constructions(function, name, known, given):
             if isinstance(function, type):
-                yield Built(_checked(made.value, name), name, f"`{made.text}`", True, {}, made, others)
+                one = Built(_checked(made.value, name), name, f"`{made.text}`", True, {}, made, others)
             else:
                 built = _from_factory(module, name, made.value)
-                yield Built(
+                one = Built(
                     built.model, name, f"what `{made.text}` returns", True, built.extras, made, others
                 )
+            if _has_none(one.model):
+                bare.append(one)
+            else:
+                yield one
+        yield from bare  # a guess that leaves a model without parameters is the last to be meant
 
     others = all_of_them()
     try:
@@ -311,6 +317,11 @@ def _is_bare(module: types.ModuleType, name: str) -> bool:
         made = build(module, name, value, {}).model
     except LoadError:
         return False
+    return _has_none(made)
+
+
+def _has_none(made: object) -> bool:
+    """Whether it is a module without parameters."""
     return isinstance(made, nn.Module) and next(registry.parameters(made), None) is None
 
 

@@ -206,6 +206,7 @@ def constructions(
         else:
             made += 1
             yield built
+            calls.choose(guesses)
         calls.vary(guesses)
     if not made:
         said = next(iter(str(first).strip().splitlines()), "")
@@ -225,10 +226,26 @@ class _Calls:
         """The same call with one guess changed: the one that was read last is the likeliest to be wrong."""
         for key in reversed(guesses.left):
             position = guesses.positions.get(key, 0) + 1
-            changed = {**guesses.positions, key: position}
-            if position < len(guesses.left[key]) and frozenset(changed.items()) not in self.seen:
-                self.seen.add(frozenset(changed.items()))
-                self.pending.append(changed)
+            if position < len(guesses.left[key]):
+                self.pending += self._new({**guesses.positions, key: position})
+
+    def choose(self, guesses: Guesses) -> None:
+        """Next, the same call with each other of the texts that the class itself tells apart: what comes to
+        its end and then runs on no inputs is the likeliest to want one."""
+        found: list[Mapping[str, int]] = []
+        for key, values in guesses.left.items():
+            if key not in guesses.positions and isinstance(values[0].value, str) and values[0].choice:
+                for position in range(1, len(values)):
+                    found += self._new({**guesses.positions, key: position})
+        self.pending[:0] = found
+
+    def _new(self, positions: Mapping[str, int]) -> list[Mapping[str, int]]:
+        """The call, unless it was to be tried before."""
+        key = frozenset(positions.items())
+        if key in self.seen:
+            return []
+        self.seen.add(key)
+        return [positions]
 
 
 def _lacks(error: Exception) -> list[str]:

@@ -42,8 +42,13 @@ def _read(scope: ast.AST, is_it: Is) -> Sequence | None:
         lengths += _at_least(node, is_it)
     if not exact and not lengths:
         return None
-    elements = _read(scope, lambda node: isinstance(node, ast.Subscript) and is_it(node.value))
+    elements = _read(scope, lambda node: _is_element(node, is_it))
     return Sequence(exact or max(lengths), bool(exact), elements)
+
+
+def _is_element(node: ast.expr, is_it: Is) -> bool:
+    """`dims[2]`; `dims[1:]` is no element but a sequence of the same kind."""
+    return isinstance(node, ast.Subscript) and is_it(node.value) and not isinstance(node.slice, ast.Slice)
 
 
 def _exact(node: ast.AST, is_it: Is) -> int:
