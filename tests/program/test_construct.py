@@ -399,6 +399,57 @@ def test_a_guess_that_leaves_no_parameters_is_the_last_that_is_taken(write: Writ
     assert load(write(bare, "bare.py", head=HEAD.partition("class Part")[0])).model is not None
 
 
+ALONE = "import torch\nfrom torch import nn\n\n\n"
+UNSET = """\
+class Net(nn.Module):
+    def __init__(self, act=None, dim=None, classes=None, deep=True):
+        super().__init__()
+        {body}
+
+    @classmethod
+    def of_kind(cls, kind):
+        return cls(None, 4, 2)
+
+    def forward(self, x):
+        return self.a(x)
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("self.a = nn.Linear(dim, 2)", "`Net(dim=64)`"),
+        ("assert dim is not None or classes is not None, 'give one'; self.a = nn.Linear(dim or 4, classes or 3)", "`Net(classes=10)`"),
+        ("self.a = nn.Linear(dim, classes)", "`Net(dim=64, classes=10)`"),
+        ("self.a = nn.Linear(dim or 4, 2)", "`Net()`"),
+    ],
+)
+def test_what_a_constructor_asks_for_though_it_may_be_left_out_is_guessed(write: Write, body: str, said: str) -> None:
+    assert load(write(UNSET.format(body=body), head=ALONE)).notes == (f"no name was given: the model is {said} in model.py",)
+
+
+def test_what_to_write_for_what_may_be_left_out_and_cannot_be_guessed(write: Write) -> None:
+    with pytest.raises(LoadError, match="dim should be a Shape") as caught:
+        load(write(UNSET.format(body="assert type(dim).__name__ == 'Shape', 'dim should be a Shape'"), head=ALONE))
+    assert (
+        "--arg act=... --arg dim=... --arg classes=..., or write a function that builds it, as `Net.of_kind(...)` does" in caught.value.hint
+    )
+    with pytest.raises(LoadError, match="misspelt") as caught:
+        load(write(UNSET.format(body="self.a = misspelt"), "other.py", ALONE))
+    assert "--arg" not in caught.value.hint
+
+
+def test_a_checkout_whose_name_no_import_can_have_is_no_package(write: Write) -> None:
+    write("", "my-nets+1/__init__.py", head="")
+    write("", "my-nets+1/zoo/__init__.py", head="")
+    write("width = 6\n", "my-nets+1/zoo/sizes.py", head="")
+    loaded = load(write("from .sizes import width\nfrom torch import nn\nnet = nn.Linear(width, 2)\n", "my-nets+1/zoo/net.py", head=""))
+    assert loaded.model.in_features == 6
+    with pytest.raises(LoadError, match="No module named 'elsewhere'") as caught:
+        load(write("from .sizes import width\nimport elsewhere\n", "my-nets+1/zoo/other.py", head=""))
+    assert caught.value.hint == f"install it for {sys.executable}"
+
+
 TASKS = """class Net(nn.Module):
     def __init__(self, config):
         super().__init__()

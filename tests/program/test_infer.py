@@ -965,9 +965,54 @@ class Strict(Batch):
         return self.rnn(x, state)
 
 
+class Carrying(nn.Module):
+    """It reads what it is given besides the first, one for each part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+
+    def forward(self, x: torch.Tensor, *kept: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x) + kept[0]) * kept[1]
+
+
+class Crossed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        out = self.lin(x)
+        if times.shape != (7, 7, 7):
+            raise ValueError(f"no times of {tuple(times.shape)}")
+        return out * times.sum()
+
+
+class Absent(nn.Module):
+    """What it reads too far in is a tuple of its own."""
+
+    def forward(self, x: torch.Tensor, *kept: torch.Tensor) -> torch.Tensor:
+        return x * _second((x, *kept))
+
+
+def _second(items: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    return items[3]
+
+
 @pytest.mark.parametrize(
     ("model", "reason", "hint"),
     [
+        (
+            Carrying(),
+            "no guess for the input `x` of Carrying.forward ran; ",
+            "`*kept` than it is given: write every input in its order, as in --input 2x3x",
+        ),
+        (
+            Crossed(),
+            "no guess for the input `times` of Crossed.forward ran; ",
+            " beside --input x=2x6:float32, with which it came furthest, or",
+        ),
+        (Absent(), "no guess for the input `x` of Absent.forward ran; ", "write it, as in --input x="),
         (Attributes(), "no guess for the input `batch` of Attributes.forward ran; ", "or define `example_inputs`"),
         (Listed(), "the input `xs` of Listed.forward cannot be guessed: it is no tensor", "define `example_inputs`"),
         (Impossible(), "no guess for the input `second` of Impossible.forward ran; ", "as in --input second=2x3"),

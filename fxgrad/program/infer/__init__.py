@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -301,6 +302,17 @@ def _guessed(found: Found, held: Mapping[str, Structure]) -> Iterator[str]:
         yield f"{option} ({candidate.reason})"
 
 
+def _reads_several(model: object, error: Exception) -> str | None:
+    """The name of `*args` that the program takes more of than there is; None where that is not the error."""
+    last: TracebackType | None = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if not isinstance(error, IndexError) or last is None:
+        return None
+    variable = [p.name for p in _signature(model).parameters.values() if p.kind is p.VAR_POSITIONAL]
+    return next((name for name in variable if name in last.tb_frame.f_code.co_varnames), None)
+
+
 def _failure(model: object, outcome: GaveUp) -> InputError:
     name = (outcome.name or "x").partition(".")[0]
     where = (
@@ -319,7 +331,19 @@ def _failure(model: object, outcome: GaveUp) -> InputError:
     )
     spec = outcome.proposal.spec if outcome.proposal is not None else None
     written = replace(spec, name=name) if spec is not None else f"{name}=2x3x224x224:float32"
-    hint = f"write it, as in --input {written}, or define `example_inputs` in the model's file"
+    furthest = {key: one.spec for key, one in outcome.reached.items() if isinstance(one.spec, Spec)}
+    beside = " ".join(
+        f"--input {replace(one, name=key)}" for key, one in furthest.items() if key.partition(".")[0] != name
+    )
+    came = f" beside {beside}, with which it came furthest" if beside else ""
+    hint = f"write it, as in --input {written}{came}, or define `example_inputs` in the model's file"
+    several = _reads_several(model, outcome.error)
+    if several is not None:
+        own = replace(furthest[name], name=None) if name in furthest else "2x3x224x224:float32"
+        hint = (
+            f"forward reads more of `*{several}` than it is given: write every input in its order, as in "
+            f"--input {own} --input 2x64:float32, or define `example_inputs` in the model's file"
+        )
     if name in _held(model):
         hint = "define `example_inputs` in the model's file: forward takes several tensors in it"
     error = InputError(reason, site=line_of_error(outcome.error), hint=hint)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Protocol
 
@@ -59,14 +59,15 @@ class Found:
 @dataclass(frozen=True, slots=True)
 class GaveUp:
     """No combination ran: the input behind the last failure (None: unknown), that failure, and how many tries
-    there were; `proposal`: what would fit that input by what was seen; `out_of_time`: there were others to
-    try.
+    there were; `proposal`: what would fit that input by what was seen; `reached`: the inputs of the try
+    that came furthest; `out_of_time`: there were others to try.
     """
 
     name: str | None
     error: Exception | None
     tries: int
     proposal: Candidate | None = None
+    reached: Mapping[str, Candidate] = field(default_factory=dict)
     out_of_time: bool = False
 
 
@@ -103,7 +104,9 @@ def search(
         return _found(*furthest)
     blamed = _blamed(deepest, queues)
     late = count < tries and time.process_time() >= end
-    return GaveUp(blamed, deepest[1].error if deepest else None, count, state.likeliest(blamed), late)
+    error = deepest[1].error if deepest else None
+    reached = deepest[0] if deepest else {}
+    return GaveUp(blamed, error, count, state.likeliest(blamed), reached, late)
 
 
 Reached = tuple[Mapping[str, Candidate], Try]

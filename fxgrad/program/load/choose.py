@@ -8,11 +8,12 @@ candidates apart by what they are for; the user names one.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import re
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,8 @@ from fxgrad.records import Site
 from fxgrad.records.errors import LoadError
 from fxgrad.torch_api import registry
 from fxgrad.torch_api.module_internals import Loss, is_scripted
+
+_SHOWN = 3  # arguments that a hint writes out
 
 EXTRAS = ("example_inputs", "loss", "optimizer", "expect")
 
@@ -128,8 +131,36 @@ def _from_class(module: types.ModuleType, name: str, cls: type, given: Mapping[s
     except LoadError as error:
         if _hands_on(cls) and isinstance(error.__cause__, TypeError):  # what its base asks for
             return _guessed(module, name, cls, given)
-        raise
+        left_out = _left_out(cls)
+        if not (left_out and _of_what_is_left_out(error.__cause__)):
+            raise
+        with contextlib.suppress(LoadError):
+            return _guessed(module, name, cls, given, fills=True)
+        raise LoadError(error.reason, site=error.site, hint=_write(cls, name, left_out)) from error.__cause__
     return Built(_checked(made, name), name, f"`{name}()`", True, {})
+
+
+def _left_out(cls: type) -> list[str]:
+    """The arguments that may be left out by a default of None: a constructor may still ask for some."""
+    parameters = inspect.signature(cls).parameters.values()
+    return [p.name for p in parameters if p.default is None]
+
+
+def _of_what_is_left_out(error: BaseException | None) -> bool:
+    """Whether a constructor raised it for what it was not given: no misspelt name, no file that is not
+    there."""
+    return isinstance(error, AssertionError | ValueError | TypeError) or "NoneType" in str(error)
+
+
+def _write(cls: type, name: str, left_out: Sequence[str]) -> str:
+    """What to write where a class refuses to be built of its defaults."""
+    written = " ".join(f"--arg {key}=..." for key in left_out[:_SHOWN])
+    makers = [key for key, item in vars(cls).items() if isinstance(item, classmethod) and key[0] != "_"]
+    made = f", as `{name}.{makers[0]}(...)` does" if makers else ""
+    return (
+        f"its defaults are no model: write what it asks for, as in {written}, or write a function that "
+        f"builds it{made}, and name that"
+    )
 
 
 def _hands_on(cls: type) -> bool:
@@ -149,7 +180,12 @@ def _refuse_uncallable(module: types.ModuleType, name: str, value: object) -> No
 
 
 def _guessed(
-    module: types.ModuleType, name: str, function: Callable[..., object], given: Mapping[str, object]
+    module: types.ModuleType,
+    name: str,
+    function: Callable[..., object],
+    given: Mapping[str, object],
+    *,
+    fills: bool = False,
 ) -> Built:
     """What the first call that comes to its end makes; `others` are those of the calls after it."""
     _refuse_unknown(module, name, function, given)
@@ -166,7 +202,7 @@ def _guessed(
 
     def all_of_them() -> Iterator[Built]:
         bare: list[Built] = []
-        for made in constructions(function, name, known, given):
+        for made in constructions(function, name, known, given, fills=fills):
             if isinstance(function, type):
                 one = Built(_checked(made.value, name), name, f"`{made.text}`", True, {}, made, others)
             else:
@@ -174,7 +210,7 @@ def _guessed(
                 one = Built(
                     built.model, name, f"what `{made.text}` returns", True, built.extras, made, others
                 )
-            if _has_none(one.model):
+            if _has_none(one.model) and not fills:
                 bare.append(one)
             else:
                 yield one

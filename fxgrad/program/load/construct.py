@@ -44,6 +44,8 @@ class Guesses:
     # what an earlier try lacked: `**settings` and `**kwargs` hand these on
     lacking: tuple[str, ...] = ()
     hands_on: bool = False
+    # what may be left out by a default of None is given, one by one, where a call without fails
+    fills: bool = False
     taken: dict[str, Value] = field(default_factory=dict)
     left: dict[str, list[Value]] = field(default_factory=dict)
 
@@ -56,6 +58,7 @@ class Guesses:
         return self.taken[key]
 
 
+_LEFT_OUT = Value(None, "")
 _ASKED_FOR = (Value(False, ""), Value(True, ""))
 
 
@@ -158,10 +161,13 @@ class Construction:
         call made then."""
         for key, value in self.guesses.taken.items():
             for position, other in enumerate(self.guesses.left[key] if value.choice else ()):
-                if other is value:
+                if other is value or other is _LEFT_OUT:
                     continue
                 guesses = Guesses(
-                    self.guesses.definitions, self.guesses.given, {**self.guesses.positions, key: position}
+                    self.guesses.definitions,
+                    self.guesses.given,
+                    {**self.guesses.positions, key: position},
+                    fills=self.guesses.fills,
                 )
                 with contextlib.suppress(Exception):  # another value need not fit
                     with _silent():
@@ -170,9 +176,15 @@ class Construction:
 
 
 def constructions(
-    function: Callable[..., object], name: str, definitions: Definitions, given: Mapping[str, object]
+    function: Callable[..., object],
+    name: str,
+    definitions: Definitions,
+    given: Mapping[str, object],
+    *,
+    fills: bool = False,
 ) -> Iterator[Construction]:
-    """What calls with the likeliest arguments make, those of the failed calls changed one by one.
+    """What calls with the likeliest arguments make, those of the failed calls changed one by one. `fills`:
+    what may be left out by a default of None is guessed too, as few as do.
 
     Raises:
         LoadError: none of the calls comes to its end; the first one's error is told.
@@ -184,7 +196,7 @@ def constructions(
     for _ in range(TRIES):
         if not calls.pending or time.process_time() - begun > SECONDS:
             break
-        guesses = Guesses(definitions, given, calls.pending.pop(0), lacking)
+        guesses = Guesses(definitions, given, calls.pending.pop(0), lacking, fills=fills)
         try:
             with _silent():
                 built = _called(guesses, function, name)
@@ -270,7 +282,11 @@ def _called(guesses: Guesses, function: Callable[..., object], name: str, prefix
             value = guesses.take(key, [way[parameter.name]])
         elif parameter.default is parameter.empty:
             value = guesses.take(key, values_for(guesses.definitions, name, parameter))
+        elif parameter.default is None and guesses.fills and not prefix:
+            value = guesses.take(key, [_LEFT_OUT, *values_for(guesses.definitions, name, parameter)])
         else:
+            continue
+        if value is _LEFT_OUT:
             continue
         made = _made(guesses, key, value)
         texts.append(f"{parameter.name}={value.text or '...'}")

@@ -109,7 +109,7 @@ def import_module(name: str) -> types.ModuleType:
     """
     importlib.invalidate_caches()
     try:
-        with failing_as_load_error(f"importing {name}"):
+        with failing_as_load_error(f"importing {name}", package=name.partition(".")[0]):
             return importlib.import_module(name)
     except LoadError as error:
         missing = error.__cause__
@@ -131,8 +131,9 @@ def call(function: Callable[..., object], doing: str, *args: object) -> object:
 
 
 @contextlib.contextmanager
-def failing_as_load_error(doing: str) -> Iterator[None]:
-    """Whatever the user's code raises, `sys.exit` included, as a LoadError at its last user line."""
+def failing_as_load_error(doing: str, *, package: str = "") -> Iterator[None]:
+    """Whatever the user's code raises, `sys.exit` included, as a LoadError at its last user line. `package`:
+    what is imported, from the folder that holds it."""
     try:
         yield
     except FxgradError:
@@ -151,7 +152,7 @@ def failing_as_load_error(doing: str) -> Iterator[None]:
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), "")
         reason = f"{doing} raises {type(error).__name__}{f': {first}' if first else ''}"
-        raise LoadError(reason, site=line_of_error(error), hint=_hint(error)) from error
+        raise LoadError(reason, site=line_of_error(error), hint=_hint(error, package)) from error
 
 
 def _of_argparse(error: SystemExit) -> bool:
@@ -164,16 +165,16 @@ def _of_argparse(error: SystemExit) -> bool:
     return False
 
 
-def _hint(error: Exception) -> str:
+def _hint(error: Exception, package: str) -> str:
     if isinstance(error, ImportError) and "relative import" in str(error):
         return (
             "the file belongs to a package: give package.module:name, from the folder that holds the package"
         )
     if isinstance(error, ModuleNotFoundError):
-        return (
-            f"install it for {sys.executable}, or give package.module:name from the folder that holds the "
-            "package"
-        )
+        install = f"install it for {sys.executable}"
+        if package and (error.name or "").partition(".")[0] != package:
+            return install
+        return f"{install}, or give package.module:name from the folder that holds the package"
     return "--traceback shows the whole error"
 
 

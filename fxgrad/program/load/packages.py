@@ -72,7 +72,9 @@ def package_of(file: str) -> tuple[str, str] | None:
     folder = path.parent
     while climbs > 0 or (folder / "__init__.py").exists():
         if not folder.name.isidentifier() or folder == folder.parent:
-            return None
+            if climbs > 0:
+                return None
+            break  # a checkout (`my-project`) with an `__init__.py` is no package that an import names
         parts.insert(0, folder.name)
         folder = folder.parent
         climbs -= 1
