@@ -20,7 +20,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from types import CodeType, GeneratorType
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,7 +28,7 @@ from torch.autograd.variable import VariableMeta
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from fxgrad.source.sites import Spot, place_outside, user_spots
+from fxgrad.source.sites import Spot, user_spots
 from fxgrad.torch_api import distributed, registry
 from fxgrad.torch_api.calls import Args, Kwargs
 from fxgrad.torch_api.complex_parts import complex_part
@@ -47,6 +47,7 @@ from fxgrad.trace.derivatives import Derivatives
 from fxgrad.trace.leaf_modules import Whole, is_own, is_plain_layer
 from fxgrad.trace.notes import Called, Kind, Note
 from fxgrad.trace.observer import Observer
+from fxgrad.trace.warned import warned
 
 ZEROED = 64  # calls of `zero_grad` that are remembered
 
@@ -156,7 +157,7 @@ class Events:
                 part = complex_part(name, threading.get_ident())
                 stack.enter_context(_patched(torch.Tensor, name, part))
             stack.enter_context(_patched(torch, "compile", self._compile(stack)))
-            stack.enter_context(_patched(warnings, "showwarning", _warned()))
+            stack.enter_context(_patched(warnings, "showwarning", warned()))
             stack.enter_context(_patched(Optimizer, "__init__", self._optimizer_made()))
             stack.enter_context(_patched(Optimizer, "zero_grad", self._zeroed()))
             for module, name in (*TRANSFORMS, *TRANSFORMS_WITH_FUNCTIONS):
@@ -612,24 +613,6 @@ class Events:
             return compiled
 
         return compile
-
-
-def _warned() -> Callable[..., None]:
-    """What torch warns of stands where the program called it, not where an observer handed the call on."""
-    original = warnings.showwarning
-
-    def showwarning(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        filename, lineno = place_outside(sys._getframe(1), filename, lineno)
-        original(message, category, filename, lineno, file, line)
-
-    return showwarning
 
 
 @contextlib.contextmanager

@@ -3,9 +3,9 @@ ends.
 
 Calls of modules (leaf modules, module paths), `autograd.Function.apply`, `torch.utils.checkpoint.checkpoint`,
 `torch.vmap` and `torch.func.grad`, TorchScript functions, `nn.Parameter(...)`, `Variable(...)`,
-`torch.from_numpy`; `inference_mode`, `autocast` and backward hooks are in `fxgrad.trace.regions`. Every
-interception passes straight through on other threads and inside quiet regions (Note [Quiet regions] in
-`fxgrad.trace.recorder`).
+`torch.from_numpy`, the place of a warning; `inference_mode`, `autocast` and backward hooks are in
+`fxgrad.trace.regions`. Every interception passes straight through on other threads and inside quiet regions
+(Note [Quiet regions] in `fxgrad.trace.recorder`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import contextlib
 import functools
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,6 +41,7 @@ from fxgrad.trace.regions import opaque, passes
 from fxgrad.trace.sketch import Sketch
 from fxgrad.trace.slots import Slot
 from fxgrad.trace.targets import call_object, function_apply, new_leaf, new_leaf_view
+from fxgrad.trace.warned import warned
 
 
 @contextlib.contextmanager
@@ -56,6 +58,7 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
             stack.enter_context(patched(holder, name, value))
         stack.enter_context(transforms.checkpoint_intercepted(recorder))
         stack.enter_context(replaced_apply(_apply(recorder)))
+        stack.enter_context(patched(warnings, "showwarning", warned()))
         yield
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -352,3 +354,24 @@ def test_an_input_of_one_tensor_keeps_its_name_and_one_of_several_numbers_them()
 
     fixed = fxgrad.fix(Net(), (torch.ones(2, 3), (torch.ones(3), torch.ones(3)))).module
     assert [node.target for node in fixed.graph.nodes if node.op == "placeholder"] == ["x", "pair_0", "pair_1"]
+
+
+class Copying(nn.Module):
+    """Torch warns of what it is handed, in whatever frame calls it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.lin(x) + x.new_tensor(torch.arange(4.0))  # warned of
+
+
+def test_a_warning_of_torch_keeps_the_line_of_the_program() -> None:
+    before = warnings.showwarning
+    with pytest.warns(UserWarning, match="To copy construct") as caught:
+        fxgrad.analyze(Copying(), torch.randn(2, 4))
+    lines = Path(__file__).read_text().splitlines()
+    assert {one.filename for one in caught} == {__file__}
+    assert all(lines[one.lineno - 1].endswith("# warned of") for one in caught)
+    assert warnings.showwarning is before
