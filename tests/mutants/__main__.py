@@ -1,13 +1,16 @@
 """Turn a comparison, a condition or one side of an `and` in the engine, and see whether a test dies of it.
 
-    python -m tests.mutants [--count N] [--seed N] [--jobs N] [--only TEXT] [--nearest]
-    python -m tests.mutants --table      # run nothing; write the table of what was tried so far
+    python -m tests.mutants --cover [PATH ...]   # first: which tests run which lines (the default: the engine's rooms)
+    python -m tests.mutants [--count N] [--seed N] [--jobs N] [--only TEXT] [--budget S] [--again]
+    python -m tests.mutants --table              # run nothing; write the table of what was tried so far
 
-The mutants are cosmic-ray's (the extra `mutants` brings it): of all places in `fxgrad/trace`, `fxgrad/diagnosis`, `passes` and `fxgrad/fix_graph` where
-one of `OPERATORS` fits, `--count` are drawn with `--seed`, the same ones each time for the same source. Each is tried in a copy of the committed tree:
-first the test files that name its module, then those of its room, then (without `--nearest`) the whole suite, up to the first test that fails. An
-answer is a JSON line in `results.jsonl` (not kept in the repository); one that is there for the same mutant of the same text is not tried again.
-300 mutants take many hours: most die within a minute, but a survivor costs a run of the suite.
+The mutants are cosmic-ray's (the extra `mutants` brings it): of all places in `fxgrad/trace`, `fxgrad/diagnosis`,
+`passes` and `fxgrad/fix_graph` where one of `OPERATORS` fits, `--count` are drawn with `--seed`, the same ones each
+time for the same source. Each is tried in a copy of the committed tree, under tests that run its statement, up to the
+first that fails: as many as take `--budget` seconds, of every file some, the quickest first (`covering.py`).
+
+An answer is a JSON line in `results.jsonl` (not kept in the repository); one that is there for the same mutant of the
+same text is not tried again, with `--again` only what died. A test that fails on the tree as it is kills nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import argparse
 import datetime
 import difflib
 import json
-import os
+import multiprocessing
 import random
 import subprocess
 import sys
@@ -24,24 +27,30 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from queue import SimpleQueue
 
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
 from tests import pages
+from tests.mutants import covering, trial
+from tests.mutants.covering import ROOMS, ROOT
+from tests.mutants.trial import Session
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 RESULTS = HERE / "results.jsonl"
 PAGE = HERE / "README.md"
-ROOMS = ("fxgrad/trace", "fxgrad/diagnosis", "passes", "fxgrad/fix_graph")
-OPERATORS = ("AddNot", "ReplaceAndWithOr", "ReplaceOrWithAnd", "ReplaceUnaryOperator_Delete_Not", "ReplaceComparisonOperator")
-LIMIT = 1800  # seconds for the tests of a mutant, per stage: a loop that no longer ends is found by it
+OPERATORS = (
+    "AddNot",
+    "ReplaceAndWithOr",
+    "ReplaceOrWithAnd",
+    "ReplaceUnaryOperator_Delete_Not",
+    "ReplaceComparisonOperator",
+)
+COVER = ("trace", "fix_graph", "diagnosis", "passes", "watching", "world", "program", "models", "errors", "fix_source")
+LIMIT = 300.0  # seconds for the tests of a mutant: a loop that no longer ends is found by it
 
 
 @dataclass(frozen=True)
@@ -57,11 +66,13 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a mutant: `killed_by` is the test or the file that failed, "" where none did. `stage`: the tests tried."""
+    """What became of a mutant: `killed_by` is the test that failed, "" where none did. `tests`: how many were to be
+    tried, `known`: of how many that are known to run the statement."""
 
     mutant: Mutant
     killed_by: str
-    stage: str
+    tests: int
+    known: int
     seconds: float
 
 
@@ -100,46 +111,32 @@ def mutated(file: str, line: int, operator: str, number: int) -> tuple[Mutant, s
     return Mutant(file, line, operator.removeprefix("core/"), was, now), after
 
 
-def nearest(file: str) -> list[str]:
-    """The test files that name the module, then those of its room."""
+def naming(file: str) -> list[str]:
+    """The test files that name the module."""
     dotted = f"fxgrad.{file}" if file.startswith("passes") else file
     module = dotted.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     package, _, name = module.rpartition(".")
-    naming = [
-        path
-        for path in sorted((ROOT / "tests").rglob("test_*.py"))
-        if module in (text := path.read_text()) or f"from {package} import {name}" in text
-    ]
-    room = "passes" if file.startswith("passes") else Path(file).parts[1]
-    return [*(path.relative_to(ROOT).as_posix() for path in naming), f"tests/{room}"]
+    found = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        text = path.read_text()
+        if module in text or f"from {package} import {name}" in text:
+            found.append(path.relative_to(ROOT).as_posix())
+    return found
 
 
-def tried(mutant: Mutant, text: str, tree: Path, whole: bool) -> Answer:
-    """The mutant in the copy `tree`, under the nearest tests and, if it lives, under all."""
-    (tree / mutant.file).write_text(text)
+def chosen(mutant: Mutant, budget: float) -> tuple[list[str], int]:
+    """The tests for a mutant, and how many are known to run its statement."""
+    lines = covering.statement((ROOT / mutant.file).read_text(), mutant.line)
+    known = covering.running(mutant.file, lines)
+    room = "tests/passes" if mutant.file.startswith("passes") else f"tests/{Path(mutant.file).parts[1]}"
+    return list(covering.spread(known, (*naming(mutant.file), room), budget)), len(known)
+
+
+def tried(session: Session, mutant: Mutant, text: str, budget: float) -> Answer:
     start = time.monotonic()
-    stage = "nearest"
-    try:
-        killed_by = failing(tree, nearest(mutant.file))
-        if whole and not killed_by:
-            stage, killed_by = "whole", failing(tree, ["tests"])
-    finally:
-        (tree / mutant.file).write_text((ROOT / mutant.file).read_text())
-    return Answer(mutant, killed_by, stage, round(time.monotonic() - start, 1))
-
-
-def failing(tree: Path, tests: list[str]) -> str:
-    """The first test that fails, "" where all pass."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", *tests]
-    own = {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=LIMIT, env={**os.environ, **own})
-    except subprocess.TimeoutExpired:
-        return "over the limit of time"
-    if done.returncode == 0:
-        return ""
-    named = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
-    return (named or [f"pytest ended with {done.returncode}"])[0]
+    tests, known = chosen(mutant, budget)
+    killed_by = session.killer(mutant.file, text, tests, LIMIT) if tests else ""
+    return Answer(mutant, killed_by, len(tests), known, round(time.monotonic() - start, 1))
 
 
 def results() -> list[Answer]:
@@ -151,30 +148,39 @@ def results() -> list[Answer]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Try what was not tried yet, `jobs` at once, each in a copy of the tree of its own."""
-    known = {answer.mutant for answer in results() if answer.stage == "whole" or answer.killed_by or arguments.nearest}
+    known = {answer.mutant for answer in results() if answer.killed_by or not arguments.again}
     wanted = [one for one in drawn(arguments.count, arguments.seed, arguments.only) if one[0] not in known]
-    trees: SimpleQueue[Path] = SimpleQueue()
     with tempfile.TemporaryDirectory(prefix="fxgrad-mutants-") as folder:
+        jobs, fork = [], multiprocessing.get_context("fork")
         for number in range(arguments.jobs):
             tree = Path(folder, str(number))
             tree.mkdir()
             archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True).stdout
             subprocess.run(["tar", "-x", "-C", str(tree)], input=archive, check=True)
-            trees.put(tree)
+            job = fork.Process(target=one_job, args=(tree, wanted[number :: arguments.jobs], arguments.budget))
+            job.start()
+            jobs.append(job)
+        for job in jobs:
+            job.join()
 
-        def one(given: tuple[Mutant, str]) -> Answer:
-            tree = trees.get()
-            try:
-                return tried(*given, tree, not arguments.nearest)
-            finally:
-                trees.put(tree)
 
-        with ThreadPoolExecutor(arguments.jobs) as pool, RESULTS.open("a") as kept:
-            for answer in pool.map(one, wanted):
+def one_job(tree: Path, wanted: list[tuple[Mutant, str]], budget: float) -> None:
+    def work(session: Session) -> None:
+        for mutant, text in wanted:
+            answer = tried(session, mutant, text, budget)
+            with RESULTS.open("a") as kept:
                 kept.write(json.dumps(asdict(answer)) + "\n")
-                kept.flush()
-                end = f"killed by {answer.killed_by}" if answer.killed_by else f"ALIVE after the {answer.stage} tests"
-                print(f"{answer.mutant.file}:{answer.mutant.line}: {answer.mutant.now}: {end} ({answer.seconds} s)", flush=True)
+            end = f"killed by {answer.killed_by}" if answer.killed_by else f"ALIVE after {under(answer)}"
+            print(f"{mutant.file}:{mutant.line}: {mutant.now}: {end} ({answer.seconds} s)", flush=True)
+
+    trial.run(tree, sorted({test.partition("::")[0] for test in covering.seconds()}), work)
+
+
+def under(answer: Answer) -> str:
+    """The tests that it was tried under, in words."""
+    if not answer.known:
+        return "none: no test is known to run it"
+    return f"{answer.tests} of the {answer.known} tests that run it"
 
 
 def table() -> Iterator[str]:
@@ -188,11 +194,11 @@ def table() -> Iterator[str]:
         yield f"| `{room}` | {counts.total()} | {counts[True]} | {counts[False]} |"
     alive = [answer for answer in latest.values() if not answer.killed_by]
     if alive:
-        yield "\n| alive | was | now | under |"
+        yield "\n| alive | was | now | tried under |"
         yield "|---|---|---|---|"
     for answer in sorted(alive, key=lambda one: (one.mutant.file, one.mutant.line)):
         was, now = (text.replace("|", "\\|") for text in (answer.mutant.was, answer.mutant.now))
-        yield f"| {answer.mutant.file}:{answer.mutant.line} | `{was}` | `{now}` | the {answer.stage} tests |"
+        yield f"| {answer.mutant.file}:{answer.mutant.line} | `{was}` | `{now}` | {under(answer)} |"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -201,9 +207,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw (default: 0)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="mutants at once")
     parser.add_argument("--only", default="", metavar="TEXT", help="files whose path holds this")
-    parser.add_argument("--nearest", action="store_true", help="the nearest tests alone, not the whole suite")
+    parser.add_argument("--budget", type=float, default=90, metavar="S", help="seconds of tests for a mutant (default: 90)")
+    parser.add_argument("--again", action="store_true", help="also those that lived so far")
+    rooms = [f"tests/{room}" for room in COVER]
+    parser.add_argument("--cover", nargs="*", metavar="PATH", help="run these tests once, to know which lines they run")
     parser.add_argument("--table", action="store_true", help="run nothing; write the table of the results")
     arguments = parser.parse_args(argv)
+    if arguments.cover is not None:
+        covering.record(arguments.cover or rooms)
+        return 0
     if not arguments.table:
         run(arguments)
     text = "\n".join(table())
