@@ -223,11 +223,7 @@ def _without_out(node: torch.fx.Node) -> Build:
 def inplace_operator(target: object) -> Callable[..., object] | None:
     """`operator.add` for `operator.iadd`, and so on."""
     name = getattr(target, "__name__", "")
-    if (
-        getattr(target, "__module__", "") != "_operator"
-        or not name.startswith("i")
-        or getattr(operator, name, None) is not target
-    ):
+    if getattr(target, "__module__", "") != "_operator" or not name.startswith("i"):
         return None
     if name in ("index", "indexOf", "inv", "invert", "is_", "is_not", "itemgetter"):
         return None

@@ -7,7 +7,8 @@
 The mutants are cosmic-ray's (the extra `mutants` brings it): of all places in `fxgrad/trace`, `fxgrad/diagnosis`,
 `passes` and `fxgrad/fix_graph` where one of `OPERATORS` fits, `--count` are drawn with `--seed`, the same ones each
 time for the same source. Each is tried in a copy of the committed tree, under tests that run its statement, up to the
-first that fails: as many as take `--budget` seconds, of every file some, the quickest first (`covering.py`).
+first that fails: as many as take `--budget` seconds, of those that run other lines around it some, the quickest
+first (`covering.py`).
 
 An answer is a JSON line in `results.jsonl` (not kept in the repository); one that is there for the same mutant of the
 same text is not tried again, with `--again` only what died. A test that fails on the tree as it is kills nothing.
@@ -111,32 +112,12 @@ def mutated(file: str, line: int, operator: str, number: int) -> tuple[Mutant, s
     return Mutant(file, line, operator.removeprefix("core/"), was, now), after
 
 
-def naming(file: str) -> list[str]:
-    """The test files that name the module."""
-    dotted = f"fxgrad.{file}" if file.startswith("passes") else file
-    module = dotted.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    package, _, name = module.rpartition(".")
-    found = []
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        text = path.read_text()
-        if module in text or f"from {package} import {name}" in text:
-            found.append(path.relative_to(ROOT).as_posix())
-    return found
-
-
-def chosen(mutant: Mutant, budget: float) -> tuple[list[str], int]:
-    """The tests for a mutant, and how many are known to run its statement."""
-    lines = covering.statement((ROOT / mutant.file).read_text(), mutant.line)
-    known = covering.running(mutant.file, lines)
-    room = "tests/passes" if mutant.file.startswith("passes") else f"tests/{Path(mutant.file).parts[1]}"
-    return list(covering.spread(known, (*naming(mutant.file), room), budget)), len(known)
-
-
 def tried(session: Session, mutant: Mutant, text: str, budget: float) -> Answer:
     start = time.monotonic()
-    tests, known = chosen(mutant, budget)
+    known = covering.running(mutant.file, (ROOT / mutant.file).read_text(), mutant.line)
+    tests = list(covering.spread(known, budget))
     killed_by = session.killer(mutant.file, text, tests, LIMIT) if tests else ""
-    return Answer(mutant, killed_by, len(tests), known, round(time.monotonic() - start, 1))
+    return Answer(mutant, killed_by, len(tests), len(known), round(time.monotonic() - start, 1))
 
 
 def results() -> list[Answer]:

@@ -14,7 +14,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
 
@@ -58,10 +58,13 @@ def seconds() -> dict[str, float]:
     return found
 
 
-def running(file: str, lines: Iterable[int]) -> set[str]:
-    """The tests that run one of the lines."""
+def running(file: str, text: str, line: int) -> dict[str, frozenset[int]]:
+    """The tests that run the statement at this line of the file, each with the lines that it runs of the function
+    around."""
     known = _by_line(file)
-    return {test for line in lines for test in known.get(line, ())}
+    statement, function = around(text, line)
+    found = {test for one in statement for test in known.get(one, ())}
+    return {test: frozenset(one for one in function if test in known.get(one, ())) for test in found}
 
 
 @functools.cache
@@ -75,15 +78,18 @@ def _by_line(file: str) -> dict[int, set[str]]:
     return found
 
 
-def statement(text: str, line: int) -> range:
-    """The lines of the innermost statement at this line; of one with a body those of its head."""
-    best = range(line, line + 1)
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.stmt | ast.excepthandler | ast.match_case):
-            here = _head(node)
-            if line in here and (len(best) == 1 or len(here) < len(best)):
-                best = here
-    return best
+def around(text: str, line: int) -> tuple[range, range]:
+    """The lines of the innermost statement at this line (of one with a body those of its head), and those of the
+    innermost function."""
+    statement, function = range(line, line + 1), range(line, line + 1)
+    for node in ast.walk(ast.parse(text)):  # outer ones come first
+        if not isinstance(node, ast.stmt | ast.excepthandler | ast.match_case):
+            continue
+        if line in _head(node):
+            statement = _head(node)
+        if isinstance(node, ast.FunctionDef) and line in range(node.lineno, (node.end_lineno or 0) + 1):
+            function = range(node.lineno, (node.end_lineno or 0) + 1)
+    return statement, function
 
 
 def _head(node: ast.stmt | ast.excepthandler | ast.match_case) -> range:
@@ -93,15 +99,14 @@ def _head(node: ast.stmt | ast.excepthandler | ast.match_case) -> range:
     return range(node.lineno, body[0].lineno if body else (node.end_lineno or node.lineno) + 1)
 
 
-def spread(tests: Iterable[str], near: tuple[str, ...], budget: float) -> Iterator[str]:
-    """The tests in the order to try them, for `budget` seconds in all: one of each file by turns, the files that
-    are `near` first, in each the quickest first."""
+def spread(tests: Mapping[str, frozenset[int]], budget: float) -> Iterator[str]:
+    """The tests in the order to try them, for `budget` seconds in all. Those that run the same lines of the function
+    are of a kind: one of each kind by turns, the rarest kind first, in each the quickest first."""
     times = seconds()
-    files: dict[str, list[str]] = {}
+    kinds: dict[frozenset[int], list[str]] = {}
     for test in sorted(tests, key=lambda test: (times.get(test, 0.0), test)):
-        files.setdefault(test.partition("::")[0], []).append(test)
-    order = sorted(files, key=lambda file: (not file.startswith(near), times.get(files[file][0], 0.0)))
-    for turn in zip_longest(*(files[file] for file in order)):
+        kinds.setdefault(tests[test], []).append(test)
+    for turn in zip_longest(*sorted(kinds.values(), key=len)):
         for test in turn:
             if test is not None and (cost := times.get(test, 0.0)) <= budget:
                 budget -= cost + 0.02  # a test that took no time takes some

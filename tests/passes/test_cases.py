@@ -3,16 +3,20 @@
 `tests/cases/fxgNNN_name.py` holds functions `guilty_...()` and `quiet_...()`. Each builds everything it needs inside itself and returns
 `dict(model=, inputs=, loss=, optimizer=, expect=)` (the last two optional). A guilty line ends in a comment `# FXG103` (several codes:
 `# FXG103 FXG116`); a line that may be blamed as well ends in `# or FXG103`. A quiet program has no marker and gets no error.
-Each program's verdicts are compared with what a real backward leaves behind.
+Each program's verdicts are compared with what a real backward leaves behind, and what is told of it with `tests/golden/cases.json`, on the
+torch and the Python that this was written with. After a change of words that is meant:
+`FXGRAD_WRITE_GOLDEN=1 python -m pytest tests/passes/test_cases.py`, and read the difference. A program that is not in there yet is not compared.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib.util
+import json
+import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +27,8 @@ import torch
 import fxgrad
 
 CASES = Path(__file__).parents[1] / "cases"
+GOLDEN = Path(__file__).parents[1] / "golden" / "cases.json"
+VERSIONS = f"torch {torch.__version__.partition('+')[0]}, Python {sys.version_info.major}.{sys.version_info.minor}"
 MARK = re.compile(r"#\s*(or )?((?:FXG\d{3}\s*)+)$")
 
 
@@ -74,17 +80,56 @@ def truth(build: Callable[[], dict[str, Any]]) -> dict[str, str] | None:
     }
 
 
+def told(report: fxgrad.Report, path: Path, first: int, last: int) -> list[str]:
+    """Every finding and note in full: its words, its remedy and its way, lines counted from that of the program."""
+
+    def here(line: int) -> str:
+        return f"+{line - first}" if first <= line <= last else str(line)
+
+    def plain(text: str) -> str:
+        text = re.sub(r"\b(lines? |:)(\d+)", lambda match: match[1] + here(int(match[2])), text)
+        return re.sub(r"_[0-9a-f]{32}\b", "", text.replace(f"{path.parent}{os.sep}", ""))
+
+    found = []
+    for f in (*report.findings, *report.notes):
+        if f.code == "FXG501":  # follows from the others
+            continue
+        place = "" if f.site is None else here(f.site.line) if Path(f.site.file) == path else Path(f.site.file).name
+        way = " <- ".join(f"[{step.label}]" if step.cut else step.label for step in f.path)
+        remedy = f.fix.advice if f.fix is not None else ""
+        found.append(plain(f"{f.code} {f.severity} {place}: {f.message} | {remedy} | {way} | {', '.join(f.parameters)}"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def golden() -> Iterator[dict[str, list[str]]]:
+    """What is to be told of each program; {} where it was written on other versions."""
+    kept = json.loads(GOLDEN.read_text())
+    writing = bool(os.environ.get("FXGRAD_WRITE_GOLDEN"))
+    known: dict[str, list[str]] = kept["told"] if kept["on"] == VERSIONS else {}
+    yield known
+    if writing:
+        names = {str(parameter.id) for parameter in programs()}
+        known = {name: found for name, found in sorted(known.items()) if name in names}
+        GOLDEN.write_text(json.dumps({"on": VERSIONS, "told": known}, indent=1, ensure_ascii=False) + "\n")
+
+
 @pytest.mark.parametrize(("path", "name", "first", "last"), programs())
-def test_case(path: Path, name: str, first: int, last: int) -> None:
+def test_case(path: Path, name: str, first: int, last: int, golden: dict[str, list[str]]) -> None:
     grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     try:
-        check(path, name, first, last)
+        got = check(path, name, first, last)
     finally:
         torch.set_grad_enabled(grad)
         torch.set_default_dtype(dtype)
+    key = f"{path.stem[:6]}-{name}"
+    if os.environ.get("FXGRAD_WRITE_GOLDEN"):
+        golden[key] = got
+    assert got == golden.get(key, got)
 
 
-def check(path: Path, name: str, first: int, last: int) -> None:
+def check(path: Path, name: str, first: int, last: int) -> list[str]:
+    """Judge the program; what is told of it."""
     build = getattr(load(path), name)
     grad = torch.is_grad_enabled()
     want = truth(build)
@@ -108,7 +153,7 @@ def check(path: Path, name: str, first: int, last: int) -> None:
         assert not required, "a quiet program has no marker"
         assert not [f for f in found if f.severity == "error"], shown
         assert path.stem[:6].upper() not in {f.code for f in found}, shown
-        return
+        return told(report, path, first, last)
     assert required, "a guilty program has a marker"
     places = {(f.code, f.site.line) for f in (*report.findings, *report.notes) if f.site is not None and Path(f.site.file) == path}
     for line, codes in required.items():
@@ -118,6 +163,7 @@ def check(path: Path, name: str, first: int, last: int) -> None:
     rule = path.stem[:6].upper()
     lines = {line for line, codes in (*required.items(), *allowed.items()) if rule in codes}
     assert not [f for f in found if f.code == rule and f.site is not None and f.site.line not in lines], shown
+    return told(report, path, first, last)
 
 
 @pytest.mark.parametrize("path", sorted(CASES.glob("fxg*.py")), ids=lambda path: path.stem[:6])

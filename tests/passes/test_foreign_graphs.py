@@ -125,6 +125,7 @@ PROGRAMS: dict[str, Body] = {
     "a comparison of a view": after(lambda y, x: y[0].ne_(x[0])),
     "a logical operator": after(lambda y, x: y.logical_xor_(x > 0)),
     "a logical operator on a view": after(lambda y, x: aten.logical_and_(y[:, 1], x[:, 0])),
+    "an operator that writes nothing": after(lambda y, x: y.mul_(2), lambda y, w, x: y * ((x > 0) ^ (y > 1))),
     "cholesky_ex": written_result(lambda w: torch.linalg.cholesky_ex(positive(w)), lambda made, x: made[0].diagonal().log_()),
     "svd": written_result(lambda w: torch.linalg.svd(w)[1:], lambda made, x: made[0][1:].sqrt_()),
     "sort": written_result(lambda w: w.sort(1), lambda made, x: made[0][0].mul_(x[0])),

@@ -154,6 +154,68 @@ def test_that_a_formula_is_not_registered_is_known_without_data() -> None:
     assert (result.error.phase, "autograd formula" in result.error.message) == ("backward", True)
 
 
+@torch.library.custom_op("fxgrad_test::doubled", mutates_args=())
+def doubled(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+
+
+doubled.register_fake(torch.empty_like)
+doubled.register_autograd(lambda ctx, grad: grad * 2)
+
+
+torch.library.define("fxgrad_test::halved", "(Tensor x) -> Tensor")
+torch.library.impl("fxgrad_test::halved", "default", lambda x: x / 2)
+torch.library.register_fake("fxgrad_test::halved", torch.empty_like)
+halved = torch.ops.fxgrad_test.halved
+
+
+def _halves_without_gradients(self: Any, x: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        scale = halved(self.layer(x))
+    return self.layer(x) * scale
+
+
+def test_a_custom_operator_without_a_formula_asks_for_values_where_gradients_are_on() -> None:
+    assert traced(lambda self, x: doubled(self.layer(x)), "fake").gradients["layer.weight"] == "some"
+    assert traced(_halves_without_gradients, "fake").gradients["layer.weight"] == "some"
+    with pytest.raises(NeedsValue, match="fxgrad_test::halved. has no autograd formula"):
+        traced(lambda self, x: halved(self.layer(x)), "fake")
+
+
+class ReadsItsGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad * grad.sum().item()
+
+
+def test_a_number_that_backward_reads_asks_for_values() -> None:
+    with pytest.raises(NeedsValue):
+        traced(lambda self, x: ReadsItsGradient.apply(self.layer(x)), "fake")
+    assert traced(lambda self, x: ReadsItsGradient.apply(self.layer(x))).gradients["layer.weight"] == "some"
+
+
+class Scale(nn.Parameter):
+    """A parameter of a class of its own."""
+
+
+@pytest.mark.parametrize("values", ["real", "fake"])
+def test_a_parameter_of_another_class_made_in_forward_is_made_of_the_stand_in(values: str) -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        made = Scale(self.other.weight)
+        with torch.no_grad():
+            made.zero_()
+        return self.layer(x) + F.linear(x, made)
+
+    model = forward_of(forward)
+    result = run(program(model, (X,), None), Experiment(values))
+    assert result.gradients["layer.weight"] == "some"
+    assert bool(model.other.weight.any())
+
+
 def test_without_data_a_kernel_error_is_the_programs() -> None:
     with torch.device("meta"):
         model, x = nn.Linear(3, 3), torch.empty(2, 4)
