@@ -3,20 +3,18 @@
 `tests/cases/fxgNNN_name.py` holds functions `guilty_...()` and `quiet_...()`. Each builds everything it needs inside itself and returns
 `dict(model=, inputs=, loss=, optimizer=, expect=)` (the last two optional). A guilty line ends in a comment `# FXG103` (several codes:
 `# FXG103 FXG116`); a line that may be blamed as well ends in `# or FXG103`. A quiet program has no marker and gets no error.
-Each program's verdicts are compared with what a real backward leaves behind, and what is told of it with `tests/golden/cases.json`, on the
-torch and the Python that this was written with. After a change of words that is meant:
-`FXGRAD_WRITE_GOLDEN=1 python -m pytest tests/passes/test_cases.py`, and read the difference. A program that is not in there yet is not compared.
+Each program's verdicts are compared with what a real backward leaves behind, and what is told of it with `tests/golden/cases.json`. After a
+change of words that is meant: `FXGRAD_WRITE_GOLDEN=1 python -m pytest tests/passes/test_cases.py`, and read the difference.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib.util
-import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,8 +25,7 @@ import torch
 import fxgrad
 
 CASES = Path(__file__).parents[1] / "cases"
-GOLDEN = Path(__file__).parents[1] / "golden" / "cases.json"
-VERSIONS = f"torch {torch.__version__.partition('+')[0]}, Python {sys.version_info.major}.{sys.version_info.minor}"
+GOLDEN = "cases"
 MARK = re.compile(r"#\s*(or )?((?:FXG\d{3}\s*)+)$")
 
 
@@ -101,31 +98,15 @@ def told(report: fxgrad.Report, path: Path, first: int, last: int) -> list[str]:
     return found
 
 
-@pytest.fixture(scope="module")
-def golden() -> Iterator[dict[str, list[str]]]:
-    """What is to be told of each program; {} where it was written on other versions."""
-    kept = json.loads(GOLDEN.read_text())
-    writing = bool(os.environ.get("FXGRAD_WRITE_GOLDEN"))
-    known: dict[str, list[str]] = kept["told"] if kept["on"] == VERSIONS else {}
-    yield known
-    if writing:
-        names = {str(parameter.id) for parameter in programs()}
-        known = {name: found for name, found in sorted(known.items()) if name in names}
-        GOLDEN.write_text(json.dumps({"on": VERSIONS, "told": known}, indent=1, ensure_ascii=False) + "\n")
-
-
 @pytest.mark.parametrize(("path", "name", "first", "last"), programs())
-def test_case(path: Path, name: str, first: int, last: int, golden: dict[str, list[str]]) -> None:
+def test_case(path: Path, name: str, first: int, last: int, golden: Any) -> None:
     grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     try:
         got = check(path, name, first, last)
     finally:
         torch.set_grad_enabled(grad)
         torch.set_default_dtype(dtype)
-    key = f"{path.stem[:6]}-{name}"
-    if os.environ.get("FXGRAD_WRITE_GOLDEN"):
-        golden[key] = got
-    assert got == golden.get(key, got)
+    golden.check(f"{path.stem[:6]}-{name}", got)
 
 
 def check(path: Path, name: str, first: int, last: int) -> list[str]:

@@ -1,11 +1,12 @@
 """Every way to write in place that the rewrite knows, one small program each, and the rewrite as a torch.fx pass.
 
 The oracle is eager with a copy of everything saved for backward: it is eager where eager runs. Each program writes into what was saved,
-so that `needed` has something to rewrite too.
+so that `needed` has something to rewrite too. What takes the place of the writes is compared with `tests/golden/rewrites.json`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,8 @@ from fxgrad.records.errors import FixError, InputError
 from fxgrad.torch_api.saved_hooks import saved_copies
 
 Tensor = torch.Tensor
+GOLDEN = "rewrites"
+PLACE = r" \([^()]*:\d+:\d+\)"
 Body = Callable[["Net", Tensor, Tensor], Any]
 
 
@@ -204,6 +207,7 @@ PROGRAMS: dict[str, Body] = {
     "diagonal": view_then(lambda h: h.diagonal(1)),
     "transpose": view_then(lambda h: h.transpose(0, 1)),
     "permute of a view": view_then(lambda h: h.view(2, 2, 6).permute(2, 0, 1)),
+    "permute of one dimension": view_then(lambda h: h[1].permute(0)),
     "view of a slice": view_then(lambda h: h[1:3].view(3, 4)),
     "reshape that is a view": view_then(lambda h: h.reshape(-1)),
     "flatten, unflatten": view_then(lambda h: h.flatten().unflatten(0, (2, 12))),
@@ -274,7 +278,7 @@ def made(body: Body) -> Net:
 
 @pytest.mark.parametrize("mode", ["needed", "all"])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_rewritten_is_what_eager_does(name: str, mode: Any) -> None:
+def test_rewritten_is_what_eager_does(name: str, mode: Any, golden: Any) -> None:
     body = PROGRAMS[name]
     net = made(MEANT.get(name, body))
     with saved_copies():
@@ -284,6 +288,17 @@ def test_rewritten_is_what_eager_does(name: str, mode: Any) -> None:
     got = stepped(fixed.module, fixed.module)
     for a, b in zip(want, got, strict=True):
         torch.testing.assert_close(a, b)
+    golden.check(f"{name}, {mode}", told(fixed))
+
+
+def told(fixed: fxgrad.FixResult) -> list[str]:
+    """What was rewritten how, and the calls of the module."""
+    calls = [n for n in fixed.module.graph.nodes if n.op.startswith("call")]
+    return [
+        *(f"{a.node} ({a.operator}): {a.form}, {re.sub(PLACE, '', a.reason)}" for a in fixed.applied),
+        *(f"{r.node} ({r.operator}) stays: {re.sub(PLACE, '', r.reason)}" for r in fixed.refused),
+        " ".join(n.target if isinstance(n.target, str) else n.target.__name__ for n in calls),
+    ]
 
 
 def test_all_leaves_no_write_in_place() -> None:
