@@ -102,14 +102,18 @@ def _written_out(
 
 @contextlib.contextmanager
 def _made(folder: Path) -> Iterator[None]:
-    """The folder and those above it; what was not there before goes where the block raises."""
+    """The folder and those above it; what was not there before goes where the block raises. Folder by folder,
+    and only what holds nothing: a whole tree is never removed here."""
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
     except BaseException:
-        if new:
-            shutil.rmtree(new[-1], ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for item in folder.iterdir() if folder in new else ():
+                item.unlink()
+            for path in new:
+                path.rmdir()
         raise
 
 
