@@ -99,9 +99,15 @@ def into_several_outs(w: Tensor, x: Tensor) -> Tensor:
     return y * values
 
 
+torch.library.define("fxgrad_test::into_second", "(Tensor x, Tensor(a!) y) -> ()")
+torch.library.impl("fxgrad_test::into_second", "CompositeImplicitAutograd", lambda x, y: (y.mul_(x), None)[1])
+
+
 PROGRAMS: dict[str, Body] = {
     "a packet": after(lambda y, x: aten.add_(y, x)),
     "a packet with keywords": after(lambda y, x: aten.sub_(self=y, other=x, alpha=2)),
+    "a packet with the keyword of one overload": after(lambda y, x: aten.div_(y, x + 9, rounding_mode="floor")),
+    "a write of the second argument": after(lambda y, x: torch.ops.fxgrad_test.into_second(x, y)),
     "a packet's copy_": after(lambda y, x: aten.copy_(y[1:], x[0])),
     "a packet of a list": after(lambda y, x: aten.index_put_(y, [None, torch.tensor([0, 2])], x[:, :2])),
     "an overload": after(lambda y, x: aten.div_.Tensor_mode(y, x + 9, rounding_mode=None)),

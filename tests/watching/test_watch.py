@@ -7,6 +7,7 @@ import gc
 import importlib
 import importlib.util
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -491,6 +492,38 @@ def test_program_survives_an_error_of_the_watch(monkeypatch: pytest.MonkeyPatch)
     assert model.weight.grad is not None
     assert watched.report is not None
     assert any("a bug of ours" in said for said in watched.report.assumptions)
+
+
+def test_a_step_of_another_thread_is_not_looked_at() -> None:
+    model = Two()
+    with watch(model) as watched:
+        thread = threading.Thread(target=lambda: model(x())[0].sum().backward())
+        thread.start()
+        thread.join()
+    assert model.trunk.weight.grad is not None
+    assert watched.report is None
+
+
+def test_a_tracer_that_the_program_sets_stays() -> None:
+    class Traced(Two):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            before = sys.gettrace()
+            sys.settrace(_trace)
+            try:
+                out = super().forward(x)
+                self.stayed = sys.gettrace() is _trace
+            finally:
+                sys.settrace(before)
+            return out
+
+    model = Traced()
+    with watch(model):
+        model(x())[0].sum().backward()
+    assert model.stayed
+
+
+def _trace(frame: object, event: str, argument: object) -> None:
+    return None
 
 
 def test_ends_inside_another_mode() -> None:
