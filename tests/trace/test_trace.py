@@ -24,6 +24,7 @@ from fxgrad.records.errors import InputError, TraceError
 from fxgrad.source.sites import site_of
 from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.facts import observe
+from fxgrad.trace.observations import same_elements
 from fxgrad.trace.recorder import NeedsValue
 from fxgrad.trace.run import Run, run
 
@@ -214,6 +215,20 @@ def test_a_parameter_of_another_class_made_in_forward_is_made_of_the_stand_in(va
     result = run(program(model, (X,), None), Experiment(values))
     assert result.gradients["layer.weight"] == "some"
     assert bool(model.other.weight.any())
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (torch.ones(2, 3), torch.ones(2, 3), True),
+        (torch.ones(2, 3), torch.ones(1, 3), False),
+        (torch.ones(1, 3), torch.ones(2, 3), False),
+        (torch.ones(3), torch.zeros(3), False),
+        (torch.tensor([1.0, float("nan")]), torch.tensor([1.0, float("nan")]), True),
+    ],
+)
+def test_what_is_broadcast_has_not_the_same_elements(one: torch.Tensor, other: torch.Tensor, same: bool) -> None:
+    assert same_elements(one, other) is same
 
 
 def test_without_data_a_kernel_error_is_the_programs() -> None:
