@@ -45,7 +45,7 @@ class OptimizerStep:
     trainable parameters were as it began, `leaves` their edges.
 
     `cleared`: where gradients were dropped or zeroed after the last backward, None if they were not; `had`: a
-    backward had left some.
+    backward had left some; `written`: they were zeroed by a call that is not there for it.
     """
 
     note: int
@@ -54,6 +54,7 @@ class OptimizerStep:
     leaves: frozenset[int]
     cleared: Site | None
     had: bool
+    written: bool = False
 
 
 @dataclass(frozen=True, slots=True)

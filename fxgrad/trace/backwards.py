@@ -77,7 +77,7 @@ def around(observer: WatchDriver, losses: object, walk: Walk) -> Iterator[None]:
         observer.nested.pop()
         if made is not None and observer.active:
             made.failed = failure is not None
-            observer.cleared = ()
+            observer.cleared = observer.exchanged = ()
             with observer.guarded():
                 _ended(observer, made, [(leaf, leaf.grad) for leaf in leaves])
         if failure is not None:

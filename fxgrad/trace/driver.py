@@ -105,6 +105,7 @@ class WatchDriver(Protocol):
     requests: list[Request]
     backwards: list[Backward]
     cleared: tuple[Spot, ...]
+    exchanged: tuple[Spot, ...]
     delivered: dict[Key, Delivered]
     dropped: set[tuple[int, int]]
     saved: list[Saved]

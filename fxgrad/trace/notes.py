@@ -121,7 +121,7 @@ class Taken:
     their edges.
 
     `cleared`: where gradients were dropped or zeroed after the last backward, () if they were not; `had`: a
-    backward had left some.
+    backward had left some; `written`: they were zeroed by a call that is not there for it.
     """
 
     note: int
@@ -130,6 +130,7 @@ class Taken:
     leaves: frozenset[int]
     cleared: tuple[Spot, ...]
     had: bool
+    written: bool = False
 
 
 @dataclass(slots=True, eq=False)

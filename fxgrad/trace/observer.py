@@ -114,6 +114,7 @@ class Observer(TorchFunctionMode):
         # (note, value): a custom Function gave no gradient for a value it had read
         self.dropped: set[tuple[int, int]] = set()
         self.cleared: tuple[Spot, ...] = ()  # where gradients were dropped or zeroed after the last backward
+        self.exchanged: tuple[Spot, ...] = ()  # where a gradient was given to a leaf by hand after it
         # what the regions that run now have read without being given it
         self.hidden: list[dict[int, None]] = []
         self.closely = False  # note what every autograd node is given
@@ -385,8 +386,11 @@ class Observer(TorchFunctionMode):
         return out
 
     def _set_grad(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
-        if len(args) > 1 and args[1] is None and self.backwards:
-            self.cleared = self.ledger.spots()
+        if len(args) > 1 and self.backwards:
+            if args[1] is None:
+                self.cleared = self.ledger.spots()
+            else:
+                self.exchanged = self.ledger.spots()
         return func(*args, **kwargs)
 
     def _set_flag(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:

@@ -104,7 +104,7 @@ def observe(
         backwards=backwards,
         aims=_aims(backwards, observer.taken),
         edges={name: -slot.leaf for name, slot in slots.items()},
-        cleared=tuple(name for name, slot in slots.items() if slot.cleared and slot.begun == "none"),
+        cleared=tuple(name for name, slot in slots.items() if slot.cleared and slot.begun != "some"),
     )
 
 

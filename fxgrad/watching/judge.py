@@ -142,7 +142,8 @@ def _verdicts(watched: Watched) -> dict[str, Verdict]:
         for p in watched.facts.parameters
         for name in p.names
     }
-    return {name: "none" if name in watched.cleared else verdict for name, verdict in found.items()}
+    gone = {name for name in watched.cleared if found.get(name) != "zero"}
+    return {name: "none" if name in gone else verdict for name, verdict in found.items()}
 
 
 def _causes(watched: Watched) -> Causes:

@@ -29,6 +29,7 @@ from torch.optim import Optimizer
 from fxgrad.passes.analyses.optimizers import held_by
 from fxgrad.records.errors import InputError
 from fxgrad.report import Report
+from fxgrad.source.sites import Spot
 from fxgrad.torch_api import registry
 from fxgrad.torch_api.internals import (
     DisableTorchFunction,
@@ -47,7 +48,7 @@ from fxgrad.watching.further import Further
 from fxgrad.watching.judge import STOPPED, report_on
 from fxgrad.watching.registered import Registered
 from fxgrad.watching.seen import Seen
-from fxgrad.watching.steps import note_after, note_begun
+from fxgrad.watching.steps import note_after, note_begun, wrote_gradients
 from fxgrad.watching.variable_names import Names
 
 PATIENCE = 8
@@ -377,8 +378,20 @@ class Session:
                 return
             self._scan()
             spots = observer.ledger.spots()
+            written: tuple[Spot, ...] = ()
+            if "some" not in self._states and had and not observer.cleared and observer.backwards:
+                written = wrote_gradients(observer.ledger, optimizer, observer.backwards[-1].note)
+                written = written or observer.exchanged
             observer.taken.append(
-                Taken(observer.ledger.count, spots, self._states, leaves, observer.cleared, had)
+                Taken(
+                    observer.ledger.count,
+                    spots,
+                    self._states,
+                    leaves,
+                    observer.cleared or written,
+                    had,
+                    bool(written),
+                )
             )
 
     def _step_within(self, optimizer: Optimizer) -> None:

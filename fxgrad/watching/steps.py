@@ -11,6 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from fxgrad.passes.analyses.optimizers import held_by
+from fxgrad.source.sites import Spot
 from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.ledger import Ledger
 
@@ -38,6 +39,20 @@ def note_begun(ledger: Ledger, optimizer: Optimizer) -> tuple[frozenset[str], fr
         states.add(state)
         leaves.add(-slot.leaf)
         had = had or slot.after == "some"
-        slot.cleared = slot.cleared or (state == "none" and slot.after == "some")
+        slot.cleared = slot.cleared or (state != "some" and slot.after == "some")
         slot.begun = better(slot.begun, state)
     return frozenset(states), frozenset(leaves), had
+
+
+def wrote_gradients(ledger: Ledger, optimizer: Optimizer, since: int) -> tuple[Spot, ...]:
+    """Where a call after the note `since` last wrote a gradient of what the optimizer holds; () if none
+    did."""
+    gradients = [parameter.grad for parameter in held_by(optimizer) if parameter.grad is not None]
+    slots = [slot for gradient in gradients if (slot := ledger.tensors.get(gradient)) is not None]
+    storages = {slot.storage for slot in slots}
+    for note in reversed(ledger.notes):
+        if note.number <= since:
+            break
+        if not storages.isdisjoint(note.writes):
+            return note.spots
+    return ()

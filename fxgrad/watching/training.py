@@ -69,7 +69,7 @@ def _walk(b: Backward) -> Walk:
 
 def _step(taken: Taken) -> OptimizerStep:
     site, cleared = innermost(taken.spots), innermost(taken.cleared)
-    return OptimizerStep(taken.note, site, taken.states, taken.leaves, cleared, taken.had)
+    return OptimizerStep(taken.note, site, taken.states, taken.leaves, cleared, taken.had, taken.written)
 
 
 def built_at(seen: Seen, optimizer: Optimizer) -> Site | None:

@@ -79,11 +79,14 @@ def idle(facts: Facts, context: Context) -> frozenset[str]:
 
 def _found(watched: Facts, context: Context) -> tuple[ZeroCause, ...]:
     groups: dict[tuple[str, Site | None], ZeroCause] = {}
+    # A backward had left another gradient of these: what makes zeros of it is no step on the way to the loss.
+    written = set(context.training.emptied) if context.training is not None else set()
     for parameter in watched.parameters:
         if (
             not parameter.requires_grad
             or parameter.gradient != "zero"
             or context.verdicts.get(parameter.name) != "zero"
+            or not written.isdisjoint(parameter.names)
         ):
             continue
         made = _cause(watched, context, parameter)

@@ -43,6 +43,11 @@ NAME = "optimizer-idle-parameter"
 SEVERITY = "note"
 
 
+_WRITTEN = (
+    "look at what this line makes of gradients: a limit, a factor or a mask of 0 leaves nothing of them"
+)
+
+
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One note for all that optimizers built at one line hold, and an error per line that clears what a step
     was to use."""
@@ -85,14 +90,19 @@ def _cleared(context: Context) -> Iterator[Finding]:
         if not names and not step.leaves.isdisjoint(early):
             continue
         site, walk = step.cleared, last_walk(training, step)
+        done = "made zeros" if step.written else "cleared"
         yield Finding(
             CODE,
             NAME,
             "error",
-            f"gradients are cleared here, after backward{line_of(walk, site)} and before "
+            f"gradients are {done} here, after backward{line_of(walk, site)} and before "
             f"the step{line_of(step.site, site)}: the step changes nothing",
             site,
             names,
-            (Step("step", step.site), Step("zero_grad", site, True), Step("backward", walk)),
-            Fix("call zero_grad() before backward, or after the step"),
+            (
+                Step("step", step.site),
+                Step("write" if step.written else "zero_grad", site, True),
+                Step("backward", walk),
+            ),
+            Fix(_WRITTEN if step.written else "call zero_grad() before backward, or after the step"),
         )

@@ -88,6 +88,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         still = idle.intersection(one.parameters) - context.summed
         yield _of_a_step(one, still, nan=nan, trained=training is not None)
     told = set(itertools.chain(*(cause.names for cause in causes), *(one.parameters for one in found)))
+    told.update(training.emptied if training is not None else ())  # FXG303
     if (nan or idle) and idle.isdisjoint(told):
         yield _of_the_loss(facts, losses, idle, nan=nan)
     elif undefined and not nan:

@@ -286,3 +286,54 @@ def test_a_cleared_gradient_and_a_step_too_early_are_told_of_their_own_parameter
     assert set(told) == {("FXG303", 11), ("FXG205", 14)}, str(report)
     assert set(told["FXG303", 11].parameters) == {"a.weight", "a.bias"}
     assert "but those of an earlier step" in told["FXG205", 14].message
+
+
+ZEROED = {
+    "a limit of 0 for the norm": "nn.utils.clip_grad_norm_(net.parameters(), 0)",
+    "a limit of 0 for the values": "nn.utils.clip_grad_value_(net.parameters(), 0.0)",
+    "a mask": "for p in net.parameters(): p.grad.mul_(mask)",
+    "another gradient": "for p in net.parameters(): p.grad = p.grad * mask",
+}
+LEFT = {
+    "a limit": "nn.utils.clip_grad_norm_(net.parameters(), 1.0)",
+    "a mask of one layer": "for p in net[0].parameters(): p.grad.mul_(mask)",
+    "a mask of ones": "for p in net.parameters(): p.grad.mul_(mask + 1)",
+    "another gradient": "for p in net.parameters(): p.grad = p.grad * 0.5",
+    "nothing": "pass",
+}
+CLIPPED = """import torch
+from torch import nn
+torch.manual_seed(0)
+net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+mask = torch.zeros(1)
+for step in range(3):
+    loss = net(torch.randn(4, 3)).square().mean()
+    opt.zero_grad()
+    loss.backward()
+    {between}
+    opt.step()
+"""
+
+
+@pytest.mark.parametrize("name", ZEROED)
+def test_gradients_made_zeros_before_the_step(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(CLIPPED.format(between=ZEROED[name]))
+    report, status = run_script(str(path))
+    assert report is not None
+    found = [f for f in report.findings if f.severity == "error"]
+    assert [(f.code, f.site.line if f.site else 0) for f in found] == [("FXG303", 11)], str(report)
+    assert "made zeros here, after backward (line 10) and before the step (line 12)" in found[0].message
+    assert set(report.verdicts.values()) == {"zero"}
+    assert status == 1
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_gradients_that_are_left(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(CLIPPED.format(between=LEFT[name]))
+    report, status = run_script(str(path))
+    assert report is not None
+    assert [f for f in report.findings if f.severity == "error"] == [], str(report)
+    assert status == 0
