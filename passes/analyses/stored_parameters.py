@@ -45,9 +45,9 @@ def replaced(facts: Facts, node: NodeFact) -> tuple[str, ...] | None:
     if path == "*":
         return () if names else None
     prefix = f"{node.module}." if node.module else ""
-    own = [n for n in names if n.startswith(prefix) and fits(path, n.removeprefix(prefix))] or [
-        n for n in names if n.startswith(prefix) and fits(f"*.{path}", n)
-    ][:1]
+    inside = [name for name in names if name.startswith(prefix)]
+    own = [name for name in inside if fits(path, name.removeprefix(prefix))]
+    own = own or [name for name in inside if fits(f"*.{path}", name)][:1]
     return tuple(own) or None
 
 
