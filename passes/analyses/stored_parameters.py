@@ -41,14 +41,18 @@ def replaced(facts: Facts, node: NodeFact) -> tuple[str, ...] | None:
     path = _attribute(node.site) if node.site is not None else None
     if path is None:
         return None
-    names = [n for p in facts.parameters for n in p.names]
     if path == "*":
-        return () if names else None
-    prefix = f"{node.module}." if node.module else ""
-    inside = [name for name in names if name.startswith(prefix)]
+        return () if facts.parameters else None
+    inside, prefix = _inside(facts, node.module)
     own = [name for name in inside if fits(path, name.removeprefix(prefix))]
     own = own or [name for name in inside if fits(f"*.{path}", name)][:1]
     return tuple(own) or None
+
+
+def _inside(facts: Facts, module: str) -> tuple[list[str], str]:
+    """The names of the parameters in a module, and what they begin with."""
+    prefix = f"{module}." if module else ""
+    return [name for p in facts.parameters for name in p.names if name.startswith(prefix)], prefix
 
 
 def displaced(facts: Facts, site: Site, module: str) -> tuple[str, ...]:
@@ -57,8 +61,7 @@ def displaced(facts: Facts, site: Site, module: str) -> tuple[str, ...]:
     path = _attribute(site)
     if path is None or path == "*":
         return ()
-    prefix = f"{module}." if module else ""
-    names = [name for p in facts.parameters for name in p.names if name.startswith(prefix)]
+    names, prefix = _inside(facts, module)
     return tuple(name for name in names if fits(f"{path}.*", name.removeprefix(prefix)))
 
 
