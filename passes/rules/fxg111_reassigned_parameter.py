@@ -87,19 +87,7 @@ def _message(facts: Facts, node: NodeFact, parameters: tuple[str, ...]) -> str:
 
 def _made_anew(facts: Facts, told: set[Site | None]) -> Iterator[Finding]:
     """A registered parameter whose place a new one takes in every forward."""
-    groups: dict[Site | None, list[str]] = {}
-    starving = {name for p in facts.parameters if is_starved(facts, p) for name in p.names}
-    for node in facts.nodes:
-        if (
-            node.kind != "leaf"
-            or node.target != "torch.nn.Parameter"
-            or not any(v in facts.live for v in node.makes)
-        ):
-            continue
-        taken = replaced(facts, node)
-        if taken is not None and node.site not in told:
-            groups.setdefault(node.site, []).extend(name for name in taken if name in starving)
-    for site, names in groups.items():
+    for site, names in _replacements(facts, told).items():
         which = f"`{names[0]}` is" if len(set(names)) == 1 else f"{len(set(names)) or 'some'} parameters are"
         yield Finding(
             CODE,
@@ -116,6 +104,19 @@ def _made_anew(facts: Facts, told: set[Site | None]) -> Iterator[Finding]:
                 "variable)"
             ),
         )
+
+
+def _replacements(facts: Facts, told: set[Site | None]) -> dict[Site | None, list[str]]:
+    """By line, the starved parameters whose place a new one takes there."""
+    groups: dict[Site | None, list[str]] = {}
+    starving = {name for p in facts.parameters if is_starved(facts, p) for name in p.names}
+    for node in facts.nodes:
+        if node.kind != "leaf" or node.target != "torch.nn.Parameter" or node.site in told:
+            continue
+        taken = replaced(facts, node) if not facts.live.isdisjoint(node.makes) else None
+        if taken is not None:
+            groups.setdefault(node.site, []).extend(name for name in taken if name in starving)
+    return groups
 
 
 def _refused(facts: Facts, context: Context) -> Iterator[Finding]:
