@@ -363,16 +363,17 @@ def _price(facts: Facts, node: NodeFact, flow: Flow, owned: frozenset[int]) -> t
     source, target = facts.values[flow.source], facts.values[flow.target]
     if _freezes(node):
         code = "FXG102"
-    elif is_past_autograd(facts, node, flow):
-        code = "FXG103"
+    elif stores(facts, node, target, owned):
+        code = "FXG111"
     else:
-        code = "FXG111" if stores(facts, node, target, owned) else classify(node, source, target)
+        past = _is_past_autograd(facts, node, flow)
+        code = "FXG103" if past else classify(node, source, target)
     if not source.requires_grad and not _stops_anyway(node, source, target):
         return 0.0, None
     return PRICES.get(code, 2.0), code
 
 
-def is_past_autograd(facts: Facts, node: NodeFact, flow: Flow) -> bool:
+def _is_past_autograd(facts: Facts, node: NodeFact, flow: Flow) -> bool:
     """Whether a write that autograd recorded went through a detached tensor (`out.data[t] = h`): the one over
     the same memory that the program goes on with has its numbers, not its history."""
     target = facts.values[flow.target]
