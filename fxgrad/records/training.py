@@ -19,7 +19,8 @@ class Walk:
     `note`: the last call before it; `stack`: its frames, innermost first; `partial`: `autograd.grad`, which
     leaves no `.grad`; `leaves`: the leaf edges behind it; `nan`: a loss was not a number;
     `infinite`: the type of a loss that was infinite, "" if none was. `aim`: the edges that the optimizer
-    holds for which it ran; empty where that is not known, or was not asked.
+    holds for which it ran; empty where that is not known, or was not asked. `narrowed`: `inputs=` says which
+    leaves get a gradient.
     """
 
     note: int
@@ -32,6 +33,7 @@ class Walk:
     nan: bool = False
     infinite: str = ""
     aim: frozenset[int] = frozenset()
+    narrowed: bool = False
 
     @property
     def site(self) -> Site | None:

@@ -196,6 +196,7 @@ def _walk(
         nan=any(_is_nan(tensor) for tensor in tensors),
         infinite=_infinite_type(tensors),
         leaves=frozenset(number for number, _ in keys if number < 0),
+        narrowed=walk.inputs is not None,
     )
     if keep:
         ledger.keep(note)

@@ -100,7 +100,8 @@ class Backward:
 
     `started`: the autograd nodes it began at, kept only where it raised. `partial`: `autograd.grad`, which
     leaves no `.grad`. `leaves`: the leaf edges behind it. `nan`: a loss was not a number;
-    `infinite`: the type of a loss that was infinite, "" if none was.
+    `infinite`: the type of a loss that was infinite, "" if none was; `narrowed`: `inputs=` says which leaves
+    get a gradient.
     """
 
     note: int
@@ -113,6 +114,7 @@ class Backward:
     infinite: str = ""
     partial: bool = False
     leaves: frozenset[int] = frozenset()
+    narrowed: bool = False
 
 
 @dataclass(slots=True, eq=False)

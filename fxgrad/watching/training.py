@@ -64,7 +64,18 @@ def training_of(seen: Seen, root: nn.Module, watched: Watched, error: BaseExcept
 
 
 def _walk(b: Backward) -> Walk:
-    return Walk(b.note, sites_of(b.spots), b.losses, b.live, b.leaves, b.failed, b.partial, b.nan, b.infinite)
+    return Walk(
+        note=b.note,
+        stack=sites_of(b.spots),
+        losses=b.losses,
+        live=b.live,
+        leaves=b.leaves,
+        failed=b.failed,
+        partial=b.partial,
+        nan=b.nan,
+        infinite=b.infinite,
+        narrowed=b.narrowed,
+    )
 
 
 def _step(taken: Taken) -> OptimizerStep:

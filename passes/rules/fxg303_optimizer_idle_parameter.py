@@ -76,7 +76,25 @@ def _advice(context: Context, found: set[str]) -> str:
     ends = [causes.ends.get(p.name) for p in causes.starved if found.intersection(p.names)]
     if all(end is not None and end.kind == "derived" for end in ends):  # nothing is cut: it has no influence
         return "leave out of the optimizer what the derivative in the loss does not depend on, if it stays so"
+    narrowed = _left_out(context, found)
+    if narrowed:
+        return (
+            f"`backward(inputs=...)`{line_of(narrowed[0], None)} leaves them out: name them there, where they "
+            "are to train"
+        )
     return "mend what cuts the gradient, or leave them out of the optimizer"
+
+
+def _left_out(context: Context, found: set[str]) -> list[Site]:
+    """The lines of the backwards that came by these parameters and were to leave a gradient on others alone;
+    none where another backward came by one."""
+    training = context.training
+    edges = {training.edges.get(name, 0) for name in found} if training is not None else set()
+    walks = training.walks if training is not None else ()
+    near = [walk for walk in walks if not walk.partial and not edges.isdisjoint(walk.leaves)]
+    if not near or not all(walk.narrowed and edges <= walk.leaves for walk in near):
+        return []
+    return [walk.site for walk in near if walk.site is not None]
 
 
 def _cleared(context: Context) -> Iterator[Finding]:

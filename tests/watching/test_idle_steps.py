@@ -337,3 +337,22 @@ def test_gradients_that_are_left(tmp_path: Path, name: str) -> None:
     assert report is not None
     assert [f for f in report.findings if f.severity == "error"] == [], str(report)
     assert status == 0
+
+
+@pytest.mark.parametrize(
+    ("inputs", "want"),
+    [
+        ("net[2].parameters()", "(script.py:11) leaves them out"),
+        ("[net[2].weight, net[2].bias]", "(script.py:11) leaves them out"),
+        ("net.parameters()", ""),
+    ],
+)
+def test_what_a_backward_leaves_out_is_not_cut(tmp_path: Path, inputs: str, want: str) -> None:
+    path = tmp_path / "script.py"
+    text = CLIPPED.format(between="pass").replace("loss.backward()\n    pass", f"pass\n    loss.backward(inputs=list({inputs}))")
+    path.write_text(text)
+    report, status = run_script(str(path))
+    assert report is not None
+    found = [f for f in (*report.findings, *report.notes) if f.code == "FXG303"]
+    assert [want in f.fix.advice for f in found if f.fix] == [True] * bool(want)
+    assert status == 0
