@@ -79,7 +79,7 @@ def _advice(context: Context, found: set[str]) -> str:
     narrowed = _left_out(context, found)
     if narrowed:
         return (
-            f"`backward(inputs=...)`{line_of(narrowed[0], None)} leaves them out: name them there, where they "
+            f"`backward(inputs=...)`{line_of(narrowed[0])} leaves them out: name them there, where they "
             "are to train"
         )
     return "mend what cuts the gradient, or leave them out of the optimizer"
