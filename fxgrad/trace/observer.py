@@ -33,7 +33,8 @@ from torch.overrides import TorchFunctionMode
 from fxgrad.passes.analyses.shapes import LENDERS
 from fxgrad.records import Saved
 from fxgrad.records.facts import UNSEEN, Delivered
-from fxgrad.source.sites import Spot, is_asked_by_user
+from fxgrad.source.assigned import statement_at
+from fxgrad.source.sites import Spot, is_asked_by_user, site_of
 from fxgrad.torch_api.calls import DECISIONS, ESCAPES, QUERIES, SIZES, Args, Function, Kwargs, target_name
 from fxgrad.torch_api.internals import DisableTorchFunction, set_grad_enabled, transforms_active
 from fxgrad.torch_api.tree import tensors_in
@@ -134,7 +135,7 @@ class Observer(TorchFunctionMode):
         self._switched_off = SwitchedOff(self.ledger)
         self._numbers: dict[int, tuple[float, int]] = {}
         self._arrays: dict[int, tuple[weakref.ref[object], int]] = {}
-        self._escapes: deque[int] = deque(maxlen=RECENT)
+        self._escapes: deque[tuple[int, tuple[Spot, ...]]] = deque(maxlen=RECENT)
         self._handlers: dict[object, tuple[Handler | None, str]] = {}
 
     def guarded(self) -> _Guarded:
@@ -250,7 +251,7 @@ class Observer(TorchFunctionMode):
                 for value in self._known_numbers(args):
                     origins |= ledger.origins[value]
             if name in _FROM_PYTHON:
-                for value in self._escapes:
+                for value, _ in self._escapes:
                     origins |= ledger.origins[value]
             return self.repeats.find(func, args, kwargs, origins)
         except Exception as error:
@@ -276,7 +277,22 @@ class Observer(TorchFunctionMode):
                 note.operands = _operands(args, kwargs, reads)
             if name in _FROM_PYTHON and not note.reads:
                 self.from_python(note)
+            elif self._escapes and note.constants:
+                with self.guarded():
+                    self.ledger.may_hold(note, self._behind_numbers(note, args))
         return note
+
+    def _behind_numbers(self, note: Note, args: Args) -> list[int]:
+        """Of the numbers that left torch lately those that a number given to the call may be computed from
+        (`math.exp(scale) * x`): they were read in the same statement, where that number is no literal."""
+        code = note.spots[0][0] if note.spots else None
+        near = [(value, spot) for value, spots in self._escapes for spot in spots if spot[0] is code]
+        if code is None or not near:
+            return []
+        if all(id(n) in self._numbers or abs(n) in code.co_consts for n in _floats(args)):
+            return []
+        own = statement_at(site_of(note.spots[0]))
+        return [value for value, spot in near if own is not None and statement_at(site_of(spot)) is own]
 
     def before(self, *items: object) -> list[Read]:
         """What a call is about to read. A lazy parameter is nothing before it is given its shape: that is no
@@ -307,7 +323,7 @@ class Observer(TorchFunctionMode):
 
     def from_python(self, note: Note) -> None:
         """Data came in from Python: the numbers that left torch lately may be in it."""
-        self.ledger.may_hold(note, self._escapes)
+        self.ledger.may_hold(note, (value for value, _ in self._escapes))
 
     def forget_numbers(self) -> None:
         """A step has ended: what left torch in it is not what the next one is made of."""
@@ -323,7 +339,7 @@ class Observer(TorchFunctionMode):
 
     def last_number(self) -> int | None:
         """The value of the number that left torch last."""
-        return self._escapes[-1] if self._escapes else None
+        return self._escapes[-1][0] if self._escapes else None
 
     def _known_numbers(self, args: Args) -> tuple[int, ...]:
         found = [known[1] for number in _floats(args) if (known := self._numbers.get(id(number))) is not None]
@@ -452,15 +468,16 @@ class Observer(TorchFunctionMode):
             note.reads = [value for _, _, value in reads]
             value = self.ledger.number(note)
             self.ledger.connect(note)
-            self._escaped(out, value, note.spots[0][0] if note.spots else None)
+            self._escaped(out, value, note.spots[0][0] if note.spots else None, note.spots)
             if kind is not None:
                 self.repeats.noted(kind, note, None)
         return out
 
-    def _escaped(self, out: object, value: int, code: CodeType | None) -> None:
-        """A number, or several, left torch in that code."""
+    def _escaped(self, out: object, value: int, code: CodeType | None, spots: tuple[Spot, ...] = ()) -> None:
+        """A number, or several, left torch in that code. Without the frames where such a call was noted
+        before: what was made of it was, too."""
         self.ledger.just_read.append((code, value))
-        self._escapes.append(value)
+        self._escapes.append((value, spots))
         for number in _floats(out):
             self._numbers[id(number)] = (number, value)  # kept alive: the id is only good as long
         if _is_array(out):

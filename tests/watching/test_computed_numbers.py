@@ -1,0 +1,66 @@
+"""A number that left torch and was computed with before it came back (`math.exp(scale) * x`), in whole scripts: FXG107 where the number left, and
+nothing of the kind for numbers that were only looked at."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fxgrad.report import Report
+from fxgrad.watching.script import run_script
+
+MARK = re.compile(r"# (FXG\d{3})$", re.MULTILINE)
+SCRIPT = """import math
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+gate, net = nn.Linear(3, 1), nn.Linear(3, 1)
+factor = 1 / math.sqrt(3)
+opt = torch.optim.SGD([*gate.parameters(), *net.parameters()], 0.1)
+for step in range(3):
+    x = torch.randn(4, 3)
+    out, open_ = net(x), gate(x).mean()
+    {loss}
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+"""
+LEFT = {
+    "math's own function": "loss = out.square().mean() * math.exp(open_)  # FXG107",
+    "float and arithmetic": "loss = out.square().mean() * (1.0 + 2 * float(open_))  # FXG107",
+    "a sum of items": "loss = out.square().mean() + 0.4 * sum(l.item() for l in [open_])  # FXG107",
+    "before the rest of the statement": "loss = max(open_.item(), 0.1) ** 2 * out.square().mean()  # FXG107",
+    "over several lines": "loss = (\n        (open_.item() + 1.5)  # FXG107\n        * out.square().mean()\n    )",
+}
+LOOKED_AT = {
+    "printed before another number": "seen = open_.item(); loss = (out * factor).square().mean()",
+    "printed before a literal": "seen = open_.item(); loss = out.square().mean() * 0.5",
+    "printed after it": "loss = (out * factor).square().mean(); seen = open_.item()",
+    "looked at beside a literal": "loss = out.square().mean() * (0.5 if open_.item() > 9 else 0.25)",
+}
+
+
+def watched(folder: Path, loss: str) -> tuple[Report, str]:
+    script = folder / "script.py"
+    text = SCRIPT.format(loss=loss)
+    script.write_text(text)
+    report, _ = run_script(str(script))
+    assert report is not None
+    return report, text
+
+
+@pytest.mark.parametrize("loss", LEFT.values(), ids=LEFT)
+def test_the_line_where_the_number_left(loss: str, tmp_path: Path) -> None:
+    report, text = watched(tmp_path, loss)
+    errors = {(f.code, f.site.line if f.site else 0) for f in report.findings if f.severity == "error"}
+    (mark,) = MARK.finditer(text)
+    assert errors == {("FXG107", text.count("\n", 0, mark.start()) + 1)}
+
+
+@pytest.mark.parametrize("loss", LOOKED_AT.values(), ids=LOOKED_AT)
+def test_a_number_that_is_only_looked_at(loss: str, tmp_path: Path) -> None:
+    report, _ = watched(tmp_path, loss)
+    assert "FXG107" not in {f.code for f in (*report.findings, *report.notes)}
