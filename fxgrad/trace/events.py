@@ -144,6 +144,7 @@ class Events:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_patched(nn.Module, "__call__", self._module_call(stack)))
             stack.enter_context(_patched(nn.Module, "_apply", self._converted()))
+            stack.enter_context(_patched(nn.Module, "register_forward_pre_hook", self._hooked(stack)))
             stack.enter_context(replaced_apply(self._apply))
             # From outside the mode's handler: a watch can only end where the mode is on its stack.
             stack.enter_context(_patched(torch.Tensor, "backward", self._backward(torch.Tensor.backward)))
@@ -395,12 +396,25 @@ class Events:
         return __init__
 
     def _look_for_gathering(self, patches: contextlib.ExitStack) -> None:
-        """FSDP2 is watched from where the program has imported it and builds parameters, or calls a
-        module."""
+        """FSDP2 is watched from where the program has imported it and builds parameters, calls a module or
+        puts a hook on one."""
         classes = distributed.gathering()
         if classes is not None and not self._gathering:
             self._gathering = True
             self._watch_gathering(patches, *classes)
+
+    def _hooked(self, patches: contextlib.ExitStack) -> Callable[..., object]:
+        """FSDP2 puts its hooks on a module before it splits the first parameter of the module: a program that
+        imports it only after the model is built is in time here, and nowhere later."""
+        original = nn.Module.register_forward_pre_hook
+
+        @functools.wraps(original)
+        def register_forward_pre_hook(module: nn.Module, *args: Any, **kwargs: Any) -> object:
+            if not self._gathering and self.looking():
+                self._look_for_gathering(patches)
+            return original(module, *args, **kwargs)
+
+        return register_forward_pre_hook
 
     def _watch_gathering(self, patches: contextlib.ExitStack, param: Any, group: object) -> None:
         """FSDP2 gathers whole parameters before a module runs: what is computed from them is computed from

@@ -146,7 +146,7 @@ def _findings(context: Context, group: list[ParameterFact], level: Severity, why
     scopes = _scopes(context) if group else set()
     seen = context.training.frozen if context.training is not None and level == "note" else {}
     for parameter in group:
-        if parameter.name in seen and not parameter.sharded:  # what froze a part was the split
+        if parameter.name in seen:
             places.setdefault((seen[parameter.name], ""), []).append(parameter)
             continue
         if parameter.module not in found:

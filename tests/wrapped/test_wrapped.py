@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +47,9 @@ def test_the_same_as_without_a_wrapper(chosen: Program) -> None:
         ("fxg101", "guilty_layer_never_called", "AveragedModel"),
         ("fxg101", "guilty_layer_never_called", "DistributedDataParallel"),
         ("fxg102", "guilty_frozen_in_forward_method", "fully_shard"),
+        # frozen before the parameters were split
+        ("fxg102", "quiet_batch_norm_frozen_while_the_rest_trains", "fully_shard"),
+        ("fxg116", "quiet_only_the_input_needs_a_gradient", "fully_shard"),
         # copied from one another before the parameters were split
         ("fxg103", "quiet_average_updated_by_a_free_function", "fully_shard"),
         ("fxg104", "quiet_value_network_synchronised_now_and_then", "fully_shard"),
@@ -80,6 +87,36 @@ def test_what_the_wrapper_raises_names_its_parameters(code: str, name: str, want
         report, _ = run_script(TRAIN, [one.file, one.name, "DistributedDataParallel"])
     assert report is not None
     assert [(f.code, f.parameters) for f in report.findings if f.severity == "error"] == [want]
+
+
+LATE = """
+import torch
+import torch.distributed as dist
+from torch import nn
+
+net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
+net[0].requires_grad_(False)  # FROZEN
+
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+fully_shard(net, mesh=init_device_mesh("cpu", (1,)))
+optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1)
+net(torch.randn(2, 3)).square().mean().backward()
+optimizer.step()
+"""
+
+
+def test_split_by_what_was_imported_after_the_model_was_built(tmp_path: Path) -> None:
+    """In a process of its own, for here it is imported."""
+    (tmp_path / "script.py").write_text(LATE)
+    command = [sys.executable, "-m", "fxgrad", "run", "--format", "json", "-v", "script.py"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=environment)
+    found = json.loads(done.stdout)["findings"]
+    line = next(number for number, text in enumerate(LATE.splitlines(), 1) if "# FROZEN" in text)
+    assert [(f["code"], f["site"]["line"], f["parameters"]) for f in found] == [("FXG102", line, ["net.0.weight", "net.0.bias"])]
 
 
 UNUSED = """
