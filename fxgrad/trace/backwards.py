@@ -96,13 +96,22 @@ def _arriving(observer: WatchDriver, leaves: Iterable[torch.Tensor]) -> Iterator
                 slot = observer.ledger.read(leaf)[1]
                 slot.after = better(slot.after, state_of(leaf.grad))
 
-    distinct = {id(leaf): leaf for leaf in leaves}.values()
+    distinct = {id(leaf): leaf for leaf in _left_on(observer, leaves)}.values()
     handles = [handle for leaf in distinct if (handle := looked_at_first(leaf, look)) is not None]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _left_on(observer: WatchDriver, leaves: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Those that the gradients of these leaves will be left on: of what was put together from parts, the
+    part."""
+    for leaf in leaves:
+        slot = observer.ledger.tensors.get(leaf)
+        part = observer.ledger.part_of(slot) if slot is not None else None
+        yield leaf if part is None else part
 
 
 def nested(observer: WatchDriver, losses: object) -> None:

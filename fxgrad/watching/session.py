@@ -323,7 +323,7 @@ class Session:
     def _after_backward(
         self, backward: Backward, reached: list[tuple[torch.Tensor, torch.Tensor | None]]
     ) -> None:
-        note_after(self.observer.ledger, reached)
+        note_after(self.observer.ledger, reached, returned=backward.partial)
         if backward.partial:
             return
         self._reached = [(weakref.ref(leaf), version_of(leaf), self._value(leaf)) for leaf, _ in reached]

@@ -16,13 +16,16 @@ from fxgrad.trace.gradients import better, state_of
 from fxgrad.trace.ledger import Ledger
 
 
-def note_after(ledger: Ledger, gradients: Iterable[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
-    """A backward has ended and left these gradients on leaves."""
+def note_after(
+    ledger: Ledger, gradients: Iterable[tuple[torch.Tensor, torch.Tensor | None]], *, returned: bool
+) -> None:
+    """A backward has ended and left these gradients on leaves, or has `returned` them."""
     for leaf, gradient in gradients:
         _, slot, _ = ledger.read(leaf)
         part = ledger.part_of(slot)
         if part is not None:
-            gradient, (_, slot, _) = part.grad, ledger.read(part)
+            _, slot, _ = ledger.read(part)
+            gradient = gradient if returned else part.grad
         if slot.after != "some":
             slot.after = better(slot.after, state_of(gradient))
 

@@ -13,7 +13,7 @@ import pytest
 import torch.distributed
 
 from fxgrad.watching.script import run_script
-from tests.wrapped.judge import ALL, TRAIN, Program, analyzed, judged, kept, quiet, watched
+from tests.wrapped.judge import ALL, TRAIN, Program, analyzed, judged, kept, quiet, said_by, watched
 
 pytestmark = [
     pytest.mark.skipif(not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="this torch has no gloo"),
@@ -50,6 +50,8 @@ def test_the_same_as_without_a_wrapper(chosen: Program) -> None:
         # frozen before the parameters were split
         ("fxg102", "quiet_batch_norm_frozen_while_the_rest_trains", "fully_shard"),
         ("fxg116", "quiet_only_the_input_needs_a_gradient", "fully_shard"),
+        # whole parameters are given to `autograd.grad`, and written
+        ("fxg103", "quiet_layers_stepped_by_their_own_local_loss", "fully_shard"),
         # copied from one another before the parameters were split
         ("fxg103", "quiet_average_updated_by_a_free_function", "fully_shard"),
         ("fxg104", "quiet_value_network_synchronised_now_and_then", "fully_shard"),
@@ -87,6 +89,46 @@ def test_what_the_wrapper_raises_names_its_parameters(code: str, name: str, want
         report, _ = run_script(TRAIN, [one.file, one.name, "DistributedDataParallel"])
     assert report is not None
     assert [(f.code, f.parameters) for f in report.findings if f.severity == "error"] == [want]
+
+
+SPLIT = """
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+torch.manual_seed(0)
+net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+if not dist.is_initialized():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+{split}
+{body}
+"""
+STEPPED_IN_HOOKS = """
+def update(p):
+    with torch.no_grad():
+        p.add_(p.grad, alpha=-0.1)
+    p.grad = None
+
+for p in net.parameters():
+    p.register_post_accumulate_grad_hook(update)
+for step in range(3):
+    net(torch.randn(2, 3)).square().mean().backward()
+"""
+
+
+@pytest.mark.parametrize("body", [STEPPED_IN_HOOKS], ids=["stepped in hooks"])
+def test_a_script_of_its_own(body: str, tmp_path: Path) -> None:
+    """The verdicts, and the codes at their lines."""
+    said = []
+    for split in ("pass", 'fully_shard(net, mesh=init_device_mesh("cpu", (1,)))'):
+        (tmp_path / "script.py").write_text(SPLIT.format(split=split, body=body))
+        with quiet():
+            report, status = run_script(str(tmp_path / "script.py"))
+        assert report is not None
+        said.append((report.verdicts, said_by(report), status))
+    assert said[0] == said[1]
 
 
 LATE = """
