@@ -5,17 +5,21 @@ A name stands for what was registered under it as the model was called, which is
 So the report is made with those back where they were, as far as an optimizer holds them or there is none;
 then the program has its own again. Not handled: what was replaced before the first forward, which the
 optimizer holds or does not hold (FXG302), or only in a later one.
+
+Between a forward and its backward, and in a program that ends there, FSDP2 has whole parameters where the
+parts that the optimizer holds belong: the same is done with these.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
 
 from fxgrad.torch_api import registry
+from fxgrad.trace.ledger import Ledger
 
 Place = tuple[dict[str, object], str]  # a table of a module's, and a name in it
 
@@ -63,3 +67,26 @@ class Registered:
         finally:
             for (table, name), item in reversed(own):
                 table[name] = item
+
+
+@contextlib.contextmanager
+def parts_in_place(ledger: Ledger, models: Iterable[nn.Module]) -> Iterator[None]:
+    """The parts are back where whole parameters are registered that were put together from them."""
+    own: list[tuple[dict[str, nn.Parameter | None], str, nn.Parameter | None]] = []
+    try:
+        for table in [module._parameters for module in _below(models)]:
+            for name, item in list(table.items()):
+                slot = ledger.tensors.get(item) if item is not None else None
+                part = ledger.part_of(slot) if slot is not None else None
+                if isinstance(part, nn.Parameter) and part is not item:
+                    own.append((table, name, item))
+                    table[name] = part
+        yield
+    finally:
+        for table, name, item in reversed(own):
+            table[name] = item
+
+
+def _below(models: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    for model in models:
+        yield from registry.modules(model)

@@ -46,7 +46,7 @@ from fxgrad.trace.self_check import refuse_unknown_torch
 from fxgrad.watching import compiled, gradient_errors, worker_loop
 from fxgrad.watching.further import Further
 from fxgrad.watching.judge import STOPPED, report_on
-from fxgrad.watching.registered import Registered
+from fxgrad.watching.registered import Registered, parts_in_place
 from fxgrad.watching.seen import Seen
 from fxgrad.watching.steps import note_after, note_begun, wrote_gradients
 from fxgrad.watching.variable_names import Names
@@ -223,7 +223,15 @@ class Session:
             self.stop_looking()
             if self.report is None:
                 held = {id(p) for optimizer in self._optimizers() for p in held_by(optimizer)}
-                with DisableTorchFunction(), self._judging(), self.registered.in_place(held), _uncollected():
+                models = list(self.events.outermost.values())
+                parts = parts_in_place(self.observer.ledger, models)
+                with (
+                    DisableTorchFunction(),
+                    self._judging(),
+                    self.registered.in_place(held),
+                    parts,
+                    _uncollected(),
+                ):
                     self.report = report_on(self._seen(), error)
             return self.report
 

@@ -52,6 +52,8 @@ def test_the_same_as_without_a_wrapper(chosen: Program) -> None:
         ("fxg116", "quiet_only_the_input_needs_a_gradient", "fully_shard"),
         # whole parameters are given to `autograd.grad`, and written
         ("fxg103", "quiet_layers_stepped_by_their_own_local_loss", "fully_shard"),
+        # called before the split, and ended with whole parameters in the place of their parts
+        ("fxg104", "guilty_gradients_off_before_the_run", "fully_shard"),
         # copied from one another before the parameters were split
         ("fxg103", "quiet_average_updated_by_a_free_function", "fully_shard"),
         ("fxg104", "quiet_value_network_synchronised_now_and_then", "fully_shard"),
@@ -116,9 +118,37 @@ for p in net.parameters():
 for step in range(3):
     net(torch.randn(2, 3)).square().mean().backward()
 """
+FUSED = """
+optimizer = torch.optim.Adam(net.parameters(), fused=True)
+for step in range(3):
+    optimizer.zero_grad()
+    loss = net(torch.randn(2, 3)).square().mean()
+    loss.backward(retain_graph=True)
+    optimizer.step()
+    loss.backward()
+"""
+DATA_WRITTEN = """
+optimizer = torch.optim.SGD(net.parameters(), 0.1)
+for step in range(3):
+    optimizer.zero_grad()
+    loss = net(torch.randn(2, 3)).square().mean()
+    net[2].weight.data.mul_(0.5)
+    loss.backward()
+    optimizer.step()
+    for p in net.parameters():
+        p.data = p.data.clamp(-1, 1)
+"""
+DATA_HELD = """
+optimizer = torch.optim.SGD([p.data for p in net.parameters()], 0.1)
+for step in range(3):
+    net(torch.randn(2, 3)).square().mean().backward()
+    optimizer.step()
+"""
 
 
-@pytest.mark.parametrize("body", [STEPPED_IN_HOOKS], ids=["stepped in hooks"])
+@pytest.mark.parametrize(
+    "body", [STEPPED_IN_HOOKS, FUSED, DATA_WRITTEN, DATA_HELD], ids=["stepped in hooks", "fused", "data written", "data held"]
+)
 def test_a_script_of_its_own(body: str, tmp_path: Path) -> None:
     """The verdicts, and the codes at their lines."""
     said = []
