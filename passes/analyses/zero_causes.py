@@ -78,7 +78,7 @@ def idle(facts: Facts, context: Context) -> frozenset[str]:
 
 
 def _found(watched: Facts, context: Context) -> tuple[ZeroCause, ...]:
-    groups: dict[tuple[str, Site | None], ZeroCause] = {}
+    groups: dict[tuple[str, Site | None, bool], ZeroCause] = {}
     # A backward had left another gradient of these: what makes zeros of it is no step on the way to the loss.
     written = set(context.training.emptied) if context.training is not None else set()
     for parameter in watched.parameters:
@@ -91,7 +91,8 @@ def _found(watched: Facts, context: Context) -> tuple[ZeroCause, ...]:
             continue
         made = _cause(watched, context, parameter)
         if made is not None:
-            groups.setdefault((made.what, made.site), made).names.extend(parameter.names)
+            summed = context.summed.issuperset(parameter.names)
+            groups.setdefault((made.what, made.site, summed), made).names.extend(parameter.names)
     return tuple(groups.values())
 
 

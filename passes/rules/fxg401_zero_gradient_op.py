@@ -13,9 +13,8 @@ What it finds
     and so lets one through after the first step. Where every gradient is zero that is always said: an error
     of a watched script, a note of one analysis whose inputs alone show it. Where no loss was given and the
     sum of the outputs stands in for one, what that sum alone makes zero (a softmax, a centred value) is a
-    note. In a watched script also a loss
-    that is NaN, and a warning of one that is infinite: a note where it is of half precision, in which a loss
-    that a scaler multiplied may overflow.
+    note. In a watched script also a loss that is NaN, and a warning of one that is infinite: a note where it
+    is of half precision, in which a loss that a scaler multiplied may overflow.
 
 Why it matters
     Nothing raises and `.grad` is there, so checks for None pass. The optimizer steps, with weight decay only.
@@ -55,6 +54,7 @@ NAME = "zero-gradient-op"
 SEVERITY = "error"
 
 IDLE = "nothing trains"  # of a note: it is shown all the same
+_BY_THE_SUM = "by the sum of the outputs"  # a kind: another loss would train it
 _SUMMED = " under the sum of the outputs, which stands in for a loss where none is given"
 _GIVE = (
     "give the loss that trains it (`loss=...`, `--loss`): under one that weighs the outputs differently it "
@@ -85,8 +85,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     nan = bool(losses) and len(undefined) == len(losses)
     idle = zero_causes.idle(facts, context)
     for one in found:
-        still = idle.intersection(one.parameters) - context.summed
-        yield _of_a_step(one, still, nan=nan, trained=training is not None)
+        yield _of_a_step(one, idle.intersection(one.parameters), nan=nan, trained=training is not None)
     told = set(itertools.chain(*(cause.names for cause in causes), *(one.parameters for one in found)))
     told.update(training.emptied if training is not None else ())  # FXG303
     if (nan or idle) and idle.isdisjoint(told):
@@ -127,7 +126,7 @@ def _finding(cause: ZeroCause, context: Context) -> Finding:
     path = (Step("loss"), Step(text_of(cause.site) or "step", cause.site, True), Step(names[0]))
     if context.summed.issuperset(names):
         what = f"{cause.what}: the gradient of {listed(names)} is zero{_SUMMED}"
-        return Finding(CODE, NAME, "note", what, cause.site, names, path, Fix(_GIVE), kind=IDLE)
+        return Finding(CODE, NAME, "note", what, cause.site, names, path, Fix(_GIVE), kind=_BY_THE_SUM)
     settled = cause.settled
     stays = ", and no step changes that" if settled else ""
     return Finding(
@@ -152,6 +151,8 @@ def _severity(context: Context, names: tuple[str, ...], *, certain: bool) -> Sev
 def _of_a_step(one: Finding, idle: Collection[str], *, nan: bool, trained: bool) -> Finding:
     """Zeros are true of healthy models for one parameter or one batch. Of all that should train (`idle`,
     empty where some do) they are never meant by a script that trains; of one step it is said, and no more."""
+    if one.kind == _BY_THE_SUM:
+        return replace(one, kind=IDLE) if idle else one
     if idle:
         message = f"{one.message}; nothing trains{_AND_NAN if nan else ''}"
         if trained:

@@ -61,3 +61,14 @@ def test_the_users_own_sum_is_the_users() -> None:
     (finding,) = report.findings
     assert (finding.code, finding.severity) == ("FXG401", "warning")
     assert "constant sum" in finding.message
+
+
+def test_of_one_line_what_another_loss_would_train_is_told_apart_from_what_none_would() -> None:
+    net = Net(ENDINGS["centred"])
+    with torch.no_grad():
+        net.body.bias.fill_(-100.0)  # its units are off, whatever the loss
+    report = fxgrad.analyze(net, (X,))
+    told = {name: f for f in (*report.findings, *report.notes) if f.code == "FXG401" for name in f.parameters}
+    assert "sum of the outputs" in told["head.bias"].message
+    assert "sum of the outputs" not in told["body.weight"].message
+    assert told["body.weight"].parameters != told["head.bias"].parameters
