@@ -40,7 +40,6 @@ class Names:
         self._tensors: dict[int, tuple[int, str, weakref.ref[torch.Tensor]]] = {}
         # how far outside a module is held at most: the rank, and how many calls the variable is within
         self._outside: dict[int, tuple[int, int]] = {}
-        self._depth = 0
 
     def scan(self, frame: FrameType | None, boundary: CodeType | None) -> None:
         """Look at the variables of the frames from `frame` outwards."""
@@ -58,12 +57,11 @@ class Names:
     def scan_namespace(self, namespace: Mapping[str, object], rank: int, depth: int = 0) -> None:
         """Look at the variables of one namespace, of a function that runs within `depth` others; of names for
         one thing that with the lower `rank` is kept."""
-        self._depth = depth
         left = OBJECTS
         for name, value in list(namespace.items()):
             if name.startswith("__") or isinstance(value, types.ModuleType | type | types.FunctionType):
                 continue
-            self._look(name, value, rank)
+            self._look(name, value, rank, depth)
             if left and _has_attributes(value):
                 left -= 1
                 prefix = "" if name in ("self", "cls") else f"{name}."
@@ -72,29 +70,29 @@ class Names:
                         f"{prefix}{attribute}",
                         inner,
                         rank + (PRIVATE if prefix and attribute.startswith("_") else 0),
+                        depth,
                     )
 
-    def _look(self, name: str, value: object, rank: int) -> None:
+    def _look(self, name: str, value: object, rank: int, depth: int) -> None:
         if isinstance(value, nn.Module):
             # a method calls its model so: any variable that a caller holds says more
             own = name in ("self", "cls")
             inner = unwrapped(value)
-            self._add(_small(type(inner).__name__) if own else name, inner, LAST if own else rank)
+            self._add(_small(type(inner).__name__) if own else name, inner, (LAST if own else rank, depth))
         elif isinstance(value, torch.Tensor):
             self._add_tensor(name, value, rank)
         elif isinstance(value, list | tuple | dict) and len(value) <= CONTAINER:
             for key, item in _items(value):
                 if isinstance(item, nn.Module | torch.Tensor):
-                    self._look(f"{name}[{key}]", item, rank)
+                    self._look(f"{name}[{key}]", item, rank, depth)
 
     def _add_tensor(self, name: str, tensor: torch.Tensor, rank: int) -> None:
         known = self._tensors.get(id(tensor))
         if known is None or known[2]() is not tensor or rank < known[0]:
             self._tensors[id(tensor)] = (rank, name, weakref.ref(tensor))
 
-    def _add(self, name: str, module: nn.Module, rank: int) -> None:
+    def _add(self, name: str, module: nn.Module, place: tuple[int, int]) -> None:
         known = self._modules.get(id(module))
-        place = rank, self._depth
         self._outside[id(module)] = min(self._outside.get(id(module), place), place)
         if known is not None and place >= known[0] and self._holders.get(known[2]) == id(module):
             return
