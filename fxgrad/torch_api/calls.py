@@ -1,8 +1,8 @@
 """What kind of call a torch function is, and how a graph names it.
 
 The recorder asks: does this only query a tensor, decide on data, leave torch, or belong in the graph?
-`graph_target` gives the `call_method` name or the `call_function` target under which generated code finds the
-same function again. Keeps no list of differentiable operations.
+`add_call` writes it, as the `call_method` name or the `call_function` target under which generated code finds
+the same function again. Keeps no list of differentiable operations.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import inspect
 import operator
 import traceback
 from collections.abc import Callable, Mapping
-from types import MethodDescriptorType
+from types import BuiltinFunctionType, MethodDescriptorType
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ import torch.fx.graph
 import torch.fx.node
 
 from fxgrad.torch_api.internals import OPERATORS, TENSOR_MODULE, FakeTensor, has_kernel
-from fxgrad.torch_api.module_internals import is_from_torch, qualified_name
+from fxgrad.torch_api.module_internals import fill_node, is_from_torch, name_stem, qualified_name
 
 # What a function mode is handed: the function, and what it is called with.
 Function = Callable[..., object]
@@ -90,12 +90,23 @@ CAPTURED_WHOLE = _words("cond while_loop scan associative_scan map_impl")
 
 def target_name(func: Callable[..., object], name: str) -> str:
     """The call as the facts name it: `Tensor.add_`, `torch.nn.functional.relu`."""
+    return _c_name(func, name) if type(func) in _OF_C else _target_name(func, name)
+
+
+# Their names depend on nothing that a patch can change.
+_OF_C = (MethodDescriptorType, BuiltinFunctionType)
+
+
+def _target_name(func: Callable[..., object], name: str) -> str:
     if name == "__set__":
         return "Tensor.__set__"
     if _is_method(func, name):
         return f"Tensor.{name}"
     module = getattr(func, "__module__", None) or ""
     return f"{module}.{name}" if module else name
+
+
+_c_name = functools.lru_cache(maxsize=4096)(_target_name)
 
 
 def _is_method(func: Callable[..., object], name: str) -> bool:
@@ -105,16 +116,46 @@ def _is_method(func: Callable[..., object], name: str) -> bool:
     )
 
 
-def graph_target(func: Callable[..., object], name: str) -> tuple[str, Any]:
-    """("call_method", name) or ("call_function", callable) for a torch function."""
+def add_call(
+    graph: torch.fx.Graph,
+    func: Callable[..., object],
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> torch.fx.Node:
+    """Write the call of a torch function."""
     try:
-        return _graph_target(func, name)
+        op, target = _known_target(func, name)
     except TypeError:  # an unhashable callable
-        return "call_function", func
+        op, target = "call_function", func
+    return add_node(graph, op, target, args, kwargs)
 
 
-@functools.lru_cache(maxsize=4096)
-def _graph_target(func: Callable[..., object], name: str) -> tuple[str, object]:
+def add_node(
+    graph: torch.fx.Graph,
+    op: str,
+    target: Any,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+) -> torch.fx.Node:
+    """`Graph.create_node`, without what it does anew at each: make a name of the target, and walk the
+    arguments for a warning."""
+    try:
+        stem = _stem(target)
+    except TypeError:
+        stem = None
+    node = graph.create_node(op, target, name=stem)
+    if args or kwargs:
+        fill_node(node, args, kwargs or {})
+    return node
+
+
+_stem = functools.lru_cache(maxsize=8192)(name_stem)
+_known_target = functools.lru_cache(maxsize=4096)(lambda func, name: graph_target(func, name))
+
+
+def graph_target(func: Callable[..., object], name: str) -> tuple[str, object]:
+    """("call_method", name) or ("call_function", callable) for a torch function."""
     if name == "__setitem__":
         return "call_function", operator.setitem
     if name == "__getitem__":

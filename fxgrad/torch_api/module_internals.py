@@ -107,6 +107,18 @@ def codegen_of(graph: torch.fx.Graph) -> Any:
 
 # Whether `torch.fx` takes a function for one of torch's, and the text that it writes for it.
 is_from_torch: Callable[[object], bool] = torch.fx.graph._is_from_torch
+
+
+def fill_node(node: torch.fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Give a node of a graph its arguments, both kinds at once: what `node.args = ...` comes down to."""
+    node._update_args_kwargs(args, kwargs)
+
+
+def name_stem(target: Any) -> str:
+    """What `torch.fx` makes the name of a node from, where it is given none."""
+    return torch.fx.Graph()._target_to_str(target)
+
+
 qualified_name: Callable[[Any], str] = torch.fx.node._get_qualified_name
 
 

@@ -20,21 +20,24 @@ T = TypeVar("T", bound=torch.Tensor)
 def named_modules(
     module: nn.Module, *, remove_duplicate: bool = True, prefix: str = ""
 ) -> Iterator[tuple[str, nn.Module]]:
-    """The module itself as "", and all below it."""
-    yield from _named_modules(module, prefix, remove_duplicate, set())
+    """The module itself as "", and all below it, as they are when this is called."""
+    found: list[tuple[str, nn.Module]] = []
+    _add_modules(found, module, prefix, set() if remove_duplicate else None)
+    return iter(found)
 
 
-def _named_modules(
-    module: nn.Module, prefix: str, once: bool, seen: set[int]
-) -> Iterator[tuple[str, nn.Module]]:
-    if id(module) in seen:
-        return
-    if once:
+def _add_modules(
+    found: list[tuple[str, nn.Module]], module: nn.Module, prefix: str, seen: set[int] | None
+) -> None:
+    # a list, not a generator in generators: this is asked several times of every model, at each run
+    if seen is not None:
+        if id(module) in seen:
+            return
         seen.add(id(module))
-    yield prefix, module
-    for name, inner in list(module._modules.items()):
+    found.append((prefix, module))
+    for name, inner in module._modules.items():
         if inner is not None:
-            yield from _named_modules(inner, f"{prefix}.{name}" if prefix else name, once, seen)
+            _add_modules(found, inner, f"{prefix}.{name}" if prefix else name, seen)
 
 
 def modules(module: nn.Module) -> Iterator[nn.Module]:

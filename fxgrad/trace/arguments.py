@@ -10,6 +10,7 @@ import torch
 import torch.fx
 
 from fxgrad.torch_api import symbols
+from fxgrad.torch_api.calls import Args, Kwargs
 from fxgrad.trace.driver import GraphDriver
 from fxgrad.trace.entries import object_node
 from fxgrad.trace.slots import Slot
@@ -36,16 +37,52 @@ NUMBERS = (int, float)
 SEQUENCES = (tuple, list)
 
 
+Place = int | str  # of an argument: its position or its keyword
+
+
 class Arguments:
     """What one call is given. `reads`: the slots of the tensors met so far; `numbers`: the values of numbers
-    that were read off data."""
+    that were read off data. Of the call's own arguments, by their places: `operands`, the values of tensors,
+    and `settings`, the numbers and tuples of numbers; `constants`: the numbers alone."""
 
-    __slots__ = ("numbers", "reads", "recorder")
+    __slots__ = ("constants", "numbers", "operands", "reads", "recorder", "settings")
 
     def __init__(self, recorder: GraphDriver) -> None:
         self.recorder = recorder
         self.reads: list[Slot] = []
         self.numbers: list[int] = []
+        self.operands: list[tuple[Place, int]] = []
+        self.settings: list[tuple[Place, object]] = []
+        self.constants: list[object] = []
+
+    def of_call(
+        self, args: Args, kwargs: Kwargs
+    ) -> tuple[tuple[Args, Kwargs], tuple[tuple[Any, ...], dict[str, Any]]]:
+        """Positional and named arguments as the call gets them, and as the graph holds them."""
+        run, held = [], []
+        for position, item in enumerate(args):
+            given, node = self._own(position, item)
+            run.append(given)
+            held.append(node)
+        named = {key: self._own(key, item) for key, item in kwargs.items()} if kwargs else {}
+        return (
+            (tuple(run), {key: given for key, (given, _) in named.items()}),
+            (tuple(held), {key: node for key, (_, node) in named.items()}),
+        )
+
+    def _own(self, place: Place, item: object) -> tuple[object, object]:
+        if isinstance(item, torch.Tensor):
+            slot = self.recorder.slot_of(item)
+            self.reads.append(slot)
+            self.operands.append((place, slot.value))
+            return slot(), slot.node
+        if isinstance(item, NUMBERS):
+            self.settings.append((place, symbols.plain(item)))
+            if not isinstance(item, bool):
+                self.constants.append(item)
+        elif isinstance(item, SEQUENCES) and all(isinstance(x, int) for x in item):
+            self.settings.append((place, tuple(map(symbols.plain, item))))
+        return self.convert(item)
 
     def convert(self, item: object) -> tuple[object, Any]:
         """An argument as the call gets it and as the graph holds it."""
@@ -136,23 +173,3 @@ def bound_closure(
     holder = object_node(recorder, closure)
     closure.captured = tuple(tensor for tensor, _ in inner.values())
     return recorder.graph.call_method("bind", (holder, *(slot.node for _, slot in inner.values())))
-
-
-Settings = tuple[tuple[tuple[int | str, int], ...], tuple[tuple[int | str, object], ...]]
-
-
-def settings(recorder: GraphDriver, args: tuple[object, ...], kwargs: Any) -> Settings:
-    """Of a call's own arguments the values of tensors, and the numbers and tuples of numbers, each by
-    position or keyword."""
-    operands: list[tuple[int | str, int]] = []
-    numbers: list[tuple[int | str, object]] = []
-    for key, item in (*enumerate(args), *kwargs.items()) if kwargs else enumerate(args):
-        if isinstance(item, torch.Tensor):
-            slot = recorder.slots.get(id(item))
-            if slot is not None:
-                operands.append((key, slot.value))
-        elif isinstance(item, NUMBERS):
-            numbers.append((key, symbols.plain(item)))
-        elif isinstance(item, SEQUENCES) and all(isinstance(x, int) for x in item):
-            numbers.append((key, tuple(map(symbols.plain, item))))
-    return tuple(operands), tuple(numbers)

@@ -12,6 +12,7 @@ import torch
 import torch.fx
 
 from fxgrad.source.sites import Spot
+from fxgrad.torch_api.calls import add_node
 from fxgrad.trace import targets
 from fxgrad.trace.driver import GraphDriver
 from fxgrad.trace.observations import ENTRY, Shared, Step, copied
@@ -80,7 +81,7 @@ def own_copy(recorder: GraphDriver, slot: Slot) -> Slot:
 def attribute_node(recorder: GraphDriver, attribute: str) -> torch.fx.Node:
     """The node of an attribute. GraphModule resolves these when it is made from the recorder's attributes;
     the graph has no owner yet."""
-    return recorder.graph.create_node("get_attr", attribute)
+    return add_node(recorder.graph, "get_attr", attribute)
 
 
 def object_node(recorder: GraphDriver, item: object) -> torch.fx.Node:

@@ -303,7 +303,9 @@ def _is_value(value: object) -> bool:
     return _is_simple(value) and not isinstance(value, FunctionType | BuiltinFunctionType | type)
 
 
-def note_scopes(recorder: Reader, before: list[tuple[FunctionType, list[Read]]], ran: set[CodeType]) -> None:
+def note_scopes(
+    recorder: Reader, before: list[tuple[FunctionType, list[Read]]], ran: Iterable[CodeType]
+) -> None:
     """Note what the functions named that `ran`, and the functions that these name."""
     by_code = {id(code): function for function, _ in before for code in _codes(function.__code__)}
     reads = {id(function): found for function, found in before}

@@ -52,8 +52,8 @@ from fxgrad.torch_api.internals import (
     version_of,
 )
 from fxgrad.torch_api.symbols import Asked, Origin
-from fxgrad.trace import arguments, entries, fake_kernels, reads
-from fxgrad.trace.arguments import EXACTLY_PLAIN, NUMBERS, SEQUENCES, SYMBOLIC, Arguments
+from fxgrad.trace import entries, fake_kernels, reads
+from fxgrad.trace.arguments import EXACTLY_PLAIN, SEQUENCES, SYMBOLIC, Arguments
 from fxgrad.trace.derivatives import Derivatives
 from fxgrad.trace.effort import Effort
 from fxgrad.trace.experiment import Nudge, mask_shape, selecting_all, selects, selects_nothing
@@ -258,7 +258,7 @@ class Recorder(TorchFunctionMode):
     # ------------------------------------------------------------------ arguments
 
     def converted(self, *items: object) -> tuple[tuple[Any, ...], tuple[Any, ...], list[Slot], list[int]]:
-        """Arguments as the call gets them, as the graph holds them, the slots they read and the values of the
+        """Items as a call gets them, as the graph holds them, the slots they read and the values of the
         numbers among them."""
         given = Arguments(self)
         pairs = [given.convert(item) for item in items]
@@ -318,7 +318,7 @@ class Recorder(TorchFunctionMode):
                 slot = entries.external(self, item)
             for region in self.hidden:
                 region.setdefault(id(item), (item, slot))
-            return slot.tensor
+            return slot()
         if isinstance(item, SYMBOLIC):
             return symbols.plain(item)
         kind = type(item)
@@ -331,7 +331,9 @@ class Recorder(TorchFunctionMode):
         return item
 
     def _quietly(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
-        args, kwargs = self.swap(args), self.swap(kwargs)
+        args = tuple(map(self.swap, args))
+        if kwargs:
+            kwargs = self.swap(kwargs)
         if name in ENGINE or takes_functions(func, name, args, kwargs):
             return self._run_back(func, name, args, kwargs)
         try:
@@ -352,11 +354,9 @@ class Recorder(TorchFunctionMode):
     def _refuse_unformulated(self, target: str, slots: Sequence[Slot]) -> None:
         """Raise NeedsValue for a custom operator without an autograd formula where its real kernel can run:
         torch then records what that kernel happens to do, which a fake kernel does not tell."""
-        if (
-            self.standins.fake is None
-            or not self.standins.all_have_data
-            or not any(slot.tensor.requires_grad for slot in slots)
-        ):
+        if self.standins.fake is None or not self.standins.all_have_data:
+            return
+        if not any(slot.tensor.requires_grad for slot in slots):
             return
         operator = calls.custom_operator(target)
         if operator is not None and torch.is_grad_enabled() and not calls.has_formula(operator):
@@ -392,27 +392,21 @@ class Recorder(TorchFunctionMode):
                 self.spots(),
             ) from error
 
-    @contextlib.contextmanager
-    def region(self) -> Iterator[dict[int, tuple[torch.Tensor, Slot]]]:
-        """A quiet region; yields its hidden reads as they are found."""
-        found: dict[int, tuple[torch.Tensor, Slot]] = {}
-        self.hidden.append(found)
-        self.quiet += 1
-        try:
-            yield found
-        finally:
-            self.quiet -= 1
-            self.hidden.pop()
+    def region(self) -> _Region:
+        """A quiet region; as it is entered it gives its hidden reads, as they are found."""
+        return _Region(self)
 
     def _operation(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
         if name in calls.CAPTURED_WHOLE and isinstance(func, HigherOrderOperator):
             raise errors.captured_whole(next(map(site_of, self.spots()), None), name)
-        (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = self.converted(args, kwargs)
+        given = Arguments(self)
+        (sub_args, sub_kwargs), (node_args, node_kwargs) = given.of_call(args, kwargs)
+        slots = given.reads
         node = self._node(func, name, node_args, node_kwargs)
         step = self.add_step(node, "op", calls.target_name(func, name), self.spots())
-        step.constants = _numbers((*args, *kwargs.values()))
-        step.reads = [slot.value for slot in slots] + pseudo
-        step.operands, step.settings = arguments.settings(self, args, kwargs)
+        step.constants = tuple(given.constants)
+        step.reads = [slot.value for slot in slots] + given.numbers
+        step.operands, step.settings = tuple(given.operands), tuple(given.settings)
         self.current = step
         self._refuse_unformulated(step.target, slots)
         sub_args = self._in_place_of(step, name, sub_args)
@@ -506,20 +500,11 @@ class Recorder(TorchFunctionMode):
     ) -> torch.fx.Node:
         if name == "__set__":
             return self.graph.call_function(setattr, (args[0], func.__self__.__name__, args[1]))
-        op, target = calls.graph_target(func, name)
-        # the arguments after: given here, torch walks them twice, once for a warning
-        node = self.graph.create_node(op, target)
-        if args:
-            node.args = args
-        if kwargs:
-            node.kwargs = kwargs
-        return node
+        return calls.add_call(self.graph, func, name, args, kwargs)
 
     def finish(self, step: Step, slots: Sequence[Slot], out: object, *, keep: bool) -> None:
         """Bind what a node returned and wrote; drop the node where it did neither."""
-        # written, also where no version counter moves (`torch.kron`)
-        room = {value for key, value in step.operands if key == "out"}
-        written = [slot for slot in slots if slot.value in room or version_of(slot.tensor) != slot.version]
+        written = _written(step, slots)
         if step.target == "Tensor.__set__" and slots:
             written = [slots[0]]
         made = self._bind_outputs(step, out, step.node)
@@ -623,11 +608,37 @@ class Recorder(TorchFunctionMode):
         return final
 
 
+class _Region:
+    """A class, for one is entered at each layer: a generator takes twice the time."""
+
+    __slots__ = ("_recorder",)
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def __enter__(self) -> dict[int, tuple[torch.Tensor, Slot]]:
+        found: dict[int, tuple[torch.Tensor, Slot]] = {}
+        self._recorder.hidden.append(found)
+        self._recorder.quiet += 1
+        return found
+
+    def __exit__(self, *_: object) -> None:
+        self._recorder.quiet -= 1
+        self._recorder.hidden.pop()
+
+
 _CALLABLE = (*FUNCTIONS, nn.Module)
 
 
-def _numbers(given: Iterable[object]) -> tuple[object, ...]:
-    return tuple(item for item in given if isinstance(item, NUMBERS) and not isinstance(item, bool))
+def _written(step: Step, slots: Sequence[Slot]) -> list[Slot]:
+    """Of these what the step wrote."""
+    written = [slot for slot in slots if version_of(slot.tensor) != slot.version]
+    # keywords come last: whether there are any is seen from the last
+    if step.operands and isinstance(step.operands[-1][0], str):
+        # `out` is written, also where no version counter moves (`torch.kron`)
+        room = {value for key, value in step.operands if key == "out"}
+        written = [slot for slot in slots if slot in written or slot.value in room]
+    return written
 
 
 def takes_functions(func: object, name: str, args: Args, kwargs: Kwargs) -> bool:

@@ -35,6 +35,7 @@ from fxgrad.torch_api.internals import (
 )
 from fxgrad.torch_api.module_internals import ATTENTION_KERNELS, has_legacy_hooks, is_scripting
 from fxgrad.trace import targets
+from fxgrad.trace.arguments import Arguments
 from fxgrad.trace.entries import object_node
 from fxgrad.trace.observations import Step
 from fxgrad.trace.recorder import Recorder
@@ -61,10 +62,12 @@ def opaque(
     noted."""
     spots = recorder.spots_from(sys._getframe(2))
     with DisableTorchFunction():
-        (sub_args, sub_kwargs), (node_args, node_kwargs), slots, pseudo = recorder.converted(args, kwargs)
+        given = Arguments(recorder)
+        (sub_args, sub_kwargs), (node_args, node_kwargs) = given.of_call(args, kwargs)
+        slots = given.reads
         node = make_node(node_args, node_kwargs)
         step = recorder.add_step(node, kind, target, spots)
-        step.reads = [slot.value for slot in slots] + pseudo
+        step.reads = [slot.value for slot in slots] + given.numbers
         recorder.current = step
     try:
         with recorder.region() as hidden, recorder.derivatives.of_region() as differentiated:
@@ -73,11 +76,12 @@ def opaque(
         recorder.raises(step, error)
         raise
     with DisableTorchFunction():
-        given = {id(slot) for slot in slots}
-        found = list({id(slot): slot for _, slot in hidden.values() if id(slot) not in given}.values())
+        known = set(slots)
+        found = list(dict.fromkeys(slot for _, slot in hidden.values() if slot not in known))
         step.reads += [slot.value for slot in found]
         recorder.finish(step, [*slots, *found], out, keep=True)
-        recorder.note_differentiated(step, differentiated)
+        if differentiated:
+            recorder.note_differentiated(step, differentiated)
     recorder.current = None
     return recorder.handed(out), step, hidden
 

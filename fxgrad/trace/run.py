@@ -297,8 +297,9 @@ def _bind_others(recorder: Recorder) -> None:
     program cannot write it where no mode looks (`fxgrad.world.private.Lent`)."""
     tensors = recorder.reach.tensors.values()
     if recorder.standins.fake is None and len(tensors) <= _MOST_TENSORS:
-        for tensor in filter(can_be_lent, tensors):
-            recorder.standin(tensor)
+        for tensor in tensors:
+            if recorder.standins.get(tensor) is None and can_be_lent(tensor):
+                recorder.standin(tensor)
 
 
 def _bind_inputs(result: Run) -> tuple[tuple[object, ...], dict[str, object]]:
@@ -350,12 +351,10 @@ def _bind_output(result: Run) -> None:
     result.output_nodes = recorder.converted(*leaves)[1]
     result.output_structure = structure
     result.rebound = _rebound_buffers(recorder)
-    ran = {code for step in recorder.steps for code, _ in step.spots}
-    note_scopes(
-        recorder,
-        recorder.scopes,
-        ran.union(read.spots[0][0] for read in recorder.reads.values() if read.spots),
-    )
+    if recorder.scopes:
+        ran = [code for step in recorder.steps for code, _ in step.spots]
+        ran += [read.spots[0][0] for read in recorder.reads.values() if read.spots]
+        note_scopes(recorder, recorder.scopes, ran)
     note_changes(recorder.reads)
     result.forward_last = next(iter(reversed(recorder.graph.nodes)), None)
 

@@ -27,7 +27,7 @@ from torch.fx.node import Argument
 from fxgrad.records import NodeKind
 from fxgrad.source.sites import Spot
 from fxgrad.torch_api import allowed_writes, registry, symbols, tree
-from fxgrad.torch_api.calls import Args, Kwargs
+from fxgrad.torch_api.calls import Args, Kwargs, add_node
 from fxgrad.torch_api.complex_parts import complex_part
 from fxgrad.torch_api.functions import Apply, patched, replaced_apply
 from fxgrad.torch_api.internals import DisableTorchFunction, FakeTensor, transforms_active
@@ -166,7 +166,7 @@ def _leaf_call(
     kwargs: Kwargs,
 ) -> object:
     def node(node_args: tuple[Argument, ...], node_kwargs: dict[str, Argument]) -> torch.fx.Node:
-        return recorder.graph.call_module(path, node_args, node_kwargs)
+        return add_node(recorder.graph, "call_module", path, node_args, node_kwargs)
 
     def run(*sub_args: object, **sub_kwargs: object) -> object:
         return original(module, *sub_args, **sub_kwargs)

@@ -16,7 +16,7 @@ import operator
 import sys
 import types
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fxgrad.source.objects import module_of
@@ -25,6 +25,7 @@ from fxgrad.world.namespaces import of_a_run
 from fxgrad.world.undo import Act
 
 Memoised: Any = type(functools.lru_cache(lambda: None))  # its class has no public name
+Entries = dict[object, object]  # one for the function's whole life, `cache_clear()` empties it
 
 _PURE = (
     "torch",
@@ -40,7 +41,7 @@ _PURE = (
     "inspect",
     "os",
 )
-_found: list[weakref.ref[object]] = []
+_found: list[tuple[weakref.ref[object], Entries]] = []
 _loaded = 0
 
 
@@ -48,44 +49,55 @@ def undo_memo(function: object, *, own: bool = True) -> Act | None:
     """The act that takes out what was added since; None where the entries cannot be seen. `own`: the user's
     function, not a library's."""
     entries = _entries(function)
-    if entries is None:
-        return None
-    before = list(entries)
-    # a list of objects, which keeps them alive: a new one has another id
-    seen = gc.get_referents(function) if entries and not own else []
+    return None if entries is None else undo_entries([(function, entries, own)])
+
+
+def undo_entries(functions: Iterable[tuple[object, Entries, bool]]) -> Act:
+    """The same of several at once, each with its entries and whether it is the user's own."""
+    # what a function refers to is a list of objects, which keeps them alive: a new one has another id
+    noted = [
+        (function, entries, own, list(entries), gc.get_referents(function) if entries and not own else [])
+        for function, entries, own in functions
+    ]
 
     def act() -> None:
-        if len(entries) == len(before) and all(map(operator.is_, entries, before)):
-            return
-        kept = set(map(id, before))
-        added = [key for key in entries if id(key) not in kept]
-        if not own:
-            # Of a bounded cache the results are seen only from the function, of an unbounded one only in the
-            # dictionary.
-            known = set(map(id, seen))
-            found = [
-                *(v for v in gc.get_referents(function) if id(v) not in known),
-                *added,
-                *(entries[key] for key in added),
-            ]
-            if not any(value is None or of_a_run(value) for value in found):
-                return
-        for key in added:
-            entries.pop(key, None)
+        for function, entries, own, before, seen in noted:
+            if len(entries) != len(before) or not all(map(operator.is_, entries, before)):
+                _take_out(function, entries, own, before, seen)
 
     return act
 
 
-def _entries(function: object) -> dict[object, object] | None:
+def _take_out(
+    function: object, entries: Entries, own: bool, before: list[object], seen: list[object]
+) -> None:
+    kept = set(map(id, before))
+    added = [key for key in entries if id(key) not in kept]
+    if not own:
+        # Of a bounded cache the results are seen only from the function, of an unbounded one only in the
+        # dictionary.
+        known = set(map(id, seen))
+        found = [
+            *(v for v in gc.get_referents(function) if id(v) not in known),
+            *added,
+            *(entries[key] for key in added),
+        ]
+        if not any(value is None or of_a_run(value) for value in found):
+            return
+    for key in added:
+        entries.pop(key, None)
+
+
+def _entries(function: object) -> Entries | None:
     attributes = vars(function)
     return next(
         (held for held in gc.get_referents(function) if type(held) is dict and held is not attributes), None
     )
 
 
-def of_libraries() -> list[object]:
-    """The memoised functions of libraries that may keep tensors: of all objects once, then of what the
-    modules brought that were imported since."""
+def of_libraries() -> Iterator[tuple[object, Entries]]:
+    """The memoised functions of libraries that may keep tensors, and their entries: of all objects once, then
+    of what the modules brought that were imported since."""
     global _loaded
     if _loaded != len(sys.modules):
         _loaded = len(sys.modules)
@@ -96,9 +108,19 @@ def of_libraries() -> list[object]:
             with whole_heap():  # an analysis has frozen what was there before it
                 found = [f for f in gc.get_objects() if type(f) is Memoised]
         _looked_through.update(new)
-        known = set(map(id, (ref() for ref in _found)))
-        _found.extend(weakref.ref(f) for f in found if id(f) not in known and not _is_pure(f))
-    return [function for ref in _found if (function := ref()) is not None]
+        known = {id(ref()) for ref, _ in _found}
+        for function in found:
+            entries = _entries(function) if id(function) not in known and not _is_pure(function) else None
+            if entries is not None:
+                _found.append((weakref.ref(function, _forget), entries))
+    for ref, entries in list(_found):
+        function = ref()
+        if function is not None:
+            yield function, entries
+
+
+def _forget(gone: weakref.ref[object]) -> None:
+    _found[:] = [kept for kept in _found if kept[0] is not gone]
 
 
 # to go through all objects takes some tenths of a second, and as long as to look through some hundred modules

@@ -161,24 +161,17 @@ class Lent:
 
 
 def _restorer(tensor: torch.Tensor) -> Callable[[], None]:
-    data, leaf, requires_grad = tensor.data, tensor.is_leaf, tensor.requires_grad
-    grad = tensor.grad if leaf else None
-    version = None if tensor.is_inference() else version_of(tensor)
-    hooks = (
-        [(name, held, dict(held or {})) for name in _HOOKS for held in (getattr(tensor, name),)]
-        if leaf
-        else []
-    )
+    """For a leaf that counts its writes, as all are that are lent."""
+    data, requires_grad, grad, version = tensor.data, tensor.requires_grad, tensor.grad, version_of(tensor)
+    hooks = [(name, held, dict(held or {})) for name in _HOOKS for held in (getattr(tensor, name),)]
 
     def restore() -> None:
-        if leaf and not tensor.is_leaf:
+        if not tensor.is_leaf:
             tensor.detach_()  # a write with a gradient gave it a history
-        if leaf:
-            tensor.grad = None
+        tensor.grad = None
         lay_on(tensor, data)
-        if leaf:
-            tensor.requires_grad_(requires_grad)
-            tensor.grad = grad
+        tensor.requires_grad_(requires_grad)
+        tensor.grad = grad
         for name, held, before in hooks:
             now = getattr(tensor, name)
             if now is not None and dict(now) != before:
@@ -187,7 +180,7 @@ def _restorer(tensor: torch.Tensor) -> Callable[[], None]:
             if now is not held:
                 setattr(tensor, name, held)
         # a graph of the user's that waits for its backward compares it
-        if version is not None and version_of(tensor) != version:
+        if version_of(tensor) != version:
             set_version(tensor, version)
 
     return restore

@@ -176,9 +176,16 @@ def _loggers() -> Iterator[Act]:
     installed package."""
     yield undo_logger(logging.root)
     yield from map(undo_handler, logging.root.handlers)
-    for name, logger in logging.root.manager.loggerDict.items():
-        if isinstance(logger, logging.Logger) and is_own(name.partition(".")[0]):
+    known = logging.root.manager.loggerDict
+    for name in known.keys() - _of_libraries:
+        logger = known[name]
+        if not is_own(name.partition(".")[0]):
+            _of_libraries.add(name)  # a big program has hundreds
+        elif isinstance(logger, logging.Logger):
             yield undo_logger(logger)
+
+
+_of_libraries: set[str] = set()
 
 
 # ---------------------------------------------------------------------------------------------------- signals

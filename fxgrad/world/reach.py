@@ -32,7 +32,7 @@ from fxgrad.source.objects import module_of
 from fxgrad.torch_api.internals import C_MODULE
 from fxgrad.torch_api.module_internals import global_hooks
 from fxgrad.world.interrupts import CtrlC, held
-from fxgrad.world.memoised import Memoised, of_libraries, undo_memo
+from fxgrad.world.memoised import Memoised, of_libraries, undo_entries
 from fxgrad.world.queues import undo_queue
 from fxgrad.world.scopes import Scopes, is_own
 from fxgrad.world.switches import kept_switches
@@ -292,12 +292,13 @@ class Reach:
 
     def note_memoised(self) -> None:
         """Note what the memoised functions of libraries keep, wherever they are called from."""
-        for function in of_libraries():
-            if (
-                id(function) not in self._seen
-                and (act := undo_memo(function, own=is_own(function.__module__))) is not None
-            ):
-                self._acts.append(act)
+        self._acts.append(
+            undo_entries(
+                (function, entries, is_own(getattr(function, "__module__", None)))
+                for function, entries in of_libraries()
+                if id(function) not in self._seen
+            )
+        )
 
     def restore(self) -> None:
         """Put every noted object back, whatever happens to one. Containers are changed in place, so that the

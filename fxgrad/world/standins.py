@@ -220,7 +220,7 @@ class StandIns:
                 "call",
                 hint="call the model once on the inputs, then analyse it",
             )
-        with DisableTorchFunction(), torch.inference_mode(False), torch.enable_grad():
+        with DisableTorchFunction(), _recording():
             if original.grad_fn is not None and id(original) not in self.foreign:
                 self.historied.append(original)
             if original.is_meta or is_fake(original):
@@ -323,16 +323,15 @@ class StandIns:
         data = self.copied(original)
         if type(data) is not torch.Tensor or data.layout is not torch.strided or original.dtype != data.dtype:
             return data
-        layout = (data.size(), data.stride(), data.storage_offset())
         base = base_of(original)
         if base is not None and self._views_as_original(original, base, data):
-            return self.make(base).as_strided(*layout)
-        key = (storage_id(data.untyped_storage()), data.dtype)
-        for other, made in self._counters.get(key, ()):
+            return self.make(base).as_strided(data.size(), data.stride(), data.storage_offset())
+        same_memory = self._counters.setdefault((storage_id(data.untyped_storage()), data.dtype), [])
+        for other, made in same_memory:
             if _one_counter(original, other):
                 with torch.no_grad():
-                    return made.as_strided(*layout).detach()
-        self._counters.setdefault(key, []).append((original, data))
+                    return made.as_strided(data.size(), data.stride(), data.storage_offset()).detach()
+        same_memory.append((original, data))
         return data
 
     def _views_as_original(self, original: torch.Tensor, base: torch.Tensor, data: torch.Tensor) -> bool:
@@ -372,6 +371,19 @@ class StandIns:
         if data.is_neg():
             made = negated(made)
         return made
+
+
+def _recording() -> contextlib.AbstractContextManager[object]:
+    """Outside of every region without gradients: stand-ins record as the user's own do."""
+    if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+        return _NOTHING
+    stack = contextlib.ExitStack()
+    stack.enter_context(torch.inference_mode(False))
+    stack.enter_context(torch.enable_grad())
+    return stack
+
+
+_NOTHING = contextlib.nullcontext()
 
 
 def _one_counter(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -422,6 +434,8 @@ def each_element_once(data: torch.Tensor) -> torch.Tensor:
 
 def _parameter_like(original: nn.Parameter, data: torch.Tensor) -> torch.Tensor:
     if type(original) is nn.Parameter:
+        if type(data) is torch.Tensor:  # what the constructor comes to, which may be a program's for now
+            return as_class(nn.Parameter, data, original.requires_grad)
         return nn.Parameter(data, requires_grad=original.requires_grad)
     made = as_class(type(original), data, original.requires_grad)
     made.__dict__.update(original.__dict__)
