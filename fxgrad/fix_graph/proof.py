@@ -30,6 +30,7 @@ from fxgrad.torch_api import allowed_writes, registry, tree
 from fxgrad.torch_api.calls import is_custom_function
 from fxgrad.torch_api.comparison import GRAPH, compare_tensors
 from fxgrad.torch_api.errors import out_of_memory
+from fxgrad.torch_api.generators import seed_generators
 from fxgrad.torch_api.internals import steady_cudnn
 from fxgrad.torch_api.module_internals import codegen_of
 from fxgrad.torch_api.saved_hooks import saved_copies
@@ -155,7 +156,7 @@ def seeded() -> Iterator[None]:
     """Random numbers from the one seed of a verification; the caller's generators go on as if nothing had
     drawn."""
     with preserve():
-        torch.manual_seed(SEED)
+        seed_generators(SEED)
         steady_kernels()
         yield
 
@@ -238,7 +239,7 @@ def step(
         copies = [
             standins.make(t) if t is original else t for t, original in zip(given, originals, strict=True)
         ]
-        torch.manual_seed(SEED)
+        seed_generators(SEED)
         steady_kernels()
         with reach.ctrl_c.comes():
             contextvars.copy_context().run(_carry_out, made, module, target, copies, keep_saved, again)

@@ -38,6 +38,7 @@ from fxgrad.program.loss import loss_of
 from fxgrad.program.program import Program
 from fxgrad.records.errors import GuardError
 from fxgrad.torch_api import registry, tree
+from fxgrad.torch_api.generators import seed_generators
 from fxgrad.torch_api.saved_hooks import saved_copies
 from fxgrad.torch_api.tensors import lay_on
 from fxgrad.trace.experiment import reseed
@@ -228,7 +229,7 @@ def _plain(target: Program, change: Change | None, keep_saved: bool) -> Step | N
     def prepare(inputs: Sequence[torch.Tensor]) -> None:
         if change is not None:
             change(inputs)
-        torch.manual_seed(SEED)
+        seed_generators(SEED)
         steady_kernels()
 
     def note(left: Left) -> None:

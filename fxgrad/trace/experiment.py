@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from fxgrad.torch_api.calls import Args
+from fxgrad.torch_api.generators import seed_generators
 
 _WHOLE = ("__int__", "__index__")
 _WHOLE_TENSOR = ("nonzero", "argwhere", "where")
@@ -145,7 +146,7 @@ def _is_mask(part: object) -> bool:
 def reseed(seed: int) -> None:
     """Other random numbers from Python's, NumPy's and torch's own generators."""
     random.seed(seed)
-    torch.manual_seed(seed)
+    seed_generators(seed)
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         numpy.seed(seed)

@@ -39,6 +39,7 @@ from fxgrad.torch_api.errors import (
     is_value_error,
     out_of_memory,
 )
+from fxgrad.torch_api.generators import seed_generators
 from fxgrad.torch_api.internals import (
     DisableTorchFunction,
     dynamo_is_loaded,
@@ -138,7 +139,7 @@ def run(target: Program, experiment: Experiment) -> Run:
             registered=tuple(registry.named_parameters(target.root, remove_duplicate=False)),
         )
         if experiment.steady is not None:
-            torch.manual_seed(experiment.steady)
+            seed_generators(experiment.steady)
             steady_cudnn()
         if experiment.seed is not None:
             reseed(experiment.seed)

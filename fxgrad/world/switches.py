@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
+from fxgrad.torch_api.generators import noted_generators
 from fxgrad.torch_api.internals import (
     FLAGS,
     PRINT_OPTIONS,
@@ -48,17 +49,14 @@ def kept_switches() -> Iterator[None]:
 @contextlib.contextmanager
 def _random_state() -> Iterator[None]:
     python = random.getstate()
-    cpu = torch.get_rng_state()
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    put_back = noted_generators()
     numpy = sys.modules.get("numpy.random")  # numpy loads it at its first use, in 30 ms
     numpy_state = numpy.get_state() if numpy is not None else None
     try:
         yield
     finally:
         random.setstate(python)
-        torch.set_rng_state(cpu)
-        if devices:
-            torch.cuda.set_rng_state_all(devices)
+        put_back()
         if numpy is not None:
             numpy.set_state(numpy_state)
         elif (numpy := sys.modules.get("numpy.random")) is not None:

@@ -24,7 +24,7 @@ from torch import nn
 from fxgrad.torch_api import distributed, internals, module_internals
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOM = tuple(f"fxgrad/torch_api/{name}.py" for name in ("internals", "module_internals", "functions", "distributed"))
+ROOM = tuple(f"fxgrad/torch_api/{name}.py" for name in ("internals", "module_internals", "functions", "distributed", "generators"))
 
 # (file, use): why it may stand there.
 EXCEPTIONS: Mapping[tuple[str, str], str] = {

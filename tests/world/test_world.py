@@ -12,7 +12,7 @@ import sys
 import threading
 import warnings
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -416,3 +416,27 @@ def test_what_our_own_records_hold_is_the_users(values: Any) -> None:
     assert set(report.verdicts.values()) == {"flows"}
     assert [p.grad for p in inner.parameters()] == [None, None]
     assert (float(inner.calls), example.args[0].tolist()) == (0.0, [0.0, 0.0, 0.0])
+
+
+class Seeding(nn.Module):
+    """It seeds, and a gradient of it is zero: further runs draw other numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3))
+        self.scale = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(3)
+        return x * self.weight * self.scale
+
+
+@pytest.mark.skipif(torch.cuda.is_initialized(), reason="the seed waits for a device that nobody has used yet")
+@pytest.mark.parametrize("act", [fxgrad.analyze, fxgrad.fix])
+def test_a_seed_that_waits_for_a_device_is_the_one_it_was(act: Callable[..., object]) -> None:
+    torch.manual_seed(7)
+    waiting = torch.cuda._lazy_seed_tracker
+    before, calls = dict(vars(waiting)), list(torch.cuda._queued_calls)
+    act(Seeding(), (torch.randn(3),))
+    assert vars(waiting) == before
+    assert torch.cuda._queued_calls == calls
