@@ -21,6 +21,9 @@ from fxgrad.source.objects import origin
 from fxgrad.source.parsing import Function, Source, ancestors, load, nodes, position, site_of
 
 _FREEZE_CALL = re.compile(r"(?i)(?<!un)(?<!un_)freeze|set_requires_grad")
+_MAY_FREEZE = re.compile(
+    r"(?i)freeze|requires_grad|parameter|from_pretrained"
+)  # in some word of all of these
 _GENERIC = frozenset({"weight", "bias"})  # every layer has them: sharing one says nothing
 
 
@@ -55,22 +58,27 @@ def freeze_sites(files: Sequence[str], *, name: str | None = None) -> tuple[Site
 
     With `name` (`encoder.layer.0.weight`) they are ordered in three groups: those whose target or condition
     shares a word with it (most words first), those that name nothing at all (`for p in net.parameters()`),
-    and those that name something else. Otherwise, and within a group, the order is that of the files;
-    installed packages come last.
+    and those that name something else. Otherwise, and within a group, the order is that of the files. Those
+    of installed packages are looked for where the others have none.
     """
-    found: list[tuple[tuple[int, ...], Site]] = []
-    for file in files:
-        source = load(file)
-        installed = origin(source.file) == "installed"
-        for by_name, words, site in _in_order(source):
-            found.append(((installed, *_relevance(by_name, words, name)), site))
-    return tuple(dict.fromkeys(site for _, site in sorted(found, key=lambda item: item[0])))
+    sources = [load(file) for file in files]
+    for installed in (False, True):
+        found: list[tuple[tuple[int, ...], Site]] = []
+        for source in sources:
+            if (origin(source.file) == "installed") == installed:
+                for by_name, words, site in _in_order(source):
+                    found.append((_relevance(by_name, words, name), site))
+        if found:
+            return tuple(dict.fromkeys(site for _, site in sorted(found, key=lambda item: item[0])))
+    return ()
 
 
 @lru_cache(maxsize=512)
 def _in_order(source: Source) -> tuple[tuple[bool, _Words, Site], ...]:
     """The freezing expressions of a file: whether each only sounds like freezing, the names around it and its
     place. Looked for once, however many parameters are asked for."""
+    if not any(map(_MAY_FREEZE.search, source.lines)):
+        return ()  # to parse a big file takes a hundred times as long
     found = sorted(_freezes(source), key=lambda item: position(item.node))
     return tuple((item.by_name, _words(source, item), site_of(source, item.node)) for item in found)
 

@@ -17,7 +17,7 @@ import tokenize
 import warnings
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import TypeVar, cast
 
@@ -28,17 +28,26 @@ Located = ast.stmt | ast.expr | ast.excepthandler | ast.pattern
 Node = TypeVar("Node", bound=ast.AST)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Source:
-    """One version of one file.
+    """One version of one file. It is parsed as its tree is first asked for: of most files that a program runs
+    through only a line is.
 
-    `lines[0]` is line 1, without its newline; `parents` has every node of the tree but the root, in preorder.
+    `lines[0]` is line 1, without its newline; of a file that cannot be read there are none.
     """
 
     file: str
     lines: tuple[str, ...]
-    tree: ast.Module | None
-    parents: Mapping[ast.AST, ast.AST]
+
+    @cached_property
+    def tree(self) -> ast.Module | None:
+        """The syntax tree; None where the file cannot be read or does not parse."""
+        return _tree("\n".join(self.lines)) if self.lines else None
+
+    @cached_property
+    def parents(self) -> Mapping[ast.AST, ast.AST]:
+        """By every node of the tree but the root, in preorder, the one around it."""
+        return MappingProxyType({} if self.tree is None else dict(_edges(self.tree)))
 
 
 def absolute(file: str) -> str:
@@ -82,21 +91,18 @@ def _from_disk(file: str, modified: int, size: int) -> Source:
         text = raw.decode(encoding)
     except (OSError, SyntaxError, ValueError, LookupError):
         return _unreadable(file)
-    return _from_text(file, text)
+    return from_text(file, text)
 
 
 @lru_cache(maxsize=512)
 def _unreadable(file: str) -> Source:
-    return Source(file, (), None, MappingProxyType({}))
+    return Source(file, ())
 
 
 def from_text(file: str, text: str) -> Source:
     """The source that stands, or would stand, in `file`."""
     # Only these three end a line for the tokenizer; str.splitlines() also cuts at form feeds and U+2028.
-    lines = tuple(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
-    tree = _tree(text)
-    parents = MappingProxyType({} if tree is None else dict(_edges(tree)))
-    return Source(file, lines, tree, parents)
+    return Source(file, tuple(text.replace("\r\n", "\n").replace("\r", "\n").split("\n")))
 
 
 _from_text = lru_cache(maxsize=512)(from_text)

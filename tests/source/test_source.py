@@ -662,10 +662,15 @@ def test_freeze_sites_with_a_name_gives_the_same_sites(write: Write) -> None:
     assert set(source.freeze_sites([file], name="nothing.at.all")) == set(source.freeze_sites([file]))
 
 
-def test_freeze_sites_in_the_users_files_come_first(write: Write) -> None:
+def test_freeze_sites_of_installed_packages_count_where_the_users_files_have_none(write: Write) -> None:
     library, own = write("head.requires_grad = False\n", "site-packages/library.py"), write("freeze(m)\n", "own.py")
-    got = texts(source.freeze_sites([library, own], name="head.weight"))
-    assert got == ["freeze(m)", "head.requires_grad = False"]
+    assert texts(source.freeze_sites([library, own], name="head.weight")) == ["freeze(m)"]
+    assert texts(source.freeze_sites([library, write("m(x)\n", "other.py")])) == ["head.requires_grad = False"]
+
+
+def test_freeze_sites_a_name_imported_as_another_is_still_found(write: Write) -> None:
+    file = write("from torch.nn import Parameter as P\nw = P(x, False)\n")
+    assert texts(source.freeze_sites([file])) == ["P(x, False)"]
 
 
 def test_freeze_sites_what_only_sounds_like_freezing_is_last(write: Write) -> None:
