@@ -2,8 +2,8 @@
 that judge a model.
 
 What should train is what an optimizer holds and could train; where no optimizer was seen, every parameter
-that requires grad. A parameter that no optimizer holds (a target network, an average, a loss network) is
-never accused.
+that requires grad. Of what no optimizer holds (a target network, an average, a loss network) a module is
+accused only where it was plainly written to be trained (`left_out`).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from fxgrad.trace.stale_tensors import overwritten
 from fxgrad.trace.watched_facts import Watched, aimed, observe
 from fxgrad.watching import gradient_errors, turns
 from fxgrad.watching.further import AT_LEAST
+from fxgrad.watching.left_out import left_out
 from fxgrad.watching.models import tree
 from fxgrad.watching.seen import Seen
 from fxgrad.watching.training import built_at, training_of
@@ -244,7 +245,7 @@ def _expected(seen: Seen, root: nn.Module, facts: Facts, error: BaseException | 
     judged = _ids(stepping or [optimizer for optimizer, _ in seen.optimizers])
     trained = {name for name, parameter in named.items() if id(parameter) in judged}
     trainable = {name for p in facts.parameters if p.requires_grad for name in p.names}
-    return frozenset(trainable & trained | _beside(seen, named, facts, trained))
+    return frozenset(trainable & trained | _beside(seen, named, facts, trained) | left_out(seen, root, facts))
 
 
 def _beside(seen: Seen, named: Mapping[str, nn.Parameter], facts: Facts, trained: set[str]) -> set[str]:

@@ -33,3 +33,6 @@ class Seen:
     beside: bool = False  # a step ran compiled after those that were watched
     compiled_error: BaseException | None = None  # what that raised
     lasting: frozenset[int] = frozenset()  # leaf edges that the backwards of several steps reached
+    untouched: frozenset[int] = (
+        frozenset()
+    )  # leaf edges of what nothing has written since a backward reached it

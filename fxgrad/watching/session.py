@@ -112,6 +112,8 @@ class Session:
         self._reached: list[tuple[weakref.ref[torch.Tensor], int, int]] = []
         self._turn = 0  # steps that have begun
         self._turns: dict[int, tuple[int, int]] = {}  # the first and the last at which a leaf was reached
+        # the leaves, as they were then: version and value
+        self._first: dict[int, tuple[weakref.ref[torch.Tensor], int, int]] = {}
         self._unfinished = False  # interrupted before the first step had ended
         self._within = False  # optimizers step inside a backward
         self._by_hand = 0
@@ -259,6 +261,7 @@ class Session:
             self._ran,
             self._compiled_error,
             frozenset(leaf for leaf, (first, last) in self._turns.items() if first != last),
+            frozenset(leaf for leaf, state in self._first.items() if self._is_as_it_was(state)),
         )
 
     def _idle(self) -> list[str]:
@@ -288,13 +291,18 @@ class Session:
         if self.events.optimizers:
             return
         written = self.observer.gradients_only or any(
-            (leaf := ref()) is not None and (version_of(leaf) != version or self._value(leaf) != value)
-            for ref, version, value in self._reached
+            state[0]() is not None and not self._is_as_it_was(state) for state in self._reached
         )
         if written:
             self._by_hand += 1
             if self._by_hand > self.steps:
                 self._enough()
+
+    def _is_as_it_was(self, state: tuple[weakref.ref[torch.Tensor], int, int]) -> bool:
+        """Whether nothing has written a leaf since."""
+        reference, version, value = state
+        leaf = reference()
+        return leaf is not None and version_of(leaf) == version and self._value(leaf) == value
 
     def _value(self, leaf: torch.Tensor) -> int:
         slot = self.observer.ledger.tensors.get(leaf)
@@ -335,9 +343,12 @@ class Session:
         if backward.partial:
             return
         self._reached = [(weakref.ref(leaf), version_of(leaf), self._value(leaf)) for leaf, _ in reached]
-        for leaf, _ in reached:
-            edge = -self.observer.ledger.read(leaf)[1].leaf
-            self._turns[edge] = self._turns.get(edge, (self._turn,))[0], self._turn
+        for state in self._reached:
+            leaf = state[0]()
+            if leaf is not None:
+                edge = -self.observer.ledger.read(leaf)[1].leaf
+                self._turns[edge] = self._turns.get(edge, (self._turn,))[0], self._turn
+                self._first.setdefault(edge, state)
         if len(self.observer.backwards) <= SCANS:
             self._scan()
         if self._open:

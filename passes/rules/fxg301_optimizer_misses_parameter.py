@@ -4,8 +4,9 @@ What it finds
     Parameters that backward reaches and no optimizer steps: a generator (`model.parameters()`, `filter(...)`)
     that something else has read to its end, a name filter that matches nothing, layers made or unfrozen after
     the optimizer was built, the parameters of another copy of the model. In a watched script also an
-    optimizer that is given nothing, and one over a network that nothing calls while another like it is what
-    gets the gradients.
+    optimizer that is given nothing, one over a network that nothing calls while another like it is what gets
+    the gradients, and a loss module with parameters of its own (a temperature, the weights of several losses)
+    that nothing moves.
 
 Why it matters
     Nothing raises; these weights stay at their initial values. Gradients do arrive, so looking at `.grad`
