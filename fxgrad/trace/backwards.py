@@ -20,7 +20,8 @@ import torch
 from torch.autograd.graph import Node
 
 from fxgrad.torch_api.autograd_graph import grad_fn_of, one_back
-from fxgrad.torch_api.calls import DERIVATIVE, creates_graph
+from fxgrad.torch_api.calls import ADDED_TO_GRAD, DERIVATIVE, creates_graph
+from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.driver import WatchDriver
 from fxgrad.trace.edges import Behind, is_custom, note_freed, number_of
@@ -298,7 +299,23 @@ def _visited(observer: WatchDriver, functions: list[Node], inputs: object) -> It
 def _ended(observer: WatchDriver, made: Backward, gradients: list[Gradient]) -> None:
     if not made.failed:
         made.started = ()
+    if not made.partial and not observer.gradients_only:
+        _note_added(observer, gradients)
     observer.on_backward(made, gradients)
+
+
+def _note_added(observer: WatchDriver, gradients: Iterable[Gradient]) -> None:
+    """A backward adds to the `.grad` that an earlier one left, in place: of a program that computed with it
+    that is a write."""
+    ledger = observer.ledger
+    note = ledger.note("op", ADDED_TO_GRAD)
+    for _, gradient in gradients:
+        slot = ledger.tensors.get(gradient) if gradient is not None else None
+        if gradient is not None and slot is not None and version_of(gradient) != slot.version:
+            note.reads.append(slot.value)
+            ledger.written(note, gradient, slot)
+    if note.makes:
+        ledger.connect(note)
 
 
 def _watch_node(observer: WatchDriver, function: Node) -> None:

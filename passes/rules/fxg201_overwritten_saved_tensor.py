@@ -46,6 +46,7 @@ from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, line_of, listed, shape, source_of, text_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Raised, Site, Step
 from fxgrad.source.assigned import assigned_names, names_read
+from fxgrad.torch_api.calls import ADDED_TO_GRAD
 from fxgrad.torch_api.errors import OVERWRITTEN, SECOND_TIME, says
 
 CODE = "FXG201"
@@ -133,6 +134,13 @@ def _saver(save: Save, seen_from: Site | None, built: Site | None = None) -> str
 
 
 def _advice(writer: NodeFact) -> str:
+    if writer.target == ADDED_TO_GRAD:
+        return (
+            "a backward adds to `.grad` in place: compute with a copy of it (`.grad.clone()`), or with what "
+            "`torch.autograd.grad` returns"
+        )
+    if writer.target.endswith("zero_"):
+        return "zero it after the backward that needs it, or compute with a copy (`.clone()`)"
     text = source_of(writer.site)
     target, operator, value = _augmented(text)
     if operator:
