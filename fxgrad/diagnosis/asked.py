@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from fxgrad.passes import RULES
-from fxgrad.passes.analyses import causes
+from fxgrad.passes.analyses import causes, inner_updates
 from fxgrad.passes.analyses.death.absent import Asked
 from fxgrad.passes.analyses.death.record import Death
 from fxgrad.passes.ended import Known, Request
@@ -26,7 +26,21 @@ def findings(death: Death, asked: Asked) -> Iterator[Finding]:
         if len(positions) == 1
         else "what is None in the result of `autograd.grad`"
     )
-    told: set[str] = set()
+    through = list(_through_updates(death, wanted, request, which))
+    yield from through
+    told = {name for one in through for name in one.parameters}
+    wanted = {name: known for name, known in wanted.items() if name not in told}
+    for one in _kept_away(death, wanted, request, which):
+        told.update(one.parameters)
+        yield one
+    rest = [name for name in wanted if name not in told]
+    if rest:
+        where = line_of(request.site, death.site) if request.site != death.site else ""
+        yield fxg101_unused_parameter.not_behind(f"{which}{where}", rest, request.site or death.site)
+
+
+def _kept_away(death: Death, wanted: Mapping[str, Known], request: Request, which: str) -> Iterator[Finding]:
+    """What the rules say of them."""
     for one in _starved_findings(death, wanted, request):
         same = _as_found(one, death.found)
         if one.site is None and same is one:
@@ -34,14 +48,23 @@ def findings(death: Death, asked: Asked) -> Iterator[Finding]:
         # A module that no line of the program makes (an entry of a dictionary of them) is told where it is
         # asked for.
         site = one.site or request.site or death.site
-        told.update(same.parameters)
         mine = [name for name in same.parameters if name in wanted]
         message = f"{same.message}; {which}{line_of(request.site, site)} is {listed(mine)}"
         yield replace(same, site=site, message=message)
-    rest = [name for name in wanted if name not in told]
-    if rest:
-        where = line_of(request.site, death.site) if request.site != death.site else ""
-        yield fxg101_unused_parameter.not_behind(f"{which}{where}", rest, request.site or death.site)
+
+
+def _through_updates(
+    death: Death, wanted: Mapping[str, Known], request: Request, which: str
+) -> Iterator[Finding]:
+    """Of those that shaped an update which the output is computed after."""
+    training = death.context.training
+    if training is None or not request.outputs:
+        return
+    for name, known in wanted.items():
+        update = inner_updates.shaped_by(death.facts, training, -known.leaf, request.note, request.live)
+        if update is not None:
+            asked = f"{which}{line_of(request.site, update.change.site)}"
+            yield fxg104_no_grad_path.through_an_update(name, update, asked)
 
 
 def of_a_later_loss(death: Death) -> Iterator[Finding]:

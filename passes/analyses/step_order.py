@@ -46,7 +46,7 @@ class Early:
 
 def too_early(facts: Facts, training: Training) -> tuple[Early, ...]:
     """What came too early: of each line the first with gradients to use, and the first with none."""
-    changes = [*_steps(training), *_writes(facts)]
+    changes = [*changes_of_steps(training), *changes_of_writes(facts)]
     of_leaf: dict[int, list[tuple[int, int]]] = {}  # by leaf edge: (note, position in `changes`)
     for place, change in enumerate(changes):
         for leaf in change.leaves:
@@ -55,7 +55,7 @@ def too_early(facts: Facts, training: Training) -> tuple[Early, ...]:
         return ()
     for noted in of_leaf.values():
         noted.sort()
-    uses = _uses(facts, of_leaf)
+    uses = uses_of(facts, of_leaf)
     found: dict[tuple[Site | None, bool], Early] = {}
     late = frozenset(place for place, change in enumerate(changes) if change.found)
     for walk in training.walks:
@@ -88,13 +88,13 @@ def last_walk(training: Training, step: OptimizerStep) -> Site | None:
     return earlier[-1] if earlier else None
 
 
-def _steps(training: Training) -> Iterator[Change]:
+def changes_of_steps(training: Training) -> Iterator[Change]:
     for step in training.steps:
         # `step.note` is the last call before it, which may be the one that uses a leaf.
         yield Change(step.note + 1, step.leaves, "step", step.site, nothing="some" not in step.states)
 
 
-def _writes(facts: Facts) -> Iterator[Change]:
+def changes_of_writes(facts: Facts) -> Iterator[Change]:
     """The calls outside of modules that rewrote leaves."""
     for node in facts.nodes:
         if not node.writes or node.module or node.target == "Tensor.__set__":
@@ -105,7 +105,7 @@ def _writes(facts: Facts) -> Iterator[Change]:
             yield Change(_number(node), leaves, "write", node.site, found=node.target == UNSEEN)
 
 
-def _uses(facts: Facts, leaves: Collection[int]) -> dict[int, list[tuple[int, int, bool]]]:
+def uses_of(facts: Facts, leaves: Collection[int]) -> dict[int, list[tuple[int, int, bool]]]:
     """By value, from which of these leaves it was computed, by which call (its number), and whether that call
     looked at the leaf: what was computed where nobody looked tells nothing of when."""
     found: dict[int, list[tuple[int, int, bool]]] = {}

@@ -7,7 +7,8 @@ What it finds
     called before the step and never undone), in `inference_mode`. The line named is the one that switched
     gradients off; where that is an optimizer's step around the closure it was given, the call of the closure.
     Also a tensor made in inference mode that a later step must save for backward. In a watched script also a
-    gradient that is asked for in such a region, or in the forward of an `autograd.Function`.
+    gradient that is asked for in such a region, or in the forward of an `autograd.Function`, and one that
+    would have to come back through an optimizer's step (an inner update that is to be differentiated).
 
 Why it matters
     Autograd records nothing there: the parameters keep `.grad = None` without a word, or, where nothing else
@@ -42,10 +43,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from fxgrad.passes.analyses.cuts import Way
+from fxgrad.passes.analyses.inner_updates import Update
 from fxgrad.passes.analyses.no_grad_regions import region_of
 from fxgrad.passes.analyses.raising import inference_site
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import cut_groups, line_of, path, severity, starved, subject
+from fxgrad.passes.findings import cut_groups, line_of, path, severity, starved, subject, text_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
 from fxgrad.torch_api.errors import INFERENCE_FLAG, INFERENCE_WRITE, says
 
@@ -81,6 +83,28 @@ def outside_of_closure(found: Finding, facts: Facts, context: Context) -> Findin
         f"off{line_of(found.site, outer)}: {found.message}",
         site=outer,
         fix=Fix("switch them on for the closure alone: `with torch.enable_grad(): loss = closure()`"),
+    )
+
+
+def through_an_update(name: str, update: Update, asked: str) -> Finding:
+    """A derivative that would have to come back through an update. `asked`: where the tensor stands in what
+    was asked for."""
+    site, walk = update.change.site, update.walk.site
+    written = f"`{text_of(site)}`" if text_of(site) else f"this {update.change.what}"
+    return Finding(
+        CODE,
+        NAME,
+        "error",
+        f"{written} changes the weights where autograd records nothing: `{name}` shaped the gradients that "
+        f"it uses{line_of(walk, site)}, and no derivative comes back through it; {asked} is `{name}`",
+        site,
+        (name,),
+        (Step("loss"), Step(update.change.what, site, True), Step("backward", walk), Step(name)),
+        Fix(
+            "make the update a part of the graph: `grads = torch.autograd.grad(loss, params, "
+            "create_graph=True)`, and go forward with `p - lr * g` in place of each `p` "
+            "(`torch.func.functional_call`)"
+        ),
     )
 
 

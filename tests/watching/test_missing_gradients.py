@@ -20,7 +20,79 @@ for it in range(3):
     x, y = torch.rand(4, 6), torch.randint(0, 3, (4,))
 """
 
+REWEIGHTED = """
+net = nn.Linear(3, 1)
+opt = torch.optim.SGD(net.parameters(), 0.1)
+for it in range(3):
+    x, y, xv, yv = torch.randn(6, 3), torch.randn(6, 1), torch.randn(6, 3), torch.randn(6, 1)
+    eps = torch.zeros(6, 1, requires_grad=True)
+    inner = (eps * F.mse_loss(net(x), y, reduction="none")).sum()
+    INNER
+    meta = F.mse_loss(net(xv), yv)
+    (g,) = torch.autograd.grad(meta, eps)
+    weight = (1 - g).clamp(min=0)
+    loss = (weight * F.mse_loss(net(x), y, reduction="none")).sum()
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+    losses.append(loss.item())
+    del eps
+"""
+FAST = (
+    "params = dict(net.named_parameters())\n    grads = torch.autograd.grad(inner, list(params.values()), create_graph=True)\n"
+    "    fast = {name: p - 0.1 * g for (name, p), g in zip(params.items(), grads)}"
+)
+
 PROGRAMS = {
+    # ------------------------------------------------------------------------------------- through an inner update
+    "weights of examples, through a step of the optimizer": Program(
+        REWEIGHTED.replace("INNER", "opt.zero_grad()\n    inner.backward()\n    opt.step()  # FXG104"),
+        ("`opt.step()` changes the weights", "`eps` shaped the gradients", "index 0 of `autograd.grad`", "create_graph=True"),
+        (
+            ("opt.zero_grad()\n    inner.backward()\n    opt.step()  # FXG104", FAST),
+            ("net(xv)", "torch.func.functional_call(net, fast, (xv,))"),
+        ),
+    ),
+    "the same, updated by hand": Program(
+        REWEIGHTED.replace(
+            "INNER",
+            "inner.backward(create_graph=True)\n    with torch.no_grad():\n        for p in net.parameters():\n"
+            "            p -= 0.1 * p.grad  # FXG104",
+        ),
+        ("`p -= 0.1 * p.grad` changes the weights", "`eps` shaped the gradients", "functional_call"),
+        (
+            (
+                "inner.backward(create_graph=True)\n    with torch.no_grad():\n        for p in net.parameters():\n"
+                "            p -= 0.1 * p.grad  # FXG104",
+                FAST,
+            ),
+            ("net(xv)", "torch.func.functional_call(net, fast, (xv,))"),
+        ),
+    ),
+    "None for a learnt strength of noise": Program(
+        """
+net, alpha = nn.Linear(3, 1), nn.Parameter(torch.tensor(0.5))
+opt = torch.optim.SGD(net.parameters(), 0.1)
+outer = torch.optim.SGD([alpha], 0.1)
+for it in range(3):
+    x, y, xv, yv = torch.randn(6, 3), torch.randn(6, 1), torch.randn(6, 3), torch.randn(6, 1)
+    inner = F.mse_loss(net(x + alpha * torch.randn_like(x)), y)
+    opt.zero_grad()
+    inner.backward()
+    opt.step()  # FXG104
+    loss = F.mse_loss(net(xv), yv)
+    (g,) = torch.autograd.grad(loss, alpha, allow_unused=True)
+    alpha.grad = g.clone()
+    outer.step()
+    losses.append(loss.item())
+""",
+        ("`opt.step()` changes the weights", "`alpha` shaped the gradients that it uses (line 14)", "create_graph=True"),
+        (
+            ("    inner.backward()\n    opt.step()  # FXG104\n", f"    {FAST}\n"),
+            ("net(xv)", "torch.func.functional_call(net, fast, (xv,))"),
+            ("    outer.step()\n", "    outer.step()\n    F.mse_loss(net(x), y).backward()\n    opt.step()\n"),
+        ),
+    ),
     # ------------------------------------------------------------------------------------------- the gradient of no leaf
     "an attack on a clamped sum": Program(
         NET
