@@ -11,10 +11,11 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 
 from fxgrad.passes.analyses.causes import Causes
-from fxgrad.passes.analyses.cuts import Way
+from fxgrad.passes.analyses.cuts import Cut, Way
+from fxgrad.passes.analyses.hidden_writes import of_values
 from fxgrad.passes.context import Context
 from fxgrad.passes.ended import Cause
-from fxgrad.records import Facts, Finding, Fix, NodeFact, Severity, Site, Step
+from fxgrad.records import Facts, Finding, Fix, NodeFact, ParameterFact, Severity, Site, Step
 from fxgrad.source import line_text
 from fxgrad.torch_api import registry
 
@@ -85,21 +86,31 @@ PATH_LIMIT = 9  # stations shown of a path; a deep network's is hundreds
 def cut_groups(context: Context, facts: Facts, code: str) -> Iterator[tuple[NodeFact, tuple[str, ...], Way]]:
     """The cuts of one rule, grouped by the line they stand on: the step, the parameters it starves, one way
     as an example."""
-    causes: Causes = context.causes
-    nodes = facts.node_named
     groups: dict[tuple[str, int], tuple[NodeFact, dict[str, None], Way]] = {}
-    for parameter in causes.starved:
-        way = causes.frontier.ways.get(parameter.name)
-        if way is None:
-            continue
-        for cut in way.cuts:
-            if cut.code != code:
-                continue
-            node = nodes[cut.node]
-            place = (node.site.file, node.site.line) if node.site is not None else (node.name, 0)
+    for parameter, way, cut, node in _cuts(context, facts):
+        place = (node.site.file, node.site.line) if node.site is not None else (node.name, 0)
+        if cut.code == code and place not in of_values(facts, context):  # that is FXG203's
             groups.setdefault(place, (node, {}, way))[1].update(dict.fromkeys(parameter.names))
     for node, names, way in groups.values():
         yield node, tuple(names), way
+
+
+def cut_at(context: Context, facts: Facts, line: tuple[str, int]) -> tuple[str, ...]:
+    """The parameters that are cut off on a line."""
+    cut_off: dict[str, None] = {}
+    for parameter, _, _, node in _cuts(context, facts):
+        if node.site is not None and (node.site.file, node.site.line) == line:
+            cut_off.update(dict.fromkeys(parameter.names))
+    return tuple(cut_off)
+
+
+def _cuts(context: Context, facts: Facts) -> Iterator[tuple[ParameterFact, Way, Cut, NodeFact]]:
+    """Every cut, with the parameter that it starves and the way that it is on."""
+    causes: Causes = context.causes
+    for parameter in causes.starved:
+        way = causes.frontier.ways.get(parameter.name)
+        if way is not None:
+            yield from ((parameter, way, cut, facts.node_named[cut.node]) for cut in way.cuts)
 
 
 def severity(context: Context, parameters: tuple[str, ...]) -> Severity:

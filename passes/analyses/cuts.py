@@ -193,7 +193,8 @@ def _arriving(
             continue
         passing = {flow.source for flow in node.flows if flow.open}
         for flow in node.flows:
-            if not flow.open and flow.source in passing and _independent(node, facts.values[flow.target]):
+            alike = not flow.open and flow.source in passing and not _is_past_autograd(facts, node, flow)
+            if alike and _independent(node, facts.values[flow.target]):
                 continue
             if lends_its_shape(node, flow):
                 continue

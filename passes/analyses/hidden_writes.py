@@ -27,7 +27,9 @@ from typing import Literal
 
 from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.overwrites import needed
+from fxgrad.passes.context import Context
 from fxgrad.records import Facts, NodeFact, Site
+from fxgrad.source.numpy_writes import write_site
 
 How = Literal["data", "detach", "numpy", "no_grad", "fused", "set", "uncounted", "kept"]
 
@@ -88,6 +90,38 @@ def hidden_writes(facts: Facts, hazards: Facts | None) -> Iterator[HiddenWrite]:
         if line not in seen:
             seen.add(line)
             yield write
+
+
+def told(facts: Facts, context: Context) -> tuple[tuple[HiddenWrite, Site | None], ...]:
+    """Those that are findings of FXG203, each with its line."""
+    if told not in facts.memo:
+        facts.memo[told] = tuple(_told(facts, context))
+    found: tuple[tuple[HiddenWrite, Site | None], ...] = facts.memo[told]
+    return found
+
+
+def _told(facts: Facts, context: Context) -> Iterator[tuple[HiddenWrite, Site | None]]:
+    seen: set[int] = set()
+    for write in hidden_writes(facts, context.hazards):
+        if write.node.target.rstrip("_").endswith("setitem") and not seen.isdisjoint(write.node.reads):
+            continue  # `h.data[0] += 1` ends in writing its result back to where it stands
+        seen.update(write.node.makes)
+        written = write_site(write.node.site) if write.how == "numpy" else None
+        site = written or write.node.site
+        if context.training is not None and write.saver is None and not _in_a_module(facts, site):
+            continue  # in a training loop: an initialisation, or clipping
+        yield write, site
+
+
+def _in_a_module(facts: Facts, site: Site | None) -> bool:
+    return any(node.module for node in facts.nodes if node.site == site)
+
+
+def of_values(facts: Facts, context: Context) -> frozenset[tuple[str, int]]:
+    """The lines of those that write no parameter: what is written there has no way back for a gradient
+    either, and that is one cause."""
+    lines = (site for write, site in told(facts, context) if write.parameter is None)
+    return frozenset((site.file, site.line) for site in lines if site is not None)
 
 
 def _falsifying(facts: Facts) -> Iterator[HiddenWrite]:

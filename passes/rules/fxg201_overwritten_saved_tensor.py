@@ -33,6 +33,7 @@ Not handled
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -55,6 +56,8 @@ SEVERITY = "error"
 # Kinds of this rule's findings: a step of the run overwrites; what is kept from before the run still has its
 # graph.
 OVERWRITTEN_HERE, OLD_GRAPH = "overwritten", "old graph"
+
+_ZEROES_GRADIENTS = re.compile(r"\.zero_grad\(|\.grad\.(data\.)?zero_\(")
 
 LISTED = 4  # saves named in one message
 
@@ -139,9 +142,9 @@ def _advice(writer: NodeFact) -> str:
             "a backward adds to `.grad` in place: compute with a copy of it (`.grad.clone()`), or with what "
             "`torch.autograd.grad` returns"
         )
-    if writer.target.endswith("zero_"):
-        return "zero it after the backward that needs it, or compute with a copy (`.clone()`)"
     text = source_of(writer.site)
+    if _ZEROES_GRADIENTS.search(text):
+        return "zero it after the backward that needs it, or compute with a copy (`.clone()`)"
     target, operator, value = _augmented(text)
     if operator:
         return f"write out of place: `{target} = {target} {operator} {value}`"

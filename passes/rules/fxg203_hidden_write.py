@@ -36,14 +36,15 @@ Not handled
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
 
-from fxgrad.passes.analyses.fixed_operands import word
-from fxgrad.passes.analyses.hidden_writes import HiddenWrite, hidden_writes
+from fxgrad.passes.analyses.hidden_writes import HiddenWrite, told
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import expression, line_of, text_of
-from fxgrad.records import Facts, Finding, Fix, Site, Step
-from fxgrad.source.numpy_writes import write_site
+from fxgrad.passes.findings import cut_at, expression, line_of, severity, starved, subject, text_of
+from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
+from fxgrad.torch_api.errors import OVERWRITTEN, says
 
 CODE = "FXG203"
 NAME = "hidden-write"
@@ -63,25 +64,25 @@ _THROUGH = {
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """An error where what backward saved was changed unseen; a warning where the graph misses a change. One
     finding per line."""
-    told: set[int] = set()
-    for write in hidden_writes(facts, context.hazards):
-        if word(write.node) == "setitem" and not told.isdisjoint(write.node.reads):
-            continue  # `h.data[0] += 1` ends in writing its result back to where it stands
-        told.update(write.node.makes)
-        written = write_site(write.node.site) if write.how == "numpy" else None
-        site = written or write.node.site
-        if context.training is not None and write.saver is None and not _in_a_module(facts, site):
-            continue  # in a training loop: an initialisation, or clipping
+    raising = _raising(facts, context)
+    for write, site in told(facts, context):
+        if write.node.name in raising:
+            continue  # FXG201's
         stations = [Step(expression(write.node), write.node.site, site is write.node.site)]
-        if written is not None:
-            stations.append(Step(text_of(written) or "write", written, True))
+        if site is not write.node.site:
+            stations.append(Step(text_of(site) or "write", site, True))
+        own = (write.parameter,) if write.parameter is not None else ()
+        lost = cut_at(context, facts, (site.file, site.line)) if site is not None and not own else ()
+        also = f"; no gradient comes back to {subject(lost)} either: {starved(lost)}" if lost else ""
         yield Finding(
             CODE,
             NAME,
-            "error" if write.saver is not None else "warning",
-            _message(write, site),
+            "error"
+            if write.saver is not None or (lost and severity(context, lost) == "error")
+            else "warning",
+            f"{_message(write, site)}{also}",
             site,
-            (write.parameter,) if write.parameter is not None else (),
+            own or lost,
             (Step("loss"), *stations),
             Fix(_advice(write)),
             kind=write.how,
@@ -89,8 +90,11 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         )
 
 
-def _in_a_module(facts: Facts, site: Site | None) -> bool:
-    return any(node.module for node in facts.nodes if node.site == site)
+def _raising(facts: Facts, context: Context) -> frozenset[str]:
+    """The writes that torch's version counter did see, where backward raised for them."""
+    if facts.error is None or context.hazards is None or not says(facts.error.message, OVERWRITTEN):
+        return frozenset()
+    return frozenset(saved.overwriter for saved in context.hazards.saved if saved.counted)
 
 
 def _message(write: HiddenWrite, site: Site | None) -> str:
@@ -139,4 +143,36 @@ def _advice(write: HiddenWrite) -> str:
             "make it part of the graph (`w = self.weight * self.mask`), or do it after optimizer.step() "
             "under torch.no_grad()"
         )
-    return "compute the new value out of place, as part of the graph: `h = h * mask`"
+    return f"compute the new value out of place, as part of the graph: `{_out_of_place(write.node)}`"
+
+
+_OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+_AUGMENTED = re.compile(r"(\w[\w.]*?)\.(?:data|detach\(\)) (\+|-|\*|/)= (.+)")
+_METHOD = re.compile(r"(\w[\w.]*?)\.(?:data|detach\(\))\.(add|sub|mul|div)_\(([^,]+)\)")
+
+
+def _out_of_place(node: NodeFact) -> str:
+    """The same as a statement of the graph's, where the write is plain arithmetic; else an example."""
+    text = expression(node)
+    augmented, method = _AUGMENTED.fullmatch(text), _METHOD.fullmatch(text)
+    if augmented is not None:
+        name, operator, operand = augmented.groups()
+        return f"{name} = {name} {operator} {_operand(operand)}"
+    if method is not None:
+        name, word, operand = method.groups()
+        return f"{name} = {name} {_OPERATORS[word]} {_operand(operand)}"
+    return "h = h * mask"
+
+
+def _operand(text: str) -> str:
+    """In parentheses, where it is an expression of operators."""
+    return (
+        text if isinstance(_parsed(text), ast.Call | ast.Name | ast.Attribute | ast.Constant) else f"({text})"
+    )
+
+
+def _parsed(text: str) -> ast.expr | None:
+    try:
+        return ast.parse(text, mode="eval").body
+    except SyntaxError:
+        return None

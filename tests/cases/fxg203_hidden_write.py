@@ -604,3 +604,61 @@ def quiet_copy_kept_on_ctx():
             return self.down(squared) + h.sum()
 
     return dict(model=Net(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
+def guilty_branch_added_through_data():
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.branch, self.head = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 1)
+
+        def forward(self, x):
+            h = self.body(x).tanh()
+            h.data.add_(self.branch(x))  # FXG203
+            return self.head(h)
+
+    return dict(model=Residual(), inputs=(torch.randn(4, 3),), loss=lambda o: o.square().mean())
+
+
+def guilty_gate_added_to_the_data_of_what_nothing_saved():
+    class Shifted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.shift, self.head = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 1)
+
+        def forward(self, x):
+            h = self.body(x)
+            h.data += self.shift(x)  # FXG203
+            return self.head(h)
+
+    return dict(model=Shifted(), inputs=(torch.randn(4, 3),), loss=lambda o: o.square().mean())
+
+
+def quiet_frozen_layer_written_into_fresh_memory_through_data():
+    class Stored(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.code, self.head = nn.Linear(3, 2).requires_grad_(False), nn.Linear(4, 1)
+
+        def forward(self, x):
+            memory = x.new_zeros(len(x), 4)
+            memory.data[:, :2] += self.code(x)
+            return self.head(memory)
+
+    return dict(model=Stored(), inputs=(torch.randn(4, 3),), loss=lambda o: o.square().mean())
+
+
+def quiet_branch_added_before_the_data_is_read():
+    class Logged(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.branch = nn.Linear(3, 3), nn.Linear(3, 3)
+            self.register_buffer("seen", torch.zeros(3))
+
+        def forward(self, x):
+            h = self.body(x).tanh()
+            h = h + self.branch(x)
+            self.seen.data.add_(h.data.mean(0))
+            return h
+
+    return dict(model=Logged(), inputs=(torch.randn(4, 3),), loss=lambda o: o.square().mean())
