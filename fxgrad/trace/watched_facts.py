@@ -9,7 +9,7 @@ returned None.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
@@ -22,6 +22,7 @@ from fxgrad.records import Decision, Facts, Flow, NodeFact, Raised, Saved, Site,
 from fxgrad.records.facts import Delivered
 from fxgrad.source.sites import innermost
 from fxgrad.torch_api import registry
+from fxgrad.torch_api.internals import version_of
 from fxgrad.trace.edges import Key
 from fxgrad.trace.events import Events
 from fxgrad.trace.ledger import Ledger
@@ -99,7 +100,7 @@ def observe(
     slots = _slots(ledger, root)
     return Watched(
         facts,
-        _delivered(facts, observer, ranks, mark) if _is_lost(facts) else None,
+        _delivered(facts, observer, ranks, root, mark) if _is_lost(facts) else None,
         accidental=frozenset() if observer.delivered else _accidental(facts, ranks),
         backwards=backwards,
         aims=_aims(backwards, observer.taken),
@@ -117,13 +118,42 @@ def _is_lost(facts: Facts) -> bool:
     )
 
 
-def _delivered(facts: Facts, observer: Observer, ranks: Mapping[int, int], mark: int) -> Facts:
+def _delivered(
+    facts: Facts, observer: Observer, ranks: Mapping[int, int], root: nn.Module, mark: int
+) -> Facts:
     if observer.delivered:
         given = [_given(value, observer.ledger, observer.delivered) for value in facts.values]
     else:
         given = [_STATES[ranks.get(v.id, 0)] if v.id in facts.live else "none" for v in facts.values]
     values = tuple(replace(v, delivered=state) for v, state in zip(facts.values, given, strict=True))
-    return replace(facts, values=values, nodes=tuple(n for n in facts.nodes if int(n.name[1:]) >= mark))
+    nodes = tuple(n for n in facts.nodes if int(n.name[1:]) >= mark)
+    return replace(facts, values=values, nodes=(*_buffers(nodes, observer.ledger, root), *nodes))
+
+
+def _buffers(nodes: Sequence[NodeFact], ledger: Ledger, root: nn.Module) -> Iterator[NodeFact]:
+    """The buffers that these steps read as they were before them and are to this day: as what they are, the
+    state of a module, and not as what once computed them."""
+    made = {value for node in nodes for value in node.makes}
+    read = {value for node in nodes for value in node.reads} - made
+    for name, buffer in registry.named_buffers(root):
+        slot = ledger.tensors.get(buffer)
+        if slot is not None and slot.value in read and slot.version == version_of(buffer):
+            yield replace(
+                nodes[0],
+                name=f"n{-1 - slot.value}",
+                kind="attribute",
+                target=name,
+                site=None,
+                stack=(),
+                reads=(),
+                makes=(slot.value,),
+                flows=(),
+                writes=(),
+                differentiated=(),
+                constants=(),
+                operands=(),
+                settings=(),
+            )
 
 
 def _values(ledger: Ledger) -> list[Value]:

@@ -15,7 +15,7 @@ from fxgrad.passes.analyses.dead_structure import structural_zeros
 from fxgrad.passes.analyses.fixed_operands import attributes_behind, word
 from fxgrad.passes.analyses.gradient_hooks import hook_site, lets_some_through
 from fxgrad.passes.analyses.index import once
-from fxgrad.passes.analyses.zeros import by_construction, emptied_at, is_emptied
+from fxgrad.passes.analyses.zeros import PRODUCTS, by_construction, emptied_at, is_emptied
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, text_of
 from fxgrad.records import Facts, NodeFact, ParameterFact, Site
@@ -136,8 +136,8 @@ def _is_table(watched: Facts, parameter: ParameterFact) -> bool:
 
 
 def _is_factor(watched: Facts, context: Context, parameter: ParameterFact, loss: lost_gradients.Loss) -> bool:
-    """Whether what the losing step weighs the value with stays zero: a constant, or what is made of a
-    parameter that is zero and stays so.
+    """Whether what the losing step weighs the value with stays zero: a constant, what is made of a parameter
+    that is zero and stays so, or a tensor that a script made before its loop and uses in each step as it is.
 
     What a saturated sigmoid or a ReLU that is off holds back is its own doing, and other data may end it.
     """
@@ -151,13 +151,15 @@ def _is_factor(watched: Facts, context: Context, parameter: ParameterFact, loss:
     ]
     if own and any(attributes_behind(watched, v, watched.maker_of) is not None for v in others):
         return True
-    still = {
-        value
-        for p in watched.parameters
-        if context.settled.issuperset(p.names) and _is_zero(context, p)
-        for value in p.values
-    }
-    return not still.isdisjoint(_made_of(watched, others))
+    if word(loss.node) in PRODUCTS and not watched.maker_of.keys() >= set(others):
+        return True
+    return not _still_zero(watched, context).isdisjoint(_made_of(watched, others))
+
+
+def _still_zero(watched: Facts, context: Context) -> set[int]:
+    """The values of parameters that are zero and whose gradients are."""
+    settled = (p for p in watched.parameters if context.settled.issuperset(p.names))
+    return {value for p in settled if _is_zero(context, p) for value in p.values}
 
 
 def _is_zero(context: Context, parameter: ParameterFact) -> bool:

@@ -67,7 +67,7 @@ _OVERWRITING = frozenset(
         "copy",
     ]
 )
-_PRODUCTS = frozenset(["mul", "rmul", "imul", "multiply", "addcmul", "prod", "dot", "outer", "inner"])
+PRODUCTS = frozenset(["mul", "rmul", "imul", "multiply", "addcmul", "prod", "dot", "outer", "inner"])
 _SUMS = frozenset(
     [
         "add",
@@ -86,7 +86,7 @@ _SUMS = frozenset(
 )
 # Operations, and the numbers with which they weigh a value with zero.
 _WEIGHTS = (
-    (_PRODUCTS, frozenset([0]), "multiplies by 0"),
+    (PRODUCTS, frozenset([0]), "multiplies by 0"),
     (frozenset(["div", "truediv", "divide"]), frozenset([math.inf, -math.inf]), "divides by infinity"),
     (frozenset(["pow"]), frozenset([0]), "raises to the power 0"),
     (frozenset(["lerp"]), frozenset([0, 1]), "gives it the weight 0"),
@@ -177,7 +177,7 @@ def by_construction(facts: Facts, loss: Loss, context: Context) -> Reason | None
     weighed = _number(node, name)
     if weighed is not None:
         return Reason(
-            node, weighed, _WEIGH, term=name in _PRODUCTS and _is_term(facts, flow.source, flow.target)
+            node, weighed, _WEIGH, term=name in PRODUCTS and _is_term(facts, flow.source, flow.target)
         )
     single = single_element(facts, node, flow.source)
     if single is not None:
@@ -362,7 +362,7 @@ def _selected_away(facts: Facts, loss: Loss) -> Reason | None:
     apart."""
     assert loss.flow is not None
     name = word(loss.node)
-    if name in _PRODUCTS | _SELECTIONS:
+    if name in PRODUCTS | _SELECTIONS:
         return _by_operand(facts, loss.node, loss.flow.source, loss.flow.target)
     if name not in _JOINS:
         return None
@@ -387,7 +387,7 @@ def _takers(facts: Facts, joined: int) -> list[tuple[NodeFact, Flow]] | None:
         for node, flow in facts.open_from.get(value, ()):
             if flow.target not in facts.live:
                 continue
-            if word(node) in _CUTTING | _SELECTIONS | _PRODUCTS:
+            if word(node) in _CUTTING | _SELECTIONS | PRODUCTS:
                 found.append((node, flow))
             elif flow.target not in seen:
                 seen.add(flow.target)
@@ -406,7 +406,7 @@ def _by_operand(
     if attributes is None:
         return None
     made_by = facts.maker_of
-    if name not in _PRODUCTS:
+    if name not in PRODUCTS:
         if joined and name in _CUTTING:
             return Reason(node, "cuts off what was joined before", _SELECT, certain=not attributes)
         mask = f": {named(facts, node, attributes, others, made_by)} never selects it" if others else ""
@@ -421,7 +421,7 @@ def _by_operand(
 def _selecting(facts: Facts, node: NodeFact, source: int) -> list[int] | None:
     """The operands that could select `source` away; None where a trained factor is among them."""
     name = word(node)
-    if name in _PRODUCTS and any(v != source and facts.values[v].requires_grad for v in node.reads):
+    if name in PRODUCTS and any(v != source and facts.values[v].requires_grad for v in node.reads):
         return None
     others = [v for v in node.reads if v != source and v not in node.makes]
     others = [v for v in others if not facts.values[v].requires_grad]
