@@ -143,6 +143,19 @@ class SentAway:
 
 
 @dataclass(frozen=True, slots=True)
+class Withheld:
+    """Parameters whose whole got a gradient that FSDP2 did not hand to the part which the optimizer holds.
+
+    `returned`: the type of what a split module returned, in which FSDP2 finds no tensor, and the line of the
+    call; "" and None where it returned no such thing.
+    """
+
+    names: tuple[str, ...]
+    returned: str
+    called: Site | None
+
+
+@dataclass(frozen=True, slots=True)
 class Training:
     """All of it. Mappings are by a parameter's name.
 
@@ -168,6 +181,7 @@ class Training:
     compiled: Compiled | None = None
     sent_away: SentAway | None = None
     exchanged: tuple[Exchanged, ...] = ()
+    withheld: Withheld | None = None
     replicates: bool = False
     unfinished: bool = False
 

@@ -7,12 +7,15 @@ torch.distributed is answered no.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import sys
 from typing import Any
 
 import torch
 import torch.distributed
+
+from fxgrad.torch_api.internals import pytree
 
 # the class whose instances average gradients over processes; None where this torch has none
 REPLICATED: Any = None
@@ -49,6 +52,17 @@ def whole_and_part(param: object) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Of one of FSDP2's parameters what forward uses, and what the optimizer holds."""
     whole, part = getattr(param, "_unsharded_param", None), getattr(param, "sharded_param", None)
     return (whole, part) if isinstance(whole, torch.Tensor) and isinstance(part, torch.Tensor) else None
+
+
+def shows_tensors(out: object) -> bool:
+    """Whether FSDP2 finds a tensor with a history in what a module returns, by which it learns of the
+    backward: in torch's structures and in dataclasses, and in no other object."""
+    leaves = pytree.tree_leaves(out)
+    fields = [leaf for leaf in leaves if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type)]
+    inner = (getattr(leaf, one.name) for leaf in fields for one in dataclasses.fields(leaf))
+    return any(isinstance(leaf, torch.Tensor) and leaf.requires_grad for leaf in leaves) or any(
+        map(shows_tensors, inner)
+    )
 
 
 def part_held(param: object) -> torch.Tensor | None:

@@ -74,6 +74,8 @@ class Events:
         self.outermost: dict[int, nn.Module] = {}
         # autograd's count of nodes as each module was first called
         self.first_calls: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+        # what modules that FSDP2 splits return and it cannot look into: the type, and where they are called
+        self.opaque: tuple[str, tuple[Spot, ...]] | None = None
         self.closures: set[CodeType] = set()  # what optimizer steps were given to call
         # the ids of those that were called where gradients are on, with how many backwards had run before
         self.with_grad: dict[int, int] = {}
@@ -298,6 +300,8 @@ class Events:
         with self.observer.guarded():
             slots = [ledger.tensors.get(tensor) for tensor in tensors_in(out)]
             values = tuple(slot.value for slot in slots if slot is not None)
+            if self._gathering and self.opaque is None and _is_opaque(module, out):
+                self.opaque = type(out).__name__, user_spots(sys._getframe(1), ledger.boundary)
             if values:
                 self.calls.append(
                     Called(module, user_spots(sys._getframe(1), ledger.boundary), values, depth)
@@ -627,6 +631,14 @@ class Events:
             return compiled
 
         return compile
+
+
+def _is_opaque(module: nn.Module, out: object) -> bool:
+    return (
+        torch.is_grad_enabled()
+        and distributed.split_by(module) == "fully_shard"
+        and not distributed.shows_tensors(out)
+    )
 
 
 @contextlib.contextmanager

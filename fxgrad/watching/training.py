@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
@@ -12,14 +12,15 @@ from torch.optim import Optimizer
 
 from fxgrad.passes.analyses.optimizers import held_by
 from fxgrad.records import Facts, Site
-from fxgrad.records.training import OptimizerStep, SecondTime, Training, Vain, Walk
+from fxgrad.records.training import OptimizerStep, SecondTime, Training, Vain, Walk, Withheld
 from fxgrad.source.sites import innermost, site_of, sites_of
 from fxgrad.torch_api import registry
-from fxgrad.torch_api.distributed import is_replica
+from fxgrad.torch_api.distributed import is_replica, is_split
 from fxgrad.torch_api.errors import SECOND_TIME, says
 from fxgrad.trace.freed_graphs import met_again, walked_anew
 from fxgrad.trace.notes import Backward, Taken
 from fxgrad.trace.observer import Observer
+from fxgrad.trace.slots import Slot, WatchedTensors
 from fxgrad.trace.watched_facts import Watched
 from fxgrad.watching.compiled import compiled
 from fxgrad.watching.exchanged import exchanged
@@ -56,6 +57,7 @@ def training_of(seen: Seen, root: nn.Module, watched: Watched, error: BaseExcept
                 frozenset(name for p in watched.facts.parameters if p.gradient == "none" for name in p.names),
             )
         ),
+        withheld=_withheld(seen, root),
         sent_away=sent_away(error, observer.ledger, seen.names),
         unfinished=seen.unfinished,
         replicates=events.replicates
@@ -108,6 +110,25 @@ def _sources(tensors: Iterable[torch.Tensor], seen: Seen, root: nn.Module) -> di
             if name is not None:
                 found[name] = id(other) in own
     return found
+
+
+def _withheld(seen: Seen, root: nn.Module) -> Withheld | None:
+    """What FSDP2 kept on whole parameters, whose parts have nothing."""
+    tensors = seen.observer.ledger.tensors
+    parts = {slot.leaf: name for name, slot in _without_gradient(tensors, root)}
+    wholes = [slot for slot in tensors.living() if slot.leaf in parts] if parts else []
+    kept = {slot.leaf for slot in wholes if (whole := slot()) is not None and whole.grad is not None}
+    names = tuple(name for leaf, name in parts.items() if leaf in kept)
+    returned, spots = seen.events.opaque or ("", ())
+    return Withheld(names, returned, innermost(spots)) if names else None
+
+
+def _without_gradient(tensors: WatchedTensors, root: nn.Module) -> Iterator[tuple[str, Slot]]:
+    """The parts of parameters, by name, that never had one."""
+    for name, part in registry.named_parameters(root):
+        slot = tensors.get(part) if is_split(part) and part.grad is None else None
+        if slot is not None and "some" not in (slot.begun, slot.after):
+            yield name, slot
 
 
 def _second_time(facts: Facts, observer: Observer, optimizers: Iterable[Optimizer]) -> SecondTime | None:

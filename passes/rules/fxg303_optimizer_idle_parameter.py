@@ -3,7 +3,8 @@
 What it finds
     Parameters in an optimizer's groups that require grad and that backward leaves without one. A note: what
     cuts them has a finding of its own. In a watched script also, as an error, gradients that are cleared
-    between backward and step.
+    between backward and step, and those that FSDP2 (`fully_shard`) leaves on whole parameters because it does
+    not see the backward: what the split module returns is an object that it cannot look into.
 
 Why it matters
     A step passes over them, weight decay and momentum included, so they stay as they are while a count of
@@ -36,6 +37,7 @@ from fxgrad.passes.analyses.step_order import emptied, last_walk, lost_by
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import line_of, listed
 from fxgrad.records import Facts, Finding, Fix, Site, Step
+from fxgrad.records.training import Withheld
 from fxgrad.torch_api import registry
 
 CODE = "FXG303"
@@ -52,10 +54,16 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One note for all that optimizers built at one line hold, and an error per line that clears what a step
     was to use."""
     yield from _cleared(context)
+    withheld = context.training.withheld if context.training is not None else None
+    if withheld is not None:
+        yield _withheld(withheld, context)
+    told = withheld.names if withheld is not None else ()
     by_line: dict[Site | None, set[str]] = {}
     for optimizer, names in idle(context):
-        by_line.setdefault(construction_site(context, optimizer), set()).update(names)
+        by_line.setdefault(construction_site(context, optimizer), set()).update(set(names).difference(told))
     for site, found in by_line.items():
+        if not found:
+            continue
         names = tuple(name for name, _ in registry.named_parameters(context.model) if name in found)
         yield Finding(
             CODE,
@@ -69,6 +77,32 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             (),
             Fix(_advice(context, found)),
         )
+
+
+def _withheld(found: Withheld, context: Context) -> Finding:
+    """Gradients that FSDP2 leaves on whole parameters: no step sees them."""
+    why, advice = "", "let the last backward before a step synchronise (`set_requires_gradient_sync(True)`)"
+    if found.returned:
+        why = (
+            f": it finds no tensor in the `{found.returned}` that is returned here, and so does not learn "
+            "of the backward"
+        )
+        advice = (
+            "return tensors, or a tuple, list or dict of them, from the module that is split, and make the "
+            f"`{found.returned}` of them outside"
+        )
+    verb = "gets" if len(found.names) == 1 else "get"
+    which = f"{listed(found.names)} {verb} none"
+    return Finding(
+        CODE,
+        NAME,
+        "error" if context.expected.intersection(found.names) else "note",
+        f"FSDP2 hands no gradient to the parts that the optimizer holds{why}: {which}",
+        found.called,
+        found.names,
+        (Step("step"), Step("fully_shard", found.called, True), Step("backward")),
+        Fix(advice),
+    )
 
 
 def _advice(context: Context, found: set[str]) -> str:
