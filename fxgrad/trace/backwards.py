@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -25,8 +27,9 @@ from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.driver import WatchDriver
 from fxgrad.trace.edges import Behind, is_custom, note_freed, number_of
-from fxgrad.trace.gradients import better, looked_at_first, state_of
+from fxgrad.trace.gradients import Handle, better, looked_at_first, state_of
 from fxgrad.trace.notes import Backward, Request
+from fxgrad.trace.rounds import Turn
 from fxgrad.trace.stale_tensors import hidden, kept_and_written
 
 Gradient = tuple[torch.Tensor, torch.Tensor | None]
@@ -52,42 +55,121 @@ def walk_of(target: str, arguments: dict[str, object]) -> Walk:
 
 
 @contextlib.contextmanager
-def around(observer: WatchDriver, losses: object, walk: Walk) -> Iterator[None]:
-    """Around a backward from the tensors in `losses`; one inside another is a part of it."""
+def around(observer: WatchDriver, losses: object, walk: Walk, turn: Turn | None = None) -> Iterator[None]:
+    """Around a backward from the tensors in `losses` that is noted; one inside another is a part of it."""
     if not observer.active or observer.quiet:
         yield
         return
-    observer.before_backward()
     made: Backward | None = None
     leaves: list[torch.Tensor] = []
     with observer.guarded():
         made, leaves = (
             _unnoted(observer, losses) if observer.gradients_only else _walk(observer, losses, walk)
         )
-    observer.nested.append(leaves)
-    observer.quiet += 1
     failure: BaseException | None = None
     try:
-        with _arriving(observer, leaves):
+        with _Running(observer, losses, leaves):
             yield
     except BaseException as error:
         failure = error
         raise
     finally:
-        observer.quiet -= 1
-        observer.nested.pop()
         if made is not None and observer.active:
             made.failed = failure is not None
             observer.cleared = observer.exchanged = ()
             with observer.guarded():
                 _ended(observer, made, [(leaf, leaf.grad) for leaf in leaves])
+                if turn is not None:
+                    turn.slots = tuple(observer.ledger.read(leaf)[1] for leaf in leaves)
+                    observer.rounds.walked(turn, -1 if walk.retained else made.note)
+                observer.rounds.ended(may_compare=_may_compare(observer))
         if failure is not None:
             observer.on_raise(failure)
 
 
-@contextlib.contextmanager
-def _arriving(observer: WatchDriver, leaves: Iterable[torch.Tensor]) -> Iterator[None]:
-    """Note the gradients that hooks of the program may have used and cleared before the backward ends."""
+def again(observer: WatchDriver, losses: object, walk: Callable[[], Walk], turn: Turn) -> _Again:
+    """Around a backward that belongs to a round which repeats others (`fxgrad.trace.rounds`)."""
+    return _Again(observer, losses, walk, turn)
+
+
+class _Again:
+    """Only the leaves that had no gradient other than zeros are looked at; `walk` is asked where it fails,
+    which is noted."""
+
+    __slots__ = ("_leaves", "_losses", "_observer", "_running", "_turn", "_walk")
+
+    def __init__(self, observer: WatchDriver, losses: object, walk: Callable[[], Walk], turn: Turn) -> None:
+        self._observer, self._losses, self._walk, self._turn = observer, losses, walk, turn
+
+    def __enter__(self) -> None:
+        found = [slot() for slot in self._turn.slots if slot.after != "some"]
+        self._leaves = [leaf for leaf in found if leaf is not None]
+        self._running = _Running(self._observer, self._losses, self._leaves)
+        self._running.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        observer = self._observer
+        self._running.__exit__(kind, error, traceback)
+        if observer.active:
+            observer.cleared = observer.exchanged = ()
+            with observer.guarded():
+                if error is not None:
+                    self._failed()
+                else:
+                    observer.rounds.freed(self._turn)
+                observer.on_repeat([(leaf, leaf.grad) for leaf in self._leaves])
+                observer.rounds.ended(may_compare=_may_compare(observer))
+        if error is not None:
+            observer.on_raise(error)
+
+    def _failed(self) -> None:
+        self._observer.rounds.wake()
+        made, _ = _walk(self._observer, self._losses, self._walk())
+        made.failed = True
+
+
+class _Running:
+    """While a backward runs nothing else is noted but the gradients that hooks take away."""
+
+    __slots__ = ("_handles", "_leaves", "_losses", "_observer")
+
+    def __init__(self, observer: WatchDriver, losses: object, leaves: list[torch.Tensor]) -> None:
+        self._observer, self._losses, self._leaves = observer, losses, leaves
+
+    def __enter__(self) -> None:
+        observer = self._observer
+        observer.nested.append(self._leaves)
+        observer.started = self._losses
+        observer.quiet += 1
+        self._handles = _arriving(observer, self._leaves) if self._leaves else []
+
+    def __exit__(self, *args: object) -> None:
+        observer = self._observer
+        for handle in self._handles:
+            handle.remove()
+        observer.quiet -= 1
+        observer.started = None
+        observer.nested.pop()
+
+
+def turn_of(observer: WatchDriver, asked: object, items: Iterable[object]) -> Turn | None:
+    """The turn of a backward that is about to run, see `fxgrad.trace.rounds`. `asked`: how it is called,
+    besides `items`."""
+    if observer.gradients_only:
+        return None
+    with observer.guarded():
+        return observer.rounds.next(asked, sys._getframe(1), items)
+    return None
+
+
+def _may_compare(observer: WatchDriver) -> bool:
+    return not (observer.closely or observer.gradients_only)
+
+
+def _arriving(observer: WatchDriver, leaves: Iterable[torch.Tensor]) -> list[Handle]:
+    """Note the gradients that hooks of the program may use and clear before the backward ends."""
     watching = weakref.ref(observer)
 
     def look(leaf: torch.Tensor) -> None:
@@ -98,12 +180,7 @@ def _arriving(observer: WatchDriver, leaves: Iterable[torch.Tensor]) -> Iterator
                 slot.after = better(slot.after, state_of(leaf.grad))
 
     distinct = {id(leaf): leaf for leaf in _left_on(observer, leaves)}.values()
-    handles = [handle for leaf in distinct if (handle := looked_at_first(leaf, look)) is not None]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return [handle for leaf in distinct if (handle := looked_at_first(leaf, look)) is not None]
 
 
 def _left_on(observer: WatchDriver, leaves: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
@@ -117,7 +194,7 @@ def _left_on(observer: WatchDriver, leaves: Iterable[torch.Tensor]) -> Iterator[
 
 def nested(observer: WatchDriver, losses: object) -> None:
     """A reentrant checkpoint runs a backward of its own inside one: what it reaches is reached."""
-    if observer.active and observer.nested:
+    if observer.active and observer.nested and losses is not observer.started:
         with observer.guarded():
             observer.nested[-1].extend(_behind(observer, list(tensors_in(losses))).leaves)
 
@@ -130,9 +207,12 @@ def grad(observer: WatchDriver, func: Any, args: tuple[object, ...], kwargs: Map
         call.arguments["inputs"] = tuple(call.arguments["inputs"])  # a generator can be looked at only once
     asked, inputs = call.arguments, list(tensors_in(call.arguments["inputs"]))
     observer.again = True
+    walk = walk_of(DERIVATIVE, asked)
+    turn = turn_of(observer, (DERIVATIVE, *call.kwargs), (*call.args, *call.kwargs.values()))
+    if turn is not None and observer.rounds.comparing:
+        return _grad_again(observer, turn, func, call, inputs)
     reads = observer.before(call.args, call.kwargs)
     made: Backward | None = None
-    walk = walk_of(DERIVATIVE, asked)
     with observer.guarded():
         if not asked.get("create_graph"):
             made = _partial(observer, asked["outputs"], walk)
@@ -153,13 +233,63 @@ def grad(observer: WatchDriver, func: Any, args: tuple[object, ...], kwargs: Map
             made.failed = False
             _ended(observer, made, list(zip(inputs, results, strict=False)))
         if missing:
-            _note_request(
-                observer, made or _walk(observer, asked["outputs"], walk, keep=False)[0], inputs, missing
-            )
+            made_or_asked = made or _walk(observer, asked["outputs"], walk, keep=False)[0]
+            _note_request(observer, made_or_asked, inputs, missing)
     note = observer.after("op", DERIVATIVE, reads, out)
     if note is not None:
         note.grad = creates_graph(args, kwargs)
+    with observer.guarded():
+        if turn is not None:
+            observer.rounds.noted(turn, out)
+            turn.missing = missing
+            observer.rounds.walked(turn, -1 if made is None or walk.retained else made.note)
+        if made is not None:
+            observer.rounds.ended(may_compare=_may_compare(observer))
     return out
+
+
+def _grad_again(
+    observer: WatchDriver, turn: Turn, func: Any, call: inspect.BoundArguments, inputs: list[torch.Tensor]
+) -> object:
+    """The same of one that repeats others: nothing of it is noted but what it tells of a leaf that had no
+    gradient, and what it gives for the first time."""
+    asked = call.arguments
+    walk = walk_of(DERIVATIVE, asked)
+    observer.quiet += 1
+    try:
+        out = func(*call.args, **call.kwargs)
+    except Exception:
+        with observer.guarded():
+            observer.rounds.wake()
+            _note_request(observer, _partial(observer, asked["outputs"], walk), inputs, ())
+        raise
+    finally:
+        observer.quiet -= 1
+    results = list(out.values()) if isinstance(out, Mapping) else list(out)
+    missing = tuple(position for position, result in enumerate(results) if result is None)
+    with observer.guarded():
+        observer.rounds.repeated(turn, results)
+        if missing != turn.missing:
+            made = _walk(observer, asked["outputs"], walk, keep=False)[0]
+            _note_request(observer, made, inputs, missing)
+        if not asked.get("create_graph"):
+            observer.rounds.freed(turn)
+            observer.on_repeat(_unseen(observer, inputs, results))
+            observer.rounds.ended(may_compare=_may_compare(observer))
+    return out
+
+
+def _unseen(
+    observer: WatchDriver, inputs: list[torch.Tensor], results: Iterable[torch.Tensor | None]
+) -> list[Gradient]:
+    """The gradients of leaves that are known and had none before."""
+    known = observer.ledger.tensors.by_id
+    found: list[Gradient] = []
+    for tensor, result in zip(inputs, results, strict=False):
+        slot = known.get(id(tensor))
+        if slot is not None and slot.after != "some":
+            found.append((tensor, result))
+    return found
 
 
 def _partial(observer: WatchDriver, outputs: object, walk: Walk) -> Backward:
@@ -190,6 +320,7 @@ def _walk(
     note = ledger.note("op", walk.target)
     note.reads = [value for _, _, value in reads]
     behind = _behind(observer, tensors)
+    observer.rounds.enter(behind.functions)
     keys = {*behind.keys, *(key for value in note.reads if (key := ledger.keys[value]) is not None)}
     live = frozenset(value for key in keys for value in ledger.edges.values.get(key, ()))
     _watch(observer, behind.functions)

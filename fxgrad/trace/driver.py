@@ -23,6 +23,7 @@ from fxgrad.trace.experiment import Nudge
 from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import Backward, Note, Request
 from fxgrad.trace.observations import Observations, RawDecision, Shared, Step
+from fxgrad.trace.rounds import Rounds
 from fxgrad.trace.slots import Slot
 from fxgrad.world.reach import Reach
 from fxgrad.world.standins import StandIns
@@ -110,9 +111,12 @@ class WatchDriver(Protocol):
     dropped: set[tuple[int, int]]
     saved: list[Saved]
     nested: list[list[torch.Tensor]]
+    started: object  # what the outermost of them was called with
     on_raise: Callable[[BaseException], None]
     before_backward: Callable[[], None]
     on_backward: Callable[[Backward, list[tuple[torch.Tensor, torch.Tensor | None]]], None]
+    on_repeat: Callable[[list[tuple[torch.Tensor, torch.Tensor | None]]], None]
+    rounds: Rounds
 
     def guarded(self) -> AbstractContextManager[None]: ...
 

@@ -47,6 +47,7 @@ from fxgrad.trace.derivatives import Derivatives
 from fxgrad.trace.leaf_modules import Whole, is_own, is_plain_layer
 from fxgrad.trace.notes import Called, Kind, Note
 from fxgrad.trace.observer import Observer
+from fxgrad.trace.rounds import Turn
 from fxgrad.trace.warned import warned
 
 ZEROED = 64  # calls of `zero_grad` that are remembered
@@ -187,6 +188,9 @@ class Events:
         def __call__(module: nn.Module, *args: object, **kwargs: object) -> object:
             if self._inside:
                 return original(module, *args, **kwargs)
+            turn = self._turn_of(module) if self.looking() else None
+            if turn is not None and observer.rounds.comparing:
+                return self._called_again(original, module, args, kwargs)
             resting = coverage.rest()
             kind: Kind | None = None
             noted = self._is_noted(module)
@@ -226,6 +230,31 @@ class Events:
             return out
 
         return __call__
+
+    def _turn_of(self, module: nn.Module) -> Turn | None:
+        """The turn of a call of a module that is about to run, see `fxgrad.trace.rounds`."""
+        rounds = self.observer.rounds
+        turn = self.observer.turn(id(module), (), {})
+        if turn is None or turn.is_of(module):
+            return turn
+        rounds.wake()
+        turn.subject = weakref.ref(module)
+        return turn
+
+    def _called_again(
+        self, original: Callable[..., object], module: nn.Module, args: Args, kwargs: Kwargs
+    ) -> object:
+        """A call in a round that repeats others: what it calls is compared, and nothing is noted."""
+        stack = self.observer.ledger.stack
+        stack.append(module)
+        try:
+            return original(module, *args, **kwargs)
+        except BaseException as error:
+            if len(stack) == 1:
+                self.observer.on_raise(error)
+            raise
+        finally:
+            stack.pop()
 
     def _is_noted(self, module: nn.Module) -> bool:
         observer = self.observer
@@ -335,6 +364,9 @@ class Events:
             observer = self.observer
             if not self.looking() or transforms_active():
                 return original(*args, **kwargs)
+            turn = observer.turn((target, constants), args, kwargs)
+            if turn is not None and observer.rounds.comparing:
+                return self._again(turn, original, args, kwargs)
             reads = observer.before(*((args, kwargs) if given is None else given(*args, **kwargs)))
             hidden: dict[int, None] = {}
             observer.hidden.append(hidden)
@@ -350,9 +382,24 @@ class Events:
                 note.constants = constants
                 slots = map(observer.ledger.tensors.get, differentiated)
                 note.differentiated = [slot.value for slot in slots if slot is not None]
+            if turn is not None and observer.active:
+                with observer.guarded():
+                    observer.rounds.noted(turn, out)
             return out
 
         return call
+
+    def _again(self, turn: Turn, original: Callable[..., object], args: Args, kwargs: Kwargs) -> object:
+        """A call that is one note, in a round that repeats others."""
+        observer = self.observer
+        observer.quiet += 1
+        try:
+            out = original(*args, **kwargs)
+        finally:
+            observer.quiet -= 1
+        with observer.guarded():
+            observer.rounds.repeated(turn, out)
+        return out
 
     def _unnoted(self, original: Callable[..., object]) -> Callable[..., object]:
         """A call of which nothing is noted: that parameters are put together from parts is no use of them."""
@@ -466,17 +513,29 @@ class Events:
 
         @functools.wraps(original)
         def backward(tensors: object, *args: object, **kwargs: object) -> None:
+            observer = self.observer
             if not self.attending():
-                backwards.nested(self.observer, tensors)
+                backwards.nested(observer, tensors)
                 original(tensors, *args, **kwargs)
                 return
             if kwargs.get("retain_graph") or kwargs.get("create_graph"):
-                self.observer.again = True
-            arguments: dict[str, object] = {}
-            with contextlib.suppress(TypeError):  # arguments that do not fit: torch's own words are to come
-                arguments = signature.bind(tensors, *args, **kwargs).arguments
-            with backwards.around(self.observer, tensors, backwards.walk_of("Tensor.backward", arguments)):
-                original(tensors, *args, **kwargs)
+                observer.again = True
+
+            def walk() -> backwards.Walk:
+                arguments: dict[str, object] = {}
+                with contextlib.suppress(TypeError):  # that do not fit: torch's own words are to come
+                    arguments = signature.bind(tensors, *args, **kwargs).arguments
+                return backwards.walk_of("Tensor.backward", arguments)
+
+            observer.before_backward()
+            asked = original, len(args), *kwargs
+            turn = backwards.turn_of(observer, asked, (tensors, *args, *kwargs.values()))
+            if turn is not None and observer.rounds.comparing:
+                with backwards.again(observer, tensors, walk, turn):
+                    original(tensors, *args, **kwargs)
+            else:
+                with backwards.around(observer, tensors, walk(), turn):
+                    original(tensors, *args, **kwargs)
 
         return backward
 
@@ -564,11 +623,18 @@ class Events:
         def make(cls: object, *args: object, **kwargs: object) -> object:
             out = original(cls, *args, **kwargs)
             if self.looking():
+                observer = self.observer
+                turn = observer.turn(cls, args, kwargs)
+                if turn is not None and observer.rounds.comparing:
+                    observer.rounds.repeated(turn, out)
+                    return out
                 if not self._gathering:
                     self._look_for_gathering(patches)
-                self.observer.before(out)
-                if cls is nn.Parameter and self.observer.ledger.stack:
+                observer.before(out)
+                if cls is nn.Parameter and observer.ledger.stack:
                     self._made_in_forward(out)
+                if turn is not None:
+                    observer.rounds.noted(turn, out)
             return out
 
         return make
@@ -599,6 +665,11 @@ class Events:
         @functools.wraps(original)
         def from_numpy(array: object) -> torch.Tensor:
             observer = self.observer
+            turn = observer.turn(original, (observer.is_known(array),), {}) if self.looking() else None
+            if turn is not None and observer.rounds.comparing:
+                out = original(array)
+                observer.rounds.repeated(turn, out)
+                return out
             kind = observer.kind(original, "as_tensor", (array,), {}) if self.looking() else None
             out = original(array)
             repeats = (
@@ -613,6 +684,8 @@ class Events:
                     observer.from_python(note)
                 if kind is not None:
                     observer.repeats.noted(kind, note, out)
+            if turn is not None:
+                observer.rounds.noted(turn, out)
             return out
 
         return from_numpy

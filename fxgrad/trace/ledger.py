@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import CodeType
 
 import torch
@@ -59,6 +59,8 @@ class Ledger:
         self.hidden: dict[int, list[int]] = {}
         self._parts: dict[int, weakref.ref[torch.Tensor]] = {}  # by leaf edge
         self._prune_at = LIMIT // 4
+        # the value that a tensor stands for which no noted call made, see `fxgrad.trace.rounds`
+        self.stands_for: Callable[[torch.Tensor], int] = lambda tensor: -1
 
     # ------------------------------------------------------------------ values
 
@@ -76,6 +78,8 @@ class Ledger:
         alias = self.tensors.last_value(tensor)
         numbers: list[int] = []
         slot = self.tensors.add(tensor)
+        if self._repeated(tensor, slot):
+            return slot
         if tensor.requires_grad and grad_fn_of(tensor) is not None:
             note = self.note("op", UNSEEN)
         elif alias >= 0 and self.values[alias] is not None:
@@ -95,6 +99,27 @@ class Ledger:
         if note.target == UNSEEN and not note.flows:
             note.kind, note.spots = "attribute", ()
         return slot
+
+    def _repeated(self, tensor: torch.Tensor, slot: Slot) -> bool:
+        """Whether a call made it that was not noted, as it had been often enough: it stands for what the last
+        noted one made."""
+        value = self.stands_for(tensor)
+        if value < 0:
+            return False
+        key, function = self._edge(tensor, slot)
+        if (key is None) is not (self.keys[value] is None) or (key is not None and function is None):
+            return False
+        slot.value, slot.edge = value, key
+        if key is not None:
+            self.stand_in(value, key)
+        return True
+
+    def stand_in(self, value: int, key: Key) -> None:
+        """The gradient of what stands for this value arrives there."""
+        self.keys[value] = key
+        here = self.edges.values.setdefault(key, [])
+        if value not in here:
+            here.append(value)
 
     def same(self, whole: torch.Tensor, part: torch.Tensor) -> None:
         """`whole` was put together from `part` and others' parts: they have one leaf edge, for as long as

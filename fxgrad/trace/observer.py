@@ -11,7 +11,6 @@ own arithmetic (one note a step).
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import weakref
 from collections import deque
@@ -44,6 +43,7 @@ from fxgrad.trace.edges import Key
 from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import Backward, Decided, Kind, Note, Request, Taken
 from fxgrad.trace.repeats import Given, Repeats
+from fxgrad.trace.rounds import Rounds, Turn
 from fxgrad.trace.slots import Read
 from fxgrad.trace.switched_off import SwitchedOff
 
@@ -88,13 +88,15 @@ _FROM_PYTHON = frozenset(("tensor", "as_tensor", "asarray", "scalar_tensor", "ne
 
 class Observer(TorchFunctionMode):
     """Notes what the program does from now on. `before_backward` and `on_backward` are called around every
-    backward, the latter with the leaves it reached and their gradients."""
+    backward, the latter with the leaves it reached and their gradients; `on_repeat` in its place after one
+    that is not noted, with those that had none before."""
 
     def __init__(
         self,
         boundary: CodeType | None,
         before_backward: Callable[[], None],
         on_backward: Callable[[Backward, list[Gradient]], None],
+        on_repeat: Callable[[list[Gradient]], None],
     ) -> None:
         super().__init__()
         self.ledger = Ledger(boundary)
@@ -115,6 +117,7 @@ class Observer(TorchFunctionMode):
         # (note, value): a custom Function gave no gradient for a value it had read
         self.dropped: set[tuple[int, int]] = set()
         self.cleared: tuple[Spot, ...] = ()  # where gradients were dropped or zeroed after the last backward
+        self.emptied: tuple[Spot, ...] = ()  # where they last were at all
         self.exchanged: tuple[Spot, ...] = ()  # where a gradient was given to a leaf by hand after it
         # what the regions that run now have read without being given it
         self.hidden: list[dict[int, None]] = []
@@ -127,16 +130,22 @@ class Observer(TorchFunctionMode):
         self.saved: list[Saved] = []  # tensors saved for a backward that were then overwritten unseen
         # by backward that runs now: leaves that backwards inside it reach
         self.nested: list[list[torch.Tensor]] = []
+        self.started: object = (
+            None  # what the outermost of them was called with: `Tensor.backward` calls another
+        )
         self.on_raise: Callable[[BaseException], None] = lambda error: None
         self.before_backward = before_backward
         self.on_backward = on_backward
+        self.on_repeat = on_repeat
         # by the number of a leaf, when and where the program froze it
         self.frozen: dict[int, tuple[int, tuple[Spot, ...]]] = {}
         self._switched_off = SwitchedOff(self.ledger)
         self._numbers: dict[int, tuple[float, int]] = {}
         self._arrays: dict[int, tuple[weakref.ref[object], int]] = {}
         self._escapes: deque[tuple[int, tuple[Spot, ...]]] = deque(maxlen=RECENT)
-        self._handlers: dict[object, tuple[Handler | None, str]] = {}
+        # by function: what notes its calls, its name, and whether these are compared with other rounds'
+        self._handlers: dict[object, tuple[Handler | None, str, bool]] = {}
+        self.rounds = Rounds(self.ledger, self.repeats, self.coverage, self._numbers)
 
     def guarded(self) -> _Guarded:
         """Noting: nothing of it is seen by torch's function modes, and an error of it stops the watch, not
@@ -156,18 +165,66 @@ class Observer(TorchFunctionMode):
                 self._note_hidden(args, kwargs)
             return func(*args, **kwargs)
         try:
-            handler, name = self._handlers[func]
+            handler, name, followed = self._handlers[func]
         except (KeyError, TypeError):
-            handler, name = self._classify(func)
+            handler, name, followed = self._classify(func)
         if (
             handler is None
             or transforms_active()
             or (self.gradients_only and handler not in (self._decision, self._set_flag))
         ):
             return func(*args, **kwargs)
+        if followed and not (self.stepping and not torch.is_grad_enabled()):
+            return self._follow(handler, func, name, args, kwargs)
         return handler(func, name, args, kwargs)
 
-    def _classify(self, func: Function) -> tuple[Handler | None, str]:
+    def _follow(self, handler: Handler, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
+        """Run a call and note it, unless it belongs to a round that repeats others."""
+        rounds = self.rounds
+        try:
+            turn = rounds.next(func, sys._getframe(2), (*args, *kwargs.values()) if kwargs else args)
+        except Exception as error:
+            self.fail(error)
+            turn = None
+        if turn is None:
+            return handler(func, name, args, kwargs)
+        if not rounds.comparing:
+            out = handler(func, name, args, kwargs)
+            if self.active:
+                with self.guarded():
+                    rounds.noted(turn, out)
+                    self._flagged(turn, handler, args)
+            return out
+        self.quiet += 1
+        try:
+            out = func(*args, **kwargs)
+        finally:
+            self.quiet -= 1
+        try:
+            rounds.repeated(turn, out)
+            if name in _ZEROING:
+                self.cleared = self.emptied
+            elif handler == self._escape and turn.noted is not None and turn.noted.values:
+                self._escaped(out, turn.noted.values[0], None)
+            self._flagged(turn, handler, args)
+        except Exception as error:
+            self.fail(error)
+        return out
+
+    def _flagged(self, turn: Turn, handler: Handler, args: Args) -> None:
+        """A call has run, which may have made a leaf of what it was given."""
+        if handler == self._set_flag and isinstance(args[0], torch.Tensor):
+            self.rounds.flagged(turn, args[0])
+
+    def turn(self, func: object, args: Args, kwargs: Kwargs) -> Turn | None:
+        """The turn of a call that is about to run, see `fxgrad.trace.rounds`."""
+        try:
+            return self.rounds.next(func, sys._getframe(2), (*args, *kwargs.values()))
+        except Exception as error:
+            self.fail(error)
+        return None
+
+    def _classify(self, func: Function) -> tuple[Handler | None, str, bool]:
         name: str = getattr(func, "__name__", "") or str(func)
         handler: Handler | None = self._operation
         if name in ("__get__", "__set__"):
@@ -194,9 +251,13 @@ class Observer(TorchFunctionMode):
             handler = self._grad
         elif func is set_grad_enabled:
             handler = self._switch
-        with contextlib.suppress(TypeError):  # an unhashable callable is classified every time
-            self._handlers[func] = (handler, name)
-        return handler, name
+        followed = handler in (self._operation, self._get, self._set_flag, self._escape)
+        try:
+            self._handlers[func] = (handler, name, followed)
+        except TypeError:  # an unhashable callable is classified every time, and is like no other
+            self.rounds.lose()
+            return handler, name, False
+        return handler, name, followed
 
     def _operation(
         self, func: Function, name: str, args: Args, kwargs: Kwargs, then: Noting | None = None
@@ -267,7 +328,7 @@ class Observer(TorchFunctionMode):
         self, func: Function, name: str, args: Args, kwargs: Kwargs, reads: list[Read], out: object
     ) -> Note | None:
         if name in _ZEROING and self.backwards:
-            self.cleared = self.ledger.spots()
+            self.cleared = self.emptied = self.ledger.spots()
         note = self.after(
             "op", target_name(func, name), reads, out, self._known_numbers(args), kwargs.get("out")
         )
@@ -331,11 +392,16 @@ class Observer(TorchFunctionMode):
         self._arrays.clear()
         self._escapes.clear()
         self.ledger.kinds.clear()
+        self.rounds.reset()
 
     def value_of_number(self, number: object) -> int | None:
         """The value of a float that was read off a tensor; None for any other object."""
         known = self._numbers.get(id(number))
         return known[1] if known is not None and known[0] is number else None
+
+    def is_known(self, array: object) -> bool:
+        """Whether it is an array of NumPy's that was read off a tensor."""
+        return bool(self._arrays) and bool(self._known_numbers((array,)))
 
     def last_number(self) -> int | None:
         """The value of the number that left torch last."""
@@ -388,6 +454,7 @@ class Observer(TorchFunctionMode):
         return out
 
     def _set_data(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
+        self.rounds.lose()
         reads = self.before(args)
         out = func(*args, **kwargs)
         if reads and self.active:
@@ -403,10 +470,12 @@ class Observer(TorchFunctionMode):
 
     def _set_grad(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
         if len(args) > 1 and self.backwards:
-            if args[1] is None:
-                self.cleared = self.ledger.spots()
-            else:
+            if args[1] is not None:
                 self.exchanged = self.ledger.spots()
+            elif self.rounds.comparing and self.emptied:
+                self.cleared = self.emptied
+            else:
+                self.cleared = self.emptied = self.ledger.spots()
         return func(*args, **kwargs)
 
     def _set_flag(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:

@@ -39,7 +39,7 @@ SIBLINGS = 64  # tensors over one memory that a write which is not noted brings 
 _OWN, _LIBRARY, _TORCH, _NONE = range(4)  # whose code it is; fxgrad's is nobody's
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
-_PLAIN = frozenset(
+PLAIN = frozenset(
     (
         int,
         float,
@@ -80,7 +80,7 @@ class Repeats:
             return None
         key = (
             func,
-            self._place(sys._getframe(2), ledger.boundary),
+            self.place(sys._getframe(2), ledger.boundary),
             id(ledger.stack[-1]) if ledger.stack else 0,
             recording,
             torch.is_inference_mode_enabled(),
@@ -104,7 +104,7 @@ class Repeats:
             type_ = type(item)
             if type_ is torch.Tensor or type_ is nn.Parameter:
                 found |= self._origins_of(item, given, recording)
-            elif type_ in _PLAIN:
+            elif type_ in PLAIN:
                 continue
             elif type_ is tuple or type_ is list:
                 found |= self._origins(item, given, recording)
@@ -131,9 +131,11 @@ class Repeats:
             return UNKNOWN
         return self._ledger.origins[slot.value]
 
-    def _place(self, frame: FrameType | None, boundary: CodeType | None) -> tuple[int, ...]:
-        """The instruction that calls, and those of user code outwards to the first of the user's own
-        files."""
+    def place(
+        self, frame: FrameType | None, boundary: CodeType | None, *, within: bool = False
+    ) -> tuple[int, ...]:
+        """The instruction that calls, and those of user code outwards to the first of the user's own files;
+        no further than to the call of the module that runs now, where it is `within` that."""
         found: tuple[int, ...] = ()
         whose = self._whose
         while frame is not None:
@@ -144,6 +146,8 @@ class Repeats:
                 return (*found, id(code), frame.f_lasti)
             if kind == _LIBRARY or (kind == _TORCH and not found):
                 found = (*found, id(code), frame.f_lasti)
+            elif kind == _NONE and within and found:
+                break
             frame = frame.f_back
         return found
 

@@ -87,7 +87,7 @@ class Session:
         self._judging = judging
         self._agree = agree
         self._judgement = threading.RLock()  # a thread beside the program judges one that stands still
-        self.observer = Observer(boundary, self._before_backward, self._after_backward)
+        self.observer = Observer(boundary, self._before_backward, self._after_backward, self._after_repeat)
         self.observer.on_raise = raising
         self.events = Events(self.observer, self._before_step, self._after_step)
         self.events.on_outermost = self._first_call
@@ -320,6 +320,7 @@ class Session:
             else:
                 self._further.count += 1
             observer.closely, observer.gradients_only = closely, not closely
+            observer.rounds.reset()
             if observer.gradients_only:
                 observer.coverage.stop()
         elif self.report is None:
@@ -351,6 +352,13 @@ class Session:
                 self._first.setdefault(edge, state)
         if len(self.observer.backwards) <= SCANS:
             self._scan()
+        self._evaluate()
+
+    def _after_repeat(self, gradients: list[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
+        note_after(self.observer.ledger, gradients, returned=True)
+        self._evaluate()
+
+    def _evaluate(self) -> None:
         if self._open:
             self._evaluated += 1
             if self._evaluated > EVALUATIONS:
