@@ -86,6 +86,21 @@ for turn in range(33000):
     x = layer(x.detach() * 0.5).tanh()
 train(net(16), lambda: torch.randn(8, 4), 100)
 """,
+    "10,000 samples by autograd.grad": """
+energy, x = net(16), torch.randn(8, 4)
+for turn in range(10000):
+    x = x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(energy(x).square().sum(), x)
+    x = x + 0.01 * slope + 0.01 * torch.randn(8, 4)
+train(energy, lambda: x.detach(), 1)
+""",
+    "10,000 small batches to a step": """
+model = net(16)
+opt = torch.optim.Adam(model.parameters())
+for turn in range(10000):
+    (model(torch.randn(8, 4)).square().mean() / 10000).backward()
+opt.step()
+""",
     "data from 4 worker processes": """
 class Rows(torch.utils.data.Dataset):
     def __len__(self):

@@ -205,14 +205,34 @@ def grad(observer: WatchDriver, func: Any, args: tuple[object, ...], kwargs: Map
     call = _GRAD.bind(*args, **kwargs)
     if not isinstance(call.arguments["inputs"], torch.Tensor | Mapping):
         call.arguments["inputs"] = tuple(call.arguments["inputs"])  # a generator can be looked at only once
-    asked, inputs = call.arguments, list(tensors_in(call.arguments["inputs"]))
+    inputs = list(tensors_in(call.arguments["inputs"]))
     observer.again = True
-    walk = walk_of(DERIVATIVE, asked)
     turn = turn_of(observer, (DERIVATIVE, *call.kwargs), (*call.args, *call.kwargs.values()))
     if turn is not None and observer.rounds.comparing:
         return _grad_again(observer, turn, func, call, inputs)
     reads = observer.before(call.args, call.kwargs)
+    out, made = _grad_noted(observer, turn, func, call, inputs)
+    note = observer.after("op", DERIVATIVE, reads, out)
+    if note is not None:
+        note.grad = creates_graph(args, kwargs)
+    with observer.guarded():
+        if turn is not None:
+            observer.rounds.noted(turn, out)
+        if made is not None:
+            observer.rounds.ended(may_compare=_may_compare(observer))
+    return out
+
+
+def _grad_noted(
+    observer: WatchDriver,
+    turn: Turn | None,
+    func: Any,
+    call: inspect.BoundArguments,
+    inputs: list[torch.Tensor],
+) -> tuple[object, Backward | None]:
+    """Its results, and its record as a backward."""
     made: Backward | None = None
+    asked, walk = call.arguments, walk_of(DERIVATIVE, call.arguments)
     with observer.guarded():
         if not asked.get("create_graph"):
             made = _partial(observer, asked["outputs"], walk)
@@ -226,8 +246,7 @@ def grad(observer: WatchDriver, func: Any, args: tuple[object, ...], kwargs: Map
         raise
     finally:
         observer.quiet -= 1
-    results = list(out.values()) if isinstance(out, Mapping) else list(out)
-    missing = tuple(position for position, result in enumerate(results) if result is None)
+    results, missing = _results(out)
     with observer.guarded():
         if made is not None:
             made.failed = False
@@ -235,17 +254,16 @@ def grad(observer: WatchDriver, func: Any, args: tuple[object, ...], kwargs: Map
         if missing:
             made_or_asked = made or _walk(observer, asked["outputs"], walk, keep=False)[0]
             _note_request(observer, made_or_asked, inputs, missing)
-    note = observer.after("op", DERIVATIVE, reads, out)
-    if note is not None:
-        note.grad = creates_graph(args, kwargs)
-    with observer.guarded():
         if turn is not None:
-            observer.rounds.noted(turn, out)
             turn.missing = missing
             observer.rounds.walked(turn, -1 if made is None or walk.retained else made.note)
-        if made is not None:
-            observer.rounds.ended(may_compare=_may_compare(observer))
-    return out
+    return out, made
+
+
+def _results(out: Any) -> tuple[list[torch.Tensor | None], tuple[int, ...]]:
+    """What `autograd.grad` gave, and at which positions it gave None."""
+    results = list(out.values()) if isinstance(out, Mapping) else list(out)
+    return results, tuple(position for position, result in enumerate(results) if result is None)
 
 
 def _grad_again(
@@ -265,8 +283,7 @@ def _grad_again(
         raise
     finally:
         observer.quiet -= 1
-    results = list(out.values()) if isinstance(out, Mapping) else list(out)
-    missing = tuple(position for position, result in enumerate(results) if result is None)
+    results, missing = _results(out)
     with observer.guarded():
         observer.rounds.repeated(turn, results)
         if missing != turn.missing:

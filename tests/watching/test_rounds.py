@@ -21,7 +21,7 @@ one, two, head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 1)
 opt = torch.optim.SGD([*one.parameters(), *two.parameters(), *head.parameters()], 0.1)
 END = TURNS - 10
 """
-FEW, MANY = ROUNDS - 4, 8 * ROUNDS
+FEW, MANY = ROUNDS - 4, 4 * ROUNDS
 
 
 def watched(text: str, turns: int, folder: Path) -> tuple[Report, str]:
@@ -253,5 +253,5 @@ def test_of_many_rounds_the_same_is_told(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["samples", "small batches", "running means"])
 def test_notes_do_not_grow_with_rounds(name: str, tmp_path: Path) -> None:
-    some, many = (watched(QUIET[name], turns, tmp_path)[0] for turns in (3 * ROUNDS, MANY))
+    some, many = (watched(QUIET[name], turns, tmp_path)[0] for turns in (2 * ROUNDS, MANY))
     assert some.to_dict()["nodes"] == many.to_dict()["nodes"]
