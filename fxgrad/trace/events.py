@@ -117,16 +117,6 @@ class Events:
             and os.getpid() == self._process
         )
 
-    def trained(self) -> list[nn.Module]:
-        """What was called from outside any module other than to evaluate it: with gradients on, and a
-        backward came after; all, where nothing was."""
-        count = len(self.observer.backwards)
-        before = {key for key, backwards in self.with_grad.items() if backwards < count}
-        wanted = before or self.with_grad
-        return [module for key, module in self.outermost.items() if key in wanted] or list(
-            self.outermost.values()
-        )
-
     @contextlib.contextmanager
     def steps(self) -> Iterator[None]:
         """The hooks on optimizer steps. Apart from the rest: they cannot be taken off inside a step, where

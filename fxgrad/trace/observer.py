@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from types import (
     BuiltinFunctionType,
     CodeType,
@@ -79,6 +79,7 @@ _PASSED = (
         ]
     )
 )
+_SHOWING = frozenset(("__format__", "__repr__", "__str__"))
 _GETTERS = frozenset(("data", "T", "mT", "H", "mH", "real", "imag"))
 _ZEROING = frozenset(("zero_", "_foreach_zero_"))
 # functions in which no code of the user's runs
@@ -108,6 +109,7 @@ class Observer(TorchFunctionMode):
         self.trouble: Exception | None = None
         self.decisions: list[Decided] = []
         self.backwards: list[Backward] = []
+        self.shown: set[int] = set()  # values that were printed or compared
         self.requests: list[Request] = []  # calls that asked for gradients and got None, or raised
         self.taken: list[Taken] = []
         # the last calls of an optimizer's `zero_grad`, each with the note so far
@@ -226,7 +228,17 @@ class Observer(TorchFunctionMode):
 
     def _classify(self, func: Function) -> tuple[Handler | None, str, bool]:
         name: str = getattr(func, "__name__", "") or str(func)
-        handler: Handler | None = self._operation
+        handler = self._handler(func, name)
+        followed = handler in (self._operation, self._get, self._set_flag, self._escape)
+        try:
+            self._handlers[func] = (handler, name, followed)
+        except TypeError:  # an unhashable callable is classified every time, and is like no other
+            self.rounds.lose()
+            return handler, name, False
+        return handler, name, followed
+
+    def _handler(self, func: Function, name: str) -> Handler | None:
+        """What notes the calls of a function; None where nothing does."""
         if name in ("__get__", "__set__"):
             attribute = getattr(getattr(func, "__self__", None), "__name__", "")
             setters: dict[str, Handler] = {
@@ -236,28 +248,21 @@ class Observer(TorchFunctionMode):
             }
             getters: dict[str, Handler] = {"grad": self._get_grad}
             found = getters.get(attribute, self._get if attribute in _GETTERS else None)
-            handler = setters.get(attribute) if name == "__set__" else found
-        elif name == "register_hook":
-            handler = self._hook
-        elif name in _PASSED:
-            handler = None
-        elif name in DECISIONS:
-            handler = self._decision
-        elif name == "requires_grad_":
-            handler = self._set_flag
-        elif name in ESCAPES:
-            handler = self._escape
-        elif func is torch.autograd.grad:
-            handler = self._grad
-        elif func is set_grad_enabled:
-            handler = self._switch
-        followed = handler in (self._operation, self._get, self._set_flag, self._escape)
-        try:
-            self._handlers[func] = (handler, name, followed)
-        except TypeError:  # an unhashable callable is classified every time, and is like no other
-            self.rounds.lose()
-            return handler, name, False
-        return handler, name, followed
+            return setters.get(attribute) if name == "__set__" else found
+        named: tuple[tuple[Container[str], Handler | None], ...] = (
+            (("register_hook",), self._hook),
+            (_SHOWING, self._show),
+            (_PASSED, None),
+            (DECISIONS, self._decision),
+            (("requires_grad_",), self._set_flag),
+            (ESCAPES, self._escape),
+        )
+        for names, handler in named:
+            if name in names:
+                return handler
+        if func is torch.autograd.grad:
+            return self._grad
+        return self._switch if func is set_grad_enabled else self._operation
 
     def _operation(
         self, func: Function, name: str, args: Args, kwargs: Kwargs, then: Noting | None = None
@@ -442,6 +447,11 @@ class Observer(TorchFunctionMode):
         """A look at `.grad`: where it is None and the user's own line looks, that is kept; the program may go
         on with it."""
         out = func(*args, **kwargs)
+        if isinstance(out, torch.Tensor) and self.ledger.just_read and self.active:
+            with self.guarded():  # met here: no constructor makes it of the numbers that left torch last
+                numbers, self.ledger.just_read = self.ledger.just_read, []
+                self.ledger.read(out)
+                self.ledger.just_read = numbers
         if (
             out is None
             and not self.stepping
@@ -519,7 +529,22 @@ class Observer(TorchFunctionMode):
             and len(self.decisions) < DECISION_LIMIT
         ):
             self.decisions.append(Decided(self.ledger.spots(), self.ledger.count, out))
+        if self.active and not self.gradients_only:
+            self._note_shown(args)
         return out
+
+    def _show(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
+        out = func(*args, **kwargs)
+        self._note_shown(args)
+        return out
+
+    def _note_shown(self, args: Args) -> None:
+        """The program looks at these, and computes nothing from them."""
+        with self.guarded():
+            for tensor in tensors_in(args):
+                slot = self.ledger.tensors.get(tensor)
+                if slot is not None:
+                    self.shown.add(slot.value)
 
     def _escape(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
         kind = self.kind(func, name, args, kwargs)

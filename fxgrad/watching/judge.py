@@ -37,6 +37,7 @@ from fxgrad.trace.watched_facts import Watched, aimed, observe
 from fxgrad.watching import gradient_errors, turns
 from fxgrad.watching.further import AT_LEAST
 from fxgrad.watching.left_out import left_out
+from fxgrad.watching.meant import meant
 from fxgrad.watching.models import tree
 from fxgrad.watching.seen import Seen
 from fxgrad.watching.training import built_at, training_of
@@ -81,24 +82,15 @@ def report_on(seen: Seen, error: BaseException | None = None) -> Report:
 
 
 def _root(seen: Seen) -> nn.Module:
+    observer = seen.observer
     held = [
         p for optimizer, _ in seen.optimizers for group in optimizer.param_groups for p in group["params"]
     ]
-    reached = [
-        t for slot in seen.observer.ledger.tensors.living() if slot.after and (t := slot()) is not None
-    ]
-    read = _read(seen.observer)
-    used = {id(t) for t in reached} | {id(t) for t in held if _is_in(seen.observer, t, read)}
-    called = seen.events.outermost.values() if seen.optimizers else _meant(seen, {id(t) for t in reached})
+    reached = [t for slot in observer.ledger.tensors.living() if slot.after and (t := slot()) is not None]
+    read = _read(observer)
+    used = {id(t) for t in reached} | {id(t) for t in held if _is_in(observer, t, read)}
+    called = seen.events.outermost.values() if seen.optimizers else meant(observer, seen.events)
     return tree(seen.names, given=seen.given, called=called, held=held, reached=reached, used=used)
-
-
-def _meant(seen: Seen, reached: set[int]) -> list[nn.Module]:
-    """Without an optimizer, the modules that are meant to train: where one does, not those that are only
-    evaluated."""
-    trained = seen.events.trained()
-    trains = any(id(parameter) in reached for module in trained for parameter in registry.parameters(module))
-    return trained if trains else list(seen.events.outermost.values())
 
 
 def _read(observer: Observer) -> frozenset[int]:

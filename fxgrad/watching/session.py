@@ -46,6 +46,7 @@ from fxgrad.trace.self_check import refuse_unknown_torch
 from fxgrad.watching import compiled, gradient_errors, worker_loop
 from fxgrad.watching.further import Further
 from fxgrad.watching.judge import STOPPED, report_on
+from fxgrad.watching.meant import meant
 from fxgrad.watching.registered import Registered, parts_in_place
 from fxgrad.watching.seen import Seen
 from fxgrad.watching.steps import note_after, note_begun, wrote_gradients
@@ -335,7 +336,11 @@ class Session:
         stepped = [optimizer for optimizer in self._optimizers() if self._stepped.get(optimizer, 0)]
         if stepped:
             return [parameter for optimizer in stepped for parameter in held_by(optimizer)]
-        return [parameter for module in self.events.trained() for parameter in registry.parameters(module)]
+        return [
+            parameter
+            for module in meant(self.observer, self.events)
+            for parameter in registry.parameters(module)
+        ]
 
     def _after_backward(
         self, backward: Backward, reached: list[tuple[torch.Tensor, torch.Tensor | None]]

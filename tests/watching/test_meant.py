@@ -1,0 +1,135 @@
+"""Of several models of a script without an optimizer, which are meant to train."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from fxgrad.report import Report
+from fxgrad.watching.script import run_script
+
+HEAD = """import torch
+from torch import nn
+
+torch.manual_seed(0)
+a, b = nn.Linear(4, 3), nn.Linear(4, 3)
+x, y = torch.randn(8, 4), torch.randint(3, (8,))
+crit = nn.CrossEntropyLoss()
+"""
+UPDATE = """
+    with torch.no_grad():
+        for p in {}.parameters():
+            if p.grad is not None:
+                p -= 0.1 * p.grad
+                p.grad = None
+"""
+
+
+def watched(text: str, folder: Path) -> Report:
+    script = folder / "train.py"
+    script.write_text(HEAD + textwrap.dedent(text).lstrip())
+    report, _ = run_script(str(script))
+    assert report is not None
+    return report
+
+
+FORGOTTEN = {
+    "before the backward of the other": """
+        loss_a, loss_b = crit(a(x), y), crit(b(x), y)
+        loss_a.backward()
+        """,
+    "after it": """
+        crit(a(x), y).backward()
+        loss_b = crit(b(x), y)
+        """,
+    "after it, printed, and its gradient is asked for": """
+        crit(a(x), y).backward()
+        loss_b = crit(b(x), y)
+        print(loss_b.item(), b.weight.grad)
+        """,
+    "in a loop that updates by hand": """
+        for step in range(4):
+            crit(a(x), y).backward()
+            loss_b = crit(b(x), y)
+        """
+    + UPDATE.format("a").replace("\n", "\n        "),
+    "in a loop that asks for both": """
+        for step in range(4):
+            loss_a, loss_b = crit(a(x), y), crit(b(x), y)
+            loss_a.backward()
+            print(loss_a.item(), loss_b.item())
+            with torch.no_grad():
+                for p in [*a.parameters(), *b.parameters()]:
+                    if p.grad is not None:
+                        p -= 0.1 * p.grad
+                        p.grad = None
+        """,
+}
+
+QUIET = {
+    "a baseline, before": """
+        print("baseline", crit(b(x), y).item())
+        crit(a(x), y).backward()
+        """,
+    "a baseline, before and after": """
+        print(f"baseline {crit(b(x), y):.3f}")
+        crit(a(x), y).backward()
+        print("baseline", crit(b(x), y))
+        """,
+    "a score that decides": """
+        better = crit(b(x), y) < 0.1
+        crit(a(x), y).backward()
+        print(bool(better))
+        """,
+    "a target of what is updated by hand": """
+        for step in range(4):
+            aim = b(x)
+            (a(x) - aim.detach()).square().mean().backward()
+        """
+    + UPDATE.format("a").replace("\n", "\n        "),
+    "an average of what is updated by hand": """
+        for step in range(4):
+            (a(x) - b(x).detach()).square().mean().backward()
+        """
+    + UPDATE.format("a").replace("\n", "\n        ")
+    + """
+            with torch.no_grad():
+                for slow, fast in zip(b.parameters(), a.parameters()):
+                    slow.lerp_(fast, 0.1)
+        """,
+    "agreement of two": """
+        crit(a(x), y).backward()
+        assert not torch.allclose(crit(b(x), y), torch.zeros(()))
+        """,
+    "both": """
+        crit(a(x), y).backward()
+        crit(b(x), y).backward()
+        """,
+}
+
+
+@pytest.mark.parametrize("name", FORGOTTEN)
+def test_a_backward_that_was_forgotten_is_told(name: str, tmp_path: Path) -> None:
+    report = watched(FORGOTTEN[name], tmp_path)
+    errors = [(f.code, f.parameters) for f in report.findings if f.severity == "error"]
+    assert errors == [("FXG101", ("b.weight", "b.bias"))], str(report)
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_a_model_that_is_only_evaluated_is_not_blamed(name: str, tmp_path: Path) -> None:
+    report = watched(QUIET[name], tmp_path)
+    assert report.ok, str(report)
+
+
+def test_a_gradient_that_is_looked_at_is_not_made_of_the_number_before(tmp_path: Path) -> None:
+    text = """
+        loss_a, loss_b = crit(a(x), y), crit(b(x), y)
+        loss_a.backward()
+        print(loss_b.item())
+        scaled = 0.1 * a.weight.grad
+        crit(a(x), y).backward(inputs=list(a.parameters()))
+        print(b.weight.grad, scaled)
+        """
+    assert [f.code for f in watched(text, tmp_path).findings if f.severity == "error"] == ["FXG101"]
