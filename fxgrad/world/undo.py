@@ -72,13 +72,13 @@ def refill(item: dict[object, object], held: list[tuple[object, object]]) -> Non
     """Give a dictionary back what it held."""
     if not item and not held:
         return
-    now = items(item)
+    # An OrderedDict keeps a list of its own beside the dictionary: the base class must not change it behind
+    # its back.
+    kind: Any = OrderedDict if isinstance(item, OrderedDict) else dict
+    now = kind.items(item)  # as it stands, not copied: there are thousands, and nearly all are as they were
     if len(now) != len(held) or not all(
         map(operator.is_, chain.from_iterable(now), chain.from_iterable(held))
     ):
-        # An OrderedDict keeps a list of its own beside the dictionary: the base class must not change it
-        # behind its back.
-        kind: Any = OrderedDict if isinstance(item, OrderedDict) else dict
         kind.clear(item)
         kind.update(item, held)
 
