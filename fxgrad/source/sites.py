@@ -124,6 +124,11 @@ def is_own(code: CodeType) -> bool:
     return code.co_filename.startswith(_FXGRAD)
 
 
+def is_made(filename: str) -> bool:
+    """Whether a line of this file is fxgrad's, or generated for a graph."""
+    return filename.startswith((_FXGRAD, _PASSES, "<eval_with_key>"))
+
+
 def outside(frame: FrameType | None) -> FrameType | None:
     """The code that called into fxgrad, from `frame` outwards."""
     while frame is not None and is_own(frame.f_code):

@@ -9,8 +9,11 @@ other threads than the main one, where Python delivers no interrupts.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
+from typing import TextIO
 
+from fxgrad.source.sites import is_made
 from fxgrad.world.heap import settled_heap
 from fxgrad.world.interrupts import held
 from fxgrad.world.switches import kept_modes
@@ -24,5 +27,35 @@ def one_call() -> Iterator[None]:
         KeyboardInterrupt: or what else the user's handler of SIGINT raises; also for an interrupt that was
         lost on its way.
     """
-    with held() as ctrl_c, kept_modes(), ctrl_c.comes(), settled_heap():
+    with held() as ctrl_c, kept_modes(), _warned_once(), ctrl_c.comes(), settled_heap():
         yield
+
+
+@contextlib.contextmanager
+def _warned_once() -> Iterator[None]:
+    """What the program warns of is shown once for each place, however many runs of it the block makes, and
+    not again for a graph of it that runs. Python forgets what it has shown whenever filters are put back, as
+    they are after each run."""
+    original = warnings.showwarning
+    shown: set[tuple[object, ...]] = set()
+
+    def showwarning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        said = str(message), category
+        key = said if is_made(filename) else (*said, filename, lineno)
+        if key not in shown:
+            shown.update((said, key))
+            original(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = showwarning
+    try:
+        yield
+    finally:
+        if warnings.showwarning is showwarning:
+            warnings.showwarning = original

@@ -452,3 +452,26 @@ def test_a_warning_of_torch_keeps_the_line_of_the_program() -> None:
     assert {one.filename for one in caught} == {__file__}
     assert all(lines[one.lineno - 1].endswith("# warned of") for one in caught)
     assert warnings.showwarning is before
+
+
+class WarnsAndZero(nn.Module):
+    """Further runs are made of it, for a gradient is zero; `fix` runs graphs of it besides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.zeros(3))
+        self.second = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        warnings.warn("of the program", stacklevel=1)
+        out = F.softmax(x) * self.first * self.second  # torch warns that `dim` is missing
+        return out.add_(1)
+
+
+@pytest.mark.parametrize("act", [fxgrad.analyze, fxgrad.fix])
+def test_what_a_program_warns_of_is_shown_once_for_all_runs_of_it(act: Callable[..., object]) -> None:
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        act(WarnsAndZero(), (torch.randn(2, 3),))
+    assert [str(one.message).partition(" ")[0] for one in shown] == ["of", "Implicit"]
+    assert {one.filename for one in shown} == {__file__}
