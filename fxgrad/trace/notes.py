@@ -50,7 +50,8 @@ class Note:
     flows: list[Flow] = field(default_factory=list)
     differentiated: list[int] = field(default_factory=list)
     constants: tuple[object, ...] = ()
-    operands: tuple[tuple[int | str, int], ...] = ()  # of `LENDERS` alone
+    operands: tuple[tuple[int | str, int], ...] = ()  # of `TOLD_APART` alone
+    settings: tuple[tuple[int | str, object], ...] = ()  # of `RELATIVE` alone
     origins: int = 0
     counted: int = 0
     cuts: bool = False

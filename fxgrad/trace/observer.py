@@ -29,7 +29,7 @@ import torch
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
-from fxgrad.passes.analyses.shapes import LENDERS
+from fxgrad.passes.analyses.shapes import RELATIVE, TOLD_APART
 from fxgrad.records import Saved
 from fxgrad.records.facts import UNSEEN, Delivered
 from fxgrad.source.assigned import statement_at
@@ -339,8 +339,10 @@ class Observer(TorchFunctionMode):
         )
         if note is not None:
             note.constants = tuple(a for a in args if isinstance(a, int | float) and not isinstance(a, bool))
-            if name in LENDERS:
+            if name in TOLD_APART:
                 note.operands = _operands(args, kwargs, reads)
+            if name in RELATIVE:
+                note.settings = _settings(args, kwargs)
             if name in _FROM_PYTHON and not note.reads:
                 self.from_python(note)
             elif self._escapes and note.constants:
@@ -611,6 +613,13 @@ def _operands(args: Args, kwargs: Kwargs, reads: list[Read]) -> tuple[tuple[int 
     values = {id(tensor): value for tensor, _, value in reads}
     named: list[tuple[int | str, object]] = [*enumerate(args), *kwargs.items()]
     return tuple((place, values[id(item)]) for place, item in named if id(item) in values)
+
+
+def _settings(args: Args, kwargs: Kwargs) -> tuple[tuple[int | str, object], ...]:
+    """By position or keyword, its numbers and tuples of numbers."""
+    named: list[tuple[int | str, object]] = [*enumerate(args), *kwargs.items()]
+    found = ((place, tuple(item) if isinstance(item, list) else item) for place, item in named)
+    return tuple((place, item) for place, item in found if isinstance(item, bool | int | float | tuple))
 
 
 def _is_array(item: object) -> bool:

@@ -240,8 +240,15 @@ def _join(
 
 def _node(note: Note, paths: dict[int, str]) -> NodeFact:
     module = paths.get(id(note.module), "") if note.module is not None else ""
-    operands = note.operands
-    return node_fact(note, f"n{note.number}", module, note.flows, grad=note.grad, operands=operands)
+    return node_fact(
+        note,
+        f"n{note.number}",
+        module,
+        note.flows,
+        grad=note.grad,
+        operands=note.operands,
+        settings=note.settings,
+    )
 
 
 def _returns(backwards: Sequence[Backward]) -> dict[str, Site]:

@@ -242,18 +242,21 @@ def _expected(seen: Seen, root: nn.Module, facts: Facts, error: BaseException | 
 
 def _beside(seen: Seen, named: Mapping[str, nn.Parameter], facts: Facts, trained: set[str]) -> set[str]:
     """What gets a gradient and no optimizer holds, in a model that is trained, or that was given; where what
-    steps holds nothing of any model (they were all replaced since), in each."""
+    steps holds nothing of any model (they were all replaced since, or it was given none), in each."""
     held = _ids(optimizer for optimizer, _ in seen.optimizers)
-    # Data of the model's is none of these: it may be given its gradients by hand.
-    replaced = any(
-        isinstance(tensor, nn.Parameter) for optimizer, _ in seen.optimizers for tensor in held_by(optimizer)
-    )
     flowing = {name for p in facts.parameters if p.gradient == "some" for name in p.names}
     free = {name for name in flowing.intersection(named) if id(named[name]) not in held}
-    if seen.given or (replaced and not trained):
+    if seen.given or (not trained and any(_is_beside_them(o, stepped) for o, stepped in seen.optimizers)):
         return free
     models = {_model(name) for name in trained}
     return {name for name in free if _model(name) in models}
+
+
+def _is_beside_them(optimizer: torch.optim.Optimizer, stepped: bool) -> bool:
+    """Whether an optimizer was meant for a model: it holds Parameters, or steps and was given nothing. Data
+    of the model's says no such thing: it may be given its gradients by hand."""
+    held = list(held_by(optimizer))
+    return any(isinstance(tensor, nn.Parameter) for tensor in held) or (stepped and not held)
 
 
 def _ids(optimizers: Iterable[torch.optim.Optimizer]) -> set[int]:

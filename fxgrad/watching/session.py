@@ -240,7 +240,7 @@ class Session:
 
     def _seen(self) -> Seen:
         stepped = [o for o in self._optimizers() if self._stepped.get(o, 0)]
-        vain = tuple(o for o in stepped if o not in self._fed)
+        vain = tuple(o for o in stepped if o not in self._fed and list(held_by(o)))
         ordered = sorted(
             (o for o in self._optimizers() if o not in vain), key=lambda o: -self._stepped.get(o, 0)
         )

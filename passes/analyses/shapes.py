@@ -17,7 +17,15 @@ MADE_LIKE = frozenset(
     ).split()
 )
 _SHAPED_LIKE = frozenset(["expand_as", "view_as", "reshape_as", "type_as"])
-LENDERS = MADE_LIKE | _SHAPED_LIKE  # of whose calls a watch notes which argument is which
+LENDERS = MADE_LIKE | _SHAPED_LIKE
+# what looks at a value relative to the others along a dimension, see `fxgrad.passes.analyses.zeros`
+RELATIVE = frozenset(
+    (
+        "softmax log_softmax softmin gumbel_softmax cross_entropy layer_norm native_layer_norm var std "
+        "scaled_dot_product_attention"
+    ).split()
+)
+TOLD_APART = LENDERS | RELATIVE  # of whose calls a watch notes which argument is which
 _FIRST = frozenset([0, "self", "input"])
 _SECOND = frozenset([1, "other", "tensor"])
 

@@ -35,13 +35,14 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from fxgrad.passes.analyses import idle_terms
 from fxgrad.passes.analyses.cuts import GRAD
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import cut_groups, finding, line_of, said, starved, subject
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
+from fxgrad.records.training import Walk
 
 CODE = "FXG103"
 NAME = "detached-path"
@@ -60,11 +61,11 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         cut = f"{written} hands out detached tensors and so" if hidden else f"`{what}`"
         advice = (
             f"drop the `{what}` if these parameters should train; if the cut is meant, leave them out "
-            "of `expect`"
+            f"of {'`expect`' if context.training is None else 'the optimizer'}"
         )
         if hidden:
             advice = "take the tensors from named_parameters(), which keep their history"
-        if _makes_a_leaf(facts, node):
+        if _makes_a_leaf(facts, node, context.training.walks if context.training is not None else ()):
             advice = (
                 f"give the optimizer what {written} makes: those are leaves of their own, and the "
                 "gradients arrive there"
@@ -132,7 +133,7 @@ def _line(node: NodeFact) -> tuple[str, int] | None:
     return (node.site.file, node.site.line) if node.site is not None else None
 
 
-def _makes_a_leaf(facts: Facts, node: NodeFact) -> bool:
+def _makes_a_leaf(facts: Facts, node: NodeFact, walks: Sequence[Walk]) -> bool:
     """Whether the detached tensor is made a leaf that requires grad on the same line, and backward reaches
     it."""
     reached = set(node.makes)
@@ -140,4 +141,8 @@ def _makes_a_leaf(facts: Facts, node: NodeFact) -> bool:
     for later in facts.nodes:
         if line is not None and _line(later) == line and reached.intersection(later.reads):
             reached.update(later.makes)
-    return any(facts.values[v].is_leaf and facts.values[v].requires_grad and v in facts.live for v in reached)
+    losses = {facts.loss, *(value for walk in walks for value in walk.losses)}  # forced to be one: no leaf's
+    return any(
+        facts.values[v].is_leaf and facts.values[v].requires_grad and v in facts.live
+        for v in reached - losses
+    )

@@ -49,6 +49,7 @@ from fxgrad.passes.analyses.raising import inference_site
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import cut_groups, line_of, path, severity, starved, subject, text_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
+from fxgrad.source import line_text
 from fxgrad.torch_api.errors import INFERENCE_FLAG, INFERENCE_WRITE, says
 
 CODE = "FXG104"
@@ -84,6 +85,16 @@ def outside_of_closure(found: Finding, facts: Facts, context: Context) -> Findin
         site=outer,
         fix=Fix("switch them on for the closure alone: `with torch.enable_grad(): loss = closure()`"),
     )
+
+
+def _leave(site: Site | None, mode: str) -> str:
+    """How the region that begins there ends before the parameters are used."""
+    written = line_text(site.file, site.line).partition("#")[0].strip() if site is not None else ""
+    if written.startswith("@"):
+        return f"take the decorator off what these parameters are used in, `{written}`"
+    if "set_grad_enabled(" in written and not written.startswith("with "):
+        return "switch gradients on again (`torch.set_grad_enabled(True)`) before these parameters are used"
+    return f"leave the {mode} region before these parameters are used"
 
 
 def through_an_update(name: str, update: Update, asked: str) -> Finding:
@@ -125,11 +136,7 @@ def _found(facts: Facts, context: Context) -> Iterator[Finding]:
             site,
             names,
             path(facts, way, names[0]),
-            Fix(
-                f"leave the {mode} region before these parameters are used, or freeze them if they are "
-                "not "
-                "meant to train"
-            ),
+            Fix(f"{_leave(site, mode)}, or freeze them if they are not meant to train"),
         )
     raised = inference_site(facts)
     if raised is not None and facts.error is not None:

@@ -42,11 +42,13 @@ from fxgrad.passes.context import Context
 from fxgrad.passes.findings import cut_groups, finding, line_of, said, source_of, starved, subject
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Step
 from fxgrad.records.training import SentAway
+from fxgrad.source.assigned import statement_at
 
 CODE = "FXG107"
 NAME = "left-torch"
 SEVERITY = "error"
 
+_WRAPPERS = (".tensor", ".as_tensor", ".asarray", ".scalar_tensor", ".new_tensor", ".full", ".from_numpy")
 _OF_NUMBERS = (
     "make the loss of tensors: of what was drawn, its log-probability times the reward "
     "(`-dist.log_prob(a) * reward`), or rsample()"
@@ -60,6 +62,9 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     for group in cut_groups(context, facts, CODE):
         node, parameters, way = group
         what, advice = _way_out(node)
+        wrapped = _wrapped(facts, node)
+        if wrapped:
+            advice += f"; drop the `{wrapped}(...)` around it too, which makes a tensor without a history"
         message = f"{what}, and the loss goes on from there: {starved(parameters)} ({subject(parameters)})"
         picked = next(
             (facts.node_named[cut.behind] for cut in way.cuts if cut.node == node.name and cut.behind), None
@@ -71,6 +76,18 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             )
             advice = _OF_NUMBERS
         yield finding(context, facts, (CODE, NAME), group, message, advice)
+
+
+def _wrapped(facts: Facts, node: NodeFact) -> str:
+    """The function that makes a tensor again of the number, in the same statement; "" where none does."""
+    statement = statement_at(node.site) if node.kind == "escape" and node.site is not None else None
+    if statement is None:
+        return ""
+    for later in facts.nodes:
+        made_of_it = any(flow.source in node.makes for flow in later.flows)
+        if made_of_it and later.site is not None and later.target.endswith(_WRAPPERS):
+            return later.target if statement_at(later.site) is statement else ""
+    return ""
 
 
 def _to_a_worker(found: SentAway) -> Finding:

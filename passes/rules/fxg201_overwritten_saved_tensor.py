@@ -47,6 +47,8 @@ from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, line_of, listed, shape, source_of, text_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Raised, Site, Step
 from fxgrad.source.assigned import assigned_names, names_read
+from fxgrad.source.objects import module_of
+from fxgrad.torch_api import registry
 from fxgrad.torch_api.calls import ADDED_TO_GRAD
 from fxgrad.torch_api.errors import OVERWRITTEN, SECOND_TIME, says
 
@@ -88,16 +90,18 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             saver_built = building_site(facts_then, context, saver) if alone else None
             run = "" if built is not None else module_run(facts_then, context, overwrite.writer)
             saver_run = module_run(facts_then, context, saver) if alone and saver_built is None else ""
-            yield _overwritten(overwrite, built, saver_built, run, saver_run)
+            layer = _writing_layer(context, overwrite.writer)
+            yield _overwritten(overwrite, built, saver_built, run, saver_run, layer)
     if not found:
         yield _unseen(facts, context, error)
 
 
 def _overwritten(
-    overwrite: Overwrite, built: Site | None, saver_built: Site | None, run: str, saver_run: str
+    overwrite: Overwrite, built: Site | None, saver_built: Site | None, run: str, saver_run: str, layer: str
 ) -> Finding:
     """`built`, `saver_built`: the lines that build the modules, where no line of the user's calls them by
-    themselves; `run`, `saver_run`: what they are, where such a line is not found."""
+    themselves; `run`, `saver_run`: what they are, where such a line is not found; `layer`: the name of the
+    layer that writes, where one does."""
     writer, saves = overwrite.writer, overwrite.saves
     write = text_of(built) or expression(writer)
     by = run or f"`{write}`"
@@ -120,7 +124,7 @@ def _overwritten(
         more = f"; and {len(saves) - LISTED} more" if len(saves) > LISTED else ""
         message = f"{by} overwrites {len(saves)} tensors saved for backward: {named}{more}"
     stations = tuple(Step(save.saver.target.rpartition(".")[2], save.saver.site) for save in saves[:LISTED])
-    advice = "build this module with inplace=False" if built is not None or run else _advice(writer)
+    advice = "build this module with inplace=False" if built is not None or run else _advice(writer, layer)
     return replace(
         _finding(message, site, advice, (*stations, Step(write, site, True))),
         kind=OVERWRITTEN_HERE,
@@ -136,7 +140,16 @@ def _saver(save: Save, seen_from: Site | None, built: Site | None = None) -> str
     return f"`{expression(node)}`{kind}{line_of(node.site, seen_from)}"
 
 
-def _advice(writer: NodeFact) -> str:
+def _writing_layer(context: Context, writer: NodeFact) -> str:
+    """The name of the layer of torch's that was built to write in place, and did; "" for any other step."""
+    module = dict(registry.named_modules(context.model)).get(writer.module) if writer.module else None
+    own = module is not None and module_of(type(module)).startswith("torch.nn.modules.")
+    return writer.module if own and getattr(module, "inplace", False) is True else ""
+
+
+def _advice(writer: NodeFact, layer: str) -> str:
+    if layer:
+        return f"build `{layer}` with inplace=False"
     if writer.target == ADDED_TO_GRAD:
         return (
             "a backward adds to `.grad` in place: compute with a copy of it (`.grad.clone()`), or with what "
@@ -152,6 +165,9 @@ def _advice(writer: NodeFact) -> str:
         return "build this module with inplace=False"
     if "inplace=True" in text.replace(" ", ""):
         return "drop `inplace=True`"
+    name = text.partition("[")[0] if writer.target.endswith("__setitem__") else ""
+    if name.isidentifier() and writer.grad_enabled:
+        return f"write into a copy: `{name} = {name}.clone()` before this line"
     if not writer.grad_enabled:
         return "update after backward, or let the step before use a copy (`.clone()`)"
     return "write out of place: make a new tensor instead of changing this one"

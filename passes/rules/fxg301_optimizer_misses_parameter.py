@@ -33,7 +33,10 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
+
+from torch import nn
 
 from fxgrad.passes.analyses.optimizer_lines import construction_site
 from fxgrad.passes.analyses.optimizers import Held
@@ -41,10 +44,13 @@ from fxgrad.passes.context import Context
 from fxgrad.passes.findings import listed
 from fxgrad.records import Facts, Finding, Fix
 from fxgrad.records.training import Exchanged
+from fxgrad.torch_api import registry
 
 CODE = "FXG301"
 NAME = "optimizer-misses-parameter"
 SEVERITY = "warning"
+
+FEW = 3  # parts that an advice lists
 
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
@@ -69,7 +75,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         construction_site(context, held.first),
         held.missing,
         (),
-        Fix(_advice(held)),
+        Fix(_advice(held, context)),
     )
 
 
@@ -104,7 +110,7 @@ def _detail(held: Held) -> str:
     return ""
 
 
-def _advice(held: Held) -> str:
+def _advice(held: Held, context: Context) -> str:
     if held.empty:
         return (
             "make a list of a generator that is read twice (`list(model.parameters())`), and check what a "
@@ -112,7 +118,30 @@ def _advice(held: Held) -> str:
         )
     if not held.any:
         return "build the optimizer from the parameters of the model that trains"
+    # the names of a watched script are those of its variables
+    them = _expressions(context, held.missing) if context.training is not None else "..."
     return (
         "build the optimizer after the model is final, or add them: `optimizer.add_param_group({'params': "
-        "...})`"
+        f"{them}}})`"
     )
+
+
+def _expressions(context: Context, missing: Collection[str]) -> str:
+    """These parameters in Python: modules of which all are missing, then single ones; "..." for more than
+    `FEW`."""
+    left = set(missing)
+    found: list[str] = []
+    for path, module in registry.named_modules(context.model):
+        names = {name for name, p in registry.named_parameters(module, prefix=path) if p.requires_grad}
+        if path and type(module) is not nn.Module and names and names <= left:
+            left -= names
+            found.append(f"{_subscripted(path)}.parameters()")
+    if len(found) == 1 and not left:
+        return found[0]
+    parts = [*(f"*{one}" for one in found), *map(_subscripted, sorted(left))]
+    return f"[{', '.join(parts)}]" if len(parts) <= FEW else "..."
+
+
+def _subscripted(path: str) -> str:
+    """`net[0].weight` for `net.0.weight`."""
+    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", path)

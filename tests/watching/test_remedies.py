@@ -1,0 +1,399 @@
+"""The advice of a finding, followed to the letter: the program then trains every parameter, and there is nothing left to say.
+
+Three programs and more of each kind whose remedy is an exact edit. What a backward meets a second time, and gradients that are asked for in
+vain, have files of their own (`test_second_time.py`, `test_missing_gradients.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from fxgrad.watching.script import run_script
+from tests.watching.remedies import Program, check_mended, check_said, write
+
+LOOP = """
+opt = torch.optim.SGD(net.parameters(), 0.1)
+for it in range(3):
+    opt.zero_grad()
+    x, y = torch.randn(6, 4), torch.randn(6, 1)
+    loss = F.mse_loss(net(x), y)
+    loss.backward()
+    opt.step()
+    losses.append(loss.item())
+"""
+TWO = "self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 1)"
+THREE = "self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 1), nn.Linear(4, 4)"
+PLAIN = "return self.b(self.a(x).tanh())"
+
+
+def net(forward: str, init: str = TWO, before: str = "", loop: str = LOOP) -> str:
+    """A script around a net of these bodies."""
+
+    def indented(text: str) -> str:
+        return "".join(f"        {line}\n" for line in text.splitlines())
+
+    head = f"class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n{indented(init)}"
+    return f"{head}    def forward(self, x):\n{indented(forward)}net = Net()\n{before}{loop}"
+
+
+def loop(*edits: tuple[str, str]) -> str:
+    text = LOOP
+    for old, new in edits:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+def dropped(mark: str) -> tuple[str, str]:
+    return f"{mark}", ""
+
+
+PROGRAMS = {
+    # ---------------------------------------------------------------------------------------------------------- detach
+    "FXG103 a detached feature": Program(
+        net("h = self.a(x).tanh().detach()  # FXG103\nreturn self.b(h)"),
+        ("drop the `detach`", "out of the optimizer"),
+        (dropped(".detach()"),),
+    ),
+    "FXG103 the data of a feature": Program(
+        net("h = self.a(x).tanh().data  # FXG103\nreturn self.b(h)"), ("drop the `data`",), ((".data ", " "),)
+    ),
+    "FXG103 a detached prediction": Program(
+        net(PLAIN, loop=loop(("net(x), y)", "net(x).detach(), y)  # FXG103"))), ("drop the `detach`",), (dropped(".detach()"),)
+    ),
+    "FXG103 a loss that is forced to require grad": Program(
+        net(PLAIN, loop=loop(("F.mse_loss(net(x), y)", "F.mse_loss(net(x).detach(), y).requires_grad_()  # FXG103"))),
+        ("drop the `detach`",),
+        ((".detach(), y).requires_grad_()", ", y)"),),
+        ("give the optimizer",),
+    ),
+    "FXG103 a gradient that has no history": Program(
+        net(
+            "return self.b(self.a(x).tanh()).square()",
+            "self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 1)",
+            loop=loop(
+                (
+                    "loss = F.mse_loss(net(x), y)",
+                    "x.requires_grad_()\n    (g,) = torch.autograd.grad(net(x).sum(), x)  # FXG103\n"
+                    "    loss = (g.norm(dim=1) - 1).square().mean()",
+                )
+            ),
+        ),
+        ("pass create_graph=True",),
+        (("net(x).sum(), x)", "net(x).sum(), x, create_graph=True)"),),
+    ),
+    # --------------------------------------------------------------------------------------------------- gradients off
+    "FXG104 a block": Program(
+        net("with torch.no_grad():  # FXG104\n    h = self.a(x).tanh()\nreturn self.b(h)"),
+        ("leave the no_grad region",),
+        (("        with torch.no_grad():  # FXG104\n            h = ", "        h = "),),
+    ),
+    "FXG104 a decorator": Program(
+        net("return self.b(self.code(x))").replace(
+            "    def forward", "    @torch.no_grad()  # FXG104\n    def code(self, x):\n        return self.a(x).tanh()\n    def forward"
+        ),
+        (
+            "take the decorator off",
+            "`@torch.no_grad()",
+        ),
+        (("    @torch.no_grad()  # FXG104\n", ""),),
+    ),
+    "FXG104 switched off and not on again": Program(
+        net(PLAIN, before="torch.set_grad_enabled(False)  # FXG104\nbest = net(torch.randn(2, 4)).sum().item()\n"),
+        ("switch gradients on again (`torch.set_grad_enabled(True)`)",),
+        (("sum().item()\n", "sum().item()\ntorch.set_grad_enabled(True)\n"),),
+    ),
+    # ------------------------------------------------------------------------------------------------- out of torch
+    "FXG107 a factor": Program(
+        net("return self.b(x * self.a(x).mean().item())  # FXG107"), ("drop the `.item()`",), ((".item())  #", ")  #"),)
+    ),
+    "FXG107 a loss that is wrapped again": Program(
+        net(
+            PLAIN,
+            loop=loop(("    loss.backward()", "    loss = torch.tensor(loss.item(), requires_grad=True)  # FXG107\n    loss.backward()")),
+        ),
+        ("drop the `.item()`", "drop the `torch.tensor(...)` around it too"),
+        (("torch.tensor(loss.item(), requires_grad=True)", "loss"),),
+    ),
+    "FXG107 a float": Program(
+        net("s = float(self.a(x).mean())  # FXG107\nreturn self.b(x) * s"),
+        ("go on with the tensor itself",),
+        (("float(self.a(x).mean())", "self.a(x).mean()"),),
+    ),
+    "FXG107 through NumPy": Program(
+        "import numpy as np\n" + net("h = torch.from_numpy(np.tanh(self.a(x).detach().numpy()))  # FXG107\nreturn self.b(h)"),
+        ("stay in torch", "drop the `torch.from_numpy(...)` around it too"),
+        (("torch.from_numpy(np.tanh(self.a(x).detach().numpy()))", "torch.tanh(self.a(x))"),),
+    ),
+    # ------------------------------------------------------------------------------------------------------ wrapped anew
+    "FXG108 a tensor of a tensor": Program(
+        net("h = torch.tensor(self.a(x).tanh())  # FXG108\nreturn self.b(h)"),
+        ("use the tensor itself",),
+        (("torch.tensor(self.a(x).tanh())", "self.a(x).tanh()"),),
+    ),
+    "FXG108 a tensor of numbers": Program(
+        net("h = torch.tensor([[v.mean(), v.max(), v.min(), v.sum()] for v in self.a(x)])  # FXG108\nreturn self.b(h)"),
+        ("torch.stack",),
+        (
+            (
+                "torch.tensor([[v.mean(), v.max(), v.min(), v.sum()] for v",
+                "torch.stack([torch.stack([v.mean(), v.max(), v.min(), v.sum()]) for v",
+            ),
+        ),
+    ),
+    "FXG108 a Variable": Program(
+        net("h = torch.autograd.Variable(self.a(x).data, requires_grad=True)  # FXG108\nreturn self.b(h)"),
+        ("use the tensor itself",),
+        (("torch.autograd.Variable(self.a(x).data, requires_grad=True)", "self.a(x)"),),
+    ),
+    # ---------------------------------------------------------------------------------------------------- not registered
+    "FXG109 a plain tensor": Program(
+        net("return self.b(self.a(x) * self.scale)", TWO + "\nself.scale = torch.ones(4, requires_grad=True)  # FXG109"),
+        ("inside nn.Parameter(...)",),
+        (("torch.ones(4, requires_grad=True)", "nn.Parameter(torch.ones(4, requires_grad=True))"),),
+    ),
+    "FXG109 parameters in a list": Program(
+        net("return self.b(self.a(x) * self.scales[0])", TWO + "\nself.scales = [nn.Parameter(torch.ones(4))]  # FXG109"),
+        ("make an nn.ParameterList",),
+        (("[nn.Parameter(torch.ones(4))]", "nn.ParameterList([nn.Parameter(torch.ones(4))])"),),
+    ),
+    "FXG109 a product of a parameter": Program(
+        net(
+            "return self.b(self.a(x) * self.scale)",
+            TWO + "\nself.scale = nn.Parameter(torch.ones(4)) * 0.5  # FXG109",
+        ).replace("loss.backward()", "loss.backward(retain_graph=True)"),
+        ("inside nn.Parameter(...)",),
+        (("nn.Parameter(torch.ones(4)) * 0.5", "nn.Parameter(torch.ones(4) * 0.5)"),),
+    ),
+    "FXG110 layers in a list": Program(
+        net(
+            "for layer in self.layers:\n    x = layer(x).tanh()\nreturn self.b(x)",
+            "self.layers = [nn.Linear(4, 4) for _ in range(2)]  # FXG110\nself.b = nn.Linear(4, 1)",
+        ),
+        ("nn.ModuleList",),
+        (("[nn.Linear(4, 4) for _ in range(2)]", "nn.ModuleList([nn.Linear(4, 4) for _ in range(2)])"),),
+    ),
+    "FXG110 layers in a dict": Program(
+        net("return self.b(self.layers['a'](x).tanh())", "self.layers = {'a': nn.Linear(4, 4)}  # FXG110\nself.b = nn.Linear(4, 1)"),
+        ("nn.ModuleDict",),
+        (("{'a': nn.Linear(4, 4)}", "nn.ModuleDict({'a': nn.Linear(4, 4)})"),),
+    ),
+    "FXG110 layers in a tuple": Program(
+        net(
+            "return self.layers[1](self.layers[0](x).tanh()) + self.b(x)",
+            "self.layers = (nn.Linear(4, 4), nn.Linear(4, 1))  # FXG110\nself.b = nn.Linear(4, 1)",
+        ),
+        ("nn.ModuleList",),
+        (("(nn.Linear(4, 4), nn.Linear(4, 1))", "nn.ModuleList((nn.Linear(4, 4), nn.Linear(4, 1)))"),),
+    ),
+    # ---------------------------------------------------------------------------------------------------------- in place
+    "FXG201 augmented": Program(
+        net("h = self.a(x).sigmoid()\nh += x  # FXG201\nreturn self.b(h)"), ("`h = h + x`",), (("h += x", "h = h + x"),)
+    ),
+    "FXG201 a flag of a function": Program(
+        net("h = self.a(x).sigmoid()\nh = F.relu(h, inplace=True)  # FXG201\nreturn self.b(h)"),
+        ("drop `inplace=True`",),
+        ((", inplace=True", ""),),
+    ),
+    "FXG201 a part assigned": Program(
+        net("h = self.a(x).exp()\nh[:, 0] = 0  # FXG201\nreturn self.b(h)"),
+        ("`h = h.clone()` before this line",),
+        (("h[:, 0] = 0", "h = h.clone()\n        h[:, 0] = 0"),),
+    ),
+    "FXG201 a layer of the module's own": Program(
+        net("h = self.a(x).sigmoid()\nh = self.r(h)  # FXG201\nreturn self.b(h)", TWO + "\nself.r = nn.ReLU(inplace=True)"),
+        ("build `net.r` with inplace=False",),
+        (("nn.ReLU(inplace=True)", "nn.ReLU(inplace=False)"),),
+    ),
+    "FXG202 a parameter in forward": Program(
+        net("self.s *= 0.5  # FXG202\nreturn self.b(self.a(x) * self.s)", TWO + "\nself.s = nn.Parameter(torch.ones(4))"),
+        ("in a forward compute a new tensor",),
+        (("self.s *= 0.5", "s = self.s * 0.5"), ("self.a(x) * self.s", "self.a(x) * s")),
+    ),
+    "FXG202 an initialisation": Program(
+        net(PLAIN, before="net.a.weight.fill_(0.1)  # FXG202\n"),
+        ("under torch.no_grad() if it is an initialisation",),
+        (("net.a.weight.fill_(0.1)", "with torch.no_grad(): net.a.weight.fill_(0.1)"),),
+    ),
+    "FXG202 an element set": Program(
+        net(PLAIN, before="net.a.weight[0, 0] = 1.0  # FXG202\n"),
+        ("under torch.no_grad() if it is an initialisation",),
+        (("net.a.weight[0, 0] = 1.0", "with torch.no_grad(): net.a.weight[0, 0] = 1.0"),),
+    ),
+    # --------------------------------------------------------------------------------------------------- through .data
+    "FXG203 an activation scaled": Program(
+        net("h = self.a(x).tanh()\nh.data *= 0.5  # FXG203\nreturn self.b(h)"), ("`h = h * 0.5`",), (("h.data *= 0.5", "h = h * 0.5"),)
+    ),
+    "FXG203 a branch added": Program(
+        net("h = self.a(x).tanh()\nh.data.add_(self.c(x))  # FXG203\nreturn self.b(h)", THREE),
+        ("`h = h + self.c(x)`", "no gradient comes back to `net.c` either"),
+        (("h.data.add_(self.c(x))", "h = h + self.c(x)"),),
+    ),
+    "FXG203 a difference taken off": Program(
+        net("h = self.a(x).exp()\nh.data -= self.c(x) - 1  # FXG203\nreturn self.b(h)", THREE),
+        ("`h = h - (self.c(x) - 1)`",),
+        (("h.data -= self.c(x) - 1", "h = h - (self.c(x) - 1)"),),
+    ),
+    # --------------------------------------------------------------------------------------------------------- the order
+    "FXG205 the step first": Program(
+        net(PLAIN, loop=loop(("    loss.backward()\n    opt.step()\n", "    opt.step()  # FXG205\n    loss.backward()\n"))),
+        ("call backward first, then step",),
+        (("    opt.step()  # FXG205\n    loss.backward()\n", "    loss.backward()\n    opt.step()\n"),),
+    ),
+    "FXG303 gradients cleared between": Program(
+        net(
+            PLAIN,
+            loop=loop(("    opt.zero_grad()\n", ""), ("    loss.backward()\n", "    loss.backward()\n    opt.zero_grad()  # FXG303\n")),
+        ),
+        ("call zero_grad() before backward",),
+        (("    loss.backward()\n    opt.zero_grad()  # FXG303\n", "    opt.zero_grad()\n    loss.backward()\n"),),
+    ),
+    "FXG303 the model's cleared between": Program(
+        net(PLAIN, loop=loop(("    opt.zero_grad()\n", ""), ("    opt.step()\n", "    net.zero_grad()  # FXG303\n    opt.step()\n"))),
+        ("call zero_grad() before backward, or after the step",),
+        (
+            (
+                "    net.zero_grad()  # FXG303\n    opt.step()\n    losses.append(loss.item())\n",
+                "    opt.step()\n    losses.append(loss.item())\n    net.zero_grad() if it < 2 else None\n",
+            ),
+        ),
+    ),
+    # ----------------------------------------------------------------------------------------------------- the optimizer
+    "FXG301 a generator read twice": Program(
+        net(
+            PLAIN,
+            before="ps = net.parameters()\ncount = sum(p.numel() for p in ps)\n",
+            loop=loop(("net.parameters(), 0.1)", "[{'params': ps}, {'params': []}], 0.1)  # FXG301")),
+        ),
+        ("make a list of a generator that is read twice",),
+        (("ps = net.parameters()", "ps = list(net.parameters())"),),
+    ),
+    "FXG301 a filter of names that matches nothing": Program(
+        net(
+            PLAIN,
+            loop=loop(
+                (
+                    "net.parameters(), 0.1)",
+                    "[{'params': [p for n, p in net.named_parameters() if 'body.' in n]}, {'params': net.b.parameters()}], 0.1)  # FXG301",
+                )
+            ),
+        ),
+        ("check what a name filter matches",),
+        (("'body.' in n", "'a.' in n"),),
+    ),
+    "FXG301 a filter before anything requires grad": Program(
+        net(
+            PLAIN,
+            before="net.a.requires_grad_(False)\nps = [p for p in net.a.parameters() if p.requires_grad]\nnet.a.requires_grad_(True)\n",
+            loop=loop(("net.parameters(), 0.1)", "[{'params': ps}, {'params': net.b.parameters()}], 0.1)  # FXG301")),
+        ),
+        ("parameter group 0 is empty", "check what a name filter matches"),
+        (("if p.requires_grad]", "]"),),
+    ),
+    "FXG302 copied afterwards": Program(
+        "import copy\n" + net(PLAIN, loop=loop(("for it", "net = copy.deepcopy(net)  # FXG302\nfor it"))),
+        ("build the optimizer after parameters are replaced",),
+        (
+            (
+                "opt = torch.optim.SGD(net.parameters(), 0.1)\nnet = copy.deepcopy(net)  # FXG302\n",
+                "net = copy.deepcopy(net)\nopt = torch.optim.SGD(net.parameters(), 0.1)\n",
+            ),
+        ),
+    ),
+    "FXG302 a head put in afterwards": Program(
+        net(PLAIN, loop=loop(("for it", "net.b = nn.Linear(4, 1)  # FXG302\nfor it"))),
+        ("build the optimizer after parameters are replaced",),
+        (
+            (
+                "opt = torch.optim.SGD(net.parameters(), 0.1)\nnet.b = nn.Linear(4, 1)  # FXG302\n",
+                "net.b = nn.Linear(4, 1)\nopt = torch.optim.SGD(net.parameters(), 0.1)\n",
+            ),
+        ),
+    ),
+    "FXG302 the data of the parameters": Program(
+        net(PLAIN, loop=loop(("net.parameters(), 0.1)", "[p.data for p in net.parameters()], 0.1)  # FXG302"))),
+        ("hand it the leaves that the loss is computed from",),
+        (("p.data for p", "p for p"),),
+    ),
+    # ------------------------------------------------------------------------------------------------------------- zeros
+    "FXG401 rounded": Program(
+        net("h = self.a(x)\nh = h.round()  # FXG401\nreturn self.b(h)"),
+        ("straight-through (`x + (x.round() - x).detach()`)",),
+        (("h = h.round()", "h = h + (h.round() - h).detach()"),),
+    ),
+    "FXG401 a softmax over one": Program(
+        net("h = self.b(self.a(x).tanh())\nreturn h.softmax(1)  # FXG401"),
+        ("normalises over a single element", "use a sigmoid"),
+        (("h.softmax(1)", "h.sigmoid()"),),
+    ),
+    "FXG401 a branch times zero": Program(
+        net("h = self.a(x).tanh()\nh = h + self.c(x) * 0  # FXG401\nreturn self.b(h)", THREE),
+        ("give it a weight other than 0",),
+        (("self.c(x) * 0", "self.c(x) * 0.1"),),
+    ),
+    # ------------------------------------------------------------------------------------------------------------- others
+    "FXG112 a Function that returns nothing": Program(
+        "class Double(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, x):\n        return x * 2\n    @staticmethod\n"
+        "    def backward(ctx, g):\n        return None  # FXG112\n" + net("return self.b(Double.apply(self.a(x)))"),
+        ("return the gradient of that input from backward",),
+        (("return None", "return g * 2"),),
+    ),
+    "FXG106 a cast": Program(
+        net("h = self.a(x)\nh = h.long().float()  # FXG106\nreturn self.b(h)"),
+        ("keep the tensor floating",),
+        (("h = h.long().float()", "h = h + 0"),),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.filterwarnings("ignore")
+def test_line_and_remedy(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with torch.enable_grad():  # a program may leave them switched off
+        check_said(PROGRAMS[name], tmp_path)
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.filterwarnings("ignore")
+def test_mended_as_advised_everything_trains(tmp_path: Path, name: str) -> None:
+    with torch.enable_grad():
+        check_mended(PROGRAMS[name], tmp_path)
+
+
+CRITERION = (
+    "class Scaled(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.t = nn.Parameter(torch.ones(1))\n"
+    "    def forward(self, out, y):\n        return (out * self.t - y).square().mean() + 0.1 * self.t.sum()\ncriterion = Scaled()\n"
+)
+LEFT_OUT = {
+    "a layer": net(PLAIN, loop=loop(("net.parameters()", "net.b.parameters()"))),
+    "a layer of a sequence": "net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))\n"
+    + loop(("net.parameters()", "net[2].parameters()")),
+    "a single parameter": net(
+        "return self.b(self.a(x).tanh()) * self.s",
+        TWO + "\nself.s = nn.Parameter(torch.ones(1))",
+        loop=loop(("net.parameters()", "[*net.a.parameters(), *net.b.parameters()]")),
+    ),
+    "two layers": net("return self.b(self.a(x) + self.c(x))", THREE, loop=loop(("net.parameters()", "net.b.parameters()"))),
+    "a loss with a parameter": net(PLAIN, before=CRITERION, loop=loop(("F.mse_loss(", "criterion("))),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_what_is_added_as_advised_is_trained(tmp_path: Path, name: str) -> None:
+    """The statement of the advice is run as it stands."""
+    path, text = write(tmp_path, LEFT_OUT[name])
+    report, _ = run_script(path)
+    assert report is not None
+    (finding,) = [f for f in report.findings if f.severity != "note"]
+    assert finding.code == "FXG301", str(report)
+    assert finding.fix is not None
+    (statement,) = re.findall(r"`optimizer\.(add_param_group\(.*\))`", finding.fix.advice)
+    mended, _ = write(tmp_path, text.partition("losses = []\n")[2].replace("\nfor it", f"\nopt.{statement}\nfor it"))
+    report, _ = run_script(mended)
+    assert report is not None
+    assert [f for f in report.findings if f.severity != "note"] == [], str(report)
