@@ -282,7 +282,7 @@ class Events:
         kind = self.observer.kind(id(module), "", args, kwargs)
         if kind is None or kind.left > 0:
             return kind
-        if kind.whole is None or not kind.whole.unchanged(module):
+        if kind.whole is None or not kind.whole.unchanged():
             self.observer.repeats.given = []
             return None
         return kind

@@ -69,22 +69,21 @@ class Whole:
     """A module of torch's own throughout that writes nothing: what a call of it runs is known, for as long as
     it is `unchanged`."""
 
-    def __init__(self, module: nn.Module, parts: tuple[_Part, ...]) -> None:
-        self._module = module
-        self._parts = parts
+    def __init__(self, parts: tuple[_Part, ...]) -> None:
+        self._parts = parts  # the module itself is among them: it lives as long, and its id is no other's
 
     @classmethod
     def of(cls, module: nn.Module) -> Whole | None:
         """None for any other."""
         parts = [_Part.of(inner) for inner in registry.modules(module)]
         found = tuple(part for part in parts if part is not None and not part.module._buffers)
-        return cls(module, found) if len(found) == len(parts) else None
+        return cls(found) if len(found) == len(parts) else None
 
-    def unchanged(self, module: nn.Module) -> bool:
-        """Whether it is this module, and as it was."""
-        if module is not self._module or any(global_hooks()):
-            return False
-        return all(part.unchanged() and not any(part.hooks) for part in self._parts)
+    def unchanged(self) -> bool:
+        """Whether it is as it was."""
+        return not any(global_hooks()) and all(
+            part.unchanged() and not any(part.hooks) for part in self._parts
+        )
 
 
 class _Part:

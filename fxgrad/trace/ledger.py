@@ -379,8 +379,8 @@ class Ledger:
                 continue
             self.values[number] = None
             key = self.keys[number]
-            carried = self.edges.values.get(key) if key is not None else None
-            if key is not None and carried is not None and number in carried:
+            if key is not None:
+                carried = self.edges.values[key]
                 carried.remove(number)
                 if not carried:
                     del self.edges.values[key]

@@ -275,6 +275,22 @@ def guilty_condition_in_a_variable() -> dict[str, Any]:
     return dict(model=Skipping(), inputs=(torch.randn(3, 3),), loss=lambda out: out.square().sum())
 
 
+def guilty_truth_kept_in_a_variable() -> dict[str, Any]:
+    class Skipping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.extra = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            large = bool(x.norm() > 100.0)
+            h = self.embed(x)
+            if large and self.training:  # FXG115
+                h = self.extra(h)
+            return h
+
+    return dict(model=Skipping(), inputs=(torch.randn(3, 3),), loss=lambda out: out.square().sum())
+
+
 # ---------------------------------------------------------------------------------------------------------------- healthy
 
 

@@ -238,6 +238,21 @@ def quiet_head_taken_out():
     return dict(model=model, inputs=(torch.randn(2, 4),), loss=lambda o: o.sum(), optimizer=optimizer)
 
 
+def quiet_layer_taken_out_beside_its_like():
+    class Deep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.out = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.out(self.second(self.first(x).tanh()))
+
+    model = Deep()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    model.second = nn.Identity()
+    return dict(model=model, inputs=(torch.randn(2, 4),), loss=lambda o: o.sum(), optimizer=optimizer)
+
+
 def quiet_new_group_takes_over_the_replaced_head():
     class Classifier(nn.Module):
         def __init__(self):

@@ -312,11 +312,17 @@ def test_what_else_the_package_needs_is_said(folder: Path) -> None:
     assert first["bert"].endswith('Needs torch and transformers."""')
 
 
-def test_another_call_than_the_exported_one_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [("tied", torch.zeros(1, 2, dtype=torch.long), "made for shift=2.0"), ("regions", torch.zeros(3, 4), "made for calls with mask")],
+)
+def test_another_call_than_the_exported_one_is_refused(
+    name: str, given: torch.Tensor, words: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(folder))
-    model = __import__("tied").load()
-    with pytest.raises(ValueError, match="made for shift=2.0"):
-        model(torch.zeros(1, 2, dtype=torch.long))
+    model = __import__(name).load()
+    with pytest.raises(ValueError, match=words):
+        model(given)
 
 
 # -------------------------------------------------------------------------------------------------- what its text does not say

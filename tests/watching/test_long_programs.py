@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fxgrad.report import Report
+from fxgrad.trace import ledger
 from fxgrad.watching.script import run_script
 from fxgrad.watching.session import Session
 
@@ -121,3 +122,27 @@ def test_a_step_that_is_the_whole_training_is_not_waited_for(tmp_path: Path, mos
     assert report is not None
     assert {name for name, verdict in report.verdicts.items() if verdict == "none"} == {"spare.weight", "spare.bias"}
     assert {(f.code, f.severity) for f in report.findings if f.severity != "note"} == {("FXG101", "error")}
+
+
+LONG = """
+net, spare, target = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+opt = torch.optim.SGD([*net.parameters(), *spare.parameters(), *target.parameters()], 0.1)
+for step in range(4):
+    for turn in range(20):
+        x = net(torch.randn(5, 4)).relu()
+    with torch.no_grad():
+        lost = spare(x)
+    opt.zero_grad()
+    target(x + lost).square().mean().backward()
+    opt.step()
+"""
+
+
+def test_what_nothing_alive_comes_from_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = watched(LONG, tmp_path).to_dict()
+    monkeypatch.setattr(ledger, "LIMIT", 240)
+    report = watched(LONG, tmp_path).to_dict()
+    assert report["nodes"] < whole["nodes"] - 60
+    for part in ("verdicts", "findings", "notes"):
+        assert report[part] == whole[part]
+    assert report["findings"][0]["code"] == "FXG104"

@@ -132,6 +132,16 @@ GUILTY = {
             del two._forward_hooks[hook]
         loss = head(x).sum() + two(x.detach()).sum()
     """,
+    "a hook of every layer after many turns": """
+        x = torch.ones(4)
+        with torch.no_grad():  # FXG104 one
+            for turn in range(60):
+                if turn == 40:
+                    hook = nn.modules.module.register_module_forward_hook(lambda module, args, out: out + one.weight.sum())
+                x = two(x).tanh()
+        hook.remove()
+        loss = head(x).sum() + two(x.detach()).sum()
+    """,
 }
 
 
