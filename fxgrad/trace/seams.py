@@ -304,8 +304,6 @@ def _new_parameter(recorder: Recorder) -> Callable[..., object]:
                 and threading.get_ident() == recorder.thread
             ):
                 data = recorder.swap(data)
-            if data is None and cls is nn.Parameter:
-                return original(cls, requires_grad=requires_grad)
             return original(cls, data, requires_grad, *rest, **kwargs)
         with DisableTorchFunction():
             slot = recorder.slot_of(data)

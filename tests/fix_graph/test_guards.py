@@ -95,7 +95,12 @@ def a_live_dropout(self: Two, x: torch.Tensor) -> torch.Tensor:
     return self.plain[0](x) + self.layers[1](x)
 
 
+def a_constant_compared(self: Two, x: torch.Tensor) -> torch.Tensor:
+    return self.a(x) if torch.arange(3.0).sum() > 2 else self.b(x)
+
+
 GENERIC = [
+    a_constant_compared,
     layers_alone,
     sizes_in_arithmetic,
     a_length,

@@ -77,11 +77,19 @@ def exchanged_slice(w: Tensor, x: Tensor) -> Tensor:
     return from_dlpack((x * 2).t()[1:]) * w[:1]
 
 
+def exchanged_half(w: Tensor, x: Tensor) -> Tensor:
+    whole = x * 2
+    capsule, kept = to_dlpack(whole[2:]), whole[:2]
+    del whole
+    return from_dlpack(capsule) * kept * w
+
+
 EXCHANGED: dict[str, Body] = {
     "DLPack": lambda w, x: torch.from_dlpack(x * 2) * w,
     "a DLPack capsule": lambda w, x: from_dlpack(to_dlpack(x * 2)) * w,
     "DLPack of a view": exchanged_slice,
     "DLPack through NumPy": lambda w, x: torch.from_numpy(np.from_dlpack(x * 2)) * w,
+    "DLPack of one half while the other lives": exchanged_half,
     "DLPack of what a parameter made": lambda w, x: from_dlpack((w * 2).detach()) * w * x,
 }
 

@@ -330,6 +330,11 @@ DEATHS = {
     "in a container": (
         "m = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))\nm[1](torch.randn(2, 3)).sum().backward()\nm[0].weight.grad.norm()  # FXG101\n"
     ),
+    "kept before a function": (
+        "m, spare = nn.Linear(3, 1), nn.Linear(3, 1)\nloss = m(torch.randn(2, 3)).sum()\n"
+        "asked = torch.autograd.grad(loss, [m.weight, spare.weight], allow_unused=True)  # FXG101\nlast = asked[1]\n\n"
+        "def told(value):\n    return print(value)\n\ntold(last.norm())\n"
+    ),
     "integers": ("p = nn.Parameter(torch.tensor([1, 2, 3]))  # FXG106\n"),
     "inference": (
         "m = nn.Linear(3, 1)\nwith torch.inference_mode():  # FXG104\n    x = torch.randn(2, 3)\nloss = m(x).sum()\nloss.backward()\n"

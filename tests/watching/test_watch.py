@@ -180,6 +180,17 @@ def test_write_by_hand_between_forward_and_backward() -> None:
     assert lines(report_of(step, model)) == {("FXG205", "warning")}
 
 
+def test_a_parameter_met_after_a_number_was_read_is_not_made_of_it() -> None:
+    model = Two()
+
+    def step() -> None:
+        model.trunk(x()).sum().item()
+        model.right.weight.square().sum().backward()
+
+    found = report_of(step, model)
+    assert lines(found) == {("FXG101", "error")}, str(found)
+
+
 class Once(nn.Module):
     """What its constructor computes from a Parameter is kept: as an attribute, a buffer, or a Parameter that is none."""
 
@@ -188,6 +199,7 @@ class Once(nn.Module):
         self.fc, self.acts = nn.Linear(3, 3), dict[str, torch.Tensor]()
         self.new = nn.Parameter(torch.randn(2, 3))
         table = {
+            "leaf": lambda: torch.randn(5, 3, requires_grad=True),
             "attribute": lambda: torch.cat([torch.randn(3, 3), self.new]),
             "buffer": lambda: torch.cat([torch.randn(3, 3), self.new]),
             "product": lambda: nn.Parameter(torch.randn(2, 3)) * 0.1,
@@ -205,7 +217,7 @@ class Once(nn.Module):
         return self.acts["fc"] @ self.table.t() + self.last.sum()
 
 
-@pytest.mark.parametrize("kind", ["attribute", "buffer", "product", "plain", "view"])
+@pytest.mark.parametrize("kind", ["leaf", "attribute", "buffer", "product", "plain", "view"])
 @pytest.mark.parametrize("built", ["inside", "before"])
 def test_what_a_constructor_computed_from_a_parameter(kind: str, built: str) -> None:
     models = [Once(kind)]
