@@ -207,6 +207,7 @@ PROGRAMS: dict[str, Body] = {
     "diagonal": view_then(lambda h: h.diagonal(1)),
     "transpose": view_then(lambda h: h.transpose(0, 1)),
     "permute of a view": view_then(lambda h: h.view(2, 2, 6).permute(2, 0, 1)),
+    "permute by a list": view_then(lambda h: h.permute([1, 0])),
     "permute of one dimension": view_then(lambda h: h[1].permute(0)),
     "view of a slice": view_then(lambda h: h[1:3].view(3, 4)),
     "reshape that is a view": view_then(lambda h: h.reshape(-1)),
@@ -217,6 +218,8 @@ PROGRAMS: dict[str, Body] = {
     "unbind": view_then(lambda h: h.unbind(1)),
     "tensor_split": view_then(lambda h: h.tensor_split(4, 1)),
     "tensor_split at places": view_then(lambda h: h.tensor_split([2, -1], 1)),
+    "hsplit": view_then(lambda h: h.hsplit(3)),
+    "hsplit of one dimension": view_then(lambda h: h[1].hsplit(3)),
     "unfold without overlap": view_then(lambda h: h.unfold(1, 2, 2)),
     "as_strided": view_then(lambda h: h.as_strided((2, 3), (6, 2), 1)),
     "mT and movedim": view_then(lambda h: h.view(2, 2, 6).mT.movedim(0, 2)),
@@ -255,6 +258,8 @@ MEANT: dict[str, Body] = {
     "unbind": view_then(lambda h: h[:, 0]),
     "tensor_split": view_then(lambda h: h[:, :2]),
     "tensor_split at places": view_then(lambda h: h[:, :2]),
+    "hsplit": view_then(lambda h: h[:, :2]),
+    "hsplit of one dimension": view_then(lambda h: h[1, :2]),
     "views in loops": loop_want,
 }
 
