@@ -549,6 +549,8 @@ class Observer(TorchFunctionMode):
                     self.shown.add(slot.value)
 
     def _escape(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
+        if self.stepping and not torch.is_grad_enabled():
+            return func(*args, **kwargs)
         kind = self.kind(func, name, args, kwargs)
         if kind is not None and kind.left <= 0:
             out = func(*args, **kwargs)

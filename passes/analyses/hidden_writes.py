@@ -226,7 +226,7 @@ def _is_missed(facts: Facts, node: NodeFact, how: How) -> bool:
         return False
     parameter = _parameter(facts, node)
     if parameter is None:
-        return True
+        return _is_read_past(facts, node)
     if _starts_anew(facts, node) or _gives_back(facts, node) is not None:
         return False
     return not _is_undone(facts, parameter, place, read)
@@ -247,6 +247,16 @@ def _is_undone(facts: Facts, parameter: str, place: int, read: int) -> bool:
 def _places(facts: Facts) -> Mapping[str, int]:
     """The place of each node, by name."""
     return {node.name: place for place, node in enumerate(facts.nodes)}
+
+
+def _is_read_past(facts: Facts, node: NodeFact) -> bool:
+    """Whether a gradient comes back to the memory other than through the alias that was written: where that
+    took up a history with the write (`h = h.detach()`, then `h[0] = f(x)`), it is recorded for who goes on
+    with it."""
+    over = {value for value in node.makes if facts.values[value].storage in node.writes}
+    new = {flow.source for flow in node.flows if facts.values[flow.source].storage not in node.writes}
+    alias = {flow.target for flow in node.flows if flow.open and flow.source in new and flow.target in over}
+    return not alias or not facts.live.isdisjoint(over - alias)
 
 
 def _readers(facts: Facts) -> Mapping[int, list[int]]:

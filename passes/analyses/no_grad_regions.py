@@ -50,7 +50,9 @@ def _is_on_around(facts: Facts, node: NodeFact) -> bool:
         for n in facts.nodes
         if n.site and n.stack[1:] == node.stack[1:] and n.site.function == node.stack[0].function
     ]
-    return any(n.grad_enabled for n in steps) and all(n.grad_enabled or n.site == node.site for n in steps)
+    off = [n for n in steps if not n.grad_enabled and n.site is not None and n.site != node.site]
+    # of another line that stands in a block of its own the text says why
+    return any(n.grad_enabled for n in steps) and all(n.site and no_grad_site(n.site) for n in off)
 
 
 def _switch(facts: Facts, node: NodeFact) -> NodeFact | None:

@@ -165,6 +165,8 @@ def _cut_in(frame: Site, found: Meeting, site: Site | None) -> str:
     kept = [name for name in names if reading is not None and name in names_read(reading)]
     if not kept:
         return ""
+    if found.maker.target.endswith("__setitem__"):  # a part of one tensor was written: all of it is kept
+        kept = list(dict.fromkeys(one.partition("[")[0] for one in kept))
     name = ", ".join(kept)
     cut = f"`{name} = {', '.join(f'{one}.detach()' for one in kept)}`"
     if is_display(frame) or _is_container(found, names, name):

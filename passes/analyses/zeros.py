@@ -144,6 +144,7 @@ class Reason:
     kind: str = ""
 
 
+_CLAMPS, _DROPS, _POWER = "clamps to a single value", "drops everything", "raises to the power 0"
 CANCELS = "cancels"  # contributions of several ways add up to nothing
 _SOFTEN = (
     "use a differentiable stand-in: straight-through (`x + (x.round() - x).detach()`), a soft version, "
@@ -151,6 +152,11 @@ _SOFTEN = (
 )
 _KEEP = "write the new value into another tensor, or take these parameters out of training"
 _WEIGH = "give it a weight other than 0, or drop it and its parameters"
+_OTHERWISE = {
+    _CLAMPS: "give it two bounds that differ, or drop it",
+    _DROPS: "give it a probability below 1, or drop it and what it drops",
+    _POWER: "give it another exponent than 0",
+}
 _SELECT = "check the mask or the indices, or take these parameters out of training"
 _SINGLE = "use a sigmoid (`BCEWithLogitsLoss`) for a single output, or give it more than one element"
 _CANCEL = "drop the parameter (`bias=False`): no data can teach it anything"
@@ -177,7 +183,10 @@ def by_construction(facts: Facts, loss: Loss, context: Context) -> Reason | None
     weighed = _number(node, name)
     if weighed is not None:
         return Reason(
-            node, weighed, _WEIGH, term=name in PRODUCTS and _is_term(facts, flow.source, flow.target)
+            node,
+            weighed,
+            _OTHERWISE.get(weighed, _WEIGH),
+            term=name in PRODUCTS and _is_term(facts, flow.source, flow.target),
         )
     single = single_element(facts, node, flow.source)
     if single is not None:
@@ -241,8 +250,8 @@ def _number(node: NodeFact, name: str) -> str | None:
         if name in operations and not weights.isdisjoint(numbers):
             return text
     if name in ("clamp", "clip", "hardtanh") and len(set(numbers)) < len(numbers):
-        return "clamps to a single value"
-    return "drops everything" if "dropout" in name.lower() else None
+        return _CLAMPS
+    return _DROPS if "dropout" in name.lower() else None
 
 
 def single_element(facts: Facts, node: NodeFact, source: int) -> str | None:

@@ -36,8 +36,10 @@ Not handled
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
+from fxgrad.passes.analyses.cuts import Way
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import cut_groups, finding, line_of, said, source_of, starved, subject
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Step
@@ -62,9 +64,12 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     for group in cut_groups(context, facts, CODE):
         node, parameters, way = group
         what, advice = _way_out(node)
-        wrapped = _wrapped(facts, node)
+        wrapped = _wrapped(facts, node, way) if node.kind == "escape" else ""
         if wrapped:
-            advice += f"; drop the `{wrapped}(...)` around it too, which makes a tensor without a history"
+            advice += (
+                f"; and put the tensor itself, or torch.stack of several, in place of the {wrapped}, which "
+                "makes one without a history"
+            )
         message = f"{what}, and the loss goes on from there: {starved(parameters)} ({subject(parameters)})"
         picked = next(
             (facts.node_named[cut.behind] for cut in way.cuts if cut.node == node.name and cut.behind), None
@@ -78,16 +83,16 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         yield finding(context, facts, (CODE, NAME), group, message, advice)
 
 
-def _wrapped(facts: Facts, node: NodeFact) -> str:
-    """The function that makes a tensor again of the number, in the same statement; "" where none does."""
-    statement = statement_at(node.site) if node.kind == "escape" and node.site is not None else None
-    if statement is None:
+def _wrapped(facts: Facts, node: NodeFact, way: Way) -> str:
+    """The function that makes a tensor again of the number, and its line where that is another; "" where none
+    does."""
+    behind = itertools.dropwhile(lambda name: name != node.name, way.nodes)
+    makers = (facts.node_named[name] for name in behind)
+    made = next((one for one in makers if one.site is not None and one.target.endswith(_WRAPPERS)), None)
+    if made is None or made.site is None or node.site is None:
         return ""
-    for later in facts.nodes:
-        made_of_it = any(flow.source in node.makes for flow in later.flows)
-        if made_of_it and later.site is not None and later.target.endswith(_WRAPPERS):
-            return later.target if statement_at(later.site) is statement else ""
-    return ""
+    same = statement_at(made.site) is statement_at(node.site)
+    return f"`{made.target}(...)`{' around it' if same else line_of(made.site, node.site)}"
 
 
 def _to_a_worker(found: SentAway) -> Finding:

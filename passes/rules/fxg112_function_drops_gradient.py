@@ -68,6 +68,7 @@ from fxgrad.torch_api.errors import (
     says,
 )
 from fxgrad.torch_api.explanations import explanation_of
+from fxgrad.torch_api.module_internals import HookFunction
 
 CODE = "FXG112"
 NAME = "function-drops-gradient"
@@ -109,6 +110,14 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         yield dataclasses.replace(made, site=bypassed or marked or made.site)
 
 
+def _is_of_other_rules(loss: lost_gradients.Loss) -> bool:
+    """Operators; and zeros of torch's own operations, a hook on a module among them."""
+    cls = function_of(loss.node)
+    return custom_operator(loss.node.target) is not None or (
+        cls in (None, HookFunction) and loss.left != "none"
+    )
+
+
 def _dropped(context: Context) -> Iterator[Finding]:
     watched = context.watched
     if watched is None:
@@ -118,12 +127,8 @@ def _dropped(context: Context) -> Iterator[Finding]:
         if not parameter.requires_grad or _explained(context, parameter):
             continue
         loss = lost_gradients.analyse(watched, parameter)
-        if (
-            loss is None
-            or custom_operator(loss.node.target) is not None
-            or (function_of(loss.node) is None and loss.left != "none")
-        ):
-            continue  # operators, and zeros of torch's own operations, are other rules'
+        if loss is None or _is_of_other_rules(loss):
+            continue
         cls = function_of(loss.node)
         site = (dropping_site(cls) if cls is not None else None) or loss.node.site
         groups.setdefault((site, parameter.gradient), (loss.node, []))[1].extend(parameter.names)

@@ -116,7 +116,7 @@ PROGRAMS = {
             PLAIN,
             loop=loop(("    loss.backward()", "    loss = torch.tensor(loss.item(), requires_grad=True)  # FXG107\n    loss.backward()")),
         ),
-        ("drop the `.item()`", "drop the `torch.tensor(...)` around it too"),
+        ("drop the `.item()`", "in place of the `torch.tensor(...)` around it"),
         (("torch.tensor(loss.item(), requires_grad=True)", "loss"),),
     ),
     "FXG107 a float": Program(
@@ -126,8 +126,22 @@ PROGRAMS = {
     ),
     "FXG107 through NumPy": Program(
         "import numpy as np\n" + net("h = torch.from_numpy(np.tanh(self.a(x).detach().numpy()))  # FXG107\nreturn self.b(h)"),
-        ("stay in torch", "drop the `torch.from_numpy(...)` around it too"),
+        ("stay in torch", "in place of the `torch.from_numpy(...)` around it"),
         (("torch.from_numpy(np.tanh(self.a(x).detach().numpy()))", "torch.tanh(self.a(x))"),),
+    ),
+    "FXG107 a list of numbers": Program(
+        net(
+            PLAIN,
+            loop=loop(
+                (
+                    "loss = F.mse_loss(net(x), y)",
+                    "parts = [(net(a) - b).square().item() for a, b in zip(x, y)]  # FXG107\n"
+                    "    loss = torch.tensor(parts).mean().requires_grad_()",
+                )
+            ),
+        ),
+        ("drop the `.item()`", "torch.stack of several, in place of the `torch.tensor(...)` (line 19)"),
+        ((".square().item() for", ".square() for"), ("torch.tensor(parts).mean().requires_grad_()", "torch.stack(parts).mean()")),
     ),
     # ------------------------------------------------------------------------------------------------------ wrapped anew
     "FXG108 a tensor of a tensor": Program(
@@ -325,6 +339,16 @@ PROGRAMS = {
         ("straight-through (`x + (x.round() - x).detach()`)",),
         (("h = h.round()", "h = h + (h.round() - h).detach()"),),
     ),
+    "FXG401 a hook that hands on zeros": Program(
+        net(PLAIN, before="net.b.register_full_backward_hook(lambda module, into, out: tuple(g * 0 for g in into))  # FXG401\n"),
+        ("hands on zeros", "let the hook pass on what should train"),
+        (("g * 0 for g", "g * 0.5 for g"),),
+    ),
+    "FXG401 clamped to one number": Program(
+        net("h = self.a(x)\nh = h.clamp(1.0, 1.0)  # FXG401\nreturn self.b(h)"),
+        ("clamps to a single value", "give it two bounds that differ"),
+        (("clamp(1.0, 1.0)", "clamp(-9.0, 9.0)"),),
+    ),
     "FXG401 a softmax over one": Program(
         net("h = self.b(self.a(x).tanh())\nreturn h.softmax(1)  # FXG401"),
         ("normalises over a single element", "use a sigmoid"),
@@ -363,6 +387,23 @@ def test_line_and_remedy(tmp_path: Path, name: str, capsys: pytest.CaptureFixtur
 def test_mended_as_advised_everything_trains(tmp_path: Path, name: str) -> None:
     with torch.enable_grad():
         check_mended(PROGRAMS[name], tmp_path)
+
+
+def test_a_sample_in_a_script_is_no_region_of_the_users(tmp_path: Path) -> None:
+    """Neither the arithmetic of an optimizer nor a block of another line says that gradients were off here."""
+    text = net(
+        "mean, width = self.a(x).chunk(2, 1)\nz = torch.distributions.Normal(mean, width.exp()).sample()  # FXG105\nreturn self.b(z)",
+        "self.a, self.b = nn.Linear(4, 4), nn.Linear(2, 1)",
+        loop=loop(("torch.optim.SGD", "torch.optim.Adam")),
+    )
+    flat = (
+        "a, b = nn.Linear(4, 4), nn.Linear(2, 1)\nopt = torch.optim.Adam([*a.parameters(), *b.parameters()])\nfor it in range(3):\n"
+        "    with torch.no_grad():\n        before = a(torch.randn(2, 4)).mean()\n    mean, width = a(torch.randn(6, 4)).chunk(2, 1)\n"
+        "    z = torch.distributions.Normal(mean, width.exp()).sample()  # FXG105\n    loss = b(z).square().mean()\n"
+        "    opt.zero_grad()\n    loss.backward()\n    opt.step()\n"
+    )
+    for program in (text, flat):
+        check_said(Program(program, ("has no derivative", "rsample()"), ()), tmp_path)
 
 
 CRITERION = (

@@ -701,6 +701,30 @@ for it in range(3):
         ("`wanted`", "`wanted = wanted.detach()`", "inside `closure`"),
         (("cnn(torch.rand(1, 3, 8, 8)).relu()  # FXG201\n", "cnn(torch.rand(1, 3, 8, 8)).relu()\nwanted = wanted.detach()\n"),),
     ),
+    "the rows of a buffer": Program(
+        """
+class Prototypes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(4, 3)
+        self.register_buffer("rows", torch.zeros(2, 3))
+    def forward(self, x, y):
+        z = self.encoder(x)
+        for c in range(2):
+            self.rows[c] = 0.9 * self.rows[c] + 0.1 * z[y == c].mean(0)  # FXG201
+        return F.cross_entropy(-torch.cdist(z, self.rows.clone()), y)
+net = Prototypes()
+opt = torch.optim.SGD(net.parameters(), 0.1)
+for it in range(3):
+    opt.zero_grad()
+    loss = net(torch.randn(8, 4), torch.tensor([0, 1] * 4))
+    loss.backward()
+    opt.step()
+    losses.append(loss.item())
+""",
+        ("frees the graph of `self.rows[c]`", "put `self.rows = self.rows.detach()` at the top of `forward`"),
+        (("        z = self.encoder(x)\n", "        self.rows = self.rows.detach()\n        z = self.encoder(x)\n"),),
+    ),
     "a bank of features": Program(
         """
 net = nn.Linear(3, 4)
