@@ -285,6 +285,8 @@ def _outcome(report: ReportData) -> str:
     if report.error is not None:
         return "No finding explains the error."
     states = set(_states(report).values())
+    if not states:
+        return "There is nothing to train."
     if states <= {"flows", "frozen"} and "flows" in states and not across_ranks.left_out(report):
         return "OK: every parameter that asks for a gradient gets one."
     return "No findings."

@@ -406,6 +406,8 @@ def _backward(result: Run, loss: object) -> None:
         recorder.progress.at("backward", len(recorder.steps))
     if result.loss is None:
         raise no_tensor(loss)
+    if _has_nothing_to_train(result):
+        return
     _refuse_old_history(recorder)
     with recorder.region():
         run_backward(result.loss.tensor, retain_graph=bool(recorder.standins.historied))
@@ -418,6 +420,20 @@ def _backward(result: Run, loss: object) -> None:
         for name, parameter in registry.named_parameters(result.program.root, remove_duplicate=False):
             if name not in result.gradients:
                 result.gradients[name] = gradient_of(recorder, parameter)
+
+
+def _has_nothing_to_train(result: Run) -> bool:
+    """Whether it is a module without parameters, of which nobody asked for a loss: a backward through the sum
+    of what it returns would be ours alone to raise."""
+    target = result.program
+    if target.loss is not None or not isinstance(target.model, nn.Module):
+        return False
+    return not (
+        result.loss_requires_grad
+        or result.registered
+        or result.recorder.externals
+        or any(tensor.requires_grad for tensor in target.flat_inputs()[0])
+    )
 
 
 def _refuse_captured_whole(error: BaseException) -> None:

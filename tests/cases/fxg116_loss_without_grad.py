@@ -95,6 +95,27 @@ def guilty_tuple_instead_of_a_loss() -> dict[str, Any]:
     return dict(model=nn.Linear(3, 2), inputs=(torch.randn(4, 3),), loss=loss)
 
 
+def quiet_a_module_without_parameters() -> dict[str, Any]:
+    class Round(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x.clamp(-1, 1) * 8).round() / 8
+
+    return dict(model=Round(), inputs=(torch.randn(4, 3),))
+
+
+def quiet_a_module_without_parameters_returns_indices_too() -> dict[str, Any]:
+    class Nearest(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("codes", torch.randn(5, 3))
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            found = torch.cdist(x, self.codes).argmin(1)
+            return self.codes[found], found
+
+    return dict(model=Nearest(), inputs=(torch.randn(4, 3),))
+
+
 def quiet_loss_kept_by_the_model() -> dict[str, Any]:
     class Net(nn.Module):
         def __init__(self) -> None:

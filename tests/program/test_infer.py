@@ -614,6 +614,25 @@ class Hole(Joined):
         return super().forward(image * (1 - mask), mask)
 
 
+class Placed(Body):
+    """Joined with where each point is, then without the places."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        _, *axes, _ = x.shape
+        assert len(axes) == 2
+        where = torch.stack(torch.meshgrid(*(torch.linspace(-1, 1, n) for n in axes), indexing="ij"), -1)
+        return self.net(torch.cat((x, where.expand(len(x), *where.shape)), -1).flatten(1, 2).relu())
+
+
+class Own(nn.Linear):
+    """Brings its input to sizes of its own and adds it."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        y = torch.fft.irfft(torch.fft.rfft(x, dim=1), n=24, dim=1)
+        y = torch.fft.irfft(torch.fft.rfft(y, dim=2), n=self.in_features, dim=2)
+        return super().forward(x + y)
+
+
 class Conditional(Joined):
     """What is joined with the picture has a size of its own."""
 
@@ -790,6 +809,8 @@ JOINED: list[tuple[Callable[[], nn.Module], tuple[Any, ...]]] = [
     (lambda: Turning(net=nn.Conv3d(4, 2, 3)), ((2, 3, 4, 64, 64),)),
     (lambda: Hiding(net=nn.Linear(6, 2)), ((2, 6),)),
     (lambda: Twice(nn.Conv1d(6, 2, 3)), ((2, 6, 64),)),
+    (lambda: Placed(net=nn.Linear(5, 2)), ((2, 4, 16, 3),)),
+    (lambda: Own(10, 2), ((2, 24, 10),)),
 ]
 
 

@@ -2,8 +2,9 @@
 
 A layer that takes 6 channels of `cat((a, b), 1)` says nothing about `a` alone. `Joins` remembers which input
 each part of a joined tensor is, and shares what the layer takes among them; so too where a part is an input
-spread out first (`c.view(n, k, 1, 1).repeat(1, 1, h, w)`). Not handled: parts that were computed, or whose
-size is that of two dimensions of the input; they keep the size they have.
+spread out first (`c.view(n, k, 1, 1).repeat(1, 1, h, w)`), and where the joined tensor is changed element
+by element or loses its places (`rearrange(x, 'b ... d -> b (...) d')`). Not handled: parts that were
+computed, or whose size is that of two dimensions of the input; they keep the size they have.
 """
 
 from __future__ import annotations
@@ -69,6 +70,20 @@ class Joins:
         ]
         place = dim % result.dim()
         self._known[id(result)] = (place, tuple(self._part(tensor, place) for tensor in whole))
+
+    def follow(self, tensors: Sequence[torch.Tensor], result: object) -> None:
+        """A call of another function that came to its end: what has the sizes of a joined tensor, all of them
+        or the last, is joined as that is."""
+        if not isinstance(result, torch.Tensor) or id(result) in self._known:
+            return
+        for tensor in tensors:
+            place, parts = self._known.get(id(tensor), (0, ()))
+            if not parts:
+                continue
+            if result.shape == tensor.shape:
+                self._known[id(result)] = place, parts
+            elif place == tensor.dim() - 1 and result.dim() and result.shape[-1] == tensor.shape[-1]:
+                self._known[id(result)] = result.dim() - 1, parts
 
     def _part(self, tensor: torch.Tensor, place: int) -> Part:
         size, name = tensor.shape[place], self._sources.whose(tensor)

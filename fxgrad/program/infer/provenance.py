@@ -163,6 +163,8 @@ class Provenance(TorchFunctionMode):
             self._carry(name, tensors, tags, result)
             if name in JOINING:
                 self._joins.note(args, kwargs, result)
+            elif not list(needs_of(name, args, kwargs)):
+                self._joins.follow(tensors, result)
         return result
 
     def _read(self, name: str, args: Sequence[object], kwargs: Mapping[str, object], tags: Tags) -> None:
@@ -288,20 +290,25 @@ class Provenance(TorchFunctionMode):
         for tensor, other in itertools.permutations(tensors[:3], 2):
             sources = self._tags.get(id(tensor), {})
             source = next(iter(sources), "")
-            if len(sources) != 1 or source in self._tags.get(id(other), {}) or other.shape == tensor.shape:
+            if len(sources) != 1 or other.shape == tensor.shape:
                 continue
             # its first layer decides, not what it meets later
             if source in self.needs and tensor.shape == self._shapes[source]:
                 continue
             own = self._shapes[source]
-            shape = _fitting(own, tuple(tensor.shape), tuple(other.shape), exact=function in JOINING)
-            if shape is None:
+            fitting = _fitting(own, tuple(tensor.shape), tuple(other.shape), exact=function in JOINING)
+            met = self._tags.get(id(other), {})
+            # What comes of the same input has sizes of it, and perhaps one of the model's own.
+            if not fitting or (source in met and (own == tuple(tensor.shape) or fitting[0] == own)):
+                continue
+            if source in met and any(set(shape) - {1} - set(own) == set() for shape in fitting):
                 continue
             # A weight of fewer dimensions stands for every row: `x * weight`.
-            weight = function not in JOINING and not self._tags.get(id(other))
+            weight = function not in JOINING and not met
+            shape = fitting[0]
             rows = (*own[: len(own) - len(shape)], *shape) if weight else shape
             why = f"it meets a tensor of {_by(other)}"
-            yield source, Need("like", shape=rows, dtype=self._dtypes[source], why=why, shapes=(shape,))
+            yield source, Need("like", shape=rows, dtype=self._dtypes[source], why=why, shapes=fitting)
 
     def _value(self, name: str, tensor: torch.Tensor) -> object:
         self.made_up += 1
@@ -338,23 +345,33 @@ def batch_of(module: nn.RNNBase | nn.RNNCellBase, x: torch.Tensor) -> int | None
 
 def _fitting(
     source: tuple[int, ...], tensor: tuple[int, ...], other: tuple[int, ...], *, exact: bool = False
-) -> tuple[int, ...] | None:
-    """The input's shape with which `tensor`, computed from it, would have met `other`; None where that cannot
-    be told.
+) -> tuple[tuple[int, ...], ...]:
+    """The input's shapes with which `tensor`, computed from it, would have met `other`, the likeliest first;
+    none where that cannot be told.
 
-    Either all of the shape, where the input was only changed element by element, or the one size that the two
-    disagree on. `exact`: a size of 1 does not stand for any.
+    Either all of the shape, where the input was only changed element by element, or the one or two sizes that
+    they disagree on, each in a place where the input has it; one of them in all these places too. `exact`: a
+    size of 1 does not stand for any.
     """
     if source == tensor:
-        return other
+        return (other,)
     pairs = [
         (a, b)
         for a, b in zip(reversed(tensor), reversed(other), strict=False)
         if a != b and (exact or 1 not in (a, b))
     ]
-    if len(pairs) != 1 or source.count(pairs[0][0]) != 1:
-        return None
-    return tuple(pairs[0][1] if size == pairs[0][0] else size for size in source)
+    if not 1 <= len(pairs) <= 2:
+        return ()
+    found: dict[tuple[int, ...], None] = {}
+    for places in itertools.permutations(range(len(source)), len(pairs)):
+        shape = list(source)
+        if all(source[place] == size for place, (size, _) in zip(places, pairs, strict=True)):
+            for place, (_, wanted) in zip(places, pairs, strict=True):
+                shape[place] = wanted
+            found.setdefault(tuple(shape))
+    if len(pairs) == 1 and found:
+        found.setdefault(tuple(pairs[0][1] if size == pairs[0][0] else size for size in source))
+    return tuple(found)
 
 
 def _by(tensor: torch.Tensor) -> str:

@@ -157,22 +157,30 @@ class Construction:
         return found
 
     def others(self) -> Iterator[tuple[str, str, str, Construction]]:
-        """The same with another value for a guess that makes another model of it: key, both values, what the
-        call made then."""
+        """The same with another value for a guess that makes another model of it, one of each guess before a
+        second of any: key, both values, what the call made then."""
+        for key, position in self._choices():
+            guesses = Guesses(
+                self.guesses.definitions,
+                self.guesses.given,
+                {**self.guesses.positions, key: position},
+                fills=self.guesses.fills,
+            )
+            with contextlib.suppress(Exception):  # another value need not fit
+                with _silent():
+                    made = _called(guesses, self.function, self.function.__name__)
+                yield key, self.guesses.taken[key].text, self.guesses.left[key][position].text, made
+
+    def _choices(self) -> list[tuple[str, int]]:
+        found: list[tuple[int, str, int]] = []
         for key, value in self.guesses.taken.items():
-            for position, other in enumerate(self.guesses.left[key] if value.choice else ()):
-                if other is value or other is _LEFT_OUT:
-                    continue
-                guesses = Guesses(
-                    self.guesses.definitions,
-                    self.guesses.given,
-                    {**self.guesses.positions, key: position},
-                    fills=self.guesses.fills,
-                )
-                with contextlib.suppress(Exception):  # another value need not fit
-                    with _silent():
-                        made = _called(guesses, self.function, self.function.__name__)
-                    yield key, value.text, other.text, made
+            others = [
+                position
+                for position, other in enumerate(self.guesses.left[key] if value.choice else ())
+                if other is not value and other is not _LEFT_OUT
+            ]
+            found += [(turn, key, position) for turn, position in enumerate(others)]
+        return [(key, position) for _, key, position in sorted(found, key=lambda one: one[0])]
 
 
 def constructions(
