@@ -26,7 +26,9 @@ def suppressions(file: str) -> Mapping[int, frozenset[str]]:
 @lru_cache(maxsize=512)
 def _suppressions(source: Source) -> Mapping[int, frozenset[str]]:
     found: dict[int, frozenset[str]] = {}
-    for token in tokens(source):
+    # most files have none, and to find the tokens of a big one takes longer than an analysis
+    written = any("fxgrad:" in line for line in source.lines)
+    for token in tokens(source) if written else ():
         codes = _codes(token.string) if token.type == tokenize.COMMENT else None
         if codes is not None:
             found[token.start[0]] = codes

@@ -145,7 +145,7 @@ def code_of(member: object) -> types.CodeType | None:
         # Only these are asked for __wrapped__: on any other object the question may run the user's
         # __getattr__.
         if isinstance(member, types.FunctionType | functools._lru_cache_wrapper):
-            member = inspect.unwrap(member)
+            member = inspect.unwrap(member) if "__wrapped__" in vars(member) else member
     except ValueError:  # a cycle of __wrapped__
         return None
     return member.__code__ if isinstance(member, types.FunctionType) else None
