@@ -129,7 +129,7 @@ def mutated(file: str, line: int, operator: str, number: int) -> tuple[Mutant, s
 def tried(session: Session, mutant: Mutant, text: str, budget: float) -> Answer:
     start = time.monotonic()
     known = covering.running(mutant.file, (ROOT / mutant.file).read_text(), mutant.line)
-    tests = list(covering.spread(known, budget))
+    tests = list(covering.spread(known, budget) if known else covering.likely(mutant.file, budget))
     killed_by = session.killer(mutant.file, text, tests, LIMIT) if tests else ""
     return Answer(mutant, killed_by, len(tests), len(known), round(time.monotonic() - start, 1))
 
@@ -174,7 +174,7 @@ def one_job(tree: Path, wanted: list[tuple[Mutant, str]], budget: float) -> None
 def under(answer: Answer) -> str:
     """The tests that it was tried under, in words."""
     if not answer.known:
-        return "none: no test is known to run it"
+        return f"{answer.tests} tests of which none is known to run it"
     return f"{answer.tests} of the {answer.known} tests that run it"
 
 
