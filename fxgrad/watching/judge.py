@@ -36,7 +36,7 @@ from fxgrad.trace.stale_tensors import overwritten
 from fxgrad.trace.watched_facts import Watched, aimed, observe
 from fxgrad.watching import gradient_errors, turns
 from fxgrad.watching.further import AT_LEAST
-from fxgrad.watching.left_out import left_out
+from fxgrad.watching.left_out import left_out, loose
 from fxgrad.watching.meant import meant
 from fxgrad.watching.models import tree
 from fxgrad.watching.seen import Seen
@@ -89,6 +89,7 @@ def _root(seen: Seen) -> nn.Module:
     reached = [t for slot in observer.ledger.tensors.living() if slot.after and (t := slot()) is not None]
     read = _read(observer)
     used = {id(t) for t in reached} | {id(t) for t in held if _is_in(observer, t, read)}
+    held += loose(seen) if held else []
     called = seen.events.outermost.values() if seen.optimizers else meant(observer, seen.events)
     return tree(seen.names, given=seen.given, called=called, held=held, reached=reached, used=used)
 

@@ -9,7 +9,8 @@ what an adversarial input is made for. A module counts here where all of this is
  3. Its values were not copied from another tensor: no state dict was loaded into it.
  4. Some of these parameters stand in a class that is none of torch's layers; all of them do, or what it
     returns is a single number, as a loss is.
-Not handled: a network of layers alone, which is left out of the optimizer as a whole.
+So does a Parameter that a variable holds and no module. Not handled: a network of layers alone, which is left
+out of the optimizer as a whole.
 """
 
 from __future__ import annotations
@@ -25,25 +26,50 @@ from fxgrad.source.objects import module_of
 from fxgrad.torch_api import registry
 from fxgrad.trace.leaf_modules import is_own
 from fxgrad.watching.seen import Seen
+from fxgrad.world.living import registered_anywhere
 
 _LISTS = (nn.ParameterList, nn.ParameterDict)
 
 
+def loose(seen: Seen) -> list[torch.Tensor]:
+    """Parameters that a variable of the script holds and no module: such a one was written to be trained, if
+    it gets a gradient in several steps and nothing writes it."""
+    found = _forgotten(seen)
+    registered = registered_anywhere(found)
+    return [tensor for number, tensor in found.items() if number not in registered]
+
+
+def _forgotten(seen: Seen) -> dict[int, torch.Tensor]:
+    """By id, the Parameters of variables that get gradients, and that no optimizer holds and nothing
+    writes."""
+    held = {id(p) for optimizer, _ in seen.optimizers for p in held_by(optimizer)}
+    found: dict[int, torch.Tensor] = {}
+    for slot in seen.observer.ledger.tensors.living():
+        tensor = slot() if slot.after == "some" and -slot.leaf in seen.untouched & seen.lasting else None
+        if isinstance(tensor, nn.Parameter) and id(tensor) not in held and seen.names.of_tensor(tensor):
+            found[id(tensor)] = tensor
+    return found
+
+
 def left_out(seen: Seen, root: nn.Module, facts: Facts) -> frozenset[str]:
     """Their names in `root`."""
+    free, trains = _unheld(seen, root)
+    if not trains:
+        return frozenset()
+    forgotten = _forgotten(seen)
     state = {name: p.gradient for p in facts.parameters for name in p.names}
     copied = _copied(seen)
-    found: set[str] = set()
-    for path, module in _unheld(seen, root):
+    found = {name for name, p in _of_no_module(root) if id(p) in forgotten}
+    for path, module in free:
         own = {name: p for name, p in registry.named_parameters(module, prefix=path) if p.requires_grad}
-        reached = bool(own) and all(state.get(name) in ("some", "zero") for name in own)
+        reached = all(state.get(name) in ("some", "zero") for name in own)
         if reached and _is_written_to_train(seen, module) and _stay(seen, own.values(), copied):
-            found.update(name for name in own if state[name] == "some")
-    return frozenset(found)
+            found |= own.keys()
+    return frozenset(name for name in found if state.get(name) == "some")
 
 
-def _unheld(seen: Seen, root: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The models in training mode that no optimizer holds a part of, by name; none, where no other trains."""
+def _unheld(seen: Seen, root: nn.Module) -> tuple[list[tuple[str, nn.Module]], bool]:
+    """The models in training mode that no optimizer holds a part of, by name; and whether others train."""
     held = {id(p) for optimizer, _ in seen.optimizers for p in held_by(optimizer)}
     stepped = {id(p) for optimizer, steps in seen.optimizers if steps for p in held_by(optimizer)}
     free, trains = [], False
@@ -52,7 +78,7 @@ def _unheld(seen: Seen, root: nn.Module) -> list[tuple[str, nn.Module]]:
         trains = trains or not numbers.isdisjoint(stepped)
         if module.training and numbers.isdisjoint(held):
             free.append((path, module))
-    return free if trains else []
+    return free, trains
 
 
 def _models(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -61,6 +87,14 @@ def _models(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         above = name.rpartition(".")[0]
         if name and type(module) is not nn.Module and type(root.get_submodule(above)) is nn.Module:
             yield name, module
+
+
+def _of_no_module(root: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """What stands beside the modules in the tree of a watch."""
+    for path, holder in registry.named_modules(root):
+        for name, parameter in holder._parameters.items() if type(holder) is nn.Module else ():
+            if parameter is not None:
+                yield f"{path}.{name}" if path else name, parameter
 
 
 def _is_written_to_train(seen: Seen, module: nn.Module) -> bool:

@@ -66,6 +66,7 @@ GUILTY = {
     "weights of several losses": (f"crit = Uncertainty()\n{SGD}", TASKS, TAKE),
     "rows of a list": (f"crit = Centers()\n{SGD}", "loss = crit(out)", TAKE),
     "a layer beside a scale": (f"crit = Projected()\n{SGD}", "loss = crit(out)", TAKE),
+    "a Parameter of a variable": (f"crit = nn.Parameter(torch.tensor(0.5))\n{SGD}", "loss = (out / crit).square().mean() + crit", TAKE),
     "drawn in place": (f"crit = Uncertainty()\nnn.init.normal_(crit.log_var)\n{SGD}", TASKS, TAKE),
 }
 QUIET = {
@@ -91,6 +92,26 @@ QUIET = {
     "a network that features are compared in": (
         f"crit = Features()\n{SGD}",
         "loss = F.mse_loss(crit(out), crit(torch.zeros(6, 2)))",
+        TAKE,
+    ),
+    "a Parameter of a variable, moved by hand": (
+        f"tau = nn.Parameter(torch.tensor(0.5))\n{SGD}",
+        "loss = (out / tau).square().mean() + tau",
+        TAKE + "\n    with torch.no_grad(): tau -= 0.1 * tau.grad; tau.grad = None",
+    ),
+    "a Parameter of a variable, made in each step": (
+        SGD,
+        "image = nn.Parameter(torch.randn(6, 2)); loss = (out * image).square().mean()",
+        TAKE,
+    ),
+    "a tensor that is asked for its gradient": (
+        f"image = torch.randn(6, 2, requires_grad=True)\n{SGD}",
+        "loss = (out * image).square().mean()",
+        TAKE,
+    ),
+    "a variable for the weight of a network that is only asked": (
+        f"crit = nn.Linear(2, 1)\nweight = crit.weight\n{SGD}",
+        "loss = crit(out).square().mean()",
         TAKE,
     ),
     "layers alone": (f"crit = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))\n{SGD}", "loss = crit(out).mean()", TAKE),
