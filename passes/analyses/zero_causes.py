@@ -39,6 +39,8 @@ _LOOK_UPS = frozenset(
 _RECURRENT = frozenset(["RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell"])
 # What takes a part of one tensor.
 _PARTS = frozenset(["__getitem__", "select", "narrow", "chunk", "split", "unbind", "tensor_split"])
+# What puts the elements of one tensor in another order, whole.
+_ORDERS = frozenset(["index_select", "permute", "transpose", "contiguous", "swapaxes", "movedim"])
 _GATED = frozenset(["lstm", "gru", "rnn_tanh"])
 
 
@@ -215,15 +217,11 @@ def _unproven(watched: Facts, loss: lost_gradients.Loss | None, *, settled: bool
 
 
 def _part_used(watched: Facts, node: NodeFact) -> NodeFact | None:
-    """The one step that takes a part of the result, at fixed positions, on the only way from it to the
-    loss."""
-    readers = {
-        n.name: n
-        for v in node.makes
-        for n, flow in watched.open_from.get(v, ())
-        if flow.target in watched.live
-    }
-    found = next(iter(readers.values())) if len(readers) == 1 else None
+    """The one step that takes a part of the result, at fixed positions, on the only way from it to the loss;
+    also past steps that put its elements in another order (a packed sequence's states)."""
+    found = _only_reader(watched, node)
+    while found is not None and found.target.rpartition(".")[2] in _ORDERS:
+        found = _only_reader(watched, found)
     if (
         found is None
         or found.site is None
@@ -232,6 +230,17 @@ def _part_used(watched: Facts, node: NodeFact) -> NodeFact | None:
     ):
         return None
     return found
+
+
+def _only_reader(watched: Facts, node: NodeFact) -> NodeFact | None:
+    """The one step through which a gradient comes back to what a step made."""
+    readers = {
+        n.name: n
+        for v in node.makes
+        for n, flow in watched.open_from.get(v, ())
+        if flow.target in watched.live
+    }
+    return next(iter(readers.values())) if len(readers) == 1 else None
 
 
 def _structural(watched: Facts, parameter: ParameterFact) -> lost_gradients.Loss | None:

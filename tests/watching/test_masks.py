@@ -45,6 +45,19 @@ SCRIPT = (
     "opt = torch.optim.Adam([*a.parameters(), *b.parameters()], 1e-2)\nfor step in range(12):\n    x = torch.randn(8, 4)\n    {mask}\n"
     "    loss = a(x).square().mean() + (b(x).square() * valid).sum()\n    opt.zero_grad()\n    loss.backward()\n    opt.step()\n"
 )
+PACKED = """import torch
+from torch import nn
+torch.manual_seed(0)
+rnn, head = nn.LSTM(3, 4, 2, batch_first=True), nn.Linear(4, 2)
+opt = torch.optim.Adam([*rnn.parameters(), *head.parameters()])
+for step in range(5):
+    x = nn.utils.rnn.pack_padded_sequence(torch.randn(3, 5, 3), torch.tensor([5, 2, 3]), batch_first=True, enforce_sorted=False)
+    _, (h, c) = rnn(x)
+    loss = nn.functional.cross_entropy(head(h[{layer}]), torch.tensor([0, 1, 0]))
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+"""
 # The code that makes it so, what must be said, and whose gradient it is.
 GUILTY = {
     "a buffer of zeros": (whole("net = Net(torch.zeros(4))"), "multiplies by `net.mask`", {"net.b.weight", "net.b.bias"}),
@@ -58,6 +71,11 @@ GUILTY = {
         "multiplies by `net.b.weight_mask`",
         {"net.b.weight_orig"},
     ),
+    "the state of the first layer, of a packed sequence": (
+        PACKED.format(layer=0),
+        "`h[0]` is all that is used of `rnn(x)`",
+        {f"rnn.{kind}_l1" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")},
+    ),
     "a tensor made above the loop": (
         SCRIPT.format(setup="valid = torch.zeros(8, 1)", mask="pass"),
         "`b(x).square() * valid` hands on only zeros",
@@ -65,6 +83,7 @@ GUILTY = {
     ),
 }
 QUIET = {
+    "the state of the last layer, of a packed sequence": PACKED.format(layer=-1),
     "a buffer that a schedule opens": whole("net = Net(torch.zeros(4))", before="net.mask.fill_(max(0, step - 3) / 10)", steps=12),
     "a buffer that is replaced": whole("net = Net(torch.zeros(4))", before="net.mask = torch.full((4,), float(step > 3))", steps=12),
     "a buffer with one place open": whole("net = Net(torch.tensor([0.0, 0.0, 0.0, 1.0]))"),
