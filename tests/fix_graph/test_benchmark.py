@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,7 @@ def test_the_text_says_where_it_was_measured() -> None:
         assert all(name in text for name in FORMS)
         assert f"inputs 3x4:float32, 28 parameters; torch {torch.__version__}" in text
         assert "a CPU run" in text
+        assert len(re.findall(r"\d\.\d{3} \(\d+\.\d{3} to \d+\.\d{3}\)", text)) >= len(FORMS)
 
 
 def test_to_dict_is_json() -> None:

@@ -312,6 +312,15 @@ def test_what_else_the_package_needs_is_said(folder: Path) -> None:
     assert first["bert"].endswith('Needs torch and transformers."""')
 
 
+def test_each_part_is_in_its_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.0)))
+    net[1][0].eval()
+    export_module(fxgrad.fix(net, (torch.rand(4, 3),)).module, (torch.rand(4, 3),), tmp_path / "modes")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    modes = {name: part.training for name, part in __import__("modes").load().named_modules()}
+    assert {name: modes[name] for name, _ in net.named_modules()} == {name: part.training for name, part in net.named_modules()}
+
+
 @pytest.mark.parametrize(
     ("name", "given", "words"),
     [("tied", torch.zeros(1, 2, dtype=torch.long), "made for shift=2.0"), ("regions", torch.zeros(3, 4), "made for calls with mask")],

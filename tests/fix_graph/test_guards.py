@@ -282,6 +282,12 @@ def a_check_of_values(self: Two, x: torch.Tensor) -> torch.Tensor:
     return self.a(x)
 
 
+def a_check_that_says_the_value(self: Two, x: torch.Tensor) -> torch.Tensor:
+    if (x > 100).any():
+        raise ValueError(f"too large: {x.max().item()}")
+    return self.a(x)
+
+
 BY_VALUE = [
     (a_layer_by_a_number, ".item() is "),
     (a_layer_of_a_module_list_by_a_number, "`item` is "),
@@ -289,6 +295,7 @@ BY_VALUE = [
     (a_list_of_numbers, ".tolist() is "),
     (numbers_in_numpy, ".numpy() is "),
     (a_check_of_values, "a check that raises for other values"),
+    (a_check_that_says_the_value, "a check that raises for other values"),
 ]
 
 

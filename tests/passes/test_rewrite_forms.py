@@ -162,6 +162,23 @@ def draws(m: Net, h: Tensor, w: Tensor) -> Tensor:
     return h * w * noise + torch.randn(6)
 
 
+def whole_written(m: Net, h: Tensor, w: Tensor) -> Tensor:
+    g = h + 1  # saved by nobody
+    first, second, *_ = g.unbind(0)
+    g.mul_(2)
+    return first * 3 + second + w
+
+
+def whole_written_want(m: Net, h: Tensor, w: Tensor) -> Tensor:
+    return 6 * (h[0] + 1) + 2 * (h[1] + 1) + w
+
+
+def sized_by_out(m: Net, h: Tensor, w: Tensor) -> None:
+    made = torch.empty(0)
+    torch.mul(w.detach(), 2, out=made)
+    h.mul_(made)
+
+
 PROGRAMS: dict[str, Body] = {
     "method": statement(lambda m, h, w: h.sigmoid_()),
     "augmented assignments": normalised,
@@ -219,7 +236,8 @@ PROGRAMS: dict[str, Body] = {
     "tensor_split": view_then(lambda h: h.tensor_split(4, 1)),
     "tensor_split at places": view_then(lambda h: h.tensor_split([2, -1], 1)),
     "hsplit": view_then(lambda h: h.hsplit(3)),
-    "hsplit of one dimension": view_then(lambda h: h[1].hsplit(3)),
+    "hsplit of a vector": view_then(lambda h: h[1].hsplit(2)),
+    "parts are read after the whole is written": whole_written,
     "unfold without overlap": view_then(lambda h: h.unfold(1, 2, 2)),
     "as_strided": view_then(lambda h: h.as_strided((2, 3), (6, 2), 1)),
     "mT and movedim": view_then(lambda h: h.view(2, 2, 6).mT.movedim(0, 2)),
@@ -235,6 +253,7 @@ PROGRAMS: dict[str, Body] = {
     "t_ and unsqueeze_": statement(lambda m, h, w: h.t_().unsqueeze_(0).squeeze_().t_()),
     "requires_grad_ of a fresh tensor": lambda m, h, w: h * (torch.ones(6).requires_grad_() * w),
     "detach_ of an own tensor": lambda m, h, w: h * (w * 2).detach_(),
+    "out= of an empty tensor": statement(sized_by_out),
     "resize_ of an empty tensor": lambda m, h, w: h * torch.empty(0).resize_(6).fill_(2.0) * w,
     "random numbers keep their order": draws,
     "writes under no_grad": no_grad_block,
@@ -259,7 +278,8 @@ MEANT: dict[str, Body] = {
     "tensor_split": view_then(lambda h: h[:, :2]),
     "tensor_split at places": view_then(lambda h: h[:, :2]),
     "hsplit": view_then(lambda h: h[:, :2]),
-    "hsplit of one dimension": view_then(lambda h: h[1, :2]),
+    "hsplit of a vector": view_then(lambda h: h[1, :3]),
+    "parts are read after the whole is written": whole_written_want,
     "views in loops": loop_want,
 }
 

@@ -335,6 +335,26 @@ DEATHS = {
         "asked = torch.autograd.grad(loss, [m.weight, spare.weight], allow_unused=True)  # FXG101\nlast = asked[1]\n\n"
         "def told(value):\n    return print(value)\n\ntold(last.norm())\n"
     ),
+    "an item from the end": (
+        "ends = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))]\nends[1].sum().backward()\nends[-2].grad.norm()  # FXG101\n"
+    ),
+    "slope of a function": (
+        "class Act(nn.Module):\n    def forward(self, h):\n        return nn.functional.leaky_relu_(h, -0.1)  # FXG201\n\n"
+        "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.lin = nn.Linear(3, 3)\n        self.act = Act()\n"
+        "    def forward(self, x):\n        return self.act(self.lin(x))\n\n"
+        "Net()(torch.randn(2, 3)).sum().backward()\n"
+    ),
+    "cut off in a function": (
+        "class Slope(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, x):\n        with torch.enable_grad():\n"
+        "            y = x.detach().exp()\n            return torch.autograd.grad(y.sum(), x)[0]  # FXG002\n\n"
+        "Slope.apply(nn.Linear(3, 3)(torch.randn(2, 3)))\n"
+    ),
+    "a list that a checkpoint fills": (
+        "from torch.utils.checkpoint import checkpoint\nlin, seen = nn.Linear(4, 4), []\n\n"
+        "def part(x):\n    seen.append(x)  # FXG002\n    return lin(x).exp() if len(seen) == 1 else lin(x)\n\n"
+        "checkpoint(part, torch.randn(2, 4), use_reentrant=False).sum().backward()\n"
+    ),
     "integers": ("p = nn.Parameter(torch.tensor([1, 2, 3]))  # FXG106\n"),
     "inference": (
         "m = nn.Linear(3, 1)\nwith torch.inference_mode():  # FXG104\n    x = torch.randn(2, 3)\nloss = m(x).sum()\nloss.backward()\n"
