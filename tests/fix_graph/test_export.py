@@ -371,6 +371,19 @@ class OnlyBackward(torch.autograd.Function):
         return times(gradients[0])
 
 
+halved = torch.nn.functional.max_pool1d  # which torch makes in a function
+
+
+class Pooled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return halved(x, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        return gradients[0].repeat_interleave(2, 1)
+
+
 @dataclasses.dataclass
 class Doubled:
     y: torch.Tensor
@@ -411,8 +424,9 @@ NOT_ALONE = "the package would not run in a process of its own: "
         (OnlyBackward.apply, f"{OTHERWISE}gradient of fc.weight: differs by"),
         (Doubled, f"{OTHERWISE}output 0: differs by"),
         (torch.ops.fxgrad_tests.twice, f"{NOT_ALONE}AttributeError: "),
+        (Pooled.apply, "which no file can name"),
     ],
-    ids=["class attribute", "default, in backward alone", "post init", "operator of the program"],
+    ids=["class attribute", "default, in backward alone", "post init", "operator of the program", "function without a name"],
 )
 def test_a_package_that_does_otherwise_is_not_written(ending: Callable[[torch.Tensor], Any], reason: str, tmp_path: Path) -> None:
     model, inputs = Ending(ending), (torch.randn(3, 4),)

@@ -146,3 +146,19 @@ def test_what_nothing_alive_comes_from_is_forgotten(tmp_path: Path, monkeypatch:
     for part in ("verdicts", "findings", "notes"):
         assert report[part] == whole[part]
     assert report["findings"][0]["code"] == "FXG104"
+
+
+SECOND = """
+net = nn.Linear(4, 4)
+for turn in range(20):
+    x = net(torch.randn(5, 4)).relu()
+loss = x.exp().sum()
+loss.backward()
+loss.backward()
+"""
+
+
+def test_an_error_about_what_is_no_longer_noted_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "LIMIT", 4)
+    report = watched(SECOND, tmp_path)
+    assert [(f.code, f.severity) for f in report.findings] == [("FXG201", "error")]

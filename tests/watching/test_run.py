@@ -336,7 +336,8 @@ DEATHS = {
         "def told(value):\n    return print(value)\n\ntold(last.norm())\n"
     ),
     "an item from the end": (
-        "ends = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))]\nends[1].sum().backward()\nends[-2].grad.norm()  # FXG101\n"
+        "m = nn.Linear(3, 1)\nout = m(torch.randn(2, 3))\nlosses = [\n    out.mean().item(),  # FXG107\n    out.square().mean(),\n]\n"
+        "losses[-2].backward()\n"
     ),
     "slope of a function": (
         "class Act(nn.Module):\n    def forward(self, h):\n        return nn.functional.leaky_relu_(h, -0.1)  # FXG201\n\n"

@@ -431,6 +431,16 @@ def test_zeros_that_stay_are_explained_by_a_second_step() -> None:
     assert ("FXG401", "error") in lines(watched.report)
 
 
+class Kept(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: torch.Tensor) -> torch.Tensor:
+        return a * 2
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return grad * 2
+
+
 @pytest.mark.parametrize("bound", ["when called", "before the watch"])
 def test_function_that_returns_none(bound: str) -> None:
     class Drop(torch.autograd.Function):
@@ -447,11 +457,13 @@ def test_function_that_returns_none(bound: str) -> None:
     def step() -> None:
         left, right = model(x())
         drop = early if bound == "before the watch" else Drop.apply
-        drop(left, right).mean().backward()  # type: ignore[no-untyped-call]
+        out = drop(left, right)  # type: ignore[no-untyped-call]
+        Kept.apply(out).mean().backward()  # type: ignore[no-untyped-call]
 
     report = report_of(step, model)
     assert {n for n, v in report.verdicts.items() if v == "none"} == {"right.weight", "right.bias"}
     assert lines(report) == {("FXG112", "error")}
+    assert "Drop" in report.findings[0].message
 
 
 def test_reentrant_checkpoint_reaches_its_parameters() -> None:

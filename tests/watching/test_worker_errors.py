@@ -55,6 +55,7 @@ def test_the_line_that_made_the_history_is_named(tmp_path: Path, name: str, caps
     assert (finding.code, finding.site and finding.site.line) == ("FXG107", 15)
     assert finding.fix is not None
     assert ".detach()`" in finding.fix.advice
+    assert finding.message.startswith("`features` is" if name == "a tensor of features" else "`data.items[")
     capsys.readouterr()
     assert report_on(tmp_path, text.format(expression + ".detach()")).ok
 
