@@ -625,12 +625,21 @@ class Placed(Body):
 
 
 class Own(nn.Linear):
-    """Brings its input to sizes of its own and adds it."""
+    """Brings what it made of its input to sizes of its own and adds it."""
 
     def forward(self, x: torch.Tensor) -> Any:
-        y = torch.fft.irfft(torch.fft.rfft(x, dim=1), n=24, dim=1)
+        h = x.unsqueeze(-1) * torch.ones(3)
+        y = torch.fft.irfft(torch.fft.rfft(h, dim=1), n=24, dim=1)
         y = torch.fft.irfft(torch.fft.rfft(y, dim=2), n=self.in_features, dim=2)
-        return super().forward(x + y)
+        return super().forward((h + y).sum(-1))
+
+
+class Coupled(Body):
+    """The first half of each row changes the second."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        first, second = x[:, :5], x[:, 5:]
+        return torch.cat((first, self.net(first) + second * first.exp()), 1)
 
 
 class Conditional(Joined):
@@ -811,6 +820,7 @@ JOINED: list[tuple[Callable[[], nn.Module], tuple[Any, ...]]] = [
     (lambda: Twice(nn.Conv1d(6, 2, 3)), ((2, 6, 64),)),
     (lambda: Placed(net=nn.Linear(5, 2)), ((2, 4, 16, 3),)),
     (lambda: Own(10, 2), ((2, 24, 10),)),
+    (lambda: Coupled(net=nn.Linear(5, 5)), ((2, 10),)),
 ]
 
 

@@ -113,6 +113,7 @@ class Provenance(TorchFunctionMode):
         self.measured: set[str] = set()
         self.passed: set[str] = set()  # inputs that the first layer they need to fit has accepted
         self.limits: dict[str, int] = {}
+        self.emptied = False  # a part of what is not empty came out empty
         self.failure: Failure | None = None
         self.made_up = 0
         self.calls = 0
@@ -180,6 +181,7 @@ class Provenance(TorchFunctionMode):
         kept = {key: pure and name in _PURE for key, pure in tags.items()}
         for leaf in pytree.tree_leaves(result):
             if isinstance(leaf, torch.Tensor) and not any(leaf is tensor for tensor in tensors):
+                self.emptied = self.emptied or (name == "__getitem__" and not leaf.numel())
                 self._tags[id(leaf)] = kept
                 self._alive.append(leaf)
 
@@ -350,8 +352,8 @@ def _fitting(
     none where that cannot be told.
 
     Either all of the shape, where the input was only changed element by element, or the one or two sizes that
-    they disagree on, each in a place where the input has it; one of them in all these places too. `exact`: a
-    size of 1 does not stand for any.
+    they disagree on, each in a place where the input has it; one of them in all these places too; a part of
+    the input that came out empty. `exact`: a size of 1 does not stand for any.
     """
     if source == tensor:
         return (other,)
@@ -365,11 +367,13 @@ def _fitting(
     found: dict[tuple[int, ...], None] = {}
     for places in itertools.permutations(range(len(source)), len(pairs)):
         shape = list(source)
-        if all(source[place] == size for place, (size, _) in zip(places, pairs, strict=True)):
-            for place, (_, wanted) in zip(places, pairs, strict=True):
-                shape[place] = wanted
+        ways = list(zip(places, pairs, strict=True))
+        # of a part that came out empty the whole is too short by what is wanted of it
+        if all(source[place] == size or (place and not size) for place, (size, _) in ways):
+            for place, (size, wanted) in ways:
+                shape[place] = wanted if size else shape[place] + wanted
             found.setdefault(tuple(shape))
-    if len(pairs) == 1 and found:
+    if len(pairs) == 1 and found and pairs[0][0]:
         found.setdefault(tuple(pairs[0][1] if size == pairs[0][0] else size for size in source))
     return tuple(found)
 

@@ -87,19 +87,25 @@ def search(
     state = Combinations({name: list(queue) for name, queue in queues.items()}, unlike)
     furthest: Reached | None = None
     deepest: Reached | None = None
+    spare: Found | None = None
     count = 0
     end = time.process_time() + SECONDS
     while count < tries and (combination := state.next(end)) is not None:
         count += 1
         outcome = prober.run(combination, given)
         if outcome.error is None or _of_autograd(outcome.error):
-            return _found(combination, outcome)
+            if not outcome.seen.emptied:
+                return _found(combination, outcome)
+            spare = spare or _found(combination, outcome)  # it runs, and is hardly meant
+            continue
         deepest = _further(deepest, (combination, outcome))
         if outcome.beyond or _of_the_program(outcome):
             furthest = _further(furthest, (combination, outcome))
         if isinstance(outcome.error, EndlessLoop):  # other inputs will not end it, and real ones might hang
             break
         state.learn(combination, outcome)
+    if spare is not None:
+        return spare
     if furthest is not None and deepest is not None and furthest[1].seen.calls >= deepest[1].seen.calls:
         return _found(*furthest)
     blamed = _blamed(deepest, queues)
