@@ -10,7 +10,7 @@ made-up one. Not handled: data that passes through NumPy or Python numbers loses
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -366,16 +366,27 @@ def _fitting(
         return ()
     found: dict[tuple[int, ...], None] = {}
     for places in itertools.permutations(range(len(source)), len(pairs)):
-        shape = list(source)
-        ways = list(zip(places, pairs, strict=True))
-        # of a part that came out empty the whole is too short by what is wanted of it
-        if all(source[place] == size or (place and not size) for place, (size, _) in ways):
-            for place, (size, wanted) in ways:
-                shape[place] = wanted if size else shape[place] + wanted
-            found.setdefault(tuple(shape))
-    if len(pairs) == 1 and found and pairs[0][0]:
-        found.setdefault(tuple(pairs[0][1] if size == pairs[0][0] else size for size in source))
+        shape = _changed(source, zip(places, pairs, strict=True))
+        if shape is not None:
+            found.setdefault(shape)
+    size, wanted = pairs[0]
+    if len(pairs) == 1 and found and size:
+        found.setdefault(tuple(wanted if one == size else one for one in source))
     return tuple(found)
+
+
+def _changed(source: tuple[int, ...], ways: Iterable[tuple[int, tuple[int, int]]]) -> tuple[int, ...] | None:
+    """The shape with other sizes in some places, each as (place, (size there, the one wanted)); None where it
+    has not that size there. Of a part that came out empty the whole is too short by what is wanted of it."""
+    shape = list(source)
+    for place, (size, wanted) in ways:
+        if not size and place:
+            shape[place] += wanted
+        elif source[place] == size:
+            shape[place] = wanted
+        else:
+            return None
+    return tuple(shape)
 
 
 def _by(tensor: torch.Tensor) -> str:

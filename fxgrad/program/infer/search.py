@@ -93,10 +93,11 @@ def search(
     while count < tries and (combination := state.next(end)) is not None:
         count += 1
         outcome = prober.run(combination, given)
-        if outcome.error is None or _of_autograd(outcome.error):
+        if _ran(outcome):
+            found = _found(combination, outcome)
             if not outcome.seen.emptied:
-                return _found(combination, outcome)
-            spare = spare or _found(combination, outcome)  # it runs, and is hardly meant
+                return found
+            spare = spare or found  # it runs, and is hardly meant
             continue
         deepest = _further(deepest, (combination, outcome))
         if outcome.beyond or _of_the_program(outcome):
@@ -106,27 +107,37 @@ def search(
         state.learn(combination, outcome)
     if spare is not None:
         return spare
-    if furthest is not None and deepest is not None and furthest[1].seen.calls >= deepest[1].seen.calls:
+    if furthest is not None and _further(furthest, deepest) is furthest:
         return _found(*furthest)
-    blamed = _blamed(deepest, queues)
     late = count < tries and time.process_time() >= end
-    error = deepest[1].error if deepest else None
-    reached = deepest[0] if deepest else {}
+    return _given_up(state, deepest, _blamed(deepest, queues), count, late=late)
+
+
+def _given_up(
+    state: Combinations, deepest: Reached | None, blamed: str | None, count: int, *, late: bool
+) -> GaveUp:
+    reached, error = (deepest[0], deepest[1].error) if deepest is not None else ({}, None)
     return GaveUp(blamed, error, count, state.likeliest(blamed), reached, late)
 
 
 Reached = tuple[Mapping[str, Candidate], Try]
 
 
-def _further(best: Reached | None, other: Reached) -> Reached:
+def _further(best: Reached | None, other: Reached | None) -> Reached | None:
     """Of two failures the one after more calls; the earlier of like ones."""
-    return other if best is None or other[1].seen.calls > best[1].seen.calls else best
+    if best is None or other is None:
+        return best or other
+    return other if other[1].seen.calls > best[1].seen.calls else best
+
+
+def _ran(outcome: Try) -> bool:
+    return outcome.error is None or _of_autograd(outcome.error)
 
 
 def confirmed(prober: Prober, found: Found, given: Mapping[str, object]) -> bool:
     """Whether the inputs found by one prober also run under another."""
     outcome = prober.run(found.candidates, given)
-    return outcome.error is None or _of_autograd(outcome.error)
+    return _ran(outcome)
 
 
 def _found(combination: Mapping[str, Candidate], outcome: Try) -> Found:
