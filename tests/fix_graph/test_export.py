@@ -306,6 +306,12 @@ def test_the_code_is_readable(folder: Path) -> None:
     ]
 
 
+def test_layers_are_built_by_their_own_calls(folder: Path) -> None:
+    text = (folder / "sequences" / "__init__.py").read_text()
+    assert "nn.LSTM(4, 5" in text
+    assert "nn.MultiheadAttention(embed_dim=10, " in text
+
+
 def test_what_else_the_package_needs_is_said(folder: Path) -> None:
     first = {name: (folder / name / "__init__.py").read_text().splitlines()[0] for name in ("tied", "bert")}
     assert first["tied"].endswith('Needs only torch."""')

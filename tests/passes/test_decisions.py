@@ -389,6 +389,26 @@ TOLD = {
         """,
         "put at line {use} in `ways`, of which `ways[kind]` (line {by}) took only `box`",
     ),
+    "a condition in a loop, of one of two blocks": (
+        """
+        class Block(nn.Module):
+            def __init__(self, more):
+                super().__init__()
+                self.lin, self.extra, self.more = nn.Linear(3, 3), nn.Linear(3, 3), more
+
+            def forward(self, x):
+                return self.lin(x) + sum(self.extra(x) if self.more else x for _ in range(2))  # use
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.one, self.two = Block(True), Block(False)
+
+            def forward(self, x):
+                return self.two(self.one(x))
+        """,
+        "used only at line {use}, in `self.extra(x) if self.more else x`, where `self.more` was false",
+    ),
     "layers in a dict that is kept": (
         """
         class Net(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import gc
 import importlib
 import importlib.util
@@ -189,6 +190,30 @@ def test_a_parameter_met_after_a_number_was_read_is_not_made_of_it() -> None:
 
     found = report_of(step, model)
     assert lines(found) == {("FXG101", "error")}, str(found)
+
+
+def test_a_norm_that_is_logged_is_no_use_of_a_parameter() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin, self.gate = nn.Linear(3, 1), nn.Parameter(torch.ones(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.lin(x)
+            return out
+
+    model, told = Gated(), list[str]()
+
+    def step(*, logged: bool) -> None:
+        model(x()).sum().backward()
+        if logged:
+            with torch.no_grad():
+                model.gate.norm().mul(2)
+
+    for logged in (False, True):
+        (finding,) = report_of(functools.partial(step, logged=logged), model).findings
+        told.append(finding.message)
+    assert told[0] == told[1]
 
 
 class Once(nn.Module):
