@@ -22,6 +22,7 @@ import io
 import json
 import os
 import platform
+import re
 import select
 import signal
 import statistics
@@ -205,7 +206,10 @@ def cell(call: Callable[[], Any]) -> dict[str, Any]:
             cpu.append(time.process_time() - cpu_start)
             wall.append(time.perf_counter() - wall_start)
     except Exception as error:
-        return {"error": f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0][:160]}"}
+        said = re.sub(
+            r"\S*site-packages/", "", (str(error).strip() or "-").splitlines()[0]
+        )  # no machine's paths
+        return {"error": f"{type(error).__name__}: {said[:160]}"}
     return {
         "cpu": statistics.median(cpu),
         "first": first,
