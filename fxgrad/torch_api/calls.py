@@ -127,7 +127,7 @@ def add_call(
 ) -> torch.fx.Node:
     """Write the call of a torch function."""
     try:
-        op, target = _known_target(func, name)
+        op, target = _graph_target(func, name)
     except TypeError:  # an unhashable callable
         op, target = "call_function", func
     return add_node(graph, op, target, args, kwargs)
@@ -153,10 +153,10 @@ def add_node(
 
 
 _stem = functools.lru_cache(maxsize=8192)(name_stem)
-_known_target = functools.lru_cache(maxsize=4096)(lambda func, name: graph_target(func, name))
 
 
-def graph_target(func: Callable[..., object], name: str) -> tuple[str, object]:
+@functools.lru_cache(maxsize=4096)
+def _graph_target(func: Callable[..., object], name: str) -> tuple[str, object]:
     """("call_method", name) or ("call_function", callable) for a torch function."""
     if name == "__setitem__":
         return "call_function", operator.setitem

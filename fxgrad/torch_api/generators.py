@@ -31,9 +31,7 @@ def seed_generators(number: int) -> None:
 def noted_generators() -> Callable[[], None]:
     """The act that puts every generator back, and the seeds that wait."""
     cpu = torch.get_rng_state()
-    states = [
-        (device, device.get_rng_state_all()) for device in _in_use() if hasattr(device, "get_rng_state_all")
-    ]
+    states = [(device, device.get_rng_state_all()) for device in _in_use()]
     mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     waiting = [_waiting(device) for device in _DEVICES]
 

@@ -48,7 +48,7 @@ from fxgrad.trace.leaf_modules import Whole, is_own, is_plain_layer
 from fxgrad.trace.notes import Called, Kind, Note
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.rounds import Turn
-from fxgrad.trace.warned import warned
+from fxgrad.world.shown_warnings import at_its_own_line
 
 ZEROED = 64  # calls of `zero_grad` that are remembered
 
@@ -151,7 +151,7 @@ class Events:
                 part = complex_part(name, threading.get_ident())
                 stack.enter_context(_patched(torch.Tensor, name, part))
             stack.enter_context(_patched(torch, "compile", self._compile(stack)))
-            stack.enter_context(_patched(warnings, "showwarning", warned()))
+            stack.enter_context(_patched(warnings, "showwarning", at_its_own_line()))
             stack.enter_context(_patched(Optimizer, "__init__", self._optimizer_made()))
             stack.enter_context(_patched(Optimizer, "zero_grad", self._zeroed()))
             for module, name in (*TRANSFORMS, *TRANSFORMS_WITH_FUNCTIONS):

@@ -41,7 +41,7 @@ from fxgrad.trace.regions import opaque, passes
 from fxgrad.trace.sketch import Sketch
 from fxgrad.trace.slots import Slot
 from fxgrad.trace.targets import call_object, function_apply, new_leaf, new_leaf_view
-from fxgrad.trace.warned import warned
+from fxgrad.world.shown_warnings import at_its_own_line
 
 
 @contextlib.contextmanager
@@ -58,7 +58,7 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
             stack.enter_context(patched(holder, name, value))
         stack.enter_context(transforms.checkpoint_intercepted(recorder))
         stack.enter_context(replaced_apply(_apply(recorder)))
-        stack.enter_context(patched(warnings, "showwarning", warned()))
+        stack.enter_context(patched(warnings, "showwarning", at_its_own_line()))
         yield
 
 

@@ -43,9 +43,10 @@ def _forgotten(seen: Seen) -> dict[int, torch.Tensor]:
     """By id, the Parameters of variables that get gradients, and that no optimizer holds and nothing
     writes."""
     held = {id(p) for optimizer, _ in seen.optimizers for p in held_by(optimizer)}
+    as_it_was = seen.untouched & seen.lasting
     found: dict[int, torch.Tensor] = {}
     for slot in seen.observer.ledger.tensors.living():
-        tensor = slot() if slot.after == "some" and -slot.leaf in seen.untouched & seen.lasting else None
+        tensor = slot() if slot.after == "some" and -slot.leaf in as_it_was else None
         if isinstance(tensor, nn.Parameter) and id(tensor) not in held and seen.names.of_tensor(tensor):
             found[id(tensor)] = tensor
     return found

@@ -11,11 +11,10 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
-from typing import TextIO
 
-from fxgrad.source.sites import is_made
 from fxgrad.world.heap import settled_heap
 from fxgrad.world.interrupts import held
+from fxgrad.world.shown_warnings import once
 from fxgrad.world.switches import kept_modes
 
 
@@ -33,29 +32,11 @@ def one_call() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _warned_once() -> Iterator[None]:
-    """What the program warns of is shown once for each place, however many runs of it the block makes, and
-    not again for a graph of it that runs. Python forgets what it has shown whenever filters are put back, as
-    they are after each run."""
+    """What the program warns of is shown once, however many runs of it the block makes."""
     original = warnings.showwarning
-    shown: set[tuple[object, ...]] = set()
-
-    def showwarning(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        said = str(message), category
-        key = said if is_made(filename) else (*said, filename, lineno)
-        if key not in shown:
-            shown.update((said, key))
-            original(message, category, filename, lineno, file, line)
-
-    warnings.showwarning = showwarning
+    warnings.showwarning = shown = once()
     try:
         yield
     finally:
-        if warnings.showwarning is showwarning:
+        if warnings.showwarning is shown:
             warnings.showwarning = original

@@ -161,7 +161,8 @@ class Lent:
 
 
 def _restorer(tensor: torch.Tensor) -> Callable[[], None]:
-    """For a leaf that counts its writes, as all are that are lent."""
+    """For a leaf that counts its writes: what is none is never lent (`can_be_lent`), and has a stand-in or
+    keeps its contents where data is private (`takes_a_history_for_good`)."""
     data, requires_grad, grad, version = tensor.data, tensor.requires_grad, tensor.grad, version_of(tensor)
     hooks = [(name, held, dict(held or {})) for name in _HOOKS for held in (getattr(tensor, name),)]
 

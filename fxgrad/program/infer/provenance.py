@@ -303,7 +303,7 @@ class Provenance(TorchFunctionMode):
             # What comes of the same input has sizes of it, and perhaps one of the model's own.
             if not fitting or (source in met and (own == tuple(tensor.shape) or fitting[0] == own)):
                 continue
-            if source in met and any(set(shape) - {1} - set(own) == set() for shape in fitting):
+            if source in met and any({1, *own}.issuperset(shape) for shape in fitting):
                 continue
             # A weight of fewer dimensions stands for every row: `x * weight`.
             weight = function not in JOINING and not met
