@@ -48,6 +48,7 @@ from fxgrad.passes.findings import expression, line_of, listed, shape, source_of
 from fxgrad.records import Facts, Finding, Fix, NodeFact, Raised, Site, Step
 from fxgrad.source.assigned import assigned_names, names_read
 from fxgrad.source.objects import module_of
+from fxgrad.source.out_of_place import augmented
 from fxgrad.torch_api import registry
 from fxgrad.torch_api.calls import ADDED_TO_GRAD
 from fxgrad.torch_api.errors import OVERWRITTEN, SECOND_TIME, says
@@ -158,9 +159,9 @@ def _advice(writer: NodeFact, layer: str) -> str:
     text = source_of(writer.site)
     if _ZEROES_GRADIENTS.search(text):
         return "zero it after the backward that needs it, or compute with a copy (`.clone()`)"
-    target, operator, value = _augmented(text)
-    if operator:
-        return f"write out of place: `{target} = {target} {operator} {value}`"
+    written = augmented(text)
+    if written:
+        return f"write out of place: `{written}`"
     if writer.kind == "module":
         return "build this module with inplace=False"
     if "inplace=True" in text.replace(" ", ""):
@@ -171,15 +172,6 @@ def _advice(writer: NodeFact, layer: str) -> str:
     if not writer.grad_enabled:
         return "update after backward, or let the step before use a copy (`.clone()`)"
     return "write out of place: make a new tensor instead of changing this one"
-
-
-def _augmented(text: str) -> tuple[str, str, str]:
-    """`a`, `+`, `b` of `a += b`."""
-    for operator in ("**", "//", "+", "-", "*", "/", "@"):
-        target, found, value = text.partition(f" {operator}= ")
-        if found and target.replace(".", "").isidentifier():
-            return target, operator, value
-    return "", "", ""
 
 
 def _met_again(facts: Facts, found: Meeting) -> Finding:

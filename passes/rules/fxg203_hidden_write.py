@@ -36,14 +36,13 @@ Not handled
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Iterator
 
 from fxgrad.passes.analyses.hidden_writes import HiddenWrite, told
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import cut_at, expression, line_of, severity, starved, subject, text_of
-from fxgrad.records import Facts, Finding, Fix, NodeFact, Site, Step
+from fxgrad.records import Facts, Finding, Fix, Site, Step
+from fxgrad.source.out_of_place import past_autograd
 from fxgrad.torch_api.errors import OVERWRITTEN, says
 
 CODE = "FXG203"
@@ -143,36 +142,5 @@ def _advice(write: HiddenWrite) -> str:
             "make it part of the graph (`w = self.weight * self.mask`), or do it after optimizer.step() "
             "under torch.no_grad()"
         )
-    return f"compute the new value out of place, as part of the graph: `{_out_of_place(write.node)}`"
-
-
-_OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
-_AUGMENTED = re.compile(r"(\w[\w.]*?)\.(?:data|detach\(\)) (\+|-|\*|/)= (.+)")
-_METHOD = re.compile(r"(\w[\w.]*?)\.(?:data|detach\(\))\.(add|sub|mul|div)_\(([^,]+)\)")
-
-
-def _out_of_place(node: NodeFact) -> str:
-    """The same as a statement of the graph's, where the write is plain arithmetic; else an example."""
-    text = expression(node)
-    augmented, method = _AUGMENTED.fullmatch(text), _METHOD.fullmatch(text)
-    if augmented is not None:
-        name, operator, operand = augmented.groups()
-        return f"{name} = {name} {operator} {_operand(operand)}"
-    if method is not None:
-        name, word, operand = method.groups()
-        return f"{name} = {name} {_OPERATORS[word]} {_operand(operand)}"
-    return "h = h * mask"
-
-
-def _operand(text: str) -> str:
-    """In parentheses, where it is an expression of operators."""
-    return (
-        text if isinstance(_parsed(text), ast.Call | ast.Name | ast.Attribute | ast.Constant) else f"({text})"
-    )
-
-
-def _parsed(text: str) -> ast.expr | None:
-    try:
-        return ast.parse(text, mode="eval").body
-    except SyntaxError:
-        return None
+    written = past_autograd(expression(write.node)) or "h = h * mask"
+    return f"compute the new value out of place, as part of the graph: `{written}`"
