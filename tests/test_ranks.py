@@ -30,6 +30,7 @@ from fxgrad.report import Report, as_json
 from fxgrad.watching.ranks.board import Board, launched
 from fxgrad.watching.ranks.merge import merged
 from fxgrad.watching.ranks.share import Share
+from fxgrad.watching.script import run_script
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(__file__).parent / "distributed"
@@ -348,6 +349,42 @@ def test_the_model_in_ddp_is_analysed_under_its_own_names(group: Any) -> None:
     wrapped = nn.parallel.DistributedDataParallel(Net())
     assert dict(fxgrad.analyze(wrapped, X).verdicts) == dict(fxgrad.analyze(Net(), X).verdicts)
     assert set(fxgrad.fix(wrapped, X).module.state_dict()) == set(Net().state_dict())
+
+
+@gloo
+def test_left_out_parameters_matter_where_processes_run(group: Any) -> None:
+    model = Net()
+    model.spare = nn.Linear(4, 1)
+    assert [f.severity for f in fxgrad.analyze(model, X).findings if f.code == "FXG501"] == ["warning"]
+
+
+@gloo
+def test_a_parameter_used_inside_and_outside_of_what_ddp_wraps(group: Any, tmp_path: Path) -> None:
+    text = """
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.scale = nn.Linear(3, 3), nn.Parameter(torch.ones(3))
+    def forward(self, x):
+        self.shown = x * self.scale
+        return self.body(x)
+
+net = DistributedDataParallel(Net(), find_unused_parameters=True)
+h = net(torch.randn(2, 3)) * net.module.shown.sum()
+loss = (h * net.module.scale).sum()  # here
+loss.backward()
+"""
+    script = tmp_path / "script.py"
+    script.write_text(text)
+    report, status = run_script(str(script))
+    assert report is not None
+    (found,) = report.findings
+    assert (found.code, found.site and found.site.line, status) == ("FXG002", text[: text.index("# here")].count("\n") + 1, 1)
+    assert "`net.scale` is used here" in found.message
 
 
 def fully_sharded(mesh: Any) -> nn.Module:

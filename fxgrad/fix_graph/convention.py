@@ -121,7 +121,7 @@ class CallingConvention:
         if not isinstance(structure, tree.Branch):
             return
         for leaf in _leaves(structure):
-            if leaf.index is None and id(leaf) not in self.constants:
+            if leaf.index is None:
                 self.constants[id(leaf)] = snapshot(leaf.constant)
         for pair in structure.children:
             name, value = str(pair.children[0].constant), pair.children[1]

@@ -116,7 +116,7 @@ def _blamed(eager: Run) -> Site | None:
         else (without_derivative(error.message) or "").removeprefix("aten::")
     )
     calls = [s for s in eager.recorder.steps if s.spots and named and s.target.rpartition(".")[2] == named]
-    if not calls and says(error.message, OVERWRITTEN):
+    if says(error.message, OVERWRITTEN):
         calls = _written_after_transforms(eager)[:1]
     return site_of(calls[-1].spots[0]) if calls else None
 
@@ -184,7 +184,7 @@ def _run_allowing(target: Program, first: Run) -> tuple[Run, frozenset[str]]:
         if error is None or error.phase == "backward":
             break
         if error.phase == "forward" and says(error.message, LEAF):
-            leaf = _written_leaf(eager)
+            leaf = _written_leaf(eager, error.node)
             if leaf is None or leaf in allowed:
                 break
             allowed |= {leaf}
@@ -194,9 +194,8 @@ def _run_allowing(target: Program, first: Run) -> tuple[Run, frozenset[str]]:
     return eager, allowed
 
 
-def _written_leaf(eager: Run) -> str | None:
-    """The input or attribute whose memory the step that raised was to write."""
-    node = eager.error.node if eager.error is not None else None
+def _written_leaf(eager: Run, node: str | None) -> str | None:
+    """The input or attribute whose memory the step at `node`, which raised, was to write."""
     step = next((step for step in eager.recorder.steps if step.node.name == node), None)
     if step is None:
         return None

@@ -11,7 +11,7 @@ import statistics
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -41,8 +41,8 @@ class Form:
     context: Context
     nodes: int | None
     failure: str = ""
-    forward: list[float] | None = None
-    step: list[float] | None = None
+    forward: list[float] = field(default_factory=list)
+    step: list[float] = field(default_factory=list)
 
 
 def _step(form: Form, target: Program, place: torch.device) -> tuple[float, float]:
@@ -113,8 +113,8 @@ def time_all(rows: Sequence[Form], target: Program, place: torch.device, runs: i
             if form.failure or form.call is None:
                 continue
             forward, step = _step(form, target, place)
-            form.forward.append(forward)  # type: ignore[union-attr]
-            form.step.append(step)  # type: ignore[union-attr]
+            form.forward.append(forward)
+            form.step.append(step)
     return runs
 
 
@@ -134,7 +134,7 @@ def _try(form: Form, work: Callable[[], object]) -> None:
 
 def measured(form: Form, target: Program, place: torch.device) -> Row:
     """The row of a form that was timed; its memory and kernels are taken here."""
-    if form.failure or form.call is None or not form.step or not form.forward:
+    if form.failure or form.call is None or not form.forward:
         return Row(form.name, nodes=form.nodes, failure=form.failure or "not run")
     forward, step = (sorted(times) for times in (form.forward, form.step))
     peak, kernels = _peak(form, target, place), _kernels(form, target, place)

@@ -625,7 +625,7 @@ def _settings(args: Args, kwargs: Kwargs) -> tuple[tuple[int | str, object], ...
 
 
 def _is_array(item: object) -> bool:
-    return type(item).__module__ == "numpy" and hasattr(item, "base")
+    return type(item).__module__ == "numpy"
 
 
 def _floats(item: object) -> Iterator[float]:

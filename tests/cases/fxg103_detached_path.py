@@ -1396,6 +1396,20 @@ def quiet_judge_step_of_two_optimizers_on_the_model() -> dict[str, Any]:
     return dict(model=Gan(), inputs=(torch.randn(3, 2), torch.randn(3, 4)))
 
 
+def quiet_judge_step_of_three_optimizers_on_the_model() -> dict[str, Any]:
+    class Gan(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.maker, self.style, self.judge = nn.Linear(2, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+            self.optimizers = [torch.optim.Adam(part.parameters()) for part in (self.maker, self.style, self.judge)]
+
+        def forward(self, z, real):
+            fake = self.style(self.maker(z)).detach()
+            return F.softplus(self.judge(fake)).mean() + F.softplus(-self.judge(real)).mean()
+
+    return dict(model=Gan(), inputs=(torch.randn(3, 2), torch.randn(3, 4)))
+
+
 def quiet_both_optimizers_handed_over_in_the_critics_step() -> dict[str, Any]:
     class ActorCritic(nn.Module):
         def __init__(self):

@@ -184,6 +184,14 @@ class Refusing(Base):
         raise ValueError("no such mode")
 
 
+class TypedAndRefusing(Typed):
+    """Raises later than the recorder does, and something else."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        super().forward(x)
+        raise ValueError("no such mode")
+
+
 class AtLast(Base):
     """Raises because of its own data."""
 
@@ -195,6 +203,12 @@ class AtLast(Base):
 @pytest.mark.parametrize("make", [Overwritten, Refusing, AtLast])
 def test_what_the_plain_program_raises_stays_blocked(make: Any) -> None:
     assert set(fxgrad.analyze(make(), (X,)).verdicts.values()) == {"blocked"}
+
+
+def test_the_error_told_is_the_plain_programs() -> None:
+    report = fxgrad.analyze(TypedAndRefusing(), (X,))
+    assert report.error is not None
+    assert (report.error.type, report.error.message) == ("ValueError", "no such mode")
 
 
 def test_the_plain_step_is_only_taken_where_a_run_raised(monkeypatch: pytest.MonkeyPatch) -> None:

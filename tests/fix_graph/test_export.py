@@ -613,6 +613,15 @@ def exported(folder: Path) -> tuple[Path, ...]:
     return export_module(fxgrad.fix(nn.Linear(2, 2), inputs).module, inputs, folder)
 
 
+def test_a_program_without_tensors_of_its_own(tmp_path: Path) -> None:
+    class Ramp(nn.Module):
+        def forward(self, times: int) -> torch.Tensor:
+            return torch.arange(3.0) * times
+
+    export_module(fxgrad.fix(Ramp(), (2,)).module, (2,), tmp_path / "ramp")
+    assert (tmp_path / "ramp" / "__init__.py").is_file()
+
+
 def test_an_earlier_export_is_replaced(tmp_path: Path) -> None:
     exported(tmp_path / "out")
     (tmp_path / "out" / "notes.txt").write_text("mine")

@@ -546,6 +546,34 @@ def test_a_guard_that_need_not_be_says_so() -> None:
     assert ["narrower than need be" in held.what for held in frozen] == [False]
 
 
+def test_a_tensor_without_a_size_among_the_inputs() -> None:
+    class Scaled(Two):
+        def forward(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return torch.stack([self.a(row) for row in x]) * scale
+
+    module: Any = fxgrad.fix(Scaled(), (X, torch.tensor(2.0))).module
+    assert [guard.what for guard in module.guards] == ["`len(unbind)` is 3"]
+
+
+def a_tensor_that_is_not_registered(self: Two, x: torch.Tensor) -> torch.Tensor:
+    h = self.a(x)
+    return h * self.kept
+
+
+def test_the_guard_of_an_unregistered_tensor_stands_where_it_is_read() -> None:
+    model = net(a_tensor_that_is_not_registered)
+    model.kept = torch.ones(4)
+    (guard,) = fxgrad.fix(model, (X,)).module.guards
+    assert guard.site is not None
+    assert guard.site.line == a_tensor_that_is_not_registered.__code__.co_firstlineno + 2
+
+
+def test_what_is_told_of_a_comparison_is_its_size_now() -> None:
+    module: Any = fxgrad.fix(net(a_layer_by_size), (X,)).module
+    with pytest.raises(fxgrad.GuardError, match=r"`x.size\(0\) > 3` is False; now `x.size\(0\)` is 5"):
+        module(OTHERS["five rows"])
+
+
 def test_an_attribute_set_on_the_module_itself() -> None:
     module: Any = fxgrad.fix(net(an_attribute), (X,)).module
     module.scale = 5.0

@@ -194,6 +194,17 @@ def test_another_call_than_the_traced_one_is_refused(call: Callable[[Any], Any],
         call(module)
 
 
+def test_a_keyword_only_tensor_is_not_taken_by_position() -> None:
+    def twice(*, x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    x = X.clone().requires_grad_()
+    module = graph(twice, {"x": x})
+    assert torch.equal(module(x=X), X * 2)
+    with pytest.raises(InputError, match="signature"):
+        module(X)
+
+
 def test_two_tensors_for_one_are_refused() -> None:
     module = graph(nn.Bilinear(4, 4, 2), (X, X))
     with pytest.raises(InputError, match="same tensor twice"):

@@ -169,7 +169,19 @@ class Shuffled(Two):
         return super().forward(x)
 
 
-@pytest.mark.parametrize("make", [Normed, Fixed, Guarded, Shuffled])
+class Decayed(Two):
+    """Writes its own parameter, as autograd refuses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.scale.mul_(0.5)
+        return super().forward(x) * self.scale
+
+
+@pytest.mark.parametrize("make", [Normed, Fixed, Guarded, Shuffled, Decayed])
 def test_a_graph_that_stands_for_the_program_is_given(make: Any) -> None:
     net = make()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}

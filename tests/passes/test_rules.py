@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,30 @@ def test_in_an_installed_package_the_call_of_the_unread_module_is_named() -> Non
     assert finding.site is not None
     text = Path(finding.site.file).read_text().splitlines()[finding.site.line - 1]
     assert text[finding.site.column - 1 : finding.site.end_column - 1] == "self.pooler(sequence_output)"
+
+
+def test_a_checkpoint_that_a_library_makes_is_switched_on_by_a_line_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = tmp_path / "site-packages"
+    library.mkdir()
+    (library / "fxgrad_test_towers.py").write_text(
+        "import torch\nfrom torch.utils.checkpoint import checkpoint\n\n\nclass Tower(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.block, self.on = torch.nn.Linear(3, 3), False\n\n"
+        "    def gradient_checkpointing_enable(self):\n        self.on = True\n\n"
+        "    def forward(self, x):\n        return checkpoint(self.block, x, use_reentrant=True) if self.on else self.block(x)\n"
+    )
+    (tmp_path / "fxgrad_test_uses_towers.py").write_text(
+        "from torch import nn\nfrom fxgrad_test_towers import Tower\n\n\nclass Net(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.tower, self.head = Tower(), nn.Linear(3, 1)\n"
+        "        self.tower.train()\n        self.tower.gradient_checkpointing_enable()\n\n"
+        "    def forward(self, x):\n        return self.head(self.tower(x))\n"
+    )
+    for folder in (library, tmp_path):
+        monkeypatch.syspath_prepend(folder)
+    model = importlib.import_module("fxgrad_test_uses_towers").Net()
+    with pytest.warns(UserWarning, match="None of the inputs have requires_grad"):
+        (found,) = fxgrad.analyze(model, (torch.randn(2, 3),)).findings
+    assert found.site is not None
+    assert (found.code, Path(found.site.file).name, found.site.line) == ("FXG114", "fxgrad_test_uses_towers.py", 10)
 
 
 @pytest.mark.parametrize("way", ["layer", "parameter", "container"])

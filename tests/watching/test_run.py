@@ -339,6 +339,15 @@ DEATHS = {
         "m = nn.Linear(3, 1)\nout = m(torch.randn(2, 3))\nlosses = [\n    out.mean().item(),  # FXG107\n    out.square().mean(),\n]\n"
         "losses[-2].backward()\n"
     ),
+    "the one item, from the end": (
+        "m = nn.Linear(3, 1)\nout = m(torch.randn(2, 3))\nlosses = [out.mean().item()]  # FXG107\n"
+        "print(out.detach().max().item())\nlosses[-1].backward()\n"
+    ),
+    "one of two sparse tables": (
+        "other = nn.Embedding(5, 3, sparse=True)\nwords = nn.Embedding(9, 3, sparse=True)  # FXG002\n"
+        "net = nn.ModuleDict({'words': words})\noptimizer = torch.optim.Adam(net.parameters())\n"
+        "net['words'](torch.tensor([1, 2])).sum().backward()\noptimizer.step()\n"
+    ),
     "slope of a function": (
         "class Act(nn.Module):\n    def forward(self, h):\n        return nn.functional.leaky_relu_(h, -0.1)  # FXG201\n\n"
         "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"

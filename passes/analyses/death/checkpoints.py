@@ -246,7 +246,7 @@ def _ready(facts: Facts, name: str | None) -> ParameterFact | None:
     """The parameter that torch calls so: by the whole of its name, or by the end."""
     if name is None:
         return None
-    ends = f".{name}"
+    ends = f".{name.removeprefix('.')}"  # torch writes ".scale" of one that the wrapped module holds itself
     return next((p for p in facts.parameters if any(f".{own}".endswith(ends) for own in p.names)), None)
 
 
