@@ -249,7 +249,7 @@ def _of_kept(
         if function is None:
             continue
         ran = _ran(facts, context, part, Use(source, pick, function))
-        if not ran or not all(one.whole for one in ran) or not together(ran).times(pick):
+        if not all(one.whole for one in ran) or not together(ran).times(pick):
             continue
         beside = {node.attr for node in ast.walk(display or pick) if isinstance(node, ast.Attribute)}
         put, site = site_of(source, use.node), site_of(source, pick)

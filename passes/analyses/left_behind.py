@@ -58,7 +58,7 @@ def of_result(context: Context, stack: Sequence[Site], seen_from: Site | None) -
 
 def of_statement(context: Context, site: Site | None) -> Decision | None:
     """Which branch led to the statement at `site`, that lost a result."""
-    if site is None or not context.ran or origin(site.file) != "user":
+    if site is None or origin(site.file) != "user":
         return None
     source = load(site.file)
     node = next((n for n in nodes(source, ast.stmt) if _begins(site_of(source, n), site)), None)

@@ -634,6 +634,19 @@ UNTOLD = {
                     x = picked[0][i](x)
                 return x
     """,
+    "a kept item on a line that did not run": """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.box, self.point = nn.Linear(3, 3), nn.Linear(3, 3)
+                self.ways = dict(box=self.box, point=self.point)
+
+            def forward(self, x, more=False):
+                x = self.box(x)
+                if more:
+                    x = self.ways["point"](x)
+                return x
+    """,
     "a loop that ends in two ways": """
         class Net(nn.Module):
             def __init__(self):

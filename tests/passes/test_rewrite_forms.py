@@ -326,6 +326,19 @@ def told(fixed: fxgrad.FixResult) -> list[str]:
     ]
 
 
+def test_a_write_by_a_size_has_a_form_out_of_place() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.lin(x).exp().clamp_(max=x.shape[0])
+
+    applied = fxgrad.fix(Scaled(), (torch.rand(3, 4),)).applied
+    assert [(done.operator, done.form) for done in applied] == [("clamp_", "functional")]
+
+
 def test_all_leaves_no_write_in_place() -> None:
     fixed = fxgrad.fix(made(normalised), (torch.rand(4, 3),), options=Options(rewrite="all"))
     assert [str(n.target) for n in fixed.module.graph.nodes if str(n.target).endswith("_")] == []
