@@ -328,6 +328,20 @@ def quiet_gradients_clipped_through_data():
     return dict(model=Inner(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
 
 
+def quiet_centre_replaced_by_that_of_the_batch():
+    class Centred(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.centre = nn.Linear(4, 4), nn.Parameter(torch.rand(4))
+
+        def forward(self, x):
+            y = x - self.centre
+            self.centre.data = x.mean(0)
+            return self.fc(y) + self.centre * x
+
+    return dict(model=Centred(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
 def quiet_weights_disturbed_and_given_back():
     class Sharpness(nn.Module):
         def __init__(self):

@@ -99,8 +99,14 @@ def a_constant_compared(self: Two, x: torch.Tensor) -> torch.Tensor:
     return self.a(x) if torch.arange(3.0).sum() > 2 else self.b(x)
 
 
+def a_number_that_only_one_size_fits(self: Two, x: torch.Tensor) -> torch.Tensor:
+    left, right = self.a(x).chunk(2, dim=-1)
+    return torch.cat((right, left), dim=-1).reshape((x == x).sum().item())
+
+
 GENERIC = [
     a_constant_compared,
+    a_number_that_only_one_size_fits,
     layers_alone,
     sizes_in_arithmetic,
     a_length,

@@ -86,6 +86,17 @@ GUILTY = {
             x = x * 0.5
         loss = head(x).sum() + two(x).sum()
     """,
+    "the layer itself is cut, elsewhere after many turns": """
+        given = torch.ones(4)
+        for turn in range(60):
+            if turn < 40:
+                with torch.no_grad():
+                    x = one(given)
+            else:
+                x = one(given).detach()  # FXG103 one
+            x = x * 0.5
+        loss = head(x).sum() + two(x).sum()
+    """,
     "a write that joins after many": """
         rows = torch.zeros(60, 4)
         last = rows[55]
