@@ -121,7 +121,7 @@ def _agree(
             found = _apart(target, change, made, gradients, keep_saved, again)
         except GuardError as error:
             with unguarded(module):
-                if change is _drawn or _apart(target, change, made, gradients, keep_saved, again) != {}:
+                if _apart(target, change, made, gradients, keep_saved, again) != {}:
                     return False
             narrow.append(error)
         else:

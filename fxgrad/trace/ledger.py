@@ -166,7 +166,7 @@ class Ledger:
         """The numbers that the old constructors (`torch.Tensor([t, u])`) have just read, if they made this
         tensor."""
         found: list[int] = []
-        if tensor.is_floating_point() and not tensor.requires_grad and tensor.device.type == "cpu":
+        if not tensor.requires_grad and tensor.device.type == "cpu":
             code = self.spots()[:1]
             for where, value in reversed(self.just_read):
                 if not code or where is not code[0][0]:

@@ -545,7 +545,14 @@ def a_size_that_is_only_told(self: Two, x: torch.Tensor) -> torch.Tensor:
     return self.a(x)
 
 
+def a_value_that_is_only_told(self: Two, x: torch.Tensor) -> torch.Tensor:
+    self.found[float(x.sum())] = "seen"
+    return self.a(x.view(3, 4))
+
+
 def test_a_guard_that_need_not_be_says_so() -> None:
+    frozen = fxgrad.fix(net(a_value_that_is_only_told), (X,)).frozen  # takes no other size
+    assert ["narrower than need be" in held.what for held in frozen] == [True]
     frozen = fxgrad.fix(net(a_size_that_is_only_told), (X,)).frozen
     assert ["narrower than need be" in held.what for held in frozen] == [True]
     frozen = fxgrad.fix(net(a_layer_by_size), (X,)).frozen

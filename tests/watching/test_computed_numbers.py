@@ -33,6 +33,8 @@ LEFT = {
     "float and arithmetic": "loss = out.square().mean() * (1.0 + 2 * float(open_))  # FXG107",
     "a sum of items": "loss = out.square().mean() + 0.4 * sum(l.item() for l in [open_])  # FXG107",
     "before the rest of the statement": "loss = max(open_.item(), 0.1) ** 2 * out.square().mean()  # FXG107",
+    "into an old constructor": "loss = (out * torch.Tensor([open_.item(), 1.0])).square().mean()  # FXG107",
+    "into an old constructor of integers": "loss = (out * torch.LongTensor([int(open_.item()), 2])).square().mean()  # FXG107",
     "over several lines": "loss = (\n        (open_.item() + 1.5)  # FXG107\n        * out.square().mean()\n    )",
 }
 LOOKED_AT = {
