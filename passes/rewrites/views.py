@@ -101,7 +101,7 @@ def _permutation(ops: Ops, name: str, args: Sequence[Any], value: Any, rank: int
     if name == "permute":
         order = args[0] if len(args) == 1 and isinstance(args[0], list | tuple) else args
         return _unpermuted(ops, value, order)
-    return ops.method("movedim", value, args[1], args[0]) if len(args) == 2 else None
+    return ops.method("movedim", value, args[1], args[0])
 
 
 def _selection(ops: Ops, name: str, args: Sequence[Any], value: Any, old: object, resolve: Resolve) -> object:

@@ -339,6 +339,43 @@ def test_a_write_by_a_size_has_a_form_out_of_place() -> None:
     assert [(done.operator, done.form) for done in applied] == [("clamp_", "functional")]
 
 
+def contiguous_after_the_last_write(h: Tensor) -> Tensor:
+    h.add_(1)
+    return h.contiguous()
+
+
+def contiguous_before_the_last_write(h: Tensor) -> Tensor:
+    k = h.contiguous()
+    h.add_(1)
+    return k + h
+
+
+@pytest.mark.parametrize(
+    ("body", "forms"),
+    [
+        (contiguous_after_the_last_write, [("mul_", "functional")]),
+        (contiguous_before_the_last_write, [("mul_", "functional"), ("contiguous", "snapshot")]),
+    ],
+)
+def test_what_was_a_copy_is_one_where_it_is_written_later(body: Callable[[Tensor], Tensor], forms: list[tuple[str, str]]) -> None:
+    """Out of place a tensor with gaps becomes one without: `contiguous()` of that is no copy any more."""
+
+    class Gaps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = torch.empty_strided((3, 4), (8, 2))
+            h.copy_(self.lin(x))
+            y = h * h
+            h.mul_(2)
+            return y + body(h)
+
+    applied = fxgrad.fix(Gaps(), (torch.rand(3, 4),)).applied
+    assert [(done.operator, done.form) for done in applied] == forms
+
+
 def test_all_leaves_no_write_in_place() -> None:
     fixed = fxgrad.fix(made(normalised), (torch.rand(4, 3),), options=Options(rewrite="all"))
     assert [str(n.target) for n in fixed.module.graph.nodes if str(n.target).endswith("_")] == []

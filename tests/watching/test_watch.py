@@ -456,6 +456,31 @@ def test_zeros_that_stay_are_explained_by_a_second_step() -> None:
     assert ("FXG401", "error") in lines(watched.report)
 
 
+class Slope(torch.autograd.Function):
+    """Three times its argument, by a transform."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return torch.func.grad(lambda t: (t * t).sum() * 1.5)(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad * 3
+
+
+class Tripled(Slope):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x * 3
+
+
+def test_a_transform_within_a_function_is_part_of_that() -> None:
+    net, data = nn.Linear(3, 3), x()
+    one, other = (report_of(lambda f=f: f.apply(net(data)).sum().backward(), net).to_dict() for f in (Slope, Tripled))
+    assert one["nodes"] == other["nodes"]
+    assert one["verdicts"] == other["verdicts"]
+
+
 class Kept(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: torch.Tensor) -> torch.Tensor:
