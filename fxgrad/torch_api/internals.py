@@ -26,6 +26,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
     UnsupportedOperatorException,
     _device_handler,
+    in_kernel_invocation_manager,
     unset_fake_temporarily,
 )
 from torch.autograd.graph import Node
@@ -309,6 +310,12 @@ GIVES_ADDRESSES = "_allow_unsafe_data_ptr_access"
 # The question for a tensor's device, which comes to a mode as a call, and how a fake one answers.
 ASKS_DEVICE: object = torch.ops.prim.device.default
 fake_device: Callable[[Sequence[object]], object] = _device_handler
+# Around a kernel that is to take a mode's fake tensors for the meta tensors that they are.
+inside_kernel: Callable[[FakeTensorMode], contextlib.AbstractContextManager[None]] = (
+    in_kernel_invocation_manager
+)
+# The dispatcher's keys of a tensor: which kernels a call on it runs through.
+keys_of: Callable[[torch.Tensor], object] = _C._dispatch_key_set
 # Operators whose fake kernels are ours (`fake_kernels`).
 GROUPED_MM: object = torch.ops.aten._grouped_mm.default
 CUDNN_RNN_BACKWARD: object = torch.ops.aten._cudnn_rnn_backward.default

@@ -23,6 +23,7 @@ from fxgrad.records.errors import TraceError
 from fxgrad.torch_api import tree
 from fxgrad.torch_api.calls import Kwargs
 from fxgrad.torch_api.fake_kernels import OWN
+from fxgrad.torch_api.fake_results import result_of
 from fxgrad.torch_api.internals import (
     ASKS_DEVICE,
     FAKE_LOGGER,
@@ -120,7 +121,8 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         own = OWN.get(func)
         try:
             if own is None:
-                return _DISPATCH(self, func, types, args, kwargs)
+                named = kwargs or {}
+                return result_of(self, func, args, named, lambda: _DISPATCH(self, func, types, args, named))
             return own(lambda *a, **k: _DISPATCH(self, func, types, a, k), *args, **(kwargs or {}))
         finally:
             self._arguments = ()  # a mode outlives the run whose tensors these are
