@@ -33,12 +33,19 @@ def _global_state() -> dict[str, object]:
     }
 
 
+def _in_a_group() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
 @pytest.fixture(autouse=True)
 def _torch_state() -> Iterator[None]:
     """Seed torch, and fail the test that leaves a mode on: analysing a model must not change the caller's torch."""
     torch.manual_seed(0)
     before = _global_state()
+    grouped = _in_a_group()
     yield
+    if _in_a_group() and not grouped:  # a script started one, as scripts do
+        torch.distributed.destroy_process_group()
     assert _global_state() == before
 
 
