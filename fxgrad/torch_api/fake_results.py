@@ -64,7 +64,7 @@ _PLAIN: frozenset[type] = frozenset(
     )
 )
 # A program of more kinds of calls than this begins anew.
-_LIMIT = 20_000
+_LIMIT = 5_000
 
 
 class _Made(NamedTuple):
@@ -76,7 +76,8 @@ class _Made(NamedTuple):
     device: torch.device
 
 
-_remembered: dict[tuple[object, ...], _Made | tuple[_Made, ...]] = {}
+# None among several is a gradient that was not asked for.
+_remembered: dict[tuple[object, ...], tuple[_Made | None, ...]] = {}
 
 
 class _Foreign(Exception):
@@ -95,24 +96,23 @@ def result_of(
     if kind == "":
         return dispatch()
     if kind == "view":
-        made = _viewed(mode, operator, args, kwargs)
-        return dispatch() if made is None else made
+        view = _viewed(mode, operator, args, kwargs)
+        return dispatch() if view is None else view
     try:
         key = _key(mode, operator, args, kwargs)
     except _Foreign:
         return dispatch()
     known = _remembered.get(key)
     if known is not None:
-        if isinstance(known, _Made):
-            return _again(mode, known)
-        return tuple(_again(mode, one) for one in known)
+        made = tuple(None if one is None else _again(mode, one) for one in known)
+        return made[0] if kind == "one" else made
     result = dispatch()
     _remember(mode, key, result, (*args, *kwargs.values()))
     return result
 
 
 @functools.cache
-def _kind(operator: object) -> Literal["view", "made", ""]:
+def _kind(operator: object) -> Literal["view", "one", "several", ""]:
     """How an operator is answered; "" is by torch alone."""
     if operator in _VIEWS:
         return "view"
@@ -125,7 +125,7 @@ def _kind(operator: object) -> Literal["view", "made", ""]:
         return ""
     if any(one.alias_info is not None or str(one.type) != "Tensor" for one in schema.returns):
         return ""
-    return "made"
+    return "one" if len(schema.returns) == 1 else "several"
 
 
 def _key(
@@ -215,28 +215,34 @@ def _again(mode: FakeTensorMode, made: _Made) -> FakeTensor:
 def _remember(
     mode: FakeTensorMode, key: tuple[object, ...], result: object, arguments: Sequence[object]
 ) -> None:
-    """Keep what a call made, if a tensor made anew from what is kept is all that it is."""
-    results = result if isinstance(result, tuple) else (result,)
+    """Keep what a call made, if tensors made anew from what is kept are all that it is."""
     seen = set()
     for argument in arguments:
         for tensor in argument if isinstance(argument, list | tuple) else (argument,):
             if isinstance(tensor, torch.Tensor):
                 seen.add(storage_id(tensor.untyped_storage()))
-    kept = []
-    for one in results:
-        if type(one) is not FakeTensor or one.constant is not None or one.requires_grad:
+    kept: list[_Made | None] = []
+    for one in result if isinstance(result, tuple | list) else (result,):
+        if one is None:
+            kept.append(None)
+            continue
+        made = _told(mode, one)
+        if made is None or storage_id(one.untyped_storage()) in seen:  # it is an argument, or shares memory
             return
-        if one.layout is not torch.strided or one.storage_offset() != 0:
-            return
-        storage = one.untyped_storage()
-        if storage_id(storage) in seen:  # it is an argument, or shares its memory
-            return
-        seen.add(storage_id(storage))
-        made = _Made(tuple(one.shape), one.stride(), one.dtype, one.fake_device)
-        twin = _again(mode, made)
-        if keys_of(twin) != keys_of(one) or twin.untyped_storage().nbytes() != storage.nbytes():
-            return
+        seen.add(storage_id(one.untyped_storage()))
         kept.append(made)
     if len(_remembered) >= _LIMIT:
         _remembered.clear()
-    _remembered[key] = tuple(kept) if isinstance(result, tuple) else kept[0]
+    _remembered[key] = tuple(kept)
+
+
+def _told(mode: FakeTensorMode, result: object) -> _Made | None:
+    """What `_again` makes this tensor of; None where it would be another."""
+    if type(result) is not FakeTensor or result.constant is not None or result.requires_grad:
+        return None
+    if result.layout is not torch.strided or result.storage_offset() != 0:
+        return None
+    made = _Made(tuple(result.shape), result.stride(), result.dtype, result.fake_device)
+    twin = _again(mode, made)
+    same_size = twin.untyped_storage().nbytes() == result.untyped_storage().nbytes()
+    return made if same_size and keys_of(twin) == keys_of(result) else None

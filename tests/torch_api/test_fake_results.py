@@ -28,6 +28,12 @@ TENSORS = {
     "negated": torch._neg_view(torch.empty(2, 3)),
     "sparse": torch.eye(3).to_sparse(),
 }
+
+
+def _moments(x: torch.Tensor) -> list[torch.Tensor]:
+    return [torch.empty((*x.shape[:-1], 1)) for _ in range(2)]
+
+
 CALLS: dict[str, tuple[Callable[..., object], Callable[[torch.Tensor], tuple[object, ...]]]] = {
     "add": (aten.add.Tensor, lambda x: (x, x)),
     "an integer": (aten.add.Tensor, lambda x: (x, 1)),
@@ -42,6 +48,10 @@ CALLS: dict[str, tuple[Callable[..., object], Callable[[torch.Tensor], tuple[obj
     "where": (aten.where.self, lambda x: (torch.empty(x.shape, dtype=torch.bool), x, x)),
     "softmax": (aten._softmax.default, lambda x: (x, -1, False)),
     "several results": (aten.max.dim, lambda x: (x, -1)),
+    "a gradient not asked for": (
+        aten.native_layer_norm_backward.default,
+        lambda x: (x, x, [*x.shape[-1:]], *_moments(x), None, None, [True, False, False]),
+    ),
     "batch norm": (aten.native_batch_norm.default, lambda x: (x, None, None, None, None, True, 0.1, 1e-5)),
     "product": (aten.mm.default, lambda x: (x, torch.empty(x.shape[::-1], dtype=x.dtype))),
     "view": (aten.view.default, lambda x: (x, [-1])),
