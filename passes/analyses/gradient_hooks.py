@@ -35,9 +35,14 @@ def hook_site(facts: Facts, context: Context, parameter: ParameterFact, loss: Lo
     for node in once(facts, _registrations):
         if any(facts.values[v].grad == edge for v in node.reads):
             return node.site
-    if loss.node.target in ("backward hook", "BackwardHookFunction"):
+    if is_of_module(loss.node):
         return _of_module(context, loss.node.module)
     return None
+
+
+def is_of_module(node: NodeFact) -> bool:
+    """Whether the step is what torch puts around a module for the sake of its backward hooks."""
+    return node.target in ("backward hook", "BackwardHookFunction")
 
 
 def _registrations(facts: Facts) -> list[NodeFact]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fxgrad.passes.analyses import lost_gradients
 from fxgrad.passes.analyses.dead_structure import structural_zeros
 from fxgrad.passes.analyses.fixed_operands import attributes_behind, word
-from fxgrad.passes.analyses.gradient_hooks import hook_site, lets_some_through
+from fxgrad.passes.analyses.gradient_hooks import hook_site, is_of_module, lets_some_through
 from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.zeros import PRODUCTS, by_construction, emptied_at, is_emptied
 from fxgrad.passes.context import Context
@@ -100,6 +100,8 @@ def _found(watched: Facts, context: Context) -> tuple[ZeroCause, ...]:
 
 def _cause(watched: Facts, context: Context, parameter: ParameterFact) -> ZeroCause | None:
     loss = _structural(watched, parameter) or lost_gradients.analyse(watched, parameter)
+    if loss is not None and loss.left == "none" and is_of_module(loss.node):
+        return None  # a hook that returns None: FXG112
     reason = by_construction(watched, loss, context) if loss is not None else None
     if reason is None or (reason.node.site is None and loss is None):
         site = hook_site(watched, context, parameter, loss)

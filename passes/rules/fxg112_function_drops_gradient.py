@@ -5,6 +5,7 @@ What it finds
     - A backward that returns None, or only zeros, for an input that a trainable parameter needs: proven by
       the gradients that backward was given and handed on. Named is the `return`, or the `def backward`
       without one.
+    - A backward hook of a module that returns `(None,)`: None in its tuple stands for no gradient.
     - A wrong number of gradients, or one of a wrong shape, which torch refuses.
     - `SomeFunction.forward(...)` called instead of `apply`, tensors given to apply in a list or past its
       arguments, an output marked as non-differentiable, and the old style of Function that torch no longer
@@ -39,7 +40,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from fxgrad.passes.analyses import lost_gradients
+from fxgrad.passes.analyses import gradient_hooks, lost_gradients
 from fxgrad.passes.analyses.causes import Causes
 from fxgrad.passes.analyses.functions import (
     direct_forward,
@@ -122,30 +123,58 @@ def _dropped(context: Context) -> Iterator[Finding]:
     watched = context.watched
     if watched is None:
         return
-    groups: dict[tuple[Site | None, str], tuple[NodeFact, list[str]]] = {}
+    groups: dict[tuple[Site | None, str], tuple[_Loser, list[str]]] = {}
     for parameter in watched.parameters:
         if not parameter.requires_grad or _explained(context, parameter):
             continue
         loss = lost_gradients.analyse(watched, parameter)
         if loss is None or _is_of_other_rules(loss):
             continue
-        cls = function_of(loss.node)
-        site = (dropping_site(cls) if cls is not None else None) or loss.node.site
-        groups.setdefault((site, parameter.gradient), (loss.node, []))[1].extend(parameter.names)
-    for (site, left), (node, names) in groups.items():
+        loser = _loser(watched, context, parameter, loss)
+        groups.setdefault((loser.site, loser.left), (loser, []))[1].extend(parameter.names)
+    for (site, left), (loser, names) in groups.items():
         zeros = left == "zero"
+        node = loser.node
         yield Finding(
             CODE,
             NAME,
             severity(context, tuple(names)),
-            f"the backward of `{short_name(node)}` returns {'only zeros' if zeros else 'None'} where "
+            f"{loser.what} returns {'only zeros' if zeros else 'None'} where "
             f"{plural(tuple(names))} "
             f"need{'s' if len(names) == 1 else ''} a gradient",
             site,
             tuple(names),
             (Step("loss"), Step(short_name(node), node.site, True), Step(names[0])),
-            Fix("return the gradient of that input from backward"),
+            Fix(loser.advice),
         )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Loser:
+    """The step that loses a gradient, as it is told. `left`: what it hands on."""
+
+    node: NodeFact
+    left: str
+    site: Site | None
+    what: str
+    advice: str
+
+
+def _loser(watched: Facts, context: Context, parameter: ParameterFact, loss: lost_gradients.Loss) -> _Loser:
+    """A Function's backward; torch's own for the hook of a module hands on what the hook returned."""
+    node = loss.node
+    if gradient_hooks.is_of_module(node):
+        site = gradient_hooks.hook_site(watched, context, parameter, loss) or node.site
+        owner = f" of `{node.module}`" if node.module else ""
+        advice = (
+            "return the gradients that it is given, changed or not, or nothing at all: None in a tuple "
+            "stands for no gradient"
+        )
+        return _Loser(node, loss.left, site, f"the backward hook{owner}", advice)
+    cls = function_of(node)
+    site = (dropping_site(cls) if cls is not None else None) or node.site
+    what = f"the backward of `{short_name(node)}`"
+    return _Loser(node, parameter.gradient, site, what, "return the gradient of that input from backward")
 
 
 def _explained(context: Context, parameter: ParameterFact) -> bool:

@@ -306,6 +306,54 @@ def guilty_backward_that_raises() -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------------------------- healthy
 
 
+def guilty_hook_of_a_module_returns_none() -> dict[str, Any]:
+    def drop(module: nn.Module, into: Any, out: Any) -> Any:
+        if len(into) > 1:
+            return into
+        return (None,)  # FXG112
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lower, self.upper = nn.Linear(4, 4), nn.Linear(4, 2)
+            self.upper.register_full_backward_hook(drop)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.upper(self.lower(x).tanh())
+
+    return dict(model=Net(), inputs=(torch.randn(6, 4),), loss=lambda out: out.square().mean())
+
+
+def guilty_hook_before_a_module_returns_none() -> dict[str, Any]:
+    """Its own weights get none, those below zeros: one cause."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lower, self.upper = nn.Linear(4, 4), nn.Linear(4, 2)
+            self.upper.register_full_backward_pre_hook(lambda module, out: (None,))  # FXG112
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.upper(self.lower(x).tanh())
+
+    return dict(model=Net(), inputs=(torch.randn(6, 4),), loss=lambda out: out.square().mean())
+
+
+def quiet_hooks_of_modules_return_nothing_or_what_needs_none() -> dict[str, Any]:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lower, self.upper = nn.Linear(4, 4), nn.Linear(4, 2)
+            self.upper.register_full_backward_hook(lambda module, into, out: None)
+            self.upper.register_full_backward_hook(lambda module, into, out: into)
+            self.lower.register_full_backward_hook(lambda module, into, out: (None,))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.upper(self.lower(x).tanh())
+
+    return dict(model=Net(), inputs=(torch.randn(6, 4),), loss=lambda out: out.square().mean())
+
+
 def quiet_none_for_constants() -> dict[str, Any]:
     class Power(torch.autograd.Function):
         @staticmethod
