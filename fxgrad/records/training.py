@@ -118,6 +118,16 @@ class Exchanged:
 
 
 @dataclass(frozen=True, slots=True)
+class Unmoved:
+    """A network, by its path, that gets gradients in several steps while no optimizer holds it and nothing
+    else writes it. `names`: its parameters that require grad; `built`: where the optimizer of others was."""
+
+    path: str
+    names: tuple[str, ...]
+    built: Site | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Compiled:
     """What compiled code raised where the same code ran eagerly before: the error's words, its line, and that
     of the call of `torch.compile`."""
@@ -181,6 +191,7 @@ class Training:
     compiled: Compiled | None = None
     sent_away: SentAway | None = None
     exchanged: tuple[Exchanged, ...] = ()
+    unmoved: tuple[Unmoved, ...] = ()
     withheld: Withheld | None = None
     replicates: bool = False
     unfinished: bool = False

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from fxgrad.passes.rules.fxg001_unused_suppression import unused
 from fxgrad.passes.rules.fxg101_unused_parameter import CONSTANT
+from fxgrad.passes.rules.fxg301_optimizer_misses_parameter import UNMOVED
 from fxgrad.passes.rules.fxg401_zero_gradient_op import IDLE
 from fxgrad.records import Finding, Site
 from fxgrad.records.errors import InputError
@@ -47,6 +48,7 @@ class Intent:
 
 
 LISTED_NOTES = ("FXG001", "FXG102", "FXG303")
+_LISTED_KINDS = (CONSTANT, IDLE, UNMOVED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ def _left_of(finding: Finding, intent: Intent, used: set[tuple[str, int]]) -> Fi
 
 
 def _is_listed(finding: Finding) -> bool:
-    return finding.severity != "note" or finding.code in LISTED_NOTES or finding.kind in (IDLE, CONSTANT)
+    return finding.severity != "note" or finding.code in LISTED_NOTES or finding.kind in _LISTED_KINDS
 
 
 def _matches(code: str, patterns: Sequence[str]) -> bool:

@@ -9,21 +9,24 @@ what an adversarial input is made for. A module counts here where all of this is
  3. Its values were not copied from another tensor: no state dict was loaded into it.
  4. Some of these parameters stand in a class that is none of torch's layers; all of them do, or what it
     returns is a single number, as a loss is.
-So does a Parameter that a variable holds and no module. Not handled: a network of layers alone, which is left
-out of the optimizer as a whole.
+So does a Parameter that a variable holds and no module. Of a network for which 1 to 3 are true in several
+steps, and 4 is not, and whose gradients `autograd.grad` is not asked for, nobody can tell whether it was
+forgotten or is meant to stay: it is *unmoved*, and that is said, not judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import torch
 from torch import nn
 
 from fxgrad.passes.analyses.optimizers import held_by
 from fxgrad.records import Facts
+from fxgrad.records.training import Unmoved
 from fxgrad.source.objects import module_of
 from fxgrad.torch_api import registry
+from fxgrad.torch_api.calls import DERIVATIVE
 from fxgrad.trace.leaf_modules import is_own
 from fxgrad.watching.seen import Seen
 from fxgrad.world.living import registered_anywhere
@@ -58,15 +61,50 @@ def left_out(seen: Seen, root: nn.Module, facts: Facts) -> frozenset[str]:
     if not trains:
         return frozenset()
     forgotten = _forgotten(seen)
-    state = {name: p.gradient for p in facts.parameters for name in p.names}
-    copied = _copied(seen)
     found = {name for name, p in _of_no_module(root) if id(p) in forgotten}
+    for _, module, names in _standing(seen, free, facts):
+        if _is_written_to_train(seen, module):
+            found.update(names)
+    state = _gradients(facts)
+    return frozenset(name for name in found if state.get(name) == "some")
+
+
+def unmoved(seen: Seen, root: nn.Module, facts: Facts) -> Iterator[Unmoved]:
+    """The networks that nothing moves, of which that is all that can be said."""
+    free, trains = _unheld(seen, root)
+    if not trains or not seen.lasting:
+        return
+    state, asked = _gradients(facts), _asked(seen)
+    for path, module, names in _standing(seen, free, facts):
+        if _is_written_to_train(seen, module) or not asked.isdisjoint(map(id, registry.parameters(module))):
+            continue
+        if any(state.get(name) == "some" for name in names):
+            yield Unmoved(path, names)
+
+
+def _asked(seen: Seen) -> frozenset[int]:
+    """By id, the tensors that `autograd.grad` was given: their gradients are used."""
+    ledger = seen.observer.ledger
+    read = {number for note in ledger.notes if note.target == DERIVATIVE for number in note.reads}
+    edges = {value.grad for number in read if (value := ledger.values[number]) is not None}
+    living = ((slot, slot()) for slot in ledger.tensors.living())
+    return frozenset(id(tensor) for slot, tensor in living if -slot.leaf in edges)
+
+
+def _gradients(facts: Facts) -> dict[str, str]:
+    return {name: p.gradient for p in facts.parameters for name in p.names}
+
+
+def _standing(
+    seen: Seen, free: Iterable[tuple[str, nn.Module]], facts: Facts
+) -> Iterator[tuple[str, nn.Module, tuple[str, ...]]]:
+    """Of these modules those of definitions 2 and 3, with the names of their parameters that require grad."""
+    state, copied = _gradients(facts), _copied(seen)
     for path, module in free:
         own = {name: p for name, p in registry.named_parameters(module, prefix=path) if p.requires_grad}
-        reached = all(state.get(name) in ("some", "zero") for name in own)
-        if reached and _is_written_to_train(seen, module) and _stay(seen, own.values(), copied):
-            found |= own.keys()
-    return frozenset(name for name in found if state.get(name) == "some")
+        reached = bool(own) and all(state.get(name) in ("some", "zero") for name in own)
+        if reached and _stay(seen, own.values(), copied):
+            yield path, module, tuple(own)
 
 
 def _unheld(seen: Seen, root: nn.Module) -> tuple[list[tuple[str, nn.Module]], bool]:

@@ -12,7 +12,16 @@ from torch.optim import Optimizer
 
 from fxgrad.passes.analyses.optimizers import held_by
 from fxgrad.records import Facts, Site
-from fxgrad.records.training import OptimizerStep, SecondTime, Training, Vain, Walk, Withheld
+from fxgrad.records.training import (
+    Exchanged,
+    OptimizerStep,
+    SecondTime,
+    Training,
+    Unmoved,
+    Vain,
+    Walk,
+    Withheld,
+)
 from fxgrad.source.sites import innermost, site_of, sites_of
 from fxgrad.torch_api import registry
 from fxgrad.torch_api.distributed import is_replica, is_split
@@ -25,6 +34,7 @@ from fxgrad.trace.watched_facts import Watched
 from fxgrad.watching.compiled import compiled
 from fxgrad.watching.exchanged import exchanged
 from fxgrad.watching.freezes import freezes
+from fxgrad.watching.left_out import unmoved
 from fxgrad.watching.seen import Seen
 from fxgrad.watching.turns import both_ways, names_of
 from fxgrad.watching.worker_errors import sent_away
@@ -35,6 +45,7 @@ def training_of(seen: Seen, root: nn.Module, watched: Watched, error: BaseExcept
     observer, events = seen.observer, seen.events
     held = {id(parameter) for optimizer in events.optimizers for parameter in held_by(optimizer)}
     frozen, stale = freezes(observer, root, held)
+    swapped = _exchanged(seen, root, watched)
     closures = {(os.path.abspath(code.co_filename), code.co_qualname) for code in events.closures}
     return Training(
         walks=tuple(map(_walk, observer.backwards)),
@@ -48,21 +59,29 @@ def training_of(seen: Seen, root: nn.Module, watched: Watched, error: BaseExcept
         vain=tuple(_vain(optimizer, seen, root) for optimizer in seen.vain),
         second_time=_second_time(watched.facts, observer, (optimizer for optimizer, _ in seen.optimizers)),
         compiled=compiled(seen.compiled_error, events.compiled),
-        exchanged=tuple(
-            replace(one, built=built_at(seen, optimizer))
-            for optimizer, one in exchanged(
-                seen,
-                root,
-                watched.edges,
-                frozenset(name for p in watched.facts.parameters if p.gradient == "none" for name in p.names),
-            )
-        ),
+        exchanged=swapped,
+        unmoved=_unmoved(seen, root, watched.facts, swapped),
         withheld=_withheld(seen, root),
         sent_away=sent_away(error, observer.ledger, seen.names),
         unfinished=seen.unfinished,
         replicates=events.replicates
         or any(is_replica(module) for module in (*seen.given, *events.outermost.values())),
     )
+
+
+def _exchanged(seen: Seen, root: nn.Module, watched: Watched) -> tuple[Exchanged, ...]:
+    starved = {name for p in watched.facts.parameters if p.gradient == "none" for name in p.names}
+    found = exchanged(seen, root, watched.edges, frozenset(starved))
+    return tuple(replace(one, built=built_at(seen, optimizer)) for optimizer, one in found)
+
+
+def _unmoved(seen: Seen, root: nn.Module, facts: Facts, swapped: Iterable[Exchanged]) -> tuple[Unmoved, ...]:
+    """What is not told already, at the first optimizer that steps."""
+    told = {name for one in swapped for name in one.theirs}
+    stepping = next((optimizer for optimizer, stepped in seen.optimizers if stepped), None)
+    built = built_at(seen, stepping) if stepping is not None else None
+    found = unmoved(seen, root, facts)
+    return tuple(replace(one, built=built) for one in found if told.isdisjoint(one.names))
 
 
 def _walk(b: Backward) -> Walk:

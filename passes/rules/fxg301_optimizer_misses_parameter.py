@@ -6,7 +6,8 @@ What it finds
     the optimizer was built, the parameters of another copy of the model. In a watched script also an
     optimizer that is given nothing, one over a network that nothing calls while another like it is what gets
     the gradients, and a loss module with parameters of its own (a temperature, the weights of several losses)
-    that nothing moves.
+    that nothing moves. A network of layers alone that nothing moves may be a fixed critic: that it stays as
+    it is is a note.
 
 Why it matters
     Nothing raises; these weights stay at their initial values. Gradients do arrive, so looking at `.grad`
@@ -43,12 +44,14 @@ from fxgrad.passes.analyses.optimizers import Held
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import listed
 from fxgrad.records import Facts, Finding, Fix
-from fxgrad.records.training import Exchanged
+from fxgrad.records.training import Exchanged, Unmoved
 from fxgrad.torch_api import registry
 
 CODE = "FXG301"
 NAME = "optimizer-misses-parameter"
 SEVERITY = "warning"
+
+UNMOVED = "unmoved"  # the kind of a note on a network that may be meant to stay as it is
 
 FEW = 3  # parts that an advice lists
 
@@ -56,7 +59,10 @@ FEW = 3  # parts that an advice lists
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding for all that are missing; where stale tensors stand in their place, that is FXG302's. And
     one for each optimizer over another network than the one that trains."""
-    yield from map(_exchanged, context.training.exchanged if context.training is not None else ())
+    training = context.training
+    if training is not None:
+        yield from map(_exchanged, training.exchanged)
+        yield from (_unmoved(one) for one in training.unmoved if context.expected.isdisjoint(one.names))
     held: Held | None = context.held
     if held is None or not held.missing or held.stale:
         return
@@ -94,6 +100,26 @@ def _exchanged(found: Exchanged) -> Finding:
             f"build the optimizer from `{trained}.parameters()`, after `{trained}` is made; or go forward "
             f"with `{held}`"
         ),
+    )
+
+
+def _unmoved(found: Unmoved) -> Finding:
+    module = _subscripted(found.path)
+    return Finding(
+        CODE,
+        NAME,
+        "note",
+        f"`{module}` got a gradient in several steps, and nothing moved it: no optimizer holds "
+        f"any of its {len(found.names)} parameters",
+        found.built,
+        found.names,
+        (),
+        Fix(
+            f"if it should train, add it: `optimizer.add_param_group({{'params': {module}.parameters()}})`; "
+            f"if it is meant to stay, and nothing reads its gradients, `{module}.requires_grad_(False)` "
+            "saves them"
+        ),
+        kind=UNMOVED,
     )
 
 

@@ -68,7 +68,7 @@ def test_the_network_that_trains_is_named(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", NONE)
 def test_other_causes_stay_theirs(tmp_path: Path, name: str) -> None:
     report = report_on(tmp_path, *NONE[name])
-    assert "FXG301" not in {f.code for f in report.findings}, str(report)
+    assert "FXG301" not in {f.code for f in report.findings if f.severity != "note"}, str(report)
     assert not report.ok
 
 

@@ -156,3 +156,50 @@ def test_what_was_written_to_be_trained_is_missed(tmp_path: Path, name: str) -> 
 def test_what_is_only_asked_is_quiet(tmp_path: Path, name: str) -> None:
     report = report_on(tmp_path, *QUIET[name])
     assert [f for f in report.findings if f.severity != "note"] == [], str(report)
+
+
+CRITIC = "crit = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))"
+UNMOVED = {
+    "layers alone": QUIET["layers alone"],
+    "a network that features are compared in": QUIET["a network that features are compared in"],
+    "what the trained network goes on from": (
+        f"{CRITIC}\nback = nn.Linear(3, 3)\n{SGD}",
+        "loss = net(back(torch.randn(6, 3))).square().mean()",
+        TAKE,
+    ),
+}
+TOLD_OTHERWISE = {
+    "in evaluation mode": (f"{CRITIC}.eval()\n{SGD}", "loss = crit(out).mean()", TAKE),
+    "frozen": (f"{CRITIC}.requires_grad_(False)\n{SGD}", "loss = crit(out).mean()", TAKE),
+    "loaded": (f"{CRITIC}\ncrit.load_state_dict(copy.deepcopy(crit).state_dict())\n{SGD}", "loss = crit(out).mean()", TAKE),
+    "moved by hand": (f"{CRITIC}\n{SGD}", "loss = crit(out).mean()", TAKE + MOVED),
+    "its gradients are what is compared": (
+        f"{CRITIC}\n{SGD}",
+        "gs = torch.autograd.grad(crit(out).mean(), list(crit.parameters()), create_graph=True); loss = sum(g.square().sum() for g in gs)",
+        TAKE,
+    ),
+    "a step alone": (f"{CRITIC}\n{SGD}", "loss = crit(out).mean()", TAKE + "\n    break"),
+    "nothing else trains": (
+        f"{CRITIC}\nnet.requires_grad_(False)\nshift = torch.zeros(2, requires_grad=True)\nopt = torch.optim.SGD([shift], 0.1)",
+        "loss = crit(out + shift).mean()",
+        TAKE,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNMOVED)
+def test_a_network_that_nothing_moves_is_noted(tmp_path: Path, name: str) -> None:
+    """Nobody can tell a forgotten one from one that is meant to stay."""
+    report = report_on(tmp_path, *UNMOVED[name])
+    (finding,) = report.findings
+    assert (finding.code, finding.severity) == ("FXG301", "note"), str(report)
+    assert "nothing moved it" in finding.message
+    assert finding.site is not None
+    assert (tmp_path / "script.py").read_text().splitlines()[finding.site.line - 1] == SGD
+    assert report.ok
+
+
+@pytest.mark.parametrize("name", TOLD_OTHERWISE)
+def test_what_is_set_to_stay_is_not_noted(tmp_path: Path, name: str) -> None:
+    report = report_on(tmp_path, *TOLD_OTHERWISE[name])
+    assert [f for f in report.findings if f.code == "FXG301"] == [], str(report)
