@@ -24,6 +24,7 @@ from pathlib import Path
 
 from fxgrad.passes.rules.fxg001_unused_suppression import unused
 from fxgrad.passes.rules.fxg101_unused_parameter import CONSTANT
+from fxgrad.passes.rules.fxg105_non_differentiable_op import DRAW
 from fxgrad.passes.rules.fxg301_optimizer_misses_parameter import UNMOVED
 from fxgrad.passes.rules.fxg401_zero_gradient_op import IDLE
 from fxgrad.records import Finding, Site
@@ -48,7 +49,7 @@ class Intent:
 
 
 LISTED_NOTES = ("FXG001", "FXG102", "FXG303")
-_LISTED_KINDS = (CONSTANT, IDLE, UNMOVED)
+_LISTED_KINDS = (CONSTANT, DRAW, IDLE, UNMOVED)
 
 
 @dataclass(frozen=True, slots=True)

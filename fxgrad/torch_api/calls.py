@@ -72,6 +72,8 @@ EFFECTS = _words(
 
 # What a step that takes a derivative is called; its results have a history where it was asked for one.
 DERIVATIVE = "torch.autograd.grad"
+# The draws inside a distribution's `sample()` that its `rsample()` differentiates.
+DRAWS_WITH_DERIVATIVE = frozenset(("torch.normal", "torch._standard_gamma"))
 # The write of a backward into the `.grad` that an earlier one left.
 ADDED_TO_GRAD = "torch.autograd.accumulate"
 _DERIVATIVE = inspect.signature(torch.autograd.grad)

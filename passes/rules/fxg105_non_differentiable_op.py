@@ -5,7 +5,9 @@ What it finds
     A trainable parameter whose every way to the loss goes through a step for which autograd records nothing:
     `argmax`, the indices of `topk`, `sort` or `max`, a comparison, a boolean mask or the condition of
     `where`, `multinomial`, a distribution's `sample`, `bucketize`, `one_hot`. Also an operation that is
-    recorded but has no derivative, so that `backward()` raises (`//` on floating tensors).
+    recorded but has no derivative, so that `backward()` raises (`//` on floating tensors). As a note: a
+    distribution's `sample()` whose draw a loss is computed from, where what it was drawn with gets a gradient
+    from another part of that loss alone (`rsample()` has both).
 
 Why it matters
     What comes out is a count, an index or a truth value: moving the parameter a little changes nothing. Torch
@@ -35,9 +37,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fxgrad.passes.analyses import cut_draws
 from fxgrad.passes.analyses.raising import missing_formula
 from fxgrad.passes.context import Context
-from fxgrad.passes.findings import cut_groups, finding, said, some, starved, subject
+from fxgrad.passes.findings import cut_groups, finding, label, said, some, starved, subject
 from fxgrad.records import Facts, Finding, Fix, Step
 from fxgrad.torch_api import registry
 from fxgrad.torch_api.module_internals import is_scripted
@@ -45,6 +48,8 @@ from fxgrad.torch_api.module_internals import is_scripted
 CODE = "FXG105"
 NAME = "non-differentiable-op"
 SEVERITY = "error"
+
+DRAW = "draw"  # the kind of a note on a draw that loses a part of a gradient
 
 _ATTENTION = (
     "run it with the kernel that has one: `with torch.nn.attention.sdpa_kernel(SDPBackend.MATH):`, "
@@ -84,6 +89,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             message += f"; inside {some(scripted)} is TorchScript, whose lines cannot be followed"
             advice = _AS_PYTHON
         yield finding(context, facts, (CODE, NAME), group, message, advice)
+    yield from _cut_draws(facts, context)
     found = missing_formula(facts)
     if found is not None and not found.custom:
         node = found.node
@@ -104,4 +110,28 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             (),
             (Step("loss"), Step(node.target.rpartition(".")[2], node.site, True)),
             Fix(advice),
+        )
+
+
+def _cut_draws(facts: Facts, context: Context) -> Iterator[Finding]:
+    """Notes on draws that lose a part of a gradient."""
+    training = context.training
+    walks = [walk.live for walk in training.losses()] if training is not None else [facts.live]
+    for draw in cut_draws.analyse(facts, walks):
+        node = draw.node
+        yield Finding(
+            CODE,
+            NAME,
+            "note",
+            f"no gradient comes back to {subject(draw.names)} through {said(node)}, from which the loss is "
+            "computed; what there is comes by other ways",
+            node.site,
+            draw.names,
+            (
+                Step("loss"),
+                Step(label(draw.used), draw.used.site),
+                Step(label(draw.node), draw.node.site, True),
+            ),
+            Fix("draw with `rsample()` if the gradient should come back through the draw"),
+            kind=DRAW,
         )
