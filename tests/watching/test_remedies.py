@@ -258,6 +258,42 @@ PROGRAMS = {
         ("call backward first, then step",),
         (("    opt.step()  # FXG205\n    loss.backward()\n", "    loss.backward()\n    opt.step()\n"),),
     ),
+    "FXG205 a step between two backwards": Program(
+        net(
+            "h = self.a(x).tanh()\nreturn self.b(h)",
+            loop=loop(
+                (
+                    "    loss.backward()\n    opt.step()\n",
+                    "    loss.backward(retain_graph=True)\n    opt.step()  # FXG205\n    loss.square().backward()\n    opt.step()\n",
+                )
+            ),
+        ),
+        ("backward",),
+        (
+            (
+                "    loss.backward(retain_graph=True)\n    opt.step()  # FXG205\n    loss.square().backward()\n    opt.step()\n",
+                "    loss.backward(retain_graph=True)\n    loss.square().backward()\n    opt.step()\n",
+            ),
+        ),
+    ),
+    "FXG205 a write by hand between": Program(
+        net(
+            PLAIN,
+            loop=loop(
+                (
+                    "    loss.backward()\n",
+                    "    with torch.no_grad():\n        for p in net.parameters():\n            p.clamp_(-1, 1)  # FXG205\n    loss.backward()\n",
+                )
+            ),
+        ),
+        ("backward",),
+        (
+            (
+                "    with torch.no_grad():\n        for p in net.parameters():\n            p.clamp_(-1, 1)  # FXG205\n    loss.backward()\n",
+                "    loss.backward()\n    with torch.no_grad():\n        for p in net.parameters():\n            p.clamp_(-1, 1)\n",
+            ),
+        ),
+    ),
     "FXG303 gradients cleared between": Program(
         net(
             PLAIN,
@@ -359,12 +395,61 @@ PROGRAMS = {
         ("give it a weight other than 0",),
         (("self.c(x) * 0", "self.c(x) * 0.1"),),
     ),
+    # ----------------------------------------------------------------------------------------------- without a derivative
+    "FXG105 a choice by argmax": Program(
+        net("h = self.a(x)\nh = F.one_hot(h.argmax(1), 4).float()  # FXG105\nreturn self.b(h)"),
+        ("softmax", "straight-through estimator"),
+        (("h = F.one_hot(h.argmax(1), 4).float()", "h = h.softmax(1)"),),
+    ),
+    "FXG105 a comparison": Program(
+        net("h = self.a(x)\nh = (h > 0).float()  # FXG105\nreturn self.b(h)"),
+        ("has no derivative", "straight-through estimator"),
+        (("h = (h > 0).float()", "soft = h.sigmoid(); h = (h > 0).float() + soft - soft.detach()"),),
+    ),
+    "FXG105 a sample": Program(
+        net("h = self.a(x)\nh = torch.distributions.Normal(h, 1.0).sample()  # FXG105\nreturn self.b(h)"),
+        ("rsample()",),
+        ((".sample()", ".rsample()"),),
+    ),
+    "FXG105 the indices of a sort": Program(
+        net("h = self.a(x)\nh = h.sort(1).indices.float()  # FXG105\nreturn self.b(h)"),
+        ("in place of indices",),
+        ((".indices.float()", ".values"),),
+    ),
     # ------------------------------------------------------------------------------------------------------------- others
     "FXG112 a Function that returns nothing": Program(
         "class Double(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, x):\n        return x * 2\n    @staticmethod\n"
         "    def backward(ctx, g):\n        return None  # FXG112\n" + net("return self.b(Double.apply(self.a(x)))"),
         ("return the gradient of that input from backward",),
         (("return None", "return g * 2"),),
+    ),
+    "FXG112 None for the weight": Program(
+        "class Product(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, x, w):\n        ctx.save_for_backward(x, w)\n"
+        "        return x * w\n    @staticmethod\n    def backward(ctx, g):\n        x, w = ctx.saved_tensors\n        return g * w, None  # FXG112\n"
+        + net("return self.b(Product.apply(self.a(x), self.w))", TWO + "\nself.w = nn.Parameter(torch.ones(4))"),
+        ("returns None where 1 parameter needs a gradient", "return the gradient of that input from backward"),
+        (("return g * w, None", "return g * w, (g * x).sum(0)"),),
+    ),
+    "FXG112 a hook of a module": Program(
+        net(PLAIN, before="net.b.register_full_backward_hook(lambda module, into, out: (None,))  # FXG112\n"),
+        ("the backward hook of `net.b`", "return the gradients that it is given"),
+        (("out: (None,))", "out: into)"),),
+    ),
+    "FXG112 a forward that is called": Program(
+        "class Double(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, x):\n        return x.detach() * 2\n    @staticmethod\n"
+        "    def backward(ctx, g):\n        return g * 2\n" + net("h = Double.forward(None, self.a(x))  # FXG112\nreturn self.b(h)"),
+        ("call the Function through its apply",),
+        (("Double.forward(None, self.a(x))", "Double.apply(self.a(x))"),),
+    ),
+    "FXG106 rounded to integers": Program(
+        net("h = self.a(x)\nh = (h * 10).int() / 10  # FXG106\nreturn self.b(h)"),
+        ("keep the tensor floating",),
+        (("(h * 10).int() / 10", "(h * 10) / 10"),),
+    ),
+    "FXG106 cast to the type of the targets": Program(
+        net("h = self.a(x)\nh = h.to(torch.int64)  # FXG106\nreturn self.b(h.float())"),
+        ("keep the tensor floating",),
+        (("h = h.to(torch.int64)", "h = h + 0"),),
     ),
     "FXG106 a cast": Program(
         net("h = self.a(x)\nh = h.long().float()  # FXG106\nreturn self.b(h)"),
