@@ -119,6 +119,9 @@ def _finding(overwrite: Overwrite) -> Finding:
         writer.site,
         overwrite.parameters,
         (Step("loss"), *stations, Step(expression(writer), writer.site, True)),
-        Fix("call every backward that needs the old weights before the step, or run forward again after it"),
+        Fix(
+            f"call every backward that needs the old weights before `{expression(writer)}`, or run forward "
+            "again after it"
+        ),
         step=writer.name,
     )
