@@ -116,6 +116,20 @@ def call_at(site: Site) -> ast.Call | None:
     return None
 
 
+def block_around(site: Site, word: str) -> Site | None:
+    """The item of a `with` around the site, in the same function, that calls a function of that name."""
+    source = load(site.file)
+    for block in nodes(source, ast.With):
+        if not block.lineno <= site.line <= (block.end_lineno or block.lineno):
+            continue
+        for item in block.items:
+            called = item.context_expr.func if isinstance(item.context_expr, ast.Call) else None
+            name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+            if name == word and _holds(source, block, site):
+                return site_of(source, item.context_expr)
+    return None
+
+
 def loop_between(inner: Site, outside: Site | None) -> Site | None:
     """The line of the innermost loop of the same function around `inner` that is not around `outside`; None
     if there is none."""

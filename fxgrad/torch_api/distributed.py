@@ -116,3 +116,8 @@ def world_size() -> int:
     """How many processes the default group has; 1 without one."""
     running = torch.distributed.is_available() and torch.distributed.is_initialized()
     return int(torch.distributed.get_world_size()) if running else 1
+
+
+def is_collective(target: str) -> bool:
+    """Whether a step is one of torch's exchanges between processes, none of which has a derivative."""
+    return target.startswith("torch.distributed.distributed_c10d.")

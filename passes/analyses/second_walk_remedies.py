@@ -26,6 +26,7 @@ from fxgrad.records.training import Walk
 from fxgrad.source.assigned import (
     added_to,
     assigned_names,
+    block_around,
     call_on,
     differentiated,
     is_display,
@@ -102,6 +103,13 @@ def _as_constant(found: Meeting, otherwise: str) -> str:
 def _state(facts: Facts, found: Meeting) -> Remedy:
     name, reader = found.name, found.reader
     site = reader.site if reader is not None else found.maker.site
+    cache = _cache(found)
+    if cache is not None:
+        return (
+            cache,
+            f"enter `{_short(cache)}` anew in each step, inside the loop: the weight that it keeps has the "
+            "graph of the step that computed it",
+        )
     term = added_to(site, name) if site is not None and name else ""
     if term and _reruns(facts, found) > 1:
         after = line_of(found.second.site, site)
@@ -124,6 +132,13 @@ def _state(facts: Facts, found: Meeting) -> Remedy:
             f"the loop{line_of(loop, site)}",
         )
     return site, f"detach what is kept from one step to the next: {_cut(facts, found, site)}"
+
+
+def _cache(found: Meeting) -> Site | None:
+    """The `parametrize.cached()` that keeps what was made, where a parametrization made it."""
+    site = found.second.site
+    is_computed = "parametrizations" in found.maker.module.split(".")
+    return block_around(site, "cached") if is_computed and site is not None else None
 
 
 def _reruns(facts: Facts, found: Meeting) -> int:

@@ -43,6 +43,7 @@ from fxgrad.passes.context import Context
 from fxgrad.passes.findings import cut_groups, finding, label, said, some, starved, subject
 from fxgrad.records import Facts, Finding, Fix, Step
 from fxgrad.torch_api import registry
+from fxgrad.torch_api.distributed import is_collective
 from fxgrad.torch_api.module_internals import is_scripted
 
 CODE = "FXG105"
@@ -58,6 +59,10 @@ _ATTENTION = (
 _DIFFERENTIABLE = (
     "use differentiable values (softmax, the gathered scores, rsample(), a straight-through "
     "estimator) in place of indices, masks, samples"
+)
+_COLLECTIVE = (
+    "exchange by the function of that name in `torch.distributed.nn.functional`, which has one; or put this "
+    "process's own tensor in the place of its copy, as `gathered[rank] = own`"
 )
 _AS_PYTHON = "run it with PYTORCH_JIT=0 set: then it is Python, and its line is named"
 _SECOND = (
@@ -84,7 +89,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             else f"no gradient of {subject(parameters)} comes back through {said(node)}: "
             f"{starved(parameters)}"
         )
-        advice = _DIFFERENTIABLE
+        advice = _COLLECTIVE if is_collective(node.target) else _DIFFERENTIABLE
         if scripted:
             message += f"; inside {some(scripted)} is TorchScript, whose lines cannot be followed"
             advice = _AS_PYTHON

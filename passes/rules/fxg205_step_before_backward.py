@@ -79,8 +79,16 @@ def _unnoticed(context: Context) -> Iterator[Finding]:
             idle.site,
             (),
             (),
-            Fix("call `loss.backward()` before the step"),
+            Fix(_missing_call(training)),
         )
+
+
+def _missing_call(training: Training) -> str:
+    """Where the backward belongs that nobody calls: before the step, or into what the step calls."""
+    names = sorted(name.rpartition(".")[2] for _, name in training.closures)
+    if len(names) != 1 or "<" in names[0]:
+        return "call `loss.backward()` before the step"
+    return f"call `loss.backward()` in `{names[0]}`, which the step calls, before it returns the loss"
 
 
 def _early(early: Early, training: Training) -> Finding:

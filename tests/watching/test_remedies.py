@@ -294,6 +294,30 @@ PROGRAMS = {
             ),
         ),
     ),
+    "FXG205 a closure without a backward": Program(
+        net(
+            PLAIN,
+            loop="opt = torch.optim.LBFGS(net.parameters(), 0.1, max_iter=2)\ndef closure():\n    opt.zero_grad()\n"
+            "    loss = net(x).square().mean()\n    return loss\nfor it in range(3):\n    x = torch.randn(6, 4)\n"
+            "    losses.append(float(opt.step(closure)))  # FXG205\n",
+        ),
+        ("call `loss.backward()` in `closure`, which the step calls, before it returns the loss",),
+        (("    return loss\n", "    loss.backward()\n    return loss\n"),),
+    ),
+    "FXG201 a weight that is cached above the loop": Program(
+        "net = nn.utils.parametrizations.orthogonal(nn.Linear(4, 4))\nopt = torch.optim.SGD(net.parameters(), 0.1)\n"
+        "with nn.utils.parametrize.cached():  # FXG201\n    for it in range(3):\n        opt.zero_grad()\n"
+        "        loss = (net(torch.randn(6, 4)) - 1).square().mean() + net.weight.sum()\n"
+        "        loss.backward()\n        opt.step()\n        losses.append(loss.item())\n",
+        ("enter `nn.utils.parametrize.cached()` anew in each step",),
+        (
+            (
+                "with nn.utils.parametrize.cached():  # FXG201\n    for it in range(3):\n",
+                "for it in range(3):\n    with nn.utils.parametrize.cached():\n",
+            ),
+        ),
+        ("retain_graph", "detach"),
+    ),
     "FXG303 gradients cleared between": Program(
         net(
             PLAIN,
@@ -410,6 +434,17 @@ PROGRAMS = {
         net("h = self.a(x)\nh = torch.distributions.Normal(h, 1.0).sample()  # FXG105\nreturn self.b(h)"),
         ("rsample()",),
         ((".sample()", ".rsample()"),),
+    ),
+    "FXG105 gathered from all processes": Program(
+        "import os, tempfile\nimport torch.distributed as dist\nimport torch.distributed.nn.functional as exchange\n"
+        "store = tempfile.mkdtemp() + '/store'\ndist.init_process_group('gloo', init_method='file://' + store, rank=0, world_size=1)\n"
+        + net(
+            "h = self.a(x).tanh()\nparts = [torch.zeros_like(h)]\ndist.all_gather(parts, h)  # FXG105\nreturn self.b(torch.cat(parts))",
+            loop=LOOP + "dist.destroy_process_group()\n",
+        ),
+        ("`gathered[rank] = own`", "torch.distributed.nn.functional"),
+        (("dist.all_gather(parts, h)", "dist.all_gather(parts, h); parts[0] = h"),),
+        ("retain_graph", "softmax"),
     ),
     "FXG105 the indices of a sort": Program(
         net("h = self.a(x)\nh = h.sort(1).indices.float()  # FXG105\nreturn self.b(h)"),
