@@ -150,5 +150,16 @@ def _found(facts: Facts, context: Context) -> Iterator[Finding]:
             place,
             (),
             (Step("loss"), Step(raised.target.rpartition(".")[2], raised.site, True)),
-            Fix("use torch.no_grad() instead of inference_mode, or clone the result outside of it"),
+            Fix(_out_of_inference(facts, context, place)),
         )
+
+
+def _out_of_inference(facts: Facts, context: Context, place: Site | None) -> str:
+    """Where something that should train is read inside, torch.no_grad() would only hide that it does not."""
+    read = {value for node in facts.nodes if node.inference for value in node.reads}
+    trains = (p for p in facts.parameters if p.requires_grad and not context.expected.isdisjoint(p.names))
+    inside = tuple(name for p in trains if not read.isdisjoint(p.values) for name in p.names)
+    otherwise = "use torch.no_grad() instead of inference_mode, or clone the result outside of it"
+    if not inside:
+        return otherwise
+    return f"if {subject(inside)} is to train, {_leave(place, 'inference_mode')}; if not, {otherwise}"

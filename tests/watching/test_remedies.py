@@ -108,6 +108,11 @@ PROGRAMS = {
         (("sum().item()\n", "sum().item()\ntorch.set_grad_enabled(True)\n"),),
     ),
     # ------------------------------------------------------------------------------------------------- out of torch
+    "FXG104 inference mode": Program(
+        net("with torch.inference_mode():  # FXG104\n    h = self.a(x).tanh()\nreturn self.b(h)"),
+        ("if `net.a` is to train, leave the inference_mode region",),
+        (("with torch.inference_mode():", "if True:"),),
+    ),
     "FXG107 a factor": Program(
         net("return self.b(x * self.a(x).mean().item())  # FXG107"), ("drop the `.item()`",), ((".item())  #", ")  #"),)
     ),
