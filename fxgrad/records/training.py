@@ -98,11 +98,13 @@ class SecondTime:
 @dataclass(frozen=True, slots=True)
 class Vain:
     """An optimizer that stepped and holds `count` tensors that no backward gives a gradient. `sources`: what
-    shares their data, by name, and whether a model has it as a parameter; `built`: where it was built."""
+    shares their data, by name, and whether a model has it as a parameter; `built`: where it was built;
+    `gone`: they are parameters that a model has given up, which has others of the same shapes."""
 
     count: int
     sources: Mapping[str, bool]
     built: Site | None
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from fxgrad.watching.left_out import unmoved
 from fxgrad.watching.seen import Seen
 from fxgrad.watching.turns import both_ways, names_of
 from fxgrad.watching.worker_errors import sent_away
+from fxgrad.world.living import registered_anywhere
 
 
 def training_of(seen: Seen, root: nn.Module, watched: Watched, error: BaseException | None) -> Training:
@@ -56,7 +57,7 @@ def training_of(seen: Seen, root: nn.Module, watched: Watched, error: BaseExcept
         stale=stale,
         closures=frozenset(closures),
         both_ways=both_ways(names_of(seen.late, root), observer, root),
-        vain=tuple(_vain(optimizer, seen, root) for optimizer in seen.vain),
+        vain=(*(_vain(optimizer, seen, root) for optimizer in seen.vain), *_given_up(seen, root)),
         second_time=_second_time(watched.facts, observer, (optimizer for optimizer, _ in seen.optimizers)),
         compiled=compiled(seen.compiled_error, events.compiled),
         exchanged=swapped,
@@ -107,13 +108,28 @@ def _step(taken: Taken) -> OptimizerStep:
 def built_at(seen: Seen, optimizer: Optimizer) -> Site | None:
     """The line that built an optimizer; None where that was not seen."""
     spots = seen.events.made.get(optimizer, ())
-    built = next((spot for spot in spots if spot[0].co_name != "__init__"), spots[0] if spots else None)
+    own = {f"{kind.__qualname__}.__init__" for kind in type(optimizer).__mro__}
+    built = next((spot for spot in spots if spot[0].co_qualname not in own), spots[0] if spots else None)
     return site_of(built) if built is not None else None
 
 
 def _vain(optimizer: Optimizer, seen: Seen, root: nn.Module) -> Vain:
     tensors = list(held_by(optimizer))
     return Vain(len(tensors), _sources(tensors, seen, root), built_at(seen, optimizer))
+
+
+def _given_up(seen: Seen, root: nn.Module) -> Iterator[Vain]:
+    """The optimizers that step over what a model has no longer, all of it, while it has others of these
+    shapes. One number may be held for a scheduler's sake."""
+    shapes = {parameter.shape for parameter in registry.parameters(root)}
+    for optimizer in (optimizer for optimizer, steps in seen.optimizers if steps):
+        held = list(held_by(optimizer))
+        if not shapes.issuperset(p.shape for p in held) or sum(p.numel() for p in held) < 2:
+            continue
+        slots = [seen.observer.ledger.tensors.get(p) for p in held if isinstance(p, nn.Parameter)]
+        never = [slot for slot in slots if slot and slot.begun == "none" and slot.after != "some"]
+        if len(never) == len(held) and not registered_anywhere({id(p) for p in held}):
+            yield Vain(len(held), {}, built_at(seen, optimizer), gone=True)
 
 
 def _sources(tensors: Iterable[torch.Tensor], seen: Seen, root: nn.Module) -> dict[str, bool]:

@@ -6,7 +6,8 @@ What it finds
     The optimizer keeps the old objects. Moving or casting (`.to()`, `.cuda()`, `.half()`) keeps the Parameter
     objects and is no such case, whatever is often said. In a watched script also an optimizer over `p.data`
     or over copies, which steps, raises nothing and changes nothing; one that is given what an operation
-    computed; and one for which a scaler finds no gradient because the backward left them on others.
+    computed; one for which a scaler finds no gradient because the backward left them on others; and one that
+    holds nothing else than what the model has given up, whoever trains what is there now.
 
 Why it matters
     Steps change tensors that nobody reads. The new parameters get gradients that nobody uses, and stay as
@@ -50,13 +51,12 @@ SEVERITY = "warning"
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding for all stale tensors; its place is the statement that replaced them, else the one that
     built the optimizer. One for each optimizer of a watched script that steps in vain."""
-    if context.training is not None:
-        yield from map(_in_vain, context.training.vain)
+    vain = context.training.vain if context.training is not None else ()
+    yield from (_in_vain(one) for one in vain if not one.gone)
     held: Held | None = context.held
-    if held is None or not held.stale:
-        return
-    names = held.missing or _tied(context, held)
-    if not names:  # a part of the model was taken out: stepping it is vain and harmless
+    names = (held.missing or _tied(context, held)) if held is not None and held.stale else ()
+    if held is None or not names:  # of a part that was taken out of the model stepping is vain and harmless
+        yield from (_given_up(one) for one in vain if one.gone)
         return
     built = construction_site(context, held.first)
     replaced = replacing_site(context, built, names)
@@ -80,6 +80,22 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         held.missing,
         tuple(stations),
         Fix("build the optimizer after parameters are replaced, tied, copied or materialised"),
+    )
+
+
+def _given_up(found: Vain) -> Finding:
+    """All that it holds is of another time; what is there now, another optimizer may hold."""
+    what = "a tensor" if found.count == 1 else f"{found.count} tensors"
+    return Finding(
+        CODE,
+        NAME,
+        "warning",
+        f"this optimizer holds {what} that no module has any longer: no backward gives "
+        f"{'it' if found.count == 1 else 'them'} a gradient, and its steps change nothing that is used",
+        found.built,
+        (),
+        (Step("optimizer", found.built, True),),
+        Fix("build the optimizer after parameters are replaced, split, tied, copied or materialised"),
     )
 
 
