@@ -190,7 +190,10 @@ def _cut_in(frame: Site, found: Meeting, site: Site | None) -> str:
     if place is not None and place.line != frame.line:
         return f"put {cut} after the backward{line_of(place, site)}"
     guard = f"`if {name} is not None:` " if _is_none_at_first(frame, name) else ""
-    return f"put {guard}{cut} at the top of `{frame.function.rpartition('.')[2]}`, before it is used"
+    # where a line goes forward and backward, it is the loop around it that comes to it again
+    loop = loop_between(frame, None) if place is not None else None
+    top = f"the loop{line_of(loop, site)}" if loop is not None else f"`{frame.function.rpartition('.')[2]}`"
+    return f"put {guard}{cut} at the top of {top}, before it is used"
 
 
 def _once(facts: Facts, found: Meeting) -> Remedy:

@@ -549,6 +549,39 @@ for it in range(3):
             ),
         ),
     ),
+    "a state that a step of training returns": Program(
+        """
+rnn, head = nn.GRU(3, 4), nn.Linear(4, 1)
+opt = torch.optim.SGD([*rnn.parameters(), *head.parameters()], 0.1)
+def train(x, h):
+    out, last = rnn(x, h)  # FXG201
+    loss = head(out).square().mean()
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+    losses.append(loss.item())
+    return last
+h = torch.zeros(1, 2, 4)
+for it in range(3):
+    h = train(torch.randn(5, 2, 3), h)
+""",
+        ("`h = h.detach()` at the top of the loop (line",),
+        (("    h = train(", "    h = h.detach()\n    h = train("),),
+    ),
+    "forward and backward in one line of a loop": Program(
+        """
+rnn, head = nn.RNN(3, 4), nn.Linear(4, 1)
+opt = torch.optim.SGD([*rnn.parameters(), *head.parameters()], 0.1)
+h = None
+for it in range(3):
+    opt.zero_grad()
+    out, h = rnn(torch.randn(5, 2, 3), h); loss = head(out).square().mean(); loss.backward()  # FXG201
+    opt.step()
+    losses.append(loss.item())
+""",
+        ("`if h is not None:` `h = h.detach()` at the top of the loop (line",),
+        (("    opt.zero_grad()\n", "    if h is not None:\n        h = h.detach()\n    opt.zero_grad()\n"),),
+    ),
     "a running sum of losses": Program(
         """
 net = nn.Linear(3, 1)
