@@ -126,10 +126,14 @@ def _given_up(seen: Seen, root: nn.Module) -> Iterator[Vain]:
         held = list(held_by(optimizer))
         if not shapes.issuperset(p.shape for p in held) or sum(p.numel() for p in held) < 2:
             continue
-        slots = [seen.observer.ledger.tensors.get(p) for p in held if isinstance(p, nn.Parameter)]
-        never = [slot for slot in slots if slot and slot.begun == "none" and slot.after != "some"]
-        if len(never) == len(held) and not registered_anywhere({id(p) for p in held}):
+        if all(_never_fed(seen, p) for p in held) and not registered_anywhere({id(p) for p in held}):
             yield Vain(len(held), {}, built_at(seen, optimizer), gone=True)
+
+
+def _never_fed(seen: Seen, tensor: torch.Tensor) -> bool:
+    """Whether it is a parameter that its steps have found without a gradient, each time."""
+    slot = seen.observer.ledger.tensors.get(tensor) if isinstance(tensor, nn.Parameter) else None
+    return slot is not None and slot.begun == "none" and slot.after != "some"
 
 
 def _sources(tensors: Iterable[torch.Tensor], seen: Seen, root: nn.Module) -> dict[str, bool]:

@@ -190,10 +190,15 @@ def _cut_in(frame: Site, found: Meeting, site: Site | None) -> str:
     if place is not None and place.line != frame.line:
         return f"put {cut} after the backward{line_of(place, site)}"
     guard = f"`if {name} is not None:` " if _is_none_at_first(frame, name) else ""
-    # where a line goes forward and backward, it is the loop around it that comes to it again
-    loop = loop_between(frame, None) if place is not None else None
-    top = f"the loop{line_of(loop, site)}" if loop is not None else f"`{frame.function.rpartition('.')[2]}`"
-    return f"put {guard}{cut} at the top of {top}, before it is used"
+    again = _entered_again(frame, site, goes_backward=place is not None)
+    return f"put {guard}{cut} at the top of {again}, before it is used"
+
+
+def _entered_again(frame: Site, site: Site | None, *, goes_backward: bool) -> str:
+    """What begins anew before a line reads what it kept: where the line goes forward and backward, it is the
+    loop around it; else its function is called again."""
+    loop = loop_between(frame, None) if goes_backward else None
+    return f"the loop{line_of(loop, site)}" if loop is not None else f"`{frame.function.rpartition('.')[2]}`"
 
 
 def _once(facts: Facts, found: Meeting) -> Remedy:
