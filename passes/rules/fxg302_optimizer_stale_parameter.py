@@ -55,9 +55,14 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     yield from (_in_vain(one) for one in vain if not one.gone)
     held: Held | None = context.held
     names = (held.missing or _tied(context, held)) if held is not None and held.stale else ()
-    if held is None or not names:  # of a part that was taken out of the model stepping is vain and harmless
+    if held is not None and names:
+        yield _replaced(facts, context, held, names)
+    else:  # of a part that was taken out of the model stepping is vain and harmless
         yield from (_given_up(one) for one in vain if one.gone)
-        return
+
+
+def _replaced(facts: Facts, context: Context, held: Held, names: tuple[str, ...]) -> Finding:
+    """The model has these in the place of what the optimizer holds."""
     built = construction_site(context, held.first)
     replaced = replacing_site(context, built, names)
     stations = [Step("optimizer", built)] if built is not None else []
@@ -69,7 +74,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         if held.missing
         else ""
     )
-    yield Finding(
+    return Finding(
         CODE,
         NAME,
         "error" if held.missing else "warning",
