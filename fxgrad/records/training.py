@@ -98,13 +98,20 @@ class SecondTime:
 @dataclass(frozen=True, slots=True)
 class Vain:
     """An optimizer that stepped and holds `count` tensors that no backward gives a gradient. `sources`: what
-    shares their data, by name, and whether a model has it as a parameter; `built`: where it was built;
-    `gone`: they are parameters that a model has given up, which has others of the same shapes."""
+    shares their data, by name, and whether a model has it as a parameter; `built`: where it was built."""
 
     count: int
     sources: Mapping[str, bool]
     built: Site | None
-    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """An optimizer that stepped and holds nothing but `count` parameters that a model has given up, which has
+    others of the same shapes; `built`: where it was built."""
+
+    count: int
+    built: Site | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +196,7 @@ class Training:
     closures: frozenset[tuple[str, str]] = frozenset()
     both_ways: Mapping[Site, tuple[str, ...]] = field(default_factory=dict)
     vain: tuple[Vain, ...] = ()
+    given_up: tuple[GivenUp, ...] = ()
     second_time: SecondTime | None = None
     compiled: Compiled | None = None
     sent_away: SentAway | None = None

@@ -16,12 +16,10 @@ from torch.autograd.graph import Node
 from fxgrad.torch_api.internals import AccumulateGrad
 
 
-def one_back(function: Node) -> Iterator[tuple[Node, int]]:
+def one_back(function: Node) -> list[tuple[Node, int]]:
     """The nodes that `function` hands gradients on to, each with the number of the output that the gradient
     is of."""
-    for inner, number in function.next_functions:
-        if inner is not None:
-            yield inner, number
+    return [(inner, number) for inner, number in function.next_functions if inner is not None]
 
 
 def leaf_of(function: object) -> torch.Tensor | None:

@@ -20,7 +20,7 @@ import torch.fx
 import torch.fx.graph
 import torch.fx.node
 
-from fxgrad.torch_api.internals import OPERATORS, TENSOR_MODULE, FakeTensor, has_kernel
+from fxgrad.torch_api.internals import OPERATORS, STANDARD_GAMMA, TENSOR_MODULE, FakeTensor, has_kernel
 from fxgrad.torch_api.module_internals import fill_node, is_from_torch, name_stem, qualified_name
 
 # What a function mode is handed: the function, and what it is called with.
@@ -73,7 +73,7 @@ EFFECTS = _words(
 # What a step that takes a derivative is called; its results have a history where it was asked for one.
 DERIVATIVE = "torch.autograd.grad"
 # The draws inside a distribution's `sample()` that its `rsample()` differentiates.
-DRAWS_WITH_DERIVATIVE = frozenset(("torch.normal", "torch._standard_gamma"))
+DRAWS_WITH_DERIVATIVE = frozenset(("torch.normal", STANDARD_GAMMA))
 # The write of a backward into the `.grad` that an earlier one left.
 ADDED_TO_GRAD = "torch.autograd.accumulate"
 _DERIVATIVE = inspect.signature(torch.autograd.grad)

@@ -1,5 +1,5 @@
-"""Fake results without the way through torch's own dispatch, which takes 60 to 300 microseconds an operator
-(90 on average; two thirds of what an analysis on fake values takes): what it comes to, in 20 to 30.
+"""Fake results without the way through torch's own dispatch, which is most of what an analysis on fake values
+takes (what this won stands in `bench/README.md`, with its command).
 
 Two kinds of operators are answered, both as torch's dispatch ends for them. A view is what its kernel makes
 of the meta tensor. What neither writes nor aliases is remembered: the sizes, strides, dtypes and devices that
@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from fxgrad.torch_api.internals import (
+    UNSAFE_VIEW,
     FakeTensor,
     FakeTensorMode,
     OpOverload,
@@ -33,7 +34,7 @@ _aten = torch.ops.aten
 _VIEWS: frozenset[object] = frozenset(
     (
         _aten.view.default,
-        _aten._unsafe_view.default,
+        UNSAFE_VIEW,
         _aten.t.default,
         _aten.transpose.int,
         _aten.permute.default,
@@ -111,7 +112,7 @@ def result_of(
     return result
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)  # a program may make operators without end
 def _kind(operator: object) -> Literal["view", "one", "several", ""]:
     """How an operator is answered; "" is by torch alone."""
     if operator in _VIEWS:
@@ -138,27 +139,19 @@ def _key(
     """
     key: list[object] = [operator, torch.get_default_dtype()]
     place: torch.device | None = None
-    pending = [*args]
-    if kwargs:
-        pending += (item for pair in kwargs.items() for item in pair)
-    for one in pending:
-        if type(one) is FakeTensor:
-            place = _append(mode, key, one, place)
-        elif type(one) in _PLAIN:
-            key.append(type(one))
-            key.append(one)
-        elif type(one) is list or type(one) is tuple or type(one) is torch.Size:
+    named = (item for pair in kwargs.items() for item in pair)
+    for one in (*args, *named):
+        items: Sequence[object] = (one,)
+        if isinstance(one, list | tuple):
             key.append(len(one))
-            for item in one:
-                if type(item) is FakeTensor:
-                    place = _append(mode, key, item, place)
-                elif type(item) in _PLAIN:
-                    key.append(type(item))
-                    key.append(item)
-                else:
-                    raise _Foreign
-        else:
-            raise _Foreign
+            items = one
+        for item in items:
+            if type(item) is FakeTensor:
+                place = _append(mode, key, item, place)
+            elif type(item) in _PLAIN:
+                key += (type(item), item)
+            else:
+                raise _Foreign
     if place is None:
         raise _Foreign
     key.append(place)

@@ -316,9 +316,12 @@ inside_kernel: Callable[[FakeTensorMode], contextlib.AbstractContextManager[None
 )
 # The dispatcher's keys of a tensor: which kernels a call on it runs through.
 keys_of: Callable[[torch.Tensor], object] = _C._dispatch_key_set
-# Operators whose fake kernels are ours (`fake_kernels`).
+# Operators whose fake kernels or results are ours (`fake_kernels`, `fake_results`).
 GROUPED_MM: object = torch.ops.aten._grouped_mm.default
 CUDNN_RNN_BACKWARD: object = torch.ops.aten._cudnn_rnn_backward.default
+UNSAFE_VIEW: object = torch.ops.aten._unsafe_view.default
+# What a gamma distribution draws with, as a step of that kind is named.
+STANDARD_GAMMA = "torch._standard_gamma"
 
 # --------------------------------------------------------------------------------------------------- archives
 

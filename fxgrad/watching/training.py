@@ -14,6 +14,7 @@ from fxgrad.passes.analyses.optimizers import held_by
 from fxgrad.records import Facts, Site
 from fxgrad.records.training import (
     Exchanged,
+    GivenUp,
     OptimizerStep,
     SecondTime,
     Training,
@@ -57,7 +58,8 @@ def training_of(seen: Seen, root: nn.Module, watched: Watched, error: BaseExcept
         stale=stale,
         closures=frozenset(closures),
         both_ways=both_ways(names_of(seen.late, root), observer, root),
-        vain=(*(_vain(optimizer, seen, root) for optimizer in seen.vain), *_given_up(seen, root)),
+        vain=tuple(_vain(optimizer, seen, root) for optimizer in seen.vain),
+        given_up=tuple(_given_up(seen, root)),
         second_time=_second_time(watched.facts, observer, (optimizer for optimizer, _ in seen.optimizers)),
         compiled=compiled(seen.compiled_error, events.compiled),
         exchanged=swapped,
@@ -118,7 +120,7 @@ def _vain(optimizer: Optimizer, seen: Seen, root: nn.Module) -> Vain:
     return Vain(len(tensors), _sources(tensors, seen, root), built_at(seen, optimizer))
 
 
-def _given_up(seen: Seen, root: nn.Module) -> Iterator[Vain]:
+def _given_up(seen: Seen, root: nn.Module) -> Iterator[GivenUp]:
     """The optimizers that step over what a model has no longer, all of it, while it has others of these
     shapes. One number may be held for a scheduler's sake."""
     shapes = {parameter.shape for parameter in registry.parameters(root)}
@@ -127,7 +129,7 @@ def _given_up(seen: Seen, root: nn.Module) -> Iterator[Vain]:
         if not shapes.issuperset(p.shape for p in held) or sum(p.numel() for p in held) < 2:
             continue
         if all(_never_fed(seen, p) for p in held) and not registered_anywhere({id(p) for p in held}):
-            yield Vain(len(held), {}, built_at(seen, optimizer), gone=True)
+            yield GivenUp(len(held), built_at(seen, optimizer))
 
 
 def _never_fed(seen: Seen, tensor: torch.Tensor) -> bool:

@@ -33,6 +33,8 @@ from fxgrad.torch_api import registry
 from fxgrad.world.living import held_elsewhere, registered_anywhere
 
 _Named = tuple[str, torch.Tensor]
+# Attributes in which no user keeps an optimizer: looked through in every module, they cost most.
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +138,8 @@ def waiting(context: Context) -> frozenset[str]:
     starved = _starved(context)
     if not starved:
         return frozenset()
-    kept = [list(vars(module).values()) for module in registry.modules(context.model)]
-    optimizers = {id(optimizer): optimizer for optimizer in optimizers_in([context.optimizer, *kept])}
+    given = [context.optimizer, *_kept_on(context.model)]
+    optimizers = {id(optimizer): optimizer for optimizer in optimizers_in(given)}
     named = [
         (id(p), n)
         for n, p in registry.named_parameters(context.model, remove_duplicate=False)
@@ -150,6 +152,14 @@ def waiting(context: Context) -> frozenset[str]:
     training = set().union(*(names for names in turns if not names <= starved))
     starving = set().union(*(names for names in turns if names <= starved))
     return frozenset(starving - training) if training else frozenset()
+
+
+def _kept_on(model: nn.Module) -> Iterator[object]:
+    """What the user hung on a model and its parts."""
+    for module in registry.modules(model):
+        for name, value in vars(module).items():
+            if name not in _OF_EVERY_MODULE:
+                yield value
 
 
 def held_by(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:

@@ -40,7 +40,7 @@ from fxgrad.passes.analyses.optimizers import Held
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import listed
 from fxgrad.records import Facts, Finding, Fix, Site, Step
-from fxgrad.records.training import Vain
+from fxgrad.records.training import GivenUp, Vain
 from fxgrad.torch_api import registry
 
 CODE = "FXG302"
@@ -51,14 +51,15 @@ SEVERITY = "warning"
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding for all stale tensors; its place is the statement that replaced them, else the one that
     built the optimizer. One for each optimizer of a watched script that steps in vain."""
-    vain = context.training.vain if context.training is not None else ()
-    yield from (_in_vain(one) for one in vain if not one.gone)
+    training = context.training
+    if training is not None:
+        yield from map(_in_vain, training.vain)
     held: Held | None = context.held
     names = (held.missing or _tied(context, held)) if held is not None and held.stale else ()
     if held is not None and names:
         yield _replaced(facts, context, held, names)
-    else:  # of a part that was taken out of the model stepping is vain and harmless
-        yield from (_given_up(one) for one in vain if one.gone)
+    elif training is not None:  # stepping a part that was taken out of the model is vain and harmless
+        yield from map(_given_up, training.given_up)
 
 
 def _replaced(facts: Facts, context: Context, held: Held, names: tuple[str, ...]) -> Finding:
@@ -88,7 +89,7 @@ def _replaced(facts: Facts, context: Context, held: Held, names: tuple[str, ...]
     )
 
 
-def _given_up(found: Vain) -> Finding:
+def _given_up(found: GivenUp) -> Finding:
     """All that it holds is of another time; what is there now, another optimizer may hold."""
     what = "a tensor" if found.count == 1 else f"{found.count} tensors"
     return Finding(
