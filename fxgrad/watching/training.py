@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from fxgrad.passes.analyses.optimizers import held_by
@@ -123,10 +124,13 @@ def _vain(optimizer: Optimizer, seen: Seen, root: nn.Module) -> Vain:
 def _given_up(seen: Seen, root: nn.Module) -> Iterator[GivenUp]:
     """The optimizers that step over what a model has no longer, all of it, while it has others of these
     shapes. One number may be held for a scheduler's sake."""
-    shapes = {parameter.shape for parameter in registry.parameters(root)}
+    shapes = {parameter.shape for parameter in registry.parameters(root) if not is_lazy(parameter)}
     for optimizer in (optimizer for optimizer, steps in seen.optimizers if steps):
         held = list(held_by(optimizer))
-        if not shapes.issuperset(p.shape for p in held) or sum(p.numel() for p in held) < 2:
+        # a lazy parameter has no shape to ask for
+        if any(map(is_lazy, held)) or not shapes.issuperset(p.shape for p in held):
+            continue
+        if sum(p.numel() for p in held) < 2:
             continue
         if all(_never_fed(seen, p) for p in held) and not registered_anywhere({id(p) for p in held}):
             yield GivenUp(len(held), built_at(seen, optimizer))
