@@ -247,7 +247,7 @@ def _site(
 
 def sites_of(spots: tuple[Spot, ...]) -> tuple[Site, ...]:
     """`site_of` for a whole stack, innermost first."""
-    return tuple(site_of(spot) for spot in spots)
+    return tuple([site_of(spot) for spot in spots])
 
 
 def traceback_sites(traceback: TracebackType | None) -> tuple[Site, ...]:

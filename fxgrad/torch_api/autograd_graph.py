@@ -30,17 +30,24 @@ def leaf_of(function: object) -> torch.Tensor | None:
     return leaf
 
 
-def nodes_behind(functions: Iterable[Node]) -> Iterator[Node]:
-    """The nodes behind `functions`, these included, each once."""
+def walk_back(functions: Iterable[Node]) -> Iterator[tuple[Node, list[tuple[Node, int]]]]:
+    """The nodes behind `functions`, these included, each once and with `one_back` of it."""
     queue = list(functions)
     seen = set(queue)
     while queue:
         function = queue.pop()
-        yield function
-        for inner, _ in one_back(function):
+        behind = one_back(function)
+        yield function, behind
+        for inner, _ in behind:
             if inner not in seen:
                 seen.add(inner)
                 queue.append(inner)
+
+
+def nodes_behind(functions: Iterable[Node]) -> Iterator[Node]:
+    """The nodes behind `functions`, these included, each once."""
+    for function, _ in walk_back(functions):
+        yield function
 
 
 def kept_on(function: object) -> Iterator[tuple[str, torch.Tensor]]:

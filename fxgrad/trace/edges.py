@@ -5,14 +5,15 @@ Definitions, cited by number wherever facts are made:
  2. A flow source -> target through a step is *open* if walking back from target's edge reaches source's edge
     without passing an edge that an earlier step made.
  3. A value is *live* if its edge is reachable from the loss's edge.
-Autograd decides both; no list of differentiable operations is kept here. A node is numbered in its own
-`metadata`, for the Python object that stands for it comes and goes while the node lives on. Nothing here
-keeps a graph alive.
+Autograd decides both; no list of differentiable operations is kept here. A watch numbers a node in its own
+`metadata`, for the Python object that stands for it comes and goes while the node lives on: so nothing here
+keeps a graph alive. A recorded run, which keeps its graph, numbers nodes by their objects, which is quicker.
 """
 
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ import torch
 from torch.autograd.graph import Node
 
 from fxgrad.records import Flow
-from fxgrad.torch_api.autograd_graph import leaf_of, nodes_behind, one_back
+from fxgrad.torch_api.autograd_graph import leaf_of, one_back, walk_back
 
 Key = tuple[int, int]  # (number of an autograd node, output number), or (-number of a leaf, 0)
 
@@ -65,31 +66,17 @@ class Behind:
     leaves: list[torch.Tensor]
 
 
-class Edges:
-    """The edges met so far. `leaf_key` gives the edge of a leaf tensor and adopts one that was not known."""
+class Edges(ABC):
+    """The edges met so far."""
 
-    def __init__(self, leaf_key: Callable[[torch.Tensor], Key]) -> None:
-        self._leaf_key = leaf_key
+    def __init__(self) -> None:
         self.values: dict[Key, list[int]] = {}  # the values whose gradient arrives there
         # the number of an autograd node -> the note of the call that made it
         self.makers: dict[int, int] = {}
 
+    @abstractmethod
     def key_of(self, function: Node, number: int) -> Key:
         """The edge of an output of an autograd node; where that accumulates into a leaf, the leaf's."""
-        leaf = leaf_of(function)
-        return (number_of(function), number) if leaf is None else self._leaf_key(leaf)
-
-    def inputs_of(self, function: Node) -> list[list[int]]:
-        """By position, the values whose gradient an autograd node hands on; none where it hands on
-        nothing."""
-        found: list[list[int]] = []
-        for inner, number in function.next_functions:
-            found.append([] if inner is None else list(self.values.get(self.key_of(inner, number), ())))
-        return found
-
-    def maker(self, function: Node) -> int:
-        """The note of the call that made an autograd node; -1 if no noted call did."""
-        return self.makers.get(number_of(function), -1)
 
     def flows(
         self,
@@ -114,9 +101,12 @@ class Edges:
             elif function is not None:
                 reached = self._behind(function, by_key, own, note)
             near = reads if every else reads[position::count]
-            reached.discard(make)
-            found.extend(Flow(read, make, read in reached) for read in near if read != make)
-            found.extend(Flow(read, make, True) for read in reached.difference(near))
+            for read in near:
+                if read != make:
+                    found.append(Flow(read, make, read in reached))
+            for read in reached.difference(near):
+                if read != make:
+                    found.append(Flow(read, make, True))
         return found
 
     def _behind(
@@ -128,7 +118,7 @@ class Edges:
         belong to `note`.
         """
         reached: set[int] = set()
-        start = number_of(function)
+        start = self.key_of(function, 0)[0]
         self.makers.setdefault(start, note)
         stack, seen = [function], {start}
         while stack:
@@ -153,14 +143,40 @@ class Edges:
     def reachable(self, functions: Iterable[Node]) -> Behind:
         """Everything behind some autograd nodes (definition 3), themselves included."""
         found = Behind(set(), [], [])
-        for function in nodes_behind(functions):
+        for function, behind in walk_back(functions):
             leaf = leaf_of(function)
             if leaf is not None:
                 found.leaves.append(leaf)
                 continue
             found.functions.append(function)
-            found.keys.update(self.key_of(inner, number) for inner, number in one_back(function))
+            for inner, number in behind:
+                found.keys.add(self.key_of(inner, number))
         return found
+
+
+class WatchedEdges(Edges):
+    """Those of a watched program. `leaf_key` gives the edge of a leaf tensor and adopts one that was not
+    known."""
+
+    def __init__(self, leaf_key: Callable[[torch.Tensor], Key]) -> None:
+        super().__init__()
+        self._leaf_key = leaf_key
+
+    def key_of(self, function: Node, number: int) -> Key:
+        leaf = leaf_of(function)
+        return (number_of(function), number) if leaf is None else self._leaf_key(leaf)
+
+    def inputs_of(self, function: Node) -> list[list[int]]:
+        """By position, the values whose gradient an autograd node hands on; none where it hands on
+        nothing."""
+        found: list[list[int]] = []
+        for inner, number in function.next_functions:
+            found.append([] if inner is None else list(self.values.get(self.key_of(inner, number), ())))
+        return found
+
+    def maker(self, function: Node) -> int:
+        """The note of the call that made an autograd node; -1 if no noted call did."""
+        return self.makers.get(number_of(function), -1)
 
 
 def _by_key(reads: Iterable[int], keys: Sequence[Key | None]) -> dict[Key, list[int]]:

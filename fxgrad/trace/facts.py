@@ -5,17 +5,19 @@ What is an edge, an open flow and a live value: `fxgrad.trace.edges`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
+from torch.autograd.graph import Node
 
 from fxgrad.records import Decision, External, Facts, Flow, NodeFact, ParameterFact, Saved, Value
 from fxgrad.records.facts import Delivered
 from fxgrad.source.sites import innermost
+from fxgrad.torch_api.autograd_graph import leaf_of
 from fxgrad.torch_api.calls import DERIVATIVE, creates_graph
 from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tensors import has_nonzero
-from fxgrad.trace.edges import Edges, Key, number_of
+from fxgrad.trace.edges import Edges, Key
 from fxgrad.trace.observations import RawSave
 from fxgrad.trace.recorder import RawValue, Step
 from fxgrad.trace.run import Run
@@ -24,7 +26,7 @@ from fxgrad.trace.shared_facts import attribute_of, calls_of, is_constant, node_
 
 def observe(run: Run) -> Facts:
     """The Facts of a finished run."""
-    edges = _Edges(run.recorder.values)
+    edges = _RunEdges(run.recorder.values)
     values = tuple(_value(raw, edges, run) for raw in run.recorder.values)
     nodes = _nodes(run, edges)
     return Facts(
@@ -46,51 +48,60 @@ def observe(run: Run) -> Facts:
     )
 
 
-class _Leaves:
-    """The edge of a leaf tensor, which goes by the object. Of nobody's: a run is to go with its last
-    reference."""
+class _RunEdges(Edges):
+    """Those of a run: the edge (definition 1) of each of its values, and autograd's graph behind them.
 
-    def __init__(self) -> None:
-        self._numbers: dict[int, tuple[int, torch.Tensor]] = {}
-
-    def __call__(self, tensor: torch.Tensor) -> Key:
-        number, _ = self._numbers.setdefault(id(tensor), (len(self._numbers) + 1, tensor))
-        return -number, 0
-
-
-class _Edges:
-    """The edge (definition 1) of every value, and autograd's graph behind them."""
+    Autograd's nodes and the leaves go by their objects, kept here: an id is good while its object lives. Of
+    nobody's: a run is to go with its last reference.
+    """
 
     def __init__(self, raws: Sequence[RawValue]) -> None:
-        self._leaf = _Leaves()
-        self.graph = Edges(self._leaf)
+        super().__init__()
         self._raws = raws
         self._entered = 0
+        self._kept: dict[int, Node] = {}
+        self._leaves: dict[int, tuple[Key, torch.Tensor]] = {}
         self.keys = [self._key(raw) for raw in raws]
         self.numbers: dict[Key, int] = {}
         for key in self.keys:
             if key is not None:
                 self.numbers.setdefault(key, len(self.numbers))
 
+    def key_of(self, function: Node, number: int) -> Key:
+        leaf = leaf_of(function)
+        if leaf is not None:
+            return self._leaf(leaf)
+        known = id(function)
+        self._kept[known] = function
+        return known, number
+
+    def _leaf(self, tensor: torch.Tensor) -> Key:
+        known = self._leaves.get(id(tensor))
+        if known is None:
+            known = self._leaves[id(tensor)] = (-1 - len(self._leaves), 0), tensor
+        return known[0]
+
     def _key(self, raw: RawValue) -> Key | None:
         if not raw.requires_grad:
             return None
         if raw.fn is not None:
-            return number_of(raw.fn), raw.nr
+            return id(raw.fn), raw.nr
         return self._leaf(raw.leaf) if raw.leaf is not None else None
 
-    def flows(self, step: Step) -> Iterator[Flow]:
+    def flows_of(self, step: Step) -> list[Flow]:
         """The flows of a step (definition 2); steps are asked for in the order in which they ran."""
-        for raw in self._raws[self._entered : max(step.makes, default=-1) + 1]:
+        if not step.makes:
+            return []
+        for raw in self._raws[self._entered : max(step.makes) + 1]:
             key = self.keys[raw.id]
             if key is not None:
-                self.graph.values.setdefault(key, []).append(raw.id)
+                self.values.setdefault(key, []).append(raw.id)
             self._entered = raw.id + 1
         makes = [(make, self._raws[make].fn) for make in step.makes]
-        yield from self.graph.flows(_ONE, self.keys, list(dict.fromkeys(step.reads)), makes)
-        for make in step.makes:
-            for weak in step.weak:
-                yield Flow(weak, make, False, weak=True)
+        flows = self.flows(_ONE, self.keys, list(dict.fromkeys(step.reads)), makes)
+        for weak in step.weak:
+            flows += [Flow(weak, make, False, weak=True) for make in step.makes]
+        return flows
 
     def live(self, loss: int) -> frozenset[int]:
         """The values whose edges lie behind a value's, and those of the same edge (definition 3)."""
@@ -98,7 +109,7 @@ class _Edges:
         if start is None:
             return frozenset()
         function = self._raws[loss].fn
-        reached = self.graph.reachable([function]).keys if function is not None else set()
+        reached = self.reachable([function]).keys if function is not None else set()
         reached.add(start)
         return frozenset(raw.id for raw in self._raws if self.keys[raw.id] in reached)
 
@@ -107,7 +118,7 @@ class _Edges:
 _ONE = 0
 
 
-def _nodes(run: Run, edges: _Edges) -> tuple[NodeFact, ...]:
+def _nodes(run: Run, edges: _RunEdges) -> tuple[NodeFact, ...]:
     nodes = []
     for step in run.recorder.steps:
         # of `torch.autograd.grad`, whether what it gives can be differentiated
@@ -117,7 +128,7 @@ def _nodes(run: Run, edges: _Edges) -> tuple[NodeFact, ...]:
                 step,
                 step.node.name,
                 step.module,
-                edges.flows(step),
+                edges.flows_of(step),
                 grad=creates_graph(step.node.args, step.node.kwargs) if derives else step.grad,
                 phase=step.phase,
                 operands=step.operands,
@@ -127,7 +138,7 @@ def _nodes(run: Run, edges: _Edges) -> tuple[NodeFact, ...]:
     return tuple(nodes)
 
 
-def _value(raw: RawValue, edges: _Edges, run: Run) -> Value:
+def _value(raw: RawValue, edges: _RunEdges, run: Run) -> Value:
     key = edges.keys[raw.id]
     return Value(
         raw.id,

@@ -25,7 +25,7 @@ from fxgrad.torch_api.autograd_graph import grad_fn_of
 from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tensors import shape_of
 from fxgrad.torch_api.tree import tensors_in
-from fxgrad.trace.edges import Edges, Key, number_of
+from fxgrad.trace.edges import Key, WatchedEdges, number_of
 from fxgrad.trace.notes import UNKNOWN, Kind, Note
 from fxgrad.trace.slots import Slot, WatchedTensors
 
@@ -41,7 +41,7 @@ class Ledger:
     def __init__(self, boundary: CodeType | None) -> None:
         self.boundary = boundary
         self.tensors = WatchedTensors()
-        self.edges = Edges(self._leaf_key)
+        self.edges = WatchedEdges(self._leaf_key)
         self.values: list[Value | None] = []
         self.keys: list[Key | None] = []
         self.origins: list[int] = []  # by value, see `fxgrad.trace.repeats`
