@@ -169,6 +169,8 @@ def _distances(
             continue
         distance[value] = cost
         for node, flow in arriving.get(value, ()):
+            if cost + _STEP >= best.get(flow.source, float("inf")):  # whatever it costs
+                continue
             price, code = (
                 (0.0, None)
                 if through_derivatives and drops_out(facts, node, flow)

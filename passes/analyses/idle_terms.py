@@ -9,7 +9,7 @@ which is data there; the derivative of what no parameter takes part in, which co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from fxgrad.passes.analyses.cuts import DETACHES, GRAD
 from fxgrad.records import Facts, NodeFact
@@ -20,7 +20,9 @@ _LINEAR = frozenset(["sum", "mean", "neg", "div", "truediv", "squeeze", "view", 
 
 def without_history(facts: Facts) -> Iterator[NodeFact]:
     """The calls of `torch.autograd.grad` that such terms are made of, in the order of the program."""
-    found = {node.name for term in _constant_terms(facts) for node in _derivatives(facts, term)}
+    if all(node.target != GRAD for node in facts.nodes):
+        return
+    found = {node.name for node in _derivatives(facts, _constant_terms(facts))}
     yield from (node for node in facts.nodes if node.name in found and _trains(facts, node))
 
 
@@ -37,7 +39,7 @@ def _constant_terms(facts: Facts) -> Iterator[int]:
         word = node.target.rpartition(".")[2].strip("_")
         with_history = [value for value in node.reads if facts.values[value].requires_grad]
         if word in _SUMS:
-            yield from (value for value in node.reads if value not in with_history)
+            yield from (value for value in node.reads if not facts.values[value].requires_grad)
         elif not _is_linear(word, node, with_history):
             continue
         pending.extend(facts.maker_of[value] for value in with_history if value in facts.maker_of)
@@ -50,10 +52,10 @@ def _is_linear(word: str, node: NodeFact, with_history: list[int]) -> bool:
     return len(node.reads) == 1 and word in _LINEAR
 
 
-def _derivatives(facts: Facts, term: int) -> Iterator[NodeFact]:
-    """The derivatives without a history that a term was computed from, where nothing on the way says that it
-    is to have none."""
-    pending, seen = [term], set[int]()
+def _derivatives(facts: Facts, terms: Iterable[int]) -> Iterator[NodeFact]:
+    """The derivatives without a history that terms were computed from, where nothing on the way says that
+    they are to have none."""
+    pending, seen = list(terms), set[int]()
     while pending:
         value = pending.pop()
         node = facts.maker_of.get(value)
