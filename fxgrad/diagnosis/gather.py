@@ -197,7 +197,7 @@ def _ran(lab: Lab, main: Run, context: Context, values: Values) -> tuple[Ran, ..
         return ()
     coverage = Coverage()
     with coverage.looking():
-        lab.run(Experiment(values, forced=outcomes(main), backward=False))
+        lab.left(Experiment(values, forced=outcomes(main), backward=False))
     return coverage.ran({id(module): name for name, module in registry.named_modules(lab.program.root)})
 
 

@@ -42,7 +42,17 @@ def _add_modules(
 
 def modules(module: nn.Module) -> Iterator[nn.Module]:
     """The module itself and all below it, each once."""
-    return (inner for _, inner in named_modules(module))
+    found: dict[int, nn.Module] = {}
+    _add_nameless(found, module)
+    return iter(found.values())
+
+
+def _add_nameless(found: dict[int, nn.Module], module: nn.Module) -> None:
+    # names are most of the cost of `_add_modules`
+    found[id(module)] = module
+    for inner in module._modules.values():
+        if inner is not None and id(inner) not in found:
+            _add_nameless(found, inner)
 
 
 def named_parameters(
@@ -54,7 +64,7 @@ def named_parameters(
 
 def parameters(module: nn.Module) -> Iterator[nn.Parameter]:
     """Every registered parameter once."""
-    return (parameter for _, parameter in named_parameters(module))
+    return _nameless(module, lambda inner: inner._parameters)
 
 
 def named_buffers(module: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
@@ -64,7 +74,7 @@ def named_buffers(module: nn.Module, *, remove_duplicate: bool = True) -> Iterat
 
 def buffers(module: nn.Module) -> Iterator[torch.Tensor]:
     """Every registered buffer once."""
-    return (buffer for _, buffer in named_buffers(module))
+    return _nameless(module, lambda inner: inner._buffers)
 
 
 def _named(
@@ -78,3 +88,12 @@ def _named(
             if once:
                 seen.add(id(tensor))
             yield f"{path}.{name}" if path else name, tensor
+
+
+def _nameless(module: nn.Module, registered: Callable[[nn.Module], Mapping[str, T | None]]) -> Iterator[T]:
+    seen: set[int] = set()
+    for inner in modules(module):
+        for tensor in list(registered(inner).values()):
+            if tensor is not None and id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield tensor
