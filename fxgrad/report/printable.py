@@ -8,6 +8,7 @@ written (`\\x1b` as one character and as four).
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -28,10 +29,12 @@ def as_printable(report: _Data) -> _Data:
 
 def _printable(value: object, field: str) -> Any:
     if isinstance(value, str):
+        if value.isprintable():  # as nearly all are
+            return value
         return printable(value) if field in _LINES else one_line(value)
     if isinstance(value, tuple):
-        parts = tuple(_printable(item, field) for item in value)
-        return value if all(map(_is_same, parts, value)) else parts
+        parts = tuple([_printable(item, field) for item in value])
+        return value if all(map(operator.is_, parts, value)) else parts
     if isinstance(value, Mapping):
         return {_printable(key, field): _printable(item, field) for key, item in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -43,7 +46,3 @@ def _printable(value: object, field: str) -> Any:
                 changes[part.name] = made
         return dataclasses.replace(value, **changes) if changes else value
     return value
-
-
-def _is_same(one: object, other: object) -> bool:
-    return one is other
