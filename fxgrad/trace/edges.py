@@ -99,26 +99,24 @@ class Edges(ABC):
             if key is not None and key in by_key:
                 reached.update(by_key[key])
             elif function is not None:
-                reached = self._behind(function, by_key, own, note)
+                start = key[0] if key is not None else self.key_of(function, 0)[0]
+                reached = self._behind(function, start, by_key, own, note)
             near = reads if every else reads[position::count]
-            for read in near:
-                if read != make:
-                    found.append(Flow(read, make, read in reached))
+            reached.discard(make)
+            found += [Flow(read, make, read in reached) for read in near if read != make]
             for read in reached.difference(near):
-                if read != make:
-                    found.append(Flow(read, make, True))
+                found.append(Flow(read, make, True))
         return found
 
     def _behind(
-        self, function: Node, reads: dict[Key, list[int]], own: set[Key | None], note: int
+        self, function: Node, start: int, reads: dict[Key, list[int]], own: set[Key | None], note: int
     ) -> set[int]:
-        """The values behind an autograd node, no further back than one earlier call.
+        """The values behind an autograd node of number `start`, no further back than one earlier call.
 
         `reads`: the edges of what the call was given; `own`: those of what it made. Nodes met on the way
         belong to `note`.
         """
         reached: set[int] = set()
-        start = self.key_of(function, 0)[0]
         self.makers.setdefault(start, note)
         stack, seen = [function], {start}
         while stack:

@@ -59,7 +59,7 @@ class _RunEdges(Edges):
         super().__init__()
         self._raws = raws
         self._entered = 0
-        self._kept: dict[int, Node] = {}
+        self._kept: dict[int, tuple[Node, int]] = {}
         self._leaves: dict[int, tuple[Key, torch.Tensor]] = {}
         self.keys = [self._key(raw) for raw in raws]
         self.numbers: dict[Key, int] = {}
@@ -68,12 +68,13 @@ class _RunEdges(Edges):
                 self.numbers.setdefault(key, len(self.numbers))
 
     def key_of(self, function: Node, number: int) -> Key:
-        leaf = leaf_of(function)
-        if leaf is not None:
-            return self._leaf(leaf)
-        known = id(function)
-        self._kept[known] = function
-        return known, number
+        known = self._kept.get(id(function))
+        if known is None:
+            leaf = leaf_of(function)
+            # gradients arrive at a leaf by its one output, 0
+            known = function, id(function) if leaf is None else self._leaf(leaf)[0]
+            self._kept[id(function)] = known
+        return known[1], number
 
     def _leaf(self, tensor: torch.Tensor) -> Key:
         known = self._leaves.get(id(tensor))
