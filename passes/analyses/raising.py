@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from fxgrad.records import Facts, NodeFact
@@ -29,31 +30,39 @@ def missing_formula(facts: Facts) -> Missing | None:
     parts = operator.replace("::", ".").split(".")
     space, name = (parts[0], parts[1]) if len(parts) > 1 else ("aten", parts[0])
     custom = space != "aten"
-    last_first = facts.nodes[::-1]
-    live = [node for node in last_first if not facts.live.isdisjoint(node.makes)]
-    for node in live:
-        if _is_called(node, name):
+    for node in reversed(facts.nodes):
+        if _is_called(node, name) and not facts.live.isdisjoint(node.makes):
             return Missing(node, custom, second=False)
+    recorded = _recorded(facts, f"{name}Backward", facts.live)
+    if recorded is not None:
+        return Missing(recorded, custom, second=False)
     # The operator ran inside a backward that is differentiated: the step that it is the derivative of has a
     # node of that name.
-    for node in last_first:
-        functions = [_plain(facts.values[v].function) for v in node.makes]
-        if node.site is not None and _plain(name) in functions:
-            return Missing(node, custom, second=True)
-    for node in live:
-        if _is_unimplemented(facts, node):
-            return Missing(node, custom, second=False)
-    return None
+    derived = _recorded(facts, name, range(len(facts.values)))
+    if derived is not None:
+        return Missing(derived, custom, second=True)
+    # torch recorded only that there is no derivative
+    unknown = _recorded(facts, "torch::autograd::NotImplemented", facts.live)
+    return Missing(unknown, custom, second=False) if unknown is not None else None
 
 
 def _is_called(node: NodeFact, operator: str) -> bool:
-    words = [_ALIASES.get(w, w).strip("_") for w in node.target.split(".")]
+    words = [_ALIASES.get(w, w).strip("_").removeprefix("special_") for w in node.target.split(".")]
     return operator.strip("_") in words
 
 
-def _is_unimplemented(facts: Facts, node: NodeFact) -> bool:
-    """Whether torch recorded, for what the step made, only that there is no derivative."""
-    return any(v in facts.live and "NotImplemented" in facts.values[v].function for v in node.makes)
+def _recorded(facts: Facts, function: str, among: Container[int]) -> NodeFact | None:
+    """The last step of the user's for which autograd made a node of this name, for one of these values:
+    `torch.unique` runs `_unique2`, of which it keeps a `Unique2Backward0`. What only hands that on, as
+    `y.float()` may, came later."""
+    word = _plain(function)
+    first: dict[int, NodeFact] = {}
+    for node in facts.nodes:
+        for made in node.makes if node.site is not None else ():
+            value = facts.values[made]
+            if value.grad is not None and made in among and _plain(value.function) == word:
+                first.setdefault(value.grad, node)
+    return list(first.values())[-1] if first else None
 
 
 def _plain(name: str) -> str:

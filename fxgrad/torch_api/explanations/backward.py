@@ -166,7 +166,7 @@ BACKWARD = (
             "a second derivative (a gradient penalty, `create_graph=True`, a Hessian) through an operation "
             "with a first one only: fused "
             "attention, a fused recurrent net, some losses and samplers",
-            "an operation that has no derivative at all: a bit operation, `nextafter`, an integer kernel",
+            "an operation that has no derivative at all: `unique`, `heaviside`, `geqrf`, an integer kernel",
         ),
         beliefs=(
             (
