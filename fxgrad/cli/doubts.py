@@ -15,9 +15,11 @@ import textwrap
 from collections.abc import Callable
 
 from fxgrad.program.step import Step
-from fxgrad.records import Site
+from fxgrad.records import Raised, Site
 from fxgrad.records.errors import FxgradError, InputError
 from fxgrad.report import Report
+from fxgrad.source.assigned import statement_at
+from fxgrad.source.parsing import load
 from fxgrad.torch_api import registry
 
 _OTHERS = 4
@@ -59,15 +61,7 @@ def _refuse_misfit(step: Step, report: Report) -> None:
         return
     own = f"{type(step.model).__qualname__}.forward"
     if error.type == "NotImplementedError" and error.site is not None and error.site.function == own:
-        hint = (
-            "write a function of the inputs that calls what the program calls, and name that, "
-            "or watch the script: fxgrad run SCRIPT"
-        )
-        raise InputError(
-            f"`{own}` raises NotImplementedError: the model is not used by calling it",
-            site=error.site,
-            hint=hint,
-        )
+        _refuse_unwritten(step, error, error.site)
     kinds = step.loaded.guessed.kinds if step.loaded.guessed is not None else {}
     _refuse_unset(step, error.message, error.site)
     match = _OF_A_KIND.search(error.message)
@@ -79,6 +73,28 @@ def _refuse_misfit(step: Step, report: Report) -> None:
             "and name that"
         )
         raise InputError(reason, site=error.site, hint=hint)
+
+
+def _refuse_unwritten(step: Step, error: Raised, site: Site) -> None:
+    """Raise where the forward says itself that it is not there: for every input, or for what was guessed."""
+    statement = statement_at(site)
+    if not isinstance(statement, ast.Raise):
+        return  # torch says it, of an operation
+    if isinstance(load(site.file).parents.get(statement), ast.FunctionDef):
+        raise InputError(
+            f"`{site.function}` raises NotImplementedError: the model is not used by calling it",
+            site=site,
+            hint="write a function of the inputs that calls what the program calls, and name that, "
+            "or watch the script: fxgrad run SCRIPT",
+        )
+    guessed = step.loaded.guessed
+    if guessed is not None and guessed.guesses.taken:
+        raise InputError(
+            f"`{site.function}` is not written for the guessed arguments: it raises {error.type}: "
+            f"{error.message}",
+            site=site,
+            hint="write them with --arg, or write a function that builds the model and name that",
+        )
 
 
 def _refuse_unset(step: Step, message: str, site: Site | None) -> None:

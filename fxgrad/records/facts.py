@@ -234,6 +234,9 @@ class Facts:
     error: Raised | None
     returns: Mapping[str, Site]  # per function frame key `file:function`, the return statement it left by
     loss_type: str = ""  # of a loss that is no tensor, where one was returned
+    # It ended where a derivative of `loss` was asked for on the way, for how that was computed: what is not
+    # used there may be used later.
+    midway: bool = False
     # see passes/analyses/index.py
     memo: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 

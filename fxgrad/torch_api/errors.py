@@ -313,6 +313,7 @@ PICKLED = Kind(("weights_only", "Weights only load failed"))
 
 _CUSTOM = re.compile(r"backward through ([\w:.]+) but no autograd formula")
 _NATIVE = re.compile(r"derivative for '?([\w:.]+?)(?:: \w+)?'? is not implemented")
+_ELEMENT = re.compile(r"element (\d+) of (?:tensors|variables) does not require grad")
 _INDEX = re.compile(r"at index (\d+) appears to not have been used")
 _FUNCTION = re.compile(r"Function '(\w+)' returned nan")
 _READY = re.compile(r"with name ([\w.]+) has been marked as ready twice")
@@ -333,6 +334,12 @@ def without_derivative(message: str) -> str | None:
 def expected_version(message: str) -> int | None:
     """The version at which an overwritten tensor had been saved."""
     match = _EXPECTED.search(message)
+    return int(match.group(1)) if match is not None else None
+
+
+def element_without_history(message: str) -> int | None:
+    """Which of the tensors that a derivative was asked of has no history."""
+    match = _ELEMENT.search(message)
     return int(match.group(1)) if match is not None else None
 
 

@@ -15,13 +15,23 @@ from fxgrad.records.facts import Delivered
 from fxgrad.source.sites import innermost
 from fxgrad.torch_api.autograd_graph import leaf_of
 from fxgrad.torch_api.calls import DERIVATIVE, creates_graph
+from fxgrad.torch_api.engine import ENGINE
+from fxgrad.torch_api.errors import element_without_history
 from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tensors import has_nonzero
 from fxgrad.trace.edges import Edges, Key
 from fxgrad.trace.observations import RawSave
 from fxgrad.trace.recorder import RawValue, Step
 from fxgrad.trace.run import Run
-from fxgrad.trace.shared_facts import attribute_of, calls_of, is_constant, node_fact, reached_from, registered
+from fxgrad.trace.shared_facts import (
+    attribute_of,
+    calls_of,
+    is_about_its_tensor,
+    is_constant,
+    node_fact,
+    reached_from,
+    registered,
+)
 
 
 def observe(run: Run) -> Facts:
@@ -29,6 +39,7 @@ def observe(run: Run) -> Facts:
     edges = _RunEdges(run.recorder.values)
     values = tuple(_value(raw, edges, run) for raw in run.recorder.values)
     nodes = _nodes(run, edges)
+    loss = run.loss.value if run.loss is not None else _asked(run)
     return Facts(
         values=values,
         nodes=nodes,
@@ -39,13 +50,27 @@ def observe(run: Run) -> Facts:
             Decision(innermost(d.spots), d.node, d.outcome, d.known) for d in run.recorder.decisions
         ),
         saved=tuple(_saved(run)),
-        live=edges.live(run.loss.value) if run.loss is not None else frozenset(),
-        loss=run.loss.value if run.loss is not None else None,
-        loss_requires_grad=run.loss_requires_grad,
+        live=edges.live(loss) if loss is not None else frozenset(),
+        loss=loss,
+        loss_requires_grad=run.loss_requires_grad
+        or (run.loss is None and loss is not None and values[loss].requires_grad),
         loss_type=run.loss_type,
         error=run.error,
         returns=dict(run.returns),
+        midway=run.loss is None and loss is not None,
     )
+
+
+def _asked(run: Run) -> int | None:
+    """The tensor of which the program itself asked a derivative, where that raised for how it was computed:
+    as good as a loss, for what is wrong on the way to it is to be told."""
+    error, recorder = run.error, run.recorder
+    step = next((step for step in reversed(recorder.steps) if step.node in recorder.raised), None)
+    if error is None or step is None or step.node.name != error.node or not is_about_its_tensor(error):
+        return None
+    index = element_without_history(error.message) or 0
+    asked = step.reads[index : index + 1] if step.target.rpartition(".")[2] in ENGINE else ()
+    return next(iter(asked), None)
 
 
 class _RunEdges(Edges):

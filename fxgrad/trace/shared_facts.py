@@ -14,9 +14,10 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from fxgrad.records import Call, Flow, NodeFact, NodeKind, Phase
+from fxgrad.records import Call, Flow, NodeFact, NodeKind, Phase, Raised
 from fxgrad.source.sites import Spot, sites_of
 from fxgrad.torch_api import registry
+from fxgrad.torch_api.errors import element_without_history, without_derivative
 from fxgrad.trace.notes import Called
 
 
@@ -100,6 +101,12 @@ def registered(root: nn.Module) -> Iterator[Registered]:
     for parameter, aliases in names.values():
         owners = tuple(modules.get(alias.rpartition(".")[0]) for alias in aliases)
         yield Registered(parameter, tuple(aliases), owners)
+
+
+def is_about_its_tensor(error: Raised) -> bool:
+    """Whether a derivative raised for how the tensor was computed of which it was asked: it has no history,
+    or an operation in that has no derivative."""
+    return element_without_history(error.message) is not None or without_derivative(error.message) is not None
 
 
 def is_constant(tensor: torch.Tensor) -> bool:

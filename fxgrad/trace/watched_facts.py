@@ -22,6 +22,7 @@ from fxgrad.records import Decision, Facts, Flow, NodeFact, Raised, Saved, Site,
 from fxgrad.records.facts import Delivered
 from fxgrad.source.sites import innermost
 from fxgrad.torch_api import registry
+from fxgrad.torch_api.errors import element_without_history
 from fxgrad.torch_api.internals import version_of
 from fxgrad.trace.edges import Key
 from fxgrad.trace.events import Events
@@ -29,7 +30,7 @@ from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import RANK, Backward, Note, Taken
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.parameters import externals, parameters
-from fxgrad.trace.shared_facts import calls_of, node_fact
+from fxgrad.trace.shared_facts import calls_of, is_about_its_tensor, node_fact
 from fxgrad.trace.slots import Slot
 
 _STATES: dict[int, Delivered] = {rank: state for state, rank in RANK.items()}
@@ -78,8 +79,11 @@ def observe(
     values = _values(ledger)
     backwards = _final(observer.backwards)
     plain = tuple(_node(note, paths) for note in ledger.notes)
-    loss, nodes = _join(backwards, plain, values)
-    live = frozenset().union(*(b.live for b in backwards)) | ({loss} if loss is not None else frozenset())
+    failed = _failed_midway(ledger, backwards, error)
+    loss, nodes = (failed, plain) if failed is not None else _join(backwards, plain, values)
+    # one without a history has nothing behind it, whatever the others have of which that derivative was asked
+    walked = backwards if failed is None or values[failed].requires_grad else backwards[:-1]
+    live = frozenset().union(*(b.live for b in walked)) | ({loss} if loss is not None else frozenset())
     facts = Facts(
         values=tuple(values),
         nodes=nodes,
@@ -92,9 +96,12 @@ def observe(
         saved=tuple(saved),
         live=live,
         loss=loss,
-        loss_requires_grad=any(b.started or b.live for b in backwards),
+        loss_requires_grad=values[failed].requires_grad
+        if failed is not None
+        else any(b.started or b.live for b in backwards),
         error=error,
         returns=_returns(backwards),
+        midway=failed is not None,
     )
     ranks = _ranks(nodes, values, backwards, loss, observer.dropped)
     slots = _slots(ledger, root)
@@ -107,6 +114,19 @@ def observe(
         edges={name: -slot.leaf for name, slot in slots.items()},
         cleared=tuple(name for name, slot in slots.items() if slot.cleared and slot.begun != "some"),
     )
+
+
+def _failed_midway(ledger: Ledger, backwards: Sequence[Backward], error: Raised | None) -> int | None:
+    """The tensor of which it asked a derivative last, where that raised for how the tensor was computed, on
+    the way to a loss: by `autograd.grad`, or while a module ran."""
+    last = backwards[-1] if backwards else None
+    if last is None or not last.failed or error is None or not is_about_its_tensor(error):
+        return None
+    note = next((note for note in reversed(ledger.notes) if note.number == last.note), None)
+    if not last.partial and (note is None or note.module is None):
+        return None
+    index = element_without_history(error.message) or 0
+    return last.losses[index] if index < len(last.losses) else None
 
 
 def _is_lost(facts: Facts) -> bool:

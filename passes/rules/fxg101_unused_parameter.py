@@ -80,7 +80,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per dead end: parameters that die on the same line belong together."""
     yield from _multiplied_away(facts, context)
     causes: Causes = context.causes
-    if unconnected(facts, causes):
+    if facts.midway or unconnected(facts, causes):
         return  # FXG116: no parameter is unused where the loss uses none
     for site, members in _groups(facts, context):
         found = _unused(facts, context, site, members)

@@ -58,7 +58,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
 
 def _found(facts: Facts, context: Context) -> Iterator[Finding]:
     error = facts.error
-    if error is not None and error.phase != "backward":
+    if error is not None and error.phase != "backward" and facts.loss is None:
         return
     if facts.loss is None:
         if error is not None:
@@ -116,6 +116,8 @@ def _no_history(facts: Facts, context: Context) -> Finding:
             "note",
         )
     causes: Causes = context.causes
+    if facts.midway:
+        return _no_history_midway(facts, causes)
     frozen = bool(facts.parameters) and not any(p.requires_grad for p in facts.parameters)
     explained = frozen or not unconnected(facts, causes)
     if frozen:
@@ -133,6 +135,24 @@ def _no_history(facts: Facts, context: Context) -> Finding:
         else "compute the loss from what the model returns",
         "warning" if explained else "error",
     )
+
+
+def _no_history_midway(facts: Facts, causes: Causes) -> Finding:
+    """The same of what a derivative was asked of on the way to a loss: it may be none by parameters."""
+    cut = {name for name, way in causes.frontier.ways.items() if way.cuts}
+    starved = tuple(n for p in facts.parameters if cut.intersection(p.names) for n in p.names)
+    words = "what is differentiated here has no grad_fn, so that raises"
+    found = _finding(
+        facts,
+        words if cut else f"{words}: nothing that it is computed of requires grad",
+        _made(facts),
+        "mend what is named beside this finding"
+        if cut
+        else "compute it, with gradients on, from what it is to be differentiated by, after "
+        "`requires_grad_()` on that, unless it is a parameter",
+        "warning" if cut else "error",
+    )
+    return replace(found, parameters=starved)
 
 
 def _finding(

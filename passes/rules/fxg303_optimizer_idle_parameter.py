@@ -57,6 +57,8 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     withheld = context.training.withheld if context.training is not None else None
     if withheld is not None:
         yield _withheld(withheld, context)
+    if facts.midway:
+        return  # there was no backward that a step could follow
     told = withheld.names if withheld is not None else ()
     by_line: dict[Site | None, set[str]] = {}
     for optimizer, names in idle(context):

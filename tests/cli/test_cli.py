@@ -465,6 +465,31 @@ def test_a_forward_that_nobody_wrote_is_not_asked(run: Run) -> None:
     assert "model.py:12:9: `Net.forward` raises NotImplementedError: the model is not used by calling it" in err
 
 
+def test_a_forward_that_is_not_written_for_a_guess_says_so(run: Run) -> None:
+    refusal = "if hash(str(self.kind)) != 0: raise NotImplementedError('no such task')\n        return self.head(self.body.forward(x))"
+    text = PART.format(asks="forward").replace("return self.head(self.body.forward(x))", refusal)
+    Path("model.py").write_text(
+        text.replace("def __init__(self, body):", "def __init__(self, body, kind):").replace(
+            "self.body, self.head = body", "self.kind, self.body, self.head = kind, body"
+        )
+    )
+    status, out, err = run("report", "model.py")
+    assert (status, out) == (2, ""), err
+    assert "is not written for the guessed arguments: it raises NotImplementedError: no such task" in err
+
+
+def test_a_derivative_that_torch_lacks_is_no_forward_that_nobody_wrote(run: Run) -> None:
+    Path("model.py").write_text(
+        "import torch\n\nclass Net(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.layer = torch.nn.Linear(3, 3)\n"
+        "    def forward(self, x):\n        h = self.layer(x).exp()\n        z = torch.special.zeta(h + 1, h)\n"
+        "        return torch.autograd.grad(z.sum(), h)[0].sum()\n"
+    )
+    status, out, _ = run("report", "model.py", "--input", "x=4x3")
+    assert status == 1
+    assert "model.py:9:13: FXG105" in out
+
+
 def test_a_finding_on_guessed_rows_must_hold_for_sequences(run: Run) -> None:
     Path("model.py").write_text(ATTENTION)
     status, out, err = run("report", "model.py")
