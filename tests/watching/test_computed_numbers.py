@@ -41,6 +41,7 @@ LOOKED_AT = {
     "printed before another number": "seen = open_.item(); loss = (out * factor).square().mean()",
     "printed before a literal": "seen = open_.item(); loss = out.square().mean() * 0.5",
     "printed after it": "loss = (out * factor).square().mean(); seen = open_.item()",
+    "kept before data of another list": ("kept = []; kept.append(open_.item()); loss = (out * torch.tensor([3, 4])).square().mean()"),
     "looked at beside a literal": "loss = out.square().mean() * (0.5 if open_.item() > 9 else 0.25)",
 }
 
