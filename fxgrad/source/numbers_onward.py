@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 
 from fxgrad.records import Site
@@ -29,7 +29,9 @@ _SEEING = frozenset(("eval", "exec", "globals", "locals", "vars", "setattr", "ma
 
 def may_reach(left: tuple[Site, ...], entry: tuple[Site, ...]) -> bool:
     """Whether what the expression at `left` gave may be read at `entry`; both are stacks, innermost first."""
-    readers = [statement_at(site) for site in entry]
+    readers = [(site, statement_at(site)) for site in entry]
+    headers = [site for site, reader in readers if reader is None]
+    statements = {reader for _, reader in readers if reader is not None}
     seen: ast.AST | None = None
     for site in left:
         source = load(site.file)
@@ -40,22 +42,22 @@ def may_reach(left: tuple[Site, ...], entry: tuple[Site, ...]) -> bool:
         if scope is seen:
             continue  # a comprehension has a frame of its own, and is no scope of its own here
         seen = scope
-        headers = (at for at, reader in zip(entry, readers, strict=True) if reader is None)
-        if any(_is_in_header(source, scope, at) for at in headers):
-            return True
-        way = _Way(source, scope, {reader for reader in readers if reader is not None})
+        way = _Way(source, scope, statements)
         # what a call returns does not get into that very call
-        if not way.ends(node, around=site in entry):
+        if _is_in_header(source, scope, headers) or not way.ends(node, around=site in entry):
             return True
         if not way.returned:
             return False
     return True
 
 
-def _is_in_header(source: Source, scope: _Scope, site: Site) -> bool:
-    """Whether a place that is in no simple statement may be in that scope."""
-    node = expression_at(source, site) if site.file == source.file else None
-    return site.file == source.file and (node is None or _scope_of(source, node) is scope)
+def _is_in_header(source: Source, scope: _Scope, sites: Iterable[Site]) -> bool:
+    """Whether one of these places, which are in no simple statement, may be in that scope."""
+    for site in sites:
+        node = expression_at(source, site) if site.file == source.file else None
+        if site.file == source.file and (node is None or _scope_of(source, node) is scope):
+            return True
+    return False
 
 
 class _Way:
@@ -221,17 +223,21 @@ class _Way:
         """The variables that what is bound to this name may be, or hold."""
         found: set[str] = set()
         for node in nodes(self.source, ast.Name):
-            if node.id != name or not isinstance(node.ctx, ast.Store) or self._owner(node) is not self.scope:
-                continue
-            parent = next(p for p in ancestors(self.source, node) if not isinstance(p, ast.Tuple | ast.List))
-            if isinstance(parent, ast.Assign):
-                found.update(target.id for target in parent.targets if isinstance(target, ast.Name))
-            value = getattr(parent, "value", None) or getattr(parent, "iter", None)
-            value = value or getattr(parent, "context_expr", None)
+            if node.id == name and isinstance(node.ctx, ast.Store) and self._owner(node) is self.scope:
+                found.update(self._bound_with(node))
+        return {other for other in found if other != name and not self._is_builtin(other)}
+
+    def _bound_with(self, name: ast.Name) -> Iterator[str]:
+        """The variables that are read, or bound as well, where this one is."""
+        around = ancestors(self.source, name)
+        binding = next(parent for parent in around if not isinstance(parent, ast.Tuple | ast.List))
+        if isinstance(binding, ast.Assign):
+            yield from (target.id for target in binding.targets if isinstance(target, ast.Name))
+        values = [getattr(binding, word, None) for word in ("value", "iter", "context_expr")]
+        for value in values:
             for part in ast.walk(value) if isinstance(value, ast.expr) else ():
                 if isinstance(part, ast.Name) and not self._is_called(part):
-                    found.add(part.id)
-        return {other for other in found if other != name and not self._is_builtin(other)}
+                    yield part.id
 
     def _owner(self, node: ast.AST) -> _Scope | None:
         return next(_scopes(self.source, node), None)
