@@ -178,7 +178,8 @@ class Withheld:
 class Training:
     """All of it. Mappings are by a parameter's name.
 
-    `emptied`: the parameters that had a gradient, which was gone as a step began; `edges`: their leaf edges;
+    `emptied`: the parameters that had a gradient, which was gone as a step began; `hooked`: those
+    of them whose own hooks took it away inside the backward; `edges`: their leaf edges;
     `frozen`: where the script froze what it did freeze; `stale`: those of them that were frozen for an
     earlier backward and are held by an optimizer. `closures`: file and function of what optimizer steps were
     given to call; `both_ways`: the conditions that went both ways in the steps that were watched, with the
@@ -191,6 +192,7 @@ class Training:
     steps: tuple[OptimizerStep, ...]
     edges: Mapping[str, int] = field(default_factory=dict)
     emptied: tuple[str, ...] = ()
+    hooked: tuple[str, ...] = ()
     frozen: Mapping[str, Site] = field(default_factory=dict)
     stale: Mapping[str, Site] = field(default_factory=dict)
     closures: frozenset[tuple[str, str]] = frozenset()

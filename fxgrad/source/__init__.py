@@ -18,13 +18,20 @@ from fxgrad.source.objects import files_of
 from fxgrad.source.optimizers import optimizer_sites
 from fxgrad.source.parsing import line_text, parsed
 from fxgrad.source.replacements import replacement_sites
-from fxgrad.source.statements import backward_return_site, backward_return_sites, return_sites, statement_site
+from fxgrad.source.statements import (
+    backward_return_site,
+    backward_return_sites,
+    clearing_site,
+    return_sites,
+    statement_site,
+)
 
 __all__ = [
     "attribute_site",
     "attribute_sites",
     "backward_return_site",
     "backward_return_sites",
+    "clearing_site",
     "container_sites",
     "decorator_site",
     "definition_site",

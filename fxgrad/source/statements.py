@@ -61,6 +61,30 @@ def return_sites(file: str, function_first_line: int) -> tuple[Site, ...]:
     return tuple(site_of(source, node.body) for node in lambdas)
 
 
+def clearing_site(file: str, function_first_line: int) -> Site | None:
+    """In the function that starts on that line, the last statement that sets a `.grad` or changes it in
+    place; None if it has none."""
+    source = load(file)
+    found: list[ast.stmt] = []
+    for node in nodes(source, ast.Attribute):
+        function = enclosing_function(source, node)
+        if node.attr != "grad" or function is None:
+            continue
+        if function_first_line in (first_line(function), function.lineno) and _is_changed(source, node):
+            found.append(next(p for p in ancestors(source, node) if isinstance(p, ast.stmt)))
+    return site_of(source, found[-1]) if found else None
+
+
+def _is_changed(source: Source, node: ast.Attribute) -> bool:
+    parent = source.parents.get(node)
+    match parent:
+        case ast.Attribute(attr=name):
+            return name.endswith("_") and not name.endswith("__")
+        case ast.Subscript(ctx=ast.Store()):
+            return True
+    return not isinstance(node.ctx, ast.Load)
+
+
 def backward_return_site(function_class: type) -> Site | None:
     """The `return` to blame for a missing gradient: the first with a literal None in it, else the last."""
     returns = tuple(_backward_returns(function_class))

@@ -27,12 +27,14 @@ from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.driver import WatchDriver
 from fxgrad.trace.edges import Behind, is_custom, note_freed, number_of
-from fxgrad.trace.gradients import Handle, better, looked_at_first, state_of
+from fxgrad.trace.gradients import Handle, better, looked_at_first, state_of, values_of
 from fxgrad.trace.notes import Backward, Request
 from fxgrad.trace.rounds import Turn
+from fxgrad.trace.slots import Slot
 from fxgrad.trace.stale_tensors import hidden, kept_and_written
 
 Gradient = tuple[torch.Tensor, torch.Tensor | None]
+_Arrived = tuple[Slot, tuple[int, float, float]]  # of a leaf, with what its values were
 
 _GRAD = inspect.signature(torch.autograd.grad)
 
@@ -133,7 +135,7 @@ class _Again:
 class _Running:
     """While a backward runs nothing else is noted but the gradients that hooks take away."""
 
-    __slots__ = ("_handles", "_leaves", "_losses", "_observer")
+    __slots__ = ("_arrived", "_handles", "_leaves", "_losses", "_observer")
 
     def __init__(self, observer: WatchDriver, losses: object, leaves: list[torch.Tensor]) -> None:
         self._observer, self._losses, self._leaves = observer, losses, leaves
@@ -143,7 +145,8 @@ class _Running:
         observer.nested.append(self._leaves)
         observer.started = self._losses
         observer.quiet += 1
-        self._handles = _arriving(observer, self._leaves) if self._leaves else []
+        self._arrived: list[_Arrived] = []
+        self._handles = _arriving(observer, self._leaves, self._arrived) if self._leaves else []
 
     def __exit__(self, *args: object) -> None:
         observer = self._observer
@@ -152,6 +155,9 @@ class _Running:
         observer.quiet -= 1
         observer.started = None
         observer.nested.pop()
+        if self._arrived:
+            with observer.guarded():
+                _note_gone(self._arrived)
 
 
 def turn_of(observer: WatchDriver, asked: object, items: Iterable[object]) -> Turn | None:
@@ -168,7 +174,18 @@ def _may_compare(observer: WatchDriver) -> bool:
     return not (observer.closely or observer.gradients_only)
 
 
-def _arriving(observer: WatchDriver, leaves: Iterable[torch.Tensor]) -> list[Handle]:
+def _note_gone(arrived: Iterable[_Arrived]) -> None:
+    """What hooks of the program's have made of gradients that were there, on leaves with these values: a hook
+    that writes the leaf has used the gradient."""
+    for slot, values in arrived:
+        leaf = slot()
+        if leaf is None or state_of(leaf.grad) == "some":
+            continue
+        used = values_of(leaf) != values
+        slot.within = "used" if used or slot.within == "used" else "taken"
+
+
+def _arriving(observer: WatchDriver, leaves: Iterable[torch.Tensor], arrived: list[_Arrived]) -> list[Handle]:
     """Note the gradients that hooks of the program may use and clear before the backward ends."""
     watching = weakref.ref(observer)
 
@@ -177,7 +194,10 @@ def _arriving(observer: WatchDriver, leaves: Iterable[torch.Tensor]) -> list[Han
         if observer is not None and observer.active:
             with observer.guarded():
                 slot = observer.ledger.read(leaf)[1]
-                slot.after = better(slot.after, state_of(leaf.grad))
+                state = state_of(leaf.grad)
+                slot.after = better(slot.after, state)
+                if state == "some":
+                    arrived.append((slot, values_of(leaf)))
 
     distinct = {id(leaf): leaf for leaf in _left_on(observer, leaves)}.values()
     return [handle for leaf in distinct if (handle := looked_at_first(leaf, look)) is not None]

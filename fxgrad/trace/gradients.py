@@ -10,6 +10,7 @@ import torch
 
 from fxgrad.records.facts import Delivered
 from fxgrad.torch_api.distributed import local_part
+from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tensors import has_nonzero
 from fxgrad.trace.notes import RANK
 
@@ -23,6 +24,15 @@ def state_of(gradient: torch.Tensor | None) -> Delivered:
         if gradient.layout is not torch.strided:
             gradient = gradient.coalesce().values() if gradient.is_sparse else gradient.to_dense()
         return "some" if has_nonzero(gradient) else "zero"
+
+
+def values_of(leaf: torch.Tensor) -> tuple[int, float, float]:
+    """What tells whether something has written a leaf since, through `.data` too."""
+    with torch.no_grad():
+        part = local_part(leaf.detach())
+        part = part if part.layout is torch.strided else part.to_dense()
+        total = torch.sum(part, dtype=torch.float64)
+        return version_of(leaf), float(total), float(torch.linalg.vector_norm(part, dtype=torch.float64))
 
 
 def better(one: Delivered, other: Delivered) -> Delivered:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 import torch.fx
@@ -35,6 +36,7 @@ class Slot(weakref.ref):  # type: ignore[type-arg]
         "storage",
         "value",
         "version",
+        "within",
     )
 
     key: int
@@ -48,6 +50,8 @@ class Slot(weakref.ref):  # type: ignore[type-arg]
     after: Delivered  # the best its gradient was after a backward ("" before the first that reached it)
     begun: Delivered  # the best its gradient was as a step of its optimizer began ("" before the first)
     cleared: bool  # whether one that a backward had left was gone as a step began
+    # what hooks of the program's did with one inside a backward, at the end of which it was gone
+    within: Literal["", "used", "taken"]
 
     # weakref.ref compares by referent, and a tensor's == is elementwise: slots are told apart by identity.
     def __eq__(self, other: object) -> bool:
@@ -215,6 +219,7 @@ class WatchedTensors(Tensors):
         slot.edge = None
         slot.after = slot.begun = ""
         slot.cleared = False
+        slot.within = ""
         slot.leaf = self._leaves = self._leaves + 1
         return slot
 

@@ -42,7 +42,8 @@ def note_begun(ledger: Ledger, optimizer: Optimizer) -> tuple[frozenset[str], fr
         states.add(state)
         leaves.add(-slot.leaf)
         had = had or slot.after == "some"
-        slot.cleared = slot.cleared or (state != "some" and slot.after == "some")
+        gone = state != "some" and slot.after == "some" and slot.within != "used"
+        slot.cleared = slot.cleared or gone
         slot.begun = better(slot.begun, state)
     return frozenset(states), frozenset(leaves), had
 

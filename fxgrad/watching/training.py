@@ -55,6 +55,7 @@ def training_of(seen: Seen, root: nn.Module, watched: Watched, error: BaseExcept
         steps=tuple(map(_step, observer.taken)),
         edges=watched.edges,
         emptied=watched.cleared,
+        hooked=tuple(_hooked(watched, observer, root)),
         frozen=frozen,
         stale=stale,
         closures=frozenset(closures),
@@ -71,6 +72,15 @@ def training_of(seen: Seen, root: nn.Module, watched: Watched, error: BaseExcept
         replicates=events.replicates
         or any(is_replica(module) for module in (*seen.given, *events.outermost.values())),
     )
+
+
+def _hooked(watched: Watched, observer: Observer, root: nn.Module) -> Iterator[str]:
+    """The parameters that a hook took the gradient from."""
+    named = dict(registry.named_parameters(root, remove_duplicate=False))
+    for name in watched.cleared:
+        slot = observer.ledger.tensors.get(named[name])
+        if slot is not None and slot.within == "taken":
+            yield name
 
 
 def _exchanged(seen: Seen, root: nn.Module, watched: Watched) -> tuple[Exchanged, ...]:

@@ -16,7 +16,7 @@ from fxgrad.passes.analyses.index import once
 from fxgrad.passes.analyses.lost_gradients import Loss
 from fxgrad.passes.context import Context
 from fxgrad.records import Facts, NodeFact, ParameterFact, Site
-from fxgrad.source import return_sites
+from fxgrad.source import clearing_site, return_sites
 from fxgrad.source.sites import is_user_code, site_of
 from fxgrad.torch_api import registry
 
@@ -66,6 +66,25 @@ def _of_parameter(context: Context, parameter: ParameterFact) -> Site | None:
                 if site is not None:
                     return site
     return None
+
+
+def taking_hook(context: Context, name: str) -> Site | None:
+    """Of the hooks that run once a parameter's gradient is there, the line that clears it; else the last
+    hook."""
+    try:
+        parameter = context.model.get_parameter(name)
+    except AttributeError:  # taken away since
+        return None
+    last: Site | None = None
+    for hook in (getattr(parameter, "_post_accumulate_grad_hooks", None) or {}).values():
+        code = next(_codes(hook), None)
+        if code is None or not is_user_code(code.co_filename):
+            continue
+        cleared = clearing_site(code.co_filename, code.co_firstlineno)
+        if cleared is not None:
+            return cleared
+        last = function_site(hook) or last
+    return last
 
 
 def lets_some_through(context: Context, parameter: ParameterFact) -> bool:

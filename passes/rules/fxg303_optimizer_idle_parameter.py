@@ -3,8 +3,9 @@
 What it finds
     Parameters in an optimizer's groups that require grad and that backward leaves without one. A note: what
     cuts them has a finding of its own. In a watched script also, as an error, gradients that are cleared
-    between backward and step, and those that FSDP2 (`fully_shard`) leaves on whole parameters because it does
-    not see the backward: what the split module returns is an object that it cannot look into.
+    between backward and step, or by a hook inside the backward (a warning where others are left), and those
+    that FSDP2 (`fully_shard`) leaves on whole parameters because it does not see the backward: what the split
+    module returns is an object that it cannot look into.
 
 Why it matters
     A step passes over them, weight decay and momentum included, so they stay as they are while a count of
@@ -28,16 +29,17 @@ Not handled
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from fxgrad.passes.analyses.causes import Causes
+from fxgrad.passes.analyses.gradient_hooks import taking_hook
 from fxgrad.passes.analyses.optimizer_lines import construction_site
 from fxgrad.passes.analyses.optimizers import idle
 from fxgrad.passes.analyses.step_order import emptied, last_walk, lost_by
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import line_of, listed
-from fxgrad.records import Facts, Finding, Fix, Site, Step
-from fxgrad.records.training import Withheld
+from fxgrad.records import Facts, Finding, Fix, Severity, Site, Step
+from fxgrad.records.training import OptimizerStep, Withheld
 from fxgrad.torch_api import registry
 
 CODE = "FXG303"
@@ -49,17 +51,24 @@ _WRITTEN = (
     "look at what this line makes of gradients: a limit, a factor or a mask of 0 leaves nothing of them"
 )
 
+_KEPT = (
+    "let the hook leave `.grad` as it is, or step inside it; what is not to train is frozen by "
+    "`requires_grad_(False)`"
+)
+
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One note for all that optimizers built at one line hold, and an error per line that clears what a step
     was to use."""
     yield from _cleared(context)
+    yield from _taken_by_hooks(context)
+    taken = context.training.hooked if context.training is not None else ()
     withheld = context.training.withheld if context.training is not None else None
     if withheld is not None:
         yield _withheld(withheld, context)
     if facts.midway:
         return  # there was no backward that a step could follow
-    told = withheld.names if withheld is not None else ()
+    told = {*taken, *(withheld.names if withheld is not None else ())}
     by_line: dict[Site | None, set[str]] = {}
     for optimizer, names in idle(context):
         by_line.setdefault(construction_site(context, optimizer), set()).update(set(names).difference(told))
@@ -160,3 +169,47 @@ def _cleared(context: Context) -> Iterator[Finding]:
             ),
             Fix(_WRITTEN if step.written else "call zero_grad() before backward, or after the step"),
         )
+
+
+def _taken_by_hooks(context: Context) -> Iterator[Finding]:
+    """Gradients that were there inside a backward, and that a hook of the parameter had taken away as it
+    ended: one finding for each line of a hook."""
+    training = context.training
+    if training is None:
+        return
+    by_line: dict[Site | None, list[str]] = {}
+    for name in training.hooked:
+        by_line.setdefault(taking_hook(context, name), []).append(name)
+    for site, names in by_line.items():
+        edges = {training.edges.get(name, 0) for name in names}
+        steps = [step for step in training.steps if not edges.isdisjoint(step.leaves)]
+        if steps:
+            yield _taken(context, site, tuple(names), steps, last_walk(training, steps[0]))
+
+
+def _taken(
+    context: Context,
+    site: Site | None,
+    names: tuple[str, ...],
+    steps: Sequence[OptimizerStep],
+    walk: Site | None,
+) -> Finding:
+    """An error where the steps had no gradient at all."""
+    left = "only zeros" if all(context.verdicts.get(name) == "zero" for name in names) else "no gradient"
+    severity: Severity = "error"
+    passed = "changes nothing"
+    if any("some" in step.states for step in steps):
+        severity = "warning"
+        passed = f"does not train {'it' if len(names) == 1 else 'them'}"
+    stepped = steps[0].site
+    return Finding(
+        CODE,
+        NAME,
+        severity if context.expected.intersection(names) else "note",
+        f"this hook leaves {left} on {listed(names)}, inside backward{line_of(walk, site)}: the step"
+        f"{line_of(stepped, site)} {passed}",
+        site,
+        names,
+        (Step("step", stepped), Step("hook", site, True), Step("backward", walk)),
+        Fix(_KEPT),
+    )

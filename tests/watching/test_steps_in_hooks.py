@@ -102,3 +102,53 @@ def test_the_first_look_comes_before_the_programs_hooks_and_leaves_them_as_they_
     assert layer.weight.grad is None
     assert dict(layer.weight._post_accumulate_grad_hooks) == before
     assert looked_at_first(layer.bias, clear) is None
+
+
+TAKING = """
+net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+optimizer, kept = torch.optim.SGD(net.parameters(), 0.1), {{}}
+def hook(p):
+    norm = p.grad.norm()
+    {hook}
+for p in net.parameters():
+    p.register_post_accumulate_grad_hook(hook)
+for step in range(4):
+    optimizer.zero_grad()
+    loss = net(torch.randn(8, 4)).pow(2).mean()
+    loss.backward()
+    {after}
+    optimizer.step()
+"""
+TAKEN = {
+    "dropped": ("p.grad = None", "error", "leaves no gradient"),
+    "made zeros": ("p.grad.zero_()", "error", "leaves only zeros"),
+    "multiplied by nothing": ("p.grad *= 0", "error", "leaves only zeros"),
+    "written over": ("p.grad[:] = 0", "error", "leaves only zeros"),
+    "of some": ("if p.ndim == 1: p.grad = None", "warning", "does not train them"),
+}
+USED = {
+    "through .data": ("p.data.add_(p.grad, alpha=-0.1); p.grad = None", "pass"),
+    "in no_grad": ("p.data = p.data - 0.1 * p.grad; p.grad = None", "pass"),
+    "kept, and put back": ("kept[p] = p.grad; p.grad = None", "for p in kept: p.grad = kept[p]"),
+    "put in its place": ("p.grad = p.grad.clamp(-1, 1)", "pass"),
+    "looked at": ("kept[p] = norm", "pass"),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_hook_that_takes_the_gradient_away(name: str, tmp_path: Path) -> None:
+    hook, severity, words = TAKEN[name]
+    report, _ = watched(tmp_path, TAKING.format(hook=hook, after="pass"))
+    (found,) = report.findings
+    assert (found.code, found.severity, found.site and found.site.line) == ("FXG303", severity, 9)
+    assert "this hook" in found.message
+    assert words in found.message
+    assert len(found.parameters) == (2 if severity == "warning" else 4)
+
+
+@pytest.mark.parametrize("name", USED)
+def test_a_hook_that_uses_the_gradient_takes_none_away(name: str, tmp_path: Path) -> None:
+    hook, after = USED[name]
+    report, status = watched(tmp_path, TAKING.format(hook=hook, after=after))
+    assert set(report.verdicts.values()) == {"flows"}
+    assert (report.findings, status) == ((), 0)
