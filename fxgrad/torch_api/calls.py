@@ -74,6 +74,9 @@ EFFECTS = _words(
 DERIVATIVE = "torch.autograd.grad"
 # The draws inside a distribution's `sample()` that its `rsample()` differentiates.
 DRAWS_WITH_DERIVATIVE = frozenset(("torch.normal", STANDARD_GAMMA))
+# A hook on a tensor, which in a watch has made zeros of a gradient; and one of which that is not known.
+HOOKED = "Tensor.register_hook"
+HOOK_LOOKED = "Tensor.register_hook, looked at"
 # The write of a backward into the `.grad` that an earlier one left.
 ADDED_TO_GRAD = "torch.autograd.accumulate"
 _DERIVATIVE = inspect.signature(torch.autograd.grad)

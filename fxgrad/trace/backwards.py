@@ -22,13 +22,13 @@ import torch
 from torch.autograd.graph import Node
 
 from fxgrad.torch_api.autograd_graph import grad_fn_of, one_back
-from fxgrad.torch_api.calls import ADDED_TO_GRAD, DERIVATIVE, creates_graph
+from fxgrad.torch_api.calls import ADDED_TO_GRAD, DERIVATIVE, HOOK_LOOKED, HOOKED, creates_graph
 from fxgrad.torch_api.internals import version_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.driver import WatchDriver
 from fxgrad.trace.edges import Behind, is_custom, note_freed, number_of
 from fxgrad.trace.gradients import Handle, better, looked_at_first, state_of, values_of
-from fxgrad.trace.notes import Backward, Request
+from fxgrad.trace.notes import Backward, Note, Request
 from fxgrad.trace.rounds import Turn
 from fxgrad.trace.slots import Slot
 from fxgrad.trace.stale_tensors import hidden, kept_and_written
@@ -499,6 +499,39 @@ def _watch_node(observer: WatchDriver, function: Node) -> None:
                     observer.delivered[key] = better(observer.delivered.get(key, ""), state_of(gradient))
 
     function.register_prehook(before)
+
+
+@contextlib.contextmanager
+def looked_at_around(observer: WatchDriver, tensor: torch.Tensor) -> Iterator[None]:
+    """Around a hook that is put on a tensor which has a history: where it makes zeros of a gradient, there is
+    a note of it. Hooks of one tensor run in the order in which they were put there."""
+    if tensor.grad_fn is None:
+        yield
+        return
+    note: Note | None = None
+    with observer.guarded():
+        note = observer.ledger.note("op", HOOK_LOOKED)
+        note.reads = [observer.ledger.read(tensor)[2]]
+        observer.ledger.connect(note)
+    came: list[str] = []
+    watching = weakref.ref(observer)
+
+    def before(gradient: torch.Tensor) -> None:
+        observer = watching()
+        if observer is not None and observer.active:
+            with observer.guarded():
+                came.append(state_of(gradient))
+
+    def after(gradient: torch.Tensor) -> None:
+        observer = watching()
+        if note is not None and came and observer is not None and observer.active:
+            with observer.guarded():
+                if came.pop() == "some" and state_of(gradient) != "some":
+                    note.target = HOOKED
+
+    tensor.register_hook(before)  # type: ignore[no-untyped-call]
+    yield
+    tensor.register_hook(after)  # type: ignore[no-untyped-call]
 
 
 def _watch_custom(observer: WatchDriver, function: Node) -> None:

@@ -508,8 +508,13 @@ class Observer(TorchFunctionMode):
         return out
 
     def _hook(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
-        """A hook is put on a tensor: which function, and where."""
-        out = func(*args, **kwargs)
+        """A hook is put on a tensor: which function, and where. Where zeros are to be explained, also whether
+        it makes some."""
+        if self.closely and self.active and args and isinstance(args[0], torch.Tensor):
+            with backwards.looked_at_around(self, args[0]):
+                out = func(*args, **kwargs)
+        else:
+            out = func(*args, **kwargs)
         hook = args[1] if len(args) > 1 else kwargs.get("hook")
         if len(self.hooks) < HOOK_LIMIT:
             with self.guarded():

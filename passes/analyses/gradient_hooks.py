@@ -31,12 +31,20 @@ def hook_site(facts: Facts, context: Context, parameter: ParameterFact, loss: Lo
             return found
     if loss is None or loss.flow is None:
         return None
-    edge = facts.values[loss.flow.source].grad
+    site = site_of_registration(facts, loss.flow.source)
+    if site is not None:
+        return site
+    if is_of_module(loss.node):
+        return _of_module(context, loss.node.module)
+    return None
+
+
+def site_of_registration(facts: Facts, value: int) -> Site | None:
+    """The line that put a hook on this value; in a watch one that has made zeros of its gradient."""
+    edge = facts.values[value].grad
     for node in once(facts, _registrations):
         if any(facts.values[v].grad == edge for v in node.reads):
             return node.site
-    if is_of_module(loss.node):
-        return _of_module(context, loss.node.module)
     return None
 
 

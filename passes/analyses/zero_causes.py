@@ -13,9 +13,14 @@ from dataclasses import dataclass, field
 from fxgrad.passes.analyses import lost_gradients
 from fxgrad.passes.analyses.dead_structure import structural_zeros
 from fxgrad.passes.analyses.fixed_operands import attributes_behind, word
-from fxgrad.passes.analyses.gradient_hooks import hook_site, is_of_module, lets_some_through
+from fxgrad.passes.analyses.gradient_hooks import (
+    hook_site,
+    is_of_module,
+    lets_some_through,
+    site_of_registration,
+)
 from fxgrad.passes.analyses.index import once
-from fxgrad.passes.analyses.zeros import PRODUCTS, by_construction, emptied_at, is_emptied
+from fxgrad.passes.analyses.zeros import OFF, PRODUCTS, Reason, by_construction, emptied_at, is_emptied
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import expression, text_of
 from fxgrad.records import Facts, NodeFact, ParameterFact, Site
@@ -102,7 +107,7 @@ def _cause(watched: Facts, context: Context, parameter: ParameterFact) -> ZeroCa
     loss = _structural(watched, parameter) or lost_gradients.analyse(watched, parameter)
     if loss is not None and loss.left == "none" and is_of_module(loss.node):
         return None  # a hook that returns None: FXG112
-    reason = by_construction(watched, loss, context) if loss is not None else None
+    reason = _reason(watched, context, loss) if loss is not None else None
     if reason is None or (reason.node.site is None and loss is None):
         site = hook_site(watched, context, parameter, loss)
         if site is None:
@@ -128,8 +133,19 @@ def _cause(watched: Facts, context: Context, parameter: ParameterFact) -> ZeroCa
         reason.certain,
         reason.term,
         reason.node.site,
+        proven=reason.kind != OFF,
+        settled=reason.kind == OFF and context.settled.issuperset(parameter.names),
         kind=reason.kind,
     )
+
+
+def _reason(watched: Facts, context: Context, loss: lost_gradients.Loss) -> Reason | None:
+    """Why the step itself makes zeros. Not where a hook was seen to do so: a watch sees what one is given and
+    what it hands on."""
+    if context.training is not None and loss.flow is not None:
+        if site_of_registration(watched, loss.flow.source) is not None:
+            return None
+    return by_construction(watched, loss, context)
 
 
 def _is_table(watched: Facts, parameter: ParameterFact) -> bool:

@@ -134,7 +134,8 @@ _CUTTING = frozenset(
 @dataclass(frozen=True, slots=True)
 class Reason:
     """`text` says what `node` does to the gradient; `certain`: nothing between two steps can change it;
-    `term`: it weighs a loss term; `kind`: what a watch of a whole script judges otherwise (`CANCELS`)."""
+    `term`: it weighs a loss term; `kind`: what a watch of a whole script judges otherwise (`CANCELS`,
+    `OFF`)."""
 
     node: NodeFact
     text: str
@@ -146,6 +147,7 @@ class Reason:
 
 _CLAMPS, _DROPS, _POWER = "clamps to a single value", "drops everything", "raises to the power 0"
 CANCELS = "cancels"  # contributions of several ways add up to nothing
+OFF = "off"  # nothing of what came lies where it has a slope: other data, or other weights, may
 _SOFTEN = (
     "use a differentiable stand-in: straight-through (`x + (x.round() - x).detach()`), a soft version, "
     "a reparametrised sample"
@@ -161,6 +163,10 @@ _SELECT = "check the mask or the indices, or take these parameters out of traini
 _SINGLE = "use a sigmoid (`BCEWithLogitsLoss`) for a single output, or give it more than one element"
 _CANCEL = "drop the parameter (`bias=False`): no data can teach it anything"
 _EVEN = "weigh the elements differently (a target, a mask), or leave the normalisation out"
+_ALIVE = (
+    "a unit that is off for all data gets no gradient that turns it on: look at its start values, at a "
+    "learning rate too high and at the sign, or use a function without a flat part (LeakyReLU, GELU)"
+)
 _RANGE = "check the sign and the bounds: no weights lead out of the flat part"
 
 
@@ -196,6 +202,9 @@ def by_construction(facts: Facts, loss: Loss, context: Context) -> Reason | None
             node, "has a constant sum, and what follows weighs all of it evenly", _EVEN, certain=False
         )
     if name.lower() in _SATURATING and len(set(node.reads) - set(node.makes)) == 1:
+        # An analysis has drawn the weights again; a watch has seen the script's own.
+        if context.training is not None:
+            return Reason(node, "is saturated in each step that was watched", _ALIVE, certain=False, kind=OFF)
         return Reason(node, "is saturated, whatever the weights are", _RANGE, certain=False)
     return _selected_away(facts, loss)
 

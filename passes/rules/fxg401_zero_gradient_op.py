@@ -8,9 +8,10 @@ What it finds
     entropy over a single element, a value overwritten or cut off before the loss, hooks, and contributions
     that cancel (the last bias of a critic). Two layers in a row that both start at zero, a weight that
     multiplies a zero state, a table of which only the padding row is read: a warning, for no step changes
-    that. Zero for now is no finding: a ReLU that is off, a saturated sigmoid; a note where a hook masks rows
-    of a table (other rows may pass), and where what starts at zero (LoRA's B, a gate) gets a gradient itself
-    and so lets one through after the first step. Where every gradient is zero that is always said: an error
+    that; so is a ReLU that is off in several steps of a watched script. Zero for now is no finding: a ReLU
+    that is off for one batch, a saturated sigmoid; a note where a hook masks rows of a table (other rows may
+    pass), and where what starts at zero (LoRA's B, a gate) gets a gradient itself and so lets one through
+    after the first step. Where every gradient is zero that is always said: an error
     of a watched script, a note of one analysis whose inputs alone show it. Where no loss was given and the
     sum of the outputs stands in for one, what that sum alone makes zero (a softmax, a centred value) is a
     note. In a watched script also a loss that is NaN, and a warning of one that is infinite: a note where it
@@ -43,7 +44,7 @@ from dataclasses import replace
 
 from fxgrad.passes.analyses import zero_causes
 from fxgrad.passes.analyses.zero_causes import ZeroCause
-from fxgrad.passes.analyses.zeros import CANCELS
+from fxgrad.passes.analyses.zeros import CANCELS, OFF
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import listed, text_of
 from fxgrad.records import Facts, Finding, Fix, Severity, Site, Step
@@ -128,7 +129,7 @@ def _finding(cause: ZeroCause, context: Context) -> Finding:
         what = f"{cause.what}: the gradient of {listed(names)} is zero{_SUMMED}"
         return Finding(CODE, NAME, "note", what, cause.site, names, path, Fix(_GIVE), kind=_BY_THE_SUM)
     settled = cause.settled
-    stays = ", and no step changes that" if settled else ""
+    stays = ", and no step changes that" if settled and cause.kind != OFF else ""
     return Finding(
         CODE,
         NAME,
