@@ -96,6 +96,8 @@ class NodeFact:
     writes: tuple[int, ...] = ()  # storages written in place
     # of a transform of `torch.func`: what it took a derivative of, among what it reads and makes
     differentiated: tuple[int, ...] = ()
+    # it ran without gradients inside the `sample()` of a distribution that has an `rsample()`
+    sampled: bool = False
     constants: tuple[object, ...] = ()  # the Python numbers among its arguments
     # By position or keyword: the values of its tensor arguments, and its numbers and tuples of numbers (of a
     # module: what it was built with).

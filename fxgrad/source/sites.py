@@ -124,6 +124,11 @@ def is_own(code: CodeType) -> bool:
     return code.co_filename.startswith(_FXGRAD)
 
 
+def is_torch(code: CodeType) -> bool:
+    """Whether the code is torch's."""
+    return code.co_filename.startswith(_TORCH)
+
+
 def is_made(filename: str) -> bool:
     """Whether a line of this file is fxgrad's, or generated for a graph."""
     return filename.startswith((_FXGRAD, _PASSES, "<eval_with_key>"))

@@ -20,7 +20,7 @@ import torch.fx
 import torch.fx.graph
 import torch.fx.node
 
-from fxgrad.torch_api.internals import OPERATORS, STANDARD_GAMMA, TENSOR_MODULE, FakeTensor, has_kernel
+from fxgrad.torch_api.internals import OPERATORS, TENSOR_MODULE, FakeTensor, has_kernel
 from fxgrad.torch_api.module_internals import fill_node, is_from_torch, name_stem, qualified_name
 
 # What a function mode is handed: the function, and what it is called with.
@@ -72,8 +72,6 @@ EFFECTS = _words(
 
 # What a step that takes a derivative is called; its results have a history where it was asked for one.
 DERIVATIVE = "torch.autograd.grad"
-# The draws inside a distribution's `sample()` that its `rsample()` differentiates.
-DRAWS_WITH_DERIVATIVE = frozenset(("torch.normal", STANDARD_GAMMA))
 # A hook on a tensor, which in a watch has made zeros of a gradient; and one of which that is not known.
 HOOKED = "Tensor.register_hook"
 HOOK_LOOKED = "Tensor.register_hook, looked at"

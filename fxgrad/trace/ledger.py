@@ -27,6 +27,7 @@ from fxgrad.torch_api.tensors import shape_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.edges import Key, WatchedEdges, number_of
 from fxgrad.trace.notes import UNKNOWN, Kind, Note
+from fxgrad.trace.sampling import is_sampling
 from fxgrad.trace.slots import Slot, WatchedTensors
 
 LIMIT = 300_000  # notes; one step of a 70-billion-parameter model makes ten thousand
@@ -280,14 +281,16 @@ class Ledger:
         """A note of what runs now; it counts once it is connected or kept."""
         module = self.stack[-1] if self.stack else None
         self.count += 1
+        grad = torch.is_grad_enabled()
         return Note(
             self.count,
             kind,
             target,
             self.spots(),
             module,
-            torch.is_grad_enabled(),
+            grad,
             torch.is_inference_mode_enabled(),
+            not grad and is_sampling(sys._getframe(1)),
         )
 
     def result(

@@ -43,6 +43,7 @@ class Note:
     module: nn.Module | None
     grad: bool
     inference: bool
+    sampled: bool = False
     reads: list[int] = field(default_factory=list)
     makes: list[int] = field(default_factory=list)
     functions: list[Node | None] = field(default_factory=list)

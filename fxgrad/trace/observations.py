@@ -63,6 +63,7 @@ class Step:
     phase: Phase
     grad: bool
     inference: bool
+    sampled: bool = False
     reads: list[int] = field(default_factory=list)
     makes: list[int] = field(default_factory=list)
     writes: list[int] = field(default_factory=list)

@@ -69,6 +69,7 @@ from fxgrad.trace.observations import (
 )
 from fxgrad.trace.progress import EVERY, begin_run
 from fxgrad.trace.python_state import Read
+from fxgrad.trace.sampling import is_sampling
 from fxgrad.trace.slots import Slot
 from fxgrad.world.private import Lent
 from fxgrad.world.reach import Reach
@@ -199,7 +200,8 @@ class Recorder(TorchFunctionMode):
     def add_step(self, node: torch.fx.Node, kind: str, target: str, spots: tuple[Spot, ...]) -> Step:
         """Start the observation of a node."""
         grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-        step = Step(node, kind, target, spots, self.path_stack[-1], self.phase, grad, inference)
+        sampled = not grad and is_sampling(sys._getframe(1))
+        step = Step(node, kind, target, spots, self.path_stack[-1], self.phase, grad, inference, sampled)
         self.steps.append(step)
         if self.progress is not None and len(self.steps) % EVERY == 0:
             self.progress.at(self.phase, len(self.steps))

@@ -28,6 +28,7 @@ class Noted(Protocol):
     target: str
     spots: tuple[Spot, ...]
     inference: bool
+    sampled: bool
     reads: list[int]
     makes: list[int]
     writes: list[int]
@@ -64,6 +65,7 @@ def node_fact(
         flows=tuple(flows),
         writes=tuple(noted.writes),
         differentiated=tuple(noted.differentiated),
+        sampled=noted.sampled,
         constants=noted.constants,
         operands=operands,
         settings=settings,

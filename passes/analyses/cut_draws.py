@@ -3,19 +3,19 @@ draw gives nothing to the parameters of the distribution, which get a gradient a
 Leibler term of a variational autoencoder), so that none of them is without one.
 
 A draw counts where all of this is true:
- 1. It is of a kind that has a derivative (`rsample()`), by a call that is written `.sample(...)`, and torch
-    itself switched gradients off inside that call.
+ 1. It is of a distribution that has an `rsample()` (`NodeFact.sampled`), by a call that is written
+    `.sample(...)`, and torch itself switched gradients off inside that call.
  2. What it was drawn with requires grad, and lies behind a loss.
  3. Something that requires grad is computed from the draw and lies behind the same loss.
  4. Nothing is computed from the draw and from what it was drawn with together, as the log-probability of an
     action is: then the draw is meant to have no history.
-Not handled: distributions whose draws are arithmetic on noise (Laplace, Uniform); a draw that is shown to
-something outside of torch.
+Not handled: a draw that is shown to something outside of torch.
 """
 
 from __future__ import annotations
 
 import ast
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from fxgrad.passes.analyses.no_grad_regions import inside_call
 from fxgrad.records import Facts, NodeFact, Site
 from fxgrad.source.assigned import call_at
-from fxgrad.torch_api.calls import DRAWS_WITH_DERIVATIVE
+from fxgrad.source.parsing import last_name
 
 _TIMES = 8  # draws of one line that are looked at
 
@@ -42,46 +42,59 @@ def analyse(facts: Facts, walks: Sequence[frozenset[int]]) -> Iterator[CutDraw]:
     """One for each line. `walks`: what lies behind each loss."""
     asked: Counter[Site] = Counter()
     told: set[Site] = set()
-    for node in facts.nodes:
-        if node.site is None or not _may_be_draw(node):
+    for draw in _draws(facts):
+        first, last = draw[0], draw[-1]
+        if first.site is None:
             continue
-        asked[node.site] += 1
-        if node.site in told or asked[node.site] > _TIMES or not _is_draw(facts, node, node.site):
+        asked[first.site] += 1
+        if first.site in told or asked[first.site] > _TIMES or not _is_written(facts, first, first.site):
             continue
-        given = _given(facts, node)
-        derived = _derived(facts, given)
-        used = _uses(facts, node, derived) if given else None
+        given = _given(facts, draw)
+        used = _uses(facts, draw, _derived(facts, given)) if given else None
         if used is None or not any(_joins(facts, walk, given, used) for walk in walks):
             continue
         names = _behind(facts, given)
         if names:
-            told.add(node.site)
-            yield CutDraw(node, names, used[0])
+            told.add(first.site)
+            yield CutDraw(last, names, used[0])
 
 
-def _may_be_draw(node: NodeFact) -> bool:
-    return not node.grad_enabled and node.target in DRAWS_WITH_DERIVATIVE
+def _draws(facts: Facts) -> Iterator[tuple[NodeFact, ...]]:
+    """The steps of each draw, which follow each other: arithmetic on noise, or one operation."""
+    ops = (node for node in facts.nodes if node.kind == "op")
+    for (sampled, _), steps in itertools.groupby(ops, lambda node: (node.sampled, node.stack)):
+        if sampled:
+            yield tuple(steps)
 
 
-def _is_draw(facts: Facts, node: NodeFact, site: Site) -> bool:
+def _is_written(facts: Facts, node: NodeFact, site: Site) -> bool:
     """Definition 1."""
     call = call_at(site)
     written = call is not None and isinstance(call.func, ast.Attribute) and call.func.attr == "sample"
     return written and inside_call(facts, node)
 
 
-def _given(facts: Facts, node: NodeFact) -> frozenset[int]:
-    """What the call was given that requires grad: inside, it is expanded without a history."""
-    found: set[int] = set()
-    pending = list(node.reads)
+def _given(facts: Facts, draw: Sequence[NodeFact]) -> frozenset[int]:
+    """What the call was given that requires grad, and what the distribution has computed that from."""
+    made = {value for node in draw for value in node.makes}
+    read = {value for node in draw for value in node.reads} - made
+    pending = [value for value in read if facts.values[value].requires_grad]
+    found = set(pending)
     while pending:
-        value = pending.pop()
-        maker = facts.maker_of.get(value)
-        if maker is not None and not maker.grad_enabled and maker.stack == node.stack:
-            pending.extend(maker.reads)
-        elif facts.values[value].requires_grad:
-            found.add(value)
+        maker = facts.maker_of.get(pending.pop())
+        if maker is None or not _is_inside(maker, draw[0]):
+            continue
+        more = {flow.source for flow in maker.flows if flow.open} - found
+        found |= more
+        pending.extend(more)
     return frozenset(found)
+
+
+def _is_inside(node: NodeFact, draw: NodeFact) -> bool:
+    """Whether a step ran inside a call of the user's that is written otherwise (`D.Gumbel(...)`), and inside
+    no module."""
+    call = call_at(node.site) if node.site is not None and node.module == draw.module else None
+    return call is not None and last_name(call.func) != node.target.rpartition(".")[2]
 
 
 def _derived(facts: Facts, given: frozenset[int]) -> set[int]:
@@ -96,12 +109,13 @@ def _derived(facts: Facts, given: frozenset[int]) -> set[int]:
     return found
 
 
-def _uses(facts: Facts, draw: NodeFact, derived: set[int]) -> list[NodeFact] | None:
+def _uses(facts: Facts, draw: Sequence[NodeFact], derived: set[int]) -> list[NodeFact] | None:
     """The steps that compute something with a history from the draw's numbers; None by definition 4."""
-    drawn = set(draw.makes)
+    drawn = {value for node in draw for value in node.makes}
+    own = {node.name for node in draw}
     found: list[NodeFact] = []
     for node in facts.nodes:
-        if node is draw or drawn.isdisjoint(node.reads):
+        if node.name in own or drawn.isdisjoint(node.reads):
             continue
         if not derived.isdisjoint(node.reads):
             return None

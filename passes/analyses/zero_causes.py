@@ -142,9 +142,9 @@ def _cause(watched: Facts, context: Context, parameter: ParameterFact) -> ZeroCa
 def _reason(watched: Facts, context: Context, loss: lost_gradients.Loss) -> Reason | None:
     """Why the step itself makes zeros. Not where a hook was seen to do so: a watch sees what one is given and
     what it hands on."""
-    if context.training is not None and loss.flow is not None:
-        if site_of_registration(watched, loss.flow.source) is not None:
-            return None
+    source = loss.flow.source if context.training is not None and loss.flow is not None else None
+    if source is not None and site_of_registration(watched, source) is not None:
+        return None
     return by_construction(watched, loss, context)
 
 

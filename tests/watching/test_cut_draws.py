@@ -33,8 +33,39 @@ GUILTY = {
     "a draw of several": "z = q.sample((3,)).mean(0); loss = F.mse_loss(dec(z), x) - q.entropy().mean()",
     "a log-normal": "q = D.LogNormal(mean, F.softplus(width)); z = q.sample(); loss = F.mse_loss(dec(z), x) + mean.square().mean()",
     "a gamma": "q = D.Gamma(F.softplus(mean) + 1, F.softplus(width) + 1); loss = F.mse_loss(dec(q.sample()), x) - q.entropy().mean()",
+    "a Laplace": "q = D.Laplace(mean, F.softplus(width)); loss = F.mse_loss(dec(q.sample()), x) - q.entropy().mean()",
+    "a uniform": "q = D.Uniform(mean, mean + F.softplus(width)); loss = F.mse_loss(dec(q.sample()), x) - q.entropy().mean()",
+    "a normal of several variables": (
+        "q = D.MultivariateNormal(mean, torch.diag_embed(F.softplus(width))); loss = F.mse_loss(dec(q.sample()), x) + mean.mean()"
+    ),
+    "of others": "q = D.StudentT(F.softplus(mean) + 2, width); loss = F.mse_loss(dec(q.sample()), x) - q.entropy().mean()",
+    "of a base": "q = D.Gumbel(mean, F.softplus(width)); loss = F.mse_loss(dec(q.sample()), x) - q.entropy().mean()",
+    "a relaxed one, its logits used": (
+        "l = mean + width; q = D.RelaxedBernoulli(torch.tensor(0.5), logits=l); loss = F.mse_loss(dec(q.sample()), x) + l.square().mean()"
+    ),
+    "a wrapped one": (
+        "q = D.Independent(D.Cauchy(mean, F.softplus(width)), 1); loss = F.mse_loss(dec(q.sample()), x) - q.entropy().mean()"
+    ),
 }
 QUIET = {
+    "the probability by a second distribution of the same numbers": (
+        "s = F.softplus(width); a = D.Laplace(mean, s).sample(); loss = dec(a).mean() - D.Laplace(mean, s).log_prob(a).mean() + mean.square().mean()"
+    ),
+    "the probability written out": (
+        "s = F.softplus(width); a = D.Normal(mean, s).sample(); loss = dec(a).mean() + ((a - mean) ** 2 / s**2 + s.log()).mean()"
+    ),
+    "a ratio to what was": (
+        "q = D.Uniform(mean, mean + F.softplus(width)); a = q.sample(); loss = dec(a).mean() - (q.log_prob(a) - q.log_prob(a).detach()).exp().mean()"
+    ),
+    "a mixture, which has no rsample": (
+        "q = D.MixtureSameFamily(D.Categorical(logits=mean), D.Normal(mean, F.softplus(width))); a = q.sample()\n"
+        "    loss = dec(torch.stack([a, a], 1)).mean() + mean.square().mean() + width.mean()"
+    ),
+    "under the user's own no_grad": (
+        "q = D.Laplace(mean, F.softplus(width))\n    with torch.no_grad(): z = q.sample()\n"
+        "    loss = F.mse_loss(dec(z), x) - q.entropy().mean() + mean.mean()"
+    ),
+    "straight through": "q = D.Laplace(mean, F.softplus(width)); z = q.sample() + q.mean - q.mean.detach(); loss = dec(z).mean() - q.entropy().mean()",
     "rsample": "loss = F.mse_loss(dec(q.rsample()), x) + D.kl_divergence(q, unit).mean()",
     "the probability of an action": "a = q.sample(); loss = -(q.log_prob(a) * dec(a).detach().mean()).mean() + dec(a).mean() - q.entropy().mean()",
     "of an action that was clamped": "a = q.sample().clamp(-2, 2); loss = -q.log_prob(a).mean() + dec(a).mean()",
