@@ -101,6 +101,7 @@ LOOK_UPS: tuple[tuple[Rule, Kind, Callable[[Death], Iterator[Cause]]], ...] = (
     (fxg106_integer_cast, errors.NO_FLOATS, leaves.integers),
     (fxg107_left_torch, errors.NUMPY_OF_HISTORY, leaves.to_numpy),
     (fxg111_reassigned_parameter, errors.NONE, no_gradient.no_leaf),
+    (fxg111_reassigned_parameter, errors.NONE, no_gradient.computed),
     (fxg201_overwritten_saved_tensor, errors.DETACHED_SAVED, derivatives.detached),
     (fxg201_overwritten_saved_tensor, errors.NEGATIVE_SLOPE, derivatives.negative_slope),
     (fxg205_step_before_backward, errors.NO_INF_CHECKS, optimizers.no_backward),

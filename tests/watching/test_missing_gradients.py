@@ -44,6 +44,19 @@ FAST = (
 )
 
 PROGRAMS = {
+    "the gradient of a weight that a parametrization computes": Program(
+        "net = torch.nn.utils.parametrizations.orthogonal(nn.Linear(3, 3))\n"
+        "opt = torch.optim.SGD(net.parameters(), 0.1)\n"
+        "for it in range(3):\n"
+        "    loss = (net(torch.randn(6, 3)) - 1).square().mean()\n"
+        "    opt.zero_grad()\n"
+        "    loss.backward()\n"
+        "    norm = net.weight.grad.norm()  # FXG111\n"
+        "    opt.step()\n"
+        "    losses.append(loss.item())\n",
+        ("the parametrization computes `net.weight`", "`net.parametrizations.weight.original.grad`"),
+        (("net.weight.grad.norm()", "net.parametrizations.weight.original.grad.norm()"),),
+    ),
     # ------------------------------------------------------------------------------------- through an inner update
     "weights of examples, through a step of the optimizer": Program(
         REWEIGHTED.replace("INNER", "opt.zero_grad()\n    inner.backward()\n    opt.step()  # FXG104"),

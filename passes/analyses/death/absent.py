@@ -33,7 +33,7 @@ from fxgrad.source.parsing import Source, ancestors, load, nodes
 from fxgrad.torch_api import registry
 from fxgrad.torch_api.errors import NONE, NOT_A_LOSS, NOT_USED, asked_index, says
 
-_GRADIENT = re.compile(r"([A-Za-z_][\w.\[\]'\"-]*)\.grad\b")
+GRADIENT = re.compile(r"([A-Za-z_][\w.\[\]'\"-]*)\.grad\b")
 
 
 def is_of_none(error: BaseException) -> bool:
@@ -50,7 +50,7 @@ def missing_gradient(error: BaseException) -> tuple[str, torch.Tensor] | None:
     if not is_of_none(error):
         return None
     text, namespace = raising_text(error)
-    for match in _GRADIENT.finditer(text):
+    for match in GRADIENT.finditer(text):
         found = look_up(match.group(1), namespace)
         if isinstance(found, torch.Tensor) and gradient_of(found) is None:
             return match.group(1), found

@@ -1,14 +1,17 @@
-"""`t.grad` is None where the program reads it: for one of five reasons, each with its own line and remedy."""
+"""`t.grad` is None where the program reads it: for one of six reasons, each with its own line and remedy."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-from fxgrad.passes.analyses.death.absent import NoGradient, symptom
-from fxgrad.passes.analyses.death.record import Death
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from fxgrad.passes.analyses.death.absent import GRADIENT, NoGradient, is_of_none, symptom
+from fxgrad.passes.analyses.death.record import Death, look_up, raising_text
 from fxgrad.passes.ended import Cause
-from fxgrad.passes.findings import line_of, source_of
+from fxgrad.passes.findings import line_of, listed, source_of
 from fxgrad.records import Facts, Finding, Site
 from fxgrad.source.assigned import assigned_names, names_read, next_backward
 
@@ -66,6 +69,28 @@ def no_leaf(death: Death) -> Iterator[Cause]:
     none = _none(death, "no leaf")
     if none is not None:
         yield _no_leaf(death, none)
+
+
+def computed(death: Death) -> Iterator[Cause]:
+    """A parametrization computes it each time it is read: what that computes it from has the gradient."""
+    if not is_of_none(death.error):
+        return
+    text, namespace = raising_text(death.error)
+    for match in GRADIENT.finditer(text):
+        base, _, name = match.group(1).rpartition(".")
+        owner = look_up(base, namespace)
+        if not isinstance(owner, nn.Module) or not is_parametrized(owner, name):
+            continue
+        path = f"{base}.parametrizations.{name}"
+        held = owner.get_submodule(f"parametrizations.{name}")
+        leaves = [f"{path}.{one}" for one, _ in held.named_parameters(recurse=False)]
+        yield Cause(
+            f"`{base}.{name}.grad` is None: the parametrization computes `{base}.{name}` each time it is "
+            "read, and backward leaves gradients on leaves alone",
+            death.site,
+            f"read `{leaves[0]}.grad`" if len(leaves) == 1 else f"read the `.grad` of {listed(leaves)}",
+        )
+        return
 
 
 def _none(death: Death, why: str) -> NoGradient | None:
