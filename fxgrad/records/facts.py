@@ -190,7 +190,8 @@ class Ran:
     """What of one function's text ran: how often each span did. `module`: the path of the module whose method
     it is; None: of no such one.
 
-    `whole`: every run of it was seen to its end; else the counts say nothing.
+    `whole`: every run of it was seen to its end; else the counts say nothing. `in_part`: rounds that repeat
+    others were not counted.
     """
 
     file: str
@@ -198,6 +199,7 @@ class Ran:
     module: str | None
     counts: Mapping[Span, int]
     whole: bool = True
+    in_part: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,10 @@ TAKE_DATA = _words("__reduce_ex__ __reduce__ share_memory_ apply_ map_ __format_
 SIZES = _words("size numel nelement __len__")
 
 
+# They mark a stretch of the program for torch's profiler, as every optimizer's `zero_grad` does.
+MARKS = _words("_record_function_enter_new _record_function_exit._RecordFunction")
+
+
 # Kept in the graph although they return no tensor and bump no version.
 EFFECTS = _words(
     "_set_grad_enabled register_hook retain_grad backward requires_grad_ manual_seed "

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -160,14 +161,33 @@ class _Running:
                 _note_gone(self._arrived)
 
 
-def turn_of(observer: WatchDriver, asked: object, items: Iterable[object]) -> Turn | None:
-    """The turn of a backward that is about to run, see `fxgrad.trace.rounds`. `asked`: how it is called,
-    besides `items`."""
+def turn_of(observer: WatchDriver, asked: object, items: Iterable[object], losses: object) -> Turn | None:
+    """The turn of a backward from `losses` that is about to run, see `fxgrad.trace.rounds`. `asked`: how it
+    is called, besides `items`."""
     if observer.gradients_only:
         return None
     with observer.guarded():
-        return observer.rounds.next(asked, sys._getframe(1), items)
+        rounds = observer.rounds
+        turn = rounds.next(asked, sys._getframe(1), items)
+        if turn is not None:
+            ending = _ending(losses)
+            if rounds.comparing and ending != turn.ending:
+                rounds.note(turn)
+            turn.ending = ending
+        return turn
     return None
+
+
+def _ending(losses: object) -> str:
+    """Whether one of the losses is infinite or NaN: `"inf"`, `"nan"`."""
+    for loss in tensors_in(losses):
+        if _has_value(loss):
+            value = loss.detach().item()
+            if value != value:
+                return "nan"
+            if abs(value) == math.inf:
+                return "inf"
+    return ""
 
 
 def _may_compare(observer: WatchDriver) -> bool:
@@ -227,7 +247,8 @@ def grad(observer: WatchDriver, func: Any, args: tuple[object, ...], kwargs: Map
         call.arguments["inputs"] = tuple(call.arguments["inputs"])  # a generator can be looked at only once
     inputs = list(tensors_in(call.arguments["inputs"]))
     observer.again = True
-    turn = turn_of(observer, (DERIVATIVE, *call.kwargs), (*call.args, *call.kwargs.values()))
+    given = (*call.args, *call.kwargs.values())
+    turn = turn_of(observer, (DERIVATIVE, *call.kwargs), given, call.arguments["outputs"])
     if turn is not None and observer.rounds.comparing:
         return _grad_again(observer, turn, func, call, inputs)
     reads = observer.before(call.args, call.kwargs)
@@ -305,7 +326,10 @@ def _grad_again(
         observer.quiet -= 1
     results, missing = _results(out)
     with observer.guarded():
-        observer.rounds.repeated(turn, results)
+        if not observer.rounds.repeated(turn, results):
+            reads = observer.before(call.args, call.kwargs)
+            observer.after("op", DERIVATIVE, reads, out)
+            observer.rounds.noted(turn, out)
         if missing != turn.missing:
             made = _walk(observer, asked["outputs"], walk, keep=False)[0]
             _note_request(observer, made, inputs, missing)

@@ -48,10 +48,11 @@ class Record:
 
 
 class Coverage:
-    """What ran while `looking`; of each function `most` instructions."""
+    """What ran while `looking`; of each function `most` instructions. `in_part`: more has run meanwhile."""
 
     def __init__(self, most: int = MOST) -> None:
         self.most = most
+        self.in_part = False
         # by the ids of code and module: the hash of a code object is slow
         self.records: dict[tuple[int, int], Record] = {}
         self._begun: dict[int, CodeType] = {}
@@ -78,10 +79,12 @@ class Coverage:
             end()
         self._frames.clear()
 
-    def rest(self) -> bool:
-        """Nothing of the user's runs until `resume`, to be called where this is True."""
+    def rest(self, *, leaving_out: bool = False) -> bool:
+        """Nothing of the user's runs until `resume`, to be called where this is True. `leaving_out`: it
+        does."""
         if self._tracer is None or sys.gettrace() is not self._tracer:
             return False
+        self.in_part = self.in_part or leaving_out
         sys.settrace(None)
         return True
 
@@ -109,9 +112,8 @@ class Coverage:
                 continue
             path = paths[id(module)] if module is not None else None
             code = record.code
-            found.append(
-                Ran(code.co_filename, code.co_qualname, path, _spans(code, record.counts), record.left > 0)
-            )
+            counts, whole = _spans(code, record.counts), record.left > 0
+            found.append(Ran(code.co_filename, code.co_qualname, path, counts, whole, self.in_part))
         return tuple(found)
 
     # ------------------------------------------------------------------ the two ways of looking

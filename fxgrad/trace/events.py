@@ -38,6 +38,7 @@ from fxgrad.torch_api.internals import (
     next_sequence_number,
     transforms_active,
     unwrapped,
+    version_of,
 )
 from fxgrad.torch_api.module_internals import TRANSFORMS, TRANSFORMS_WITH_FUNCTIONS
 from fxgrad.torch_api.tensors import shape_of
@@ -48,6 +49,7 @@ from fxgrad.trace.leaf_modules import Whole, is_own, is_plain_layer
 from fxgrad.trace.notes import Called, Kind, Note
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.rounds import Turn
+from fxgrad.trace.slots import Read
 from fxgrad.world.shown_warnings import at_its_own_line
 
 ZEROED = 64  # calls of `zero_grad` that are remembered
@@ -356,7 +358,7 @@ class Events:
                 return original(*args, **kwargs)
             turn = observer.turn((target, constants), args, kwargs)
             if turn is not None and observer.rounds.comparing:
-                return self._again(turn, original, args, kwargs)
+                return self._again(turn, original, kind, target, args, kwargs)
             reads = observer.before(*((args, kwargs) if given is None else given(*args, **kwargs)))
             hidden: dict[int, None] = {}
             observer.hidden.append(hidden)
@@ -375,20 +377,42 @@ class Events:
             if turn is not None and observer.active:
                 with observer.guarded():
                     observer.rounds.noted(turn, out)
+                    turn.hidden = observer.leaves_in(hidden)
             return out
 
         return call
 
-    def _again(self, turn: Turn, original: Callable[..., object], args: Args, kwargs: Kwargs) -> object:
-        """A call that is one note, in a round that repeats others."""
-        observer = self.observer
+    def _again(
+        self,
+        turn: Turn,
+        original: Callable[..., object],
+        kind: str,
+        target: str,
+        args: Args,
+        kwargs: Kwargs,
+    ) -> object:
+        """A call that is one note, in a round that repeats others. What it does is the user's own code, which
+        may do something else in the next: read other leaves, write what it is given."""
+        observer, rounds = self.observer, self.observer.rounds
+        hidden: dict[int, None] = {}
+        observer.hidden.append(hidden)
         observer.quiet += 1
+        reads: list[Read] = []
+        with observer.guarded():
+            reads = [observer.ledger.read(tensor) for tensor in rounds.given() if tensor.requires_grad]
         try:
             out = original(*args, **kwargs)
         finally:
             observer.quiet -= 1
+            observer.hidden.pop()
         with observer.guarded():
-            observer.rounds.repeated(turn, out)
+            writes = any(version_of(tensor) != slot.version for tensor, slot, _ in reads)
+            others = writes is not turn.writes or observer.leaves_in(hidden) != turn.hidden
+            if rounds.repeated(turn, out, others=others):
+                return out
+            observer.after(kind, target, reads, out, tuple(hidden))
+            rounds.noted(turn, out)
+            turn.hidden = observer.leaves_in(hidden)
         return out
 
     def _unnoted(self, original: Callable[..., object]) -> Callable[..., object]:
@@ -519,7 +543,7 @@ class Events:
 
             observer.before_backward()
             asked = original, len(args), *kwargs
-            turn = backwards.turn_of(observer, asked, (tensors, *args, *kwargs.values()))
+            turn = backwards.turn_of(observer, asked, (tensors, *args, *kwargs.values()), tensors)
             if turn is not None and observer.rounds.comparing:
                 with backwards.again(observer, tensors, walk, turn):
                     original(tensors, *args, **kwargs)

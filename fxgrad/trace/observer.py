@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from types import (
     BuiltinFunctionType,
     CodeType,
@@ -34,7 +34,17 @@ from fxgrad.records import Saved
 from fxgrad.records.facts import UNSEEN, Delivered
 from fxgrad.source.assigned import statement_at
 from fxgrad.source.sites import Spot, is_asked_by_user, site_of
-from fxgrad.torch_api.calls import DECISIONS, ESCAPES, QUERIES, SIZES, Args, Function, Kwargs, target_name
+from fxgrad.torch_api.calls import (
+    DECISIONS,
+    ESCAPES,
+    MARKS,
+    QUERIES,
+    SIZES,
+    Args,
+    Function,
+    Kwargs,
+    target_name,
+)
 from fxgrad.torch_api.internals import DisableTorchFunction, set_grad_enabled, transforms_active
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
@@ -44,7 +54,7 @@ from fxgrad.trace.ledger import Ledger
 from fxgrad.trace.notes import Backward, Decided, Kind, Note, Request, Taken
 from fxgrad.trace.repeats import Given, Repeats
 from fxgrad.trace.rounds import Rounds, Turn
-from fxgrad.trace.slots import Read
+from fxgrad.trace.slots import Read, Slot
 from fxgrad.trace.switched_off import SwitchedOff
 
 Gradient = tuple[torch.Tensor, torch.Tensor | None]
@@ -59,6 +69,7 @@ REQUEST_LIMIT = 500  # calls that got None for a gradient
 _PASSED = (
     QUERIES
     | SIZES
+    | MARKS
     | frozenset(
         [
             "__deepcopy__",
@@ -147,7 +158,7 @@ class Observer(TorchFunctionMode):
         self._escapes: deque[tuple[int, tuple[Spot, ...]]] = deque(maxlen=RECENT)
         # by function: what notes its calls, its name, and whether these are compared with other rounds'
         self._handlers: dict[object, tuple[Handler | None, str, bool]] = {}
-        self.rounds = Rounds(self.ledger, self.repeats, self.coverage, self._numbers)
+        self.rounds = Rounds(self.ledger, self.repeats, self.coverage, self._numbers, self._value_of_array)
 
     def guarded(self) -> _Guarded:
         """Noting: nothing of it is seen by torch's function modes, and an error of it stops the watch, not
@@ -184,7 +195,8 @@ class Observer(TorchFunctionMode):
         """Run a call and note it, unless it belongs to a round that repeats others."""
         rounds = self.rounds
         try:
-            turn = rounds.next(func, sys._getframe(2), (*args, *kwargs.values()) if kwargs else args)
+            given = (*args, *kwargs, *kwargs.values()) if kwargs else args
+            turn = rounds.next(func, sys._getframe(2), given)
         except Exception as error:
             self.fail(error)
             turn = None
@@ -203,8 +215,9 @@ class Observer(TorchFunctionMode):
         finally:
             self.quiet -= 1
         try:
-            rounds.repeated(turn, out)
-            if name in _ZEROING:
+            if not rounds.repeated(turn, out):
+                self._note_late(turn, handler, func, name, args, kwargs, out)
+            elif name in _ZEROING:
                 self.cleared = self.emptied
             elif handler == self._escape and turn.noted is not None and turn.noted.values:
                 self._escaped(out, turn.noted.values[0], None)
@@ -213,15 +226,33 @@ class Observer(TorchFunctionMode):
             self.fail(error)
         return out
 
+    def _note_late(
+        self,
+        turn: Turn,
+        handler: Handler,
+        func: Function,
+        name: str,
+        args: Args,
+        kwargs: Kwargs,
+        out: object,
+    ) -> None:
+        """A call that was only compared has run, and did not do what it had done before."""
+        note = self._note_get if handler == self._get else self._note_operation
+        note(func, name, args, kwargs, self.before(args, kwargs), out)
+        self.rounds.noted(turn, out)
+
     def _flagged(self, turn: Turn, handler: Handler, args: Args) -> None:
-        """A call has run, which may have made a leaf of what it was given."""
+        """A call has run, which may have made a leaf of what it was given, or frozen it."""
         if handler == self._set_flag and isinstance(args[0], torch.Tensor):
             self.rounds.flagged(turn, args[0])
+            slot = self.ledger.tensors.by_id.get(id(args[0]))
+            if slot is not None:
+                self._note_frozen(args[0], slot)
 
     def turn(self, func: object, args: Args, kwargs: Kwargs) -> Turn | None:
         """The turn of a call that is about to run, see `fxgrad.trace.rounds`."""
         try:
-            return self.rounds.next(func, sys._getframe(2), (*args, *kwargs.values()))
+            return self.rounds.next(func, sys._getframe(2), (*args, *kwargs, *kwargs.values()))
         except Exception as error:
             self.fail(error)
         return None
@@ -417,13 +448,19 @@ class Observer(TorchFunctionMode):
     def _known_numbers(self, args: Args) -> tuple[int, ...]:
         found = [known[1] for number in _floats(args) if (known := self._numbers.get(id(number))) is not None]
         for array in (a for a in args if self._arrays and _is_array(a)):
-            while array is not None and (
-                id(array) not in self._arrays or self._arrays[id(array)][0]() is not array
-            ):
-                array = getattr(array, "base", None)  # a view of an array is made of what it views
-            if array is not None:
-                found.append(self._arrays[id(array)][1])
+            value = self._value_of_array(array)
+            if value is not None:
+                found.append(value)
         return tuple(found)
+
+    def _value_of_array(self, array: object) -> int | None:
+        """The value of an array of NumPy's that was read off a tensor, or views one that was."""
+        while self._arrays and array is not None:
+            known = self._arrays.get(id(array))
+            if known is not None and known[0]() is array:
+                return known[1]
+            array = getattr(array, "base", None)
+        return None
 
     def _note_hidden(self, *items: object) -> None:
         with self.guarded():
@@ -433,6 +470,11 @@ class Observer(TorchFunctionMode):
                     _, _, value = self.ledger.read(tensor)
                     for region in self.hidden:
                         region.setdefault(value)
+
+    def leaves_in(self, values: Iterable[int]) -> frozenset[int]:
+        """The leaves among these values, by their edges."""
+        keys = map(self.ledger.keys.__getitem__, values)
+        return frozenset(key[0] for key in keys if key is not None and key[0] < 0)
 
     # ------------------------------------------------------------------ properties, branches, numbers
 
@@ -501,11 +543,14 @@ class Observer(TorchFunctionMode):
                 made = self.ledger.notes[-1:]
                 if made and made[0].target == UNSEEN and value in made[0].makes:
                     made[0].target = "Tensor.requires_grad_"  # by assignment: this is what makes it another
-                if tensor.requires_grad:
-                    self.frozen.pop(slot.leaf, None)
-                elif tensor.is_leaf:
-                    self.frozen.setdefault(slot.leaf, (self.ledger.count, self.ledger.spots()))
+                self._note_frozen(tensor, slot)
         return out
+
+    def _note_frozen(self, tensor: torch.Tensor, slot: Slot) -> None:
+        if tensor.requires_grad:
+            self.frozen.pop(slot.leaf, None)
+        elif tensor.is_leaf and slot.leaf not in self.frozen:
+            self.frozen[slot.leaf] = self.ledger.count, self.ledger.spots()
 
     def _hook(self, func: Function, name: str, args: Args, kwargs: Kwargs) -> object:
         """A hook is put on a tensor: which function, and where. Where zeros are to be explained, also whether

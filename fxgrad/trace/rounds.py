@@ -4,28 +4,32 @@ first that is another is noted, with all that follows it in its round.
 
 Definitions:
  1. A *round* ends with a backward that has run, or an `autograd.grad` that keeps no graph.
- 2. Two calls are *the same* if the same instruction of the user's own file, in the same module and grad mode,
-    calls the same function on the same: what the same call of this round made; what a call from the same
-    place made in the round before; a leaf that is older than that; or data of the same origins
-    (`fxgrad.trace.repeats`).
- 3. After `ROUNDS` noted rounds that begin with the same calls these are only compared. What one of them makes
+ 2. Two calls are *the same* if the same instruction of the user's own file, in the same module and grad
+    mode, calls the same function on the same, by the same names: what the same call of this round made; what
+    a call from the same place made in the round before; a leaf that is older than that; data, or what came
+    from it to Python, of the same origins (`fxgrad.trace.repeats`); the same string or type; a number that is
+    zero where the other is.
+ 3. Their *effects* are the same if as many tensors come of them, each differentiated, and a view, where the
+    other's is; of a backward, if its loss is as finite as the other's.
+ 4. After `ROUNDS` noted rounds that begin with the same calls these are only compared. What one of them makes
     is noted when a call that is noted uses it: as the last noted one was.
 Always noted: what is given something that definition 2 does not cover, what sets `.data`, and what happens
-before `ROUNDS` rounds have ended since the last optimizer step.
+before `ROUNDS` rounds have ended since the last optimizer step. A call whose effects turn out to be others is
+noted as it has run.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from types import FrameType
+from types import EllipsisType, FrameType, NoneType
 from typing import Any
 
 import torch
 from torch import nn
 
-from fxgrad.torch_api.internals import version_of
+from fxgrad.torch_api.internals import is_view, version_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.coverage import Coverage
 from fxgrad.trace.edges import note_freed, number_of
@@ -40,8 +44,14 @@ MOST = 50_000  # the same of all rounds
 _MARK = "fxgrad repeats"
 _MADE, _LEAF, _DATA, _NUMBER = range(0, 8, 2)  # where something given to a call is from
 
-_UNLIKE, _SOME, _ZERO, _SEVERAL = range(-1, -5, -1)  # none of these; plain numbers; a sequence
-_NUMBERS = frozenset((int, float, bool))
+# none of these; plain numbers; a sequence, a slice, and where one ends; what is not looked into
+_UNLIKE, _SOME, _ZERO, _SEVERAL, _SLICE, _END, _OTHER = range(-1, -8, -1)
+_NUMBERS = frozenset((int, float, bool, complex))
+# what says what is computed: by its value, like the strings
+_TOLD = frozenset((str, NoneType, EllipsisType, torch.dtype, torch.device, torch.layout, torch.memory_format))
+
+
+Effects = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +70,9 @@ class Turn:
     `count`: how often it was noted; `kind`: a number for its place; `noted`, `earlier`: the last one, and the
     one before that. `slots`, `missing`, `walks`: of a backward, the leaves it reached, the positions at which
     `autograd.grad` gave None, and the notes of the last two, -1 for one that kept the graph. `subject`: the
-    module that it calls.
+    module that it calls. `effects`: of each tensor that the last noted one made whether it is differentiated,
+    and a view; `writes`: whether it wrote what it was given. `hidden`: the leaves that a region read without
+    being given them. `ending`: whether the loss of a backward is NaN or infinite.
     """
 
     number: int
@@ -69,7 +81,10 @@ class Turn:
     count: int = 0
     noted: Noted | None = None
     earlier: Noted | None = None
+    effects: Effects = ()
     writes: bool = False
+    hidden: frozenset[int] = frozenset()
+    ending: str = ""
     slots: tuple[Slot, ...] = ()
     missing: tuple[int, ...] = ()
     walks: tuple[int, ...] = ()
@@ -87,14 +102,21 @@ _Made = tuple[weakref.ref[torch.Tensor], int, Turn, int]
 class Rounds:
     """Follows a program call by call. `comparing`: the calls of this round are only compared so far.
 
-    `numbers`: those that left torch, by id, with their values.
+    `numbers`: those that left torch, by id, with their values; `array`: the value of an array that did, None
+    for another.
     """
 
     def __init__(
-        self, ledger: Ledger, repeats: Repeats, coverage: Coverage, numbers: Mapping[int, tuple[float, int]]
+        self,
+        ledger: Ledger,
+        repeats: Repeats,
+        coverage: Coverage,
+        numbers: Mapping[int, tuple[float, int]],
+        array: Callable[[object], int | None],
     ) -> None:
         self.comparing = False
         self._numbers = numbers
+        self._array = array
         self._ledger = ledger
         self._repeats = repeats
         self._coverage = coverage
@@ -143,7 +165,7 @@ class Rounds:
         self._length = 0
         if noted and may_compare and self._begin.count >= ROUNDS:
             self.comparing = True
-            self._resting = self._coverage.rest()
+            self._resting = self._coverage.rest(leaving_out=True)
 
     # ------------------------------------------------------------------ calls
 
@@ -155,7 +177,7 @@ class Rounds:
             return None
         given: list[torch.Tensor] = []
         self._given = given
-        tokens: list[int] = []
+        tokens: list[object] = []
         if not self._tokens(items, given, tokens):
             self.lose()
             return None
@@ -163,7 +185,9 @@ class Rounds:
         stack = ledger.stack
         place = self._repeats.place(frame, ledger.boundary, within=bool(stack))
         module = id(stack[-1]) if stack else 0
-        key = (func, place, module, torch.is_grad_enabled(), *tokens)
+        # A call in inference mode is like no other where gradients are off.
+        mode = torch.is_grad_enabled() or torch.is_inference_mode_enabled() - 1
+        key = (func, place, module, mode, *tokens)
         try:
             turn = last.after.get(key)
         except TypeError:  # an unhashable callable
@@ -178,12 +202,25 @@ class Rounds:
             turn = self._new(last, key, (func, place))
             if turn is None:
                 return None
-        turn.count += 1
         self._last = turn
-        self._length += 1
-        self._count = ledger.count
-        self._versions = [version_of(tensor) for tensor in given]
+        self._notes(turn)
         return turn
+
+    def _notes(self, turn: Turn) -> None:
+        """That call is noted."""
+        turn.count += 1
+        self._length += 1
+        self._count = self._ledger.count
+        self._versions = [version_of(tensor) for tensor in self._given]
+
+    def note(self, turn: Turn) -> None:
+        """What follows that call is noted, and the call itself, which was not to be."""
+        self.wake()
+        self._notes(turn)
+
+    def given(self) -> list[torch.Tensor]:
+        """The tensors that the call which was asked about last is given."""
+        return self._given
 
     def _new(self, last: Turn, key: object, place: object) -> Turn | None:
         if self._length >= LONGEST or self._turns >= MOST:
@@ -199,7 +236,9 @@ class Rounds:
         ledger = self._ledger
         turn.writes = [version_of(tensor) for tensor in self._given] != self._versions
         values = []
-        for tensor in self._keep(turn, out):
+        made = self._keep(turn, out)
+        turn.effects = _effects(made)
+        for tensor in made:
             slot = ledger.tensors.get(tensor)
             values.append(slot.value if slot is not None else -1)
         self._given = []
@@ -218,16 +257,22 @@ class Rounds:
         if type(tensor) is torch.Tensor and self._made.get(id(tensor)) is None:
             self._enter(turn, tensor, 0)
 
-    def repeated(self, turn: Turn, out: object) -> None:
-        """That call was only compared."""
-        if turn.writes:
+    def repeated(self, turn: Turn, out: object, *, others: bool = False) -> bool:
+        """That call was only compared; whether its effects are those of the last that was noted, of which
+        `others` are not. Where they are not it is still to be noted."""
+        made = self._keep(turn, out) if out is not None else []
+        others = others or _effects(made) != turn.effects
+        if turn.writes and not others:
             self._settle()
-        if out is not None:
-            for position, tensor in enumerate(self._keep(turn, out)):
-                if tensor.requires_grad and not tensor.is_leaf:
-                    function: Any = tensor.grad_fn
-                    function.metadata[_MARK] = turn, position, tensor.output_nr, self._walks
+        if others:
+            self.note(turn)
+            return False
+        for position, tensor in enumerate(made):
+            if tensor.requires_grad and not tensor.is_leaf:
+                function: Any = tensor.grad_fn
+                function.metadata[_MARK] = turn, position, tensor.output_nr, self._walks
         self._given = []
+        return True
 
     def _settle(self) -> None:
         """What it wrote is what it was, for all that was noted."""
@@ -256,8 +301,8 @@ class Rounds:
 
     # ------------------------------------------------------------------ what a call is given
 
-    def _tokens(self, items: Iterable[object], given: list[torch.Tensor], tokens: list[int]) -> bool:
-        """A number for each of these; False where one cannot be compared."""
+    def _tokens(self, items: Iterable[object], given: list[torch.Tensor], tokens: list[object]) -> bool:
+        """A token for each of these; False where one cannot be compared."""
         for item in items:
             type_ = type(item)
             if type_ is torch.Tensor or type_ is nn.Parameter:
@@ -268,24 +313,33 @@ class Rounds:
                 given.append(tensor)
                 tokens.append(token)
             elif type_ in PLAIN:
-                number: Any = item
+                plain: Any = item
                 if type_ in _NUMBERS:
-                    tokens.append(self._number(number))
+                    tokens.append(self._number(plain))
+                else:
+                    tokens.append(plain if type_ in _TOLD else _OTHER)
             elif not self._inner(type_, item, given, tokens):
                 return False
         return True
 
-    def _inner(self, type_: type, item: Any, given: list[torch.Tensor], tokens: list[int]) -> bool:
+    def _inner(self, type_: type, item: Any, given: list[torch.Tensor], tokens: list[object]) -> bool:
         """The same of what has items in it."""
         if type_ is tuple or type_ is list:
             tokens.append(_SEVERAL)
-            return self._tokens(item, given, tokens)
+            known = self._tokens(item, given, tokens)
+            tokens.append(_END)
+            return known
         if type_ is slice:
+            tokens.append(_SLICE)
             return self._tokens((item.start, item.stop, item.step), given, tokens)
-        return type_.__module__ == "numpy"
+        if type_.__module__ != "numpy":
+            return False
+        value = self._array(item)
+        tokens.append(_OTHER if value is None else (self._ledger.origins[value] << 4) + _NUMBER)
+        return True
 
-    def _number(self, number: float) -> int:
-        """Of plain numbers only zero makes another gradient."""
+    def _number(self, number: complex) -> int:
+        """Of plain numbers only zero makes another gradient where the effects are the same."""
         known = self._numbers.get(id(number)) if self._numbers else None
         if known is not None and known[0] is number:
             return (self._ledger.origins[known[1]] << 4) + _NUMBER
@@ -367,3 +421,7 @@ class Rounds:
                 number = number_of(function)
                 edges.makers.setdefault(number, note)
                 self._ledger.stand_in(value, (number, output))
+
+
+def _effects(made: Iterable[torch.Tensor]) -> Effects:
+    return tuple([tensor.requires_grad + 2 * is_view(tensor) for tensor in made])

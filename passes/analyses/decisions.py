@@ -81,7 +81,13 @@ def of_part(facts: Facts, context: Context, name: str, seen_from: Site | None) -
     if not found:
         return None
     drawn = next((decision for decision in found if decision.drawn), None)
-    return Decision(_in_words(found, known=known), (drawn or found[0]).site, drawn is not None)
+    text = _in_words(found, known=known) + as_far_as(context)
+    return Decision(text, (drawn or found[0]).site, drawn is not None)
+
+
+def as_far_as(context: Context) -> str:
+    """What is to be added where more ran than was counted: there it may have gone the other way."""
+    return " as far as lines were counted" if any(one.in_part for one in context.ran) else ""
 
 
 def _in_words(found: Sequence[Decision], *, known: bool) -> str:

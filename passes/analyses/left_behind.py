@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from dataclasses import replace
 
-from fxgrad.passes.analyses.decisions import Decision, at, deciding, is_inside, together, told
+from fxgrad.passes.analyses.decisions import Decision, as_far_as, at, deciding, is_inside, together, told
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import line_of
 from fxgrad.records import Site
@@ -52,7 +53,7 @@ def of_result(context: Context, stack: Sequence[Site], seen_from: Site | None) -
             found = reads_of_result(site)
             decision = _of_reads(context, *found, seen_from) if found is not None else None
         if decision is not None:
-            return decision
+            return replace(decision, text=decision.text + as_far_as(context))
     return None
 
 

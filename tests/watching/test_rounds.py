@@ -139,6 +139,32 @@ QUIET = {
         print(torch.stack(kept).mean())
         opt.step()
         """,
+    "a loss that is NaN at first": """
+        for turn in range(TURNS):
+            x = torch.randn(8, 4)
+            head(two(one(x + (float("nan") if turn < END else 1.0)))).mean().backward()
+        opt.step()
+        """,
+    "other strings and types": """
+        for turn in range(TURNS):
+            h = two(one(torch.randn(8, 4))).to(torch.float64 if turn == END else torch.float32)
+            h = torch.div(h, 2.0, rounding_mode="floor" if turn == END else None).float()
+            head(h + one(torch.randn(8, 4))).mean().backward()
+        opt.step()
+        """,
+    "gradients zeroed in every round": """
+        for turn in range(TURNS):
+            opt.zero_grad()
+            head(two(one(torch.randn(8, 4)))).mean().backward()
+        opt.step()
+        """,
+    "parameters that are frozen now and then": """
+        for turn in range(TURNS):
+            two.requires_grad_(turn % 2 == 0)
+            head(two(one(torch.randn(8, 4)))).mean().backward()
+        two.requires_grad_(True)
+        opt.step()
+        """,
     "inner steps": """
         for turn in range(TURNS):
             w = one.weight
@@ -226,6 +252,79 @@ GUILTY = {
             head(one(torch.randn(8, 4))).mean().backward()
         opt.step()
         """,
+    "a type that carries no gradient": """
+        for turn in range(TURNS):
+            h = head(two(one(torch.randn(8, 4))))
+            h.to(torch.int64 if turn == END else torch.float64).float().mean().backward()  # FXG106
+        opt.step()
+        """,
+    "a type by its name that carries none": """
+        for turn in range(TURNS):
+            h = head(two(one(torch.randn(8, 4))))
+            h.type("torch.LongTensor" if turn == END else "torch.DoubleTensor").float().mean().backward()
+        opt.step()
+        """,
+    "a tensor made in inference mode": """
+        for turn in range(TURNS):
+            with torch.inference_mode() if turn == END else torch.no_grad():  # FXG104
+                x = torch.randn(8, 4) * 2
+            head(two(one(x))).mean().backward()
+        opt.step()
+        """,
+    "the array of another": """
+        for turn in range(TURNS):
+            h = one(torch.randn(8, 4))
+            arrays = h.detach().numpy(), two(h).detach().numpy()  # FXG107
+            (head(h) + torch.tensor(arrays[int(turn == END)]).mean()).mean().backward()
+        opt.step()
+        """,
+    "a Function that reads another weight": """
+        class Pick(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x, turn):
+                return x @ (two if turn == END + 1 else one).weight
+            @staticmethod
+            def backward(ctx, g):
+                return g, None
+        for turn in range(TURNS):
+            head(Pick.apply(one(torch.randn(8, 4)), turn + 1)).mean().backward()  # FXG112
+        opt.step()
+        """,
+    "a Function that writes what it is given": """
+        class Double(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x, turn):
+                if turn <= END:
+                    return x * 2
+                x.mul_(2)
+                ctx.mark_dirty(x)
+                return x
+            @staticmethod
+            def backward(ctx, g):
+                return 2 * g, None
+        for turn in range(TURNS):
+            h = two(one(torch.randn(8, 4))).exp()
+            h = Double.apply(h, turn + 1)  # FXG201
+            head(h).mean().backward()
+        opt.step()
+        """,
+    "an infinite loss": """
+        for turn in range(TURNS):
+            x = torch.randn(8, 4) * (1e30 if turn >= END else 1.0)
+            head(two(one(x))).square().mean().backward()  # FXG401
+        opt.step()
+        """,
+    "frozen anew in every round": """
+        for turn in range(TURNS):
+            two.requires_grad_(False)
+            h = two(one(torch.randn(8, 4)))
+            if turn == END:
+                h = h.detach()  # FXG103
+                head.requires_grad_(False)
+            loss = head(h).mean()
+            loss.backward()
+            two.requires_grad_(True)
+        """,
     "zeros": """
         for turn in range(TURNS):
             (head(one(torch.randn(8, 4))).mean() + two(torch.randn(8, 4)).round().mean()).backward()
@@ -251,7 +350,32 @@ def test_of_many_rounds_the_same_is_told(name: str, tmp_path: Path) -> None:
             assert (code, number) in [(f.code, f.site.line if f.site else 0) for f in many.findings]
 
 
-@pytest.mark.parametrize("name", ["samples", "small batches", "running means"])
+def test_a_branch_is_not_said_to_have_gone_one_way_where_not_all_was_counted(tmp_path: Path) -> None:
+    text = """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.one, self.two, self.head, self.deep = one, two, head, False
+            def forward(self, x, late):
+                h = self.one(x)
+                if late:
+                    h = h * 2
+                    if self.deep:
+                        h = self.two(h)
+                return self.head(h)
+        net = Net()
+        for turn in range(TURNS):
+            net(torch.randn(8, 4), turn == END).mean().backward()
+        opt.step()
+        """
+    few, many = (str(watched(text, turns, tmp_path)[0]) for turns in (FEW, MANY))
+    assert "under `if self.deep` (line 18), which was false" in few
+    assert "under `if self.deep` (line 18), which was false" in many or (
+        "under `if late` (line 16), which was false as far as lines were counted" in many
+    )
+
+
+@pytest.mark.parametrize("name", ["samples", "small batches", "running means", "gradients zeroed in every round"])
 def test_notes_do_not_grow_with_rounds(name: str, tmp_path: Path) -> None:
     some, many = (watched(QUIET[name], turns, tmp_path)[0] for turns in (2 * ROUNDS, MANY))
     assert some.to_dict()["nodes"] == many.to_dict()["nodes"]
