@@ -49,13 +49,13 @@ def default_loss(output: object, model: object = None) -> tuple[torch.Tensor, st
     if output is None:
         raise InputError(
             "the model returns None",
-            site=_returning(model),
+            site=returning(model),
             hint="is a `return` missing at the end of its forward?",
         )
     if not floating:
         raise InputError(
             "the model returns no floating tensor to differentiate",
-            site=_returning(model),
+            site=returning(model),
             hint="pass loss=..., a function from the output to a scalar tensor",
         )
     total = floating[0].sum()
@@ -75,7 +75,7 @@ def weighed(output: object) -> torch.Tensor:
     return total
 
 
-def _returning(model: object) -> Site | None:
+def returning(model: object) -> Site | None:
     """Where what the model returns is written; None where that is not the user's."""
     function = getattr(type(model), "forward", None) if isinstance(model, torch.nn.Module) else model
     code = code_of(function)

@@ -95,7 +95,8 @@ def _with_inputs(loaded: Loaded, specs: Sequence[str]) -> tuple[Loaded, Inputs, 
     first: InputError | None = None
     for one in itertools.chain([loaded], itertools.islice(loaded.others, _MODELS)):
         try:
-            return one, *given_inputs(one.model, one.inputs, specs)
+            guesses = one.guessed.doubtful if one.guessed is not None else ()
+            return one, *given_inputs(one.model, one.inputs, specs, guesses)
         except InputError as error:
             first = first or error
     assert first is not None

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from fxgrad.program.load import load
-from fxgrad.records.errors import LoadError
+from fxgrad.program.step import step_of
+from fxgrad.records.errors import InputError, LoadError
 
 HEAD = """\
 import argparse, dataclasses
@@ -196,6 +197,16 @@ GUESSED: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "pairs of which the first is apart": (
         net("sizes", "self.a = nn.Linear(sizes[0][1], 2); self.rest = sizes[1:]"),
         "`Net(sizes=[[64, 64]])`",
+        (),
+    ),
+    "several shares": (
+        net("field_dims, dropouts", "self.a = nn.Linear(sum(field_dims), 2); self.ps = dropouts"),
+        "`Net(field_dims=[64, 64, 64], dropouts=[0.1, 0.1])`",
+        (),
+    ),
+    "the length of a piece": (
+        net("seq_len, patch_len", "self.a = nn.Linear(seq_len // patch_len, 2)"),
+        "`Net(seq_len=32, patch_len=8)`",
         (),
     ),
     "a function that needs some": (
@@ -478,6 +489,49 @@ def test_another_text_that_the_class_tells_apart_comes_before_other_sizes(write:
         "forecast",
         "other",
     ]
+
+
+DIVIDES = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.task, self.parts = config.task, 0 * config.qq
+        self.a = nn.Linear(16, 16)
+
+    def forward(self, x):
+        if self.task == "forecast":
+            DO
+            return self.a(x)
+        if self.task == "impute":
+            WHAT
+        return None
+"""
+
+
+def test_what_a_guessed_argument_may_be_to_blame_for_is_no_verdict(write: Write) -> None:
+    path = write(DIVIDES.replace("DO", "x = x + 7 % self.parts").replace("WHAT", "return self.a(x)"), head="")
+    with step_of(path) as step:
+        assert step.model.task == "impute"
+    path = write(DIVIDES.replace("DO", "x = x + 7 % self.parts").replace("WHAT", "pass"), "both.py", head="")
+    with pytest.raises(InputError) as caught, step_of(path):
+        pass
+    assert "with config.qq=64 guessed the model raises ZeroDivisionError" in str(caught.value)
+    assert caught.value.site is not None
+    assert caught.value.site.line == 14
+    assert "--arg config.qq=..." in str(caught.value.hint)
+    path = write(DIVIDES.replace("DO", "return").replace("WHAT", "pass"), "none.py", head="")
+    with pytest.raises(InputError, match=r"with config.qq=64 guessed the model returns None"), step_of(path):
+        pass
+
+
+def test_what_no_guess_is_behind_is_told_of_the_program(write: Write) -> None:
+    text = DIVIDES.replace("self, config", "self").replace("config.task, 0 * config.qq", "'forecast', 0")
+    with step_of(write(text.replace("DO", "x = x + 7 % self.parts").replace("WHAT", "pass"), head="")) as step:
+        assert any("raises ZeroDivisionError" in line for line in step.found)
 
 
 def test_of_several_the_one_made_of_the_most_is_named(write: Write) -> None:

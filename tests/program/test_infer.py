@@ -843,6 +843,15 @@ def test_a_picture_with_a_hole_is_guessed() -> None:
     model(*inputs.args)
 
 
+def test_two_examples_of_whole_numbers_are_not_the_same() -> None:
+    for text in ("2x3:int64[0,2)", "2:int64[0,2)", "2x2:bool", "4x1:int64[5,9)"):
+        for seed in range(64):
+            made = build(parse(text), torch.Generator().manual_seed(seed))
+            assert isinstance(made, torch.Tensor)
+            assert bool((made != made[:1]).any())
+    assert build(parse("2x3:int64[0,1)"), torch.Generator().manual_seed(0)).tolist() == [[0] * 3] * 2
+
+
 def test_seven_masks_end() -> None:
     class Translate(nn.Module):
         def __init__(self) -> None:

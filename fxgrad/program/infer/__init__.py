@@ -24,6 +24,7 @@ from fxgrad.program.infer.search import Found, GaveUp, confirmed, search
 from fxgrad.program.infer.spec import SEED, Spec, build, inputs_from_specs, parse, specs_in
 from fxgrad.program.infer.states import states
 from fxgrad.program.infer.structures import Structure, grouped, structures
+from fxgrad.program.loss import returning
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
 from fxgrad.source.excerpt import place
@@ -43,32 +44,61 @@ __all__ = [
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 TRIES = 64  # for each input
 _PRETRAINED_TRIES = 16  # for each set of inputs
+_SHOWN = 4  # guesses in an error
 
 
-def given_inputs(model: object, own: Inputs | None, specs: Sequence[str]) -> tuple[Inputs, tuple[str, ...]]:
+def given_inputs(
+    model: object, own: Inputs | None, specs: Sequence[str], guesses: Sequence[str] = ()
+) -> tuple[Inputs, tuple[str, ...]]:
     """The inputs that the command line writes as `specs`, else the file's `own`, else inferred ones; and what
-    had to be assumed.
+    had to be assumed. `guesses`: of the model's own arguments, as in `width=64`.
 
     Raises:
         InputError: a spec cannot be read, or an input cannot be guessed.
     """
     if not specs:
-        return (own, ()) if own is not None else infer_inputs(model)
+        return (own, ()) if own is not None else infer_inputs(model, guesses=guesses)
     written = inputs_from_specs(specs)
-    return infer_inputs(model, written) if missing_inputs(model, written) else (written, ())
+    if not missing_inputs(model, written):
+        return written, ()
+    return infer_inputs(model, written, guesses=guesses)
 
 
-def infer_inputs(model: object, given: Inputs | None = None) -> tuple[Inputs, tuple[str, ...]]:
+def infer_inputs(
+    model: object, given: Inputs | None = None, *, guesses: Sequence[str] = ()
+) -> tuple[Inputs, tuple[str, ...]]:
     """Inputs that the model runs on, with `given` among them, and what was assumed.
 
-    `model` is a module or a callable over tensors. The tensors are on the device and in the precision of the
-    model's first parameter.
+    `model` is a module or a callable over tensors; `guesses`: of its own arguments. The tensors are on the
+    device and in the precision of the model's first parameter.
 
     Raises:
-        InputError: an input cannot be guessed; it is named, with the `--input` to write.
+        InputError: an input cannot be guessed; it is named, with the `--input` to write. Or it runs on none
+        as it should, and those guesses may be to blame.
     """
     inputs, found = _inferred(model, given or Inputs(), {})
+    if guesses:
+        _doubt(model, found, guesses)
     return inputs, _assumptions(found, _held(model))
+
+
+def _doubt(model: object, found: Found, guesses: Sequence[str]) -> None:
+    """Raise where the model does what it would hardly do if its arguments were meant."""
+    if isinstance(found.stopped, ZeroDivisionError | NotImplementedError):
+        said = next(iter(str(found.stopped).strip().splitlines()), "")
+        what = f"raises {type(found.stopped).__name__}{f': {said}' if said else ''}"
+        site = line_of_error(found.stopped)
+    elif found.nothing:
+        what, site = "returns None", returning(model)
+    else:
+        return
+    keys = " ".join(f"--arg {guess.partition('=')[0]}=..." for guess in guesses[:_SHOWN])
+    more = f" and {len(guesses) - _SHOWN} more" if len(guesses) > _SHOWN else ""
+    raise InputError(
+        f"with {', '.join(guesses[:_SHOWN])}{more} guessed the model {what}",
+        site=site,
+        hint=f"write what they are, as in {keys}",
+    )
 
 
 def other_dimensions(model: object, given: Inputs) -> tuple[Inputs, str, str]:

@@ -48,11 +48,12 @@ Arrange = Callable[[Mapping[str, object]], Inputs]  # named values -> positional
 @dataclass(frozen=True, slots=True)
 class Try:
     """What one run showed. `error` None: it ran; `beyond`: it stopped where no fake tensor can go on, after
-    `seen.calls` calls."""
+    `seen.calls` calls; `nothing`: it returned None."""
 
     error: Exception | None
     beyond: bool
     seen: Provenance
+    nothing: bool = False
 
 
 class FakeProber:
@@ -219,12 +220,12 @@ def _tried(
     seen = Provenance(named, stand_in)
     try:
         with _entering(seen), seen:
-            call(arrange(named))
+            out = call(arrange(named))
     except _BEYOND_FAKE as error:
         return Try(error, True, seen)
     except Exception as error:  # whatever a wrong guess makes the user's code raise
         return Try(error, says(str(error), NO_FAKE), seen)
-    return Try(None, False, seen)
+    return Try(None, False, seen, out is None)
 
 
 @contextlib.contextmanager

@@ -47,13 +47,14 @@ class Found:
     """The inputs that ran, or with which the model came furthest.
 
     `made_up`: it asked for values and got made-up ones; `stopped`: what it raised that other inputs would not
-    have changed, or what fake tensors cannot do.
+    have changed, or what fake tensors cannot do; `nothing`: it returned None.
     """
 
     candidates: Mapping[str, Candidate]
     made_up: bool
     stopped: Exception | None
     beyond: bool
+    nothing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,8 @@ def confirmed(prober: Prober, found: Found, given: Mapping[str, object]) -> bool
 
 
 def _found(combination: Mapping[str, Candidate], outcome: Try) -> Found:
-    return Found(_bounded(combination, outcome), outcome.seen.made_up > 0, outcome.error, outcome.beyond)
+    inputs, made_up = _bounded(combination, outcome), outcome.seen.made_up > 0
+    return Found(inputs, made_up, outcome.error, outcome.beyond, outcome.nothing)
 
 
 def _of_autograd(error: Exception) -> bool:

@@ -21,6 +21,7 @@ from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
 
 SEED = 0
+_DRAWS = 16  # of whole numbers until two examples differ
 _HINT = "write it like x=2x3x224x224:float32 or ids=2x16:int64[0,1000)"
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 _TENSOR = (
@@ -202,11 +203,10 @@ def build(spec: Spec | Group, generator: torch.Generator) -> object:
 
 def _built(spec: Spec, generator: torch.Generator) -> torch.Tensor:
     low, high = spec.low, spec.high
-    if spec.dtype is torch.bool:
-        return torch.randint(0, 2, spec.shape, generator=generator, device="cpu").to(torch.bool)
     if not (spec.dtype.is_floating_point or spec.dtype.is_complex):
-        bounds = (0, 2) if low is None or high is None else (int(low), int(high))
-        return torch.randint(*bounds, spec.shape, generator=generator, device="cpu").to(spec.dtype)
+        told = low is not None and high is not None and spec.dtype is not torch.bool
+        bounds = (int(low or 0), int(high or 0)) if told else (0, 2)
+        return _unlike_rows(spec.shape, bounds, generator).to(spec.dtype)
     if spec.dtype.is_complex:
         return torch.randn(spec.shape, generator=generator, dtype=torch.complex64, device="cpu").to(
             spec.dtype
@@ -216,6 +216,17 @@ def _built(spec: Spec, generator: torch.Generator) -> torch.Tensor:
     return (
         torch.rand(spec.shape, generator=generator, dtype=torch.float64, device="cpu") * (high - low) + low
     ).to(spec.dtype)
+
+
+def _unlike_rows(shape: Sequence[int], bounds: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+    """Whole numbers, drawn anew where one example comes out as every other: a norm over the batch has no
+    gradient there."""
+    made = torch.randint(*bounds, shape, generator=generator, device="cpu")
+    for _ in range(_DRAWS if len(shape) and shape[0] > 1 and bounds[1] - bounds[0] > 1 else 0):
+        if made.numel() == 0 or bool((made != made[:1]).any()):
+            break
+        made = torch.randint(*bounds, shape, generator=generator, device="cpu")
+    return made
 
 
 def inputs_from_specs(texts: Sequence[str]) -> Inputs:

@@ -147,6 +147,14 @@ class Construction:
         return tuple(lines)
 
     @property
+    def doubtful(self) -> tuple[str, ...]:
+        """The guesses that nothing speaks for; else those that make another model; else all."""
+        told = {key: value for key, value in self.guesses.taken.items() if value.text}
+        unfounded = [f"{key}={value.text}" for key, value in told.items() if value.unfounded]
+        chosen = [f"{key}={value.text}" for key, value in told.items() if value.choice]
+        return tuple(unfounded or chosen or [f"{key}={value.text}" for key, value in told.items()])
+
+    @property
     def kinds(self) -> dict[str, str]:
         """The names of the guessed values' classes, each with the first guess of it: `body=nn.ReLU()`."""
         found: dict[str, str] = {}

@@ -74,13 +74,14 @@ _NAMED: tuple[tuple[str, Sequence[object]], ...] = (
         r"|image_)?(height|width)|img_[hw]",
         (64, (64, 64), 32),
     ),
-    (r"patch(_size|_dim)?|p_size", (8, 4)),
+    (r"patch(_size|_dim)?|p_size|(patch|seg(ment)?|chunk|label)_?(len|length|size)", (8, 4)),
     (
         r"(\w+_)?(max|maximum|seq|sequence|context|block|ctx|window|pred|history)_?(\w+_)?(len|length"
         r"|size|window|positions)",
         (32, 16),
     ),
     (r"n_positions|max_position_embeddings|(time)?steps|horizon|seqlen|lookback", (32, 16)),
+    (r"(\w+_)?(drops|drop_?outs|drop(out)?_?(rates|probs))(_\w+)?", ([0.1, 0.1], 0.1)),
     (
         r"(\w+_)?(dropout|drop|dp_ratio|drop_?prob|dropout_?(rate|p|prob)|drop_?rate"
         r"|drop_?path(_rate)?|droprate|p_?drop|keep_prob)(_\w+)?",
@@ -126,6 +127,8 @@ _NAMED: tuple[tuple[str, Sequence[object]], ...] = (
         (2, [2, 2]),
     ),
     (r"(\w+_)?(mult|multiplier|expansion|expand|expand_ratio|factor|reduction|mlp_ratio)", (2, 4)),
+    # three of them: of two there is one pair, and a softmax over one number has no gradient
+    (r"(fields?|sparse|cat(egor(y|ical))?)_(dims|sizes|cardinalities)", ([WIDTH] * 3, WIDTH)),
     (
         r"((\w+_)?(dims|widths|hidden_?(dims|sizes|units)|layer_?sizes|sizes|units|filters"
         r"|features_list|channels_list|neurons))",
