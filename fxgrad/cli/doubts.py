@@ -15,15 +15,15 @@ import textwrap
 from collections.abc import Callable
 
 from fxgrad.program.step import Step
-from fxgrad.records import Raised, Site
+from fxgrad.records import Site
 from fxgrad.records.errors import FxgradError, InputError
 from fxgrad.report import Report
-from fxgrad.source.assigned import statement_at
-from fxgrad.source.parsing import load
+from fxgrad.source.assigned import raises_always
 from fxgrad.torch_api import registry
+from fxgrad.torch_api.errors import element_without_history
 
 _OTHERS = 4
-_RAISES = "FXG002"
+_RAISES, _HISTORY = "FXG002", "FXG116"
 _LACKS = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
 _OF_A_KIND = re.compile(r"'(\w+)' object|non-iterable (\w+) object")
 
@@ -60,8 +60,26 @@ def _refuse_misfit(step: Step, report: Report) -> None:
     if error is None or error.phase != "forward":
         return
     own = f"{type(step.model).__qualname__}.forward"
-    if error.type == "NotImplementedError" and error.site is not None and error.site.function == own:
-        _refuse_unwritten(step, error, error.site)
+    site = error.site
+    if (
+        error.type == "NotImplementedError"
+        and site is not None
+        and site.function == own
+        and raises_always(site)
+    ):
+        raise InputError(
+            f"`{own}` raises NotImplementedError: the model is not used by calling it",
+            site=site,
+            hint="write a function of the inputs that calls what the program calls, and name that, "
+            "or watch the script: fxgrad run SCRIPT",
+        )
+    if step.found and element_without_history(error.message) is not None and _HISTORY in _errors(report):
+        raise InputError(
+            f"`{own}` differentiates what it is given, or what is computed of that alone, and a guessed "
+            "input has no history",
+            site=error.site,
+            hint="define `example_inputs` in the model's file, or watch the script: fxgrad run SCRIPT",
+        )
     kinds = step.loaded.guessed.kinds if step.loaded.guessed is not None else {}
     _refuse_unset(step, error.message, error.site)
     match = _OF_A_KIND.search(error.message)
@@ -73,28 +91,6 @@ def _refuse_misfit(step: Step, report: Report) -> None:
             "and name that"
         )
         raise InputError(reason, site=error.site, hint=hint)
-
-
-def _refuse_unwritten(step: Step, error: Raised, site: Site) -> None:
-    """Raise where the forward says itself that it is not there: for every input, or for what was guessed."""
-    statement = statement_at(site)
-    if not isinstance(statement, ast.Raise):
-        return  # torch says it, of an operation
-    if isinstance(load(site.file).parents.get(statement), ast.FunctionDef):
-        raise InputError(
-            f"`{site.function}` raises NotImplementedError: the model is not used by calling it",
-            site=site,
-            hint="write a function of the inputs that calls what the program calls, and name that, "
-            "or watch the script: fxgrad run SCRIPT",
-        )
-    guessed = step.loaded.guessed
-    if guessed is not None and guessed.guesses.taken:
-        raise InputError(
-            f"`{site.function}` is not written for the guessed arguments: it raises {error.type}: "
-            f"{error.message}",
-            site=site,
-            hint="write them with --arg, or write a function that builds the model and name that",
-        )
 
 
 def _refuse_unset(step: Step, message: str, site: Site | None) -> None:
@@ -121,6 +117,10 @@ def _sets(cls: type, name: str) -> bool:
         isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr == name
         for node in ast.walk(tree)
     )
+
+
+def _errors(report: Report) -> frozenset[str]:
+    return frozenset(finding.code for finding in report.findings if finding.severity == "error")
 
 
 def _codes(report: Report) -> frozenset[str]:

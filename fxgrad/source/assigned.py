@@ -105,6 +105,14 @@ def statement_at(site: Site) -> ast.stmt | None:
     return around[-1] if around else None
 
 
+def raises_always(site: Site) -> bool:
+    """Whether the site is a `raise` to which its function comes whatever it is given."""
+    statement = statement_at(site)
+    return isinstance(statement, ast.Raise) and isinstance(
+        load(site.file).parents.get(statement), ast.FunctionDef
+    )
+
+
 def call_at(site: Site) -> ast.Call | None:
     """The call whose expression is the site itself."""
     source = load(site.file)

@@ -80,31 +80,27 @@ def observe(
     values = _values(ledger)
     backwards = _final(observer.backwards)
     plain = _without_idle(tuple(_node(note, paths) for note in ledger.notes))
-    failed = _failed_midway(ledger, backwards, error)
-    loss, nodes = (failed, plain) if failed is not None else _join(backwards, plain, values)
-    # one without a history has nothing behind it, whatever the others have of which that derivative was asked
-    walked = backwards if failed is None or values[failed].requires_grad else backwards[:-1]
-    live = frozenset().union(*(b.live for b in walked)) | ({loss} if loss is not None else frozenset())
+    end = _end(ledger, backwards, plain, values, error)
     facts = Facts(
         values=tuple(values),
-        nodes=nodes,
+        nodes=end.nodes,
         calls=tuple(calls_of(events.calls, paths)),
         parameters=tuple(
-            parameters(ledger, events, root, values, error, reaching(nodes, loss), unfinished=unfinished)
+            parameters(
+                ledger, events, root, values, error, reaching(end.nodes, end.loss), unfinished=unfinished
+            )
         ),
         externals=tuple(externals(ledger, events, root, paths)),
         decisions=tuple(Decision(innermost(d.spots), "", d.outcome, True) for d in observer.decisions),
         saved=tuple(saved),
-        live=live,
-        loss=loss,
-        loss_requires_grad=values[failed].requires_grad
-        if failed is not None
-        else any(b.started or b.live for b in backwards),
+        live=end.live,
+        loss=end.loss,
+        loss_requires_grad=end.requires_grad,
         error=error,
         returns=_returns(backwards),
-        midway=failed is not None,
+        midway=end.midway,
     )
-    ranks = _ranks(nodes, values, backwards, loss, observer.dropped)
+    ranks = _ranks(end.nodes, values, backwards, end.loss, observer.dropped)
     slots = _slots(ledger, root)
     return Watched(
         facts,
@@ -115,6 +111,35 @@ def observe(
         edges={name: -slot.leaf for name, slot in slots.items()},
         cleared=tuple(name for name, slot in slots.items() if slot.cleared and slot.begun != "some"),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What stands for the loss, and the nodes and the values behind it. `midway`: see `Facts`."""
+
+    loss: int | None
+    nodes: tuple[NodeFact, ...]
+    live: frozenset[int]
+    requires_grad: bool
+    midway: bool = False
+
+
+def _end(
+    ledger: Ledger,
+    backwards: Sequence[Backward],
+    plain: tuple[NodeFact, ...],
+    values: list[Value],
+    error: Raised | None,
+) -> _End:
+    failed = _failed_midway(ledger, backwards, error)
+    if failed is None:
+        loss, nodes = _join(backwards, plain, values)
+        live = frozenset().union(*(b.live for b in backwards)) | ({loss} if loss is not None else frozenset())
+        return _End(loss, nodes, live, any(b.started or b.live for b in backwards))
+    # one without a history has nothing behind it, whatever the others have of which that derivative was asked
+    walked = backwards if values[failed].requires_grad else backwards[:-1]
+    live = frozenset({failed}).union(*(b.live for b in walked))
+    return _End(failed, plain, live, values[failed].requires_grad, midway=True)
 
 
 def _failed_midway(ledger: Ledger, backwards: Sequence[Backward], error: Raised | None) -> int | None:

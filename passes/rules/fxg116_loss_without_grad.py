@@ -145,7 +145,7 @@ def _no_history_midway(facts: Facts, causes: Causes) -> Finding:
     found = _finding(
         facts,
         words if cut else f"{words}: nothing that it is computed of requires grad",
-        _made(facts),
+        _made(facts) or (facts.error.site if facts.error is not None else None),
         "mend what is named beside this finding"
         if cut
         else "compute it, with gradients on, from what it is to be differentiated by, after "

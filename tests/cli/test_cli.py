@@ -465,17 +465,38 @@ def test_a_forward_that_nobody_wrote_is_not_asked(run: Run) -> None:
     assert "model.py:12:9: `Net.forward` raises NotImplementedError: the model is not used by calling it" in err
 
 
-def test_a_forward_that_is_not_written_for_a_guess_says_so(run: Run) -> None:
-    refusal = "if hash(str(self.kind)) != 0: raise NotImplementedError('no such task')\n        return self.head(self.body.forward(x))"
-    text = PART.format(asks="forward").replace("return self.head(self.body.forward(x))", refusal)
-    Path("model.py").write_text(
-        text.replace("def __init__(self, body):", "def __init__(self, body, kind):").replace(
-            "self.body, self.head = body", "self.kind, self.body, self.head = kind, body"
-        )
-    )
+PENALTY = """
+import torch
+
+class Penalty(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+    def forward(self, x, score):
+        (slope,) = torch.autograd.grad(score.sum(), x, create_graph=True)
+        return self.weight * slope.norm()
+"""
+
+
+def test_a_guessed_input_that_is_differentiated_is_no_mistake_of_the_model(run: Run) -> None:
+    Path("model.py").write_text(PENALTY)
     status, out, err = run("report", "model.py")
-    assert (status, out) == (2, ""), err
-    assert "is not written for the guessed arguments: it raises NotImplementedError: no such task" in err
+    assert (status, out) == (2, "")
+    assert "model.py:9:20: `Penalty.forward` differentiates what it is given" in err
+    status, out, err = run("report", "model.py", "--input", "x=3x2", "--input", "score=3")
+    assert status == 1, err  # so it was asked for
+    assert "model.py:9:40: FXG116" in out
+
+
+def test_guesses_of_which_nothing_is_left_before_a_layer_end_in_a_refusal(run: Run) -> None:
+    Path("model.py").write_text(
+        "import torch\n\nclass Net(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.layer = torch.nn.Linear(8, 2)\n"
+        "    def forward(self, x):\n        return self.layer(x[..., :0])\n"
+    )
+    status, _, err = run("report", "model.py")
+    assert status == 2
+    assert "no guess for the input `x`" in err
 
 
 def test_a_derivative_that_torch_lacks_is_no_forward_that_nobody_wrote(run: Run) -> None:

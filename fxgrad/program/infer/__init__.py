@@ -27,6 +27,7 @@ from fxgrad.program.infer.structures import Structure, grouped, structures
 from fxgrad.program.loss import returning
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
+from fxgrad.source.assigned import raises_always
 from fxgrad.source.excerpt import place
 from fxgrad.source.sites import line_of_error
 
@@ -88,6 +89,8 @@ def _doubt(model: object, found: Found, guesses: Sequence[str]) -> None:
         said = next(iter(str(found.stopped).strip().splitlines()), "")
         what = f"raises {type(found.stopped).__name__}{f': {said}' if said else ''}"
         site = line_of_error(found.stopped)
+        if site is not None and raises_always(site):
+            return  # whatever they are
     elif found.nothing:
         what, site = "returns None", returning(model)
     else:

@@ -189,7 +189,7 @@ class Combinations:
         """Of what was flattened before a linear layer each size is in proportion to the features that it
         takes; `fits` is said of what is so."""
         got, wanted = features
-        for name in names:
+        for name in names if got else ():  # nothing is in proportion to nothing
             spec = tried[name].spec
             # Longer once and still not fitting: the layer's input is no longer for it.
             if not isinstance(spec, Spec) or tried[name].change is fits:
