@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 
@@ -20,7 +21,7 @@ from fxgrad.source.assigned import statement_at
 from fxgrad.source.handed_on import expression_at
 from fxgrad.source.names import aliases, dotted, path_of
 from fxgrad.source.objects import origin
-from fxgrad.source.parsing import Function, Source, ancestors, functions, load, nodes
+from fxgrad.source.parsing import Function, Source, ancestors, functions, load, nodes, position
 
 _Scope = Function | ast.Lambda | ast.Module | ast.ClassDef
 # Of Python's own functions those that see or change more than they are given.
@@ -49,6 +50,40 @@ def may_reach(left: tuple[Site, ...], entry: tuple[Site, ...]) -> bool:
         if not way.returned:
             return False
     return True
+
+
+def statements_reading(site: Site) -> frozenset[ast.stmt]:
+    """The simple statements below, in the same scope, that read what the expression at `site` gave, or what
+    was computed from it: by variables that are bound once; or that run as it decides."""
+    source = load(site.file)
+    node = expression_at(source, site)
+    found: set[ast.stmt] = set()
+    pending = [node] if node is not None else []
+    while pending:
+        around = ancestors(source, pending.pop())
+        statement = next((one for one in around if isinstance(one, ast.stmt | ast.Lambda)), None)
+        if not isinstance(statement, ast.stmt) or statement in found:
+            continue
+        if isinstance(statement, ast.For | ast.If):
+            inside = (one for one in ast.walk(statement) if isinstance(one, ast.stmt))
+            found.update(one for one in inside if not hasattr(one, "body"))
+        elif not hasattr(statement, "body"):
+            found.add(statement)
+            pending += _reads_of_targets(source, statement)
+    return frozenset(found)
+
+
+def _reads_of_targets(source: Source, statement: ast.stmt) -> Iterator[ast.expr]:
+    """Where the variables that a statement binds, and no other does, are read below it."""
+    scope = _scope_of(source, statement)
+    names = [one for one in nodes(source, ast.Name) if _scope_of(source, one) is scope]
+    stored = Counter(one.id for one in names if isinstance(one.ctx, ast.Store))
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    once = {one.id: one for one in targets if isinstance(one, ast.Name) and stored[one.id] == 1}
+    for name in names:
+        target = once.get(name.id)
+        if target is not None and isinstance(name.ctx, ast.Load) and position(name) > position(target):
+            yield name
 
 
 def _is_in_header(source: Source, scope: _Scope, sites: Iterable[Site]) -> bool:

@@ -20,11 +20,11 @@ from fxgrad.passes.analyses.dead_ends import reaching
 from fxgrad.passes.analyses.zeros import is_zero_node
 from fxgrad.records import Decision, Facts, Flow, NodeFact, Raised, Saved, Site, Value
 from fxgrad.records.facts import Delivered
-from fxgrad.source.numbers_onward import may_reach
 from fxgrad.source.sites import innermost
 from fxgrad.torch_api import registry
 from fxgrad.torch_api.errors import element_without_history
 from fxgrad.torch_api.internals import version_of
+from fxgrad.trace.assumed_flows import with_read, without_idle
 from fxgrad.trace.edges import Key
 from fxgrad.trace.events import Events
 from fxgrad.trace.ledger import Ledger
@@ -79,7 +79,7 @@ def observe(
     paths = {id(module): name for name, module in registry.named_modules(root)}
     values = _values(ledger)
     backwards = _final(observer.backwards)
-    plain = _without_idle(tuple(_node(note, paths) for note in ledger.notes))
+    plain = with_read(without_idle(tuple(_node(note, paths) for note in ledger.notes)))
     end = _end(ledger, backwards, plain, values, error)
     facts = Facts(
         values=tuple(values),
@@ -153,27 +153,6 @@ def _failed_midway(ledger: Ledger, backwards: Sequence[Backward], error: Raised 
         return None
     index = element_without_history(error.message) or 0
     return last.losses[index] if index < len(last.losses) else None
-
-
-def _without_idle(nodes: tuple[NodeFact, ...]) -> tuple[NodeFact, ...]:
-    """The nodes without the weak flows of numbers that cannot have come to where they were assumed."""
-    left = {value: node.stack for node in nodes if node.kind == "escape" for value in node.makes}
-    known: dict[tuple[tuple[Site, ...], tuple[Site, ...]], bool] = {}
-    found: list[NodeFact] = []
-    for node in nodes:
-        idle: set[int] = set()
-        for flow in node.flows:
-            stack = left.get(flow.source) if flow.weak else None
-            if stack is None:
-                continue
-            pair = stack, node.stack
-            if pair not in known:
-                known[pair] = may_reach(stack, node.stack)
-            if not known[pair]:
-                idle.add(flow.source)
-        flows = tuple(flow for flow in node.flows if not flow.weak or flow.source not in idle)
-        found.append(replace(node, flows=flows) if idle else node)
-    return tuple(found)
 
 
 def _is_lost(facts: Facts) -> bool:

@@ -35,12 +35,19 @@ LEFT = {
     "before the rest of the statement": "loss = max(open_.item(), 0.1) ** 2 * out.square().mean()  # FXG107",
     "into an old constructor": "loss = (out * torch.Tensor([open_.item(), 1.0])).square().mean()  # FXG107",
     "into an old constructor of integers": "loss = (out * torch.LongTensor([int(open_.item()), 2])).square().mean()  # FXG107",
+    "a size": "n = 1 + int(open_ * 0)  # FXG107\n    loss = out[:n].square().mean()",
+    "what decides a count": "n = int(open_ * 0)  # FXG107\n    for _ in range(n + 1):\n        out = out * 2\n    loss = out.square().mean()",
+    "by one variable and another": (
+        "p = open_.item()  # FXG107\n    q = [p, 1 / (1 + p * p)]\n    loss = nn.functional.dropout(out, q[1]).square().mean()"
+    ),
     "over several lines": "loss = (\n        (open_.item() + 1.5)  # FXG107\n        * out.square().mean()\n    )",
 }
 LOOKED_AT = {
     "printed before another number": "seen = open_.item(); loss = (out * factor).square().mean()",
     "printed before a literal": "seen = open_.item(); loss = out.square().mean() * 0.5",
     "printed after it": "loss = (out * factor).square().mean(); seen = open_.item()",
+    "an integer that is printed": "n = int(open_); print(n); loss = out.square().mean()",
+    "an integer whose variable is another by then": "n = int(open_)\n    n = 2\n    loss = out[:n].square().mean()",
     "kept before data of another list": ("kept = []; kept.append(open_.item()); loss = (out * torch.tensor([3, 4])).square().mean()"),
     "looked at beside a literal": "loss = out.square().mean() * (0.5 if open_.item() > 9 else 0.25)",
 }
