@@ -18,7 +18,7 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, GeneratorType
 from typing import Any
 
@@ -198,6 +198,7 @@ class Events:
                     return original(module, *args, **kwargs)
                 if kind is not None and whole:
                     return self._whole(original, kind, module, args, kwargs)
+                self._note_handed((*args, *kwargs.values()))
                 stack.append(module)
                 try:
                     out = original(module, *args, **kwargs)
@@ -247,6 +248,18 @@ class Events:
             raise
         finally:
             stack.pop()
+
+    def _note_handed(self, items: Iterable[object]) -> None:
+        """A module is called with these, whether it looks at them or not: no number among them is a loss."""
+        ledger = self.observer.ledger
+        for item in items:
+            if type(item) is tuple or type(item) is list:
+                self._note_handed(item)
+                continue
+            slot = ledger.tensors.by_id.get(id(item))
+            value = ledger.values[slot.value] if slot is not None else None
+            if value is not None and value.requires_grad and all(size == 1 for size in value.shape):
+                self.observer.handed.add(value.id)
 
     def _is_noted(self, module: nn.Module) -> bool:
         observer = self.observer

@@ -121,6 +121,7 @@ class Observer(TorchFunctionMode):
         self.decisions: list[Decided] = []
         self.backwards: list[Backward] = []
         self.shown: set[int] = set()  # values that were printed or compared
+        self.handed: set[int] = set()  # values of one number that a module was called with
         self.requests: list[Request] = []  # calls that asked for gradients and got None, or raised
         self.taken: list[Taken] = []
         # the last calls of an optimizer's `zero_grad`, each with the note so far

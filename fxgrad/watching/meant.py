@@ -3,7 +3,8 @@ the others those of which it shows that it does.
 
 It does so where it
  1. asks for a gradient of theirs (`.grad` is looked at, `autograd.grad` is called) and there is none;
- 2. computes one number from them, with gradients on, that nobody reads: a loss is made for a backward;
+ 2. computes one number from them, with gradients on, that nobody reads: a loss is made for a backward. One
+    that a module is called with is none, nor one whose line makes others that are read;
  3. computes anything else from them that nobody reads, and a backward comes after;
  4. computes from them what gets to a loss, and updates nothing by hand: there is a cut on the way.
 A model whose results only become numbers, or are shown, is evaluated. Where nothing trains all are meant.
@@ -51,8 +52,12 @@ class _Uses:
     def __init__(self, observer: Observer) -> None:
         self._ledger = observer.ledger
         self._shown = observer.shown
+        self._handed = observer.handed
         self._after: dict[int, list[int]] = {}
         self._read: set[int] = set()
+        # by value the instruction that made it; and those that made one that was read
+        self._places: dict[int, tuple[int, int]] = {}
+        self._read_places: set[tuple[int, int]] = set()
         self._by_hand = False  # leaves are written after a backward
         self._first = observer.backwards[0].note if observer.backwards else 0
 
@@ -80,17 +85,24 @@ class _Uses:
         value = self._ledger.values[number]
         if value is None or not value.requires_grad or number in self._read or number in self._shown:
             return False
-        return before or all(size == 1 for size in value.shape)
+        if before:
+            return True
+        in_part = number in self._handed or self._places.get(number) in self._read_places
+        return not in_part and all(size == 1 for size in value.shape)
 
     def _look(self) -> None:
         ledger = self._ledger
         for note in ledger.notes:
             self._read.update(note.reads)
+            if note.spots:
+                code, instruction = note.spots[0]
+                self._places.update(dict.fromkeys(note.makes, (id(code), instruction)))
             for flow in note.flows:
                 if not flow.weak:
                     self._after.setdefault(flow.source, []).append(flow.target)
             if note.writes and note.number > self._first:
                 self._by_hand = self._by_hand or any(map(self._is_leaf, note.reads))
+        self._read_places = {place for number, place in self._places.items() if number in self._read}
 
     def _is_leaf(self, number: int) -> bool:
         key = self._ledger.keys[number]
