@@ -48,7 +48,7 @@ def step_arguments(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SPEC",
-        help="[name=]SHAPE[:DTYPE][RANGE], as in x=2x3x224x224:float32; repeat it",
+        help="[name=]SHAPE[:DTYPE][RANGE][:grad], as in x=2x3x224x224:float32; repeat it",
     )
     add(
         "--arg",

@@ -39,6 +39,9 @@ from fxgrad.records.errors import InputError
         (" x = 2x3 : float64 ", Spec("x", (2, 3), torch.float64)),
         ("x=2X3", Spec("x", (2, 3))),
         ("x=0x3", Spec("x", (0, 3))),
+        ("x=2x3:grad", Spec("x", (2, 3), grad=True)),
+        ("x=2:float32[0,1):grad", Spec("x", (2,), torch.float32, 0, 1, grad=True)),
+        ("s=(2:grad,3:bf16:grad)", Group("s", (Spec(None, (2,), grad=True), Spec(None, (3,), torch.bfloat16, grad=True)))),
         ("größe=2", Spec("größe", (2,))),
         ("s=(2x3,2x3)", Group("s", (Spec(None, (2, 3)), Spec(None, (2, 3))))),
         (
@@ -83,6 +86,8 @@ def test_parse(text: str, want: Spec | Group) -> None:
         ("x=2:int64[5,5)", "the range of the input 'x=2:int64[5,5)' is empty"),
         ("x=2:int64[5,1)", "the range of the input 'x=2:int64[5,1)' is empty"),
         ("x=2:int64[0,1.5)", "the range of the input 'x=2:int64[0,1.5)' must be integers"),
+        ("x=2:int64:grad", "the input 'x=2:int64:grad' is int64, which requires no grad"),
+        ("x=2:gradual", "'gradual' in the input 'x=2:gradual' is no torch dtype"),
         ("x=2:bool[0,1)", "the input 'x=2:bool[0,1)' is bool, which takes no range"),
     ],
 )
@@ -98,12 +103,13 @@ def test_what_cannot_be_read_is_shown_with_an_example(text: str, reason: str) ->
     st.lists(st.integers(0, 300), max_size=4).map(tuple),
     st.sampled_from([torch.float32, torch.int64, torch.bool, torch.float16]),
     st.none() | st.tuples(st.integers(-9, 9), st.integers(1, 9)),
+    st.booleans(),
 )
 def test_a_spec_reads_back_what_it_writes(
-    name: str | None, shape: tuple[int, ...], dtype: torch.dtype, bounds: tuple[int, int] | None
+    name: str | None, shape: tuple[int, ...], dtype: torch.dtype, bounds: tuple[int, int] | None, grad: bool
 ) -> None:
     low, high = (None, None) if bounds is None or dtype is torch.bool else (float(bounds[0]), float(bounds[0] + bounds[1]))
-    spec = Spec(name, shape, dtype, low, high)
+    spec = Spec(name, shape, dtype, low, high, grad and dtype.is_floating_point)
     assert parse(str(spec)) == spec
 
 
@@ -477,6 +483,49 @@ def test_guessed_inputs_have_the_shapes_and_run(make: Callable[[], nn.Module], s
     assert tuple(tuple(tensor.shape) for tensor in inputs.args) == shapes
     assert len(assumptions) >= len(shapes)
     model(*inputs.args, **inputs.kwargs)
+
+
+class Score(nn.Module):
+    """Differentiates by what it is given, which the caller makes require grad."""
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.energy = nn.Linear(3, 1, dtype=dtype)
+
+    def forward(self, x: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+        energy = self.energy(x).exp() * steps.sum()
+        (slope,) = torch.autograd.grad(energy.sum(), x, create_graph=True)
+        return slope
+
+
+class ScoreOfPair(Score):
+    def forward(self, pair: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:  # type: ignore[override]
+        q, p = pair
+        return torch.autograd.grad(self.energy(torch.tanh(q) + p).sum(), q, create_graph=True)[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_input_that_is_differentiated_by_requires_grad(dtype: torch.dtype) -> None:
+    model = Score(dtype)
+    inputs, assumed = infer_inputs(model)
+    x = inputs.args[0]
+    assert isinstance(x, torch.Tensor)
+    assert (x.requires_grad, x.is_leaf, x.dtype) == (True, True, dtype)
+    assert model(*inputs.args, **inputs.kwargs).shape == x.shape
+    assert ":grad (" in assumed[0]
+    assert "requires grad, for the program differentiates by an input" in assumed[0]
+
+
+def test_of_a_pair_too() -> None:
+    inputs, assumed = infer_inputs(ScoreOfPair())
+    assert all(part.requires_grad for part in inputs.args[0])  # type: ignore[attr-defined]
+    assert assumed[0].count(":grad") == 2, assumed
+
+
+def test_an_input_that_is_not_differentiated_by_does_not() -> None:
+    inputs, assumed = infer_inputs(nn.Linear(3, 2))
+    assert not inputs.args[0].requires_grad  # type: ignore[attr-defined]
+    assert "grad" not in assumed[0]
 
 
 def test_indices_stay_below_what_they_index() -> None:

@@ -21,7 +21,7 @@ from fxgrad.program.infer.candidates import Candidate, Ground, distinct, from_si
 from fxgrad.program.infer.pretrained import configured, input_names, is_pretrained
 from fxgrad.program.infer.probe import Arrange, FakeProber, home, real_prober, value_of
 from fxgrad.program.infer.search import Found, GaveUp, confirmed, search
-from fxgrad.program.infer.spec import SEED, Spec, build, inputs_from_specs, parse, specs_in
+from fxgrad.program.infer.spec import SEED, Spec, build, inputs_from_specs, parse, requiring_grad, specs_in
 from fxgrad.program.infer.states import states
 from fxgrad.program.infer.structures import Structure, grouped, structures
 from fxgrad.program.loss import returning
@@ -30,6 +30,7 @@ from fxgrad.records.errors import InputError
 from fxgrad.source.assigned import raises_always
 from fxgrad.source.excerpt import place
 from fxgrad.source.sites import line_of_error
+from fxgrad.torch_api.errors import NOT_DIFFERENTIATED, says
 
 __all__ = [
     "Spec",
@@ -168,9 +169,22 @@ def _inferred(model: object, given: Inputs, unlike: Mapping[str, int]) -> tuple[
             unlike=unlike,
         )
         if isinstance(outcome, Found):
+            outcome = _differentiated(outcome)
             return arrange({**bound, **_values(outcome.candidates, model)}), outcome
         failures.append(outcome)
     raise _failure(model, failures[0])
+
+
+def _differentiated(found: Found) -> Found:
+    """What was found, requiring grad where the program asks for the gradient of an input that does not."""
+    if found.stopped is None or not says(str(found.stopped), NOT_DIFFERENTIATED):
+        return found
+    made: dict[str, Candidate] = {}
+    for name, one in found.candidates.items():
+        spec = requiring_grad(one.spec) if one.spec is not None else None
+        asked = f"{one.why}; requires grad, for the program differentiates by an input"
+        made[name] = one if spec == one.spec else replace(one, spec=spec, why=asked)
+    return replace(found, candidates=made, stopped=None)
 
 
 def _settled(

@@ -187,9 +187,13 @@ def value_of(
     if candidate.spec is None:
         return candidate.value
     made = build(candidate.spec, generator)
-    return pytree.tree_map_only(
-        torch.Tensor, lambda tensor: tensor.to(device=place[0], dtype=cast(tensor.dtype, place)), made
-    )
+    return pytree.tree_map_only(torch.Tensor, lambda tensor: _moved(tensor, place), made)
+
+
+def _moved(tensor: torch.Tensor, place: tuple[torch.device, torch.dtype]) -> torch.Tensor:
+    """A leaf there, as the tensor is."""
+    made = tensor.detach().to(device=place[0], dtype=cast(tensor.dtype, place))
+    return made.requires_grad_(tensor.requires_grad)
 
 
 def cast(dtype: torch.dtype, place: tuple[torch.device, torch.dtype]) -> torch.dtype:

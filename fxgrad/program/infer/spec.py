@@ -2,9 +2,10 @@
 position, `t=:float32` a scalar, `state=(2x4x16,2x4x16)` a tuple, `batch={image=2x3x64x64,label=2:int64}` a
 dict.
 
-`[name=]SHAPE[:DTYPE][RANGE]`: SHAPE is sizes joined by `x`, nothing for a scalar; DTYPE a torch dtype
+`[name=]SHAPE[:DTYPE][RANGE][:grad]`: SHAPE is sizes joined by `x`, nothing for a scalar; DTYPE a torch dtype
 (default float32); RANGE `[low,high)` or `[low,high]`, by default standard normal for floats and {0, 1} for
-integers. Tensors are drawn from a generator of their own with a fixed seed, never from torch's global one.
+integers; `:grad` that it requires grad. Tensors are drawn from a generator of their own with a fixed seed,
+never from torch's global one.
 Not handled: inputs that are no tensor, and lists of tensors; a file's `example_inputs` can hold those.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -26,8 +27,9 @@ _HINT = "write it like x=2x3x224x224:float32 or ids=2x16:int64[0,1000)"
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 _TENSOR = (
     r"(?P<shape>(?:\d+(?:x\d+)*)?)"
-    r"(?::(?P<dtype>\w+))?"
+    r"(?::(?P<dtype>(?!grad\b)\w+))?"
     rf"(?:\[(?P<low>{_NUMBER}),(?P<high>{_NUMBER})(?P<close>[)\]]))?"
+    r"(?P<grad>:grad\b)?"
 )
 _SPEC = re.compile(rf"(?:(?P<name>[^\W\d]\w*)=)?{_TENSOR}", re.IGNORECASE)
 _GROUP = re.compile(r"(?:(?P<name>[^\W\d]\w*)=)?\((?P<parts>.*)\)", re.DOTALL)
@@ -40,18 +42,20 @@ _SHORT = {"fp16": "float16", "fp32": "float32", "fp64": "float64", "bf16": "bflo
 @dataclass(frozen=True, slots=True)
 class Spec:
     """A tensor to make. `name` None: by position. `low` and `high` None: the default range; `high` itself is
-    not drawn."""
+    not drawn. `grad`: it requires grad."""
 
     name: str | None
     shape: tuple[int, ...]
     dtype: torch.dtype = torch.float32
     low: float | None = None
     high: float | None = None
+    grad: bool = False
 
     def __str__(self) -> str:
         name = f"{self.name}=" if self.name else ""
         bounds = "" if self.low is None or self.high is None else f"[{self.low:.10g},{self.high:.10g})"
-        return f"{name}{'x'.join(map(str, self.shape))}:{str(self.dtype).removeprefix('torch.')}{bounds}"
+        size, dtype = "x".join(map(str, self.shape)), str(self.dtype).removeprefix("torch.")
+        return f"{name}{size}:{dtype}{bounds}{':grad' if self.grad else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,13 @@ def specs_in(spec: Spec | Group | None) -> tuple[Spec, ...]:
     if isinstance(spec, Group):
         return tuple(inner for part in spec.parts for inner in specs_in(part))
     return () if spec is None else (spec,)
+
+
+def requiring_grad(spec: Spec | Group) -> Spec | Group:
+    """The same with all of it requiring grad that can."""
+    if isinstance(spec, Group):
+        return replace(spec, parts=tuple(map(requiring_grad, spec.parts)))
+    return replace(spec, grad=spec.dtype.is_floating_point or spec.dtype.is_complex)
 
 
 def parse(text: str) -> Spec | Group:
@@ -157,13 +168,18 @@ def _tensor(plain: str, text: str) -> Spec:
         raise InputError(f"cannot read the input {text!r}", hint=_HINT)
     dtype = _dtype(match["dtype"] or "float32", text)
     shape = tuple(int(size) for size in match["shape"].lower().split("x")) if match["shape"] else ()
+    grad = match["grad"] is not None
+    if grad and not (dtype.is_floating_point or dtype.is_complex):
+        raise InputError(
+            f"the input {text!r} is {str(dtype).removeprefix('torch.')}, which requires no grad", hint=_HINT
+        )
     if match["low"] is None:
-        return Spec(match["name"], shape, dtype)
+        return Spec(match["name"], shape, dtype, grad=grad)
     low, high = float(match["low"]), float(match["high"])
     if match["close"] == "]":
         high = high + 1 if not dtype.is_floating_point else math.nextafter(high, math.inf)
     _refuse_range(low, high, dtype, text)
-    return Spec(match["name"], shape, dtype, low, high)
+    return Spec(match["name"], shape, dtype, low, high, grad)
 
 
 def _refuse_range(low: float, high: float, dtype: torch.dtype, text: str) -> None:
@@ -195,7 +211,7 @@ def build(spec: Spec | Group, generator: torch.Generator) -> object:
         made = tuple(build(part, generator) for part in spec.parts)
         return dict(zip(spec.keys, made, strict=True)) if spec.keys else made
     try:
-        return _built(spec, generator)
+        return _built(spec, generator).requires_grad_(spec.grad)
     except (RuntimeError, NotImplementedError) as error:
         reason = next(iter(str(error).splitlines()), "")
         raise InputError(f"the input {spec} cannot be made: {reason}", hint=_HINT) from error
