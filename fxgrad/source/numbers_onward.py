@@ -52,13 +52,37 @@ def may_reach(left: tuple[Site, ...], entry: tuple[Site, ...]) -> bool:
     return True
 
 
-def statements_reading(site: Site) -> frozenset[ast.stmt]:
-    """The simple statements below, in the same scope, that read what the expression at `site` gave, or what
-    was computed from it: by variables that are bound once; or that run as it decides."""
-    source = load(site.file)
-    node = expression_at(source, site)
+def statements_reading(left: tuple[Site, ...]) -> frozenset[ast.stmt]:
+    """The simple statements below that read what the expression at `left` gave, or what was computed from it:
+    by variables that are bound once; that run as it decides; or in a function that it is returned to.
+
+    What is computed of it in its own statement was seen; in that of a call which returned it other things
+    ran.
+    """
     found: set[ast.stmt] = set()
-    pending = [node] if node is not None else []
+    own: set[ast.stmt] = set()
+    seen: ast.AST | None = None
+    for site in left:
+        source = load(site.file)
+        node = expression_at(source, site)
+        scope = _scope_of(source, node) if node is not None else None
+        if node is None:
+            break
+        if scope is seen:
+            continue  # a comprehension has a frame of its own, and is no scope of its own here
+        seen = scope
+        read, own_statement = _read_in(source, node), statement_at(site)
+        own.update(() if own_statement is None else (own_statement,))
+        found |= read
+        if not any(isinstance(statement, ast.Return) for statement in read):
+            break
+    return frozenset(found - own)
+
+
+def _read_in(source: Source, node: ast.expr) -> set[ast.stmt]:
+    """The same in the scope of the expression alone, its own statement included."""
+    found: set[ast.stmt] = set()
+    pending: list[ast.expr] = [node]
     while pending:
         around = ancestors(source, pending.pop())
         statement = next((one for one in around if isinstance(one, ast.stmt | ast.Lambda)), None)
@@ -70,7 +94,7 @@ def statements_reading(site: Site) -> frozenset[ast.stmt]:
         elif not hasattr(statement, "body"):
             found.add(statement)
             pending += _reads_of_targets(source, statement)
-    return frozenset(found)
+    return found
 
 
 def _reads_of_targets(source: Source, statement: ast.stmt) -> Iterator[ast.expr]:

@@ -43,17 +43,15 @@ def with_read(nodes: tuple[NodeFact, ...]) -> tuple[NodeFact, ...]:
     """The nodes with weak flows from numbers that were not seen to go anywhere, to what the statements that
     read them have made: a size, an index, a power."""
     seen = {flow.source for node in nodes for flow in node.flows}
-    read: dict[Site, frozenset[ast.stmt]] = {}
+    read: dict[tuple[Site, ...], frozenset[ast.stmt]] = {}
     statements: dict[Site, ast.stmt | None] = {}
     more: dict[int, list[int]] = {}  # by the place of a node, the numbers that its statement reads
     for place, left in enumerate(nodes):
-        site = left.site
-        if left.kind != "escape" or site is None or not seen.isdisjoint(left.makes):
+        if left.kind != "escape" or not seen.isdisjoint(left.makes):
             continue
-        if site not in read:
-            # what is computed of it in its own statement was seen
-            read[site] = statements_reading(site) - {statement_at(site)}
-        for number in _in_statements(nodes, place, site.function, read[site], statements):
+        if left.stack not in read:
+            read[left.stack] = statements_reading(left.stack)
+        for number in _in_statements(nodes, place, read[left.stack], statements):
             more.setdefault(number, []).extend(left.makes)
     found = list(nodes)
     for number, values in more.items():
@@ -66,18 +64,16 @@ def with_read(nodes: tuple[NodeFact, ...]) -> tuple[NodeFact, ...]:
 def _in_statements(
     nodes: Sequence[NodeFact],
     place: int,
-    function: str,
     wanted: frozenset[ast.stmt],
     statements: dict[Site, ast.stmt | None],
 ) -> Iterator[int]:
-    """The places of the nodes behind `place` that ran in one of these statements of that function.
-    `statements`: by the place in the text, as far as known."""
+    """The places of the nodes behind `place` that ran in one of these statements. `statements`: by the place
+    in the text, as far as known."""
     for number in range(place + 1, min(place + NEAR, len(nodes)) if wanted else 0):
         node = nodes[number]
-        at = next((site for site in node.stack if site.function == function), None)
-        if at is None or node.kind == "escape":
-            continue
-        if at not in statements:
-            statements[at] = statement_at(at)
-        if statements[at] in wanted:
-            yield number
+        for site in node.stack if node.kind != "escape" else ():
+            if site not in statements:
+                statements[site] = statement_at(site)
+            if statements[site] in wanted:
+                yield number
+                break

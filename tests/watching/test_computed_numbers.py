@@ -40,12 +40,18 @@ LEFT = {
     "by one variable and another": (
         "p = open_.item()  # FXG107\n    q = [p, 1 / (1 + p * p)]\n    loss = nn.functional.dropout(out, q[1]).square().mean()"
     ),
+    "returned by a function": (
+        "def count(t):\n        n = int(t * 0) + 1  # FXG107\n        return n\n    m = count(open_)\n    loss = out[:m].square().mean()"
+    ),
     "over several lines": "loss = (\n        (open_.item() + 1.5)  # FXG107\n        * out.square().mean()\n    )",
 }
 LOOKED_AT = {
     "printed before another number": "seen = open_.item(); loss = (out * factor).square().mean()",
     "printed before a literal": "seen = open_.item(); loss = out.square().mean() * 0.5",
     "printed after it": "loss = (out * factor).square().mean(); seen = open_.item()",
+    "returned by a function around all": (
+        "def part(t):\n        n = int(t * 0)\n        loss = out.square().mean()\n        return loss, n\n    loss, n = part(open_)"
+    ),
     "an integer that is printed": "n = int(open_); print(n); loss = out.square().mean()",
     "an integer whose variable is another by then": "n = int(open_)\n    n = 2\n    loss = out[:n].square().mean()",
     "kept before data of another list": ("kept = []; kept.append(open_.item()); loss = (out * torch.tensor([3, 4])).square().mean()"),
