@@ -4,7 +4,8 @@ the others those of which it shows that it does.
 It does so where it
  1. asks for a gradient of theirs (`.grad` is looked at, `autograd.grad` is called) and there is none;
  2. computes one number from them, with gradients on, that nobody reads: a loss is made for a backward. One
-    that a module is called with is none, nor one whose line makes others that are read;
+    that a module is called with is none, nor one whose line makes others that are read, nor an element that
+    was picked;
  3. computes anything else from them that nobody reads, and a backward comes after;
  4. computes from them what gets to a loss, and updates nothing by hand: there is a cut on the way.
 A model whose results only become numbers, or are shown, is evaluated. Where nothing trains all are meant.
@@ -46,6 +47,9 @@ def _slots(ledger: Ledger, module: nn.Module) -> list[Slot]:
     return [slot for slot in slots if slot is not None]
 
 
+_PICKS = frozenset(["__getitem__", "select", "unbind"])  # what gives elements of a tensor
+
+
 class _Uses:
     """What became of the values of a program, by what is noted of it."""
 
@@ -58,6 +62,7 @@ class _Uses:
         # by value the instruction that made it; and those that made one that was read
         self._places: dict[int, tuple[int, int]] = {}
         self._read_places: set[tuple[int, int]] = set()
+        self._picked: set[int] = set()
         self._by_hand = False  # leaves are written after a backward
         self._first = observer.backwards[0].note if observer.backwards else 0
 
@@ -87,7 +92,9 @@ class _Uses:
             return False
         if before:
             return True
-        in_part = number in self._handed or self._places.get(number) in self._read_places
+        in_part = (
+            number in self._handed or number in self._picked or self._places.get(number) in self._read_places
+        )
         return not in_part and all(size == 1 for size in value.shape)
 
     def _look(self) -> None:
@@ -97,6 +104,8 @@ class _Uses:
             if note.spots:
                 code, instruction = note.spots[0]
                 self._places.update(dict.fromkeys(note.makes, (id(code), instruction)))
+            if note.target.rpartition(".")[2] in _PICKS:
+                self._picked.update(note.makes)
             for flow in note.flows:
                 if not flow.weak:
                     self._after.setdefault(flow.source, []).append(flow.target)

@@ -124,6 +124,22 @@ QUIET = {
         parts = [whole[i] for i in range(3)]
         print((parts[0] * parts[1]).item())
         """,
+    "a solver whose function is given an element of the times": """
+        class Field(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.end, self.speed = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(3))
+            def forward(self, state):
+                return self.speed * state
+        def change(field, time, state):
+            return field(state)
+        crit(a(x), y).backward()
+        field, state = Field(), torch.ones(8, 3)
+        times = torch.linspace(0, 1, 4) * field.end
+        for number in range(4):
+            state = state + 0.1 * change(field, times[number], state)
+        print(state.detach().numpy())
+        """,
     "agreement of two": """
         crit(a(x), y).backward()
         assert not torch.allclose(crit(b(x), y), torch.zeros(()))
