@@ -1,9 +1,9 @@
 """Autograd's own graph: one step back from a node, the leaf that a node accumulates into, and all that lies
 behind.
 
-The one place that walks `next_functions`. Walks are loops, for a chain of ten thousand nodes must not
-recurse. What they yield is held by whoever asks: the Python object of a node comes and goes while the node
-lives on, so an id is good only as long as the object is kept.
+What walks a whole graph is here (`fxgrad.trace.edges` goes back over one call at a time). Walks are loops,
+for a chain of ten thousand nodes must not recurse. What they yield is held by whoever asks: the Python object
+of a node comes and goes while the node lives on, so an id is good only as long as the object is kept.
 """
 
 from __future__ import annotations

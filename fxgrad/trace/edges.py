@@ -22,7 +22,7 @@ import torch
 from torch.autograd.graph import Node
 
 from fxgrad.records import Flow
-from fxgrad.torch_api.autograd_graph import leaf_of, one_back, walk_back
+from fxgrad.torch_api.autograd_graph import leaf_of, walk_back
 
 Key = tuple[int, int]  # (number of an autograd node, output number), or (-number of a leaf, 0)
 
@@ -120,7 +120,9 @@ class Edges(ABC):
         self.makers.setdefault(start, note)
         stack, seen = [function], {start}
         while stack:
-            for inner, number in one_back(stack.pop()):
+            for inner, number in stack.pop().next_functions:
+                if inner is None:
+                    continue
                 key = self.key_of(inner, number)
                 given = reads.get(key)
                 if given is not None:

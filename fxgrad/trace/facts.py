@@ -26,6 +26,7 @@ from fxgrad.trace.run import Run
 from fxgrad.trace.shared_facts import (
     attribute_of,
     calls_of,
+    each_once,
     is_about_its_tensor,
     is_constant,
     node_fact,
@@ -124,7 +125,7 @@ class _RunEdges(Edges):
                 self.values.setdefault(key, []).append(raw.id)
             self._entered = raw.id + 1
         makes = [(make, self._raws[make].fn) for make in step.makes]
-        flows = self.flows(_ONE, self.keys, list(dict.fromkeys(step.reads)), makes)
+        flows = self.flows(_ONE, self.keys, each_once(step.reads), makes)
         for weak in step.weak:
             flows += [Flow(weak, make, False, weak=True) for make in step.makes]
         return flows
@@ -177,13 +178,11 @@ def _value(raw: RawValue, edges: _RunEdges, run: Run) -> Value:
         raw.is_leaf,
         edges.numbers[key] if key is not None else None,
         raw.fn.name() if raw.fn is not None else "",
-        _delivered(raw, run),
+        _delivered(raw, run) if run.delivered else "",
     )
 
 
 def _delivered(raw: RawValue, run: Run) -> Delivered:
-    if not run.delivered:
-        return ""
     if raw.fn is not None:
         return run.delivered.get((id(raw.fn), raw.nr), "none")
     if raw.leaf is None:
@@ -245,6 +244,8 @@ def _externals(run: Run) -> Iterable[External]:
 
 def _saved(run: Run) -> Iterable[Saved]:
     """Tensors that backward will find overwritten: saved at one version, found at another."""
+    if not run.saves:
+        return
     recorder = run.recorder
     writers = _writers(run)
     for save in run.saves:

@@ -60,7 +60,7 @@ def node_fact(
         phase=phase,
         grad_enabled=grad,
         inference=noted.inference,
-        reads=tuple(dict.fromkeys(noted.reads)),
+        reads=each_once(noted.reads),
         makes=tuple(noted.makes),
         flows=tuple(flows),
         writes=tuple(noted.writes),
@@ -70,6 +70,11 @@ def node_fact(
         operands=operands,
         settings=settings,
     )
+
+
+def each_once(items: Sequence[int]) -> tuple[int, ...]:
+    """The items in their order, without repetitions."""
+    return tuple(items) if len(items) < 2 else tuple(dict.fromkeys(items))
 
 
 def calls_of(called: Iterable[Called], paths: Mapping[int, str]) -> Iterator[Call]:
