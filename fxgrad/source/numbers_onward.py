@@ -28,6 +28,9 @@ _Scope = Function | ast.Lambda | ast.Module | ast.ClassDef
 _SEEING = frozenset(("eval", "exec", "globals", "locals", "vars", "setattr", "map", "filter", "__import__"))
 
 
+_SERIES = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
 def may_reach(left: tuple[Site, ...], entry: tuple[Site, ...]) -> bool:
     """Whether what the expression at `left` gave may be read at `entry`; both are stacks, innermost first."""
     readers = [(site, statement_at(site)) for site in entry]
@@ -84,7 +87,7 @@ def _read_in(source: Source, node: ast.expr) -> set[ast.stmt]:
     found: set[ast.stmt] = set()
     pending: list[ast.expr] = [node]
     while pending:
-        around = ancestors(source, pending.pop())
+        around = list(ancestors(source, pending.pop()))
         statement = next((one for one in around if isinstance(one, ast.stmt | ast.Lambda)), None)
         if not isinstance(statement, ast.stmt) or statement in found:
             continue
@@ -93,12 +96,14 @@ def _read_in(source: Source, node: ast.expr) -> set[ast.stmt]:
             found.update(one for one in inside if not hasattr(one, "body"))
         elif not hasattr(statement, "body"):
             found.add(statement)
-            pending += _reads_of_targets(source, statement)
+            in_series = any(isinstance(one, _SERIES) for one in around[: around.index(statement)])
+            pending += _reads_of_targets(source, statement, whole=in_series)
     return found
 
 
-def _reads_of_targets(source: Source, statement: ast.stmt) -> Iterator[ast.expr]:
-    """Where the variables that a statement binds, and no other does, are read below it."""
+def _reads_of_targets(source: Source, statement: ast.stmt, *, whole: bool) -> Iterator[ast.Name]:
+    """Where the variables that a statement binds, and no other does, are read below it. `whole`: not where
+    only an item is, which may be another's."""
     scope = _scope_of(source, statement)
     names = [one for one in nodes(source, ast.Name) if _scope_of(source, one) is scope]
     stored = Counter(one.id for one in names if isinstance(one.ctx, ast.Store))
@@ -106,6 +111,8 @@ def _reads_of_targets(source: Source, statement: ast.stmt) -> Iterator[ast.expr]
     once = {one.id: one for one in targets if isinstance(one, ast.Name) and stored[one.id] == 1}
     for name in names:
         target = once.get(name.id)
+        if whole and isinstance(source.parents.get(name), ast.Subscript):
+            continue
         if target is not None and isinstance(name.ctx, ast.Load) and position(name) > position(target):
             yield name
 
