@@ -12,7 +12,6 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 
@@ -21,14 +20,11 @@ from fxgrad.source.assigned import statement_at
 from fxgrad.source.handed_on import expression_at
 from fxgrad.source.names import aliases, dotted, path_of
 from fxgrad.source.objects import origin
-from fxgrad.source.parsing import Function, Source, ancestors, functions, load, nodes, position
+from fxgrad.source.parsing import Function, Source, ancestors, functions, load, nodes
 
 _Scope = Function | ast.Lambda | ast.Module | ast.ClassDef
 # Of Python's own functions those that see or change more than they are given.
 _SEEING = frozenset(("eval", "exec", "globals", "locals", "vars", "setattr", "map", "filter", "__import__"))
-
-
-_SERIES = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 def may_reach(left: tuple[Site, ...], entry: tuple[Site, ...]) -> bool:
@@ -40,7 +36,7 @@ def may_reach(left: tuple[Site, ...], entry: tuple[Site, ...]) -> bool:
     for site in left:
         source = load(site.file)
         node = expression_at(source, site)
-        scope = _scope_of(source, node) if node is not None else None
+        scope = scope_of(source, node) if node is not None else None
         if node is None or scope is None or isinstance(scope, ast.ClassDef):
             return True
         if scope is seen:
@@ -55,73 +51,11 @@ def may_reach(left: tuple[Site, ...], entry: tuple[Site, ...]) -> bool:
     return True
 
 
-def statements_reading(left: tuple[Site, ...]) -> frozenset[ast.stmt]:
-    """The simple statements below that read what the expression at `left` gave, or what was computed from it:
-    by variables that are bound once; that run as it decides; or in a function that it is returned to.
-
-    What is computed of it in its own statement was seen; in that of a call which returned it other things
-    ran.
-    """
-    found: set[ast.stmt] = set()
-    own: set[ast.stmt] = set()
-    seen: ast.AST | None = None
-    for site in left:
-        source = load(site.file)
-        node = expression_at(source, site)
-        scope = _scope_of(source, node) if node is not None else None
-        if node is None:
-            break
-        if scope is seen:
-            continue  # a comprehension has a frame of its own, and is no scope of its own here
-        seen = scope
-        read, own_statement = _read_in(source, node), statement_at(site)
-        own.update(() if own_statement is None else (own_statement,))
-        found |= read
-        if not any(isinstance(statement, ast.Return) for statement in read):
-            break
-    return frozenset(found - own)
-
-
-def _read_in(source: Source, node: ast.expr) -> set[ast.stmt]:
-    """The same in the scope of the expression alone, its own statement included."""
-    found: set[ast.stmt] = set()
-    pending: list[ast.expr] = [node]
-    while pending:
-        around = list(ancestors(source, pending.pop()))
-        statement = next((one for one in around if isinstance(one, ast.stmt | ast.Lambda)), None)
-        if not isinstance(statement, ast.stmt) or statement in found:
-            continue
-        if isinstance(statement, ast.For | ast.If):
-            inside = (one for one in ast.walk(statement) if isinstance(one, ast.stmt))
-            found.update(one for one in inside if not hasattr(one, "body"))
-        elif not hasattr(statement, "body"):
-            found.add(statement)
-            in_series = any(isinstance(one, _SERIES) for one in around[: around.index(statement)])
-            pending += _reads_of_targets(source, statement, whole=in_series)
-    return found
-
-
-def _reads_of_targets(source: Source, statement: ast.stmt, *, whole: bool) -> Iterator[ast.Name]:
-    """Where the variables that a statement binds, and no other does, are read below it. `whole`: not where
-    only an item is, which may be another's."""
-    scope = _scope_of(source, statement)
-    names = [one for one in nodes(source, ast.Name) if _scope_of(source, one) is scope]
-    stored = Counter(one.id for one in names if isinstance(one.ctx, ast.Store))
-    targets = statement.targets if isinstance(statement, ast.Assign) else []
-    once = {one.id: one for one in targets if isinstance(one, ast.Name) and stored[one.id] == 1}
-    for name in names:
-        target = once.get(name.id)
-        if whole and isinstance(source.parents.get(name), ast.Subscript):
-            continue
-        if target is not None and isinstance(name.ctx, ast.Load) and position(name) > position(target):
-            yield name
-
-
 def _is_in_header(source: Source, scope: _Scope, sites: Iterable[Site]) -> bool:
     """Whether one of these places, which are in no simple statement, may be in that scope."""
     for site in sites:
         node = expression_at(source, site) if site.file == source.file else None
-        if site.file == source.file and (node is None or _scope_of(source, node) is scope):
+        if site.file == source.file and (node is None or scope_of(source, node) is scope):
             return True
     return False
 
@@ -317,7 +251,7 @@ def _scopes(source: Source, node: ast.AST) -> Iterator[_Scope]:
     return (around for around in ancestors(source, node) if isinstance(around, _Scope))
 
 
-def _scope_of(source: Source, node: ast.AST) -> _Scope | None:
+def scope_of(source: Source, node: ast.AST) -> _Scope | None:
     return next(_scopes(source, node), None)
 
 

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from fxgrad.records import Flow, NodeFact, Site
 from fxgrad.source.assigned import statement_at
-from fxgrad.source.numbers_onward import may_reach, statements_reading
+from fxgrad.source.numbers_onward import may_reach
+from fxgrad.source.numbers_read import statements_reading
 
 NEAR = 200  # nodes behind a number that may be what a statement below made of it
 

@@ -31,6 +31,7 @@ def values_of(leaf: torch.Tensor) -> tuple[int, float, float]:
     with torch.no_grad():
         part = local_part(leaf.detach())
         part = part if part.layout is torch.strided else part.to_dense()
+        part = torch.view_as_real(part.resolve_conj()) if part.is_complex() else part
         total = torch.sum(part, dtype=torch.float64)
         return version_of(leaf), float(total), float(torch.linalg.vector_norm(part, dtype=torch.float64))
 

@@ -28,7 +28,7 @@ from typing import Literal
 
 from fxgrad.passes.analyses.cuts import GRAD, drops_out
 from fxgrad.records import Call, Facts, Flow, NodeFact, ParameterFact, Site
-from fxgrad.source.handed_on import dropped_in, return_around, thrown_away
+from fxgrad.source.handed_on import dropped_in, hands_on, return_around, thrown_away
 from fxgrad.source.objects import origin
 
 Kind = Literal["never called", "left out", "not read", "unread", "missed", "lost", "derived"]
@@ -196,11 +196,18 @@ def _left_out(facts: Facts, node: NodeFact, frame: int, start: int) -> DeadEnd |
         lost = thrown_away(node.stack[frame]) if is_inside else None
         left = lost or _returned(facts, node, frame)
         return DeadEnd("lost" if lost else "missed", left, node.name, "")
-    if not is_inside or start > 0 or not _is_term(facts, node):
+    if not is_inside or start > 0 or not _is_term(facts, node) or _is_handed_on_as_number(facts, node):
         return None
     lost = thrown_away(node.stack[frame])
     left = lost or return_around(node.stack[frame])
     return DeadEnd("lost" if lost else "missed", left, node.name, "") if left is not None else None
+
+
+def _is_handed_on_as_number(facts: Facts, node: NodeFact) -> bool:
+    """Whether its function returns what was read off it: no `return` has left it out then."""
+    made = set(node.makes)
+    readers = (one for one in facts.nodes if one.kind == "escape" and not made.isdisjoint(one.reads))
+    return any(reader.stack and hands_on(reader.stack[0]) for reader in readers)
 
 
 def _derivative(facts: Facts, node: NodeFact) -> NodeFact | None:

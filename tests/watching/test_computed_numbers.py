@@ -80,3 +80,22 @@ def test_the_line_where_the_number_left(loss: str, tmp_path: Path) -> None:
 def test_a_number_that_is_only_looked_at(loss: str, tmp_path: Path) -> None:
     report, _ = watched(tmp_path, loss)
     assert "FXG107" not in {f.code for f in (*report.findings, *report.notes)}
+
+
+def test_a_number_that_a_function_returns_is_not_left_out_of_its_return(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import torch\nfrom torch import nn\n"
+        "def error(out, y):\n    found = (out.squeeze() - y).abs().mean().item()\n    return found\n"
+        "def train(net, side, optimizer):\n    total = 0.0\n    for _ in range(3):\n"
+        "        x, y = torch.randn(8, 4), torch.randn(8)\n        total += error(side(x), y)\n"
+        "        loss = (net(x).squeeze() - y).square().mean()\n"
+        "        optimizer.zero_grad(); loss.backward(); optimizer.step()\n    return total\n"
+        "net, side = nn.Linear(4, 1), nn.Linear(4, 1)\n"
+        "print(train(net, side, torch.optim.SGD([*net.parameters(), *side.parameters()], lr=0.1)))\n"
+    )
+    report, _ = run_script(str(script))
+    assert report is not None
+    (found,) = [one for one in report.findings if one.severity == "error"]
+    assert found.code == "FXG101"
+    assert found.message.startswith("nothing on the way to the loss uses what `side` computed")

@@ -152,3 +152,17 @@ def test_a_hook_that_uses_the_gradient_takes_none_away(name: str, tmp_path: Path
     report, status = watched(tmp_path, TAKING.format(hook=hook, after=after))
     assert set(report.verdicts.values()) == {"flows"}
     assert (report.findings, status) == ((), 0)
+
+
+def test_a_complex_parameter_that_is_updated_in_its_hook_has_trained(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        HEAD + "p = nn.Parameter(torch.randn(3, dtype=torch.complex64))\n"
+        "def update_and_clear(p):\n    with torch.no_grad(): p.sub_(0.1 * p.grad)\n    p.grad = None\n"
+        "p.register_post_accumulate_grad_hook(update_and_clear)\n"
+        "optimizer = torch.optim.SGD([p], lr=0.1)\n"
+        "for step in range(3):\n    p.abs().square().sum().backward()\n    optimizer.step()\n"
+    )
+    report, status = run_script(str(tmp_path / "script.py"))
+    assert report is not None
+    assert (status, report.findings) == (0, ())
+    assert not any("ended early" in line for line in report.assumptions), report

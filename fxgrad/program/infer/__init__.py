@@ -30,7 +30,7 @@ from fxgrad.records.errors import InputError
 from fxgrad.source.assigned import raises_always
 from fxgrad.source.excerpt import place
 from fxgrad.source.sites import line_of_error
-from fxgrad.torch_api.errors import NOT_DIFFERENTIATED, says
+from fxgrad.torch_api.errors import NOT_DIFFERENTIATED, says, without_derivative
 
 __all__ = [
     "Spec",
@@ -90,7 +90,7 @@ def _doubt(model: object, found: Found, guesses: Sequence[str]) -> None:
         said = next(iter(str(found.stopped).strip().splitlines()), "")
         what = f"raises {type(found.stopped).__name__}{f': {said}' if said else ''}"
         site = line_of_error(found.stopped)
-        if site is not None and raises_always(site):
+        if without_derivative(said) is not None or (site is not None and raises_always(site)):
             return  # whatever they are
     elif found.nothing:
         what, site = "returns None", returning(model)
