@@ -99,5 +99,5 @@ def _with_flows(facts: Facts, proven: set[int], dropped: set[int]) -> Facts:
         if node.name == made:
             known = {f.source for f in flows if f.target == facts.loss}
             flows += tuple(Flow(v, facts.loss, False, weak=True) for v in sorted(proven - known))
-        nodes.append(replace(node, flows=flows) if flows != node.flows else node)
+        nodes.append(node._replace(flows=flows) if flows != node.flows else node)
     return replace(facts, nodes=tuple(nodes))

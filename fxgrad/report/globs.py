@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import bisect
 import fnmatch
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+_GLOB = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,11 @@ def grouped(names: Iterable[str], universe: Iterable[str]) -> tuple[Group, ...]:
     made.
     """
     wanted = tuple(dict.fromkeys(names))
-    everything = tuple(dict.fromkeys([*universe, *wanted]))
+    return _grouped(wanted, tuple(dict.fromkeys([*universe, *wanted])))
+
+
+@functools.lru_cache(maxsize=4)  # a report shows what a finding starves in its table too
+def _grouped(wanted: tuple[str, ...], everything: tuple[str, ...]) -> tuple[Group, ...]:
     groups = _whole_subtrees(wanted, everything)
     # two indices at once first: `stages.*.blocks.*.norm.weight`, where the blocks of a stage vary in number
     for size in (2, 1):
@@ -78,7 +85,7 @@ def _prefixes(name: str) -> Iterable[str]:
 
 
 def _has_glob(name: str) -> bool:
-    return any(character in name for character in "*?[")
+    return not _GLOB.isdisjoint(name)
 
 
 def _merged(groups: list[Group], everything: tuple[str, ...], size: int) -> list[Group]:

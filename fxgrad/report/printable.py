@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from fxgrad.records.plain_text import one_line, printable
@@ -17,6 +17,7 @@ from fxgrad.records.report import ReportData
 
 _Data = TypeVar("_Data", bound=ReportData)
 
+_WITHOUT_TEXT = frozenset({type(None), bool, int, float})
 # Fields that may have several lines.
 _LINES = frozenset({"message", "advice", "old", "new"})
 
@@ -33,16 +34,27 @@ def _printable(value: object, field: str) -> Any:
             return value
         return printable(value) if field in _LINES else one_line(value)
     if isinstance(value, tuple):
+        if not value:
+            return value
         parts = tuple([_printable(item, field) for item in value])
         return value if all(map(operator.is_, parts, value)) else parts
+    fields = getattr(type(value), "__dataclass_fields__", None)  # `dataclasses.fields` takes twice as long
+    if fields is not None:
+        return _record(value, fields)
     if isinstance(value, Mapping):
         return {_printable(key, field): _printable(item, field) for key, item in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        changes = {}
-        for part in dataclasses.fields(value):
-            held = getattr(value, part.name)
-            made = _printable(held, part.name)
-            if made is not held:
-                changes[part.name] = made
-        return dataclasses.replace(value, **changes) if changes else value
     return value
+
+
+def _record(value: Any, names: Iterable[str]) -> Any:
+    changes = {}
+    for name in names:
+        held = getattr(value, name)
+        # most hold a name, a flag or nothing: a call for each of them would be half of the time
+        kind = type(held)
+        if (kind is str and held.isprintable()) or kind in _WITHOUT_TEXT:
+            continue
+        made = _printable(held, name)
+        if made is not held:
+            changes[name] = made
+    return dataclasses.replace(value, **changes) if changes else value

@@ -30,24 +30,17 @@ def leaf_of(function: object) -> torch.Tensor | None:
     return leaf
 
 
-def walk_back(functions: Iterable[Node]) -> Iterator[tuple[Node, list[tuple[Node, int]]]]:
-    """The nodes behind `functions`, these included, each once and with `one_back` of it."""
+def nodes_behind(functions: Iterable[Node]) -> Iterator[Node]:
+    """The nodes behind `functions`, these included, each once."""
     queue = list(functions)
     seen = set(queue)
     while queue:
         function = queue.pop()
-        behind = one_back(function)
-        yield function, behind
-        for inner, _ in behind:
-            if inner not in seen:
+        yield function
+        for inner, _ in function.next_functions:
+            if inner is not None and inner not in seen:
                 seen.add(inner)
                 queue.append(inner)
-
-
-def nodes_behind(functions: Iterable[Node]) -> Iterator[Node]:
-    """The nodes behind `functions`, these included, each once."""
-    for function, _ in walk_back(functions):
-        yield function
 
 
 def kept_on(function: object) -> Iterator[tuple[str, torch.Tensor]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from fxgrad.records import Flow, NodeFact, Site
 from fxgrad.source.assigned import statement_at
@@ -36,7 +35,7 @@ def without_idle(nodes: tuple[NodeFact, ...]) -> tuple[NodeFact, ...]:
             if not known[pair]:
                 idle.add(flow.source)
         flows = tuple(flow for flow in node.flows if not flow.weak or flow.source not in idle)
-        found.append(replace(node, flows=flows) if idle else node)
+        found.append(node._replace(flows=flows) if idle else node)
     return tuple(found)
 
 
@@ -58,7 +57,7 @@ def with_read(nodes: tuple[NodeFact, ...]) -> tuple[NodeFact, ...]:
     for number, values in more.items():
         node = nodes[number]
         added = [Flow(value, made, False, weak=True) for value in values for made in node.makes]
-        found[number] = replace(node, flows=(*node.flows, *added))
+        found[number] = node._replace(flows=(*node.flows, *added))
     return tuple(found)
 
 

@@ -22,7 +22,7 @@ import torch
 from torch.autograd.graph import Node
 
 from fxgrad.records import Flow
-from fxgrad.torch_api.autograd_graph import leaf_of, walk_back
+from fxgrad.torch_api.autograd_graph import leaf_of, nodes_behind
 
 Key = tuple[int, int]  # (number of an autograd node, output number), or (-number of a leaf, 0)
 
@@ -143,14 +143,15 @@ class Edges(ABC):
     def reachable(self, functions: Iterable[Node]) -> Behind:
         """Everything behind some autograd nodes (definition 3), themselves included."""
         found = Behind(set(), [], [])
-        for function, behind in walk_back(functions):
+        for function in nodes_behind(functions):
             leaf = leaf_of(function)
             if leaf is not None:
                 found.leaves.append(leaf)
                 continue
             found.functions.append(function)
-            for inner, number in behind:
-                found.keys.add(self.key_of(inner, number))
+            for inner, number in function.next_functions:
+                if inner is not None:
+                    found.keys.add(self.key_of(inner, number))
         return found
 
 

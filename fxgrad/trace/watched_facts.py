@@ -171,7 +171,7 @@ def _delivered(
         given = [_given(value, observer.ledger, observer.delivered) for value in facts.values]
     else:
         given = [_STATES[ranks.get(v.id, 0)] if v.id in facts.live else "none" for v in facts.values]
-    values = tuple(replace(v, delivered=state) for v, state in zip(facts.values, given, strict=True))
+    values = tuple(v._replace(delivered=state) for v, state in zip(facts.values, given, strict=True))
     nodes = tuple(n for n in facts.nodes if int(n.name[1:]) >= mark)
     return replace(facts, values=values, nodes=(*_buffers(nodes, observer.ledger, root), *nodes))
 
@@ -184,8 +184,7 @@ def _buffers(nodes: Sequence[NodeFact], ledger: Ledger, root: nn.Module) -> Iter
     for name, buffer in registry.named_buffers(root):
         slot = ledger.tensors.get(buffer)
         if slot is not None and slot.value in read and slot.version == version_of(buffer):
-            yield replace(
-                nodes[0],
+            yield nodes[0]._replace(
                 name=f"n{-1 - slot.value}",
                 kind="attribute",
                 target=name,
@@ -265,8 +264,7 @@ def _join(
     loss = len(values)
     by_note = {f"n{b.note}": b for b in backwards}
     values.append(
-        replace(
-            values[losses[0]],
+        values[losses[0]]._replace(
             id=loss,
             node=f"n{backwards[-1].note}",
             shape=(),
@@ -280,7 +278,7 @@ def _join(
         made = by_note.get(node.name)
         if made is not None:
             flows = tuple(Flow(v, loss, values[v].requires_grad) for v in made.losses)
-            nodes[index] = replace(node, makes=(loss,), flows=flows, phase="backward")
+            nodes[index] = node._replace(makes=(loss,), flows=flows, phase="backward")
     return loss, tuple(nodes)
 
 
