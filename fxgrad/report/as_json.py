@@ -49,7 +49,6 @@ from fxgrad.records.ranks import Ranks
 from fxgrad.records.report import ReportData
 from fxgrad.report.fingerprint import fingerprints
 
-NAME = "json"
 SCHEMA_VERSION = 1
 
 

@@ -11,8 +11,6 @@ from fxgrad.records.report import ReportData
 from fxgrad.report.table import raised
 from fxgrad.source.excerpt import place
 
-NAME = "concise"
-
 
 def render(report: ReportData, *, verbose: bool = False) -> str:
     """The findings, and the notes when verbose; then an error that no finding explains."""

@@ -17,8 +17,6 @@ from fxgrad.report.repository import relative
 from fxgrad.report.table import path, raised
 from fxgrad.source.excerpt import short_path
 
-NAME = "github"
-
 _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 _NAMES = 6
 

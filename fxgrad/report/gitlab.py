@@ -16,8 +16,6 @@ from fxgrad.report.fingerprint import fingerprints
 from fxgrad.report.repository import relative
 from fxgrad.report.table import raised
 
-NAME = "gitlab"
-
 _SEVERITY = {"error": "critical", "warning": "minor", "note": "info"}
 
 

@@ -21,8 +21,6 @@ from fxgrad.report import table
 from fxgrad.report.globs import shown
 from fxgrad.source.excerpt import excerpt, place
 
-NAME = "junit"
-
 _NAMES = 6
 # What XML has no way to write, beside control characters, which are escaped before.
 _NO_CHARACTERS = {0xFFFE: "\N{REPLACEMENT CHARACTER}", 0xFFFF: "\N{REPLACEMENT CHARACTER}"}

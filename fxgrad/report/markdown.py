@@ -19,8 +19,6 @@ from fxgrad.report.globs import shown
 from fxgrad.report.table import HEADERS, closing, head, path, raised, verdict_rows
 from fxgrad.source.excerpt import excerpt, place
 
-NAME = "markdown"
-
 _NAMES = 6
 _EVERYTHING = 10**9
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "@<!-- -->"}

@@ -10,7 +10,6 @@ from fxgrad.records.report import ReportData
 from fxgrad.report.globs import shown
 from fxgrad.source.excerpt import place
 
-NAME = "mermaid"
 _NAMES = 4
 
 

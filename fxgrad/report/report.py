@@ -1,58 +1,47 @@
 """The report: verdicts and findings of one analysis as a record, and the formats it can be written in.
 
 Made by `fxgrad.diagnosis.analyze.analyze`; nothing in it refers to a live tensor or module, so it can be
-kept, pickled and compared. Writing it is the work of the modules in `FORMATS`, each with a `NAME` and
+kept, pickled and compared. Writing it is the work of the modules in `FORMATS`, each with
 `render(report, *, verbose) -> str`: one more format is one more file and one more entry. Not handled here:
 printing, files, exit codes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Protocol
 
 from fxgrad.records.errors import FxgradError
 from fxgrad.records.plain_text import without_commands
 from fxgrad.records.report import ReportData
-from fxgrad.report import (
-    as_json,
-    concise,
-    github,
-    gitlab,
-    html,
-    junit,
-    markdown,
-    mermaid,
-    sarif,
-    table,
-)
+from fxgrad.report import as_json, table
 from fxgrad.report.printable import as_printable
 
 
 class Format(Protocol):
     """What a module of a format is."""
 
-    NAME: str
-
     def render(self, report: ReportData, *, verbose: bool = False) -> str:
         """The report in this format, without a newline at the end."""
 
 
-FORMATS: tuple[Format, ...] = (
-    table,
-    as_json,
-    sarif,
-    html,
-    github,
-    mermaid,
-    concise,
-    markdown,
-    gitlab,
-    junit,
-)
-# every character is kept, in JSON\'s own escapes; the others are for eyes
-_DATA: tuple[Format, ...] = (as_json, sarif, gitlab)
+# By name, the module of `fxgrad.report`: imported as a report is first written so, an analysis needs none.
+FORMATS: Mapping[str, str] = {
+    "table": "table",
+    "json": "as_json",
+    "sarif": "sarif",
+    "html": "html",
+    "github": "github",
+    "mermaid": "mermaid",
+    "concise": "concise",
+    "markdown": "markdown",
+    "gitlab": "gitlab",
+    "junit": "junit",
+}
+# every character is kept, in JSON's own escapes; the others are for eyes
+_DATA = ("json", "sarif", "gitlab")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +70,17 @@ class Report(ReportData):
         Raises:
             FxgradError: there is no such format.
         """
-        for module in FORMATS:
-            if format == module.NAME:
-                if module is table:
-                    made = table.findings if quiet else table.render
-                    return without_commands(made(as_printable(self), verbose=verbose, width=width))
-                text = module.render(self if module in _DATA else as_printable(self), verbose=verbose)
-                return text if module in (*_DATA, github) else without_commands(text)
-        names = ", ".join(module.NAME for module in FORMATS)
-        raise FxgradError(
-            f"this version of fxgrad has no report format {format!r}", hint=f"the formats are {names}"
-        )
+        if format not in FORMATS:
+            raise FxgradError(
+                f"this version of fxgrad has no report format {format!r}",
+                hint=f"the formats are {', '.join(FORMATS)}",
+            )
+        if format == "table":
+            made = table.findings if quiet else table.render
+            return without_commands(made(as_printable(self), verbose=verbose, width=width))
+        module: Format = import_module(f"fxgrad.report.{FORMATS[format]}")
+        text = module.render(self if format in _DATA else as_printable(self), verbose=verbose)
+        return text if format in (*_DATA, "github") else without_commands(text)
 
     def to_dict(self) -> dict[str, object]:
         """The report as JSON types; `fxgrad.report.as_json` says what is in it."""
@@ -105,6 +94,8 @@ class Report(ReportData):
         return f"Report({table.headline(as_printable(self))})"
 
     def _repr_html_(self) -> str:
+        from fxgrad.report import html
+
         return html.output(as_printable(self))
 
     def _repr_markdown_(self) -> str:

@@ -30,8 +30,6 @@ from fxgrad.report.sarif_rules import driver
 from fxgrad.report.table import raised
 from fxgrad.source import suppressions
 
-NAME = "sarif"
-
 _NAMES = 6
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 

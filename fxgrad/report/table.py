@@ -18,8 +18,6 @@ from fxgrad.report.columns import fitting
 from fxgrad.report.globs import Group, grouped, shown
 from fxgrad.source.excerpt import WIDTH, brief_path, excerpt, place
 
-NAME = "table"
-
 _ROWS = 12  # rows of one verdict and reason; more are counted, not shown
 _MARGIN = len("   | ") + len(" ...")  # beside a source line and its number
 _NARROW = 40  # columns of source, however narrow the terminal is

@@ -137,7 +137,7 @@ def test_what_the_model_prints_is_not_in_the_report(run: Run) -> None:
     assert "forward" in err
 
 
-@pytest.mark.parametrize("format", [module.NAME for module in FORMATS])
+@pytest.mark.parametrize("format", list(FORMATS))
 def test_every_format(run: Run, format: str) -> None:
     status, out, _ = run("report", "model.py", "--format", format)
     assert status == 1

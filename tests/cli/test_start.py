@@ -123,4 +123,4 @@ def test_rules_that_are_read_are_those_that_run() -> None:
 
 
 def test_formats_that_are_named_are_those_that_render() -> None:
-    assert tuple(FORMATS) == tuple(module.NAME for module in MODULES)
+    assert tuple(FORMATS) == tuple(MODULES)

@@ -74,13 +74,13 @@ def report() -> Report:
 ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
-@pytest.mark.parametrize("format", [module.NAME for module in FORMATS])
+@pytest.mark.parametrize("format", list(FORMATS))
 @pytest.mark.parametrize("verbose", [False, True])
 def test_no_format_acts_on_a_terminal(report: Report, format: str, verbose: bool) -> None:
     assert ACTING.findall(report.render(format, verbose=verbose)) == []
 
 
-@pytest.mark.parametrize("format", [module.NAME for module in FORMATS if module.NAME != "github"])
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "github"])
 @pytest.mark.parametrize("verbose", [False, True])
 def test_no_format_gives_commands_to_a_runner(report: Report, format: str, verbose: bool) -> None:
     lines = report.render(format, verbose=verbose).splitlines()

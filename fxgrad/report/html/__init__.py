@@ -11,6 +11,4 @@ from __future__ import annotations
 from fxgrad.report.html.page import output, render
 from fxgrad.report.html.side_by_side import side_by_side
 
-__all__ = ["NAME", "output", "render", "side_by_side"]
-
-NAME = "html"
+__all__ = ["output", "render", "side_by_side"]
