@@ -36,6 +36,7 @@ _PASSES = os.path.join(os.path.dirname(_PACKAGE), "passes") + os.sep
 _STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 
 Spot = tuple[CodeType, int]  # a code object and the instruction it stands at
+Position = tuple[int | None, int | None, int | None, int | None]  # line, last line, column, last column
 # a frame that waits for those inside it, and the user frames outside it
 Anchor = tuple[FrameType, tuple[Spot, ...]]
 
@@ -213,16 +214,20 @@ def site_of(spot: Spot) -> Site:
     """The Site of one instruction."""
     code, lasti = spot
     known = _sites.get(id(code))
-    positions, sites = known[0] if known is not None else _sites.note(code, (tuple(code.co_positions()), {}))
+    positions, sites = known[0] if known is not None else _sites.note(code, (_positions(code), {}))
     site: Site | None = sites.get(lasti)
     if site is None:
         site = sites[lasti] = _site(code, lasti, positions)
     return site
 
 
-def _site(
-    code: CodeType, lasti: int, positions: tuple[tuple[int | None, int | None, int | None, int | None], ...]
-) -> Site:
+def _positions(code: CodeType) -> tuple[Position, ...]:
+    """That of each instruction; equal ones are one object, for a call alone has six."""
+    known: dict[Position, Position] = {}
+    return tuple([known.setdefault(position, position) for position in code.co_positions()])
+
+
+def _site(code: CodeType, lasti: int, positions: tuple[Position, ...]) -> Site:
     index = max(lasti, 0) // 2
     if dis.opname[code.co_code[2 * index]] == "BEFORE_WITH":
         # Python before 3.13 gives `__enter__` the whole `with` block: the expression before it is what is

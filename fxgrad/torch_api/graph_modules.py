@@ -52,3 +52,12 @@ def _text_goes_with(module: torch.fx.GraphModule) -> None:
             texts.pop(name, None)
 
     _texts[key] = weakref.ref(code, forget)
+
+
+def take_apart(graph: torch.fx.Graph) -> None:
+    """Free what a graph holds as soon as nobody else does: its nodes refer to one another in circles, which
+    wait for the garbage collector. Only of a graph that nobody uses any more."""
+    for node in reversed(graph.nodes):
+        node.users.clear()
+        graph.erase_node(node)
+    vars(graph).clear()

@@ -7,12 +7,15 @@ opened is (`beside`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+
+import torch.fx
 
 from fxgrad.program.program import Program
 from fxgrad.records import Facts
+from fxgrad.torch_api.graph_modules import take_apart
 from fxgrad.trace.experiment import Experiment
 from fxgrad.trace.facts import observe
 from fxgrad.trace.lines import Lines, lines_of
@@ -38,12 +41,19 @@ class Lab:
         self._shown: dict[Experiment, Shown] = {}
         self._lines: dict[Experiment, Lines] = {}
         self._truth: list[Truth | None] = []
+        self._graphs: list[torch.fx.Graph] = []
         self._sketches = True  # as long as nothing has shown that none can be made
 
-    def open(self) -> AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
         """Around runs between which nobody else changes anything: the world is walked for the first of them
-        alone."""
-        return self.program.world.open()
+        alone. The graphs of the runs are gone afterwards."""
+        try:
+            with self.program.world.open():
+                yield
+        finally:
+            while self._graphs:
+                take_apart(self._graphs.pop())
 
     def run(self, experiment: Experiment) -> Run:
         """Record it, for whoever needs more than what `shown` keeps.
@@ -52,8 +62,7 @@ class Lab:
             NeedsValue: on fake values, the program asked for a number.
             TraceError: a tensor has no stand-in.
         """
-        self.asked.append(experiment)
-        made = run(self.program, experiment)
+        made = self._made(experiment)
         self._sketches = self._sketches and can_be_sketched(made.recorder)
         return made
 
@@ -62,12 +71,17 @@ class Lab:
         values, and where the program does what a sketch does not follow."""
         if not self._sketches or experiment.values != "real":
             return None
-        self.asked.append(replace(experiment, sketched=True))
         try:
-            return run(self.program, self.asked[-1])
+            return self._made(replace(experiment, sketched=True))
         except NotSketched:
             self._sketches = False
             return None
+
+    def _made(self, experiment: Experiment) -> Run:
+        self.asked.append(experiment)
+        made = run(self.program, experiment)
+        self._graphs.append(made.recorder.graph)
+        return made
 
     def left(self, experiment: Experiment) -> Run:
         """The run, for what it leaves if it does not raise: sketched, or recorded. Raises as `run`."""
@@ -105,4 +119,6 @@ class Lab:
 
     def beside(self, program: Program) -> Lab:
         """A lab for a variant of the program, in the same world."""
-        return Lab(program)
+        made = Lab(program)
+        made._graphs = self._graphs
+        return made
