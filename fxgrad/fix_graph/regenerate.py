@@ -8,7 +8,6 @@ in.
 
 from __future__ import annotations
 
-import itertools
 import keyword
 from collections.abc import Mapping, Sequence
 
@@ -43,16 +42,18 @@ def regenerate(run: Run, more: Sequence[Assumed] = ()) -> torch.fx.GraphModule:
         reason = run.error.message if run.error is not None else "the forward did not finish"
         raise TraceError(f"no graph: {reason}", site=run.error.site if run.error else None)
     last = run.forward_last
-    nodes = list(itertools.takewhile(lambda node: node.prev is not last, run.recorder.graph.nodes))
-    taken = Taken(
-        [*(one for one in run.recorder.assumed if not one.weak), *more],
-        [n for n in nodes if n not in run.recorder.raised],
-    )
+    nodes = []
+    for node in run.recorder.graph.nodes:
+        if node not in run.recorder.raised:
+            nodes.append(node)
+        if node is last:
+            break
+    taken = Taken([*(one for one in run.recorder.assumed if not one.weak), *more], nodes)
     graph = torch.fx.Graph()
     copied: dict[torch.fx.Node, torch.fx.Node] = {}
     for node in nodes:
-        if node not in run.recorder.raised:
-            copied[node] = graph.node_copy(node, copied.__getitem__)
+        copied[node] = graph.node_copy(node, copied.__getitem__)
+        if taken.waiting:
             taken.after(node, graph, copied)
     graph.output(torch.fx.node.map_arg([*run.output_nodes, *run.rebound.values()], copied.__getitem__))
     _drop_unused(graph)
@@ -87,22 +88,26 @@ def _refuse_names(run: Run, graph: torch.fx.Graph) -> None:
     """torch.fx writes `self.blocks.class(x)` into its code, and puts quotes around a name that is no
     identifier as it is; a graph module keeps some names for itself (`code`, `graph`, `meta`)."""
     root = run.program.root
-    sites = {step.node.name: step.spots for step in run.recorder.steps}
     own = own_names() & {*root._modules, *root._parameters, *root._buffers}
-    for node in graph.nodes:
-        parts = str(node.target).split(".") if node.op in ("call_module", "get_attr") else ()
+    for node in (*graph.find_nodes(op="call_module"), *graph.find_nodes(op="get_attr")):
+        parts = str(node.target).split(".")
         for part in parts:
             if keyword.iskeyword(part) or not part.isprintable() or '"' in part or "\\" in part:
                 raise TraceError(
                     f"no graph: the code that torch.fx writes has no way to say {part!r} in `{node.target}`",
-                    site=innermost(sites.get(node.name, ())),
+                    site=_first_site(run, node),
                     hint="give the module another name",
                 )
-        if parts and parts[0] in own:
-            spots = (sites.get(reader.name, ()) for reader in (node, *node.users))
-            raise _taken(parts[0], innermost(next(filter(None, spots), ())))
+        if parts[0] in own:
+            raise _taken(parts[0], _first_site(run, node, *node.users))
     if own:  # held and not used: a state dict has it all the same
         raise _taken(min(own), first_line_of(run.program))
+
+
+def _first_site(run: Run, *nodes: torch.fx.Node) -> Site | None:
+    """The line of the first of these nodes of a graph for which the run has one."""
+    spots = {step.node.name: step.spots for step in run.recorder.steps}
+    return innermost(next(filter(None, (spots.get(node.name, ()) for node in nodes)), ()))
 
 
 def _taken(name: str, site: Site | None) -> TraceError:
@@ -115,8 +120,8 @@ def _taken(name: str, site: Site | None) -> TraceError:
 
 def _refuse_fake(run: Run, graph: torch.fx.Graph) -> None:
     """A tensor made from Python data in a run on fake values has no data for the graph to keep."""
-    for node in graph.nodes:
-        value = run.recorder.attributes.get(str(node.target)) if node.op == "get_attr" else None
+    for node in graph.find_nodes(op="get_attr"):
+        value = run.recorder.attributes.get(str(node.target))
         if isinstance(value, torch.Tensor) and is_fake(value) and str(node.target).endswith("_"):
             raise TraceError(
                 "no graph: the forward makes a tensor from Python data, which a run on fake values does not "
@@ -137,7 +142,7 @@ def _guards(convention: CallingConvention, run: Run, taken: Taken, graph: torch.
     guards = Guards([*arguments, *attributes.guards, *tensors.guards, *taken.guards()])
     held = enumerate((*attributes.places, *tensors.places), len(arguments))
     places = [(number, place) for number, inner in held for place in inner]
-    guards.arm([node.name for node in graph.nodes if node.op == "placeholder"], places)
+    guards.arm([node.name for node in graph.find_nodes(op="placeholder")], places)
     for holds in taken.held:
         holds.guards = guards
     return guards

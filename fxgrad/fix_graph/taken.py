@@ -49,11 +49,11 @@ _CALLED: Mapping[object, str] = {operator.neg: "-", abs: "abs", operator.abs: "a
 
 class Taken:
     """The guards of one run, in the order in which things were taken; `early` ones are there at once, the
-    others come with their nodes."""
+    others come with their nodes, which `waiting` holds."""
 
     def __init__(self, assumed: Sequence[Assumed], nodes: Sequence[torch.fx.Node]) -> None:
         self._order = {node: number for number, node in enumerate(nodes)}
-        self._waiting: dict[torch.fx.Node, list[tuple[int, Assumed]]] = {}
+        self.waiting: dict[torch.fx.Node, list[tuple[int, Assumed]]] = {}
         self._found: dict[int, Guard] = {}
         self._said: set[tuple[str, str]] = set()
         self._numbers: dict[int, torch.fx.Node] = {}
@@ -89,7 +89,7 @@ class Taken:
         if needed and all(node.op == "get_attr" for node in needed) and one.target in ("size", "ndim"):
             return
         if all(node in self._order for node in needed) and needed:
-            self._waiting.setdefault(max(needed, key=self._order.__getitem__), []).append((number, one))
+            self.waiting.setdefault(max(needed, key=self._order.__getitem__), []).append((number, one))
 
     def _say(self, number: int, one: Assumed, text: str, *, inside: bool) -> Guard | None:
         taken = symbols.plain(one.taken)
@@ -110,7 +110,7 @@ class Taken:
         self, node: torch.fx.Node, graph: torch.fx.Graph, copied: Mapping[torch.fx.Node, torch.fx.Node]
     ) -> None:
         """Write the guards that `node` of the run was the last to be read by, at the end of `graph`."""
-        for number, one in self._waiting.pop(node, ()):
+        for number, one in self.waiting.pop(node, ()):
             text = _told(one, lambda n: copied[n].name)
             guard = self._say(number, one, text, inside=True)
             if guard is None:
