@@ -22,6 +22,7 @@ Phase = Literal["forward", "loss", "backward"]
 
 
 UNSEEN = "torch.unseen"  # the target of what made a tensor, where no noted call did
+WRAPPER = "subclass"  # the target of what put a subclass around tensors, past autograd
 
 Delivered = Literal["", "none", "zero", "some"]  # what gradient came; "" where nothing tells
 

@@ -25,6 +25,7 @@ from fxgrad.trace.notes import Backward, Note, Request
 from fxgrad.trace.observations import Observations, RawDecision, Shared, Step
 from fxgrad.trace.rounds import Rounds
 from fxgrad.trace.slots import Slot
+from fxgrad.trace.subclasses import Births
 from fxgrad.world.reach import Reach
 from fxgrad.world.standins import StandIns
 
@@ -55,6 +56,7 @@ class GraphDriver(Owner, Protocol):
     unfollowed: bool  # whether it was handed numbers that go by sizes and remember nothing: strides, bytes
     sizes_read: bool  # whether the program was handed sizes
     looks: tuple[Spot, ...]  # where the program looked at autograd's graph
+    births: Births
 
     def spots(self) -> tuple[Spot, ...]: ...
 

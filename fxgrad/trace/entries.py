@@ -11,8 +11,10 @@ from __future__ import annotations
 import torch
 import torch.fx
 
+from fxgrad.records.facts import WRAPPER
 from fxgrad.source.sites import Spot
 from fxgrad.torch_api.calls import add_node
+from fxgrad.torch_api.tensors import inner_tensors
 from fxgrad.trace import targets
 from fxgrad.trace.driver import GraphDriver
 from fxgrad.trace.observations import ENTRY, Shared, Step, copied
@@ -29,7 +31,14 @@ def adopted(recorder: GraphDriver, tensor: torch.Tensor) -> Slot:
         return _alias(recorder, tensor, sharing[-1])
     if tensor.grad_fn is not None:
         recorder.note_unseen("a tensor that was computed where no mode of torch looks")
-    return entry(recorder, tensor, tensor, "constructor", recorder.spots())
+    parts = [
+        recorder.slots[id(part)] for part in inner_tensors(tensor).values() if id(part) in recorder.slots
+    ]
+    return (
+        _wrapper(recorder, tensor, parts)
+        if parts
+        else entry(recorder, tensor, tensor, "constructor", recorder.spots())
+    )
 
 
 def _is_outside(recorder: GraphDriver, tensor: torch.Tensor) -> bool:
@@ -100,10 +109,20 @@ def _alias(recorder: GraphDriver, tensor: torch.Tensor, sibling: Slot) -> Slot:
     saved tensors)."""
     layout = tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset())
     node = _new_leaf(recorder, sibling, layout, tensor.requires_grad)
-    step = recorder.add_step(node, "leaf", "alias", recorder.spots())
+    step = recorder.add_step(node, "leaf", "alias", recorder.births.of(tensor) or recorder.spots())
     step.reads.append(sibling.value)
     slot = recorder.seen.bind(tensor, node, node.name)
     step.makes.append(slot.value)
+    return slot
+
+
+def _wrapper(recorder: GraphDriver, tensor: torch.Tensor, parts: list[Slot]) -> Slot:
+    """A subclass that was put around tensors of the graph, of which autograd knows nothing."""
+    slot = entry(recorder, tensor, tensor, WRAPPER, recorder.births.of(tensor) or recorder.spots())
+    step = recorder.seen.steps[-1]
+    step.kind = "leaf"
+    step.weak.clear()
+    step.reads.extend(part.value for part in parts)
     return slot
 
 

@@ -149,6 +149,8 @@ class Events:
             made = self._seen_when_made(type.__call__, stack)
             stack.enter_context(_patched(VariableMeta, "__call__", made))
             stack.enter_context(_patched(torch, "from_numpy", self._from_numpy()))
+            nested = self._region(torch.nested.nested_tensor, "op", "torch.nested.nested_tensor")
+            stack.enter_context(_patched(torch.nested, "nested_tensor", nested))
             for name in ("real", "imag"):
                 part = complex_part(name, threading.get_ident())
                 stack.enter_context(_patched(torch.Tensor, name, part))
@@ -163,6 +165,8 @@ class Events:
                         _patched(holder, name, self._region(getattr(holder, name), "transform", name))
                     )
             for patch in self._derivatives.interceptions(self._derived):
+                stack.enter_context(_patched(*patch))
+            for patch in self.observer.ledger.births.interceptions():
                 stack.enter_context(_patched(*patch))
             if distributed.REPLICATED is not None:
                 stack.enter_context(_patched(distributed.REPLICATED, "__init__", self._replica_made()))

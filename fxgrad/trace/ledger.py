@@ -19,19 +19,21 @@ from torch import nn
 from torch.autograd.graph import Node
 
 from fxgrad.records import Flow, Value
-from fxgrad.records.facts import UNSEEN
+from fxgrad.records.facts import UNSEEN, WRAPPER
 from fxgrad.source.sites import Spot, user_spots
 from fxgrad.torch_api.autograd_graph import grad_fn_of
 from fxgrad.torch_api.internals import version_of
-from fxgrad.torch_api.tensors import shape_of
+from fxgrad.torch_api.tensors import inner_tensors, shape_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.edges import Key, WatchedEdges, number_of
 from fxgrad.trace.notes import UNKNOWN, Kind, Note
 from fxgrad.trace.sampling import is_sampling
 from fxgrad.trace.slots import Slot, WatchedTensors
+from fxgrad.trace.subclasses import Births
 
 LIMIT = 300_000  # notes; one step of a 70-billion-parameter model makes ten thousand
 
+_OWN = frozenset((torch.Tensor, nn.Parameter))
 ORIGINS = 4096  # that are told apart
 
 
@@ -39,8 +41,9 @@ class Ledger:
     """Notes so far. `boundary`: the code whose frame ends a stack; None for the whole stack. `stack`: the
     modules that run now."""
 
-    def __init__(self, boundary: CodeType | None) -> None:
+    def __init__(self, boundary: CodeType | None, births: Births) -> None:
         self.boundary = boundary
+        self.births = births
         self.tensors = WatchedTensors()
         self.edges = WatchedEdges(self._leaf_key)
         self.values: list[Value | None] = []
@@ -84,8 +87,9 @@ class Ledger:
         if tensor.requires_grad and grad_fn_of(tensor) is not None:
             note = self.note("op", UNSEEN)
         elif alias >= 0 and self.values[alias] is not None:
-            note = self.note("leaf", "alias")
-            note.reads = [alias]
+            note = self._new_leaf(tensor, "alias", [alias])
+        elif parts := self._wrapped(tensor):
+            note = self._new_leaf(tensor, WRAPPER, parts)
         elif numbers := self._just_read(tensor):
             note = self.note("entry", "constructor")
         else:
@@ -100,6 +104,18 @@ class Ledger:
         if note.target == UNSEEN and not note.flows:
             note.kind, note.spots = "attribute", ()
         return slot
+
+    def _new_leaf(self, tensor: torch.Tensor, target: str, reads: list[int]) -> Note:
+        note = self.note("leaf", target)
+        note.reads = reads
+        note.spots = self.births.of(tensor) or note.spots
+        return note
+
+    def _wrapped(self, tensor: torch.Tensor) -> list[int]:
+        """The values that a subclass was put around."""
+        parts = () if type(tensor) in _OWN else inner_tensors(tensor).values()
+        slots = map(self.tensors.get, parts)
+        return [slot.value for slot in slots if slot is not None and self.values[slot.value] is not None]
 
     def _repeated(self, tensor: torch.Tensor, slot: Slot) -> bool:
         """Whether a call made it that was not noted, as it had been often enough: it stands for what the last

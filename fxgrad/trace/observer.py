@@ -55,6 +55,7 @@ from fxgrad.trace.notes import Backward, Decided, Kind, Note, Request, Taken
 from fxgrad.trace.repeats import Given, Repeats
 from fxgrad.trace.rounds import Rounds, Turn
 from fxgrad.trace.slots import Read, Slot
+from fxgrad.trace.subclasses import Births
 from fxgrad.trace.switched_off import SwitchedOff
 
 Gradient = tuple[torch.Tensor, torch.Tensor | None]
@@ -111,7 +112,7 @@ class Observer(TorchFunctionMode):
         on_repeat: Callable[[list[Gradient]], None],
     ) -> None:
         super().__init__()
-        self.ledger = Ledger(boundary)
+        self.ledger = Ledger(boundary, Births(self._spots_of_birth))
         self.repeats = Repeats(self.ledger)
         self.coverage = Coverage(MOST_WATCHED)
         self.active = True
@@ -160,6 +161,10 @@ class Observer(TorchFunctionMode):
         # by function: what notes its calls, its name, and whether these are compared with other rounds'
         self._handlers: dict[object, tuple[Handler | None, str, bool]] = {}
         self.rounds = Rounds(self.ledger, self.repeats, self.coverage, self._numbers, self._value_of_array)
+
+    def _spots_of_birth(self) -> tuple[Spot, ...]:
+        looking = self.active and not self.quiet and not self.gradients_only
+        return self.ledger.spots() if looking else ()
 
     def guarded(self) -> _Guarded:
         """Noting: nothing of it is seen by torch's function modes, and an error of it stops the watch, not

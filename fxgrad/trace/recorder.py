@@ -71,6 +71,7 @@ from fxgrad.trace.progress import EVERY, begin_run
 from fxgrad.trace.python_state import Read
 from fxgrad.trace.sampling import is_sampling
 from fxgrad.trace.slots import Slot
+from fxgrad.trace.subclasses import Births
 from fxgrad.world.private import Lent
 from fxgrad.world.reach import Reach
 from fxgrad.world.scopes import FUNCTIONS
@@ -112,6 +113,7 @@ class Recorder(TorchFunctionMode):
         self.making = False  # a stand-in: what torch does for it is none of the program's
         self.phase: Phase = "forward"
         self.progress = begin_run()
+        self.births = Births(self._spots_of_birth)
         self.attributes: dict[str, object] = {}
         self.seen = Observations()
         self.values: list[RawValue] = self.seen.values
@@ -191,6 +193,10 @@ class Recorder(TorchFunctionMode):
             for user in user_frames(frame, self.boundary):
                 self.frames[id(user)] = user
         return self.spots_from(frame)
+
+    def _spots_of_birth(self) -> tuple[Spot, ...]:
+        looking = self.active and not self.quiet and threading.get_ident() == self.thread
+        return self.spots() if looking else ()
 
     def spots_from(self, frame: FrameType) -> tuple[Spot, ...]:
         """The user's frames from `frame` outwards. Of the deep stack of a big model only what is inside the

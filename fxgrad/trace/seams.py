@@ -54,6 +54,7 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
             *regions.interceptions(recorder),
             *elsewhere.interceptions(recorder),
             *imports.interceptions(recorder),
+            *recorder.births.interceptions(),
         ):
             stack.enter_context(patched(holder, name, value))
         stack.enter_context(transforms.checkpoint_intercepted(recorder))
@@ -66,6 +67,7 @@ def _interceptions(recorder: Recorder) -> Iterator[tuple[object, str, object]]:
     yield nn.Parameter, "__new__", staticmethod(_new_parameter(recorder))
     yield VariableMeta, "__call__", _new_variable(recorder)
     yield torch, "from_numpy", _from_numpy(recorder)
+    yield torch.nested, "nested_tensor", _nested_tensor(recorder)
     yield torch, "manual_seed", _manual_seed(recorder)
     yield torch.random, "manual_seed", _manual_seed(recorder)
     yield torch.Tensor, "set_", _unasked(recorder, "set_")
@@ -362,6 +364,19 @@ def _unasked(recorder: Recorder, name: str) -> Callable[..., object]:
         return recorder.__torch_function__(original, (), (tensor, *args), kwargs)
 
     return method
+
+
+def _nested_tensor(recorder: Recorder) -> Callable[..., object]:
+    """What it is made of it asks no mode about."""
+    original = torch.nested.nested_tensor
+
+    @functools.wraps(original)
+    def nested_tensor(*args: Any, **kwargs: Any) -> object:
+        if passes(recorder) or transforms_active():
+            return original(*args, **kwargs)
+        return recorder.__torch_function__(original, (), args, kwargs)
+
+    return nested_tensor
 
 
 def _manual_seed(recorder: Recorder) -> Callable[..., object]:

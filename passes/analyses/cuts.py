@@ -47,7 +47,14 @@ DETACHES = frozenset(
 )
 GRAD = DERIVATIVE  # its results have a history only with create_graph=True
 COPIES = frozenset(
-    ("torch.tensor", "torch.as_tensor", "torch.asarray", "Tensor.new_tensor", "torch.scalar_tensor")
+    (
+        "torch.tensor",
+        "torch.as_tensor",
+        "torch.asarray",
+        "Tensor.new_tensor",
+        "torch.scalar_tensor",
+        "torch.nested.nested_tensor",
+    )
 )
 CASTS = frozenset(
     [

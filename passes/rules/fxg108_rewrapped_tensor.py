@@ -36,6 +36,7 @@ from fxgrad.passes.analyses.cuts import constructor
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import cut_groups, finding, said, starved, subject
 from fxgrad.records import Facts, Finding
+from fxgrad.records.facts import WRAPPER
 
 CODE = "FXG108"
 NAME = "rewrapped-tensor"
@@ -47,6 +48,11 @@ COPIED = (
     "`torch.func.functional_call(model, {name: p - lr * g}, x)`"
 )
 
+WRAPPED = (
+    "use the tensor itself (with a mask: `torch.where`), or let the subclass be made in the forward of an "
+    "`autograd.Function` whose backward hands the gradient on"
+)
+
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per line that makes a new leaf."""
@@ -55,7 +61,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         node, parameters, way = group
         # of a watch's forwards one stands for all: the others are "torch.nn.Parameter, again"
         made = constructor(node) or node.target.rpartition(".")[2].partition(",")[0]
-        what = said(node) if made == ALIAS else f"`{made}`"
+        what = said(node) if made in (ALIAS, WRAPPER) else f"`{made}`"
         of = (
             "a parameter"
             if any(c.node == node.name and c.flow.source in read for c in way.cuts)
@@ -65,9 +71,11 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
             f"{what} copies the numbers of {of} without their history: {starved(parameters)} "
             f"({subject(parameters)})"
         )
-        advice = (
-            COPIED
-            if "deepcopy" in what
-            else "use the tensor itself (torch.stack or torch.cat for several) instead of wrapping it anew"
-        )
+        advice = "use the tensor itself (torch.stack or torch.cat for several) instead of wrapping it anew"
+        if made == "nested_tensor":
+            advice = "`torch.nested.as_nested_tensor` keeps the history of what it is given"
+        elif node.target == WRAPPER:
+            advice = WRAPPED
+        elif "deepcopy" in what:
+            advice = COPIED
         yield finding(context, facts, (CODE, NAME), group, message, advice)

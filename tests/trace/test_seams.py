@@ -78,4 +78,4 @@ def test_the_table_lists_what_a_watch_replaces(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_both_replace_is_listed_once() -> None:
     recorded, watched = listed()
-    assert len(recorded & watched) == 17
+    assert len(recorded & watched) == 20
