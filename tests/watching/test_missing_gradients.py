@@ -54,8 +54,34 @@ PROGRAMS = {
         "    norm = net.weight.grad.norm()  # FXG111\n"
         "    opt.step()\n"
         "    losses.append(loss.item())\n",
-        ("the parametrization computes `net.weight`", "`net.parametrizations.weight.original.grad`"),
+        ("`net.weight` is computed each time it is read", "`net.parametrizations.weight.original.grad`"),
         (("net.weight.grad.norm()", "net.parametrizations.weight.original.grad.norm()"),),
+    ),
+    "the same under the name of a loop": Program(
+        "net = torch.nn.utils.parametrizations.orthogonal(nn.Linear(3, 3))\n"
+        "opt = torch.optim.SGD(net.parameters(), 0.1)\n"
+        "for it in range(3):\n"
+        "    loss = (net(torch.randn(6, 3)) - 1).square().mean()\n"
+        "    opt.zero_grad()\n"
+        "    loss.backward()\n"
+        "    norm = sum(p.grad.norm() for p in [net.weight, net.bias])  # FXG111\n"
+        "    opt.step()\n"
+        "    losses.append(loss.item())\n",
+        ("`net.weight` is computed each time it is read", "`net.parametrizations.weight.original.grad`"),
+        (("[net.weight, net.bias]", "[net.parametrizations.weight.original, net.bias]"),),
+    ),
+    "the gradient of a weight that a hook computes before each forward": Program(
+        "net = torch.nn.utils.weight_norm(nn.Linear(3, 3))\n"
+        "opt = torch.optim.SGD(net.parameters(), 0.1)\n"
+        "for it in range(3):\n"
+        "    loss = (net(torch.randn(6, 3)) - 1).square().mean()\n"
+        "    opt.zero_grad()\n"
+        "    loss.backward()\n"
+        "    norm = net.weight.grad.norm()  # FXG111\n"
+        "    opt.step()\n"
+        "    losses.append(loss.item())\n",
+        ("`net.weight` is computed in every forward, from `net.weight_g` and `net.weight_v`", "the `.grad` of these"),
+        (("net.weight.grad.norm()", "net.weight_v.grad.norm()"),),
     ),
     # ------------------------------------------------------------------------------------- through an inner update
     "weights of examples, through a step of the optimizer": Program(

@@ -128,7 +128,7 @@ def flagged(death: Death) -> Iterator[Cause]:
     match = _FLAG.search(text)
     name = match.group(1) if match is not None else text
     tensor, owner = look_up(name, namespace), look_up(name.rpartition(".")[0], namespace)
-    parts = _parts(owner, name) if isinstance(owner, nn.Module) else []
+    parts = parts_of(owner, name) if isinstance(owner, nn.Module) else []
     if parts:
         yield Cause(
             f"`{name}` is computed anew in every forward, from {listed(parts)}: only those have the flag",
@@ -137,7 +137,7 @@ def flagged(death: Death) -> Iterator[Cause]:
             tuple(parts),
         )
         return
-    sources = _sources(death, tensor)[:3] if isinstance(tensor, torch.Tensor) else []
+    sources = sources_of(death, tensor)[:3] if isinstance(tensor, torch.Tensor) else []
     yield Cause(
         f"`{name}` was computed from {listed(sources) if sources else 'tensors that require grad'}, and so "
         "it requires grad: "
@@ -148,7 +148,7 @@ def flagged(death: Death) -> Iterator[Cause]:
     )
 
 
-def _parts(owner: nn.Module, name: str) -> list[str]:
+def parts_of(owner: nn.Module, name: str) -> list[str]:
     """What `owner.weight` is computed from: by weight_norm, spectral_norm and pruning of old, or by
     parametrizations."""
     variable, _, attribute = name.rpartition(".")
@@ -156,7 +156,29 @@ def _parts(owner: nn.Module, name: str) -> list[str]:
     return [f"{variable}.{own}" for own, _ in registry.named_parameters(owner) if own.startswith(prefixes)]
 
 
-def _sources(death: Death, tensor: torch.Tensor) -> list[str]:
+def computed_name(death: Death, tensor: torch.Tensor) -> tuple[str, list[str]] | None:
+    """The name of a weight that a module computes anew each time, and the parameters that it is made of,
+    where the tensor is such a weight: read off a parametrization, or held by a module beside its parts."""
+    names = sources_of(death, tensor)
+    maker = death.facts.maker_of.get(known.value) if (known := death.known(tensor)) is not None else None
+    inside = f".{maker.module}." if maker is not None else ""
+    for path, module in registry.named_modules(death.model):
+        prefix = f"{path}." if path else ""
+        held = [name for name, value in vars(module).items() if value is tensor]
+        made = [name for name in _parametrized(module) if f".{prefix}parametrizations.{name}." in inside]
+        for name in (*held, *made):
+            parts = tuple(prefix + part.format(name) for part in _PARTS)
+            if names and all(source.startswith(parts) for source in names):
+                return prefix + name, names
+    return None
+
+
+def _parametrized(module: nn.Module) -> list[str]:
+    held = module._modules.get("parametrizations")
+    return list(held._modules) if held is not None else []
+
+
+def sources_of(death: Death, tensor: torch.Tensor) -> list[str]:
     """The parameters that a tensor is computed from."""
     known = death.known(tensor)
     if known is None:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from torch import nn
-from torch.nn.utils.parametrize import is_parametrized
 
 from fxgrad.passes.analyses.death.absent import GRADIENT, NoGradient, is_of_none, symptom
+from fxgrad.passes.analyses.death.leaves import computed_name, parts_of
 from fxgrad.passes.analyses.death.record import Death, look_up, raising_text
 from fxgrad.passes.ended import Cause
 from fxgrad.passes.findings import line_of, listed, source_of
@@ -67,30 +67,39 @@ def unreached(death: Death) -> Iterator[Cause]:
 def no_leaf(death: Death) -> Iterator[Cause]:
     """An operation made it, so it never had a `.grad`."""
     none = _none(death, "no leaf")
-    if none is not None:
+    if none is not None and not any(computed(death)):
         yield _no_leaf(death, none)
 
 
 def computed(death: Death) -> Iterator[Cause]:
-    """A parametrization computes it each time it is read: what that computes it from has the gradient."""
+    """A module computes it each time it runs, or it is read: what that computes it from has the gradient."""
     if not is_of_none(death.error):
+        return
+    none = _none(death, "no leaf")
+    known = computed_name(death, none.tensor) if none is not None else None
+    if known is not None:
+        yield _of_computed(death, *known)
         return
     text, namespace = raising_text(death.error)
     for match in GRADIENT.finditer(text):
         base, _, name = match.group(1).rpartition(".")
         owner = look_up(base, namespace)
-        if not isinstance(owner, nn.Module) or not is_parametrized(owner, name):
-            continue
-        path = f"{base}.parametrizations.{name}"
-        held = owner.get_submodule(f"parametrizations.{name}")
-        leaves = [f"{path}.{one}" for one, _ in held.named_parameters(recurse=False)]
-        yield Cause(
-            f"`{base}.{name}.grad` is None: the parametrization computes `{base}.{name}` each time it is "
-            "read, and backward leaves gradients on leaves alone",
-            death.site,
-            f"read `{leaves[0]}.grad`" if len(leaves) == 1 else f"read the `.grad` of {listed(leaves)}",
-        )
-        return
+        leaves = parts_of(owner, f"{base}.{name}") if isinstance(owner, nn.Module) else []
+        if leaves:
+            yield _of_computed(death, f"{base}.{name}", leaves)
+            return
+
+
+def _of_computed(death: Death, name: str, leaves: list[str]) -> Cause:
+    when = (
+        "each time it is read" if any(".parametrizations." in leaf for leaf in leaves) else "in every forward"
+    )
+    return Cause(
+        f"`{name}.grad` is None: `{name}` is computed {when}, from {listed(leaves)}, and backward leaves "
+        "gradients on leaves alone",
+        death.site,
+        f"read `{leaves[0]}.grad`" if len(leaves) == 1 else "read the `.grad` of these",
+    )
 
 
 def _none(death: Death, why: str) -> NoGradient | None:
