@@ -343,9 +343,21 @@ def _merged(facts: Facts, cuts: list[Cut], following: Following) -> Iterable[Cut
                 continue
         if i > 0 and (cut.flow.weak or facts.values[cut.flow.source].device == "python"):
             continue
+        if i > 0 and cut.code == "FXG108" and _wraps_again(facts, cuts[i - 1], cut, following):
+            continue
         if before == cut.code and cut.code in ("FXG104", "FXG112"):
             continue  # one region, left and entered by several values
         yield cut
+
+
+def _wraps_again(facts: Facts, before: Cut, cut: Cut, following: Following) -> bool:
+    """Whether a new leaf is made of nothing but what has just come back from Python:
+    `Variable(torch.tensor(number))` is one way in."""
+    if not before.flow.weak and facts.values[before.flow.source].device != "python":
+        return False
+    onwards = _along(before.flow.target, following)
+    between = itertools.takewhile(lambda step: step[1] is not cut.flow, onwards)
+    return all(node.target.rpartition(".")[2] in _MOVES for node, _, _ in between)
 
 
 PRICES = {

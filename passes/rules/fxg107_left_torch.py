@@ -66,10 +66,7 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         what, advice = _way_out(node)
         wrapped = _wrapped(facts, node, way) if node.kind == "escape" else ""
         if wrapped:
-            advice += (
-                f"; and put the tensor itself, or torch.stack of several, in place of the {wrapped}, which "
-                "makes one without a history"
-            )
+            advice += f"; and put the tensor itself, or torch.stack of several, in place of the {wrapped}"
         message = f"{what}, and the loss goes on from there: {starved(parameters)} ({subject(parameters)})"
         picked = next(
             (facts.node_named[cut.behind] for cut in way.cuts if cut.node == node.name and cut.behind), None
@@ -87,12 +84,22 @@ def _wrapped(facts: Facts, node: NodeFact, way: Way) -> str:
     """The function that makes a tensor again of the number, and its line where that is another; "" where none
     does."""
     behind = itertools.dropwhile(lambda name: name != node.name, way.nodes)
-    makers = (facts.node_named[name] for name in behind)
-    made = next((one for one in makers if one.site is not None and one.target.endswith(_WRAPPERS)), None)
+    makers = itertools.dropwhile(
+        lambda one: one.site is None or not one.target.endswith(_WRAPPERS),
+        (facts.node_named[name] for name in behind),
+    )
+    made = next(makers, None)
     if made is None or made.site is None or node.site is None:
         return ""
     same = statement_at(made.site) is statement_at(node.site)
-    return f"`{made.target}(...)`{' around it' if same else line_of(made.site, node.site)}"
+    where = " around it" if same else line_of(made.site, node.site)
+    again = next(itertools.takewhile(lambda one: one.kind == "leaf", makers), None)
+    if again is None or again.site is None:
+        return f"`{made.target}(...)`{where}, which makes one without a history"
+    if statement_at(again.site) is statement_at(made.site):
+        return f"{said(again)}{where}, which makes one without a history"
+    last = f"{said(again)}{line_of(again.site, node.site)}"
+    return f"`{made.target}(...)`{where} and the {last}, which make tensors without a history"
 
 
 def _to_a_worker(found: SentAway) -> Finding:

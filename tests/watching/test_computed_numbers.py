@@ -43,6 +43,10 @@ LEFT = {
     "returned by a function": (
         "def count(t):\n        n = int(t * 0) + 1  # FXG107\n        return n\n    m = count(open_)\n    loss = out[:m].square().mean()"
     ),
+    "and made a leaf at once": "g = nn.Parameter(torch.tensor(open_.item()))  # FXG107\n    loss = (out * g).square().mean()",
+    "and made a leaf on the next line": (
+        "g = torch.tensor(open_.item())  # FXG107\n    g = torch.autograd.Variable(g, requires_grad=True)\n    loss = (out * g).square().mean()"
+    ),
     "over several lines": "loss = (\n        (open_.item() + 1.5)  # FXG107\n        * out.square().mean()\n    )",
 }
 LOOKED_AT = {
@@ -80,6 +84,12 @@ def test_the_line_where_the_number_left(loss: str, tmp_path: Path) -> None:
 def test_a_number_that_is_only_looked_at(loss: str, tmp_path: Path) -> None:
     report, _ = watched(tmp_path, loss)
     assert "FXG107" not in {f.code for f in (*report.findings, *report.notes)}
+
+
+def test_both_lines_that_make_a_leaf_of_a_number_are_in_the_advice(tmp_path: Path) -> None:
+    report, _ = watched(tmp_path, LEFT["and made a leaf on the next line"])
+    (found,) = [one for one in report.findings if one.severity == "error"]
+    assert "`torch.tensor(...)` around it and the `torch.autograd.Variable(g, requires_grad=True)` (line 13)" in found.fix.advice
 
 
 def test_a_number_that_a_function_returns_is_not_left_out_of_its_return(tmp_path: Path) -> None:
