@@ -166,7 +166,7 @@ class Events:
                     )
             for patch in self._derivatives.interceptions(self._derived):
                 stack.enter_context(_patched(*patch))
-            for patch in self.observer.ledger.births.interceptions():
+            for patch in self.observer.ledger.births.interceptions(self.observer.spots_of_birth):
                 stack.enter_context(_patched(*patch))
             if distributed.REPLICATED is not None:
                 stack.enter_context(_patched(distributed.REPLICATED, "__init__", self._replica_made()))

@@ -112,7 +112,7 @@ class Observer(TorchFunctionMode):
         on_repeat: Callable[[list[Gradient]], None],
     ) -> None:
         super().__init__()
-        self.ledger = Ledger(boundary, Births(self._spots_of_birth))
+        self.ledger = Ledger(boundary, Births())
         self.repeats = Repeats(self.ledger)
         self.coverage = Coverage(MOST_WATCHED)
         self.active = True
@@ -162,7 +162,8 @@ class Observer(TorchFunctionMode):
         self._handlers: dict[object, tuple[Handler | None, str, bool]] = {}
         self.rounds = Rounds(self.ledger, self.repeats, self.coverage, self._numbers, self._value_of_array)
 
-    def _spots_of_birth(self) -> tuple[Spot, ...]:
+    def spots_of_birth(self) -> tuple[Spot, ...]:
+        """The user's frames where a subclass is made; () where nobody looks."""
         looking = self.active and not self.quiet and not self.gradients_only
         return self.ledger.spots() if looking else ()
 

@@ -113,7 +113,7 @@ class Recorder(TorchFunctionMode):
         self.making = False  # a stand-in: what torch does for it is none of the program's
         self.phase: Phase = "forward"
         self.progress = begin_run()
-        self.births = Births(self._spots_of_birth)
+        self.births = Births()
         self.attributes: dict[str, object] = {}
         self.seen = Observations()
         self.values: list[RawValue] = self.seen.values
@@ -194,7 +194,8 @@ class Recorder(TorchFunctionMode):
                 self.frames[id(user)] = user
         return self.spots_from(frame)
 
-    def _spots_of_birth(self) -> tuple[Spot, ...]:
+    def spots_of_birth(self) -> tuple[Spot, ...]:
+        """The user's frames where a subclass is made; () where nobody looks."""
         looking = self.active and not self.quiet and threading.get_ident() == self.thread
         return self.spots() if looking else ()
 

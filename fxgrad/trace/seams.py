@@ -54,7 +54,7 @@ def intercepted(recorder: Recorder) -> Iterator[None]:
             *regions.interceptions(recorder),
             *elsewhere.interceptions(recorder),
             *imports.interceptions(recorder),
-            *recorder.births.interceptions(),
+            *recorder.births.interceptions(recorder.spots_of_birth),
         ):
             stack.enter_context(patched(holder, name, value))
         stack.enter_context(transforms.checkpoint_intercepted(recorder))

@@ -24,10 +24,9 @@ Spots = tuple[Spot, ...]
 
 
 class Births:
-    """The places, by tensor. `spots` gives the user's frames, () where nobody looks."""
+    """The places, by tensor. Holds nobody who looks: a run must end without the garbage collector."""
 
-    def __init__(self, spots: Callable[[], Spots]) -> None:
-        self._spots = spots
+    def __init__(self) -> None:
         self._places: dict[int, tuple[weakref.ref[torch.Tensor], Spots]] = {}
 
     def of(self, tensor: torch.Tensor) -> Spots:
@@ -35,20 +34,22 @@ class Births:
         known = self._places.get(id(tensor))
         return known[1] if known is not None and known[0]() is tensor else ()
 
-    def interceptions(self) -> Iterator[tuple[object, str, Callable[..., object]]]:
-        """What to replace."""
+    def interceptions(
+        self, spots: Callable[[], Spots]
+    ) -> Iterator[tuple[object, str, Callable[..., object]]]:
+        """What to replace. `spots` gives the user's frames, () where nobody looks."""
         for name in ("_make_wrapper_subclass", "_make_subclass"):
-            yield torch.Tensor, name, staticmethod(self._noting(getattr(torch.Tensor, name)))
+            yield torch.Tensor, name, staticmethod(self._noting(getattr(torch.Tensor, name), spots))
 
-    def _noting(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _noting(self, original: Callable[..., Any], spots: Callable[[], Spots]) -> Callable[..., Any]:
         @functools.wraps(original)
         def make(cls: type, *args: Any, **kwargs: Any) -> Any:
             made = original(cls, *args, **kwargs)
             # torch's own have other ways to be met
             if cls is not FakeTensor and not issubclass(cls, nn.Parameter) and len(self._places) < MOST:
-                spots = self._spots()
-                if spots:
-                    self._places[id(made)] = weakref.ref(made), spots
+                found = spots()
+                if found:
+                    self._places[id(made)] = weakref.ref(made), found
             return made
 
         return make
