@@ -91,7 +91,8 @@ _PASSED = (
         ]
     )
 )
-_SHOWING = frozenset(("__format__", "__repr__", "__str__"))
+# `torch.save` asks for the storage
+_SHOWING = frozenset(("__format__", "__reduce_ex__", "__repr__", "__str__", "untyped_storage"))
 _GETTERS = frozenset(("data", "T", "mT", "H", "mH", "real", "imag"))
 _ZEROING = frozenset(("zero_", "_foreach_zero_"))
 # functions in which no code of the user's runs
@@ -121,7 +122,7 @@ class Observer(TorchFunctionMode):
         self.trouble: Exception | None = None
         self.decisions: list[Decided] = []
         self.backwards: list[Backward] = []
-        self.shown: set[int] = set()  # values that were printed or compared
+        self.shown: set[int] = set()  # values that were printed, saved or compared
         self.handed: set[int] = set()  # values of one number that a module was called with
         self.requests: list[Request] = []  # calls that asked for gradients and got None, or raised
         self.taken: list[Taken] = []

@@ -3,16 +3,20 @@ the others those of which it shows that it does.
 
 It does so where it
  1. asks for a gradient of theirs (`.grad` is looked at, `autograd.grad` is called) and there is none;
- 2. computes one number from them, with gradients on, that nobody reads: a loss is made for a backward. One
-    that a module is called with is none, nor one whose line makes others that are read, nor an element that
-    was picked;
+ 2. gathers what they compute, with gradients on, in one number that nobody reads: a loss is made for a
+    backward;
  3. computes anything else from them that nobody reads, and a backward comes after;
  4. computes from them what gets to a loss, and updates nothing by hand: there is a cut on the way.
-A model whose results only become numbers, or are shown, is evaluated. Where nothing trains all are meant.
+Of (2) and (3) three are no sign: what a module is called with, a part that was only picked, and what was made
+beside something that is read: by the same instruction, or in a call of the model that returns it.
+A model whose results only become numbers, or are shown or saved, is evaluated. Where nothing trains all are
+meant.
 """
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Collection
 
 from torch import nn
@@ -20,6 +24,7 @@ from torch import nn
 from fxgrad.torch_api import registry
 from fxgrad.trace.events import Events
 from fxgrad.trace.ledger import Ledger
+from fxgrad.trace.notes import Note
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.slots import Slot
 
@@ -29,7 +34,7 @@ def meant(observer: Observer, events: Events) -> list[nn.Module]:
     found: list[nn.Module] = []
     trains = False
     asked = {slot.leaf for request in observer.requests for slot in request.slots}
-    uses = _Uses(observer)
+    uses = _Uses(observer, events)
     for key, module in events.outermost.items():
         slots = _slots(observer.ledger, module)
         if any(slot.after for slot in slots):
@@ -37,7 +42,7 @@ def meant(observer: Observer, events: Events) -> list[nn.Module]:
             found.append(module)
         elif key in events.with_grad:
             before = events.with_grad[key] < len(observer.backwards)
-            if any(slot.leaf in asked for slot in slots) or uses.show(slots, before=before):
+            if any(slot.leaf in asked for slot in slots) or uses.show(module, slots, before=before):
                 found.append(module)
     return found if trains else list(events.outermost.values())
 
@@ -47,72 +52,116 @@ def _slots(ledger: Ledger, module: nn.Module) -> list[Slot]:
     return [slot for slot in slots if slot is not None]
 
 
-_PICKS = frozenset(["__getitem__", "select", "unbind"])  # what gives elements of a tensor
-
-
 class _Uses:
     """What became of the values of a program, by what is noted of it."""
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: Observer, events: Events) -> None:
         self._ledger = observer.ledger
         self._shown = observer.shown
         self._handed = observer.handed
+        self._calls = events.calls
         self._after: dict[int, list[int]] = {}
-        self._read: set[int] = set()
-        # by value the instruction that made it; and those that made one that was read
-        self._places: dict[int, tuple[int, int]] = {}
-        self._read_places: set[tuple[int, int]] = set()
-        self._picked: set[int] = set()
+        self._last_read: dict[int, int] = {}  # by value the last note that reads it
+        self._made: dict[int, Note] = {}  # by value
         self._by_hand = False  # leaves are written after a backward
         self._first = observer.backwards[0].note if observer.backwards else 0
 
-    def show(self, slots: Collection[Slot], *, before: bool) -> bool:
-        """Whether what was computed from these parameters was meant for a loss. `before`: a backward came
-        after."""
-        if not self._read:
+    def show(self, model: nn.Module, slots: Collection[Slot], *, before: bool) -> bool:
+        """Whether what was computed from these parameters of the model was meant for a loss. `before`: a
+        backward came after."""
+        if not self._made:
             self._look()
         values = self._ledger.values
         edges = {-slot.leaf for slot in slots}
-        found = {v.id for v in values if v is not None and v.grad is not None and v.grad in edges}
-        own = set(found)
-        pending = list(found)
+        own = {v.id for v in values if v is not None and v.grad is not None and v.grad in edges}
+        found, gathered = set(own), set()
+        pending = sorted(own)
         while pending:
-            for value in self._after.get(pending.pop(), ()):
+            source = heapq.heappop(pending)  # in the order in which they were made
+            for value in self._after.get(source, ()):
+                if self._gathers(source, value, source in gathered):
+                    gathered.add(value)
                 if value not in found:
                     found.add(value)
-                    pending.append(value)
+                    heapq.heappush(pending, value)
         if not self._ledger.losses.isdisjoint(found):
             return not self._by_hand
-        return any(self._is_left(number, before=before) for number in found - own)
+        left = [number for number in found - own if self._is_left(number)]
+        if before:
+            left = [number for number in left if number in gathered or not self._is_picked(number)]
+        else:
+            left = [number for number in left if number in gathered and self._is_one(number)]
+        return bool(left) and not self._beside(found, model).issuperset(left)
 
-    def _is_left(self, number: int, *, before: bool) -> bool:
+    def _gathers(self, source: int, target: int, gathered: bool) -> bool:
+        """Whether many elements became fewer, and not by a view of some; or were before, and are not more."""
+        old, new = self._ledger.values[source], self._ledger.values[target]
+        if old is None or new is None:
+            return gathered
+        many, few = math.prod(old.shape), math.prod(new.shape)
+        if old.storage == new.storage:
+            return gathered
+        return few < many or (gathered and few == many)
+
+    def _is_left(self, number: int) -> bool:
         """Whether nobody read a value that has a gradient to give."""
         value = self._ledger.values[number]
-        if value is None or not value.requires_grad or number in self._read or number in self._shown:
+        if value is None or not value.requires_grad:
             return False
-        if before:
-            return True
-        in_part = (
-            number in self._handed or number in self._picked or self._places.get(number) in self._read_places
+        return not self._is_read(number) and number not in self._handed
+
+    def _is_read(self, number: int) -> bool:
+        """Whether anything was computed from a value, or it was looked at."""
+        return number in self._last_read or number in self._shown
+
+    def _is_one(self, number: int) -> bool:
+        value = self._ledger.values[number]
+        return value is not None and all(size == 1 for size in value.shape)
+
+    def _is_picked(self, number: int) -> bool:
+        """Whether a value is a view of some elements of what it was made from."""
+        values = self._ledger.values
+        value, note = values[number], self._made.get(number)
+        if value is None or note is None:
+            return False
+        sources = [source for read in note.reads if (source := values[read]) is not None]
+        return any(
+            source.storage == value.storage and math.prod(source.shape) > math.prod(value.shape)
+            for source in sources
         )
-        return not in_part and all(size == 1 for size in value.shape)
+
+    def _beside(self, found: Collection[int], model: nn.Module) -> set[int]:
+        """Those made beside something of the same model that is read: by the same instruction; in the model,
+        before what its calls return was last read."""
+        returned = {value for call in self._calls if call.module is model for value in call.values}
+        last = max((self._last_read.get(value, -1) for value in returned), default=-1)
+        if not self._shown.isdisjoint(returned):
+            last = self._ledger.count
+        modules = set(map(id, registry.modules(model)))
+        notes = {number: self._made[number] for number in found if number in self._made}
+        places = {_place(note) for number, note in notes.items() if self._is_read(number)}
+        places.discard(None)
+        return {
+            number
+            for number, note in notes.items()
+            if _place(note) in places or (id(note.module) in modules and note.number < last)
+        }
 
     def _look(self) -> None:
-        ledger = self._ledger
-        for note in ledger.notes:
-            self._read.update(note.reads)
-            if note.spots:
-                code, instruction = note.spots[0]
-                self._places.update(dict.fromkeys(note.makes, (id(code), instruction)))
-            if note.target.rpartition(".")[2] in _PICKS:
-                self._picked.update(note.makes)
+        for note in self._ledger.notes:
+            self._last_read.update(dict.fromkeys(note.reads, note.number))
+            self._made.update(dict.fromkeys(note.makes, note))
             for flow in note.flows:
                 if not flow.weak:
                     self._after.setdefault(flow.source, []).append(flow.target)
             if note.writes and note.number > self._first:
                 self._by_hand = self._by_hand or any(map(self._is_leaf, note.reads))
-        self._read_places = {place for number, place in self._places.items() if number in self._read}
 
     def _is_leaf(self, number: int) -> bool:
         key = self._ledger.keys[number]
         return key is not None and key[0] < 0
+
+
+def _place(note: Note) -> tuple[int, int] | None:
+    """The instruction of the program that made the call."""
+    return (id(note.spots[0][0]), note.spots[0][1]) if note.spots else None
