@@ -74,6 +74,18 @@ class _Uses:
         values = self._ledger.values
         edges = {-slot.leaf for slot in slots}
         own = {v.id for v in values if v is not None and v.grad is not None and v.grad in edges}
+        found, gathered = self._computed(own)
+        if not self._ledger.losses.isdisjoint(found):
+            return not self._by_hand
+        left = {number for number in found - own if self._is_left(number)}
+        if before:
+            left -= {number for number in left - gathered if self._is_picked(number)}
+        else:
+            left = set(filter(self._is_one, left & gathered))
+        return bool(left) and not self._beside(found, model).issuperset(left)
+
+    def _computed(self, own: Collection[int]) -> tuple[set[int], set[int]]:
+        """What was computed from these values, and of that what gathers many elements."""
         found, gathered = set(own), set()
         pending = sorted(own)
         while pending:
@@ -84,14 +96,7 @@ class _Uses:
                 if value not in found:
                     found.add(value)
                     heapq.heappush(pending, value)
-        if not self._ledger.losses.isdisjoint(found):
-            return not self._by_hand
-        left = [number for number in found - own if self._is_left(number)]
-        if before:
-            left = [number for number in left if number in gathered or not self._is_picked(number)]
-        else:
-            left = [number for number in left if number in gathered and self._is_one(number)]
-        return bool(left) and not self._beside(found, model).issuperset(left)
+        return found, gathered
 
     def _gathers(self, source: int, target: int, gathered: bool) -> bool:
         """Whether many elements became fewer, and not by a view of some; or were before, and are not more."""
