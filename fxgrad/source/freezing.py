@@ -15,10 +15,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fxgrad.records import Site
-from fxgrad.source.bindings import bindings
+from fxgrad.source.bindings import Binding, bindings, is_self
+from fxgrad.source.classes import lineage
 from fxgrad.source.names import argument, is_literal, last_word
 from fxgrad.source.objects import origin
-from fxgrad.source.parsing import Function, Source, ancestors, load, nodes, position, site_of
+from fxgrad.source.parsing import (
+    Function,
+    Source,
+    ancestors,
+    enclosing_method,
+    load,
+    nodes,
+    position,
+    site_of,
+)
 
 _FREEZE_CALL = re.compile(r"(?i)(?<!un)(?<!un_)freeze|set_requires_grad")
 _MAY_FREEZE = re.compile(
@@ -50,6 +60,30 @@ class _Words:
     weak: set[str]
     wanted: set[str]
     unwanted: set[str]
+
+
+def is_constant(owner: object, attribute: str) -> bool:
+    """Whether the owner's class makes the attribute a parameter that was never to train, wherever it assigns
+    it: `self.x = nn.Parameter(..., requires_grad=False)`."""
+    values = [
+        (source, binding.value)
+        for source, cls in lineage(owner).classes
+        for binding in bindings(source)
+        if binding.name == attribute and binding.value is not None and _is_own(source, cls, binding)
+    ]
+    return bool(values) and all(_makes_constant(source, value) for source, value in values)
+
+
+def _is_own(source: Source, cls: ast.ClassDef, binding: Binding) -> bool:
+    """Whether a method of the class assigns it to its own object."""
+    around = enclosing_method(source, binding.first)
+    return around is not None and around[0] is cls and is_self(binding.base, around[1])
+
+
+def _makes_constant(source: Source, value: ast.expr) -> bool:
+    if not isinstance(value, ast.Call) or last_word(source, value.func) != "Parameter":
+        return False
+    return is_literal(argument(value, 1, "requires_grad"), False)
 
 
 def freeze_sites(files: Sequence[str], *, name: str | None = None) -> tuple[Site, ...]:

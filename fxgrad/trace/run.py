@@ -29,6 +29,7 @@ from fxgrad.program.program import Program, placement
 from fxgrad.records import Phase, Raised, Site
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.records.facts import Delivered
+from fxgrad.source import is_constant
 from fxgrad.source.sites import Spot, is_user_code, site_of, traceback_sites
 from fxgrad.torch_api import registry, tree
 from fxgrad.torch_api.engine import run_backward
@@ -423,17 +424,22 @@ def _backward(result: Run, loss: object) -> None:
 
 
 def _has_nothing_to_train(result: Run) -> bool:
-    """Whether it is a module without parameters, of which nobody asked for a loss: a backward through the sum
-    of what it returns would be ours alone to raise."""
+    """Whether it is a module without parameters but for constants, of which nobody asked for a loss: a
+    backward through the sum of what it returns would be ours alone to raise."""
     target = result.program
     if target.loss is not None or not isinstance(target.model, nn.Module):
         return False
     return not (
         result.loss_requires_grad
-        or result.registered
+        or not all(_is_constant(target.model, name, one) for name, one in result.registered)
         or result.recorder.externals
         or any(tensor.requires_grad for tensor in target.flat_inputs()[0])
     )
+
+
+def _is_constant(model: nn.Module, name: str, parameter: nn.Parameter) -> bool:
+    owner, _, attribute = name.rpartition(".")
+    return not parameter.requires_grad and is_constant(model.get_submodule(owner), attribute)
 
 
 def _refuse_captured_whole(error: BaseException) -> None:

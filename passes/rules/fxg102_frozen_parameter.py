@@ -1,12 +1,13 @@
 """A parameter has `requires_grad=False`.
 
 What it finds
-    Frozen parameters, with the statement that froze them: a note. It is an error where they were expected to
-    train, where nothing is left that can, and where a trainable parameter is frozen while the model runs.
-    `module.requires_grad = True`, which sets an attribute of the module and unfreezes nothing, is named where
-    it is the reason. In a watched script also what was left frozen by another's turn, or was frozen after
-    DistributedDataParallel wrapped it, `requires_grad` set on a computed tensor, and `.grad` of what does not
-    require grad.
+    Frozen parameters, with the statement that froze them: a note. It is an error where they were expected
+    to train, where nothing is left that can (of a layer of constants alone, `nn.Parameter(...,
+    requires_grad=False)`, only where a loss was given), and where a trainable parameter is frozen while
+    the model runs. `module.requires_grad = True`, which sets an attribute of the module and unfreezes
+    nothing, is named where it is the reason. In a watched script also what was left frozen by another's
+    turn, or was frozen after DistributedDataParallel wrapped it, `requires_grad` set on a computed
+    tensor, and `.grad` of what does not require grad.
 
 Why it matters
     Freezing is how transfer learning is done, and how a head is lost: the loop that freezes runs over the new
@@ -120,6 +121,7 @@ def _found(facts: Facts, context: Context) -> Iterator[Finding]:
     wanted = [p for p in frozen if context.explicit and context.expected.intersection(p.names)]
     rest = [p for p in frozen if p not in wanted]
     nothing_trains = bool(rest) and len(rest) == len(facts.parameters) and not facts.loss_requires_grad
+    nothing_trains &= facts.error is not None  # else they are constants, and nobody asked for a loss
     yield from _findings(context, wanted, "error", " but expected to train")
     yield from _findings(
         context,

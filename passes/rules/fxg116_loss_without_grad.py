@@ -4,7 +4,8 @@ What it finds
     A loss that cannot be differentiated: a tensor without a history, although trainable parameters went into
     it or because none did; a Python number, None or a tuple in place of a tensor; a tensor of several
     elements, or of complex numbers. Where a cut made the loss lose its history, the cut has the error and
-    this is a warning beside it. Of a model without any parameters it is a note: there is nothing to train.
+    this is a warning beside it. Of a model without any parameters, or with constants
+    alone, it is a note: there is nothing to train.
 
 Why it matters
     `backward()` raises and names neither the parameter nor the line. Wrapped anew with `requires_grad=True`
@@ -107,10 +108,11 @@ def _no_tensor(facts: Facts, context: Context) -> Finding:
 
 
 def _no_history(facts: Facts, context: Context) -> Finding:
-    if facts.error is None and not facts.parameters:
+    if facts.error is None and not any(p.requires_grad for p in facts.parameters):
+        has = "constants alone" if facts.parameters else "no parameters"
         return _finding(
             facts,
-            "there is nothing to train: the model has no parameters, and no input requires grad",
+            f"there is nothing to train: the model has {has}, and no input requires grad",
             None,
             "give an input that requires grad to see whether a gradient passes through",
             "note",

@@ -485,3 +485,80 @@ def quiet_frozen_in_forward_for_the_gradient_of_the_input() -> dict[str, Any]:
             return self.net(x + 0.1 * g.sign()).square().mean()
 
     return dict(model=Attacked(), inputs=(torch.randn(3, 4),))
+
+
+def guilty_constants_of_which_a_loss_is_made() -> dict[str, Any]:
+    class Binned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bins = nn.Parameter(torch.arange(4.0), requires_grad=False)  # FXG102
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(1 - (x.unsqueeze(-1) - self.bins).abs())
+
+    return dict(model=Binned(), inputs=(torch.randn(3, 4),), loss=lambda o: o.sum())
+
+
+def guilty_all_frozen_after_it_was_built() -> dict[str, Any]:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.scale * x
+
+    model = Scaled()
+    model.scale.requires_grad = False  # FXG102
+    return dict(model=model, inputs=(torch.randn(3, 4),))
+
+
+def quiet_layer_of_constants() -> dict[str, Any]:
+    class Binned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bins = nn.Parameter(torch.arange(4.0), requires_grad=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(1 - (x.unsqueeze(-1) - self.bins).abs())
+
+    return dict(model=Binned(), inputs=(torch.randn(3, 4),))
+
+
+def quiet_layer_of_constants_below() -> dict[str, Any]:
+    class Positions(nn.Module):
+        def __init__(self, length: int) -> None:
+            super().__init__()
+            self.sines = nn.Parameter(torch.zeros(length, 4), requires_grad=False)
+            nn.init.uniform_(self.sines)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.sines[: x.shape[1]]
+
+    return dict(model=nn.Sequential(Positions(8), nn.Flatten()), inputs=(torch.randn(3, 5, 4),))
+
+
+def quiet_constants_of_a_base_class() -> dict[str, Any]:
+    class Windowed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.window: nn.Parameter = nn.Parameter(torch.hann_window(4), False)
+
+    class Framed(Windowed):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.fft.rfft(x * self.window).abs()
+
+    return dict(model=Framed(), inputs=(torch.randn(3, 4),))
+
+
+def quiet_constants_beside_what_is_trained() -> dict[str, Any]:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mean = nn.Parameter(torch.zeros(4), requires_grad=False)
+            self.lin = nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.lin(x - self.mean)
+
+    return dict(model=Scaled(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
