@@ -1,13 +1,15 @@
 """Whether a verdict hangs on what was guessed: then it is none, and what to write is said instead.
 
 Another value of a guessed flag or text is another model, and another number of dimensions of an input is
-another use of it: the step is analysed with each, a few, and the error and warning codes are compared. Not
-handled: guesses of sizes; all are alike in what they show.
+another use of it: the step is analysed with each, a few, and the error and warning codes are compared. A
+guessed length may be one element, or none, where the model has shortened it: what goes away where it is
+longer is not said. Not handled: guesses of other sizes; all are alike in what they show.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import itertools
 import re
@@ -23,6 +25,8 @@ from fxgrad.torch_api import registry
 from fxgrad.torch_api.errors import element_without_history
 
 _OTHERS = 4
+_LENGTHS = frozenset(["FXG101", "FXG401"])  # what a length of one or none leads to
+_RANK: dict[str, int] = {"blocked": 0, "none": 1, "zero": 2, "branch": 2, "flows": 3}
 _RAISES, _HISTORY = "FXG002", "FXG116"
 _LACKS = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
 _OF_A_KIND = re.compile(r"'(\w+)' object|non-iterable (\w+) object")
@@ -47,6 +51,27 @@ def refuse_doubtful(step: Step, report: Report, analysed: Callable[[Step], Repor
         if found != codes:
             reason = f"the verdict hangs on a guess: {own} gives {_said(codes)}, {other} gives {_said(found)}"
             raise InputError(reason, hint=f"write {option} {own} or {option} {other}")
+
+
+def of_any_length(step: Step, report: Report, analysed: Callable[[Step], Report]) -> tuple[Step, Report]:
+    """The step with longer inputs and its report, where nothing in that is worse and a parameter fares
+    better; else those given."""
+    if not _LENGTHS.isdisjoint(_codes(report)):
+        for longer in step.larger():
+            with contextlib.suppress(FxgradError):
+                found = analysed(longer)
+                if _is_better(found, report):
+                    return longer, found
+    return step, report
+
+
+def _is_better(one: Report, other: Report) -> bool:
+    if not _codes(one) <= _codes(other) or one.verdicts.keys() != other.verdicts.keys():
+        return False
+    ranks = {name: (_RANK[verdict], _RANK[other.verdicts[name]]) for name, verdict in one.verdicts.items()}
+    return all(now >= then for now, then in ranks.values()) and any(
+        now > then for now, then in ranks.values()
+    )
 
 
 def _refuse_misfit(step: Step, report: Report) -> None:

@@ -157,7 +157,7 @@ def _analysed(arguments: argparse.Namespace) -> Report:
 
 def _once(arguments: argparse.Namespace) -> Report:
     """What the user's program prints goes to stderr."""
-    from fxgrad.cli.doubts import refuse_doubtful
+    from fxgrad.cli.doubts import of_any_length, refuse_doubtful
     from fxgrad.diagnosis import analyze
 
     options = Options(values=arguments.values, max_paths=arguments.max_paths)
@@ -173,6 +173,6 @@ def _once(arguments: argparse.Namespace) -> Report:
         )
 
     with contextlib.redirect_stdout(sys.stderr), step(arguments) as found, showing(sys.stderr):
-        report = analysed(found)
+        found, report = of_any_length(found, analysed(found), analysed)
         refuse_doubtful(found, report, analysed)
         return replace(report, assumptions=(*found.assumed, *report.assumptions))

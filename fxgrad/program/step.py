@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fxgrad.program.infer import given_inputs, inputs_from_specs, other_dimensions
+from fxgrad.program.infer import given_inputs, inputs_from_specs, larger_inputs, other_dimensions
 from fxgrad.program.load import Loaded, loading
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
@@ -59,6 +59,13 @@ class Step:
             with contextlib.suppress(InputError):
                 inputs, own, other = other_dimensions(self.model, inputs_from_specs(self.specs))
                 yield "--input", own, other, replace(self, inputs=inputs)
+
+    def larger(self) -> Iterator[Step]:
+        """The step with longer inputs, where they are guessed."""
+        if self.found:
+            with contextlib.suppress(InputError):
+                for inputs, found in larger_inputs(self.model, inputs_from_specs(self.specs)):
+                    yield replace(self, inputs=inputs, found=found)
 
     @property
     def assumed(self) -> tuple[str, ...]:

@@ -422,6 +422,49 @@ def test_a_verdict_that_hangs_on_a_guess_is_none(run: Run) -> None:
     assert [run("report", "model.py", "--arg", f"stop_early={value}")[0] for value in (True, False)] == [1, 0]
 
 
+SHORTENED = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.emb, self.score, self.mix = nn.Embedding(50, 8), nn.Linear(8, 1), nn.Linear(8, 8)
+
+    def forward(self, tokens):
+        hidden = self.emb(tokens)[:, ::16]
+        weighed = (self.score(hidden).softmax(1) * hidden).sum(1)
+        for start in range(1, hidden.shape[1]):
+            weighed = weighed + self.mix(hidden[:, start])
+        return weighed
+"""
+SINGLE = SHORTENED.replace("softmax(1)", "softmax(2)")
+
+
+def test_a_guessed_length_of_which_one_element_is_left_is_tried_longer(run: Run) -> None:
+    Path("model.py").write_text(SHORTENED)
+    status, out, _ = run("report", "model.py")
+    assert (status, "FXG" in out) == (0, False), out
+    assert "--input tokens=2x128:int64[0,50) (by the name `tokens`, larger than the first that ran" in out
+
+
+def test_a_given_length_of_which_one_element_is_left_is_believed(run: Run) -> None:
+    Path("model.py").write_text(SHORTENED)
+    status, out, _ = run("report", "model.py", "--input", "tokens=2x16:int64[0,50)")
+    assert status == 1
+    assert "FXG401" in out
+    assert "`mix` is never called" in out
+
+
+def test_a_softmax_over_one_score_stays_a_finding_of_any_length(run: Run) -> None:
+    Path("model.py").write_text(SINGLE)
+    status, out, _ = run("report", "model.py")
+    assert status == 1
+    assert "normalises over a single element" in out
+    assert "FXG101" not in out
+
+
 PART = """
 import torch
 from torch import nn

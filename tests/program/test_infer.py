@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from fxgrad.program.infer import Spec, build, infer_inputs, inputs_from_specs, missing_inputs, other_dimensions, parse
+from fxgrad.program.infer import Spec, build, infer_inputs, inputs_from_specs, larger_inputs, missing_inputs, other_dimensions, parse
 from fxgrad.program.infer.spec import Group
 from fxgrad.records import Inputs
 from fxgrad.records.errors import InputError
@@ -931,6 +931,39 @@ def test_other_dimensions_of_rows_of_features() -> None:
 
 def test_other_dimensions_of_rows_of_one_feature() -> None:
     assert other_dimensions(nn.Linear(1, 2), Inputs())[1:] == ("input=2x1:float32", "input=2x16x1:float32")
+
+
+class Strided(nn.Module):
+    """Of tokens and their mask every 16th; there are positions for 40."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.emb, self.pos = nn.Embedding(50, 8), nn.Embedding(40, 8)
+
+    def forward(self, tokens, mask):  # type: ignore[no-untyped-def]
+        hidden = self.emb(tokens) + self.pos(torch.arange(tokens.shape[1]))
+        return (hidden * mask[..., None])[:, ::16]
+
+
+def _shapes(found: tuple[Inputs, tuple[str, ...]]) -> list[tuple[int, ...]]:
+    return [tuple(one.shape) for one in found[0].args]
+
+
+def test_lengths_are_enlarged_together_as_far_as_the_model_takes_them() -> None:
+    made = list(larger_inputs(Strided(), Inputs()))
+    assert _shapes(made[0]) == [(2, 32), (2, 32)]
+    assert "larger than the first that ran" in made[0][1][0]
+
+
+def test_of_a_picture_the_sides_are_enlarged_and_last_the_batch() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
+    made = [_shapes(found) for found in larger_inputs(model, Inputs())]
+    assert made == [[(2, 3, 256, 256)], [(128, 3, 64, 64)]]
+
+
+def test_what_is_given_keeps_its_length() -> None:
+    given = Inputs((torch.zeros(2, 16, dtype=torch.int64),))
+    assert list(larger_inputs(Strided(), given)) == []
 
 
 # ------------------------------------------------------------------------------------------------------------ untouched

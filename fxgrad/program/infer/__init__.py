@@ -18,9 +18,10 @@ import torch
 from torch import nn
 
 from fxgrad.program.infer.candidates import Candidate, Ground, distinct, from_signature
+from fxgrad.program.infer.lengths import lengthened
 from fxgrad.program.infer.pretrained import configured, input_names, is_pretrained
 from fxgrad.program.infer.probe import Arrange, FakeProber, home, real_prober, value_of
-from fxgrad.program.infer.search import Found, GaveUp, confirmed, search
+from fxgrad.program.infer.search import Found, GaveUp, confirmed, runs, search
 from fxgrad.program.infer.spec import SEED, Spec, build, inputs_from_specs, parse, requiring_grad, specs_in
 from fxgrad.program.infer.states import states
 from fxgrad.program.infer.structures import Structure, grouped, structures
@@ -38,6 +39,7 @@ __all__ = [
     "given_inputs",
     "infer_inputs",
     "inputs_from_specs",
+    "larger_inputs",
     "missing_inputs",
     "other_dimensions",
     "parse",
@@ -130,6 +132,30 @@ def other_dimensions(model: object, given: Inputs) -> tuple[Inputs, str, str]:
         for each in (found, other)
     ]
     return inputs, texts[0], texts[1]
+
+
+def larger_inputs(model: object, given: Inputs) -> Iterator[tuple[Inputs, tuple[str, ...]]]:
+    """Inputs that the model runs on of which what was guessed is longer, and what was assumed.
+
+    Raises:
+        InputError: an input cannot be guessed.
+    """
+    _, found = _inferred(model, given, {})
+    model = _unwrapped(model)
+    signature, held = _signature(model), _held(model)
+    bound, positional = _bound(signature, given), not is_pretrained(model)
+
+    def arrange(named: Mapping[str, object]) -> Inputs:
+        return _arranged(signature, _assembled(named, held), positional=positional)
+
+    fake, real = FakeProber(model, arrange), real_prober(model, arrange) if _has_indices(found) else None
+
+    def fits(candidates: Mapping[str, Candidate]) -> bool:
+        return runs(fake, candidates, bound) and (real is None or runs(real, candidates, bound))
+
+    for candidates in lengthened(fits, found.candidates):
+        inputs = arrange({**bound, **_values(candidates, model)})
+        yield inputs, _assumptions(replace(found, candidates=candidates), held)
 
 
 def _held(model: object) -> dict[str, Structure]:

@@ -43,6 +43,7 @@ class Change(Enum):
     TOLD = ", of a size that its error names"
     TOLD_AGAIN = ", of sizes that its errors name"
     LENGTHENED = ", and flattened it fits the linear layer"
+    ENLARGED = ", larger than the first that ran, on whose size the verdict hung"
     FOLDED = ", in proportion to the channels that the convolution takes"
 
 

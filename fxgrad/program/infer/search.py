@@ -137,8 +137,12 @@ def _ran(outcome: Try) -> bool:
 
 def confirmed(prober: Prober, found: Found, given: Mapping[str, object]) -> bool:
     """Whether the inputs found by one prober also run under another."""
-    outcome = prober.run(found.candidates, given)
-    return _ran(outcome)
+    return runs(prober, found.candidates, given)
+
+
+def runs(prober: Prober, candidates: Mapping[str, Candidate], given: Mapping[str, object]) -> bool:
+    """Whether the model runs on these inputs."""
+    return _ran(prober.run(candidates, given))
 
 
 def _found(combination: Mapping[str, Candidate], outcome: Try) -> Found:
