@@ -832,6 +832,29 @@ class Twice(Body):
         return self.again(x)[:, :, 1:]
 
 
+class Gated(Body):
+    """A gated cell: of the two that are joined one is multiplied by a gate besides, whose size is the layers'."""
+
+    def __init__(self, hidden: int, size: int) -> None:
+        gate, new = (nn.Conv2d(hidden + size, hidden, 3, padding=1) for _ in range(2))
+        super().__init__(gate=gate, new=new)
+
+    def forward(self, h: torch.Tensor, x: torch.Tensor) -> Any:
+        gate = torch.sigmoid(self.gate(torch.cat([h, x], 1)))
+        return (1 - gate) * h + gate * torch.tanh(self.new(torch.cat([gate * h, x], 1)))
+
+
+class GatedOverJoined(Body):
+    """A cell whose second input is joined before: with what was computed, and with an input that has a layer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(cell=Gated(12, 10 + 6 + 2), flows=nn.Conv2d(2, 6, 3, padding=1))
+
+    def forward(self, net: torch.Tensor, inp: torch.Tensor, flow: torch.Tensor) -> Any:
+        moved = torch.cat([self.flows(flow), flow], 1)
+        return self.cell(net, torch.cat([inp, moved], 1))
+
+
 PAIR = ((2, 16, 6), (2, 16, 6))
 JOINED: list[tuple[Callable[[], nn.Module], tuple[Any, ...]]] = [
     (lambda: Two(1, net=nn.Conv2d(6, 2, 3)), ((2, 3, 64, 64), (2, 3, 64, 64))),
@@ -870,6 +893,9 @@ JOINED: list[tuple[Callable[[], nn.Module], tuple[Any, ...]]] = [
     (lambda: Placed(net=nn.Linear(5, 2)), ((2, 4, 16, 3),)),
     (lambda: Own(10, 2), ((2, 24, 10),)),
     (lambda: Coupled(net=nn.Linear(5, 5)), ((2, 10),)),
+    (lambda: Gated(8, 20), ((2, 8, 64, 64), (2, 20, 64, 64))),
+    (lambda: Gated(20, 8), ((2, 20, 64, 64), (2, 8, 64, 64))),
+    (GatedOverJoined, ((2, 12, 64, 64), (2, 10, 64, 64), (2, 2, 64, 64))),
 ]
 
 

@@ -97,7 +97,9 @@ class Combinations:
             self._prefer(tried, behind, outcome.error)
         if failure is None:
             return
-        for name, need in failure.likes:
+        # one that no layer has taken yet is changed, before one that its layer has accepted
+        free = [like for like in failure.likes if like[0] in tried and like[0] not in seen.needs]
+        for name, need in free or failure.likes:
             self._add(name, need, tuples=_is_group(tried, name))
         # folded into channels, or joined with itself; what several inputs bring is told by `likes`
         if failure.channels is not None and len(behind) == 1:

@@ -9,7 +9,7 @@ computed, or whose size is that of two dimensions of the input; they keep the si
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -69,7 +69,8 @@ class Joins:
             tensor for tensor in tensors if isinstance(tensor, torch.Tensor) and tensor.dim() == result.dim()
         ]
         place = dim % result.dim()
-        self._known[id(result)] = (place, tuple(self._part(tensor, place) for tensor in whole))
+        parts = [part for tensor in whole for part in self._parts(tensor, place)]
+        self._known[id(result)] = (place, tuple(parts))
 
     def follow(self, tensors: Sequence[torch.Tensor], result: object) -> None:
         """A call of another function that came to its end: what has the sizes of a joined tensor, all of them
@@ -85,6 +86,11 @@ class Joins:
             elif place == tensor.dim() - 1 and result.dim() and result.shape[-1] == tensor.shape[-1]:
                 self._known[id(result)] = result.dim() - 1, parts
 
+    def _parts(self, tensor: torch.Tensor, place: int) -> tuple[Part, ...]:
+        """What was joined is joined again: its parts."""
+        joined, parts = self._known.get(id(tensor), (place, ()))
+        return parts if parts and joined == place else (self._part(tensor, place),)
+
     def _part(self, tensor: torch.Tensor, place: int) -> Part:
         size, name = tensor.shape[place], self._sources.whose(tensor)
         spread = self._sources.spread(tensor) if name is None else None
@@ -92,14 +98,17 @@ class Joins:
             return Part(size, name)
         return Part(size, spread[0], spread[1], spread[1].index(size))
 
-    def share(self, tensor: torch.Tensor, need: Need) -> Iterator[tuple[str, Need]] | None:
-        """What each input among the parts must be for the layer to fit. None: the tensor was not joined where
-        the layer looks."""
+    def share(
+        self, tensor: torch.Tensor, need: Need, decided: Collection[str]
+    ) -> Iterator[tuple[str, Need]] | None:
+        """What each input among the parts must be for the layer to fit; those `decided` keep the size they
+        have. None: the tensor was not joined where the layer looks."""
         if id(tensor) not in self._known or need.kind not in ("channels", "features", "sequence", "flat"):
             return None
         dim, parts = self._known[id(tensor)]
         looks = tensor.dim() - need.dims - 1 if need.kind == "channels" else tensor.dim() - 1
-        return self._shared(parts, need) if dim == looks else None
+        free = [replace(part, name=None) if part.name in decided else part for part in parts]
+        return self._shared(free, need) if dim == looks else None
 
     def _shared(self, parts: Sequence[Part], need: Need) -> Iterator[tuple[str, Need]]:
         named = {part.name: part for part in reversed(parts) if part.name is not None}
@@ -126,8 +135,9 @@ def _total(sizes: Mapping[str, int], times: Mapping[str, int]) -> int:
 
 
 def _sizes(named: Mapping[str, Part], times: Mapping[str, int], left: int) -> dict[str, int]:
-    """Equal sizes where that comes out even; else, and where it leaves pictures of two channels, one channel
-    for each input but the first. Beside inputs that were spread out the others keep what they have."""
+    """Equal sizes where that comes out even, but for those that have been told another since; else, and where
+    it leaves pictures of two channels, one channel for each input but the first. Beside inputs that were
+    spread out the others keep what they have."""
     whole = [name for name in times if not named[name].shape]
     spread = {name: times[name] for name in times if named[name].shape}
     if whole and spread:
@@ -136,7 +146,21 @@ def _sizes(named: Mapping[str, Part], times: Mapping[str, int], left: int) -> di
             kept = dict.fromkeys(whole, 1)
         return {**kept, **_sizes(named, spread, left - _total(kept, times))}
     if left % sum(times.values()) == 0 and not (left == 4 and len(times) == 2):
-        return {name: left // sum(times.values()) for name in times}
+        equal = left // sum(times.values())
+        return _beside_moved(named, times, left, equal) or dict.fromkeys(times, equal)
     first, *others = times
     most = left - sum(times[name] for name in others)
     return {first: most // times[first], **dict.fromkeys(others, 1)}
+
+
+def _beside_moved(
+    named: Mapping[str, Part], times: Mapping[str, int], left: int, equal: int
+) -> dict[str, int] | None:
+    """Where some are of the equal size already, others were, and have been told another: they keep it."""
+    still = [name for name in times if named[name].size == equal]
+    kept = {name: named[name].size for name in times if name not in still}
+    rest = left - _total(kept, times)
+    if not still or not kept or rest < sum(times[name] for name in still):
+        return None
+    count = sum(times[name] for name in still)
+    return {**kept, **dict.fromkeys(still, rest // count)} if rest % count == 0 else None

@@ -108,6 +108,7 @@ class Provenance(TorchFunctionMode):
         super().__init__()
         self._stand_in = stand_in
         self.needs: dict[str, Need] = {}
+        self._shared: set[str] = set()  # those whose need is their share of what several are joined to
         self.touched: set[str] = set()  # inputs that anything was computed from, or read off (`x.shape`)
         # inputs whose sizes were read off them or off what was computed from them
         self.measured: set[str] = set()
@@ -272,10 +273,12 @@ class Provenance(TorchFunctionMode):
                 self.limits[tag] = min(self.limits.get(tag, most), most)
 
     def _need(self, tensor: Any, need: Need) -> None:
-        shared = self._joins.share(tensor, need)
+        shared = self._joins.share(tensor, need, self.needs.keys() - self._shared)
         if shared is not None:
             for name, part in shared:
-                self.needs.setdefault(name, part)
+                if name not in self.needs:
+                    self.needs[name] = part
+                    self._shared.add(name)
             return
         turned = self._turned(tensor, need) if isinstance(tensor, torch.Tensor) else None
         if turned is not None:
@@ -294,14 +297,17 @@ class Provenance(TorchFunctionMode):
             source = next(iter(sources), "")
             if len(sources) != 1 or other.shape == tensor.shape:
                 continue
-            # its first layer decides, not what it meets later
-            if source in self.needs and tensor.shape == self._shapes[source]:
+            # its first layer decides, not what it meets later; of what it is joined with only the sum
+            decided = source not in self._shared
+            if decided and source in self.needs and tensor.shape == self._shapes[source]:
                 continue
             own = self._shapes[source]
             fitting = _fitting(own, tuple(tensor.shape), tuple(other.shape), exact=function in JOINING)
             met = self._tags.get(id(other), {})
             # What comes of the same input has sizes of it, and perhaps one of the model's own.
-            if not fitting or (source in met and (own == tuple(tensor.shape) or fitting[0] == own)):
+            if not fitting:
+                continue
+            if source in met and decided and (own == tuple(tensor.shape) or fitting[0] == own):
                 continue
             if source in met and any({1, *own}.issuperset(shape) for shape in fitting):
                 continue
