@@ -145,6 +145,6 @@ def tensors_in(item: object) -> Iterator[torch.Tensor]:
             yield from tensors_in(inner)
     elif isinstance(item, slice):
         yield from tensors_in((item.start, item.stop, item.step))
-    elif hasattr(item, "__dataclass_fields__"):
+    elif dataclasses.is_dataclass(item):  # asked of its class: a `torch.fx.Proxy` has every attribute
         for name in item.__dataclass_fields__:
             yield from tensors_in(getattr(item, name, None))

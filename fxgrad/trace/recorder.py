@@ -14,6 +14,7 @@ that such a region reads without being given them (its parameters, closures) are
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import operator
 import sys
 import threading
@@ -666,7 +667,7 @@ def _parts(out: object) -> Iterator[tuple[Callable[..., object], Any, object]]:
         yield from ((operator.getitem, i, item) for i, item in enumerate(out))
     elif isinstance(out, dict):
         yield from ((operator.getitem, key, item) for key, item in out.items())
-    elif hasattr(out, "__dataclass_fields__"):
+    elif dataclasses.is_dataclass(out):
         yield from ((getattr, key, getattr(out, key, None)) for key in out.__dataclass_fields__)
 
 
