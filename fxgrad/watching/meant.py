@@ -8,7 +8,8 @@ It does so where it
  3. computes anything else from them that nobody reads, and a backward comes after;
  4. computes from them what gets to a loss, and updates nothing by hand: there is a cut on the way.
 Of (2) and (3) three are no sign: what a module is called with, a part that was only picked, and what was made
-beside something that is read: by the same instruction, or in a call of the model that returns it.
+beside something that is used: by the same instruction, or in a call of the model that returns it. Used is what
+becomes a number, or is shown or saved, and all that it was computed from.
 A model whose results only become numbers, or are shown or saved, is evaluated. Where nothing trains all are
 meant.
 """
@@ -63,6 +64,7 @@ class _Uses:
         self._after: dict[int, list[int]] = {}
         self._last_read: dict[int, int] = {}  # by value the last note that reads it
         self._made: dict[int, Note] = {}  # by value
+        self._used: set[int] = set()
         self._by_hand = False  # leaves are written after a backward
         self._first = observer.backwards[0].note if observer.backwards else 0
 
@@ -109,15 +111,11 @@ class _Uses:
         return few < many or (gathered and few == many)
 
     def _is_left(self, number: int) -> bool:
-        """Whether nobody read a value that has a gradient to give."""
+        """Whether a value has a gradient to give, and nothing was computed from it, nor was it looked at."""
         value = self._ledger.values[number]
-        if value is None or not value.requires_grad:
+        if value is None or not value.requires_grad or number in self._last_read:
             return False
-        return not self._is_read(number) and number not in self._handed
-
-    def _is_read(self, number: int) -> bool:
-        """Whether anything was computed from a value, or it was looked at."""
-        return number in self._last_read or number in self._shown
+        return number not in self._shown and number not in self._handed
 
     def _is_one(self, number: int) -> bool:
         value = self._ledger.values[number]
@@ -144,13 +142,23 @@ class _Uses:
             last = self._ledger.count
         modules = set(map(id, registry.modules(model)))
         notes = {number: self._made[number] for number in found if number in self._made}
-        places = {_place(note) for number, note in notes.items() if self._is_read(number)}
+        places = {_place(note) for number, note in notes.items() if number in self._used}
         places.discard(None)
         return {
             number
             for number, note in notes.items()
-            if _place(note) in places or (id(note.module) in modules and note.number < last)
+            if _place(note) in places
+            or self._gathers_used(note)
+            or (id(note.module) in modules and note.number < last)
         }
+
+    def _gathers_used(self, note: Note) -> bool:
+        """Whether the same instruction once more adds what is used to what it made before: the time of a
+        simulation, whose steps are as long as its error says."""
+        place = _place(note)
+        before = (self._made[read] for read in note.reads if read in self._made)
+        again = place is not None and any(_place(one) == place for one in before)
+        return again and not self._used.isdisjoint(note.reads)
 
     def _look(self) -> None:
         for note in self._ledger.notes:
@@ -161,6 +169,11 @@ class _Uses:
                     self._after.setdefault(flow.source, []).append(flow.target)
             if note.writes and note.number > self._first:
                 self._by_hand = self._by_hand or any(map(self._is_leaf, note.reads))
+
+        self._used.update(self._shown)
+        for note in reversed(self._ledger.notes):
+            if note.kind == "escape" or not note.makes or not self._used.isdisjoint(note.makes):
+                self._used.update(note.reads)
 
     def _is_leaf(self, number: int) -> bool:
         key = self._ledger.keys[number]

@@ -89,6 +89,18 @@ FORGOTTEN = {
         crit(a(x), y).backward()
         loss_b, scores = net(x, y)
         """,
+    "beside an accuracy": """
+        crit(a(x), y).backward()
+        scores = b(x)
+        print((scores.argmax(1) == y).float().mean())
+        loss_b = crit(scores, y)
+        """,
+    "summed over a loop": """
+        crit(a(x), y).backward()
+        total = 0.0
+        for step in range(4):
+            total = total + crit(b(x), y)
+        """,
     "of features that are not used": """
         head = nn.Linear(3, 3)
         of_a, of_b = a(x), b(x)
