@@ -265,6 +265,10 @@ def as_class(cls: type, data: torch.Tensor, requires_grad: bool) -> torch.Tensor
     return torch.Tensor._make_subclass(cls, data, requires_grad)
 
 
+# The methods of `torch.Tensor` that make one of a subclass: a wrapper, and one that shares another's data.
+SUBCLASS_MAKERS = ("_make_wrapper_subclass", "_make_subclass")
+
+
 # ----------------------------------------------------------------------------------------- engine, dispatcher
 
 # What `torch.autograd.backward` does once it has dispatched: the gradients to begin with, and the walk.

@@ -1,6 +1,5 @@
-"""Where a tensor of a subclass was made (`_make_wrapper_subclass`, `_make_subclass`): no history comes along,
-and no mode of torch is asked in a way that shows what it is made of. It is met at its first use, and belongs
-to the line that made it.
+"""Where a tensor of a subclass was made: no history comes along, and no mode of torch is asked in a way that
+shows what it is made of. It is met at its first use, and belongs to the line that made it.
 
 Not handled: what a subclass keeps elsewhere than in its attributes.
 """
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 
 from fxgrad.source.sites import Spot
-from fxgrad.torch_api.internals import FakeTensor
+from fxgrad.torch_api.internals import SUBCLASS_MAKERS, FakeTensor
 
 MOST = 1000  # places that are remembered
 
@@ -38,7 +37,7 @@ class Births:
         self, spots: Callable[[], Spots]
     ) -> Iterator[tuple[object, str, Callable[..., object]]]:
         """What to replace. `spots` gives the user's frames, () where nobody looks."""
-        for name in ("_make_wrapper_subclass", "_make_subclass"):
+        for name in SUBCLASS_MAKERS:
             yield torch.Tensor, name, staticmethod(self._noting(getattr(torch.Tensor, name), spots))
 
     def _noting(self, original: Callable[..., Any], spots: Callable[[], Spots]) -> Callable[..., Any]:

@@ -8,8 +8,8 @@ It does so where it
  3. computes anything else from them that nobody reads, and a backward comes after;
  4. computes from them what gets to a loss, and updates nothing by hand: there is a cut on the way.
 Of (2) and (3) three are no sign: what a module is called with, a part that was only picked, and what was made
-beside something that is used: by the same instruction, or in a call of the model that returns it. Used is what
-becomes a number, or is shown or saved, and all that it was computed from.
+beside something that is used: by the same instruction, or in a call of the model that returns it. Used is
+what becomes a number, or is shown or saved, and all that it was computed from.
 A model whose results only become numbers, or are shown or saved, is evaluated. Where nothing trains all are
 meant.
 """

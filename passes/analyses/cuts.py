@@ -331,33 +331,41 @@ _MOVES = frozenset(
 )
 
 
+_TAKES_DETACHED = ("FXG107", "FXG108", "FXG111")
+
+
 def _merged(facts: Facts, cuts: list[Cut], following: Following) -> Iterable[Cut]:
     """The cuts a person would count: a detach on the way out of torch or into a new leaf is part of that cut
     (torch itself asks for it there), and so is the way back in."""
-    for i, cut in enumerate(cuts):
-        before = cuts[i - 1].code if i > 0 else ""
-        if cut.code == "FXG103" and i + 1 < len(cuts) and cuts[i + 1].code in ("FXG107", "FXG108", "FXG111"):
-            onwards = _along(cut.flow.target, following)
-            between = itertools.takewhile(lambda step: step[1] is not cuts[i + 1].flow, onwards)  # noqa: B023  used up within the turn
-            if all(node.target.rpartition(".")[2] in _MOVES for node, _, _ in between):
-                continue
-        if i > 0 and (cut.flow.weak or facts.values[cut.flow.source].device == "python"):
+    for last, cut, onwards in zip([None, *cuts], cuts, [*cuts[1:], None], strict=False):
+        detached = cut.code == "FXG103" and onwards is not None and onwards.code in _TAKES_DETACHED
+        if detached and onwards is not None and _only_moves(cut, onwards, following):
             continue
-        if i > 0 and cut.code == "FXG108" and _wraps_again(facts, cuts[i - 1], cut, following):
-            continue
-        if before == cut.code and cut.code in ("FXG104", "FXG112"):
-            continue  # one region, left and entered by several values
-        yield cut
+        if last is None or not _is_part(facts, cut, last, following):
+            yield cut
 
 
-def _wraps_again(facts: Facts, before: Cut, cut: Cut, following: Following) -> bool:
-    """Whether a new leaf is made of nothing but what has just come back from Python:
-    `Variable(torch.tensor(number))` is one way in."""
-    if not before.flow.weak and facts.values[before.flow.source].device != "python":
-        return False
-    onwards = _along(before.flow.target, following)
-    between = itertools.takewhile(lambda step: step[1] is not cut.flow, onwards)
+def _is_part(facts: Facts, cut: Cut, last: Cut, following: Following) -> bool:
+    """Whether a cut is only the rest of the one before it."""
+    if _is_back(facts, cut):
+        return True
+    # `Variable(torch.tensor(number))` is one way in
+    if cut.code == "FXG108" and _is_back(facts, last) and _only_moves(last, cut, following):
+        return True
+    # one region, left and entered by several values
+    return last.code == cut.code and cut.code in ("FXG104", "FXG112")
+
+
+def _only_moves(cut: Cut, later: Cut, following: Following) -> bool:
+    """Whether between two cuts of one way the data is only handed on, in another form."""
+    onwards = _along(cut.flow.target, following)
+    between = itertools.takewhile(lambda step: step[1] is not later.flow, onwards)
     return all(node.target.rpartition(".")[2] in _MOVES for node, _, _ in between)
+
+
+def _is_back(facts: Facts, cut: Cut) -> bool:
+    """Whether a cut is where the data comes back from Python."""
+    return cut.flow.weak or facts.values[cut.flow.source].device == "python"
 
 
 PRICES = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from fxgrad.program.infer.candidates import Candidate, Change, Need, distinct, from_need
@@ -97,9 +97,7 @@ class Combinations:
             self._prefer(tried, behind, outcome.error)
         if failure is None:
             return
-        # one that no layer has taken yet is changed, before one that its layer has accepted
-        free = [like for like in failure.likes if like[0] in tried and like[0] not in seen.needs]
-        for name, need in free or failure.likes:
+        for name, need in _likeliest(failure.likes, tried, seen.needs):
             self._add(name, need, tuples=_is_group(tried, name))
         # folded into channels, or joined with itself; what several inputs bring is told by `likes`
         if failure.channels is not None and len(behind) == 1:
@@ -226,3 +224,10 @@ def _with_sum(lengths: Sequence[int], total: int) -> Iterator[tuple[int, ...]]:
         return
     for first in range(min(lengths[0] - 1, total) + 1):
         yield from ((first, *rest) for rest in _with_sum(lengths[1:], total - first))
+
+
+def _likeliest(
+    likes: Sequence[tuple[str, Need]], tried: Container[str], decided: Container[str]
+) -> Sequence[tuple[str, Need]]:
+    """Of two inputs that do not fit each other, the one that no layer has taken yet; else both."""
+    return [like for like in likes if like[0] in tried and like[0] not in decided] or likes

@@ -304,12 +304,8 @@ class Provenance(TorchFunctionMode):
             own = self._shapes[source]
             fitting = _fitting(own, tuple(tensor.shape), tuple(other.shape), exact=function in JOINING)
             met = self._tags.get(id(other), {})
-            # What comes of the same input has sizes of it, and perhaps one of the model's own.
-            if not fitting:
-                continue
-            if source in met and decided and (own == tuple(tensor.shape) or fitting[0] == own):
-                continue
-            if source in met and any({1, *own}.issuperset(shape) for shape in fitting):
+            whole = decided and (own == tuple(tensor.shape) or own in fitting[:1])
+            if not fitting or (source in met and (whole or _is_of(own, fitting))):
                 continue
             # A weight of fewer dimensions stands for every row: `x * weight`.
             weight = function not in JOINING and not met
@@ -331,6 +327,11 @@ class Provenance(TorchFunctionMode):
                 return torch.ones(tensor.shape, dtype=tensor.dtype).numpy()
         one = _ones((), tensor.dtype)
         return int(one) if name in ("__int__", "__index__") else float(one) if name == "__float__" else one
+
+
+def _is_of(own: tuple[int, ...], fitting: Sequence[tuple[int, ...]]) -> bool:
+    """What comes of the same input has sizes of it, and perhaps one of the model's own."""
+    return any({1, *own}.issuperset(shape) for shape in fitting)
 
 
 def state_shapes(module: nn.RNNBase | nn.RNNCellBase, batch: int | None) -> tuple[tuple[int, ...], ...]:
