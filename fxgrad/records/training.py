@@ -175,6 +175,16 @@ class Withheld:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """Parameters that a backward gave gradients, which `zero_grad()` dropped before a step with others."""
+
+    names: tuple[str, ...]
+    cleared: Site | None
+    walk: Site | None
+    step: Site | None
+
+
+@dataclass(frozen=True, slots=True)
 class Training:
     """All of it. Mappings are by a parameter's name.
 
@@ -193,6 +203,7 @@ class Training:
     edges: Mapping[str, int] = field(default_factory=dict)
     emptied: tuple[str, ...] = ()
     hooked: tuple[str, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
     frozen: Mapping[str, Site] = field(default_factory=dict)
     stale: Mapping[str, Site] = field(default_factory=dict)
     closures: frozenset[tuple[str, str]] = frozenset()

@@ -46,7 +46,7 @@ from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace import backwards
 from fxgrad.trace.derivatives import Derivatives
 from fxgrad.trace.leaf_modules import Whole, is_own, is_plain_layer
-from fxgrad.trace.notes import Called, Kind, Note
+from fxgrad.trace.notes import Called, Kind, Note, Zeroed
 from fxgrad.trace.observer import Observer
 from fxgrad.trace.rounds import Turn
 from fxgrad.trace.slots import Read
@@ -638,10 +638,10 @@ class Events:
         def zero_grad(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
             original(optimizer, *args, **kwargs)
             if self.looking():
-                self.observer.zeroed = [
-                    *self.observer.zeroed[1 - ZEROED :],
-                    (self.observer.ledger.count, weakref.ref(optimizer)),
-                ]
+                observer = self.observer
+                spots = user_spots(sys._getframe(1), observer.ledger.boundary)
+                made = Zeroed(observer.ledger.count, weakref.ref(optimizer), spots, len(observer.backwards))
+                observer.zeroed = [*observer.zeroed[1 - ZEROED :], made]
 
         return zero_grad
 

@@ -8,11 +8,13 @@ numbers, autograd's edges are numbers, and modules get their names when the repo
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, field
 from types import CodeType
 
 from torch import nn
 from torch.autograd.graph import Node
+from torch.optim import Optimizer
 
 from fxgrad.records import Flow
 from fxgrad.records.facts import Delivered
@@ -135,6 +137,16 @@ class Taken:
     cleared: tuple[Spot, ...]
     had: bool
     written: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Zeroed:
+    """One call of an optimizer's `zero_grad`; `walks`: how many backwards there had been."""
+
+    note: int
+    optimizer: weakref.ref[Optimizer]
+    spots: tuple[Spot, ...]
+    walks: int
 
 
 @dataclass(slots=True, eq=False)

@@ -51,7 +51,7 @@ from fxgrad.trace import backwards
 from fxgrad.trace.coverage import MOST_WATCHED, Coverage
 from fxgrad.trace.edges import Key
 from fxgrad.trace.ledger import Ledger
-from fxgrad.trace.notes import Backward, Decided, Kind, Note, Request, Taken
+from fxgrad.trace.notes import Backward, Decided, Kind, Note, Request, Taken, Zeroed
 from fxgrad.trace.repeats import Given, Repeats
 from fxgrad.trace.rounds import Rounds, Turn
 from fxgrad.trace.slots import Read, Slot
@@ -126,8 +126,8 @@ class Observer(TorchFunctionMode):
         self.handed: set[int] = set()  # values of one number that a module was called with
         self.requests: list[Request] = []  # calls that asked for gradients and got None, or raised
         self.taken: list[Taken] = []
-        # the last calls of an optimizer's `zero_grad`, each with the note so far
-        self.zeroed: list[tuple[int, weakref.ref[Any]]] = []
+        # the last calls of an optimizer's `zero_grad`
+        self.zeroed: list[Zeroed] = []
         # where hooks were put on tensors, and what their functions are called
         self.hooks: dict[tuple[Spot, ...], str] = {}
         # (note, value): a custom Function gave no gradient for a value it had read

@@ -34,6 +34,7 @@ from fxgrad.trace.observer import Observer
 from fxgrad.trace.slots import Slot, WatchedTensors
 from fxgrad.trace.watched_facts import Watched
 from fxgrad.watching.compiled import compiled
+from fxgrad.watching.dropped import dropped, edges_of
 from fxgrad.watching.exchanged import exchanged
 from fxgrad.watching.freezes import freezes
 from fxgrad.watching.left_out import unmoved
@@ -49,13 +50,16 @@ def training_of(seen: Seen, root: nn.Module, watched: Watched, error: BaseExcept
     held = {id(parameter) for optimizer in events.optimizers for parameter in held_by(optimizer)}
     frozen, stale = freezes(observer, root, held)
     swapped = _exchanged(seen, root, watched)
+    hooked = tuple(_hooked(watched, observer, root))
+    gone = set(watched.cleared).difference(hooked)
     closures = {(os.path.abspath(code.co_filename), code.co_qualname) for code in events.closures}
     return Training(
         walks=tuple(map(_walk, observer.backwards)),
         steps=tuple(map(_step, observer.taken)),
         edges=watched.edges,
         emptied=watched.cleared,
-        hooked=tuple(_hooked(watched, observer, root)),
+        hooked=hooked,
+        dropped=dropped(observer, {name: edge for name, edge in watched.edges.items() if name in gone}),
         frozen=frozen,
         stale=stale,
         closures=frozenset(closures),
@@ -194,18 +198,12 @@ def _second_time(facts: Facts, observer: Observer, optimizers: Iterable[Optimize
         return None
     ledger = observer.ledger
     made_anew, leaves = walked_anew(ledger, failed)
-    zeroed = ((note, ref()) for note, ref in observer.zeroed)
+    zeroed = ((one.note, one.optimizer()) for one in observer.zeroed)
     return SecondTime(
         met=met_again(ledger, failed),
         made_anew=made_anew,
         leaves=leaves,
-        held=tuple(_edges(observer, optimizer) for optimizer in optimizers),
-        zeroed=tuple((note, _edges(observer, optimizer)) for note, optimizer in zeroed if optimizer),
+        held=tuple(edges_of(observer, optimizer) for optimizer in optimizers),
+        zeroed=tuple((note, edges_of(observer, optimizer)) for note, optimizer in zeroed if optimizer),
         count=ledger.count,
     )
-
-
-def _edges(observer: Observer, optimizer: Optimizer) -> frozenset[int]:
-    """The leaf edges of what an optimizer holds."""
-    slots = (observer.ledger.tensors.get(tensor) for tensor in held_by(optimizer))
-    return frozenset(-slot.leaf for slot in slots if slot is not None)

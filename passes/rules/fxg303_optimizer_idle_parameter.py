@@ -3,7 +3,8 @@
 What it finds
     Parameters in an optimizer's groups that require grad and that backward leaves without one. A note: what
     cuts them has a finding of its own. In a watched script also, as an error, gradients that are cleared
-    between backward and step, or by a hook inside the backward (a warning where others are left), and those
+    between backward and step, or by a hook inside the backward (a warning where others are left, and where
+    `zero_grad()` comes between the backward of some and that of others), and those
     that FSDP2 (`fully_shard`) leaves on whole parameters because it does not see the backward: what the split
     module returns is an object that it cannot look into.
 
@@ -62,12 +63,15 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
     was to use."""
     yield from _cleared(context)
     yield from _taken_by_hooks(context)
+    yield from _dropped(context)
     taken = context.training.hooked if context.training is not None else ()
     withheld = context.training.withheld if context.training is not None else None
     if withheld is not None:
         yield _withheld(withheld, context)
     if facts.midway:
         return  # there was no backward that a step could follow
+    dropped = context.training.dropped if context.training is not None else ()
+    taken = (*taken, *(name for one in dropped for name in one.names))
     told = {*taken, *(withheld.names if withheld is not None else ())}
     by_line: dict[Site | None, set[str]] = {}
     for optimizer, names in idle(context):
@@ -168,6 +172,24 @@ def _cleared(context: Context) -> Iterator[Finding]:
                 Step("backward", walk),
             ),
             Fix(_WRITTEN if step.written else "call zero_grad() before backward, or after the step"),
+        )
+
+
+def _dropped(context: Context) -> Iterator[Finding]:
+    """Of some parameters the gradients are gone as the step begins, and others have theirs."""
+    for one in context.training.dropped if context.training is not None else ():
+        them = "it" if len(one.names) == 1 else "them"
+        yield Finding(
+            CODE,
+            NAME,
+            "warning" if context.expected.intersection(one.names) else "note",
+            f"the gradient{'' if len(one.names) == 1 else 's'} of {listed(one.names)}, which backward"
+            f"{line_of(one.walk, one.cleared)} left, {'is' if len(one.names) == 1 else 'are'} cleared here "
+            f"before the step{line_of(one.step, one.cleared)}: no step that was seen trains {them}",
+            one.cleared,
+            one.names,
+            (Step("step", one.step), Step("zero_grad", one.cleared, True), Step("backward", one.walk)),
+            Fix("call zero_grad() before the first of the backwards that the step is for, or add the losses"),
         )
 
 
