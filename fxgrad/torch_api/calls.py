@@ -220,7 +220,7 @@ def spoken(name: str) -> str:
     )
 
 
-_TORCHS_OWN = (
+TORCHS_OWN = (
     "aten",
     "prims",
     "prim",
@@ -242,7 +242,7 @@ def custom_operator(target: str) -> str | None:
     torch's own included."""
     head, _, path = target.partition(OPERATORS)
     space, _, name = path.partition(".")
-    if head or not name or space in _TORCHS_OWN:
+    if head or not name or space in TORCHS_OWN:
         return None
     return f"{space}::{name.removesuffix('.default')}"
 

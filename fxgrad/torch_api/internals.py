@@ -276,6 +276,17 @@ make_gradients: Callable[..., object] = torch.autograd._make_grads
 run_engine: Callable[..., tuple[torch.Tensor | None, ...]] = torch.autograd.graph._engine_run_backward
 # Whether an operator has a kernel for a dispatch key, by their names.
 has_kernel: Callable[[str, str], bool] = _C._dispatch_has_kernel_for_dispatch_key
+
+
+@contextlib.contextmanager
+def recording_below() -> Iterator[None]:
+    """In a dispatch mode: what runs in the block is recorded by autograd, as without the mode it would be for
+    an operator that has no formula (the plain kernel runs, and what that calls is recorded)."""
+    exclude, keys = _C._SetExcludeDispatchKeyGuard, _C.DispatchKey
+    with exclude(keys.AutogradFunctionality, False), exclude(keys.ADInplaceOrView, False):
+        yield
+
+
 # Where the dispatcher looks for Python's rules, in C++ that lets no exception through: one raised there
 # aborts the process.
 DISPATCHER_ASKS: str = os.path.dirname(torch._library.__file__)

@@ -14,12 +14,14 @@ from typing import Any
 import torch
 import torch.autograd.graph
 
-from fxgrad.torch_api.calls import Args, Function, Kwargs
+from fxgrad.torch_api.calls import TORCHS_OWN, Args, Function, Kwargs, has_formula
 from fxgrad.torch_api.functions import patched
 from fxgrad.torch_api.internals import (
+    OpOverload,
     TorchDispatchMode,
     pop_saved_tensors_hooks,
     push_saved_tensors_hooks,
+    recording_below,
     schema_of,
     storage_key,
     top_saved_tensors_hooks,
@@ -89,12 +91,21 @@ class _Fills(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's cla
         if self.copying:
             return func(*args, **(kwargs or {}))
         saved, self.fresh = self.fresh, []
-        out = func(*args, **(kwargs or {}))
+        with contextlib.nullcontext() if _has_formula(func) else recording_below():
+            out = func(*args, **(kwargs or {}))
         for made in saved:
             if made.tensor is not None and storage_key(made.tensor) in _filled(func, args, kwargs or {}):
                 made.copy = made.tensor.detach().clone()
             made.tensor = None
         return out
+
+
+def _has_formula(func: Any) -> bool:
+    """Whether the dispatcher has an autograd kernel for it, as it has for each of torch's own that needs
+    one."""
+    if not isinstance(func, OpOverload) or func.namespace in TORCHS_OWN:
+        return True
+    return has_formula(schema_of(func).name)
 
 
 def _filled(func: Function, args: Args, kwargs: Kwargs) -> set[int | None]:

@@ -73,7 +73,7 @@ class Origin:
     Does not keep its run alive: a symbol may end up anywhere, in a cache of some library for one.
     """
 
-    __slots__ = ("_owner", "args", "data", "resolved", "target")
+    __slots__ = ("_owner", "args", "data", "rank", "resolved", "target")
 
     def __init__(
         self,
@@ -82,11 +82,13 @@ class Origin:
         args: tuple[object, ...],
         *,
         data: bool,
+        rank: int | None = None,
     ) -> None:
         self._owner = weakref.ref(owner)
         self.target = target
         self.args = args
         self.data = data
+        self.rank = rank  # of the tensor whose shape it was taken from
         self.resolved: torch.fx.Node | None = None
 
     @property
@@ -422,7 +424,7 @@ class Range(metaclass=_RangeType):
 
 
 def length(item: Any) -> int:
-    """`len`, which of a tensor is its first size, and of a shape its rank."""
+    """`len`, which of a tensor is its first size, and of a shape, or a part of one, goes by its rank."""
     if isinstance(item, torch.Tensor):
         try:
             return item.size(0)
@@ -431,8 +433,8 @@ def length(item: Any) -> int:
     number = _len(item)
     if type(item) is torch.Size and number:
         origin = getattr(item[0], "origin", None)
-        if origin is not None and origin.target == "size" and origin.owner.active:
-            origin.owner.assume("ndim", origin.args[:1], number)
+        if origin is not None and origin.rank is not None and origin.owner.active:
+            origin.owner.assume("ndim", origin.args[:1], origin.rank)
     return number
 
 

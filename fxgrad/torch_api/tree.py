@@ -2,8 +2,8 @@
 new tensors.
 
 Goes through torch's pytree registry (tuples, lists, dicts, named tuples, `ModelOutput`, caches), then
-dataclasses and plain objects with attributes. Shared by the tracer and the regenerated module's calling
-convention, so that both see the same tensors in the same order.
+what a subclass of dict or list holds, dataclasses and plain objects with attributes. Shared by the tracer and
+the regenerated module's calling convention, so that both see the same tensors in the same order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,20 @@ import torch
 from fxgrad.torch_api.internals import pytree
 
 _MAX_DEPTH = 6  # objects within objects; a batch holds stores that hold mappings
-_LEAVES = (torch.Tensor, str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, type)
+_LEAVES = (
+    torch.Tensor,
+    str,
+    bytes,
+    int,
+    float,
+    complex,
+    bool,
+    type(None),
+    torch.dtype,
+    torch.device,
+    type,
+    types.ModuleType,  # an object may refer to one, which refers to all that is imported
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,11 +53,27 @@ class Branch:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Attributes:
-    """A plain object: a template without its tensors, and the attributes that hold tensors."""
+    """A plain object: a template without its tensors, and where it holds tensors: the names of attributes,
+    then, of a subclass of dict or list, what stands between the brackets."""
 
     template: object
-    names: tuple[str, ...]
+    names: tuple[str | Key, ...]
     children: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Key:
+    """The key or position of something in a subclass of dict or list."""
+
+    key: Any
+
+    def __str__(self) -> str:
+        return f"[{self.key!r}]"
+
+
+def place(name: str | Key) -> str:
+    """How what an object holds is reached: `.x`, `['ids']`."""
+    return str(name) if isinstance(name, Key) else f".{name}"
 
 
 Structure = Leaf | Branch | Attributes
@@ -52,32 +81,52 @@ Structure = Leaf | Branch | Attributes
 
 def flatten(tree: object, kinds: tuple[type, ...] = (torch.Tensor,)) -> tuple[list[Any], Structure]:
     """The leaves of the types `kinds` in `tree`, in order, and the structure to put others in their place."""
-    leaves: list[object] = []
-    return leaves, _flatten(tree, leaves, kinds, 0, set())
+    walk = _Walk(kinds)
+    return walk.leaves, walk.flatten(tree, 0, frozenset())
 
 
-def _flatten(
-    item: object, leaves: list[object], kinds: tuple[type, ...], depth: int, above: set[int]
-) -> Structure:
-    if isinstance(item, kinds):
-        leaves.append(item)
-        return Leaf(len(leaves) - 1)
-    if isinstance(item, _LEAVES) or depth > _MAX_DEPTH or id(item) in above:
-        return Leaf(None, item)
-    if pytree.tree_is_leaf(item):
-        names = _attributes(item)
-        if not names:
+class _Walk:
+    """One walk over a structure."""
+
+    def __init__(self, kinds: tuple[type, ...]) -> None:
+        self.kinds = kinds
+        self.leaves: list[object] = []
+        # Objects without a leaf, and how deep they were looked at: many objects may refer to one, and to go
+        # through it from each takes a time that no one has. The objects are kept, for their ids.
+        self.barren: dict[int, tuple[int, object]] = {}
+
+    def flatten(self, item: object, depth: int, above: frozenset[int]) -> Structure:
+        if isinstance(item, self.kinds):
+            self.leaves.append(item)
+            return Leaf(len(self.leaves) - 1)
+        if isinstance(item, _LEAVES) or depth > _MAX_DEPTH or id(item) in above:
             return Leaf(None, item)
-        before = len(leaves)
-        inner = tuple(_flatten(_get(item, n), leaves, kinds, depth + 1, above | {id(item)}) for n in names)
-        if len(leaves) == before:
+        if pytree.tree_is_leaf(item):
+            return self._object(item, depth, above | {id(item)})
+        # One level of it: the first that is asked about is the item itself. Torch's function refers to itself
+        # and to what is asked, so nothing of the item may be held there until the garbage collector comes.
+        answers = iter((False,))
+        children, spec = pytree.tree_flatten(item, is_leaf=lambda _: next(answers, True))
+        return Branch(spec, tuple(self.flatten(child, depth, above) for child in children))
+
+    def _object(self, item: object, depth: int, above: frozenset[int]) -> Structure:
+        looked_at, _ = self.barren.get(id(item), (depth + 1, None))
+        names: tuple[str | Key, ...] = (*_attributes(item), *_keys(item))
+        if looked_at <= depth or not names:
+            return Leaf(None, item)
+        before = len(self.leaves)
+        inner = tuple(self.flatten(_get(item, name), depth + 1, above) for name in names)
+        if len(self.leaves) == before:
+            self.barren[id(item)] = depth, item
             return Leaf(None, item)
         return Attributes(item, names, inner)
-    # One level of it: the first that is asked about is the item itself. Torch's function refers to itself and
-    # to what is asked, so nothing of the item may be held there until the garbage collector comes.
-    answers = iter((False,))
-    children, spec = pytree.tree_flatten(item, is_leaf=lambda _: next(answers, True))
-    return Branch(spec, tuple(_flatten(child, leaves, kinds, depth, above) for child in children))
+
+
+def _keys(item: object) -> tuple[Key, ...]:
+    """Under what a subclass of dict or list holds something: torch's registry knows those classes alone."""
+    if isinstance(item, dict):
+        return tuple(map(Key, dict.keys(item)))
+    return tuple(map(Key, range(list.__len__(item)))) if isinstance(item, list) else ()
 
 
 def _attributes(item: object) -> tuple[str, ...]:
@@ -102,7 +151,9 @@ def _slots(kind: type) -> tuple[str, ...]:
     )
 
 
-def _get(item: object, name: str) -> object:
+def _get(item: Any, name: str | Key) -> object:
+    if isinstance(name, Key):
+        return (dict if isinstance(item, dict) else list).__getitem__(item, name.key)
     attributes = getattr(item, "__dict__", {})
     return attributes[name] if name in attributes else getattr(item, name)
 
@@ -115,15 +166,33 @@ def unflatten(structure: Structure, leaves: Sequence[object]) -> Any:
         made = pytree.tree_unflatten([unflatten(c, leaves) for c in structure.children], structure.spec)
         # torch's registry makes a plain tuple of it
         return torch.Size(made) if structure.spec.type is torch.Size else made
-    made = copy.copy(structure.template)
+    made = _copied(structure.template)
     for name, child in zip(structure.names, structure.children, strict=True):
         value = unflatten(child, leaves)
         attributes = getattr(made, "__dict__", None)
-        if isinstance(attributes, dict) and name in attributes:
+        if isinstance(name, Key):
+            (dict if isinstance(made, dict) else list).__setitem__(made, name.key, value)
+        elif isinstance(attributes, dict) and name in attributes:
             attributes[name] = value
         else:
             object.__setattr__(made, name, value)
     return made
+
+
+def _copied(template: Any) -> Any:
+    """A shallow copy; where the class does not let itself be copied (a `__getattr__` that raises whatever it
+    is asked), an object of it with the same attributes."""
+    try:
+        return copy.copy(template)
+    except Exception:  # the class's own code, which may raise anything
+        kind: Any = type(template)
+        base: Any = next((held for held in (dict, list) if isinstance(template, held)), object)
+        made = base.__new__(kind)
+        if base is not object:
+            base.__init__(made, template)  # the class's own is not asked
+        for name in _attributes(template):
+            object.__setattr__(made, name, _get(template, name))
+        return made
 
 
 def constants(structure: Structure) -> list[object]:

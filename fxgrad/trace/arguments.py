@@ -70,6 +70,17 @@ class Arguments:
             (tuple(held), {key: node for key, (_, node) in named.items()}),
         )
 
+    def with_shapes(self, name: str, args: Args, held: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments as the graph holds them, of `Tensor.new`: it takes a `torch.Size` for a shape, and
+        any other sequence for data."""
+        if name != "new":
+            return held
+        made = self.recorder.graph.call_function
+        return tuple(
+            made(torch.Size, (node,)) if type(item) is torch.Size else node
+            for item, node in zip(args, held, strict=True)
+        )
+
     def _own(self, place: Place, item: object) -> tuple[object, object]:
         if isinstance(item, torch.Tensor):
             slot = self.recorder.slot_of(item)
@@ -109,9 +120,11 @@ class Arguments:
             return slice(start[0], stop[0], step[0]), slice(start[1], stop[1], step[1])
         return item, self._object(item)
 
-    def _tuple(self, item: tuple[object, ...]) -> tuple[object, object]:
-        pairs = [self.convert(x) for x in item]
+    def _tuple(self, item: tuple[Any, ...]) -> tuple[object, object]:
+        pairs: list[tuple[Any, Any]] = [self.convert(x) for x in item]
         run, held = tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
+        if type(item) is torch.Size:
+            return torch.Size(run), held
         if not hasattr(item, "_fields"):
             return run, held
         kind: Any = type(item)

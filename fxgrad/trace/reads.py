@@ -93,8 +93,12 @@ def _symbolic_size(recorder: GraphDriver, slot: Slot, sizes: Sequence[int]) -> t
     recorder.sizes_read = True
     if node.op == "placeholder" and is_unpacked(sys._getframe()):
         recorder.assume("ndim", (node,), len(sizes))
+    rank = len(sizes)
     return torch.Size(
-        [symbols.make(v, Origin(recorder, "size", (node, i), data=False)) for i, v in enumerate(sizes)]
+        [
+            symbols.make(v, Origin(recorder, "size", (node, i), data=False, rank=rank))
+            for i, v in enumerate(sizes)
+        ]
     )
 
 

@@ -412,7 +412,7 @@ class Recorder(TorchFunctionMode):
         given = Arguments(self)
         (sub_args, sub_kwargs), (node_args, node_kwargs) = given.of_call(args, kwargs)
         slots = given.reads
-        node = self._node(func, name, node_args, node_kwargs)
+        node = self._node(func, name, given.with_shapes(name, args, node_args), node_kwargs)
         step = self.add_step(node, "op", calls.target_name(func, name), self.spots())
         step.constants = tuple(given.constants)
         step.reads = [slot.value for slot in slots] + given.numbers

@@ -117,11 +117,15 @@ def is_about_its_tensor(error: Raised) -> bool:
 
 
 def is_constant(tensor: torch.Tensor) -> bool:
-    """Whether all its elements are equal; also where it has none to look at."""
+    """Whether all its elements are equal; also where it has none to look at: a fake one, a subclass around
+    such."""
     if tensor.device.type == "meta" or tensor.layout is not torch.strided or tensor.numel() == 0:
         return True
     with torch.no_grad():
-        return bool((tensor == tensor.flatten()[0]).all())
+        try:
+            return bool((tensor == tensor.flatten()[0]).all())
+        except Exception:  # there is no value, or the subclass answers otherwise: it may raise anything
+            return True
 
 
 _TABLES = ("_parameters", "_buffers", "_modules")

@@ -104,7 +104,16 @@ def a_number_that_only_one_size_fits(self: Two, x: torch.Tensor) -> torch.Tensor
     return torch.cat((right, left), dim=-1).reshape((x == x).sum().item())
 
 
+def as_long_as_its_shape(self: Two, x: torch.Tensor) -> torch.Tensor:
+    return self.b(self.a(x) * len(x.shape[-1:]) + len(x.shape[:1]) + len(x.size()[1:]))
+
+
+def filled_in_a_shape(self: Two, x: torch.Tensor) -> torch.Tensor:
+    return self.b(self.a(x) + x.new(x.shape).zero_() + x.new(torch.Size([len(x), 4])).zero_() + x.new((1.0, 2.0, 3.0, 4.0)))
+
+
 GENERIC = [
+    filled_in_a_shape,
     a_constant_compared,
     a_number_that_only_one_size_fits,
     layers_alone,
@@ -750,3 +759,10 @@ def test_a_global_that_is_counted_up_stands_in_the_way_only_where_it_is_gone_by(
     with pytest.raises(fxgrad.FixError, match="the forward changes `CALLS` and goes by it"):
         fxgrad.fix(Counts(True), (x,))
     assert CALLS == 1
+
+
+def test_the_length_of_a_part_of_a_shape_goes_by_the_rank() -> None:
+    model, other = net(as_long_as_its_shape), torch.randn(5, 4)
+    made = fxgrad.fix(model, (X,))
+    assert [frozen.what for frozen in made.frozen] == ["`x.ndim` is 2"]
+    assert torch.equal(made.module(other), model(other))

@@ -14,6 +14,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils.checkpoint import checkpoint
 
 import fxgrad
@@ -475,3 +477,11 @@ def test_what_a_program_warns_of_is_shown_once_for_all_runs_of_it(act: Callable[
         act(WarnsAndZero(), (torch.randn(2, 3),))
     assert [str(one.message).partition(" ")[0] for one in shown] == ["of", "Implicit"]
     assert {one.filename for one in shown} == {__file__}
+
+
+def test_a_model_may_hold_what_has_no_values() -> None:
+    model = forward_of(lambda self, x: self.layer(x))
+    with FakeTensorMode():
+        model.register_buffer("unused", torch.zeros(3, 3))
+    model.pair = TwoTensor(torch.zeros(2), torch.zeros(2))  # type: ignore[no-untyped-call]
+    assert fxgrad.analyze(model, (X,)).verdicts["layer.weight"] == "flows"

@@ -287,7 +287,7 @@ def _walk(
             _walk(child, f"{place}{key}", places, constants)
     else:
         for name, child in zip(structure.names, structure.children, strict=True):
-            _walk(child, f"{place}.{name}", places, constants)
+            _walk(child, f"{place}{tree.place(name)}", places, constants)
 
 
 def _keys(branch: tree.Branch) -> list[str]:
@@ -357,7 +357,7 @@ def _built(structure: tree.Structure, results: list[str], definitions: Definitio
 
 def _object(structure: tree.Attributes, results: list[str], definitions: Definitions) -> str:
     kind = type(structure.template)
-    if not dataclasses.is_dataclass(kind):
+    if not dataclasses.is_dataclass(kind) or any(isinstance(name, tree.Key) for name in structure.names):
         raise FixError(
             f"the output is a {kind.__name__}, which no file can build",
             hint="return tensors, tuples, dicts or dataclasses",

@@ -92,7 +92,14 @@ def _plainly(structure: tree.Structure, tensors: Sequence[torch.Tensor]) -> Any:
         return structure.constant if isinstance(structure.constant, _PLAIN) else None
     children = [_plainly(child, tensors) for child in structure.children]
     if isinstance(structure, tree.Attributes):
-        return types.SimpleNamespace(**dict(zip(structure.names, children, strict=True)))
+        held = dict(zip(structure.names, children, strict=True))
+        keyed = {name.key: child for name, child in held.items() if isinstance(name, tree.Key)}
+        if not keyed:
+            return types.SimpleNamespace(**{str(name): child for name, child in held.items()})
+        if len(keyed) == len(held):
+            return keyed if isinstance(structure.template, dict) else list(keyed.values())
+        kind = type(structure.template).__name__
+        raise FixError(f"an input of type {kind} holds tensors under keys and as attributes", hint=_HINT)
     if structure.spec.type is namedtuple:
         return types.SimpleNamespace(**dict(zip(structure.spec.context._fields, children, strict=True)))
     return tree.unflatten(replace(structure, children=tuple(map(tree.Leaf, range(len(children))))), children)
