@@ -57,6 +57,7 @@ class GraphDriver(Owner, Protocol):
     sizes_read: bool  # whether the program was handed sizes
     looks: tuple[Spot, ...]  # where the program looked at autograd's graph
     births: Births
+    missed_gradient: tuple[Spot, ...]  # where it was told that there is no gradient, and there had been one
 
     def spots(self) -> tuple[Spot, ...]: ...
 

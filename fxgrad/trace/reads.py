@@ -65,6 +65,8 @@ def read_property(recorder: GraphDriver, func: Any, args: Any) -> object:
             recorder.unfollowed = True
         if name == "grad_fn" and out is not None:
             recorder.looks = recorder.looks or recorder.spots()
+        if name == "grad" and out is None and recorder.standins.had_gradient(slot.tensor):
+            recorder.missed_gradient = recorder.missed_gradient or recorder.spots()
         return recorder.handed(out)
     node = recorder.graph.call_function(getattr, (slot.node, name))
     step = recorder.add_step(node, "op", f"Tensor.{name}", recorder.spots())

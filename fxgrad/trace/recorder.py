@@ -138,6 +138,8 @@ class Recorder(TorchFunctionMode):
         self.arrived: dict[int, Delivered] = {}
         # where the program looked at autograd's graph, in which stand-ins are
         self.looks: tuple[Spot, ...] = ()
+        # where it was told that there is no gradient, and a backward before the run had left one
+        self.missed_gradient: tuple[Spot, ...] = ()
         # calls that raised: where the program went on, it went on without them
         self.raised: set[torch.fx.Node] = set()
         self.effort: Effort | None = None  # what the run may compute, where it may not compute all

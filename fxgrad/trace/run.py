@@ -117,12 +117,13 @@ def run(target: Program, experiment: Experiment) -> Run:
         _LOCK,
         target.preserved() as reach,
         reach.ctrl_c.waits(),
-        gradients_set_aside(_reached_by_backward(reach)),
+        gradients_set_aside(_reached_by_backward(reach)) as had_gradients,
     ):
         fake = FakeMode() if experiment.values == "fake" else None
         standins = StandIns(fake, experiment.noise, experiment.unsettle, placement(target))
         standins.held = experiment.held
         standins.foreign = foreign_histories(reach.tensors.values())
+        standins.had_gradients = had_gradients
         driver = Sketch if experiment.sketched else Recorder
         recorder = driver(target.root, reach, standins, _program_code(), experiment.forced)
         standins.arrives = note_arrived(recorder)
@@ -252,6 +253,7 @@ def _run_program(result: Run, asked: Experiment) -> None:
         raise out_of_memory(_raised(error, recorder).site) from error
     except Exception as error:
         _leave_contexts(error, hooks)
+        _refuse_missed_gradient(error, recorder)
         _check_needs_value(error, recorder)
         _refuse_captured_whole(error)
         # others' frames hold the loss, and with it all of the graph
@@ -440,6 +442,22 @@ def _has_nothing_to_train(result: Run) -> bool:
 def _is_constant(model: nn.Module, name: str, parameter: nn.Parameter) -> bool:
     owner, _, attribute = name.rpartition(".")
     return not parameter.requires_grad and is_constant(model.get_submodule(owner), attribute)
+
+
+def _refuse_missed_gradient(error: BaseException, recorder: Recorder) -> None:
+    """A step is recorded as the first one is, without gradients. Where the program raises because it found
+    None in place of one that an earlier backward had left, as it is it does not raise."""
+    if (
+        recorder.missed_gradient
+        and isinstance(error, (TypeError, AttributeError))
+        and "NoneType" in str(error)
+    ):
+        raise TraceError(
+            "the program reads a gradient that an earlier backward has left, and a step is analysed as the "
+            "first one, without any",
+            site=site_of(recorder.missed_gradient[0]),
+            hint="keep what is read in a tensor of its own: `weight.grad.clone()`, taken before",
+        ) from error
 
 
 def _refuse_captured_whole(error: BaseException) -> None:

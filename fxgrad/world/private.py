@@ -109,15 +109,16 @@ def _leads_to(start: Node, leaves: set[int], nodes: set[Node]) -> bool:
 
 
 @contextlib.contextmanager
-def gradients_set_aside(leaves: Iterable[torch.Tensor]) -> Iterator[None]:
-    """`leaves` have no gradient when the block begins, and the very one they had when it ends."""
+def gradients_set_aside(leaves: Iterable[torch.Tensor]) -> Iterator[frozenset[int]]:
+    """`leaves` have no gradient when the block begins, and the very one they had when it ends; yields the ids
+    of those that had one."""
     with DisableTorchFunction():
         kept = [(leaf, leaf.grad) for leaf in leaves]
         for leaf, grad in kept:
             if grad is not None:
                 leaf.grad = None
     try:
-        yield
+        yield frozenset(id(leaf) for leaf, grad in kept if grad is not None)
     finally:
         with DisableTorchFunction():
             for leaf, grad in kept:

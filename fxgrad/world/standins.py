@@ -182,6 +182,8 @@ class StandIns:
         self.held: frozenset[int] = frozenset()
         # ids of originals whose history is cut: it leads to nothing of the program's
         self.foreign: frozenset[int] = frozenset()
+        # ids of originals whose gradient, from a backward before the run, is set aside
+        self.had_gradients: frozenset[int] = frozenset()
         self._made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._storages: dict[int, tuple[object, torch.UntypedStorage]] = {}
         # one original and copy of each counter
@@ -206,6 +208,11 @@ class StandIns:
     def stood_for(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """The original that `tensor` is the stand-in of."""
         return self._originals.get(id(tensor))
+
+    def had_gradient(self, tensor: torch.Tensor) -> bool:
+        """Whether `tensor` stands for one that had a gradient before the run."""
+        original = self.stood_for(tensor)
+        return original is not None and id(original) in self.had_gradients
 
     def make(self, original: torch.Tensor) -> torch.Tensor:
         """The stand-in for `original`, made at the first call.

@@ -485,3 +485,35 @@ def test_a_model_may_hold_what_has_no_values() -> None:
         model.register_buffer("unused", torch.zeros(3, 3))
     model.pair = TwoTensor(torch.zeros(2), torch.zeros(2))  # type: ignore[no-untyped-call]
     assert fxgrad.analyze(model, (X,)).verdicts["layer.weight"] == "flows"
+
+
+def reading_its_own(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return self.layer(x) + self.layer.weight.grad.sum()
+
+
+def reading_that_of_another(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return self.layer(x) * BACK.grad.size(0)  # type: ignore[union-attr]
+
+
+def passing_over_it(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return self.layer(x) if BACK.grad is None else self.layer(x) + BACK.grad.sum()
+
+
+BACK = torch.ones(2, requires_grad=True)
+
+
+@pytest.mark.parametrize("values", ["real", "fake"])
+@pytest.mark.parametrize("forward", [reading_its_own, reading_that_of_another])
+def test_a_gradient_left_by_an_earlier_backward_is_no_error_of_the_program(forward: Any, values: Any) -> None:
+    model = forward_of(forward)
+    (model.layer(X).sum() + BACK.sum()).backward()  # type: ignore[operator]
+    model(X)
+    with pytest.raises(TraceError, match="reads a gradient that an earlier backward has left"):
+        fxgrad.analyze(model, (X,), options=fxgrad.Options(values=values))
+    with pytest.raises(fxgrad.FxgradError, match="reads a gradient that an earlier backward has left"):
+        fxgrad.fix(model, (X,))
+
+
+def test_without_one_it_raises_as_the_program_does() -> None:
+    assert fxgrad.analyze(forward_of(reading_its_own), (X,)).verdicts["layer.weight"] == "blocked"
+    assert fxgrad.analyze(forward_of(passing_over_it), (X,)).verdicts["layer.weight"] == "flows"
