@@ -57,7 +57,7 @@ def snapshot(value: object, depth: int = 0) -> object:
         return type(value), value
     if isinstance(value, float):
         return type(value), "nan" if math.isnan(value) else value
-    if depth > DEEPEST or isinstance(value, _COMPARED_BY_IDENTITY) or callable(value):
+    if depth > DEEPEST or isinstance(value, _COMPARED_BY_IDENTITY) or _is_function(value):
         return _Itself(value)
     if isinstance(value, dict):
         return type(value), tuple((snapshot(k, depth + 1), snapshot(v, depth + 1)) for k, v in items(value))
@@ -70,6 +70,18 @@ def snapshot(value: object, depth: int = 0) -> object:
     return _of_object(value, depth)
 
 
+def _is_function(value: Any) -> bool:
+    """Whether it is called, and is more than an object of a class of Python's with a `__call__`."""
+    return callable(value) and not isinstance(type(value).__call__, types.FunctionType)
+
+
+class _Empty:
+    pass
+
+
+_EMPTY = _Empty.__basicsize__  # of an object that holds nothing but attributes
+
+
 def _of_object(value: Any, depth: int) -> object:
     if type(value).__module__ == "numpy" and hasattr(value, "tobytes"):
         return type(value), str(value.dtype), getattr(value, "shape", ()), value.tobytes()
@@ -77,8 +89,8 @@ def _of_object(value: Any, depth: int) -> object:
     for name, member in members(type(value)):
         if hasattr(value, name):
             found[name] = member.__get__(value)
-    if not found:
-        return _Itself(value)
+    if not found and (attributes(value) is None or type(value).__basicsize__ > _EMPTY):
+        return _Itself(value)  # what it holds is C's
     return type(value), tuple(
         (name, snapshot(item, depth + 1))
         for name, item in sorted(found.items(), key=lambda pair: str(pair[0]))

@@ -766,3 +766,55 @@ def test_the_length_of_a_part_of_a_shape_goes_by_the_rank() -> None:
     made = fxgrad.fix(model, (X,))
     assert [frozen.what for frozen in made.frozen] == ["`x.ndim` is 2"]
     assert torch.equal(made.module(other), model(other))
+
+
+class Marker:
+    """Nothing but its class."""
+
+
+class OtherMarker:
+    pass
+
+
+def told_by_class(self: Two, x: torch.Tensor, marker: object) -> torch.Tensor:
+    return self.a(x) if isinstance(marker, Marker) else self.b(x)
+
+
+def test_an_argument_without_attributes_is_told_by_its_class() -> None:
+    model = net(told_by_class)
+    module = fxgrad.fix(model, (X, Marker())).module
+    assert torch.equal(module(X, Marker()), model(X, Marker()))
+    for other in (OtherMarker(), object(), None):
+        with pytest.raises(fxgrad.GuardError):
+            module(X, other)
+
+
+class Times:
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.factor
+
+
+def called_with(self: Two, x: torch.Tensor, function: Any) -> torch.Tensor:
+    return self.a(function(x))
+
+
+def test_an_argument_that_is_called_is_told_by_what_it_holds() -> None:
+    model = net(called_with)
+    module = fxgrad.fix(model, (X, Times(2.0))).module
+    assert torch.equal(module(X, Times(2.0)), model(X, Times(2.0)))
+    with pytest.raises(fxgrad.GuardError):
+        module(X, Times(3.0))
+    with pytest.raises(fxgrad.GuardError):
+        fxgrad.fix(model, (X, torch.sin)).module(X, torch.cos)
+
+
+def drawn_by(self: Two, x: torch.Tensor, generator: random.Random) -> torch.Tensor:
+    return self.a(x) * generator.random()
+
+
+def test_an_argument_that_c_code_keeps_is_itself() -> None:
+    with pytest.raises(fxgrad.FixError):
+        fxgrad.fix(net(drawn_by), (X, random.Random(1)))
