@@ -21,6 +21,7 @@ from fxgrad.fix_graph.taken import Taken
 from fxgrad.program.program import Program
 from fxgrad.records import Site
 from fxgrad.records.errors import TraceError
+from fxgrad.records.facts import WRAPPER
 from fxgrad.source.sites import innermost, site_of
 from fxgrad.torch_api.tensors import inner_tensors
 from fxgrad.trace.observations import Assumed, Step
@@ -152,16 +153,11 @@ def _refuse_composed(run: Run, copied: Mapping[torch.fx.Node, torch.fx.Node]) ->
     """A nested tensor or one of a subclass that came into being beside torch's function interface was put
     together from other tensors: as a constant it would be that of this run."""
     for step in run.recorder.steps:
-        source = (
-            step.node.all_input_nodes[0]
-            if step.kind == "entry" and step.node in copied and step.node.all_input_nodes
-            else None
-        )
-        value = (
-            run.recorder.attributes.get(str(source.target))
-            if source is not None and source.op == "get_attr"
-            else None
-        )
+        if step.node not in copied or not (step.kind == "entry" or step.target == WRAPPER):
+            continue
+        source = next(iter(step.node.all_input_nodes), None)
+        held = source is not None and source.op == "get_attr"
+        value = run.recorder.attributes.get(str(source.target)) if source is not None and held else None
         if isinstance(value, torch.Tensor) and _is_composed(run, step, value):
             name = "nested tensor" if value.is_nested else type(value).__name__
             raise TraceError(

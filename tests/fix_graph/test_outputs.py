@@ -236,12 +236,12 @@ def copied_parts(w: Tensor, x: Tensor) -> Tensor:
     return torch.nested.to_padded_tensor(parts, 0.0) * w  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize(("body", "what", "line"), [(masked, "MaskedTensor", 4), (copied_parts, "nested tensor", 2)])
+@pytest.mark.parametrize(("body", "what", "line"), [(masked, "MaskedTensor", 3), (copied_parts, "nested tensor", 1)])
 def test_what_is_put_together_unseen_is_refused_with_its_line(body: Body, what: str, line: int) -> None:
     with pytest.raises(fxgrad.FxgradError, match=f"puts a {what} together") as caught:
         fxgrad.fix(Net(body), (torch.rand(4, 3),))
     assert caught.value.site is not None
-    assert caught.value.site.line == body.__code__.co_firstlineno + line  # where it is first used
+    assert caught.value.site.line == body.__code__.co_firstlineno + line  # where it is made
 
 
 def test_a_gradient_that_is_a_masked_tensor_has_a_verdict() -> None:
