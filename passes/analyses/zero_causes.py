@@ -62,6 +62,7 @@ class ZeroCause:
     proven: bool = True
     settled: bool = False  # nothing shows why, and yet no step changes it
     kind: str = ""
+    seen: bool = False  # to be so in the steps that were watched, and no more: a hook may look at data
     names: list[str] = field(default_factory=list)
 
 
@@ -126,6 +127,7 @@ def _cause(watched: Facts, context: Context, parameter: ParameterFact) -> ZeroCa
             False,
             site,
             proven=not (_is_table(watched, parameter) and lets_some_through(context, parameter)),
+            seen=context.training is not None,
         )
     return ZeroCause(
         f"`{expression(reason.node)}` {reason.text}",

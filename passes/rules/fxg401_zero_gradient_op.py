@@ -130,11 +130,14 @@ def _finding(cause: ZeroCause, context: Context) -> Finding:
         return Finding(CODE, NAME, "note", what, cause.site, names, path, Fix(_GIVE), kind=_BY_THE_SUM)
     settled = cause.settled
     stays = ", and no step changes that" if settled and cause.kind != OFF else ""
+    how = "always zero" if cause.proven else "zero"
+    if cause.seen and cause.proven:
+        how = "zero in each step that was watched"
     return Finding(
         CODE,
         NAME,
         _severity(context, names, certain=cause.certain) if cause.proven or settled else "note",
-        f"{cause.what}: the gradient of {listed(names)} is {'always ' if cause.proven else ''}zero{stays}",
+        f"{cause.what}: the gradient of {listed(names)} is {how}{stays}",
         cause.site,
         names,
         path,

@@ -33,6 +33,7 @@ ZEROS = {
     "a lambda": (PLAIN, "hidden.register_hook(lambda g: g.clamp(0, 0))"),
     "a function": (PLAIN, "hidden.register_hook(scales)"),
     "the second of two": (PLAIN, "hidden.register_hook(looks); hidden.register_hook(scales)"),
+    "a mask that depends on data": (PLAIN, "hidden.register_hook(lambda g, h=hidden.detach(): g * (h > 100))"),
     "before a step that is flat": (dict(PLAIN, used="F.relu(hidden)"), "hidden.register_hook(torch.zeros_like)"),
 }
 QUIET = {
@@ -55,7 +56,9 @@ def found(folder: Path, program: dict[str, str], hook: str) -> list[Finding]:
 def test_a_hook_that_makes_zeros_is_told_at_its_line(name: str, tmp_path: Path) -> None:
     one = next(f for f in found(tmp_path, *ZEROS[name]) if "first.weight" in f.parameters)
     assert (one.code, one.severity, one.site and one.site.line) == ("FXG401", "error", 13)
+    # what a hook will do with other data nobody has seen
     assert "hands on zeros" in one.message
+    assert one.message.endswith("is zero in each step that was watched")
 
 
 @pytest.mark.parametrize("name", QUIET)

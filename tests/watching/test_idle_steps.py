@@ -16,8 +16,8 @@ NET = "net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))\n"
 LOOP = """
 for step in range(8):
     x = torch.randn(6, 4)
-    {loss}
     opt.zero_grad()
+    {loss}
     loss.backward()
     opt.step()
 """
