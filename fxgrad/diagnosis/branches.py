@@ -172,6 +172,8 @@ class _Turn:
 def _turns(result: Run, start: int) -> Iterator[_Turn]:
     taken, before = outcomes(result), frozenset(without_gradient(result))
     for index in range(start, len(taken)):
+        if start and result.recorder.decisions[index].raises is taken[index]:
+            continue  # what was turned before cannot be, says a check: to turn that as well is no path
         yield _Turn((*taken[:index], not taken[index]), result.recorder.decisions[index], before)
 
 

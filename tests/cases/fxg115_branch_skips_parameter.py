@@ -655,3 +655,52 @@ def quiet_early_stop_of_an_inner_optimisation() -> dict[str, Any]:
             return (u[:, None] * k * v).square().sum()
 
     return dict(model=Sinkhorn(), inputs=(torch.randn(4, 3), torch.randn(4, 3)))
+
+
+class _Stepped(nn.Module):
+    """Steps of a field until a time is past."""
+
+    def __init__(self):
+        super().__init__()
+        self.field, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def stepped(self, h):
+        time, end = torch.zeros(()), torch.ones(())
+        while end > time:
+            h, time = h + 0.1 * self.field(h), time + 0.6
+        return h, time, end
+
+
+def quiet_loop_whose_end_is_asserted() -> dict[str, Any]:
+    """Without a step the assertion fails: the program has no such path."""
+
+    class Solved(_Stepped):
+        def forward(self, x):
+            h, time, end = self.stepped(x)
+            assert (end <= time) & (time >= 0), f"stopped too early: {time}"
+            return self.head(h)
+
+    return dict(model=Solved(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def quiet_loop_whose_end_is_checked() -> dict[str, Any]:
+    class Solved(_Stepped):
+        def forward(self, x):
+            h, time, end = self.stepped(x)
+            if time < end:
+                raise ValueError("stopped too early")
+            return self.head(h)
+
+    return dict(model=Solved(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
+
+
+def guilty_branch_before_a_check_that_passes() -> dict[str, Any]:
+    class Checked(_Stepped):
+        def forward(self, x):
+            h = x
+            if x.sum() > 1e3:  # FXG115
+                h = h + self.field(h)
+            assert h.isfinite().all(), "not finite"
+            return self.head(h)
+
+    return dict(model=Checked(), inputs=(torch.randn(3, 4),), loss=lambda o: o.square().mean())
