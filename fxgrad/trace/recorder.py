@@ -349,7 +349,7 @@ class Recorder(TorchFunctionMode):
         if name in ENGINE or takes_functions(func, name, args, kwargs):
             return self._run_back(func, name, args, kwargs)
         try:
-            return func(*args, **kwargs)
+            out = func(*args, **kwargs)
         except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError) as error:
             if (
                 name in DECISIONS
@@ -362,6 +362,9 @@ class Recorder(TorchFunctionMode):
                 return False
             self.refuse_valueless(error, name)
             raise
+        if self.standins.fake is not None and not transforms_active():
+            fake_kernels.finish_fake_write(name, args, {})
+        return out
 
     def _refuse_unformulated(self, target: str, slots: Sequence[Slot]) -> None:
         """Raise NeedsValue for a custom operator without an autograd formula where its real kernel can run:

@@ -517,3 +517,22 @@ def test_a_gradient_left_by_an_earlier_backward_is_no_error_of_the_program(forwa
 def test_without_one_it_raises_as_the_program_does() -> None:
     assert fxgrad.analyze(forward_of(reading_its_own), (X,)).verdicts["layer.weight"] == "blocked"
     assert fxgrad.analyze(forward_of(passing_over_it), (X,)).verdicts["layer.weight"] == "flows"
+
+
+class Doubling(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return grad.mul_(2)
+
+
+@pytest.mark.parametrize("values", ["real", "fake"])
+def test_a_backward_that_writes_an_expanded_gradient_raises_on_fake_values_too(values: Any) -> None:
+    options = fxgrad.Options(values=values)
+    summed = fxgrad.analyze(forward_of(lambda self, x: Doubling.apply(self.layer(x)).sum()), (X,), options=options)
+    assert summed.verdicts["layer.weight"] == "blocked"
+    scaled = fxgrad.analyze(forward_of(lambda self, x: (Doubling.apply(self.layer(x)) * x).sum()), (X,), options=options)
+    assert scaled.verdicts["layer.weight"] == "flows"
