@@ -8,6 +8,7 @@ handled: what lies more than `DEEPEST` objects down.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import math
 import types
@@ -87,7 +88,8 @@ def _of_object(value: Any, depth: int) -> object:
         return type(value), str(value.dtype), getattr(value, "shape", ()), value.tobytes()
     found = dict(attributes(value) or {})
     for name, member in members(type(value)):
-        if hasattr(value, name):
+        # a slot may hold nothing where the class answers its name in another way
+        with contextlib.suppress(AttributeError):
             found[name] = member.__get__(value)
     if not found and (attributes(value) is None or type(value).__basicsize__ > _EMPTY):
         return _Itself(value)  # what it holds is C's

@@ -818,3 +818,22 @@ def drawn_by(self: Two, x: torch.Tensor, generator: random.Random) -> torch.Tens
 def test_an_argument_that_c_code_keeps_is_itself() -> None:
     with pytest.raises(fxgrad.FixError):
         fxgrad.fix(net(drawn_by), (X, random.Random(1)))
+
+
+class WithSlot:
+    __slots__ = ("q",)
+
+
+class Answering(WithSlot):
+    q = 1  # type: ignore[assignment]  # as sympy's integers do; the slot below stays empty
+
+
+def told_by_q(self: Two, x: torch.Tensor, number: Any) -> torch.Tensor:
+    return self.a(x) * number.q
+
+
+def test_an_empty_slot_that_the_class_answers_is_no_error() -> None:
+    given = Answering()
+    given.kept = 2  # type: ignore[attr-defined]
+    model = net(told_by_q)
+    assert torch.equal(fxgrad.fix(model, (X, given)).module(X, given), model(X, given))
