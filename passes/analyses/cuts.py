@@ -301,7 +301,7 @@ def _next_cut(start: int, following: Following, known: dict[int, int | None]) ->
 
 # What leaves the numbers as they are: a detach with only these before the way out of torch belongs to that
 # way out.
-_MOVES = frozenset(
+MOVES = frozenset(
     [
         "cpu",
         "cuda",
@@ -360,7 +360,7 @@ def _only_moves(cut: Cut, later: Cut, following: Following) -> bool:
     """Whether between two cuts of one way the data is only handed on, in another form."""
     onwards = _along(cut.flow.target, following)
     between = itertools.takewhile(lambda step: step[1] is not later.flow, onwards)
-    return all(node.target.rpartition(".")[2] in _MOVES for node, _, _ in between)
+    return all(node.target.rpartition(".")[2] in MOVES for node, _, _ in between)
 
 
 def _is_back(facts: Facts, cut: Cut) -> bool:

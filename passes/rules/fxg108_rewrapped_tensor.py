@@ -30,12 +30,13 @@ Not handled
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
-from fxgrad.passes.analyses.cuts import constructor
+from fxgrad.passes.analyses.cuts import MOVES, Way, constructor
 from fxgrad.passes.context import Context
 from fxgrad.passes.findings import cut_groups, finding, said, starved, subject
-from fxgrad.records import Facts, Finding
+from fxgrad.records import Facts, Finding, NodeFact
 from fxgrad.records.facts import WRAPPER
 
 CODE = "FXG108"
@@ -56,17 +57,12 @@ WRAPPED = (
 
 def check(facts: Facts, context: Context) -> Iterator[Finding]:
     """One finding per line that makes a new leaf."""
-    read = {value for parameter in facts.parameters for value in parameter.values}
     for group in cut_groups(context, facts, CODE):
         node, parameters, way = group
         # of a watch's forwards one stands for all: the others are "torch.nn.Parameter, again"
         made = constructor(node) or node.target.rpartition(".")[2].partition(",")[0]
         what = said(node) if made in (ALIAS, WRAPPER) else f"`{made}`"
-        of = (
-            "a parameter"
-            if any(c.node == node.name and c.flow.source in read for c in way.cuts)
-            else "a computed tensor"
-        )
+        of = "a parameter" if _of_parameter(facts, way, node) else "a computed tensor"
         message = (
             f"{what} copies the numbers of {of} without their history: {starved(parameters)} "
             f"({subject(parameters)})"
@@ -79,3 +75,9 @@ def check(facts: Facts, context: Context) -> Iterator[Finding]:
         elif "deepcopy" in what:
             advice = COPIED
         yield finding(context, facts, (CODE, NAME), group, message, advice)
+
+
+def _of_parameter(facts: Facts, way: Way, node: NodeFact) -> bool:
+    """Whether nothing was computed with the parameter's numbers before."""
+    before = itertools.takewhile(lambda name: name != node.name, way.nodes)
+    return all(facts.node_named[name].target.rpartition(".")[2] in MOVES for name in before)

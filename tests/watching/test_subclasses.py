@@ -121,3 +121,17 @@ def test_what_keeps_its_history_is_quiet(step, look, tmp_path):
     report = look(text_of(step), tmp_path)
     assert [str(f) for f in report.findings if f.severity != "note"] == []
     assert set(report.verdicts.values()) == {"flows"}
+
+
+def test_the_copy_of_a_parameter_is_of_no_computed_tensor(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import copy\nimport torch\nfrom torch import nn\nnet = nn.Linear(3, 1)\nmeta = torch.optim.Adam(net.parameters())\n"
+        "for _ in range(2):\n    fast = copy.deepcopy(net)\n    inner = torch.optim.SGD(fast.parameters(), 0.1)\n"
+        "    fast(torch.randn(4, 3)).square().mean().backward()\n    inner.step()\n"
+        "    loss = fast(torch.randn(4, 3)).square().mean()\n    meta.zero_grad()\n    loss.backward()\n    meta.step()\n"
+    )
+    report, _ = run_script(str(script), [], steps=2)
+    assert report is not None
+    (found,) = [f for f in report.findings if f.severity == "error"]
+    assert found.message.startswith("`copy.deepcopy(net)` copies the numbers of a parameter")
