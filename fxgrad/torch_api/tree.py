@@ -19,8 +19,8 @@ import torch
 from fxgrad.torch_api.internals import pytree
 
 _MAX_DEPTH = 6  # objects within objects; a batch holds stores that hold mappings
-_LEAVES = (
-    torch.Tensor,
+# What holds nothing of a program's; an object may refer to a module, which refers to all that is imported.
+ATOMS = (
     str,
     bytes,
     int,
@@ -30,9 +30,10 @@ _LEAVES = (
     type(None),
     torch.dtype,
     torch.device,
+    types.ModuleType,
     type,
-    types.ModuleType,  # an object may refer to one, which refers to all that is imported
 )
+_LEAVES = (torch.Tensor, *ATOMS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

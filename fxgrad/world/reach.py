@@ -31,6 +31,7 @@ from fxgrad.records.errors import InputError
 from fxgrad.source.objects import module_of
 from fxgrad.torch_api.internals import C_MODULE
 from fxgrad.torch_api.module_internals import global_hooks
+from fxgrad.torch_api.tree import ATOMS
 from fxgrad.world.interrupts import CtrlC, held
 from fxgrad.world.memoised import Memoised, of_libraries, undo_entries
 from fxgrad.world.queues import undo_queue
@@ -58,20 +59,7 @@ T = TypeVar("T")
 # number
 LIMIT = 2_000_000
 
-_ATOMS = (
-    str,
-    bytes,
-    int,
-    float,
-    complex,
-    bool,
-    type(None),
-    torch.dtype,
-    torch.device,
-    types.ModuleType,
-    type,
-)
-_EXACT_ATOMS = frozenset(_ATOMS)
+_EXACT_ATOMS = frozenset(ATOMS)
 _FUNCTIONS = (functools.partial, types.MethodType, types.FunctionType, Memoised)
 _EXACT_CONTAINERS = frozenset((list, deque, set, tuple, frozenset, torch.Size))
 _PLAIN_TENSORS = frozenset((torch.Tensor, torch.nn.Parameter))
@@ -141,7 +129,7 @@ class Reach:
     def _walk(self, queue: deque[tuple[object, object, str]]) -> None:
         while queue:
             item, holder, key = queue.popleft()
-            if id(item) in self._seen or isinstance(item, _ATOMS):
+            if id(item) in self._seen or isinstance(item, ATOMS):
                 continue
             if len(self._seen) >= LIMIT:
                 raise _too_many(holder, key, self.parents)
