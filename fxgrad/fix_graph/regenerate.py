@@ -23,6 +23,7 @@ from fxgrad.records import Site
 from fxgrad.records.errors import TraceError
 from fxgrad.records.facts import WRAPPER
 from fxgrad.source.sites import innermost, site_of
+from fxgrad.torch_api.internals import is_functional
 from fxgrad.torch_api.tensors import inner_tensors
 from fxgrad.trace.observations import Assumed, Step
 from fxgrad.trace.run import Run
@@ -160,6 +161,8 @@ def _refuse_composed(run: Run, copied: Mapping[torch.fx.Node, torch.fx.Node]) ->
         value = run.recorder.attributes.get(str(source.target)) if source is not None and held else None
         if isinstance(value, torch.Tensor) and _is_composed(run, step, value):
             name = "nested tensor" if value.is_nested else type(value).__name__
+            if is_functional(value):
+                name = "functional tensor"
             raise TraceError(
                 f"no graph: the forward puts a {name} together where torch does not tell of it, and a graph "
                 "would hold that of this run",
@@ -170,7 +173,7 @@ def _refuse_composed(run: Run, copied: Mapping[torch.fx.Node, torch.fx.Node]) ->
 
 
 def _is_composed(run: Run, step: Step, value: torch.Tensor) -> bool:
-    if value.is_nested and value.layout is torch.strided:
+    if (value.is_nested and value.layout is torch.strided) or is_functional(value):
         return True
     slots = run.recorder.slots
     made = next((slot.tensor for slot in list(slots.values()) if slot.node is step.node), value)

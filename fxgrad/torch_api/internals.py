@@ -255,6 +255,9 @@ def base_of(tensor: torch.Tensor) -> torch.Tensor | None:
     return tensor._base
 
 
+# Whether it is the dispatcher's wrapper around another tensor, whose writes become new tensors. It cannot be
+# given other data: torch ends the process.
+is_functional: Callable[[torch.Tensor], bool] = torch._is_functional_tensor
 # Views that are conjugated or negated when they are read.
 conjugated: Callable[[torch.Tensor], torch.Tensor] = torch._conj
 negated: Callable[[torch.Tensor], torch.Tensor] = torch._neg_view

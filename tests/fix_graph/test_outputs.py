@@ -236,7 +236,21 @@ def copied_parts(w: Tensor, x: Tensor) -> Tensor:
     return torch.nested.to_padded_tensor(parts, 0.0) * w  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize(("body", "what", "line"), [(masked, "MaskedTensor", 3), (copied_parts, "nested tensor", 1)])
+def functional(w: Tensor, x: Tensor) -> Tensor:
+    wrapped = torch._to_functional_tensor(x * w)
+    torch._enable_functionalization(reapply_views=True)
+    try:
+        made = wrapped.neg()
+    finally:
+        torch._disable_functionalization()
+    torch._sync(made)
+    return torch._from_functional_tensor(made) * w
+
+
+UNSEEN = [(masked, "MaskedTensor", 3), (copied_parts, "nested tensor", 1), (functional, "functional tensor", 4)]
+
+
+@pytest.mark.parametrize(("body", "what", "line"), UNSEEN)
 def test_what_is_put_together_unseen_is_refused_with_its_line(body: Body, what: str, line: int) -> None:
     with pytest.raises(fxgrad.FxgradError, match=f"puts a {what} together") as caught:
         fxgrad.fix(Net(body), (torch.rand(4, 3),))
