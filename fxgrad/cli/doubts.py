@@ -68,10 +68,8 @@ def of_any_length(step: Step, report: Report, analysed: Callable[[Step], Report]
 def _is_better(one: Report, other: Report) -> bool:
     if not _codes(one) <= _codes(other) or one.verdicts.keys() != other.verdicts.keys():
         return False
-    ranks = {name: (_RANK[verdict], _RANK[other.verdicts[name]]) for name, verdict in one.verdicts.items()}
-    return all(now >= then for now, then in ranks.values()) and any(
-        now > then for now, then in ranks.values()
-    )
+    gains = [_RANK[verdict] - _RANK[other.verdicts[name]] for name, verdict in one.verdicts.items()]
+    return min(gains, default=0) >= 0 and any(gains)
 
 
 def _refuse_misfit(step: Step, report: Report) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from fxgrad.source.attributes import attribute_site, attribute_sites, container_sites
 from fxgrad.source.classes import definition_site
 from fxgrad.source.comments import suppressions
-from fxgrad.source.freezing import freeze_sites, is_constant
+from fxgrad.source.freezing import freeze_sites, is_made_constant
 from fxgrad.source.grad_modes import decorator_site, grad_off_sites, no_grad_site, region_site, region_sites
 from fxgrad.source.objects import files_of
 from fxgrad.source.optimizers import optimizer_sites
@@ -38,7 +38,7 @@ __all__ = [
     "files_of",
     "freeze_sites",
     "grad_off_sites",
-    "is_constant",
+    "is_made_constant",
     "line_text",
     "no_grad_site",
     "no_grad_site",

@@ -62,7 +62,7 @@ class _Words:
     unwanted: set[str]
 
 
-def is_constant(owner: object, attribute: str) -> bool:
+def is_made_constant(owner: object, attribute: str) -> bool:
     """Whether the owner's class makes the attribute a parameter that was never to train, wherever it assigns
     it: `self.x = nn.Parameter(..., requires_grad=False)`."""
     values = [

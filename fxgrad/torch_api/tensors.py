@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.nn.parameter import is_lazy
+
+TENSOR_CLASSES = frozenset((torch.Tensor, nn.Parameter))  # those without a subclass's ways
 
 
 @dataclass(frozen=True, slots=True)

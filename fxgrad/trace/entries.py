@@ -8,6 +8,8 @@ keeps a copy).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.fx
 
@@ -31,14 +33,11 @@ def adopted(recorder: GraphDriver, tensor: torch.Tensor) -> Slot:
         return _alias(recorder, tensor, sharing[-1])
     if tensor.grad_fn is not None:
         recorder.note_unseen("a tensor that was computed where no mode of torch looks")
-    parts = [
-        recorder.slots[id(part)] for part in inner_tensors(tensor).values() if id(part) in recorder.slots
-    ]
-    return (
-        _wrapper(recorder, tensor, parts)
-        if parts
-        else entry(recorder, tensor, tensor, "constructor", recorder.spots())
-    )
+    found = (recorder.slots.get(id(part)) for part in inner_tensors(tensor).values())
+    parts = [slot.value for slot in found if slot is not None]
+    if not parts:
+        return entry(recorder, tensor, tensor, "constructor", recorder.spots())
+    return entry(recorder, tensor, tensor, WRAPPER, recorder.births.of(tensor) or recorder.spots(), parts)
 
 
 def _is_outside(recorder: GraphDriver, tensor: torch.Tensor) -> bool:
@@ -116,21 +115,17 @@ def _alias(recorder: GraphDriver, tensor: torch.Tensor, sibling: Slot) -> Slot:
     return slot
 
 
-def _wrapper(recorder: GraphDriver, tensor: torch.Tensor, parts: list[Slot]) -> Slot:
-    """A subclass that was put around tensors of the graph, of which autograd knows nothing."""
-    slot = entry(recorder, tensor, tensor, WRAPPER, recorder.births.of(tensor) or recorder.spots())
-    step = recorder.seen.steps[-1]
-    step.kind = "leaf"
-    step.weak.clear()
-    step.reads.extend(part.value for part in parts)
-    return slot
-
-
 def entry(
-    recorder: GraphDriver, tensor: torch.Tensor, data: torch.Tensor, target: str, spots: tuple[Spot, ...]
+    recorder: GraphDriver,
+    tensor: torch.Tensor,
+    data: torch.Tensor,
+    target: str,
+    spots: tuple[Spot, ...],
+    parts: Sequence[int] = (),
 ) -> Slot:
     """A tensor made outside torch's function interface from Python or NumPy data: what left torch before may
-    have come back.
+    have come back. Or, of a subclass, put around values of the graph, `parts`, of which autograd knows
+    nothing: a leaf.
 
     Where its memory is that of a tensor of the graph, it is a new leaf over that. Else the graph keeps a copy
     of `data` as it is now and gives every run a fresh one: the program may go on to write into it.
@@ -139,8 +134,10 @@ def entry(
     node = _constant(recorder, data) if source is None else _exchanged(recorder, tensor, source)
     if tensor.requires_grad:
         node = recorder.graph.call_method("requires_grad_", (node,))
-    step = recorder.add_step(node, "entry", target, spots)
-    step.weak.extend(recorder.escapes)
+    step = recorder.add_step(node, "leaf" if parts else "entry", target, spots)
+    step.reads.extend(parts)
+    if not parts:
+        step.weak.extend(recorder.escapes)
     slot = recorder.seen.bind(tensor, node, node.name)
     step.makes.append(slot.value)
     note_shared(recorder, step, tensor)

@@ -23,7 +23,7 @@ from fxgrad.records.facts import UNSEEN, WRAPPER
 from fxgrad.source.sites import Spot, user_spots
 from fxgrad.torch_api.autograd_graph import grad_fn_of
 from fxgrad.torch_api.internals import version_of
-from fxgrad.torch_api.tensors import inner_tensors, shape_of
+from fxgrad.torch_api.tensors import TENSOR_CLASSES, inner_tensors, shape_of
 from fxgrad.torch_api.tree import tensors_in
 from fxgrad.trace.edges import Key, WatchedEdges, number_of
 from fxgrad.trace.notes import UNKNOWN, Kind, Note
@@ -33,7 +33,6 @@ from fxgrad.trace.subclasses import Births
 
 LIMIT = 300_000  # notes; one step of a 70-billion-parameter model makes ten thousand
 
-_OWN = frozenset((torch.Tensor, nn.Parameter))
 ORIGINS = 4096  # that are told apart
 
 
@@ -41,9 +40,9 @@ class Ledger:
     """Notes so far. `boundary`: the code whose frame ends a stack; None for the whole stack. `stack`: the
     modules that run now."""
 
-    def __init__(self, boundary: CodeType | None, births: Births) -> None:
+    def __init__(self, boundary: CodeType | None) -> None:
         self.boundary = boundary
-        self.births = births
+        self.births = Births()
         self.tensors = WatchedTensors()
         self.edges = WatchedEdges(self._leaf_key)
         self.values: list[Value | None] = []
@@ -113,7 +112,7 @@ class Ledger:
 
     def _wrapped(self, tensor: torch.Tensor) -> list[int]:
         """The values that a subclass was put around."""
-        parts = () if type(tensor) in _OWN else inner_tensors(tensor).values()
+        parts = () if type(tensor) in TENSOR_CLASSES else inner_tensors(tensor).values()
         slots = map(self.tensors.get, parts)
         return [slot.value for slot in slots if slot is not None and self.values[slot.value] is not None]
 

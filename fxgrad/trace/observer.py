@@ -55,7 +55,6 @@ from fxgrad.trace.notes import Backward, Decided, Kind, Note, Request, Taken, Ze
 from fxgrad.trace.repeats import Given, Repeats
 from fxgrad.trace.rounds import Rounds, Turn
 from fxgrad.trace.slots import Read, Slot
-from fxgrad.trace.subclasses import Births
 from fxgrad.trace.switched_off import SwitchedOff
 
 Gradient = tuple[torch.Tensor, torch.Tensor | None]
@@ -113,7 +112,7 @@ class Observer(TorchFunctionMode):
         on_repeat: Callable[[list[Gradient]], None],
     ) -> None:
         super().__init__()
-        self.ledger = Ledger(boundary, Births())
+        self.ledger = Ledger(boundary)
         self.repeats = Repeats(self.ledger)
         self.coverage = Coverage(MOST_WATCHED)
         self.active = True

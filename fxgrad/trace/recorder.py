@@ -53,6 +53,7 @@ from fxgrad.torch_api.internals import (
     version_of,
 )
 from fxgrad.torch_api.symbols import Asked, Origin
+from fxgrad.torch_api.tensors import TENSOR_CLASSES
 from fxgrad.trace import entries, fake_kernels, reads
 from fxgrad.trace.arguments import EXACTLY_PLAIN, SEQUENCES, SYMBOLIC, Arguments
 from fxgrad.trace.derivatives import Derivatives
@@ -79,7 +80,6 @@ from fxgrad.world.scopes import FUNCTIONS
 from fxgrad.world.standins import StandIns
 
 ENDLESS = 200  # outcomes at one place that nothing knows, before a loop on them is taken to be endless
-_TORCH_OWN = frozenset((torch.Tensor, nn.Parameter))
 
 
 class Recorder(TorchFunctionMode):
@@ -255,7 +255,7 @@ class Recorder(TorchFunctionMode):
             return known
         # A subclass may answer for its copies itself; for all others no mode is asked at each of torch's
         # calls.
-        ours, outer = type(tensor) in _TORCH_OWN, self.making
+        ours, outer = type(tensor) in TENSOR_CLASSES, self.making
         self.making = ours
         self.quiet += 1
         try:

@@ -29,7 +29,7 @@ from fxgrad.program.program import Program, placement
 from fxgrad.records import Phase, Raised, Site
 from fxgrad.records.errors import InputError, TraceError
 from fxgrad.records.facts import Delivered
-from fxgrad.source import is_constant
+from fxgrad.source import is_made_constant
 from fxgrad.source.sites import Spot, is_user_code, site_of, traceback_sites
 from fxgrad.torch_api import registry, tree
 from fxgrad.torch_api.engine import run_backward
@@ -441,7 +441,7 @@ def _has_nothing_to_train(result: Run) -> bool:
 
 def _is_constant(model: nn.Module, name: str, parameter: nn.Parameter) -> bool:
     owner, _, attribute = name.rpartition(".")
-    return not parameter.requires_grad and is_constant(model.get_submodule(owner), attribute)
+    return not parameter.requires_grad and is_made_constant(model.get_submodule(owner), attribute)
 
 
 def _refuse_missed_gradient(error: BaseException, recorder: Recorder) -> None:

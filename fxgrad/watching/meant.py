@@ -8,8 +8,8 @@ It does so where it
  3. computes anything else from them that nobody reads, and a backward comes after;
  4. computes from them what gets to a loss, and updates nothing by hand: there is a cut on the way.
 Of (2) and (3) three are no sign: what a module is called with, a part that was only picked, and what was made
-beside something that is used: by the same instruction, or in a call of the model that returns it. Used is
-what becomes a number, or is shown or saved, and all that it was computed from.
+beside something else: by the instruction that makes what is used, or in the model before what it returns was
+last read. Used is what becomes a number, or is shown or saved, and all that it was computed from.
 A model whose results only become numbers, or are shown or saved, is evaluated. Where nothing trains all are
 meant.
 """
@@ -134,8 +134,8 @@ class _Uses:
         )
 
     def _beside(self, found: Collection[int], model: nn.Module) -> set[int]:
-        """Those made beside something of the same model that is read: by the same instruction; in the model,
-        before what its calls return was last read."""
+        """Those made beside something else of the same model: by the instruction that makes what is used; in
+        the model, before what its calls return was last read."""
         returned = {value for call in self._calls if call.module is model for value in call.values}
         last = max((self._last_read.get(value, -1) for value in returned), default=-1)
         if not self._shown.isdisjoint(returned):
@@ -148,11 +148,11 @@ class _Uses:
             number
             for number, note in notes.items()
             if _place(note) in places
-            or self._gathers_used(note)
+            or self._adds_used(note)
             or (id(note.module) in modules and note.number < last)
         }
 
-    def _gathers_used(self, note: Note) -> bool:
+    def _adds_used(self, note: Note) -> bool:
         """Whether the same instruction once more adds what is used to what it made before: the time of a
         simulation, whose steps are as long as its error says."""
         place = _place(note)
@@ -169,7 +169,6 @@ class _Uses:
                     self._after.setdefault(flow.source, []).append(flow.target)
             if note.writes and note.number > self._first:
                 self._by_hand = self._by_hand or any(map(self._is_leaf, note.reads))
-
         self._used.update(self._shown)
         for note in reversed(self._ledger.notes):
             if note.kind == "escape" or not note.makes or not self._used.isdisjoint(note.makes):

@@ -31,6 +31,7 @@ from fxgrad.records.errors import InputError
 from fxgrad.source.objects import module_of
 from fxgrad.torch_api.internals import C_MODULE
 from fxgrad.torch_api.module_internals import global_hooks
+from fxgrad.torch_api.tensors import TENSOR_CLASSES
 from fxgrad.torch_api.tree import ATOMS
 from fxgrad.world.interrupts import CtrlC, held
 from fxgrad.world.memoised import Memoised, of_libraries, undo_entries
@@ -62,7 +63,6 @@ LIMIT = 2_000_000
 _EXACT_ATOMS = frozenset(ATOMS)
 _FUNCTIONS = (functools.partial, types.MethodType, types.FunctionType, Memoised)
 _EXACT_CONTAINERS = frozenset((list, deque, set, tuple, frozenset, torch.Size))
-_PLAIN_TENSORS = frozenset((torch.Tensor, torch.nn.Parameter))
 _OPAQUE_PACKAGES = frozenset(
     ("builtins", "threading", "logging", "_thread", "weakref", "re", "io", "_io", "multiprocessing", "queue")
 )
@@ -144,7 +144,7 @@ class Reach:
                         for hooks in _TENSOR_HOOKS
                         if getattr(item, hooks) is not None
                     )
-                if type(item) not in _PLAIN_TENSORS or item.__dict__:
+                if type(item) not in TENSOR_CLASSES or item.__dict__:
                     queue.extend(self._attributes(item))
                 else:
                     self._dicts.append((item.__dict__, []))

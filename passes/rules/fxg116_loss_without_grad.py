@@ -4,8 +4,8 @@ What it finds
     A loss that cannot be differentiated: a tensor without a history, although trainable parameters went into
     it or because none did; a Python number, None or a tuple in place of a tensor; a tensor of several
     elements, or of complex numbers. Where a cut made the loss lose its history, the cut has the error and
-    this is a warning beside it. Of a model without any parameters, or with constants
-    alone, it is a note: there is nothing to train.
+    this is a warning beside it. Of a model without any parameters, or with constants alone, it is a note:
+    there is nothing to train.
 
 Why it matters
     `backward()` raises and names neither the parameter nor the line. Wrapped anew with `requires_grad=True`
